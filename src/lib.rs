@@ -1,0 +1,4 @@
+//! Service discovery that is just DNS.
+
+pub mod diagnostic;
+pub mod model;

@@ -1,0 +1,196 @@
+//! What a service file says, once it is read and found right.
+//!
+//! A [`Definition`] stays on its node; the [`Instance`] inside it is what other nodes learn. Every bound here is a
+//! named constant: what exceeds one is refused with a message when the file is read, never cut in silence.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use url::Url;
+
+use super::{health::Status, name::Label};
+
+/// The label under which nodes have their names; no service can be called so.
+pub const RESERVED_SERVICE: &str = "node";
+/// Addresses of one instance. A host with more is rare, and all of them have to fit an answer.
+pub const MAX_ADDRESSES: usize = 16;
+/// Named ports of one instance.
+pub const MAX_PORTS: usize = 32;
+/// Tags of one instance.
+pub const MAX_TAGS: usize = 64;
+/// Octets of one tag.
+pub const MAX_TAG: usize = 255;
+/// Entries of `meta`.
+pub const MAX_META: usize = 64;
+/// Octets of `key=value`: one character-string of a TXT record (RFC 1035 §3.3).
+pub const MAX_META_ENTRY: usize = 255;
+/// Checks of one instance.
+pub const MAX_CHECKS: usize = 32;
+/// The longest TTL, in seconds (RFC 2181 §8).
+pub const MAX_TTL: u32 = 0x7fff_ffff;
+
+/// The priority of SRV records where the file names none.
+pub const DEFAULT_PRIORITY: u16 = 1;
+/// The weight where the file names none: a tenth of it is still 1, which is what a warning leaves.
+pub const DEFAULT_WEIGHT: u16 = 10;
+
+/// Which instance: unique in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InstanceKey {
+    /// The service's name.
+    pub service: Label,
+    /// The instance's id, unique within the service.
+    pub id: Label,
+}
+
+impl std::fmt::Display for InstanceKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.service, self.id)
+    }
+}
+
+/// The transport that a service speaks: the second label of RFC 2782 names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// `_tcp`
+    Tcp,
+    /// `_udp`
+    Udp,
+}
+
+/// One instance of a service, as every node knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Which service it belongs to and its id there.
+    pub key: InstanceKey,
+    /// Where it listens: 1 to [`MAX_ADDRESSES`], no two alike.
+    pub addresses: Vec<IpAddr>,
+    /// The port of `SERVICE` and `_SERVICE._tcp`; `None` leaves them without SRV records.
+    pub port: Option<u16>,
+    /// The ports of `_PORTNAME._tcp.SERVICE`, in the file's order, no two of one name.
+    pub ports: Vec<(Label, u16)>,
+    /// The transport of every port.
+    pub protocol: Protocol,
+    /// In the file's order, no two alike. Those that are labels have names in the zone.
+    pub tags: Vec<String>,
+    /// `key=value` pairs: the TXT record.
+    pub meta: BTreeMap<String, String>,
+    /// RFC 2782: lower is tried first.
+    pub priority: u16,
+    /// RFC 2782: the share among equal priorities.
+    pub weight: u16,
+    /// Seconds, at most [`MAX_TTL`]; `None`: the node's `dns.ttl`.
+    pub ttl: Option<u32>,
+}
+
+/// A service file's entry: the instance and what decides whether it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// What is announced.
+    pub instance: Arc<Instance>,
+    /// `false`: announced as disabled, never answered, not probed.
+    pub enabled: bool,
+    /// None: always healthy.
+    pub checks: Vec<Check>,
+}
+
+/// One health check: what to ask, when, and how results add up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Check {
+    /// What is asked.
+    pub probe: Probe,
+    /// From one start to the next.
+    pub interval: Duration,
+    /// When an unanswered probe is ended and counts as critical; not longer than the interval.
+    pub timeout: Duration,
+    /// Passes in a row to become healthy; at least 1.
+    pub rise: u32,
+    /// Failures in a row to become unhealthy; at least 1.
+    pub fall: u32,
+    /// The standing until the first result.
+    pub initial: Status,
+}
+
+/// From one probe's start to the next where the file names none: what Consul's users expect.
+pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a probe may take where the file says nothing: a fifth of the interval.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The shortest interval: below it a check is a load test.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The longest interval or time-out: beyond a day nothing is being checked.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// One pass makes healthy: what recovered serves at once.
+pub const DEFAULT_RISE: u32 = 1;
+/// Two failures make unhealthy: one lost packet does not.
+pub const DEFAULT_FALL: u32 = 2;
+/// The largest `rise` or `fall`: more would take days to turn.
+pub const MAX_STREAK: u32 = 1000;
+
+/// What a check asks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Probe {
+    /// An HTTP or HTTPS request.
+    Http(HttpProbe),
+    /// A TCP connection that opens.
+    Tcp(Endpoint),
+    /// The standard gRPC health protocol, in clear text.
+    Grpc {
+        /// Where.
+        endpoint: Endpoint,
+        /// The service asked for; empty: the server as a whole.
+        service: String,
+    },
+    /// A command by its exit status: 0 passing, 1 warning, else critical.
+    Exec {
+        /// Program and arguments; the program is an absolute path.
+        argv: Vec<String>,
+    },
+    /// A systemd unit that is active.
+    Systemd {
+        /// The unit's full name, suffix included.
+        unit: String,
+    },
+    /// Another service of this node: healthy while one of its instances here is.
+    Alias {
+        /// Its name.
+        service: Label,
+    },
+}
+
+/// What an HTTP probe sends and expects.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpProbe {
+    /// `http` or `https`, with a host.
+    pub url: Url,
+    /// An upper-case token.
+    pub method: String,
+    /// Sent as they are, in the file's order.
+    pub headers: Vec<(String, String)>,
+    /// Sent as it is.
+    pub body: Option<String>,
+    /// The statuses that pass; empty: any 2xx.
+    pub expect_status: Vec<u16>,
+    /// Accept any certificate.
+    pub tls_skip_verify: bool,
+}
+
+/// A host, by address or by name, and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// An IP address without brackets, or a host name.
+    pub host: String,
+    /// Never 0.
+    pub port: u16,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// All definitions of a node that are in service, by instance. Clones share structure.
+pub type Definitions = imbl::OrdMap<InstanceKey, Arc<Definition>>;
