@@ -1,0 +1,3 @@
+//! Files on disk: what they say, and noticing when they change.
+
+pub mod zone_file;
