@@ -144,7 +144,12 @@ impl Asking {
             None => self.otherwise.clone(),
         };
         let cased = |(at, c): (usize, char)| if self.case >> (at % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c };
-        Ask { name: name.chars().enumerate().map(cased).collect(), qtype: self.qtype, edns: self.edns }
+        Ask {
+            name: name.chars().enumerate().map(cased).collect(),
+            qtype: self.qtype,
+            edns: self.edns,
+            dnssec_ok: false,
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Ask {
     pub qtype: u16,
     /// The EDNS payload that is announced; `None`: no EDNS.
     pub edns: Option<u16>,
+    /// The DO bit, where there is EDNS.
+    pub dnssec_ok: bool,
 }
 
 impl Ask {
@@ -30,7 +32,7 @@ impl Ask {
         message.add_query(Query::query(name, RecordType::from(self.qtype)));
         if let Some(payload) = self.edns {
             let mut edns = Edns::new();
-            edns.set_max_payload(payload);
+            edns.set_max_payload(payload).set_dnssec_ok(self.dnssec_ok);
             message.set_edns(edns);
         }
         message.to_bytes().expect("a query that hickory encodes")
