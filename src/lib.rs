@@ -1,4 +1,5 @@
 //! Service discovery that is just DNS.
 
 pub mod diagnostic;
+pub mod files;
 pub mod model;
