@@ -3,11 +3,14 @@
 //! named-checkzone and kzonecheck are the models for what is a problem and what a warning, less what they let pass and
 //! the engine could never answer.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
 
 use super::{
     Findings, Problem, StaticRecord, ZoneFile,
-    types::{A, AAAA, CNAME, DS, MX, NS, SOA, SRV, Type},
+    types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
 };
 use crate::model::name::{MAX_NAME, Name};
 
@@ -76,7 +79,7 @@ pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Problem> {
 struct Zone<'a> {
     origin: &'a Name,
     records: &'a [StaticRecord],
-    /// Names in wire form to where their records begin and end in `records`.
+    /// The records of each owner, by its name in wire form.
     owners: HashMap<&'a [u8], &'a [StaticRecord], foldhash::fast::RandomState>,
     /// Some owner but the apex has NS records.
     has_cuts: bool,
@@ -127,7 +130,8 @@ impl<'a> Zone<'a> {
     }
 
     fn check(&self, complete: bool, findings: &mut Findings<'_>) {
-        let glue: std::collections::HashSet<&[u8]> =
+        // Every server that is named: their addresses may stand below a delegation.
+        let servers: HashSet<&[u8]> =
             self.records.iter().filter(|record| record.rtype == NS).map(|record| record.rdata.as_slice()).collect();
         for records in self.records.chunk_by(|a, b| a.owner == b.owner) {
             let owner = &records[0].owner;
@@ -142,7 +146,7 @@ impl<'a> Zone<'a> {
                     findings.problem(at(first(set)), message, None);
                 }
                 match cut {
-                    Some(cut) => check_below(cut, set, glue.contains(owner.wire()), findings),
+                    Some(cut) => check_below(cut, set, servers.contains(owner.wire()), findings),
                     None => self.check_set(owner, set, findings),
                 }
                 if set[0].rtype == NS && cut == Some(owner.wire()) && complete {
@@ -183,7 +187,7 @@ impl<'a> Zone<'a> {
                 [] => return,
             }
         }
-        findings.warning(at(alias), format!("the alias `{owner}` leads through more than {MAX_CHAIN} others"), None);
+        findings.warning(at(alias), format!("the alias `{owner}` begins a chain of more than {MAX_CHAIN}"), None);
     }
 
     /// What depends on where in the zone a type stands.
@@ -223,8 +227,13 @@ impl<'a> Zone<'a> {
         }
     }
 
-    /// NS, MX and SRV lead to a name that is no alias (RFC 2181 §10.3, RFC 2782).
+    /// NS, MX and SRV lead to a name that is no alias (RFC 2181 §10.3, RFC 2782), PTR out of a reverse zone.
     fn check_target(&self, record: &StaticRecord, findings: &mut Findings<'_>) {
+        if record.rtype == PTR && self.origin.wire().ends_with(b"\x04arpa\0") && is_within(&record.rdata, self.origin) {
+            let message =
+                format!("`{}` points to `{}`, in the reverse zone itself", record.owner, shown(&record.rdata));
+            findings.warning(at(record), message, Some("is a dot missing at its end?".to_owned()));
+        }
         let Some(target) = target(record).filter(|target| !self.find(target, CNAME).is_empty()) else { return };
         let (name, rtype) = (shown(target), Type::from(record.rtype));
         let message = format!("the {rtype} target `{name}` is an alias (RFC 2181 §10.3)");

@@ -109,17 +109,14 @@ impl<'a> Entries<'a> {
                     wrong(at, &format!("a control character, octet {byte}"), "in a text it is written `\\DDD`");
                     self.at += 1;
                 }
-                b'"' => match self.quoted() {
-                    Ok(raw) if tokens.len() < MAX_TOKENS => tokens.push(Token { raw, at, quoted: true, joined }),
-                    Ok(_) => {
-                        wrong(at, "too many fields in one record", "a parenthesis may not be closed where it should")
+                _ => {
+                    let quoted = byte == b'"';
+                    match if quoted { self.quoted() } else { Ok(self.unquoted()) } {
+                        Ok(raw) if tokens.len() < MAX_TOKENS => tokens.push(Token { raw, at, quoted, joined }),
+                        Ok(_) => wrong(at, "too many fields for one record", "is a parenthesis closed too late?"),
+                        Err((at, message, hint)) => wrong(at, message, hint),
                     }
-                    Err((at, message, hint)) => wrong(at, message, hint),
-                },
-                _ => match self.unquoted() {
-                    raw if tokens.len() < MAX_TOKENS => tokens.push(Token { raw, at, quoted: false, joined }),
-                    _ => wrong(at, "too many fields in one record", "a parenthesis may not be closed where it should"),
-                },
+                }
             }
             joined = !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'(' | b')' | b';');
         }

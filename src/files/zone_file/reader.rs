@@ -124,7 +124,7 @@ impl Reader<'_> {
         });
         if self.full() {
             let message = format!(
-                "the zone ends here for us: it has more than {MAX_RECORDS} records or {MAX_RDATA_TOTAL} octets of data"
+                "the zone is too large: it has more than {MAX_RECORDS} records or {MAX_RDATA_TOTAL} octets of data"
             );
             return Err(Fault::new(tokens.first().map_or(0, |token| token.at), message));
         }

@@ -179,7 +179,9 @@ fn name_of(key: u16) -> String {
 
 /// The octets of a value that was given by the key's name.
 fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
-    let wrong = |item: &[u8], form: &str| format!("{} is no value of `{}`: {form}", shown(item), name_of(key));
+    let wrong = |item: &[u8], form: &str| {
+        format!("service parameter `{}`: expected {form}, found {}", name_of(key), shown(item))
+    };
     let mut octets = Vec::new();
     match key {
         MANDATORY => {
@@ -192,7 +194,7 @@ fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
             octets.extend(keys.iter().flat_map(|key| key.to_be_bytes()));
         }
         ALPN => {
-            for item in list(value).ok_or_else(|| wrong(value, "a backslash stands before a comma or another one"))? {
+            for item in list(value).ok_or_else(|| wrong(value, "a comma or a backslash behind each backslash"))? {
                 octets.push(u8::try_from(item.len()).map_err(|_| wrong(&item, "at most 255 octets"))?);
                 octets.extend(item);
             }

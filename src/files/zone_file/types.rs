@@ -14,6 +14,7 @@ pub(super) const A: u16 = 1;
 pub(super) const NS: u16 = 2;
 pub(super) const CNAME: u16 = 5;
 pub(super) const SOA: u16 = 6;
+pub(super) const PTR: u16 = 12;
 pub(super) const MX: u16 = 15;
 pub(super) const AAAA: u16 = 28;
 pub(super) const SRV: u16 = 33;
@@ -73,7 +74,7 @@ const TYPES: &[Known] = &[
             ("minimum", Time),
         ],
     ),
-    ("PTR", 12, &[("name", Name)]),
+    ("PTR", PTR, &[("name", Name)]),
     ("HINFO", 13, &[("CPU", Text), ("system", Text)]),
     ("MX", MX, &[("preference", U16), ("mail server", Name)]),
     ("TXT", 16, &[("text", Texts)]),
