@@ -36,6 +36,8 @@ struct Mark<'t> {
     place: Place,
     /// The first mark behind this node and all inside it.
     end: usize,
+    /// How many nodes it is, all inside it and what aliases repeat there included.
+    nodes: usize,
     kind: Kind<'t>,
 }
 
@@ -54,7 +56,7 @@ enum Kind<'t> {
 impl<'t> Marks<'t> {
     /// Reads the whole text.
     pub(super) fn read(text: &'t str) -> Result<Self, Fault> {
-        let mut builder = Builder { marks: Vec::new(), open: Vec::new(), anchors: Vec::new(), documents: 0 };
+        let mut builder = Builder { marks: Vec::new(), open: Vec::new(), anchors: Vec::new(), nodes: 0, documents: 0 };
         let mut parser = Parser::new_from_str(text);
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| syntax(text, &error))?;
@@ -131,11 +133,14 @@ struct Builder<'t> {
     open: Vec<Open>,
     /// The mark of each anchor: saphyr numbers them from 1.
     anchors: Vec<usize>,
+    /// How many nodes there are so far, what aliases repeat included.
+    nodes: usize,
     documents: usize,
 }
 
 struct Open {
     mark: usize,
+    nodes_before: usize,
     turn: Turn,
 }
 
@@ -171,7 +176,10 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
-                    self.marks[open.mark].end = self.marks.len();
+                    let end = self.marks.len();
+                    let mark = &mut self.marks[open.mark];
+                    mark.nodes = self.nodes - open.nodes_before;
+                    mark.end = end;
                 }
             }
             Event::Alias(anchor) => {
@@ -198,7 +206,9 @@ impl<'t> Builder<'t> {
     }
 
     fn push(&mut self, place: Place, kind: Kind<'t>, anchor: usize) -> Result<(), Fault> {
-        if self.marks.len() == MAX_NODES {
+        let nodes = if let Kind::Alias(target) = kind { self.marks[target].nodes } else { 1 };
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
             return Err(too_many_nodes(place));
         }
         if let Some(index) = anchor.checked_sub(1) {
@@ -212,7 +222,7 @@ impl<'t> Builder<'t> {
                 Turn::Value => Turn::Key,
             };
         }
-        self.marks.push(Mark { place, end: self.marks.len() + 1, kind });
+        self.marks.push(Mark { place, end: self.marks.len() + 1, nodes, kind });
         Ok(())
     }
 
@@ -224,7 +234,7 @@ impl<'t> Builder<'t> {
             return Err(too_deep(place));
         }
         self.push(place, Kind::Collection, anchor)?;
-        self.open.push(Open { mark: self.marks.len() - 1, turn });
+        self.open.push(Open { mark: self.marks.len() - 1, nodes_before: self.nodes - 1, turn });
         Ok(())
     }
 

@@ -221,17 +221,18 @@ impl Reader<'_, '_> {
 
     /// `ip`, `ip:port`, `[v6]` or `[v6]:port`. Port 0 is let through: to a listener it means any free port.
     pub fn socket_address(&self, node: &Node<'_>, default_port: u16) -> Option<SocketAddr> {
-        const WHAT: &str = "an address such as `127.0.0.1:53` or `[::1]:53`";
-        let text = self.line(node, WHAT)?;
+        let what = format!("an address such as `127.0.0.1:{default_port}` or `[::1]:{default_port}`");
+        let what = what.as_str();
+        let text = self.line(node, what)?;
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
         let address = text.parse().or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, default_port)));
         if address.is_err() {
             let host = text.rsplit_once(':').map_or(&*text, |(host, _)| host);
             let port = text.rsplit_once(':').map_or(String::new(), |(_, port)| format!(":{port}"));
             match host {
-                "localhost" => self.mismatch_with_hint(node, WHAT, format!("did you mean `127.0.0.1{port}`?")),
-                "" | "*" => self.mismatch_with_hint(node, WHAT, format!("did you mean `0.0.0.0{port}`?")),
-                _ => self.mismatch(node, WHAT),
+                "localhost" => self.mismatch_with_hint(node, what, format!("did you mean `127.0.0.1{port}`?")),
+                "" | "*" => self.mismatch_with_hint(node, what, format!("did you mean `0.0.0.0{port}`?")),
+                _ => self.mismatch(node, what),
             }
         }
         address.ok()
@@ -239,7 +240,11 @@ impl Reader<'_, '_> {
 
     /// A host, by address or by name, and a port; without a default port it has to be there.
     pub fn endpoint(&self, node: &Node<'_>, default_port: Option<u16>) -> Option<Endpoint> {
-        let what = "`host:port`, such as `127.0.0.1:8080` or `[::1]:8080`";
+        let what = match default_port {
+            Some(port) => format!("a host or `host:port`, such as `10.0.0.7` or `[::1]:{port}`"),
+            None => "`host:port`, such as `127.0.0.1:8080` or `[::1]:8080`".to_owned(),
+        };
+        let what = what.as_str();
         if let Value::Integer(port @ 1..=65535) = &node.value {
             self.mismatch_with_hint(node, what, format!("did you mean `127.0.0.1:{port}`?"));
             return None;

@@ -41,7 +41,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
 const NOT_TEXT: &str = "is this a YAML file? If it is, save it as UTF-8";
 
 pub(super) fn too_many_nodes(place: Place) -> Fault {
-    Fault::new(place, format!("the file has more than {MAX_NODES} values, those that aliases repeat included"))
+    Fault::new(place, format!("the file has more than {MAX_NODES} values, those that its aliases repeat included"))
         .with_hint("split it into several files")
 }
 
