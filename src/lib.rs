@@ -1,5 +1,6 @@
 //! Service discovery that is just DNS.
 
+pub mod config;
 pub mod diagnostic;
 pub mod files;
 pub mod model;
