@@ -1,5 +1,6 @@
 //! Service discovery that is just DNS.
 
+pub mod cli;
 pub mod config;
 pub mod diagnostic;
 pub mod files;
