@@ -293,7 +293,7 @@ fn syntax_hint(text: &str, place: Place, info: &str) -> Option<&'static str> {
     if info.contains("unexpected character") {
         return Some("a text that begins with this character has to be quoted");
     }
-    if line.contains(['[', '{']) {
+    if line.contains(['[', '{']) && (info.contains("flow") || info.contains("did not find expected")) {
         return Some("a text that begins with `[` or `{` has to be quoted, as in \"[::1]:53\"");
     }
     if info.contains("did not find expected key") {

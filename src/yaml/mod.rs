@@ -2,18 +2,17 @@
 //!
 //! A file goes through four steps, each in a module of its own:
 //!
-//! 1. [`text`]: octets become characters. Binary junk and other encodings end here.
-//! 2. [`marks`]: saphyr's parser says where everything stands. Its time and memory grow with the text and no faster,
+//! 1. `text`: octets become characters. Binary junk and other encodings end here.
+//! 2. `marks`: saphyr's parser says where everything stands. Its time and memory grow with the text and no faster,
 //!    so that nesting, size and syntax are judged here, before serde_yaml sees the text.
 //! 3. [`tree`]: serde_yaml reads what it says, with a budget that aliases cannot exceed.
-//! 4. [`reader`] and [`scalar`]: the walk from the tree to typed values, which collects problems and goes on.
+//! 4. [`reader`], and `scalar` with it: the walk from the tree to typed values, which collects problems and goes on.
 //!
 //! Both parsers see the same nodes in the same order, so a node's number is enough to find its place. Where they do
 //! not, the text is refused.
 //!
-//! Two readings of each file cost some 6 µs each for a service file of 20 lines. The first one cannot be left for
-//! when there is a problem to print: libyaml's time is quadratic in the depth of `{a: {a: {a: …`, and a megabyte of it
-//! would keep it busy for minutes.
+//! The first reading cannot be left for when there is a problem to print: libyaml's time is quadratic in the depth of
+//! `{a: {a: {a: …`, and a megabyte of it would keep it busy for minutes. It takes 6 µs for a service file of 20 lines.
 
 use std::path::{Path, PathBuf};
 

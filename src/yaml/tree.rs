@@ -179,7 +179,8 @@ struct Budget {
 
 #[derive(Clone, Copy)]
 enum Exceeded {
-    Size,
+    Nodes,
+    Octets,
     Depth,
 }
 
@@ -188,7 +189,7 @@ impl Budget {
     fn node<E: serde::de::Error>(&self) -> Result<Id, E> {
         let node = self.nodes.get();
         if node == MAX_NODES {
-            return Err(self.exceed(Exceeded::Size));
+            return Err(self.exceed(Exceeded::Nodes));
         }
         self.nodes.set(node + 1);
         Ok(Id { source: self.source, node })
@@ -197,7 +198,7 @@ impl Budget {
     fn spend<E: serde::de::Error>(&self, octets: usize) -> Result<(), E> {
         let octets = self.octets.get() + octets;
         if octets > MAX_OCTETS {
-            return Err(self.exceed(Exceeded::Size));
+            return Err(self.exceed(Exceeded::Octets));
         }
         self.octets.set(octets);
         Ok(())
@@ -213,7 +214,11 @@ impl Budget {
         let location = error.location();
         let place = location.map_or(Place::START, |at| Place { line: at.line(), column: at.column() });
         match self.exceeded.get() {
-            Some(Exceeded::Size) => too_many_nodes(place),
+            Some(Exceeded::Nodes) => too_many_nodes(place),
+            Some(Exceeded::Octets) => {
+                let most = MAX_OCTETS / 1024;
+                Fault::new(place, format!("this text, repeated by aliases, makes more than {most} KiB"))
+            }
             Some(Exceeded::Depth) => too_deep(place),
             // serde_yaml's own bound on aliases, which small files of many of them meet before ours.
             None if error.to_string() == "repetition limit exceeded" => too_many_nodes(place),
