@@ -1,6 +1,7 @@
 //! One problem in one file, as `validate` prints it and the log shows it.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
 };
@@ -74,6 +75,57 @@ impl fmt::Display for Problem {
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),
+        }
+    }
+}
+
+/// What is new between two lists of problems: a log tells of a problem when it appears and when it is mended, not
+/// each time that somebody looks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News<'a> {
+    /// Problems that were not there before, in the order of the new list.
+    pub appeared: Vec<&'a Problem>,
+    /// Files that had problems and have none now, by name.
+    pub mended: Vec<&'a Path>,
+}
+
+impl<'a> News<'a> {
+    /// Compares what was wrong `before` with what is wrong `now`.
+    pub fn between(before: &'a [Problem], now: &'a [Problem]) -> Self {
+        let known: BTreeSet<&Problem> = before.iter().collect();
+        let broken: BTreeSet<&Path> = now.iter().map(|problem| problem.path.as_path()).collect();
+        let were_broken: BTreeSet<&Path> = before.iter().map(|problem| problem.path.as_path()).collect();
+        Self {
+            appeared: now.iter().filter(|problem| !known.contains(problem)).collect(),
+            mended: were_broken.difference(&broken).copied().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_news_when_they_appear_and_when_their_file_has_none_left() {
+        let list = |text: &str| -> Vec<Problem> {
+            text.split_whitespace().map(|problem| Problem::whole(Path::new(&problem[..1]), &problem[1..])).collect()
+        };
+        let cases = [
+            ("", "", "", ""),
+            ("", "a1 b1", "a1 b1", ""),
+            ("a1 b1", "a1 b1", "", ""),
+            ("a1 a2", "a2 a3", "a3", ""),
+            ("a1 a2 b1", "c1", "c1", "a b"),
+            ("a1 a2", "a2", "", ""),
+        ];
+        for (before, now, appeared, mended) in cases {
+            let (before, now) = (list(before), list(now));
+            let news = News::between(&before, &now);
+            let text: Vec<_> = news.appeared.iter().map(|p| format!("{}{}", p.path.display(), p.message)).collect();
+            assert_eq!(text.join(" "), appeared, "{before:?} {now:?}");
+            let text: Vec<_> = news.mended.iter().map(|path| path.display().to_string()).collect();
+            assert_eq!(text.join(" "), mended, "{before:?} {now:?}");
         }
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod data_dir;
 pub mod diagnostic;
+pub mod dns;
 pub mod files;
 pub mod model;
 pub mod yaml;

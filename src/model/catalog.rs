@@ -1,1 +1,373 @@
+//! What all nodes announced, seen by service.
+//!
+//! The catalog is fed with a [`View`] (node → its announcements), whole state each time. [`Catalog::update`] compares
+//! it with the view before and touches only the services that changed, so that a flip costs what it flips. Nothing
+//! here decides what is answered: that is the DNS tables' part, which are told what was [`Touched`].
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use imbl::ordmap::DiffItem;
+
+use super::{
+    announcement::{Announcement, Announcements, Node},
+    name::Label,
+    service::InstanceKey,
+};
+
+/// Hash maps of names and addresses that the operator chose.
+pub type Map<K, V> = imbl::GenericHashMap<K, V, foldhash::fast::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+
+/// One node and all it announces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// The node itself.
+    pub node: Arc<Node>,
+    /// Its instances.
+    pub announcements: Announcements,
+}
+
+/// What every live node announces, by node name. Clones share structure.
+pub type View = imbl::OrdMap<Label, Arc<NodeView>>;
+
+/// An instance where it was announced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// The announcing node's name.
+    pub node: Label,
+    /// What it announced.
+    pub announcement: Arc<Announcement>,
+}
+
+impl Placement {
+    fn order(&self) -> (&Label, &Label) {
+        (&self.announcement.instance.key.id, &self.node)
+    }
+}
+
+/// One service: who announced which instance of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Service {
+    /// Sorted by id, then by node. An id that two nodes announce stands here twice; the first one counts.
+    placements: Vec<Placement>,
+}
+
+impl Service {
+    /// The instances that count: one an id, sorted by id.
+    pub fn instances(&self) -> impl Iterator<Item = &Placement> {
+        let mut last: Option<&Label> = None;
+        self.placements.iter().filter(move |placement| {
+            let id = &placement.announcement.instance.key.id;
+            last.replace(id) != Some(id)
+        })
+    }
+
+    fn set(&mut self, placement: Placement) {
+        match self.placements.binary_search_by(|p| p.order().cmp(&placement.order())) {
+            Ok(at) => self.placements[at] = placement,
+            Err(at) => self.placements.insert(at, placement),
+        }
+    }
+
+    fn remove(&mut self, id: &Label, node: &Label) {
+        if let Ok(at) = self.placements.binary_search_by(|p| p.order().cmp(&(id, node))) {
+            self.placements.remove(at);
+        }
+    }
+}
+
+/// All services, nodes and addresses that are announced.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    view: View,
+    services: Map<Label, Arc<Service>>,
+    /// Who announced an address, whatever its standing; sorted.
+    addresses: Map<IpAddr, Arc<[InstanceKey]>>,
+}
+
+/// What an update changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Services of which an instance came, went or changed.
+    pub services: BTreeSet<Label>,
+    /// Nodes that came, went or changed their own data.
+    pub nodes: BTreeSet<Label>,
+}
+
+impl Touched {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.nodes.is_empty()
+    }
+}
+
+impl Catalog {
+    /// Takes over a new view; costs what differs from the one before.
+    pub fn update(&mut self, view: View) -> Touched {
+        let mut changes = Changes::default();
+        for item in self.view.diff(&view) {
+            match item {
+                DiffItem::Add(name, new) => changes.node(name, None, Some(new)),
+                DiffItem::Remove(name, old) => changes.node(name, Some(old), None),
+                DiffItem::Update { old: (name, old), new: (_, new) } => changes.node(name, Some(old), Some(new)),
+            }
+        }
+        let nodes = std::mem::take(&mut changes.nodes);
+        let services: BTreeSet<Label> = changes.services.keys().cloned().collect();
+        for (name, changed) in changes.services {
+            self.update_service(name, changed);
+        }
+        self.view = view;
+        Touched { services, nodes }
+    }
+
+    /// The service of that name, while anybody announces it.
+    pub fn service(&self, name: &Label) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// The names of all services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = (&Label, &Arc<Service>)> {
+        self.services.iter()
+    }
+
+    /// All nodes, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.view.values().map(|view| &view.node)
+    }
+
+    /// The node of that name.
+    pub fn node(&self, name: &Label) -> Option<&Arc<Node>> {
+        self.view.get(name).map(|view| &view.node)
+    }
+
+    /// The announced instances at each address, whatever their standing.
+    pub fn addresses(&self) -> &Map<IpAddr, Arc<[InstanceKey]>> {
+        &self.addresses
+    }
+
+    fn update_service(&mut self, name: Label, changes: Vec<Change>) {
+        let mut service = self.services.get(&name).map(|s| Service::clone(s)).unwrap_or_default();
+        for change in changes {
+            if change.old_addresses() != change.new_addresses() {
+                self.move_addresses(&change);
+            }
+            match change.new {
+                Some(announcement) => service.set(Placement { node: change.node, announcement }),
+                None => service.remove(&change.id, &change.node),
+            }
+        }
+        if service.placements.is_empty() {
+            self.services.remove(&name);
+        } else {
+            self.services.insert(name, Arc::new(service));
+        }
+    }
+
+    fn move_addresses(&mut self, change: &Change) {
+        for address in change.old_addresses() {
+            let Some(keys) = self.addresses.get(address) else { continue };
+            // An id that two nodes announce may stand here twice: only one of the two goes.
+            let mut keys = keys.to_vec();
+            if let Some(at) = keys.iter().position(|key| *key == change.key()) {
+                keys.remove(at);
+            }
+            if keys.is_empty() {
+                self.addresses.remove(address);
+            } else {
+                self.addresses.insert(*address, keys.into());
+            }
+        }
+        for address in change.new_addresses() {
+            let mut keys = self.addresses.get(address).map(|keys| keys.to_vec()).unwrap_or_default();
+            let at = keys.partition_point(|key| *key <= change.key());
+            keys.insert(at, change.key());
+            self.addresses.insert(*address, keys.into());
+        }
+    }
+}
+
+/// One instance of one node, before and after.
+struct Change {
+    service: Label,
+    id: Label,
+    node: Label,
+    old: Option<Arc<Announcement>>,
+    new: Option<Arc<Announcement>>,
+}
+
+impl Change {
+    fn key(&self) -> InstanceKey {
+        InstanceKey { service: self.service.clone(), id: self.id.clone() }
+    }
+
+    fn old_addresses(&self) -> &[IpAddr] {
+        self.old.as_ref().map_or(&[], |a| &a.instance.addresses)
+    }
+
+    fn new_addresses(&self) -> &[IpAddr] {
+        self.new.as_ref().map_or(&[], |a| &a.instance.addresses)
+    }
+}
+
+#[derive(Default)]
+struct Changes {
+    nodes: BTreeSet<Label>,
+    services: BTreeMap<Label, Vec<Change>>,
+}
+
+impl Changes {
+    fn node(&mut self, name: &Label, old: Option<&Arc<NodeView>>, new: Option<&Arc<NodeView>>) {
+        if old.map(|view| &view.node) != new.map(|view| &view.node) {
+            self.nodes.insert(name.clone());
+        }
+        let none = Announcements::new();
+        let before = old.map_or(&none, |view| &view.announcements);
+        let after = new.map_or(&none, |view| &view.announcements);
+        for item in before.diff(after) {
+            let (key, old, new) = match item {
+                DiffItem::Add(key, new) => (key, None, Some(new)),
+                DiffItem::Remove(key, old) => (key, Some(old), None),
+                DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(old), Some(new)),
+            };
+            self.services.entry(key.service.clone()).or_default().push(Change {
+                service: key.service.clone(),
+                id: key.id.clone(),
+                node: name.clone(),
+                old: old.cloned(),
+                new: new.cloned(),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        announcement::Standing,
+        health::Status,
+        service::{Instance, Protocol},
+    };
+
+    fn label(text: &str) -> Label {
+        Label::parse(text).unwrap()
+    }
+
+    fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceKey, Arc<Announcement>) {
+        let key = InstanceKey { service: label(service), id: label(id) };
+        let instance = Arc::new(Instance {
+            key: key.clone(),
+            addresses: vec![address.parse().unwrap()],
+            port: Some(80),
+            ports: vec![],
+            protocol: Protocol::Tcp,
+            tags: vec![],
+            meta: BTreeMap::new(),
+            priority: 1,
+            weight: 10,
+            ttl: None,
+        });
+        (key, Arc::new(Announcement { instance, standing: Standing::new(status, "down") }))
+    }
+
+    fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
+        let node = Node { name: label(name), addresses: vec!["10.0.0.1".parse().unwrap()], datacenter: label("dc1") };
+        let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
+        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements }))
+    }
+
+    fn touched(services: &[&str], nodes: &[&str]) -> Touched {
+        Touched {
+            services: services.iter().map(|s| label(s)).collect(),
+            nodes: nodes.iter().map(|s| label(s)).collect(),
+        }
+    }
+
+    use Status::{Critical, Passing};
+
+    #[test]
+    fn an_update_touches_what_differs_and_nothing_else() {
+        let mut catalog = Catalog::default();
+        let steps: Vec<(&str, View, Touched)> = vec![
+            (
+                "a node joins with two services",
+                View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)])]),
+                touched(&["web", "db"], &["a"]),
+            ),
+            (
+                "the same again",
+                View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)])]),
+                touched(&[], &[]),
+            ),
+            (
+                "a flip",
+                View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Critical), ("db", "d1", "10.0.0.2", Passing)])]),
+                touched(&["web"], &[]),
+            ),
+            (
+                "a second node announces the same id",
+                View::from_iter([
+                    node("a", &[("web", "w1", "10.0.0.1", Critical), ("db", "d1", "10.0.0.2", Passing)]),
+                    node("b", &[("web", "w1", "10.0.0.9", Passing)]),
+                ]),
+                touched(&["web"], &["b"]),
+            ),
+            (
+                "the first node leaves",
+                View::from_iter([node("b", &[("web", "w1", "10.0.0.9", Passing)])]),
+                touched(&["web", "db"], &["a"]),
+            ),
+            ("all leave", View::new(), touched(&["web"], &["b"])),
+        ];
+        for (step, view, expected) in steps {
+            assert_eq!(catalog.update(view), expected, "{step}");
+        }
+        assert!(catalog.services.is_empty());
+        assert!(catalog.addresses.is_empty());
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_id_the_first_by_name_counts() {
+        let mut catalog = Catalog::default();
+        let both = View::from_iter([
+            node("b", &[("web", "w1", "10.0.0.9", Passing)]),
+            node("a", &[("web", "w1", "10.0.0.1", Critical)]),
+        ]);
+        catalog.update(both);
+        let counted: Vec<_> =
+            catalog.service(&label("web")).unwrap().instances().map(|p| p.node.as_str().to_owned()).collect();
+        assert_eq!(counted, ["a"]);
+        catalog.update(View::from_iter([node("b", &[("web", "w1", "10.0.0.9", Passing)])]));
+        let left: Vec<_> =
+            catalog.service(&label("web")).unwrap().instances().map(|p| p.node.as_str().to_owned()).collect();
+        assert_eq!(left, ["b"]);
+    }
+
+    #[test]
+    fn addresses_follow_their_instances() {
+        let mut catalog = Catalog::default();
+        let shown = |catalog: &Catalog| -> BTreeMap<String, Vec<String>> {
+            let one = |(a, keys): (&IpAddr, &Arc<[InstanceKey]>)| {
+                (a.to_string(), keys.iter().map(ToString::to_string).collect())
+            };
+            catalog.addresses().iter().map(one).collect()
+        };
+        let expect = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
+            pairs.iter().map(|(a, k)| ((*a).to_owned(), k.iter().map(|k| (*k).to_owned()).collect())).collect()
+        };
+        catalog.update(View::from_iter([node(
+            "a",
+            &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.1", Passing)],
+        )]));
+        assert_eq!(shown(&catalog), expect(&[("10.0.0.1", &["db/d1", "web/w1"])]));
+        catalog.update(View::from_iter([node(
+            "a",
+            &[("web", "w1", "10.0.0.2", Passing), ("db", "d1", "10.0.0.1", Critical)],
+        )]));
+        assert_eq!(shown(&catalog), expect(&[("10.0.0.1", &["db/d1"]), ("10.0.0.2", &["web/w1"])]));
+    }
+}

@@ -121,6 +121,12 @@ pub enum NameError {
     Escape,
 }
 
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Name {
     /// The root.
     pub fn root() -> Self {

@@ -1,0 +1,235 @@
+//! An answer before it is bytes: which RRsets stand in which section, under which owner.
+//!
+//! It borrows everything from the tables, so that making one allocates nothing for the names that matter; writing it
+//! down is [`assemble`](super::assemble)'s part.
+
+use smallvec::SmallVec;
+
+use super::{
+    code::{Rcode, rtype},
+    table::{
+        rrset::RRset,
+        service::{HostIndex, Service, Weighted},
+        zone::Zone,
+    },
+};
+
+/// What is said to a question.
+#[derive(Debug)]
+pub struct Answer<'t> {
+    /// The outcome.
+    pub rcode: Rcode,
+    /// The AA bit: the question's name is in our zones, and not below a delegation.
+    pub authoritative: bool,
+    /// The answer section: the chain of CNAMEs, then what was asked for.
+    pub answer: SmallVec<[Group<'t>; 2]>,
+    /// The authority section.
+    pub authority: Authority<'t>,
+    /// Addresses of the names in the sections before; those of SRV targets of a service are left to the assembler.
+    pub additional: Vec<Group<'t>>,
+    /// An Extended DNS Error (RFC 8914), for clients that speak EDNS.
+    pub ede: Option<Ede<'t>>,
+}
+
+/// What the authority section holds.
+#[derive(Debug)]
+pub enum Authority<'t> {
+    /// Nothing.
+    Empty,
+    /// The SOA of a negative answer (RFC 2308).
+    Soa(Group<'t>),
+    /// The NS RRset of a delegation: then the additional section holds glue that must not be left out (RFC 9471).
+    Referral(Group<'t>),
+}
+
+/// An RRset under its owner name.
+#[derive(Debug)]
+pub struct Group<'t> {
+    /// Whose it is.
+    pub owner: Owner<'t>,
+    /// The zone that relative names belong to.
+    pub zone: &'t Zone,
+    /// The records.
+    pub data: Data<'t>,
+}
+
+/// An owner name, as the assembler can find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner<'t> {
+    /// The name that was asked for.
+    Question,
+    /// The target of the CNAME before.
+    Target,
+    /// The zone's origin.
+    Zone,
+    /// These labels below the zone's origin.
+    Below(&'t [u8]),
+    /// This name, in wire form.
+    Absolute(&'t [u8]),
+}
+
+/// Records of one type, wherever they are kept.
+#[derive(Debug)]
+pub enum Data<'t> {
+    /// From a table.
+    Stored(&'t RRset),
+    /// Made for this answer.
+    Made(RRset),
+    /// The zone's SOA.
+    Soa {
+        /// Seconds: the minimum in negative answers (RFC 2308 §3).
+        ttl: u32,
+        /// The zone's own or the tables'.
+        serial: u32,
+    },
+    /// A records of a service.
+    V4(&'t [Weighted<4>], u32),
+    /// AAAA records of a service.
+    V6(&'t [Weighted<16>], u32),
+    /// Records of one instance: RDATA of `size` octets each, back to back.
+    Host {
+        /// Their type.
+        rtype: u16,
+        /// Of one RDATA, in octets; never 0.
+        size: usize,
+        /// All RDATA.
+        octets: &'t [u8],
+        /// Seconds.
+        ttl: u32,
+    },
+    /// SRV records of a service.
+    Srv(&'t Service, Members<'t>, u32),
+}
+
+/// Which instances an SRV RRset names.
+#[derive(Clone, Copy, Debug)]
+pub enum Members<'t> {
+    /// These, at their default port.
+    Hosts(&'t [HostIndex]),
+    /// These, each at this port.
+    Ports(&'t [(HostIndex, u16)]),
+    /// This one, at its default port.
+    One(HostIndex),
+}
+
+/// An Extended DNS Error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ede<'t> {
+    /// The INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT, for people.
+    pub text: &'t str,
+}
+
+impl<'t> Answer<'t> {
+    /// An authoritative answer without records.
+    pub fn empty(rcode: Rcode) -> Self {
+        Self {
+            rcode,
+            authoritative: true,
+            answer: SmallVec::new(),
+            authority: Authority::Empty,
+            additional: Vec::new(),
+            ede: None,
+        }
+    }
+
+    /// An answer that does not come from our zones.
+    pub fn refused(ede: Ede<'t>) -> Self {
+        Self { authoritative: false, ede: Some(ede), ..Self::empty(Rcode::Refused) }
+    }
+}
+
+impl<'t> Members<'t> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Hosts(hosts) => hosts.len(),
+            Self::Ports(hosts) => hosts.len(),
+            Self::One(_) => 1,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The instance at `at`, and its port where it is not the default one.
+    pub fn get(&self, at: usize) -> (HostIndex, Option<u16>) {
+        match self {
+            Self::Hosts(hosts) => (hosts[at], None),
+            Self::Ports(hosts) => (hosts[at].0, Some(hosts[at].1)),
+            Self::One(host) => (*host, None),
+        }
+    }
+}
+
+impl<'t> Data<'t> {
+    /// The A records of one instance.
+    pub fn host_v4(service: &'t Service, host: HostIndex) -> Self {
+        Self::Host { rtype: rtype::A, size: 4, octets: service.host_v4(host), ttl: service.host_ttl(host) }
+    }
+
+    /// The AAAA records of one instance.
+    pub fn host_v6(service: &'t Service, host: HostIndex) -> Self {
+        Self::Host { rtype: rtype::AAAA, size: 16, octets: service.host_v6(host), ttl: service.host_ttl(host) }
+    }
+
+    /// The TXT record of one instance.
+    pub fn host_txt(service: &'t Service, host: HostIndex) -> Self {
+        let octets = service.host_txt(host);
+        Self::Host { rtype: rtype::TXT, size: octets.len().max(1), octets, ttl: service.host_ttl(host) }
+    }
+
+    /// The records' type.
+    pub fn rtype(&self) -> u16 {
+        match self {
+            Self::Stored(set) => set.rtype,
+            Self::Made(set) => set.rtype,
+            Self::Soa { .. } => rtype::SOA,
+            Self::V4(..) => rtype::A,
+            Self::V6(..) => rtype::AAAA,
+            Self::Host { rtype, .. } => *rtype,
+            Self::Srv(..) => rtype::SRV,
+        }
+    }
+
+    /// Seconds.
+    pub fn ttl(&self) -> u32 {
+        match self {
+            Self::Stored(set) => set.ttl,
+            Self::Made(set) => set.ttl,
+            Self::Soa { ttl, .. } | Self::V4(_, ttl) | Self::V6(_, ttl) => *ttl,
+            Self::Host { ttl, .. } | Self::Srv(_, _, ttl) => *ttl,
+        }
+    }
+
+    /// How many records.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Stored(set) => set.records.len(),
+            Self::Made(set) => set.records.len(),
+            Self::Soa { .. } => 1,
+            Self::V4(addresses, _) => addresses.len(),
+            Self::V6(addresses, _) => addresses.len(),
+            Self::Host { octets, size, .. } => octets.len() / size,
+            Self::Srv(_, members, _) => members.len(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The share of the record at `at` in being answered first.
+    pub fn weight(&self, at: usize) -> u16 {
+        match self {
+            Self::V4(addresses, _) => addresses[at].weight,
+            Self::V6(addresses, _) => addresses[at].weight,
+            Self::Srv(service, members, _) => service.host_weight(members.get(at).0),
+            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } | Self::Host { .. } => 1,
+        }
+    }
+}

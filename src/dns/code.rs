@@ -1,0 +1,73 @@
+//! The numbers of the protocol that muster gives a meaning to.
+
+/// Record and query types (IANA "Resource Record (RR) TYPEs").
+pub mod rtype {
+    /// RFC 1035 §3.4.1
+    pub const A: u16 = 1;
+    /// RFC 1035 §3.3.11
+    pub const NS: u16 = 2;
+    /// RFC 1035 §3.3.1
+    pub const CNAME: u16 = 5;
+    /// RFC 1035 §3.3.13
+    pub const SOA: u16 = 6;
+    /// RFC 1035 §3.3.12
+    pub const PTR: u16 = 12;
+    /// RFC 1035 §3.3.9
+    pub const MX: u16 = 15;
+    /// RFC 1035 §3.3.14
+    pub const TXT: u16 = 16;
+    /// RFC 3596 §2.1
+    pub const AAAA: u16 = 28;
+    /// RFC 2782
+    pub const SRV: u16 = 33;
+    /// RFC 6891 §6.1.1
+    pub const OPT: u16 = 41;
+    /// RFC 4034 §5
+    pub const DS: u16 = 43;
+    /// RFC 8945 §4.2: the last record of a signed message; never a question.
+    pub const TSIG: u16 = 250;
+    /// RFC 1995
+    pub const IXFR: u16 = 251;
+    /// RFC 5936
+    pub const AXFR: u16 = 252;
+    /// RFC 1035 §3.2.3, obsolete.
+    pub const MAILB: u16 = 253;
+    /// RFC 1035 §3.2.3, obsolete.
+    pub const MAILA: u16 = 254;
+    /// RFC 8482
+    pub const ANY: u16 = 255;
+}
+
+/// Classes (RFC 1035 §3.2.4).
+pub mod class {
+    /// The Internet: the one class that muster serves.
+    pub const IN: u16 = 1;
+}
+
+/// Response codes; those above 15 need EDNS (RFC 6891 §6.1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Rcode {
+    /// All is well, even where there is no data (RFC 2308 §2.2).
+    NoError = 0,
+    /// The query could not be read.
+    FormErr = 1,
+    /// The name does not exist, nor anything below it (RFC 8020).
+    NxDomain = 3,
+    /// The opcode is not served.
+    NotImp = 4,
+    /// Not our zone, not our class, not for this client.
+    Refused = 5,
+    /// An EDNS version above 0 (RFC 6891 §6.1.3).
+    BadVers = 16,
+}
+
+/// INFO-CODEs of Extended DNS Errors (RFC 8914 §5.2).
+pub mod ede {
+    /// The service exists and none of its instances is healthy.
+    pub const NOT_READY: u16 = 14;
+    /// Not one of our zones.
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    /// A zone transfer, a class or an opcode that is not served.
+    pub const NOT_SUPPORTED: u16 = 21;
+}

@@ -1,0 +1,442 @@
+//! From a name and a type to an [`Answer`]: RFC 1034 §4.3.2 over the tables.
+//!
+//! In two steps. [`Tables::locate`] finds what the name is: a service, an instance, static records, nothing.
+//! [`Place::select`] takes what the type asks of it. The precedence of names is the order of the arms in `locate_live`:
+//! services and nodes before static names, RFC 2782 forms before tag forms, instance ids before tags.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{
+    answer::{Answer, Authority, Data, Ede, Group, Members, Owner},
+    code::{Rcode, ede, rtype},
+    question::LookupName,
+    table::{
+        Tables,
+        rrset::{RRset, Rdata, Tail, target_at},
+        service::{HostIndex, NamedPort, Service, Set},
+        zone::{Found, Kind, Zone},
+    },
+};
+use crate::model::{name::MAX_NAME, service::Protocol};
+
+/// CNAMEs that are followed in one answer; a chain beyond that is a mistake, and the client can go on by itself.
+const MAX_CHAIN: usize = 8;
+
+impl Tables {
+    /// What is said to a question of this name and type.
+    pub fn lookup(&self, name: &LookupName, qtype: u16) -> Answer<'_> {
+        match qtype {
+            rtype::AXFR | rtype::IXFR => {
+                return Answer::refused(Ede { code: ede::NOT_SUPPORTED, text: "zone transfers are not served" });
+            }
+            rtype::MAILA | rtype::MAILB => {
+                return Answer { authoritative: false, ..Answer::empty(Rcode::NotImp) };
+            }
+            _ => {}
+        }
+        let mut answer = Answer::empty(Rcode::NoError);
+        self.follow(name, qtype, Owner::Question, &mut answer);
+        self.add_addresses(&mut answer);
+        answer
+    }
+
+    /// Answers `name`, and the targets of CNAMEs on the way.
+    fn follow<'t>(&'t self, name: &LookupName, qtype: u16, owner: Owner<'t>, answer: &mut Answer<'t>) {
+        let zone = self.zone_of(name);
+        if let Some((place, zone)) = self.locate_reverse(name, zone) {
+            let soa = Group { owner, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
+            return answer.conclude(place.select(qtype), owner, soa);
+        }
+        let Some((zone, zone_labels)) = zone else {
+            // The end of a chain that leaves our zones is the client's to follow.
+            if owner == Owner::Question {
+                *answer = Answer::refused(Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" });
+            }
+            return;
+        };
+        match self.locate(zone, zone_labels, name, qtype).select(qtype) {
+            Selected::Alias(cname) => {
+                let seen = answer
+                    .answer
+                    .iter()
+                    .any(|group| matches!(group.data, Data::Stored(set) if std::ptr::eq(set, cname)));
+                if seen || answer.answer.len() >= MAX_CHAIN {
+                    return;
+                }
+                answer.answer.push(Group { owner, zone, data: Data::Stored(cname) });
+                let target = cname.records.first().and_then(|rdata| target(rdata, 0, zone));
+                if let Some(target) = target {
+                    self.follow(&target, qtype, Owner::Target, answer);
+                }
+            }
+            selected => {
+                let soa = Group { owner: Owner::Zone, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
+                answer.conclude(selected, owner, soa);
+            }
+        }
+    }
+
+    fn apex<'t>(&'t self, zone: &'t Zone, name_servers: &'t [RRset]) -> Place<'t> {
+        Place::Apex { rrsets: zone.names.apex(), name_servers, soa: self.soa(zone, zone.soa.ttl) }
+    }
+
+    fn soa<'t>(&self, zone: &'t Zone, ttl: u32) -> Data<'t> {
+        Data::Soa { ttl, serial: zone.soa.serial.unwrap_or(self.serial()) }
+    }
+
+    fn zone_of(&self, name: &LookupName) -> Option<(&Zone, usize)> {
+        let zone = self.zone(name.count(), |labels| &name.wire()[name.offset(name.count() - labels)..])?;
+        Some((zone, zone.origin.labels().count()))
+    }
+
+    /// What `name` is, in `zone`.
+    fn locate<'t>(&'t self, zone: &'t Zone, zone_labels: usize, name: &LookupName, qtype: u16) -> Place<'t> {
+        let below = name.count() - zone_labels;
+        let existing = match zone.kind {
+            Kind::Static if below == 0 => return self.apex(zone, &[]),
+            Kind::Static => 0,
+            Kind::Discovery => match self.locate_live(name, below) {
+                Live::Apex => return self.apex(zone, self.name_servers()),
+                Live::Place(place) => return place,
+                Live::Nothing { existing } => existing,
+            },
+        };
+        match zone.names.find(name, zone_labels, existing, qtype) {
+            Found::Name(rrsets) => Place::Records(rrsets),
+            Found::Cut { owner, rrsets } => Place::Cut { owner, rrsets },
+            Found::Nothing if existing >= below => Place::Records(&[]),
+            Found::Nothing => Place::Nothing,
+        }
+    }
+
+    /// What `name` is among services and nodes, `below` labels under the discovery zone's origin.
+    fn locate_live(&self, name: &LookupName, below: usize) -> Live<'_> {
+        let Some(top) = below.checked_sub(1) else { return Live::Apex };
+        let nothing = |existing| Live::Nothing { existing };
+        match name.label(top) {
+            b"node" => match top.checked_sub(1).map(|at| (at, self.node(name.label(at)))) {
+                Some((0, Some(rrsets))) => Live::Place(Place::Records(rrsets)),
+                Some((_, Some(_))) => nothing(2),
+                _ => nothing(1),
+            },
+            [b'_', form @ ..] => {
+                // `_tcp.ZONE` and `_TAG.ZONE` exist as far as anybody can tell: below them stand names.
+                let Some(at) = top.checked_sub(1) else { return nothing(1) };
+                let [b'_', service @ ..] = name.label(at) else { return nothing(1) };
+                let found = self.service(service).and_then(|service| {
+                    let set = match protocol(form) {
+                        Some(protocol) => service.protocol(protocol),
+                        None => service.tag(form),
+                    };
+                    set.map(|set| Place::Set { service, set, srv_only: true })
+                });
+                match found {
+                    Some(place) if at == 0 => Live::Place(place),
+                    Some(_) => nothing(2),
+                    None => nothing(1),
+                }
+            }
+            label => match self.service(label) {
+                Some(service) => Self::locate_in_service(service, name, top),
+                None => nothing(0),
+            },
+        }
+    }
+
+    /// What `name` is at or below a service, whose own label is the one at `top`.
+    fn locate_in_service<'t>(service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
+        let nothing = |existing| Live::Nothing { existing };
+        let Some(at) = top.checked_sub(1) else {
+            return Live::Place(Place::Set { service, set: service.apex(), srv_only: false });
+        };
+        let label = name.label(at);
+        if let [b'_', form @ ..] = label {
+            let Some(protocol) = protocol(form).filter(|protocol| service.has_ports(*protocol)) else {
+                return nothing(1);
+            };
+            let Some(at) = at.checked_sub(1) else { return nothing(2) };
+            let port = name.label(at).strip_prefix(b"_").and_then(|port| service.port(port, protocol));
+            return match port {
+                Some(port) if at == 0 => Live::Place(Place::Port { service, port }),
+                Some(_) => nothing(3),
+                None => nothing(2),
+            };
+        }
+        let place = match (service.host(label), service.tag(label)) {
+            (Some(host), _) => Place::Host { service, host },
+            (None, Some(set)) => Place::Set { service, set, srv_only: false },
+            (None, None) => return nothing(1),
+        };
+        if at == 0 { Live::Place(place) } else { nothing(2) }
+    }
+
+    /// The announced owner of a reverse name, unless a zone file says something of it.
+    fn locate_reverse<'t>(
+        &'t self,
+        name: &LookupName,
+        zone: Option<(&'t Zone, usize)>,
+    ) -> Option<(Place<'t>, &'t Zone)> {
+        let address = reverse_address(name)?;
+        let instances = self.instances_at(&address);
+        let node = self.node_at(&address);
+        if instances.is_empty() && node.is_none() {
+            return None;
+        }
+        if let Some((zone, zone_labels)) = zone
+            && !matches!(zone.names.find(name, zone_labels, 0, rtype::PTR), Found::Nothing)
+        {
+            return None;
+        }
+        let mut records: Vec<Rdata> = Vec::new();
+        for key in instances {
+            let Some(service) = self.service(key.service.as_bytes()) else { continue };
+            let Some(host) = service.host(key.id.as_bytes()) else { continue };
+            // Where two nodes announce one id, the address may be the one that does not count.
+            if service.held(host).is_none() && service.host_has(host, &address) {
+                records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
+            }
+        }
+        records.dedup();
+        if let (true, Some(node)) = (records.is_empty(), node) {
+            records.push(Rdata::relative(&[], [node.as_bytes(), b"node"]));
+        }
+        let ptr = RRset { rtype: rtype::PTR, ttl: self.ttl(), records };
+        Some((Place::Reverse(ptr), self.domain()?))
+    }
+
+    /// Fills the additional section with the addresses of name servers and of targets in static records.
+    fn add_addresses<'t>(&'t self, answer: &mut Answer<'t>) {
+        let mut additional = std::mem::take(&mut answer.additional);
+        let referral = if let Authority::Referral(group) = &answer.authority { Some(group) } else { None };
+        for group in answer.answer.iter().chain(referral) {
+            let Data::Stored(set) = group.data else { continue };
+            let Some(at) = target_at(set.rtype).filter(|_| set.rtype != rtype::CNAME && set.rtype != rtype::PTR) else {
+                continue;
+            };
+            for rdata in &set.records {
+                self.add_addresses_of(rdata, at, group.zone, referral.is_some(), &mut additional);
+            }
+        }
+        answer.additional = additional;
+    }
+
+    fn add_addresses_of<'t>(
+        &'t self,
+        rdata: &'t Rdata,
+        at: usize,
+        in_zone: &'t Zone,
+        referral: bool,
+        additional: &mut Vec<Group<'t>>,
+    ) {
+        let Some(name) = target(rdata, at, in_zone) else { return };
+        let Some((zone, zone_labels)) = self.zone_of(&name) else { return };
+        let owner = match rdata.tail {
+            Tail::Origin => Owner::Below(&rdata.octets[at..]),
+            Tail::Nothing => Owner::Absolute(&rdata.octets[at..]),
+        };
+        if additional.iter().any(|group| group.owner == owner) {
+            return;
+        }
+        for qtype in [rtype::A, rtype::AAAA] {
+            let place = match self.locate(zone, zone_labels, &name, qtype) {
+                // Below a delegation the zone holds glue, which only a referral may show (RFC 2181 §5.4.1).
+                Place::Cut { .. } if referral => {
+                    let labels = name.count() - zone_labels;
+                    Place::Records(zone.names.at(&name.wire()[..name.offset(labels)]).unwrap_or_default())
+                }
+                place => place,
+            };
+            if let Selected::Data(data) = place.select(qtype) {
+                additional.push(Group { owner, zone: in_zone, data });
+            }
+        }
+    }
+}
+
+impl<'t> Answer<'t> {
+    /// Ends the answer with what was selected; negative answers carry the SOA.
+    fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, soa: Group<'t>) {
+        let zone = soa.zone;
+        match selected {
+            Selected::Data(data) => self.answer.push(Group { owner, zone, data }),
+            Selected::Alias(cname) => self.answer.push(Group { owner, zone, data: Data::Stored(cname) }),
+            Selected::NoData(why) => {
+                self.authority = Authority::Soa(soa);
+                self.ede = why.map(|text| Ede { code: ede::NOT_READY, text });
+            }
+            Selected::NoName => {
+                self.rcode = Rcode::NxDomain;
+                self.authority = Authority::Soa(soa);
+            }
+            Selected::Referral { owner, ns } => {
+                // The AA bit speaks of the first owner name (RFC 1034 §6.2.7).
+                self.authoritative = !self.answer.is_empty();
+                self.authority =
+                    Authority::Referral(Group { owner: Owner::Below(owner), zone, data: Data::Stored(ns) });
+            }
+        }
+    }
+}
+
+/// What a name is among services and nodes.
+enum Live<'t> {
+    Apex,
+    Place(Place<'t>),
+    /// Not a live name. `existing` labels below the origin exist all the same; the name itself does where that is all.
+    Nothing {
+        existing: usize,
+    },
+}
+
+/// What a name is.
+enum Place<'t> {
+    /// A zone's apex, with generated name servers where the zone has them.
+    Apex { rrsets: &'t [RRset], name_servers: &'t [RRset], soa: Data<'t> },
+    /// The name of several instances; RFC 2782 names have SRV records only.
+    Set { service: &'t Service, set: &'t Set, srv_only: bool },
+    /// One instance.
+    Host { service: &'t Service, host: HostIndex },
+    /// A named port.
+    Port { service: &'t Service, port: &'t NamedPort },
+    /// These records, perhaps none.
+    Records(&'t [RRset]),
+    /// A reverse name.
+    Reverse(RRset),
+    /// At or below a delegation.
+    Cut { owner: &'t [u8], rrsets: &'t [RRset] },
+    /// Nothing.
+    Nothing,
+}
+
+/// What a place has of a type.
+enum Selected<'t> {
+    Data(Data<'t>),
+    /// A CNAME to follow.
+    Alias(&'t RRset),
+    /// The name exists. With why, where it is a service that has no healthy instance.
+    NoData(Option<&'t str>),
+    NoName,
+    Referral {
+        owner: &'t [u8],
+        ns: &'t RRset,
+    },
+}
+
+impl<'t> Place<'t> {
+    /// What the place has of this type. ANY gets the first RRset there is (RFC 8482 §4.1).
+    fn select(self, qtype: u16) -> Selected<'t> {
+        match self {
+            Self::Apex { rrsets, name_servers, soa } => match select_records(rrsets, qtype) {
+                Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => Selected::Data(soa),
+                Selected::NoData(_) if qtype == rtype::NS => select_records(name_servers, qtype),
+                selected => selected,
+            },
+            Self::Set { service, set, srv_only } => {
+                let srv = Data::Srv(service, Members::Hosts(&set.srv), set.ttl);
+                let (v4, v6) = (Data::V4(&set.v4, set.ttl), Data::V6(&set.v6, set.ttl));
+                first_of(qtype, if srv_only { vec_of([srv]) } else { vec_of([v4, v6, srv]) }, set.not_ready.as_deref())
+            }
+            Self::Host { service, host } => {
+                if let Some(why) = service.held(host) {
+                    return Selected::NoData(Some(why));
+                }
+                let (v4, v6, txt) =
+                    (Data::host_v4(service, host), Data::host_v6(service, host), Data::host_txt(service, host));
+                match service.host_srv(host) {
+                    Some(_) => {
+                        let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
+                        first_of(qtype, vec_of([v4, v6, srv, txt]), None)
+                    }
+                    None => first_of(qtype, vec_of([v4, v6, txt]), None),
+                }
+            }
+            Self::Port { service, port } => {
+                let srv = Data::Srv(service, Members::Ports(&port.srv), port.ttl);
+                first_of(qtype, vec_of([srv]), port.not_ready.as_deref())
+            }
+            Self::Records(rrsets) => select_records(rrsets, qtype),
+            Self::Reverse(set) if set.records.is_empty() => Selected::NoData(None),
+            Self::Reverse(set) if qtype == set.rtype || qtype == rtype::ANY => Selected::Data(Data::Made(set)),
+            Self::Reverse(_) => Selected::NoData(None),
+            Self::Cut { owner, rrsets } => match rrsets.iter().find(|set| set.rtype == rtype::NS) {
+                Some(ns) => Selected::Referral { owner, ns },
+                None => Selected::NoName,
+            },
+            Self::Nothing => Selected::NoName,
+        }
+    }
+}
+
+fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
+    if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype || qtype == rtype::ANY) {
+        return Selected::Data(Data::Stored(set));
+    }
+    match rrsets.iter().find(|set| set.rtype == rtype::CNAME) {
+        Some(cname) => Selected::Alias(cname),
+        None => Selected::NoData(None),
+    }
+}
+
+type Candidates<'t> = smallvec::SmallVec<[Data<'t>; 4]>;
+
+fn vec_of<'t, const N: usize>(data: [Data<'t>; N]) -> Candidates<'t> {
+    data.into_iter().collect()
+}
+
+fn first_of<'t>(qtype: u16, candidates: Candidates<'t>, why: Option<&'t str>) -> Selected<'t> {
+    candidates
+        .into_iter()
+        .find(|data| (data.rtype() == qtype || qtype == rtype::ANY) && !data.is_empty())
+        .map_or(Selected::NoData(why), Selected::Data)
+}
+
+/// The transport that a label without its underscore names.
+fn protocol(label: &[u8]) -> Option<Protocol> {
+    match label {
+        b"tcp" => Some(Protocol::Tcp),
+        b"udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+/// The name that RDATA holds from `at` on.
+fn target(rdata: &Rdata, at: usize, zone: &Zone) -> Option<LookupName> {
+    let octets = rdata.octets.get(at..)?;
+    match rdata.tail {
+        Tail::Nothing => LookupName::from_wire(octets),
+        Tail::Origin => {
+            let mut wire = smallvec::SmallVec::<[u8; MAX_NAME]>::from_slice(octets);
+            wire.extend_from_slice(zone.origin.wire());
+            LookupName::from_wire(&wire)
+        }
+    }
+}
+
+/// The address that a reverse name stands for: RFC 1035 §3.5 and RFC 3596 §2.5.
+fn reverse_address(name: &LookupName) -> Option<IpAddr> {
+    let top = name.count().checked_sub(2)?;
+    if name.label(top + 1) != b"arpa" {
+        return None;
+    }
+    match (name.label(top), top) {
+        (b"in-addr", 4) => {
+            let mut octets = [0; 4];
+            for (at, octet) in octets.iter_mut().enumerate() {
+                let text = std::str::from_utf8(name.label(3 - at)).ok()?;
+                // `01` and `+1` are other names than `1`.
+                *octet = text.parse().ok().filter(|value: &u8| value.to_string() == text)?;
+            }
+            Some(IpAddr::V4(Ipv4Addr::from(octets)))
+        }
+        (b"ip6", 32) => {
+            let mut octets = [0; 16];
+            for at in 0..32 {
+                let [digit] = name.label(31 - at) else { return None };
+                let nibble = char::from(*digit).to_digit(16)? as u8;
+                octets[at / 2] |= if at % 2 == 0 { nibble << 4 } else { nibble };
+            }
+            Some(IpAddr::V6(Ipv6Addr::from(octets)))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,94 @@
+//! From what is known to what is answered: the one task that changes the tables.
+//!
+//! It takes whole-state snapshots (the view of all nodes, the zone files), works out what they touch, and publishes new
+//! tables. Snapshots that arrive while it works are taken together: it always goes to the newest state.
+
+use std::{path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::watch, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{serial::Serial, table::Tables};
+use crate::{
+    data_dir,
+    files::zone_file::ZoneFile,
+    model::catalog::{Catalog, View},
+};
+
+/// What is published, and what it is made of.
+pub struct Publisher {
+    catalog: Catalog,
+    zones: Arc<[Arc<ZoneFile>]>,
+    tables: Tables,
+    published: Arc<ArcSwap<Tables>>,
+    serial: Serial,
+    data_dir: PathBuf,
+}
+
+/// Where the newest states come from.
+pub struct Sources {
+    /// What every node announces.
+    pub view: watch::Receiver<View>,
+    /// All zone files.
+    pub zones: watch::Receiver<Arc<[Arc<ZoneFile>]>>,
+}
+
+impl Publisher {
+    /// A publisher of tables that are still empty; `data_dir` keeps the serial's ceiling.
+    pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf) -> Self {
+        let published = Arc::new(ArcSwap::from_pointee(tables.clone()));
+        Self { catalog: Catalog::default(), zones: Arc::default(), tables, published, serial, data_dir }
+    }
+
+    /// What is answered, always the newest.
+    pub fn published(&self) -> Arc<ArcSwap<Tables>> {
+        self.published.clone()
+    }
+
+    /// Takes over the sources as they are now.
+    pub async fn publish(&mut self, sources: &mut Sources) {
+        let zones = sources.zones.borrow_and_update().clone();
+        let view = sources.view.borrow_and_update().clone();
+        let touched = self.catalog.update(view);
+        if touched.is_empty() && zones == self.zones {
+            return;
+        }
+        if zones != self.zones {
+            self.tables.set_zones(&zones);
+            self.zones = zones;
+        }
+        self.tables.update(&self.catalog, &touched);
+        let (serial, ceiling) = self.serial.next();
+        if let Some(ceiling) = ceiling {
+            self.store(ceiling).await;
+        }
+        self.tables.set_serial(serial);
+        self.published.store(Arc::new(self.tables.clone()));
+    }
+
+    /// Publishes every change until `shutdown`.
+    pub async fn run(mut self, mut sources: Sources, shutdown: CancellationToken) {
+        loop {
+            let changed = tokio::select! {
+                changed = sources.view.changed() => changed,
+                changed = sources.zones.changed() => changed,
+                () = shutdown.cancelled() => return,
+            };
+            if changed.is_err() {
+                info!("nothing left to publish");
+                return;
+            }
+            self.publish(&mut sources).await;
+        }
+    }
+
+    async fn store(&self, ceiling: u32) {
+        let path = self.data_dir.clone();
+        let stored = spawn_blocking(move || data_dir::store_serial(&path, ceiling)).await;
+        if let Ok(Err(error)) = stored {
+            warn!(%error, path = %self.data_dir.display(), "cannot keep the zone's serial: after a restart within seconds it may repeat");
+        }
+    }
+}

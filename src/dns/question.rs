@@ -1,0 +1,380 @@
+//! Reading a query: the one place that looks at bytes which a stranger sent.
+//!
+//! [`Query::parse`] never allocates, never reads past the packet, and takes time linear in its length. What it cannot
+//! make sense of becomes a [`Rejected`], which says what the reply must be. Compression pointers are refused: nothing
+//! stands before the question that it could point to (RFC 1035 §4.1.4).
+
+use super::code::{Rcode, class, rtype};
+use crate::model::name::{MAX_LABEL, MAX_NAME};
+
+/// A header's length (RFC 1035 §4.1.1).
+pub const HEADER: usize = 12;
+/// What a UDP reply may have where the client does not say (RFC 1035 §4.2.1).
+pub const CLASSIC_UDP: u16 = 512;
+
+/// A question that can be looked up.
+pub struct Query<'p> {
+    /// The header, as it came.
+    pub header: Header,
+    /// The question section as it came, letter case kept.
+    pub question: &'p [u8],
+    /// What is asked for, folded to lower case.
+    pub name: LookupName,
+    /// The type asked for.
+    pub qtype: u16,
+    /// Whether the client speaks EDNS, and how.
+    pub edns: Option<Edns>,
+}
+
+/// The header's fields that a reply depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The transaction id.
+    pub id: u16,
+    /// The opcode, 0 to 15.
+    pub opcode: u8,
+    /// Recursion desired.
+    pub recursion_desired: bool,
+}
+
+/// What an OPT record says (RFC 6891 §6.1.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edns {
+    /// The largest UDP reply that the client takes; never below [`CLASSIC_UDP`] (RFC 6891 §6.2.3).
+    pub payload: u16,
+    /// The client's DO bit, copied into the reply (RFC 3225 §3).
+    pub dnssec_ok: bool,
+}
+
+/// A packet that cannot be looked up.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Rejected<'p> {
+    /// A response, or too short for a header: answering it could start a loop.
+    Silence,
+    /// To be answered with this code.
+    Reply {
+        /// The header, as it came.
+        header: Header,
+        /// The question section, where it could be read; else empty.
+        question: &'p [u8],
+        /// Why.
+        rcode: Rcode,
+        /// Whether the reply carries an OPT record.
+        edns: Option<Edns>,
+    },
+}
+
+impl<'p> Query<'p> {
+    /// Reads a packet.
+    pub fn parse(packet: &'p [u8]) -> Result<Self, Rejected<'p>> {
+        let Some((head, body)) = packet.split_at_checked(HEADER) else { return Err(Rejected::Silence) };
+        let flags = head[2];
+        if flags & 0x80 != 0 {
+            return Err(Rejected::Silence);
+        }
+        let header = Header {
+            id: u16::from_be_bytes([head[0], head[1]]),
+            opcode: (flags >> 3) & 0x0f,
+            recursion_desired: flags & 0x01 != 0,
+        };
+        let mut question: &[u8] = &[];
+        let reject = |rcode, question, edns| Rejected::Reply { header, question, rcode, edns };
+        if header.opcode != 0 {
+            return Err(reject(Rcode::NotImp, question, None));
+        }
+        let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        if count(4) != 1 {
+            return Err(reject(Rcode::FormErr, question, None));
+        }
+        let mut reader = Reader { rest: body };
+        let name = reader.question_name().ok_or(reject(Rcode::FormErr, question, None))?;
+        let qtype = reader.u16().ok_or(reject(Rcode::FormErr, question, None))?;
+        let qclass = reader.u16().ok_or(reject(Rcode::FormErr, question, None))?;
+        question = &body[..name.wire().len() + 4];
+        let others = u32::from(count(6)) + u32::from(count(8));
+        let edns = match reader.additional(others, u32::from(count(10))) {
+            Ok(edns) => edns,
+            Err(Unreadable::Malformed) => return Err(reject(Rcode::FormErr, question, None)),
+            Err(Unreadable::Version(edns)) => return Err(reject(Rcode::BadVers, question, Some(edns))),
+        };
+        if matches!(qtype, rtype::OPT | rtype::TSIG) {
+            return Err(reject(Rcode::FormErr, question, edns));
+        }
+        if qclass != class::IN {
+            return Err(reject(Rcode::Refused, question, edns));
+        }
+        Ok(Self { header, question, name, qtype, edns })
+    }
+}
+
+enum Unreadable {
+    Malformed,
+    Version(Edns),
+}
+
+struct Reader<'p> {
+    rest: &'p [u8],
+}
+
+impl<'p> Reader<'p> {
+    fn take(&mut self, len: usize) -> Option<&'p [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|b| b[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+    }
+
+    fn question_name(&mut self) -> Option<LookupName> {
+        let mut name = LookupName::empty();
+        loop {
+            let len = usize::from(self.u8()?);
+            if len > MAX_LABEL {
+                return None;
+            }
+            if len == 0 {
+                name.finish();
+                return Some(name);
+            }
+            name.push(self.take(len)?)?;
+        }
+    }
+
+    /// Walks over the records behind the question and returns what the OPT record among the additional ones says.
+    fn additional(&mut self, others: u32, additional: u32) -> Result<Option<Edns>, Unreadable> {
+        let mut edns = None;
+        for at in 0..others + additional {
+            let root = self.skip_name().ok_or(Unreadable::Malformed)?;
+            let rtype = self.u16().ok_or(Unreadable::Malformed)?;
+            let class = self.u16().ok_or(Unreadable::Malformed)?;
+            let ttl = self.take(4).ok_or(Unreadable::Malformed)?;
+            let rdlength = self.u16().ok_or(Unreadable::Malformed)?;
+            let rdata = self.take(usize::from(rdlength)).ok_or(Unreadable::Malformed)?;
+            if rtype == rtype::OPT {
+                // One at most, of the root, among the additional records (RFC 6891 §6.1.1).
+                if edns.is_some() || !root || at < others || !options_are_whole(rdata) {
+                    return Err(Unreadable::Malformed);
+                }
+                let found = Edns { payload: class.max(CLASSIC_UDP), dnssec_ok: ttl[2] & 0x80 != 0 };
+                if ttl[1] != 0 {
+                    return Err(Unreadable::Version(found));
+                }
+                edns = Some(found);
+            }
+        }
+        // Trailing octets belong to no section: the counts or the packet are wrong.
+        if self.rest.is_empty() { Ok(edns) } else { Err(Unreadable::Malformed) }
+    }
+
+    /// Skips a name, compressed or not; says whether it was the root.
+    fn skip_name(&mut self) -> Option<bool> {
+        let mut root = true;
+        loop {
+            match self.u8()? {
+                0 => return Some(root),
+                len @ 1..=0x3f => drop(self.take(usize::from(len))?),
+                0xc0..=0xff => {
+                    self.u8()?;
+                    return Some(false);
+                }
+                // RFC 6891 §5 gave up the other two label types.
+                0x40..=0xbf => return None,
+            }
+            root = false;
+        }
+    }
+}
+
+/// Whether an OPT record's options fill it exactly (RFC 6891 §6.1.2).
+fn options_are_whole(mut rdata: &[u8]) -> bool {
+    while let [_, _, high, low, rest @ ..] = rdata {
+        match rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) {
+            Some(next) => rdata = next,
+            None => return false,
+        }
+    }
+    rdata.is_empty()
+}
+
+/// A name that is being looked up: wire form, lower case, with the offsets of its labels. Lives on the stack.
+#[derive(Clone)]
+pub struct LookupName {
+    wire: [u8; MAX_NAME],
+    len: u8,
+    starts: [u8; MAX_LABELS],
+    count: u8,
+}
+
+/// Labels that fit into [`MAX_NAME`] octets, the root aside.
+const MAX_LABELS: usize = MAX_NAME / 2;
+
+impl LookupName {
+    fn empty() -> Self {
+        Self { wire: [0; MAX_NAME], len: 0, starts: [0; MAX_LABELS], count: 0 }
+    }
+
+    /// A name from its wire form; `None` where it is too long or not whole.
+    pub fn from_wire(wire: &[u8]) -> Option<Self> {
+        let mut reader = Reader { rest: wire };
+        let name = reader.question_name()?;
+        reader.rest.is_empty().then_some(name)
+    }
+
+    /// Adds a label behind the others; `None` where the name would be longer than [`MAX_NAME`].
+    fn push(&mut self, label: &[u8]) -> Option<()> {
+        let at = usize::from(self.len);
+        // One octet more for the root.
+        if at + 1 + label.len() + 1 > MAX_NAME {
+            return None;
+        }
+        self.starts[usize::from(self.count)] = self.len;
+        self.count += 1;
+        self.wire[at] = label.len() as u8;
+        for (to, from) in self.wire[at + 1..].iter_mut().zip(label) {
+            *to = from.to_ascii_lowercase();
+        }
+        self.len += 1 + label.len() as u8;
+        Some(())
+    }
+
+    fn finish(&mut self) {
+        self.wire[usize::from(self.len)] = 0;
+        self.len += 1;
+    }
+
+    /// The whole name in wire form.
+    pub fn wire(&self) -> &[u8] {
+        &self.wire[..usize::from(self.len)]
+    }
+
+    /// How many labels it has, the root aside.
+    pub fn count(&self) -> usize {
+        usize::from(self.count)
+    }
+
+    /// Where the label at `index` from the left begins in [`Self::wire`]; the root's octet for `index == count()`.
+    pub fn offset(&self, index: usize) -> usize {
+        match self.starts[..self.count()].get(index) {
+            Some(start) => usize::from(*start),
+            None => usize::from(self.len) - 1,
+        }
+    }
+
+    /// The octets of the label at `index` from the left, without its length.
+    pub fn label(&self, index: usize) -> &[u8] {
+        let start = self.offset(index);
+        &self.wire[start + 1..][..usize::from(self.wire[start])]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query for `web.` with these counts and this behind the question.
+    fn packet(flags: [u8; 2], counts: [u16; 4], tail: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0x12, 0x34, flags[0], flags[1]];
+        packet.extend(counts.iter().flat_map(|c| c.to_be_bytes()));
+        packet.extend(b"\x03wEb\0\0\x01\0\x01");
+        packet.extend(tail);
+        packet
+    }
+
+    fn outcome(packet: &[u8]) -> String {
+        match Query::parse(packet) {
+            Ok(query) => format!("query, edns {:?}", query.edns.map(|e| (e.payload, e.dnssec_ok))),
+            Err(Rejected::Silence) => "silence".into(),
+            Err(Rejected::Reply { rcode, question, edns, .. }) => {
+                format!("{rcode:?}, question {}, edns {}", !question.is_empty(), edns.is_some())
+            }
+        }
+    }
+
+    const OPT: &[u8] = b"\0\0\x29\x10\0\0\0\x80\0\0\0";
+
+    #[test]
+    fn packets_and_what_becomes_of_them() {
+        let opt_v1 = b"\0\0\x29\x10\0\0\x01\0\0\0\0";
+        let opt_small = b"\0\0\x29\0\x10\0\0\0\0\0\0";
+        let opt_named = b"\x01a\0\0\x29\x10\0\0\0\0\0\0\0";
+        let opt_option = b"\0\0\x29\x10\0\0\0\0\0\0\x06\0\x0a\0\x02\xab\xcd";
+        let opt_cut_option = b"\0\0\x29\x10\0\0\0\0\0\0\x05\0\x0a\0\x02\xab";
+        let a_record = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x01\x02\x03\x04";
+        let cases: &[(&str, Vec<u8>, &str)] = &[
+            ("RFC 1035 §4.1.1: plain", packet([1, 0], [1, 0, 0, 0], b""), "query, edns None"),
+            ("empty", vec![], "silence"),
+            ("eleven octets", vec![0; 11], "silence"),
+            ("a response", packet([0x80, 0], [1, 0, 0, 0], b""), "silence"),
+            ("opcode NOTIFY", packet([4 << 3, 0], [1, 0, 0, 0], b""), "NotImp, question false, edns false"),
+            ("RFC 9619: no question", packet([0, 0], [0, 0, 0, 0], b""), "FormErr, question false, edns false"),
+            ("RFC 9619: two questions", packet([0, 0], [2, 0, 0, 0], b""), "FormErr, question false, edns false"),
+            ("65,535 questions", packet([0, 0], [65535, 0, 0, 0], b""), "FormErr, question false, edns false"),
+            ("trailing octets", packet([0, 0], [1, 0, 0, 0], b"x"), "FormErr, question true, edns false"),
+            ("a missing record", packet([0, 0], [1, 0, 0, 1], b""), "FormErr, question true, edns false"),
+            ("RFC 6891: OPT", packet([0, 0], [1, 0, 0, 1], OPT), "query, edns Some((4096, true))"),
+            ("RFC 6891 §6.2.3: under 512", packet([0, 0], [1, 0, 0, 1], opt_small), "query, edns Some((512, false))"),
+            ("an unknown option", packet([0, 0], [1, 0, 0, 1], opt_option), "query, edns Some((4096, false))"),
+            ("a cut option", packet([0, 0], [1, 0, 0, 1], opt_cut_option), "FormErr, question true, edns false"),
+            ("§6.1.3: version 1", packet([0, 0], [1, 0, 0, 1], opt_v1), "BadVers, question true, edns true"),
+            (
+                "§6.1.1: two OPT",
+                packet([0, 0], [1, 0, 0, 2], &[OPT, OPT].concat()),
+                "FormErr, question true, edns false",
+            ),
+            ("§6.1.1: OPT of a name", packet([0, 0], [1, 0, 0, 1], opt_named), "FormErr, question true, edns false"),
+            ("OPT as an answer", packet([0, 0], [1, 1, 0, 0], OPT), "FormErr, question true, edns false"),
+            (
+                "other records are passed over",
+                packet([0, 0], [1, 1, 1, 1], &[a_record, a_record, OPT].concat()),
+                "query, edns Some((4096, true))",
+            ),
+        ];
+        for (case, packet, expected) in cases {
+            assert_eq!(outcome(packet), *expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn questions_that_cannot_be_looked_up() {
+        let with = |question: &[u8]| {
+            let mut packet = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+            packet.extend(question);
+            packet
+        };
+        let long: Vec<u8> = [b"\x3f".as_slice(), &[b'a'; 63]].concat().repeat(4);
+        let cases: &[(&str, Vec<u8>, &str)] = &[
+            ("a pointer", with(b"\xc0\x0c\0\x01\0\x01"), "FormErr, question false, edns false"),
+            ("RFC 6891 §5: label type 01", with(b"\x41a\0\0\x01\0\x01"), "FormErr, question false, edns false"),
+            ("256 octets", with(&[&long[..], b"\0\0\x01\0\x01"].concat()), "FormErr, question false, edns false"),
+            ("cut in a label", with(b"\x05ab"), "FormErr, question false, edns false"),
+            ("cut before the class", with(b"\x01a\0\0\x01"), "FormErr, question false, edns false"),
+            ("class CH", with(b"\x01a\0\0\x10\0\x03"), "Refused, question true, edns false"),
+            ("the root", with(b"\0\0\x02\0\x01"), "query, edns None"),
+            ("type OPT", with(b"\x01a\0\0\x29\0\x01"), "FormErr, question true, edns false"),
+        ];
+        for (case, packet, expected) in cases {
+            assert_eq!(outcome(packet), *expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn names_are_folded_and_their_labels_found() {
+        let packet = packet([0, 0], [1, 0, 0, 0], b"");
+        let Ok(query) = Query::parse(&packet) else { panic!("not read") };
+        assert_eq!(query.question, b"\x03wEb\0\0\x01\0\x01");
+        assert_eq!(query.name.wire(), b"\x03web\0");
+        let name = LookupName::from_wire(b"\x01a\x02bc\0").unwrap();
+        assert_eq!((name.count(), name.label(0), name.label(1)), (2, &b"a"[..], &b"bc"[..]));
+        assert_eq!((name.offset(0), name.offset(1), name.offset(2)), (0, 2, 5));
+        let labels = [[1, b'a'].repeat(127), vec![0]].concat();
+        assert_eq!(LookupName::from_wire(&labels).unwrap().count(), 127);
+        assert!(LookupName::from_wire(b"\x01a").is_none());
+        assert!(LookupName::from_wire(b"\x01a\0b").is_none());
+    }
+}

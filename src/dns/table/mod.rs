@@ -1,0 +1,262 @@
+//! All that can be answered, as one immutable snapshot.
+//!
+//! [`Tables`] is a value: cloning it is a handful of reference counts, changing a clone copies only the path to what
+//! changed. One task owns the newest and publishes clones; those who answer hold a clone for a packet and never wait.
+
+pub mod rrset;
+pub mod service;
+pub mod zone;
+
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
+
+use foldhash::fast::RandomState;
+
+use self::{
+    rrset::{RRset, Rdata},
+    service::Service,
+    zone::{Kind, Soa, StaticNames, Zone, hostmaster},
+};
+use super::code::rtype;
+use crate::{
+    files::zone_file::ZoneFile,
+    model::{
+        announcement::Node,
+        catalog::{Catalog, Map, Touched},
+        name::{Label, Name},
+        service::{InstanceKey, RESERVED_SERVICE},
+    },
+};
+
+/// What the tables take from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node: the first of the zone's name servers.
+    pub node: Label,
+    /// The discovery zone.
+    pub domain: Name,
+    /// Zones with the same content.
+    pub aliases: Vec<Name>,
+    /// Of answers, in seconds, unless the service says otherwise.
+    pub ttl: u32,
+    /// The SOA minimum, in seconds.
+    pub negative_ttl: u32,
+}
+
+/// Name servers at the apex: a response to `NS` with glue stays within one packet.
+pub const MAX_NAME_SERVERS: usize = 8;
+
+/// Timers for secondaries (RFC 1912 §2.2 gives the ranges): refresh, retry, expire, in seconds. Refresh and retry are
+/// short, since a secondary that missed a NOTIFY would answer with dead instances for that long.
+const TIMERS: [u32; 3] = [60, 10, 604_800];
+
+/// A snapshot of everything that is answered.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    settings: Arc<Settings>,
+    zones: Arc<Zones>,
+    services: Map<Label, Arc<Service>>,
+    nodes: Map<Label, Arc<NodeNames>>,
+    name_servers: Arc<[RRset]>,
+    /// The announced instances at each address.
+    addresses: Map<IpAddr, Arc<[InstanceKey]>>,
+    node_addresses: Map<IpAddr, Label>,
+    serial: u32,
+}
+
+/// The records of `NODE.node.ZONE`: A, AAAA, TXT.
+#[derive(Debug)]
+pub struct NodeNames {
+    rrsets: Vec<RRset>,
+}
+
+#[derive(Debug)]
+struct Zones {
+    by_origin: HashMap<Name, Zone, RandomState>,
+    /// Which numbers of labels an origin has: bit `n` for `n`.
+    depths: u128,
+}
+
+impl Tables {
+    /// Empty zones: the discovery zone and its aliases.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            zones: Arc::new(Zones::new(&settings, &[])),
+            settings,
+            services: Map::default(),
+            nodes: Map::default(),
+            name_servers: Arc::default(),
+            addresses: Map::default(),
+            node_addresses: Map::default(),
+            serial: 0,
+        }
+    }
+
+    /// Takes over what was touched in the catalog.
+    pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
+        for name in &touched.services {
+            match catalog.service(name) {
+                Some(service) => {
+                    self.services.insert(name.clone(), Arc::new(Service::new(name, service, self.settings.ttl)));
+                }
+                None => drop(self.services.remove(name)),
+            }
+        }
+        self.addresses = catalog.addresses().clone();
+        if !touched.nodes.is_empty() {
+            self.update_nodes(catalog, touched);
+        }
+    }
+
+    /// Takes over all zone files.
+    pub fn set_zones(&mut self, files: &[Arc<ZoneFile>]) {
+        self.zones = Arc::new(Zones::new(&self.settings, files));
+    }
+
+    /// Sets the serial of the generated SOA.
+    pub fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    /// The serial of the generated SOA.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// The zone of the longest origin among these suffixes of a name; `suffix(n)` is the wire form of the last `n` labels.
+    pub fn zone<'n>(&self, labels: usize, suffix: impl Fn(usize) -> &'n [u8]) -> Option<&Zone> {
+        let mut depths = self.zones.depths & (u128::MAX >> (127 - labels.min(127)));
+        while depths != 0 {
+            let depth = 127 - depths.leading_zeros() as usize;
+            if let Some(zone) = self.zones.by_origin.get(suffix(depth)) {
+                return Some(zone);
+            }
+            depths &= !(1 << depth);
+        }
+        None
+    }
+
+    /// The discovery zone: the zone of PTR targets.
+    pub fn domain(&self) -> Option<&Zone> {
+        self.zones.by_origin.get(self.settings.domain.wire())
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &[u8]) -> Option<&Service> {
+        self.services.get(name).map(|service| &**service)
+    }
+
+    /// The records of a node.
+    pub fn node(&self, name: &[u8]) -> Option<&[RRset]> {
+        self.nodes.get(name).map(|node| node.rrsets.as_slice())
+    }
+
+    /// The NS RRset of the discovery zone, as a slice of one; empty while no node is known.
+    pub fn name_servers(&self) -> &[RRset] {
+        &self.name_servers
+    }
+
+    /// The announced instances at an address.
+    pub fn instances_at(&self, address: &IpAddr) -> &[InstanceKey] {
+        self.addresses.get(address).map_or(&[], |keys| &**keys)
+    }
+
+    /// The node at an address.
+    pub fn node_at(&self, address: &IpAddr) -> Option<&Label> {
+        self.node_addresses.get(address)
+    }
+
+    /// Seconds, for records that belong to no service.
+    pub fn ttl(&self) -> u32 {
+        self.settings.ttl
+    }
+
+    /// The SOA minimum of generated zones, in seconds.
+    pub fn negative_ttl(&self) -> u32 {
+        self.settings.negative_ttl
+    }
+
+    fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
+        for name in &touched.nodes {
+            match catalog.node(name) {
+                Some(node) => drop(self.nodes.insert(name.clone(), Arc::new(NodeNames::new(node, self.settings.ttl)))),
+                None => drop(self.nodes.remove(name)),
+            }
+        }
+        self.node_addresses = Map::default();
+        for node in catalog.nodes() {
+            for address in &node.addresses {
+                self.node_addresses.entry(*address).or_insert_with(|| node.name.clone());
+            }
+        }
+        // This node first: whoever asks it can reach it.
+        let own = catalog.node(&self.settings.node);
+        let others = catalog.nodes().filter(|node| node.name != self.settings.node);
+        let targets = own.into_iter().chain(others).take(MAX_NAME_SERVERS);
+        let records: Vec<Rdata> = targets.map(|node| node_name(&node.name)).collect();
+        let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, records };
+        self.name_servers = if ns.records.is_empty() { Arc::default() } else { [ns].into() };
+    }
+}
+
+/// `NODE.node` below the origin.
+fn node_name(node: &Label) -> Rdata {
+    Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()])
+}
+
+impl NodeNames {
+    fn new(node: &Node, ttl: u32) -> Self {
+        let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, records });
+        let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
+        let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
+        let datacenter = format!("datacenter={}", node.datacenter);
+        let txt = [&[datacenter.len() as u8], datacenter.as_bytes()].concat();
+        let rrsets = [
+            set(rtype::A, v4.map(Rdata::fixed).collect()),
+            set(rtype::AAAA, v6.map(Rdata::fixed).collect()),
+            set(rtype::TXT, vec![Rdata::fixed(txt)]),
+        ];
+        Self { rrsets: rrsets.into_iter().flatten().collect() }
+    }
+}
+
+impl Zones {
+    fn new(settings: &Settings, files: &[Arc<ZoneFile>]) -> Self {
+        let mut by_origin = HashMap::default();
+        for file in
+            files.iter().filter(|file| file.origin != settings.domain && !settings.aliases.contains(&file.origin))
+        {
+            let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
+            // A zone without an SOA is refused when its file is read.
+            let Some(soa) = soa else { continue };
+            let names = Arc::new(StaticNames::new(file));
+            let zone = Zone { origin: file.origin.clone(), kind: Kind::Static, names, soa: Arc::new(soa) };
+            by_origin.insert(file.origin.clone(), zone);
+        }
+        let own = files.iter().find(|file| file.origin == settings.domain);
+        let names = Arc::new(own.map(|file| StaticNames::new(file)).unwrap_or_default());
+        let soa = Arc::new(discovery_soa(settings, own));
+        for origin in std::iter::once(&settings.domain).chain(&settings.aliases) {
+            let zone = Zone { origin: origin.clone(), kind: Kind::Discovery, names: names.clone(), soa: soa.clone() };
+            by_origin.insert(origin.clone(), zone);
+        }
+        let depths = by_origin.keys().fold(0, |depths, origin: &Name| depths | 1 << origin.labels().count());
+        Self { by_origin, depths }
+    }
+}
+
+/// The SOA of the discovery zone: its file's where it has one, always with a serial that grows by itself.
+fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
+    let record = file.and_then(|file| file.records.iter().find(|r| r.rtype == rtype::SOA));
+    match record.and_then(|record| Soa::of_zone(record, &settings.domain)) {
+        Some(soa) => Soa { serial: None, ..soa },
+        None => Soa {
+            mname: node_name(&settings.node),
+            rname: hostmaster(),
+            serial: None,
+            timers: TIMERS,
+            minimum: settings.negative_ttl,
+            ttl: settings.ttl,
+        },
+    }
+}

@@ -1,0 +1,384 @@
+//! One service's answers, ready to be copied into packets.
+//!
+//! A service is rebuilt whole when one of its instances changes, and no other service is touched. Nothing here depends
+//! on the zone's name, so a domain and its aliases share it. Layout: what an instance contributes to an answer stands
+//! back to back in one block of octets ([`Service::wire`]); the names below the service are lists of indices into it.
+//! A query so touches a handful of cache lines, however many services there are.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use crate::model::{
+    announcement::Standing,
+    catalog,
+    name::Label,
+    service::{Instance, Protocol},
+};
+
+/// The index of an instance in [`Service::hosts`].
+pub type HostIndex = u32;
+
+/// Everything at and below `SERVICE.ZONE`.
+#[derive(Debug)]
+pub struct Service {
+    wire: Box<[u8]>,
+    /// All that are declared, sorted by id.
+    hosts: Box<[Host]>,
+    /// Why a host is not answered, sorted by index; hosts that are answered have no entry.
+    held: Box<[(HostIndex, Box<str>)]>,
+    /// `SERVICE`
+    apex: Set,
+    /// `_SERVICE._tcp` and `_SERVICE._udp`
+    protocols: Protocols,
+    /// `TAG.SERVICE` and `_SERVICE._TAG`, sorted by tag.
+    tags: Box<[(Label, Set)]>,
+    /// `_PORT._tcp.SERVICE`, sorted by name, then transport.
+    ports: Box<[NamedPort]>,
+}
+
+/// Which instances a name stands for, by record type.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Set {
+    /// Those that are answered and have a port.
+    pub srv: Box<[HostIndex]>,
+    /// The A RRset: no address twice (RFC 2181 §5), each with the weight of all instances that have it.
+    pub v4: Box<[Weighted<4>]>,
+    /// The AAAA RRset, likewise.
+    pub v6: Box<[Weighted<16>]>,
+    /// Seconds: the least of its instances'.
+    pub ttl: u32,
+    /// Why the set is empty, where none of its instances is healthy.
+    pub not_ready: Option<Box<str>>,
+}
+
+/// An address and its share of the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weighted<const N: usize> {
+    /// The address, as RDATA.
+    pub octets: [u8; N],
+    /// The SRV weight.
+    pub weight: u16,
+}
+
+/// A named port of the service.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NamedPort {
+    name: Label,
+    protocol: Protocol,
+    /// Those that are answered, each with its port of that name.
+    pub srv: Box<[(HostIndex, u16)]>,
+    /// Seconds.
+    pub ttl: u32,
+    /// As [`Set::not_ready`].
+    pub not_ready: Option<Box<str>>,
+}
+
+/// Most services speak one transport: then its set is the apex's.
+#[derive(Debug)]
+enum Protocols {
+    Only(Protocol),
+    Both { tcp: Box<Set>, udp: Box<Set> },
+}
+
+/// One instance: where its parts stand in [`Service::wire`], in this order.
+///
+/// SRV RDATA up to the origin (priority, weight, port, `INSTANCE`, `SERVICE`); A RDATA; AAAA RDATA; TXT RDATA.
+#[derive(Clone, Copy, Debug)]
+struct Host {
+    at: u32,
+    ttl: u32,
+    txt: u16,
+    weight: u16,
+    srv: u8,
+    v4: u8,
+    v6: u8,
+}
+
+/// The fixed fields of SRV RDATA: priority, weight, port (RFC 2782).
+pub const SRV_FIELDS: usize = 6;
+
+impl Service {
+    /// Builds the answers; instances without a TTL of their own get `default_ttl` (seconds).
+    pub fn new(name: &Label, service: &catalog::Service, default_ttl: u32) -> Self {
+        Builder::new(name, service, default_ttl).finish()
+    }
+
+    /// The service's own name.
+    pub fn apex(&self) -> &Set {
+        &self.apex
+    }
+
+    /// `_SERVICE._PROTOCOL`, while an instance with that transport is declared.
+    pub fn protocol(&self, protocol: Protocol) -> Option<&Set> {
+        match (&self.protocols, protocol) {
+            (Protocols::Only(only), asked) => (*only == asked).then_some(&self.apex),
+            (Protocols::Both { tcp, .. }, Protocol::Tcp) => Some(tcp),
+            (Protocols::Both { udp, .. }, Protocol::Udp) => Some(udp),
+        }
+    }
+
+    /// `TAG.SERVICE`, while an instance with that tag is declared.
+    pub fn tag(&self, tag: &[u8]) -> Option<&Set> {
+        let at = self.tags.binary_search_by(|(label, _)| label.as_bytes().cmp(tag)).ok()?;
+        Some(&self.tags[at].1)
+    }
+
+    /// `_PORT._PROTOCOL.SERVICE`, while an instance with such a port is declared.
+    pub fn port(&self, name: &[u8], protocol: Protocol) -> Option<&NamedPort> {
+        let key = (name, protocol as u8);
+        let at = self.ports.binary_search_by(|p| (p.name.as_bytes(), p.protocol as u8).cmp(&key)).ok()?;
+        Some(&self.ports[at])
+    }
+
+    /// Whether a port of that transport has a name: then `_PROTOCOL.SERVICE` exists, empty (RFC 8020).
+    pub fn has_ports(&self, protocol: Protocol) -> bool {
+        self.ports.iter().any(|port| port.protocol == protocol)
+    }
+
+    /// The declared instance of that id.
+    pub fn host(&self, id: &[u8]) -> Option<HostIndex> {
+        self.hosts.binary_search_by(|host| self.id(host).cmp(id)).ok().map(|at| at as HostIndex)
+    }
+
+    /// Why the instance is not answered; `None` while it is.
+    pub fn held(&self, host: HostIndex) -> Option<&str> {
+        let at = self.held.binary_search_by_key(&host, |(index, _)| *index).ok()?;
+        Some(&self.held[at].1)
+    }
+
+    /// The SRV RDATA of an instance up to the origin; `None` where it has no default port.
+    pub fn host_srv(&self, host: HostIndex) -> Option<&[u8]> {
+        let srv = self.srv_parts(host);
+        (srv[4..6] != [0, 0]).then_some(srv)
+    }
+
+    /// As [`Self::host_srv`], the port 0 where it has none: named ports replace it.
+    pub fn srv_parts(&self, host: HostIndex) -> &[u8] {
+        let host = &self.hosts[host as usize];
+        &self.wire[host.at as usize..][..usize::from(host.srv)]
+    }
+
+    /// The A RDATA of an instance, back to back.
+    pub fn host_v4(&self, host: HostIndex) -> &[u8] {
+        let host = &self.hosts[host as usize];
+        &self.wire[host.at as usize + usize::from(host.srv)..][..usize::from(host.v4) * 4]
+    }
+
+    /// The AAAA RDATA of an instance, back to back.
+    pub fn host_v6(&self, host: HostIndex) -> &[u8] {
+        let host = &self.hosts[host as usize];
+        &self.wire[host.at as usize + usize::from(host.srv) + usize::from(host.v4) * 4..][..usize::from(host.v6) * 16]
+    }
+
+    /// Whether the instance announces that address.
+    pub fn host_has(&self, host: HostIndex, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(ip) => self.host_v4(host).chunks_exact(4).any(|octets| octets == ip.octets()),
+            IpAddr::V6(ip) => self.host_v6(host).chunks_exact(16).any(|octets| octets == ip.octets()),
+        }
+    }
+
+    /// The TXT RDATA of an instance; empty where it has no `meta`.
+    pub fn host_txt(&self, host: HostIndex) -> &[u8] {
+        let host = &self.hosts[host as usize];
+        let addresses = usize::from(host.v4) * 4 + usize::from(host.v6) * 16;
+        &self.wire[host.at as usize + usize::from(host.srv) + addresses..][..usize::from(host.txt)]
+    }
+
+    /// Seconds.
+    pub fn host_ttl(&self, host: HostIndex) -> u32 {
+        self.hosts[host as usize].ttl
+    }
+
+    /// The share of the traffic.
+    pub fn host_weight(&self, host: HostIndex) -> u16 {
+        self.hosts[host as usize].weight
+    }
+
+    fn id(&self, host: &Host) -> &[u8] {
+        let at = host.at as usize + SRV_FIELDS;
+        &self.wire[at + 1..][..usize::from(self.wire[at])]
+    }
+}
+
+/// Instances in the order of [`Service::hosts`], each with its standing.
+struct Builder<'c> {
+    name: &'c Label,
+    instances: Vec<(&'c Instance, &'c Standing)>,
+    default_ttl: u32,
+}
+
+impl<'c> Builder<'c> {
+    fn new(name: &'c Label, service: &'c catalog::Service, default_ttl: u32) -> Self {
+        let instances = service.instances().map(|p| (&*p.announcement.instance, &p.announcement.standing)).collect();
+        Self { name, instances, default_ttl }
+    }
+
+    fn finish(&self) -> Service {
+        let mut wire = Vec::new();
+        let hosts =
+            self.instances.iter().map(|(instance, standing)| self.host(instance, standing, &mut wire)).collect();
+        let all: Vec<HostIndex> = (0..self.instances.len() as HostIndex).collect();
+        let held = all.iter().filter_map(|&at| Some((at, self.not_ready(&[at])?))).collect();
+        Service {
+            wire: wire.into(),
+            hosts,
+            held,
+            apex: self.set(&all),
+            protocols: self.protocols(&all),
+            tags: self.tags(),
+            ports: self.ports(),
+        }
+    }
+
+    fn host(&self, instance: &Instance, standing: &Standing, wire: &mut Vec<u8>) -> Host {
+        let at = wire.len();
+        let weight = standing.weight(instance.weight);
+        for field in [instance.priority, weight, instance.port.unwrap_or(0)] {
+            wire.extend(field.to_be_bytes());
+        }
+        for label in [&instance.key.id, self.name] {
+            wire.push(label.as_bytes().len() as u8);
+            wire.extend(label.as_bytes());
+        }
+        let srv = wire.len() - at;
+        let (mut v4, mut v6) = (0, 0);
+        for address in &instance.addresses {
+            if let IpAddr::V4(ip) = address {
+                wire.extend(ip.octets());
+                v4 += 1;
+            }
+        }
+        for address in &instance.addresses {
+            if let IpAddr::V6(ip) = address {
+                wire.extend(ip.octets());
+                v6 += 1;
+            }
+        }
+        let txt_at = wire.len();
+        for (key, value) in &instance.meta {
+            // One character-string an entry; service files bound its length (RFC 1035 §3.3).
+            wire.push((key.len() + 1 + value.len()).min(255) as u8);
+            wire.extend(key.bytes().chain([b'=']).chain(value.bytes()).take(255));
+        }
+        Host {
+            at: at as u32,
+            ttl: self.ttl(instance),
+            txt: (wire.len() - txt_at) as u16,
+            weight,
+            srv: srv as u8,
+            v4,
+            v6,
+        }
+    }
+
+    fn ttl(&self, instance: &Instance) -> u32 {
+        instance.ttl.unwrap_or(self.default_ttl)
+    }
+
+    fn answered(&self, members: &[HostIndex]) -> impl Iterator<Item = (HostIndex, &'c Instance, u16)> {
+        members.iter().filter_map(|&at| {
+            let (instance, standing) = self.instances[at as usize];
+            standing.is_answered().then(|| (at, instance, standing.weight(instance.weight)))
+        })
+    }
+
+    /// The least TTL of those that are answered; of all where none is.
+    fn least_ttl(&self, members: &[HostIndex]) -> u32 {
+        let answered = self.answered(members).map(|(_, instance, _)| self.ttl(instance)).min();
+        let all = members.iter().map(|&at| self.ttl(self.instances[at as usize].0)).min();
+        answered.or(all).unwrap_or(self.default_ttl)
+    }
+
+    fn set(&self, members: &[HostIndex]) -> Set {
+        let mut v4 = BTreeMap::new();
+        let mut v6 = BTreeMap::new();
+        for (_, instance, weight) in self.answered(members) {
+            for address in &instance.addresses {
+                let total: &mut u16 = match address {
+                    IpAddr::V4(ip) => v4.entry(ip.octets()).or_default(),
+                    IpAddr::V6(ip) => v6.entry(ip.octets()).or_default(),
+                };
+                *total = total.saturating_add(weight);
+            }
+        }
+        Set {
+            srv: self.answered(members).filter(|(_, i, _)| i.port.is_some()).map(|(at, ..)| at).collect(),
+            v4: v4.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
+            v6: v6.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
+            ttl: self.least_ttl(members),
+            not_ready: self.not_ready(members),
+        }
+    }
+
+    fn protocols(&self, all: &[HostIndex]) -> Protocols {
+        let speaking = |protocol| -> Vec<HostIndex> {
+            all.iter().copied().filter(|&at| self.instances[at as usize].0.protocol == protocol).collect()
+        };
+        match (speaking(Protocol::Tcp), speaking(Protocol::Udp)) {
+            (_, udp) if udp.is_empty() => Protocols::Only(Protocol::Tcp),
+            (tcp, _) if tcp.is_empty() => Protocols::Only(Protocol::Udp),
+            (tcp, udp) => Protocols::Both { tcp: Box::new(self.set(&tcp)), udp: Box::new(self.set(&udp)) },
+        }
+    }
+
+    fn tags(&self) -> Box<[(Label, Set)]> {
+        let mut members: BTreeMap<Label, Vec<HostIndex>> = BTreeMap::new();
+        for (at, (instance, _)) in self.instances.iter().enumerate() {
+            // A tag that is no label has no name; it stays visible to those who list tags.
+            for tag in instance.tags.iter().filter_map(|tag| Label::parse(tag).ok()) {
+                let hosts = members.entry(tag).or_default();
+                if hosts.last() != Some(&(at as HostIndex)) {
+                    hosts.push(at as HostIndex);
+                }
+            }
+        }
+        members.into_iter().map(|(tag, hosts)| (tag, self.set(&hosts))).collect()
+    }
+
+    fn ports(&self) -> Box<[NamedPort]> {
+        let mut members: BTreeMap<(Label, u8), (Protocol, Vec<HostIndex>)> = BTreeMap::new();
+        for (at, (instance, _)) in self.instances.iter().enumerate() {
+            for (name, _) in &instance.ports {
+                let key = (name.clone(), instance.protocol as u8);
+                members.entry(key).or_insert((instance.protocol, Vec::new())).1.push(at as HostIndex);
+            }
+        }
+        let named = |((name, _), (protocol, hosts)): ((Label, u8), (Protocol, Vec<HostIndex>))| {
+            let port_of = |instance: &Instance| instance.ports.iter().find(|(n, _)| *n == name).map(|(_, port)| *port);
+            NamedPort {
+                srv: self.answered(&hosts).filter_map(|(at, i, _)| Some((at, port_of(i)?))).collect(),
+                ttl: self.least_ttl(&hosts),
+                not_ready: self.not_ready(&hosts),
+                name,
+                protocol,
+            }
+        };
+        members.into_iter().map(named).collect()
+    }
+
+    /// What an Extended DNS Error says of these, where none is answered: `3 instances, 3 critical: connection refused`.
+    fn not_ready(&self, members: &[HostIndex]) -> Option<Box<str>> {
+        if self.answered(members).next().is_some() {
+            return None;
+        }
+        let (mut critical, mut disabled, mut first) = (0, 0, None);
+        for &at in members {
+            match self.instances[at as usize].1 {
+                Standing::Critical(reason) => {
+                    critical += 1;
+                    first.get_or_insert(reason);
+                }
+                Standing::Disabled => disabled += 1,
+                Standing::Passing | Standing::Warning(_) => {}
+            }
+        }
+        let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
+        if let Some(reason) = first {
+            text.push_str(&format!(", {critical} critical: {reason}"));
+        }
+        if disabled > 0 {
+            text.push_str(&format!(", {disabled} disabled"));
+        }
+        Some(text.into())
+    }
+}

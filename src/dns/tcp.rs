@@ -1,0 +1,150 @@
+//! Messages over TCP (RFC 7766) to the engine and back.
+//!
+//! A connection may send several queries without waiting; they are answered in turn, and the answers of queries that
+//! came together leave together. Everything is bounded: connections, the time that one may idle, the time that a write
+//! may take, and what is read before its answer is taken.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{
+    engine::{Engine, Transport},
+    table::Tables,
+};
+
+/// Connections at once, of all listeners; one more is closed as soon as it is accepted.
+pub const MAX_CONNECTIONS: usize = 4096;
+/// How long a connection may wait for its next query, or take to bring it (RFC 7766 §6.2.3 asks for seconds).
+const IDLE: Duration = Duration::from_secs(10);
+/// How long a client may take to read its answers.
+const WRITE: Duration = Duration::from_secs(5);
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 1024;
+/// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What is read at once; a longer message takes several reads.
+const READ: usize = 4096;
+/// Answers are written out when they reach this, even if more queries wait.
+const FLUSH: usize = 64 * 1024;
+
+/// Binds a listener for [`serve`].
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// What all connections share.
+#[derive(Clone)]
+pub struct Shared {
+    /// What is answered.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// One permit a connection: [`MAX_CONNECTIONS`] for all listeners.
+    pub connections: Arc<Semaphore>,
+    /// Ends accepting at once and connections at their next pause.
+    pub shutdown: CancellationToken,
+}
+
+/// Accepts connections until shutdown, then waits for those that are open to finish what they read.
+pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> Engine) {
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shared.shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, client)) => match shared.connections.clone().try_acquire_owned() {
+                Ok(permit) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine(), permit))),
+                Err(_) => debug!(%client, "TCP connection closed: {MAX_CONNECTIONS} are open"),
+            },
+            // The client went away before it was accepted: nothing is wrong here.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "TCP accept"),
+            Err(error) => {
+                warn!(%error, "cannot accept TCP connections; trying again");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn connection(
+    mut stream: TcpStream,
+    client: SocketAddr,
+    shared: Shared,
+    mut engine: Engine,
+    _permit: OwnedSemaphorePermit,
+) {
+    if let Err(error) = converse(&mut stream, &shared, &mut engine).await {
+        debug!(%client, %error, "TCP connection ended");
+    }
+}
+
+async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = Vec::new();
+    let (mut reply, mut output) = (Vec::new(), Vec::new());
+    loop {
+        input.reserve(READ);
+        let read = tokio::select! {
+            read = timeout(IDLE, stream.read_buf(&mut input)) => read??,
+            () = shared.shutdown.cancelled() => return Ok(()),
+        };
+        if read == 0 {
+            return Ok(());
+        }
+        let tables = shared.tables.load_full();
+        let mut done = 0;
+        while let Some(message) = first_message(&input[done..]) {
+            done += 2 + message.len();
+            if engine.respond(&tables, message, Transport::Tcp, &mut reply).is_none() {
+                // What is no query over TCP is no DNS client.
+                return Ok(());
+            }
+            output.extend((reply.len() as u16).to_be_bytes());
+            output.extend_from_slice(&reply);
+            if output.len() >= FLUSH {
+                flush(stream, &mut output).await?;
+            }
+        }
+        input.drain(..done);
+        flush(stream, &mut output).await?;
+        if input.is_empty() {
+            // An idle connection keeps no buffers.
+            (input, reply, output) = (Vec::new(), Vec::new(), Vec::new());
+        }
+    }
+}
+
+async fn flush(stream: &mut TcpStream, output: &mut Vec<u8>) -> io::Result<()> {
+    if !output.is_empty() {
+        timeout(WRITE, stream.write_all(output)).await??;
+        output.clear();
+    }
+    Ok(())
+}
+
+/// The first message of what was read, without its length; `None` while it is not whole.
+fn first_message(input: &[u8]) -> Option<&[u8]> {
+    let (length, rest) = input.split_at_checked(2)?;
+    rest.get(..usize::from(u16::from_be_bytes([length[0], length[1]])))
+}
