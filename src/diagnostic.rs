@@ -8,7 +8,8 @@ use std::{
 
 /// A problem that a user can find and mend: where, what, and what to do about it.
 ///
-/// Prints as `file:line:column: message` with ` (hint)` behind it where there is one.
+/// Prints as `file:line:column: message` with ` (hint)` behind it where there is one, and with `warning: ` before the
+/// message of a warning. Sorts by place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
     /// The file.
@@ -17,16 +18,33 @@ pub struct Problem {
     pub line: usize,
     /// Counted from 1, in characters.
     pub column: usize,
+    /// Whether the file is refused.
+    pub severity: Severity,
     /// What is wrong.
     pub message: String,
     /// What to do.
     pub hint: Option<String>,
 }
 
+/// What a problem means for its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The file cannot be used.
+    Error,
+    /// The file is used, though hardly as its author meant it.
+    Warning,
+}
+
 impl Problem {
-    /// A problem of the file as a whole: it is shown at its first character.
+    /// An error at a place; line and column are counted from 1.
+    pub fn at(path: &Path, line: usize, column: usize, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { path: path.to_owned(), line, column, severity: Severity::Error, message, hint: None }
+    }
+
+    /// An error of the file as a whole: it is shown at its first character.
     pub fn whole(path: &Path, message: impl Into<String>) -> Self {
-        Self { path: path.to_owned(), line: 1, column: 1, message: message.into(), hint: None }
+        Self::at(path, 1, 1, message)
     }
 
     /// The same problem with a hint.
@@ -34,11 +52,26 @@ impl Problem {
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
+
+    /// The same problem as a warning.
+    #[must_use]
+    pub fn as_warning(self) -> Self {
+        Self { severity: Severity::Warning, ..self }
+    }
+
+    /// Whether the file cannot be used.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: {}", self.path.display(), self.line, self.column, self.message)?;
+        write!(f, "{}:{}:{}: ", self.path.display(), self.line, self.column)?;
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        f.write_str(&self.message)?;
         match &self.hint {
             Some(hint) => write!(f, " ({hint})"),
             None => Ok(()),

@@ -1,7 +1,10 @@
 //! Service discovery that is just DNS.
 
+pub mod cli;
+pub mod config;
 pub mod data_dir;
 pub mod diagnostic;
 pub mod dns;
 pub mod files;
 pub mod model;
+pub mod yaml;
