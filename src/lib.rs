@@ -1,4 +1,5 @@
 //! Service discovery that is just DNS.
 
+pub mod checks;
 pub mod diagnostic;
 pub mod model;

@@ -133,14 +133,14 @@ mod tests {
 
     #[test]
     fn the_worst_check_decides_and_the_first_of_its_kind_tells_why() {
-        let cases: &[(&[(Status, &str)], (Status, &str))] = &[
-            (&[], (Passing, "")),
-            (&[(Passing, ""), (Passing, "")], (Passing, "")),
-            (&[(Passing, ""), (Warning, "disk")], (Warning, "disk")),
-            (&[(Warning, "disk"), (Critical, "first"), (Passing, ""), (Critical, "second")], (Critical, "first")),
+        let cases = [
+            (vec![], (Passing, "")),
+            (vec![(Passing, ""), (Passing, "")], (Passing, "")),
+            (vec![(Passing, ""), (Warning, "disk")], (Warning, "disk")),
+            (vec![(Warning, "disk"), (Critical, "first"), (Passing, ""), (Critical, "second")], (Critical, "first")),
         ];
         for (checks, expected) in cases {
-            assert_eq!(add_up(checks.iter().copied()), *expected, "{checks:?}");
+            assert_eq!(add_up(checks.iter().copied()), expected, "{checks:?}");
         }
     }
 }
