@@ -1,5 +1,6 @@
 //! Service discovery that is just DNS.
 
+pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod data_dir;
