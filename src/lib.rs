@@ -3,6 +3,7 @@
 pub mod checks;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod data_dir;
 pub mod diagnostic;
 pub mod dns;

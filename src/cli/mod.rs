@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod agent;
 pub mod environment;
 pub mod sources;
 mod validate;
@@ -42,6 +43,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the node: answer DNS for the services of this host
+    Agent(agent::Args),
     /// Check configuration, service files and zone files, and print every problem
     Validate(validate::Args),
 }
@@ -57,6 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     match arguments.command {
+        Command::Agent(args) => agent::run(&args),
         Command::Validate(args) => validate::run(&args),
     }
 }

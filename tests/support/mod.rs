@@ -1,6 +1,9 @@
 //! What several tests need: reading a reply with hickory-proto, the reference decoder, and showing it as `dig` would.
 
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
+
+pub mod agent;
+pub mod skip;
 
 use hickory_proto::{
     op::{Edns, Message, OpCode, Query},
