@@ -142,23 +142,26 @@ mod tests {
 
     use super::*;
 
-    /// A folder without links in its own path, and what of a route lies in it, by relative path.
-    struct Tree(tempfile::TempDir, PathBuf);
+    /// A folder, and its path without links: what of a route lies in it is shown by relative path.
+    struct Tree {
+        _dir: tempfile::TempDir,
+        root: PathBuf,
+    }
 
     impl Tree {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
             let root = dir.path().canonicalize().unwrap();
-            Self(dir, root)
+            Self { _dir: dir, root }
         }
 
         fn route(&self, links: &[&str]) -> Route {
-            Route::walk(&self.1.join("services.d"), links.iter().map(|link| self.1.join(link)))
+            Route::walk(&self.root.join("services.d"), links.iter().map(|link| self.root.join(link)))
         }
 
         fn relative<'a>(&self, paths: impl Iterator<Item = &'a PathBuf>) -> Vec<String> {
             let mut paths: Vec<_> = paths
-                .filter_map(|path| path.strip_prefix(&self.1).ok())
+                .filter_map(|path| path.strip_prefix(&self.root).ok())
                 .map(|path| path.to_string_lossy().into_owned())
                 .collect();
             paths.sort();
@@ -175,7 +178,7 @@ mod tests {
     #[test]
     fn watched_are_the_folder_its_parent_and_where_links_and_their_ends_stand() {
         let tree = Tree::new();
-        let at = |path: &str| tree.1.join(path);
+        let at = |path: &str| tree.root.join(path);
         let owned = |folders: &[&str]| folders.iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>();
 
         assert_eq!(tree.watched(&[]), (None, owned(&[""])), "missing");
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn a_route_changes_with_a_link_and_with_a_folder_of_the_same_name() {
         let tree = Tree::new();
-        let at = |path: &str| tree.1.join(path);
+        let at = |path: &str| tree.root.join(path);
         fs::create_dir(at("services.d")).unwrap();
         fs::create_dir(at("services.d/..1")).unwrap();
         fs::create_dir(at("services.d/..2")).unwrap();

@@ -519,6 +519,20 @@ async fn a_folder_may_be_replaced_by_another_again_and_again() {
     scene.end().await;
 }
 
+/// It is the same folder, but `notify` has given up its watch.
+#[tokio::test]
+async fn a_folder_may_be_renamed_and_renamed_back() {
+    let mut scene = Scene::with(by_events(), "a=0").await;
+    for round in 1..10 {
+        fs::rename(scene.at("services.d"), scene.at("away")).unwrap();
+        fs::rename(scene.at("away"), scene.at("services.d")).unwrap();
+        scene.settled().await;
+        fs::write(scene.file("a"), round.to_string()).unwrap();
+        scene.until(&format!("a={round}")).await;
+    }
+    scene.end().await;
+}
+
 /// The folder may get the number of the one that was removed, and a shell in the old one delays its last event.
 #[tokio::test]
 async fn a_folder_may_be_removed_and_created_while_somebody_is_in_it() {
