@@ -176,6 +176,68 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
 }
 
 #[test]
+fn zone_files_are_checked_with_the_services_of_their_node() {
+    const ZONE: &str = "@ SOA ns admin 1 1h 1h 1h 1h\n@ NS ns\nns A 10.0.0.1\n";
+    let cases: Vec<Case> = vec![
+        ("a good zone", vec![("example.org.zone", ZONE)], vec!["example.org.zone"], 0, "1 file checked: no problems\n"),
+        (
+            "names of the discovery zone that are live",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\nalias_domains: [alias.example]\n"),
+                ("s/web.yaml", "service: web\n"),
+                (
+                    "z/service.local.zone",
+                    "mail A 10.0.0.1\nweb A 10.0.0.1\nweb A 10.0.0.2\na.web A 10.0.0.1\n_web._tcp SRV 0 0 80 mail\n",
+                ),
+                ("z/alias.example.zone", "mail A 10.0.0.1\n"),
+            ],
+            vec!["muster.yaml"],
+            1,
+            "z/alias.example.zone:1:1: alias.example. is an alias of service.local. (put its records into service.local.zone)\n\
+             z/service.local.zone:2:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             z/service.local.zone:4:1: a.web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             z/service.local.zone:5:1: _web._tcp.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             4 files checked: 4 problems\n",
+        ),
+        (
+            "the same without a configuration",
+            vec![("f/web.yaml", "service: web\n"), ("f/service.local.zone", "web A 10.0.0.1\n")],
+            vec!["f"],
+            1,
+            "f/service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             2 files checked: 1 problem\n",
+        ),
+        (
+            "a zone file named beside its configuration",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\n"),
+                ("s/web.yaml", "service: web\n"),
+                ("service.local.zone", "web A 10.0.0.1\n"),
+            ],
+            vec!["service.local.zone", "muster.yaml"],
+            1,
+            "service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             3 files checked: 1 problem\n",
+        ),
+        (
+            "one zone in two files, and a broken one",
+            vec![("a/Example.org.zone", ZONE), ("b/example.org.zone", ZONE), ("b/x.zone", "@ A 10.0.0.300\n")],
+            vec!["a", "b"],
+            1,
+            "b/example.org.zone:1:1: the zone example.org. is in a/Example.org.zone already (a zone is one file)\n\
+             b/x.zone:1:5: ",
+        ),
+    ];
+    for (name, files, paths, exit, expected) in cases {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        let folder = folder(&files);
+        let (code, out, err) = validate(folder.path(), &paths);
+        assert_eq!((code, err.as_str()), (exit, ""), "{name}");
+        assert!(out.starts_with(expected), "{name}: {out}");
+    }
+}
+
+#[test]
 fn what_is_no_configuration_at_all_is_one_problem_a_file() {
     let bomb: String =
         (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();

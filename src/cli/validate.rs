@@ -1,15 +1,16 @@
 //! `muster validate`: everything that is wrong with some files, before the agent reads them.
 //!
-//! What a PATH is shows in its name and content. A folder stands for the `*.yaml` and `*.yml` in it. A YAML file is
-//! configuration if its keys are rather the configuration's than a service's. The configuration files of one folder
-//! are one configuration, as for `agent --config FOLDER`; with it come the service files of its `services_dir`.
+//! What a PATH is shows in its name and content. A folder stands for the `*.yaml`, `*.yml` and `*.zone` in it. A YAML
+//! file is configuration if its keys are rather the configuration's than a service's. The configuration files of one
+//! folder are one configuration, as for `agent --config FOLDER`; with it come the files of its `services_dir` and its
+//! `zones_dir`.
 //!
-//! Service files that are named without their configuration are taken for those of one node with the first
+//! Service and zone files that are named without their configuration are taken for those of one node with the first
 //! configuration that is named. If there is none, they get the default one, except that `exec` checks are let through:
 //! they may be right where the files belong.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -24,8 +25,10 @@ use crate::{
     diagnostic::Problem,
     files::{
         definitions,
-        service_file::{self, Defaults, Located, SERVICE_KEYS},
+        service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
+        zone_file::{self, MAX_ZONE_FILE, StaticRecord, ZoneFile},
     },
+    model::name::{Label, Name},
     yaml::{Document, tree::Value},
 };
 
@@ -62,7 +65,7 @@ struct Report {
 impl Report {
     /// Reads a file and counts it. What the parser has to say about its content is for the caller.
     fn read(&mut self, path: &Path) -> Option<Text> {
-        match read(path) {
+        match read(path, if is_zone(path) { MAX_ZONE_FILE } else { MAX_FILE }) {
             Ok(text) => {
                 self.read.insert(path.to_owned());
                 Some(text)
@@ -105,55 +108,70 @@ fn count(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+fn is_zone(path: &Path) -> bool {
+    has_extension(path, "zone")
+}
+
 fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     let mut configurations: Vec<Vec<Text>> = Vec::new();
-    let mut services: Vec<Text> = Vec::new();
+    let mut loose = Files::default();
     for path in paths {
-        let mut configuration = Vec::new();
-        for text in texts(path, report) {
-            match is_configuration(&text) {
-                Ok(true) if path.is_dir() && !has_extension(&text.path, "yaml") => {
-                    let problem = Problem::whole(&text.path, "in a folder of configuration this file is not read");
-                    report.problems.push(problem.with_hint("rename it: its name has to end in `.yaml`").as_warning());
-                }
-                Ok(true) => configuration.push(text),
-                Ok(false) => services.push(text),
-                Err(problem) => report.problems.push(problem),
-            }
-        }
+        let configuration = sort(path, &mut loose, report);
         if !configuration.is_empty() {
             configurations.push(configuration);
         }
     }
-    let mut first = None;
+    let mut first: Option<(Config, BTreeSet<Label>)> = None;
     let mut seen = BTreeSet::new();
     for texts in &configurations {
         match Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), environment) {
             Ok(config) => {
-                let services = services_of(&config, &texts[0].path, report);
-                seen.extend(services.iter().filter_map(|text| text.path.canonicalize().ok()));
-                check_services(&services, &config, report);
-                first.get_or_insert(config);
+                let files = Files::of(&config, &texts[0].path, report);
+                seen.extend(files.paths());
+                let services = files.check(&config, BTreeSet::new(), report);
+                first.get_or_insert((config, services));
             }
             Err(problems) => report.problems.extend(problems),
         }
     }
-    services.retain(|text| text.path.canonicalize().is_ok_and(|path| !seen.contains(&path)));
+    loose.forget(&seen);
     match first.map_or_else(|| without_configuration(environment), Ok) {
-        Ok(config) => check_services(&services, &config, report),
+        Ok((config, services)) => drop(loose.check(&config, services, report)),
         Err(problems) => report.problems.extend(problems),
     }
 }
 
-/// The file itself, or the YAML files of a folder.
-fn texts(path: &Path, report: &mut Report) -> Vec<Text> {
+/// Puts a PATH's service and zone files to the others, and returns its configuration.
+fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
+    let mut configuration = Vec::new();
+    for text in texts(path, |_| true, report) {
+        if is_zone(&text.path) {
+            files.zones.push(text);
+            continue;
+        }
+        match is_configuration(&text) {
+            Ok(true) if path.is_dir() && !has_extension(&text.path, "yaml") => {
+                let problem = Problem::whole(&text.path, "in a folder of configuration this file is not read");
+                report.problems.push(problem.with_hint("rename it: its name has to end in `.yaml`").as_warning());
+            }
+            Ok(true) => configuration.push(text),
+            Ok(false) => files.services.push(text),
+            Err(problem) => report.problems.push(problem),
+        }
+    }
+    configuration
+}
+
+/// The file itself, or those files of a folder that are `wanted`.
+fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
     if !path.is_dir() {
         return report.read(path).into_iter().collect();
     }
     match folder(path) {
         Ok(files) => {
-            let is_yaml = |file: &&PathBuf| has_extension(file, "yaml") || has_extension(file, "yml");
-            files.iter().filter(is_yaml).filter_map(|file| report.read(file)).collect()
+            let is_ours = |file: &Path| is_zone(file) || has_extension(file, "yaml") || has_extension(file, "yml");
+            let files = files.iter().filter(|file| is_ours(file) && wanted(file));
+            files.filter_map(|file| report.read(file)).collect()
         }
         Err(error) => {
             report.unreadable(path, &error);
@@ -172,36 +190,106 @@ fn is_configuration(text: &Text) -> Result<bool, Problem> {
     Ok(!has_services && count(CONFIG_KEYS) > 0 && count(CONFIG_KEYS) >= count(SERVICE_KEYS))
 }
 
-fn services_of(config: &Config, named_in: &Path, report: &mut Report) -> Vec<Text> {
-    let folder = &config.services_dir;
-    if !folder.exists() {
-        let problem = Problem::whole(named_in, format!("there is no folder {}", folder.display()));
-        report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
-        return Vec::new();
-    }
-    texts(folder, report)
-}
-
-/// What service files are judged by whose node is not known.
-fn without_configuration(environment: &Environment) -> Result<Config, Vec<Problem>> {
+/// What service and zone files are judged by whose node is not known.
+fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<Label>), Vec<Problem>> {
     let mut config = Config::dev(Path::new(""), environment)?;
     config.checks.allow_exec = true;
-    Ok(config)
+    Ok((config, BTreeSet::new()))
 }
 
-/// The service files of one node, each by itself and then together.
-fn check_services(texts: &[Text], config: &Config, report: &mut Report) {
-    let defaults = Defaults { node: &config.node, addresses: &config.advertise, allow_exec: config.checks.allow_exec };
-    let mut files: Vec<(&Path, Vec<Located>)> = Vec::new();
-    for text in texts {
-        match service_file::parse(&text.path, &text.bytes, &defaults) {
-            Ok(file) => {
-                report.problems.extend(file.warnings);
-                files.push((&text.path, file.entries));
+/// The files of one node.
+#[derive(Default)]
+struct Files {
+    services: Vec<Text>,
+    zones: Vec<Text>,
+}
+
+impl Files {
+    /// Those in the folders of a configuration, which is in the file `named_in`.
+    fn of(config: &Config, named_in: &Path, report: &mut Report) -> Self {
+        let folder = &config.services_dir;
+        if !folder.exists() {
+            let problem = Problem::whole(named_in, format!("there is no folder {}", folder.display()));
+            report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
+        }
+        // Nobody has to have static zones.
+        let mut texts = |folder: &Path, zones: bool| {
+            if folder.exists() { texts(folder, |file| is_zone(file) == zones, report) } else { Vec::new() }
+        };
+        Self { services: texts(folder, false), zones: texts(&config.zones_dir, true) }
+    }
+
+    /// Where they really are.
+    fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        self.services.iter().chain(&self.zones).filter_map(|text| text.path.canonicalize().ok())
+    }
+
+    fn forget(&mut self, paths: &BTreeSet<PathBuf>) {
+        let is_new = |text: &Text| text.path.canonicalize().is_ok_and(|path| !paths.contains(&path));
+        self.services.retain(is_new);
+        self.zones.retain(is_new);
+    }
+
+    /// Checks each file by itself and then all together. `services` are those of the node that are known already; those
+    /// of the files are added to them.
+    fn check(&self, config: &Config, mut services: BTreeSet<Label>, report: &mut Report) -> BTreeSet<Label> {
+        let defaults =
+            Defaults { node: &config.node, addresses: &config.advertise, allow_exec: config.checks.allow_exec };
+        let mut files: Vec<(&Path, Vec<Located>)> = Vec::new();
+        for text in &self.services {
+            match service_file::parse(&text.path, &text.bytes, &defaults) {
+                Ok(file) => {
+                    report.problems.extend(file.warnings);
+                    files.push((&text.path, file.entries));
+                }
+                Err(problems) => report.problems.extend(problems),
             }
-            Err(problems) => report.problems.extend(problems),
+        }
+        let (definitions, problems) =
+            definitions::merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
+        report.problems.extend(problems);
+        services.extend(definitions.keys().map(|key| key.service.clone()));
+        let mut zones: BTreeMap<Name, &Path> = BTreeMap::new();
+        for text in &self.zones {
+            match zone_file::parse(&text.path, &text.bytes, config.dns.ttl) {
+                Ok(zone) => {
+                    report.problems.extend(zone_problems(&text.path, &zone, config, &services));
+                    if let Some(other) = zones.get(&zone.origin) {
+                        let message = format!("the zone {} is in {} already", zone.origin, other.display());
+                        report.problems.push(Problem::whole(&text.path, message).with_hint("a zone is one file"));
+                    }
+                    zones.entry(zone.origin).or_insert(&text.path);
+                }
+                Err(problems) => report.problems.extend(problems),
+            }
+        }
+        services
+    }
+}
+
+/// What a zone file that can be read has wrong where it stands.
+fn zone_problems(path: &Path, zone: &ZoneFile, config: &Config, services: &BTreeSet<Label>) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = zone.warnings.iter().cloned().map(Problem::as_warning).collect();
+    if config.alias_domains.contains(&zone.origin) {
+        let message = format!("{} is an alias of {}", zone.origin, config.domain);
+        problems.push(Problem::whole(path, message).with_hint(format!("put its records into {}zone", config.domain)));
+    } else if zone.origin != config.domain {
+        problems.extend(zone.check_apex(path));
+        problems.extend(zone.check_targets(path).into_iter().map(Problem::as_warning));
+    }
+    let domains = || std::iter::once(&config.domain).chain(&config.alias_domains);
+    let taken = |record: &StaticRecord| {
+        domains().find_map(|domain| definitions::service_at(&record.owner, domain, services)).cloned()
+    };
+    let mut told = BTreeSet::new();
+    for record in &zone.records {
+        if let Some(service) = taken(record)
+            && told.insert(&record.owner)
+        {
+            let message = format!("{} is a name of the service `{service}`", record.owner);
+            let problem = Problem::at(path, record.line, record.column, message);
+            problems.push(problem.with_hint("what is healthy decides about its records: choose another name"));
         }
     }
-    let (_, problems) = definitions::merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
-    report.problems.extend(problems);
+    problems
 }

@@ -1,6 +1,6 @@
 //! What a YAML text says: a tree of nodes, each with a number that finds its place.
 //!
-//! serde_yaml reads it. Aliases are expanded here, and a [`Budget`] bounds what they can expand to: a "billion laughs"
+//! serde_yaml reads it. Aliases are expanded here, and a `Budget` bounds what they can expand to: a "billion laughs"
 //! ends with the node that exceeds it.
 
 use std::{
