@@ -2,6 +2,8 @@
 //!
 //! Alone in its file, because it takes file descriptors from the whole process.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{fs, path::Path, time::Duration};
 
 use muster::files::{
