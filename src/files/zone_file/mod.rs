@@ -24,7 +24,10 @@ mod types;
 
 use std::path::Path;
 
-use crate::{diagnostic::{Problem, Severity}, model::name::Name};
+use crate::{
+    diagnostic::{Problem, Severity},
+    model::name::Name,
+};
 
 /// The ending of a zone file's name.
 pub const EXTENSION: &str = ".zone";
