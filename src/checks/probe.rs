@@ -188,14 +188,16 @@ mod tests {
         let prober = Prober::new(Options { sockets: 1, processes: 1, ..options() });
         let (hanging, _gone) = Server::hanging().await;
         let (well, _requests) = Server::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
-        let hangs = Check { timeout: BRIEF * 3, ..http(&hanging.endpoint()) };
-        let passes = Check { timeout: BRIEF, ..http(&well.endpoint()) };
-        let sleeps = Check { timeout: BRIEF * 3, ..check(Probe::Exec { argv: vec!["/bin/sleep".into(), "9".into()] }) };
-        let exits = Check { timeout: BRIEF * 20, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
+        // Those in front hold the permit for longer than the time-out of those who wait for it.
+        let (long, short) = (BRIEF * 8, BRIEF * 6);
+        let hangs = Check { timeout: long, ..http(&hanging.endpoint()) };
+        let passes = Check { timeout: short, ..http(&well.endpoint()) };
+        let sleeps = Check { timeout: long, ..check(Probe::Exec { argv: vec!["/bin/sleep".into(), "60".into()] }) };
+        let exits = Check { timeout: short, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
         for (first, second) in [(hangs, passes), (sleeps, exits)] {
             let began = Instant::now();
             let (first, second) = tokio::join!(prober.probe(&first), prober.probe(&second));
-            assert!(began.elapsed() >= BRIEF * 3, "the second came after the first");
+            assert!(began.elapsed() >= long, "the second came after the first");
             assert_eq!((first.is_err(), second), (true, Ok(())));
         }
     }

@@ -202,7 +202,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let note = folder.path().join("pids");
         let script =
-            format!("sleep 60 & sh -c 'sleep 61 & echo $$ $! >> {0}; wait' & echo $$ $! > {0}; wait", note.display());
+            format!("sleep 60 & sh -c 'sleep 61 & echo $$ $! >> {0}; wait' & echo $$ $! >> {0}; wait", note.display());
         let mut run = Box::pin(run(OsStr::new("/bin/sh"), ["-c", &script], None));
         let written = async {
             loop {
@@ -252,7 +252,8 @@ mod tests {
             let note = folder.path().join(round.to_string());
             let script = format!("echo $$ > {}; sleep 60", note.display());
             let _ = timeout(Duration::from_millis(200), run(OsStr::new("/bin/sh"), ["-c", &script], None)).await;
-            pids.extend(std::fs::read_to_string(note).ok().map(|pid| pid.trim().to_owned()));
+            let written = std::fs::read_to_string(note).unwrap_or_default();
+            pids.extend(written.split_whitespace().map(str::to_owned));
         }
         assert!(!pids.is_empty());
         let end = Instant::now() + Duration::from_secs(10);
