@@ -1,2 +1,7 @@
 //! The `muster` program.
-fn main() {}
+
+use muster::cli::{Exit, run};
+
+fn main() -> Exit {
+    run(std::env::args_os())
+}

@@ -92,7 +92,6 @@ const CORE_CRATES: &[&str] = &[
     "data_encoding",
     "fastrand",
     "foldhash",
-    "hickory_proto",
     "imbl",
     "percent_encoding",
     "saphyr_parser",
@@ -110,13 +109,10 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("h2", "checks::grpc"),
     ("hickory_server", "dns::encrypted"),
     ("notify", "files::watch"),
-    ("reqwest", "checks::http"),
     ("rustls_native_certs", "checks::tls"),
     ("saphyr_parser", "yaml::marks"),
     ("sd_notify", "daemon"),
     ("serde_yaml", "yaml"),
-    ("tonic", "checks::grpc"),
-    ("tonic_health", "checks::grpc"),
 ];
 
 /// What core may not name of the standard library, and what of that it may all the same.

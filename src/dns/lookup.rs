@@ -191,7 +191,8 @@ impl Tables {
         for key in instances {
             let Some(service) = self.service(key.service.as_bytes()) else { continue };
             let Some(host) = service.host(key.id.as_bytes()) else { continue };
-            if service.held(host).is_none() {
+            // Where two nodes announce one id, the address may be the one that does not count.
+            if service.held(host).is_none() && service.host_has(host, &address) {
                 records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
             }
         }

@@ -156,6 +156,25 @@ pub enum Probe {
     },
 }
 
+impl std::fmt::Display for Probe {
+    /// The kind and what is asked, for logs: neither the credentials of a URL nor the arguments of a command.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Http(http) => {
+                write!(f, "{}://{}", http.url.scheme(), http.url.host_str().unwrap_or_default())?;
+                http.url.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
+                f.write_str(http.url.path())
+            }
+            Self::Tcp(endpoint) => write!(f, "tcp {endpoint}"),
+            Self::Grpc { endpoint, service } if service.is_empty() => write!(f, "grpc {endpoint}"),
+            Self::Grpc { endpoint, service } => write!(f, "grpc {endpoint}/{service}"),
+            Self::Exec { argv } => write!(f, "exec {}", argv.first().map_or("", String::as_str)),
+            Self::Systemd { unit } => write!(f, "systemd {unit}"),
+            Self::Alias { service } => write!(f, "alias {service}"),
+        }
+    }
+}
+
 /// What an HTTP probe sends and expects.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
@@ -194,3 +213,35 @@ impl std::fmt::Display for Endpoint {
 
 /// All definitions of a node that are in service, by instance. Clones share structure.
 pub type Definitions = imbl::OrdMap<InstanceKey, Arc<Definition>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_is_shown_without_its_secrets() {
+        let endpoint = Endpoint { host: "::1".into(), port: 9090 };
+        let cases = [
+            (
+                Probe::Http(HttpProbe {
+                    url: Url::parse("https://me:secret@[::1]:8443/healthz?token=secret").unwrap(),
+                    method: "GET".into(),
+                    headers: vec![],
+                    body: None,
+                    expect_status: vec![],
+                    tls_skip_verify: false,
+                }),
+                "https://[::1]:8443/healthz",
+            ),
+            (Probe::Tcp(endpoint.clone()), "tcp [::1]:9090"),
+            (Probe::Grpc { endpoint: endpoint.clone(), service: String::new() }, "grpc [::1]:9090"),
+            (Probe::Grpc { endpoint, service: "my.Service".into() }, "grpc [::1]:9090/my.Service"),
+            (Probe::Exec { argv: vec!["/bin/check".into(), "secret".into()] }, "exec /bin/check"),
+            (Probe::Systemd { unit: "nginx.service".into() }, "systemd nginx.service"),
+            (Probe::Alias { service: Label::parse("db").unwrap() }, "alias db"),
+        ];
+        for (probe, expected) in cases {
+            assert_eq!(probe.to_string(), expected);
+        }
+    }
+}

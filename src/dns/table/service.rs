@@ -169,6 +169,14 @@ impl Service {
         &self.wire[host.at as usize + usize::from(host.srv) + usize::from(host.v4) * 4..][..usize::from(host.v6) * 16]
     }
 
+    /// Whether the instance announces that address.
+    pub fn host_has(&self, host: HostIndex, address: &IpAddr) -> bool {
+        match address {
+            IpAddr::V4(ip) => self.host_v4(host).chunks_exact(4).any(|octets| octets == ip.octets()),
+            IpAddr::V6(ip) => self.host_v6(host).chunks_exact(16).any(|octets| octets == ip.octets()),
+        }
+    }
+
     /// The TXT RDATA of an instance; empty where it has no `meta`.
     pub fn host_txt(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];

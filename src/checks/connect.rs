@@ -1,0 +1,91 @@
+//! From a host and a port to a connection, for every probe that needs one.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::timeout};
+
+use super::{failure::Failure, probe::timed_out};
+
+/// Name look-ups at once. Each blocks a thread until the system's resolver gives up, which no time-out of ours can
+/// hasten; the runtime has 512 such threads for all purposes.
+const LOOKUPS: usize = 64;
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 16;
+/// How long a connection may take to say goodbye once everything was said on it.
+const PARTING: Duration = Duration::from_millis(50);
+
+/// Opens connections.
+pub(super) struct Dialer {
+    lookups: Arc<Semaphore>,
+}
+
+impl Dialer {
+    pub(super) fn new() -> Self {
+        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+
+    /// Connects to the first address of `host` that lets us. Each gets its share of `patience`, so that one that
+    /// swallows packets leaves time for the others. If none does, the first one's failure is reported.
+    pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Failure> {
+        let addresses = self.addresses(host, port).await?;
+        let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let mut first = None;
+        for address in addresses {
+            let failure = match timeout(share, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => return Ok(stream),
+                Ok(Err(error)) => Failure::from(error),
+                Err(_) => timed_out(patience),
+            };
+            first.get_or_insert(failure);
+        }
+        Err(first.unwrap_or_else(not_found))
+    }
+
+    /// What `host` stands for. `localhost` is the loopback (RFC 6761 §6.3): the commonest name of all needs no thread.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+        if let Ok(address) = host.parse::<IpAddr>() {
+            return Ok(vec![(address, port).into()]);
+        }
+        if host.eq_ignore_ascii_case("localhost") {
+            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]);
+        }
+        let permit = Arc::clone(&self.lookups).acquire_owned().await;
+        let host = host.to_owned();
+        let look_up = move || {
+            let _permit = permit; // held for as long as the thread is
+            let found = (host.as_str(), port).to_socket_addrs();
+            found.map(|addresses| addresses.take(MAX_ADDRESSES).collect::<Vec<_>>())
+        };
+        match spawn_blocking(look_up).await {
+            Ok(Ok(addresses)) => Ok(addresses),
+            // A shortage is one here as well; the resolver's own errors have no number and many wordings.
+            Ok(Err(error)) if error.raw_os_error().is_some() => Err(error.into()),
+            Ok(Err(_)) => Err(not_found()),
+            Err(stopped) => Err(Failure::NotRun(stopped.to_string())),
+        }
+    }
+}
+
+fn not_found() -> Failure {
+    Failure::critical("name not found")
+}
+
+/// Has `connection` carry out what `exchange` says, and gives it a moment to part in good order.
+///
+/// Both live in one future: who drops it drops the connection, and no task stays behind.
+pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
+    tokio::select! {
+        biased;
+        _ = &mut connection => exchange.await,
+        result = &mut exchange => {
+            let _ = timeout(PARTING, connection).await;
+            result
+        }
+    }
+}

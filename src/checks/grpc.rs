@@ -1,0 +1,284 @@
+//! The gRPC probe: `grpc.health.v1.Health/Check` in clear text, on a connection of its own.
+//!
+//! One unary call with a message of one string, answered by a message of one enum: the call is made over `h2`, and the
+//! two messages are written and read here.
+
+use std::time::Duration;
+
+use h2::{RecvStream, client};
+use hyper::{HeaderMap, Request, StatusCode, body::Bytes, header};
+
+use super::{
+    connect::{Dialer, drive},
+    failure::Failure,
+};
+use crate::model::service::Endpoint;
+
+const USER_AGENT: &str = concat!("muster/", env!("CARGO_PKG_VERSION"));
+/// Octets of an answer that are read; the true one has seven.
+const MAX_ANSWER: usize = 4096;
+/// Octets of an answer's headers.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// The codes of `grpc-status`, in their order.
+const CODES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+pub(super) async fn probe(
+    endpoint: &Endpoint,
+    service: &str,
+    dialer: &Dialer,
+    patience: Duration,
+) -> Result<(), Failure> {
+    let request = Request::post(format!("http://{endpoint}/grpc.health.v1.Health/Check"))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .header(header::USER_AGENT, USER_AGENT)
+        .header("grpc-timeout", format!("{}m", patience.as_millis().min(99_999_999)))
+        .body(())
+        .map_err(|_| Failure::critical("grpc: bad endpoint"))?;
+    let stream = dialer.connect(&endpoint.host, endpoint.port, patience).await?;
+    stream.set_nodelay(true)?;
+    let handshake = client::Builder::new().enable_push(false).max_header_list_size(MAX_HEADERS).handshake(stream);
+    let (mut sender, connection) = handshake.await.map_err(|e| failure(&e))?;
+    drive(connection, async move {
+        let (answer, mut body) = sender.send_request(request, false).map_err(|e| failure(&e))?;
+        body.send_data(question(service), true).map_err(|e| failure(&e))?;
+        let (head, body) = answer.await.map_err(|e| failure(&e))?.into_parts();
+        if head.status != StatusCode::OK {
+            return Err(Failure::critical(format!("grpc: http {}", head.status)));
+        }
+        // An error may come in the headers, with no body at all.
+        code(&head.headers)?;
+        let (message, trailers) = read(body).await?;
+        trailers.as_ref().map_or(Ok(()), code)?;
+        judge(&message)
+    })
+    .await
+}
+
+/// Everything up to the end of the answer, and what came after it.
+async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+    let mut message = Vec::new();
+    while let Some(part) = body.data().await {
+        message.extend(part.map_err(|e| failure(&e))?);
+        if message.len() > MAX_ANSWER {
+            return Err(Failure::critical("grpc: an answer of more than 4 KB"));
+        }
+    }
+    Ok((message, body.trailers().await.map_err(|e| failure(&e))?))
+}
+
+/// Fails on any `grpc-status` but OK.
+fn code(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(status) = headers.get("grpc-status") else { return Ok(()) };
+    let code = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => {
+            let name = CODES.get(code).map_or_else(|| format!("code {code}"), |name| (*name).to_owned());
+            Err(Failure::critical(format!("grpc: {name}")))
+        }
+        None => Err(Failure::critical("grpc: a status that is no number")),
+    }
+}
+
+/// A `HealthCheckRequest`, framed: not compressed, its length, then field 1, the service's name.
+fn question(service: &str) -> Bytes {
+    let mut message = Vec::with_capacity(service.len() + 6);
+    if !service.is_empty() {
+        message.push(0x0a);
+        let mut len = service.len();
+        while len >= 0x80 {
+            message.push((len as u8 & 0x7f) | 0x80);
+            len >>= 7;
+        }
+        message.push(len as u8);
+        message.extend_from_slice(service.as_bytes());
+    }
+    let mut framed = vec![0];
+    framed.extend((message.len() as u32).to_be_bytes());
+    framed.extend(message);
+    framed.into()
+}
+
+/// Reads a framed `HealthCheckResponse`.
+fn judge(framed: &[u8]) -> Result<(), Failure> {
+    let status = match framed.split_first_chunk::<5>() {
+        Some(([0, length @ ..], message)) if u32::from_be_bytes(*length) as usize == message.len() => status(message),
+        Some(_) | None => None,
+    };
+    let name = match status {
+        Some(1) => return Ok(()),
+        Some(0) => "UNKNOWN",
+        Some(2) => "NOT_SERVING",
+        Some(3) => "SERVICE_UNKNOWN",
+        Some(_) => "a status that the protocol does not have",
+        None => "the answer is no health status",
+    };
+    Err(Failure::critical(format!("grpc: {name}")))
+}
+
+/// Field 1 of a message, an enum; absent means 0. `None`: not a message.
+fn status(mut message: &[u8]) -> Option<u64> {
+    let mut status = 0;
+    while !message.is_empty() {
+        let tag = varint(&mut message)?;
+        let skip = match tag & 7 {
+            0 => {
+                let value = varint(&mut message)?;
+                if tag >> 3 == 1 {
+                    status = value;
+                }
+                0
+            }
+            1 => 8,
+            2 => usize::try_from(varint(&mut message)?).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        message = message.get(skip..)?;
+    }
+    Some(status)
+}
+
+fn varint(message: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&octet, rest) = message.split_first()?;
+        *message = rest;
+        value |= u64::from(octet & 0x7f) << shift;
+        if octet & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn failure(error: &h2::Error) -> Failure {
+    if let Some(io) = error.get_io() {
+        return Failure::from(io).of("grpc");
+    }
+    if error.is_remote() {
+        return Failure::critical(format!("grpc: {error}"));
+    }
+    // What we could not read was no HTTP/2.
+    Failure::critical("grpc: the server does not speak HTTP/2")
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::{
+        rt::{TokioExecutor, TokioIo},
+        service::TowerToHyperService,
+    };
+    use tonic_health::ServingStatus;
+
+    use super::{
+        super::fixtures::{Server, closed_port},
+        *,
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    async fn verdict(endpoint: &Endpoint, service: &str) -> String {
+        let dialer = Dialer::new();
+        let verdict = tokio::time::timeout(PATIENCE, probe(endpoint, service, &dialer, PATIENCE));
+        match verdict.await.expect("an answer in time") {
+            Ok(()) => "pass".to_owned(),
+            Err(Failure::Critical(reason)) => reason,
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_standard_health_service_is_understood() {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        let long = "a.very.long.Name".repeat(20);
+        for (name, status) in [
+            ("well", ServingStatus::Serving),
+            (&long, ServingStatus::Serving),
+            ("ill", ServingStatus::NotServing),
+            ("odd", ServingStatus::Unknown),
+        ] {
+            reporter.set_service_status(name, status).await;
+        }
+        let server = Server::start(move |stream| {
+            let service = TowerToHyperService::new(service.clone());
+            async move {
+                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = http2.serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+        let endpoint = server.await;
+        let endpoint = endpoint.endpoint();
+        let cases = [
+            ("", "pass"), // the server as a whole
+            ("well", "pass"),
+            (&long, "pass"),
+            ("ill", "grpc: NOT_SERVING"),
+            ("odd", "grpc: UNKNOWN"),
+            ("absent", "grpc: NOT_FOUND"),
+        ];
+        for (service, expected) in cases {
+            assert_eq!(verdict(&endpoint, service).await, expected, "{service}");
+        }
+    }
+
+    #[tokio::test]
+    async fn servers_of_another_kind_are_told_apart() {
+        assert_eq!(verdict(&closed_port(), "").await, "connection refused");
+        let (http1, _) = Server::answering("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
+        assert_eq!(verdict(&http1.endpoint(), "").await, "grpc: the server does not speak HTTP/2");
+        let closing = Server::start(|_| async {}).await;
+        let got = verdict(&closing.endpoint(), "").await;
+        assert!(
+            ["grpc: connection closed", "grpc: connection reset", "grpc: broken pipe"].contains(&got.as_str()),
+            "{got}"
+        );
+    }
+
+    #[test]
+    fn answers_are_read_with_care() {
+        let cases: &[(&[u8], &str)] = &[
+            (b"\0\0\0\0\x02\x08\x01", "pass"),
+            (b"\0\0\0\0\x02\x08\x02", "NOT_SERVING"),
+            (b"\0\0\0\0\x02\x08\x03", "SERVICE_UNKNOWN"),
+            (b"\0\0\0\0\x00", "UNKNOWN"),
+            (b"\0\0\0\0\x02\x08\x09", "a status that the protocol does not have"),
+            // fields that a later version may add, before and after
+            (b"\0\0\0\0\x14\x12\x02ab\x1912345678\x2d1234\x08\x01", "pass"),
+            (b"\0\0\0\0\x04\x08\x01\x10\x05", "pass"),
+            // not what it says it is
+            (b"", "the answer is no health status"),
+            (b"\0\0\0\0", "the answer is no health status"),
+            (b"\x01\0\0\0\x02\x08\x01", "the answer is no health status"),
+            (b"\0\0\0\0\x03\x08\x01", "the answer is no health status"),
+            (b"\0\0\0\0\x01\x08", "the answer is no health status"),
+            (b"\0\0\0\0\x02\x12\x7f", "the answer is no health status"),
+            (b"\0\0\0\0\x0b\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the answer is no health status"),
+            (b"\0\0\0\0\x0c\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the answer is no health status"),
+            (b"\0\0\0\0\x01\x0f", "the answer is no health status"),
+        ];
+        for (framed, expected) in cases {
+            let got = judge(framed).map_or_else(|failure| failure, |()| Failure::critical("grpc: pass"));
+            assert_eq!(got, Failure::critical(format!("grpc: {expected}")), "{framed:?}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Asks one check once: what all kinds of probes have in common.
+//!
+//! A probe may hold a socket or a process only while it has a permit, of which there are as many as the node can bear.
+//! Waiting for one does not count against the check's time-out: a node that is short of descriptors probes late and
+//! says so, but takes no service for dead. The time-out drops the probe's future, and with it whatever it had opened.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
+use tracing::warn;
+
+use super::{Options, connect::Dialer, exec, failure::Failure, grpc, http, systemd, tcp, tls::Tls};
+use crate::model::service::{Check, Probe};
+
+/// A shortage that lasts is mentioned in the log this often.
+const MENTION_EVERY: Duration = Duration::from_secs(60);
+
+/// What probes need and share.
+pub(super) struct Prober {
+    allow_exec: bool,
+    systemctl: PathBuf,
+    dialer: Dialer,
+    tls: Tls,
+    sockets: Bound,
+    processes: Bound,
+    shortage: Mention,
+}
+
+impl Prober {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            allow_exec: options.allow_exec,
+            systemctl: options.systemctl,
+            dialer: Dialer::new(),
+            tls: Tls::new(),
+            sockets: Bound::new("sockets", options.sockets),
+            processes: Bound::new("processes", options.processes),
+            shortage: Mention::default(),
+        }
+    }
+
+    /// Asks once. All work has ended when this returns or is dropped.
+    pub(super) async fn probe(&self, check: &Check) -> Result<(), Failure> {
+        let patience = check.timeout;
+        let outcome = match &check.probe {
+            Probe::Http(probe) => {
+                let _permit = self.sockets.permit().await;
+                limit(patience, http::probe(probe, &self.dialer, &self.tls, patience)).await
+            }
+            Probe::Tcp(endpoint) => {
+                let _permit = self.sockets.permit().await;
+                limit(patience, tcp::probe(endpoint, &self.dialer, patience)).await
+            }
+            Probe::Grpc { endpoint, service } => {
+                let _permit = self.sockets.permit().await;
+                limit(patience, grpc::probe(endpoint, service, &self.dialer, patience)).await
+            }
+            Probe::Exec { argv } if self.allow_exec => {
+                let permit = self.processes.permit().await;
+                limit(patience, exec::probe(argv, permit)).await
+            }
+            Probe::Exec { .. } => Err(Failure::critical("exec checks are not allowed here")),
+            Probe::Systemd { unit } => {
+                let permit = self.processes.permit().await;
+                limit(patience, systemd::probe(&self.systemctl, unit, permit)).await
+            }
+            Probe::Alias { .. } => Err(Failure::NotRun("an alias is not probed".to_owned())),
+        };
+        if let Err(Failure::NotRun(reason)) = &outcome
+            && self.shortage.is_due()
+        {
+            warn!(check = %check.probe, %reason, "probes could not run: their checks keep their standing");
+        }
+        outcome
+    }
+}
+
+async fn limit(patience: Duration, probe: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    timeout(patience, probe).await.unwrap_or_else(|_| Err(timed_out(patience)))
+}
+
+/// What a check says that ran into its time-out.
+pub(super) fn timed_out(patience: Duration) -> Failure {
+    Failure::critical(format!("timed out after {patience:?}"))
+}
+
+/// As many permits as the node can bear, and a word in the log when they are all out.
+struct Bound {
+    what: &'static str,
+    most: usize,
+    permits: Arc<Semaphore>,
+    mention: Mention,
+}
+
+impl Bound {
+    fn new(what: &'static str, most: usize) -> Self {
+        let most = most.clamp(1, Semaphore::MAX_PERMITS);
+        Self { what, most, permits: Arc::new(Semaphore::new(most)), mention: Mention::default() }
+    }
+
+    /// Waits its turn, first come, first served. `None` would mean that nobody bounds probes any more.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        if self.mention.is_due() {
+            warn!(most = self.most, "probes start late: they use as many {} as they may", self.what);
+        }
+        Arc::clone(&self.permits).acquire_owned().await.ok()
+    }
+}
+
+/// Something worth a line in the log, but not one for every probe.
+#[derive(Default)]
+struct Mention {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Mention {
+    fn is_due(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= MENTION_EVERY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::fixtures::{Server, check, options},
+        *,
+    };
+    use crate::model::service::{Endpoint, HttpProbe};
+
+    const BRIEF: Duration = Duration::from_millis(150);
+
+    fn http(endpoint: &Endpoint) -> Check {
+        check(Probe::Http(HttpProbe {
+            url: format!("http://{endpoint}/").parse().unwrap(),
+            method: "GET".into(),
+            headers: vec![],
+            body: None,
+            expect_status: vec![],
+            tls_skip_verify: false,
+        }))
+    }
+
+    #[tokio::test]
+    async fn a_time_out_ends_the_work() {
+        let (server, mut gone) = Server::hanging().await;
+        let https = format!("https://{}/", server.address);
+        let Probe::Http(plain) = http(&server.endpoint()).probe else { panic!() };
+        let network = [
+            Probe::Http(plain.clone()),
+            Probe::Http(HttpProbe { url: https.parse().unwrap(), tls_skip_verify: true, ..plain }),
+            Probe::Grpc { endpoint: server.endpoint(), service: String::new() },
+        ];
+        let local = [
+            Probe::Exec { argv: vec!["/bin/sleep".into(), "1000".into()] },
+            Probe::Systemd { unit: "hanging.service".into() },
+        ];
+        let prober = Prober::new(options());
+        for probe in network.into_iter().chain(local) {
+            let on_network = matches!(probe, Probe::Http(_) | Probe::Grpc { .. });
+            let check = Check { timeout: BRIEF, ..check(probe) };
+            assert_eq!(prober.probe(&check).await, Err(Failure::critical("timed out after 150ms")), "{}", check.probe);
+            if on_network {
+                gone.recv().await.unwrap();
+            }
+        }
+        assert_eq!(prober.sockets.permits.available_permits(), 64);
+        // Given back when the process is gone, which may take the kernel a moment.
+        let _all = prober.processes.permits.acquire_many(64).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_probe_without_a_permit_waits_and_does_not_fail() {
+        let prober = Prober::new(Options { sockets: 1, processes: 1, ..options() });
+        let (hanging, _gone) = Server::hanging().await;
+        let (well, _requests) = Server::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
+        let hangs = Check { timeout: BRIEF * 3, ..http(&hanging.endpoint()) };
+        let passes = Check { timeout: BRIEF, ..http(&well.endpoint()) };
+        let sleeps = Check { timeout: BRIEF * 3, ..check(Probe::Exec { argv: vec!["/bin/sleep".into(), "9".into()] }) };
+        let exits = Check { timeout: BRIEF * 20, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
+        for (first, second) in [(hangs, passes), (sleeps, exits)] {
+            let began = Instant::now();
+            let (first, second) = tokio::join!(prober.probe(&first), prober.probe(&second));
+            assert!(began.elapsed() >= BRIEF * 3, "the second came after the first");
+            assert_eq!((first.is_err(), second), (true, Ok(())));
+        }
+    }
+
+    #[tokio::test]
+    async fn exec_needs_the_operators_consent() {
+        let prober = Prober::new(Options { allow_exec: false, ..options() });
+        let check = check(Probe::Exec { argv: vec!["/bin/true".into()] });
+        assert_eq!(prober.probe(&check).await, Err(Failure::critical("exec checks are not allowed here")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_lasts_is_mentioned_now_and_then() {
+        let mention = Mention::default();
+        let mut said = 0;
+        for _ in 0..600 {
+            said += usize::from(mention.is_due());
+            tokio::time::advance(Duration::from_millis(500)).await;
+        }
+        assert_eq!(said, 5);
+    }
+}

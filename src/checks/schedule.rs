@@ -1,0 +1,116 @@
+//! When a check's probes start.
+//!
+//! Every check has a place of its own in the interval, drawn once, so that a thousand checks loaded together do not
+//! fire together ever after. The first probe does not wait for that place: it starts within [`START_WINDOW`], because
+//! a service should not be missing for an interval after a restart. The second takes the first place that leaves at
+//! least half an interval between the two; from there on starts are an interval apart.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::model::service::MIN_INTERVAL;
+
+/// First probes start within this time of being loaded, or within the interval where that is shorter.
+pub(super) const START_WINDOW: Duration = Duration::from_secs(1);
+
+/// The starts of one check's probes. They do not drift: a start that is late does not move those after it.
+#[derive(Debug)]
+pub(super) struct Ticks {
+    interval: Duration,
+    due: Instant,
+    /// What follows the first start; `None` when that is past.
+    second: Option<Instant>,
+}
+
+impl Ticks {
+    /// For a check loaded at `loaded`; `place` is its place in the interval, from 0 to 1.
+    pub(super) fn new(loaded: Instant, interval: Duration, place: f64) -> Self {
+        let interval = interval.max(MIN_INTERVAL);
+        let place = place.clamp(0.0, 1.0);
+        let first = loaded + interval.min(START_WINDOW).mul_f64(place);
+        let mut second = loaded + interval.mul_f64(place);
+        while second < first + interval / 2 {
+            second += interval;
+        }
+        Self { interval, due: first, second: Some(second) }
+    }
+
+    /// Waits for the next start and returns when it was due.
+    ///
+    /// A start whose time passed while its predecessor was still under way is made up for at once; of several such
+    /// only one is.
+    pub(super) async fn next(&mut self) -> Instant {
+        sleep_until(self.due).await;
+        let due = self.due;
+        self.due = self.second.take().unwrap_or(due + self.interval);
+        let now = Instant::now();
+        if self.due <= now {
+            let missed = (now - self.due).as_nanos() / self.interval.as_nanos() + 1;
+            self.due += self.interval.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX));
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Starts in milliseconds since loading, with a probe that takes as long as `busy` says, the last one for ever.
+    async fn starts(interval: Duration, place: f64, busy: &[Duration], count: usize) -> Vec<u128> {
+        let loaded = Instant::now();
+        let mut ticks = Ticks::new(loaded, interval, place);
+        let mut starts = Vec::new();
+        for probe in 0..count {
+            ticks.next().await;
+            starts.push(loaded.elapsed().as_millis());
+            sleep(busy[probe.min(busy.len() - 1)]).await;
+        }
+        starts
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_start_is_soon_and_the_others_keep_their_place() {
+        let ms = Duration::from_millis;
+        // interval, place, how long probes take, the starts
+        let cases: &[(Duration, f64, &[Duration], &[u128])] = &[
+            (10 * SECOND, 0.0, &[ms(1)], &[0, 10_000, 20_000, 30_000]),
+            (10 * SECOND, 0.3, &[ms(1)], &[300, 13_000, 23_000, 33_000]),
+            (10 * SECOND, 0.9, &[ms(1)], &[900, 9_000, 19_000, 29_000]),
+            (ms(500), 0.5, &[ms(1)], &[250, 750, 1_250, 1_750]),
+            // a probe as long as the interval leaves no gap
+            (2 * SECOND, 0.0, &[2 * SECOND], &[0, 2_000, 4_000, 6_000]),
+            // one that took three intervals: the next starts at once, and only once, and the one after it on its place
+            (2 * SECOND, 0.0, &[ms(1), ms(6_500), ms(1)], &[0, 2_000, 8_500, 10_000, 12_000]),
+        ];
+        for (interval, place, busy, expected) in cases {
+            // Timers count whole milliseconds and never fire early.
+            let got = starts(*interval, *place, busy, expected.len()).await;
+            let close = got.iter().zip(*expected).all(|(got, expected)| (*expected..=expected + 2).contains(got));
+            assert!(close, "{interval:?} at {place}: {got:?}, expected {expected:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thousand_checks_loaded_together_are_spread_out() {
+        let interval = 10 * SECOND;
+        let loaded = Instant::now();
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut per_tenth = [0; 10];
+        for _ in 0..1000 {
+            let ticks = Ticks::new(loaded, interval, random.f64());
+            assert!(ticks.due - loaded < START_WINDOW);
+            let second = ticks.second.unwrap();
+            let gap = second - ticks.due;
+            assert!(interval / 2 <= gap && gap <= interval + interval / 2, "{gap:?}");
+            let place = (second - loaded).as_millis() % interval.as_millis();
+            per_tenth[usize::try_from(place).unwrap() / 1000] += 1;
+        }
+        assert!(per_tenth.iter().all(|n| (60..140).contains(n)), "{per_tenth:?}");
+    }
+}

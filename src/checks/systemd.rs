@@ -1,0 +1,78 @@
+//! The systemd probe: a unit passes while it is active (or reloads, which it does without ceasing to serve).
+//!
+//! All else is critical, `activating` too: a unit that has not told that it is ready is not, and one that crashes again
+//! and again is seen mostly as `activating (auto-restart)`.
+
+use std::path::Path;
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    failure::Failure,
+    process::{self, Finished},
+};
+
+pub(super) async fn probe(systemctl: &Path, unit: &str, permit: Option<OwnedSemaphorePermit>) -> Result<(), Failure> {
+    let arguments = ["show", "--property=LoadState,ActiveState,SubState", "--", unit];
+    match process::run(systemctl.as_os_str(), arguments, permit).await {
+        Ok(finished) => judge(&finished),
+        Err(failure) => Err(failure.of("systemctl")),
+    }
+}
+
+fn judge(finished: &Finished) -> Result<(), Failure> {
+    if !finished.status.success() {
+        return Err(Failure::critical(format!("systemctl: {}", finished.first_line())));
+    }
+    let text = finished.text();
+    let property = |name: &str| {
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(|value| value.trim().to_owned());
+        text.lines().find_map(value).unwrap_or_default()
+    };
+    let (load, active, sub) = (property("LoadState"), property("ActiveState"), property("SubState"));
+    match (load.as_str(), active.as_str()) {
+        (_, "active" | "reloading" | "refreshing") => Ok(()),
+        ("not-found", _) => Err(Failure::critical("unit not found")),
+        ("masked", _) => Err(Failure::critical("unit masked")),
+        (_, "") => Err(Failure::critical("systemctl: no state of the unit")),
+        (_, state) if state == sub => Err(Failure::critical(format!("unit {state}"))),
+        (_, state) => Err(Failure::critical(format!("unit {state} ({sub})"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::fixtures::options, *};
+
+    #[tokio::test]
+    async fn only_an_active_unit_passes() {
+        let cases = [
+            ("active.service", "pass"),
+            ("oneshot.service", "pass"),
+            ("reloading.service", "pass"),
+            ("starting.service", "unit activating (start)"),
+            ("crashing.service", "unit activating (auto-restart)"),
+            ("stopping.service", "unit deactivating (stop-sigterm)"),
+            ("stopped.service", "unit inactive (dead)"),
+            ("failed.service", "unit failed"),
+            ("masked.service", "unit masked"),
+            ("absent.service", "unit not found"),
+            ("--help", "unit not found"), // a unit's name is never an option
+            ("silent.service", "systemctl: no state of the unit"),
+            (
+                "offline.service",
+                "systemctl: System has not been booted with systemd as init system (PID 1). Can't operate.",
+            ),
+        ];
+        for (unit, expected) in cases {
+            let got = match probe(&options().systemctl, unit, None).await {
+                Ok(()) => "pass".to_owned(),
+                Err(Failure::Critical(reason)) => reason,
+                Err(other) => panic!("{other:?}"),
+            };
+            assert_eq!(got, expected, "{unit}");
+        }
+        let got = probe(Path::new("/nonexistent/systemctl"), "active.service", None).await;
+        assert_eq!(got, Err(Failure::critical("systemctl: program not found")));
+    }
+}

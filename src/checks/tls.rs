@@ -1,0 +1,160 @@
+//! TLS for HTTPS probes: with the certificate verified, and without.
+//!
+//! Two configurations, made when the first HTTPS check needs them and then shared. Sessions are not resumed: a check
+//! is to notice a certificate that expired an hour ago.
+
+use std::sync::Arc;
+
+use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+        client::{
+            Resumption,
+            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        },
+        crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+        pki_types::{CertificateDer, ServerName, UnixTime},
+    },
+};
+use tracing::warn;
+
+use super::failure::Failure;
+
+/// Opens TLS on connections.
+pub(super) struct Tls {
+    verified: OnceCell<TlsConnector>,
+    unverified: OnceCell<TlsConnector>,
+}
+
+impl Tls {
+    pub(super) fn new() -> Self {
+        Self { verified: OnceCell::new(), unverified: OnceCell::new() }
+    }
+
+    /// One that trusts `roots` in place of the system's authorities.
+    #[cfg(test)]
+    pub(super) fn trusting(roots: RootCertStore) -> Self {
+        Self { verified: OnceCell::new_with(Some(verified(roots).unwrap())), unverified: OnceCell::new() }
+    }
+
+    /// Shakes hands with the server that goes by `name`.
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        name: ServerName<'static>,
+        skip_verify: bool,
+    ) -> Result<TlsStream<TcpStream>, Failure> {
+        let connector = if skip_verify {
+            self.unverified.get_or_try_init(async || unverified()).await
+        } else {
+            self.verified.get_or_try_init(async || verified(system_roots().await)).await
+        };
+        let connector = connector.map_err(|error| failure(&error))?;
+        connector.connect(name, stream).await.map_err(|error| {
+            match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+                Some(tls) => failure(tls),
+                None => Failure::from(error).of("tls"),
+            }
+        })
+    }
+}
+
+/// The authorities that this host trusts, as of now.
+async fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    match spawn_blocking(rustls_native_certs::load_native_certs).await {
+        Ok(found) => {
+            roots.add_parsable_certificates(found.certs);
+            if roots.is_empty() {
+                let errors = found.errors;
+                warn!(?errors, "this host has no certificate authorities (package ca-certificates): https checks fail");
+            }
+        }
+        Err(error) => warn!(%error, "the host's certificate authorities were not read: https checks fail"),
+    }
+    roots
+}
+
+fn verified(roots: RootCertStore) -> Result<TlsConnector, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(connector(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn unverified() -> Result<TlsConnector, Error> {
+    let provider = Arc::new(ring::default_provider());
+    let verifier = Arc::new(AnyCertificate(Arc::clone(&provider)));
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(connector(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+}
+
+fn connector(mut config: ClientConfig) -> TlsConnector {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Arc::new(config).into()
+}
+
+fn failure(error: &Error) -> Failure {
+    use CertificateError as Bad;
+    let what = match error {
+        Error::InvalidCertificate(certificate) => match certificate {
+            Bad::ExpiredContext { time, not_after } => {
+                let days = time.as_secs().saturating_sub(not_after.as_secs()) / (24 * 60 * 60);
+                format!("certificate expired {days} days ago")
+            }
+            Bad::Expired => "certificate expired".to_owned(),
+            Bad::NotValidYet | Bad::NotValidYetContext { .. } => "certificate not valid yet".to_owned(),
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. } => "certificate for another name".to_owned(),
+            Bad::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
+            Bad::BadSignature => "certificate with a bad signature".to_owned(),
+            Bad::Revoked => "certificate revoked".to_owned(),
+            other => format!("certificate: {other}"),
+        },
+        Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
+        other => other.to_string(),
+    };
+    Failure::critical(format!("tls: {what}"))
+}
+
+/// Takes any certificate. That its owner is the one who speaks is still verified: a server that does not have the key
+/// is broken, whoever vouches for it.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

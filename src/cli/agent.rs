@@ -1,0 +1,166 @@
+//! `muster agent`: reads the configuration, sets up the process, runs the daemon.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args as ClapArgs;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Level, info, warn};
+use tracing_subscriber::{Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use super::{Exit, environment::environment, sources};
+use crate::{
+    config::{self, Config, DEFAULT_PATH, Format},
+    daemon::{self, Signals},
+};
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// A file, or a folder of *.yaml merged in the order of their names
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, conflicts_with = "dev")]
+    config: PathBuf,
+    /// Without a file: loopback only, DNS on 127.0.0.1:8600, everything in a temporary folder
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let folder = match args.dev.then(dev_folder).transpose() {
+        Ok(folder) => folder,
+        Err(error) => {
+            eprintln!("muster: {error:#}");
+            return Exit::CouldNotRun;
+        }
+    };
+    let config = match &folder {
+        Some(folder) => Config::dev(folder.path(), &environment()),
+        None => match sources::configuration(&args.config) {
+            Ok(texts) => {
+                Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), &environment())
+            }
+            Err(error) => {
+                eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
+                eprintln!("Name another one by --config, or try muster without any by --dev.");
+                return Exit::CouldNotRun;
+            }
+        },
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return Exit::Problems;
+        }
+    };
+    log(&config.log);
+    if let Some(folder) = &folder {
+        info!(folder = %folder.path().display(), "a node to try things out: drop service files into services.d there");
+    }
+    match start(config) {
+        Ok(()) => Exit::Done,
+        Err(error) => {
+            eprintln!("muster: {error:#}");
+            Exit::CouldNotRun
+        }
+    }
+}
+
+/// What `--dev` keeps on disk; it goes when the agent ends.
+fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("muster-dev-").tempdir().context("cannot make a temporary folder")?;
+    fs::create_dir(folder.path().join("services.d")).context("cannot make a temporary folder")?;
+    Ok(folder)
+}
+
+fn start(config: Config) -> anyhow::Result<()> {
+    raise_open_files();
+    let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let ended = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        let (rescan, rescans) = watch::channel(());
+        obey(shutdown.clone(), rescan).context("cannot listen for signals")?;
+        let signals = Signals { shutdown: shutdown.clone(), rescan: rescans };
+        daemon::run(config, signals, move || ready(shutdown)).await.map_err(anyhow::Error::from)
+    });
+    // A probe that is stuck in the kernel must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+/// Every check and every TCP client has a descriptor: take as many as the system grants.
+fn raise_open_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        warn!(%error, soft, hard, "cannot raise the limit of open files");
+    }
+}
+
+/// SIGTERM and SIGINT end the agent, SIGHUP makes it read all files again.
+fn obey(shutdown: CancellationToken, rescan: watch::Sender<()>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break info!("SIGTERM: stopping"),
+                _ = interrupt.recv() => break info!("SIGINT: stopping"),
+                _ = hangup.recv() => {
+                    info!("SIGHUP: reading all service files and zone files again; the configuration is read at start");
+                    rescan.send_replace(());
+                }
+            }
+        }
+        tell_systemd(&[NotifyState::Stopping]);
+        shutdown.cancel();
+    });
+    Ok(())
+}
+
+/// Tells systemd that the agent answers, and from then on that it lives.
+fn ready(shutdown: CancellationToken) {
+    tell_systemd(&[NotifyState::Ready]);
+    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    tokio::spawn(async move {
+        // Twice as often as is needed, as sd_watchdog_enabled(3) advises.
+        let mut ticks = tokio::time::interval(patience / 2);
+        while !shutdown.is_cancelled() {
+            ticks.tick().await;
+            tell_systemd(&[NotifyState::Watchdog]);
+        }
+    });
+}
+
+/// Does nothing where systemd does not listen.
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!(%error, "systemd did not take a notification");
+    }
+}
+
+/// Sends the log to stderr. Of the libraries only warnings are shown: their own news concern their authors.
+fn log(settings: &config::Log) {
+    let level = match settings.level {
+        config::Level::Error => Level::ERROR,
+        config::Level::Warn => Level::WARN,
+        config::Level::Info => Level::INFO,
+        config::Level::Debug => Level::DEBUG,
+        config::Level::Trace => Level::TRACE,
+    };
+    let levels = Targets::new().with_target("muster", level).with_default(Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match settings.format {
+        Format::Text => lines.with_target(false).with_ansi(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(lines.with_filter(levels)).init();
+}

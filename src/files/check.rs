@@ -1,0 +1,284 @@
+//! The `checks` of a service file.
+//!
+//! A check is a table with exactly one key that says what is asked ([`KINDS`]), and keys that say when and how results
+//! add up.
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::{
+    model::{
+        health::Status,
+        name::Label,
+        service::{
+            Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS, MAX_INTERVAL,
+            MAX_STREAK, MIN_INTERVAL, Probe,
+        },
+    },
+    yaml::{
+        reader::{Reader, Table, quote},
+        scalar::parse_endpoint,
+        tree::{Node, Value},
+    },
+};
+
+/// What a check can ask.
+const KINDS: &[&str] = &["http", "tcp", "grpc", "exec", "systemd", "alias", "ttl"];
+/// What only a check of the kind `http` has.
+const HTTP_KEYS: &[&str] = &["method", "headers", "body", "expect_status", "tls_skip_verify"];
+/// Every key of a check.
+const CHECK_KEYS: &[&str] = &[
+    "http",
+    "tcp",
+    "grpc",
+    "exec",
+    "systemd",
+    "alias",
+    "ttl",
+    "interval",
+    "timeout",
+    "rise",
+    "fall",
+    "initial",
+    "method",
+    "headers",
+    "body",
+    "expect_status",
+    "tls_skip_verify",
+];
+
+/// The shortest time-out: with none at all every probe would fail.
+const MIN_TIMEOUT: Duration = Duration::from_millis(1);
+/// The longest URL, in octets: what servers take.
+const MAX_URL: usize = 8 * 1024;
+/// The most headers of one probe.
+const MAX_HEADERS: usize = 64;
+/// The longest unit name, suffix included (systemd.unit(5)).
+const MAX_UNIT: usize = 255;
+/// The suffixes of systemd's units (systemd.unit(5)).
+const UNIT_SUFFIXES: &[&str] =
+    &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
+
+/// One check, or a list of them. `own` is the service that they belong to.
+pub(super) fn read_checks(
+    reader: &Reader<'_, '_>,
+    node: &Node<'_>,
+    own: Option<&Label>,
+    allow_exec: bool,
+) -> Vec<Check> {
+    let items = reader.one_or_list(node);
+    let mut checks = Vec::new();
+    if reader.is_within(node.id, items.len(), MAX_CHECKS, "checks") {
+        for item in items {
+            match read_check(reader, item, own, allow_exec) {
+                Some(again) if checks.contains(&again) => {
+                    reader.warning(item.id, "the same check is here already", "remove one of them");
+                }
+                check => checks.extend(check),
+            }
+        }
+    }
+    checks
+}
+
+fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, allow_exec: bool) -> Option<Check> {
+    let table = reader.table(node, "a check", CHECK_KEYS)?;
+    let interval = table.get("interval").and_then(|node| reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL));
+    let interval = interval.unwrap_or(DEFAULT_INTERVAL);
+    let timeout = match table.get("timeout") {
+        Some(node) => {
+            let timeout = reader.duration(node, MIN_TIMEOUT..=MAX_INTERVAL).unwrap_or(MIN_TIMEOUT);
+            if timeout > interval {
+                let hint = "a probe ends before the next one starts";
+                reader.error_with_hint(node.id, "the time-out is longer than the interval", hint);
+            }
+            timeout
+        }
+        None => DEFAULT_TIMEOUT.min(interval),
+    };
+    let streak = |key, what, default| {
+        table.get(key).and_then(|node| reader.integer(node, what, 1..=MAX_STREAK)).unwrap_or(default)
+    };
+    let rise = streak("rise", "a number of passes", DEFAULT_RISE);
+    let fall = streak("fall", "a number of failures", DEFAULT_FALL);
+    let standings = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
+    let initial = table.get("initial").and_then(|node| reader.word(node, &standings)).unwrap_or(Status::Critical);
+    let probe = read_probe(reader, &table, own, allow_exec)?;
+    Some(Check { probe, interval, timeout, rise, fall, initial })
+}
+
+fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
+    let mut kinds = table.entries().iter().filter(|entry| KINDS.contains(&&*entry.key));
+    let Some(kind) = kinds.next() else {
+        // A misspelt kind is reported as such already.
+        if table.entries().iter().all(|entry| CHECK_KEYS.contains(&&*entry.key)) {
+            let kinds = KINDS.iter().filter(|kind| **kind != "ttl").copied().collect::<Vec<_>>().join(", ");
+            let hint = format!("it needs one of {kinds}");
+            reader.error_with_hint(table.id, "the check does not say what to ask", hint);
+        }
+        return None;
+    };
+    for other in kinds {
+        let message = format!("a check asks one thing, and this one has `{}` already", kind.key);
+        reader.error_with_hint(other.id, message, "make it an item of its own");
+    }
+    if kind.key != "http" {
+        for entry in table.entries().iter().filter(|entry| HTTP_KEYS.contains(&&*entry.key)) {
+            reader.error(entry.id, format!("`{}` belongs to checks of the kind `http`", entry.key));
+        }
+    }
+    let node = &kind.value;
+    match &*kind.key {
+        "http" => read_http(reader, table, node).map(Probe::Http),
+        "tcp" => reader.endpoint(node, None).map(Probe::Tcp),
+        "grpc" => read_grpc(reader, node),
+        "exec" if !allow_exec => {
+            let hint = "set `checks: {allow_exec: true}` in the node's configuration";
+            reader.error_with_hint(kind.id, "this node does not allow `exec` checks", hint);
+            None
+        }
+        "exec" => read_exec(reader, node),
+        "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
+        "alias" => {
+            let service = reader.label(node, "a service's name")?;
+            if own == Some(&service) {
+                reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
+                return None;
+            }
+            Some(Probe::Alias { service })
+        }
+        _ => {
+            let message = "ttl checks need the HTTP API, which this version does not serve yet";
+            reader.error_with_hint(kind.id, message, "the TTL of DNS records is the key `ttl` of the service itself");
+            None
+        }
+    }
+}
+
+fn read_http(reader: &Reader<'_, '_>, table: &Table<'_, '_>, node: &Node<'_>) -> Option<HttpProbe> {
+    let url = read_url(reader, node);
+    let method = table.get("method").and_then(|node| read_method(reader, node)).unwrap_or_else(|| "GET".to_owned());
+    let headers = table.get("headers").map(|node| read_headers(reader, node)).unwrap_or_default();
+    let body = table.get("body").and_then(|node| reader.text(node, "a text"));
+    let statuses = table.get("expect_status").map(|node| reader.one_or_list(node)).unwrap_or_default();
+    let status = |node| reader.integer(node, "an HTTP status", 200..=599);
+    let expect_status = statuses.iter().filter_map(status).collect();
+    let tls_skip_verify = table.get("tls_skip_verify").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    Some(HttpProbe { url: url?, method, headers, body, expect_status, tls_skip_verify })
+}
+
+fn read_url(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Url> {
+    const WHAT: &str = "a URL such as `http://127.0.0.1:8080/healthz`";
+    let text = reader.line(node, WHAT)?;
+    let parse = |text: &str| {
+        let url = Url::parse(text).ok().filter(|_| text.len() <= MAX_URL)?;
+        (matches!(url.scheme(), "http" | "https") && url.has_host() && url.port() != Some(0)).then_some(url)
+    };
+    let url = parse(&text);
+    if url.is_none() {
+        let mended = format!("http://{text}");
+        if !text.contains("://") && parse(&mended).is_some() {
+            reader.mismatch_with_hint(node, WHAT, format!("did you mean {}?", quote(&mended)));
+        } else {
+            reader.mismatch(node, WHAT);
+        }
+    }
+    url
+}
+
+fn read_method(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
+    const WHAT: &str = "an HTTP method such as `GET`";
+    let method = reader.line(node, WHAT)?.to_ascii_uppercase();
+    if !method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-') {
+        reader.mismatch(node, WHAT);
+        return None;
+    }
+    Some(method)
+}
+
+fn read_headers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<(String, String)> {
+    let mut headers = Vec::new();
+    if let Some(entries) = reader.entries(node, "a table such as `{Host: example.org}`")
+        && reader.is_within(node.id, entries.len(), MAX_HEADERS, "headers")
+    {
+        for entry in entries {
+            // RFC 9110 §5.1 and §5.6.2: a name is a token.
+            let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            if entry.key.is_empty() || !entry.key.bytes().all(is_token) {
+                reader.error(entry.id, format!("{} cannot be the name of a header", quote(&entry.key)));
+            }
+            let Some(value) = reader.text(&entry.value, "a text") else { continue };
+            if !value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
+                reader.mismatch(&entry.value, "a header's value of printable ASCII");
+            }
+            headers.push((entry.key.to_string(), value));
+        }
+    }
+    headers
+}
+
+fn read_grpc(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
+    const WHAT: &str = "`host:port` or `host:port/SERVICE`";
+    let text = reader.line(node, WHAT)?;
+    let (address, service) = text.split_once('/').unwrap_or((&text, ""));
+    let endpoint = parse_endpoint(address, None);
+    if endpoint.is_none() {
+        match text.split_once("://") {
+            Some((_, rest)) => reader.mismatch_with_hint(node, WHAT, format!("did you mean {}?", quote(rest))),
+            None => reader.mismatch(node, WHAT),
+        }
+    }
+    Some(Probe::Grpc { endpoint: endpoint?, service: service.to_owned() })
+}
+
+fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
+    const WHAT: &str = "a list of a program and its arguments";
+    let Value::List(items) = &node.value else {
+        match &node.value {
+            Value::Text(text) => {
+                let words: Vec<&str> = text.split_whitespace().collect();
+                let hint = format!("there is no shell: did you mean {}?", quote(&format!("[{}]", words.join(", "))));
+                reader.mismatch_with_hint(node, WHAT, hint);
+            }
+            _ => reader.mismatch(node, WHAT),
+        }
+        return None;
+    };
+    let Some(program) = items.first() else {
+        reader.error(node.id, format!("expected {WHAT}, found an empty list"));
+        return None;
+    };
+    let argv: Vec<String> = items.iter().filter_map(|item| read_argument(reader, item)).collect();
+    if argv.len() < items.len() {
+        return None;
+    }
+    if !argv[0].starts_with('/') {
+        reader.mismatch_with_hint(program, "the absolute path of a program", "no PATH is searched: write `/usr/bin/…`");
+    }
+    Some(Probe::Exec { argv })
+}
+
+fn read_argument(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
+    let argument = reader.text(node, "a text")?;
+    if argument.contains('\0') {
+        reader.error(node.id, "an argument cannot contain a zero octet");
+        return None;
+    }
+    Some(argument)
+}
+
+/// A unit's full name: as in systemctl(1), what has no unit's suffix is a service.
+fn read_unit(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
+    const WHAT: &str = "a systemd unit such as `nginx.service`";
+    let mut unit = reader.line(node, WHAT)?;
+    if !unit.rsplit_once('.').is_some_and(|(_, suffix)| UNIT_SUFFIXES.contains(&suffix)) {
+        unit.push_str(".service");
+    }
+    let is_right = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+    if unit.len() > MAX_UNIT || unit.starts_with(['.', '-']) || !unit.bytes().all(is_right) {
+        reader.mismatch(node, WHAT);
+        return None;
+    }
+    Some(unit)
+}

@@ -1,0 +1,77 @@
+//! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once.
+
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::contents::Contents;
+use crate::diagnostic::{News, Problem};
+
+/// What a folder's files define, kept from one state of the folder to the next.
+pub trait Reloadable: Send + 'static {
+    /// What is published.
+    type Value: Clone + Send + Sync + 'static;
+
+    /// Takes over a new state of the folder.
+    fn load(&mut self, contents: &Contents) -> Loaded<Self::Value>;
+}
+
+/// What a state of the folder means.
+pub struct Loaded<V> {
+    /// What is in service.
+    pub value: V,
+    /// All that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Loads the folder as it is, then follows it until `shutdown`.
+pub async fn follow<F: Reloadable>(
+    mut folder: F,
+    mut contents: watch::Receiver<Contents>,
+    shutdown: CancellationToken,
+) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
+    let mut known = Vec::new();
+    let now = contents.borrow_and_update().clone();
+    let loaded = folder.load(&now);
+    tell(&mut known, loaded.problems);
+    let (sender, receiver) = watch::channel(loaded.value);
+    let task = tokio::spawn(async move {
+        loop {
+            let changed = tokio::select! {
+                changed = contents.changed() => changed.is_ok(),
+                () = shutdown.cancelled() => false,
+            };
+            if !changed {
+                return;
+            }
+            let now = contents.borrow_and_update().clone();
+            // A thousand files are milliseconds of parsing: not on a thread that answers questions.
+            let Ok((state, loaded)) = spawn_blocking(move || {
+                let loaded = folder.load(&now);
+                (folder, loaded)
+            })
+            .await
+            else {
+                return;
+            };
+            folder = state;
+            tell(&mut known, loaded.problems);
+            sender.send_replace(loaded.value);
+        }
+    });
+    (receiver, task)
+}
+
+fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
+    let news = News::between(known, &now);
+    for problem in &news.appeared {
+        warn!("{problem}");
+    }
+    for path in &news.mended {
+        info!(path = %path.display(), "the file has no problems any more");
+    }
+    *known = now;
+}

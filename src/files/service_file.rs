@@ -1,0 +1,304 @@
+//! One service file: octets in, definitions or problems out.
+//!
+//! A file holds one service, or a list of them under `services:`. Every problem of the file is found in one reading,
+//! and a file with an error gives no definitions at all: half a file is not what its author wrote.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+};
+
+use super::check;
+use crate::{
+    diagnostic::Problem,
+    model::{
+        name::{Label, MAX_LABEL},
+        service::{
+            DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_ADDRESSES, MAX_META,
+            MAX_META_ENTRY, MAX_PORTS, MAX_TAG, MAX_TAGS, Protocol, RESERVED_SERVICE,
+        },
+    },
+    yaml::{
+        Document, MAX_TEXT,
+        reader::{Reader, Table, quote},
+        tree::{Id, Node, Value},
+    },
+};
+
+/// The largest service file, in octets. Whoever reads a folder need not read more of a file: [`parse`] refuses it.
+pub const MAX_FILE: usize = MAX_TEXT;
+
+/// What the node's configuration decides for its service files.
+#[derive(Clone, Copy, Debug)]
+pub struct Defaults<'a> {
+    /// The node's name: the end of an id that the file leaves out.
+    pub node: &'a Label,
+    /// The node's addresses: those of an instance whose file names none.
+    pub addresses: &'a [IpAddr],
+    /// Whether `exec` checks are let through.
+    pub allow_exec: bool,
+}
+
+/// What a service file without errors says.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceFile {
+    /// In the order of the file, no two of one key.
+    pub entries: Vec<Located>,
+    /// What its author should look at.
+    pub warnings: Vec<Problem>,
+}
+
+/// A definition and where its `service` key stands.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// What was read.
+    pub definition: Arc<Definition>,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+}
+
+/// Reads a service file. An empty one is a file without services.
+///
+/// # Errors
+/// All problems of the file, warnings included, sorted by place.
+pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<ServiceFile, Vec<Problem>> {
+    let document = Document::read(path, bytes, 0).map_err(|problem| vec![problem])?;
+    let reader = Reader::new(std::slice::from_ref(&document));
+    let entries = read_services(&reader, document.root(), defaults);
+    let (entries, warnings) = reader.finish(Some(entries))?;
+    Ok(ServiceFile { entries, warnings })
+}
+
+/// Reads any octets as a service file and forgets what comes of it: the target of fuzzing, which looks for panics.
+pub fn fuzz(bytes: &[u8]) {
+    if let Ok(node) = Label::parse("host-a") {
+        let defaults = Defaults { node: &node, addresses: &[], allow_exec: true };
+        let _ = parse(Path::new("fuzz.yaml"), bytes, &defaults);
+    }
+}
+
+/// The keys of a file with several services.
+const FILE_KEYS: &[&str] = &["services"];
+/// The keys of a service.
+pub const SERVICE_KEYS: &[&str] = &[
+    "service", "id", "address", "port", "ports", "protocol", "tags", "meta", "priority", "weight", "ttl", "enabled",
+    "checks",
+];
+
+/// The longest name of a port: `_` goes before it (RFC 6763 §7).
+const MAX_PORT_NAME: usize = MAX_LABEL - 1;
+
+fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'_>) -> Vec<Located> {
+    let services = match &root.value {
+        Value::Null => return Vec::new(),
+        Value::Table(entries) if entries.iter().any(|entry| entry.key == "services") => {
+            let Some(table) = reader.table(root, "a file with `services`", FILE_KEYS) else { return Vec::new() };
+            match table.get("services").map(|node| (node, &node.value)) {
+                None => return Vec::new(),
+                Some((_, Value::List(items))) => items.as_slice(),
+                Some((node, _)) => {
+                    let hint = "each service is an item of its own that begins with `- service: NAME`";
+                    reader.mismatch_with_hint(node, "a list of services", hint);
+                    return Vec::new();
+                }
+            }
+        }
+        Value::List(_) => {
+            reader.mismatch_with_hint(root, "a service", "a list of services stands under the key `services`");
+            return Vec::new();
+        }
+        _ => std::slice::from_ref(root),
+    };
+    let mut read = Vec::new();
+    let mut seen: HashMap<InstanceKey, usize> = HashMap::new();
+    for node in services {
+        let Some((definition, id)) = read_service(reader, node, defaults) else { continue };
+        let (line, column) = reader.position(id);
+        let key = &definition.instance.key;
+        match seen.get(key) {
+            Some(first) => reader.error_with_hint(
+                id,
+                format!("the instance `{key}` is here a second time; the first one is in line {first}"),
+                "give each of them an `id` of its own",
+            ),
+            None => {
+                seen.insert(key.clone(), line);
+                read.push(Located { definition: Arc::new(definition), line, column });
+            }
+        }
+    }
+    read
+}
+
+/// One service and its `service` key. `None`: it has no key of its own; what else is wrong is reported all the same.
+fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_>) -> Option<(Definition, Id)> {
+    let table = reader.table(node, "a service", SERVICE_KEYS)?;
+    let service = read_name(reader, &table);
+    let id = read_id(reader, &table, service.as_ref(), defaults.node);
+    let (port, ports) = read_ports(reader, &table);
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let addresses = read_addresses(reader, &table, defaults.addresses);
+    let tags = read_tags(reader, &table, id.as_ref());
+    let meta = read_meta(reader, &table);
+    let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
+    let number = |key, what, default| {
+        table.get(key).and_then(|node| reader.integer(node, what, 0..=u16::MAX)).unwrap_or(default)
+    };
+    let priority = number("priority", "a priority", DEFAULT_PRIORITY);
+    let weight = number("weight", "a weight", DEFAULT_WEIGHT);
+    let ttl = table.get("ttl").and_then(|node| reader.ttl(node));
+    let enabled = table.get("enabled").and_then(|node| reader.boolean(node)).unwrap_or(true);
+    let checks = match table.get("checks") {
+        Some(node) => check::read_checks(reader, node, service.as_ref(), defaults.allow_exec),
+        None => Vec::new(),
+    };
+    let key = InstanceKey { service: service?, id: id? };
+    let instance = Arc::new(Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl });
+    Some((Definition { instance, enabled, checks }, table.entry("service")?.id))
+}
+
+fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {
+    let node = reader.required(table, "service", "service: web")?;
+    let service = reader.label(node, "a service's name")?;
+    if service.as_str() == RESERVED_SERVICE {
+        let hint = "the nodes have their names below it";
+        reader.error_with_hint(node.id, format!("the service name `{RESERVED_SERVICE}` is reserved"), hint);
+        return None;
+    }
+    if service.as_str().len() == MAX_LABEL {
+        let message = format!("with {MAX_LABEL} octets the service has no name of the form `_SERVICE._tcp`");
+        reader.warning(node.id, message, "shorten it by one");
+    }
+    Some(service)
+}
+
+fn read_id(reader: &Reader<'_, '_>, table: &Table<'_, '_>, service: Option<&Label>, node: &Label) -> Option<Label> {
+    if let Some(given) = table.get("id") {
+        return reader.label(given, "an instance's id");
+    }
+    let default = format!("{}-{node}", service?);
+    match Label::parse(&default) {
+        Ok(id) => Some(id),
+        Err(error) => {
+            let message = format!("the id would be {}: {error}", quote(&default));
+            reader.error_with_hint(table.entry("service")?.id, message, "set an `id`");
+            None
+        }
+    }
+}
+
+fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(node) = table.get("address") else { return default.to_vec() };
+    let items = reader.one_or_list(node);
+    if items.is_empty() {
+        reader.mismatch_with_hint(node, "at least one IP address", "without the key, the node's own are taken");
+    }
+    let mut addresses = Vec::new();
+    if reader.is_within(node.id, items.len(), MAX_ADDRESSES, "addresses") {
+        for item in items {
+            match reader.host_address(item) {
+                Some(again) if addresses.contains(&again) => {
+                    reader.warning(item.id, format!("the address `{again}` is here already"), "remove one of them");
+                }
+                address => addresses.extend(address),
+            }
+        }
+    }
+    addresses
+}
+
+/// The default port, and the named ones. Without a default port the first named one is.
+fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, Vec<(Label, u16)>) {
+    let mut ports: Vec<(Label, u16)> = Vec::new();
+    if let Some(node) = table.get("ports")
+        && let Some(entries) = reader.entries(node, "a table such as `{http: 8080}`")
+        && reader.is_within(node.id, entries.len(), MAX_PORTS, "ports")
+    {
+        for entry in entries {
+            let name = read_port_name(reader, entry.id, &entry.key);
+            let port = reader.port(&entry.value);
+            let (Some(name), Some(port)) = (name, port) else { continue };
+            if ports.iter().any(|(other, _)| *other == name) {
+                let hint = "names differ in more than letter case";
+                reader.error_with_hint(entry.id, format!("there is a port `{name}` already"), hint);
+            }
+            ports.push((name, port));
+        }
+    }
+    let port = match table.get("port") {
+        Some(node) => reader.port(node),
+        None => ports.first().map(|(_, port)| *port),
+    };
+    (port, ports)
+}
+
+fn read_port_name(reader: &Reader<'_, '_>, id: Id, text: &str) -> Option<Label> {
+    match Label::parse(text) {
+        Ok(name) if name.as_str().len() <= MAX_PORT_NAME => Some(name),
+        Ok(_) => {
+            reader.error(id, format!("a port's name has at most {MAX_PORT_NAME} octets: `_` goes before it"));
+            None
+        }
+        Err(error) => {
+            reader.report_label(id, "a port's name", text, &error);
+            None
+        }
+    }
+}
+
+fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Label>) -> Vec<String> {
+    let Some(node) = table.get("tags") else { return Vec::new() };
+    let items = reader.one_or_list(node);
+    let mut tags: Vec<String> = Vec::new();
+    if !reader.is_within(node.id, items.len(), MAX_TAGS, "tags") {
+        return tags;
+    }
+    for item in items {
+        let Some(tag) = reader.line(item, "a tag") else { continue };
+        if tag.len() > MAX_TAG {
+            reader.error(item.id, format!("a tag has at most {MAX_TAG} octets, this one has {}", tag.len()));
+        } else if tags.contains(&tag) {
+            reader.warning(item.id, format!("the tag {} is here already", quote(&tag)), "remove one of them");
+        } else {
+            if own_id.is_some_and(|id| tag.eq_ignore_ascii_case(id.as_str())) {
+                let message = format!("the tag {} has no name: the instance's id is the same", quote(&tag));
+                reader.warning(item.id, message, "choose another `id`");
+            } else if tag.eq_ignore_ascii_case("tcp") || tag.eq_ignore_ascii_case("udp") {
+                let message = format!("`_SERVICE._{tag}` asks for the protocol, not for the tag {}", quote(&tag));
+                reader.warning(item.id, message, "choose another tag; `protocol` says what the service speaks");
+            }
+            tags.push(tag);
+        }
+    }
+    tags
+}
+
+fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String, String> {
+    let mut meta = BTreeMap::new();
+    if let Some(node) = table.get("meta")
+        && let Some(entries) = reader.entries(node, "a table such as `{version: \"2.3.1\"}`")
+        && reader.is_within(node.id, entries.len(), MAX_META, "entries of `meta`")
+    {
+        for entry in entries {
+            // RFC 6763 §6.4: printable ASCII without `=`, which ends the key.
+            if entry.key.is_empty() || !entry.key.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'=') {
+                let message = format!("{} cannot be a key of `meta`", quote(&entry.key));
+                reader.error_with_hint(entry.id, message, "keys are printable ASCII without `=`");
+                continue;
+            }
+            let Some(text) = reader.text(&entry.value, "a text") else { continue };
+            let octets = entry.key.len() + 1 + text.len();
+            if octets > MAX_META_ENTRY {
+                let most = format!("`key=value` has at most {MAX_META_ENTRY} octets, this one has {octets}");
+                reader.error_with_hint(entry.value.id, most, "a TXT record has no more room");
+                continue;
+            }
+            meta.insert(entry.key.to_string(), text);
+        }
+    }
+    meta
+}

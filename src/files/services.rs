@@ -1,0 +1,46 @@
+//! The services folder: what its files define, last good content first.
+
+use std::net::IpAddr;
+
+use super::{
+    contents::{Contents, Folder, Limits},
+    definitions,
+    last_good::LastGood,
+    reload::{self, Loaded},
+    service_file::{self, Defaults, MAX_FILE, ServiceFile},
+};
+use crate::model::{name::Label, service::Definitions};
+
+/// The files of `services_dir`.
+pub fn folder(path: std::path::PathBuf) -> Folder {
+    Folder { path, extensions: &["yaml", "yml"], required: true, limits: Limits::for_files_of(MAX_FILE as u64) }
+}
+
+/// The state of the services folder.
+pub struct Services {
+    node: Label,
+    addresses: Vec<IpAddr>,
+    allow_exec: bool,
+    files: LastGood<ServiceFile>,
+}
+
+impl Services {
+    /// No files yet; what they leave open is the node's.
+    pub fn new(node: Label, addresses: Vec<IpAddr>, allow_exec: bool) -> Self {
+        Self { node, addresses, allow_exec, files: LastGood::new() }
+    }
+}
+
+impl reload::Reloadable for Services {
+    type Value = Definitions;
+
+    fn load(&mut self, contents: &Contents) -> Loaded<Definitions> {
+        let defaults = Defaults { node: &self.node, addresses: &self.addresses, allow_exec: self.allow_exec };
+        self.files.update(contents, |path, octets| service_file::parse(path, octets, &defaults));
+        let entries = self.files.values().map(|(path, file)| (path, file.entries.as_slice()));
+        let (value, across) = definitions::merge(entries);
+        let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
+        let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
+        Loaded { value, problems }
+    }
+}

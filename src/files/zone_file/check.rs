@@ -1,0 +1,319 @@
+//! What can only be seen when the whole zone is read: CNAMEs, delegations, glue, RRsets.
+//!
+//! named-checkzone and kzonecheck are the models for what is a problem and what a warning, less what they let pass and
+//! the engine could never answer.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+};
+
+use super::{
+    Findings, Problem, StaticRecord, ZoneFile,
+    types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
+};
+use crate::model::name::{MAX_NAME, Name};
+
+/// The most octets of one RRset, names compressed: what a message of 65,535 octets has room for beside its header, the
+/// longest question and an OPT record.
+const MAX_RRSET: usize = 65_535 - 12 - (MAX_NAME + 4) - 11;
+/// How many CNAMEs in a row are followed here. Resolvers give up at about as many.
+const MAX_CHAIN: usize = 16;
+
+/// Groups the records by RRset, without duplicates and with one TTL in each, and adds what is wrong to `findings`.
+pub(super) fn zone(origin: &Name, mut records: Vec<StaticRecord>, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
+    let key = |record: &StaticRecord| (record.line, record.column);
+    records.sort_unstable_by(|a, b| {
+        let by_set = a.owner.cmp(&b.owner).then(a.rtype.cmp(&b.rtype));
+        by_set.then_with(|| a.rdata.cmp(&b.rdata)).then_with(|| key(a).cmp(&key(b)))
+    });
+    for set in records.chunk_by_mut(|a, b| a.owner == b.owner && a.rtype == b.rtype) {
+        let least = set.iter().map(|record| record.ttl).min().unwrap_or_default();
+        set.iter_mut().for_each(|record| record.ttl = least);
+    }
+    records.dedup_by(|a, b| a.owner == b.owner && a.rtype == b.rtype && a.rdata == b.rdata);
+    // What is missing may be a record that had a fault of its own.
+    let complete = findings.problems.list.is_empty();
+    Zone::new(origin, &records).check(complete, findings);
+    records
+}
+
+/// See [`ZoneFile::check_apex`].
+pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Problem> {
+    let zone = Zone::new(&file.origin, &file.records);
+    let mut findings = Findings::new(path);
+    if zone.find(file.origin.wire(), SOA).is_empty() {
+        let message = format!("the zone `{}` has no SOA", file.origin);
+        let hint = "such as `@ SOA ns hostmaster 1 1h 15m 1w 5m`".to_owned();
+        findings.problem((1, 1), message, Some(hint));
+    }
+    let servers = zone.find(file.origin.wire(), NS);
+    if servers.is_empty() {
+        let message = format!("the zone `{}` has no name server", file.origin);
+        findings.problem((1, 1), message, Some("such as `@ NS ns` and `ns A 10.0.0.7`".to_owned()));
+    }
+    for server in servers.iter().filter(|server| zone.lacks_address(&server.rdata)) {
+        let message = format!("the name server `{}` has no address", shown(&server.rdata));
+        findings.problem(at(server), message, Some("add an A or AAAA record for it".to_owned()));
+    }
+    findings.problems.finish(path, "problem")
+}
+
+/// See [`ZoneFile::check_targets`].
+pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Problem> {
+    let zone = Zone::new(&file.origin, &file.records);
+    let mut findings = Findings::new(path);
+    for record in &file.records {
+        let apex_server = record.rtype == NS && record.owner == file.origin;
+        if let Some(target) = target(record).filter(|target| !apex_server && zone.lacks_address(target)) {
+            let (name, rtype) = (shown(target), Type::from(record.rtype));
+            let message = format!("the {rtype} target `{name}` has no address in this zone");
+            let hint = "is a dot missing at its end?".to_owned();
+            findings.warning(at(record), message, Some(hint));
+        }
+    }
+    findings.warnings.finish(path, "warning")
+}
+
+/// The records by owner.
+struct Zone<'a> {
+    origin: &'a Name,
+    records: &'a [StaticRecord],
+    /// The records of each owner, by its name in wire form.
+    owners: HashMap<&'a [u8], &'a [StaticRecord], foldhash::fast::RandomState>,
+    /// Some owner but the apex has NS records.
+    has_cuts: bool,
+}
+
+impl<'a> Zone<'a> {
+    /// `records` are grouped as [`ZoneFile::records`] are.
+    fn new(origin: &'a Name, records: &'a [StaticRecord]) -> Self {
+        let groups = records.chunk_by(|a, b| a.owner == b.owner);
+        let owners = groups.map(|group| (group[0].owner.wire(), group)).collect();
+        let has_cuts = records.iter().any(|record| record.rtype == NS && record.owner != *origin);
+        Self { origin, records, owners, has_cuts }
+    }
+
+    /// The RRset of a name in wire form; empty where there is none.
+    fn find(&self, name: &[u8], rtype: u16) -> &'a [StaticRecord] {
+        let records = self.owners.get(name).copied().unwrap_or_default();
+        let start = records.partition_point(|record| record.rtype < rtype);
+        let end = records.partition_point(|record| record.rtype <= rtype);
+        &records[start..end]
+    }
+
+    fn has_address(&self, name: &[u8]) -> bool {
+        !self.find(name, A).is_empty() || !self.find(name, AAAA).is_empty()
+    }
+
+    /// The name belongs to another zone, by the NS records here. A wildcard does not delegate (RFC 4592 §4.2).
+    fn is_cut(&self, name: &[u8]) -> bool {
+        name != self.origin.wire() && !name.starts_with(b"\x01*") && !self.find(name, NS).is_empty()
+    }
+
+    /// The highest delegation at or above a name, if it is in the zone.
+    fn cut(&self, name: &'a [u8]) -> Option<&'a [u8]> {
+        if !self.has_cuts {
+            return None;
+        }
+        ancestors(name, self.origin).filter(|name| self.is_cut(name)).last()
+    }
+
+    /// The name is in the zone, and a question for its address would be answered with none.
+    fn lacks_address(&self, name: &'a [u8]) -> bool {
+        let wildcard = |ancestor: &[u8]| self.has_address(&[b"\x01*", ancestor].concat());
+        is_within(name, self.origin)
+            && !self.has_address(name)
+            && self.find(name, CNAME).is_empty()
+            && self.cut(name).is_none()
+            && (self.owners.contains_key(name) || !ancestors(name, self.origin).skip(1).any(wildcard))
+    }
+
+    fn check(&self, complete: bool, findings: &mut Findings<'_>) {
+        // Every server that is named: their addresses may stand below a delegation.
+        let servers: HashSet<&[u8]> =
+            self.records.iter().filter(|record| record.rtype == NS).map(|record| record.rdata.as_slice()).collect();
+        for records in self.records.chunk_by(|a, b| a.owner == b.owner) {
+            let owner = &records[0].owner;
+            self.check_alias(owner, records, findings);
+            let cut = self.cut(owner.wire());
+            for set in records.chunk_by(|a, b| a.rtype == b.rtype) {
+                let size: usize = set.iter().map(|record| 12 + record.rdata.len()).sum();
+                if size > MAX_RRSET {
+                    let rtype = Type::from(set[0].rtype);
+                    let message =
+                        format!("the {rtype} records of `{owner}` have {size} octets, which no message holds");
+                    findings.problem(at(first(set)), message, None);
+                }
+                match cut {
+                    Some(cut) => check_below(cut, set, servers.contains(owner.wire()), findings),
+                    None => self.check_set(owner, set, findings),
+                }
+                if set[0].rtype == NS && cut == Some(owner.wire()) && complete {
+                    self.check_glue(owner, set, findings);
+                }
+            }
+        }
+        for record in self.records {
+            self.check_target(record, findings);
+        }
+    }
+
+    /// A CNAME stands alone (RFC 1034 §3.6.2, RFC 2181 §10.1) and leads somewhere.
+    fn check_alias(&self, owner: &Name, records: &[StaticRecord], findings: &mut Findings<'_>) {
+        let aliases = self.find(owner.wire(), CNAME);
+        let Some(alias) = aliases.iter().min_by_key(|record| at(record)) else { return };
+        if let Some(second) = aliases.iter().filter(|record| *record != alias).min_by_key(|record| at(record)) {
+            let message = format!("`{owner}` has a second CNAME, the first is in line {}", alias.line);
+            findings.problem(at(second), message, Some("a name is the alias of one other name".to_owned()));
+        }
+        if let Some(other) = records.iter().filter(|record| record.rtype != CNAME).min_by_key(|record| at(record)) {
+            let rtype = Type::from(other.rtype);
+            let message = format!("`{owner}` has a CNAME beside its {rtype} record in line {}", other.line);
+            let hint = "a name with a CNAME has no other records (RFC 1034 §3.6.2)".to_owned();
+            findings.problem(at(alias), message, Some(hint));
+        } else if owner == self.origin {
+            let message = "a CNAME at the apex stands beside the zone's SOA and NS".to_owned();
+            findings.problem(at(alias), message, Some("write A and AAAA records here".to_owned()));
+        }
+        let mut name = owner.wire();
+        for _ in 0..=MAX_CHAIN {
+            match self.find(name, CNAME) {
+                [next, ..] if next.rdata != owner.wire() => name = &next.rdata,
+                [_, ..] => {
+                    let message = format!("the alias `{owner}` leads back to itself");
+                    return findings.problem(at(alias), message, None);
+                }
+                [] => return,
+            }
+        }
+        findings.warning(at(alias), format!("the alias `{owner}` begins a chain of more than {MAX_CHAIN}"), None);
+    }
+
+    /// What depends on where in the zone a type stands.
+    fn check_set(&self, owner: &Name, set: &[StaticRecord], findings: &mut Findings<'_>) {
+        let first = first(set);
+        match first.rtype {
+            SOA if owner != self.origin => {
+                let message = format!("an SOA belongs to the apex `{}`, not to `{owner}`", self.origin);
+                findings.problem(at(first), message, Some("write `@` in front of it".to_owned()));
+            }
+            SOA => {
+                if let Some(second) = set.iter().filter(|record| *record != first).min_by_key(|record| at(record)) {
+                    let message = format!("a second SOA, the first is in line {}", first.line);
+                    findings.problem(at(second), message, Some("a zone has one".to_owned()));
+                }
+            }
+            DS if owner == self.origin => {
+                let hint = "it belongs to the parent zone (RFC 4035 §2.4)".to_owned();
+                findings.problem(at(first), "a DS at the zone's own apex".to_owned(), Some(hint));
+            }
+            DS => {
+                let message = format!("`{owner}` has a DS and no NS: it is no delegation (RFC 4035 §2.4)");
+                findings.warning(at(first), message, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// A server within the zone that it serves is found by its address here alone (RFC 1034 §4.2.1).
+    fn check_glue(&self, owner: &Name, servers: &[StaticRecord], findings: &mut Findings<'_>) {
+        for server in servers {
+            if is_within(&server.rdata, owner) && !self.has_address(&server.rdata) {
+                let name = shown(&server.rdata);
+                let message = format!("`{owner}` is delegated to `{name}`, whose address only that server could tell");
+                findings.problem(at(server), message, Some(format!("add `{name} A ADDRESS`, the glue")));
+            }
+        }
+    }
+
+    /// NS, MX and SRV lead to a name that is no alias (RFC 2181 §10.3, RFC 2782), PTR out of a reverse zone.
+    fn check_target(&self, record: &StaticRecord, findings: &mut Findings<'_>) {
+        if record.rtype == PTR && self.origin.wire().ends_with(b"\x04arpa\0") && is_within(&record.rdata, self.origin) {
+            let message =
+                format!("`{}` points to `{}`, in the reverse zone itself", record.owner, shown(&record.rdata));
+            findings.warning(at(record), message, Some("is a dot missing at its end?".to_owned()));
+        }
+        let Some(target) = target(record).filter(|target| !self.find(target, CNAME).is_empty()) else { return };
+        let (name, rtype) = (shown(target), Type::from(record.rtype));
+        let message = format!("the {rtype} target `{name}` is an alias (RFC 2181 §10.3)");
+        let hint = Some("write the name that the CNAME leads to".to_owned());
+        // A delegation by way of an alias fails; mail and services mostly get through.
+        if record.rtype == NS {
+            findings.problem(at(record), message, hint);
+        } else {
+            findings.warning(at(record), message, hint);
+        }
+    }
+}
+
+/// At and below a delegation only the NS, the DS and the addresses of servers count (RFC 1034 §4.2.1).
+fn check_below(cut: &[u8], set: &[StaticRecord], is_glue: bool, findings: &mut Findings<'_>) {
+    let first = first(set);
+    let (owner, rtype, cut_name) = (&first.owner, Type::from(first.rtype), shown(cut));
+    let at_cut = owner.wire() == cut;
+    match first.rtype {
+        NS | DS if at_cut => {}
+        A | AAAA if is_glue => {}
+        A | AAAA => {
+            let message =
+                format!("`{owner}` is delegated with `{cut_name}` and serves no zone here: it is never answered");
+            findings.warning(at(first), message, Some("it belongs to the zone that is delegated".to_owned()));
+        }
+        _ => {
+            let message = format!("the {rtype} of `{owner}` is hidden by the delegation of `{cut_name}`");
+            findings.problem(at(first), message, Some("it belongs to the zone that is delegated".to_owned()));
+        }
+    }
+}
+
+/// The host that a record leads to, in wire form; none for the root, which says that there is none (RFC 7505).
+fn target(record: &StaticRecord) -> Option<&[u8]> {
+    let start = match record.rtype {
+        NS => 0,
+        MX => 2,
+        SRV => 6,
+        _ => return None,
+    };
+    record.rdata.get(start..).filter(|name| name.len() > 1)
+}
+
+/// A name and those above it down to the origin's, in wire form; none for a name outside of the zone.
+fn ancestors<'n>(name: &'n [u8], origin: &Name) -> impl Iterator<Item = &'n [u8]> {
+    let mut rest = is_within(name, origin).then_some(name);
+    let apex = origin.wire().len();
+    std::iter::from_fn(move || {
+        let name = rest?;
+        rest = (name.len() > apex).then(|| &name[1 + usize::from(name[0])..]);
+        Some(name)
+    })
+}
+
+fn is_within(name: &[u8], zone: &Name) -> bool {
+    let mut rest = name;
+    while rest.len() > zone.wire().len() {
+        rest = &rest[1 + usize::from(rest[0])..];
+    }
+    rest == zone.wire()
+}
+
+fn at(record: &StaticRecord) -> (usize, usize) {
+    (record.line, record.column)
+}
+
+/// The record that was written first. No set is empty.
+fn first(set: &[StaticRecord]) -> &StaticRecord {
+    set.iter().min_by_key(|record| at(record)).unwrap_or(&set[0])
+}
+
+/// A name in wire form as text.
+fn shown(name: &[u8]) -> String {
+    let mut labels = Vec::new();
+    let mut rest = name;
+    while let [len @ 1..=255, tail @ ..] = rest {
+        let (label, tail) = tail.split_at(usize::from(*len).min(tail.len()));
+        labels.push(label);
+        rest = tail;
+    }
+    Name::from_labels(labels).map_or_else(|error| error.to_string(), |name| name.to_string())
+}

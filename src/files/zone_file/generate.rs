@@ -1,0 +1,103 @@
+//! `$GENERATE`, BIND's shorthand for records that differ by a number.
+//!
+//! `$GENERATE 1-9/2 host-$ A 10.0.0.${100}` makes `host-1 A 10.0.0.101`, `host-3 A 10.0.0.103` and so on.
+
+use super::{
+    Fault,
+    entry::{Token, shown},
+};
+
+/// The most records of one directive: a /16.
+pub(super) const MAX_GENERATED: u64 = 65_536;
+/// The largest number that a range may reach, as in BIND.
+const MAX_NUMBER: u64 = i32::MAX as u64;
+/// The most characters that a number is filled up to.
+const MAX_WIDTH: usize = 255;
+
+/// The numbers that `$` stands for, as `START-STOP` or `START-STOP/STEP` gives them.
+pub(super) fn range(token: Token<'_>) -> Result<impl Iterator<Item = u32>, Fault> {
+    let wrong = || {
+        let fault = Fault::new(token.at, format!("{} is no range of numbers", shown(token.raw)));
+        fault.hint("a range is START-STOP or START-STOP/STEP, such as 1-254")
+    };
+    let text = std::str::from_utf8(token.raw).map_err(|_| wrong())?;
+    let (bounds, step) = text.split_once('/').unwrap_or((text, "1"));
+    let (start, stop) = bounds.split_once('-').ok_or_else(wrong)?;
+    let number = |text: &str| text.parse().ok().filter(|n: &u64| *n <= MAX_NUMBER && !text.starts_with('+'));
+    let (Some(start), Some(stop), Some(step @ 1..)) = (number(start), number(stop), number(step)) else {
+        return Err(wrong());
+    };
+    if stop < start {
+        return Err(wrong());
+    }
+    let count = (stop - start) / step + 1;
+    if count > MAX_GENERATED {
+        return Err(Fault::new(token.at, format!("{count} records from one line, at most {MAX_GENERATED} are made")));
+    }
+    Ok((start..=stop).step_by(step as usize).map(|number| number as u32))
+}
+
+/// Appends `template` to `out` with `number` for each `$`, and for each `${OFFSET,WIDTH,BASE}` as that says.
+///
+/// `\$` stays as it is and so becomes a dollar sign later; `$$` is one too. `None` where braces hold something else.
+pub(super) fn expand(template: &[u8], number: u32, out: &mut Vec<u8>) -> Option<()> {
+    let mut rest = template;
+    while let Some((&octet, tail)) = rest.split_first() {
+        rest = tail;
+        match (octet, rest.first()) {
+            (b'\\', Some(&escaped)) => {
+                out.extend([octet, escaped]);
+                rest = &rest[1..];
+            }
+            (b'$', Some(b'$')) => {
+                out.extend(b"\\$");
+                rest = &rest[1..];
+            }
+            (b'$', Some(b'{')) => {
+                let end = rest.iter().position(|octet| *octet == b'}')?;
+                modified(std::str::from_utf8(&rest[1..end]).ok()?, number, out)?;
+                rest = &rest[end + 1..];
+            }
+            (b'$', _) => out.extend(number.to_string().bytes()),
+            _ => out.push(octet),
+        }
+    }
+    Some(())
+}
+
+/// `OFFSET`, `OFFSET,WIDTH` or `OFFSET,WIDTH,BASE`; the base is one of `d`, `o`, `x`, `X`, or `n`, `N` for nibbles.
+fn modified(braced: &str, number: u32, out: &mut Vec<u8>) -> Option<()> {
+    let mut parts = braced.splitn(3, ',');
+    let offset: i64 = parts.next()?.parse().ok()?;
+    let width: usize = parts.next().map_or(Some(0), |part| part.parse().ok()).filter(|width| *width <= MAX_WIDTH)?;
+    let value = u32::try_from(i64::from(number).checked_add(offset)?).ok()?;
+    let text = match parts.next().unwrap_or("d") {
+        "d" => format!("{value:0width$}"),
+        "o" => format!("{value:0width$o}"),
+        "x" => format!("{value:0width$x}"),
+        "X" => format!("{value:0width$X}"),
+        "n" => nibbles(value, width),
+        "N" => nibbles(value, width).to_ascii_uppercase(),
+        _ => return None,
+    };
+    out.extend(text.bytes());
+    Some(())
+}
+
+/// Hexadecimal digits with dots between them, the lowest first, as names in ip6.arpa have them (RFC 3596 §2.5).
+///
+/// The width counts the dots as well.
+fn nibbles(mut value: u32, width: usize) -> String {
+    let mut text = String::new();
+    loop {
+        text.push(char::from_digit(value & 15, 16).unwrap_or('0'));
+        value >>= 4;
+        if value == 0 && text.len() >= width {
+            return text;
+        }
+        text.push('.');
+        if value == 0 && text.len() >= width {
+            return text;
+        }
+    }
+}

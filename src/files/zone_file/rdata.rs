@@ -1,0 +1,366 @@
+//! The data of a record: text into wire form, field by field as the table of types says.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use data_encoding::{BASE64, Encoding, HEXLOWER_PERMISSIVE};
+
+use super::{
+    Fault, MAX_TTL,
+    entry::{Token, shown},
+    names::{Names, unescape},
+    svcb,
+    types::{DS, Kind, SMIMEA, SSHFP, TLSA, Type},
+};
+use crate::model::name::{MAX_LABEL, MAX_NAME};
+use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
+
+/// The longest RDATA, in octets (RFC 1035 §3.2.1).
+const MAX_RDATA: usize = 65_535;
+/// The longest number or time that is looked at, in characters.
+const MAX_NUMBER: usize = 40;
+
+/// DNSSEC algorithms and their mnemonics (IANA, DNS Security Algorithm Numbers).
+#[rustfmt::skip]
+const ALGORITHMS: &[(&str, u8)] = &[
+    ("RSAMD5", 1), ("DH", 2), ("DSA", 3), ("RSASHA1", 5), ("DSA-NSEC3-SHA1", 6), ("RSASHA1-NSEC3-SHA1", 7),
+    ("RSASHA256", 8), ("RSASHA512", 10), ("ECC-GOST", 12), ("ECDSAP256SHA256", 13), ("ECDSAP384SHA384", 14),
+    ("ED25519", 15), ("ED448", 16), ("INDIRECT", 252), ("PRIVATEDNS", 253), ("PRIVATEOID", 254),
+];
+
+/// Reads the data of a record, all that is left of the entry, into `wire`.
+pub(super) fn read(
+    rtype: Type,
+    tokens: &mut Cursor<'_, '_>,
+    names: &mut Names<'_>,
+    wire: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    wire.clear();
+    let start = tokens.peek().map_or(tokens.at(), |token| token.at);
+    let generic = tokens.peek().is_some_and(|token| !token.quoted && token.raw == b"\\#");
+    let mut data = Data { rtype, tokens, names, wire };
+    match rtype.fields() {
+        _ if generic => data.generic()?,
+        Some(fields) => data.fields(fields)?,
+        None => {
+            let fault = Fault::new(start, format!("{rtype} data is read in the form of RFC 3597 only"));
+            return Err(fault.hint(format!("write `TYPE{} \\# LENGTH HEX`", rtype.number())));
+        }
+    }
+    if wire.len() > MAX_RDATA {
+        return Err(Fault::new(start, format!("the data has {} octets, at most {MAX_RDATA} can be sent", wire.len())));
+    }
+    if let Some(fields) = rtype.fields().filter(|_| generic) {
+        verify(fields, wire).map_err(|error| Fault::new(start, format!("this is no {rtype} data: {error}")))?;
+    }
+    verify_digest(rtype, wire).map_err(|error| Fault::new(start, error))
+}
+
+/// The data of one record while it is read.
+struct Data<'d, 't, 'a, 'n> {
+    rtype: Type,
+    tokens: &'d mut Cursor<'t, 'a>,
+    names: &'d mut Names<'n>,
+    wire: &'d mut Vec<u8>,
+}
+
+impl<'a> Data<'_, '_, 'a, '_> {
+    /// The form of the type's own.
+    fn fields(&mut self, fields: &[(&str, Kind)]) -> Result<(), Fault> {
+        for (what, kind) in fields {
+            match kind {
+                Texts => {
+                    self.text(what)?;
+                    while self.tokens.peek().is_some() {
+                        self.text(what)?;
+                    }
+                }
+                Text => self.text(what)?,
+                Hex => self.digits(what, &HEXLOWER_PERMISSIVE, "pairs of hexadecimal digits")?,
+                Base64 => self.digits(what, &BASE64, "Base64")?,
+                Params => svcb::read(self.tokens, self.wire)?,
+                _ => self.field(what, *kind)?,
+            }
+        }
+        match self.tokens.take() {
+            None => Ok(()),
+            Some(extra) => {
+                let fault =
+                    Fault::new(extra.at, format!("{} is one field too many for {}", shown(extra.raw), self.rtype));
+                Err(fault.hint("one record stands on one line; a comment begins with `;`"))
+            }
+        }
+    }
+
+    /// The form of every type, behind `\#` (RFC 3597 §5): the length, and that many octets in hexadecimal.
+    fn generic(&mut self) -> Result<(), Fault> {
+        self.tokens.take();
+        let token = self.token("length")?;
+        let form = "a number up to 65535";
+        let len = number(token, MAX_RDATA as u64).ok_or_else(|| self.expected(form, "length", token))?;
+        let data = self.tokens.peek().map_or(token.at, |data| data.at);
+        if len > 0 || self.tokens.peek().is_some() {
+            self.digits("data", &HEXLOWER_PERMISSIVE, "pairs of hexadecimal digits")?;
+        }
+        if self.wire.len() as u64 == len {
+            Ok(())
+        } else {
+            Err(Fault::new(data, format!("the length is given as {len}, and here are {} octets", self.wire.len())))
+        }
+    }
+
+    /// The next token, which may not run into the one before it: `"say "hi" now"` lacks two backslashes.
+    fn token(&mut self, what: &str) -> Result<Token<'a>, Fault> {
+        let before = self.tokens.last();
+        match self.tokens.take() {
+            Some(token) if token.joined && before.is_some_and(|before| before.quoted != token.quoted) => {
+                let fault = Fault::new(token.at, "a blank is missing between a quoted text and what is next to it");
+                Err(fault.hint("a quote within a text is written `\\\"`"))
+            }
+            Some(token) => Ok(token),
+            None => Err(Fault::new(self.tokens.at(), format!("{} {what}: missing", self.rtype))),
+        }
+    }
+
+    fn expected(&self, form: &str, what: &str, found: Token<'_>) -> Fault {
+        Fault::new(found.at, format!("{} {what}: expected {form}, found {}", self.rtype, shown(found.raw)))
+    }
+
+    /// A field of one token.
+    fn field(&mut self, what: &str, kind: Kind) -> Result<(), Fault> {
+        let token = self.token(what)?;
+        let wrong = |form| self.expected(form, what, token);
+        let text = if token.quoted { "" } else { std::str::from_utf8(token.raw).unwrap_or_default() };
+        let max = |max: u32| number(token, u64::from(max)).map(|value| value as u32);
+        match kind {
+            U8 => {
+                let value = max(255).ok_or_else(|| wrong("a number up to 255"))?;
+                self.wire.push(value as u8);
+            }
+            U16 => {
+                let value = max(65_535).ok_or_else(|| wrong("a number up to 65535"))?;
+                self.wire.extend((value as u16).to_be_bytes());
+            }
+            U32 => {
+                let value = max(u32::MAX).ok_or_else(|| wrong("a number up to 4294967295"))?;
+                self.wire.extend(value.to_be_bytes());
+            }
+            Time => {
+                let value = seconds(text).filter(|time| *time <= u64::from(MAX_TTL));
+                let value = value.ok_or_else(|| wrong("a time below 68 years such as 3600, 1h or 1h30m"))?;
+                self.wire.extend((value as u32).to_be_bytes());
+            }
+            Ipv4 => {
+                let address: Ipv4Addr = text.parse().map_err(|_| match text.parse::<Ipv6Addr>() {
+                    Ok(_) => wrong("an IPv4 address").hint("an IPv6 address has the type AAAA"),
+                    Err(_) => wrong("an IPv4 address such as 192.0.2.1"),
+                })?;
+                self.wire.extend(address.octets());
+            }
+            Ipv6 => {
+                let address: Ipv6Addr = text.parse().map_err(|_| match text.parse::<Ipv4Addr>() {
+                    Ok(_) => wrong("an IPv6 address").hint("an IPv4 address has the type A"),
+                    Err(_) => wrong("an IPv6 address such as 2001:db8::1"),
+                })?;
+                self.wire.extend(address.octets());
+            }
+            Name => self.wire.extend(self.names.read_target(token)?.wire()),
+            Tag => {
+                if text.is_empty() || text.len() > 255 || !text.bytes().all(|octet| octet.is_ascii_alphanumeric()) {
+                    return Err(wrong("letters and digits such as `issue`"));
+                }
+                self.wire.push(text.len() as u8);
+                self.wire.extend(text.bytes());
+            }
+            Algorithm => {
+                let named = ALGORITHMS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+                let value = named.map(|(_, value)| *value).or_else(|| max(255).map(|value| value as u8));
+                let value = value.ok_or_else(|| wrong("a number up to 255 or a mnemonic such as ED25519"))?;
+                self.wire.push(value);
+            }
+            // The others are no fields of one token, see `fields`.
+            Octets | Text | Texts | Hex | Base64 | Params => octets(token, self.wire)?,
+        }
+        Ok(())
+    }
+
+    /// Hexadecimal or Base64 up to the end of the entry, in one token or in many.
+    fn digits(&mut self, what: &str, encoding: &Encoding, form: &str) -> Result<(), Fault> {
+        let first = self.token(what)?;
+        let mut digits = first.raw.to_vec();
+        let mut quoted = first.quoted;
+        while let Some(token) = self.tokens.take() {
+            digits.extend(token.raw);
+            quoted |= token.quoted;
+        }
+        match encoding.decode(&digits) {
+            Ok(octets) if !quoted && !octets.is_empty() => self.wire.extend(octets),
+            _ => return Err(self.expected(form, what, first)),
+        }
+        Ok(())
+    }
+
+    /// A character-string: a length octet and at most 255 octets (RFC 1035 §3.3).
+    fn text(&mut self, what: &str) -> Result<(), Fault> {
+        let token = self.token(what)?;
+        let start = self.wire.len();
+        self.wire.push(0);
+        octets(token, self.wire)?;
+        let len = self.wire.len() - start - 1;
+        self.wire[start] = u8::try_from(len).map_err(|_| {
+            let fault = Fault::new(token.at, format!("a text has at most 255 octets, this one has {len}"));
+            fault.hint("split it into several quoted texts, which readers put together again")
+        })?;
+        Ok(())
+    }
+}
+
+/// The tokens of an entry, handed out one by one.
+pub(super) struct Cursor<'t, 'a> {
+    tokens: &'t [Token<'a>],
+    next: usize,
+}
+
+impl<'t, 'a> Cursor<'t, 'a> {
+    pub(super) fn new(tokens: &'t [Token<'a>]) -> Self {
+        Self { tokens, next: 0 }
+    }
+
+    pub(super) fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.next).copied()
+    }
+
+    pub(super) fn take(&mut self) -> Option<Token<'a>> {
+        let token = self.peek()?;
+        self.next += 1;
+        Some(token)
+    }
+
+    /// The offset of the token taken last, or of the first.
+    pub(super) fn at(&self) -> usize {
+        self.tokens.get(self.next.saturating_sub(1)).map_or(0, |token| token.at)
+    }
+
+    /// The token taken last.
+    fn last(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.next.checked_sub(1)?).copied()
+    }
+}
+
+/// The octets of a text, its escapes undone.
+pub(super) fn octets(token: Token<'_>, wire: &mut Vec<u8>) -> Result<(), Fault> {
+    let mut rest = token.raw;
+    while !rest.is_empty() {
+        let octet = unescape(&mut rest)
+            .ok_or_else(|| Fault::new(token.at, "after a backslash stands a character or three digits up to 255"))?;
+        wire.push(octet);
+    }
+    Ok(())
+}
+
+/// A decimal number up to `max`.
+pub(super) fn number(token: Token<'_>, max: u64) -> Option<u64> {
+    let text = std::str::from_utf8(token.raw).ok().filter(|text| !token.quoted && is_number(text))?;
+    text.parse().ok().filter(|value| *value <= max)
+}
+
+pub(super) fn is_number(text: &str) -> bool {
+    (1..=MAX_NUMBER).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_digit())
+}
+
+/// A time: seconds, or numbers with the units `w`, `d`, `h`, `m`, `s` behind each, as BIND reads it.
+pub(super) fn seconds(text: &str) -> Option<u64> {
+    if is_number(text) {
+        return text.parse().ok();
+    }
+    if text.is_empty() || text.len() > MAX_NUMBER {
+        return None;
+    }
+    let mut sum = 0_u64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let unit = match rest.as_bytes().get(digits)?.to_ascii_lowercase() {
+            b'w' => 7 * 86_400,
+            b'd' => 86_400,
+            b'h' => 3_600,
+            b'm' => 60,
+            b's' => 1,
+            _ => return None,
+        };
+        let value: u64 = rest[..digits].parse().ok()?;
+        sum = value.checked_mul(unit)?.checked_add(sum)?;
+        rest = &rest[digits + 1..];
+    }
+    Some(sum)
+}
+
+/// Checks that octets are data with these fields, and puts its names in lower case.
+fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
+    let mut at = 0;
+    for (what, kind) in fields {
+        let short = || format!("it ends within its {what}");
+        let rest = &mut wire[at..];
+        let len = match kind {
+            U8 | Algorithm => 1,
+            U16 => 2,
+            U32 | Time | Ipv4 => 4,
+            Ipv6 => 16,
+            Name => verify_name(rest).ok_or_else(|| format!("its {what} is no uncompressed name"))?,
+            Text | Tag => 1 + usize::from(*rest.first().ok_or_else(short)?),
+            Texts => {
+                let mut len = 0;
+                while len == 0 || len < rest.len() {
+                    len += 1 + usize::from(*rest.get(len).ok_or_else(short)?);
+                }
+                len
+            }
+            Octets => rest.len(),
+            Hex | Base64 => rest.len().max(1),
+            Params => svcb::verify(rest).map(|()| rest.len()).map_err(|(_, error)| error)?,
+        };
+        if len > rest.len() {
+            return Err(short());
+        }
+        if *kind == Tag && (len == 1 || !rest[1..len].iter().all(u8::is_ascii_alphanumeric)) {
+            return Err(format!("its {what} is not made of letters and digits"));
+        }
+        at += len;
+    }
+    if at == wire.len() { Ok(()) } else { Err("it goes on after its last field".to_owned()) }
+}
+
+/// The length of the name that `wire` begins with; puts it in lower case.
+fn verify_name(wire: &mut [u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match usize::from(*wire.get(at)?) {
+            0 => return (at < MAX_NAME).then_some(at + 1),
+            len @ 1..=MAX_LABEL => {
+                wire.get_mut(at + 1..at + 1 + len)?.make_ascii_lowercase();
+                at += 1 + len;
+            }
+            _ => return None,
+        }
+    }
+}
+
+/// A digest of a known kind has its length: what was cut off when it was copied is found here.
+fn verify_digest(rtype: Type, wire: &[u8]) -> Result<(), String> {
+    // The octet that tells the kind, and the kinds whose length is known.
+    let (at, lengths): (usize, &[(u8, usize)]) = match rtype.number() {
+        // RFC 4034 §A.2, RFC 4509, RFC 6605
+        DS => (3, &[(1, 20), (2, 32), (4, 48)]),
+        // RFC 4255 §3.1.2, RFC 6594
+        SSHFP => (1, &[(1, 20), (2, 32)]),
+        // RFC 6698 §2.1.3
+        TLSA | SMIMEA => (2, &[(1, 32), (2, 64)]),
+        _ => return Ok(()),
+    };
+    let Some((kind, digest)) = wire.get(at..).and_then(<[u8]>::split_first) else { return Ok(()) };
+    match lengths.iter().find(|(of, _)| of == kind) {
+        Some((_, len)) if *len != digest.len() => {
+            Err(format!("a digest of kind {kind} has {len} octets, this one has {}", digest.len()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,281 @@
+//! Entries into records: directives, and what a record takes from the lines before it (RFC 1035 §5.1, RFC 2308 §4).
+
+use std::net::IpAddr;
+
+use super::{
+    Fault, Findings, MAX_RDATA_TOTAL, MAX_RECORDS, MAX_TTL, StaticRecord,
+    entry::{self, Entries, Token, shown},
+    generate,
+    names::Names,
+    rdata::{self, Cursor},
+    types::Type,
+};
+use crate::model::name::Name;
+
+/// Reads every entry of `text`; the records of those without a fault come back, in the order of the file.
+pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
+    let mut reader = Reader {
+        zone,
+        origin: zone.clone(),
+        owner: Owner::Missing,
+        directive_ttl: None,
+        last_ttl: None,
+        default_ttl: default_ttl.min(MAX_TTL),
+        suspect: None,
+        wire: Vec::new(),
+        octets: 0,
+        records: Vec::new(),
+    };
+    let mut entries = Entries::new(text);
+    let mut tokens = Vec::new();
+    while let Some((entry, cut)) = entries.next(&mut tokens) {
+        let place = |at| entry::place(text, entry.line, entry.line_start, at);
+        let outcome = match tokens.first() {
+            _ if cut.is_err() => {
+                // Its owner is not known for certain, so what continues it is checked and dropped.
+                reader.owner = Owner::Unusable;
+                cut
+            }
+            None => Ok(()),
+            Some(first) if !entry.blank && !first.quoted && first.raw.starts_with(b"$") => {
+                reader.directive(&tokens, || place(first.at))
+            }
+            Some(first) => reader.record(entry.blank, &tokens, || place(first.at)),
+        };
+        if let Some(fault) = reader.suspect.take() {
+            findings.warning(place(fault.at), fault.message, fault.hint);
+        }
+        if let Err(fault) = outcome {
+            findings.problem(place(fault.at), fault.message, fault.hint);
+        }
+        if reader.full() {
+            break;
+        }
+    }
+    reader.records
+}
+
+/// What a master file carries from entry to entry.
+struct Reader<'z> {
+    zone: &'z Name,
+    origin: Name,
+    owner: Owner,
+    /// The TTL of `$TTL`.
+    directive_ttl: Option<u32>,
+    /// The last TTL that a record was written with.
+    last_ttl: Option<u32>,
+    default_ttl: u32,
+    suspect: Option<Fault>,
+    /// Where the data of a record is put together.
+    wire: Vec<u8>,
+    /// Octets of RDATA so far.
+    octets: usize,
+    records: Vec<StaticRecord>,
+}
+
+/// The owner of lines that begin with a blank.
+#[derive(Clone)]
+enum Owner {
+    Missing,
+    /// It had a fault, which was told: what continues it is checked and dropped.
+    Unusable,
+    Known(Name),
+}
+
+impl Reader<'_> {
+    /// A record: `[OWNER] [TTL] [CLASS] TYPE DATA`, TTL and class in either order.
+    fn record(
+        &mut self,
+        blank: bool,
+        tokens: &[Token<'_>],
+        place: impl FnOnce() -> (usize, usize),
+    ) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(tokens);
+        let mut names = Names::new(self.zone, &self.origin);
+        if !blank {
+            let read = cursor.take().map_or(Ok(Owner::Missing), |token| owner(token, &mut names));
+            match read {
+                Ok(owner) => self.owner = owner,
+                Err(fault) => {
+                    self.owner = Owner::Unusable;
+                    return Err(fault);
+                }
+            }
+        } else if matches!(self.owner, Owner::Missing) {
+            let at = tokens.first().map_or(0, |token| token.at);
+            let fault = Fault::new(at, "this line begins with a blank, and there is no owner above it to continue");
+            return Err(fault.hint("begin the line with a name, or with `@` for the zone itself"));
+        }
+        let (ttl, rtype) = header(blank, &mut cursor)?;
+        self.last_ttl = ttl.or(self.last_ttl);
+        rdata::read(rtype, &mut cursor, &mut names, &mut self.wire)?;
+        self.suspect = names.suspect;
+
+        let Owner::Known(owner) = &self.owner else { return Ok(()) };
+        self.octets += self.wire.len();
+        let (line, column) = place();
+        self.records.push(StaticRecord {
+            owner: owner.clone(),
+            rtype: rtype.number(),
+            ttl: ttl.or(self.directive_ttl).or(self.last_ttl).unwrap_or(self.default_ttl),
+            rdata: self.wire.as_slice().into(),
+            line,
+            column,
+        });
+        if self.full() {
+            let message = format!(
+                "the zone is too large: it has more than {MAX_RECORDS} records or {MAX_RDATA_TOTAL} octets of data"
+            );
+            return Err(Fault::new(tokens.first().map_or(0, |token| token.at), message));
+        }
+        Ok(())
+    }
+
+    fn full(&self) -> bool {
+        self.records.len() > MAX_RECORDS || self.octets > MAX_RDATA_TOTAL
+    }
+
+    fn directive(&mut self, tokens: &[Token<'_>], place: impl FnOnce() -> (usize, usize)) -> Result<(), Fault> {
+        let mut cursor = Cursor::new(tokens);
+        let Some(keyword) = cursor.take() else { return Ok(()) };
+        let argument = || {
+            let missing = || Fault::new(keyword.at, format!("{} has nothing behind it", shown(keyword.raw)));
+            tokens.get(1).copied().ok_or_else(missing)
+        };
+        let alone = || match tokens.get(2) {
+            Some(extra) => Err(Fault::new(extra.at, format!("{} is one too many here", shown(extra.raw)))),
+            None => Ok(()),
+        };
+        match keyword.raw.to_ascii_uppercase().as_slice() {
+            b"$ORIGIN" => {
+                let mut names = Names::new(self.zone, &self.origin);
+                let origin = names.read(argument()?)?;
+                self.suspect = names.suspect;
+                self.origin = origin;
+                alone()
+            }
+            b"$TTL" => {
+                self.directive_ttl = Some(time_to_live(argument()?)?);
+                alone()
+            }
+            b"$GENERATE" => {
+                argument()?;
+                self.generate(&tokens[1..], place())
+            }
+            b"$INCLUDE" => {
+                let fault = Fault::new(keyword.at, "muster includes no files: one file holds one zone");
+                Err(fault.hint("put the records here"))
+            }
+            _ => {
+                let fault = Fault::new(keyword.at, format!("{} is no directive", shown(keyword.raw)));
+                Err(fault.hint("those are $ORIGIN, $TTL and $GENERATE; a name that begins so is written `\\$`"))
+            }
+        }
+    }
+
+    /// `$GENERATE RANGE` and a record, which is read once for each number of the range until one has a fault.
+    fn generate(&mut self, tokens: &[Token<'_>], place: (usize, usize)) -> Result<(), Fault> {
+        let Some((range, template)) = tokens.split_first() else { return Ok(()) };
+        let range = generate::range(*range)?;
+        if template.is_empty() {
+            let fault = Fault::new(tokens[0].at, "the record that is to be generated is missing");
+            return Err(fault.hint("such as `$GENERATE 1-9 host-$ A 10.0.0.$`"));
+        }
+        let owner = self.owner.clone();
+        let varies: Vec<bool> = template.iter().map(|token| token.raw.contains(&b'$')).collect();
+        let mut texts: Vec<Vec<u8>> = vec![Vec::new(); template.len()];
+        let mut suspect = None;
+        let mut outcome = Ok(());
+        for number in range {
+            for ((token, varies), text) in template.iter().zip(&varies).zip(&mut texts) {
+                text.clear();
+                if *varies && generate::expand(token.raw, number, text).is_none() {
+                    let fault = Fault::new(token.at, format!("{} cannot be filled in", shown(token.raw)));
+                    outcome = Err(fault.hint("behind `$` may stand `{OFFSET,WIDTH,BASE}`; the result is not negative"));
+                    break;
+                }
+            }
+            let filled: Vec<Token<'_>> = template
+                .iter()
+                .zip(&varies)
+                .zip(&texts)
+                .map(|((token, varies), text)| if *varies { Token { raw: text, ..*token } } else { *token })
+                .collect();
+            outcome = outcome.and_then(|()| self.record(false, &filled, || place));
+            suspect = suspect.or(self.suspect.take());
+            if let Err(fault) = &mut outcome {
+                fault.message = format!("with {number} for `$`: {}", fault.message);
+                break;
+            }
+        }
+        self.owner = owner;
+        self.suspect = suspect;
+        outcome
+    }
+}
+
+/// The owner that a line begins with: a name in the zone.
+fn owner(token: Token<'_>, names: &mut Names<'_>) -> Result<Owner, Fault> {
+    let name = names.read(token)?;
+    if name.within(names.zone).is_some() {
+        return Ok(Owner::Known(name));
+    }
+    let fault = Fault::new(token.at, format!("`{name}` is not in the zone `{}`", names.zone));
+    Err(fault.hint("the file's name names its zone; without a final dot a name is completed with it"))
+}
+
+/// What stands between the owner and the data: the TTL where there is one, and the type.
+fn header(blank: bool, cursor: &mut Cursor<'_, '_>) -> Result<(Option<u32>, Type), Fault> {
+    let mut ttl = None;
+    let mut class = false;
+    while let Some(token) = cursor.take() {
+        let text = std::str::from_utf8(token.raw).unwrap_or_default();
+        if token.quoted {
+            let fault = Fault::new(token.at, format!("{} in quotes is no record type", shown(token.raw)));
+            return Err(fault.hint("the type stands before the data, without quotes"));
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
+            let fault = Fault::new(token.at, format!("{} stands where the record's type is missing", shown(token.raw)));
+            return Err(fault.hint(format!("write `{rtype} {address}`")));
+        }
+        if ttl.is_none() && text.starts_with(|first: char| first.is_ascii_digit()) {
+            ttl = Some(time_to_live(token)?);
+        } else if !class && is_class(text) {
+            class = true;
+            if !text.eq_ignore_ascii_case("IN") && !text.eq_ignore_ascii_case("CLASS1") {
+                return Err(Fault::new(token.at, format!("class {}: muster serves class IN alone", shown(token.raw))));
+            }
+        } else {
+            return match Type::read(token) {
+                Ok(rtype) => Ok((ttl, rtype)),
+                Err(fault) if blank && fault.hint.is_none() && cursor.peek().is_some() => Err(fault.hint(
+                    "a line that begins with a blank continues the owner above it; a name stands at its beginning",
+                )),
+                Err(fault) => Err(fault),
+            };
+        }
+    }
+    let fault = Fault::new(cursor.at(), "this line ends before a record type");
+    Err(fault.hint("a record is `[NAME] [TTL] [IN] TYPE DATA`"))
+}
+
+/// The classes that are known, and `CLASSnnn` (RFC 3597 §5).
+fn is_class(text: &str) -> bool {
+    let generic = text.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("CLASS"));
+    generic || ["IN", "CH", "HS", "CS"].iter().any(|class| class.eq_ignore_ascii_case(text))
+}
+
+fn time_to_live(token: Token<'_>) -> Result<u32, Fault> {
+    let text = if token.quoted { "" } else { std::str::from_utf8(token.raw).unwrap_or_default() };
+    match rdata::seconds(text) {
+        Some(seconds) if seconds <= u64::from(MAX_TTL) => Ok(seconds as u32),
+        Some(_) => {
+            Err(Fault::new(token.at, format!("the TTL {} is above {MAX_TTL} seconds (RFC 2181 §8)", shown(token.raw))))
+        }
+        None => {
+            let fault = Fault::new(token.at, format!("{} is no TTL", shown(token.raw)));
+            Err(fault.hint("a TTL is a number of seconds, or has units: 3600, 1h, 1h30m, 2d"))
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The record types: which there are, which of them a zone file may have, and what fields those consist of.
+//!
+//! A type whose fields are of the kinds here is one more line in [`TYPES`]; any other can be written in the form of
+//! RFC 3597.
+
+use super::{
+    Fault,
+    entry::{Token, shown},
+    rdata::is_number,
+};
+use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
+
+pub(super) const A: u16 = 1;
+pub(super) const NS: u16 = 2;
+pub(super) const CNAME: u16 = 5;
+pub(super) const SOA: u16 = 6;
+pub(super) const PTR: u16 = 12;
+pub(super) const MX: u16 = 15;
+pub(super) const AAAA: u16 = 28;
+pub(super) const SRV: u16 = 33;
+pub(super) const DS: u16 = 43;
+pub(super) const SSHFP: u16 = 44;
+pub(super) const TLSA: u16 = 52;
+pub(super) const SMIMEA: u16 = 53;
+
+/// The kinds of fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    U8,
+    U16,
+    U32,
+    /// Seconds, written as a TTL is.
+    Time,
+    Ipv4,
+    Ipv6,
+    /// A domain name, here in lower case and uncompressed.
+    Name,
+    /// A character-string (RFC 1035 §3.3).
+    Text,
+    /// One or more character-strings, to the end.
+    Texts,
+    /// Letters and digits behind a length octet (RFC 8659 §4.1).
+    Tag,
+    /// One text without a length octet, to the end.
+    Octets,
+    /// Hexadecimal digits in any number of tokens, to the end.
+    Hex,
+    /// Base64 in any number of tokens, to the end.
+    Base64,
+    /// A DNSSEC algorithm: a number, or its mnemonic (RFC 4034 §5.3).
+    Algorithm,
+    /// Service parameters (RFC 9460 §2.1), to the end.
+    Params,
+}
+
+/// A type whose fields are known: its mnemonic, its number, its fields in order, each with the name messages use.
+type Known = (&'static str, u16, &'static [(&'static str, Kind)]);
+
+/// RFC 1035 §3.3 but for the last of each line, which say where they are from.
+const TYPES: &[Known] = &[
+    ("A", A, &[("address", Ipv4)]),
+    ("NS", NS, &[("name server", Name)]),
+    ("CNAME", CNAME, &[("canonical name", Name)]),
+    (
+        "SOA",
+        SOA,
+        &[
+            ("primary server", Name),
+            ("mailbox", Name),
+            ("serial", U32),
+            ("refresh", Time),
+            ("retry", Time),
+            ("expire", Time),
+            ("minimum", Time),
+        ],
+    ),
+    ("PTR", PTR, &[("name", Name)]),
+    ("HINFO", 13, &[("CPU", Text), ("system", Text)]),
+    ("MX", MX, &[("preference", U16), ("mail server", Name)]),
+    ("TXT", 16, &[("text", Texts)]),
+    // RFC 1183
+    ("RP", 17, &[("mailbox", Name), ("name of a TXT record", Name)]),
+    ("AFSDB", 18, &[("subtype", U16), ("server", Name)]),
+    // RFC 3596
+    ("AAAA", AAAA, &[("address", Ipv6)]),
+    // RFC 2782
+    ("SRV", SRV, &[("priority", U16), ("weight", U16), ("port", U16), ("target", Name)]),
+    // RFC 3403 §4.1
+    (
+        "NAPTR",
+        35,
+        &[
+            ("order", U16),
+            ("preference", U16),
+            ("flags", Text),
+            ("service", Text),
+            ("regular expression", Text),
+            ("replacement", Name),
+        ],
+    ),
+    // RFC 4034 §5.1
+    ("DS", DS, &[("key tag", U16), ("algorithm", Algorithm), ("digest type", U8), ("digest", Hex)]),
+    // RFC 4255 §3.1
+    ("SSHFP", SSHFP, &[("algorithm", U8), ("fingerprint type", U8), ("fingerprint", Hex)]),
+    // RFC 6698 §2.1
+    ("TLSA", TLSA, &[("usage", U8), ("selector", U8), ("matching type", U8), ("association data", Hex)]),
+    // RFC 8162 §2
+    ("SMIMEA", SMIMEA, &[("usage", U8), ("selector", U8), ("matching type", U8), ("association data", Hex)]),
+    // RFC 7929 §2.1
+    ("OPENPGPKEY", 61, &[("key", Base64)]),
+    // RFC 9460 §2
+    ("SVCB", 64, &[("priority", U16), ("target", Name), ("parameters", Params)]),
+    ("HTTPS", 65, &[("priority", U16), ("target", Name), ("parameters", Params)]),
+    // RFC 7208 §3.1: given up for TXT, and harmless.
+    ("SPF", 99, &[("text", Texts)]),
+    // RFC 7553 §4
+    ("URI", 256, &[("priority", U16), ("weight", U16), ("target", Octets)]),
+    // RFC 8659 §4.1
+    ("CAA", 257, &[("flags", U8), ("tag", Tag), ("value", Octets)]),
+];
+
+/// Mnemonics of other types: those are refused, or taken in the form of RFC 3597 only.
+#[rustfmt::skip]
+const OTHERS: &[(&str, u16)] = &[
+    ("MD", 3), ("MF", 4), ("MB", 7), ("MG", 8), ("MR", 9), ("NULL", 10), ("WKS", 11), ("MINFO", 14), ("X25", 19),
+    ("ISDN", 20), ("RT", 21), ("NSAP", 22), ("SIG", 24), ("KEY", 25), ("PX", 26), ("GPOS", 27), ("LOC", 29),
+    ("NXT", 30), ("KX", 36), ("CERT", 37), ("A6", 38), ("DNAME", 39), ("OPT", 41), ("APL", 42), ("IPSECKEY", 45),
+    ("RRSIG", 46), ("NSEC", 47), ("DNSKEY", 48), ("DHCID", 49), ("NSEC3", 50), ("NSEC3PARAM", 51), ("HIP", 55),
+    ("CDS", 59), ("CDNSKEY", 60), ("CSYNC", 62), ("ZONEMD", 63), ("DSYNC", 66), ("NID", 104), ("L32", 105),
+    ("L64", 106), ("LP", 107), ("EUI48", 108), ("EUI64", 109), ("TKEY", 249), ("TSIG", 250), ("IXFR", 251),
+    ("AXFR", 252), ("MAILB", 253), ("MAILA", 254), ("ANY", 255), ("AMTRELAY", 260),
+];
+
+/// A type that a record may have, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Type(u16);
+
+impl Type {
+    /// The number, as in the wire form.
+    pub(super) fn number(self) -> u16 {
+        self.0
+    }
+
+    /// The fields of its data, where they are known here.
+    pub(super) fn fields(self) -> Option<&'static [(&'static str, Kind)]> {
+        TYPES.iter().find(|(_, number, _)| *number == self.0).map(|(.., fields)| *fields)
+    }
+
+    /// Reads a mnemonic, or `TYPEnnn` (RFC 3597 §5).
+    pub(super) fn read(token: Token<'_>) -> Result<Self, Fault> {
+        let text = std::str::from_utf8(token.raw).unwrap_or_default();
+        let generic = text.get(..4).filter(|head| head.eq_ignore_ascii_case("TYPE")).map(|_| &text[4..]);
+        let number = match mnemonics().find(|(name, _)| name.eq_ignore_ascii_case(text)) {
+            _ if token.quoted => None,
+            Some((_, number)) => Some(number),
+            None => generic.filter(|digits| is_number(digits)).and_then(|digits| digits.parse().ok()),
+        };
+        let Some(number) = number else {
+            let fault = Fault::new(token.at, format!("{} is no record type", shown(token.raw)));
+            return Err(match nearest(text) {
+                Some(name) => fault.hint(format!("did you mean `{name}`?")),
+                None => fault,
+            });
+        };
+        let refused = |message: &str, hint: &str| Err(Fault::new(token.at, message).hint(hint));
+        match number {
+            39 => refused(
+                "a DNAME cannot be served: muster does not rewrite names (RFC 6672)",
+                "write a CNAME for each name, or a wildcard CNAME",
+            ),
+            24 | 25 | 30 | 46..=48 | 50 | 51 | 59 | 60 => refused(
+                &format!("{} belongs to a signed zone, and muster serves none yet", shown(token.raw)),
+                "use the file from before it was signed",
+            ),
+            0 | 41 | 128..=255 | 65535 => refused(
+                &format!(
+                    "{} is a type of questions and messages: no record can have it (RFC 6895 §3.1)",
+                    shown(token.raw)
+                ),
+                "remove the line",
+            ),
+            _ => Ok(Self(number)),
+        }
+    }
+}
+
+/// The type's mnemonic, or `TYPEnnn`.
+impl std::fmt::Display for Type {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match mnemonics().find(|(_, number)| *number == self.0) {
+            Some((name, _)) => f.write_str(name),
+            None => write!(f, "TYPE{}", self.0),
+        }
+    }
+}
+
+impl From<u16> for Type {
+    fn from(number: u16) -> Self {
+        Self(number)
+    }
+}
+
+fn mnemonics() -> impl Iterator<Item = (&'static str, u16)> {
+    TYPES.iter().map(|(name, number, _)| (*name, *number)).chain(OTHERS.iter().copied())
+}
+
+/// The mnemonic that differs from `text` by one slip of the hand.
+fn nearest(text: &str) -> Option<&'static str> {
+    let text = text.get(..text.len().min(16)).unwrap_or_default().to_ascii_uppercase();
+    let near = |name: &&str| text.len() > 1 && strsim::osa_distance(&text, name) == 1;
+    TYPES.iter().map(|(name, ..)| *name).find(near)
+}

@@ -1,0 +1,319 @@
+//! Where everything stands in a YAML text.
+//!
+//! [`Marks::read`] walks the events of saphyr's parser once and keeps a mark for each node, in the order in which they
+//! stand; aliases stay aliases, so that nothing expands. It is also the gate before serde_yaml: syntax, nesting, size
+//! and everything that YAML has and our files have not (tags, several documents, keys that are no text) are refused
+//! here, at their place.
+//!
+//! The tree numbers its nodes as it reads them, and an alias counts there as what it repeats. After
+//! [`Marks::follow_aliases`] the same number finds the same node here.
+
+use std::borrow::Cow;
+
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
+
+use super::{Fault, MAX_DEPTH, MAX_NODES, text::too_many_nodes};
+
+/// A place in a text: both counted from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The line.
+    pub(super) line: usize,
+    /// The column.
+    pub(super) column: usize,
+}
+
+/// The marks of one text.
+#[derive(Debug)]
+pub(super) struct Marks<'t> {
+    marks: Vec<Mark<'t>>,
+    /// The mark of each node of the tree, by the node's number; `None`: there is no alias and both numbers agree.
+    order: Option<Vec<usize>>,
+}
+
+#[derive(Debug)]
+struct Mark<'t> {
+    place: Place,
+    /// The first mark behind this node and all inside it.
+    end: usize,
+    /// How many nodes it is, all inside it and what aliases repeat there included.
+    nodes: usize,
+    kind: Kind<'t>,
+}
+
+#[derive(Debug)]
+enum Kind<'t> {
+    /// A scalar without quotes, as it is written.
+    Plain(Cow<'t, str>),
+    /// The text of a scalar with quotes or in block style.
+    Quoted(Cow<'t, str>),
+    /// A table or a list.
+    Collection,
+    /// What the mark of this number says, once more.
+    Alias(usize),
+}
+
+impl<'t> Marks<'t> {
+    /// Reads the whole text.
+    pub(super) fn read(text: &'t str) -> Result<Self, Fault> {
+        let mut builder = Builder { marks: Vec::new(), open: Vec::new(), anchors: Vec::new(), nodes: 0, documents: 0 };
+        let mut parser = Parser::new_from_str(text);
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event.map_err(|error| syntax(text, &error))?;
+            builder.add(event, span)?;
+        }
+        if builder.marks.is_empty() {
+            builder.push(Place::START, Kind::Plain(Cow::Borrowed("")), 0)?;
+        }
+        Ok(Self { marks: builder.marks, order: None })
+    }
+
+    /// Numbers the marks as the tree of the same text numbers its nodes, of which there are `nodes`.
+    pub(super) fn follow_aliases(&mut self, nodes: usize) {
+        if self.marks.iter().any(|mark| matches!(mark.kind, Kind::Alias(_))) {
+            let mut order = Vec::with_capacity(nodes);
+            // One more than there should be is enough to see that there are more.
+            self.expand(0..self.marks.len(), nodes + 1, 0, &mut order);
+            self.order = Some(order);
+        }
+    }
+
+    // The bounds are the tree's, which was read: they matter only if the two parsers understood a text differently,
+    // and then places are wrong but nothing worse happens.
+    fn expand(&self, range: std::ops::Range<usize>, nodes: usize, depth: usize, order: &mut Vec<usize>) {
+        for index in range {
+            match self.marks[index].kind {
+                _ if order.len() >= nodes => return,
+                Kind::Alias(target) if depth < MAX_DEPTH => {
+                    self.expand(target..self.marks[target].end, nodes, depth + 1, order);
+                }
+                _ => order.push(index),
+            }
+        }
+    }
+
+    /// Where the node of this number stands. What an alias repeats stands where it is written.
+    pub(super) fn place(&self, node: usize) -> Place {
+        self.mark(node).or(self.marks.last()).map_or(Place::START, |mark| mark.place)
+    }
+
+    /// How the scalar of this number is written, if it has no quotes: `1.10`, which the tree only knows as 1.1.
+    pub(super) fn written(&self, node: usize) -> Option<&str> {
+        match &self.mark(node)?.kind {
+            Kind::Plain(text) => Some(text),
+            Kind::Quoted(_) | Kind::Collection | Kind::Alias(_) => None,
+        }
+    }
+
+    /// The text of the scalar of this number, with quotes or without.
+    pub(super) fn text(&self, node: usize) -> Option<&str> {
+        match &self.mark(node)?.kind {
+            Kind::Plain(text) | Kind::Quoted(text) => Some(text),
+            Kind::Collection | Kind::Alias(_) => None,
+        }
+    }
+
+    /// How many nodes the text has, what aliases repeat included; at most one more than the tree has.
+    pub(super) fn count(&self) -> usize {
+        self.order.as_ref().map_or(self.marks.len(), Vec::len)
+    }
+
+    fn mark(&self, node: usize) -> Option<&Mark<'t>> {
+        let index = match &self.order {
+            Some(order) => *order.get(node)?,
+            None => node,
+        };
+        self.marks.get(index)
+    }
+}
+
+struct Builder<'t> {
+    marks: Vec<Mark<'t>>,
+    /// The tables and lists that are not closed yet.
+    open: Vec<Open>,
+    /// The mark of each anchor: saphyr numbers them from 1.
+    anchors: Vec<usize>,
+    /// How many nodes there are so far, what aliases repeat included.
+    nodes: usize,
+    documents: usize,
+}
+
+struct Open {
+    mark: usize,
+    nodes_before: usize,
+    turn: Turn,
+}
+
+/// What the next node of an open table or list is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Item,
+    Key,
+    Value,
+}
+
+impl<'t> Builder<'t> {
+    fn add(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
+        let place = Place::of(span.start);
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.is_some(), place)?;
+                let place = match self.marks.last() {
+                    // Nothing behind a key: the key is what a user can see.
+                    Some(key) if span.is_empty() && self.turn() == Some(Turn::Value) => key.place,
+                    _ => place,
+                };
+                let kind = if style == ScalarStyle::Plain { Kind::Plain } else { Kind::Quoted };
+                self.push(place, kind(text), anchor)?;
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.is_some(), place)?;
+                self.open(Turn::Item, place, anchor)?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.is_some(), place)?;
+                self.open(Turn::Key, place, anchor)?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(open) = self.open.pop() {
+                    let end = self.marks.len();
+                    let mark = &mut self.marks[open.mark];
+                    mark.nodes = self.nodes - open.nodes_before;
+                    mark.end = end;
+                }
+            }
+            Event::Alias(anchor) => {
+                if self.turn() == Some(Turn::Key) {
+                    return Err(key_is_no_text(place));
+                }
+                let target = anchor.checked_sub(1).and_then(|index| self.anchors.get(index)).copied();
+                let target = target.ok_or_else(|| Fault::new(place, "no anchor has this alias's name"))?;
+                if self.open.iter().any(|open| open.mark == target) {
+                    return Err(Fault::new(place, "the alias repeats a value that contains it"));
+                }
+                self.push(place, Kind::Alias(target), 0)?;
+            }
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err(Fault::new(place, "the file has more than one YAML document")
+                        .with_hint("put what stands behind this line into a file of its own"));
+                }
+            }
+            Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, place: Place, kind: Kind<'t>, anchor: usize) -> Result<(), Fault> {
+        let nodes = if let Kind::Alias(target) = kind { self.marks[target].nodes } else { 1 };
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            return Err(too_many_nodes(place));
+        }
+        if let Some(index) = anchor.checked_sub(1) {
+            self.anchors.resize(self.anchors.len().max(index + 1), self.marks.len());
+            self.anchors[index] = self.marks.len();
+        }
+        if let Some(open) = self.open.last_mut() {
+            open.turn = match open.turn {
+                Turn::Item => Turn::Item,
+                Turn::Key => Turn::Value,
+                Turn::Value => Turn::Key,
+            };
+        }
+        self.marks.push(Mark { place, end: self.marks.len() + 1, nodes, kind });
+        Ok(())
+    }
+
+    fn open(&mut self, turn: Turn, place: Place, anchor: usize) -> Result<(), Fault> {
+        if self.turn() == Some(Turn::Key) {
+            return Err(key_is_no_text(place));
+        }
+        if self.open.len() == MAX_DEPTH {
+            return Err(too_deep(place));
+        }
+        self.push(place, Kind::Collection, anchor)?;
+        self.open.push(Open { mark: self.marks.len() - 1, nodes_before: self.nodes - 1, turn });
+        Ok(())
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        self.open.last().map(|open| open.turn)
+    }
+
+    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Fault> {
+        if tagged {
+            return Err(Fault::new(place, "YAML tags are not supported")
+                .with_hint("remove the tag; a text that begins with `!` has to be quoted"));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn too_deep(place: Place) -> Fault {
+    Fault::new(place, format!("tables and lists are nested deeper than {MAX_DEPTH} levels"))
+}
+
+fn key_is_no_text(place: Place) -> Fault {
+    Fault::new(place, "a key has to be text").with_hint("a value that begins with `[`, `{` or `*` has to be quoted")
+}
+
+fn syntax(text: &str, error: &ScanError) -> Fault {
+    let place = Place::of(*error.marker());
+    let info = error.info();
+    if info.contains("recursion limit") {
+        return too_deep(place);
+    }
+    let fault = Fault::new(place, info);
+    match syntax_hint(text, place, info) {
+        Some(hint) => fault.with_hint(hint),
+        None => fault,
+    }
+}
+
+/// What usually stands behind an error of syntax.
+fn syntax_hint(text: &str, place: Place, info: &str) -> Option<&'static str> {
+    let line = text.lines().nth(place.line - 1).unwrap_or_default();
+    if info.contains("tab") && line.contains('\t') {
+        return Some("indent with spaces");
+    }
+    if info.contains("mapping values are not allowed") {
+        return Some("a text that contains `: ` has to be quoted; or is the line indented too far?");
+    }
+    if info.contains("unknown anchor") {
+        return Some("a text that begins with `*` has to be quoted");
+    }
+    if info.contains("unknown escape") {
+        return Some("in single quotes a backslash is an ordinary character");
+    }
+    if info.contains("trailing content") {
+        return Some("quote the text as a whole; inside single quotes a quote is written twice");
+    }
+    if info.contains("unexpected character") {
+        return Some("a text that begins with this character has to be quoted");
+    }
+    if line.contains(['[', '{']) && (info.contains("flow") || info.contains("did not find expected")) {
+        return Some("a text that begins with `[` or `{` has to be quoted, as in \"[::1]:53\"");
+    }
+    if info.contains("did not find expected key") {
+        return Some("keys of one table have to be indented alike");
+    }
+    None
+}
+
+impl Place {
+    /// The first character.
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+
+    /// Where the character behind `text` stands.
+    pub(super) fn after(text: &str) -> Self {
+        let start_of_line = text.rfind('\n').map_or(0, |at| at + 1);
+        let line = 1 + text.bytes().filter(|b| *b == b'\n').count();
+        Self { line, column: 1 + text[start_of_line..].chars().count() }
+    }
+
+    fn of(marker: Marker) -> Self {
+        Self { line: marker.line().max(1), column: marker.col() + 1 }
+    }
+}

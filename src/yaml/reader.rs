@@ -1,0 +1,249 @@
+//! The walk from a YAML tree to typed values. It collects problems and goes on, so that a user sees all of them.
+//!
+//! What reads a value returns `None` where it has reported a problem. The caller goes on with whatever lets it find
+//! the next one, and gets its result only from [`Reader::finish`], which fails if there was any.
+
+use std::{
+    cell::{Cell, RefCell},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Document,
+    tree::{Clash, Entry, Id, Node, Value},
+};
+use crate::diagnostic::Problem;
+
+/// The most problems that one reader keeps: nobody reads more, and the agent holds them in memory.
+pub const MAX_PROBLEMS: usize = 1000;
+/// The most characters of a user's text that a message repeats.
+const MAX_QUOTE: usize = 60;
+/// The longest key, in octets, for which another one is suggested.
+const MAX_MISSPELT: usize = 40;
+
+/// Walks one document, or several that are merged.
+#[derive(Debug)]
+pub struct Reader<'d, 't> {
+    documents: &'d [Document<'t>],
+    problems: RefCell<Vec<Problem>>,
+    left_out: Cell<usize>,
+    refused: Cell<bool>,
+}
+
+impl<'d, 't> Reader<'d, 't> {
+    /// A reader of these documents, in the order of their source numbers. It begins with the keys that are there
+    /// twice.
+    pub fn new(documents: &'d [Document<'t>]) -> Self {
+        let problems = RefCell::default();
+        let reader = Self { documents, problems, left_out: Cell::new(0), refused: Cell::new(false) };
+        for clash in documents.iter().flat_map(|document| &document.clashes) {
+            match clash {
+                Clash::Twice { key, first, second } => {
+                    let hint = format!("the first one is in line {}", reader.position(*first).0);
+                    reader.error_with_hint(*second, format!("the key {} is here a second time", quote(key)), hint);
+                }
+                Clash::Merge(id) => reader.error(*id, "`<<` merges a table or a list of tables"),
+            }
+        }
+        reader
+    }
+
+    /// What was read, with the warnings; or all problems, if one of them was an error. Both are sorted by place.
+    pub fn finish<T>(self, read: Option<T>) -> Result<(T, Vec<Problem>), Vec<Problem>> {
+        let mut problems = self.problems.into_inner();
+        problems.sort();
+        if let (left_out @ 1.., Some(last)) = (self.left_out.get(), problems.last()) {
+            problems.push(Problem::at(&last.path, last.line, last.column, format!("and {left_out} more problems")));
+        }
+        match read {
+            Some(read) if !self.refused.get() => Ok((read, problems)),
+            _ => Err(problems),
+        }
+    }
+
+    /// Reports an error at a node or a key.
+    pub fn error(&self, id: Id, message: impl Into<String>) {
+        self.report(self.problem(id, message));
+    }
+
+    /// Reports an error and what to do about it.
+    pub fn error_with_hint(&self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(self.problem(id, message).with_hint(hint));
+    }
+
+    /// Reports what does not keep the file from being used, and what to do about it.
+    pub fn warning(&self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
+        self.report(self.problem(id, message).with_hint(hint).as_warning());
+    }
+
+    /// Reports that a node is not `what` it should be.
+    pub fn mismatch(&self, node: &Node<'_>, what: &str) {
+        self.error(node.id, self.expected(node, what));
+    }
+
+    /// Reports that a node is not `what` it should be, and what to do about it.
+    pub fn mismatch_with_hint(&self, node: &Node<'_>, what: &str, hint: impl Into<String>) {
+        self.error_with_hint(node.id, self.expected(node, what), hint);
+    }
+
+    /// The line and the column of a node or a key, both counted from 1.
+    pub fn position(&self, id: Id) -> (usize, usize) {
+        let place = self.document(id).map(|document| document.marks.place(id.node));
+        place.map_or((1, 1), |place| (place.line, place.column))
+    }
+
+    /// The file that a node or a key is in.
+    pub fn file(&self, id: Id) -> &'d Path {
+        self.document(id).map_or(Path::new(""), |document| &document.path)
+    }
+
+    /// A scalar as the file has it, where it has no quotes.
+    pub(super) fn written(&self, id: Id) -> Option<&'d str> {
+        self.document(id)?.marks.written(id.node)
+    }
+
+    fn document(&self, id: Id) -> Option<&'d Document<'t>> {
+        self.documents.get(usize::from(id.source))
+    }
+
+    fn problem(&self, id: Id, message: impl Into<String>) -> Problem {
+        let (line, column) = self.position(id);
+        Problem::at(self.file(id), line, column, message)
+    }
+
+    fn report(&self, problem: Problem) {
+        self.refused.set(self.refused.get() || problem.is_error());
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < MAX_PROBLEMS {
+            problems.push(problem);
+        } else {
+            self.left_out.set(self.left_out.get() + 1);
+        }
+    }
+
+    fn expected(&self, node: &Node<'_>, what: &str) -> String {
+        let written = || quote(self.written(node.id).unwrap_or_default());
+        let found = match &node.value {
+            Value::Null => "nothing".to_owned(),
+            Value::Bool(_) => written(),
+            Value::Integer(_) | Value::Float => format!("the number {}", written()),
+            Value::Text(text) => quote(text),
+            Value::List(_) => "a list".to_owned(),
+            Value::Table(_) => "a table".to_owned(),
+        };
+        format!("expected {what}, found {found}")
+    }
+}
+
+/// A table whose keys are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Table<'n, 't> {
+    /// Finds the table's place.
+    pub id: Id,
+    entries: &'n [Entry<'t>],
+}
+
+impl<'n, 't> Table<'n, 't> {
+    /// What stands behind a key; `None` also for nothing and `null`: both leave the default.
+    pub fn get(&self, key: &str) -> Option<&'n Node<'t>> {
+        self.entry(key).map(|entry| &entry.value).filter(|node| !matches!(node.value, Value::Null))
+    }
+
+    /// All entries, in the order of the text.
+    pub fn entries(&self) -> &'n [Entry<'t>] {
+        self.entries
+    }
+
+    /// The entry of a key, with whatever stands behind it.
+    pub fn entry(&self, key: &str) -> Option<&'n Entry<'t>> {
+        self.entries.iter().find(|entry| entry.key == key)
+    }
+}
+
+impl Reader<'_, '_> {
+    /// A table with some of the `known` keys; every other key is reported.
+    pub fn table<'n, 't>(&self, node: &'n Node<'t>, what: &str, known: &[&str]) -> Option<Table<'n, 't>> {
+        let entries = self.entries(node, what)?;
+        for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
+            let hint = match did_you_mean(&entry.key, known) {
+                Some(hint) => hint,
+                None => format!("the keys of {what} are {}", known.join(", ")),
+            };
+            self.error_with_hint(entry.id, format!("unknown key {}", quote(&entry.key)), hint);
+        }
+        Some(Table { id: node.id, entries })
+    }
+
+    /// The entries of a table whose keys the user chooses.
+    pub fn entries<'n, 't>(&self, node: &'n Node<'t>, what: &str) -> Option<&'n [Entry<'t>]> {
+        match &node.value {
+            Value::Table(entries) => Some(entries),
+            _ => {
+                self.mismatch(node, what);
+                None
+            }
+        }
+    }
+
+    /// The items of a list; of a single value, that value.
+    pub fn one_or_list<'n, 't>(&self, node: &'n Node<'t>) -> &'n [Node<'t>] {
+        match &node.value {
+            Value::List(items) => items,
+            _ => std::slice::from_ref(node),
+        }
+    }
+
+    /// What stands behind a key that has to be there.
+    pub fn required<'n, 't>(&self, table: &Table<'n, 't>, key: &str, example: &str) -> Option<&'n Node<'t>> {
+        let node = table.get(key);
+        if node.is_none() {
+            let id = table.entry(key).map_or(table.id, |entry| entry.id);
+            self.error_with_hint(id, format!("`{key}` is missing"), format!("as in `{example}`"));
+        }
+        node
+    }
+
+    /// Reports more than `most` of something, and says whether they are that many.
+    pub fn is_within(&self, id: Id, count: usize, most: usize, what: &str) -> bool {
+        if count > most {
+            self.error(id, format!("there are at most {most} {what}, found {count}"));
+        }
+        count <= most
+    }
+
+    /// A path; a relative one begins at the folder of the file that names it.
+    pub fn path(&self, node: &Node<'_>) -> Option<PathBuf> {
+        let text = self.line(node, "a path")?;
+        Some(self.file(node.id).parent().unwrap_or(Path::new("")).join(text))
+    }
+}
+
+/// ``did you mean `interval`?``, where one of the words is close enough.
+pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
+    if word.len() > MAX_MISSPELT {
+        return None;
+    }
+    let word = word.to_ascii_lowercase();
+    let distance = |known: &&&str| strsim::damerau_levenshtein(&word, known);
+    let nearest = known.iter().min_by_key(distance)?;
+    // A third of the letters: `intervall` and `adress` are slips, `foo` is no slip of `fall`.
+    (distance(&nearest) * 3 <= nearest.len().max(3)).then(|| format!("did you mean `{nearest}`?"))
+}
+
+/// A user's text between back-quotes: on one line, and cut where it is long.
+pub fn quote(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len().min(MAX_QUOTE) + 2);
+    quoted.push('`');
+    for (count, c) in text.chars().enumerate() {
+        if count == MAX_QUOTE {
+            quoted.push('…');
+            break;
+        }
+        match c {
+            c if c.is_control() => quoted.extend(c.escape_default()),
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('`');
+    quoted
+}

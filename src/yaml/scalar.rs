@@ -1,0 +1,317 @@
+//! Scalars by their meaning: durations, addresses, labels, numbers, words.
+//!
+//! A message says what was expected and what was found; a hint says what to write, above all where quotes are the
+//! difference: `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
+
+use super::{
+    reader::{Reader, did_you_mean, quote},
+    tree::{Node, Value},
+};
+use crate::model::{
+    name::{Label, LabelError, Name},
+    service::{Endpoint, MAX_TTL},
+};
+
+/// The longest host name in text (RFC 1035 §2.3.4, less the octets of the wire form).
+const MAX_HOST: usize = 253;
+
+impl Reader<'_, '_> {
+    /// A text as the file has it. Numbers and booleans are taken literally: a version `1.10` is the text `1.10`.
+    pub fn text(&self, node: &Node<'_>, what: &str) -> Option<String> {
+        match &node.value {
+            Value::Text(text) => return Some(text.to_string()),
+            Value::Bool(_) | Value::Integer(_) | Value::Float => {
+                if let Some(written) = self.written(node.id) {
+                    return Some(written.to_owned());
+                }
+                self.mismatch_with_hint(node, what, "put it in quotes");
+            }
+            Value::Null => self.mismatch_with_hint(node, what, "an empty text is written \"\""),
+            Value::List(_) | Value::Table(_) => self.mismatch(node, what),
+        }
+        None
+    }
+
+    /// A text that is not empty and has no control characters, line ends included.
+    pub fn line(&self, node: &Node<'_>, what: &str) -> Option<String> {
+        let text = self.text(node, what)?;
+        if text.is_empty() {
+            self.error(node.id, format!("expected {what}, found an empty text"));
+            return None;
+        }
+        if let Some(control) = text.chars().find(|c| c.is_control()) {
+            self.error(node.id, format!("expected {what} without control characters, found {control:?}"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&self, node: &Node<'_>) -> Option<bool> {
+        const WHAT: &str = "true or false";
+        match &node.value {
+            Value::Bool(value) => return Some(*value),
+            Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+                "yes" | "on" => self.mismatch_with_hint(node, WHAT, "in YAML 1.2 that is text: write `true`"),
+                "no" | "off" => self.mismatch_with_hint(node, WHAT, "in YAML 1.2 that is text: write `false`"),
+                "true" | "false" => self.mismatch_with_hint(node, WHAT, "write it without quotes"),
+                _ => self.mismatch(node, WHAT),
+            },
+            _ => self.mismatch(node, WHAT),
+        }
+        None
+    }
+
+    /// A whole number within bounds; `what` is the singular, such as "a port".
+    pub fn integer<N>(&self, node: &Node<'_>, what: &str, range: RangeInclusive<N>) -> Option<N>
+    where
+        N: TryFrom<i64> + PartialOrd + std::fmt::Display,
+    {
+        let within = |value: i64| N::try_from(value).ok().filter(|value| range.contains(value));
+        let what = format!("{what} from {} to {}", range.start(), range.end());
+        match &node.value {
+            Value::Integer(value) => {
+                if let Some(value) = within(*value) {
+                    return Some(value);
+                }
+                self.mismatch(node, &what);
+            }
+            Value::Text(text) if text.parse().is_ok_and(|value| within(value).is_some()) => {
+                self.mismatch_with_hint(node, &what, "that is text: write it without quotes");
+            }
+            _ => self.mismatch(node, &what),
+        }
+        None
+    }
+
+    /// A port that something listens on: 1 to 65535.
+    pub fn port(&self, node: &Node<'_>) -> Option<u16> {
+        self.integer(node, "a port", 1..=u16::MAX)
+    }
+
+    /// A duration such as `500ms`, `5s`, `1m` or `1h`, within bounds.
+    pub fn duration(&self, node: &Node<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
+        const WHAT: &str = "a duration such as `5s`";
+        const UNITS: &str = "units are ms, s, m and h; there are no fractions";
+        let duration = match &node.value {
+            Value::Text(text) => match parse_duration(text) {
+                Some(duration) => duration,
+                None => {
+                    self.mismatch_with_hint(node, WHAT, UNITS);
+                    return None;
+                }
+            },
+            Value::Integer(value @ 0..) => {
+                self.mismatch_with_hint(node, WHAT, format!("did you mean `{value}s`?"));
+                return None;
+            }
+            _ => {
+                self.mismatch_with_hint(node, WHAT, UNITS);
+                return None;
+            }
+        };
+        if !range.contains(&duration) {
+            let (least, most) = (show_duration(*range.start()), show_duration(*range.end()));
+            self.mismatch(node, &format!("a duration from {least} to {most}"));
+            return None;
+        }
+        Some(duration)
+    }
+
+    /// A TTL in whole seconds, at most [`MAX_TTL`].
+    pub fn ttl(&self, node: &Node<'_>) -> Option<u32> {
+        let duration = self.duration(node, Duration::ZERO..=Duration::from_secs(MAX_TTL.into()))?;
+        if duration.subsec_nanos() > 0 {
+            self.mismatch_with_hint(node, "whole seconds", "the DNS knows TTLs in seconds only");
+            return None;
+        }
+        u32::try_from(duration.as_secs()).ok()
+    }
+
+    /// A DNS label; `what` is such as "a service's name".
+    pub fn label(&self, node: &Node<'_>, what: &str) -> Option<Label> {
+        let text = self.line(node, what)?;
+        self.label_of(node, what, &text)
+    }
+
+    /// As [`label`](Self::label), of a text that the node stands for.
+    pub fn label_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<Label> {
+        Label::parse(text).map_err(|error| self.report_label(node.id, what, text, &error)).ok()
+    }
+
+    /// Reports a text that is not a label, with one that is where it is easy to find.
+    pub fn report_label(&self, id: super::tree::Id, what: &str, text: &str, error: &LabelError) {
+        let message = format!("{} cannot be {what}: {error}", quote(text));
+        let mended: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        match Label::parse(mended.trim_matches('-')) {
+            Ok(label) => self.error_with_hint(id, message, format!("did you mean `{label}`?")),
+            Err(_) => self.error(id, message),
+        }
+    }
+
+    /// A domain of labels that host names may have; not the root.
+    pub fn domain(&self, node: &Node<'_>, what: &str) -> Option<Name> {
+        let text = self.line(node, what)?;
+        self.domain_of(node.id, what, &text)
+    }
+
+    /// As [`domain`](Self::domain), of a text that the node or key stands for.
+    pub fn domain_of(&self, id: super::tree::Id, what: &str, text: &str) -> Option<Name> {
+        let relative = text.strip_suffix('.').unwrap_or(text);
+        for label in relative.split('.') {
+            if let Err(error) = Label::parse(label) {
+                self.error(id, format!("{} cannot be {what}: {error}", quote(text)));
+                return None;
+            }
+        }
+        Name::parse(text).map_err(|error| self.error(id, format!("{} cannot be {what}: {error}", quote(text)))).ok()
+    }
+
+    /// One of some words.
+    pub fn word<T: Copy>(&self, node: &Node<'_>, words: &[(&str, T)]) -> Option<T> {
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let what = format!("`{}`", known.join("`, `"));
+        let what = what.rsplit_once(", ").map_or(what.clone(), |(first, last)| format!("{first} or {last}"));
+        let Value::Text(text) = &node.value else {
+            self.mismatch(node, &what);
+            return None;
+        };
+        let found = words.iter().find(|(word, _)| word == text).map(|(_, value)| *value);
+        if found.is_none() {
+            match did_you_mean(text, &known) {
+                Some(hint) => self.mismatch_with_hint(node, &what, hint),
+                None => self.mismatch(node, &what),
+            }
+        }
+        found
+    }
+
+    /// An address that an instance or a node can be reached at: neither unspecified nor multicast.
+    pub fn host_address(&self, node: &Node<'_>) -> Option<IpAddr> {
+        const WHAT: &str = "an IP address";
+        let text = self.line(node, WHAT)?;
+        let Ok(address) = text.parse::<IpAddr>() else {
+            match text.parse::<SocketAddr>() {
+                Ok(both) => self.mismatch_with_hint(node, WHAT, format!("did you mean `{}`?", both.ip())),
+                Err(_) if is_host_name(&text) => {
+                    self.mismatch_with_hint(node, WHAT, "host names are not resolved here");
+                }
+                Err(_) => self.mismatch(node, WHAT),
+            }
+            return None;
+        };
+        if address.is_unspecified() || address.is_multicast() {
+            self.mismatch(node, "the IP address of a host");
+            return None;
+        }
+        match address.to_canonical() {
+            canonical if canonical == address => Some(address),
+            canonical => {
+                self.mismatch_with_hint(node, WHAT, format!("did you mean `{canonical}`?"));
+                None
+            }
+        }
+    }
+
+    /// `ip`, `ip:port`, `[v6]` or `[v6]:port`. Port 0 is let through: to a listener it means any free port.
+    pub fn socket_address(&self, node: &Node<'_>, default_port: u16) -> Option<SocketAddr> {
+        let what = format!("an address such as `127.0.0.1:{default_port}` or `[::1]:{default_port}`");
+        let what = what.as_str();
+        let text = self.line(node, what)?;
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&text);
+        let address = text.parse().or_else(|_| bare.parse().map(|ip: IpAddr| SocketAddr::new(ip, default_port)));
+        if address.is_err() {
+            let host = text.rsplit_once(':').map_or(&*text, |(host, _)| host);
+            let port = text.rsplit_once(':').map_or(String::new(), |(_, port)| format!(":{port}"));
+            match host {
+                "localhost" => self.mismatch_with_hint(node, what, format!("did you mean `127.0.0.1{port}`?")),
+                "" | "*" => self.mismatch_with_hint(node, what, format!("did you mean `0.0.0.0{port}`?")),
+                _ => self.mismatch(node, what),
+            }
+        }
+        address.ok()
+    }
+
+    /// A host, by address or by name, and a port; without a default port it has to be there.
+    pub fn endpoint(&self, node: &Node<'_>, default_port: Option<u16>) -> Option<Endpoint> {
+        let what = match default_port {
+            Some(port) => format!("a host or `host:port`, such as `10.0.0.7` or `[::1]:{port}`"),
+            None => "`host:port`, such as `127.0.0.1:8080` or `[::1]:8080`".to_owned(),
+        };
+        let what = what.as_str();
+        if let Value::Integer(port @ 1..=65535) = &node.value {
+            self.mismatch_with_hint(node, what, format!("did you mean `127.0.0.1:{port}`?"));
+            return None;
+        }
+        let text = self.line(node, what)?;
+        let endpoint = parse_endpoint(&text, default_port);
+        if endpoint.is_none() {
+            match text.parse::<IpAddr>() {
+                Ok(_) => self.mismatch_with_hint(node, what, "the port is missing"),
+                Err(_) => self.mismatch(node, what),
+            }
+        }
+        endpoint
+    }
+}
+
+/// `500ms`, `5s`, `1m`, `1h`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "ms" => Some(Duration::from_millis(number)),
+        "s" => Some(Duration::from_secs(number)),
+        "m" => number.checked_mul(60).map(Duration::from_secs),
+        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        _ => None,
+    }
+}
+
+/// A duration in the largest unit that leaves no fraction.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
+    match (seconds, millis) {
+        (_, 1..) => format!("{}ms", duration.as_millis()),
+        (0, 0) => "0s".to_owned(),
+        _ if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        _ if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+/// `host:port`, or `host` where there is a default port.
+pub(crate) fn parse_endpoint(text: &str, default_port: Option<u16>) -> Option<Endpoint> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() > 0).then(|| Endpoint { host: address.ip().to_string(), port: address.port() });
+    }
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        return Some(Endpoint { host: address.to_string(), port: default_port? });
+    }
+    let (host, port) = match text.split_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => (host, port.parse().ok()?),
+        Some(_) => return None,
+        None => (text, default_port?),
+    };
+    (port > 0 && is_host_name(host)).then(|| Endpoint { host: host.to_owned(), port })
+}
+
+/// Dotted labels of letters, digits, hyphens and underscores, the last of them not a number: `10.0.0.300` is a
+/// mistyped address.
+fn is_host_name(text: &str) -> bool {
+    let relative = text.strip_suffix('.').unwrap_or(text);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    relative.len() <= MAX_HOST
+        && relative.split('.').all(is_label)
+        && !relative.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()))
+}

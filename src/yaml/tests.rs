@@ -1,0 +1,255 @@
+//! Faults, bombs and places, over all four steps.
+
+use std::{fmt::Write as _, path::Path};
+
+use super::{
+    Document, MAX_DEPTH, MAX_NODES, MAX_OCTETS, MAX_TEXT,
+    reader::Reader,
+    tree::{Entry, Node, Value},
+};
+
+fn read(text: &str) -> Result<Document<'_>, String> {
+    Document::read(Path::new("f"), text.as_bytes(), 0).map_err(|problem| problem.to_string())
+}
+
+/// Each key and scalar with its place, a line each.
+fn places(text: &str) -> String {
+    fn walk(reader: &Reader<'_, '_>, node: &Node<'_>, out: &mut String) {
+        let (line, column) = reader.position(node.id);
+        match &node.value {
+            Value::Table(entries) => {
+                for Entry { id, key, value } in entries {
+                    let (line, column) = reader.position(*id);
+                    writeln!(out, "{line}:{column} {key}=").unwrap();
+                    walk(reader, value, out);
+                }
+            }
+            Value::List(items) => items.iter().for_each(|item| walk(reader, item, out)),
+            Value::Text(text) => writeln!(out, "{line}:{column} {}", text.trim_end()).unwrap(),
+            _ => writeln!(out, "{line}:{column} {:?}", reader.written(node.id).unwrap_or_default()).unwrap(),
+        }
+    }
+    let document = read(text).unwrap();
+    let reader = Reader::new(std::slice::from_ref(&document));
+    let mut out = String::new();
+    walk(&reader, document.root(), &mut out);
+    out
+}
+
+#[test]
+fn every_key_and_scalar_has_its_place() {
+    let cases = [
+        ("a: b\nc:\n  - d\n  - 'e'\n", "1:1 a=\n1:4 b\n2:1 c=\n3:5 d\n4:5 e\n"),
+        ("{a: b, \"c\": [d,e]}", "1:2 a=\n1:5 b\n1:8 c=\n1:14 d\n1:16 e\n"),
+        // Numbers, booleans and null as they are written; nothing stands where its key stands.
+        (
+            "a: 1.10\nb: 0x1F\nc: True\nd: ~\ne:\n",
+            "1:1 a=\n1:4 \"1.10\"\n2:1 b=\n2:4 \"0x1F\"\n3:1 c=\n3:4 \"True\"\n4:1 d=\n4:4 \"~\"\n5:1 e=\n5:1 \"\"\n",
+        ),
+        // Columns are characters, and a byte-order mark is none.
+        ("\u{feff}é: ü\n日本: {x: 🦀🦀, y: z}\n", "1:1 é=\n1:4 ü\n2:1 日本=\n2:6 x=\n2:9 🦀🦀\n2:13 y=\n2:16 z\n"),
+        // Line ends of other systems.
+        ("a: b\r\n\r\nc: d\r\n", "1:1 a=\n1:4 b\n3:1 c=\n3:4 d\n"),
+        // What an alias repeats stands where it is written.
+        ("a: &x [b, c]\nd: *x\ne: f\n", "1:1 a=\n1:8 b\n1:11 c\n2:1 d=\n1:8 b\n1:11 c\n3:1 e=\n3:4 f\n"),
+        (
+            "a: &x {b: &y [c]}\nd: [*x, *y]\ne: f",
+            "1:1 a=\n1:8 b=\n1:15 c\n2:1 d=\n1:8 b=\n1:15 c\n1:15 c\n3:1 e=\n3:4 f\n",
+        ),
+        // A merge key brings what the table has not.
+        (
+            "a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  c: 3\n",
+            "1:1 a=\n1:8 b=\n1:11 \"1\"\n1:14 c=\n1:17 \"2\"\n2:1 d=\n4:3 c=\n4:6 \"3\"\n1:8 b=\n1:11 \"1\"\n",
+        ),
+        (
+            "a: &x {b: 1}\nc: {<<: [*x, {b: 2, d: 3}]}\n",
+            "1:1 a=\n1:8 b=\n1:11 \"1\"\n2:1 c=\n1:8 b=\n1:11 \"1\"\n2:21 d=\n2:24 \"3\"\n",
+        ),
+        // Text of several lines, comments, a document's start and end.
+        ("# x\n---\na: |\n  b\n  c\nd: e # f\n...\n", "3:1 a=\n4:3 b\nc\n6:1 d=\n6:4 e\n"),
+        ("", "1:1 \"\"\n"),
+    ];
+    for (text, expected) in cases {
+        let got = places(text);
+        assert_eq!(got, expected, "{text:?}");
+    }
+}
+
+#[test]
+fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
+    let deep = "[".repeat(MAX_DEPTH + 1);
+    let deeper = "[".repeat(1000);
+    let cases = [
+        (
+            "a: b: c",
+            "f:1:5: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)",
+        ),
+        (
+            "a: b\n  c: d",
+            "f:2:4: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)",
+        ),
+        ("a:\n\tb: c", "f:2:2: tabs disallowed within this context (block indentation) (indent with spaces)"),
+        ("a: @b", "f:1:4: unexpected character: `@' (a text that begins with this character has to be quoted)"),
+        ("a: [b", "f:2:1: while parsing a flow sequence, expected ',' or ']'"),
+        ("a: \"b", "f:1:4: while scanning a quoted scalar, found unexpected end of stream"),
+        (
+            "a: 'don't'",
+            "f:1:9: invalid trailing content after double-quoted scalar (quote the text as a whole; inside single quotes a quote is written twice)",
+        ),
+        (
+            "a: \"\\d\"",
+            "f:1:4: while parsing a quoted scalar, found unknown escape character (in single quotes a backslash is an ordinary character)",
+        ),
+        (
+            "a:\n  - b\n - c",
+            "f:3:2: while parsing a block mapping, did not find expected key (keys of one table have to be indented alike)",
+        ),
+        (
+            "a: [::1]:53",
+            "f:1:9: while parsing a block mapping, did not find expected key (a text that begins with `[` or `{` has to be quoted, as in \"[::1]:53\")",
+        ),
+        ("a: {{ b }}", "f:1:5: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("? [a]\n: b", "f:1:3: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("a: &x b\n*x : c", "f:2:1: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("a: *x", "f:1:4: while parsing node, found unknown anchor (a text that begins with `*` has to be quoted)"),
+        ("a: &x [*x]", "f:1:8: the alias repeats a value that contains it"),
+        (
+            "a: !b c",
+            "f:1:4: YAML tags are not supported (remove the tag; a text that begins with `!` has to be quoted)",
+        ),
+        (
+            "a: !!binary c",
+            "f:1:4: YAML tags are not supported (remove the tag; a text that begins with `!` has to be quoted)",
+        ),
+        (
+            "a: b\n---\nc: d",
+            "f:2:1: the file has more than one YAML document (put what stands behind this line into a file of its own)",
+        ),
+        (&deep, "f:1:33: tables and lists are nested deeper than 32 levels"),
+        (&deeper, "f:1:256: tables and lists are nested deeper than 32 levels"),
+        ("%YAML 1.2\n---\na: b", "f:1:1: YAML directives are not supported (delete the line)"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(read(text).unwrap_err(), expected, "{text:?}");
+    }
+}
+
+/// Some of these would keep one of the two parsers busy for minutes or fill the memory: that they end is the test.
+#[test]
+fn bombs_end_with_a_problem() {
+    let fill = |unit: &str| unit.repeat(MAX_TEXT / unit.len());
+    let laughs: String =
+        (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let tables: String = (1..30).map(|n| format!("a{n}: &a{n} {{x: *a{0}, y: *a{0}}}\n", n - 1)).collect();
+    let merges: String = (1..30).map(|n| format!("a{n}: &a{n} {{<<: *a{0}, x{n}: *a{0}}}\n", n - 1)).collect();
+    let long = "x".repeat(MAX_TEXT / 2);
+    let cases = [
+        ("billion laughs", format!("a0: &a0 [x]\n{laughs}")),
+        ("two to the thirtieth", format!("a0: &a0 {{x: y}}\n{tables}")),
+        ("merge keys", format!("a0: &a0 {{x: y}}\n{merges}")),
+        ("a flat list, repeated", format!("- &a [{}]\n{}", "x,".repeat(100_000), "- *a\n".repeat(100_000))),
+        ("a long text, repeated", format!("- &a {long}\n{}", "- *a\n".repeat(50_000))),
+        ("a long folded text, repeated", format!("- &a >\n  {long}\n{}", "- *a\n".repeat(50_000))),
+        ("a long key, repeated", format!("- &a\n  ? {long}\n  : x\n{}", "- *a\n".repeat(50_000))),
+        ("lists in lists", fill("[")),
+        ("lists in lists, by lines", fill("[\n")),
+        ("tables in tables", fill("{a: ")),
+        ("tables in tables, by lines", fill(&format!("{}\n", "{a: ".repeat(30)))),
+        ("lists in lists, in block style", fill("- ")),
+        ("keys in keys", fill("? ")),
+        ("keys in keys, in flow style", fill("{? ")),
+        ("stairs", (0..1400).map(|n| format!("{}a:\n", " ".repeat(n))).collect()),
+        ("many items", format!("[{}]", fill("a,"))),
+        ("many items, by lines", fill("- a\n")),
+        ("many keys", fill("a:\n")),
+        ("many directives", fill("%TAG !a! b\n")),
+        ("many documents", fill("---\n")),
+        ("many anchors", fill("&a ")),
+        ("many tags", fill("!a ")),
+    ];
+    for (name, text) in cases {
+        assert!(text.len() <= MAX_TEXT + 1000, "{name}");
+        assert!(read(&text[..text.len().min(MAX_TEXT)]).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_just_within_the_bounds_is_read() {
+    let open = "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH);
+    let items = "- a\n".repeat(MAX_NODES - 1);
+    let aliases = format!("- &a {}\n{}", "x".repeat(MAX_OCTETS / 10), "- *a\n".repeat(9));
+    for text in [open, items, aliases] {
+        read(&text).unwrap();
+    }
+}
+
+#[test]
+fn a_key_that_is_here_twice_is_reported_at_each_repetition() {
+    let document = read("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n<<: 4\n").unwrap();
+    let problems = Reader::new(std::slice::from_ref(&document)).finish(Some(())).unwrap_err();
+    let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let expected = [
+        "f:2:11: the key `c` is here a second time (the first one is in line 2)",
+        "f:3:1: the key `a` is here a second time (the first one is in line 1)",
+        "f:4:1: the key `a` is here a second time (the first one is in line 1)",
+        "f:5:5: `<<` merges a table or a list of tables",
+    ];
+    assert_eq!(shown, expected);
+}
+
+/// Texts near a good one, most of them not meant by anybody.
+fn mutations(count: usize) -> impl Iterator<Item = String> {
+    const TEXT: &str = "a: &x [b, 'c d', \"e\\n\"]\nf:\n  - g: 1.10\n    h: |\n      i: j\n  - {k: *x, l: ~, m: }\n\
+                        # n\n\"o\": >-\n  p\n  q\n? r\n: s\nt: http://u:80/v#w\nx y: [z: 1]\n<<: {aa: null}\n";
+    const PIECES: &[&str] = &[
+        ":", ": ", "- ", "[", "]", "{", "}", ",", "\n", "\n  ", "#", " #", "'", "\"", "|", ">", "&x ", "*x", "!", "%",
+        "?", "? ", "\t", " ", "\\", "@", "`", "~", "<<: ", "---\n", "...\n", "é", "\r\n", "\r", "0x", "1.0", "yes", "",
+    ];
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..count).map(move |_| {
+        let mut text = TEXT.to_owned();
+        for _ in 0..random.usize(1..6) {
+            let at = text.floor_char_boundary(random.usize(..=text.len()));
+            let end = text.floor_char_boundary((at + random.usize(..4)).min(text.len())).max(at);
+            text.replace_range(at..end, PIECES[random.usize(..PIECES.len())]);
+        }
+        text
+    })
+}
+
+/// A node's number finds its place only if both parsers see the same nodes.
+#[test]
+fn a_text_that_the_parsers_understand_differently_is_refused() {
+    let cases = [
+        // Flow style: a key with a mark before it, or a text that begins with the mark.
+        ("a: [b, ?c]", "f:1:8"),
+        // serde_yaml takes the third anchor for the second one.
+        ("a: &x 1\nb: &x 2\nc: *x\nd: &x 3\n", "f:2:4"),
+    ];
+    for (text, place) in cases {
+        let expected = "this can be read in two ways (put a text that begins with `?` in quotes, and use the name of an \
+                        anchor once)";
+        assert_eq!(read(text).unwrap_err(), format!("{place}: {expected}"), "{text:?}");
+    }
+}
+
+#[test]
+fn texts_that_nobody_meant_are_refused_or_have_right_places() {
+    let mut good = 0;
+    for text in mutations(20_000) {
+        let Ok(document) = read(&text) else { continue };
+        let lines: Vec<&str> =
+            text.split_terminator('\n').flat_map(|line| line.trim_end_matches('\r').split('\r')).collect();
+        for number in 0..document.marks.count() {
+            let place = document.marks.place(number);
+            let Some(first) = document.marks.written(number).and_then(|text| text.split_whitespace().next()) else {
+                continue;
+            };
+            let at: String = lines[place.line - 1].chars().skip(place.column - 1).collect();
+            // A node begins with its anchor.
+            assert!(at.starts_with(first) || at.starts_with('&'), "{first:?} is not at {place:?} in {text:?}");
+        }
+        good += 1;
+    }
+    assert!(good > 1000, "only {good} of the texts can be read: the test has become blind");
+}

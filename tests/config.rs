@@ -1,0 +1,383 @@
+//! The configuration: what good files say, what merged ones say, and every problem of bad ones.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use muster::{
+    config::{Allow, Checks, Config, Dns, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
+    model::{
+        name::{Label, Name},
+        service::Endpoint,
+    },
+};
+
+fn environment() -> Environment {
+    Environment { host_name: "Host-A.example.org".to_owned(), default_address: IpAddr::from([10, 0, 0, 7]) }
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap()
+}
+
+fn parse(files: &[(&str, &str)]) -> Result<Config, String> {
+    let texts = files.iter().map(|(path, text)| (Path::new(*path), text.as_bytes()));
+    Config::parse(texts, &environment()).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+fn read(text: &str) -> Config {
+    parse(&[("/etc/muster/muster.yaml", text)]).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
+}
+
+/// The problems of a file `f`, without its name.
+fn problems(text: &str) -> String {
+    match parse(&[("f", text)]) {
+        Ok(config) => panic!("{text}\nhas no problems: {config:#?}"),
+        Err(problems) => problems.lines().map(|line| &line["f:".len()..]).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+fn defaults() -> Config {
+    Config {
+        node: label("host-a"),
+        domain: name("service.local"),
+        alias_domains: Vec::new(),
+        datacenter: label("dc1"),
+        advertise: vec![IpAddr::from([10, 0, 0, 7])],
+        data_dir: PathBuf::from("/var/lib/muster"),
+        services_dir: PathBuf::from("/etc/muster/services.d"),
+        zones_dir: PathBuf::from("/etc/muster/zones"),
+        dns: Dns { listen: vec!["127.0.0.1:53".parse().unwrap()], ttl: 5, negative_ttl: 1, udp_payload: 1232 },
+        resolver: Resolver {
+            upstreams: Upstreams::System,
+            routes: Vec::new(),
+            allow: vec![Allow::Loopback, Allow::Private],
+        },
+        gossip: Gossip {
+            listen: "127.0.0.1:7946".parse().unwrap(),
+            join: Vec::new(),
+            seal: Seal::Open,
+            interval: Duration::from_millis(200),
+        },
+        http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()] },
+        checks: Checks { allow_exec: false },
+        log: Log { level: Level::Info, format: Format::Text },
+    }
+}
+
+#[test]
+fn what_no_file_says_has_a_default() {
+    assert_eq!(parse(&[]).unwrap(), defaults());
+    for text in ["", "# nothing\n", "dns:\n", "dns: {}\ngossip: {key_file: null, join: []}\n", "\u{feff}node:\r\n"] {
+        assert_eq!(read(text), defaults(), "{text:?}");
+    }
+}
+
+#[test]
+fn a_full_file_says_what_it_says() {
+    let text = "
+node: Host-B
+domain: Example.ORG.
+alias_domains: [service.consul]
+datacenter: dc2
+advertise: [10.0.0.8, '2001:db8::8']
+data_dir: data
+services_dir: ../services.d
+zones_dir: /zones
+dns:
+  listen: [0.0.0.0, '::', '[::1]:5353', 127.0.0.1:0, 127.0.0.1:0]
+  ttl: 1m
+  negative_ttl: 0s
+  udp_payload: 4096
+resolver:
+  upstreams: [9.9.9.9, 1.1.1.1:5353]
+  routes: {corp.example: 10.0.0.2, 10.in-addr.arpa: [10.0.0.2, '[::1]:54']}
+  allow: [loopback, any, 10.0.0.0/8, 2001:db8::/32, 192.0.2.1]
+gossip:
+  listen: 10.0.0.8
+  join: [10.0.0.9, host-c, host-d.example:7947, '::1', '[::1]:7948']
+  key_file: gossip.key
+  interval: 1s
+http:
+  listen: []
+checks:
+  allow_exec: true
+log: {level: debug, format: json}
+";
+    let socket = |text: &str| text.parse().unwrap();
+    let endpoint = |host: &str, port| Endpoint { host: host.to_owned(), port };
+    let network = |address: &str, prefix| Allow::Network { address: address.parse().unwrap(), prefix };
+    let expected = Config {
+        node: label("host-b"),
+        domain: name("example.org"),
+        alias_domains: vec![name("service.consul")],
+        datacenter: label("dc2"),
+        advertise: vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()],
+        data_dir: PathBuf::from("/etc/muster/data"),
+        services_dir: PathBuf::from("/etc/muster/../services.d"),
+        zones_dir: PathBuf::from("/zones"),
+        dns: Dns {
+            listen: ["0.0.0.0:53", "[::]:53", "[::1]:5353", "127.0.0.1:0", "127.0.0.1:0"].map(socket).to_vec(),
+            ttl: 60,
+            negative_ttl: 0,
+            udp_payload: 4096,
+        },
+        resolver: Resolver {
+            upstreams: Upstreams::Servers(["9.9.9.9:53", "1.1.1.1:5353"].map(socket).to_vec()),
+            routes: vec![
+                (name("corp.example"), vec![socket("10.0.0.2:53")]),
+                (name("10.in-addr.arpa"), ["10.0.0.2:53", "[::1]:54"].map(socket).to_vec()),
+            ],
+            allow: vec![
+                Allow::Loopback,
+                Allow::Any,
+                network("10.0.0.0", 8),
+                network("2001:db8::", 32),
+                network("192.0.2.1", 32),
+            ],
+        },
+        gossip: Gossip {
+            listen: socket("10.0.0.8:7946"),
+            join: vec![
+                endpoint("10.0.0.9", 7946),
+                endpoint("host-c", 7946),
+                endpoint("host-d.example", 7947),
+                endpoint("::1", 7946),
+                endpoint("::1", 7948),
+            ],
+            seal: Seal::KeyFile(PathBuf::from("/etc/muster/gossip.key")),
+            interval: Duration::from_secs(1),
+        },
+        http: Http { listen: Vec::new() },
+        checks: Checks { allow_exec: true },
+        log: Log { level: Level::Debug, format: Format::Json },
+    };
+    assert_eq!(read(text), expected);
+}
+
+#[test]
+fn of_several_files_tables_merge_and_all_else_is_replaced() {
+    let config = parse(&[
+        (
+            "/a/10.yaml",
+            "node: one\ndata_dir: data\ndns: {listen: [127.0.0.1, 127.0.0.2], ttl: 7s}\nresolver: {routes: {a: 10.0.0.1, b: 10.0.0.2}}\n",
+        ),
+        ("/a/20.yaml", ""),
+        ("/b/30.yaml", "node: two\ndns: {listen: 127.0.0.3, negative_ttl: 2s}\nresolver: {routes: {b: 10.0.0.3}}\n"),
+        ("/b/40.yaml", "services_dir: services\ndns:\nnode: null\n"),
+    ]);
+    let socket = |text: &str| text.parse().unwrap();
+    let expected = Config {
+        node: label("two"),
+        data_dir: PathBuf::from("/a/data"),
+        services_dir: PathBuf::from("/b/services"),
+        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232 },
+        resolver: Resolver {
+            routes: vec![(name("a"), vec![socket("10.0.0.1:53")]), (name("b"), vec![socket("10.0.0.3:53")])],
+            ..defaults().resolver
+        },
+        ..defaults()
+    };
+    assert_eq!(config.unwrap(), expected);
+}
+
+#[test]
+fn problems_of_several_files_point_into_the_right_one() {
+    let got = parse(&[
+        ("a", "nod: x\ngossip: {listen: 10.0.0.1}\nlog: {level: loud}\n"),
+        ("b", "gossip: {interval: 1ms}\nnode: a_b\nnode: c\n"),
+        ("c", "log: {level: info, fromat: text}\n"),
+    ]);
+    let expected = "\
+a:1:1: unknown key `nod` (did you mean `node`?)
+a:2:18: gossip on `10.0.0.1:7946` without a key: whoever reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)
+b:1:20: expected a duration from 50ms to 10s, found `1ms`
+b:2:7: `a_b` cannot be a node's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)
+b:3:1: the key `node` is here a second time (the first one is in line 2)
+c:1:20: unknown key `fromat` (did you mean `format`?)";
+    assert_eq!(got.unwrap_err(), expected);
+    let unreadable = parse(&[("a", "a: b: c"), ("c", "nod: x")]);
+    assert_eq!(unreadable.unwrap_err().lines().map(|line| &line[..2]).collect::<Vec<_>>(), ["a:"]);
+}
+
+#[test]
+fn what_a_configuration_cannot_say() {
+    let long_zone = format!("domain: {}", ["a".repeat(40), "b".repeat(40), "c".repeat(40)].join("."));
+    let label_64 = format!("node: {}", "a".repeat(64));
+    let cases = [
+        (
+            "foo: 1",
+            "1:1: unknown key `foo` (the keys of the configuration are node, domain, alias_domains, datacenter, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+        ),
+        ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
+        ("- node: a", "1:1: expected the configuration, found a list"),
+        (
+            "node: a.b",
+            "1:7: `a.b` cannot be a node's name: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)",
+        ),
+        (
+            &label_64,
+            "1:7: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…` cannot be a node's name: a DNS label has at most 63 octets, this one has 64",
+        ),
+        ("domain: .", "1:9: `.` cannot be a zone's name: a DNS label has at least one character"),
+        ("domain: a..b", "1:9: `a..b` cannot be a zone's name: a DNS label has at least one character"),
+        (
+            "domain: a b",
+            "1:9: `a b` cannot be a zone's name: ' ' cannot stand in a DNS label: letters, digits and hyphens can",
+        ),
+        (
+            &long_zone,
+            "1:9: the zone's name has 124 octets in wire form, more than 122 (names of ports and services have to fit before it)",
+        ),
+        ("alias_domains: [service.LOCAL.]", "1:17: the zone `service.local.` is here already"),
+        ("alias_domains: [a, b, a]", "1:23: the zone `a.` is here already"),
+        (
+            "alias_domains: [local]",
+            "1:17: the zones `local.` and `service.local.` overlap (one name cannot be in two zones)",
+        ),
+        (
+            "alias_domains: a.service.local",
+            "1:16: the zones `a.service.local.` and `service.local.` overlap (one name cannot be in two zones)",
+        ),
+        ("advertise: host-a", "1:12: expected an IP address, found `host-a` (host names are not resolved here)"),
+        ("advertise: 0.0.0.0", "1:12: expected the IP address of a host, found `0.0.0.0`"),
+        ("advertise: []", "1:12: expected at least one IP address, found a list"),
+        ("advertise: [10.0.0.1, 10.0.0.1]", "1:23: the address `10.0.0.1` is here already"),
+        ("data_dir: [a]", "1:11: expected a path, found a list"),
+        ("data_dir: ''", "1:11: expected a path, found an empty text"),
+        ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
+        (
+            "dns: {port: 53}",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload)",
+        ),
+        ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
+        (
+            "dns: {listen: localhost}",
+            "1:15: expected an address such as `127.0.0.1:53` or `[::1]:53`, found `localhost` (did you mean `127.0.0.1`?)",
+        ),
+        (
+            "dns: {listen: ':53'}",
+            "1:15: expected an address such as `127.0.0.1:53` or `[::1]:53`, found `:53` (did you mean `0.0.0.0:53`?)",
+        ),
+        ("dns: {listen: 53}", "1:15: expected an address such as `127.0.0.1:53` or `[::1]:53`, found the number `53`"),
+        (
+            "dns: {listen: 127.0.0.1:99999}",
+            "1:15: expected an address such as `127.0.0.1:53` or `[::1]:53`, found `127.0.0.1:99999`",
+        ),
+        ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: the address `127.0.0.1:53` is here already"),
+        ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
+        (
+            "dns: {negative_ttl: 500ms}",
+            "1:21: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)",
+        ),
+        ("dns: {udp_payload: 511}", "1:20: expected a size from 512 to 4096, found the number `511`"),
+        ("dns: {udp_payload: 4097}", "1:20: expected a size from 512 to 4096, found the number `4097`"),
+        (
+            "resolver: {upstreams: dns.example}",
+            "1:23: expected an address such as `127.0.0.1:53` or `[::1]:53`, found `dns.example`",
+        ),
+        ("resolver: {upstreams: 10.0.0.1:0}", "1:23: expected the address of a DNS server, found `10.0.0.1:0`"),
+        ("resolver: {upstreams: 0.0.0.0}", "1:23: expected the address of a DNS server, found `0.0.0.0`"),
+        ("resolver: {upstreams: [10.0.0.1, 10.0.0.1]}", "1:34: the server `10.0.0.1:53` is here already"),
+        ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
+        ("resolver: {routes: {a: []}}", "1:24: expected at least one address, found a list"),
+        ("resolver: {routes: {a: 10.0.0.1, A.: 10.0.0.2}}", "1:34: the suffix `a.` is here already"),
+        (
+            "resolver: {routes: {a..b: 10.0.0.1}}",
+            "1:21: `a..b` cannot be a suffix of names: a DNS label has at least one character",
+        ),
+        (
+            "resolver: {allow: [local]}",
+            "1:20: expected `loopback`, `private`, `any` or a network such as `10.0.0.0/8`, found `local`",
+        ),
+        (
+            "resolver: {allow: [10.0.0.0/33]}",
+            "1:20: expected `loopback`, `private`, `any` or a network such as `10.0.0.0/8`, found `10.0.0.0/33`",
+        ),
+        (
+            "resolver: {allow: [10.1.2.3/8]}",
+            "1:20: expected the first address of a network, found `10.1.2.3/8` (did you mean `10.0.0.0/8`?)",
+        ),
+        (
+            "gossip: {listen: 0.0.0.0}",
+            "1:18: gossip on `0.0.0.0:7946` without a key: whoever reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)",
+        ),
+        (
+            "gossip: {listen: [127.0.0.1]}",
+            "1:18: expected an address such as `127.0.0.1:7946` or `[::1]:7946`, found a list",
+        ),
+        (
+            "gossip: {join: [a:b]}",
+            "1:17: expected a host or `host:port`, such as `10.0.0.7` or `[::1]:7946`, found `a:b`",
+        ),
+        (
+            "gossip: {join: [10.0.0.300]}",
+            "1:17: expected a host or `host:port`, such as `10.0.0.7` or `[::1]:7946`, found `10.0.0.300`",
+        ),
+        ("gossip: {interval: 20s}", "1:20: expected a duration from 50ms to 10s, found `20s`"),
+        (
+            "http: {listen: 0.0.0.0}",
+            "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
+        ),
+        ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),
+        ("checks: {allow_exec: 1}", "1:22: expected true or false, found the number `1`"),
+        ("checks: [{tcp: 'a:1'}]", "1:9: expected the table `checks`, found a list"),
+        (
+            "log: {level: INFO}",
+            "1:14: expected `error`, `warn`, `info`, `debug` or `trace`, found `INFO` (did you mean `info`?)",
+        ),
+        ("log: {format: [json]}", "1:15: expected `text` or `json`, found a list"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn an_open_address_has_to_be_meant() {
+    for text in [
+        "gossip: {listen: 0.0.0.0, insecure: true}",
+        "gossip: {listen: 10.0.0.1, key_file: k}",
+        "gossip: {listen: '[::1]'}",
+        "gossip: {listen: 127.1.2.3}",
+        "http: {listen: [127.0.0.1, 0.0.0.0:80], insecure: true}",
+        "dns: {listen: 0.0.0.0}",
+    ] {
+        read(text);
+    }
+}
+
+#[test]
+fn a_host_whose_name_is_no_label_needs_a_node_name() {
+    let environment = Environment { host_name: "my_host".to_owned(), ..environment() };
+    let parse = |text: &str| Config::parse([(Path::new("f"), text.as_bytes())], &environment);
+    let problems = parse("domain: a\n").unwrap_err();
+    let expected = "f:1:1: the host name `my_host` cannot be the node's: '_' cannot stand in a DNS label: letters, digits and hyphens can (set `node`)";
+    assert_eq!(problems[0].to_string(), expected);
+    assert_eq!(parse("node: a\n").unwrap().node, label("a"));
+    assert_eq!(Config::dev(Path::new("/t"), &environment).unwrap().node, label("dev"));
+}
+
+#[test]
+fn dev_stays_on_loopback_and_in_its_folder() {
+    let expected = Config {
+        advertise: vec![IpAddr::from([127, 0, 0, 1])],
+        data_dir: PathBuf::from("/tmp/x/data"),
+        services_dir: PathBuf::from("/tmp/x/services.d"),
+        zones_dir: PathBuf::from("/tmp/x/zones"),
+        dns: Dns { listen: vec!["127.0.0.1:8600".parse().unwrap()], ..defaults().dns },
+        ..defaults()
+    };
+    assert_eq!(Config::dev(Path::new("/tmp/x"), &environment()).unwrap(), expected);
+}

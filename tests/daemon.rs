@@ -1,0 +1,196 @@
+//! The agent as a process: start, signals, readiness, what it says when it cannot start.
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use support::agent::{Agent, DEADLINE};
+
+/// Runs an agent that is expected to end by itself.
+fn run(config: &str, folder: &Path) -> Output {
+    let path = folder.join("muster.yaml");
+    fs::write(&path, config).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config"]).arg(&path).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_service_file_becomes_an_answer_over_udp_and_tcp() {
+    let agent = Agent::start_with("", &[], |folder| {
+        fs::write(folder.join("services.d/web.yaml"), "service: web\nport: 8080\n").unwrap();
+    });
+    assert_eq!(agent.answers("web.service.local.", 33), ["SRV 1 10 8080 web-host-a.web.service.local."]);
+    assert_eq!(agent.answers("web.service.local.", 1), ["A 10.0.0.7"]);
+    assert_eq!(agent.ask_tcp("web.service.local.", 33).answers.len(), 1);
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_0() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut agent = Agent::start();
+        agent.signal(signal);
+        assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
+        assert!(agent.log().contains("INFO stopped"));
+    }
+}
+
+#[test]
+fn sighup_reads_the_files_again_and_ends_nothing() {
+    let mut agent = Agent::start();
+    agent.signal(Signal::SIGHUP);
+    agent.wait_for_log("SIGHUP");
+    agent.write_service("web.yaml", "service: web\nport: 1\n");
+    agent.wait_for_answers("web.service.local.", 33, &["SRV 1 10 1 web-host-a.web.service.local."]);
+}
+
+#[test]
+fn the_serial_grows_with_every_change_and_over_a_restart() {
+    let serial =
+        |agent: &Agent| -> u32 { agent.answers("service.local.", 6)[0].split(' ').nth(3).unwrap().parse().unwrap() };
+    let mut agent = Agent::start();
+    let data = tempfile::tempdir().unwrap();
+    let mut last = serial(&agent);
+    for port in 1..20 {
+        agent.write_service("web.yaml", &format!("service: web\nport: {port}\n"));
+        agent.wait_for_answers("web.service.local.", 33, &[&format!("SRV 1 10 {port} web-host-a.web.service.local.")]);
+        let now = serial(&agent);
+        assert!(now > last, "{now} after {last}");
+        last = now;
+    }
+    agent.signal(Signal::SIGTERM);
+    agent.wait();
+    fs::rename(agent.path("data"), data.path().join("data")).unwrap();
+    let again = Agent::start_with("", &[], |folder| fs::rename(data.path().join("data"), folder.join("data")).unwrap());
+    assert!(serial(&again) > last);
+}
+
+#[test]
+fn systemd_hears_of_readiness_life_and_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let receive = || {
+        let mut message = [0; 1024];
+        let len = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    let wait_for = |expected: &str| while !receive().lines().any(|line| line == expected) {};
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
+    let agent = Agent::start_with("", &environment, |_| {});
+    wait_for("READY=1");
+    wait_for("WATCHDOG=1");
+    wait_for("WATCHDOG=1");
+    agent.signal(Signal::SIGTERM);
+    wait_for("STOPPING=1");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_what_to_do() {
+    let agent = Agent::start();
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("data_dir: data\ndns: {{listen: [{}]}}\n", agent.address());
+    let output = run(&config, folder.path());
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains(&format!("cannot listen for DNS on {}", agent.address())), "{message}");
+    assert!(message.contains("ss -lntup") && message.contains("dns.listen"), "{message}");
+}
+
+#[test]
+fn port_53_without_the_capability_says_what_to_do() {
+    let unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-net_bind_service"];
+    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if !support::skip::root("binding port 53 without the capability") || start.trim() != "1024" {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let binary = folder.path().join("muster");
+    fs::copy(env!("CARGO_BIN_EXE_muster"), &binary).unwrap();
+    let config = folder.path().join("muster.yaml");
+    fs::write(&config, "data_dir: data\ndns: {listen: [127.0.0.1:53]}\n").unwrap();
+    for path in [folder.path(), &config, &binary] {
+        Command::new("chmod").arg("a+rx").arg(path).status().unwrap();
+    }
+    let output = Command::new(unprivileged[0])
+        .args(&unprivileged[1..])
+        .arg(&binary)
+        .args(["agent", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("127.0.0.1:53") && message.contains("CAP_NET_BIND_SERVICE"), "{message}");
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said() {
+    let cases = [
+        ("an address of nobody", "data_dir: data\ndns: {listen: [192.0.2.1:0]}\n", 2, "No interface of this host"),
+        ("a data folder that is a file", "data_dir: muster.yaml\ndns: {listen: [127.0.0.1:0]}\n", 2, "data folder"),
+        ("an unknown key", "domian: x\n", 1, "muster.yaml:1:1: "),
+    ];
+    for (case, config, code, expected) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let output = run(config, folder.path());
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{case}: {message}");
+        assert!(message.contains(expected), "{case}: {message}");
+    }
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config", "/nowhere.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nowhere.yaml") && stderr(&output).contains("--config"));
+}
+
+#[test]
+fn junk_from_clients_is_not_logged_and_takes_nothing_down() {
+    let agent = Agent::start();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut rng = fastrand::Rng::with_seed(11);
+    for _ in 0..2000 {
+        let mut junk = vec![0; rng.usize(0..600)];
+        rng.fill(&mut junk);
+        socket.send_to(&junk, agent.address()).unwrap();
+    }
+    for _ in 0..20 {
+        let mut stream = std::net::TcpStream::connect(agent.address()).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut junk = vec![0; 3000];
+        rng.fill(&mut junk);
+        // The server may close before it has read everything.
+        let _ = std::io::Write::write_all(&mut stream, &junk);
+    }
+    let soa = agent.ask("service.local.", 6);
+    assert_eq!(soa.answers.len(), 1);
+    let log = agent.log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn dev_needs_no_file_and_leaves_none() {
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--dev"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let line = log.next().unwrap();
+    let folder = line.rsplit('=').next().unwrap().to_owned();
+    assert!(Path::new(&folder).join("services.d").is_dir(), "{line}");
+    // It answers, or says that port 8600 is taken here and ends.
+    log.find(|line| line.contains("answering"));
+    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+    let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
+    child.wait().unwrap();
+    assert!(!Path::new(&folder).exists());
+}

@@ -1,0 +1,479 @@
+//! Whatever the catalog holds and whatever is asked: the reply decodes in hickory-proto and says what the catalog says.
+//!
+//! What the catalog says is worked out by [`Zone`], which writes down every name of the zone from the catalog, as a
+//! generator of a zone file would; the engine goes the other way, from the name asked to what it means. The labels are
+//! few, so that ids, tags, services, ports and reserved words collide.
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hickory_proto::{
+    op::Message,
+    rr::{Record, RecordType},
+};
+use muster::{
+    dns::{
+        code::rtype,
+        engine::{Engine, Transport},
+        table::{Settings, Tables},
+    },
+    model::{
+        announcement::{Announcement, Node, Standing},
+        catalog::{Catalog, NodeView, View},
+        health::Status,
+        name::{Label, Name},
+        service::{Instance, InstanceKey, Protocol},
+    },
+};
+use proptest::prelude::*;
+use support::{Ask, decode, show_data};
+
+const TTL: u32 = 5;
+const NEGATIVE_TTL: u32 = 1;
+const PAYLOAD: u16 = 1232;
+const DOMAINS: [&str; 2] = ["service.local.", "svc.example."];
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+// What is generated.
+
+fn labels() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["web", "db", "a", "tcp", "udp", "v2", "x-1", "host-a", "host-b"])
+}
+
+fn addresses() -> impl Strategy<Value = Vec<IpAddr>> {
+    let one = prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "192.0.2.7", "fd00::1", "2001:db8::2"]);
+    prop::collection::btree_set(one, 1..4).prop_map(|set| set.into_iter().map(|a| a.parse().unwrap()).collect())
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    prop_oneof![
+        4 => Just(Standing::Passing),
+        1 => Just(Standing::new(Status::Warning, "slow")),
+        2 => Just(Standing::new(Status::Critical, "connection refused")),
+        1 => Just(Standing::Disabled),
+    ]
+}
+
+prop_compose! {
+    fn announcement()(
+        service in prop::sample::select(vec!["web", "db", "tcp", "a"]),
+        id in labels(),
+        addresses in addresses(),
+        port in prop::option::of(1..u16::MAX),
+        ports in prop::collection::btree_map(labels(), 1..u16::MAX, 0..3),
+        udp in prop::bool::weighted(0.2),
+        tags in prop::collection::btree_set(prop_oneof![labels(), Just("no label!"), Just("V2")], 0..4),
+        meta in prop::collection::btree_map("[a-z]{1,4}", "[ -~]{0,12}", 0..3),
+        weight in prop::sample::select(vec![0, 1, 10, 65535]),
+        priority in 0u16..3,
+        ttl in prop::option::of(0u32..100),
+        standing in standing(),
+    ) -> Announcement {
+        let key = InstanceKey { service: label(service), id: label(id) };
+        let instance = Instance {
+            key,
+            addresses,
+            port,
+            ports: ports.into_iter().map(|(name, port)| (label(name), port)).collect(),
+            protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
+            tags: tags.into_iter().map(str::to_owned).collect(),
+            meta,
+            priority,
+            weight,
+            ttl,
+        };
+        Announcement { instance: Arc::new(instance), standing }
+    }
+}
+
+fn view() -> impl Strategy<Value = View> {
+    let node = (addresses(), prop::collection::vec(announcement(), 0..8));
+    prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..3).prop_map(|nodes| {
+        let one = |(name, (addresses, announcements)): (&str, (Vec<IpAddr>, Vec<Announcement>))| {
+            let node = Node { name: label(name), addresses, datacenter: label("dc1") };
+            let announcements = announcements.into_iter().map(|a| (a.instance.key.clone(), Arc::new(a))).collect();
+            (label(name), Arc::new(NodeView { node: Arc::new(node), announcements }))
+        };
+        nodes.into_iter().map(one).collect()
+    })
+}
+
+/// A question, most often of a name that exists: which one is known when there is a zone to take it from.
+#[derive(Clone, Debug)]
+struct Asking {
+    existing: Option<prop::sample::Index>,
+    below: Option<String>,
+    otherwise: String,
+    case: u64,
+    qtype: u16,
+    edns: Option<u16>,
+}
+
+fn asking() -> impl Strategy<Value = Asking> {
+    let word = || {
+        prop_oneof![
+            6 => labels().prop_map(str::to_owned),
+            4 => labels().prop_map(|l| format!("_{l}")),
+            1 => Just("node".to_owned()),
+            1 => "[a-z0-9_][a-z0-9_-]{0,5}",
+        ]
+    };
+    let domain = prop::sample::select(vec![DOMAINS[0], DOMAINS[0], DOMAINS[1], "other."]);
+    let otherwise = (prop::collection::vec(word(), 0..5), domain)
+        .prop_map(|(words, domain)| words.iter().map(|w| format!("{w}.")).collect::<String>() + domain);
+    let existing = prop::option::weighted(0.7, any::<prop::sample::Index>());
+    let qtype = prop::sample::select(vec![1, 1, 28, 33, 33, 16, 255, 6, 2, 5, 12, 65, 43, 64000]);
+    let edns = prop::option::of(prop::sample::select(vec![0, 512, 1232, 4096, 65535]));
+    (existing, prop::option::weighted(0.2, word()), otherwise, any::<u64>(), qtype, edns).prop_map(
+        |(existing, below, otherwise, case, qtype, edns)| Asking { existing, below, otherwise, case, qtype, edns },
+    )
+}
+
+impl Asking {
+    fn of(&self, names: &[String]) -> Ask {
+        let name = match &self.existing {
+            Some(index) => self.below.iter().map(|w| format!("{w}.")).collect::<String>() + index.get::<String>(names),
+            None => self.otherwise.clone(),
+        };
+        let cased = |(at, c): (usize, char)| if self.case >> (at % 64) & 1 == 1 { c.to_ascii_uppercase() } else { c };
+        Ask {
+            name: name.chars().enumerate().map(cased).collect(),
+            qtype: self.qtype,
+            edns: self.edns,
+            dnssec_ok: false,
+        }
+    }
+}
+
+// What the catalog says.
+
+#[derive(Clone, Debug, Default, PartialEq)]
+struct RRset {
+    ttl: u32,
+    data: BTreeSet<String>,
+}
+
+/// Every name of one domain with its RRsets; names without any are there too.
+#[derive(Default)]
+struct Zone {
+    names: BTreeMap<String, BTreeMap<u16, RRset>>,
+    not_ready: BTreeSet<String>,
+}
+
+type Members<'v> = Vec<&'v Announcement>;
+
+impl Zone {
+    fn of(view: &View, domain: &str) -> Self {
+        let mut zone = Self::default();
+        let mut services: BTreeMap<&str, BTreeMap<&str, &Announcement>> = BTreeMap::new();
+        zone.exists(domain);
+        zone.exists(&format!("node.{domain}"));
+        for (name, node) in view {
+            let owner = format!("{name}.node.{domain}");
+            zone.exists(&owner);
+            for address in &node.node.addresses {
+                zone.add(&owner, if address.is_ipv4() { 1 } else { 28 }, TTL, address.to_string());
+            }
+            zone.add(&owner, 16, TTL, "\"datacenter=dc1\"".to_owned());
+            zone.add(domain, 2, TTL, owner);
+            for announcement in node.announcements.values() {
+                let key = &announcement.instance.key;
+                services.entry(key.service.as_str()).or_default().entry(key.id.as_str()).or_insert(announcement);
+            }
+        }
+        for (service, instances) in &services {
+            zone.service(service, instances, domain);
+        }
+        zone
+    }
+
+    fn service(&mut self, service: &str, instances: &BTreeMap<&str, &Announcement>, domain: &str) {
+        let base = format!("{service}.{domain}");
+        let all: Members<'_> = instances.values().copied().collect();
+        self.set(&base, &all, domain, true);
+        for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
+            let speaking: Members<'_> = all.iter().copied().filter(|a| a.instance.protocol == protocol).collect();
+            if !speaking.is_empty() {
+                self.set(&format!("_{service}._{word}.{domain}"), &speaking, domain, false);
+            }
+            let mut ports: BTreeMap<&str, Members<'_>> = BTreeMap::new();
+            for announcement in speaking {
+                for (port, _) in &announcement.instance.ports {
+                    ports.entry(port.as_str()).or_default().push(announcement);
+                }
+            }
+            for (port, members) in ports {
+                self.exists(&format!("_{word}.{base}"));
+                let owner = format!("_{port}._{word}.{base}");
+                let number = |i: &Instance| i.ports.iter().find(|(n, _)| n.as_str() == port).map(|(_, number)| *number);
+                self.srv(&owner, &members, domain, number);
+            }
+        }
+        let mut tags: BTreeMap<String, Members<'_>> = BTreeMap::new();
+        for announcement in &all {
+            let folded: BTreeSet<String> = announcement.instance.tags.iter().map(|t| t.to_lowercase()).collect();
+            for tag in folded.into_iter().filter(|tag| !tag.contains(' ')) {
+                tags.entry(tag).or_default().push(announcement);
+            }
+        }
+        for (tag, members) in tags {
+            if !instances.contains_key(&*tag) {
+                self.set(&format!("{tag}.{base}"), &members, domain, true);
+            }
+            if tag != "tcp" && tag != "udp" {
+                self.set(&format!("_{service}._{tag}.{domain}"), &members, domain, false);
+            }
+        }
+        for (id, announcement) in instances {
+            let owner = format!("{id}.{base}");
+            self.set(&owner, &vec![*announcement], domain, true);
+            let meta = announcement.instance.meta.iter();
+            let strings: Vec<String> =
+                meta.map(|(k, v)| format!("\"{}\"", format!("{k}={v}").escape_default())).collect();
+            if announcement.standing.is_answered() && !strings.is_empty() {
+                self.add(&owner, 16, announcement.instance.ttl.unwrap_or(TTL), strings.join(" "));
+            }
+        }
+    }
+
+    fn set(&mut self, owner: &str, members: &Members<'_>, domain: &str, addresses: bool) {
+        self.srv(owner, members, domain, |instance| instance.port);
+        if addresses {
+            let ttl = ttl(members);
+            for announcement in members.iter().filter(|a| a.standing.is_answered()) {
+                for address in &announcement.instance.addresses {
+                    self.add(owner, if address.is_ipv4() { 1 } else { 28 }, ttl, address.to_string());
+                }
+            }
+        }
+    }
+
+    fn srv(&mut self, owner: &str, members: &Members<'_>, domain: &str, port: impl Fn(&Instance) -> Option<u16>) {
+        self.exists(owner);
+        if !members.iter().any(|a| a.standing.is_answered()) {
+            self.not_ready.insert(owner.to_owned());
+        }
+        for announcement in members.iter().filter(|a| a.standing.is_answered()) {
+            let instance = &announcement.instance;
+            let Some(port) = port(instance) else { continue };
+            let weight = match announcement.standing {
+                Standing::Warning(_) => (instance.weight / 10).max(1),
+                _ => instance.weight,
+            };
+            let target = format!("{}.{}.{domain}", instance.key.id, instance.key.service);
+            self.add(owner, 33, ttl(members), format!("{} {weight} {port} {target}", instance.priority));
+        }
+    }
+
+    fn exists(&mut self, owner: &str) {
+        self.names.entry(owner.to_owned()).or_default();
+    }
+
+    fn add(&mut self, owner: &str, rtype: u16, ttl: u32, data: String) {
+        let set = self.names.entry(owner.to_owned()).or_default().entry(rtype).or_default();
+        set.ttl = ttl;
+        set.data.insert(data);
+    }
+
+    /// Names that exist because they do, because something stands below them, or because tags might.
+    fn has(&self, owner: &str, domain: &str) -> bool {
+        let below = format!(".{owner}");
+        let relative = owner.strip_suffix(&format!(".{domain}")).unwrap_or_default();
+        self.names.keys().any(|name| name == owner || name.ends_with(&below))
+            || (relative.starts_with('_') && !relative.contains('.'))
+    }
+}
+
+fn ttl(members: &Members<'_>) -> u32 {
+    let of = |a: &&Announcement| a.instance.ttl.unwrap_or(TTL);
+    let answered = members.iter().filter(|a| a.standing.is_answered()).map(of).min();
+    answered.or(members.iter().map(of).min()).unwrap()
+}
+
+/// Every name that exists for that view, in both domains and in reverse.
+fn names(view: &View) -> Vec<String> {
+    let zones = DOMAINS.iter().flat_map(|domain| Zone::of(view, domain).names.into_keys());
+    zones.chain(reverse(view).into_keys()).collect()
+}
+
+// The comparison.
+
+fn tables(view: &View) -> Tables {
+    let mut tables = Tables::new(Settings {
+        node: label("host-a"),
+        domain: Name::parse(DOMAINS[0]).unwrap(),
+        aliases: vec![Name::parse(DOMAINS[1]).unwrap()],
+        ttl: TTL,
+        negative_ttl: NEGATIVE_TTL,
+    });
+    let mut catalog = Catalog::default();
+    let touched = catalog.update(view.clone());
+    tables.update(&catalog, &touched);
+    tables.set_serial(7);
+    tables
+}
+
+fn reply(tables: &Tables, ask: &Ask, transport: Transport, seed: u64) -> (Vec<u8>, Message) {
+    let mut engine = Engine::new(PAYLOAD, fastrand::Rng::with_seed(seed));
+    let mut out = Vec::new();
+    engine.respond(tables, &ask.packet(0xbeef), transport, &mut out).expect("an answer");
+    let message = decode(&out);
+    (out, message)
+}
+
+fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
+    let tables = tables(view);
+    let (datagram, over_udp) = reply(&tables, ask, Transport::Udp, seed);
+    let (_, over_tcp) = reply(&tables, ask, Transport::Tcp, seed.wrapping_add(1));
+
+    let limit = ask.edns.map_or(512, |payload| payload.clamp(512, PAYLOAD));
+    prop_assert!(datagram.len() <= usize::from(limit), "{} octets where {limit} are allowed", datagram.len());
+    prop_assert_eq!(
+        &datagram[12..][..ask.packet(0)[12..].len().min(ask.name.len() + 1)],
+        &ask.packet(0)[12..][..ask.name.len() + 1]
+    );
+    prop_assert_eq!(over_udp.edns.is_some(), ask.edns.is_some());
+    prop_assert!(!over_tcp.metadata.truncation);
+    prop_assert_eq!(over_udp.metadata.response_code, over_tcp.metadata.response_code);
+
+    let name = ask.name.to_lowercase();
+    let code = over_tcp.metadata.response_code.to_string();
+    let answered = answers(&over_tcp);
+    let Some(domain) = DOMAINS.iter().find(|d| name == **d || name.ends_with(&format!(".{d}"))) else {
+        match reverse(view).get(&name) {
+            None => prop_assert_eq!(code, "Query Refused"),
+            Some(_) if !matches!(ask.qtype, rtype::PTR | rtype::ANY) => {
+                prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0))
+            }
+            Some(targets) => {
+                let expected: BTreeSet<_> = targets.iter().map(|t| (rtype::PTR, TTL, t.clone())).collect();
+                prop_assert_eq!(answered, expected);
+            }
+        }
+        return Ok(());
+    };
+    let zone = Zone::of(view, domain);
+    let rrsets = zone.names.get(&name).cloned().unwrap_or_default();
+    prop_assert!(over_tcp.metadata.authoritative);
+
+    prop_assert_eq!(code == "Non-Existent Domain", !zone.has(&name, domain), "{} is {}", name, code);
+    let expected = |rtype: u16| -> BTreeSet<(u16, u32, String)> {
+        let set = rrsets.get(&rtype).cloned().unwrap_or_default();
+        set.data.into_iter().map(|data| (rtype, set.ttl, data)).collect()
+    };
+    match ask.qtype {
+        rtype::SOA if name == *domain => prop_assert_eq!(over_tcp.answers.len(), 1),
+        // RFC 8482 §4.1: one of the RRsets.
+        rtype::ANY if name != *domain => {
+            let one = answered.first().map(|(rtype, ..)| *rtype);
+            prop_assert_eq!(one.is_none(), rrsets.is_empty());
+            prop_assert_eq!(&answered, &one.map(expected).unwrap_or_default());
+        }
+        rtype::ANY => {}
+        rtype => prop_assert_eq!(&answered, &expected(rtype)),
+    }
+    prop_assert_eq!(over_tcp.answers.len(), answered.len(), "a record stands twice");
+    prop_assert!(answers(&over_udp).is_subset(&answered) || ask.qtype == rtype::ANY);
+    prop_assert!(over_udp.metadata.truncation || over_udp.answers.len() == over_tcp.answers.len());
+
+    if answered.is_empty() {
+        // RFC 2308 §3: the SOA with the TTL of its minimum.
+        let [soa] = &over_tcp.authorities[..] else { return Err(TestCaseError::fail("no SOA in a negative answer")) };
+        prop_assert_eq!((soa.name.to_lowercase().to_string(), soa.ttl), ((*domain).to_owned(), NEGATIVE_TTL));
+        let told = support::extended_error(&over_tcp).is_some_and(|(code, text)| code == 14 && !text.is_empty());
+        prop_assert_eq!(told, ask.edns.is_some() && zone.not_ready.contains(&name), "extended error");
+    }
+    // Every address in the additional section is the zone's own.
+    for record in over_tcp.additionals.iter().filter(|r| r.record_type() != RecordType::OPT) {
+        let set =
+            zone.names.get(&record.name.to_lowercase().to_string()).and_then(|s| s.get(&record.record_type().into()));
+        prop_assert!(set.is_some_and(|set| set.data.contains(&show_data(&record.data))), "{}", record);
+    }
+    if ask.qtype == rtype::SRV {
+        let targets: BTreeSet<String> =
+            answered.iter().filter_map(|(_, _, data)| data.split(' ').nth(3).map(str::to_owned)).collect();
+        let glued: BTreeSet<String> =
+            over_tcp.additionals.iter().map(|r| r.name.to_string()).filter(|n| n != ".").collect();
+        prop_assert_eq!(targets, glued, "every target has its addresses in the additional section");
+    }
+    Ok(())
+}
+
+/// PTR records of announced addresses: the instances that are answered there, else the node.
+fn reverse(view: &View) -> BTreeMap<String, BTreeSet<String>> {
+    let mut counted = BTreeSet::new();
+    let mut names: BTreeMap<IpAddr, (BTreeSet<String>, Option<String>)> = BTreeMap::new();
+    let mut announced = BTreeSet::new();
+    for (node_name, node) in view {
+        for address in &node.node.addresses {
+            let name = || format!("{node_name}.node.{}", DOMAINS[0]);
+            names.entry(*address).or_default().1.get_or_insert_with(name);
+        }
+        for announcement in node.announcements.values() {
+            let key = &announcement.instance.key;
+            // An id counts where its first node announces it.
+            let counts = counted.insert(key.clone());
+            for address in &announcement.instance.addresses {
+                announced.insert(*address);
+                let at = names.entry(*address).or_default();
+                if counts && announcement.standing.is_answered() {
+                    at.0.insert(format!("{}.{}.{}", key.id, key.service, DOMAINS[0]));
+                }
+            }
+        }
+    }
+    let one = |(address, (instances, node)): (IpAddr, (BTreeSet<String>, Option<String>))| {
+        let targets = if instances.is_empty() { node.into_iter().collect() } else { instances };
+        (hickory_proto::rr::Name::from(address).to_string(), targets)
+    };
+    names.into_iter().map(one).collect()
+}
+
+fn answers(message: &Message) -> BTreeSet<(u16, u32, String)> {
+    let one = |record: &Record| {
+        let data = show_data(&record.data);
+        // A compressed name has the letter case of the question that it points into.
+        let data = if record.record_type() == RecordType::NS { data.to_lowercase() } else { data };
+        (record.record_type().into(), record.ttl, data)
+    };
+    message.answers.iter().map(one).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn replies_say_what_the_catalog_says(view in view(), asks in prop::collection::vec(asking(), 8), seed in any::<u64>()) {
+        let names = names(&view);
+        for asking in &asks {
+            let ask = asking.of(&names);
+            check(&view, &ask, seed).map_err(|error| TestCaseError::fail(format!("{ask:?}: {error}")))?;
+        }
+    }
+
+    #[test]
+    fn incremental_tables_equal_fresh_ones(views in prop::collection::vec(view(), 2..5), asks in prop::collection::vec(asking(), 8)) {
+        let mut catalog = Catalog::default();
+        let mut grown = tables(&View::new());
+        for view in &views {
+            let touched = catalog.update(view.clone());
+            grown.update(&catalog, &touched);
+        }
+        let fresh = tables(views.last().unwrap());
+        let names: Vec<String> = views.iter().flat_map(self::names).collect();
+        for asking in &asks {
+            let ask = &asking.of(&names);
+            let (grown, _) = reply(&grown, ask, Transport::Tcp, 1);
+            let (fresh, _) = reply(&fresh, ask, Transport::Tcp, 1);
+            prop_assert_eq!(grown, fresh, "{:?}", ask);
+        }
+    }
+}

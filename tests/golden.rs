@@ -1,0 +1,242 @@
+//! Golden answers: YAML in, `dig`-like text out. One file of `tests/golden/` is one small world and what it is asked.
+//!
+//! A file is made of sections, each opened by a line that begins with `== `:
+//!
+//! - `== node NAME ADDRESS...`: a node; the first one is the one that answers. `host-a` at 10.0.0.7 where none is given.
+//! - `== service [on NODE]`: a service file's text follows.
+//! - `== zone NAME`: a zone file's text follows.
+//! - `== standing SERVICE/ID critical|warning REASON`: a health result; without one an instance is passing.
+//! - `== alias NAME`: an alias domain.
+//! - `== ask NAME TYPE [edns[=PAYLOAD]] [do] [tcp]`: a question; the reply follows as text, records of a
+//!   section sorted, since their order is drawn.
+//!
+//! `MUSTER_BLESS=1 cargo test --test golden` writes what is answered now; the difference is then for reading.
+
+mod support;
+
+use std::{collections::BTreeMap, env, fmt::Write as _, fs, net::IpAddr, path::Path, sync::Arc};
+
+use hickory_proto::rr::RecordType;
+use muster::{
+    dns::{
+        engine::{Engine, Transport},
+        table::{Settings, Tables},
+    },
+    files::{
+        service_file::{self, Defaults},
+        zone_file,
+    },
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Catalog, NodeView, View},
+        health::Status,
+        name::{Label, Name},
+    },
+};
+use support::{Ask, decode, extended_error, show};
+
+const PAYLOAD: u16 = 1232;
+const TTL: u32 = 5;
+
+#[test]
+fn worlds_answer_as_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 10, "the golden files are where they should be");
+    let mut wrong = String::new();
+    for file in files {
+        let expected = fs::read_to_string(&file).unwrap();
+        let actual = replay(&expected);
+        if actual == expected {
+            continue;
+        }
+        if env::var_os("MUSTER_BLESS").is_some() {
+            fs::write(&file, &actual).unwrap();
+        }
+        let name = file.file_name().unwrap().to_string_lossy();
+        for (at, (got, want)) in
+            actual.lines().zip(expected.lines()).enumerate().filter(|(_, (got, want))| got != want).take(5)
+        {
+            writeln!(wrong, "{name}:{}: {got:?} where {want:?} is written", at + 1).unwrap();
+        }
+        writeln!(wrong, "{name}: {} lines where {} are written", actual.lines().count(), expected.lines().count())
+            .unwrap();
+    }
+    assert!(wrong.is_empty(), "\n{wrong}MUSTER_BLESS=1 writes the answers as they are now");
+}
+
+/// The text with every reply as the engine gives it.
+fn replay(text: &str) -> String {
+    let mut sections: Vec<(&str, String)> = vec![("", String::new())];
+    for line in text.lines() {
+        match line.strip_prefix("== ") {
+            Some(head) => sections.push((head, String::new())),
+            None => {
+                let body = &mut sections.last_mut().unwrap().1;
+                body.push_str(line);
+                body.push('\n');
+            }
+        }
+    }
+    let tables = World::read(&sections).tables();
+    let mut out = String::new();
+    for (head, body) in &sections {
+        if !head.is_empty() {
+            writeln!(out, "== {head}").unwrap();
+        }
+        match head.strip_prefix("ask ") {
+            Some(ask) => writeln!(out, "{}", answer(&tables, ask)).unwrap(),
+            None => out.push_str(body),
+        }
+    }
+    format!("{}\n", out.trim_end())
+}
+
+#[derive(Default)]
+struct World {
+    nodes: Vec<(Label, Vec<IpAddr>)>,
+    announcements: BTreeMap<Label, Announcements>,
+    standings: BTreeMap<String, Standing>,
+    zones: Vec<Arc<zone_file::ZoneFile>>,
+    aliases: Vec<Name>,
+}
+
+impl World {
+    fn read(sections: &[(&str, String)]) -> Self {
+        let mut world = Self::default();
+        for (head, body) in sections {
+            let words: Vec<&str> = head.split_whitespace().collect();
+            match words[..] {
+                ["node", name, ref addresses @ ..] => {
+                    let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
+                    world.nodes.push((label(name), addresses));
+                }
+                ["standing", instance, status, ref reason @ ..] => {
+                    let status = if status == "warning" { Status::Warning } else { Status::Critical };
+                    world.standings.insert(instance.to_owned(), Standing::new(status, &reason.join(" ")));
+                }
+                ["zone", name] => {
+                    let path = format!("{name}.zone");
+                    let file = zone_file::parse(Path::new(&path), body.as_bytes(), TTL);
+                    world.zones.push(Arc::new(file.unwrap_or_else(|problems| panic!("{problems:#?}"))));
+                }
+                ["alias", name] => world.aliases.push(Name::parse(name).unwrap()),
+                _ => {}
+            }
+        }
+        if world.nodes.is_empty() {
+            world.nodes.push((label("host-a"), vec!["10.0.0.7".parse().unwrap()]));
+        }
+        for (head, body) in sections {
+            let words: Vec<&str> = head.split_whitespace().collect();
+            match words[..] {
+                ["service"] => world.service(&world.nodes[0].0.clone(), body),
+                ["service", "on", node] => world.service(&label(node), body),
+                _ => {}
+            }
+        }
+        world
+    }
+
+    fn service(&mut self, node: &Label, text: &str) {
+        let addresses = &self.nodes.iter().find(|(name, _)| name == node).expect("a node of that name").1;
+        let defaults = Defaults { node, addresses, allow_exec: true };
+        let file = service_file::parse(Path::new("golden.yaml"), text.as_bytes(), &defaults);
+        let file = file.unwrap_or_else(|problems| panic!("{problems:#?}"));
+        for entry in file.entries {
+            let instance = entry.definition.instance.clone();
+            let standing = match self.standings.get(&instance.key.to_string()) {
+                _ if !entry.definition.enabled => Standing::Disabled,
+                Some(standing) => standing.clone(),
+                None => Standing::Passing,
+            };
+            let announcement = Announcement { instance: instance.clone(), standing };
+            self.announcements.entry(node.clone()).or_default().insert(instance.key.clone(), Arc::new(announcement));
+        }
+    }
+
+    fn tables(self) -> Tables {
+        let node = self.nodes[0].0.clone();
+        let view: View = self
+            .nodes
+            .into_iter()
+            .map(|(name, addresses)| {
+                let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
+                let node = Arc::new(Node { name: name.clone(), addresses, datacenter: label("dc1") });
+                (name, Arc::new(NodeView { node, announcements }))
+            })
+            .collect();
+        let domain = Name::parse("service.local").unwrap();
+        let mut tables = Tables::new(Settings { node, domain, aliases: self.aliases, ttl: TTL, negative_ttl: 1 });
+        let mut catalog = Catalog::default();
+        let touched = catalog.update(view);
+        tables.set_zones(&self.zones);
+        tables.update(&catalog, &touched);
+        tables.set_serial(2_026_000_001);
+        tables
+    }
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn answer(tables: &Tables, ask: &str) -> String {
+    let mut words = ask.split_whitespace();
+    let name = words.next().unwrap();
+    let rtype = words.next().unwrap();
+    let qtype: RecordType = rtype.parse().unwrap_or_else(|_| panic!("a type, not {rtype}"));
+    let mut ask = Ask { name: name.to_owned(), qtype: qtype.into(), edns: None, dnssec_ok: false };
+    let mut transport = Transport::Udp;
+    for word in words {
+        match word.split_once('=').unwrap_or((word, "1232")) {
+            ("edns", payload) => ask.edns = Some(payload.parse().unwrap()),
+            ("do", _) => ask.dnssec_ok = true,
+            ("tcp", _) => transport = Transport::Tcp,
+            other => panic!("unknown word {other:?}"),
+        }
+    }
+    let mut out = Vec::new();
+    let mut engine = Engine::new(PAYLOAD, fastrand::Rng::with_seed(1));
+    if engine.respond(tables, &ask.packet(1), transport, &mut out).is_none() {
+        return "silence\n".to_owned();
+    }
+    let message = decode(&out);
+    let meta = &message.metadata;
+    let mut text = format!("{:?}", meta.response_code).to_uppercase();
+    for (flag, set) in [
+        ("aa", meta.authoritative),
+        ("tc", meta.truncation),
+        ("rd", meta.recursion_desired),
+        ("ra", meta.recursion_available),
+        ("ad", meta.authentic_data),
+        ("cd", meta.checking_disabled),
+    ] {
+        if set {
+            write!(text, " {flag}").unwrap();
+        }
+    }
+    writeln!(text, ", {} octets", out.len()).unwrap();
+    if let Some(edns) = &message.edns {
+        let dnssec_ok = if edns.flags().dnssec_ok { " do" } else { "" };
+        writeln!(text, "; EDNS {}, udp {}{dnssec_ok}", edns.version(), edns.max_payload()).unwrap();
+    }
+    if let Some((code, explanation)) = extended_error(&message) {
+        writeln!(text, "; EDE {code}: {explanation}").unwrap();
+    }
+    for (title, records) in
+        [("answer", &message.answers), ("authority", &message.authorities), ("additional", &message.additionals)]
+    {
+        let mut lines: Vec<String> = records.iter().filter(|r| r.record_type() != RecordType::OPT).map(show).collect();
+        // A chain of CNAMEs has an order; everything else has not.
+        if !records.iter().any(|r| r.record_type() == RecordType::CNAME) {
+            lines.sort();
+        }
+        if !lines.is_empty() {
+            writeln!(text, "; {title}").unwrap();
+            lines.iter().for_each(|line| writeln!(text, "{line}").unwrap());
+        }
+    }
+    text
+}

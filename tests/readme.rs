@@ -1,0 +1,269 @@
+//! What the documents show is true: the README's commands print what it says they print, its files are read without a
+//! problem, the examples validate, and links lead somewhere.
+//!
+//! A comment above a fenced block says what it is: `<!-- run: ask -->` for commands with their output, `<!-- service -->`
+//! for a service file, and so on. A block in one of those languages without such a comment fails the test.
+
+mod support;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use muster::{
+    config::{Config, Environment},
+    files::{
+        service_file::{self, Defaults},
+        zone_file,
+    },
+    model::name::Label,
+};
+use support::{
+    agent::{Agent, DEADLINE},
+    skip,
+};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A fenced block of a document: what the comment above it says, its language, its text.
+struct Block {
+    kind: String,
+    language: String,
+    text: String,
+}
+
+fn blocks(document: &str) -> Vec<Block> {
+    let text = fs::read_to_string(repository().join(document)).unwrap();
+    let (mut blocks, mut kind, mut open): (Vec<Block>, String, Option<Block>) = (vec![], String::new(), None);
+    for line in text.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => block.text.extend([line, "\n"]),
+            (None, Some(language)) => {
+                open = Some(Block { kind: std::mem::take(&mut kind), language: language.into(), text: String::new() });
+            }
+            (None, None) => {
+                if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
+                    kind = comment.to_owned();
+                }
+            }
+        }
+    }
+    blocks
+}
+
+/// Commands after `$ `, each with the output that is shown below it.
+fn commands(block: &Block) -> Vec<(String, String)> {
+    let mut commands: Vec<(String, String)> = vec![];
+    for line in block.text.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command.to_owned(), String::new())),
+            (None, Some((_, output))) => output.extend([line, "\n"]),
+            (None, None) => panic!("output before any command: {line}"),
+        }
+    }
+    commands
+}
+
+/// A query's id is another each time.
+fn without_id(output: &str) -> String {
+    let words = output.lines().map(|line| line.split(" id: ").next().unwrap_or_default().to_owned() + "\n");
+    words.collect()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn copy_folder(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_folder(&path, &target, change);
+        } else {
+            fs::write(target, change(fs::read_to_string(path).unwrap())).unwrap();
+        }
+    }
+}
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_quick_start_prints_what_it_shows() {
+    let test = "the README's quick start";
+    if !skip::tool(test, "dig", "bind9-dnsutils") || !skip::tool(test, "python3", "python3") {
+        return;
+    }
+    let blocks = blocks("README.md");
+    let of_kind = |kind: &str| blocks.iter().find(|b| b.kind == kind).unwrap_or_else(|| panic!("no block {kind:?}"));
+    let [(start, _)] = &commands(of_kind("run: agent"))[..] else { panic!("one command starts the agent") };
+    assert_eq!(start, "cargo run --release -- agent --config examples/quickstart/muster.yaml");
+
+    // The same files on ports that are free here.
+    let api = free_port().to_string();
+    let agent = Agent::start_with("", &[], |folder| {
+        let change = |text: String| {
+            text.replace("127.0.0.1:8600", "127.0.0.1:0")
+                .replace("../../target/quickstart", "data")
+                .replace("8000", &api)
+        };
+        for name in ["services.d", "zones"] {
+            fs::remove_dir(folder.join(name)).unwrap();
+        }
+        copy_folder(&repository().join("examples/quickstart"), folder, &change);
+    });
+    let port = agent.address().port().to_string();
+    let run = |kind: &str| {
+        for block in blocks.iter().filter(|block| block.kind == kind) {
+            for (command, expected) in commands(block) {
+                let here = |text: &str| text.replace("8600", &port).replace("8000", &api);
+                let deadline = Instant::now() + DEADLINE;
+                loop {
+                    let output = Command::new("sh").arg("-c").arg(here(&command)).output().unwrap();
+                    let output = String::from_utf8(output.stdout).unwrap();
+                    if without_id(&output) == without_id(&here(&expected)) {
+                        break;
+                    }
+                    assert!(Instant::now() < deadline, "{command}\nprints\n{output}where the README shows\n{expected}");
+                    thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+    };
+    run("run: ask");
+    run("run: ask while the api is down");
+    let [(serve, _)] = &commands(of_kind("run: server"))[..] else { panic!("one command starts the server") };
+    let mut words = serve.split(' ').map(|word| word.replace("8000", &api));
+    let server = Command::new(words.next().unwrap())
+        .args(words)
+        .current_dir(agent.path("services.d"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let server = Server(server.unwrap());
+    run("run: ask while the api is up");
+    drop(server);
+    run("run: ask while the api is down");
+}
+
+#[test]
+fn the_validate_command_passes_on_the_examples() {
+    let blocks = blocks("README.md");
+    let block = blocks.iter().find(|block| block.kind == "run: validate").unwrap();
+    let (command, _) = commands(block).remove(0);
+    let arguments = command.strip_prefix("cargo run --release -- ").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_muster"))
+        .args(arguments.split(' '))
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(
+        !String::from_utf8_lossy(&output.stdout).contains("warning"),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+}
+
+#[test]
+fn every_file_that_is_shown_is_read_without_a_problem() {
+    let node = Label::parse("host-a").unwrap();
+    let addresses = ["10.0.0.7".parse().unwrap()];
+    let environment = Environment { host_name: "host-a".into(), default_address: addresses[0] };
+    let mut seen = 0;
+    for block in blocks("README.md") {
+        let octets = block.text.as_bytes();
+        let words: Vec<&str> = block.kind.split(' ').collect();
+        let problems = match words[..] {
+            ["config"] => Config::parse([(Path::new("muster.yaml"), octets)], &environment).err().unwrap_or_default(),
+            ["service", ref rest @ ..] => {
+                let defaults = Defaults { node: &node, addresses: &addresses, allow_exec: rest == ["exec"] };
+                service_file::parse(Path::new("web.yaml"), octets, &defaults).map_or_else(|p| p, |file| file.warnings)
+            }
+            ["zone", name] => {
+                let path = PathBuf::from(format!("{name}.zone"));
+                match zone_file::parse(&path, octets, 5) {
+                    Ok(file) => file.check_apex(&path).into_iter().chain(file.warnings).collect(),
+                    Err(problems) => problems,
+                }
+            }
+            ["run:", ..] | ["ci:", ..] => continue,
+            _ => panic!("a block in {:?} without a comment that says what it is:\n{}", block.language, block.text),
+        };
+        assert!(problems.is_empty(), "{problems:#?}\nin\n{}", block.text);
+        seen += 1;
+    }
+    assert!(seen >= 5, "the README shows a configuration, service files and a zone file");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut links = 0;
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rfc.md"] {
+        let path = repository().join(document);
+        let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
+        for rest in text.split("](").skip(1) {
+            let target = rest.split([')', '#']).next().unwrap_or_default();
+            if target.is_empty() || target.starts_with("http") {
+                continue;
+            }
+            assert!(path.parent().unwrap().join(target).exists(), "{document} links to {target}, which does not exist");
+            links += 1;
+        }
+    }
+    assert!(links > 5);
+}
+
+#[test]
+fn tests_that_the_rfc_page_names_exist() {
+    let page = fs::read_to_string(repository().join("docs/rfc.md")).unwrap();
+    let mut sources = String::new();
+    for folder in ["src", "tests"] {
+        read_all(&repository().join(folder), &mut sources);
+    }
+    for name in page.split('`').skip(1).step_by(2) {
+        let found = match name {
+            golden if golden.ends_with(".txt") => repository().join("tests/golden").join(golden).exists(),
+            path if path.starts_with("tests/") || path.starts_with("src/") => repository().join(path).exists(),
+            test if test.contains('_')
+                && test.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit()) =>
+            {
+                test.starts_with('_') || sources.contains(&format!("fn {test}("))
+            }
+            _ => true,
+        };
+        assert!(found, "docs/rfc.md names {name}, which does not exist");
+    }
+}
+
+fn read_all(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, text);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+}

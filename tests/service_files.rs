@@ -1,0 +1,630 @@
+//! Service files: what good ones say, and every problem of bad ones with its place and hint.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+
+use muster::{
+    diagnostic::Problem,
+    files::service_file::{Defaults, MAX_FILE, ServiceFile, fuzz, parse},
+    model::{
+        health::Status,
+        name::Label,
+        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+    },
+};
+
+const ADDRESS: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7))];
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+fn read(bytes: &[u8]) -> Result<ServiceFile, Vec<Problem>> {
+    parse(Path::new("f"), bytes, &Defaults { node: &label("host-a"), addresses: &ADDRESS, allow_exec: true })
+}
+
+fn definitions(text: &str) -> Vec<Definition> {
+    let file = read(text.as_bytes()).unwrap_or_else(|problems| panic!("{text}\n{}", shown(&problems)));
+    file.entries.iter().map(|entry| (*entry.definition).clone()).collect()
+}
+
+/// The problems, a line each, without the file's name.
+fn shown(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|p| p.to_string().split_off("f:".len())).collect();
+    lines.join("\n")
+}
+
+/// The problems of a file that has errors.
+fn problems(text: &str) -> String {
+    match read(text.as_bytes()) {
+        Ok(file) => panic!("{text}\nhas no errors; warnings: {}", shown(&file.warnings)),
+        Err(problems) => shown(&problems),
+    }
+}
+
+fn check(probe: Probe) -> Check {
+    let second = Duration::from_secs(1);
+    Check { probe, interval: 10 * second, timeout: 2 * second, rise: 1, fall: 2, initial: Status::Critical }
+}
+
+fn endpoint(host: &str, port: u16) -> Endpoint {
+    Endpoint { host: host.to_owned(), port }
+}
+
+#[test]
+fn a_full_file_says_what_it_says() {
+    let text = r#"
+service: Web
+id: web-1
+address: [10.0.0.8, "2001:db8::1"]
+port: 8080
+ports: {http: 8080, metrics: 9100}
+protocol: udp
+tags: [v2, eu, 1.10]
+meta: {version: 1.10, shard: 007, canary: true, note: ""}
+priority: 2
+weight: 20
+ttl: 1m
+enabled: false
+checks:
+  - http: https://127.0.0.1:8080/healthz
+    method: post
+    headers: {Host: example.org, X-Probe: 1}
+    body: "ping"
+    expect_status: [200, 204]
+    tls_skip_verify: true
+    interval: 500ms
+    timeout: 250ms
+    rise: 3
+    fall: 4
+    initial: passing
+  - tcp: "[::1]:8080"
+  - grpc: localhost:9090/my.Service
+  - grpc: 127.0.0.1:9090
+  - exec: [/usr/lib/nagios/plugins/check_x, -w, 5, ""]
+  - systemd: nginx
+  - systemd: var-lib.mount
+  - alias: db
+"#;
+    let http = HttpProbe {
+        url: "https://127.0.0.1:8080/healthz".parse().unwrap(),
+        method: "POST".to_owned(),
+        headers: vec![("Host".to_owned(), "example.org".to_owned()), ("X-Probe".to_owned(), "1".to_owned())],
+        body: Some("ping".to_owned()),
+        expect_status: vec![200, 204],
+        tls_skip_verify: true,
+    };
+    let argv = ["/usr/lib/nagios/plugins/check_x", "-w", "5", ""].map(str::to_owned).to_vec();
+    let expected = Definition {
+        instance: Instance {
+            key: InstanceKey { service: label("web"), id: label("web-1") },
+            addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            port: Some(8080),
+            ports: vec![(label("http"), 8080), (label("metrics"), 9100)],
+            protocol: Protocol::Udp,
+            tags: ["v2", "eu", "1.10"].map(str::to_owned).to_vec(),
+            meta: [("version", "1.10"), ("shard", "007"), ("canary", "true"), ("note", "")]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            priority: 2,
+            weight: 20,
+            ttl: Some(60),
+        }
+        .into(),
+        enabled: false,
+        checks: vec![
+            Check {
+                probe: Probe::Http(http),
+                interval: Duration::from_millis(500),
+                timeout: Duration::from_millis(250),
+                rise: 3,
+                fall: 4,
+                initial: Status::Passing,
+            },
+            check(Probe::Tcp(endpoint("::1", 8080))),
+            check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned() }),
+            check(Probe::Grpc { endpoint: endpoint("127.0.0.1", 9090), service: String::new() }),
+            check(Probe::Exec { argv }),
+            check(Probe::Systemd { unit: "nginx.service".to_owned() }),
+            check(Probe::Systemd { unit: "var-lib.mount".to_owned() }),
+            check(Probe::Alias { service: label("db") }),
+        ],
+    };
+    assert_eq!(definitions(text), [expected]);
+}
+
+#[test]
+fn a_short_file_has_defaults() {
+    let expected = Definition {
+        instance: Instance {
+            key: InstanceKey { service: label("web"), id: label("web-host-a") },
+            addresses: ADDRESS.to_vec(),
+            port: None,
+            ports: Vec::new(),
+            protocol: Protocol::Tcp,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+            priority: 1,
+            weight: 10,
+            ttl: None,
+        }
+        .into(),
+        enabled: true,
+        checks: Vec::new(),
+    };
+    for text in
+        ["service: web\n", "services: [{service: web}]", "service: web\nport:\nchecks: null\nmeta: ~\ntags: []\n"]
+    {
+        assert_eq!(definitions(text), std::slice::from_ref(&expected), "{text:?}");
+    }
+}
+
+#[test]
+fn one_file_can_be_written_in_many_ways() {
+    let expected = definitions("service: web\nport: 80\ntags: [a]\n---\n".trim_end_matches("---\n"));
+    let cases = [
+        "service: web\r\nport: 80\r\ntags: [a]\r\n",
+        "\u{feff}service: web\nport: 80\ntags: [a]\n",
+        "---\n# comment\nservice: web\nport: 80\ntags: a\n...\n",
+        "{\"service\": \"web\", \"port\": 80, \"tags\": [\"a\"]}",
+        "services:\n  - service: WEB\n    ports: {}\n    port: 0x50\n    tags: [a]\n",
+        "services:\n- &w {service: web, port: 80, tags: [a]}\n",
+        "services:\n- {service: web, port: 80, <<: {port: 81, tags: [a]}}\n",
+    ];
+    for text in cases {
+        assert_eq!(definitions(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn an_empty_file_is_no_service_and_no_problem() {
+    for text in ["", "\n", "# nothing\n", "---\n", "services:\n", "services: []\n", "\u{feff}", "null"] {
+        assert_eq!(definitions(text), [], "{text:?}");
+    }
+}
+
+#[test]
+fn without_a_default_port_the_first_named_one_is() {
+    let cases = [
+        ("port: 80", Some(80)),
+        ("ports: {z: 1, a: 2}", Some(1)),
+        ("port: 80\nports: {z: 1}", Some(80)),
+        ("ports: {}", None),
+    ];
+    for (text, port) in cases {
+        assert_eq!(definitions(&format!("service: web\n{text}\n"))[0].instance.port, port, "{text}");
+    }
+}
+
+#[test]
+fn the_time_out_is_2_s_but_never_longer_than_the_interval() {
+    let cases = [("", 2000), ("interval: 1s, ", 1000), ("interval: 1m, ", 2000), ("timeout: 5s, ", 5000)];
+    for (keys, millis) in cases {
+        let text = format!("service: web\nchecks: {{{keys}tcp: 127.0.0.1:80}}\n");
+        assert_eq!(definitions(&text)[0].checks[0].timeout, Duration::from_millis(millis), "{text}");
+    }
+}
+
+#[test]
+fn entries_know_where_they_stand() {
+    let file = read(b"services:\n  - id: a\n    service: web\n\n  - {service: db}\n").unwrap();
+    let places: Vec<_> = file.entries.iter().map(|entry| (entry.line, entry.column)).collect();
+    assert_eq!(places, [(3, 5), (5, 6)]);
+}
+
+#[test]
+fn every_problem_of_a_file_is_found_in_one_reading() {
+    let text = "\
+service: my_web
+port: \"8080\"
+address: 10.0.0.300
+enabled: yes
+prot: tcp
+checks:
+  - http: 127.0.0.1:8080/healthz
+    intervall: 10
+    timeout: 20s
+  - {}
+port: 80
+";
+    let expected = "\
+1:10: `my_web` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-web`?)
+2:7: expected a port from 1 to 65535, found `8080` (that is text: write it without quotes)
+3:10: expected an IP address, found `10.0.0.300`
+4:10: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)
+5:1: unknown key `prot` (did you mean `port`?)
+7:11: expected a URL such as `http://127.0.0.1:8080/healthz`, found `127.0.0.1:8080/healthz` (did you mean `http://127.0.0.1:8080/healthz`?)
+8:5: unknown key `intervall` (did you mean `interval`?)
+9:14: the time-out is longer than the interval (a probe ends before the next one starts)
+10:5: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias)
+11:1: the key `port` is here a second time (the first one is in line 2)";
+    assert_eq!(problems(text), expected);
+}
+
+/// Each text stands below `service: web`, so that it begins in line 2.
+#[test]
+fn what_a_service_cannot_say() {
+    let label_64 = format!("id: {}", "a".repeat(64));
+    let tag = format!("tags: [{}]", "a".repeat(256));
+    let meta = format!("meta: {{k: {}}}", "a".repeat(254));
+    let port_name = format!("ports: {{{}: 1}}", "a".repeat(63));
+    let addresses = format!("address: [{}]", (1..=17).map(|n| format!("10.0.0.{n}")).collect::<Vec<_>>().join(", "));
+    let cases = [
+        (
+            "foo: 1",
+            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, enabled, checks)",
+        ),
+        ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
+        ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
+        (
+            &label_64,
+            "2:5: `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…` cannot be an instance's id: a DNS label has at most 63 octets, this one has 64",
+        ),
+        (
+            "id: web.1",
+            "2:5: `web.1` cannot be an instance's id: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `web-1`?)",
+        ),
+        ("id: \"\"", "2:5: expected an instance's id, found an empty text"),
+        ("id: [a]", "2:5: expected an instance's id, found a list"),
+        ("port: http", "2:7: expected a port from 1 to 65535, found `http`"),
+        ("port: 0", "2:7: expected a port from 1 to 65535, found the number `0`"),
+        ("port: 65536", "2:7: expected a port from 1 to 65535, found the number `65536`"),
+        ("port: 8080.0", "2:7: expected a port from 1 to 65535, found the number `8080.0`"),
+        ("port: -1", "2:7: expected a port from 1 to 65535, found the number `-1`"),
+        ("port: 99999999999999999999", "2:7: expected a port from 1 to 65535, found the number `99999999999999999999`"),
+        ("port: [80]", "2:7: expected a port from 1 to 65535, found a list"),
+        ("port: {http: 80}", "2:7: expected a port from 1 to 65535, found a table"),
+        ("port: true", "2:7: expected a port from 1 to 65535, found `true`"),
+        ("ports: 80", "2:8: expected a table such as `{http: 8080}`, found the number `80`"),
+        ("ports: {http: }", "2:9: expected a port from 1 to 65535, found nothing"),
+        (
+            "ports: {my_port: 80}",
+            "2:9: `my_port` cannot be a port's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-port`?)",
+        ),
+        ("ports: {http: 80, HTTP: 81}", "2:19: there is a port `http` already (names differ in more than letter case)"),
+        (&port_name, "2:9: a port's name has at most 62 octets: `_` goes before it"),
+        ("protocol: TCP", "2:11: expected `tcp` or `udp`, found `TCP` (did you mean `tcp`?)"),
+        ("protocol: sctp", "2:11: expected `tcp` or `udp`, found `sctp`"),
+        (
+            "address: web-1.example",
+            "2:10: expected an IP address, found `web-1.example` (host names are not resolved here)",
+        ),
+        ("address: 10.0.0.7:80", "2:10: expected an IP address, found `10.0.0.7:80` (did you mean `10.0.0.7`?)"),
+        ("address: 0.0.0.0", "2:10: expected the IP address of a host, found `0.0.0.0`"),
+        ("address: 224.0.0.1", "2:10: expected the IP address of a host, found `224.0.0.1`"),
+        (
+            "address: ::ffff:10.0.0.7",
+            "2:10: expected an IP address, found `::ffff:10.0.0.7` (did you mean `10.0.0.7`?)",
+        ),
+        (
+            "address: []",
+            "2:10: expected at least one IP address, found a list (without the key, the node's own are taken)",
+        ),
+        (&addresses, "2:10: there are at most 16 addresses, found 17"),
+        ("tags: {a: b}", "2:7: expected a tag, found a table"),
+        ("tags: [[a]]", "2:8: expected a tag, found a list"),
+        ("tags: [a, ]", ""),
+        ("tags: [~]", "2:8: expected a tag, found nothing (an empty text is written \"\")"),
+        ("tags: [\"a\\nb\"]", "2:8: expected a tag without control characters, found '\\n'"),
+        (&tag, "2:8: a tag has at most 255 octets, this one has 256"),
+        ("meta: [a]", "2:7: expected a table such as `{version: \"2.3.1\"}`, found a list"),
+        ("meta: {a=b: c}", "2:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
+        ("meta: {é: c}", "2:8: `é` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
+        ("meta: {a: [b]}", "2:11: expected a text, found a list"),
+        ("meta: {a: }", "2:8: expected a text, found nothing (an empty text is written \"\")"),
+        (&meta, "2:11: `key=value` has at most 255 octets, this one has 256 (a TXT record has no more room)"),
+        ("priority: -1", "2:11: expected a priority from 0 to 65535, found the number `-1`"),
+        ("weight: 70000", "2:9: expected a weight from 0 to 65535, found the number `70000`"),
+        ("weight: 0.5", "2:9: expected a weight from 0 to 65535, found the number `0.5`"),
+        ("ttl: 5", "2:6: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
+        ("ttl: 500ms", "2:6: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)"),
+        ("ttl: 2147483648s", "2:6: expected a duration from 0s to 2147483647s, found `2147483648s`"),
+        (
+            "ttl: 99999999999999999999s",
+            "2:6: expected a duration such as `5s`, found `99999999999999999999s` (units are ms, s, m and h; there are no fractions)",
+        ),
+        (
+            "ttl: 1.5s",
+            "2:6: expected a duration such as `5s`, found `1.5s` (units are ms, s, m and h; there are no fractions)",
+        ),
+        (
+            "ttl: 5 s",
+            "2:6: expected a duration such as `5s`, found `5 s` (units are ms, s, m and h; there are no fractions)",
+        ),
+        (
+            "ttl: 1d",
+            "2:6: expected a duration such as `5s`, found `1d` (units are ms, s, m and h; there are no fractions)",
+        ),
+        (
+            "ttl: [5s]",
+            "2:6: expected a duration such as `5s`, found a list (units are ms, s, m and h; there are no fractions)",
+        ),
+        (
+            "ttl: -5s",
+            "2:6: expected a duration such as `5s`, found `-5s` (units are ms, s, m and h; there are no fractions)",
+        ),
+        ("enabled: \"true\"", "2:10: expected true or false, found `true` (write it without quotes)"),
+        ("enabled: off", "2:10: expected true or false, found `off` (in YAML 1.2 that is text: write `false`)"),
+        ("enabled: 1", "2:10: expected true or false, found the number `1`"),
+        ("services: []", "1:1: unknown key `service` (did you mean `services`?)"),
+    ];
+    for (text, expected) in cases {
+        let text = format!("service: web\n{text}\n");
+        if expected.is_empty() {
+            definitions(&text);
+        } else {
+            assert_eq!(problems(&text), expected, "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_a_file_cannot_be() {
+    let long = format!("service: {}", "a".repeat(60));
+    let cases = [
+        ("port: 80", "1:1: `service` is missing (as in `service: web`)"),
+        ("service:\nport: 80", "1:1: `service` is missing (as in `service: web`)"),
+        ("service: Node", "1:10: the service name `node` is reserved (the nodes have their names below it)"),
+        (
+            "service: 5.5",
+            "1:10: `5.5` cannot be a service's name: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `5-5`?)",
+        ),
+        (
+            &long,
+            "1:1: the id would be `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`: a DNS label has at most 63 octets, this one has 67 (set an `id`)",
+        ),
+        (
+            "- service: web",
+            "1:1: expected a service, found a list (a list of services stands under the key `services`)",
+        ),
+        ("web", "1:1: expected a service, found `web`"),
+        (
+            "services: {web: {port: 80}}",
+            "1:11: expected a list of services, found a table (each service is an item of its own that begins with `- service: NAME`)",
+        ),
+        (
+            "services:\n  - web\n  - port: 80\n  -\n",
+            "2:5: expected a service, found `web`\n3:5: `service` is missing (as in `service: web`)\n4:4: expected a service, found nothing",
+        ),
+        (
+            "services:\n  - service: web\n  - service: db\n  - service: WEB\n    port: 80\n",
+            "4:5: the instance `web/web-host-a` is here a second time; the first one is in line 2 (give each of them an `id` of its own)",
+        ),
+        ("services:\n  - service: web\n    id: a\n  - service: db\n    id: a\n", ""),
+        (
+            "service: {{ name }}",
+            "1:11: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)",
+        ),
+    ];
+    for (text, expected) in cases {
+        if expected.is_empty() {
+            assert_eq!(definitions(text).len(), 2, "{text}");
+        } else {
+            assert_eq!(problems(text), expected, "{text}");
+        }
+    }
+}
+
+/// Each text is the one check of a service, in line 2 from column 9.
+#[test]
+fn what_a_check_cannot_say() {
+    let cases = [
+        ("tcp", "2:9: expected a check, found `tcp`"),
+        (
+            "[{tcp: 8080}]",
+            "2:16: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found the number `8080` (did you mean `127.0.0.1:8080`?)",
+        ),
+        (
+            "{tcp: 127.0.0.1}",
+            "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `127.0.0.1` (the port is missing)",
+        ),
+        (
+            "{tcp: \"127.0.0.1:0\"}",
+            "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `127.0.0.1:0`",
+        ),
+        (
+            "{tcp: \"10.0.0.300:80\"}",
+            "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `10.0.0.300:80`",
+        ),
+        (
+            "{tcp: \"::1:80\"}",
+            "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `::1:80` (the port is missing)",
+        ),
+        ("{tcp: a b:80}", "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `a b:80`"),
+        ("{htpp: \"http://a/\"}", "2:10: unknown key `htpp` (did you mean `http`?)"),
+        (
+            "{interval: 5s}",
+            "2:9: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias)",
+        ),
+        (
+            "{http: \"http://a/\", tcp: \"a:1\"}",
+            "2:29: a check asks one thing, and this one has `http` already (make it an item of its own)",
+        ),
+        ("{tcp: \"a:1\", method: GET}", "2:22: `method` belongs to checks of the kind `http`"),
+        (
+            "{http: }",
+            "2:10: expected a URL such as `http://127.0.0.1:8080/healthz`, found nothing (an empty text is written \"\")",
+        ),
+        ("{http: \"ftp://a/\"}", "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found `ftp://a/`"),
+        ("{http: \"http://\"}", "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found `http://`"),
+        (
+            "{http: \"http://a:0/\"}",
+            "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found `http://a:0/`",
+        ),
+        ("{http: \"http://a/\", method: \"GET /\"}", "2:37: expected an HTTP method such as `GET`, found `GET /`"),
+        ("{http: \"http://a/\", expect_status: 2xx}", "2:44: expected an HTTP status from 200 to 599, found `2xx`"),
+        (
+            "{http: \"http://a/\", expect_status: [200, 99]}",
+            "2:50: expected an HTTP status from 200 to 599, found the number `99`",
+        ),
+        ("{http: \"http://a/\", headers: [a]}", "2:38: expected a table such as `{Host: example.org}`, found a list"),
+        ("{http: \"http://a/\", headers: {\"a b\": c}}", "2:39: `a b` cannot be the name of a header"),
+        (
+            "{http: \"http://a/\", headers: {a: \"b\\r\\nc\"}}",
+            "2:42: expected a header's value of printable ASCII, found `b\\r\\nc`",
+        ),
+        (
+            "{grpc: \"http://a:1/b\"}",
+            "2:16: expected `host:port` or `host:port/SERVICE`, found `http://a:1/b` (did you mean `a:1/b`?)",
+        ),
+        ("{grpc: a}", "2:16: expected `host:port` or `host:port/SERVICE`, found `a`"),
+        (
+            "{exec: /bin/x -a}",
+            "2:16: expected a list of a program and its arguments, found `/bin/x -a` (there is no shell: did you mean `[/bin/x, -a]`?)",
+        ),
+        ("{exec: []}", "2:16: expected a list of a program and its arguments, found an empty list"),
+        (
+            "{exec: [x]}",
+            "2:17: expected the absolute path of a program, found `x` (no PATH is searched: write `/usr/bin/…`)",
+        ),
+        ("{exec: [/x, [a]]}", "2:21: expected a text, found a list"),
+        ("{exec: [/x, \"a\\0\"]}", "2:21: an argument cannot contain a zero octet"),
+        ("{systemd: \"a b\"}", "2:19: expected a systemd unit such as `nginx.service`, found `a b`"),
+        ("{systemd: [a]}", "2:19: expected a systemd unit such as `nginx.service`, found a list"),
+        ("{alias: web}", "2:17: the service is an alias of itself (name another service)"),
+        (
+            "{alias: my_db}",
+            "2:17: `my_db` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-db`?)",
+        ),
+        (
+            "{ttl: 30s}",
+            "2:10: ttl checks need the HTTP API, which this version does not serve yet (the TTL of DNS records is the key `ttl` of the service itself)",
+        ),
+        (
+            "{tcp: \"a:1\", interval: 10}",
+            "2:32: expected a duration such as `5s`, found the number `10` (did you mean `10s`?)",
+        ),
+        ("{tcp: \"a:1\", interval: 50ms}", "2:32: expected a duration from 100ms to 24h, found `50ms`"),
+        ("{tcp: \"a:1\", interval: 25h}", "2:32: expected a duration from 100ms to 24h, found `25h`"),
+        ("{tcp: \"a:1\", timeout: 0s}", "2:31: expected a duration from 1ms to 24h, found `0s`"),
+        (
+            "{tcp: \"a:1\", interval: 1s, timeout: 2s}",
+            "2:45: the time-out is longer than the interval (a probe ends before the next one starts)",
+        ),
+        ("{tcp: \"a:1\", rise: 0}", "2:28: expected a number of passes from 1 to 1000, found the number `0`"),
+        ("{tcp: \"a:1\", fall: 1001}", "2:28: expected a number of failures from 1 to 1000, found the number `1001`"),
+        ("{tcp: \"a:1\", initial: pass}", "2:31: expected `passing`, `warning` or `critical`, found `pass`"),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&format!("service: web\nchecks: {text}\n")), expected, "{text}");
+    }
+    let many = format!("service: web\nchecks: [{}]\n", "{alias: a}, ".repeat(33));
+    assert_eq!(problems(&many), "2:9: there are at most 32 checks, found 33");
+}
+
+#[test]
+fn programs_run_only_where_the_node_allows_it() {
+    let node = label("host-a");
+    let defaults = Defaults { node: &node, addresses: &ADDRESS, allow_exec: false };
+    let problems = parse(Path::new("f"), b"service: web\nchecks: {exec: [/bin/true]}\n", &defaults).unwrap_err();
+    let expected =
+        "2:10: this node does not allow `exec` checks (set `checks: {allow_exec: true}` in the node's configuration)";
+    assert_eq!(shown(&problems), expected);
+}
+
+#[test]
+fn warnings_leave_the_file_in_use() {
+    let long = format!("service: {}\nid: a\n", "a".repeat(63));
+    let cases = [
+        (
+            "service: web\nid: v2\ntags: [V2]\n",
+            "3:8: warning: the tag `V2` has no name: the instance's id is the same (choose another `id`)",
+        ),
+        (
+            "service: web\ntags: [tcp]\n",
+            "2:8: warning: `_SERVICE._tcp` asks for the protocol, not for the tag `tcp` (choose another tag; `protocol` says what the service speaks)",
+        ),
+        ("service: web\ntags: [a, b, a]\n", "2:14: warning: the tag `a` is here already (remove one of them)"),
+        (
+            "service: web\naddress: [10.0.0.1, 10.0.0.1]\n",
+            "2:21: warning: the address `10.0.0.1` is here already (remove one of them)",
+        ),
+        (
+            "service: web\nchecks: [{alias: a}, {alias: a}]\n",
+            "2:22: warning: the same check is here already (remove one of them)",
+        ),
+        (
+            &long,
+            "1:10: warning: with 63 octets the service has no name of the form `_SERVICE._tcp` (shorten it by one)",
+        ),
+    ];
+    for (text, expected) in cases {
+        let file = read(text.as_bytes()).unwrap();
+        assert_eq!((file.entries.len(), shown(&file.warnings).as_str()), (1, expected), "{text}");
+        let instance = &file.entries[0].definition.instance;
+        assert!(instance.addresses.len() == 1 && instance.tags.len() < 3, "repetitions are dropped");
+    }
+    let both = read(b"service: web\ntags: [tcp]\nport: x\n").unwrap_err();
+    assert_eq!(both.iter().filter(|problem| problem.is_error()).count(), 1);
+    assert_eq!(both.len(), 2);
+}
+
+#[test]
+fn what_is_no_yaml_at_all_is_one_problem() {
+    let large = vec![b'#'; MAX_FILE + 1];
+    let utf16: Vec<u8> = "service: web".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let bomb: String =
+        (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let bomb = format!("a0: &a0 [x]\n{bomb}");
+    let cases: &[(&[u8], &str)] = &[
+        (&large, "1:1: the file is larger than 1024 KiB (split it into several files)"),
+        (&utf16, "1:1: the file is UTF-16 (save it as UTF-8)"),
+        (
+            b"\x7fELF\x02\x01\x01\0\0",
+            "1:1: the character U+007F is not text (is this a YAML file? If it is, save it as UTF-8)",
+        ),
+        (
+            b"service: web\nid: \xe9\n",
+            "2:5: octet 0xe9 is not UTF-8 text (is this a YAML file? If it is, save it as UTF-8)",
+        ),
+        (
+            bomb.as_bytes(),
+            "7:10: the file has more than 250000 values, those that its aliases repeat included (split it into several files)",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        assert_eq!(shown(&read(bytes).unwrap_err()), *expected);
+    }
+}
+
+#[test]
+fn a_file_of_nothing_but_problems_names_a_thousand_of_them() {
+    let text: String = (0..5000).map(|n| format!("key-{n}: x\n")).collect();
+    let problems = read(format!("service: web\n{text}").as_bytes()).unwrap_err();
+    assert_eq!(problems.len(), 1001);
+    assert_eq!(problems[1000].message, "and 4000 more problems");
+}
+
+/// Whatever stands in a file, reading it does not panic. The same function is the target of `cargo fuzz`.
+#[test]
+fn no_file_makes_the_parser_panic() {
+    let seeds = [
+        "service: web\nid: a\naddress: [10.0.0.7, ::1]\nports: {http: 80}\nmeta: {version: 1.10}\nttl: 5s\n\
+         checks:\n  - http: http://127.0.0.1:8080/healthz\n    interval: 10s\n    expect_status: 200\n  - exec: [/x, 5]\n",
+        "services:\n  - &w\n    service: web\n    tags: [a, 'b', \"c\\n\"]\n  - <<: *w\n    id: \"two\"\n    checks: {tcp: a:1}\n",
+        "service: web\r\nmeta:\r\n  note: |\r\n    several\r\n    lines\r\nchecks:\r\n- grpc: '[::1]:1/x'\r\n- alias: db\r\n",
+    ];
+    let mut random = fastrand::Rng::with_seed(1);
+    for round in 0..6000 {
+        let mut bytes = seeds[round % seeds.len()].as_bytes().to_vec();
+        for _ in 0..random.usize(1..8) {
+            let at = random.usize(..bytes.len());
+            match random.u8(..4) {
+                0 => bytes[at] = random.u8(..),
+                1 => bytes.insert(at, random.choice(*b"[]{}:,-?&*!|>'\"%@`#~ \n\t\r\\0").unwrap_or(0)),
+                2 => drop(bytes.remove(at)),
+                _ => {
+                    let end = (at + random.usize(..20)).min(bytes.len());
+                    let piece = bytes[at..end].to_vec();
+                    let to = random.usize(..=bytes.len());
+                    bytes.splice(to..to, piece);
+                }
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        fuzz(&bytes);
+    }
+}

@@ -1,0 +1,28 @@
+//! Tests that need more than Rust say so when they cannot run; in CI they must.
+
+use std::{env, fs, io::Write, path::Path};
+
+/// Set, it turns every skip into a failure: CI installs what the tests need.
+pub const REQUIRE: &str = "MUSTER_TEST_REQUIRE";
+
+/// Whether `program` is installed; if not, says that `test` is skipped and which Debian package would help.
+pub fn tool(test: &str, program: &str, package: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    found || skip(test, &format!("{program} is not installed (apt-get install {package})"))
+}
+
+/// Whether the test runs as root; if not, says that `test` is skipped.
+pub fn root(test: &str) -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    root || skip(test, "it needs root")
+}
+
+fn skip(test: &str, why: &str) -> bool {
+    assert!(env::var_os(REQUIRE).is_none(), "{test} cannot run, and {REQUIRE} is set: {why}");
+    // Past the capture of the test harness, which shows only what failing tests print.
+    if let Ok(mut terminal) = fs::OpenOptions::new().append(true).open(Path::new("/dev/stderr")) {
+        let _ = writeln!(terminal, "skipped: {test}: {why}");
+    }
+    false
+}

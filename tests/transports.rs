@@ -1,0 +1,203 @@
+//! The same engine over real sockets: UDP, and TCP with its framing, pipelining and bounds (RFC 7766).
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use muster::{
+    dns::{
+        engine::Engine,
+        table::{Settings, Tables},
+        tcp, udp,
+    },
+    model::name::{Label, Name},
+};
+use support::{Ask, decode};
+use tokio::{net::UdpSocket, sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Longer than anything here takes, shorter than a test run's patience.
+const DEADLINE: Duration = Duration::from_secs(20);
+
+struct Server {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// A server of an empty discovery zone on both transports, with so many TCP connections allowed.
+    fn start(ip: IpAddr, connections: usize) -> Self {
+        let settings = Settings {
+            node: Label::parse("host-a").unwrap(),
+            domain: Name::parse("service.local").unwrap(),
+            aliases: vec![],
+            ttl: 5,
+            negative_ttl: 1,
+        };
+        let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
+        let shutdown = CancellationToken::new();
+        let datagrams = udp::bind(SocketAddr::new(ip, 0)).unwrap();
+        let address = datagrams.local_addr().unwrap();
+        let listener = tcp::bind(address).unwrap();
+        let engine = || Engine::new(1232, fastrand::Rng::new());
+        let shared = tcp::Shared {
+            tables: tables.clone(),
+            connections: Arc::new(Semaphore::new(connections)),
+            shutdown: shutdown.clone(),
+        };
+        let tasks = vec![
+            tokio::spawn(udp::serve(datagrams, tables, engine(), shutdown.clone())),
+            tokio::spawn(tcp::serve(listener, shared, engine)),
+        ];
+        Self { address, shutdown, tasks }
+    }
+
+    fn v4() -> Self {
+        Self::start(Ipv4Addr::LOCALHOST.into(), 100)
+    }
+
+    /// A blocking connection, used from `spawn_blocking`.
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        for task in self.tasks {
+            timeout(DEADLINE, task).await.expect("the server ends").unwrap();
+        }
+    }
+}
+
+fn soa(id: u16) -> Vec<u8> {
+    Ask { name: "service.local.".into(), qtype: 6, edns: None, dnssec_ok: false }.packet(id)
+}
+
+fn framed(message: &[u8]) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes(), message].concat()
+}
+
+fn read_message(stream: &mut TcpStream) -> Vec<u8> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).unwrap();
+    message
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    timeout(DEADLINE, tokio::task::spawn_blocking(work)).await.expect("in time").unwrap()
+}
+
+#[tokio::test]
+async fn datagrams_are_answered_over_both_address_families() {
+    for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        let server = Server::start(ip, 10);
+        let client = UdpSocket::bind(SocketAddr::new(ip, 0)).await.unwrap();
+        client.connect(server.address).await.unwrap();
+        // Junk and responses get silence, and hold nothing up.
+        for junk in [&b""[..], b"x", &[0xff; 600]] {
+            client.send(junk).await.unwrap();
+        }
+        for id in 0..200 {
+            client.send(&soa(id)).await.unwrap();
+            let mut reply = [0; 1500];
+            let len = timeout(DEADLINE, client.recv(&mut reply)).await.expect("a reply").unwrap();
+            assert_eq!(decode(&reply[..len]).metadata.id, id);
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn rfc_7766_6_2_1_1_pipelined_queries_are_all_answered() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        let queries: Vec<u8> = (0..500).flat_map(|id| framed(&soa(id))).collect();
+        stream.write_all(&queries).unwrap();
+        let ids: Vec<u16> = (0..500).map(|_| decode(&read_message(&mut stream)).metadata.id).collect();
+        assert_eq!(ids, (0..500).collect::<Vec<_>>());
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn rfc_7766_8_a_message_may_come_octet_by_octet() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        stream.set_nodelay(true).unwrap();
+        for octet in framed(&soa(7)) {
+            stream.write_all(&[octet]).unwrap();
+        }
+        assert_eq!(decode(&read_message(&mut stream)).metadata.id, 7);
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_query_closes_the_connection_and_no_other() {
+    let server = Server::v4();
+    let mut good = server.connect();
+    let mut bad = server.connect();
+    blocking(move || {
+        bad.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        bad.write_all(&[0; 20_000]).ok();
+        let mut rest = Vec::new();
+        // Closed with what it sent unread, a connection may end in a reset.
+        bad.read_to_end(&mut rest).ok();
+        assert!(rest.is_empty());
+        good.write_all(&framed(&soa(9))).unwrap();
+        assert_eq!(decode(&read_message(&mut good)).metadata.id, 9);
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_above_the_limit_are_closed_and_free_again_afterwards() {
+    let server = Server::start(Ipv4Addr::LOCALHOST.into(), 2);
+    let address = server.address;
+    blocking(move || {
+        let ask = |stream: &mut TcpStream| {
+            stream.set_read_timeout(Some(DEADLINE)).unwrap();
+            let mut length = [0; 2];
+            stream.write_all(&framed(&soa(1))).is_ok() && stream.read_exact(&mut length).is_ok()
+        };
+        let mut first = TcpStream::connect(address).unwrap();
+        let mut second = TcpStream::connect(address).unwrap();
+        assert!(ask(&mut first) && ask(&mut second));
+        assert!(!ask(&mut TcpStream::connect(address).unwrap()), "a third connection is closed");
+        drop(first);
+        // The permit comes back when the server notices.
+        while !ask(&mut TcpStream::connect(address).unwrap()) {}
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn shutdown_does_not_wait_for_idle_connections() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    stream = blocking(move || {
+        stream.write_all(&framed(&soa(1))).unwrap();
+        read_message(&mut stream);
+        stream
+    })
+    .await;
+    server.stop().await;
+    blocking(move || assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0)).await;
+}

@@ -1,0 +1,314 @@
+//! `muster validate`, the built program: what it prints and how it exits.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+};
+
+use tempfile::TempDir;
+
+/// A folder with these files.
+fn folder(files: &[(&str, &[u8])]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+/// Exit code, output and error output of `muster validate PATHS` in a folder.
+fn validate(folder: &Path, paths: &[&str]) -> (i32, String, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_muster")).arg("validate").args(paths).current_dir(folder).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// The files, the paths, the exit code and the output.
+type Case = (&'static str, Vec<(&'static str, &'static str)>, Vec<&'static str>, i32, &'static str);
+
+#[test]
+fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
+    let cases: Vec<Case> = vec![
+        (
+            "a good service file",
+            vec![("web.yaml", "service: web\n")],
+            vec!["web.yaml"],
+            0,
+            "1 file checked: no problems\n",
+        ),
+        (
+            "a folder of service files, those that no agent reads left out",
+            vec![
+                ("s/web.yaml", "service: web\n"),
+                ("s/db.yml", "service: db\n"),
+                ("s/.web.yaml.swp", "x"),
+                ("s/a.txt", "x"),
+                ("s/web.yaml~", "x"),
+            ],
+            vec!["s"],
+            0,
+            "2 files checked: no problems\n",
+        ),
+        (
+            "problems of several files",
+            vec![
+                ("s/b.yaml", "service: b\nport: x\nprt: 1\n"),
+                ("s/a.yaml", "services:\n- service: a_b\n"),
+                ("s/c.yaml", "a: b: c\n"),
+            ],
+            vec!["s"],
+            1,
+            "s/a.yaml:2:12: `a_b` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)\n\
+             s/b.yaml:2:7: expected a port from 1 to 65535, found `x`\n\
+             s/b.yaml:3:1: unknown key `prt` (did you mean `port`?)\n\
+             s/c.yaml:1:5: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)\n\
+             3 files checked: 4 problems\n",
+        ),
+        (
+            "warnings alone are clean",
+            vec![("web.yaml", "service: web\nid: a\ntags: [tcp]\n")],
+            vec!["web.yaml"],
+            0,
+            "web.yaml:3:8: warning: `_SERVICE._tcp` asks for the protocol, not for the tag `tcp` (choose another tag; `protocol` says what the service speaks)\n\
+             1 file checked: no problems, 1 warning\n",
+        ),
+        (
+            "what only the files together show",
+            vec![
+                ("s/a.yaml", "service: web\nid: one\n"),
+                ("s/b.yaml", "service: web\nid: one\nchecks: {alias: db}\n"),
+                ("s/c.yaml", "service: c\nchecks: {alias: d}\n"),
+                ("s/d.yaml", "service: d\nchecks: [{alias: c}, {alias: e}]\n"),
+            ],
+            vec!["s"],
+            1,
+            "s/b.yaml:1:1: the instance `web/one` is defined in s/a.yaml:1:1 already (give each of them an `id` of its own)\n\
+             s/c.yaml:1:1: alias checks go in a circle: `c` → `d` → `c` (no service in it can become healthy before the others)\n\
+             s/d.yaml:1:1: warning: the check `alias: e` asks for a service that no file defines (the check is critical until there is one)\n\
+             4 files checked: 2 problems, 1 warning\n",
+        ),
+        (
+            "a configuration and the service files that it names",
+            vec![
+                ("etc/muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
+                ("etc/s/web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n"),
+            ],
+            vec!["etc/muster.yaml"],
+            1,
+            "etc/s/web.yaml:2:10: this node does not allow `exec` checks (set `checks: {allow_exec: true}` in the node's configuration)\n\
+             2 files checked: 1 problem\n",
+        ),
+        (
+            "a folder of configuration, merged",
+            vec![
+                ("etc/10.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
+                ("etc/20.yaml", "checks: {allow_exec: true}\n"),
+                ("etc/30.yml", "node: b_c\n"),
+                ("etc/s/web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n"),
+            ],
+            vec!["etc"],
+            0,
+            "etc/30.yml:1:1: warning: in a folder of configuration this file is not read (rename it: its name has to end in `.yaml`)\n\
+             4 files checked: no problems, 1 warning\n",
+        ),
+        (
+            "a configuration, and its service files named once more",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
+                ("s/web.yaml", "service: web\nport: x\n"),
+            ],
+            vec!["muster.yaml", "s", "s/web.yaml"],
+            1,
+            "s/web.yaml:2:7: expected a port from 1 to 65535, found `x`\n2 files checked: 1 problem\n",
+        ),
+        (
+            "service files elsewhere are judged by the configuration that is named",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
+                ("s/a.yaml", ""),
+                ("web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n"),
+            ],
+            vec!["web.yaml", "muster.yaml"],
+            1,
+            "web.yaml:2:10: this node does not allow `exec` checks (set `checks: {allow_exec: true}` in the node's configuration)\n\
+             3 files checked: 1 problem\n",
+        ),
+        (
+            "without a configuration programs may be allowed",
+            vec![("web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n")],
+            vec!["web.yaml"],
+            0,
+            "1 file checked: no problems\n",
+        ),
+        (
+            "a misspelt key does not make another kind of file",
+            vec![
+                ("a.yaml", "servise: web\nport: 80\nchecks: []\n"),
+                ("b.yaml", "domian: a.b\nnode: b\nservices_dir: .\n"),
+            ],
+            vec!["a.yaml", "b.yaml"],
+            1,
+            "a.yaml:1:1: `service` is missing (as in `service: web`)\n\
+             a.yaml:1:1: unknown key `servise` (did you mean `service`?)\n\
+             b.yaml:1:1: unknown key `domian` (did you mean `domain`?)\n\
+             2 files checked: 3 problems\n",
+        ),
+        (
+            "a folder that the configuration names and that is not there",
+            vec![("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n")],
+            vec!["muster.yaml"],
+            0,
+            "muster.yaml:1:1: warning: there is no folder s (`services_dir` names it)\n1 file checked: no problems, 1 warning\n",
+        ),
+    ];
+    for (name, files, paths, exit, expected) in cases {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        let folder = folder(&files);
+        assert_eq!(validate(folder.path(), &paths), (exit, expected.to_owned(), String::new()), "{name}");
+    }
+}
+
+#[test]
+fn zone_files_are_checked_with_the_services_of_their_node() {
+    const ZONE: &str = "@ SOA ns admin 1 1h 1h 1h 1h\n@ NS ns\nns A 10.0.0.1\n";
+    let cases: Vec<Case> = vec![
+        ("a good zone", vec![("example.org.zone", ZONE)], vec!["example.org.zone"], 0, "1 file checked: no problems\n"),
+        (
+            "names of the discovery zone that are live",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\nalias_domains: [alias.example]\n"),
+                ("s/web.yaml", "service: web\n"),
+                (
+                    "z/service.local.zone",
+                    "mail A 10.0.0.1\nweb A 10.0.0.1\nweb A 10.0.0.2\na.web A 10.0.0.1\n_web._tcp SRV 0 0 80 mail\n",
+                ),
+                ("z/alias.example.zone", "mail A 10.0.0.1\n"),
+            ],
+            vec!["muster.yaml"],
+            1,
+            "z/alias.example.zone:1:1: alias.example. is an alias of service.local. (put its records into service.local.zone)\n\
+             z/service.local.zone:2:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             z/service.local.zone:4:1: a.web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             z/service.local.zone:5:1: _web._tcp.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             4 files checked: 4 problems\n",
+        ),
+        (
+            "the same without a configuration",
+            vec![("f/web.yaml", "service: web\n"), ("f/service.local.zone", "web A 10.0.0.1\n")],
+            vec!["f"],
+            1,
+            "f/service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             2 files checked: 1 problem\n",
+        ),
+        (
+            "a zone file named beside its configuration",
+            vec![
+                ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\n"),
+                ("s/web.yaml", "service: web\n"),
+                ("service.local.zone", "web A 10.0.0.1\n"),
+            ],
+            vec!["service.local.zone", "muster.yaml"],
+            1,
+            "service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             3 files checked: 1 problem\n",
+        ),
+        (
+            "one zone in two files, and a broken one",
+            vec![("a/Example.org.zone", ZONE), ("b/example.org.zone", ZONE), ("b/x.zone", "@ A 10.0.0.300\n")],
+            vec!["a", "b"],
+            1,
+            "b/example.org.zone:1:1: the zone example.org. is in a/Example.org.zone already (a zone is one file)\n\
+             b/x.zone:1:5: ",
+        ),
+    ];
+    for (name, files, paths, exit, expected) in cases {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        let folder = folder(&files);
+        let (code, out, err) = validate(folder.path(), &paths);
+        assert_eq!((code, err.as_str()), (exit, ""), "{name}");
+        assert!(out.starts_with(expected), "{name}: {out}");
+    }
+}
+
+#[test]
+fn what_is_no_configuration_at_all_is_one_problem_a_file() {
+    let bomb: String =
+        (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let bomb = format!("a0: &a0 [x]\n{bomb}");
+    let flat = format!("- &a [{}]\n{}", "x,".repeat(100_000), "- *a\n".repeat(100_000));
+    let deep = "{a: ".repeat(100_000);
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("binary.yaml", b"\x7fELF\x02\x01\x01\0\xff", "octet 0xff is not UTF-8 text"),
+        ("bomb.yaml", bomb.as_bytes(), "more than 250000 values"),
+        ("deep.yaml", deep.as_bytes(), "nested deeper than 32 levels"),
+        ("flat.yaml", flat.as_bytes(), "more than 250000 values"),
+        ("latin-1.yaml", b"service: caf\xe9\n", "octet 0xe9 is not UTF-8 text"),
+        ("utf-16.yaml", b"\xff\xfes\0e\0r\0", "the file is UTF-16"),
+        ("zero.yaml", b"service: web\0\n", "the character U+0000 is not text"),
+    ];
+    let files: Vec<_> = cases.iter().map(|(path, bytes, _)| (*path, *bytes)).collect();
+    let folder = folder(&files);
+    // 50 MB of which nothing is on the disk.
+    File::create(folder.path().join("large.yaml")).unwrap().set_len(50 << 20).unwrap();
+    let (exit, out, _) = validate(folder.path(), &["."]);
+    assert_eq!(exit, 1);
+    let mut lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.pop(), Some("8 files checked: 8 problems"));
+    let large = ("large.yaml", &b""[..], "the file is larger than 1024 KiB");
+    for (path, _, message) in cases.iter().chain([&large]) {
+        assert!(
+            lines.iter().any(|line| line.starts_with(&format!("./{path}:")) && line.contains(message)),
+            "{path}: {out}"
+        );
+    }
+}
+
+#[test]
+fn texts_of_other_systems_and_empty_ones_are_good() {
+    let folder = folder(&[
+        ("bom.yaml", b"\xef\xbb\xbfservice: a\n"),
+        ("crlf.yaml", b"service: b\r\nmeta:\r\n  note: |\r\n    two\r\n    lines\r\n"),
+        ("empty.yaml", b""),
+        ("comment.yaml", b"# nothing yet\n"),
+    ]);
+    let expected = "4 files checked: no problems\n".to_owned();
+    assert_eq!(validate(folder.path(), &["."]), (0, expected, String::new()));
+}
+
+#[test]
+fn what_cannot_be_read_is_told_apart_from_what_is_wrong() {
+    let folder = folder(&[("web.yaml", b"service: web\nport: x\n"), ("s/a.yaml", b"service: a\n")]);
+    symlink("nothing", folder.path().join("s/dangling.yaml")).unwrap();
+    let problem = "web.yaml:2:7: expected a port from 1 to 65535, found `x`\n1 file checked: 1 problem\n";
+    let cases: [(&[&str], &str, &str); 4] = [
+        (&["gone"], "", "muster: cannot read gone: No such file or directory (os error 2)\n"),
+        (&["web.yaml", "gone"], problem, "muster: cannot read gone: No such file or directory (os error 2)\n"),
+        (&["/dev/zero"], "", "muster: cannot read /dev/zero: not a regular file\n"),
+        (
+            &["s"],
+            "1 file checked: no problems\n",
+            "muster: cannot read s/dangling.yaml: No such file or directory (os error 2)\n",
+        ),
+    ];
+    for (paths, out, err) in cases {
+        assert_eq!(validate(folder.path(), paths), (2, out.to_owned(), err.to_owned()), "{paths:?}");
+    }
+}
+
+#[test]
+fn a_wrong_argument_is_told_and_exits_with_2() {
+    let folder = folder(&[]);
+    let (exit, out, err) = validate(folder.path(), &["--colour"]);
+    assert_eq!((exit, out.as_str()), (2, ""));
+    assert!(err.starts_with("error: unexpected argument '--colour' found"), "{err}");
+    let (exit, out, err) = validate(folder.path(), &["--help"]);
+    assert_eq!((exit, err.as_str()), (0, ""));
+    assert!(out.contains("Files and folders [default: /etc/muster/muster.yaml]"), "{out}");
+}

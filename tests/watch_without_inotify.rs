@@ -1,0 +1,61 @@
+//! Where the kernel has no inotify instance left for us, changes are found all the same, and the user is told.
+//!
+//! Alone in its file, because it takes file descriptors from the whole process.
+
+use std::{fs, path::Path, time::Duration};
+
+use muster::files::{
+    contents::{Contents, Folder, FolderProblem, Limits, Unwatched},
+    watch,
+};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    sync,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Leaves room for two more descriptors: a folder can be listed and a file read, but a watcher needs three.
+fn leave_two_descriptors() {
+    let is_open = |number: &u64| Path::new("/proc/self/fd").join(number.to_string()).symlink_metadata().is_ok();
+    let second_free = (0..).filter(|number| !is_open(number)).nth(1).unwrap();
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, second_free + 1, most).unwrap();
+}
+
+#[tokio::test]
+async fn without_inotify_changes_are_looked_for_until_it_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("web.yaml");
+    let folder =
+        Folder { path: dir.path().to_owned(), extensions: &["yaml"], required: true, limits: Limits::for_files_of(64) };
+    let (_, rescans) = sync::watch::channel(());
+    let shutdown = CancellationToken::new();
+    let (limit, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    leave_two_descriptors();
+
+    let (mut contents, task) = watch::spawn(folder, rescans, shutdown.clone()).await;
+    assert_eq!(contents.borrow().problems, [FolderProblem::Unwatched(Unwatched::Instances)]);
+    let printed = contents.borrow().folder_problems().map(|problem| problem.to_string()).collect::<String>();
+    assert!(printed.ends_with(
+        ":1:1: changes here are noticed late: no inotify instance is left \
+         (raise the sysctl fs.inotify.max_user_instances or the limit of open files)"
+    ));
+    for text in ["1", "2"] {
+        // A second look finds it, should the watcher hold the descriptors at the moment.
+        while fs::write(&path, text).is_err() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let such =
+            |contents: &Contents| contents.files.get(&path).is_some_and(|file| **file == Ok(text.as_bytes().into()));
+        assert!(timeout(DEADLINE, contents.wait_for(such)).await.is_ok(), "{text}");
+    }
+
+    setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();
+    let watched = |contents: &Contents| contents.problems.is_empty();
+    assert!(timeout(DEADLINE, contents.wait_for(watched)).await.is_ok());
+    shutdown.cancel();
+    task.await.unwrap();
+}
