@@ -2,6 +2,8 @@
 //!
 //! Alone in its file, because it counts what the whole process holds.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::{
     fs,
     os::unix::fs::symlink,

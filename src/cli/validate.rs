@@ -10,9 +10,10 @@
 //! they may be right where the files belong.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -26,9 +27,10 @@ use crate::{
     files::{
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
-        zone_file::{self, MAX_ZONE_FILE, StaticRecord, ZoneFile},
+        zone_file::{MAX_ZONE_FILE, ZoneFile},
+        zones::{self, Rules},
     },
-    model::name::{Label, Name},
+    model::name::Label,
     yaml::{Document, tree::Value},
 };
 
@@ -249,47 +251,20 @@ impl Files {
             definitions::merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
         report.problems.extend(problems);
         services.extend(definitions.keys().map(|key| key.service.clone()));
-        let mut zones: BTreeMap<Name, &Path> = BTreeMap::new();
+        let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
+        let mut zones: Vec<(&Path, Arc<ZoneFile>)> = Vec::new();
         for text in &self.zones {
-            match zone_file::parse(&text.path, &text.bytes, config.dns.ttl) {
+            match rules.parse(&text.path, &text.bytes) {
                 Ok(zone) => {
-                    report.problems.extend(zone_problems(&text.path, &zone, config, &services));
-                    if let Some(other) = zones.get(&zone.origin) {
-                        let message = format!("the zone {} is in {} already", zone.origin, other.display());
-                        report.problems.push(Problem::whole(&text.path, message).with_hint("a zone is one file"));
-                    }
-                    zones.entry(zone.origin).or_insert(&text.path);
+                    report.problems.extend(zone.warnings.iter().cloned());
+                    report.problems.extend(rules.taken(&text.path, &zone, &services));
+                    zones.push((&text.path, Arc::new(zone)));
                 }
                 Err(problems) => report.problems.extend(problems),
             }
         }
+        let (_, problems) = zones::merge(zones.iter().map(|(path, zone)| (*path, zone)));
+        report.problems.extend(problems);
         services
     }
-}
-
-/// What a zone file that can be read has wrong where it stands.
-fn zone_problems(path: &Path, zone: &ZoneFile, config: &Config, services: &BTreeSet<Label>) -> Vec<Problem> {
-    let mut problems: Vec<Problem> = zone.warnings.iter().cloned().map(Problem::as_warning).collect();
-    if config.alias_domains.contains(&zone.origin) {
-        let message = format!("{} is an alias of {}", zone.origin, config.domain);
-        problems.push(Problem::whole(path, message).with_hint(format!("put its records into {}zone", config.domain)));
-    } else if zone.origin != config.domain {
-        problems.extend(zone.check_apex(path));
-        problems.extend(zone.check_targets(path).into_iter().map(Problem::as_warning));
-    }
-    let domains = || std::iter::once(&config.domain).chain(&config.alias_domains);
-    let taken = |record: &StaticRecord| {
-        domains().find_map(|domain| definitions::service_at(&record.owner, domain, services)).cloned()
-    };
-    let mut told = BTreeSet::new();
-    for record in &zone.records {
-        if let Some(service) = taken(record)
-            && told.insert(&record.owner)
-        {
-            let message = format!("{} is a name of the service `{service}`", record.owner);
-            let problem = Problem::at(path, record.line, record.column, message);
-            problems.push(problem.with_hint("what is healthy decides about its records: choose another name"));
-        }
-    }
-    problems
 }

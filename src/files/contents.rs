@@ -226,7 +226,7 @@ impl fmt::Display for FolderProblem {
             Self::Crowded(limit) => {
                 write!(f, "more than {limit} files: only the first {limit} by name are in service")
             }
-            Self::Unwatched(why) => write!(f, "changes here are noticed late: {why}"),
+            Self::Unwatched(why) => write!(f, "changes here may be noticed late: {why}"),
         }
     }
 }
@@ -293,7 +293,7 @@ mod tests {
             (FolderProblem::Missing.at(Path::new("d")), "d:1:1: there is no such folder (create it)"),
             (
                 FolderProblem::Unwatched(Unwatched::Watches).at(Path::new("d")),
-                "d:1:1: changes here are noticed late: no inotify watch is left \
+                "d:1:1: changes here may be noticed late: no inotify watch is left \
                  (raise the sysctl fs.inotify.max_user_watches)",
             ),
         ];

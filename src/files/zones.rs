@@ -1,17 +1,22 @@
 //! The zones folder: which static zones its files define, last good content first.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     contents::{Contents, Folder, Limits},
+    definitions::service_at,
     last_good::LastGood,
     reload::{self, Loaded},
     zone_file::{self, MAX_ZONE_FILE, ZoneFile},
 };
-use crate::{diagnostic::Problem, model::name::Name};
+use crate::{
+    diagnostic::Problem,
+    model::name::{Label, Name},
+};
 
 /// All static zones, one a file.
 pub type ZoneFiles = Arc<[Arc<ZoneFile>]>;
@@ -21,7 +26,8 @@ pub fn folder(path: PathBuf) -> Folder {
     Folder { path, extensions: &["zone"], required: false, limits: Limits::for_files_of(MAX_ZONE_FILE as u64) }
 }
 
-/// Where zone files stand among the zones that the configuration names.
+/// Where zone files stand among the zones that the configuration names. The running agent and `muster validate` apply
+/// the same rules.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// The discovery zone: its SOA and NS are generated, a file adds to them or overrides them.
@@ -34,20 +40,56 @@ pub struct Rules {
 
 impl Rules {
     /// Reads a zone file by these rules.
+    ///
+    /// # Errors
+    /// Every problem of the file.
     pub fn parse(&self, path: &Path, octets: &[u8]) -> Result<ZoneFile, Vec<Problem>> {
-        let file = zone_file::parse(path, octets, self.ttl)?;
+        let mut file = zone_file::parse(path, octets, self.ttl)?;
         if self.aliases.contains(&file.origin) {
             let problem = Problem::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
             return Err(vec![problem.with_hint(format!("put its records into {}zone", self.domain))]);
         }
+        // Targets in the discovery zone may be services, which come and go.
         if file.origin != self.domain {
             let problems = file.check_apex(path);
             if !problems.is_empty() {
                 return Err(problems);
             }
+            file.warnings.extend(file.check_targets(path));
         }
         Ok(file)
     }
+
+    /// Static names that a live service takes.
+    pub fn taken(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Problem> {
+        let domains = || std::iter::once(&self.domain).chain(&self.aliases);
+        let mut told = BTreeSet::new();
+        let mut problems = Vec::new();
+        for record in &file.records {
+            let service = domains().find_map(|domain| service_at(&record.owner, domain, services));
+            if let Some(service) = service.filter(|_| told.insert(&record.owner)) {
+                let message = format!("{} is a name of the service `{service}`", record.owner);
+                let problem = Problem::at(path, record.line, record.column, message);
+                problems.push(problem.with_hint("what is healthy decides about its records: choose another name"));
+            }
+        }
+        problems
+    }
+}
+
+/// Puts zone files together. Of two for one zone the first by file name stays.
+pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> (ZoneFiles, Vec<Problem>) {
+    let mut kept: BTreeMap<&Name, (&Path, &Arc<ZoneFile>)> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (path, file) in files {
+        if let Some((first, _)) = kept.get(&file.origin) {
+            let message = format!("the zone {} is in {} already", file.origin, first.display());
+            problems.push(Problem::whole(path, message).with_hint("a zone is one file"));
+        } else {
+            kept.insert(&file.origin, (path, file));
+        }
+    }
+    (kept.into_values().map(|(_, file)| file.clone()).collect(), problems)
 }
 
 /// The state of the zones folder.
@@ -68,8 +110,9 @@ impl reload::Reloadable for Zones {
 
     fn load(&mut self, contents: &Contents) -> Loaded<ZoneFiles> {
         self.files.update(contents, |path, octets| self.rules.parse(path, octets));
+        let (value, across) = merge(self.files.values());
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
-        let problems = self.files.problems().chain(warnings).cloned().collect();
-        Loaded { value: self.files.values().map(|(_, file)| file.clone()).collect(), problems }
+        let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
+        Loaded { value, problems }
     }
 }

@@ -109,7 +109,7 @@ mod tests {
 
     fn files(text: &str) -> Files {
         text.split_whitespace()
-            .map(|file| (PathBuf::from(&file[..1]), Arc::new(Ok(file[1..].as_bytes().into()))))
+            .map(|file| (PathBuf::from(&file[..1]), Arc::new(Ok(file.as_bytes()[1..].into()))))
             .collect()
     }
 

@@ -86,13 +86,19 @@ impl Listing {
 
     /// Looks at the named files only, if that can be done: else at all.
     pub(super) fn look_at_named(&mut self, orders: &Orders<'_>) -> io::Result<()> {
-        if self.crowded || self.known.len() + orders.named.len() > self.folder.limits.files {
+        let new = orders.named.iter().filter(|name| !self.known.contains_key(*name)).count();
+        if self.crowded || self.known.len() + new > self.folder.limits.files {
             return self.look_at_all(orders);
         }
         for name in orders.named {
             self.look(name, true);
         }
-        Ok(())
+        // A file that has other names changed under all of them, and the event had only one.
+        let has_other_names = |name: &OsString| {
+            let metadata = self.folder.path.join(name).metadata();
+            metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1)
+        };
+        if orders.named.iter().any(has_other_names) { self.look_at_all(orders) } else { Ok(()) }
     }
 
     /// Lists the folder and looks at every file. On an error nothing has changed.
@@ -402,6 +408,19 @@ mod tests {
         fs::remove_file(at("target")).unwrap();
         listing.look_at_all_but(&[]);
         assert_eq!(listing.shown(), ["a=1", "b=Dangling"]);
+    }
+
+    #[test]
+    fn a_file_that_was_written_under_one_name_is_read_under_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let mut listing = listing(dir.path(), LIMITS);
+        fs::write(at("a.yaml"), "1").unwrap();
+        fs::hard_link(at("a.yaml"), at("b.yaml")).unwrap();
+        listing.look_at_all_but(&[]);
+        fs::write(at("a.yaml"), "2").unwrap();
+        listing.look_only_at(&["a.yaml"]);
+        assert_eq!(listing.shown(), ["a=2", "b=2"]);
     }
 
     /// Root may read everything, so it tries as nobody does: through a folder in a file's place.

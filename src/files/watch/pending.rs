@@ -177,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_file_is_due_when_it_rests_and_never_later_than_the_longest_wait() {
-        let cases: &[(&str, &[(u64, Sign)], u64)] = &[
+        type Events = &'static [(u64, Sign)];
+        let cases: &[(&str, Events, u64)] = &[
             ("renamed over", &[(0, Complete)], 25),
             ("written and closed", &[(0, Written), (1, Complete)], 26),
             ("chmod", &[(0, Touched)], 25),

@@ -643,7 +643,8 @@ async fn after_a_storm_the_contents_are_what_the_folder_holds() {
     scene.settled().await;
     let expected = folder_now(&scene.at("services.d"));
     let reached = scene.reach(|contents| contents.files == expected).await;
-    assert!(reached, "expected {expected:?}, got {:?}", scene.contents.borrow().files);
+    let expected = show(&Contents { files: expected, ..scene.contents.borrow().clone() });
+    assert!(reached, "expected {expected}, got {}", scene.shown());
     scene.end().await;
 }
 
@@ -708,5 +709,20 @@ fn events_mean_what_the_file_is_worth_reading_for() {
     ];
     for (kind, expected) in cases {
         assert_eq!(meaning(kind), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn the_reason_for_being_unwatched_is_one_that_a_user_can_mend() {
+    let system = |errno: Errno| notify::Error::io(errno.into());
+    let cases = [
+        (notify::Error::new(notify::ErrorKind::MaxFilesWatch), Unwatched::Watches),
+        (system(Errno::EMFILE), Unwatched::Instances),
+        (system(Errno::ENFILE), Unwatched::Instances),
+        (system(Errno::EACCES).add_path("/etc/muster".into()), Unwatched::Denied("/etc/muster".into())),
+        (system(Errno::ENOSYS), Unwatched::Io("Function not implemented (os error 38)".to_owned())),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(reason(&error), expected, "{error:?}");
     }
 }

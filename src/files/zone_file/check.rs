@@ -12,7 +12,10 @@ use super::{
     Findings, Problem, StaticRecord, ZoneFile,
     types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
 };
-use crate::model::name::{MAX_NAME, Name};
+use crate::{
+    diagnostic::Severity,
+    model::name::{MAX_NAME, Name},
+};
 
 /// The most octets of one RRset, names compressed: what a message of 65,535 octets has room for beside its header, the
 /// longest question and an OPT record.
@@ -56,7 +59,7 @@ pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Problem> {
         let message = format!("the name server `{}` has no address", shown(&server.rdata));
         findings.problem(at(server), message, Some("add an A or AAAA record for it".to_owned()));
     }
-    findings.problems.finish(path, "problem")
+    findings.problems.finish(path, Severity::Error)
 }
 
 /// See [`ZoneFile::check_targets`].
@@ -72,7 +75,7 @@ pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Problem> {
             findings.warning(at(record), message, Some(hint));
         }
     }
-    findings.warnings.finish(path, "warning")
+    findings.warnings.finish(path, Severity::Warning)
 }
 
 /// The records by owner.

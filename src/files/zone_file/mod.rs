@@ -24,7 +24,10 @@ mod types;
 
 use std::path::Path;
 
-use crate::{diagnostic::Problem, model::name::Name};
+use crate::{
+    diagnostic::{Problem, Severity},
+    model::name::Name,
+};
 
 /// The ending of a zone file's name.
 pub const EXTENSION: &str = ".zone";
@@ -84,12 +87,15 @@ pub fn parse(path: &Path, bytes: &[u8], default_ttl: u32) -> Result<ZoneFile, Ve
     let mut findings = Findings::new(path);
     let records = reader::read(&origin, text, default_ttl, &mut findings);
     let records = check::zone(&origin, records, &mut findings);
-    let Findings { problems, warnings, .. } = findings;
-    if problems.list.is_empty() {
-        Ok(ZoneFile { origin, records, warnings: warnings.finish(path, "warning") })
-    } else {
-        Err(problems.finish(path, "problem"))
+    let good = findings.problems.list.is_empty();
+    let warnings = findings.warnings.finish(path, Severity::Warning);
+    if good {
+        return Ok(ZoneFile { origin, records, warnings });
     }
+    let mut problems = findings.problems.finish(path, Severity::Error);
+    problems.extend(warnings);
+    problems.sort();
+    Err(problems)
 }
 
 /// The zone that the file at `path` holds, by its name: `NAME.zone`.
@@ -207,12 +213,13 @@ impl Bounded {
     }
 
     /// All of them in the order of the file.
-    fn finish(mut self, path: &Path, what: &str) -> Vec<Problem> {
+    fn finish(mut self, path: &Path, severity: Severity) -> Vec<Problem> {
         self.list.sort();
         if let (1.., Some(last)) = (self.more, self.list.last()) {
+            let what = if severity == Severity::Error { "problem" } else { "warning" };
             let message = format!("and {} more {what}{}", self.more, if self.more == 1 { "" } else { "s" });
             self.list.push(Problem { line: last.line, column: last.column, ..Problem::whole(path, message) });
         }
-        self.list
+        self.list.into_iter().map(|problem| Problem { severity, ..problem }).collect()
     }
 }

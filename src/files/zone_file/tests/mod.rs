@@ -39,15 +39,22 @@ fn data(text: &str) -> Vec<u8> {
 
 /// What is wrong with `text`: `line:column: message (hint)`.
 fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
-    read(text).err().map(|problems| lines(&problems)).unwrap_or_default()
+    let mut problems = read(text).err().unwrap_or_default();
+    problems.retain(Problem::is_error);
+    lines(&problems)
 }
 
+/// What is merely unlikely in `text`, which has no problems.
 fn warnings(text: &str) -> Vec<String> {
     lines(&read(text).map_err(|problems| lines(&problems)).unwrap().warnings)
 }
 
 fn lines(problems: &[Problem]) -> Vec<String> {
-    problems.iter().map(|problem| problem.to_string().split_once(':').unwrap().1.to_owned()).collect()
+    let line = |problem: &Problem| {
+        let text = problem.to_string().split_once(':').unwrap().1.to_owned();
+        if problem.is_error() { text } else { text.replacen("warning: ", "", 1) }
+    };
+    problems.iter().map(line).collect()
 }
 
 /// The whole record in wire form.

@@ -1,0 +1,197 @@
+//! Hot reload, from a real folder to answers of the built agent: every way in which files change.
+//!
+//! Each scenario is a change to the folder and what is answered afterwards. How quickly is measured by `benches/reload`;
+//! here only that it happens, and what happens meanwhile.
+
+mod support;
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use support::agent::{Agent, DEADLINE};
+
+const SRV: u16 = 33;
+const A: u16 = 1;
+
+fn service(port: u16) -> String {
+    format!("service: web\nport: {port}\n")
+}
+
+fn srv(port: u16) -> String {
+    format!("SRV 1 10 {port} web-host-a.web.service.local.")
+}
+
+/// What most scenarios look at.
+fn wait_for_port(agent: &Agent, port: u16) {
+    agent.wait_for_answers("web.service.local.", SRV, &[&srv(port)]);
+}
+
+fn wait_for_nothing(agent: &Agent) {
+    let deadline = Instant::now() + DEADLINE;
+    while agent.ask("web.service.local.", SRV).metadata.response_code.to_string() != "Non-Existent Domain" {
+        assert!(Instant::now() < deadline, "web is still there\n{}", agent.log());
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn files_are_created_edited_renamed_over_and_deleted() {
+    let agent = Agent::start();
+    let path = agent.path("services.d/web.yaml");
+    fs::write(&path, service(1)).unwrap();
+    wait_for_port(&agent, 1);
+    fs::write(&path, service(2)).unwrap();
+    wait_for_port(&agent, 2);
+    let beside = agent.path("services.d/.web.yaml.new");
+    fs::write(&beside, service(3)).unwrap();
+    fs::rename(&beside, &path).unwrap();
+    wait_for_port(&agent, 3);
+    fs::rename(&path, agent.path("services.d/other.yaml")).unwrap();
+    wait_for_port(&agent, 3);
+    fs::remove_file(agent.path("services.d/other.yaml")).unwrap();
+    wait_for_nothing(&agent);
+}
+
+#[test]
+fn what_editors_leave_behind_is_no_service() {
+    let agent = Agent::start();
+    for name in [".web.yaml.swp", "web.yaml~", "#web.yaml#", "4913", ".hidden.yaml", "web.yaml.bak"] {
+        fs::write(agent.path("services.d").join(name), service(1)).unwrap();
+    }
+    fs::write(agent.path("services.d/last.yaml"), "service: last\n").unwrap();
+    agent.wait_for_answers("last.service.local.", A, &["A 10.0.0.7"]);
+    assert!(agent.answers("web.service.local.", SRV).is_empty());
+}
+
+#[test]
+fn a_mounted_config_map_is_swapped_by_its_link() {
+    // As the kubelet does it: files are links through `..data`, which is renamed over.
+    let agent = Agent::start();
+    let folder = agent.path("services.d");
+    let swap = |version: &str, text: &str| {
+        fs::create_dir(folder.join(version)).unwrap();
+        fs::write(folder.join(version).join("web.yaml"), text).unwrap();
+        symlink(version, folder.join("..data_tmp")).unwrap();
+        fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    swap("..2026_11_23_1", &service(1));
+    symlink("..data/web.yaml", folder.join("web.yaml")).unwrap();
+    wait_for_port(&agent, 1);
+    swap("..2026_11_23_2", &service(2));
+    fs::remove_dir_all(folder.join("..2026_11_23_1")).unwrap();
+    wait_for_port(&agent, 2);
+}
+
+#[test]
+fn a_broken_file_keeps_its_last_good_content_and_harms_no_other() {
+    let mut agent = Agent::start();
+    agent.write_service("web.yaml", &service(1));
+    wait_for_port(&agent, 1);
+    agent.write_service("web.yaml", "service: web\nport: [not a port\n");
+    agent.wait_for_log("web.yaml:");
+    agent.write_service("other.yaml", "service: other\n");
+    agent.wait_for_answers("other.service.local.", A, &["A 10.0.0.7"]);
+    assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
+    let log = agent.log();
+    let told = log.lines().filter(|line| line.contains("WARN") && line.contains("web.yaml:")).count();
+    assert_eq!(told, 1, "a problem is told once: {log}");
+    agent.write_service("web.yaml", &service(2));
+    wait_for_port(&agent, 2);
+    agent.wait_for_log("no problems any more");
+}
+
+#[test]
+fn a_folder_that_vanishes_and_returns_is_followed() {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", &service(1));
+    wait_for_port(&agent, 1);
+    fs::rename(agent.path("services.d"), agent.path("gone")).unwrap();
+    fs::create_dir(agent.path("services.d")).unwrap();
+    agent.write_service("web.yaml", &service(2));
+    wait_for_port(&agent, 2);
+    fs::remove_dir_all(agent.path("services.d")).unwrap();
+    wait_for_nothing(&agent);
+    fs::create_dir(agent.path("services.d")).unwrap();
+    agent.write_service("web.yaml", &service(3));
+    wait_for_port(&agent, 3);
+}
+
+#[test]
+fn a_thousand_files_rewritten_at_once_end_in_the_right_state() {
+    let agent = Agent::start();
+    let write = |round: u16| {
+        for number in 0..1000_u16 {
+            let text = format!("service: s{number}\nport: {}\n", number % 1000 + round * 1000);
+            fs::write(agent.path("services.d").join(format!("{number}.yaml")), text).unwrap();
+        }
+    };
+    (1..=5).for_each(write);
+    fs::remove_file(agent.path("services.d/999.yaml")).unwrap();
+    for number in (0..999_u16).rev() {
+        let expected = format!("SRV 1 10 {} s{number}-host-a.s{number}.service.local.", number + 5000);
+        agent.wait_for_answers(&format!("s{number}.service.local."), SRV, &[&expected]);
+    }
+    assert!(agent.answers("s999.service.local.", SRV).is_empty());
+    assert!(!agent.log().contains("WARN"), "{}", agent.log());
+}
+
+#[test]
+fn zone_files_are_followed_too_and_broken_ones_keep_their_last_good_content() {
+    let mut agent = Agent::start();
+    let path = agent.path("zones/service.local.zone");
+    fs::write(&path, "printer A 192.0.2.1\n").unwrap();
+    agent.wait_for_answers("printer.service.local.", A, &["A 192.0.2.1"]);
+    fs::write(&path, "printer A 192.0.2.2\nbroken A 300.0.0.1\n").unwrap();
+    agent.wait_for_log("service.local.zone:2:");
+    assert_eq!(agent.answers("printer.service.local.", A), ["A 192.0.2.1"]);
+    fs::remove_file(&path).unwrap();
+    agent.wait_for_answers("printer.service.local.", A, &[]);
+    let own = "@ SOA ns admin 1 2 3 4 5\n@ NS ns\nns A 192.0.2.9\n";
+    fs::write(agent.path("zones/example.org.zone"), own).unwrap();
+    agent.wait_for_answers("ns.example.org.", A, &["A 192.0.2.9"]);
+}
+
+#[test]
+fn one_definition_of_an_id_counts_and_the_other_follows_when_it_goes() {
+    let mut agent = Agent::start();
+    agent.write_service("a.yaml", &service(1));
+    wait_for_port(&agent, 1);
+    agent.write_service("b.yaml", &service(2));
+    agent.wait_for_log("b.yaml:1:");
+    assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
+    fs::remove_file(agent.path("services.d/a.yaml")).unwrap();
+    wait_for_port(&agent, 2);
+}
+
+#[test]
+fn a_day_of_reloads_leaks_no_descriptor_and_no_thread() {
+    let count = |agent: &Agent, what: &str| {
+        let own = Path::new("/proc").join(agent.pid().to_string()).join(what);
+        fs::read_dir(own).unwrap().count()
+    };
+    let agent = Agent::start();
+    let round = |from: u16| {
+        for port in from..from + 50 {
+            agent.write_service(
+                "web.yaml",
+                &format!("{}checks: [{{tcp: 127.0.0.1:1, initial: passing}}]\n", service(port)),
+            );
+            wait_for_port(&agent, port);
+        }
+    };
+    round(1);
+    let before = count(&agent, "fd");
+    round(1001);
+    round(2001);
+    // A probe may be under way, and tokio's pool of blocking threads breathes.
+    let deadline = Instant::now() + DEADLINE;
+    while count(&agent, "fd") > before + 2 || count(&agent, "task") > 20 {
+        assert!(Instant::now() < deadline, "{} descriptors where {before} were", count(&agent, "fd"));
+        thread::sleep(Duration::from_millis(50));
+    }
+}
