@@ -83,12 +83,7 @@ impl Prober {
 }
 
 async fn limit(patience: Duration, probe: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    timeout(patience, probe).await.unwrap_or_else(|_| Err(timed_out(patience)))
-}
-
-/// What a check says that ran into its time-out.
-pub(super) fn timed_out(patience: Duration) -> Failure {
-    Failure::critical(format!("timed out after {patience:?}"))
+    timeout(patience, probe).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)))
 }
 
 /// As many permits as the node can bear, and a word in the log when they are all out.
