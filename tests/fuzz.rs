@@ -5,9 +5,10 @@
 //! input is printed. `MUSTER_FUZZ_ROUNDS` sets another number of mutations.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(unreachable_pub, reason = "the targets are a library to cargo-fuzz")]
 
-#[path = "../fuzz/src/packet.rs"]
-mod packet;
+#[path = "../fuzz/src/lib.rs"]
+mod targets;
 
 use std::{
     fmt::Write,
@@ -27,7 +28,17 @@ const MAX_INPUT: usize = 8192;
 
 #[test]
 fn packets() {
-    fuzz("packet", packet::run);
+    fuzz("packet", targets::packet::run);
+}
+
+#[test]
+fn service_files() {
+    fuzz("service_file", targets::service_file::run);
+}
+
+#[test]
+fn zone_files() {
+    fuzz("zone_file", targets::zone_file::run);
 }
 
 fn fuzz(target: &str, run: fn(&[u8])) {

@@ -2,7 +2,4 @@
 
 #![no_main]
 
-#[path = "../src/packet.rs"]
-mod packet;
-
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| packet::run(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| muster_fuzz::packet::run(octets));

@@ -2,7 +2,4 @@
 
 #![no_main]
 
-#[path = "../src/service_file.rs"]
-mod service_file;
-
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| service_file::run(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| muster_fuzz::service_file::run(octets));

@@ -2,7 +2,4 @@
 
 #![no_main]
 
-#[path = "../src/zone_file.rs"]
-mod zone_file;
-
-libfuzzer_sys::fuzz_target!(|octets: &[u8]| zone_file::run(octets));
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| muster_fuzz::zone_file::run(octets));

@@ -6,6 +6,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
     sync::{Arc, OnceLock},
 };
 
@@ -21,7 +22,7 @@ use muster::{
         engine::{Engine, MAX_TCP, Transport},
         table::{Settings, Tables},
     },
-    files::zone_file::{StaticRecord, ZoneFile},
+    files::zone_file::{self, ZoneFile},
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, NodeView, View},
@@ -246,7 +247,6 @@ const LABELS: &[&[u8]] = &[
     b"c1",
     b"c2",
     b"ring",
-    b"ring2",
     b"nowhere",
     b"_x",
     b"odd",
@@ -274,7 +274,11 @@ fn tables() -> Tables {
     let mut catalog = Catalog::default();
     let touched = catalog.update(View::from_iter([node("host-a", 1), node("host-b", 2)]));
     let mut tables = Tables::new(settings);
-    tables.set_zones(&[Arc::new(own_zone()), Arc::new(static_zone()), Arc::new(reverse_zone())]);
+    tables.set_zones(&[
+        zone("service.local.zone", OWN_ZONE),
+        zone("example.org.zone", EXAMPLE_ZONE),
+        zone("10.in-addr.arpa.zone", REVERSE_ZONE),
+    ]);
     tables.update(&catalog, &touched);
     tables.set_serial(2026);
     tables
@@ -321,80 +325,47 @@ fn addresses(number: u8) -> Vec<IpAddr> {
     vec![Ipv4Addr::new(10, 0, 0, number).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into()]
 }
 
-/// More addresses than fit a packet without EDNS.
-const MANY: u8 = 40;
-
-const A: u16 = 1;
-const NS: u16 = 2;
-const CNAME: u16 = 5;
-const SOA: u16 = 6;
-const PTR: u16 = 12;
-const MX: u16 = 15;
-const TXT: u16 = 16;
-const SRV: u16 = 33;
-
 /// Static names beside the services.
-fn own_zone() -> ZoneFile {
-    zone(
-        "service.local",
-        &[
-            ("printer.service.local", A, &[10, 0, 0, 99]),
-            ("www.service.local", CNAME, b"\x03web\x07service\x05local\0"),
-            ("out.service.local", CNAME, b"\x01a\x02ex\0"),
-            ("*.wild.service.local", TXT, b"\x04wild"),
-            ("lab.service.local", NS, b"\x02ns\x03lab\x07service\x05local\0"),
-            ("ns.lab.service.local", A, &[10, 0, 0, 98]),
-        ],
-    )
-}
+const OWN_ZONE: &str = "\
+printer A 10.0.0.99
+www CNAME web
+out CNAME a.ex.
+*.wild TXT wild
+lab NS ns.lab
+ns.lab A 10.0.0.98
+";
 
-fn static_zone() -> ZoneFile {
-    let soa =
-        [name("ns.example.org").wire(), name("admin.example.org").wire(), &[0; 16], &60_u32.to_be_bytes()].concat();
-    let text = [&[255][..], &[b'x'; 255]].concat().repeat(6);
-    let hosts: Vec<[u8; 4]> = (0..MANY).map(|at| [10, 0, 2, at]).collect();
-    let mut records: Vec<(&str, u16, &[u8])> = vec![
-        ("example.org", SOA, &soa),
-        ("example.org", NS, b"\x02ns\x07example\x03org\0"),
-        ("example.org", MX, b"\0\x0a\x04mail\x07example\x03org\0"),
-        ("ns.example.org", A, &[10, 0, 1, 1]),
-        ("*.example.org", TXT, b"\x03any"),
-        ("long.example.org", TXT, &text),
-        ("c1.example.org", CNAME, b"\x02c2\x07example\x03org\0"),
-        ("c2.example.org", CNAME, b"\x04long\x07example\x03org\0"),
-        ("ring.example.org", CNAME, b"\x05ring2\x07example\x03org\0"),
-        ("ring2.example.org", CNAME, b"\x04ring\x07example\x03org\0"),
-        ("nowhere.example.org", CNAME, b"\x01x\x04none\x07service\x05local\0"),
-        ("_x._tcp.example.org", SRV, b"\0\x01\0\x01\0\x50\x04mail\x07example\x03org\0"),
-        ("odd.example.org", 65_280, b"\0\x01odd"),
-        ("deep.sub.example.org", NS, b"\x02ns\x04deep\x03sub\x07example\x03org\0"),
-        ("deep.sub.example.org", NS, b"\x04mail\x07example\x03org\0"),
-        ("deep.sub.example.org", NS, b"\x01a\x02ex\0"),
-        ("ns.deep.sub.example.org", A, &[10, 0, 1, 3]),
-        ("ns.deep.sub.example.org", A, &[10, 0, 1, 4]),
-    ];
-    records.extend(hosts.iter().map(|host| ("mail.example.org", A, &host[..])));
-    zone("example.org", &records)
-}
+const EXAMPLE_ZONE: &str = "\
+@ SOA ns admin 1 3600 600 86400 60
+@ NS ns
+@ MX 10 mail
+ns A 10.0.1.1
+* TXT any
+c1 CNAME c2
+c2 CNAME long
+; A ring that no file shows by itself.
+ring CNAME ring.service.local.
+nowhere CNAME x.none.service.local.
+_x._tcp SRV 1 1 80 mail
+odd TYPE65280 \\# 4 00016f64
+deep.sub NS ns.deep.sub
+deep.sub NS mail
+deep.sub NS a.ex.
+ns.deep.sub A 10.0.1.3
+ns.deep.sub A 10.0.1.4
+; More addresses than fit a packet without EDNS.
+$GENERATE 0-39 mail A 10.0.2.$
+$GENERATE 0-199 long TXT text-number-$
+";
 
-fn reverse_zone() -> ZoneFile {
-    let soa = [name("ns.example.org").wire(), name("admin.example.org").wire(), &[0; 20]].concat();
-    zone(
-        "10.in-addr.arpa",
-        &[("10.in-addr.arpa", SOA, &soa), ("1.1.0.10.in-addr.arpa", PTR, b"\x02ns\x07example\x03org\0")],
-    )
-}
+const REVERSE_ZONE: &str = "\
+@ SOA ns.example.org. admin.example.org. 1 3600 600 86400 60
+@ NS ns.example.org.
+1.1.0 PTR ns.example.org.
+";
 
-fn zone(origin: &str, records: &[(&str, u16, &[u8])]) -> ZoneFile {
-    let record = |(owner, rtype, rdata): &(&str, u16, &[u8])| StaticRecord {
-        owner: name(owner),
-        rtype: *rtype,
-        ttl: 300,
-        rdata: rdata.to_vec(),
-        line: 1,
-        column: 1,
-    };
-    ZoneFile { origin: name(origin), records: records.iter().map(record).collect() }
+fn zone(file: &str, text: &str) -> Arc<ZoneFile> {
+    Arc::new(zone_file::parse(Path::new(file), text.as_bytes(), 300).unwrap_or_else(|problems| panic!("{problems:?}")))
 }
 
 fn label(text: &str) -> Label {
