@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use super::{failure::Failure, probe::timed_out};
+use super::failure::Failure;
 
 /// Name look-ups at once. Each blocks a thread until the system's resolver gives up, which no time-out of ours can
 /// hasten; the runtime has 512 such threads for all purposes.
@@ -39,7 +39,7 @@ impl Dialer {
             let failure = match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
                 Ok(Err(error)) => Failure::from(error),
-                Err(_) => timed_out(patience),
+                Err(_) => Failure::timed_out(patience),
             };
             first.get_or_insert(failure);
         }

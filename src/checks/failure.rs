@@ -3,7 +3,7 @@
 //! Reasons travel to every node and out in Extended DNS Errors. So they carry no addresses (the record itself has
 //! them), no bodies of answers and no file names of this host.
 
-use std::io;
+use std::{io, time::Duration};
 
 use nix::errno::Errno;
 
@@ -23,6 +23,11 @@ impl Failure {
     /// A critical result.
     pub(super) fn critical(reason: impl Into<String>) -> Self {
         Self::Critical(reason.into())
+    }
+
+    /// What a check says that ran into its time-out.
+    pub(super) fn timed_out(patience: Duration) -> Self {
+        Self::critical(format!("timed out after {patience:?}"))
     }
 
     /// The same with `what: ` before the reason.

@@ -76,7 +76,7 @@ impl Prober {
             }
             Probe::Alias { .. } => return Err(Failure::NotRun("an alias is not probed".to_owned())),
         };
-        let outcome = timeout(patience, work).await.unwrap_or_else(|_| Err(timed_out(patience)));
+        let outcome = timeout(patience, work).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
         if let Err(Failure::NotRun(reason)) = &outcome
             && self.shortage.is_due()
         {
@@ -84,11 +84,6 @@ impl Prober {
         }
         outcome
     }
-}
-
-/// What a check says that ran into its time-out.
-pub(super) fn timed_out(patience: Duration) -> Failure {
-    Failure::critical(format!("timed out after {patience:?}"))
 }
 
 /// As many permits as the node can bear, and a word in the log when they are all out.

@@ -87,6 +87,23 @@ impl<T> Default for LastGood<T> {
     }
 }
 
+/// What a folder's files define, kept from one state of the folder to the next.
+pub trait Reloadable: Send + 'static {
+    /// What is published.
+    type Value: Clone + Send + Sync + 'static;
+
+    /// Takes over a new state of the folder.
+    fn load(&mut self, contents: &Contents) -> Loaded<Self::Value>;
+}
+
+/// What a state of the folder means.
+pub struct Loaded<V> {
+    /// What is in service.
+    pub value: V,
+    /// All that is wrong.
+    pub problems: Vec<Problem>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

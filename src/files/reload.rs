@@ -7,25 +7,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::contents::Contents;
+use super::{contents::Contents, last_good::Reloadable};
 use crate::diagnostic::{News, Problem};
-
-/// What a folder's files define, kept from one state of the folder to the next.
-pub trait Reloadable: Send + 'static {
-    /// What is published.
-    type Value: Clone + Send + Sync + 'static;
-
-    /// Takes over a new state of the folder.
-    fn load(&mut self, contents: &Contents) -> Loaded<Self::Value>;
-}
-
-/// What a state of the folder means.
-pub struct Loaded<V> {
-    /// What is in service.
-    pub value: V,
-    /// All that is wrong.
-    pub problems: Vec<Problem>,
-}
 
 /// Loads the folder as it is, then follows it until `shutdown`.
 pub async fn follow<F: Reloadable>(

@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use super::{
     contents::{Contents, Folder, Limits},
     definitions,
-    last_good::LastGood,
-    reload::{self, Loaded},
+    last_good::{LastGood, Loaded, Reloadable},
     service_file::{self, Defaults, MAX_FILE, ServiceFile},
 };
 use crate::model::{name::Label, service::Definitions};
@@ -31,7 +30,7 @@ impl Services {
     }
 }
 
-impl reload::Reloadable for Services {
+impl Reloadable for Services {
     type Value = Definitions;
 
     fn load(&mut self, contents: &Contents) -> Loaded<Definitions> {

@@ -9,8 +9,7 @@ use std::{
 use super::{
     contents::{Contents, Folder, Limits},
     definitions::service_at,
-    last_good::LastGood,
-    reload::{self, Loaded},
+    last_good::{LastGood, Loaded, Reloadable},
     zone_file::{self, MAX_ZONE_FILE, ZoneFile},
 };
 use crate::{
@@ -105,7 +104,7 @@ impl Zones {
     }
 }
 
-impl reload::Reloadable for Zones {
+impl Reloadable for Zones {
     type Value = ZoneFiles;
 
     fn load(&mut self, contents: &Contents) -> Loaded<ZoneFiles> {

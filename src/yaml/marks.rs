@@ -12,16 +12,7 @@ use std::borrow::Cow;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
-use super::{Fault, MAX_DEPTH, MAX_NODES, text::too_many_nodes};
-
-/// A place in a text: both counted from 1, columns in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// The line.
-    pub(super) line: usize,
-    /// The column.
-    pub(super) column: usize,
-}
+use super::{Fault, MAX_DEPTH, MAX_NODES, place::Place, text::too_many_nodes};
 
 /// The marks of one text.
 #[derive(Debug)]
@@ -154,7 +145,7 @@ enum Turn {
 
 impl<'t> Builder<'t> {
     fn add(&mut self, event: Event<'t>, span: Span) -> Result<(), Fault> {
-        let place = Place::of(span.start);
+        let place = place_of(span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
@@ -260,7 +251,7 @@ fn key_is_no_text(place: Place) -> Fault {
 }
 
 fn syntax(text: &str, error: &ScanError) -> Fault {
-    let place = Place::of(*error.marker());
+    let place = place_of(*error.marker());
     let info = error.info();
     if info.contains("recursion limit") {
         return too_deep(place);
@@ -302,18 +293,6 @@ fn syntax_hint(text: &str, place: Place, info: &str) -> Option<&'static str> {
     None
 }
 
-impl Place {
-    /// The first character.
-    pub(super) const START: Self = Self { line: 1, column: 1 };
-
-    /// Where the character behind `text` stands.
-    pub(super) fn after(text: &str) -> Self {
-        let start_of_line = text.rfind('\n').map_or(0, |at| at + 1);
-        let line = 1 + text.bytes().filter(|b| *b == b'\n').count();
-        Self { line, column: 1 + text[start_of_line..].chars().count() }
-    }
-
-    fn of(marker: Marker) -> Self {
-        Self { line: marker.line().max(1), column: marker.col() + 1 }
-    }
+fn place_of(marker: Marker) -> Place {
+    Place { line: marker.line().max(1), column: marker.col() + 1 }
 }

@@ -19,12 +19,14 @@ use std::path::{Path, PathBuf};
 use crate::diagnostic::Problem;
 
 mod marks;
+mod place;
 pub mod reader;
 pub(crate) mod scalar;
 mod text;
 pub mod tree;
 
-use marks::{Marks, Place};
+use marks::Marks;
+use place::Place;
 use tree::{Clash, Id, Node, Value};
 
 /// The largest file, in octets: some five thousand services. What is larger is no hand-written or templated YAML.

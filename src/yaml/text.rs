@@ -1,6 +1,6 @@
 //! From octets to characters: UTF-8, with or without a byte-order mark, and nothing that is not text.
 
-use super::{Fault, MAX_NODES, MAX_TEXT, marks::Place};
+use super::{Fault, MAX_NODES, MAX_TEXT, place::Place};
 
 /// The file's text without its byte-order mark.
 ///

@@ -12,11 +12,7 @@ use std::{
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{
-    Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS,
-    marks::{Place, too_deep},
-    text::too_many_nodes,
-};
+use super::{Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS, marks::too_deep, place::Place, text::too_many_nodes};
 
 /// Which node, of which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,10 @@
 //! One file is one zone, and its name names it: `service.local.zone` holds `service.local.`. A bad entry costs one
 //! problem and the rest of the file is still read.
 //!
-//! In reading order: [`entry`] cuts the text into entries and tokens. [`reader`] turns entries into records and keeps
-//! what a master file carries from line to line: origin, owner, TTL. [`names`] reads domain names, [`rdata`] the data of
-//! a record by the table in [`types`], [`svcb`] service parameters, [`generate`] `$GENERATE`. [`check`] looks at the zone as a
-//! whole.
+//! In reading order: [`entry`] cuts the text into entries and tokens, [`token`] hands them out and reads numbers and
+//! times. [`reader`] turns entries into records and keeps what a master file carries from line to line: origin, owner,
+//! TTL. [`names`] reads domain names, [`rdata`] the data of a record by the table in [`types`], [`svcb`] service
+//! parameters, [`generate`] `$GENERATE`. [`check`] looks at the zone as a whole.
 //!
 //! The parsers of hickory-proto and domain end at the first fault and misread some of what the tests here list, so this
 //! one is our own; the tests compare it with hickory-proto, whose decoder must understand every record made here.
@@ -20,6 +20,7 @@ mod reader;
 mod svcb;
 #[cfg(test)]
 mod tests;
+mod token;
 mod types;
 
 use std::path::Path;

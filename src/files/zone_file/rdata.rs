@@ -7,8 +7,9 @@ use data_encoding::{BASE64, Encoding, HEXLOWER_PERMISSIVE};
 use super::{
     Fault, MAX_TTL,
     entry::{Token, shown},
-    names::{Names, unescape},
+    names::Names,
     svcb,
+    token::{Cursor, number, octets, seconds},
     types::{DS, Kind, SMIMEA, SSHFP, TLSA, Type},
 };
 use crate::model::name::{MAX_LABEL, MAX_NAME};
@@ -16,8 +17,6 @@ use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, 
 
 /// The longest RDATA, in octets (RFC 1035 §3.2.1).
 const MAX_RDATA: usize = 65_535;
-/// The longest number or time that is looked at, in characters.
-const MAX_NUMBER: usize = 40;
 
 /// DNSSEC algorithms and their mnemonics (IANA, DNS Security Algorithm Numbers).
 #[rustfmt::skip]
@@ -212,86 +211,6 @@ impl<'a> Data<'_, '_, 'a, '_> {
         })?;
         Ok(())
     }
-}
-
-/// The tokens of an entry, handed out one by one.
-pub(super) struct Cursor<'t, 'a> {
-    tokens: &'t [Token<'a>],
-    next: usize,
-}
-
-impl<'t, 'a> Cursor<'t, 'a> {
-    pub(super) fn new(tokens: &'t [Token<'a>]) -> Self {
-        Self { tokens, next: 0 }
-    }
-
-    pub(super) fn peek(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.next).copied()
-    }
-
-    pub(super) fn take(&mut self) -> Option<Token<'a>> {
-        let token = self.peek()?;
-        self.next += 1;
-        Some(token)
-    }
-
-    /// The offset of the token taken last, or of the first.
-    pub(super) fn at(&self) -> usize {
-        self.tokens.get(self.next.saturating_sub(1)).map_or(0, |token| token.at)
-    }
-
-    /// The token taken last.
-    fn last(&self) -> Option<Token<'a>> {
-        self.tokens.get(self.next.checked_sub(1)?).copied()
-    }
-}
-
-/// The octets of a text, its escapes undone.
-pub(super) fn octets(token: Token<'_>, wire: &mut Vec<u8>) -> Result<(), Fault> {
-    let mut rest = token.raw;
-    while !rest.is_empty() {
-        let octet = unescape(&mut rest)
-            .ok_or_else(|| Fault::new(token.at, "after a backslash stands a character or three digits up to 255"))?;
-        wire.push(octet);
-    }
-    Ok(())
-}
-
-/// A decimal number up to `max`.
-pub(super) fn number(token: Token<'_>, max: u64) -> Option<u64> {
-    let text = std::str::from_utf8(token.raw).ok().filter(|text| !token.quoted && is_number(text))?;
-    text.parse().ok().filter(|value| *value <= max)
-}
-
-pub(super) fn is_number(text: &str) -> bool {
-    (1..=MAX_NUMBER).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_digit())
-}
-
-/// A time: seconds, or numbers with the units `w`, `d`, `h`, `m`, `s` behind each, as BIND reads it.
-pub(super) fn seconds(text: &str) -> Option<u64> {
-    if is_number(text) {
-        return text.parse().ok();
-    }
-    if text.is_empty() || text.len() > MAX_NUMBER {
-        return None;
-    }
-    let mut sum = 0_u64;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let unit = match rest.as_bytes().get(digits)?.to_ascii_lowercase() {
-            b'w' => 7 * 86_400,
-            b'd' => 86_400,
-            b'h' => 3_600,
-            b'm' => 60,
-            b's' => 1,
-            _ => return None,
-        };
-        let value: u64 = rest[..digits].parse().ok()?;
-        sum = value.checked_mul(unit)?.checked_add(sum)?;
-        rest = &rest[digits + 1..];
-    }
-    Some(sum)
 }
 
 /// Checks that octets are data with these fields, and puts its names in lower case.

@@ -7,7 +7,8 @@ use super::{
     entry::{self, Entries, Token, shown},
     generate,
     names::Names,
-    rdata::{self, Cursor},
+    rdata,
+    token::{self, Cursor},
     types::Type,
 };
 use crate::model::name::Name;
@@ -268,7 +269,7 @@ fn is_class(text: &str) -> bool {
 
 fn time_to_live(token: Token<'_>) -> Result<u32, Fault> {
     let text = if token.quoted { "" } else { std::str::from_utf8(token.raw).unwrap_or_default() };
-    match rdata::seconds(text) {
+    match token::seconds(text) {
         Some(seconds) if seconds <= u64::from(MAX_TTL) => Ok(seconds as u32),
         Some(_) => {
             Err(Fault::new(token.at, format!("the TTL {} is above {MAX_TTL} seconds (RFC 2181 §8)", shown(token.raw))))

@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use super::{
     Fault,
     entry::{Token, shown},
-    rdata::{self, Cursor},
+    token::{self, Cursor},
 };
 
 const MANDATORY: u16 = 0;
@@ -65,7 +65,7 @@ pub(super) fn read(tokens: &mut Cursor<'_, '_>, wire: &mut Vec<u8>) -> Result<()
         };
         let mut octets = Vec::new();
         if let Some(value) = value {
-            rdata::octets(value, &mut octets)?;
+            token::octets(value, &mut octets)?;
         }
         let octets = if named { encode(key, &octets).map_err(wrong)? } else { octets };
         params.push((key, octets, token.at));
@@ -201,7 +201,7 @@ fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
         }
         PORT => {
             let token = Token { raw: value, at: 0, quoted: false, joined: false };
-            let port = rdata::number(token, 65_535).ok_or_else(|| wrong(value, "a number up to 65535"))?;
+            let port = token::number(token, 65_535).ok_or_else(|| wrong(value, "a number up to 65535"))?;
             octets.extend((port as u16).to_be_bytes());
         }
         IPV4HINT => {

@@ -6,7 +6,7 @@
 use super::{
     Fault,
     entry::{Token, shown},
-    rdata::is_number,
+    token::is_number,
 };
 use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
 

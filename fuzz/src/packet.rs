@@ -1,0 +1,377 @@
+//! The packet target: whatever a stranger sends, the reply is one that a resolver can use, or silence.
+//!
+//! The tables are small and have one of everything: services in each standing, more instances than fit a packet, an
+//! alias domain, static zones with a wildcard, CNAMEs in a chain and in a ring, a delegation, reverse names. hickory-proto
+//! is the judge of what a packet means.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use fastrand::Rng;
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{DNSClass, Name as HickoryName, RData, Record, RecordType},
+    serialize::binary::{BinDecodable, BinDecoder},
+};
+use muster::{
+    dns::{
+        code::Rcode,
+        engine::{Engine, MAX_TCP, Transport},
+        table::{Settings, Tables},
+    },
+    files::zone_file::{self, ZoneFile},
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Catalog, NodeView, View},
+        health::Status,
+        name::{Label, Name},
+        service::{Instance, InstanceKey, Protocol},
+    },
+};
+
+/// The payload over UDP, as the default is.
+const PAYLOAD: u16 = 1232;
+/// What a reply over UDP may have where the query has no OPT record (RFC 1035 §4.2.1).
+const CLASSIC: usize = 512;
+const HEADER: usize = 12;
+
+/// Asks twice: with the octets as they are, and with the well-formed query that they can be read as.
+pub fn run(octets: &[u8]) {
+    ask(octets);
+    ask(&query(octets));
+}
+
+/// Asks over UDP and over TCP, and judges both replies.
+fn ask(packet: &[u8]) {
+    static TABLES: OnceLock<Tables> = OnceLock::new();
+    let tables = TABLES.get_or_init(tables);
+    let mut engine = Engine::new(PAYLOAD, Rng::with_seed(7));
+    let mut over = |transport| {
+        let mut reply = vec![];
+        let rcode = engine.respond(tables, packet, transport, &mut reply)?;
+        let limit = if transport == Transport::Udp { udp_limit(packet, &reply) } else { MAX_TCP };
+        assert!(reply.len() <= limit, "{transport:?}: {} octets where {limit} may be", reply.len());
+        Some(judge(packet, &reply, rcode))
+    };
+    match (over(Transport::Udp), over(Transport::Tcp)) {
+        (None, None) => {
+            let is_response = packet.get(2).is_none_or(|flags| flags & 0x80 != 0);
+            assert!(packet.len() < HEADER || is_response, "silence where a reply was due");
+        }
+        (Some(udp), Some(tcp)) => {
+            assert!(!tcp.metadata.truncation, "TC over TCP");
+            assert_eq!(udp.metadata.response_code, tcp.metadata.response_code, "UDP and TCP differ");
+            // What a referral needs includes its glue (RFC 9471 §3.1); elsewhere additional records may be left out.
+            let referral = tcp.answers.is_empty() && !tcp.metadata.authoritative;
+            let needed =
+                |m: &Message| (m.answers.len(), m.authorities.len(), if referral { m.additionals.len() } else { 0 });
+            assert_eq!(
+                udp.metadata.truncation,
+                needed(&udp) != needed(&tcp),
+                "TC does not tell what was left out: {udp}"
+            );
+        }
+        _ => panic!("silence over one transport, a reply over the other"),
+    }
+}
+
+/// What every reply must be.
+fn judge(packet: &[u8], reply: &[u8], rcode: Rcode) -> Message {
+    let mut decoder = BinDecoder::new(reply);
+    let message = Message::read(&mut decoder).unwrap_or_else(|error| panic!("{error}: {reply:02x?}"));
+    assert!(decoder.is_empty(), "octets behind the last record: {reply:02x?}");
+
+    assert_eq!(reply[..2], packet[..2], "the id");
+    assert_eq!(reply[2] & 0xf9, packet[2] & 0x79 | 0x80, "QR, the opcode and RD");
+    assert_eq!(reply[3] & 0xf0, 0, "RA, Z, AD and CD");
+    assert_eq!(u16::from(message.metadata.response_code), rcode as u16, "the rcode");
+    if message.queries.is_empty() {
+        assert!(matches!(rcode, Rcode::FormErr | Rcode::NotImp), "{rcode:?} without the question");
+        assert_eq!(reply.len(), HEADER + if message.edns.is_some() { 11 } else { 0 });
+    } else {
+        let question = question_length(reply);
+        assert_eq!(reply[HEADER..][..question], packet[HEADER..][..question], "the question");
+    }
+    if let Some(edns) = &message.edns {
+        assert_eq!((edns.version(), edns.max_payload()), (0, PAYLOAD));
+    }
+
+    let soa = message.authorities.iter().filter(|record| record.record_type() == RecordType::SOA).count();
+    let meta = &message.metadata;
+    match rcode {
+        Rcode::NoError if message.answers.is_empty() && !meta.truncation => {
+            let due = if meta.authoritative { RecordType::SOA } else { RecordType::NS };
+            assert!(message.authorities.iter().all(|r| r.record_type() == due), "{message}");
+            assert!(!message.authorities.is_empty(), "neither an answer nor why there is none: {message}");
+        }
+        Rcode::NoError => {}
+        Rcode::NxDomain => assert!(meta.truncation || soa == 1, "NXDOMAIN without SOA (RFC 2308 §3): {message}"),
+        _ => assert!(message.all_sections().next().is_none() && !meta.authoritative, "{message}"),
+    }
+    judge_owners(&message);
+    if rcode == Rcode::FormErr {
+        assert!(!is_well_formed(packet), "FORMERR to a query that hickory-proto writes in the same octets");
+    }
+    message
+}
+
+/// No record stands there unasked: each answer is of the name that was asked for or of the CNAME's target before, each
+/// additional record is of a name that the records before it point to.
+fn judge_owners(message: &Message) {
+    let mut due: Vec<&HickoryName> = message.queries.iter().map(Query::name).collect();
+    for record in &message.answers {
+        assert!(due.last().is_some_and(|name| **name == record.name), "an answer of another name: {message}");
+        if let RData::CNAME(target) = &record.data {
+            due.push(&target.0);
+        }
+    }
+    let named: Vec<&HickoryName> = message.answers.iter().chain(&message.authorities).filter_map(target).collect();
+    for record in &message.additionals {
+        assert!(named.contains(&&record.name), "an additional record that nothing points to: {message}");
+    }
+}
+
+/// The host that a record points to.
+fn target(record: &Record) -> Option<&HickoryName> {
+    match &record.data {
+        RData::NS(ns) => Some(&ns.0),
+        RData::MX(mx) => Some(&mx.exchange),
+        RData::SRV(srv) => Some(&srv.target),
+        _ => None,
+    }
+}
+
+/// How long a reply over UDP may be (RFC 6891 §6.2.3).
+fn udp_limit(packet: &[u8], reply: &[u8]) -> usize {
+    let edns = |octets: &[u8]| Message::from_vec(octets).ok().and_then(|message| message.edns);
+    match (edns(reply), edns(packet)) {
+        (None, _) => CLASSIC,
+        (Some(_), None) => PAYLOAD.into(),
+        (Some(_), Some(asked)) => usize::from(asked.max_payload().min(PAYLOAD)).max(CLASSIC),
+    }
+}
+
+/// Whether hickory-proto reads a plain query here and would write it in these very octets.
+fn is_well_formed(packet: &[u8]) -> bool {
+    let Ok(message) = Message::from_vec(packet) else { return false };
+    let plain =
+        |query: &Query| !matches!(u16::from(query.query_type()), 41 | 250) && query.query_class() == DNSClass::IN;
+    message.metadata.message_type == MessageType::Query
+        && message.metadata.op_code == OpCode::Query
+        && message.metadata.response_code == ResponseCode::NoError
+        && matches!(&message.queries[..], [query] if plain(query))
+        && message.all_sections().next().is_none()
+        && message.to_vec().is_ok_and(|octets| octets == packet)
+}
+
+/// The length of the one question behind the header.
+fn question_length(reply: &[u8]) -> usize {
+    let mut at = HEADER;
+    while reply[at] != 0 {
+        at += 1 + usize::from(reply[at]);
+    }
+    at + 1 + 4 - HEADER
+}
+
+/// A query for names that exist, nearly exist or might: most octets taken as a packet are none. The first four
+/// choose the EDNS payload, the type, the zone and how many labels stand in front of it; the others a label each.
+fn query(octets: &[u8]) -> Vec<u8> {
+    let [edns, qtype, zone, count, labels @ ..] = octets else { return vec![] };
+    let pick = |from: &[&'static [u8]], by: u8| from[usize::from(by) % from.len()];
+    // Half of the types are those that have a meaning here.
+    let qtype = TYPES.get(usize::from(*qtype) % (TYPES.len() * 2)).unwrap_or(qtype);
+    let labels: Vec<&[u8]> = labels.iter().take(usize::from(*count) % 5).map(|by| pick(LABELS, *by)).collect();
+    let wire = labels.iter().flat_map(|label| [&[label.len() as u8], *label].concat());
+    let mut packet = vec![0x2a, *qtype, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(*edns > 0)];
+    packet.extend(wire.chain(pick(ZONES, *zone).iter().copied()));
+    packet.extend([0, *qtype, 0, 1]);
+    if *edns > 0 {
+        // Payloads from 32 to some 8,000 octets, without options.
+        packet.extend([0, 0, 41]);
+        packet.extend((u16::from(*edns) * 32).to_be_bytes());
+        packet.extend([0; 6]);
+    }
+    packet
+}
+
+/// A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, OPT, DS, AXFR, MAILB, ANY.
+const TYPES: &[u8] = &[1, 2, 5, 6, 12, 15, 16, 28, 33, 41, 43, 252, 253, 255];
+
+const ZONES: &[&[u8]] = &[
+    b"\x07service\x05local\0",
+    b"\x05ALIAS\x07example\0",
+    b"\x07example\x03org\0",
+    b"\x010\x0210\x07in-addr\x04arpa\0",
+    b"\0",
+];
+
+const LABELS: &[&[u8]] = &[
+    b"web",
+    b"Down",
+    b"off",
+    b"bare",
+    b"time",
+    b"many",
+    b"v2",
+    b"node",
+    b"host-a",
+    b"HOST-B",
+    b"web-host-a",
+    b"ill-host-a",
+    b"off-host-b",
+    b"many-7-host-b",
+    b"bare-host-a",
+    b"time-host-a",
+    b"_tcp",
+    b"_UDP",
+    b"_web",
+    b"_http",
+    b"_metrics",
+    b"_v2",
+    b"_time",
+    b"_many",
+    b"_down",
+    b"_bare",
+    b"printer",
+    b"www",
+    b"out",
+    b"*",
+    b"wild",
+    b"lab",
+    b"ns",
+    b"mail",
+    b"long",
+    b"c1",
+    b"c2",
+    b"ring",
+    b"nowhere",
+    b"_x",
+    b"odd",
+    b"deep",
+    b"sub",
+    b"0",
+    b"1",
+    b"10",
+    b"01",
+    b"in-addr",
+    b"a.b\0\xff",
+    b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+];
+
+// --- What is asked about ---------------------------------------------------------------------------------------------
+
+fn tables() -> Tables {
+    let settings = Settings {
+        node: label("host-a"),
+        domain: name("service.local"),
+        aliases: vec![name("alias.example")],
+        ttl: 5,
+        negative_ttl: 1,
+    };
+    let mut catalog = Catalog::default();
+    let touched = catalog.update(View::from_iter([node("host-a", 1), node("host-b", 2)]));
+    let mut tables = Tables::new(settings);
+    tables.set_zones(&[
+        zone("service.local.zone", OWN_ZONE),
+        zone("example.org.zone", EXAMPLE_ZONE),
+        zone("10.in-addr.arpa.zone", REVERSE_ZONE),
+    ]);
+    tables.update(&catalog, &touched);
+    tables.set_serial(2026);
+    tables
+}
+
+/// A node with services in every standing.
+fn node(host: &str, number: u8) -> (Label, Arc<NodeView>) {
+    let node = Node { name: label(host), addresses: addresses(number), datacenter: label("dc1") };
+    let mut announcements = Announcements::new();
+    let mut add = |instance: Instance, standing: Standing| {
+        let announcement = Announcement { instance: Arc::new(instance), standing };
+        announcements.insert(announcement.instance.key.clone(), Arc::new(announcement));
+    };
+    let critical = || Standing::new(Status::Critical, "connection refused");
+    add(instance("web", &format!("web-{host}"), number), Standing::Passing);
+    add(instance("web", &format!("ill-{host}"), number + 10), critical());
+    add(instance("web", &format!("slow-{host}"), number + 20), Standing::new(Status::Warning, "slow"));
+    add(instance("down", &format!("down-{host}"), number), critical());
+    add(instance("off", &format!("off-{host}"), number), Standing::Disabled);
+    add(Instance { port: None, ports: vec![], ..instance("bare", &format!("bare-{host}"), number) }, Standing::Passing);
+    add(Instance { protocol: Protocol::Udp, ..instance("time", &format!("time-{host}"), number) }, Standing::Passing);
+    for at in 0..40 {
+        add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), Standing::Passing);
+    }
+    (label(host), Arc::new(NodeView { node: Arc::new(node), announcements }))
+}
+
+fn instance(service: &str, id: &str, number: u8) -> Instance {
+    Instance {
+        key: InstanceKey { service: label(service), id: label(id) },
+        addresses: addresses(number),
+        port: Some(8080),
+        ports: vec![(label("http"), 80), (label("metrics"), 9100)],
+        protocol: Protocol::Tcp,
+        tags: vec!["v2".into(), "no label".into()],
+        meta: [("version".into(), "2.3.1".into()), ("empty".into(), String::new())].into(),
+        priority: 1,
+        weight: number.into(),
+        ttl: None,
+    }
+}
+
+fn addresses(number: u8) -> Vec<IpAddr> {
+    vec![Ipv4Addr::new(10, 0, 0, number).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into()]
+}
+
+/// Static names beside the services.
+const OWN_ZONE: &str = "\
+printer A 10.0.0.99
+www CNAME web
+out CNAME a.ex.
+*.wild TXT wild
+lab NS ns.lab
+ns.lab A 10.0.0.98
+";
+
+const EXAMPLE_ZONE: &str = "\
+@ SOA ns admin 1 3600 600 86400 60
+@ NS ns
+@ MX 10 mail
+ns A 10.0.1.1
+* TXT any
+c1 CNAME c2
+c2 CNAME long
+; A ring that no file shows by itself.
+ring CNAME ring.service.local.
+nowhere CNAME x.none.service.local.
+_x._tcp SRV 1 1 80 mail
+odd TYPE65280 \\# 4 00016f64
+deep.sub NS ns.deep.sub
+deep.sub NS mail
+deep.sub NS a.ex.
+ns.deep.sub A 10.0.1.3
+ns.deep.sub A 10.0.1.4
+; More addresses than fit a packet without EDNS.
+$GENERATE 0-39 mail A 10.0.2.$
+$GENERATE 0-199 long TXT text-number-$
+";
+
+const REVERSE_ZONE: &str = "\
+@ SOA ns.example.org. admin.example.org. 1 3600 600 86400 60
+@ NS ns.example.org.
+1.1.0 PTR ns.example.org.
+";
+
+fn zone(file: &str, text: &str) -> Arc<ZoneFile> {
+    Arc::new(zone_file::parse(Path::new(file), text.as_bytes(), 300).unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn name(text: &str) -> Name {
+    Name::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}

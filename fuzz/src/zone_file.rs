@@ -1,0 +1,65 @@
+//! The zone file target: any octets become records that hickory-proto can read and the tables can hold, or problems
+//! with a place.
+
+use std::{path::Path, sync::Arc};
+
+use hickory_proto::{
+    rr::Record,
+    serialize::binary::{BinDecodable, BinDecoder},
+};
+use muster::{
+    diagnostic::Problem,
+    dns::table::{Settings, Tables},
+    files::zone_file::{MAX_TTL, StaticRecord, parse},
+    model::name::{Label, Name},
+};
+
+use super::problems;
+
+/// Reads a zone file.
+pub fn run(octets: &[u8]) {
+    let path = Path::new("example.org.zone");
+    match parse(path, octets, 300) {
+        Err(found) => {
+            assert!(found.iter().any(Problem::is_error), "refused without a reason: {found:?}");
+            problems::judge(&found, path, octets);
+        }
+        Ok(zone) => {
+            assert!(!zone.warnings.iter().any(Problem::is_error), "an error that refuses nothing: {:?}", zone.warnings);
+            problems::judge(&zone.warnings, path, octets);
+            for record in &zone.records {
+                assert!(record.owner.within(&zone.origin).is_some(), "out of the zone: {record:?}");
+                assert!(record.ttl <= MAX_TTL, "{record:?}");
+                decode(record);
+            }
+            tables().set_zones(&[Arc::new(zone)]);
+        }
+    }
+}
+
+fn tables() -> Tables {
+    let label = Label::parse("host-a").unwrap_or_else(|error| panic!("{error}"));
+    let domain = Name::parse("service.local").unwrap_or_else(|error| panic!("{error}"));
+    Tables::new(Settings { node: label, domain, aliases: vec![], ttl: 5, negative_ttl: 1 })
+}
+
+fn decode(record: &StaticRecord) {
+    let length = u16::try_from(record.rdata.len()).unwrap_or_else(|_| panic!("RDATA too long: {record:?}"));
+    let wire = [
+        record.owner.wire(),
+        &record.rtype.to_be_bytes(),
+        &1_u16.to_be_bytes(),
+        &record.ttl.to_be_bytes(),
+        &length.to_be_bytes(),
+        &record.rdata,
+    ]
+    .concat();
+    let mut decoder = BinDecoder::new(&wire);
+    match Record::read(&mut decoder) {
+        // hickory-proto wants the protocol names in SVCB and HTTPS to be UTF-8; RFC 9460 §7.1 does not.
+        Err(_) if matches!(record.rtype, 64 | 65) => return,
+        Err(error) => panic!("hickory-proto cannot read {record:?}: {error}"),
+        Ok(_) => {}
+    }
+    assert!(decoder.is_empty(), "hickory-proto leaves octets of {record:?}");
+}
