@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -32,6 +32,8 @@ const WRITE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 1024;
 /// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// From one word in the log that connections are turned away to the next.
+const TELL: Duration = Duration::from_secs(60);
 /// What is read at once; a longer message takes several reads.
 const READ: usize = 4096;
 /// Answers are written out when they reach this, even if more queries wait.
@@ -65,6 +67,7 @@ pub struct Shared {
 /// Accepts connections until shutdown, then waits for those that are open to finish what they read.
 pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> Engine) {
     let tasks = TaskTracker::new();
+    let mut told = None;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -73,7 +76,13 @@ pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> E
         match accepted {
             Ok((stream, client)) => match shared.connections.clone().try_acquire_owned() {
                 Ok(permit) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine(), permit))),
-                Err(_) => debug!(%client, "TCP connection closed: {MAX_CONNECTIONS} are open"),
+                Err(_) => {
+                    debug!(%client, "TCP connection closed");
+                    if told.is_none_or(|told: Instant| told.elapsed() >= TELL) {
+                        told = Some(Instant::now());
+                        warn!("all {MAX_CONNECTIONS} TCP connections are in use: further clients are turned away");
+                    }
+                }
             },
             // The client went away before it was accepted: nothing is wrong here.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "TCP accept"),

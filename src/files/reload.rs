@@ -54,7 +54,7 @@ fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
         warn!("{problem}");
     }
     for path in &news.mended {
-        info!(path = %path.display(), "the file has no problems any more");
+        info!("{}: no problems any more", path.display());
     }
     *known = now;
 }
