@@ -3,6 +3,8 @@
 //! Prints, for each way to change a file, the median, the 99th percentile and the longest of 200 changes, in folders of
 //! 10 and of 1,000 files; and how long it takes until a thousand files that are rewritten at once are all answered.
 
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

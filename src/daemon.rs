@@ -9,6 +9,7 @@
 //! nothing ends the agent but a signal.
 
 use std::{
+    collections::HashMap,
     fmt, fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -19,9 +20,10 @@ use std::{
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, watch},
+    task::{Id, JoinHandle, JoinSet},
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -54,9 +56,9 @@ const STOP: Duration = Duration::from_secs(5);
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
 const PORT_ATTEMPTS: usize = 20;
 
-/// Why the agent could not start.
+/// Why the agent could not start, or did not go on.
 #[derive(Debug)]
-pub enum StartError {
+pub enum Failure {
     /// An address that cannot be listened on.
     Listen {
         /// Which.
@@ -71,9 +73,11 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// A part of the agent that ended by itself, which is a defect; holds its name.
+    Ended(&'static str),
 }
 
-impl fmt::Display for StartError {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen { address, error } => {
@@ -103,11 +107,16 @@ impl fmt::Display for StartError {
                 "cannot write to the data folder {}: {error}\nCreate it for the user that runs muster, or set data_dir to another folder.",
                 path.display()
             ),
+            Self::Ended(part) => write!(
+                f,
+                "the part that {part} has ended, so the agent stops rather than answer what it no longer knows\nThis is a \
+                 defect of muster: please report it with the lines above."
+            ),
         }
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for Failure {}
 
 /// The signals that the agent obeys, turned into values by the caller.
 #[derive(Clone)]
@@ -118,34 +127,67 @@ pub struct Signals {
     pub rescan: watch::Receiver<()>,
 }
 
+/// What the agent consists of while it runs. Each part runs until shutdown; one that ends before takes the agent down.
+#[derive(Default)]
+struct Parts {
+    running: JoinSet<()>,
+    names: HashMap<Id, &'static str>,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.names.insert(self.running.spawn(part).id(), name);
+    }
+
+    /// A part that runs already.
+    fn watch(&mut self, name: &'static str, part: JoinHandle<()>) {
+        self.spawn(name, async move {
+            if let Err(error) = part.await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        });
+    }
+
+    /// Waits for any part to end.
+    async fn ended(&mut self) -> Option<&'static str> {
+        let id = match self.running.join_next_with_id().await? {
+            Ok((id, ())) => id,
+            Err(error) => error.id(),
+        };
+        self.names.get(&id).copied()
+    }
+}
+
 /// Runs the agent until `signals.shutdown`. Calls `ready` once it answers.
 ///
 /// # Errors
-/// What keeps it from starting; once it is ready, it returns `Ok`.
-pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), StartError> {
+/// What keeps it from starting or from going on.
+pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
     let sockets = config.dns.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown;
-    let tasks = TaskTracker::new();
+    let mut parts = Parts::default();
 
     let (contents, watching) =
         folder::spawn(services::folder(config.services_dir.clone()), signals.rescan.clone(), shutdown.clone()).await;
-    tasks.spawn(watching);
+    parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
     let (definitions, following) = follow(files, contents, shutdown.clone()).await;
-    tasks.spawn(following);
+    parts.watch("reads the service files", following);
 
     let (contents, watching) =
         folder::spawn(zones::folder(config.zones_dir.clone()), signals.rescan, shutdown.clone()).await;
-    tasks.spawn(watching);
+    parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
     let (zones, following) = follow(Zones::new(rules), contents, shutdown.clone()).await;
-    tasks.spawn(following);
+    parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let loaded = definitions.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
-    tasks.spawn(checks::run(definitions, announced, options, shutdown.clone()));
+    parts.spawn("checks health", checks::run(definitions, announced, options, shutdown.clone()));
     // Whoever starts with us and asks at once must not hear that a service of ours does not exist.
     let all = announcements.wait_for(|now| now.len() >= loaded);
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
@@ -153,12 +195,12 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
 
     let (seen, view) = watch::channel(alone(&config, &announcements.borrow_and_update()));
-    tasks.spawn(view_of_one(config.clone(), announcements, seen, shutdown.clone()));
+    parts.spawn("knows the cluster", view_of_one(config.clone(), announcements, seen, shutdown.clone()));
     let mut sources = Sources { view, zones };
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone());
     publisher.publish(&mut sources).await;
     let tables = publisher.published();
-    tasks.spawn(publisher.run(sources, shutdown.clone()));
+    parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
     let payload = config.dns.udp_payload;
     let engine = move || Engine::new(payload, fastrand::Rng::new());
@@ -168,16 +210,24 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         shutdown: shutdown.clone(),
     };
     for (datagrams, connections) in sockets {
-        tasks.spawn(udp::serve(datagrams, tables.clone(), engine(), shutdown.clone()));
-        tasks.spawn(tcp::serve(connections, shared.clone(), engine));
+        parts.spawn("answers over UDP", udp::serve(datagrams, tables.clone(), engine(), shutdown.clone()));
+        parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine));
     }
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
 
-    shutdown.cancelled().await;
-    tasks.close();
-    if timeout(STOP, tasks.wait()).await.is_err() {
+    let ended = tokio::select! {
+        // At a stop all parts end: that is no defect of theirs.
+        biased;
+        () = shutdown.cancelled() => None,
+        ended = parts.ended() => ended,
+    };
+    shutdown.cancel();
+    if timeout(STOP, async { while parts.ended().await.is_some() {} }).await.is_err() {
         warn!("some tasks did not end within {STOP:?}; stopping without them");
+    }
+    if let Some(part) = ended {
+        return Err(Failure::Ended(part));
     }
     info!("stopped");
     Ok(())
@@ -220,7 +270,7 @@ fn settings(config: &Config) -> Settings {
 }
 
 /// Binds both transports of an address, on one port.
-fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
+fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
     let both = || {
         let datagrams = udp::bind(address)?;
         let connections = tcp::bind(datagrams.local_addr()?)?;
@@ -236,7 +286,7 @@ fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), StartError> {
             }
         }
     }
-    let (datagrams, connections) = bound.map_err(|error| StartError::Listen { address, error })?;
+    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { address, error })?;
     let local = datagrams.local_addr().unwrap_or(address);
     info!(address = %local, "listening for DNS over UDP and TCP");
     if address.ip().is_unspecified() {
@@ -254,9 +304,9 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 /// Makes sure that the data folder can be written to, and goes on with the serial that it holds.
-fn open_data_dir(config: &Config) -> Result<Serial, StartError> {
+fn open_data_dir(config: &Config) -> Result<Serial, Failure> {
     let path = &config.data_dir;
-    let failed = |error| StartError::DataDir { path: path.clone(), error };
+    let failed = |error| Failure::DataDir { path: path.clone(), error };
     fs::create_dir_all(path).map_err(failed)?;
     // Before 1970 or after 2106 a clock says nothing useful; the stored serial then decides alone.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(0));

@@ -79,13 +79,13 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
             tls_skip_verify: true,
         })
     };
-    let slow = |seconds: usize| vec!["/bin/sh".into(), "-c".into(), format!("sleep {seconds} & sleep {seconds}")];
+    let slow = |seconds: u32| vec!["/bin/sh".into(), "-c".into(), format!("sleep {seconds} & sleep {seconds}")];
     let checks = vec![
         check(http("http")),
         check(http("https")),
         check(Probe::Tcp(hanging.clone())),
         check(Probe::Grpc { endpoint: hanging.clone(), service: round.to_string() }),
-        check(Probe::Exec { argv: slow(1000 + round) }),
+        check(Probe::Exec { argv: slow(60) }),
         check(Probe::Exec { argv: vec!["/bin/echo".into(), round.to_string()] }),
     ];
     let define = |id: &str| {

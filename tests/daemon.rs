@@ -1,5 +1,7 @@
 //! The agent as a process: start, signals, readiness, what it says when it cannot start.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::{

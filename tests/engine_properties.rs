@@ -4,6 +4,8 @@
 //! generator of a zone file would; the engine goes the other way, from the name asked to what it means. The labels are
 //! few, so that ids, tags, services, ports and reserved words collide.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::{
@@ -299,7 +301,7 @@ fn ttl(members: &Members<'_>) -> u32 {
 }
 
 /// Every name that exists for that view, in both domains and in reverse.
-fn names(view: &View) -> Vec<String> {
+fn existing_names(view: &View) -> Vec<String> {
     let zones = DOMAINS.iter().flat_map(|domain| Zone::of(view, domain).names.into_keys());
     zones.chain(reverse(view).into_keys()).collect()
 }
@@ -351,7 +353,7 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
         match reverse(view).get(&name) {
             None => prop_assert_eq!(code, "Query Refused"),
             Some(_) if !matches!(ask.qtype, rtype::PTR | rtype::ANY) => {
-                prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0))
+                prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0));
             }
             Some(targets) => {
                 let expected: BTreeSet<_> = targets.iter().map(|t| (rtype::PTR, TTL, t.clone())).collect();
@@ -452,7 +454,7 @@ proptest! {
 
     #[test]
     fn replies_say_what_the_catalog_says(view in view(), asks in prop::collection::vec(asking(), 8), seed in any::<u64>()) {
-        let names = names(&view);
+        let names = existing_names(&view);
         for asking in &asks {
             let ask = asking.of(&names);
             check(&view, &ask, seed).map_err(|error| TestCaseError::fail(format!("{ask:?}: {error}")))?;
@@ -468,7 +470,7 @@ proptest! {
             grown.update(&catalog, &touched);
         }
         let fresh = tables(views.last().unwrap());
-        let names: Vec<String> = views.iter().flat_map(self::names).collect();
+        let names: Vec<String> = views.iter().flat_map(existing_names).collect();
         for asking in &asks {
             let ask = &asking.of(&names);
             let (grown, _) = reply(&grown, ask, Transport::Tcp, 1);

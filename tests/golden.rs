@@ -12,6 +12,8 @@
 //!
 //! `MUSTER_BLESS=1 cargo test --test golden` writes what is answered now; the difference is then for reading.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::{collections::BTreeMap, env, fmt::Write as _, fs, net::IpAddr, path::Path, sync::Arc};

@@ -4,6 +4,8 @@
 //! A comment above a fenced block says what it is: `<!-- run: ask -->` for commands with their output, `<!-- service -->`
 //! for a service file, and so on. A block in one of those languages without such a comment fails the test.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::{

@@ -3,6 +3,8 @@
 //! Each scenario is a change to the folder and what is answered afterwards. How quickly is measured by `benches/reload`;
 //! here only that it happens, and what happens meanwhile.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
 mod support;
 
 use std::{

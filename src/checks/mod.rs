@@ -45,7 +45,10 @@ use crate::model::{announcement::Announcements, service::Definitions};
 /// Exec and systemd probes that run at once. If every one of them hangs for a time-out of 2 s, 64 a second still come
 /// to their turn; commands of 50 ms come to 2,500 a second. More would press the host that the checks should protect.
 pub const MAX_PROCESSES: usize = 128;
-/// The program asked for the state of units, found by [`process::PATH`].
+/// Network probes that run at once, however many files the process may open. If every one of them hangs for a time-out
+/// of 2 s, 2,000 a second still come to their turn, which is 20,000 checks of 10 s; each takes some 20 KB.
+pub const MAX_SOCKETS: usize = 4096;
+/// The program asked for the state of units, found where programs usually are.
 pub const SYSTEMCTL: &str = "systemctl";
 /// Open files where the system does not tell the limit: what Linux gives a process by default.
 const USUAL_OPEN_FILES: u64 = 1024;
@@ -75,16 +78,12 @@ impl Options {
         Self {
             allow_exec,
             systemctl: SYSTEMCTL.into(),
-            // Beyond this many the semaphore would be the only thing that counts so far.
             sockets: usize::try_from(open_files / 2).unwrap_or(usize::MAX).clamp(1, MAX_SOCKETS),
             processes: MAX_PROCESSES,
             seed,
         }
     }
 }
-
-/// Network probes at once where the limit of open files is no bound: more are a flood, not a health check.
-pub const MAX_SOCKETS: usize = 65_536;
 
 /// Probes what `definitions` holds until `shutdown`, and keeps `announcements` up to date.
 ///

@@ -6,6 +6,7 @@
 
 use std::{
     path::PathBuf,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -49,30 +50,33 @@ impl Prober {
     /// Asks once. All work has ended when this returns or is dropped.
     pub(super) async fn probe(&self, check: &Check) -> Result<(), Failure> {
         let patience = check.timeout;
-        let outcome = match &check.probe {
+        let mut _socket = None;
+        // Boxed each for itself: ten thousand that hang should not each take the room of the largest kind.
+        let work: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + '_>> = match &check.probe {
             Probe::Http(probe) => {
-                let _permit = self.sockets.permit().await;
-                limit(patience, http::probe(probe, &self.dialer, &self.tls, patience)).await
+                _socket = self.sockets.permit().await;
+                Box::pin(http::probe(probe, &self.dialer, &self.tls, patience))
             }
             Probe::Tcp(endpoint) => {
-                let _permit = self.sockets.permit().await;
-                limit(patience, tcp::probe(endpoint, &self.dialer, patience)).await
+                _socket = self.sockets.permit().await;
+                Box::pin(tcp::probe(endpoint, &self.dialer, patience))
             }
             Probe::Grpc { endpoint, service } => {
-                let _permit = self.sockets.permit().await;
-                limit(patience, grpc::probe(endpoint, service, &self.dialer, patience)).await
+                _socket = self.sockets.permit().await;
+                Box::pin(grpc::probe(endpoint, service, &self.dialer, patience))
             }
             Probe::Exec { argv } if self.allow_exec => {
-                let permit = self.processes.permit().await;
-                limit(patience, exec::probe(argv, permit)).await
+                let process = self.processes.permit().await;
+                Box::pin(exec::probe(argv, process))
             }
-            Probe::Exec { .. } => Err(Failure::critical("exec checks are not allowed here")),
+            Probe::Exec { .. } => return Err(Failure::critical("exec checks are not allowed here")),
             Probe::Systemd { unit } => {
-                let permit = self.processes.permit().await;
-                limit(patience, systemd::probe(&self.systemctl, unit, permit)).await
+                let process = self.processes.permit().await;
+                Box::pin(systemd::probe(&self.systemctl, unit, process))
             }
-            Probe::Alias { .. } => Err(Failure::NotRun("an alias is not probed".to_owned())),
+            Probe::Alias { .. } => return Err(Failure::NotRun("an alias is not probed".to_owned())),
         };
+        let outcome = timeout(patience, work).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
         if let Err(Failure::NotRun(reason)) = &outcome
             && self.shortage.is_due()
         {
@@ -80,10 +84,6 @@ impl Prober {
         }
         outcome
     }
-}
-
-async fn limit(patience: Duration, probe: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    timeout(patience, probe).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)))
 }
 
 /// As many permits as the node can bear, and a word in the log when they are all out.
@@ -161,7 +161,7 @@ mod tests {
             Probe::Grpc { endpoint: server.endpoint(), service: String::new() },
         ];
         let local = [
-            Probe::Exec { argv: vec!["/bin/sleep".into(), "1000".into()] },
+            Probe::Exec { argv: vec!["/bin/sleep".into(), "60".into()] },
             Probe::Systemd { unit: "hanging.service".into() },
         ];
         let prober = Prober::new(options());
@@ -183,14 +183,16 @@ mod tests {
         let prober = Prober::new(Options { sockets: 1, processes: 1, ..options() });
         let (hanging, _gone) = Server::hanging().await;
         let (well, _requests) = Server::answering("HTTP/1.1 204 No Content\r\n\r\n").await;
-        let hangs = Check { timeout: BRIEF * 3, ..http(&hanging.endpoint()) };
-        let passes = Check { timeout: BRIEF, ..http(&well.endpoint()) };
-        let sleeps = Check { timeout: BRIEF * 3, ..check(Probe::Exec { argv: vec!["/bin/sleep".into(), "9".into()] }) };
-        let exits = Check { timeout: BRIEF * 20, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
+        // Those in front hold the permit for longer than the time-out of those who wait for it.
+        let (long, short) = (BRIEF * 8, BRIEF * 6);
+        let hangs = Check { timeout: long, ..http(&hanging.endpoint()) };
+        let passes = Check { timeout: short, ..http(&well.endpoint()) };
+        let sleeps = Check { timeout: long, ..check(Probe::Exec { argv: vec!["/bin/sleep".into(), "60".into()] }) };
+        let exits = Check { timeout: short, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
         for (first, second) in [(hangs, passes), (sleeps, exits)] {
             let began = Instant::now();
             let (first, second) = tokio::join!(prober.probe(&first), prober.probe(&second));
-            assert!(began.elapsed() >= BRIEF * 3, "the second came after the first");
+            assert!(began.elapsed() >= long, "the second came after the first");
             assert_eq!((first.is_err(), second), (true, Ok(())));
         }
     }

@@ -201,10 +201,8 @@ mod tests {
     async fn whoever_stops_waiting_ends_the_whole_group() {
         let folder = tempfile::tempdir().unwrap();
         let note = folder.path().join("pids");
-        let script = format!(
-            "sleep 1000 & sh -c 'sleep 1001 & echo $$ $! >> {0}; wait' & echo $$ $! > {0}; wait",
-            note.display()
-        );
+        let script =
+            format!("sleep 60 & sh -c 'sleep 61 & echo $$ $! >> {0}; wait' & echo $$ $! >> {0}; wait", note.display());
         let mut run = Box::pin(run(OsStr::new("/bin/sh"), ["-c", &script], None));
         let written = async {
             loop {
@@ -230,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_child_left_behind_keeps_nobody_waiting_and_is_ended() {
         let began = Instant::now();
-        let finished = sh("sleep 1000 & echo $!").await;
+        let finished = sh("sleep 60 & echo $!").await;
         assert!(finished.status.success());
         ends(&finished.first_line()).await;
         // One that left the group lives on, with our pipe in its hands; it ends by itself.
@@ -252,9 +250,10 @@ mod tests {
         let (mut pids, folder) = (Vec::new(), tempfile::tempdir().unwrap());
         for round in 0..5 {
             let note = folder.path().join(round.to_string());
-            let script = format!("echo $$ > {}; sleep 1000", note.display());
+            let script = format!("echo $$ > {}; sleep 60", note.display());
             let _ = timeout(Duration::from_millis(200), run(OsStr::new("/bin/sh"), ["-c", &script], None)).await;
-            pids.extend(std::fs::read_to_string(note).ok().map(|pid| pid.trim().to_owned()));
+            let written = std::fs::read_to_string(note).unwrap_or_default();
+            pids.extend(written.split_whitespace().map(str::to_owned));
         }
         assert!(!pids.is_empty());
         let end = Instant::now() + Duration::from_secs(10);

@@ -75,9 +75,8 @@ pub(super) async fn watch(
         let due = ticks.next().await;
         let start = Instant::now();
         let outcome = ask(Arc::clone(&check)).await;
-        trace!(
-            %instance, check = %check.probe, late = ?(start - due), took = ?start.elapsed(), ?outcome, "probed"
-        );
+        let (late_us, took_us) = ((start - due).as_micros() as u64, start.elapsed().as_micros() as u64);
+        trace!(%instance, check = %check.probe, late_us, took_us, ?outcome, "probed");
         let (result, reason) = match &outcome {
             Ok(()) => (Status::Passing, ""),
             Err(Failure::Warning(reason)) => (Status::Warning, reason.as_str()),

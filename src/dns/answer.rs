@@ -17,6 +17,8 @@ use super::{
 /// What is said to a question.
 #[derive(Debug)]
 pub struct Answer<'t> {
+    /// The zone of the question's name, and where its origin begins in the name's wire form.
+    pub home: Option<(&'t Zone, usize)>,
     /// The outcome.
     pub rcode: Rcode,
     /// The AA bit: the question's name is in our zones, and not below a delegation.
@@ -125,6 +127,7 @@ impl<'t> Answer<'t> {
     /// An authoritative answer without records.
     pub fn empty(rcode: Rcode) -> Self {
         Self {
+            home: None,
             rcode,
             authoritative: true,
             answer: SmallVec::new(),

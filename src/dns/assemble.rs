@@ -61,17 +61,10 @@ pub fn bare(frame: &Frame<'_>, rcode: Rcode, out: &mut Vec<u8>) {
     writer.finish(frame, rcode, false, false);
 }
 
-/// Writes an answer to a question whose name is `zone`'s from the octet `origin_at` of the packet on, if it is in one.
-pub fn assemble(
-    frame: &Frame<'_>,
-    answer: &Answer<'_>,
-    home: Option<(&Zone, usize)>,
-    rng: &mut Rng,
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) {
+/// Writes an answer.
+pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) {
     let reserve = if frame.edns.is_some() { OPT } else { 0 };
-    let mut writer = Writer::new(frame, home, reserve, out);
+    let mut writer = Writer::new(frame, answer.home, reserve, out);
     scratch.targets.clear();
     let mut whole = true;
     for group in &answer.answer {
@@ -115,7 +108,7 @@ struct Writer<'o, 'z> {
     out: &'o mut Vec<u8>,
     /// Up to where records may go: the OPT record has its place behind.
     end: usize,
-    /// The zone of the question's name, and where its origin stands.
+    /// The zone of the question's name, and where its origin begins in that.
     home: Option<(&'z Zone, usize)>,
     /// Where the target of the last CNAME stands.
     target: usize,
@@ -283,7 +276,7 @@ impl<'o, 'z> Writer<'o, 'z> {
     /// Writes a zone's origin, as a pointer where the question ends in it.
     fn origin(&mut self, zone: &Zone) {
         match self.home {
-            Some((home, at)) if std::ptr::eq(home, zone) => self.pointer(at),
+            Some((home, at)) if std::ptr::eq(home, zone) => self.pointer(HEADER + at),
             _ => self.out.extend_from_slice(zone.origin.wire()),
         }
     }

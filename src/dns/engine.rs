@@ -5,7 +5,7 @@ use fastrand::Rng;
 use super::{
     assemble::{Frame, Scratch, assemble, bare},
     code::Rcode,
-    question::{CLASSIC_UDP, HEADER, Query, Rejected},
+    question::{CLASSIC_UDP, Query, Rejected},
     table::Tables,
 };
 
@@ -65,12 +65,7 @@ impl Engine {
             limit,
         };
         let answer = tables.lookup(&query.name, query.qtype);
-        let count = query.name.count();
-        let home = tables.zone(count, |labels| &query.name.wire()[query.name.offset(count - labels)..]).map(|zone| {
-            let labels = zone.origin.labels().count();
-            (zone, HEADER + query.name.offset(count - labels))
-        });
-        assemble(&frame, &answer, home, &mut self.rng, &mut self.scratch, out);
+        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
         Some(answer.rcode)
     }
 }

@@ -34,27 +34,35 @@ impl Tables {
             }
             _ => {}
         }
-        let mut answer = Answer::empty(Rcode::NoError);
-        self.follow(name, qtype, Owner::Question, &mut answer);
+        let zone = self.zone(name);
+        let home = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
+        let mut answer = Answer { home, ..Answer::empty(Rcode::NoError) };
+        self.follow(name, zone, qtype, Owner::Question, &mut answer);
         self.add_addresses(&mut answer);
         answer
     }
 
-    /// Answers `name`, and the targets of CNAMEs on the way.
-    fn follow<'t>(&'t self, name: &LookupName, qtype: u16, owner: Owner<'t>, answer: &mut Answer<'t>) {
-        let zone = self.zone_of(name);
+    /// Answers `name`, which is in `zone`, and the targets of CNAMEs on the way.
+    fn follow<'t>(
+        &'t self,
+        name: &LookupName,
+        zone: Option<&'t Zone>,
+        qtype: u16,
+        owner: Owner<'t>,
+        answer: &mut Answer<'t>,
+    ) {
         if let Some((place, zone)) = self.locate_reverse(name, zone) {
             let soa = Group { owner, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
             return answer.conclude(place.select(qtype), owner, soa);
         }
-        let Some((zone, zone_labels)) = zone else {
+        let Some(zone) = zone else {
             // The end of a chain that leaves our zones is the client's to follow.
             if owner == Owner::Question {
                 *answer = Answer::refused(Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" });
             }
             return;
         };
-        match self.locate(zone, zone_labels, name, qtype).select(qtype) {
+        match self.locate(zone, name, qtype).select(qtype) {
             Selected::Alias(cname) => {
                 let seen = answer
                     .answer
@@ -66,7 +74,7 @@ impl Tables {
                 answer.answer.push(Group { owner, zone, data: Data::Stored(cname) });
                 let target = cname.records.first().and_then(|rdata| target(rdata, 0, zone));
                 if let Some(target) = target {
-                    self.follow(&target, qtype, Owner::Target, answer);
+                    self.follow(&target, self.zone(&target), qtype, Owner::Target, answer);
                 }
             }
             selected => {
@@ -84,14 +92,9 @@ impl Tables {
         Data::Soa { ttl, serial: zone.soa.serial.unwrap_or(self.serial()) }
     }
 
-    fn zone_of(&self, name: &LookupName) -> Option<(&Zone, usize)> {
-        let zone = self.zone(name.count(), |labels| &name.wire()[name.offset(name.count() - labels)..])?;
-        Some((zone, zone.origin.labels().count()))
-    }
-
     /// What `name` is, in `zone`.
-    fn locate<'t>(&'t self, zone: &'t Zone, zone_labels: usize, name: &LookupName, qtype: u16) -> Place<'t> {
-        let below = name.count() - zone_labels;
+    fn locate<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Place<'t> {
+        let below = name.count() - zone.labels;
         let existing = match zone.kind {
             Kind::Static if below == 0 => return self.apex(zone, &[]),
             Kind::Static => 0,
@@ -101,7 +104,7 @@ impl Tables {
                 Live::Nothing { existing } => existing,
             },
         };
-        match zone.names.find(name, zone_labels, existing, qtype) {
+        match zone.names.find(name, zone.labels, existing, qtype) {
             Found::Name(rrsets) => Place::Records(rrsets),
             Found::Cut { owner, rrsets } => Place::Cut { owner, rrsets },
             Found::Nothing if existing >= below => Place::Records(&[]),
@@ -171,19 +174,15 @@ impl Tables {
     }
 
     /// The announced owner of a reverse name, unless a zone file says something of it.
-    fn locate_reverse<'t>(
-        &'t self,
-        name: &LookupName,
-        zone: Option<(&'t Zone, usize)>,
-    ) -> Option<(Place<'t>, &'t Zone)> {
+    fn locate_reverse<'t>(&'t self, name: &LookupName, zone: Option<&'t Zone>) -> Option<(Place<'t>, &'t Zone)> {
         let address = reverse_address(name)?;
         let instances = self.instances_at(&address);
         let node = self.node_at(&address);
         if instances.is_empty() && node.is_none() {
             return None;
         }
-        if let Some((zone, zone_labels)) = zone
-            && !matches!(zone.names.find(name, zone_labels, 0, rtype::PTR), Found::Nothing)
+        if let Some(zone) = zone
+            && !matches!(zone.names.find(name, zone.labels, 0, rtype::PTR), Found::Nothing)
         {
             return None;
         }
@@ -229,7 +228,7 @@ impl Tables {
         additional: &mut Vec<Group<'t>>,
     ) {
         let Some(name) = target(rdata, at, in_zone) else { return };
-        let Some((zone, zone_labels)) = self.zone_of(&name) else { return };
+        let Some(zone) = self.zone(&name) else { return };
         let owner = match rdata.tail {
             Tail::Origin => Owner::Below(&rdata.octets[at..]),
             Tail::Nothing => Owner::Absolute(&rdata.octets[at..]),
@@ -238,10 +237,10 @@ impl Tables {
             return;
         }
         for qtype in [rtype::A, rtype::AAAA] {
-            let place = match self.locate(zone, zone_labels, &name, qtype) {
+            let place = match self.locate(zone, &name, qtype) {
                 // Below a delegation the zone holds glue, which only a referral may show (RFC 2181 §5.4.1).
                 Place::Cut { .. } if referral => {
-                    let labels = name.count() - zone_labels;
+                    let labels = name.count() - zone.labels;
                     Place::Records(zone.names.at(&name.wire()[..name.offset(labels)]).unwrap_or_default())
                 }
                 place => place,

@@ -60,7 +60,7 @@ impl Publisher {
             self.zones = zones;
         }
         self.tables.update(&self.catalog, &touched);
-        let (serial, ceiling) = self.serial.next();
+        let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
             self.store(ceiling).await;
         }

@@ -23,7 +23,7 @@ impl Serial {
 
     /// The next serial. Where it returns a ceiling, that has to be stored: from then on, not later than in
     /// [`RESERVE`]` / 2` changes.
-    pub fn next(&mut self) -> (u32, Option<u32>) {
+    pub fn advance(&mut self) -> (u32, Option<u32>) {
         self.current = self.current.wrapping_add(1);
         let left = self.ceiling.wrapping_sub(self.current) as i32;
         if left >= (RESERVE / 2) as i32 {
@@ -46,7 +46,7 @@ mod tests {
         for now in [1_800_000_000, 1_800_000_000, 1_700_000_000] {
             let mut serial = Serial::resume(stored, now);
             for _ in 0..100_000 {
-                let (next, ceiling) = serial.next();
+                let (next, ceiling) = serial.advance();
                 assert!(next > last, "{next} after {last}");
                 assert!(ceiling.or(stored).unwrap() >= next, "{next} above what was stored");
                 stored = ceiling.or(stored);
@@ -58,7 +58,7 @@ mod tests {
     #[test]
     fn few_ceilings_are_stored() {
         let mut serial = Serial::resume(None, 1);
-        let stores = (0..1_000_000).filter(|_| serial.next().1.is_some()).count();
+        let stores = (0..1_000_000).filter(|_| serial.advance().1.is_some()).count();
         assert!(stores <= 32, "{stores}");
     }
 }

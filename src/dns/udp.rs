@@ -22,6 +22,8 @@ const MAX_QUERY: usize = 4096;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Answers in a row before other tasks of the thread get a turn.
 const BATCH: usize = 64;
+/// Answers at the end, to what waits in the receive buffer.
+const LAST_BATCH: usize = 65_536;
 /// The pause after a socket error, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
@@ -39,22 +41,26 @@ pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-/// Answers datagrams until `shutdown`.
+/// Answers datagrams until `shutdown`, and those that had arrived by then.
 pub async fn serve(socket: UdpSocket, tables: Arc<ArcSwap<Tables>>, mut engine: Engine, shutdown: CancellationToken) {
     let mut tables = Cache::new(tables);
     let mut query = [0; MAX_QUERY];
     let mut reply = Vec::with_capacity(MAX_QUERY);
-    loop {
+    let mut last = false;
+    while !last {
         let ready = tokio::select! {
-            ready = socket.ready(Interest::READABLE) => ready,
-            () = shutdown.cancelled() => return,
+            ready = socket.ready(Interest::READABLE) => ready.map(drop),
+            () = shutdown.cancelled() => {
+                last = true;
+                Ok(())
+            }
         };
         if let Err(error) = ready {
             debug!(%error, "UDP socket not ready");
             tokio::time::sleep(ERROR_PAUSE).await;
             continue;
         }
-        for _ in 0..BATCH {
+        for _ in 0..if last { LAST_BATCH } else { BATCH } {
             match socket.try_recv_from(&mut query) {
                 Ok((len, client)) => {
                     if engine.respond(tables.load(), &query[..len], Transport::Udp, &mut reply).is_some()

@@ -16,7 +16,7 @@ use self::{
     service::Service,
     zone::{Kind, Soa, StaticNames, Zone, hostmaster},
 };
-use super::code::rtype;
+use super::{code::rtype, question::LookupName};
 use crate::{
     files::zone_file::ZoneFile,
     model::{
@@ -123,12 +123,13 @@ impl Tables {
         self.serial
     }
 
-    /// The zone of the longest origin among these suffixes of a name; `suffix(n)` is the wire form of the last `n` labels.
-    pub fn zone<'n>(&self, labels: usize, suffix: impl Fn(usize) -> &'n [u8]) -> Option<&Zone> {
-        let mut depths = self.zones.depths & (u128::MAX >> (127 - labels.min(127)));
+    /// The zone of a name: the one with the longest origin that the name is at or below.
+    pub fn zone(&self, name: &LookupName) -> Option<&Zone> {
+        let mut depths = self.zones.depths & (u128::MAX >> (127 - name.count().min(127)));
         while depths != 0 {
             let depth = 127 - depths.leading_zeros() as usize;
-            if let Some(zone) = self.zones.by_origin.get(suffix(depth)) {
+            let suffix = &name.wire()[name.offset(name.count() - depth)..];
+            if let Some(zone) = self.zones.by_origin.get(suffix) {
                 return Some(zone);
             }
             depths &= !(1 << depth);
@@ -230,17 +231,15 @@ impl Zones {
             // A zone without an SOA is refused when its file is read.
             let Some(soa) = soa else { continue };
             let names = Arc::new(StaticNames::new(file));
-            let zone = Zone { origin: file.origin.clone(), kind: Kind::Static, names, soa: Arc::new(soa) };
-            by_origin.insert(file.origin.clone(), zone);
+            by_origin.insert(file.origin.clone(), Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)));
         }
         let own = files.iter().find(|file| file.origin == settings.domain);
         let names = Arc::new(own.map(|file| StaticNames::new(file)).unwrap_or_default());
         let soa = Arc::new(discovery_soa(settings, own));
         for origin in std::iter::once(&settings.domain).chain(&settings.aliases) {
-            let zone = Zone { origin: origin.clone(), kind: Kind::Discovery, names: names.clone(), soa: soa.clone() };
-            by_origin.insert(origin.clone(), zone);
+            by_origin.insert(origin.clone(), Zone::new(origin, Kind::Discovery, names.clone(), soa.clone()));
         }
-        let depths = by_origin.keys().fold(0, |depths, origin: &Name| depths | 1 << origin.labels().count());
+        let depths = by_origin.values().fold(0, |depths, zone: &Zone| depths | 1 << zone.labels);
         Self { by_origin, depths }
     }
 }

@@ -98,8 +98,8 @@ mod tests {
     #[test]
     fn names_of_the_zone_are_kept_without_its_origin() {
         let zone = Name::parse("b.c").unwrap();
-        let cases: &[(&str, u16, &[u8], &[u8], Tail)] = &[
-            ("inside", rtype::NS, b"\x01a\x01b\x01c\0", b"\x01a", Tail::Origin),
+        let cases = [
+            ("inside", rtype::NS, &b"\x01a\x01b\x01c\0"[..], &b"\x01a"[..], Tail::Origin),
             ("the apex", rtype::NS, b"\x01b\x01c\0", b"", Tail::Origin),
             ("outside", rtype::NS, b"\x01a\x01d\0", b"\x01a\x01d\0", Tail::Nothing),
             ("behind fields", rtype::MX, b"\0\x0a\x01a\x01b\x01c\0", b"\0\x0a\x01a", Tail::Origin),
@@ -107,8 +107,8 @@ mod tests {
             ("no name", rtype::A, b"\x01b\x01c", b"\x01b\x01c", Tail::Nothing),
         ];
         for (case, rtype, rdata, octets, tail) in cases {
-            let got = Rdata::of_zone(*rtype, rdata, &zone);
-            assert_eq!((&*got.octets, got.tail), (*octets, *tail), "{case}");
+            let got = Rdata::of_zone(rtype, rdata, &zone);
+            assert_eq!((&*got.octets, got.tail), (octets, tail), "{case}");
         }
     }
 }

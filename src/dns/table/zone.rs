@@ -22,12 +22,21 @@ use crate::{
 pub struct Zone {
     /// The apex.
     pub origin: Name,
+    /// How many labels the origin has.
+    pub labels: usize,
     /// Who answers below the apex beside the static names.
     pub kind: Kind,
     /// What the zone's file says; shared between a domain and its aliases.
     pub names: Arc<StaticNames>,
     /// The start of authority.
     pub soa: Arc<Soa>,
+}
+
+impl Zone {
+    /// A zone of this name.
+    pub fn new(origin: &Name, kind: Kind, names: Arc<StaticNames>, soa: Arc<Soa>) -> Self {
+        Self { origin: origin.clone(), labels: origin.labels().count(), kind, names, soa }
+    }
 }
 
 /// What kind of zone.
