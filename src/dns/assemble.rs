@@ -146,6 +146,7 @@ impl<'o, 'z> Writer<'o, 'z> {
     fn answer(&mut self, group: &Group<'_>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
         let data = &group.data;
         order::draw(data.len(), |at| data.weight(at), rng, &mut scratch.order);
+        let mut target = self.target;
         for &at in &scratch.order {
             let mark = self.out.len();
             let rdata = self.record(group, at as usize, Section::Answer);
@@ -157,8 +158,10 @@ impl<'o, 'z> Writer<'o, 'z> {
             if let Data::Srv(_, members, _) = data {
                 scratch.targets.push((members.get(at as usize).0, rdata.start + SRV_FIELDS));
             }
-            self.target = rdata.start;
+            target = rdata.start;
         }
+        // Not earlier: all records of this group have one owner, which may be the target of the CNAME before.
+        self.target = target;
         true
     }
 
