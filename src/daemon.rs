@@ -20,7 +20,7 @@ use std::{
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, watch},
-    task::{Id, JoinHandle, JoinSet},
+    task::{Id, JoinHandle, JoinSet, block_in_place},
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// How long the checks may take to announce what was loaded before questions are answered all the same.
-const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(2);
+const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
 /// How long open connections and probes get to end at a stop; systemd's own patience is 90 s.
 const STOP: Duration = Duration::from_secs(5);
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
@@ -160,7 +160,7 @@ impl Parts {
     }
 }
 
-/// Runs the agent until `signals.shutdown`. Calls `ready` once it answers.
+/// Runs the agent until `signals.shutdown`. Calls `ready` once it answers. Needs a runtime with several threads.
 ///
 /// # Errors
 /// What keeps it from starting or from going on.
@@ -198,7 +198,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.spawn("knows the cluster", view_of_one(config.clone(), announcements, seen, shutdown.clone()));
     let mut sources = Sources { view, zones };
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone());
-    publisher.publish(&mut sources).await;
+    block_in_place(|| publisher.publish(&mut sources));
     let tables = publisher.published();
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 

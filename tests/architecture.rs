@@ -71,6 +71,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("dns::lookup", Core),
     ("dns::order", Core),
     ("dns::question", Core),
+    ("dns::reverse", Core),
     ("dns::serial", Core),
     ("dns::table", Core),
     ("dns::publish", Adapter("dns")),

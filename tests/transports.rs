@@ -45,9 +45,14 @@ impl Server {
         };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
         let shutdown = CancellationToken::new();
-        let datagrams = udp::bind(SocketAddr::new(ip, 0)).unwrap();
+        // The port that UDP got may be taken for TCP, by another test.
+        let both = || {
+            let datagrams = udp::bind(SocketAddr::new(ip, 0))?;
+            let listener = tcp::bind(datagrams.local_addr()?)?;
+            std::io::Result::Ok((datagrams, listener))
+        };
+        let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
         let address = datagrams.local_addr().unwrap();
-        let listener = tcp::bind(address).unwrap();
         let engine = || Engine::new(1232, fastrand::Rng::new());
         let shared = tcp::Shared {
             tables: tables.clone(),
@@ -163,6 +168,20 @@ async fn what_is_no_query_closes_the_connection_and_no_other() {
         assert!(rest.is_empty());
         good.write_all(&framed(&soa(9))).unwrap();
         assert_eq!(decode(&read_message(&mut good)).metadata.id, 9);
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_asked_before_junk_is_answered_before_the_close() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        stream.write_all(&[framed(&soa(1)), framed(&soa(2)), framed(b"xyz")].concat()).unwrap();
+        let ids = [(); 2].map(|()| decode(&read_message(&mut stream)).metadata.id);
+        assert_eq!(ids, [1, 2]);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
     })
     .await;
     server.stop().await;

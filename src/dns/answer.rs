@@ -226,6 +226,15 @@ impl<'t> Data<'t> {
         self.len() == 0
     }
 
+    /// The SRV priority of the record at `at`: the lowest are answered first, so that those are left where an answer is
+    /// cut. 0 for other types.
+    pub fn priority(&self, at: usize) -> u16 {
+        match self {
+            Self::Srv(service, members, _) => service.host_priority(members.get(at).0),
+            _ => 0,
+        }
+    }
+
     /// The share of the record at `at` in being answered first.
     pub fn weight(&self, at: usize) -> u16 {
         match self {

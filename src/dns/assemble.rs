@@ -146,6 +146,10 @@ impl<'o, 'z> Writer<'o, 'z> {
     fn answer(&mut self, group: &Group<'_>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
         let data = &group.data;
         order::draw(data.len(), |at| data.weight(at), rng, &mut scratch.order);
+        if data.rtype() == rtype::SRV {
+            // Stable: within a priority the drawn order stays.
+            scratch.order.sort_by_key(|&at| data.priority(at as usize));
+        }
         let mut target = self.target;
         for &at in &scratch.order {
             let mark = self.out.len();

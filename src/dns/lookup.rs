@@ -4,8 +4,6 @@
 //! [`Place::select`] takes what the type asks of it. The precedence of names is the order of the arms in `locate_live`:
 //! services and nodes before static names, RFC 2782 forms before tag forms, instance ids before tags.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use super::{
     answer::{Answer, Authority, Data, Ede, Group, Members, Owner},
     code::{Rcode, ede, rtype},
@@ -34,7 +32,7 @@ impl Tables {
             }
             _ => {}
         }
-        let zone = self.zone(name);
+        let zone = self.zone_for(name, qtype);
         let home = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
         let mut answer = Answer { home, ..Answer::empty(Rcode::NoError) };
         self.follow(name, zone, qtype, Owner::Question, &mut answer);
@@ -51,9 +49,17 @@ impl Tables {
         owner: Owner<'t>,
         answer: &mut Answer<'t>,
     ) {
-        if let Some((place, zone)) = self.locate_reverse(name, zone) {
-            let soa = Group { owner, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
-            return answer.conclude(place.select(qtype), owner, soa);
+        if let Some(pointers) = self.pointers(name, zone)
+            && let Some(domain) = self.domain()
+        {
+            let soa = |owner, zone: &'t Zone, ttl| Group { owner, zone, data: self.soa(zone, ttl) };
+            let (own, negative) = match zone {
+                Some(zone) => (None, soa(Owner::Zone, zone, zone.soa.negative_ttl())),
+                // A zone of one name.
+                None => (Some(self.soa(domain, domain.soa.ttl)), soa(owner, domain, domain.soa.negative_ttl())),
+            };
+            let place = Place::Reverse { pointers, soa: own, name_servers: self.name_servers() };
+            return answer.conclude(place.select(qtype), owner, domain, negative);
         }
         let Some(zone) = zone else {
             // The end of a chain that leaves our zones is the client's to follow.
@@ -74,14 +80,34 @@ impl Tables {
                 answer.answer.push(Group { owner, zone, data: Data::Stored(cname) });
                 let target = cname.records.first().and_then(|rdata| target(rdata, 0, zone));
                 if let Some(target) = target {
-                    self.follow(&target, self.zone(&target), qtype, Owner::Target, answer);
+                    self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
                 }
             }
             selected => {
                 let soa = Group { owner: Owner::Zone, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
-                answer.conclude(selected, owner, soa);
+                answer.conclude(selected, owner, zone, soa);
             }
         }
+    }
+
+    /// The zone that answers a question.
+    fn zone_for(&self, name: &LookupName, qtype: u16) -> Option<&Zone> {
+        let zone = self.zone(name)?;
+        // DS is the parent's to answer where it delegates the name (RFC 4035 §3.1.4.1).
+        if qtype == rtype::DS
+            && zone.labels == name.count()
+            && let Some(parent) = self.zone_above(name)
+            && let Found::Name(rrsets) = parent.names.find(name, parent.labels, 0, qtype)
+            && rrsets.iter().any(|set| set.rtype == rtype::NS)
+        {
+            return Some(parent);
+        }
+        if let Some(around) = self.zone_around(zone)
+            && let Live::Place(_) = self.locate_live(name, name.count() - around.labels)
+        {
+            return Some(around);
+        }
+        Some(zone)
     }
 
     fn apex<'t>(&'t self, zone: &'t Zone, name_servers: &'t [RRset]) -> Place<'t> {
@@ -97,7 +123,7 @@ impl Tables {
         let below = name.count() - zone.labels;
         let existing = match zone.kind {
             Kind::Static if below == 0 => return self.apex(zone, &[]),
-            Kind::Static => 0,
+            Kind::Static => self.announced_labels(name, zone),
             Kind::Discovery => match self.locate_live(name, below) {
                 Live::Apex => return self.apex(zone, self.name_servers()),
                 Live::Place(place) => return place,
@@ -106,9 +132,12 @@ impl Tables {
         };
         match zone.names.find(name, zone.labels, existing, qtype) {
             Found::Name(rrsets) => Place::Records(rrsets),
-            Found::Cut { owner, rrsets } => Place::Cut { owner, rrsets },
-            Found::Nothing if existing >= below => Place::Records(&[]),
-            Found::Nothing => Place::Nothing,
+            Found::Cut { owner, rrsets } if !(zone.kind == Kind::Discovery && labels(owner) <= existing) => {
+                Place::Cut { owner, rrsets }
+            }
+            // A delegation at a live service's name: the service wins.
+            Found::Cut { .. } | Found::Nothing if existing >= below => Place::Records(&[]),
+            Found::Cut { .. } | Found::Nothing => Place::Nothing,
         }
     }
 
@@ -173,36 +202,6 @@ impl Tables {
         if at == 0 { Live::Place(place) } else { nothing(2) }
     }
 
-    /// The announced owner of a reverse name, unless a zone file says something of it.
-    fn locate_reverse<'t>(&'t self, name: &LookupName, zone: Option<&'t Zone>) -> Option<(Place<'t>, &'t Zone)> {
-        let address = reverse_address(name)?;
-        let instances = self.instances_at(&address);
-        let node = self.node_at(&address);
-        if instances.is_empty() && node.is_none() {
-            return None;
-        }
-        if let Some(zone) = zone
-            && !matches!(zone.names.find(name, zone.labels, 0, rtype::PTR), Found::Nothing)
-        {
-            return None;
-        }
-        let mut records: Vec<Rdata> = Vec::new();
-        for key in instances {
-            let Some(service) = self.service(key.service.as_bytes()) else { continue };
-            let Some(host) = service.host(key.id.as_bytes()) else { continue };
-            // Where two nodes announce one id, the address may be the one that does not count.
-            if service.held(host).is_none() && service.host_has(host, &address) {
-                records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
-            }
-        }
-        records.dedup();
-        if let (true, Some(node)) = (records.is_empty(), node) {
-            records.push(Rdata::relative(&[], [node.as_bytes(), b"node"]));
-        }
-        let ptr = RRset { rtype: rtype::PTR, ttl: self.ttl(), records };
-        Some((Place::Reverse(ptr), self.domain()?))
-    }
-
     /// Fills the additional section with the addresses of name servers and of targets in static records.
     fn add_addresses<'t>(&'t self, answer: &mut Answer<'t>) {
         let mut additional = std::mem::take(&mut answer.additional);
@@ -253,9 +252,8 @@ impl Tables {
 }
 
 impl<'t> Answer<'t> {
-    /// Ends the answer with what was selected; negative answers carry the SOA.
-    fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, soa: Group<'t>) {
-        let zone = soa.zone;
+    /// Ends the answer with what was selected, whose names belong to `zone`; negative answers carry the SOA.
+    fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, zone: &'t Zone, soa: Group<'t>) {
         match selected {
             Selected::Data(data) => self.answer.push(Group { owner, zone, data }),
             Selected::Alias(cname) => self.answer.push(Group { owner, zone, data: Data::Stored(cname) }),
@@ -299,8 +297,8 @@ enum Place<'t> {
     Port { service: &'t Service, port: &'t NamedPort },
     /// These records, perhaps none.
     Records(&'t [RRset]),
-    /// A reverse name.
-    Reverse(RRset),
+    /// A reverse name, with the SOA where it is a zone of its own.
+    Reverse { pointers: RRset, soa: Option<Data<'t>>, name_servers: &'t [RRset] },
     /// At or below a delegation.
     Cut { owner: &'t [u8], rrsets: &'t [RRset] },
     /// Nothing.
@@ -354,9 +352,17 @@ impl<'t> Place<'t> {
                 first_of(qtype, vec_of([srv]), port.not_ready.as_deref())
             }
             Self::Records(rrsets) => select_records(rrsets, qtype),
-            Self::Reverse(set) if set.records.is_empty() => Selected::NoData(None),
-            Self::Reverse(set) if qtype == set.rtype || qtype == rtype::ANY => Selected::Data(Data::Made(set)),
-            Self::Reverse(_) => Selected::NoData(None),
+            Self::Reverse { pointers, .. }
+                if matches!(qtype, rtype::PTR | rtype::ANY) && !pointers.records.is_empty() =>
+            {
+                Selected::Data(Data::Made(pointers))
+            }
+            Self::Reverse { soa: Some(soa), .. } if qtype == rtype::SOA => Selected::Data(soa),
+            Self::Reverse { soa: Some(_), name_servers, .. } => match select_records(name_servers, qtype) {
+                Selected::Data(data) if qtype == rtype::NS => Selected::Data(data),
+                _ => Selected::NoData(None),
+            },
+            Self::Reverse { .. } => Selected::NoData(None),
             Self::Cut { owner, rrsets } => match rrsets.iter().find(|set| set.rtype == rtype::NS) {
                 Some(ns) => Selected::Referral { owner, ns },
                 None => Selected::NoName,
@@ -411,31 +417,12 @@ fn target(rdata: &Rdata, at: usize, zone: &Zone) -> Option<LookupName> {
     }
 }
 
-/// The address that a reverse name stands for: RFC 1035 §3.5 and RFC 3596 §2.5.
-fn reverse_address(name: &LookupName) -> Option<IpAddr> {
-    let top = name.count().checked_sub(2)?;
-    if name.label(top + 1) != b"arpa" {
-        return None;
+/// How many labels these octets hold.
+fn labels(mut wire: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((len, rest)) = wire.split_first() {
+        wire = &rest[usize::from(*len)..];
+        count += 1;
     }
-    match (name.label(top), top) {
-        (b"in-addr", 4) => {
-            let mut octets = [0; 4];
-            for (at, octet) in octets.iter_mut().enumerate() {
-                let text = std::str::from_utf8(name.label(3 - at)).ok()?;
-                // `01` and `+1` are other names than `1`.
-                *octet = text.parse().ok().filter(|value: &u8| value.to_string() == text)?;
-            }
-            Some(IpAddr::V4(Ipv4Addr::from(octets)))
-        }
-        (b"ip6", 32) => {
-            let mut octets = [0; 16];
-            for at in 0..32 {
-                let [digit] = name.label(31 - at) else { return None };
-                let nibble = char::from(*digit).to_digit(16)? as u8;
-                octets[at / 2] |= if at % 2 == 0 { nibble << 4 } else { nibble };
-            }
-            Some(IpAddr::V6(Ipv6Addr::from(octets)))
-        }
-        _ => None,
-    }
+    count
 }

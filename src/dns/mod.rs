@@ -17,6 +17,7 @@ pub mod lookup;
 pub mod order;
 pub mod publish;
 pub mod question;
+pub mod reverse;
 pub mod serial;
 pub mod table;
 pub mod tcp;

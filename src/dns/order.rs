@@ -5,8 +5,8 @@
 
 use fastrand::Rng;
 
-/// The places drawn by weight, without replacement; the rest follow in turn. More than that fit no UDP answer of SRV
-/// records, and clients that take several take the first few.
+/// The places drawn by weight, without replacement; the rest follow in turn. Clients that take several take the first
+/// few.
 const DRAWN: usize = 16;
 
 /// Fills `order` with a permutation of `0..len`, drawn by `weight`.

@@ -6,9 +6,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::block_in_place};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{serial::Serial, table::Tables};
 use crate::{
@@ -23,6 +23,7 @@ pub struct Publisher {
     zones: Arc<[Arc<ZoneFile>]>,
     tables: Tables,
     published: Arc<ArcSwap<Tables>>,
+    previous: Arc<Tables>,
     serial: Serial,
     data_dir: PathBuf,
 }
@@ -38,8 +39,9 @@ pub struct Sources {
 impl Publisher {
     /// A publisher of tables that are still empty; `data_dir` keeps the serial's ceiling.
     pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf) -> Self {
-        let published = Arc::new(ArcSwap::from_pointee(tables.clone()));
-        Self { catalog: Catalog::default(), zones: Arc::default(), tables, published, serial, data_dir }
+        let previous = Arc::new(tables.clone());
+        let published = Arc::new(ArcSwap::new(previous.clone()));
+        Self { catalog: Catalog::default(), zones: Arc::default(), tables, published, previous, serial, data_dir }
     }
 
     /// What is answered, always the newest.
@@ -47,8 +49,9 @@ impl Publisher {
         self.published.clone()
     }
 
-    /// Takes over the sources as they are now.
-    pub async fn publish(&mut self, sources: &mut Sources) {
+    /// Takes over the sources as they are now. May take long, when a large zone is replaced: not for a thread that
+    /// answers questions.
+    pub fn publish(&mut self, sources: &mut Sources) {
         let zones = sources.zones.borrow_and_update().clone();
         let view = sources.view.borrow_and_update().clone();
         let touched = self.catalog.update(view);
@@ -62,13 +65,15 @@ impl Publisher {
         self.tables.update(&self.catalog, &touched);
         let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
-            self.store(ceiling).await;
+            self.store(ceiling);
         }
         self.tables.set_serial(serial);
-        self.published.store(Arc::new(self.tables.clone()));
+        // Those who answer let go of the tables before at their next query; whoever is last takes them apart. Held
+        // until the next change, that is done here.
+        self.previous = self.published.swap(Arc::new(self.tables.clone()));
     }
 
-    /// Publishes every change until `shutdown`.
+    /// Publishes every change until `shutdown`. Needs a runtime with several threads.
     pub async fn run(mut self, mut sources: Sources, shutdown: CancellationToken) {
         loop {
             let changed = tokio::select! {
@@ -77,18 +82,16 @@ impl Publisher {
                 () = shutdown.cancelled() => return,
             };
             if changed.is_err() {
-                info!("nothing left to publish");
                 return;
             }
-            self.publish(&mut sources).await;
+            block_in_place(|| self.publish(&mut sources));
         }
     }
 
-    async fn store(&self, ceiling: u32) {
-        let path = self.data_dir.clone();
-        let stored = spawn_blocking(move || data_dir::store_serial(&path, ceiling)).await;
-        if let Ok(Err(error)) = stored {
-            warn!(%error, path = %self.data_dir.display(), "cannot keep the zone's serial: after a restart within seconds it may repeat");
+    fn store(&self, ceiling: u32) {
+        if let Err(error) = data_dir::store_serial(&self.data_dir, ceiling) {
+            let path = self.data_dir.display();
+            warn!(%error, %path, "cannot keep the zone's serial: after a restart it may go back");
         }
     }
 }

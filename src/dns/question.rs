@@ -77,31 +77,32 @@ impl<'p> Query<'p> {
             opcode: (flags >> 3) & 0x0f,
             recursion_desired: flags & 0x01 != 0,
         };
-        let mut question: &[u8] = &[];
-        let reject = |rcode, question, edns| Rejected::Reply { header, question, rcode, edns };
-        if header.opcode != 0 {
-            return Err(reject(Rcode::NotImp, question, None));
-        }
         let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
-        if count(4) != 1 {
-            return Err(reject(Rcode::FormErr, question, None));
-        }
         let mut reader = Reader { rest: body };
-        let name = reader.question_name().ok_or(reject(Rcode::FormErr, question, None))?;
-        let qtype = reader.u16().ok_or(reject(Rcode::FormErr, question, None))?;
-        let qclass = reader.u16().ok_or(reject(Rcode::FormErr, question, None))?;
-        question = &body[..name.wire().len() + 4];
-        let others = u32::from(count(6)) + u32::from(count(8));
-        let edns = match reader.additional(others, u32::from(count(10))) {
-            Ok(edns) => edns,
-            Err(Unreadable::Malformed) => return Err(reject(Rcode::FormErr, question, None)),
-            Err(Unreadable::Version(edns)) => return Err(reject(Rcode::BadVers, question, Some(edns))),
+        let asked = if count(4) == 1 { reader.question() } else { None };
+        let Some((name, qtype, qclass)) = asked else {
+            // Whether an opcode that is not served has a question is not ours to say.
+            let rcode = if header.opcode == 0 { Rcode::FormErr } else { Rcode::NotImp };
+            return Err(Rejected::Reply { header, question: &[], rcode, edns: None });
         };
+        let question = &body[..name.wire().len() + 4];
+        let others = u32::from(count(6)) + u32::from(count(8));
+        let mut edns = None;
+        let rest = reader.additional(others, u32::from(count(10)), &mut edns);
+        let reject = |rcode| Rejected::Reply { header, question, rcode, edns };
+        if header.opcode != 0 {
+            return Err(reject(Rcode::NotImp));
+        }
+        match rest {
+            Ok(()) => {}
+            Err(Unreadable::Malformed) => return Err(reject(Rcode::FormErr)),
+            Err(Unreadable::Version) => return Err(reject(Rcode::BadVers)),
+        }
         if matches!(qtype, rtype::OPT | rtype::TSIG) {
-            return Err(reject(Rcode::FormErr, question, edns));
+            return Err(reject(Rcode::FormErr));
         }
         if qclass != class::IN {
-            return Err(reject(Rcode::Refused, question, edns));
+            return Err(reject(Rcode::Refused));
         }
         Ok(Self { header, question, name, qtype, edns })
     }
@@ -109,7 +110,8 @@ impl<'p> Query<'p> {
 
 enum Unreadable {
     Malformed,
-    Version(Edns),
+    /// An EDNS version that is not served.
+    Version,
 }
 
 struct Reader<'p> {
@@ -146,9 +148,13 @@ impl<'p> Reader<'p> {
         }
     }
 
-    /// Walks over the records behind the question and returns what the OPT record among the additional ones says.
-    fn additional(&mut self, others: u32, additional: u32) -> Result<Option<Edns>, Unreadable> {
-        let mut edns = None;
+    fn question(&mut self) -> Option<(LookupName, u16, u16)> {
+        Some((self.question_name()?, self.u16()?, self.u16()?))
+    }
+
+    /// Walks over the records behind the question, and keeps in `edns` what the OPT record among the additional ones
+    /// says, even if what follows it cannot be read.
+    fn additional(&mut self, others: u32, additional: u32, edns: &mut Option<Edns>) -> Result<(), Unreadable> {
         for at in 0..others + additional {
             let root = self.skip_name().ok_or(Unreadable::Malformed)?;
             let rtype = self.u16().ok_or(Unreadable::Malformed)?;
@@ -162,14 +168,14 @@ impl<'p> Reader<'p> {
                     return Err(Unreadable::Malformed);
                 }
                 let found = Edns { payload: class.max(CLASSIC_UDP), dnssec_ok: ttl[2] & 0x80 != 0 };
+                *edns = Some(found);
                 if ttl[1] != 0 {
-                    return Err(Unreadable::Version(found));
+                    return Err(Unreadable::Version);
                 }
-                edns = Some(found);
             }
         }
         // Trailing octets belong to no section: the counts or the packet are wrong.
-        if self.rest.is_empty() { Ok(edns) } else { Err(Unreadable::Malformed) }
+        if self.rest.is_empty() { Ok(()) } else { Err(Unreadable::Malformed) }
     }
 
     /// Skips a name, compressed or not; says whether it was the root.
@@ -311,7 +317,14 @@ mod tests {
             ("empty", vec![], "silence"),
             ("eleven octets", vec![0; 11], "silence"),
             ("a response", packet([0x80, 0], [1, 0, 0, 0], b""), "silence"),
-            ("opcode NOTIFY", packet([4 << 3, 0], [1, 0, 0, 0], b""), "NotImp, question false, edns false"),
+            ("opcode NOTIFY", packet([4 << 3, 0], [1, 0, 0, 0], b""), "NotImp, question true, edns false"),
+            ("opcode UPDATE with OPT", packet([5 << 3, 0], [1, 0, 0, 1], OPT), "NotImp, question true, edns true"),
+            ("an opcode of no such form", packet([6 << 3, 0], [2, 0, 0, 0], b""), "NotImp, question false, edns false"),
+            (
+                "RFC 6891 §7: OPT, then junk",
+                packet([0, 0], [1, 0, 0, 1], &[OPT, b"x"].concat()),
+                "FormErr, question true, edns true",
+            ),
             ("RFC 9619: no question", packet([0, 0], [0, 0, 0, 0], b""), "FormErr, question false, edns false"),
             ("RFC 9619: two questions", packet([0, 0], [2, 0, 0, 0], b""), "FormErr, question false, edns false"),
             ("65,535 questions", packet([0, 0], [65535, 0, 0, 0], b""), "FormErr, question false, edns false"),
@@ -325,7 +338,7 @@ mod tests {
             (
                 "§6.1.1: two OPT",
                 packet([0, 0], [1, 0, 0, 2], &[OPT, OPT].concat()),
-                "FormErr, question true, edns false",
+                "FormErr, question true, edns true",
             ),
             ("§6.1.1: OPT of a name", packet([0, 0], [1, 0, 0, 1], opt_named), "FormErr, question true, edns false"),
             ("OPT as an answer", packet([0, 0], [1, 1, 0, 0], OPT), "FormErr, question true, edns false"),

@@ -4,7 +4,7 @@
 //! Serials are handed out below a ceiling that was stored before; a process that starts goes on from the stored ceiling
 //! or from the clock, whichever is later. So one write covers many changes.
 
-/// Serials that are reserved at once. A cluster of a thousand changes a second stores a ceiling once a minute.
+/// Serials that are reserved at once. At a thousand changes a second a ceiling is stored every half minute.
 pub const RESERVE: u32 = 1 << 16;
 
 /// Hands out serials.

@@ -12,7 +12,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -112,10 +112,11 @@ async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) 
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
     let (mut reply, mut output) = (Vec::new(), Vec::new());
+    let mut deadline = Instant::now() + IDLE;
     loop {
         input.reserve(READ);
         let read = tokio::select! {
-            read = timeout(IDLE, stream.read_buf(&mut input)) => read??,
+            read = timeout_at(deadline, stream.read_buf(&mut input)) => read??,
             () = shared.shutdown.cancelled() => return Ok(()),
         };
         if read == 0 {
@@ -126,8 +127,8 @@ async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) 
         while let Some(message) = first_message(&input[done..]) {
             done += 2 + message.len();
             if engine.respond(&tables, message, Transport::Tcp, &mut reply).is_none() {
-                // What is no query over TCP is no DNS client.
-                return Ok(());
+                // What is no query over TCP is no DNS client; what it asked before is answered.
+                return flush(stream, &mut output).await;
             }
             output.extend((reply.len() as u16).to_be_bytes());
             output.extend_from_slice(&reply);
@@ -136,6 +137,10 @@ async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) 
             }
         }
         input.drain(..done);
+        if done > 0 {
+            // Octets that make no message do not prolong a connection.
+            deadline = Instant::now() + IDLE;
+        }
         flush(stream, &mut output).await?;
         if input.is_empty() {
             // An idle connection keeps no buffers.

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -55,7 +56,11 @@ impl<T> LastGood<T> {
                 continue;
             }
             let parsed = match &**text {
-                Ok(octets) => parse(path, octets),
+                // A defect of ours that one file shows must not take the others down, nor the next start.
+                Ok(octets) => catch_unwind(AssertUnwindSafe(|| parse(path, octets))).unwrap_or_else(|_| {
+                    let problem = Problem::whole(path, "reading this file made muster fail");
+                    Err(vec![problem.with_hint("this is a defect of muster: please report it with the file")])
+                }),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
             };
             let (value, problems) = match parsed {
@@ -121,6 +126,19 @@ mod tests {
             files.insert(path, kept.unwrap_or_else(|| Arc::new(text)));
         }
         Contents { files, ..before.clone() }
+    }
+
+    #[test]
+    fn a_parser_that_panics_is_a_problem_of_that_file_alone() {
+        let contents = contents(&Contents::empty(Path::new("folder")), "a=1 b=boom");
+        let mut files: LastGood<String> = LastGood::new();
+        files.update(&contents, |_, octets| {
+            let text = String::from_utf8_lossy(octets).into_owned();
+            if text == "boom" { panic!("a defect") } else { Ok(text) }
+        });
+        assert_eq!(files.values().count(), 1);
+        let problems: Vec<_> = files.problems().map(|problem| problem.path.display().to_string()).collect();
+        assert_eq!(problems, ["b"]);
     }
 
     #[test]

@@ -52,10 +52,11 @@ impl Standing {
         matches!(self, Self::Passing | Self::Warning(_))
     }
 
-    /// The SRV weight that `weight` becomes in this standing.
+    /// The SRV weight that `weight` becomes in this standing. A weight of 0 stays one: no warning makes an instance more
+    /// likely than it was.
     pub fn weight(&self, weight: u16) -> u16 {
         match self {
-            Self::Warning(_) => (weight / 10).max(1),
+            Self::Warning(_) => (weight / 10).max(weight.min(1)),
             Self::Passing | Self::Critical(_) | Self::Disabled => weight,
         }
     }

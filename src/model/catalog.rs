@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::RangeInclusive,
     sync::Arc,
 };
 
@@ -84,8 +85,34 @@ impl Service {
 pub struct Catalog {
     view: View,
     services: Map<Label, Arc<Service>>,
-    /// Who announced an address, whatever its standing; sorted.
-    addresses: Map<IpAddr, Arc<[InstanceKey]>>,
+    addresses: Addresses,
+}
+
+/// Which instances are announced at which address, whatever their standing. Clones share structure, and a change costs
+/// the same however many instances an address has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses(imbl::OrdSet<Announced>);
+
+/// An instance at an address, or the address alone, which sorts before all that is announced there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Announced {
+    address: IpAddr,
+    by: Option<(InstanceKey, Label)>,
+}
+
+impl Addresses {
+    /// The instances at an address, in their order. One that two nodes announce there comes twice.
+    pub fn at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
+        let from = Announced { address, by: None };
+        let here = self.0.range(from..).take_while(move |announced| announced.address == address);
+        here.filter_map(|announced| announced.by.as_ref().map(|(key, _)| key))
+    }
+
+    /// Whether anything is announced at an address of that range.
+    pub fn any_in(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
+        let from = Announced { address: *addresses.start(), by: None };
+        self.0.range(from..).next().is_some_and(|announced| announced.address <= *addresses.end())
+    }
 }
 
 /// What an update changed.
@@ -145,7 +172,7 @@ impl Catalog {
     }
 
     /// The announced instances at each address, whatever their standing.
-    pub fn addresses(&self) -> &Map<IpAddr, Arc<[InstanceKey]>> {
+    pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
@@ -168,24 +195,13 @@ impl Catalog {
     }
 
     fn move_addresses(&mut self, change: &Change) {
+        let announced =
+            |address: &IpAddr| Announced { address: *address, by: Some((change.key(), change.node.clone())) };
         for address in change.old_addresses() {
-            let Some(keys) = self.addresses.get(address) else { continue };
-            // An id that two nodes announce may stand here twice: only one of the two goes.
-            let mut keys = keys.to_vec();
-            if let Some(at) = keys.iter().position(|key| *key == change.key()) {
-                keys.remove(at);
-            }
-            if keys.is_empty() {
-                self.addresses.remove(address);
-            } else {
-                self.addresses.insert(*address, keys.into());
-            }
+            self.addresses.0.remove(&announced(address));
         }
         for address in change.new_addresses() {
-            let mut keys = self.addresses.get(address).map(|keys| keys.to_vec()).unwrap_or_default();
-            let at = keys.partition_point(|key| *key <= change.key());
-            keys.insert(at, change.key());
-            self.addresses.insert(*address, keys.into());
+            self.addresses.0.insert(announced(address));
         }
     }
 }
@@ -327,7 +343,7 @@ mod tests {
             assert_eq!(catalog.update(view), expected, "{step}");
         }
         assert!(catalog.services.is_empty());
-        assert!(catalog.addresses.is_empty());
+        assert!(catalog.addresses.0.is_empty());
     }
 
     #[test]
@@ -351,10 +367,9 @@ mod tests {
     fn addresses_follow_their_instances() {
         let mut catalog = Catalog::default();
         let shown = |catalog: &Catalog| -> BTreeMap<String, Vec<String>> {
-            let one = |(a, keys): (&IpAddr, &Arc<[InstanceKey]>)| {
-                (a.to_string(), keys.iter().map(ToString::to_string).collect())
-            };
-            catalog.addresses().iter().map(one).collect()
+            let all: BTreeSet<IpAddr> = catalog.addresses.0.iter().map(|announced| announced.address).collect();
+            let keys = |address| catalog.addresses().at(address).map(ToString::to_string).collect();
+            all.into_iter().map(|address| (address.to_string(), keys(address))).collect()
         };
         let expect = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
             pairs.iter().map(|(a, k)| ((*a).to_owned(), k.iter().map(|k| (*k).to_owned()).collect())).collect()

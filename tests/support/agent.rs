@@ -28,6 +28,7 @@ pub struct Agent {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
     folder: TempDir,
 }
 
@@ -62,14 +63,15 @@ impl Agent {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let mut kept = kept.lock().unwrap();
                 kept.push_str(&line);
                 kept.push('\n');
             }
         });
-        let mut agent = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, folder };
+        let mut agent =
+            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, reader: Some(reader), folder };
         agent.wait_for_log("INFO answering");
         let log = agent.log();
         let listening = log.lines().find(|line| line.contains("listening for DNS")).unwrap();
@@ -169,11 +171,12 @@ impl Agent {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Waits for the process to end.
+    /// Waits for the process to end, and for the last of its log.
     pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
+                self.reader.take().map(thread::JoinHandle::join);
                 return status;
             }
             assert!(Instant::now() < deadline, "the agent does not end: {}", self.log());

@@ -7,7 +7,12 @@ pub mod rrset;
 pub mod service;
 pub mod zone;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use foldhash::fast::RandomState;
 
@@ -21,7 +26,7 @@ use crate::{
     files::zone_file::ZoneFile,
     model::{
         announcement::Node,
-        catalog::{Catalog, Map, Touched},
+        catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
         service::{InstanceKey, RESERVED_SERVICE},
     },
@@ -57,9 +62,8 @@ pub struct Tables {
     services: Map<Label, Arc<Service>>,
     nodes: Map<Label, Arc<NodeNames>>,
     name_servers: Arc<[RRset]>,
-    /// The announced instances at each address.
-    addresses: Map<IpAddr, Arc<[InstanceKey]>>,
-    node_addresses: Map<IpAddr, Label>,
+    addresses: Addresses,
+    node_addresses: Arc<BTreeMap<IpAddr, Label>>,
     serial: u32,
 }
 
@@ -86,8 +90,8 @@ impl Tables {
             services: Map::default(),
             nodes: Map::default(),
             name_servers: Arc::default(),
-            addresses: Map::default(),
-            node_addresses: Map::default(),
+            addresses: Addresses::default(),
+            node_addresses: Arc::default(),
             serial: 0,
         }
     }
@@ -125,7 +129,22 @@ impl Tables {
 
     /// The zone of a name: the one with the longest origin that the name is at or below.
     pub fn zone(&self, name: &LookupName) -> Option<&Zone> {
-        let mut depths = self.zones.depths & (u128::MAX >> (127 - name.count().min(127)));
+        self.zone_of_suffix(name, name.count())
+    }
+
+    /// The zone above the one whose apex `name` is.
+    pub fn zone_above(&self, name: &LookupName) -> Option<&Zone> {
+        self.zone_of_suffix(name, name.count().checked_sub(1)?)
+    }
+
+    /// The discovery zone that a static zone lies in.
+    pub fn zone_around(&self, zone: &Zone) -> Option<&Zone> {
+        self.zones.by_origin.get(zone.inside.as_ref()?)
+    }
+
+    /// The zone with the longest origin of at most `most` labels.
+    fn zone_of_suffix(&self, name: &LookupName, most: usize) -> Option<&Zone> {
+        let mut depths = self.zones.depths & (u128::MAX >> (127 - most.min(127)));
         while depths != 0 {
             let depth = 127 - depths.leading_zeros() as usize;
             let suffix = &name.wire()[name.offset(name.count() - depth)..];
@@ -158,8 +177,13 @@ impl Tables {
     }
 
     /// The announced instances at an address.
-    pub fn instances_at(&self, address: &IpAddr) -> &[InstanceKey] {
-        self.addresses.get(address).map_or(&[], |keys| &**keys)
+    pub fn instances_at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
+        self.addresses.at(address)
+    }
+
+    /// Whether an instance or a node is announced at an address of that range.
+    pub fn any_address_in(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
+        self.addresses.any_in(addresses) || self.node_addresses.range(addresses.clone()).next().is_some()
     }
 
     /// The node at an address.
@@ -184,12 +208,13 @@ impl Tables {
                 None => drop(self.nodes.remove(name)),
             }
         }
-        self.node_addresses = Map::default();
+        let mut node_addresses = BTreeMap::new();
         for node in catalog.nodes() {
             for address in &node.addresses {
-                self.node_addresses.entry(*address).or_insert_with(|| node.name.clone());
+                node_addresses.entry(*address).or_insert_with(|| node.name.clone());
             }
         }
+        self.node_addresses = Arc::new(node_addresses);
         // This node first: whoever asks it can reach it.
         let own = catalog.node(&self.settings.node);
         let others = catalog.nodes().filter(|node| node.name != self.settings.node);
@@ -231,7 +256,10 @@ impl Zones {
             // A zone without an SOA is refused when its file is read.
             let Some(soa) = soa else { continue };
             let names = Arc::new(StaticNames::new(file));
-            by_origin.insert(file.origin.clone(), Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)));
+            let mut discovery = std::iter::once(&settings.domain).chain(&settings.aliases);
+            let inside = discovery.find(|domain| file.origin.within(domain).is_some()).cloned();
+            let zone = Zone { inside, ..Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)) };
+            by_origin.insert(file.origin.clone(), zone);
         }
         let own = files.iter().find(|file| file.origin == settings.domain);
         let names = Arc::new(own.map(|file| StaticNames::new(file)).unwrap_or_default());
@@ -255,7 +283,8 @@ fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
             serial: None,
             timers: TIMERS,
             minimum: settings.negative_ttl,
-            ttl: settings.ttl,
+            // A negative answer's TTL is the lesser of the two (RFC 2308 §3), and the minimum is what was asked for.
+            ttl: settings.ttl.max(settings.negative_ttl),
         },
     }
 }

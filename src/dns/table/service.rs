@@ -3,7 +3,8 @@
 //! A service is rebuilt whole when one of its instances changes, and no other service is touched. Nothing here depends
 //! on the zone's name, so a domain and its aliases share it. Layout: what an instance contributes to an answer stands
 //! back to back in one block of octets ([`Service::wire`]); the names below the service are lists of indices into it.
-//! A query so touches a handful of cache lines, however many services there are.
+//! How many services there are costs a query nothing; how many instances
+//! one service has does, since their weights are added up to draw from them.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -86,11 +87,11 @@ enum Protocols {
 struct Host {
     at: u32,
     ttl: u32,
-    txt: u16,
+    txt: u32,
+    v4: u16,
+    v6: u16,
     weight: u16,
     srv: u8,
-    v4: u8,
-    v6: u8,
 }
 
 /// The fixed fields of SRV RDATA: priority, weight, port (RFC 2782).
@@ -181,7 +182,7 @@ impl Service {
     pub fn host_txt(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];
         let addresses = usize::from(host.v4) * 4 + usize::from(host.v6) * 16;
-        &self.wire[host.at as usize + usize::from(host.srv) + addresses..][..usize::from(host.txt)]
+        &self.wire[host.at as usize + usize::from(host.srv) + addresses..][..host.txt as usize]
     }
 
     /// Seconds.
@@ -192,6 +193,12 @@ impl Service {
     /// The share of the traffic.
     pub fn host_weight(&self, host: HostIndex) -> u16 {
         self.hosts[host as usize].weight
+    }
+
+    /// RFC 2782: lower is tried first.
+    pub fn host_priority(&self, host: HostIndex) -> u16 {
+        let srv = self.srv_parts(host);
+        u16::from_be_bytes([srv[0], srv[1]])
     }
 
     fn id(&self, host: &Host) -> &[u8] {
@@ -241,7 +248,7 @@ impl<'c> Builder<'c> {
             wire.extend(label.as_bytes());
         }
         let srv = wire.len() - at;
-        let (mut v4, mut v6) = (0, 0);
+        let (mut v4, mut v6) = (0_u16, 0_u16);
         for address in &instance.addresses {
             if let IpAddr::V4(ip) = address {
                 wire.extend(ip.octets());
@@ -263,7 +270,7 @@ impl<'c> Builder<'c> {
         Host {
             at: at as u32,
             ttl: self.ttl(instance),
-            txt: (wire.len() - txt_at) as u16,
+            txt: (wire.len() - txt_at) as u32,
             weight,
             srv: srv as u8,
             v4,

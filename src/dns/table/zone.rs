@@ -24,6 +24,8 @@ pub struct Zone {
     pub origin: Name,
     /// How many labels the origin has.
     pub labels: usize,
+    /// The discovery zone that a static zone lies in: its services win over this zone's names.
+    pub inside: Option<Name>,
     /// Who answers below the apex beside the static names.
     pub kind: Kind,
     /// What the zone's file says; shared between a domain and its aliases.
@@ -33,9 +35,9 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// A zone of this name.
+    /// A zone of this name, inside no other.
     pub fn new(origin: &Name, kind: Kind, names: Arc<StaticNames>, soa: Arc<Soa>) -> Self {
-        Self { origin: origin.clone(), labels: origin.labels().count(), kind, names, soa }
+        Self { origin: origin.clone(), labels: origin.labels().count(), inside: None, kind, names, soa }
     }
 }
 
