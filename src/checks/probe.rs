@@ -5,9 +5,12 @@
 //! says so, but takes no service for dead. The time-out drops the probe's future, and with it whatever it had opened.
 
 use std::{
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::Poll,
     time::Duration,
 };
 
@@ -52,7 +55,7 @@ impl Prober {
         let patience = check.timeout;
         let mut _socket = None;
         // Boxed each for itself: ten thousand that hang should not each take the room of the largest kind.
-        let work: Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + '_>> = match &check.probe {
+        let work: Work<'_> = match &check.probe {
             Probe::Http(probe) => {
                 _socket = self.sockets.permit().await;
                 Box::pin(http::probe(probe, &self.dialer, &self.tls, patience))
@@ -76,7 +79,7 @@ impl Prober {
             }
             Probe::Alias { .. } => return Err(Failure::NotRun("an alias is not probed".to_owned())),
         };
-        let outcome = timeout(patience, work).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
+        let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
         if let Err(Failure::NotRun(reason)) = &outcome
             && self.shortage.is_due()
         {
@@ -84,6 +87,18 @@ impl Prober {
         }
         outcome
     }
+}
+
+/// A probe under way.
+type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+
+/// A probe that panics is a defect of ours. It makes its check critical: silence would leave the last standing for ever.
+async fn guarded(mut work: Work<'_>) -> Result<(), Failure> {
+    poll_fn(|context| {
+        catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
+            .unwrap_or_else(|_| Poll::Ready(Err(Failure::critical("the probe itself failed (a defect of muster)"))))
+    })
+    .await
 }
 
 /// As many permits as the node can bear, and a word in the log when they are all out.
@@ -213,5 +228,12 @@ mod tests {
             tokio::time::advance(Duration::from_millis(500)).await;
         }
         assert_eq!(said, 5);
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_panics_is_critical() {
+        let work: Work<'_> = Box::pin(async { panic!("a defect") });
+        assert!(matches!(guarded(work).await, Err(Failure::Critical(reason)) if reason.contains("defect of muster")));
+        assert!(guarded(Box::pin(async { Ok(()) })).await.is_ok());
     }
 }

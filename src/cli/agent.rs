@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     log(&config.log);
     if let Some(folder) = &folder {
-        info!(folder = %folder.path().display(), "a node to try things out: drop service files into services.d there");
+        info!(folder = %folder.path().display(), "a node to try things out: drop service files into services.d there, zone files into zones");
     }
     match start(config) {
         Ok(()) => Exit::Done,
@@ -75,7 +75,9 @@ pub(super) fn run(args: &Args) -> Exit {
 /// What `--dev` keeps on disk; it goes when the agent ends.
 fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
     let folder = tempfile::Builder::new().prefix("muster-dev-").tempdir().context("cannot make a temporary folder")?;
-    fs::create_dir(folder.path().join("services.d")).context("cannot make a temporary folder")?;
+    for name in ["services.d", "zones"] {
+        fs::create_dir(folder.path().join(name)).context("cannot make a temporary folder")?;
+    }
     Ok(folder)
 }
 

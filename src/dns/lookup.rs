@@ -10,12 +10,15 @@ use super::{
     question::LookupName,
     table::{
         Tables,
-        rrset::{RRset, Rdata, Tail, target_at},
+        rrset::{RRset, Rdata, Tail},
         service::{HostIndex, NamedPort, Service, Set},
         zone::{Found, Kind, Zone},
     },
 };
-use crate::model::{name::MAX_NAME, service::Protocol};
+use crate::{
+    files::zone_file::target_at,
+    model::{name::MAX_NAME, service::Protocol},
+};
 
 /// CNAMEs that are followed in one answer; a chain beyond that is a mistake, and the client can go on by itself.
 const MAX_CHAIN: usize = 8;

@@ -105,6 +105,8 @@ pub trait Reloadable: Send + 'static {
 pub struct Loaded<V> {
     /// What is in service.
     pub value: V,
+    /// The same in a few words, for the log: `12 instances`.
+    pub summary: String,
     /// All that is wrong.
     pub problems: Vec<Problem>,
 }

@@ -31,6 +31,7 @@ pub async fn follow<F: Reloadable>(
                 return;
             }
             let now = contents.borrow_and_update().clone();
+            let path = now.folder.clone();
             // A thousand files are milliseconds of parsing: not on a thread that answers questions.
             let Ok((state, loaded)) = spawn_blocking(move || {
                 let loaded = folder.load(&now);
@@ -41,6 +42,7 @@ pub async fn follow<F: Reloadable>(
                 return;
             };
             folder = state;
+            info!("{}: read again, {} in service", path.display(), loaded.summary);
             tell(&mut known, loaded.problems);
             sender.send_replace(loaded.value);
         }

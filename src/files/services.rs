@@ -40,6 +40,7 @@ impl Reloadable for Services {
         let (value, across) = definitions::merge(entries);
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
         let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
-        Loaded { value, problems }
+        let summary = format!("{} instances", value.len());
+        Loaded { value, summary, problems }
     }
 }

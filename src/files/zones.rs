@@ -10,11 +10,11 @@ use super::{
     contents::{Contents, Folder, Limits},
     definitions::service_at,
     last_good::{LastGood, Loaded, Reloadable},
-    zone_file::{self, MAX_ZONE_FILE, ZoneFile},
+    zone_file::{self, MAX_ZONE_FILE, StaticRecord, ZoneFile, target_at},
 };
 use crate::{
     diagnostic::Problem,
-    model::name::{Label, Name},
+    model::name::{Label, MAX_NAME, Name},
 };
 
 /// All static zones, one a file.
@@ -48,6 +48,10 @@ impl Rules {
             let problem = Problem::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
             return Err(vec![problem.with_hint(format!("put its records into {}zone", self.domain))]);
         }
+        let problems = self.too_long_for_aliases(path, &file);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
         // Targets in the discovery zone may be services, which come and go.
         if file.origin != self.domain {
             let problems = file.check_apex(path);
@@ -57,6 +61,22 @@ impl Rules {
             file.warnings.extend(file.check_targets(path));
         }
         Ok(file)
+    }
+
+    /// Names in data of the discovery zone that would be too long with an alias in place of the domain.
+    fn too_long_for_aliases(&self, path: &Path, file: &ZoneFile) -> Vec<Problem> {
+        let longest = self.aliases.iter().max_by_key(|alias| alias.wire().len());
+        let Some(alias) = longest.filter(|_| file.origin == self.domain) else { return Vec::new() };
+        let target = |record: &StaticRecord| {
+            let name = record.rdata.get(target_at(record.rtype)?..)?;
+            let relative = name.strip_suffix(self.domain.wire())?.len();
+            (relative + alias.wire().len() > MAX_NAME).then_some((record.line, record.column))
+        };
+        let problem = |(line, column)| {
+            let message = format!("a name here has more than {MAX_NAME} octets in the alias domain {alias}");
+            Problem::at(path, line, column, message).with_hint("shorten it, or the alias")
+        };
+        file.records.iter().filter_map(target).map(problem).collect()
     }
 
     /// Static names that a live service takes.
@@ -112,6 +132,37 @@ impl Reloadable for Zones {
         let (value, across) = merge(self.files.values());
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
         let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
-        Loaded { value, problems }
+        let summary = format!("{} zones", value.len());
+        Loaded { value, summary, problems }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(alias: &str) -> Rules {
+        Rules { domain: Name::parse("service.local").unwrap(), aliases: vec![Name::parse(alias).unwrap()], ttl: 5 }
+    }
+
+    #[test]
+    fn what_a_file_says_must_hold_for_every_alias() {
+        let long = vec!["a".repeat(60); 3].join(".");
+        let text = format!("c CNAME {long}\n");
+        let read = |alias: &str| rules(alias).parse(Path::new("service.local.zone"), text.as_bytes());
+        assert!(read("svc.example").is_ok());
+        let problems = read(&format!("{}.{}", "b".repeat(60), "c".repeat(20))).unwrap_err();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].to_string().starts_with("service.local.zone:1:1: a name here has more than 255 octets"));
+        assert!(rules("svc.example").parse(Path::new("svc.example.zone"), b"a A 10.0.0.1\n").is_err());
+    }
+
+    #[test]
+    fn of_two_files_for_one_zone_the_first_by_name_stays() {
+        let file = |path: &str| Arc::new(zone_file::parse(Path::new(path), b"a A 10.0.0.1\n", 5).unwrap());
+        let files = [("Example.org.zone", file("Example.org.zone")), ("example.org.zone", file("example.org.zone"))];
+        let (kept, problems) = merge(files.iter().map(|(path, file)| (Path::new(*path), file)));
+        assert_eq!((kept.len(), problems.len()), (1, 1));
+        assert_eq!(problems[0].path, Path::new("example.org.zone"));
     }
 }

@@ -3,7 +3,7 @@
 //! RDATA that ends in a name of its own zone is kept without the zone's origin; the assembler writes the origin of the
 //! zone that was asked. So an alias domain answers with names of its own from the same records.
 
-use crate::model::name::Name;
+use crate::{files::zone_file::target_at, model::name::Name};
 
 use super::super::code::rtype;
 
@@ -74,16 +74,6 @@ fn ends_at_label(name: &[u8], at: usize) -> bool {
         label += 1 + usize::from(name[label]);
     }
     label == at
-}
-
-/// Where the host name begins in RDATA of this type that consists of fixed fields and one name.
-pub fn target_at(rtype: u16) -> Option<usize> {
-    match rtype {
-        rtype::NS | rtype::CNAME | rtype::PTR => Some(0),
-        rtype::MX => Some(2),
-        rtype::SRV => Some(6),
-        _ => None,
-    }
 }
 
 /// Whether a name in RDATA of this type may be a compression pointer: those of RFC 1035, not SRV (RFC 3597 §4).

@@ -99,6 +99,16 @@ pub fn parse(path: &Path, bytes: &[u8], default_ttl: u32) -> Result<ZoneFile, Ve
     Err(problems)
 }
 
+/// Where the host name begins in RDATA of this type, if it is fixed fields and one name.
+pub fn target_at(rtype: u16) -> Option<usize> {
+    match rtype {
+        types::NS | types::CNAME | types::PTR => Some(0),
+        types::MX => Some(2),
+        types::SRV => Some(6),
+        _ => None,
+    }
+}
+
 /// The zone that the file at `path` holds, by its name: `NAME.zone`.
 ///
 /// # Errors
