@@ -86,7 +86,8 @@ impl fmt::Display for Failure {
                 match error.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        "\nAnother program has the port: `ss -lntup 'sport = :{port}'` shows which. Stop it, or set dns.listen to another address or port."
+                        "\nAnother program has the port, or another entry of dns.listen covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
+                         that program, or set dns.listen to another address or port."
                     ),
                     io::ErrorKind::PermissionDenied => write!(
                         f,
@@ -206,7 +207,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let engine = move || Engine::new(payload, fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
-        connections: Arc::new(Semaphore::new(tcp::MAX_CONNECTIONS)),
+        connections: Arc::new(Semaphore::new(tcp::most_connections())),
         shutdown: shutdown.clone(),
     };
     for (datagrams, connections) in sockets {

@@ -20,6 +20,10 @@ pub fn store_serial(data_dir: &Path, ceiling: u32) -> io::Result<()> {
 
 /// Replaces a file so that a crash leaves the old content or the new, never a part.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    // Somebody may have removed the folder while we run.
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let partial = path.with_extension("partial");
     let mut file = File::create(&partial)?;
     file.write_all(content)?;

@@ -111,6 +111,8 @@ fn failure(error: &Error) -> Failure {
             Bad::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
             Bad::BadSignature => "certificate with a bad signature".to_owned(),
             Bad::Revoked => "certificate revoked".to_owned(),
+            // What webpki has no word of its own for, most often a self-signed certificate that calls itself an authority.
+            Bad::Other(_) => "certificate that no authority vouches for".to_owned(),
             other => format!("certificate: {other}"),
         },
         Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),

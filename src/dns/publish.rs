@@ -73,19 +73,20 @@ impl Publisher {
         self.previous = self.published.swap(Arc::new(self.tables.clone()));
     }
 
-    /// Publishes every change until `shutdown`. Needs a runtime with several threads.
+    /// Publishes every change until `shutdown`, and stores where the serial stands. Needs a runtime with several threads.
     pub async fn run(mut self, mut sources: Sources, shutdown: CancellationToken) {
         loop {
             let changed = tokio::select! {
                 changed = sources.view.changed() => changed,
                 changed = sources.zones.changed() => changed,
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
             };
             if changed.is_err() {
-                return;
+                break;
             }
             block_in_place(|| self.publish(&mut sources));
         }
+        block_in_place(|| self.store(self.serial.current()));
     }
 
     fn store(&self, ceiling: u32) {

@@ -21,6 +21,11 @@ impl Serial {
         Self { current, ceiling: current }
     }
 
+    /// The last one that was handed out: all that has to be stored at a stop.
+    pub fn current(&self) -> u32 {
+        self.current
+    }
+
     /// The next serial. Where it returns a ceiling, that has to be stored: from then on, not later than in
     /// [`RESERVE`]` / 2` changes.
     pub fn advance(&mut self) -> (u32, Option<u32>) {

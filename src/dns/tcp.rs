@@ -7,6 +7,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,8 +23,12 @@ use super::{
     table::Tables,
 };
 
-/// Connections at once, of all listeners; one more is closed as soon as it is accepted.
-pub const MAX_CONNECTIONS: usize = 4096;
+/// Connections at once, of all listeners, where the process may open enough files; one more is closed as soon as it is
+/// accepted.
+const MAX_CONNECTIONS: usize = 4096;
+/// The part of the process's files that connections may take: half are for probes, and the rest must do for commands
+/// and folders. Idle clients must not keep the health of a service from being seen.
+const SHARE_OF_FILES: u64 = 4;
 /// How long a connection may wait for its next query, or take to bring it (RFC 7766 §6.2.3 asks for seconds).
 const IDLE: Duration = Duration::from_secs(10);
 /// How long a client may take to read its answers.
@@ -32,12 +37,18 @@ const WRITE: Duration = Duration::from_secs(5);
 const BACKLOG: i32 = 1024;
 /// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// From one word in the log that connections are turned away to the next.
+/// From one word in the log that connections are turned away, or cannot be accepted, to the next.
 const TELL: Duration = Duration::from_secs(60);
 /// What is read at once; a longer message takes several reads.
 const READ: usize = 4096;
 /// Answers are written out when they reach this, even if more queries wait.
 const FLUSH: usize = 64 * 1024;
+
+/// How many connections this process can bear. Raise its limit of open files first.
+pub fn most_connections() -> usize {
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
+}
 
 /// Binds a listener for [`serve`].
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -58,7 +69,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Shared {
     /// What is answered.
     pub tables: Arc<ArcSwap<Tables>>,
-    /// One permit a connection: [`MAX_CONNECTIONS`] for all listeners.
+    /// One permit a connection, of all listeners.
     pub connections: Arc<Semaphore>,
     /// Ends accepting at once and connections at their next pause.
     pub shutdown: CancellationToken,
@@ -67,7 +78,14 @@ pub struct Shared {
 /// Accepts connections until shutdown, then waits for those that are open to finish what they read.
 pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> Engine) {
     let tasks = TaskTracker::new();
-    let mut told = None;
+    let mut told: Option<Instant> = None;
+    let mut is_news = || {
+        let news = told.is_none_or(|told| told.elapsed() >= TELL);
+        if news {
+            told = Some(Instant::now());
+        }
+        news
+    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -78,16 +96,17 @@ pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> E
                 Ok(permit) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine(), permit))),
                 Err(_) => {
                     debug!(%client, "TCP connection closed");
-                    if told.is_none_or(|told: Instant| told.elapsed() >= TELL) {
-                        told = Some(Instant::now());
-                        warn!("all {MAX_CONNECTIONS} TCP connections are in use: further clients are turned away");
+                    if is_news() {
+                        warn!("as many TCP connections are open as may be: further clients are turned away");
                     }
                 }
             },
             // The client went away before it was accepted: nothing is wrong here.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "TCP accept"),
             Err(error) => {
-                warn!(%error, "cannot accept TCP connections; trying again");
+                if is_news() {
+                    warn!(%error, "cannot accept TCP connections; trying again");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
