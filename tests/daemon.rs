@@ -7,6 +7,7 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::{TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     path::Path,
     process::{Command, Output, Stdio},
@@ -168,7 +169,7 @@ fn junk_from_clients_is_not_logged_and_takes_nothing_down() {
         socket.send_to(&junk, agent.address()).unwrap();
     }
     for _ in 0..20 {
-        let mut stream = std::net::TcpStream::connect(agent.address()).unwrap();
+        let mut stream = TcpStream::connect(agent.address()).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
         let mut junk = vec![0; 3000];
         rng.fill(&mut junk);
@@ -179,6 +180,31 @@ fn junk_from_clients_is_not_logged_and_takes_nothing_down() {
     assert_eq!(soa.answers.len(), 1);
     let log = agent.log();
     assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn idle_clients_do_not_keep_a_dead_instance_in_service() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap();
+    let agent = Agent::start_with_files(128, "", |folder| {
+        let check = format!("{{tcp: \"{target}\", interval: 100ms, timeout: 100ms}}");
+        fs::write(folder.join("services.d/web.yaml"), format!("service: web\nchecks: [{check}]\n")).unwrap();
+    });
+    agent.wait_for_answers("web.service.local.", 1, &["A 10.0.0.7"]);
+    // More than the process may have files; those that it turns away are closed by it.
+    let clients: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(agent.address()).unwrap()).collect();
+    drop(listener);
+    agent.wait_for_answers("web.service.local.", 1, &[]);
+    drop(clients);
+}
+
+#[test]
+fn a_data_folder_that_is_removed_comes_back() {
+    let mut agent = Agent::start();
+    fs::remove_dir_all(agent.path("data")).unwrap();
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait().code(), Some(0));
+    assert!(agent.path("data/zone-serial").exists());
 }
 
 #[test]

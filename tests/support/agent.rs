@@ -40,6 +40,20 @@ impl Agent {
 
     /// The same with more configuration, variables of the environment, and a folder that `prepare` fills.
     pub fn start_with(config: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.envs(environment.iter().copied());
+        Self::launch(command, config, prepare)
+    }
+
+    /// The same with so many files at most that it may have open.
+    pub fn start_with_files(most: u32, config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &most.to_string()]);
+        command.arg(env!("CARGO_BIN_EXE_muster"));
+        Self::launch(command, config, prepare)
+    }
+
+    fn launch(mut command: Command, config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("services.d")).unwrap();
         fs::create_dir(folder.path().join("zones")).unwrap();
@@ -52,14 +66,8 @@ impl Agent {
             );
             fs::write(&path, text).unwrap();
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
-            .args(["agent", "--config"])
-            .arg(&path)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(["agent", "--config"]).arg(&path).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
