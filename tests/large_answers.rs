@@ -1,0 +1,116 @@
+//! Services of more instances than anybody has: what is sent decodes, and is right as far as it goes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use hickory_proto::{
+    op::Message,
+    rr::{RData, RecordType},
+};
+use muster::{
+    dns::{
+        engine::{Engine, Transport},
+        table::{Settings, Tables},
+    },
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Catalog, NodeView, View},
+        name::{Label, Name},
+        service::{Instance, InstanceKey, Protocol},
+    },
+};
+use support::{Ask, decode};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+/// A service `web` of so many instances, each with so many addresses; all of them at one address where that is 0.
+fn tables(instances: u32, addresses: u32) -> Tables {
+    let announcements: Announcements = (0..instances)
+        .map(|number| {
+            let key = InstanceKey { service: label("web"), id: label(&format!("i{number}")) };
+            let of = |at: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number * addresses + at));
+            let instance = Instance {
+                key: key.clone(),
+                addresses: if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() },
+                port: Some(80),
+                ports: vec![],
+                protocol: Protocol::Tcp,
+                tags: vec![],
+                meta: BTreeMap::new(),
+                priority: 1,
+                weight: 10,
+                ttl: None,
+            };
+            (key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
+        })
+        .collect();
+    let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1") };
+    let view = View::unit(label("host-a"), Arc::new(NodeView { node: Arc::new(node), announcements }));
+    let domain = Name::parse("service.local").unwrap();
+    let settings = Settings { node: label("host-a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let mut catalog = Catalog::default();
+    let touched = catalog.update(view);
+    let mut tables = Tables::new(settings);
+    tables.update(&catalog, &touched);
+    tables
+}
+
+fn ask(tables: &Tables, name: &str, qtype: u16, transport: Transport) -> Message {
+    let mut out = Vec::new();
+    let packet = Ask { name: name.into(), qtype, edns: Some(1232), dnssec_ok: false }.packet(1);
+    Engine::new(1232, fastrand::Rng::with_seed(1)).respond(tables, &packet, transport, &mut out).unwrap();
+    decode(&out)
+}
+
+#[test]
+fn addresses_of_targets_beyond_the_reach_of_a_pointer_have_whole_names() {
+    // RFC 1035 §4.1.4: a pointer has 14 bits.
+    let message = ask(&tables(1000, 1), "web.service.local.", 33, Transport::Tcp);
+    assert!(!message.metadata.truncation);
+    let targets: BTreeSet<String> = message
+        .answers
+        .iter()
+        .map(|record| match &record.data {
+            RData::SRV(srv) => srv.target.to_string(),
+            other => panic!("{other} among SRV records"),
+        })
+        .collect();
+    assert_eq!(targets.len(), 1000);
+    let addresses: Vec<_> = message.additionals.iter().filter(|r| r.record_type() == RecordType::A).collect();
+    assert!(addresses.len() > 600, "{} addresses", addresses.len());
+    for record in addresses {
+        let name = record.name.to_string();
+        assert!(targets.contains(&name), "{name}");
+        let number: u32 = name[1..].split('.').next().unwrap().parse().unwrap();
+        assert_eq!(record.data.to_string(), Ipv4Addr::from(0x0a00_0000 + number).to_string());
+    }
+}
+
+#[test]
+fn what_no_message_can_hold_is_cut_and_marked() {
+    for (instances, addresses) in [(5000, 1), (20, 300)] {
+        let tables = tables(instances, addresses);
+        for (qtype, transport) in [(33, Transport::Tcp), (33, Transport::Udp), (1, Transport::Tcp), (1, Transport::Udp)]
+        {
+            let message = ask(&tables, "web.service.local.", qtype, transport);
+            let all = if qtype == 33 { instances } else { instances * addresses };
+            assert_eq!(message.metadata.truncation, message.answers.len() < all as usize);
+            assert!(message.answers.len() >= 20);
+        }
+    }
+}
+
+#[test]
+fn an_address_of_many_instances_names_a_bounded_number() {
+    let message = ask(&tables(5000, 0), "0.0.0.10.in-addr.arpa.", 12, Transport::Tcp);
+    assert_eq!(message.answers.len(), 32);
+}
