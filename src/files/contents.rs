@@ -58,7 +58,7 @@ pub struct Folder {
 pub struct Limits {
     /// Octets of one file.
     pub file: u64,
-    /// Files; the first by name are read.
+    /// Files; of those that are new, the first by name are read while there is room.
     pub files: usize,
     /// Octets of all files.
     pub total: u64,
@@ -165,7 +165,7 @@ pub enum FolderProblem {
     Vanished(u64),
     /// It is there and cannot be listed: its last contents stay.
     Unreadable(Unreadable),
-    /// More than so many files: only the first by name are read.
+    /// More than so many files: what is new is not read.
     Crowded(usize),
     /// The kernel does not tell of all changes, so they are looked for at intervals.
     Unwatched(Unwatched),
@@ -224,7 +224,7 @@ impl fmt::Display for FolderProblem {
             }
             Self::Unreadable(error) => write!(f, "cannot list the folder, its last contents stay in service: {error}"),
             Self::Crowded(limit) => {
-                write!(f, "more than {limit} files: only the first {limit} by name are in service")
+                write!(f, "more than {limit} files: the new ones among them are not read")
             }
             Self::Unwatched(why) => write!(f, "changes here may be noticed late: {why}"),
         }

@@ -53,7 +53,7 @@ pub async fn follow<F: Reloadable>(
 fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
     let news = News::between(known, &now);
     for problem in &news.appeared {
-        warn!("{problem}");
+        if problem.is_error() { warn!("{problem}") } else { info!("{problem}") }
     }
     for path in &news.mended {
         info!("{}: no problems any more", path.display());

@@ -107,10 +107,7 @@ impl Listing {
         self.crowded = crowded;
         let unlisted: Vec<OsString> = self.known.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
-            let beyond = crowded && names.last().is_some_and(|last| name > *last);
-            if beyond {
-                self.forget(&name);
-            } else if !orders.held.contains(&name) {
+            if !orders.held.contains(&name) {
                 // Some file systems do not list a file that is being replaced by a rename: make sure.
                 self.look(&name, false);
             }
@@ -123,20 +120,27 @@ impl Listing {
         Ok(())
     }
 
-    /// The wanted names, at most as many as the limit, and whether there are more.
+    /// The wanted names, at most as many as the limit, and whether there are more. What is in service stays: of new
+    /// names, the first are taken as long as there is room.
     fn names(&self) -> io::Result<(BTreeSet<OsString>, bool)> {
-        let mut names = BTreeSet::new();
+        let (mut names, mut new) = (BTreeSet::new(), BTreeSet::new());
+        let limit = self.folder.limits.files;
         let mut crowded = false;
         for entry in fs::read_dir(&self.folder.path)? {
             let name = entry?.file_name();
-            if self.folder.wants(&name) {
+            if self.known.contains_key(&name) {
                 names.insert(name);
+            } else if self.folder.wants(&name) {
+                new.insert(name);
             }
-            if names.len() > self.folder.limits.files {
-                names.pop_last();
+            if new.len() > limit {
+                new.pop_last();
                 crowded = true;
             }
         }
+        let room = limit.saturating_sub(names.len());
+        crowded |= new.len() > room;
+        names.extend(new.into_iter().take(room));
         Ok((names, crowded))
     }
 
@@ -384,7 +388,7 @@ mod tests {
 
         fs::write(at("aa.yaml"), "").unwrap();
         listing.look_only_at(&["aa.yaml"]);
-        assert_eq!(listing.shown(), ["a=12", "aa=", "c=1234"], "the first by name");
+        assert_eq!(listing.shown(), ["a=12", "c=1234", "d=1"], "who is in service stays");
 
         fs::remove_file(at("aa.yaml")).unwrap();
         fs::remove_file(at("e.yaml")).unwrap();
