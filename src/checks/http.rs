@@ -313,6 +313,16 @@ mod tests {
 
     /// An HTTPS server with a certificate for `names`, good until `year`; and the authority that vouches for it.
     async fn https(names: &[&str], year: i32) -> (Server, RootCertStore) {
+        https_answering(names, year, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", true).await
+    }
+
+    /// The same with this answer; `polite`: it says that the connection ends before it does.
+    async fn https_answering(
+        names: &[&str],
+        year: i32,
+        answer: &'static [u8],
+        polite: bool,
+    ) -> (Server, RootCertStore) {
         let authority = {
             let mut params = CertificateParams::new([]).unwrap();
             params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority of {names:?} until {year}"));
@@ -336,13 +346,33 @@ mod tests {
             async move {
                 let Ok(mut stream) = acceptor.accept(stream).await else { return };
                 assert!(read_head(&mut stream).await.starts_with("GET / HTTP/1.1\r\n"));
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
-                stream.shutdown().await.unwrap();
+                stream.write_all(answer).await.unwrap();
+                stream.flush().await.unwrap();
+                if polite {
+                    stream.shutdown().await.unwrap();
+                }
             }
         });
         let mut roots = RootCertStore::empty();
         roots.add(authority.der().clone()).unwrap();
         (server.await, roots)
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_length_may_end_without_a_word() {
+        // RFC 9112 §6.3, §9.8: servers that close TLS without an alert are many.
+        let cases: [(&'static [u8], bool, &str); 4] = [
+            (b"HTTP/1.0 200 OK\r\n\r\nok", false, "pass"),
+            (b"HTTP/1.0 200 OK\r\n\r\nok", true, "pass"),
+            (b"HTTP/1.0 503 Service Unavailable\r\n\r\nno", false, "http: 503 Service Unavailable"),
+            (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", false, "http: connection closed"),
+        ];
+        for (answer, polite, expected) in cases {
+            let (server, trusted) = https_answering(&["localhost"], 2999, answer, polite).await;
+            let url = format!("https://localhost:{}/", server.address.port());
+            let got = verdict(&get(&url), &Tls::trusting(trusted)).await;
+            assert_eq!(got, expected, "{}", String::from_utf8_lossy(answer));
+        }
     }
 
     #[tokio::test]
