@@ -189,6 +189,20 @@ async fn what_was_asked_before_junk_is_answered_before_the_close() {
 }
 
 #[tokio::test]
+async fn a_message_longer_than_any_query_is_not_waited_for() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        stream.write_all(&framed(&soa(1))).unwrap();
+        stream.write_all(&[0xff, 0xff, 0]).unwrap();
+        assert_eq!(decode(&read_message(&mut stream)).metadata.id, 1);
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    })
+    .await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn connections_above_the_limit_are_closed_and_free_again_afterwards() {
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), 2);
     let address = server.address;

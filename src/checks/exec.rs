@@ -48,6 +48,8 @@ mod tests {
             (sh("exit 1"), warning("exit 1")),
             (sh("echo; echo '  DISK WARNING  '; echo more; exit 1"), warning("exit 1: DISK WARNING")),
             (sh("echo bad >&2; exit 2"), critical("exit 2: bad")),
+            (sh("printf '\\033[31mred\\007'; exit 2"), critical("exit 2:  [31mred ")),
+            (sh("head -c 9000 /dev/zero; exit 2"), critical(&format!("exit 2: {}", " ".repeat(200)))),
             (sh("printf 'caf\\351'; exit 3"), critical("exit 3: caf\u{fffd}")),
             (sh("echo dying; kill -s SEGV $$"), critical("killed by SIGSEGV: dying")),
             (vec!["/bin/false".to_owned()], warning("exit 1")),

@@ -29,6 +29,8 @@ use tokio::{
 
 use super::failure::Failure;
 
+/// Characters of a first line.
+const MAX_LINE: usize = 200;
 /// Where programs find programs.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Octets of output, standard and error together, that are kept. The rest is read and thrown away, so that a program
@@ -46,7 +48,9 @@ impl Finished {
     /// The first line with something on it.
     pub(super) fn first_line(&self) -> String {
         let text = String::from_utf8_lossy(&self.output);
-        text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
+        // It goes into logs and messages: no escapes for somebody's terminal, and not more than is read there.
+        line.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
     /// All that was kept.

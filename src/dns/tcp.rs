@@ -39,6 +39,8 @@ const BACKLOG: i32 = 1024;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// From one word in the log that connections are turned away, or cannot be accepted, to the next.
 const TELL: Duration = Duration::from_secs(60);
+/// The longest query, as over UDP. A message that says to be longer is none, and nobody waits for it with a buffer.
+const MAX_QUERY: usize = 4096;
 /// What is read at once; a longer message takes several reads.
 const READ: usize = 4096;
 /// Answers are written out when they reach this, even if more queries wait.
@@ -156,6 +158,11 @@ async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) 
             }
         }
         input.drain(..done);
+        if let [high, low, ..] = input[..]
+            && usize::from(u16::from_be_bytes([high, low])) > MAX_QUERY
+        {
+            return flush(stream, &mut output).await;
+        }
         if done > 0 {
             // Octets that make no message do not prolong a connection.
             deadline = Instant::now() + IDLE;
