@@ -80,6 +80,17 @@ impl<T> LastGood<T> {
         self.files.iter().filter_map(|(path, kept)| Some((path.as_path(), kept.value.as_ref()?)))
     }
 
+    /// What the problems of each file mean for what is in service: one warning a file.
+    pub fn consequences(&self) -> impl Iterator<Item = Problem> {
+        self.files.iter().filter(|(_, kept)| kept.problems.iter().any(Problem::is_error)).map(|(path, kept)| {
+            let what = match kept.value {
+                Some(_) => "what this file last said well stays in service",
+                None => "nothing of this file is in service",
+            };
+            Problem::whole(path, what).with_hint("until its problems are mended").as_warning()
+        })
+    }
+
     /// What is wrong now: with the folder, then with its files in the order of their names.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
         self.folder.iter().chain(self.files.values().flat_map(|kept| &kept.problems))
@@ -141,6 +152,9 @@ mod tests {
         assert_eq!(files.values().count(), 1);
         let problems: Vec<_> = files.problems().map(|problem| problem.path.display().to_string()).collect();
         assert_eq!(problems, ["b"]);
+        let consequences: Vec<_> = files.consequences().map(|problem| problem.to_string()).collect();
+        let nothing = "b:1:1: warning: nothing of this file is in service (until its problems are mended)";
+        assert_eq!(consequences, [nothing]);
     }
 
     #[test]

@@ -49,7 +49,8 @@ impl Reloadable for Services {
         let entries = self.files.values().map(|(path, file)| (path, file.entries.as_slice()));
         let (value, across) = definitions::merge(entries);
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
-        let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
+        let problems =
+            self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
         let summary = format!("{} instances", value.len());
         Loaded { value, summary, problems }
     }

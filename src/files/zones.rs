@@ -131,7 +131,8 @@ impl Reloadable for Zones {
         self.files.update(contents, |path, octets| self.rules.parse(path, octets));
         let (value, across) = merge(self.files.values());
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
-        let problems = self.files.problems().chain(warnings).cloned().chain(across).collect();
+        let problems =
+            self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
         let summary = format!("{} zones", value.len());
         Loaded { value, summary, problems }
     }
