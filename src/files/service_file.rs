@@ -73,14 +73,6 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<Servi
     Ok(ServiceFile { entries, warnings })
 }
 
-/// Reads any octets as a service file and forgets what comes of it: the target of fuzzing, which looks for panics.
-pub fn fuzz(bytes: &[u8]) {
-    if let Ok(node) = Label::parse("host-a") {
-        let defaults = Defaults { node: &node, addresses: &[], allow_exec: true };
-        let _ = parse(Path::new("fuzz.yaml"), bytes, &defaults);
-    }
-}
-
 /// The keys of a file with several services.
 const FILE_KEYS: &[&str] = &["services"];
 /// The keys of a service.
