@@ -75,6 +75,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("dns::serial", Core),
     ("dns::table", Core),
     ("dns::publish", Adapter("dns")),
+    ("dns::socket", Adapter("dns")),
     ("dns::tcp", Adapter("dns")),
     ("dns::udp", Adapter("dns")),
     ("dns::encrypted", Adapter("dns")),

@@ -153,7 +153,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         let mut target = self.target;
         for &at in &scratch.order {
             let mark = self.out.len();
-            let rdata = self.record(group, at as usize, Section::Answer);
+            let rdata = self.record(group, at as usize);
             if self.out.len() > self.end {
                 self.out.truncate(mark);
                 return false;
@@ -173,7 +173,7 @@ impl<'o, 'z> Writer<'o, 'z> {
     fn rrset(&mut self, group: &Group<'_>, section: Section) -> bool {
         let mark = self.out.len();
         for at in 0..group.data.len() {
-            self.record(group, at, section);
+            self.record(group, at);
             if self.out.len() > self.end {
                 self.out.truncate(mark);
                 return false;
@@ -211,8 +211,8 @@ impl<'o, 'z> Writer<'o, 'z> {
     }
 
     /// Writes a record and returns where its RDATA stands.
-    fn record(&mut self, group: &Group<'_>, at: usize, section: Section) -> Range<usize> {
-        self.owner(group.owner, group.zone, section);
+    fn record(&mut self, group: &Group<'_>, at: usize) -> Range<usize> {
+        self.owner(group.owner, group.zone);
         let rtype = group.data.rtype();
         self.fields(rtype, group.data.ttl());
         let length_at = self.out.len();
@@ -267,16 +267,16 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
     }
 
-    fn owner(&mut self, owner: Owner<'_>, zone: &Zone, section: Section) {
-        match (owner, section) {
-            (Owner::Question, _) => self.out.extend_from_slice(&QUESTION),
-            (Owner::Target, _) => self.pointer(self.target),
-            (Owner::Zone, _) => self.origin(zone),
-            (Owner::Below(labels), _) => {
+    fn owner(&mut self, owner: Owner<'_>, zone: &Zone) {
+        match owner {
+            Owner::Question => self.out.extend_from_slice(&QUESTION),
+            Owner::Target => self.pointer(self.target),
+            Owner::Zone => self.origin(zone),
+            Owner::Below(labels) => {
                 self.out.extend_from_slice(labels);
                 self.origin(zone);
             }
-            (Owner::Absolute(name), _) => self.out.extend_from_slice(name),
+            Owner::Absolute(name) => self.out.extend_from_slice(name),
         }
     }
 

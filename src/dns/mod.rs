@@ -19,6 +19,7 @@ pub mod publish;
 pub mod question;
 pub mod reverse;
 pub mod serial;
+mod socket;
 pub mod table;
 pub mod tcp;
 pub mod udp;

@@ -8,7 +8,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use super::{
     engine::{Engine, Transport},
+    socket,
     table::Tables,
 };
 
@@ -54,13 +55,9 @@ pub fn most_connections() -> usize {
 
 /// Binds a listener for [`serve`].
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
+    let socket = socket::open(address, Type::STREAM, Protocol::TCP)?;
     // A restart must not wait for the connections of the process before.
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

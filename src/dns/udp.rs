@@ -6,13 +6,14 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, cache::Cache};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Protocol, Type};
 use tokio::{io::Interest, net::UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::{
     engine::{Engine, Transport},
+    socket,
     table::Tables,
 };
 
@@ -29,12 +30,7 @@ const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
 /// Binds a socket for [`serve`]. Port 0 lets the kernel choose.
 pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        // `[::]:53` beside `0.0.0.0:53` are two listeners, not a conflict.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
+    let socket = socket::open(address, Type::DGRAM, Protocol::UDP)?;
     // The kernel caps it at net.core.rmem_max without an error: what it grants is better than its default.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.bind(&address.into())?;

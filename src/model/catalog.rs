@@ -156,11 +156,6 @@ impl Catalog {
         self.services.get(name)
     }
 
-    /// The names of all services, in no order.
-    pub fn services(&self) -> impl Iterator<Item = (&Label, &Arc<Service>)> {
-        self.services.iter()
-    }
-
     /// All nodes, by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.view.values().map(|view| &view.node)

@@ -206,12 +206,6 @@ impl Name {
         })
     }
 
-    /// The name without its leftmost label; `None` for the root.
-    pub fn parent(&self) -> Option<Self> {
-        let len = usize::from(*self.0.first()?);
-        (len > 0).then(|| Self(self.0[1 + len..].into()))
-    }
-
     /// The wire form less `zone`'s, where this name is `zone` or below it.
     ///
     /// `www.example.org.` within `example.org.` is `\x03www`.

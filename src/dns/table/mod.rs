@@ -196,11 +196,6 @@ impl Tables {
         self.settings.ttl
     }
 
-    /// The SOA minimum of generated zones, in seconds.
-    pub fn negative_ttl(&self) -> u32 {
-        self.settings.negative_ttl
-    }
-
     fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
         for name in &touched.nodes {
             match catalog.node(name) {

@@ -190,11 +190,7 @@ impl StaticNames {
             }
         }
         if encloser == below {
-            return if below == 0 {
-                Found::Name(self.apex())
-            } else {
-                Found::Name(self.at(owner(below)).unwrap_or_default())
-            };
+            return Found::Name(self.at(owner(below)).unwrap_or_default());
         }
         if existing > encloser {
             return Found::Nothing;
