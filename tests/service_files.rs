@@ -513,6 +513,39 @@ fn what_a_check_cannot_say() {
     assert_eq!(problems(&many), "2:9: there are at most 32 checks, found 33");
 }
 
+/// Each part is within its bounds; together they are more than one message between nodes holds.
+#[test]
+fn an_instance_has_to_fit_what_other_nodes_are_told() {
+    let tags = |count| (0..count).map(|n| format!("{n:0>250}")).collect::<Vec<_>>().join(", ");
+    let meta = |count| (0..count).map(|n| format!("k{n:0>3}: {}", "x".repeat(240))).collect::<Vec<_>>().join(", ");
+    let file = |rest: &str| format!("service: web\nport: 80\n{rest}\n");
+    let cases = [
+        (
+            file(&format!("tags: [{}]", tags(33))),
+            "3:1: other nodes are told of an instance in at most 8192 octets, this one has 8389 \
+             (shorten `tags`, which has 8250 of them, or `meta`, which has 0)",
+        ),
+        (
+            file(&format!("tags: [{}]\nmeta: {{{}}}", tags(12), meta(24))),
+            "4:1: other nodes are told of an instance in at most 8192 octets, this one has 9085 \
+             (shorten `tags`, which has 3000 of them, or `meta`, which has 5856)",
+        ),
+        // Control characters are longer in JSON than in the file.
+        (
+            file(&format!(
+                "meta: {{{}}}",
+                (0..8).map(|n| format!("k{n}: \"{}\"", "\\x01".repeat(250))).collect::<Vec<_>>().join(", ")
+            )),
+            "3:1: other nodes are told of an instance in at most 8192 octets, this one has 12104 \
+             (shorten `tags`, which has 0 of them, or `meta`, which has 2016)",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(problems(&text), expected);
+    }
+    assert_eq!(definitions(&file(&format!("tags: [{}]", tags(31)))).len(), 1);
+}
+
 #[test]
 fn programs_run_only_where_the_node_allows_it() {
     let node = label("host-a");

@@ -13,11 +13,13 @@ use std::{
 use super::check;
 use crate::{
     diagnostic::Problem,
+    gossip::record::{self, MAX_VALUE},
     model::{
+        bounds::{self, Fault},
         name::{Label, MAX_LABEL},
         service::{
-            DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_ADDRESSES, MAX_META,
-            MAX_META_ENTRY, MAX_PORTS, MAX_TAG, MAX_TAGS, Protocol, RESERVED_SERVICE,
+            DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_ADDRESSES, MAX_META, MAX_PORTS,
+            MAX_TAGS, Protocol,
         },
     },
     yaml::{
@@ -80,9 +82,6 @@ pub const SERVICE_KEYS: &[&str] = &[
     "service", "id", "address", "port", "ports", "protocol", "tags", "meta", "priority", "weight", "ttl", "enabled",
     "checks",
 ];
-
-/// The longest name of a port: `_` goes before it (RFC 6763 §7).
-const MAX_PORT_NAME: usize = MAX_LABEL - 1;
 
 fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'_>) -> Vec<Located> {
     let services = match &root.value {
@@ -150,15 +149,30 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     };
     let key = InstanceKey { service: service?, id: id? };
     let instance = Arc::new(Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl });
-    Some((Definition { instance, enabled, checks }, table.entry("service")?.id))
+    let id = table.entry("service")?.id;
+    refuse_large(reader, &table, &instance, id);
+    Some((Definition { instance, enabled, checks }, id))
+}
+
+/// Reports an instance that other nodes cannot be told of: each part of it is within its bounds, all together are not.
+fn refuse_large(reader: &Reader<'_, '_>, table: &Table<'_, '_>, instance: &Instance, otherwise: Id) {
+    let octets = record::value_len(instance);
+    if octets <= MAX_VALUE {
+        return;
+    }
+    let tags: usize = instance.tags.iter().map(String::len).sum();
+    let meta: usize = instance.meta.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let largest = table.entry(if tags > meta { "tags" } else { "meta" }).map_or(otherwise, |entry| entry.id);
+    let message = format!("other nodes are told of an instance in at most {MAX_VALUE} octets, this one has {octets}");
+    let hint = format!("shorten `tags`, which has {tags} of them, or `meta`, which has {meta}");
+    reader.error_with_hint(largest, message, hint);
 }
 
 fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {
     let node = reader.required(table, "service", "service: web")?;
     let service = reader.label(node, "a service's name")?;
-    if service.as_str() == RESERVED_SERVICE {
-        let hint = "the nodes have their names below it";
-        reader.error_with_hint(node.id, format!("the service name `{RESERVED_SERVICE}` is reserved"), hint);
+    if let Err(fault) = bounds::service(&service) {
+        reader.error_with_hint(node.id, fault.to_string(), "the nodes have their names below it");
         return None;
     }
     if service.as_str().len() == MAX_LABEL {
@@ -215,8 +229,8 @@ fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, V
             let port = reader.port(&entry.value);
             let (Some(name), Some(port)) = (name, port) else { continue };
             if ports.iter().any(|(other, _)| *other == name) {
-                let hint = "names differ in more than letter case";
-                reader.error_with_hint(entry.id, format!("there is a port `{name}` already"), hint);
+                let fault = Fault::SamePort(name.clone());
+                reader.error_with_hint(entry.id, fault.to_string(), "names differ in more than letter case");
             }
             ports.push((name, port));
         }
@@ -230,11 +244,7 @@ fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, V
 
 fn read_port_name(reader: &Reader<'_, '_>, id: Id, text: &str) -> Option<Label> {
     match Label::parse(text) {
-        Ok(name) if name.as_str().len() <= MAX_PORT_NAME => Some(name),
-        Ok(_) => {
-            reader.error(id, format!("a port's name has at most {MAX_PORT_NAME} octets: `_` goes before it"));
-            None
-        }
+        Ok(name) => bounds::port_name(&name).map_err(|fault| reader.error(id, fault.to_string())).ok().map(|()| name),
         Err(error) => {
             reader.report_label(id, "a port's name", text, &error);
             None
@@ -251,8 +261,8 @@ fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Lab
     }
     for item in items {
         let Some(tag) = reader.line(item, "a tag") else { continue };
-        if tag.len() > MAX_TAG {
-            reader.error(item.id, format!("a tag has at most {MAX_TAG} octets, this one has {}", tag.len()));
+        if let Err(fault) = bounds::tag(&tag) {
+            reader.error(item.id, fault.to_string());
         } else if tags.contains(&tag) {
             reader.warning(item.id, format!("the tag {} is here already", quote(&tag)), "remove one of them");
         } else {
@@ -276,17 +286,14 @@ fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String,
         && reader.is_within(node.id, entries.len(), MAX_META, "entries of `meta`")
     {
         for entry in entries {
-            // RFC 6763 §6.4: printable ASCII without `=`, which ends the key.
-            if entry.key.is_empty() || !entry.key.bytes().all(|b| matches!(b, 0x20..=0x7e) && b != b'=') {
+            if bounds::meta_key(&entry.key).is_err() {
                 let message = format!("{} cannot be a key of `meta`", quote(&entry.key));
                 reader.error_with_hint(entry.id, message, "keys are printable ASCII without `=`");
                 continue;
             }
             let Some(text) = reader.text(&entry.value, "a text") else { continue };
-            let octets = entry.key.len() + 1 + text.len();
-            if octets > MAX_META_ENTRY {
-                let most = format!("`key=value` has at most {MAX_META_ENTRY} octets, this one has {octets}");
-                reader.error_with_hint(entry.value.id, most, "a TXT record has no more room");
+            if let Err(fault) = bounds::meta_entry(&entry.key, &text) {
+                reader.error_with_hint(entry.value.id, fault.to_string(), "a TXT record has no more room");
                 continue;
             }
             meta.insert(entry.key.to_string(), text);

@@ -1,8 +1,25 @@
-//! What nodes tell each other, and how a stranger on the network is kept from having a say in it.
+//! The cluster: how nodes find each other, tell each other what they announce, and notice who is gone.
 //!
-//! [`keyring`] has the keys that a cluster shares, [`seal`] the frames that only their holders can make and read,
-//! [`message`] what stands in a frame. All three are values without I/O.
+//! ```text
+//! own announcements ─► record ─► node ─┬─► cluster (chitchat) ─┐
+//!                                      └─► push ───────────────┴─► link ─► wire: seal, UDP, TCP ─► peers
+//! peers ─► wire ─► link ─► node ─┬─► replica ──┐
+//!                                └─► liveness ─┴─► view, membership
+//! ```
+//!
+//! [`record`], [`replica`], [`liveness`], [`keyring`], [`seal`] and [`message`] are core: values in, values out. [`node`]
+//! is the task that feeds them, [`cluster`] the one that knows chitchat, [`wire`] the one with sockets.
 
+pub mod cluster;
+pub mod join;
 pub mod keyring;
+pub mod link;
+pub mod liveness;
 pub mod message;
+pub mod node;
+pub mod record;
+pub mod rejected;
+pub mod replica;
+pub mod rotation;
 pub mod seal;
+pub mod wire;

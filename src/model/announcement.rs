@@ -62,7 +62,8 @@ impl Standing {
     }
 }
 
-fn bounded(reason: &str) -> String {
+/// A text on one line, cut at [`MAX_REASON`] octets on a character's edge.
+pub(crate) fn bounded(reason: &str) -> String {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {
         end -= 1;

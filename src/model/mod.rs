@@ -1,10 +1,11 @@
 //! The core's vocabulary: values without I/O, without a clock, without logs.
 //!
-//! [`name`] holds labels and owner names, [`service`] what a service file says, [`health`] how probe results become
-//! a standing, [`announcement`] what a node tells the others, [`catalog`] what all nodes told, by service, [`member`] who they
-//! are and how each stands.
+//! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
+//! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
+//! nodes told, by service, [`member`] who they are and how each stands.
 
 pub mod announcement;
+pub mod bounds;
 pub mod catalog;
 pub mod health;
 pub mod member;

@@ -14,6 +14,7 @@ use super::{
     tree::{Node, Value},
 };
 use crate::model::{
+    bounds,
     name::{Label, LabelError, Name},
     service::{Endpoint, MAX_TTL},
 };
@@ -206,17 +207,14 @@ impl Reader<'_, '_> {
             }
             return None;
         };
-        if address.is_unspecified() || address.is_multicast() {
-            self.mismatch(node, "the IP address of a host");
-            return None;
+        if bounds::host_address(&address).is_ok() {
+            return Some(address);
         }
         match address.to_canonical() {
-            canonical if canonical == address => Some(address),
-            canonical => {
-                self.mismatch_with_hint(node, WHAT, format!("did you mean `{canonical}`?"));
-                None
-            }
+            canonical if canonical == address => self.mismatch(node, "the IP address of a host"),
+            canonical => self.mismatch_with_hint(node, WHAT, format!("did you mean `{canonical}`?")),
         }
+        None
     }
 
     /// `ip`, `ip:port`, `[v6]` or `[v6]:port`. Port 0 is let through: to a listener it means any free port.

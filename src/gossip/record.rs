@@ -1,0 +1,428 @@
+//! What one node tells the others, as pairs of a key and a value, both text.
+//!
+//! | key | value |
+//! | --- | --- |
+//! | `i/SERVICE/ID` | the instance, as JSON |
+//! | `h/SERVICE/ID` | how it stands: `p`, `w REASON`, `c REASON` or `d` |
+//! | `n/node` | the node itself, as JSON |
+//! | `n/left` | `1`: the node leaves |
+//!
+//! A health flip is a pair of some ten octets, and the instance is not said again. Newer nodes may say more: keys and
+//! JSON fields that are not known are passed over. What is known is held to the bounds of a service file, since a peer
+//! may be faulty or hostile.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
+
+use crate::model::{
+    announcement::{Standing, bounded},
+    bounds::{self, Fault},
+    health::Status,
+    name::{Label, LabelError},
+    service::{Instance, InstanceKey, Protocol},
+};
+
+/// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
+pub const MAX_KEY: usize = 256;
+/// Octets of a value: what the transport of gossip carries in one piece with room to spare, and some 30 times what an
+/// instance has.
+pub const MAX_VALUE: usize = 8192;
+/// Octets of a program's version.
+pub const MAX_VERSION: usize = 64;
+
+/// One thing that a node says of itself or of an instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// What an instance is.
+    Instance(Arc<Instance>),
+    /// How an instance stands.
+    Standing(InstanceKey, Standing),
+    /// What the node is. Its name is not said here: whoever hears it knows from whom.
+    Node {
+        /// Where it can be reached: within the bounds of an instance's addresses.
+        addresses: Vec<IpAddr>,
+        /// The name of its site.
+        datacenter: Label,
+        /// Of its program: 1 to [`MAX_VERSION`] octets of printable ASCII.
+        version: String,
+    },
+    /// The node leaves.
+    Left,
+}
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// What an instance is.
+    Instance(InstanceKey),
+    /// How an instance stands.
+    Standing(InstanceKey),
+    /// What the node is.
+    Node,
+    /// The node leaves.
+    Left,
+    /// Something that only newer nodes know.
+    Unknown,
+}
+
+/// What is wrong with a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bad {
+    /// A key of more than [`MAX_KEY`] octets; holds how many.
+    KeyLength(usize),
+    /// A key without the name of a service or without an id.
+    KeyParts,
+    /// A service's name or an id that is no label.
+    KeyLabel(LabelError),
+    /// A service's name or an id with upper case: one instance would have two keys.
+    KeyCase,
+    /// A value of more than [`MAX_VALUE`] octets; holds how many.
+    ValueLength(usize),
+    /// A value that is not the JSON it should be; holds what the parser says, on one line and bounded.
+    Json(String),
+    /// An instance or a node out of bounds.
+    Fault(Fault),
+    /// A standing that is none of the four.
+    Standing,
+    /// A version that is empty, too long or not printable ASCII.
+    Version,
+    /// `n/left` with another value than `1`.
+    Left,
+}
+
+impl Record {
+    /// The pair that says this.
+    pub fn encode(&self) -> (String, String) {
+        match self {
+            Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
+            Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
+            Self::Node { addresses, datacenter, version } => {
+                let value = NodeText {
+                    addresses: addresses.into(),
+                    datacenter: datacenter.as_str().into(),
+                    version: version.into(),
+                };
+                (Key::Node.to_string(), json(&value))
+            }
+            Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
+        }
+    }
+}
+
+/// What a pair says; `None` where only newer nodes know.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
+    let key = Key::parse(key)?;
+    if key == Key::Unknown {
+        return Ok(None);
+    }
+    if value.len() > MAX_VALUE {
+        return Err(Bad::ValueLength(value.len()));
+    }
+    let record = match key {
+        Key::Instance(key) => Record::Instance(Arc::new(read_instance(key, value)?)),
+        Key::Standing(key) => Record::Standing(key, read_standing(value)?),
+        Key::Node => read_node(value)?,
+        Key::Left if value == LEFT => Record::Left,
+        Key::Left => return Err(Bad::Left),
+        Key::Unknown => return Ok(None),
+    };
+    Ok(Some(record))
+}
+
+/// How many octets an instance has as a value. [`MAX_VALUE`] is for whoever defines one to keep.
+pub fn value_len(instance: &Instance) -> usize {
+    instance_value(instance).len()
+}
+
+const INSTANCE: &str = "i/";
+const STANDING: &str = "h/";
+const NODE_KEY: &str = "n/node";
+const LEFT_KEY: &str = "n/left";
+const LEFT: &str = "1";
+
+impl Key {
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// A key that is too long, or of an instance that cannot be.
+    pub fn parse(key: &str) -> Result<Self, Bad> {
+        if key.len() > MAX_KEY {
+            return Err(Bad::KeyLength(key.len()));
+        }
+        if let Some(rest) = key.strip_prefix(INSTANCE) {
+            return Ok(Self::Instance(read_key(rest)?));
+        }
+        if let Some(rest) = key.strip_prefix(STANDING) {
+            return Ok(Self::Standing(read_key(rest)?));
+        }
+        Ok(match key {
+            NODE_KEY => Self::Node,
+            LEFT_KEY => Self::Left,
+            _ => Self::Unknown,
+        })
+    }
+}
+
+fn read_key(text: &str) -> Result<InstanceKey, Bad> {
+    let (service, id) = text.split_once('/').ok_or(Bad::KeyParts)?;
+    let label = |text: &str| {
+        let label = Label::parse(text).map_err(Bad::KeyLabel)?;
+        if label.as_str() == text { Ok(label) } else { Err(Bad::KeyCase) }
+    };
+    let key = InstanceKey { service: label(service)?, id: label(id)? };
+    bounds::service(&key.service).map_err(Bad::Fault)?;
+    Ok(key)
+}
+
+impl fmt::Display for Key {
+    /// The key's text; nothing for what is not known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Instance(key) => write!(f, "{INSTANCE}{key}"),
+            Self::Standing(key) => write!(f, "{STANDING}{key}"),
+            Self::Node => f.write_str(NODE_KEY),
+            Self::Left => f.write_str(LEFT_KEY),
+            Self::Unknown => Ok(()),
+        }
+    }
+}
+
+// The instance.
+
+/// An instance in JSON, less its key. What is left out has the value that `default` names: a part of the format, which
+/// stays as it is when the defaults of service files change.
+#[derive(Serialize, Deserialize)]
+struct InstanceText<'a> {
+    #[serde(rename = "addr")]
+    addresses: Cow<'a, [IpAddr]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
+    ports: Cow<'a, [(Label, u16)]>,
+    #[serde(default = "tcp", skip_serializing_if = "is_tcp", rename = "proto", with = "ProtocolText")]
+    protocol: Protocol,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    tags: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    meta: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default = "priority", skip_serializing_if = "is_priority", rename = "prio")]
+    priority: u16,
+    #[serde(default = "weight", skip_serializing_if = "is_weight")]
+    weight: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Protocol", rename_all = "lowercase")]
+enum ProtocolText {
+    Tcp,
+    Udp,
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+fn is_tcp(protocol: &Protocol) -> bool {
+    *protocol == tcp()
+}
+
+fn is_empty(meta: &BTreeMap<String, String>) -> bool {
+    meta.is_empty()
+}
+
+fn priority() -> u16 {
+    1
+}
+
+fn is_priority(value: &u16) -> bool {
+    *value == priority()
+}
+
+fn weight() -> u16 {
+    10
+}
+
+fn is_weight(value: &u16) -> bool {
+    *value == weight()
+}
+
+/// Named ports as a JSON object in their own order.
+mod port_table {
+    use super::{Cow, Deserializer, Label, MapAccess, PortName, Serializer, Visitor, fmt};
+
+    pub(super) fn serialize<S: Serializer>(ports: &[(Label, u16)], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(ports.iter().map(|(name, port)| (name.as_str(), port)))
+    }
+
+    pub(super) fn deserialize<'de, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, [(Label, u16)]>, D::Error> {
+        struct Ports;
+        impl<'de> Visitor<'de> for Ports {
+            type Value = Vec<(Label, u16)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("named ports")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut ports = Vec::new();
+                while let Some((PortName(name), port)) = map.next_entry()? {
+                    ports.push((name, port));
+                }
+                Ok(ports)
+            }
+        }
+        from.deserialize_map(Ports).map(Cow::Owned)
+    }
+}
+
+/// A label straight from the parser's text.
+struct PortName(Label);
+
+impl<'de> Deserialize<'de> for PortName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = PortName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port's name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortName, E> {
+                Label::parse(text).map(PortName).map_err(E::custom)
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
+
+fn instance_value(instance: &Instance) -> String {
+    json(&InstanceText {
+        addresses: (&instance.addresses).into(),
+        port: instance.port,
+        ports: (&instance.ports).into(),
+        protocol: instance.protocol,
+        tags: (&instance.tags).into(),
+        meta: Cow::Borrowed(&instance.meta),
+        priority: instance.priority,
+        weight: instance.weight,
+        ttl: instance.ttl,
+    })
+}
+
+fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, Bad> {
+    let text: InstanceText<'_> = parse(value)?;
+    let instance = Instance {
+        key,
+        addresses: text.addresses.into_owned(),
+        port: text.port,
+        ports: text.ports.into_owned(),
+        protocol: text.protocol,
+        tags: text.tags.into_owned(),
+        meta: text.meta.into_owned(),
+        priority: text.priority,
+        weight: text.weight,
+        ttl: text.ttl,
+    };
+    instance.check().map_err(Bad::Fault)?;
+    Ok(instance)
+}
+
+// The standing.
+
+fn standing_value(standing: &Standing) -> String {
+    match standing {
+        Standing::Passing => "p".to_owned(),
+        Standing::Warning(reason) => format!("w {reason}"),
+        Standing::Critical(reason) => format!("c {reason}"),
+        Standing::Disabled => "d".to_owned(),
+    }
+}
+
+fn read_standing(value: &str) -> Result<Standing, Bad> {
+    match value.split_once(' ') {
+        None if value == "p" => Ok(Standing::Passing),
+        None if value == "d" => Ok(Standing::Disabled),
+        Some(("w", reason)) => Ok(Standing::new(Status::Warning, reason)),
+        Some(("c", reason)) => Ok(Standing::new(Status::Critical, reason)),
+        _ => Err(Bad::Standing),
+    }
+}
+
+// The node.
+
+#[derive(Serialize, Deserialize)]
+struct NodeText<'a> {
+    #[serde(rename = "addr")]
+    addresses: Cow<'a, [IpAddr]>,
+    #[serde(borrow, rename = "dc")]
+    datacenter: Cow<'a, str>,
+    #[serde(borrow)]
+    version: Cow<'a, str>,
+}
+
+fn read_node(value: &str) -> Result<Record, Bad> {
+    let NodeText { addresses, datacenter, version } = parse(value)?;
+    bounds::addresses(&addresses).map_err(Bad::Fault)?;
+    let datacenter = Label::parse(&datacenter).map_err(|error| Bad::Json(format!("dc: {error}")))?;
+    if !(1..=MAX_VERSION).contains(&version.len()) || !version.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
+        return Err(Bad::Version);
+    }
+    Ok(Record::Node { addresses: addresses.into_owned(), datacenter, version: version.into_owned() })
+}
+
+fn json(value: &impl Serialize) -> String {
+    // It cannot fail: a string takes all octets, and every key is a text. If it did, the reader would refuse the value.
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parse<'a, T: Deserialize<'a>>(value: &'a str) -> Result<T, Bad> {
+    serde_json::from_str(value).map_err(|error| Bad::Json(bounded(&error.to_string())))
+}
+
+impl Bad {
+    /// One word or two, the same for all pairs that are wrong alike: what counters are kept by.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::KeyLength(_) => "key too long",
+            Self::KeyParts | Self::KeyLabel(_) | Self::KeyCase => "bad key",
+            Self::ValueLength(_) => "value too long",
+            Self::Json(_) => "bad json",
+            Self::Fault(_) => "out of bounds",
+            Self::Standing => "bad standing",
+            Self::Version => "bad version",
+            Self::Left => "bad leave",
+        }
+    }
+}
+
+impl fmt::Display for Bad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyLength(octets) => write!(f, "a key has at most {MAX_KEY} octets, this one has {octets}"),
+            Self::KeyParts => f.write_str("the key lacks the name of a service or an id"),
+            Self::KeyLabel(error) => write!(f, "the key: {error}"),
+            Self::KeyCase => f.write_str("the key has upper case"),
+            Self::ValueLength(octets) => write!(f, "a value has at most {MAX_VALUE} octets, this one has {octets}"),
+            Self::Json(error) => f.write_str(error),
+            Self::Fault(fault) => fault.fmt(f),
+            Self::Standing => f.write_str("a standing is `p`, `w REASON`, `c REASON` or `d`"),
+            Self::Version => write!(f, "a version is 1 to {MAX_VERSION} characters of printable ASCII"),
+            Self::Left => write!(f, "the value of `{LEFT_KEY}` is `{LEFT}`"),
+        }
+    }
+}
+
+impl std::error::Error for Bad {}
+
+#[cfg(test)]
+mod tests;
