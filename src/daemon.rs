@@ -45,7 +45,7 @@ use crate::{
     },
     model::{
         announcement::{Announcements, Node},
-        catalog::{NodeView, View},
+        catalog::{Freshness, NodeView, View},
     },
 };
 
@@ -238,7 +238,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
 fn alone(config: &Config, announcements: &Announcements) -> View {
     let node =
         Node { name: config.node.clone(), addresses: config.advertise.clone(), datacenter: config.datacenter.clone() };
-    let view = NodeView { node: Arc::new(node), announcements: announcements.clone() };
+    let view = NodeView { node: Arc::new(node), announcements: announcements.clone(), freshness: Freshness::Live };
     View::unit(config.node.clone(), Arc::new(view))
 }
 

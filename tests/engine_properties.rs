@@ -11,6 +11,7 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    ops::Deref,
     sync::Arc,
 };
 
@@ -22,11 +23,11 @@ use muster::{
     dns::{
         code::rtype,
         engine::{Engine, Transport},
-        table::{Settings, Tables},
+        table::{Settings, Tables, service::MAX_STALE_TTL},
     },
     model::{
         announcement::{Announcement, Node, Standing},
-        catalog::{Catalog, NodeView, View},
+        catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
         service::{Instance, InstanceKey, Protocol},
@@ -97,13 +98,15 @@ prop_compose! {
 }
 
 fn view() -> impl Strategy<Value = View> {
-    let node = (addresses(), prop::collection::vec(announcement(), 0..8));
-    prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..3).prop_map(|nodes| {
-        let one = |(name, (addresses, announcements)): (&str, (Vec<IpAddr>, Vec<Announcement>))| {
-            let node = Node { name: label(name), addresses, datacenter: label("dc1") };
-            let announcements = announcements.into_iter().map(|a| (a.instance.key.clone(), Arc::new(a))).collect();
-            (label(name), Arc::new(NodeView { node: Arc::new(node), announcements }))
-        };
+    let freshness = prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown)];
+    let node = (addresses(), prop::collection::vec(announcement(), 0..8), freshness);
+    prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3).prop_map(|nodes| {
+        let one =
+            |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
+                let node = Node { name: label(name), addresses, datacenter: label("dc1") };
+                let announcements = announcements.into_iter().map(|a| (a.instance.key.clone(), Arc::new(a))).collect();
+                (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+            };
         nodes.into_iter().map(one).collect()
     })
 }
@@ -168,17 +171,58 @@ struct RRset {
 struct Zone {
     names: BTreeMap<String, BTreeMap<u16, RRset>>,
     not_ready: BTreeSet<String>,
+    /// What is said of names some of whose answered instances are of nodes out of reach.
+    stale: BTreeMap<String, String>,
 }
 
-type Members<'v> = Vec<&'v Announcement>;
+/// An announcement that counts, and whose it is.
+#[derive(Clone, Copy)]
+struct Member<'v> {
+    announcement: &'v Announcement,
+    node: &'v str,
+    stale: bool,
+}
+
+type Members<'v> = Vec<Member<'v>>;
+
+impl Deref for Member<'_> {
+    type Target = Announcement;
+
+    fn deref(&self) -> &Announcement {
+        self.announcement
+    }
+}
+
+impl Member<'_> {
+    fn ttl(&self) -> u32 {
+        let ttl = self.instance.ttl.unwrap_or(TTL);
+        if self.stale { ttl.min(MAX_STALE_TTL) } else { ttl }
+    }
+}
+
+/// The nodes in the order in which they count: those that are live first.
+fn by_standing(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
+    let of = |freshness| view.iter().filter(move |(_, node)| node.freshness == freshness);
+    of(Freshness::Live).chain(of(Freshness::LastKnown))
+}
+
+/// What an extended error says of the nodes out of reach that have one of these.
+fn out_of_reach(members: &Members<'_>) -> Option<String> {
+    let stale = members.iter().filter(|member| member.stale && member.standing.is_answered());
+    let nodes: BTreeSet<&str> = stale.map(|member| member.node).collect();
+    match (nodes.first()?, nodes.len()) {
+        (node, 1) => Some(format!("{node} is out of reach: its instances are as last known")),
+        (node, len) => Some(format!("{node} and {} more are out of reach: their instances are as last known", len - 1)),
+    }
+}
 
 impl Zone {
     fn of(view: &View, domain: &str) -> Self {
         let mut zone = Self::default();
-        let mut services: BTreeMap<&str, BTreeMap<&str, &Announcement>> = BTreeMap::new();
+        let mut services: BTreeMap<&str, BTreeMap<&str, Member<'_>>> = BTreeMap::new();
         zone.exists(domain);
         zone.exists(&format!("node.{domain}"));
-        for (name, node) in view {
+        for (name, node) in by_standing(view) {
             let owner = format!("{name}.node.{domain}");
             zone.exists(&owner);
             for address in &node.node.addresses {
@@ -188,7 +232,9 @@ impl Zone {
             zone.add(domain, 2, TTL, owner);
             for announcement in node.announcements.values() {
                 let key = &announcement.instance.key;
-                services.entry(key.service.as_str()).or_default().entry(key.id.as_str()).or_insert(announcement);
+                let member =
+                    Member { announcement, node: name.as_str(), stale: node.freshness == Freshness::LastKnown };
+                services.entry(key.service.as_str()).or_default().entry(key.id.as_str()).or_insert(member);
             }
         }
         for (service, instances) in &services {
@@ -197,7 +243,7 @@ impl Zone {
         zone
     }
 
-    fn service(&mut self, service: &str, instances: &BTreeMap<&str, &Announcement>, domain: &str) {
+    fn service(&mut self, service: &str, instances: &BTreeMap<&str, Member<'_>>, domain: &str) {
         let base = format!("{service}.{domain}");
         let all: Members<'_> = instances.values().copied().collect();
         self.set(&base, &all, domain, true);
@@ -207,9 +253,9 @@ impl Zone {
                 self.set(&format!("_{service}._{word}.{domain}"), &speaking, domain, false);
             }
             let mut ports: BTreeMap<&str, Members<'_>> = BTreeMap::new();
-            for announcement in speaking {
-                for (port, _) in &announcement.instance.ports {
-                    ports.entry(port.as_str()).or_default().push(announcement);
+            for member in speaking {
+                for (port, _) in &member.announcement.instance.ports {
+                    ports.entry(port.as_str()).or_default().push(member);
                 }
             }
             for (port, members) in ports {
@@ -220,10 +266,10 @@ impl Zone {
             }
         }
         let mut tags: BTreeMap<String, Members<'_>> = BTreeMap::new();
-        for announcement in &all {
-            let folded: BTreeSet<String> = announcement.instance.tags.iter().map(|t| t.to_lowercase()).collect();
+        for member in &all {
+            let folded: BTreeSet<String> = member.instance.tags.iter().map(|t| t.to_lowercase()).collect();
             for tag in folded.into_iter().filter(|tag| !tag.contains(' ')) {
-                tags.entry(tag).or_default().push(announcement);
+                tags.entry(tag).or_default().push(*member);
             }
         }
         for (tag, members) in tags {
@@ -241,7 +287,7 @@ impl Zone {
             let strings: Vec<String> =
                 meta.map(|(k, v)| format!("\"{}\"", format!("{k}={v}").escape_default())).collect();
             if announcement.standing.is_answered() && !strings.is_empty() {
-                self.add(&owner, 16, announcement.instance.ttl.unwrap_or(TTL), strings.join(" "));
+                self.add(&owner, 16, announcement.ttl(), strings.join(" "));
             }
         }
     }
@@ -262,6 +308,9 @@ impl Zone {
         self.exists(owner);
         if !members.iter().any(|a| a.standing.is_answered()) {
             self.not_ready.insert(owner.to_owned());
+        }
+        if let Some(text) = out_of_reach(members) {
+            self.stale.insert(owner.to_owned(), text);
         }
         for announcement in members.iter().filter(|a| a.standing.is_answered()) {
             let instance = &announcement.instance;
@@ -295,9 +344,8 @@ impl Zone {
 }
 
 fn ttl(members: &Members<'_>) -> u32 {
-    let of = |a: &&Announcement| a.instance.ttl.unwrap_or(TTL);
-    let answered = members.iter().filter(|a| a.standing.is_answered()).map(of).min();
-    answered.or(members.iter().map(of).min()).unwrap()
+    let answered = members.iter().filter(|member| member.standing.is_answered()).map(Member::ttl).min();
+    answered.or(members.iter().map(Member::ttl).min()).unwrap()
 }
 
 /// Every name that exists for that view, in both domains and in reverse.
@@ -357,9 +405,12 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
             Some(_) if !matches!(ask.qtype, rtype::PTR | rtype::ANY) => {
                 prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0));
             }
-            Some(targets) => {
-                let expected: BTreeSet<_> = targets.iter().map(|t| (rtype::PTR, TTL, t.clone())).collect();
+            Some((targets, stale)) => {
+                let ttl = if stale.is_some() { TTL.min(MAX_STALE_TTL) } else { TTL };
+                let expected: BTreeSet<_> = targets.iter().map(|t| (rtype::PTR, ttl, t.clone())).collect();
                 prop_assert_eq!(answered, expected);
+                let told = stale.clone().filter(|_| ask.edns.is_some()).map(|text| (3, text));
+                prop_assert_eq!(support::extended_error(&over_tcp), told);
             }
         }
         return Ok(());
@@ -392,8 +443,14 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
         // RFC 2308 §3: the SOA with the TTL of its minimum.
         let [soa] = &over_tcp.authorities[..] else { return Err(TestCaseError::fail("no SOA in a negative answer")) };
         prop_assert_eq!((soa.name.to_lowercase().to_string(), soa.ttl), ((*domain).to_owned(), NEGATIVE_TTL));
-        let told = support::extended_error(&over_tcp).is_some_and(|(code, text)| code == 14 && !text.is_empty());
-        prop_assert_eq!(told, ask.edns.is_some() && zone.not_ready.contains(&name), "extended error");
+    }
+    let told = support::extended_error(&over_tcp);
+    match zone.stale.get(&name).filter(|_| ask.edns.is_some()) {
+        Some(stale) => prop_assert_eq!(told, Some((3, stale.clone()))),
+        None => {
+            prop_assert_eq!(told.is_some(), ask.edns.is_some() && zone.not_ready.contains(&name), "extended error");
+            prop_assert!(told.is_none_or(|(code, text)| code == 14 && !text.is_empty()));
+        }
     }
     // Every address in the additional section is the zone's own.
     for record in over_tcp.additionals.iter().filter(|r| r.record_type() != RecordType::OPT) {
@@ -411,32 +468,41 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// PTR records of announced addresses: the instances that are answered there, else the node.
-fn reverse(view: &View) -> BTreeMap<String, BTreeSet<String>> {
+/// PTR records of announced addresses: the instances that are answered there, else the node. With what is said of the
+/// first of them that is of a node out of reach.
+fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> {
+    #[derive(Default)]
+    struct At {
+        instances: BTreeMap<InstanceKey, Option<String>>,
+        node: Option<String>,
+    }
     let mut counted = BTreeSet::new();
-    let mut names: BTreeMap<IpAddr, (BTreeSet<String>, Option<String>)> = BTreeMap::new();
-    let mut announced = BTreeSet::new();
-    for (node_name, node) in view {
+    let mut names: BTreeMap<IpAddr, At> = BTreeMap::new();
+    for (node_name, node) in by_standing(view) {
         for address in &node.node.addresses {
             let name = || format!("{node_name}.node.{}", DOMAINS[0]);
-            names.entry(*address).or_default().1.get_or_insert_with(name);
+            names.entry(*address).or_default().node.get_or_insert_with(name);
         }
         for announcement in node.announcements.values() {
             let key = &announcement.instance.key;
             // An id counts where its first node announces it.
             let counts = counted.insert(key.clone());
+            let stale = node.freshness == Freshness::LastKnown;
+            let said = out_of_reach(&vec![Member { announcement, node: node_name.as_str(), stale }]);
             for address in &announcement.instance.addresses {
-                announced.insert(*address);
                 let at = names.entry(*address).or_default();
                 if counts && announcement.standing.is_answered() {
-                    at.0.insert(format!("{}.{}.{}", key.id, key.service, DOMAINS[0]));
+                    at.instances.insert(key.clone(), said.clone());
                 }
             }
         }
     }
-    let one = |(address, (instances, node)): (IpAddr, (BTreeSet<String>, Option<String>))| {
-        let targets = if instances.is_empty() { node.into_iter().collect() } else { instances };
-        (hickory_proto::rr::Name::from(address).to_string(), targets)
+    let one = |(address, at): (IpAddr, At)| {
+        let stale = at.instances.values().flatten().next().cloned();
+        let targets: BTreeSet<String> =
+            at.instances.keys().map(|key| format!("{}.{}.{}", key.id, key.service, DOMAINS[0])).collect();
+        let targets = if targets.is_empty() { at.node.into_iter().collect() } else { targets };
+        (hickory_proto::rr::Name::from(address).to_string(), (targets, stale))
     };
     names.into_iter().map(one).collect()
 }

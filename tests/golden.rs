@@ -3,6 +3,7 @@
 //! A file is made of sections, each opened by a line that begins with `== `:
 //!
 //! - `== node NAME ADDRESS...`: a node; the first one is the one that answers. `host-a` at 10.0.0.7 where none is given.
+//! - `== out-of-reach NODE`: what is known of that node is what was last known.
 //! - `== service [on NODE]`: a service file's text follows.
 //! - `== zone NAME`: a zone file's text follows.
 //! - `== standing SERVICE/ID critical|warning REASON`: a health result; without one an instance is passing.
@@ -30,7 +31,7 @@ use muster::{
     },
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
-        catalog::{Catalog, NodeView, View},
+        catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
     },
@@ -98,6 +99,7 @@ fn replay(text: &str) -> String {
 #[derive(Default)]
 struct World {
     nodes: Vec<(Label, Vec<IpAddr>)>,
+    out_of_reach: Vec<Label>,
     announcements: BTreeMap<Label, Announcements>,
     standings: BTreeMap<String, Standing>,
     zones: Vec<Arc<zone_file::ZoneFile>>,
@@ -114,6 +116,7 @@ impl World {
                     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
                     world.nodes.push((label(name), addresses));
                 }
+                ["out-of-reach", node] => world.out_of_reach.push(label(node)),
                 ["standing", instance, status, ref reason @ ..] => {
                     let status = if status == "warning" { Status::Warning } else { Status::Critical };
                     world.standings.insert(instance.to_owned(), Standing::new(status, &reason.join(" ")));
@@ -166,7 +169,8 @@ impl World {
             .map(|(name, addresses)| {
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
                 let node = Arc::new(Node { name: name.clone(), addresses, datacenter: label("dc1") });
-                (name, Arc::new(NodeView { node, announcements }))
+                let freshness = if self.out_of_reach.contains(&name) { Freshness::LastKnown } else { Freshness::Live };
+                (name, Arc::new(NodeView { node, announcements, freshness }))
             })
             .collect();
         let domain = Name::parse("service.local").unwrap();

@@ -21,7 +21,7 @@ use muster::{
     },
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
-        catalog::{Catalog, NodeView, View},
+        catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
         service::{Instance, InstanceKey, Protocol},
     },
@@ -54,7 +54,10 @@ fn tables(instances: u32, addresses: u32) -> Tables {
         })
         .collect();
     let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1") };
-    let view = View::unit(label("host-a"), Arc::new(NodeView { node: Arc::new(node), announcements }));
+    let view = View::unit(
+        label("host-a"),
+        Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),
+    );
     let domain = Name::parse("service.local").unwrap();
     let settings = Settings { node: label("host-a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
     let mut catalog = Catalog::default();

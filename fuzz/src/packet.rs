@@ -25,7 +25,7 @@ use muster::{
     files::zone_file::{self, ZoneFile},
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
-        catalog::{Catalog, NodeView, View},
+        catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
         service::{Instance, InstanceKey, Protocol},
@@ -272,7 +272,8 @@ fn tables() -> Tables {
         negative_ttl: 1,
     };
     let mut catalog = Catalog::default();
-    let touched = catalog.update(View::from_iter([node("host-a", 1), node("host-b", 2)]));
+    let touched =
+        catalog.update(View::from_iter([node("host-a", 1, Freshness::Live), node("host-b", 2, Freshness::LastKnown)]));
     let mut tables = Tables::new(settings);
     tables.set_zones(&[
         zone("service.local.zone", OWN_ZONE),
@@ -285,7 +286,7 @@ fn tables() -> Tables {
 }
 
 /// A node with services in every standing.
-fn node(host: &str, number: u8) -> (Label, Arc<NodeView>) {
+fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) {
     let node = Node { name: label(host), addresses: addresses(number), datacenter: label("dc1") };
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, standing: Standing| {
@@ -303,7 +304,7 @@ fn node(host: &str, number: u8) -> (Label, Arc<NodeView>) {
     for at in 0..40 {
         add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), Standing::Passing);
     }
-    (label(host), Arc::new(NodeView { node: Arc::new(node), announcements }))
+    (label(host), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
 }
 
 fn instance(service: &str, id: &str, number: u8) -> Instance {

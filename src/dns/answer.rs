@@ -6,10 +6,10 @@
 use smallvec::SmallVec;
 
 use super::{
-    code::{Rcode, rtype},
+    code::{Rcode, ede, rtype},
     table::{
         rrset::RRset,
-        service::{HostIndex, Service, Weighted},
+        service::{HostIndex, Remark, Service, Weighted},
         zone::Zone,
     },
 };
@@ -121,6 +121,15 @@ pub struct Ede<'t> {
     pub code: u16,
     /// EXTRA-TEXT, for people.
     pub text: &'t str,
+}
+
+impl<'t> From<&'t Remark> for Ede<'t> {
+    fn from(remark: &'t Remark) -> Self {
+        match remark {
+            Remark::NotReady(text) => Self { code: ede::NOT_READY, text },
+            Remark::Stale(text) => Self { code: ede::STALE_ANSWER, text },
+        }
+    }
 }
 
 impl<'t> Answer<'t> {

@@ -64,6 +64,8 @@ pub enum Rcode {
 
 /// INFO-CODEs of Extended DNS Errors (RFC 8914 §5.2).
 pub mod ede {
+    /// Some of what is answered is as last known: its node is out of reach (RFC 8914 §4.4).
+    pub const STALE_ANSWER: u16 = 3;
     /// The service exists and none of its instances is healthy.
     pub const NOT_READY: u16 = 14;
     /// Not one of our zones.

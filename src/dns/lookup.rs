@@ -8,10 +8,11 @@ use super::{
     answer::{Answer, Authority, Data, Ede, Group, Members, Owner},
     code::{Rcode, ede, rtype},
     question::LookupName,
+    reverse::Pointers,
     table::{
         Tables,
         rrset::{RRset, Rdata, Tail},
-        service::{HostIndex, NamedPort, Service, Set},
+        service::{HostIndex, NamedPort, Remark, Service, Set},
         zone::{Found, Kind, Zone},
     },
 };
@@ -247,7 +248,7 @@ impl Tables {
                 }
                 place => place,
             };
-            if let Selected::Data(data) = place.select(qtype) {
+            if let Selected::Data(data, _) = place.select(qtype) {
                 additional.push(Group { owner, zone: in_zone, data });
             }
         }
@@ -258,11 +259,14 @@ impl<'t> Answer<'t> {
     /// Ends the answer with what was selected, whose names belong to `zone`; negative answers carry the SOA.
     fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, zone: &'t Zone, soa: Group<'t>) {
         match selected {
-            Selected::Data(data) => self.answer.push(Group { owner, zone, data }),
+            Selected::Data(data, ede) => {
+                self.answer.push(Group { owner, zone, data });
+                self.ede = ede;
+            }
             Selected::Alias(cname) => self.answer.push(Group { owner, zone, data: Data::Stored(cname) }),
-            Selected::NoData(why) => {
+            Selected::NoData(ede) => {
                 self.authority = Authority::Soa(soa);
-                self.ede = why.map(|text| Ede { code: ede::NOT_READY, text });
+                self.ede = ede;
             }
             Selected::NoName => {
                 self.rcode = Rcode::NxDomain;
@@ -301,7 +305,7 @@ enum Place<'t> {
     /// These records, perhaps none.
     Records(&'t [RRset]),
     /// A reverse name, with the SOA where it is a zone of its own.
-    Reverse { pointers: RRset, soa: Option<Data<'t>>, name_servers: &'t [RRset] },
+    Reverse { pointers: Pointers<'t>, soa: Option<Data<'t>>, name_servers: &'t [RRset] },
     /// At or below a delegation.
     Cut { owner: &'t [u8], rrsets: &'t [RRset] },
     /// Nothing.
@@ -310,11 +314,12 @@ enum Place<'t> {
 
 /// What a place has of a type.
 enum Selected<'t> {
-    Data(Data<'t>),
+    /// Records, with what is to be said of them.
+    Data(Data<'t>, Option<Ede<'t>>),
     /// A CNAME to follow.
     Alias(&'t RRset),
-    /// The name exists. With why, where it is a service that has no healthy instance.
-    NoData(Option<&'t str>),
+    /// The name exists. With why it is empty, or of how long ago that is known.
+    NoData(Option<Ede<'t>>),
     NoName,
     Referral {
         owner: &'t [u8],
@@ -327,42 +332,43 @@ impl<'t> Place<'t> {
     fn select(self, qtype: u16) -> Selected<'t> {
         match self {
             Self::Apex { rrsets, name_servers, soa } => match select_records(rrsets, qtype) {
-                Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => Selected::Data(soa),
+                Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => Selected::Data(soa, None),
                 Selected::NoData(_) if qtype == rtype::NS => select_records(name_servers, qtype),
                 selected => selected,
             },
             Self::Set { service, set, srv_only } => {
                 let srv = Data::Srv(service, Members::Hosts(&set.srv), set.ttl);
                 let (v4, v6) = (Data::V4(&set.v4, set.ttl), Data::V6(&set.v6, set.ttl));
-                first_of(qtype, if srv_only { vec_of([srv]) } else { vec_of([v4, v6, srv]) }, set.not_ready.as_deref())
+                first_of(qtype, if srv_only { vec_of([srv]) } else { vec_of([v4, v6, srv]) }, set.remark.as_ref())
             }
             Self::Host { service, host } => {
-                if let Some(why) = service.held(host) {
-                    return Selected::NoData(Some(why));
+                let remark = service.remark(host);
+                if let Some(Remark::NotReady(_)) = remark {
+                    return Selected::NoData(remark.map(Ede::from));
                 }
                 let (v4, v6, txt) =
                     (Data::host_v4(service, host), Data::host_v6(service, host), Data::host_txt(service, host));
                 match service.host_srv(host) {
                     Some(_) => {
                         let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
-                        first_of(qtype, vec_of([v4, v6, srv, txt]), None)
+                        first_of(qtype, vec_of([v4, v6, srv, txt]), remark)
                     }
-                    None => first_of(qtype, vec_of([v4, v6, txt]), None),
+                    None => first_of(qtype, vec_of([v4, v6, txt]), remark),
                 }
             }
             Self::Port { service, port } => {
                 let srv = Data::Srv(service, Members::Ports(&port.srv), port.ttl);
-                first_of(qtype, vec_of([srv]), port.not_ready.as_deref())
+                first_of(qtype, vec_of([srv]), port.remark.as_ref())
             }
             Self::Records(rrsets) => select_records(rrsets, qtype),
-            Self::Reverse { pointers, .. }
-                if matches!(qtype, rtype::PTR | rtype::ANY) && !pointers.records.is_empty() =>
+            Self::Reverse { pointers: Pointers { set, remark }, .. }
+                if matches!(qtype, rtype::PTR | rtype::ANY) && !set.records.is_empty() =>
             {
-                Selected::Data(Data::Made(pointers))
+                Selected::Data(Data::Made(set), remark.map(Ede::from))
             }
-            Self::Reverse { soa: Some(soa), .. } if qtype == rtype::SOA => Selected::Data(soa),
+            Self::Reverse { soa: Some(soa), .. } if qtype == rtype::SOA => Selected::Data(soa, None),
             Self::Reverse { soa: Some(_), name_servers, .. } => match select_records(name_servers, qtype) {
-                Selected::Data(data) if qtype == rtype::NS => Selected::Data(data),
+                Selected::Data(data, ede) if qtype == rtype::NS => Selected::Data(data, ede),
                 _ => Selected::NoData(None),
             },
             Self::Reverse { .. } => Selected::NoData(None),
@@ -377,7 +383,7 @@ impl<'t> Place<'t> {
 
 fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
     if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype || qtype == rtype::ANY) {
-        return Selected::Data(Data::Stored(set));
+        return Selected::Data(Data::Stored(set), None);
     }
     match rrsets.iter().find(|set| set.rtype == rtype::CNAME) {
         Some(cname) => Selected::Alias(cname),
@@ -391,11 +397,13 @@ fn vec_of<'t, const N: usize>(data: [Data<'t>; N]) -> Candidates<'t> {
     data.into_iter().collect()
 }
 
-fn first_of<'t>(qtype: u16, candidates: Candidates<'t>, why: Option<&'t str>) -> Selected<'t> {
-    candidates
-        .into_iter()
-        .find(|data| (data.rtype() == qtype || qtype == rtype::ANY) && !data.is_empty())
-        .map_or(Selected::NoData(why), Selected::Data)
+fn first_of<'t>(qtype: u16, candidates: Candidates<'t>, remark: Option<&'t Remark>) -> Selected<'t> {
+    let found = candidates.into_iter().find(|data| (data.rtype() == qtype || qtype == rtype::ANY) && !data.is_empty());
+    let ede = remark.map(Ede::from);
+    match found {
+        Some(data) => Selected::Data(data, ede),
+        None => Selected::NoData(ede),
+    }
 }
 
 /// The transport that a label without its underscore names.

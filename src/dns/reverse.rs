@@ -15,6 +15,7 @@ use super::{
     table::{
         Tables,
         rrset::{RRset, Rdata},
+        service::{MAX_STALE_TTL, Remark},
         zone::{Found, Kind, Zone},
     },
 };
@@ -26,10 +27,18 @@ pub const MAX_POINTERS: usize = 32;
 /// Instances that are looked at to find those; the rest may be there or not.
 const MAX_EXAMINED: usize = 1024;
 
+/// The PTR records of an announced address.
+pub(super) struct Pointers<'t> {
+    /// The records.
+    pub(super) set: RRset,
+    /// Of the first instance among them that is as last known.
+    pub(super) remark: Option<&'t Remark>,
+}
+
 impl Tables {
     /// The PTR records of an announced address: the names of the instances that are answered there, else of the node.
     /// `None` where nothing is announced there, or a zone file says something of that very name.
-    pub(super) fn pointers(&self, name: &LookupName, zone: Option<&Zone>) -> Option<RRset> {
+    pub(super) fn pointers(&self, name: &LookupName, zone: Option<&Zone>) -> Option<Pointers<'_>> {
         let address = addresses(name, 0).filter(|range| range.start() == range.end()).map(|range| *range.start())?;
         let mut instances = self.instances_at(address).take(MAX_EXAMINED).peekable();
         let node = self.node_at(&address);
@@ -44,11 +53,14 @@ impl Tables {
             }
         }
         let mut records: Vec<Rdata> = Vec::new();
+        let mut stale = None;
         for key in instances {
             let Some(service) = self.service(key.service.as_bytes()) else { continue };
             let Some(host) = service.host(key.id.as_bytes()) else { continue };
             // Where two nodes announce one id, the address may be the one that does not count.
-            if service.held(host).is_none() && service.host_has(host, &address) {
+            let remark = service.remark(host);
+            if !matches!(remark, Some(Remark::NotReady(_))) && service.host_has(host, &address) {
+                stale = stale.or(remark);
                 records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
                 // One that two nodes announce at one address.
                 records.dedup();
@@ -60,7 +72,8 @@ impl Tables {
         if let (true, Some(node)) = (records.is_empty(), node) {
             records.push(Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]));
         }
-        Some(RRset { rtype: rtype::PTR, ttl: self.ttl(), records })
+        let ttl = if stale.is_some() { self.ttl().min(MAX_STALE_TTL) } else { self.ttl() };
+        Some(Pointers { set: RRset { rtype: rtype::PTR, ttl, records }, remark: stale })
     }
 
     /// How many labels of a name below a static zone exist because an address below them is announced (RFC 8020).

@@ -29,9 +29,20 @@ pub struct NodeView {
     pub node: Arc<Node>,
     /// Its instances.
     pub announcements: Announcements,
+    /// Whether both are as they are now.
+    pub freshness: Freshness,
 }
 
-/// What every live node announces, by node name. Clones share structure.
+/// How current what a node announced is. Ordered from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Freshness {
+    /// The node is there and says so.
+    Live,
+    /// The node is out of reach: this is what it said last.
+    LastKnown,
+}
+
+/// What every node announces, by node name; nodes that are gone are not in it. Clones share structure.
 pub type View = imbl::OrdMap<Label, Arc<NodeView>>;
 
 /// An instance where it was announced.
@@ -41,18 +52,21 @@ pub struct Placement {
     pub node: Label,
     /// What it announced.
     pub announcement: Arc<Announcement>,
+    /// How current that is.
+    pub freshness: Freshness,
 }
 
 impl Placement {
-    fn order(&self) -> (&Label, &Label) {
-        (&self.announcement.instance.key.id, &self.node)
+    fn order(&self) -> (&Label, Freshness, &Label) {
+        (&self.announcement.instance.key.id, self.freshness, &self.node)
     }
 }
 
 /// One service: who announced which instance of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Sorted by id, then by node. An id that two nodes announce stands here twice; the first one counts.
+    /// Sorted by id, then by freshness, then by node. An id that two nodes announce stands here twice; the first one
+    /// counts, so that what a live node says goes before what is last known of another.
     placements: Vec<Placement>,
 }
 
@@ -73,8 +87,8 @@ impl Service {
         }
     }
 
-    fn remove(&mut self, id: &Label, node: &Label) {
-        if let Ok(at) = self.placements.binary_search_by(|p| p.order().cmp(&(id, node))) {
+    fn remove(&mut self, id: &Label, freshness: Freshness, node: &Label) {
+        if let Ok(at) = self.placements.binary_search_by(|p| p.order().cmp(&(id, freshness, node))) {
             self.placements.remove(at);
         }
     }
@@ -118,9 +132,9 @@ impl Addresses {
 /// What an update changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services of which an instance came, went or changed.
+    /// Services of which an instance came, went or changed, or is of a node whose freshness did.
     pub services: BTreeSet<Label>,
-    /// Nodes that came, went or changed their own data.
+    /// Nodes that came, went, or changed their own data or their freshness.
     pub nodes: BTreeSet<Label>,
 }
 
@@ -156,9 +170,9 @@ impl Catalog {
         self.services.get(name)
     }
 
-    /// All nodes, by name.
-    pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
-        self.view.values().map(|view| &view.node)
+    /// All nodes by name, each with how current it is.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, Freshness)> {
+        self.view.values().map(|view| (&view.node, view.freshness))
     }
 
     /// The node of that name.
@@ -177,9 +191,14 @@ impl Catalog {
             if change.old_addresses() != change.new_addresses() {
                 self.move_addresses(&change);
             }
-            match change.new {
-                Some(announcement) => service.set(Placement { node: change.node, announcement }),
-                None => service.remove(&change.id, &change.node),
+            // One whose freshness changes has its place elsewhere.
+            if let Some(Known { freshness, .. }) = change.old
+                && change.new.as_ref().is_none_or(|new| new.freshness != freshness)
+            {
+                service.remove(&change.id, freshness, &change.node);
+            }
+            if let Some(Known { announcement, freshness }) = change.new {
+                service.set(Placement { node: change.node, announcement, freshness });
             }
         }
         if service.placements.is_empty() {
@@ -206,8 +225,20 @@ struct Change {
     service: Label,
     id: Label,
     node: Label,
-    old: Option<Arc<Announcement>>,
-    new: Option<Arc<Announcement>>,
+    old: Option<Known>,
+    new: Option<Known>,
+}
+
+/// What is known of an instance at one node.
+struct Known {
+    announcement: Arc<Announcement>,
+    freshness: Freshness,
+}
+
+impl Known {
+    fn addresses(&self) -> &[IpAddr] {
+        &self.announcement.instance.addresses
+    }
 }
 
 impl Change {
@@ -216,11 +247,11 @@ impl Change {
     }
 
     fn old_addresses(&self) -> &[IpAddr] {
-        self.old.as_ref().map_or(&[], |a| &a.instance.addresses)
+        self.old.as_ref().map_or(&[], Known::addresses)
     }
 
     fn new_addresses(&self) -> &[IpAddr] {
-        self.new.as_ref().map_or(&[], |a| &a.instance.addresses)
+        self.new.as_ref().map_or(&[], Known::addresses)
     }
 }
 
@@ -232,25 +263,41 @@ struct Changes {
 
 impl Changes {
     fn node(&mut self, name: &Label, old: Option<&Arc<NodeView>>, new: Option<&Arc<NodeView>>) {
-        if old.map(|view| &view.node) != new.map(|view| &view.node) {
+        let own = |view: &Arc<NodeView>| (view.node.clone(), view.freshness);
+        if old.map(own) != new.map(own) {
             self.nodes.insert(name.clone());
         }
         let none = Announcements::new();
         let before = old.map_or(&none, |view| &view.announcements);
         let after = new.map_or(&none, |view| &view.announcements);
-        for item in before.diff(after) {
-            let (key, old, new) = match item {
-                DiffItem::Add(key, new) => (key, None, Some(new)),
-                DiffItem::Remove(key, old) => (key, Some(old), None),
-                DiffItem::Update { old: (key, old), new: (_, new) } => (key, Some(old), Some(new)),
+        let mut change = |key: &InstanceKey, was: Option<&Arc<Announcement>>, is: Option<&Arc<Announcement>>| {
+            let known = |view: Option<&Arc<NodeView>>, announcement: Option<&Arc<Announcement>>| {
+                Some(Known { announcement: announcement?.clone(), freshness: view?.freshness })
             };
             self.services.entry(key.service.clone()).or_default().push(Change {
                 service: key.service.clone(),
                 id: key.id.clone(),
                 node: name.clone(),
-                old: old.cloned(),
-                new: new.cloned(),
+                old: known(old, was),
+                new: known(new, is),
             });
+        };
+        for item in before.diff(after) {
+            match item {
+                DiffItem::Add(key, new) => change(key, None, Some(new)),
+                DiffItem::Remove(key, old) => change(key, Some(old), None),
+                DiffItem::Update { old: (key, old), new: (_, new) } => change(key, Some(old), Some(new)),
+            }
+        }
+        if let (Some(old), Some(new)) = (old, new)
+            && old.freshness != new.freshness
+        {
+            // The rest says what it said, and counts for more or for less.
+            for (key, was) in before {
+                if let Some(is) = after.get(key).filter(|is| *is == was) {
+                    change(key, Some(was), Some(is));
+                }
+            }
         }
     }
 }
@@ -288,7 +335,17 @@ mod tests {
     fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
         let node = Node { name: label(name), addresses: vec!["10.0.0.1".parse().unwrap()], datacenter: label("dc1") };
         let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
-        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements }))
+        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
+    }
+
+    fn out_of_reach((name, view): (Label, Arc<NodeView>)) -> (Label, Arc<NodeView>) {
+        (name, Arc::new(NodeView { freshness: Freshness::LastKnown, ..NodeView::clone(&view) }))
+    }
+
+    /// Which node's instance counts, for each id of a service.
+    fn counted(catalog: &Catalog, service: &str) -> Vec<String> {
+        let service = catalog.service(&label(service)).unwrap();
+        service.instances().map(|p| format!("{} at {}", p.announcement.instance.key.id, p.node)).collect()
     }
 
     fn touched(services: &[&str], nodes: &[&str]) -> Touched {
@@ -342,20 +399,58 @@ mod tests {
     }
 
     #[test]
-    fn of_two_nodes_with_one_id_the_first_by_name_counts() {
+    fn a_node_out_of_reach_touches_its_services_and_no_others() {
+        let a = || node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)]);
+        let b = |status| node("b", &[("web", "w2", "10.0.0.3", Passing), ("log", "l1", "10.0.0.4", status)]);
+        let changed = || node("a", &[("web", "w1", "10.0.0.1", Critical), ("new", "n1", "10.0.0.2", Passing)]);
         let mut catalog = Catalog::default();
-        let both = View::from_iter([
-            node("b", &[("web", "w1", "10.0.0.9", Passing)]),
-            node("a", &[("web", "w1", "10.0.0.1", Critical)]),
-        ]);
-        catalog.update(both);
-        let counted: Vec<_> =
-            catalog.service(&label("web")).unwrap().instances().map(|p| p.node.as_str().to_owned()).collect();
-        assert_eq!(counted, ["a"]);
-        catalog.update(View::from_iter([node("b", &[("web", "w1", "10.0.0.9", Passing)])]));
-        let left: Vec<_> =
-            catalog.service(&label("web")).unwrap().instances().map(|p| p.node.as_str().to_owned()).collect();
-        assert_eq!(left, ["b"]);
+        let steps: Vec<(&str, View, Touched)> = vec![
+            ("both live", View::from_iter([a(), b(Passing)]), touched(&["web", "db", "log"], &["a", "b"])),
+            (
+                "one goes out of reach",
+                View::from_iter([out_of_reach(a()), b(Passing)]),
+                touched(&["web", "db"], &["a"]),
+            ),
+            ("it stays so", View::from_iter([out_of_reach(a()), b(Passing)]), touched(&[], &[])),
+            ("a flip of the other", View::from_iter([out_of_reach(a()), b(Critical)]), touched(&["log"], &[])),
+            (
+                "it comes back with news",
+                View::from_iter([changed(), b(Critical)]),
+                touched(&["web", "db", "new"], &["a"]),
+            ),
+            ("out of reach again, with other news", View::from_iter([out_of_reach(a()), b(Critical)]), {
+                touched(&["web", "db", "new"], &["a"])
+            }),
+            ("it is gone", View::from_iter([b(Critical)]), touched(&["web", "db"], &["a"])),
+            ("all are gone", View::new(), touched(&["web", "log"], &["b"])),
+        ];
+        for (step, view, expected) in steps {
+            assert_eq!(catalog.update(view.clone()), expected, "{step}");
+            // However it got there, it holds what it would from scratch.
+            let mut fresh = Catalog::default();
+            fresh.update(view);
+            assert_eq!(catalog.services, fresh.services, "{step}");
+            assert_eq!(catalog.addresses, fresh.addresses, "{step}");
+        }
+        assert!(catalog.services.is_empty() && catalog.addresses.0.is_empty());
+    }
+
+    #[test]
+    fn of_two_nodes_with_one_id_a_live_one_counts_then_the_first_by_name() {
+        let a = || node("a", &[("web", "w1", "10.0.0.1", Critical)]);
+        let b = || node("b", &[("web", "w1", "10.0.0.9", Passing)]);
+        let mut catalog = Catalog::default();
+        let steps = [
+            ("both live", View::from_iter([b(), a()]), "w1 at a"),
+            ("the first out of reach", View::from_iter([b(), out_of_reach(a())]), "w1 at b"),
+            ("both out of reach", View::from_iter([out_of_reach(b()), out_of_reach(a())]), "w1 at a"),
+            ("the first is back", View::from_iter([out_of_reach(b()), a()]), "w1 at a"),
+            ("the first is gone", View::from_iter([b()]), "w1 at b"),
+        ];
+        for (step, view, expected) in steps {
+            catalog.update(view);
+            assert_eq!(counted(&catalog, "web"), [expected], "{step}");
+        }
     }
 
     #[test]

@@ -203,16 +203,19 @@ impl Tables {
                 None => drop(self.nodes.remove(name)),
             }
         }
+        let mut nodes: Vec<_> = catalog.nodes().collect();
+        // Stable: of nodes that are alike the first by name.
+        nodes.sort_by_key(|(_, freshness)| *freshness);
         let mut node_addresses = BTreeMap::new();
-        for node in catalog.nodes() {
+        for (node, _) in &nodes {
             for address in &node.addresses {
                 node_addresses.entry(*address).or_insert_with(|| node.name.clone());
             }
         }
         self.node_addresses = Arc::new(node_addresses);
-        // This node first: whoever asks it can reach it.
+        // This node first: whoever asks it can reach it. Those out of reach last.
         let own = catalog.node(&self.settings.node);
-        let others = catalog.nodes().filter(|node| node.name != self.settings.node);
+        let others = nodes.iter().map(|(node, _)| *node).filter(|node| node.name != self.settings.node);
         let targets = own.into_iter().chain(others).take(MAX_NAME_SERVERS);
         let records: Vec<Rdata> = targets.map(|node| node_name(&node.name)).collect();
         let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, records };

@@ -6,11 +6,15 @@
 //! How many services there are costs a query nothing; how many instances
 //! one service has does, since their weights are added up to draw from them.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::model::{
     announcement::Standing,
-    catalog,
+    catalog::{self, Freshness, Placement},
     name::Label,
     service::{Instance, Protocol},
 };
@@ -18,14 +22,21 @@ use crate::model::{
 /// The index of an instance in [`Service::hosts`].
 pub type HostIndex = u32;
 
+/// The longest TTL, in seconds, of what is answered of a node out of reach.
+///
+/// RFC 8767 §4 advises 30 s for stale data, to spare a resolver the asking of servers that do not answer. Here asking
+/// again costs next to nothing, and a node out of reach is back, or gone, within seconds: its records should not outlive
+/// that in anybody's cache. Not 0, so that a burst of the same question is still one question.
+pub const MAX_STALE_TTL: u32 = 1;
+
 /// Everything at and below `SERVICE.ZONE`.
 #[derive(Debug)]
 pub struct Service {
     wire: Box<[u8]>,
     /// All that are declared, sorted by id.
     hosts: Box<[Host]>,
-    /// Why a host is not answered, sorted by index; hosts that are answered have no entry.
-    held: Box<[(HostIndex, Box<str>)]>,
+    /// Sorted by index; hosts of which nothing is to be said, as of most, have no entry.
+    remarks: Box<[(HostIndex, Remark)]>,
     /// `SERVICE`
     apex: Set,
     /// `_SERVICE._tcp` and `_SERVICE._udp`
@@ -47,8 +58,18 @@ pub struct Set {
     pub v6: Box<[Weighted<16>]>,
     /// Seconds: the least of its instances'.
     pub ttl: u32,
-    /// Why the set is empty, where none of its instances is healthy.
-    pub not_ready: Option<Box<str>>,
+    /// What is to be said beside the records.
+    pub remark: Option<Remark>,
+}
+
+/// What an Extended DNS Error says of instances. They are either not answered or as last known: of those that are not
+/// answered, it matters to nobody how current that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remark {
+    /// None of them is healthy, and why.
+    NotReady(Box<str>),
+    /// Some that are answered are as last known, and of which nodes. The instances of one node share the text.
+    Stale(Arc<str>),
 }
 
 /// An address and its share of the traffic.
@@ -69,8 +90,8 @@ pub struct NamedPort {
     pub srv: Box<[(HostIndex, u16)]>,
     /// Seconds.
     pub ttl: u32,
-    /// As [`Set::not_ready`].
-    pub not_ready: Option<Box<str>>,
+    /// As [`Set::remark`].
+    pub remark: Option<Remark>,
 }
 
 /// Most services speak one transport: then its set is the apex's.
@@ -140,10 +161,10 @@ impl Service {
         self.hosts.binary_search_by(|host| self.id(host).cmp(id)).ok().map(|at| at as HostIndex)
     }
 
-    /// Why the instance is not answered; `None` while it is.
-    pub fn held(&self, host: HostIndex) -> Option<&str> {
-        let at = self.held.binary_search_by_key(&host, |(index, _)| *index).ok()?;
-        Some(&self.held[at].1)
+    /// What is to be said of the instance. [`Remark::NotReady`]: it is not answered.
+    pub fn remark(&self, host: HostIndex) -> Option<&Remark> {
+        let at = self.remarks.binary_search_by_key(&host, |(index, _)| *index).ok()?;
+        Some(&self.remarks[at].1)
     }
 
     /// The SRV RDATA of an instance up to the origin; `None` where it has no default port.
@@ -207,29 +228,33 @@ impl Service {
     }
 }
 
-/// Instances in the order of [`Service::hosts`], each with its standing.
+/// Instances in the order of [`Service::hosts`].
 struct Builder<'c> {
     name: &'c Label,
-    instances: Vec<(&'c Instance, &'c Standing)>,
+    instances: Vec<&'c Placement>,
+    /// What is said of instances of one node out of reach.
+    stale: BTreeMap<&'c Label, Arc<str>>,
     default_ttl: u32,
 }
 
 impl<'c> Builder<'c> {
     fn new(name: &'c Label, service: &'c catalog::Service, default_ttl: u32) -> Self {
-        let instances = service.instances().map(|p| (&*p.announcement.instance, &p.announcement.standing)).collect();
-        Self { name, instances, default_ttl }
+        let instances: Vec<&Placement> = service.instances().collect();
+        let nodes = instances.iter().filter(|placement| is_stale(placement)).map(|placement| &placement.node);
+        let nodes: BTreeSet<&Label> = nodes.collect();
+        let stale = nodes.into_iter().map(|node| (node, out_of_reach(node, 0))).collect();
+        Self { name, instances, stale, default_ttl }
     }
 
     fn finish(&self) -> Service {
         let mut wire = Vec::new();
-        let hosts =
-            self.instances.iter().map(|(instance, standing)| self.host(instance, standing, &mut wire)).collect();
+        let hosts = self.instances.iter().map(|placement| self.host(placement, &mut wire)).collect();
         let all: Vec<HostIndex> = (0..self.instances.len() as HostIndex).collect();
-        let held = all.iter().filter_map(|&at| Some((at, self.not_ready(&[at])?))).collect();
+        let remarks = all.iter().filter_map(|&at| Some((at, self.remark(&[at])?))).collect();
         Service {
             wire: wire.into(),
             hosts,
-            held,
+            remarks,
             apex: self.set(&all),
             protocols: self.protocols(&all),
             tags: self.tags(),
@@ -237,9 +262,9 @@ impl<'c> Builder<'c> {
         }
     }
 
-    fn host(&self, instance: &Instance, standing: &Standing, wire: &mut Vec<u8>) -> Host {
-        let at = wire.len();
-        let weight = standing.weight(instance.weight);
+    fn host(&self, placement: &Placement, wire: &mut Vec<u8>) -> Host {
+        let (instance, at) = (instance(placement), wire.len());
+        let weight = standing(placement).weight(instance.weight);
         for field in [instance.priority, weight, instance.port.unwrap_or(0)] {
             wire.extend(field.to_be_bytes());
         }
@@ -269,7 +294,7 @@ impl<'c> Builder<'c> {
         }
         Host {
             at: at as u32,
-            ttl: self.ttl(instance),
+            ttl: self.ttl(placement),
             txt: (wire.len() - txt_at) as u32,
             weight,
             srv: srv as u8,
@@ -278,28 +303,32 @@ impl<'c> Builder<'c> {
         }
     }
 
-    fn ttl(&self, instance: &Instance) -> u32 {
-        instance.ttl.unwrap_or(self.default_ttl)
+    fn ttl(&self, placement: &Placement) -> u32 {
+        let ttl = instance(placement).ttl.unwrap_or(self.default_ttl);
+        if is_stale(placement) { ttl.min(MAX_STALE_TTL) } else { ttl }
     }
 
-    fn answered(&self, members: &[HostIndex]) -> impl Iterator<Item = (HostIndex, &'c Instance, u16)> {
-        members.iter().filter_map(|&at| {
-            let (instance, standing) = self.instances[at as usize];
-            standing.is_answered().then(|| (at, instance, standing.weight(instance.weight)))
-        })
+    fn placements(&self, members: &[HostIndex]) -> impl Iterator<Item = (HostIndex, &'c Placement)> {
+        members.iter().map(|&at| (at, self.instances[at as usize]))
+    }
+
+    fn answered(&self, members: &[HostIndex]) -> impl Iterator<Item = (HostIndex, &'c Placement)> {
+        self.placements(members).filter(|(_, placement)| standing(placement).is_answered())
     }
 
     /// The least TTL of those that are answered; of all where none is.
     fn least_ttl(&self, members: &[HostIndex]) -> u32 {
-        let answered = self.answered(members).map(|(_, instance, _)| self.ttl(instance)).min();
-        let all = members.iter().map(|&at| self.ttl(self.instances[at as usize].0)).min();
+        let answered = self.answered(members).map(|(_, placement)| self.ttl(placement)).min();
+        let all = self.placements(members).map(|(_, placement)| self.ttl(placement)).min();
         answered.or(all).unwrap_or(self.default_ttl)
     }
 
     fn set(&self, members: &[HostIndex]) -> Set {
         let mut v4 = BTreeMap::new();
         let mut v6 = BTreeMap::new();
-        for (_, instance, weight) in self.answered(members) {
+        for (_, placement) in self.answered(members) {
+            let instance = instance(placement);
+            let weight = standing(placement).weight(instance.weight);
             for address in &instance.addresses {
                 let total: &mut u16 = match address {
                     IpAddr::V4(ip) => v4.entry(ip.octets()).or_default(),
@@ -309,17 +338,17 @@ impl<'c> Builder<'c> {
             }
         }
         Set {
-            srv: self.answered(members).filter(|(_, i, _)| i.port.is_some()).map(|(at, ..)| at).collect(),
+            srv: self.answered(members).filter(|(_, p)| instance(p).port.is_some()).map(|(at, _)| at).collect(),
             v4: v4.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
             v6: v6.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
             ttl: self.least_ttl(members),
-            not_ready: self.not_ready(members),
+            remark: self.remark(members),
         }
     }
 
     fn protocols(&self, all: &[HostIndex]) -> Protocols {
         let speaking = |protocol| -> Vec<HostIndex> {
-            all.iter().copied().filter(|&at| self.instances[at as usize].0.protocol == protocol).collect()
+            self.placements(all).filter(|(_, p)| instance(p).protocol == protocol).map(|(at, _)| at).collect()
         };
         match (speaking(Protocol::Tcp), speaking(Protocol::Udp)) {
             (_, udp) if udp.is_empty() => Protocols::Only(Protocol::Tcp),
@@ -330,9 +359,9 @@ impl<'c> Builder<'c> {
 
     fn tags(&self) -> Box<[(Label, Set)]> {
         let mut members: BTreeMap<Label, Vec<HostIndex>> = BTreeMap::new();
-        for (at, (instance, _)) in self.instances.iter().enumerate() {
+        for (at, placement) in self.instances.iter().enumerate() {
             // A tag that is no label has no name; it stays visible to those who list tags.
-            for tag in instance.tags.iter().filter_map(|tag| Label::parse(tag).ok()) {
+            for tag in instance(placement).tags.iter().filter_map(|tag| Label::parse(tag).ok()) {
                 let hosts = members.entry(tag).or_default();
                 if hosts.last() != Some(&(at as HostIndex)) {
                     hosts.push(at as HostIndex);
@@ -344,7 +373,8 @@ impl<'c> Builder<'c> {
 
     fn ports(&self) -> Box<[NamedPort]> {
         let mut members: BTreeMap<(Label, u8), (Protocol, Vec<HostIndex>)> = BTreeMap::new();
-        for (at, (instance, _)) in self.instances.iter().enumerate() {
+        for (at, placement) in self.instances.iter().enumerate() {
+            let instance = instance(placement);
             for (name, _) in &instance.ports {
                 let key = (name.clone(), instance.protocol as u8);
                 members.entry(key).or_insert((instance.protocol, Vec::new())).1.push(at as HostIndex);
@@ -353,9 +383,9 @@ impl<'c> Builder<'c> {
         let named = |((name, _), (protocol, hosts)): ((Label, u8), (Protocol, Vec<HostIndex>))| {
             let port_of = |instance: &Instance| instance.ports.iter().find(|(n, _)| *n == name).map(|(_, port)| *port);
             NamedPort {
-                srv: self.answered(&hosts).filter_map(|(at, i, _)| Some((at, port_of(i)?))).collect(),
+                srv: self.answered(&hosts).filter_map(|(at, p)| Some((at, port_of(instance(p))?))).collect(),
                 ttl: self.least_ttl(&hosts),
-                not_ready: self.not_ready(&hosts),
+                remark: self.remark(&hosts),
                 name,
                 protocol,
             }
@@ -363,14 +393,28 @@ impl<'c> Builder<'c> {
         members.into_iter().map(named).collect()
     }
 
-    /// What an Extended DNS Error says of these, where none is answered: `3 instances, 3 critical: connection refused`.
-    fn not_ready(&self, members: &[HostIndex]) -> Option<Box<str>> {
-        if self.answered(members).next().is_some() {
+    fn remark(&self, members: &[HostIndex]) -> Option<Remark> {
+        if self.answered(members).next().is_none() {
+            return Some(Remark::NotReady(self.not_ready(members)));
+        }
+        if self.stale.is_empty() {
             return None;
         }
+        let stale = self.answered(members).filter(|(_, placement)| is_stale(placement));
+        let nodes: BTreeSet<&Label> = stale.map(|(_, placement)| &placement.node).collect();
+        let first = nodes.first()?;
+        let text = match nodes.len() - 1 {
+            0 => self.stale.get(first).cloned(),
+            more => Some(out_of_reach(first, more)),
+        };
+        text.map(Remark::Stale)
+    }
+
+    /// Why none of these is answered: `3 instances, 3 critical: connection refused`.
+    fn not_ready(&self, members: &[HostIndex]) -> Box<str> {
         let (mut critical, mut disabled, mut first) = (0, 0, None);
-        for &at in members {
-            match self.instances[at as usize].1 {
+        for (_, placement) in self.placements(members) {
+            match standing(placement) {
                 Standing::Critical(reason) => {
                     critical += 1;
                     first.get_or_insert(reason);
@@ -386,6 +430,26 @@ impl<'c> Builder<'c> {
         if disabled > 0 {
             text.push_str(&format!(", {disabled} disabled"));
         }
-        Some(text.into())
+        text.into()
+    }
+}
+
+fn instance(placement: &Placement) -> &Instance {
+    &placement.announcement.instance
+}
+
+fn standing(placement: &Placement) -> &Standing {
+    &placement.announcement.standing
+}
+
+fn is_stale(placement: &Placement) -> bool {
+    placement.freshness == Freshness::LastKnown
+}
+
+/// What is said of the instances of a node out of reach, and of so many more such nodes.
+fn out_of_reach(node: &Label, more: usize) -> Arc<str> {
+    match more {
+        0 => format!("{node} is out of reach: its instances are as last known").into(),
+        _ => format!("{node} and {more} more are out of reach: their instances are as last known").into(),
     }
 }
