@@ -115,6 +115,8 @@ pub struct Gossip {
     pub seal: Seal,
     /// From one round to the next.
     pub interval: Duration,
+    /// How long the instances of nodes that went out of reach together are still answered, as stale; zero: not at all.
+    pub hold: Duration,
 }
 
 /// How gossip packets are protected.
@@ -239,6 +241,10 @@ const DEFAULT_GOSSIP_INTERVAL: Duration = Duration::from_millis(200);
 const MIN_GOSSIP_INTERVAL: Duration = Duration::from_millis(50);
 /// Beyond it a crashed node stays in answers for most of a minute.
 const MAX_GOSSIP_INTERVAL: Duration = Duration::from_secs(10);
+/// Long enough for a switch that restarts, short enough that nobody relies on what may be long dead.
+const DEFAULT_HOLD: Duration = Duration::from_secs(10 * 60);
+/// Beyond it nothing of what was known is of use.
+const MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Our own host, and networks that the Internet cannot reach: no open resolver by default.
 const DEFAULT_ALLOW: [Allow; 2] = [Allow::Loopback, Allow::Private];
 /// Octets of a zone's name in wire form: `_PORT._tcp.SERVICE` has to fit before it.

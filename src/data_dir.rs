@@ -1,12 +1,24 @@
 //! What outlives a restart: small files in `data_dir`, each replaced as a whole.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
+    fs::{self, OpenOptions, Permissions},
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use crate::model::member::INCARNATIONS;
+
 const SERIAL: &str = "zone-serial";
+const GENERATION: &str = "generation";
+/// Nobody else has a use for these files, and one holds keys.
+const PRIVATE: u32 = 0o600;
+const PEERS: &str = "peers";
+const KEYRING: &str = "keyring";
+/// Octets of the longest file that is read: every peer of the largest cluster, some times over.
+const MAX_FILE: u64 = 1 << 20;
 
 /// The ceiling that [`store_serial`] stored; `None` where there is none that can be read.
 pub fn load_serial(data_dir: &Path) -> Option<u32> {
@@ -18,6 +30,48 @@ pub fn store_serial(data_dir: &Path, ceiling: u32) -> io::Result<()> {
     replace(&data_dir.join(SERIAL), format!("{ceiling}\n").as_bytes())
 }
 
+/// A generation higher than any before, a multiple of [`INCARNATIONS`]: nanoseconds since 1970, or the next after the one
+/// that was stored, whichever is higher. So it grows when the clock goes back, and when the folder is lost.
+///
+/// # Errors
+/// It cannot be stored, so that the next one might not be higher.
+pub fn next_generation(data_dir: &Path) -> io::Result<u64> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+    let stored: Option<u64> = read(&data_dir.join(GENERATION)).and_then(|text| text.trim().parse().ok());
+    let least = stored.map_or(0, |stored| stored.saturating_add(INCARNATIONS));
+    let next = now.max(least) / INCARNATIONS * INCARNATIONS;
+    replace(&data_dir.join(GENERATION), format!("{next}\n").as_bytes())?;
+    Ok(next)
+}
+
+/// Where peers gossiped when [`store_peers`] was called last; empty where that cannot be read.
+pub fn load_peers(data_dir: &Path) -> Vec<SocketAddr> {
+    let text = read(&data_dir.join(PEERS)).unwrap_or_default();
+    text.lines().filter_map(|line| line.trim().parse().ok()).collect()
+}
+
+/// Stores where peers gossip.
+pub fn store_peers(data_dir: &Path, peers: &[SocketAddr]) -> io::Result<()> {
+    let lines: String = peers.iter().map(|peer| format!("{peer}\n")).collect();
+    replace(&data_dir.join(PEERS), lines.as_bytes())
+}
+
+/// The gossip keys as they were changed at run time, as [`store_keyring`] got them.
+pub fn load_keyring(data_dir: &Path) -> Option<String> {
+    read(&data_dir.join(KEYRING))
+}
+
+/// Stores the gossip keys, for nobody else to read.
+pub fn store_keyring(data_dir: &Path, keyring: &str) -> io::Result<()> {
+    replace(&data_dir.join(KEYRING), keyring.as_bytes())
+}
+
+fn read(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(path).ok()?.take(MAX_FILE).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
 /// Replaces a file so that a crash leaves the old content or the new, never a part.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     // Somebody may have removed the folder while we run.
@@ -25,7 +79,9 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let partial = path.with_extension("partial");
-    let mut file = File::create(&partial)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&partial)?;
+    // It may be left from before, with other rights.
+    file.set_permissions(Permissions::from_mode(PRIVATE))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&partial, path)
@@ -34,6 +90,43 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn generations_grow_whatever_the_clock_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = next_generation(folder.path()).unwrap();
+        let second = next_generation(folder.path()).unwrap();
+        assert!(second >= first + INCARNATIONS && second.is_multiple_of(INCARNATIONS), "{first} {second}");
+        // The clock was a century ahead, and has gone back since.
+        let ahead = first + 100 * 365 * 86_400 * 1_000_000_000;
+        fs::write(folder.path().join(GENERATION), format!("{ahead}")).unwrap();
+        assert!(next_generation(folder.path()).unwrap() > ahead);
+        fs::write(folder.path().join(GENERATION), "\0junk").unwrap();
+        assert!(next_generation(folder.path()).unwrap() >= second);
+    }
+
+    #[test]
+    fn peers_come_back_and_junk_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(load_peers(folder.path()), []);
+        let peers = ["10.0.0.7:7946".parse().unwrap(), "[2001:db8::1]:7946".parse().unwrap()];
+        store_peers(folder.path(), &peers).unwrap();
+        assert_eq!(load_peers(folder.path()), peers);
+        fs::write(folder.path().join(PEERS), "10.0.0.7\nx\n10.0.0.8:1\n").unwrap();
+        assert_eq!(load_peers(folder.path()), ["10.0.0.8:1".parse().unwrap()]);
+    }
+
+    #[test]
+    fn keys_are_nobody_elses_to_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = folder.path().join(KEYRING).with_extension("partial");
+        fs::write(&partial, "").unwrap();
+        fs::set_permissions(&partial, Permissions::from_mode(0o644)).unwrap();
+        store_keyring(folder.path(), "key\n").unwrap();
+        assert_eq!(load_keyring(folder.path()).as_deref(), Some("key\n"));
+        let mode = fs::metadata(folder.path().join(KEYRING)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn a_serial_comes_back_and_junk_does_not() {

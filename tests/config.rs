@@ -69,6 +69,7 @@ fn defaults() -> Config {
             join: Vec::new(),
             seal: Seal::Open,
             interval: Duration::from_millis(200),
+            hold: Duration::from_secs(600),
         },
         http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()] },
         checks: Checks { allow_exec: false },
@@ -109,6 +110,7 @@ gossip:
   join: [10.0.0.9, host-c, host-d.example:7947, '::1', '[::1]:7948']
   key_file: gossip.key
   interval: 1s
+  hold: 2m
 http:
   listen: []
 checks:
@@ -158,6 +160,7 @@ log: {level: debug, format: json}
             ],
             seal: Seal::KeyFile(PathBuf::from("/etc/muster/gossip.key")),
             interval: Duration::from_secs(1),
+            hold: Duration::from_secs(120),
         },
         http: Http { listen: Vec::new() },
         checks: Checks { allow_exec: true },
@@ -326,6 +329,7 @@ fn what_a_configuration_cannot_say() {
             "1:17: expected a host or `host:port`, such as `10.0.0.7` or `[::1]:7946`, found `10.0.0.300`",
         ),
         ("gossip: {interval: 20s}", "1:20: expected a duration from 50ms to 10s, found `20s`"),
+        ("gossip: {hold: 25h}", "1:16: expected a duration from 0ms to 24h, found `25h`"),
         (
             "http: {listen: 0.0.0.0}",
             "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",

@@ -3,13 +3,14 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 use super::{
     Allow, CONFIG_KEYS, Checks, Config, DEFAULT_ALLOW, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
-    DEFAULT_GOSSIP_INTERVAL, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
+    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
     DEFAULT_ZONES_DIR, DNS_PORT, Dns, Environment, Format, GOSSIP_PORT, Gossip, HTTP_PORT, Http, LOOPBACK, Level, Log,
-    MAX_GOSSIP_INTERVAL, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, Upstreams,
+    MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, Upstreams,
     first_label,
 };
 use crate::{
@@ -45,7 +46,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
     let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload"]).map(|part| read_dns(reader, &part));
     let resolver = part("resolver", &["upstreams", "routes", "allow"]).map(|part| read_resolver(reader, &part));
-    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "insecure"]);
+    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
     let http = part("http", &["listen", "insecure"]).map(|part| read_http(reader, &part));
     let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
@@ -276,6 +277,7 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
     let insecure = part.get("insecure").and_then(|node| reader.boolean(node)).unwrap_or(false);
     let interval = part.get("interval");
     let interval = interval.and_then(|node| reader.duration(node, MIN_GOSSIP_INTERVAL..=MAX_GOSSIP_INTERVAL));
+    let hold = part.get("hold").and_then(|node| reader.duration(node, Duration::ZERO..=MAX_HOLD));
     if let Some(node) = part.get("listen")
         && !listen.ip().is_loopback()
         && key_file.is_none()
@@ -285,7 +287,8 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
         reader.error_with_hint(node.id, message, "set `key_file`, or `insecure: true` if the network is trusted");
     }
     let seal = key_file.flatten().map_or(Seal::Open, Seal::KeyFile);
-    Gossip { listen, join, seal, interval: interval.unwrap_or(DEFAULT_GOSSIP_INTERVAL) }
+    let interval = interval.unwrap_or(DEFAULT_GOSSIP_INTERVAL);
+    Gossip { listen, join, seal, interval, hold: hold.unwrap_or(DEFAULT_HOLD) }
 }
 
 fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Http {

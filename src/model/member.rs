@@ -7,12 +7,16 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::name::Label;
 
+/// Generations that one run of an agent may use. A run's generation is a multiple of it; what is added counts how often
+/// gossip had to be started anew within the run.
+pub const INCARNATIONS: u64 = 1 << 10;
+
 /// Which run of which node: a restarted agent is the same node with a higher generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
     /// The node's name, unique in the cluster.
     pub name: Label,
-    /// Grows with every start, whatever the clock does.
+    /// Grows with every start, whatever the clock does; a multiple of [`INCARNATIONS`].
     pub generation: u64,
 }
 

@@ -1,0 +1,293 @@
+//! The node in its cluster: one task that owns what it believes of the others.
+//!
+//! ```text
+//! our announcements ─► records ─► chitchat, push ─► link
+//! link ─► chitchat, push ─► replicas ─┐
+//! link ─► liveness ───────────────────┴─► view, membership
+//! ```
+//!
+//! It decides nothing by itself: whether a peer lives is [`liveness`](super::liveness)'s, what a peer announces is
+//! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::cluster)'s. What it owns is the order in which
+//! they hear of things.
+
+mod incoming;
+mod outgoing;
+mod seeking;
+mod showing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use self::seeking::{Found, Joining};
+use super::{
+    cluster::Cluster,
+    join,
+    keyring::Keyring,
+    link::{self, Link, Outbox},
+    liveness::{self, Liveness, Standing},
+    message::{Identity, KeyringChange},
+    rejected::Rejected,
+    replica::Replica,
+    rotation::{KeyringReport, Rotations},
+};
+use crate::model::{
+    announcement::{Announcements, Node},
+    catalog::{Freshness, NodeView, View},
+    member::{Membership, PeerId},
+    name::Label,
+    service::Endpoint,
+};
+
+/// How long news wait for more: a burst of changes is read together.
+const READ_TOGETHER: Duration = Duration::from_millis(2);
+/// Addresses to approach that wait.
+const FOUND: usize = 64;
+/// The pause before gossip is started anew, doubled each time up to the second.
+const RESTART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This run of this node, and where others reach it.
+    pub own: Identity,
+    /// What others learn of it.
+    pub node: Arc<Node>,
+    /// The version of the program.
+    pub version: String,
+    /// Nodes with another name here do not listen to each other.
+    pub cluster: String,
+    /// From one round of gossip to the next.
+    pub interval: Duration,
+    /// How long nodes out of reach together are held.
+    pub hold: Duration,
+    /// Whom to look for.
+    pub targets: join::Targets,
+    /// For the choice of partners.
+    pub seed: u64,
+}
+
+/// What a node takes in.
+pub struct Inputs {
+    /// Our own announcements.
+    pub announcements: watch::Receiver<Announcements>,
+    /// The network.
+    pub link: Link,
+    /// What operators ask for.
+    pub orders: mpsc::Receiver<Order>,
+    /// Counts records that break a bound, and frames that were not let in.
+    pub rejected: Arc<Rejected>,
+}
+
+/// What a node gives out.
+pub struct Outputs {
+    /// Every node that is answered, and what it announces.
+    pub view: watch::Sender<View>,
+    /// Who is in the cluster.
+    pub members: watch::Sender<Arc<Membership>>,
+    /// Where peers that are reached gossip.
+    pub peers: watch::Sender<BTreeSet<SocketAddr>>,
+    /// The gossip keys; `None` while nothing is sealed.
+    pub keyring: watch::Sender<Option<Keyring>>,
+}
+
+/// What an operator asks for. Dropping `done` withdraws nothing.
+#[derive(Debug)]
+pub enum Order {
+    /// Join the cluster that a node is in.
+    Join {
+        /// That node.
+        target: Endpoint,
+        /// Who answered, or why nobody did.
+        done: oneshot::Sender<Result<Identity, String>>,
+    },
+    /// Say good-bye and end.
+    Leave {
+        /// Once it was said.
+        done: oneshot::Sender<()>,
+    },
+    /// Change or list the keys of all nodes.
+    Keyring {
+        /// What to do.
+        change: KeyringChange,
+        /// What the nodes said.
+        done: oneshot::Sender<Result<KeyringReport, String>>,
+    },
+}
+
+/// Why a node has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was told to, and has said good-bye.
+    Left,
+    /// Another node, which was there before, has its name.
+    NameTaken(Identity),
+    /// chitchat cannot be started: what it said.
+    NoGossip(String),
+}
+
+/// The view of a node that has heard of nobody yet.
+pub fn alone(node: &Arc<Node>, announcements: &Announcements) -> View {
+    let view = NodeView { node: node.clone(), announcements: announcements.clone(), freshness: Freshness::Live };
+    View::unit(node.name.clone(), Arc::new(view))
+}
+
+/// Takes part in the cluster until `shutdown`, an order to leave, or the name is found taken.
+pub async fn run(settings: Settings, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) -> End {
+    match Task::start(settings, inputs, outputs).await {
+        Ok(task) => task.run(shutdown).await,
+        Err(error) => End::NoGossip(error.to_string()),
+    }
+}
+
+struct Task {
+    settings: Settings,
+    inputs: Inputs,
+    outputs: Outputs,
+    outbox: Outbox,
+    started: Instant,
+    liveness: Liveness,
+    /// How peers stood when it was last asked.
+    standings: BTreeMap<Label, Standing>,
+    cluster: Cluster,
+    news: Arc<Notify>,
+    ended: Pin<Box<dyn Future<Output = String> + Send>>,
+    to_cluster: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    incarnation: u64,
+    replicas: HashMap<PeerId, Known>,
+    /// What was published of our own.
+    published: Announcements,
+    push_at: Instant,
+    view: View,
+    /// Names whose part of the view may have changed.
+    dirty: BTreeSet<Label>,
+    /// The membership may have changed.
+    changed: bool,
+    joins: Vec<Joining>,
+    found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
+    rotations: Rotations,
+    /// The generation of another node with our name that was told to stop.
+    namesake: Option<u64>,
+}
+
+/// What is known of a peer's announcements, by which start of its gossip.
+#[derive(Default)]
+struct Known {
+    incarnation: u64,
+    replica: Replica,
+}
+
+impl Task {
+    async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
+        let outbox = inputs.link.outbox.clone();
+        let published = inputs.announcements.borrow_and_update().clone();
+        let (to_cluster, inbox) = link::gossip();
+        let cluster = Cluster::start(settings.cluster(0), settings.records(&published), outbox.clone(), inbox).await?;
+        let started = Instant::now();
+        let rng = fastrand::Rng::with_seed(settings.seed);
+        let view = alone(&settings.node, &published);
+        let rotations = Rotations::new(settings.seed);
+        let mut task = Self {
+            liveness: Liveness::new(
+                settings.own.id.clone(),
+                liveness::Settings { interval: settings.interval, hold: settings.hold },
+                rng,
+            ),
+            standings: BTreeMap::new(),
+            news: cluster.news(),
+            ended: Box::pin(cluster.ended()),
+            settings,
+            inputs,
+            outputs,
+            outbox,
+            started,
+            cluster,
+            to_cluster,
+            incarnation: 0,
+            replicas: HashMap::new(),
+            published,
+            push_at: started,
+            view,
+            dirty: BTreeSet::new(),
+            changed: true,
+            joins: Vec::new(),
+            found: mpsc::channel(FOUND),
+            rotations,
+            namesake: None,
+        };
+        task.show();
+        task.outputs.view.send_replace(task.view.clone());
+        Ok(task)
+    }
+
+    async fn run(mut self, shutdown: CancellationToken) -> End {
+        self.look_for_others(&shutdown);
+        let mut ticks = interval(self.settings.interval / 4);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let news = self.news.clone();
+        let (mut restart, mut news_read) = (RESTART[0], Instant::now());
+        loop {
+            tokio::select! {
+                Some(inbound) = self.inputs.link.inbound.recv() => {
+                    if let Some(end) = self.receive(inbound) {
+                        return end;
+                    }
+                }
+                () = news.notified() => {
+                    // A burst of changes is read together.
+                    sleep(READ_TOGETHER).await;
+                    self.read().await;
+                }
+                _ = ticks.tick() => {
+                    self.liveness.tick(self.now());
+                    if news_read.elapsed() >= self.settings.interval / 2 {
+                        news_read = Instant::now();
+                        self.read().await;
+                    }
+                    self.give_up_joins();
+                    self.rotations.tick(&self.outbox);
+                    self.show();
+                }
+                changed = self.inputs.announcements.changed(), if Instant::now() >= self.push_at => {
+                    if changed.is_ok() {
+                        self.publish().await;
+                    }
+                }
+                () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}
+                Some(found) = self.found.1.recv() => self.approach(found),
+                Some(order) = self.inputs.orders.recv() => {
+                    if let Some(done) = self.order(order) {
+                        self.say_goodbye().await;
+                        let _ = done.send(());
+                        return End::Left;
+                    }
+                }
+                why = &mut self.ended => {
+                    warn!(%why, "gossip has ended by itself and is started anew");
+                    sleep(restart).await;
+                    restart = (restart * 2).min(RESTART[1]);
+                    if let Err(error) = self.restart().await {
+                        return End::NoGossip(error.to_string());
+                    }
+                }
+                () = shutdown.cancelled() => {
+                    self.say_goodbye().await;
+                    return End::Left;
+                }
+            }
+            self.act();
+            self.update_view();
+        }
+    }
+}

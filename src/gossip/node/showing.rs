@@ -1,0 +1,148 @@
+//! What is shown: the view for answers, the membership for people, the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tracing::{info, warn};
+
+use super::Task;
+use crate::{
+    gossip::liveness::Standing,
+    model::{
+        announcement::Node,
+        catalog::{Freshness, NodeView},
+        member::{Member, Membership, Reach},
+        name::Label,
+    },
+};
+
+impl Task {
+    /// Time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Brings the view up to date with what has changed.
+    pub(super) fn update_view(&mut self) {
+        if self.liveness.changed() {
+            self.take_standings();
+        }
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut touched = false;
+        for name in std::mem::take(&mut self.dirty) {
+            touched |= match self.node_view(&name) {
+                Some(view) => {
+                    self.view.insert(name, Arc::new(view));
+                    true
+                }
+                None => self.view.remove(&name).is_some(),
+            };
+        }
+        if touched {
+            self.changed = true;
+            self.outputs.view.send_replace(self.view.clone());
+        }
+    }
+
+    /// Takes over how peers stand.
+    fn take_standings(&mut self) {
+        let now: BTreeMap<Label, Standing> =
+            self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        for (name, peer) in &now {
+            let before = self.standings.get(name);
+            if before.is_none_or(|before| before.id != peer.id || before.reach != peer.reach) {
+                tell(peer);
+                self.dirty.insert(name.clone());
+            }
+        }
+        self.dirty.extend(self.standings.keys().filter(|name| !now.contains_key(*name)).cloned());
+        self.standings = now;
+        self.changed = true;
+    }
+
+    /// What is answered of a node; `None`: nothing.
+    fn node_view(&self, name: &Label) -> Option<NodeView> {
+        if *name == self.settings.own.id.name {
+            let node = self.settings.node.clone();
+            return Some(NodeView { node, announcements: self.published.clone(), freshness: Freshness::Live });
+        }
+        let peer = self.standings.get(name)?;
+        let freshness = match peer.reach {
+            Reach::Alive | Reach::Suspect => Freshness::Live,
+            Reach::Held => Freshness::LastKnown,
+            Reach::Gone(_) => return None,
+        };
+        let replica = &self.replicas.get(&peer.id)?.replica;
+        let facts = replica.facts.as_ref()?;
+        let node = Node { name: name.clone(), addresses: facts.addresses.clone(), datacenter: facts.datacenter.clone() };
+        let known = self.view.get(name).map(|view| view.node.clone());
+        let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
+        Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
+    }
+
+    /// Tells who is in the cluster, if that changed.
+    pub(super) fn show(&mut self) {
+        let rejected = self.inputs.rejected.counts();
+        if !std::mem::take(&mut self.changed) && rejected == self.outputs.members.borrow().rejected {
+            return;
+        }
+        let (now, today) = (self.now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let at = |since: Duration| today.saturating_sub(now.saturating_sub(since));
+        let own = Member {
+            id: self.settings.own.id.clone(),
+            address: self.settings.own.address,
+            datacenter: Some(self.settings.node.datacenter.clone()),
+            version: Some(self.settings.version.clone()),
+            reach: Reach::Alive,
+            since: at(Duration::ZERO),
+            instances: self.published.len(),
+        };
+        let mut members = vec![own];
+        let mut reached = BTreeSet::new();
+        for peer in self.standings.values() {
+            let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
+            let facts = replica.and_then(|replica| replica.facts.as_ref());
+            if peer.reach == Reach::Alive {
+                reached.insert(peer.address);
+            }
+            members.push(Member {
+                id: peer.id.clone(),
+                address: peer.address,
+                datacenter: facts.map(|facts| facts.datacenter.clone()),
+                version: facts.map(|facts| facts.version.clone()),
+                reach: peer.reach,
+                since: at(peer.since),
+                instances: replica.map_or(0, |replica| replica.announcements.len()),
+            });
+        }
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        let partitioned = self.liveness.partitioned().map(at);
+        let sealed = self.outputs.keyring.borrow().is_some();
+        self.outputs.members.send_replace(Arc::new(Membership { members, partitioned, rejected, sealed }));
+        self.outputs.peers.send_if_modified(|known| {
+            let changed = *known != reached;
+            if changed {
+                *known = reached;
+            }
+            changed
+        });
+    }
+}
+
+/// Logs how a peer stands now.
+fn tell(peer: &Standing) {
+    let (node, address) = (&peer.id.name, peer.address);
+    match peer.reach {
+        Reach::Alive => info!(%node, %address, "is alive"),
+        Reach::Suspect => info!(%node, %address, "does not answer; others are asked"),
+        Reach::Held => {
+            warn!(%node, %address, "is out of reach, with too many others: its instances are answered as last known");
+        }
+        Reach::Gone(cause) => info!(%node, %address, "is gone: {}", cause.as_str()),
+    }
+}

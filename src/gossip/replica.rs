@@ -1,0 +1,172 @@
+//! What is known of one peer's announcements, put together from two roads.
+//!
+//! Gossip brings every change in order of version, late. A push brings a change at once, and may be lost or come twice.
+//! So a pushed change counts if gossip has not passed its version yet, and gossip's counts unless a push was ahead of it
+//! for that key. Both roads carry the same records ([`record`](super::record)); one that breaks a bound is skipped, and
+//! what was known of its instance stays.
+
+use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
+
+use super::record::{self, Bad, Key, Record};
+use crate::model::{
+    announcement::{Announcement, Announcements, Standing},
+    name::Label,
+    service::{Instance, InstanceKey},
+};
+
+/// Instances of one node; more are not taken, and counted. Ten times what one host is meant to carry.
+pub const MAX_INSTANCES: usize = 20_000;
+/// What is said of an instance whose health has not arrived.
+const NO_HEALTH_YET: &str = "its health has not arrived yet";
+
+/// A change of one key: the value, or `None` where it is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// Grows with every change of the peer.
+    pub version: u64,
+    /// The value.
+    pub value: Option<&'a str>,
+}
+
+/// What a peer says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Where it can be reached.
+    pub addresses: Vec<IpAddr>,
+    /// The name of its site.
+    pub datacenter: Label,
+    /// Of its program.
+    pub version: String,
+}
+
+/// Why a change was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// It is no record, or out of bounds.
+    Bad(Bad),
+    /// The peer announces more than [`MAX_INSTANCES`].
+    TooMany,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bad(bad) => bad.fmt(f),
+            Self::TooMany => write!(f, "more than {MAX_INSTANCES} instances on one node"),
+        }
+    }
+}
+
+/// One run of one peer.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    /// What it said of itself.
+    pub facts: Option<Facts>,
+    /// Its instances.
+    pub announcements: Announcements,
+    /// It said good-bye.
+    pub left: bool,
+    /// Gossip has brought everything up to this version.
+    seen: u64,
+    /// Keys that a push has brought with a later version.
+    ahead: HashMap<String, u64>,
+    /// Health that came before its instance.
+    early: HashMap<InstanceKey, Standing>,
+}
+
+impl Replica {
+    /// Takes what gossip brought: everything up to `version`. Where it is `whole`, what is not in it is gone.
+    /// `bad` is called for each record that is skipped.
+    pub fn gossiped<'a>(
+        &mut self,
+        version: u64,
+        whole: bool,
+        changes: impl IntoIterator<Item = Change<'a>>,
+        mut bad: impl FnMut(&str, Skipped),
+    ) {
+        if whole {
+            *self = Self { facts: self.facts.take(), ..Self::default() };
+        }
+        for change in changes {
+            if self.ahead.get(change.key).is_none_or(|ahead| *ahead < change.version) {
+                self.apply(change, &mut bad);
+            }
+        }
+        self.seen = version;
+        self.ahead.retain(|_, ahead| *ahead > version);
+    }
+
+    /// Takes what was pushed.
+    pub fn pushed<'a>(&mut self, changes: impl IntoIterator<Item = Change<'a>>, mut bad: impl FnMut(&str, Skipped)) {
+        for change in changes {
+            let known = self.ahead.get(change.key).map_or(self.seen, |ahead| *ahead);
+            if change.version > known && (self.ahead.len() < 2 * MAX_INSTANCES || self.ahead.contains_key(change.key)) {
+                self.ahead.insert(change.key.to_owned(), change.version);
+                self.apply(change, &mut bad);
+            }
+        }
+    }
+
+    fn apply(&mut self, change: Change<'_>, bad: &mut impl FnMut(&str, Skipped)) {
+        let applied = match change.value {
+            Some(value) => match record::decode(change.key, value) {
+                Ok(Some(record)) => self.set(record),
+                // Something that only newer nodes know.
+                Ok(None) => Ok(()),
+                Err(bad) => Err(Skipped::Bad(bad)),
+            },
+            None => Key::parse(change.key).map(|key| self.remove(key)).map_err(Skipped::Bad),
+        };
+        if let Err(error) = applied {
+            bad(change.key, error);
+        }
+    }
+
+    fn set(&mut self, record: Record) -> Result<(), Skipped> {
+        match record {
+            Record::Instance(instance) => {
+                let key = instance.key.clone();
+                let standing = match self.announcements.get(&key) {
+                    Some(known) => known.standing.clone(),
+                    None if self.announcements.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
+                    None => {
+                        let early = self.early.remove(&key);
+                        early.unwrap_or_else(|| Standing::Critical(NO_HEALTH_YET.into()))
+                    }
+                };
+                self.announce(key, instance, standing);
+            }
+            Record::Standing(key, standing) => match self.announcements.get(&key) {
+                Some(known) => {
+                    let instance = known.instance.clone();
+                    self.announce(key, instance, standing);
+                }
+                None if self.early.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
+                None => drop(self.early.insert(key, standing)),
+            },
+            Record::Node { addresses, datacenter, version } => {
+                self.facts = Some(Facts { addresses, datacenter, version });
+            }
+            Record::Left => self.left = true,
+        }
+        Ok(())
+    }
+
+    fn announce(&mut self, key: InstanceKey, instance: Arc<Instance>, standing: Standing) {
+        self.announcements.insert(key, Arc::new(Announcement { instance, standing }));
+    }
+
+    fn remove(&mut self, key: Key) {
+        match key {
+            Key::Instance(key) => {
+                self.announcements.remove(&key);
+            }
+            // The instance goes with it, or is announced anew.
+            Key::Standing(key) => drop(self.early.remove(&key)),
+            // A node without a record of itself keeps the last one.
+            Key::Node | Key::Left | Key::Unknown => {}
+        }
+    }
+}
