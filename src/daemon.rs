@@ -1,8 +1,8 @@
 //! The composition root: binds, wires, spawns, and takes everything down again. No other module knows two adapters.
 //!
 //! ```text
-//! services_dir ─► files ─► checks ─► announcements ─┐
-//! zones_dir ────► files ────────────────────────────┴─► publisher ─► tables ─► UDP, TCP
+//! services_dir ─► files ─► checks ─► announcements ─► cluster ─► view ─┐
+//! zones_dir ────► files ───────────────────────────────────────────────┴─► publisher ─► tables ─► UDP, TCP
 //! ```
 //!
 //! What can fail at the start fails before anything is answered, with a message that says what to do. After that
@@ -43,11 +43,10 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    model::{
-        announcement::{Announcements, Node},
-        catalog::{Freshness, NodeView, View},
-    },
+    model::{announcement::Announcements, name::Label},
 };
+
+mod cluster;
 
 /// How long the checks may take to announce what was loaded before questions are answered all the same.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
@@ -61,6 +60,8 @@ const PORT_ATTEMPTS: usize = 20;
 pub enum Failure {
     /// An address that cannot be listened on.
     Listen {
+        /// What for.
+        purpose: Purpose,
         /// Which.
         address: SocketAddr,
         /// What the system said.
@@ -73,31 +74,69 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// A file of gossip keys that cannot be used.
+    KeyFile {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The system yields no random octets.
+    NoRandom,
+    /// Gossip cannot be started; holds why.
+    Gossip(String),
+    /// Another node, which was there before, has this node's name.
+    NameTaken {
+        /// The name.
+        name: Label,
+        /// Where the other one gossips.
+        by: SocketAddr,
+    },
     /// A part of the agent that ended by itself, which is a defect; holds its name.
     Ended(&'static str),
+}
+
+/// What an address is listened on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// DNS over UDP and TCP.
+    Dns,
+    /// Gossip over UDP and TCP.
+    Gossip,
+}
+
+impl Purpose {
+    /// What it is called, the key of the configuration that decides on it, and an address that mostly works.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Dns => ("DNS", "dns.listen", "127.0.0.1:8600"),
+            Self::Gossip => ("gossip", "gossip.listen", "127.0.0.1:7947"),
+        }
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen { address, error } => {
-                write!(f, "cannot listen for DNS on {address}: {error}")?;
+            Self::Listen { purpose, address, error } => {
+                let (what, key, example) = purpose.words();
+                write!(f, "cannot listen for {what} on {address}: {error}")?;
                 let port = address.port();
                 match error.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        "\nAnother program has the port, or another entry of dns.listen covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
-                         that program, or set dns.listen to another address or port."
+                        "\nAnother program has the port, or another entry of {key} covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
+                         that program, or set {key} to another address or port."
                     ),
                     io::ErrorKind::PermissionDenied => write!(
                         f,
                         "\nPorts below 1024 need the capability CAP_NET_BIND_SERVICE: start muster by its systemd unit, run \
-                         `setcap cap_net_bind_service=+ep` on the binary, or set dns.listen to a higher port such as 127.0.0.1:8600."
+                         `setcap cap_net_bind_service=+ep` on the binary, or set {key} to a higher port such as {example}."
                     ),
                     io::ErrorKind::AddrNotAvailable => {
                         write!(
                             f,
-                            "\nNo interface of this host has that address: `ip address` lists them. Set dns.listen to one of them."
+                            "\nNo interface of this host has that address: `ip address` lists them. Set {key} to one of them."
                         )
                     }
                     _ => Ok(()),
@@ -107,6 +146,20 @@ impl fmt::Display for Failure {
                 f,
                 "cannot write to the data folder {}: {error}\nCreate it for the user that runs muster, or set data_dir to another folder.",
                 path.display()
+            ),
+            Self::KeyFile { path, error } => write!(
+                f,
+                "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` makes a file with a new key; all nodes of a cluster \
+                 have the same.",
+                path.display(),
+                path.display()
+            ),
+            Self::NoRandom => f.write_str("the system yields no random numbers, without which gossip cannot be sealed"),
+            Self::Gossip(error) => write!(f, "gossip cannot be started: {error}"),
+            Self::NameTaken { name, by } => write!(
+                f,
+                "another node is called {name} too: the one that gossips at {by}, and it was there before\nSet `node` in the \
+                 configuration of one of them to another name."
             ),
             Self::Ended(part) => write!(
                 f,
@@ -167,6 +220,7 @@ impl Parts {
 /// What keeps it from starting or from going on.
 pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
     let sockets = config.dns.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
+    let gossip = cluster::bind(&config)?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown;
     let mut parts = Parts::default();
@@ -195,9 +249,8 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         warn!("the checks are late: some services are not answered yet");
     }
 
-    let (seen, view) = watch::channel(alone(&config, &announcements.borrow_and_update()));
-    parts.spawn("knows the cluster", view_of_one(config.clone(), announcements, seen, shutdown.clone()));
-    let mut sources = Sources { view, zones };
+    let mut cluster = cluster::start(&config, gossip, announcements, &mut parts, &shutdown)?;
+    let mut sources = Sources { view: cluster.view.clone(), zones };
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone());
     block_in_place(|| publisher.publish(&mut sources));
     let tables = publisher.published();
@@ -221,43 +274,20 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         // At a stop all parts end: that is no defect of theirs.
         biased;
         () = shutdown.cancelled() => None,
-        ended = parts.ended() => ended,
+        Ok(end) = &mut cluster.ended => cluster::failure(end, &config).map(Err),
+        ended = parts.ended() => ended.map(Ok),
     };
     shutdown.cancel();
     if timeout(STOP, async { while parts.ended().await.is_some() {} }).await.is_err() {
         warn!("some tasks did not end within {STOP:?}; stopping without them");
     }
-    if let Some(part) = ended {
-        return Err(Failure::Ended(part));
+    match ended {
+        Some(Ok(part)) => return Err(Failure::Ended(part)),
+        Some(Err(failure)) => return Err(failure),
+        None => {}
     }
     info!("stopped");
     Ok(())
-}
-
-/// The view of a cluster of one: what this node announces.
-fn alone(config: &Config, announcements: &Announcements) -> View {
-    let node =
-        Node { name: config.node.clone(), addresses: config.advertise.clone(), datacenter: config.datacenter.clone() };
-    let view = NodeView { node: Arc::new(node), announcements: announcements.clone(), freshness: Freshness::Live };
-    View::unit(config.node.clone(), Arc::new(view))
-}
-
-async fn view_of_one(
-    config: Config,
-    mut announcements: watch::Receiver<Announcements>,
-    seen: watch::Sender<View>,
-    shutdown: CancellationToken,
-) {
-    loop {
-        let changed = tokio::select! {
-            changed = announcements.changed() => changed.is_ok(),
-            () = shutdown.cancelled() => false,
-        };
-        if !changed {
-            return;
-        }
-        seen.send_replace(alone(&config, &announcements.borrow_and_update()));
-    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -272,22 +302,13 @@ fn settings(config: &Config) -> Settings {
 
 /// Binds both transports of an address, on one port.
 fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
-    let both = || {
+    let both = |address| {
         let datagrams = udp::bind(address)?;
         let connections = tcp::bind(datagrams.local_addr()?)?;
         Ok((datagrams, connections))
     };
-    let mut bound = both();
-    if address.port() == 0 {
-        // The port that UDP got may be taken for TCP.
-        for _ in 0..PORT_ATTEMPTS {
-            match &bound {
-                Err(error) if is_taken(error) => bound = both(),
-                _ => break,
-            }
-        }
-    }
-    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { address, error })?;
+    let bound = try_ports(address, both);
+    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
     let local = datagrams.local_addr().unwrap_or(address);
     info!(address = %local, "listening for DNS over UDP and TCP");
     if address.ip().is_unspecified() {
@@ -298,6 +319,20 @@ fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
         );
     }
     Ok((datagrams, connections))
+}
+
+/// Binds UDP and TCP on one port. Where the kernel chooses it, the port that UDP got may be taken for TCP: another then.
+fn try_ports<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
+    let mut bound = bind(address);
+    if address.port() == 0 {
+        for _ in 0..PORT_ATTEMPTS {
+            match &bound {
+                Err(error) if is_taken(error) => bound = bind(address),
+                _ => break,
+            }
+        }
+    }
+    bound
 }
 
 fn is_taken(error: &io::Error) -> bool {

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Failure, Parts};
+use super::{Failure, Parts, Purpose};
 use crate::{
     config::{self, Config},
     data_dir,
@@ -62,7 +62,7 @@ pub(super) struct Cluster {
 /// Binds the sockets of gossip.
 pub(super) fn bind(config: &Config) -> Result<Sockets, Failure> {
     let address = config.gossip.listen;
-    let failed = |error| Failure::Listen { key: "gossip.listen", address, error };
+    let failed = |error| Failure::Listen { purpose: Purpose::Gossip, address, error };
     let sockets = super::try_ports(address, Sockets::bind).map_err(failed)?;
     let local = sockets.local_addr().map_err(failed)?;
     info!(address = %local, "listening for gossip over UDP and TCP");
@@ -79,7 +79,8 @@ pub(super) fn start(
 ) -> Result<Cluster, Failure> {
     let data = |error| Failure::DataDir { path: config.data_dir.clone(), error };
     let listen = config.gossip.listen;
-    let local = sockets.local_addr().map_err(|error| Failure::Listen { key: "gossip.listen", address: listen, error })?;
+    let local =
+        sockets.local_addr().map_err(|error| Failure::Listen { purpose: Purpose::Gossip, address: listen, error })?;
     let generation = data_dir::next_generation(&config.data_dir).map_err(data)?;
     let own = Identity {
         id: PeerId { name: config.node.clone(), generation },
@@ -133,6 +134,15 @@ pub(super) fn start(
         parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
     Ok(Cluster { view: seen, members: membership, orders, ended, address: own.address })
+}
+
+/// What the end of the node means for the agent; `None`: that it was to end.
+pub(super) fn failure(end: End, config: &Config) -> Option<Failure> {
+    match end {
+        End::Left => None,
+        End::NameTaken(by) => Some(Failure::NameTaken { name: config.node.clone(), by: by.address }),
+        End::NoGossip(error) => Some(Failure::Gossip(error)),
+    }
 }
 
 /// The address that others reach us at: the one that is listened on or, where that is any, the first that is advertised.

@@ -12,8 +12,8 @@ mod wire;
 
 use std::{fmt, net::SocketAddr};
 
-use super::liveness::Finding;
 use super::keyring::{Key, KeyId};
+use super::liveness::Finding;
 use crate::model::{
     member::{Cause, PeerId},
     name::LabelError,

@@ -177,9 +177,9 @@ impl Liveness {
         let (peers, actions, again) = (&self.peers, &mut self.actions, self.timing.again);
         self.rumours.retain_mut(|rumour| {
             let Verdict { subject, cause } = &rumour.what;
-            let still = peers.get(&subject.name).is_some_and(|peer| {
-                peer.generation == subject.generation && peer.reach == Some(Reach::Gone(*cause))
-            });
+            let still = peers
+                .get(&subject.name)
+                .is_some_and(|peer| peer.generation == subject.generation && peer.reach == Some(Reach::Gone(*cause)));
             if still && at >= rumour.next {
                 actions.push(Action::Announce(rumour.what.clone()));
                 rumour.next = at + again;

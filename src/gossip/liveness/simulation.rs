@@ -346,8 +346,7 @@ impl Cluster {
         let size = self.nodes.len();
         let mut known = vec![(1, 0); size];
         known[i] = (generation, 0);
-        self.nodes[i] =
-            Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] };
+        self.nodes[i] = Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] };
     }
 
     fn cut(&mut self, from: &[usize], to: &[usize], cut: bool) {

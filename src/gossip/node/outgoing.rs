@@ -116,7 +116,8 @@ impl Task {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_cluster, inbox) = link::gossip();
         let records = self.settings.records(&self.published);
-        self.cluster = Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
+        self.cluster =
+            Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
         self.to_cluster = to_cluster;
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());

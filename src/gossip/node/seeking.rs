@@ -36,7 +36,8 @@ impl Task {
         let forward = self.found.0.clone();
         let targets = self.settings.targets.clone();
         let rng = fastrand::Rng::with_seed(self.settings.seed.wrapping_add(1));
-        let searching = join::run(targets, self.settings.own.address, self.outputs.peers.subscribe(), found, rng, shutdown.clone());
+        let searching =
+            join::run(targets, self.settings.own.address, self.outputs.peers.subscribe(), found, rng, shutdown.clone());
         tokio::spawn(async move {
             let forwarding = async {
                 while let Some(address) = addresses.recv().await {
@@ -53,7 +54,8 @@ impl Task {
             self.cluster.talk_to(*address);
         }
         let Some(done) = done else { return };
-        let known = self.standings.values().find(|peer| peer.reach == Reach::Alive && addresses.contains(&peer.address));
+        let known =
+            self.standings.values().find(|peer| peer.reach == Reach::Alive && addresses.contains(&peer.address));
         if let Some(peer) = known {
             let identity = Identity { id: peer.id.clone(), address: peer.address };
             let _ = done.send(Ok(identity));
@@ -63,7 +65,8 @@ impl Task {
     }
 
     pub(super) fn joined(&mut self, peer: &Identity, at: SocketAddr) {
-        let is_it = |joining: &mut Joining| [peer.address, at].iter().any(|address| joining.addresses.contains(address));
+        let is_it =
+            |joining: &mut Joining| [peer.address, at].iter().any(|address| joining.addresses.contains(address));
         for joining in self.joins.extract_if(.., is_it) {
             // Whoever asked may have gone.
             let _ = joining.done.send(Ok(peer.clone()));

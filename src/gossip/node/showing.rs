@@ -51,8 +51,7 @@ impl Task {
 
     /// Takes over how peers stand.
     fn take_standings(&mut self) {
-        let now: BTreeMap<Label, Standing> =
-            self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        let now: BTreeMap<Label, Standing> = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
         for (name, peer) in &now {
             let before = self.standings.get(name);
             if before.is_none_or(|before| before.id != peer.id || before.reach != peer.reach) {
@@ -79,7 +78,8 @@ impl Task {
         };
         let replica = &self.replicas.get(&peer.id)?.replica;
         let facts = replica.facts.as_ref()?;
-        let node = Node { name: name.clone(), addresses: facts.addresses.clone(), datacenter: facts.datacenter.clone() };
+        let node =
+            Node { name: name.clone(), addresses: facts.addresses.clone(), datacenter: facts.datacenter.clone() };
         let known = self.view.get(name).map(|view| view.node.clone());
         let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
         Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
