@@ -1,0 +1,267 @@
+//! How messages look on the wire, what is refused, and that any message comes out as it went in.
+
+use std::net::IpAddr;
+
+use proptest::{collection, option, prelude::*};
+
+use super::{wire::sendable, *};
+use crate::{gossip::keyring::MAX_KEYS, model::name::Label};
+
+fn encoded(message: &Message<'_>) -> Vec<u8> {
+    let mut out = vec![];
+    message.encode(&mut out).unwrap();
+    out
+}
+
+fn peer() -> PeerId {
+    PeerId { name: Label::parse("host-a").unwrap(), generation: 0x0102 }
+}
+
+fn identity(address: &str) -> Identity {
+    Identity { id: peer(), address: address.parse().unwrap() }
+}
+
+fn change<'a>(key: &'a str, version: u64, value: Option<&'a str>) -> Change<'a> {
+    Change { key, version, value }
+}
+
+/// One of each kind, with the octets behind its first.
+fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
+    const HOST: &[u8] = b"\x06host-a\0\0\0\0\0\0\x01\x02";
+    const HERE: &[u8] = b"\x04\x0a\0\0\x07\x1f\x0a";
+    let here = || identity("10.0.0.7:7946");
+    let id = |number| KeyId([number; 4]);
+    let number = |last: u8| [0, 0, 0, 0, 0, 0, 0, last];
+    let push = Push { generation: 9, changes: vec![change("k", 1, Some("vw")), change("", 3, None)] };
+    let outcome = |outcome| Message::KeyringDone { sequence: 5, outcome };
+    let keyring = |change| Message::Keyring { sequence: 5, change };
+    vec![
+        (1, Message::Hello(here()), [HOST, HERE].concat()),
+        (2, Message::Welcome(identity("[::1]:1")), [HOST, b"\x06", &[0; 15], b"\x01\0\x01"].concat()),
+        (3, Message::Gossip(b"any"), b"any".into()),
+        (3, Message::Gossip(b""), vec![]),
+        (
+            4,
+            Message::Push(push),
+            [&number(9)[..], b"\0\x02\0\x01k", &number(1), b"\x01\0\x02vw\0\0", &number(3), b"\0"].concat(),
+        ),
+        (5, Message::Ping { sequence: 7 }, number(7).into()),
+        (6, Message::Ack { sequence: 7 }, number(7).into()),
+        (7, Message::Relay { sequence: 7, target: here() }, [&number(7)[..], HOST, HERE].concat()),
+        (8, Message::Relayed { sequence: 7, reached: true }, [&number(7)[..], b"\x01"].concat()),
+        (
+            9,
+            Message::Verdict { peer: peer(), cause: Cause::Silent, heartbeat: 8 },
+            [HOST, b"\x03", &number(8)].concat(),
+        ),
+        (10, Message::Conflict { holder: here() }, [HOST, HERE].concat()),
+        (11, keyring(KeyringChange::List), [&number(5)[..], b"\x04"].concat()),
+        (11, keyring(KeyringChange::Use(id(6))), [&number(5)[..], b"\x02\x06\x06\x06\x06"].concat()),
+        (11, keyring(KeyringChange::Remove(id(6))), [&number(5)[..], b"\x03\x06\x06\x06\x06"].concat()),
+        (11, keyring(KeyringChange::Install(Key::from_random([3; 32]))), [&number(5)[..], b"\x01", &[3; 32]].concat()),
+        (12, outcome(KeyringOutcome::Refused("no")), [&number(5)[..], b"\x02\0\x02no"].concat()),
+        (
+            12,
+            outcome(KeyringOutcome::Ring(vec![id(1), id(2)])),
+            [&number(5)[..], b"\x01\x02\x01\x01\x01\x01\x02\x02\x02\x02"].concat(),
+        ),
+    ]
+}
+
+#[test]
+fn messages_look_as_they_always_did() {
+    for (kind, message, octets) in examples() {
+        let octets = [&[kind][..], &octets].concat();
+        assert_eq!(encoded(&message), octets, "{message:?}");
+        assert_eq!(Message::decode(&octets), Ok(message));
+    }
+}
+
+#[test]
+fn messages_cut_short_or_gone_on_are_refused() {
+    for (_, message, _) in examples().into_iter().filter(|(kind, ..)| *kind != 3) {
+        let octets = encoded(&message);
+        for len in 0..octets.len() {
+            assert_eq!(Message::decode(&octets[..len]), Err(Malformed::Cut), "{message:?}, {len} octets");
+        }
+        let more = [&octets[..], b"!!"].concat();
+        assert_eq!(Message::decode(&more), Err(Malformed::Trailing(2)), "{message:?}");
+    }
+}
+
+#[test]
+fn what_is_malformed_is_named() {
+    let number = [0; 8];
+    let push = |changes: &[u8]| [&[4][..], &number, changes].concat();
+    let choice = |what, octet| Malformed::Choice { what, octet };
+    let long = |what, len, most| Malformed::TooLong { what, len, most };
+    let hello = |rest: &[u8]| [b"\x01\x01a", &number[..], rest].concat();
+    let address = |text: &str| Malformed::Address(text.parse().unwrap());
+    let cases = [
+        (vec![0], Malformed::Kind(0)),
+        (vec![13, 1, 2], Malformed::Kind(13)),
+        (vec![255], Malformed::Kind(255)),
+        (b"\x01\x00".into(), Malformed::Name(LabelError::Empty)),
+        (b"\x01\x03a.b".into(), Malformed::Name(LabelError::Character('.'))),
+        (b"\x01\x02\xff\xfe".into(), Malformed::Text),
+        (b"\x01\x40".into(), long("a name", 64, 63)),
+        (hello(b"\x05"), choice("a kind of address", 5)),
+        (hello(b"\x04\x0a\0\0\x01\0\0"), address("10.0.0.1:0")),
+        (hello(b"\x04\0\0\0\0\0\x01"), address("0.0.0.0:1")),
+        (hello(b"\x04\xe0\0\0\x01\0\x01"), address("224.0.0.1:1")),
+        (hello(b"\x04\xff\xff\xff\xff\0\x01"), address("255.255.255.255:1")),
+        (push(b"\x04\x01"), long("a push", 1025, MAX_CHANGES)),
+        (push(b"\x04\x00"), Malformed::Cut),
+        (push(&[b"\0\x01\x01\x01", &[b'k'; 300][..]].concat()), long("a key", 257, MAX_KEY_LEN)),
+        (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("a value", 8193, MAX_VALUE_LEN)),
+        (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("yes or no", 2)),
+        (push(&[b"\0\x02", &[0; 22][..]].concat()), Malformed::Order),
+        ([&[8][..], &number, &[7]].concat(), choice("yes or no", 7)),
+        ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("a cause", 0)),
+        ([&[11][..], &number, &[5]].concat(), choice("a change of a keyring", 5)),
+        ([&[12][..], &number, &[3]].concat(), choice("an outcome", 3)),
+        ([&[12][..], &number, &[1, 9]].concat(), long("a ring", 9, MAX_KEYS)),
+        ([&[12][..], &number, b"\x02\0\x79"].concat(), long("a reason", 121, MAX_REASON_LEN)),
+        ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), Malformed::Text),
+        ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("a message of chitchat", MAX_GOSSIP + 1, MAX_GOSSIP)),
+    ];
+    for (octets, expected) in cases {
+        let error = Message::decode(&octets).unwrap_err();
+        assert_eq!(error, expected, "{octets:.40?}");
+        assert!(error.to_string().split(' ').count() > 4, "{error}");
+    }
+}
+
+#[test]
+fn what_would_be_refused_is_not_written() {
+    let (key, value, reason) =
+        ("k".repeat(MAX_KEY_LEN + 1), "v".repeat(MAX_VALUE_LEN + 1), "r".repeat(MAX_REASON_LEN + 1));
+    let push = |changes| Message::Push(Push { generation: 1, changes });
+    let done = |outcome| Message::KeyringDone { sequence: 1, outcome };
+    let cases = [
+        Message::Hello(identity("0.0.0.0:7946")),
+        Message::Welcome(identity("[::]:7946")),
+        Message::Conflict { holder: identity("10.0.0.1:0") },
+        Message::Relay { sequence: 1, target: identity("[ff02::1]:1") },
+        Message::Gossip(&[0; MAX_GOSSIP + 1]),
+        push(vec![change(&key, 1, None)]),
+        push(vec![change("k", 1, Some(&value))]),
+        push(vec![change("k", 2, None), change("k", 2, None)]),
+        push((0..=MAX_CHANGES as u64).map(|version| change("", version, None)).collect()),
+        done(KeyringOutcome::Ring(vec![KeyId([0; 4]); MAX_KEYS + 1])),
+        done(KeyringOutcome::Refused(&reason)),
+        done(KeyringOutcome::Refused("two\nlines")),
+    ];
+    for message in cases {
+        let mut out = b"before".to_vec();
+        assert!(message.encode(&mut out).is_err(), "{message:.80?}");
+        assert_eq!(out, b"before");
+    }
+}
+
+#[test]
+fn a_push_has_the_length_that_it_tells() {
+    for value in [None, Some(""), Some("value")] {
+        let changes = vec![change("key", 1, value), change("", 2, value)];
+        let told: usize = changes.iter().map(Change::encoded_len).sum();
+        let push = Message::Push(Push { generation: 1, changes });
+        assert_eq!(encoded(&push).len(), Push::EMPTY_LEN + told, "{value:?}");
+    }
+}
+
+#[test]
+fn a_key_on_its_way_is_not_shown() {
+    let message = Message::Keyring { sequence: 1, change: KeyringChange::Install(Key::from_random([77; 32])) };
+    assert!(!format!("{message:?}").contains("77, 77"));
+}
+
+// --- Any message -------------------------------------------------------------------------------------------------
+
+/// A message that owns what the real one borrows.
+#[derive(Clone, Debug)]
+enum Any {
+    Short(Message<'static>),
+    Gossip(Vec<u8>),
+    Push(u64, Vec<(String, u64, Option<String>)>),
+    Refused(u64, String),
+}
+
+fn any_identity() -> impl Strategy<Value = Identity> {
+    ("[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", any::<(u64, IpAddr, u16)>())
+        .prop_map(|(name, (generation, ip, port))| {
+            let id = PeerId { name: Label::parse(&name).unwrap(), generation };
+            Identity { id, address: SocketAddr::new(ip, port) }
+        })
+        .prop_filter("no peer is there", |identity| sendable(identity.address).is_ok())
+}
+
+fn any_cause() -> impl Strategy<Value = Cause> {
+    use Cause::{Deaf, Expired, Hung, Left, Refused, Silent};
+    prop::sample::select(&[Left, Refused, Silent, Hung, Deaf, Expired][..])
+}
+
+fn any_keyring_change() -> impl Strategy<Value = KeyringChange> {
+    prop_oneof![
+        any::<[u8; 32]>().prop_map(|octets| KeyringChange::Install(Key::from_random(octets))),
+        any::<[u8; 4]>().prop_map(|id| KeyringChange::Use(KeyId(id))),
+        any::<[u8; 4]>().prop_map(|id| KeyringChange::Remove(KeyId(id))),
+        Just(KeyringChange::List),
+    ]
+}
+
+fn any_message() -> impl Strategy<Value = Any> {
+    let number = any::<u64>();
+    let short = prop_oneof![
+        any_identity().prop_map(Message::Hello),
+        any_identity().prop_map(Message::Welcome),
+        number.prop_map(|sequence| Message::Ping { sequence }),
+        number.prop_map(|sequence| Message::Ack { sequence }),
+        (number, any_identity()).prop_map(|(sequence, target)| Message::Relay { sequence, target }),
+        (number, any::<bool>()).prop_map(|(sequence, reached)| Message::Relayed { sequence, reached }),
+        (any_identity(), any_cause(), number)
+            .prop_map(|(peer, cause, heartbeat)| { Message::Verdict { peer: peer.id, cause, heartbeat } }),
+        any_identity().prop_map(|holder| Message::Conflict { holder }),
+        (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
+        (number, collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS))
+            .prop_map(|(sequence, ids)| { Message::KeyringDone { sequence, outcome: KeyringOutcome::Ring(ids) } }),
+    ];
+    let changes = collection::vec(("\\PC{0,60}", number, option::of("\\PC{0,300}")), 0..20);
+    prop_oneof![
+        4 => short.prop_map(Any::Short),
+        1 => collection::vec(any::<u8>(), 0..300).prop_map(Any::Gossip),
+        2 => (number, changes).prop_map(|(generation, mut changes)| {
+            changes.sort_by_key(|(_, version, _)| *version);
+            changes.dedup_by_key(|(_, version, _)| *version);
+            Any::Push(generation, changes)
+        }),
+        1 => (number, "\\PC{0,30}").prop_map(|(sequence, reason)| Any::Refused(sequence, reason)),
+    ]
+}
+
+impl Any {
+    fn message(&self) -> Message<'_> {
+        match self {
+            Self::Short(message) => message.clone(),
+            Self::Gossip(octets) => Message::Gossip(octets),
+            Self::Push(generation, changes) => {
+                let changes = changes.iter();
+                let changes = changes.map(|(key, version, value)| change(key, *version, value.as_deref()));
+                Message::Push(Push { generation: *generation, changes: changes.collect() })
+            }
+            Self::Refused(sequence, reason) => {
+                Message::KeyringDone { sequence: *sequence, outcome: KeyringOutcome::Refused(reason) }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_written_is_read(any in any_message()) {
+        let message = any.message();
+        let octets = encoded(&message);
+        prop_assert_eq!(Message::decode(&octets), Ok(message));
+    }
+}
