@@ -27,6 +27,11 @@ const CHANGES: usize = 6;
 const MAX_INPUT: usize = 8192;
 
 #[test]
+fn gossip() {
+    fuzz("gossip", targets::gossip::run);
+}
+
+#[test]
 fn packets() {
     fuzz("packet", targets::packet::run);
 }

@@ -4,6 +4,7 @@
 //! them on stable Rust for a bounded number of inputs. `seeds/` has the inputs that both begin with, one folder a
 //! target; a file's name says what is in it.
 
+pub mod gossip;
 pub mod packet;
 mod problems;
 pub mod service_file;

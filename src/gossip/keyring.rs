@@ -25,9 +25,9 @@ pub struct Keyring {
 
 /// What a change of a ring came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum Effect {
     /// The ring is another one now.
-    Made,
+    Changed,
     /// It was so already.
     Already,
 }
@@ -103,25 +103,25 @@ impl Keyring {
     }
 
     /// Adds a key that opens and does not seal yet.
-    pub fn install(&mut self, key: Key) -> Result<Change, KeyringError> {
+    pub fn install(&mut self, key: Key) -> Result<Effect, KeyringError> {
         match self.get(key.id) {
-            Some(own) if *own == key => Ok(Change::Already),
+            Some(own) if *own == key => Ok(Effect::Already),
             Some(_) => Err(KeyringError::Clash(key.id)),
             None if self.keys.len() >= MAX_KEYS => Err(KeyringError::Full),
             None => {
                 self.keys.push(key);
-                Ok(Change::Made)
+                Ok(Effect::Changed)
             }
         }
     }
 
     /// Seals with this key from now on. The others keep their order.
-    pub fn make_primary(&mut self, id: KeyId) -> Result<Change, KeyringError> {
+    pub fn make_primary(&mut self, id: KeyId) -> Result<Effect, KeyringError> {
         match self.position(id)? {
-            0 => Ok(Change::Already),
+            0 => Ok(Effect::Already),
             at => {
                 self.keys[..=at].rotate_right(1);
-                Ok(Change::Made)
+                Ok(Effect::Changed)
             }
         }
     }
@@ -401,16 +401,16 @@ mod tests {
 
     #[test]
     fn a_ring_changes_step_by_step() {
-        use Change::{Already, Made};
+        use Effect::{Already, Changed};
         let id = |number| key(number).id();
         let mut ring = Keyring::new(key(1));
-        assert_eq!(ring.install(key(2)), Ok(Made));
+        assert_eq!(ring.install(key(2)), Ok(Changed));
         assert_eq!(ring.install(key(2)), Ok(Already));
         assert_eq!(ring.install(key(1)), Ok(Already));
-        assert_eq!(ring.install(key(3)), Ok(Made));
+        assert_eq!(ring.install(key(3)), Ok(Changed));
         assert_eq!(ids(&ring), [id(1), id(2), id(3)]);
 
-        assert_eq!(ring.make_primary(id(3)), Ok(Made));
+        assert_eq!(ring.make_primary(id(3)), Ok(Changed));
         assert_eq!(ring.make_primary(id(3)), Ok(Already));
         assert_eq!(ring.make_primary(id(9)), Err(KeyringError::Absent(id(9))));
         assert_eq!(ids(&ring), [id(3), id(1), id(2)]);
@@ -423,7 +423,7 @@ mod tests {
         assert_eq!((ring.get(id(2)), ring.get(id(1))), (Some(&key(2)), None));
 
         for number in 10..16 {
-            assert_eq!(ring.install(key(number)), Ok(Made));
+            assert_eq!(ring.install(key(number)), Ok(Changed));
         }
         assert_eq!(ring.install(key(99)), Err(KeyringError::Full));
         assert_eq!(ring.install(key(15)), Ok(Already));

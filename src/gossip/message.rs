@@ -12,8 +12,10 @@ mod wire;
 
 use std::{fmt, net::SocketAddr};
 
-use super::keyring::{Key, KeyId};
-use super::liveness::Finding;
+use super::{
+    keyring::{Key, KeyId},
+    liveness::Finding,
+};
 use crate::model::{
     member::{Cause, PeerId},
     name::LabelError,
@@ -23,12 +25,8 @@ use crate::model::{
 pub const MAX_GOSSIP: usize = 65_507;
 /// Changes in one push. As many do not fit a frame, unless they are very short.
 pub const MAX_CHANGES: usize = 1024;
-/// Octets of a key of a node's state.
-pub const MAX_KEY: usize = 256;
-/// Octets of a value of a node's state.
-pub const MAX_VALUE: usize = 8192;
 /// Octets of a sentence that says why not.
-pub const MAX_REASON: usize = 120;
+pub const MAX_REASON_LEN: usize = 120;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,11 +115,11 @@ pub struct Push<'a> {
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// At most [`MAX_KEY`] octets.
+    /// At most [`MAX_KEY`](super::record::MAX_KEY) octets.
     pub key: &'a str,
     /// Grows with each change of the state.
     pub version: u64,
-    /// At most [`MAX_VALUE`] octets; `None`: deleted.
+    /// At most [`MAX_VALUE`](super::record::MAX_VALUE) octets; `None`: deleted.
     pub value: Option<&'a str>,
 }
 
@@ -141,9 +139,9 @@ pub enum KeyringChange {
 /// What came of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyringOutcome<'a> {
-    /// These keys are in the ring now, the primary one first; at most [`MAX_KEYS`].
+    /// These keys are in the ring now, the primary one first; at most [`MAX_KEYS`](super::keyring::MAX_KEYS).
     Ring(Vec<KeyId>),
-    /// It stays as it was, for this reason: one line of at most [`MAX_REASON`] octets.
+    /// It stays as it was, for this reason: one line of at most [`MAX_REASON_LEN`] octets.
     Refused(&'a str),
 }
 

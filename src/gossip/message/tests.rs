@@ -5,7 +5,13 @@ use std::net::IpAddr;
 use proptest::{collection, option, prelude::*};
 
 use super::{wire::sendable, *};
-use crate::model::name::Label;
+use crate::{
+    gossip::{
+        keyring::MAX_KEYS,
+        record::{MAX_KEY, MAX_VALUE},
+    },
+    model::name::Label,
+};
 
 fn encoded(message: &Message<'_>) -> Vec<u8> {
     let mut out = vec![];
@@ -47,13 +53,13 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
         ),
         (5, Message::Ping { sequence: 7 }, number(7).into()),
         (6, Message::Ack { sequence: 7 }, number(7).into()),
-        (7, Message::Relay { sequence: 7, target: here() }, [&number(7)[..], HOST, HERE].concat()),
-        (8, Message::Relayed { sequence: 7, reached: true }, [&number(7)[..], b"\x01"].concat()),
+        (7, Message::Ask { sequence: 7, target: peer() }, [&number(7)[..], HOST].concat()),
         (
-            9,
-            Message::Verdict { peer: peer(), cause: Cause::Silent, heartbeat: 8 },
-            [HOST, b"\x03", &number(8)].concat(),
+            8,
+            Message::Tell { sequence: 7, target: peer(), finding: Finding::Listens },
+            [&number(7)[..], HOST, b"\x02"].concat(),
         ),
+        (9, Message::Verdict { peer: peer(), cause: Cause::Silent }, [HOST, b"\x03"].concat()),
         (10, Message::Conflict { holder: here() }, [HOST, HERE].concat()),
         (11, keyring(KeyringChange::List), [&number(5)[..], b"\x04"].concat()),
         (11, keyring(KeyringChange::Use(id(6))), [&number(5)[..], b"\x02\x06\x06\x06\x06"].concat()),
@@ -116,12 +122,12 @@ fn what_is_malformed_is_named() {
         (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("a value", 8193, MAX_VALUE)),
         (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("yes or no", 2)),
         (push(&[b"\0\x02", &[0; 22][..]].concat()), Malformed::Order),
-        ([&[8][..], &number, &[7]].concat(), choice("yes or no", 7)),
+        ([&[8][..], &number, b"\x01a", &number, &[7]].concat(), choice("a finding", 7)),
         ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("a cause", 0)),
         ([&[11][..], &number, &[5]].concat(), choice("a change of a keyring", 5)),
         ([&[12][..], &number, &[3]].concat(), choice("an outcome", 3)),
         ([&[12][..], &number, &[1, 9]].concat(), long("a ring", 9, MAX_KEYS)),
-        ([&[12][..], &number, b"\x02\0\x79"].concat(), long("a reason", 121, MAX_REASON)),
+        ([&[12][..], &number, b"\x02\0\x79"].concat(), long("a reason", 121, MAX_REASON_LEN)),
         ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), Malformed::Text),
         ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("a message of chitchat", MAX_GOSSIP + 1, MAX_GOSSIP)),
     ];
@@ -134,14 +140,14 @@ fn what_is_malformed_is_named() {
 
 #[test]
 fn what_would_be_refused_is_not_written() {
-    let (key, value, reason) = ("k".repeat(MAX_KEY + 1), "v".repeat(MAX_VALUE + 1), "r".repeat(MAX_REASON + 1));
+    let (key, value, reason) =
+        ("k".repeat(MAX_KEY + 1), "v".repeat(MAX_VALUE + 1), "r".repeat(MAX_REASON_LEN + 1));
     let push = |changes| Message::Push(Push { generation: 1, changes });
     let done = |outcome| Message::KeyringDone { sequence: 1, outcome };
     let cases = [
         Message::Hello(identity("0.0.0.0:7946")),
         Message::Welcome(identity("[::]:7946")),
         Message::Conflict { holder: identity("10.0.0.1:0") },
-        Message::Relay { sequence: 1, target: identity("[ff02::1]:1") },
         Message::Gossip(&[0; MAX_GOSSIP + 1]),
         push(vec![change(&key, 1, None)]),
         push(vec![change("k", 1, Some(&value))]),
@@ -199,6 +205,10 @@ fn any_cause() -> impl Strategy<Value = Cause> {
     prop::sample::select(&[Left, Refused, Silent, Hung, Deaf, Expired][..])
 }
 
+fn any_finding() -> impl Strategy<Value = Finding> {
+    prop::sample::select(&[Finding::Answers, Finding::Listens, Finding::Nothing][..])
+}
+
 fn any_keyring_change() -> impl Strategy<Value = KeyringChange> {
     prop_oneof![
         any::<[u8; 32]>().prop_map(|octets| KeyringChange::Install(Key::from_random(octets))),
@@ -215,10 +225,10 @@ fn any_message() -> impl Strategy<Value = Any> {
         any_identity().prop_map(Message::Welcome),
         number.prop_map(|sequence| Message::Ping { sequence }),
         number.prop_map(|sequence| Message::Ack { sequence }),
-        (number, any_identity()).prop_map(|(sequence, target)| Message::Relay { sequence, target }),
-        (number, any::<bool>()).prop_map(|(sequence, reached)| Message::Relayed { sequence, reached }),
-        (any_identity(), any_cause(), number)
-            .prop_map(|(peer, cause, heartbeat)| { Message::Verdict { peer: peer.id, cause, heartbeat } }),
+        (number, any_identity()).prop_map(|(sequence, target)| Message::Ask { sequence, target: target.id }),
+        (number, any_identity(), any_finding())
+            .prop_map(|(sequence, target, finding)| Message::Tell { sequence, target: target.id, finding }),
+        (any_identity(), any_cause()).prop_map(|(peer, cause)| Message::Verdict { peer: peer.id, cause }),
         any_identity().prop_map(|holder| Message::Conflict { holder }),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
         (number, collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS))

@@ -5,13 +5,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Change, Identity, KeyringChange, KeyringOutcome, MAX_CHANGES, MAX_GOSSIP, MAX_KEY, MAX_REASON, MAX_VALUE,
-    Malformed, Message, Push,
+    Change, Identity, KeyringChange, KeyringOutcome, MAX_CHANGES, MAX_GOSSIP, MAX_REASON_LEN, Malformed, Message, Push,
 };
 use crate::{
     gossip::{
         keyring::{KEY_LEN, Key, KeyId, MAX_KEYS},
         liveness::Finding,
+        record::{MAX_KEY, MAX_VALUE},
     },
     model::{
         member::{Cause, PeerId},
@@ -34,7 +34,9 @@ impl<'a> Message<'a> {
             kind::PING => Self::Ping { sequence: reader.number()? },
             kind::ACK => Self::Ack { sequence: reader.number()? },
             kind::ASK => Self::Ask { sequence: reader.number()?, target: reader.peer()? },
-            kind::TELL => Self::Tell { sequence: reader.number()?, target: reader.peer()?, finding: reader.finding()? },
+            kind::TELL => {
+                Self::Tell { sequence: reader.number()?, target: reader.peer()?, finding: reader.finding()? }
+            }
             kind::VERDICT => Self::Verdict { peer: reader.peer()?, cause: reader.cause()? },
             kind::CONFLICT => Self::Conflict { holder: reader.identity()? },
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },
@@ -272,7 +274,7 @@ fn write_outcome(outcome: &KeyringOutcome<'_>, out: &mut Vec<u8>) -> Result<(), 
         }
         KeyringOutcome::Refused(reason) => {
             out.push(REFUSED);
-            write_text(one_line(reason)?, MAX_REASON, "a reason", out)
+            write_text(one_line(reason)?, MAX_REASON_LEN, "a reason", out)
         }
     }
 }
@@ -399,7 +401,7 @@ impl<'a> Reader<'a> {
                 within(count, MAX_KEYS, "a ring")?;
                 (0..count).map(|_| self.array().map(KeyId)).collect::<Result<_, _>>().map(KeyringOutcome::Ring)
             }
-            REFUSED => self.text(MAX_REASON, "a reason").and_then(one_line).map(KeyringOutcome::Refused),
+            REFUSED => self.text(MAX_REASON_LEN, "a reason").and_then(one_line).map(KeyringOutcome::Refused),
             octet => Err(Malformed::Choice { what: "an outcome", octet }),
         }
     }

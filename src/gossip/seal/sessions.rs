@@ -57,7 +57,8 @@ impl Sessions {
         })
     }
 
-    /// Derives all keys anew when they are next needed. What was let through stays known.
+    /// Derives all keys anew when they are next needed, so that nothing of a removed key is left, and nothing of one whose
+    /// id another key has now. What was let through stays known.
     pub(super) fn forget_keys(&mut self) {
         for known in self.young.values_mut().chain(self.old.values_mut()) {
             known.key = None;

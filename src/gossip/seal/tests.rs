@@ -74,22 +74,23 @@ fn a_frame_looks_as_documented() {
 
 #[test]
 fn the_keys_and_the_modes_of_both_sides_decide() {
-    let unknown = |number| Err(Refused::UnknownKey(key(number).id()));
-    let cases: &[(&str, &[u8], &[u8], Result<(), Refused>)] = &[
-        ("the same key", &[1], &[1], Ok(())),
+    type Keys = &'static [u8];
+    let unknown = |number| Some(Refused::UnknownKey(key(number).id()));
+    let cases: &[(&str, Keys, Keys, Option<Refused>)] = &[
+        ("the same key", &[1], &[1], None),
         ("another key", &[1], &[2], unknown(1)),
-        ("an older key, still in the ring", &[1], &[2, 1], Ok(())),
-        ("a newer key, installed already", &[2, 1], &[1, 2], Ok(())),
+        ("an older key, still in the ring", &[1], &[2, 1], None),
+        ("a newer key, installed already", &[2, 1], &[1, 2], None),
         ("the sender's second key seals nothing", &[3, 1], &[1, 2], unknown(3)),
-        ("neither has keys", &[], &[], Ok(())),
-        ("only the receiver has", &[], &[1], Err(Refused::Plain)),
-        ("only the sender has", &[1], &[], Err(Refused::Sealed)),
+        ("neither has keys", &[], &[], None),
+        ("only the receiver has", &[], &[1], Some(Refused::Plain)),
+        ("only the sender has", &[1], &[], Some(Refused::Sealed)),
     ];
     for (what, sender, receiver, expected) in cases {
         let (mut a, mut b) = (process(1, sender), process(2, receiver));
         for whom in [To::Anyone, to(&b)] {
             let frame = sealed(&mut a, whom, b"words");
-            assert_eq!(open(&mut b, &frame).map(drop), *expected, "{what}, {whom:?}");
+            assert_eq!(open(&mut b, &frame).err(), *expected, "{what}, {whom:?}");
         }
     }
 }
@@ -282,6 +283,16 @@ fn keys_rotate_under_traffic_without_a_refused_frame() {
         step(rings);
     }
     assert_eq!(opened, 8 * 6);
+}
+
+#[test]
+fn a_sender_may_change_its_key_within_a_session() {
+    let (mut a, mut b) = (process(1, &[1]), process(2, &[1, 2]));
+    for keys in [[1, 2], [2, 1], [1, 2]] {
+        a.set_keyring(ring(&keys));
+        let frame = sealed(&mut a, to(&b), b"words");
+        assert!(open(&mut b, &frame).is_ok(), "{keys:?}");
+    }
 }
 
 #[test]
