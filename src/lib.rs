@@ -25,5 +25,6 @@ pub mod data_dir;
 pub mod diagnostic;
 pub mod dns;
 pub mod files;
+pub mod gossip;
 pub mod model;
 pub mod yaml;

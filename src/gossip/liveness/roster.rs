@@ -1,0 +1,194 @@
+//! How peers come to stand where they stand, and what follows for who watches whom and for what is held.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{
+    Liveness, MAX_PEERS,
+    peer::Peer,
+    rendezvous::{self, MONITORS, score},
+    timing::LOST_TOGETHER,
+};
+use crate::model::{
+    member::{Cause, PeerId, Reach},
+    name::Label,
+};
+
+impl Liveness {
+    /// A peer that is not known yet.
+    pub(super) fn meet(&mut self, id: &PeerId, address: SocketAddr, reach: Option<Reach>, now: Duration, at: Duration) {
+        let peer = Peer::new(id, address, rendezvous::key(&id.name), now, at);
+        self.agenda.insert((peer.due, id.name.clone()));
+        self.peers.insert(id.name.clone(), peer);
+        if let Some(reach) = reach {
+            self.stand(&id.name, reach, now, at);
+        }
+    }
+
+    /// Whether another peer may be met; who is gone longest makes room.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.peers.len() < MAX_PEERS {
+            return true;
+        }
+        let gone = self.peers.iter().filter(|(_, peer)| matches!(peer.reach, None | Some(Reach::Gone(_))));
+        let Some(name) = gone.min_by_key(|(_, peer)| peer.stood).map(|(name, _)| name.clone()) else { return false };
+        if let Some(peer) = self.peers.remove(&name) {
+            self.agenda.remove(&(peer.due, name));
+            self.changed = true;
+        }
+        true
+    }
+
+    /// As if it had never been there.
+    pub(super) fn forget(&mut self, name: &Label, now: Duration, at: Duration) {
+        if self.peers.get(name).is_some_and(|peer| peer.reach.is_some()) {
+            self.stand(name, Reach::Gone(Cause::Left), now, at);
+        }
+        if let Some(peer) = self.peers.remove(name) {
+            self.agenda.remove(&(peer.due, name.clone()));
+        }
+        self.errands.retain(|errand| errand.target != *name);
+    }
+
+    /// A member again, or for the first time.
+    pub(super) fn welcome(&mut self, name: &Label, now: Duration, at: Duration) {
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        if peer.reach == Some(Reach::Gone(Cause::Refused)) {
+            peer.knock.misled = true;
+        }
+        peer.answer(at);
+        peer.returned = peer.reach.map(|_| at);
+        self.stand(name, Reach::Alive, now, at);
+    }
+
+    /// It answered us or somebody: if it was no member, or suspected, it is a member in good standing.
+    pub(super) fn answered(&mut self, name: &Label, now: Duration, at: Duration) {
+        match self.peers.get(name).map(|peer| peer.reach) {
+            Some(Some(Reach::Suspect)) => self.stand(name, Reach::Alive, now, at),
+            Some(None | Some(Reach::Held | Reach::Gone(_))) => self.welcome(name, now, at),
+            Some(Some(Reach::Alive)) | None => {}
+        }
+    }
+
+    /// A verdict that we accept. Whoever is lost together with more than half of all is held instead, with those.
+    /// Returns whether it is gone.
+    pub(super) fn judge(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> bool {
+        // The word of its own host is no fault of ours.
+        if cause != Cause::Refused && self.hold_together(name, now, at) {
+            return false;
+        }
+        self.stand(name, Reach::Gone(cause), now, at);
+        true
+    }
+
+    /// Whether more than half of all peers are lost, this one included; then they are held.
+    pub(super) fn hold_together(&mut self, name: &Label, now: Duration, at: Duration) -> bool {
+        let (mut all, mut lost) = (0, vec![]);
+        for (other, peer) in &self.peers {
+            let (member, missing) = match peer.reach {
+                Some(Reach::Alive | Reach::Suspect) => (true, at.saturating_sub(peer.sign()) >= self.timing.ask),
+                Some(Reach::Held) => (true, true),
+                Some(Reach::Gone(Cause::Silent | Cause::Hung | Cause::Deaf)) => {
+                    let recent = at.saturating_sub(peer.stood) < LOST_TOGETHER;
+                    (recent, recent)
+                }
+                None | Some(Reach::Gone(Cause::Left | Cause::Refused | Cause::Expired)) => (false, false),
+            };
+            all += usize::from(member);
+            if missing || other == name {
+                lost.push(other.clone());
+            }
+        }
+        let together = lost.len() * 2 > all;
+        if together {
+            for name in lost {
+                if self.peers.get(&name).is_some_and(|peer| peer.reach != Some(Reach::Held)) {
+                    self.stand(&name, Reach::Held, now, at);
+                }
+            }
+        }
+        together
+    }
+
+    /// The one place where a peer's standing changes.
+    pub(super) fn stand(&mut self, name: &Label, reach: Reach, now: Duration, at: Duration) {
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        let (was_live, was_held) = (peer.is_live(), peer.reach == Some(Reach::Held));
+        (peer.reach, peer.since, peer.stood) = (Some(reach), now, at);
+        let is_live = peer.is_live();
+        if !is_live {
+            // What rises or refuses from now on is news.
+            peer.pulse = None;
+            peer.doubted = None;
+            peer.inquiry = None;
+            (peer.knock.refused, peer.knock.silent) = (0, 0);
+        }
+        self.held = self.held + usize::from(reach == Reach::Held) - usize::from(was_held);
+        match (was_live, is_live) {
+            (false, true) => self.join(name, at),
+            (true, false) => self.part(name, at),
+            _ => {}
+        }
+        let due = match reach {
+            Reach::Suspect => at + self.timing.look,
+            // Not all at once, where many come at once.
+            Reach::Alive => at + self.timing.ping.mul_f64(self.random.f64()),
+            Reach::Held | Reach::Gone(_) => at + self.timing.ping,
+        };
+        self.schedule(name, due);
+        self.partitioned = (self.held > self.members.len()).then(|| self.partitioned.unwrap_or(now));
+        self.changed = true;
+    }
+
+    /// One more that watches and is watched.
+    fn join(&mut self, name: &Label, at: Duration) {
+        let Some(key) = self.peers.get(name).map(|peer| peer.key) else { return };
+        let mut before_us = 0;
+        for other in &self.members {
+            let Some(other) = self.peers.get_mut(other) else { continue };
+            before_us += usize::from(score(other.key, key) > score(self.key, key));
+            if score(key, other.key) > score(self.key, other.key) {
+                other.ahead += 1;
+                if other.ahead == MONITORS {
+                    // What we are in the middle of is brought to its end.
+                    other.doubted = Some(at);
+                }
+            }
+        }
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.ahead = before_us;
+            peer.watch();
+        }
+        self.members.push(name.clone());
+    }
+
+    /// One less.
+    fn part(&mut self, name: &Label, at: Duration) {
+        let Some(key) = self.peers.get(name).map(|peer| peer.key) else { return };
+        self.members.retain(|member| member != name);
+        let mut taken_over = vec![];
+        for member in &self.members {
+            let Some(other) = self.peers.get_mut(member) else { continue };
+            if score(key, other.key) > score(self.key, other.key) {
+                other.ahead -= 1;
+                if other.ahead == MONITORS - 1 {
+                    other.watch();
+                    taken_over.push(member.clone());
+                }
+            }
+        }
+        for name in taken_over {
+            let phase = self.timing.ping.mul_f64(self.random.f64());
+            self.schedule(&name, at + phase);
+        }
+    }
+
+    /// When to look at it next.
+    pub(super) fn schedule(&mut self, name: &Label, due: Duration) {
+        let Some(peer) = self.peers.get_mut(name) else { return };
+        let mut place = (peer.due, name.clone());
+        peer.due = due;
+        self.agenda.remove(&place);
+        place.0 = due;
+        self.agenda.insert(place);
+    }
+}

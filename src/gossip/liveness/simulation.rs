@@ -1,0 +1,420 @@
+//! A cluster in virtual time: messages of about a millisecond that may get lost, heartbeats that spread by gossip, hosts
+//! that crash, processes that stop, links that are cut. The same seed gives the same run.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, VecDeque},
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use super::*;
+
+mod scenarios;
+
+const INTERVAL: Duration = Duration::from_millis(200);
+const HOLD: Duration = Duration::from_secs(60);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// What a process or its host is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Up,
+    /// SIGSTOP: the kernel takes connections and queues frames.
+    Stopped,
+    /// The kernel refuses connections.
+    Killed,
+    /// Nothing comes back.
+    Crashed,
+}
+
+#[derive(Clone, Debug)]
+enum Frame {
+    Ping(PeerId, u64),
+    Ack(u64),
+    Ask(PeerId, u64),
+    Tell(PeerId, u64, Finding),
+    Announce(Verdict),
+    Hello,
+    /// Everybody's generation and heartbeat, as far as known; whether it wants the same back.
+    Digest(Rc<Vec<(u64, u64)>>, bool),
+}
+
+enum Event {
+    Tick(usize),
+    Gossip(usize),
+    Frame { from: PeerId, to: usize, frame: Frame },
+    Knocked { by: usize, peer: PeerId, knock: Knock },
+}
+
+struct Node {
+    liveness: Liveness,
+    id: PeerId,
+    state: State,
+    /// Generation and heartbeat of each node.
+    known: Vec<(u64, u64)>,
+    /// What arrived while it was stopped.
+    inbox: VecDeque<(PeerId, Frame)>,
+    /// How it last saw each node.
+    seen: Vec<Option<Reach>>,
+}
+
+/// One node came to see another differently.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at: Duration,
+    observer: usize,
+    subject: usize,
+    reach: Reach,
+}
+
+struct Cluster {
+    now: Duration,
+    nodes: Vec<Node>,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: BTreeMap<u64, Event>,
+    next: u64,
+    random: fastrand::Rng,
+    /// The share of frames that are lost, each way.
+    loss: f64,
+    /// Whether what this one sends to that one is lost.
+    cut: Vec<Vec<bool>>,
+    changes: Vec<Change>,
+    sent: Sent,
+}
+
+/// Messages of the detector, gossip aside.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sent {
+    pings: u64,
+    knocks: u64,
+    asks: u64,
+    others: u64,
+    /// The most actions of one tick.
+    burst: usize,
+}
+
+fn name(index: usize) -> Label {
+    Label::parse(&format!("host-{index}")).unwrap()
+}
+
+fn index(name: &Label) -> usize {
+    name.as_str().strip_prefix("host-").unwrap().parse().unwrap()
+}
+
+fn address(index: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, u8::try_from(index >> 8).unwrap(), (index & 255) as u8], 7946))
+}
+
+impl Cluster {
+    /// All know of all, and have been running for five seconds.
+    fn new(size: usize, seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let settings = Settings { interval: INTERVAL, hold: HOLD };
+        let node = |i| {
+            let id = PeerId { name: name(i), generation: 1 };
+            let liveness = Liveness::new(id.clone(), settings, random.fork());
+            let known = vec![(1, 0); size];
+            Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] }
+        };
+        let mut cluster = Self {
+            now: Duration::ZERO,
+            nodes: (0..size).map(node).collect(),
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            next: 0,
+            random: fastrand::Rng::with_seed(seed ^ 0xabcd),
+            loss: 0.0,
+            cut: vec![vec![false; size]; size],
+            changes: vec![],
+            sent: Sent::default(),
+        };
+        for i in 0..size {
+            for other in (0..size).filter(|other| *other != i) {
+                let id = PeerId { name: name(other), generation: 1 };
+                cluster.nodes[i].liveness.learn(&id, address(other), Duration::ZERO);
+            }
+            let (tick, gossip) = (ms(cluster.random.u64(0..50)), ms(cluster.random.u64(0..200)));
+            cluster.schedule(tick, Event::Tick(i));
+            cluster.schedule(gossip, Event::Gossip(i));
+        }
+        cluster.run(ms(5000));
+        for i in 0..size {
+            let alive = cluster.nodes[i].seen.iter().filter(|reach| **reach == Some(Reach::Alive)).count();
+            assert_eq!(alive, size - 1, "{:?}", cluster.nodes[i].seen);
+        }
+        cluster.changes.clear();
+        cluster.sent = Sent::default();
+        cluster
+    }
+
+    fn schedule(&mut self, after: Duration, event: Event) {
+        self.queue.push(Reverse((self.now + after, self.next)));
+        self.events.insert(self.next, event);
+        self.next += 1;
+    }
+
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while let Some(Reverse((at, number))) = self.queue.peek().copied().filter(|Reverse((at, _))| *at <= until) {
+            self.queue.pop();
+            self.now = at;
+            let event = self.events.remove(&number).unwrap();
+            self.step(event);
+        }
+        self.now = until;
+    }
+
+    fn step(&mut self, event: Event) {
+        match event {
+            Event::Tick(i) => {
+                self.schedule(ms(50), Event::Tick(i));
+                if self.nodes[i].state == State::Up {
+                    self.nodes[i].liveness.tick(self.now);
+                    self.perform(i);
+                }
+            }
+            Event::Gossip(i) => {
+                self.schedule(INTERVAL, Event::Gossip(i));
+                if self.nodes[i].state == State::Up {
+                    self.nodes[i].known[i].1 += 1;
+                    self.gossip(i);
+                }
+            }
+            Event::Frame { from, to, frame } => match self.nodes[to].state {
+                State::Up => self.receive(&from, to, frame),
+                State::Stopped => self.nodes[to].inbox.push_back((from, frame)),
+                State::Killed | State::Crashed => {}
+            },
+            Event::Knocked { by, peer, knock } => {
+                if self.nodes[by].state == State::Up {
+                    self.nodes[by].liveness.knocked(&peer, knock, self.now);
+                    self.perform(by);
+                }
+            }
+        }
+    }
+
+    fn lost(&mut self, from: usize, to: usize) -> bool {
+        self.cut[from][to] || self.random.f64() < self.loss
+    }
+
+    fn send(&mut self, from: usize, to: usize, frame: Frame) {
+        if from != to && !self.lost(from, to) {
+            let delay = Duration::from_micros(self.random.u64(500..1500));
+            self.schedule(delay, Event::Frame { from: self.nodes[from].id.clone(), to, frame });
+        }
+    }
+
+    fn broadcast(&mut self, from: usize, frame: &Frame) {
+        for to in 0..self.nodes.len() {
+            self.send(from, to, frame.clone());
+        }
+    }
+
+    fn gossip(&mut self, i: usize) {
+        let digest = Rc::new(self.nodes[i].known.clone());
+        let seen = &self.nodes[i].seen;
+        let live: Vec<usize> = (0..seen.len()).filter(|n| seen[*n] == Some(Reach::Alive)).collect();
+        let others: Vec<usize> = (0..seen.len()).filter(|n| *n != i && seen[*n] != Some(Reach::Alive)).collect();
+        let mut chosen = self.random.choose_multiple(live, 3);
+        // As chitchat does: now and then one that is dead.
+        if !others.is_empty() && self.random.u32(..4) == 0 {
+            chosen.extend(self.random.choice(&others));
+        }
+        for to in chosen {
+            self.send(i, to, Frame::Digest(digest.clone(), true));
+        }
+    }
+
+    fn receive(&mut self, from: &PeerId, to: usize, frame: Frame) {
+        let now = self.now;
+        let sender = index(&from.name);
+        let node = &mut self.nodes[to];
+        node.liveness.learn(from, address(sender), now);
+        node.liveness.heard(from, now);
+        match frame {
+            Frame::Ping(whom, sequence) => {
+                if whom == node.id {
+                    self.sent.others += 1;
+                    self.send(to, sender, Frame::Ack(sequence));
+                }
+            }
+            Frame::Ack(sequence) => node.liveness.acked(from, sequence, now),
+            Frame::Ask(target, sequence) => node.liveness.asked(from, address(sender), &target, sequence, now),
+            Frame::Tell(target, sequence, finding) => node.liveness.told(from, &target, sequence, finding, now),
+            Frame::Announce(verdict) => node.liveness.verdict(&verdict, now),
+            Frame::Hello => {}
+            Frame::Digest(digest, more) => {
+                for (i, (generation, heartbeat)) in digest.iter().enumerate() {
+                    if i == to || (*generation, *heartbeat) <= node.known[i] {
+                        continue;
+                    }
+                    let id = PeerId { name: name(i), generation: *generation };
+                    if *generation > node.known[i].0 {
+                        node.liveness.learn(&id, address(i), now);
+                    }
+                    node.known[i] = (*generation, *heartbeat);
+                    node.liveness.heartbeat(&id, *heartbeat, now);
+                }
+                if more {
+                    let digest = Rc::new(node.known.clone());
+                    self.send(to, sender, Frame::Digest(digest, false));
+                }
+            }
+        }
+        self.perform(to);
+    }
+
+    /// Does what the detector of this node wants, and notes how it sees the others.
+    fn perform(&mut self, i: usize) {
+        let actions: Vec<Action> = self.nodes[i].liveness.actions().collect();
+        self.sent.burst = self.sent.burst.max(actions.len());
+        for action in actions {
+            match action {
+                Action::Ping { to, sequence, .. } => {
+                    self.sent.pings += 1;
+                    let peer = index(&to.name);
+                    self.send(i, peer, Frame::Ping(to, sequence));
+                }
+                Action::Knock { peer, .. } => {
+                    self.sent.knocks += 1;
+                    let to = index(&peer.name);
+                    let lost = self.lost(i, to) || self.lost(to, i);
+                    let (after, knock) = match self.nodes[to].state {
+                        State::Crashed => (ms(300), Knock::Silent),
+                        _ if lost => (ms(300), Knock::Silent),
+                        State::Killed => (ms(2), Knock::Refused),
+                        State::Up | State::Stopped => (ms(2), Knock::Accepted),
+                    };
+                    self.schedule(after, Event::Knocked { by: i, peer, knock });
+                }
+                Action::Ask { by, target, sequence, .. } => {
+                    self.sent.asks += 1;
+                    self.send(i, index(&by.name), Frame::Ask(target, sequence));
+                }
+                Action::Tell { to, target, sequence, finding, .. } => {
+                    self.sent.asks += 1;
+                    self.send(i, index(&to.name), Frame::Tell(target, sequence, finding));
+                }
+                Action::Announce(verdict) => {
+                    self.sent.others += self.nodes.len() as u64 - 1;
+                    self.broadcast(i, &Frame::Announce(verdict));
+                }
+                Action::Refute => {
+                    self.sent.others += self.nodes.len() as u64 - 1;
+                    self.broadcast(i, &Frame::Hello);
+                }
+                Action::Conflict { .. } => panic!("nobody moves here"),
+            }
+        }
+        let node = &mut self.nodes[i];
+        if node.liveness.changed() {
+            for Standing { id, reach, .. } in node.liveness.peers() {
+                let subject = index(&id.name);
+                if node.seen[subject].replace(reach) != Some(reach) {
+                    self.changes.push(Change { at: self.now, observer: i, subject, reach });
+                }
+            }
+        }
+    }
+
+    // --- What happens to nodes ---
+
+    fn set(&mut self, i: usize, state: State) {
+        self.nodes[i].state = state;
+        if state == State::Up {
+            while let Some((from, frame)) = self.nodes[i].inbox.pop_front() {
+                self.receive(&from, i, frame);
+            }
+        }
+    }
+
+    /// A new run of a node that was killed: it knows what its disk says, all names and addresses.
+    fn restart(&mut self, i: usize) {
+        let generation = self.nodes[i].id.generation + 1;
+        let id = PeerId { name: name(i), generation };
+        let settings = Settings { interval: INTERVAL, hold: HOLD };
+        let mut liveness = Liveness::new(id.clone(), settings, self.random.fork());
+        for other in (0..self.nodes.len()).filter(|other| *other != i) {
+            liveness.learn(&self.nodes[other].id, address(other), self.now);
+        }
+        let size = self.nodes.len();
+        let mut known = vec![(1, 0); size];
+        known[i] = (generation, 0);
+        self.nodes[i] =
+            Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] };
+    }
+
+    fn cut(&mut self, from: &[usize], to: &[usize], cut: bool) {
+        for from in from {
+            for to in to {
+                self.cut[*from][*to] = cut;
+            }
+        }
+    }
+
+    fn split(&mut self, a: &[usize], b: &[usize], cut: bool) {
+        self.cut(a, b, cut);
+        self.cut(b, a, cut);
+    }
+
+    // --- What came of it ---
+
+    /// When the last survivor came to see `subject` as gone, and why; panics where one does not.
+    fn gone(&self, subject: usize, since: Duration) -> (Duration, Cause) {
+        let mut last = (Duration::ZERO, Cause::Expired);
+        for observer in 0..self.nodes.len() {
+            if observer == subject || self.nodes[observer].state != State::Up {
+                continue;
+            }
+            let Some(Reach::Gone(cause)) = self.nodes[observer].seen[subject] else {
+                panic!("{observer} sees {subject} as {:?}", self.nodes[observer].seen[subject]);
+            };
+            let mut changes = self.changes.iter().rev();
+            let change = changes.find(|change| change.observer == observer && change.subject == subject).unwrap();
+            last = last.max_by_time((change.at - since, cause));
+        }
+        last
+    }
+
+    /// How often anybody saw anybody so.
+    fn count(&self, reach: impl Fn(&Change) -> bool) -> usize {
+        self.changes.iter().filter(|change| reach(change)).count()
+    }
+
+    fn removals(&self) -> usize {
+        self.count(|change| matches!(change.reach, Reach::Gone(_)))
+    }
+
+    fn held(&self) -> usize {
+        self.count(|change| change.reach == Reach::Held)
+    }
+
+    fn suspicions(&self) -> usize {
+        self.count(|change| change.reach == Reach::Suspect)
+    }
+
+    #[track_caller]
+    fn assert_all_alive(&self, context: &str) {
+        for (observer, node) in self.nodes.iter().enumerate() {
+            for (subject, reach) in node.seen.iter().enumerate().filter(|(subject, _)| *subject != observer) {
+                assert_eq!(*reach, Some(Reach::Alive), "{context}: {observer} sees {subject}");
+            }
+        }
+    }
+}
+
+trait MaxByTime {
+    fn max_by_time(self, other: Self) -> Self;
+}
+
+impl MaxByTime for (Duration, Cause) {
+    fn max_by_time(self, other: Self) -> Self {
+        if other.0 >= self.0 { other } else { self }
+    }
+}

@@ -1,0 +1,290 @@
+//! What the detector promises, on the simulated cluster. The times are printed with `--nocapture`.
+
+use super::*;
+
+/// Sizes for the short scenarios.
+const SIZES: &[usize] = &[3, 10, 30, 50];
+
+/// Runs of each.
+const SEEDS: std::ops::Range<u64> = if cfg!(debug_assertions) { 0..3 } else { 0..40 };
+
+/// The times at which the last survivor knew, over all seeds, for each size.
+fn worst(what: &str, loss: f64, size: usize, state: State, time: Duration, expected: Cause) -> Duration {
+    let mut times = vec![];
+    for seed in SEEDS {
+        let mut cluster = Cluster::new(size, seed);
+        cluster.loss = loss;
+        cluster.run(ms(1000 + 37 * seed));
+        let since = cluster.now;
+        let victim = cluster.random.usize(..size);
+        cluster.set(victim, state);
+        cluster.run(time);
+        let (after, cause) = cluster.gone(victim, since);
+        assert_eq!(cause, expected, "{what} at {size}, seed {seed}");
+        let others = cluster.count(|change| change.subject != victim && matches!(change.reach, Reach::Gone(_)));
+        assert_eq!(others, 0, "{what} at {size}, seed {seed}: others are gone");
+        times.push(after);
+    }
+    times.sort();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{what}, loss {loss}, {size} nodes: gone everywhere after {median:?}, at worst {worst:?}");
+    worst
+}
+
+#[test]
+fn a_killed_agent_is_gone_well_within_a_second() {
+    for size in SIZES {
+        let worst = worst("killed", 0.0, *size, State::Killed, ms(2500), Cause::Refused);
+        assert!(worst < ms(700), "{size} nodes: {worst:?}");
+    }
+}
+
+#[test]
+fn a_crashed_host_is_gone_within_two_seconds() {
+    for size in SIZES {
+        let worst = worst("crashed", 0.0, *size, State::Crashed, ms(3500), Cause::Silent);
+        assert!(worst < ms(1800), "{size} nodes: {worst:?}");
+    }
+}
+
+#[test]
+fn a_crash_is_found_where_packets_get_lost() {
+    for size in SIZES.iter().skip(1) {
+        worst("killed", 0.2, *size, State::Killed, ms(8000), Cause::Refused);
+        worst("crashed", 0.2, *size, State::Crashed, ms(8000), Cause::Silent);
+    }
+}
+
+#[test]
+fn an_agent_that_hangs_is_gone_after_five_seconds() {
+    for size in SIZES.iter().take(2) {
+        let worst = worst("hung", 0.0, *size, State::Stopped, ms(7000), Cause::Hung);
+        assert!(worst > ms(4800) && worst < ms(6000), "{size} nodes: {worst:?}");
+    }
+}
+
+#[test]
+fn a_stop_of_two_seconds_removes_nobody() {
+    for size in SIZES {
+        for (seed, loss) in SEEDS.flat_map(|seed| [(seed, 0.0), (seed, 0.2)]) {
+            let mut cluster = Cluster::new(*size, seed);
+            cluster.loss = loss;
+            for victim in 0..2 {
+                cluster.set(victim, State::Stopped);
+                cluster.run(ms(2000));
+                cluster.set(victim, State::Up);
+                cluster.run(ms(1500));
+            }
+            let changes: Vec<_> = cluster.changes.iter().filter(|c| matches!(c.reach, Reach::Gone(_))).collect();
+            assert!(changes.is_empty(), "{size} nodes, loss {loss}, seed {seed}: {changes:?}");
+            assert_eq!(cluster.held(), 0, "{size} nodes, loss {loss}, seed {seed}");
+            if loss == 0.0 {
+                cluster.assert_all_alive("after the stops");
+            }
+        }
+    }
+}
+
+/// A hung agent that goes on is back at once, and has blamed nobody for its own sleep.
+#[test]
+fn a_stop_of_eight_seconds_removes_one_for_its_time() {
+    for size in SIZES {
+        let mut cluster = Cluster::new(*size, 5);
+        cluster.set(1, State::Stopped);
+        cluster.run(ms(8000));
+        assert_eq!(cluster.gone(1, ms(5000)).1, Cause::Hung);
+        cluster.changes.clear();
+        cluster.set(1, State::Up);
+        cluster.run(ms(1500));
+        cluster.assert_all_alive("after the stop");
+        let blamed = cluster.count(|change| change.observer == 1 && change.reach != Reach::Alive);
+        assert_eq!(blamed, 0, "{size} nodes: {:?}", cluster.changes);
+    }
+}
+
+#[test]
+fn lost_packets_remove_nobody() {
+    let runs: &[(usize, u64)] =
+        if cfg!(debug_assertions) { &[(3, 300), (10, 60)] } else { &[(3, 300), (10, 300), (30, 300), (50, 300)] };
+    let seeds = if cfg!(debug_assertions) { 1 } else { 4 };
+    for (size, seconds) in runs {
+        for seed in 0..seeds {
+            let mut cluster = Cluster::new(*size, seed);
+            cluster.loss = 0.2;
+            cluster.run(Duration::from_secs(*seconds));
+            let (removals, held) = (cluster.removals(), cluster.held());
+            println!(
+                "{size} nodes, {seconds} s at 20 % loss, seed {seed}: {} suspicions, {removals} removals, {held} held, {:?}",
+                cluster.suspicions(),
+                cluster.sent,
+            );
+            assert_eq!((removals, held), (0, 0), "{size} nodes, seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_cut_between_two_removes_nobody() {
+    for size in SIZES {
+        for both in [false, true] {
+            let mut cluster = Cluster::new(*size, 3);
+            cluster.cut(&[0], &[1], true);
+            cluster.cut(&[1], &[0], both);
+            cluster.run(ms(10_000));
+            assert_eq!((cluster.removals(), cluster.held()), (0, 0), "{size} nodes: {:?}", cluster.changes);
+            assert_eq!(cluster.suspicions(), 0, "{size} nodes: {:?}", cluster.changes);
+        }
+    }
+}
+
+#[test]
+fn one_that_hears_nobody_is_gone_and_one_that_nobody_hears() {
+    for size in SIZES {
+        for deaf in [true, false] {
+            for seed in SEEDS {
+                let mut cluster = Cluster::new(*size, seed);
+                let rest: Vec<usize> = (1..*size).collect();
+                let (from, to) = if deaf { (&rest[..], &[0][..]) } else { (&[0][..], &rest[..]) };
+                cluster.cut(from, to, true);
+                let since = cluster.now;
+                cluster.run(ms(6000));
+                // It blames nobody in any way that counts.
+                let blamed = cluster.count(|c| c.observer == 0 && matches!(c.reach, Reach::Gone(_)));
+                assert_eq!(blamed, 0, "{size} nodes, deaf {deaf}");
+                cluster.nodes[0].state = State::Stopped;
+                let (after, cause) = cluster.gone(0, since);
+                cluster.nodes[0].state = State::Up;
+                assert_eq!(cause, if deaf { Cause::Deaf } else { Cause::Silent }, "{size} nodes, seed {seed}");
+                assert!(after < if deaf { ms(4000) } else { ms(2000) }, "{size} nodes, deaf {deaf}: {after:?}");
+                if seed == 0 {
+                    println!("deaf {deaf}, {size} nodes: {after:?}");
+                }
+                let gone = cluster.count(|c| c.reach == Reach::Gone(cause));
+                assert_eq!(gone, size - 1, "{size} nodes, deaf {deaf}: it goes back and forth");
+                let healed = cluster.now;
+                cluster.cut(from, to, false);
+                cluster.run(ms(8000));
+                cluster.assert_all_alive("healed");
+                let last = cluster.changes.iter().map(|change| change.at).max().unwrap();
+                if seed == 0 {
+                    println!("deaf {deaf}, {size} nodes: healed after {:?}", last - healed);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_smaller_part_holds_and_the_larger_removes() {
+    for (size, small) in [(2, 1), (3, 1), (10, 1), (10, 3), (10, 5), (30, 10), (50, 20)] {
+        for seed in SEEDS {
+            let mut cluster = Cluster::new(size, seed);
+            let (a, b): (Vec<usize>, Vec<usize>) = (0..size).partition(|i| *i < small);
+            let since = cluster.now;
+            cluster.split(&a, &b, true);
+            cluster.run(ms(6000));
+            let context = format!("{small} of {size}, seed {seed}");
+            // Half and half, either part has lost more than half of its peers.
+            let both = small * 2 == size;
+            for change in &cluster.changes {
+                let held = both || change.observer < small;
+                let fine = match change.reach {
+                    Reach::Held => held,
+                    Reach::Gone(cause) => !held && cause == Cause::Silent,
+                    Reach::Alive | Reach::Suspect => true,
+                };
+                assert!(fine, "{context}: {change:?}");
+            }
+            for (observer, node) in cluster.nodes.iter().enumerate() {
+                let held = both || observer < small;
+                assert_eq!(node.liveness.partitioned().is_some(), held, "{context}: {observer}");
+                for (subject, reach) in node.seen.iter().enumerate().filter(|(i, _)| *i != observer) {
+                    let across = (observer < small) != (subject < small);
+                    let expected = match across {
+                        true if held => Reach::Held,
+                        true => Reach::Gone(Cause::Silent),
+                        false => Reach::Alive,
+                    };
+                    assert_eq!(*reach, Some(expected), "{context}: {observer} sees {subject}");
+                }
+            }
+            let last = cluster.changes.iter().map(|change| change.at).max().unwrap();
+            cluster.split(&a, &b, false);
+            let healed = cluster.now;
+            cluster.run(ms(8000));
+            cluster.assert_all_alive(&context);
+            assert!(cluster.nodes.iter().all(|node| node.liveness.partitioned().is_none()), "{context}");
+            if seed == 0 {
+                let back = cluster.changes.iter().map(|change| change.at).max().unwrap();
+                println!("split {context}: settled after {:?}, healed after {:?}", last - since, back - healed);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_held_expires() {
+    let mut cluster = Cluster::new(3, 1);
+    cluster.split(&[0], &[1, 2], true);
+    cluster.run(HOLD + ms(4000));
+    assert_eq!(cluster.nodes[0].seen[1], Some(Reach::Gone(Cause::Expired)));
+    assert_eq!(cluster.nodes[0].liveness.partitioned(), None);
+    cluster.split(&[0], &[1, 2], false);
+    cluster.run(ms(8000));
+    cluster.assert_all_alive("healed");
+}
+
+#[test]
+fn a_new_run_takes_the_place_of_the_old_one() {
+    for size in SIZES {
+        // The shorter time ends before anybody has noticed.
+        for down in [100, 5000] {
+            let mut cluster = Cluster::new(*size, 2);
+            cluster.set(0, State::Killed);
+            cluster.run(ms(down));
+            cluster.restart(0);
+            let since = cluster.now;
+            cluster.run(ms(3000));
+            cluster.assert_all_alive("after the restart");
+            let last = cluster.changes.iter().map(|change| change.at).max().unwrap_or(since);
+            let gone = cluster.count(|c| c.at > since + ms(1000) && matches!(c.reach, Reach::Gone(_)));
+            assert_eq!(gone, 0, "{size} nodes, {down} ms");
+            println!("restart after {down} ms, {size} nodes: known after {:?}", last.saturating_sub(since));
+        }
+    }
+}
+
+/// Many fall together, and yet fewer than half: their monitors fall with them.
+#[test]
+fn a_rack_that_crashes_is_gone() {
+    for (size, rack) in [(10, 4), (30, 10), (50, 20)] {
+        let mut times = vec![];
+        for seed in SEEDS {
+            let mut cluster = Cluster::new(size, seed);
+            for i in 0..rack {
+                cluster.set(i, State::Crashed);
+            }
+            let since = cluster.now;
+            cluster.run(ms(5000));
+            times.extend((0..rack).map(|i| cluster.gone(i, since).0));
+            assert_eq!(cluster.held(), 0);
+        }
+        let worst = times.into_iter().max().unwrap();
+        println!("{rack} of {size} crash: gone everywhere after {worst:?}");
+        assert!(worst < ms(3500), "{worst:?}");
+    }
+}
+
+#[test]
+fn the_cost_does_not_grow_with_the_cluster() {
+    let sizes: &[usize] = if cfg!(debug_assertions) { &[3, 50] } else { &[3, 10, 50, 500] };
+    for size in sizes {
+        let mut cluster = Cluster::new(*size, 1);
+        cluster.run(ms(5000));
+        let Sent { pings, knocks, asks, others, burst } = cluster.sent;
+        let messages = (pings + knocks + asks + others) as f64 / 5.0 / *size as f64;
+        println!("{size} nodes: {messages:.1} messages a second and node, at most {burst} actions at once");
+        assert!(messages < 55.0, "{messages}");
+        assert_eq!(knocks + asks, 0);
+    }
+}
