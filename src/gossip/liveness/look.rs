@@ -96,6 +96,11 @@ impl Liveness {
                 self.stand(name, Reach::Gone(Cause::Expired), now, at);
                 return None;
             }
+            // The others are back: what it was held for is over.
+            Some(Reach::Held) if self.partitioned.is_none() && at >= self.united + self.timing.settle => {
+                self.stand(name, Reach::Gone(Cause::Silent), now, at);
+                return None;
+            }
             Some(Reach::Held) => {}
             _ if age >= REMEMBER => {
                 self.forget(name, now, at);

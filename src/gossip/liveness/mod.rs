@@ -115,6 +115,8 @@ pub struct Liveness {
     /// How many are held.
     held: usize,
     partitioned: Option<Duration>,
+    /// When peers were last held, or came back from it, by our own clock.
+    united: Duration,
     errands: Vec<Errand>,
     /// Verdicts of ours that are still repeated.
     rumours: Vec<Repeat<Verdict>>,
@@ -148,6 +150,7 @@ impl Liveness {
             members: vec![],
             held: 0,
             partitioned: None,
+            united: Duration::ZERO,
             errands: vec![],
             rumours: vec![],
             refute: None,
@@ -198,7 +201,7 @@ impl Liveness {
             return;
         }
         peer.heartbeat = heartbeat;
-        let rising = peer.beat(at, &timing);
+        let rising = peer.stir(at, &timing);
         match peer.reach {
             // One that is deaf has heartbeats.
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => {}
@@ -210,8 +213,9 @@ impl Liveness {
     /// A frame came from this run itself, not long after it was sent.
     pub fn heard(&mut self, id: &PeerId, now: Duration) {
         let at = self.wake(now);
+        let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
-        peer.heard = at;
+        peer.stir(at, &timing);
         let returns = match peer.reach {
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => false,
             Some(Reach::Gone(_)) => now >= peer.since + IN_FLIGHT,
@@ -227,13 +231,14 @@ impl Liveness {
         let at = self.wake(now);
         // A sequence is the time of its ping: see `sequence`.
         let sent = Duration::from_micros(sequence);
+        let timing = self.timing;
         let Some(peer) = self.run(id).filter(|_| sent <= now) else { return };
         match peer.reach {
             Some(Reach::Gone(Cause::Left)) => return,
             Some(Reach::Gone(_)) if !peer.lives_since(sent) => return,
             _ => {}
         }
-        peer.heard = at;
+        peer.stir(at, &timing);
         peer.acked = Some(at);
         peer.answer(at);
         self.answered(&id.name, now, at);

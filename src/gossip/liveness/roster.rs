@@ -85,7 +85,7 @@ impl Liveness {
         let (mut all, mut lost) = (0, vec![]);
         for (other, peer) in &self.peers {
             let (member, missing) = match peer.reach {
-                Some(Reach::Alive | Reach::Suspect) => (true, at.saturating_sub(peer.sign()) >= self.timing.ask),
+                Some(Reach::Alive | Reach::Suspect) => (true, at.saturating_sub(peer.sign()) >= self.timing.missing),
                 Some(Reach::Held) => (true, true),
                 Some(Reach::Gone(Cause::Silent | Cause::Hung | Cause::Deaf)) => {
                     let recent = at.saturating_sub(peer.stood) < LOST_TOGETHER;
@@ -135,6 +135,9 @@ impl Liveness {
             Reach::Held | Reach::Gone(_) => at + self.timing.ping,
         };
         self.schedule(name, due);
+        if self.partitioned.is_some() || reach == Reach::Held {
+            self.united = at;
+        }
         self.partitioned = (self.held > self.members.len()).then(|| self.partitioned.unwrap_or(now));
         self.changed = true;
     }

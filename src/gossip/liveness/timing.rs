@@ -39,8 +39,11 @@ pub(super) struct Timing {
     pub(super) knock: Duration,
     /// From knock to knock, 300 ms.
     pub(super) knock_again: Duration,
-    /// Without an answer for so long: ask others, 600 ms. Also, a peer without any sign for so long counts as silent
-    /// when it is counted who was lost together.
+    /// Without any sign for so long a peer counts as missing when it is counted who was lost together, 400 ms. Too short
+    /// to mean anything of one peer, but more than half of all are not quiet by chance, and when the network splits, old
+    /// heartbeats go round for another 600 ms.
+    pub(super) missing: Duration,
+    /// Without an answer for so long: ask others, 600 ms.
     pub(super) ask: Duration,
     /// Without an answer for so long, from others neither: suspect, 800 ms.
     pub(super) suspect: Duration,
@@ -53,6 +56,8 @@ pub(super) struct Timing {
     pub(super) alone: Duration,
     /// A peer that others watch, and of which nothing is heard for so long: watch it ourselves, 2 s.
     pub(super) overlooked: Duration,
+    /// A peer that is still held so long after most others came back is gone, 3 s.
+    pub(super) settle: Duration,
     /// How long one tries to reach a peer on somebody's behalf before telling that it could not, 400 ms.
     pub(super) errand: Duration,
     /// A pause between ticks above this is a stall of this process, 600 ms.
@@ -73,12 +78,14 @@ impl Timing {
             look: interval / 4,
             knock: interval * 2,
             knock_again: interval * 3 / 2,
+            missing: interval * 2,
             ask: interval * 3,
             suspect: interval * 4,
             fading: interval * 5,
             silent: interval * 6,
             alone: interval * 10,
             overlooked: interval * 10,
+            settle: interval * 15,
             errand: interval * 2,
             stall: interval * 3,
             hung: HUNG.max(interval * 12),
