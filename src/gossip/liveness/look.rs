@@ -6,6 +6,7 @@ use super::{
     Liveness, MAX_PENDING, Repeat, TIMES,
     peer::{Due, Inquiry},
     rendezvous::MONITORS,
+    roster::{Judgement, Loss},
     sequence,
     timing::{GONE_PING, REMEMBER},
     word::{Action, Verdict},
@@ -68,12 +69,18 @@ impl Liveness {
         }
         match due {
             Some(Due { cause, corroborated: true }) => {
-                self.find(name, cause, now, at);
-                return None;
+                if self.find(name, cause, now, at) != Judgement::Unclear {
+                    return None;
+                }
             }
             // Nobody can be asked. If that is because they are all silent, they are held.
-            Some(Due { corroborated: false, .. }) if self.hold_together(name, now, at) => return None,
-            _ => {}
+            Some(Due { corroborated: false, .. }) => {
+                if let Loss::Together(lost) = self.lost_together(name, at) {
+                    self.hold(&lost, now, at);
+                    return None;
+                }
+            }
+            None => {}
         }
         if suspicious {
             self.stand(name, Reach::Suspect, now, at);
@@ -163,11 +170,12 @@ impl Liveness {
         }
     }
 
-    /// A verdict of our own: unless it leads to holding, everybody is told.
-    pub(super) fn find(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) {
-        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return };
-        if !self.judge(name, cause, now, at) {
-            return;
+    /// A verdict of our own. If the peer is gone, everybody is told.
+    pub(super) fn find(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> Judgement {
+        let judgement = self.judge(name, cause, now, at);
+        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return judgement };
+        if judgement != Judgement::Gone {
+            return judgement;
         }
         let verdict = Verdict { subject: PeerId { name: name.clone(), generation }, cause };
         self.actions.push(Action::Announce(verdict.clone()));
@@ -175,6 +183,7 @@ impl Liveness {
             let next = at + self.timing.again;
             self.rumours.push(Repeat { what: verdict, next, left: TIMES - 1 });
         }
+        judgement
     }
 
     /// Says again what may have been lost, and is still true.
@@ -182,9 +191,9 @@ impl Liveness {
         let (peers, actions, again) = (&self.peers, &mut self.actions, self.timing.again);
         self.rumours.retain_mut(|rumour| {
             let Verdict { subject, cause } = &rumour.what;
-            let still = peers.get(&subject.name).is_some_and(|peer| {
-                peer.generation == subject.generation && peer.reach == Some(Reach::Gone(*cause))
-            });
+            let still = peers
+                .get(&subject.name)
+                .is_some_and(|peer| peer.generation == subject.generation && peer.reach == Some(Reach::Gone(*cause)));
             if still && at >= rumour.next {
                 actions.push(Action::Announce(rumour.what.clone()));
                 rumour.next = at + again;

@@ -55,6 +55,7 @@ pub use word::{Action, Finding, Knock, Verdict};
 use self::{
     errand::Errand,
     peer::Peer,
+    roster::Judgement,
     timing::{IN_FLIGHT, Timing},
 };
 use crate::model::{
@@ -314,13 +315,14 @@ impl Liveness {
             _ => {}
         }
         let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
-        if recent(peer.acked, timing.again) || recent(peer.returned, timing.fading) {
-            peer.doubted = Some(at);
-            peer.watch();
-            self.schedule(&subject.name, at);
+        let contradicted = recent(peer.acked, timing.again) || recent(peer.returned, timing.fading);
+        if !contradicted && self.judge(&subject.name, *cause, now, at) != Judgement::Unclear {
             return;
         }
-        self.judge(&subject.name, *cause, now, at);
+        if let Some(peer) = self.run(subject).filter(|peer| peer.is_live()) {
+            peer.doubted = Some(at);
+            self.schedule(&subject.name, at);
+        }
     }
 
     /// This run says that it leaves.

@@ -160,7 +160,8 @@ impl Peer {
 
     /// Whether to knock, while nothing else answers.
     pub(super) fn wants_knock(&self, at: Duration, timing: &Timing) -> bool {
-        self.silence(at) >= timing.knock && self.knock.at.is_none_or(|last| at + timing.look / 2 >= last + timing.knock_again)
+        self.silence(at) >= timing.knock
+            && self.knock.at.is_none_or(|last| at + timing.look / 2 >= last + timing.knock_again)
     }
 
     /// For how long it has answered nobody.

@@ -39,9 +39,10 @@ pub(super) struct Timing {
     pub(super) knock: Duration,
     /// From knock to knock, 300 ms.
     pub(super) knock_again: Duration,
-    /// Without any sign for so long a peer counts as missing when it is counted who was lost together, 400 ms. Too short
-    /// to mean anything of one peer, but more than half of all are not quiet by chance, and when the network splits, old
-    /// heartbeats go round for another 600 ms.
+    /// Without any sign for so long a peer may be one of many that are lost together, 400 ms: when the network splits,
+    /// old heartbeats go round for some time. Where more than half are quiet, it is waited until that is clear.
+    pub(super) quiet: Duration,
+    /// Without any sign for so long it counts as lost with the others, 600 ms.
     pub(super) missing: Duration,
     /// Without an answer for so long: ask others, 600 ms.
     pub(super) ask: Duration,
@@ -78,7 +79,8 @@ impl Timing {
             look: interval / 4,
             knock: interval * 2,
             knock_again: interval * 3 / 2,
-            missing: interval * 2,
+            quiet: interval * 2,
+            missing: interval * 3,
             ask: interval * 3,
             suspect: interval * 4,
             fading: interval * 5,
