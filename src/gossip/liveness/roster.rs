@@ -46,18 +46,20 @@ impl Liveness {
         }
     }
 
-    /// Whether another peer may be met; who is gone longest makes room.
+    /// Whether another peer may be met. Where there is no room, the older half of those that are gone or were only
+    /// mentioned makes some: many at once, so that a flood of names does not go through all of them each time.
     pub(super) fn make_room(&mut self) -> bool {
         if self.peers.len() < MAX_PEERS {
             return true;
         }
         let gone = self.peers.iter().filter(|(_, peer)| matches!(peer.reach, None | Some(Reach::Gone(_))));
-        let Some(name) = gone.min_by_key(|(_, peer)| peer.stood).map(|(name, _)| name.clone()) else { return false };
-        if let Some(peer) = self.peers.remove(&name) {
-            self.agenda.remove(&(peer.due, name));
-            self.changed = true;
+        let mut gone: Vec<(Duration, Label)> = gone.map(|(name, peer)| (peer.stood, name.clone())).collect();
+        gone.sort();
+        gone.truncate(gone.len().div_ceil(2));
+        for (_, name) in &gone {
+            self.drop_peer(name);
         }
-        true
+        !gone.is_empty()
     }
 
     /// As if it had never been there.
@@ -65,8 +67,14 @@ impl Liveness {
         if self.peers.get(name).is_some_and(|peer| peer.reach.is_some()) {
             self.stand(name, Reach::Gone(Cause::Left), now, at);
         }
+        self.drop_peer(name);
+    }
+
+    /// One that is no member.
+    fn drop_peer(&mut self, name: &Label) {
         if let Some(peer) = self.peers.remove(name) {
             self.agenda.remove(&(peer.due, name.clone()));
+            self.changed |= peer.reach.is_some();
         }
         self.errands.retain(|errand| errand.target != *name);
     }
