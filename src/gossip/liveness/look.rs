@@ -6,7 +6,7 @@ use super::{
     Liveness, MAX_PENDING, Repeat, TIMES,
     peer::{Due, Inquiry},
     rendezvous::MONITORS,
-    roster::{Judgement, Loss},
+    roster::Judgement,
     sequence,
     timing::{GONE_PING, REMEMBER},
     word::{Action, Verdict},
@@ -67,20 +67,14 @@ impl Liveness {
         if wants_help {
             self.ask(name, now, at);
         }
-        match due {
-            Some(Due { cause, corroborated: true }) => {
-                if self.find(name, cause, now, at) != Judgement::Unclear {
-                    return None;
-                }
-            }
+        let settled = match due {
+            None => false,
+            Some(Due { cause, corroborated: true }) => self.find(name, cause, now, at) != Judgement::Unclear,
             // Nobody can be asked. If that is because they are all silent, they are held.
-            Some(Due { corroborated: false, .. }) => {
-                if let Loss::Together(lost) = self.lost_together(name, at) {
-                    self.hold(&lost, now, at);
-                    return None;
-                }
-            }
-            None => {}
+            Some(Due { corroborated: false, .. }) => self.hold_if_together(name, now, at),
+        };
+        if settled {
+            return None;
         }
         if suspicious {
             self.stand(name, Reach::Suspect, now, at);

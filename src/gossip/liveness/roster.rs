@@ -15,7 +15,7 @@ use crate::model::{
 
 /// Whether a peer was lost alone.
 #[derive(Debug)]
-pub(super) enum Loss {
+enum Loss {
     /// It was.
     Single,
     /// So many are quiet just now that it takes some more moments to see.
@@ -118,7 +118,7 @@ impl Liveness {
     }
 
     /// Whether more than half of all peers are lost, this one included.
-    pub(super) fn lost_together(&self, name: &Label, at: Duration) -> Loss {
+    fn lost_together(&self, name: &Label, at: Duration) -> Loss {
         let (mut all, mut quiet, mut lost) = (0, 0, vec![]);
         for (other, peer) in &self.peers {
             let pause = match peer.reach {
@@ -146,8 +146,14 @@ impl Liveness {
         }
     }
 
-    /// Holds those of them that are not held yet.
-    pub(super) fn hold(&mut self, lost: &[Label], now: Duration, at: Duration) {
+    /// Holds this one and all that were lost with it, if that is more than half of all.
+    pub(super) fn hold_if_together(&mut self, name: &Label, now: Duration, at: Duration) -> bool {
+        let Loss::Together(lost) = self.lost_together(name, at) else { return false };
+        self.hold(&lost, now, at);
+        true
+    }
+
+    fn hold(&mut self, lost: &[Label], now: Duration, at: Duration) {
         for name in lost {
             if self.peers.get(name).is_some_and(|peer| peer.reach != Some(Reach::Held)) {
                 self.stand(name, Reach::Held, now, at);
