@@ -11,7 +11,7 @@
 //!   │               ▼
 //!   │     ──0.6 s──► ask three others, each interval three more
 //!   └───────────────┤   one reaches it: only our way to it is broken
-//!                   │   none does, no answer for 1.2 s, no heartbeat for 1 s, no knock taken ► gone: Silent
+//!                   │   none does, no answer for 1.4 s, no heartbeat for 1 s, no knock taken ► gone: Silent
 //!                   │   none does for 3 s, though its heartbeats come ───────────────────────► gone: Deaf
 //!                   │   nobody there to ask for 2 s, or more than half of all peers silent ──► held
 //! ```
@@ -73,8 +73,8 @@ pub const MAX_LOOKS: usize = 128;
 /// the same news, and who asked us asked others too.
 const MAX_PENDING: usize = 64;
 
-/// How often a verdict, or our word against one, is sent: two may get lost.
-const TIMES: u32 = 3;
+/// How often a verdict, or our word against one, is sent: three may get lost.
+const TIMES: u32 = 4;
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug)]

@@ -51,7 +51,8 @@ pub(super) struct Timing {
     /// No heartbeat and no frame for so long: nothing is heard of it any more, 1 s. A live node's heartbeats are seldom
     /// more than 0.6 s apart, even at 500 nodes.
     pub(super) fading: Duration,
-    /// Without an answer for so long: silent, 1.2 s.
+    /// Without an answer for so long: silent, 1.4 s. By then the heartbeats that still go round after a split have come to an
+    /// end: it is clear whether one was lost or many.
     pub(super) silent: Duration,
     /// The same where nobody is there to confirm it, 2 s.
     pub(super) alone: Duration,
@@ -84,7 +85,7 @@ impl Timing {
             ask: interval * 3,
             suspect: interval * 4,
             fading: interval * 5,
-            silent: interval * 6,
+            silent: interval * 7,
             alone: interval * 10,
             overlooked: interval * 10,
             settle: interval * 15,
