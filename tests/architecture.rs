@@ -85,6 +85,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("gossip::message", Core),
     ("gossip::seal", Core),
     ("gossip::record", Core),
+    ("gossip::liveness", Core),
     ("resolver", Adapter("resolver")),
     ("http", Adapter("http")),
     ("cli", Adapter("cli")),

@@ -6,6 +6,7 @@ use super::{
     Liveness, MAX_PENDING, Repeat, TIMES,
     peer::{Due, Inquiry},
     rendezvous::MONITORS,
+    roster::Judgement,
     sequence,
     timing::{GONE_PING, REMEMBER},
     word::{Action, Verdict},
@@ -66,14 +67,14 @@ impl Liveness {
         if wants_help {
             self.ask(name, now, at);
         }
-        match due {
-            Some(Due { cause, corroborated: true }) => {
-                self.find(name, cause, now, at);
-                return None;
-            }
+        let settled = match due {
+            None => false,
+            Some(Due { cause, corroborated: true }) => self.find(name, cause, now, at) != Judgement::Unclear,
             // Nobody can be asked. If that is because they are all silent, they are held.
-            Some(Due { corroborated: false, .. }) if self.hold_together(name, now, at) => return None,
-            _ => {}
+            Some(Due { corroborated: false, .. }) => self.hold_if_together(name, now, at),
+        };
+        if settled {
+            return None;
         }
         if suspicious {
             self.stand(name, Reach::Suspect, now, at);
@@ -94,6 +95,11 @@ impl Liveness {
         match peer.reach {
             Some(Reach::Held) if age >= self.hold => {
                 self.stand(name, Reach::Gone(Cause::Expired), now, at);
+                return None;
+            }
+            // The others are back: what it was held for is over.
+            Some(Reach::Held) if self.partitioned.is_none() && at >= self.united + self.timing.settle => {
+                self.stand(name, Reach::Gone(Cause::Silent), now, at);
                 return None;
             }
             Some(Reach::Held) => {}
@@ -158,11 +164,12 @@ impl Liveness {
         }
     }
 
-    /// A verdict of our own: unless it leads to holding, everybody is told.
-    pub(super) fn find(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) {
-        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return };
-        if !self.judge(name, cause, now, at) {
-            return;
+    /// A verdict of our own. If the peer is gone, everybody is told.
+    pub(super) fn find(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> Judgement {
+        let judgement = self.judge(name, cause, now, at);
+        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return judgement };
+        if judgement != Judgement::Gone {
+            return judgement;
         }
         let verdict = Verdict { subject: PeerId { name: name.clone(), generation }, cause };
         self.actions.push(Action::Announce(verdict.clone()));
@@ -170,6 +177,7 @@ impl Liveness {
             let next = at + self.timing.again;
             self.rumours.push(Repeat { what: verdict, next, left: TIMES - 1 });
         }
+        judgement
     }
 
     /// Says again what may have been lost, and is still true.

@@ -11,7 +11,7 @@
 //!   │               ▼
 //!   │     ──0.6 s──► ask three others, each interval three more
 //!   └───────────────┤   one reaches it: only our way to it is broken
-//!                   │   none does, no answer for 1.2 s, no heartbeat for 1 s, no knock taken ► gone: Silent
+//!                   │   none does, no answer for 1.4 s, no heartbeat for 1 s, no knock taken ► gone: Silent
 //!                   │   none does for 3 s, though its heartbeats come ───────────────────────► gone: Deaf
 //!                   │   nobody there to ask for 2 s, or more than half of all peers silent ──► held
 //! ```
@@ -55,6 +55,7 @@ pub use word::{Action, Finding, Knock, Verdict};
 use self::{
     errand::Errand,
     peer::Peer,
+    roster::Judgement,
     timing::{IN_FLIGHT, Timing},
 };
 use crate::model::{
@@ -72,8 +73,8 @@ pub const MAX_LOOKS: usize = 128;
 /// the same news, and who asked us asked others too.
 const MAX_PENDING: usize = 64;
 
-/// How often a verdict, or our word against one, is sent: two may get lost.
-const TIMES: u32 = 3;
+/// How often a verdict, or our word against one, is sent: three may get lost.
+const TIMES: u32 = 4;
 
 /// What the operator may set.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +116,8 @@ pub struct Liveness {
     /// How many are held.
     held: usize,
     partitioned: Option<Duration>,
+    /// When peers were last held, or came back from it, by our own clock.
+    united: Duration,
     errands: Vec<Errand>,
     /// Verdicts of ours that are still repeated.
     rumours: Vec<Repeat<Verdict>>,
@@ -148,6 +151,7 @@ impl Liveness {
             members: vec![],
             held: 0,
             partitioned: None,
+            united: Duration::ZERO,
             errands: vec![],
             rumours: vec![],
             refute: None,
@@ -198,7 +202,7 @@ impl Liveness {
             return;
         }
         peer.heartbeat = heartbeat;
-        let rising = peer.beat(at, &timing);
+        let rising = peer.stir(at, &timing);
         match peer.reach {
             // One that is deaf has heartbeats.
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => {}
@@ -210,8 +214,9 @@ impl Liveness {
     /// A frame came from this run itself, not long after it was sent.
     pub fn heard(&mut self, id: &PeerId, now: Duration) {
         let at = self.wake(now);
+        let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
-        peer.heard = at;
+        peer.stir(at, &timing);
         let returns = match peer.reach {
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => false,
             Some(Reach::Gone(_)) => now >= peer.since + IN_FLIGHT,
@@ -227,13 +232,14 @@ impl Liveness {
         let at = self.wake(now);
         // A sequence is the time of its ping: see `sequence`.
         let sent = Duration::from_micros(sequence);
+        let timing = self.timing;
         let Some(peer) = self.run(id).filter(|_| sent <= now) else { return };
         match peer.reach {
             Some(Reach::Gone(Cause::Left)) => return,
             Some(Reach::Gone(_)) if !peer.lives_since(sent) => return,
             _ => {}
         }
-        peer.heard = at;
+        peer.stir(at, &timing);
         peer.acked = Some(at);
         peer.answer(at);
         self.answered(&id.name, now, at);
@@ -309,13 +315,14 @@ impl Liveness {
             _ => {}
         }
         let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
-        if recent(peer.acked, timing.again) || recent(peer.returned, timing.fading) {
-            peer.doubted = Some(at);
-            peer.watch();
-            self.schedule(&subject.name, at);
+        let contradicted = recent(peer.acked, timing.again) || recent(peer.returned, timing.fading);
+        if !contradicted && self.judge(&subject.name, *cause, now, at) != Judgement::Unclear {
             return;
         }
-        self.judge(&subject.name, *cause, now, at);
+        if let Some(peer) = self.run(subject).filter(|peer| peer.is_live()) {
+            peer.doubted = Some(at);
+            self.schedule(&subject.name, at);
+        }
     }
 
     /// This run says that it leaves.

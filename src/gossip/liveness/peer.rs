@@ -29,10 +29,10 @@ pub(super) struct Peer {
 
     /// The highest heartbeat known.
     pub(super) heartbeat: u64,
-    /// The first and the last advance of its heartbeat without a long pause between.
+    /// When it first and last stirred without a long pause between: its heartbeat rose, or a frame came from it.
     pub(super) pulse: Option<(Duration, Duration)>,
-    /// When a frame came from it, or it was met.
-    pub(super) heard: Duration,
+    /// When it was first mentioned.
+    met: Duration,
     /// When it answered us.
     pub(super) acked: Option<Duration>,
     /// When it last answered anybody who told us; where it was not asked, when there was a sign of it.
@@ -98,7 +98,7 @@ impl Peer {
             rival: None,
             heartbeat: 0,
             pulse: None,
-            heard: at,
+            met: at,
             acked: None,
             answered: at,
             ahead: 0,
@@ -116,9 +116,9 @@ impl Peer {
         matches!(self.reach, Some(Reach::Alive | Reach::Suspect))
     }
 
-    /// When there was a sign that it does something: a heartbeat or a frame.
+    /// When it last did something that we know of.
     pub(super) fn stirred(&self) -> Duration {
-        self.pulse.map_or(self.heard, |(_, last)| last.max(self.heard))
+        self.pulse.map_or(self.met, |(_, last)| last)
     }
 
     /// When there was any sign of it.
@@ -126,11 +126,11 @@ impl Peer {
         self.stirred().max(self.answered)
     }
 
-    /// Its heartbeat rose. Returns whether it has been rising for so long that it is no echo: values from before its end
-    /// go round for some more intervals, and come in again when a network heals, but do not go on rising.
-    pub(super) fn beat(&mut self, at: Duration, timing: &Timing) -> bool {
+    /// It stirs. Returns whether it has done so for long enough to be no echo: heartbeats from before its end go round
+    /// for some more intervals, and come in again when a network heals, but do not go on rising.
+    pub(super) fn stir(&mut self, at: Duration, timing: &Timing) -> bool {
         let first = match self.pulse {
-            Some((first, last)) if at.saturating_sub(last) < timing.fading => first,
+            Some((first, last)) if at.saturating_sub(last) < timing.overlooked => first,
             _ => at,
         };
         self.pulse = Some((first, at));
@@ -177,10 +177,14 @@ impl Peer {
         if silence < least {
             return None;
         }
-        if at.saturating_sub(self.stirred()) < timing.fading {
-            // Heartbeats that have only just begun again say that it was stopped: its answers come as well.
-            let beating = self.pulse.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
-            return (silence.min(beating) >= timing.deaf).then_some(Due { cause: Cause::Deaf, corroborated });
+        // One that is heard long after its last answer is deaf rather than silent. It hears nobody, so it holds its peers
+        // and speaks seldom.
+        let deaf = self.stirred() >= self.answered + timing.silent;
+        if at.saturating_sub(self.stirred()) < if deaf { timing.overlooked } else { timing.fading } {
+            // Where it has only just begun to stir again, it was stopped: its answers come as well.
+            let awake = self.pulse.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
+            let enough = silence >= timing.deaf && awake >= timing.fading;
+            return enough.then_some(Due { cause: Cause::Deaf, corroborated });
         }
         if self.knock.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading) {
             return (silence >= timing.hung).then_some(Due { cause: Cause::Hung, corroborated });

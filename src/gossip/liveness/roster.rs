@@ -13,6 +13,28 @@ use crate::model::{
     name::Label,
 };
 
+/// Whether a peer was lost alone.
+#[derive(Debug)]
+enum Loss {
+    /// It was.
+    Single,
+    /// So many are quiet just now that it takes some more moments to see.
+    Unclear,
+    /// More than half of all peers were lost, these.
+    Together(Vec<Label>),
+}
+
+/// What became of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judgement {
+    /// The peer is gone.
+    Gone,
+    /// It is held.
+    Held,
+    /// To be asked again in a moment.
+    Unclear,
+}
+
 impl Liveness {
     /// A peer that is not known yet.
     pub(super) fn meet(&mut self, id: &PeerId, address: SocketAddr, reach: Option<Reach>, now: Duration, at: Duration) {
@@ -24,18 +46,20 @@ impl Liveness {
         }
     }
 
-    /// Whether another peer may be met; who is gone longest makes room.
+    /// Whether another peer may be met. Where there is no room, the older half of those that are gone or were only
+    /// mentioned makes some: many at once, so that a flood of names does not go through all of them each time.
     pub(super) fn make_room(&mut self) -> bool {
         if self.peers.len() < MAX_PEERS {
             return true;
         }
         let gone = self.peers.iter().filter(|(_, peer)| matches!(peer.reach, None | Some(Reach::Gone(_))));
-        let Some(name) = gone.min_by_key(|(_, peer)| peer.stood).map(|(name, _)| name.clone()) else { return false };
-        if let Some(peer) = self.peers.remove(&name) {
-            self.agenda.remove(&(peer.due, name));
-            self.changed = true;
+        let mut gone: Vec<(Duration, Label)> = gone.map(|(name, peer)| (peer.stood, name.clone())).collect();
+        gone.sort();
+        gone.truncate(gone.len().div_ceil(2));
+        for (_, name) in &gone {
+            self.drop_peer(name);
         }
-        true
+        !gone.is_empty()
     }
 
     /// As if it had never been there.
@@ -43,8 +67,14 @@ impl Liveness {
         if self.peers.get(name).is_some_and(|peer| peer.reach.is_some()) {
             self.stand(name, Reach::Gone(Cause::Left), now, at);
         }
+        self.drop_peer(name);
+    }
+
+    /// One that is no member.
+    fn drop_peer(&mut self, name: &Label) {
         if let Some(peer) = self.peers.remove(name) {
             self.agenda.remove(&(peer.due, name.clone()));
+            self.changed |= peer.reach.is_some();
         }
         self.errands.retain(|errand| errand.target != *name);
     }
@@ -69,44 +99,66 @@ impl Liveness {
         }
     }
 
-    /// A verdict that we accept. Whoever is lost together with more than half of all is held instead, with those.
-    /// Returns whether it is gone.
-    pub(super) fn judge(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> bool {
+    /// A verdict that is due for `cause`. Whoever is lost together with more than half of all is held instead, with
+    /// those.
+    pub(super) fn judge(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> Judgement {
         // The word of its own host is no fault of ours.
-        if cause != Cause::Refused && self.hold_together(name, now, at) {
-            return false;
+        if cause != Cause::Refused {
+            match self.lost_together(name, at) {
+                Loss::Together(lost) => {
+                    self.hold(&lost, now, at);
+                    return Judgement::Held;
+                }
+                Loss::Unclear => return Judgement::Unclear,
+                Loss::Single => {}
+            }
         }
         self.stand(name, Reach::Gone(cause), now, at);
-        true
+        Judgement::Gone
     }
 
-    /// Whether more than half of all peers are lost, this one included; then they are held.
-    pub(super) fn hold_together(&mut self, name: &Label, now: Duration, at: Duration) -> bool {
-        let (mut all, mut lost) = (0, vec![]);
+    /// Whether more than half of all peers are lost, this one included.
+    fn lost_together(&self, name: &Label, at: Duration) -> Loss {
+        let (mut all, mut quiet, mut lost) = (0, 0, vec![]);
         for (other, peer) in &self.peers {
-            let (member, missing) = match peer.reach {
-                Some(Reach::Alive | Reach::Suspect) => (true, at.saturating_sub(peer.sign()) >= self.timing.ask),
-                Some(Reach::Held) => (true, true),
-                Some(Reach::Gone(Cause::Silent | Cause::Hung | Cause::Deaf)) => {
-                    let recent = at.saturating_sub(peer.stood) < LOST_TOGETHER;
-                    (recent, recent)
+            let pause = match peer.reach {
+                Some(Reach::Alive | Reach::Suspect) => at.saturating_sub(peer.sign()),
+                Some(Reach::Held) => Duration::MAX,
+                Some(Reach::Gone(Cause::Silent | Cause::Hung | Cause::Deaf))
+                    if at.saturating_sub(peer.stood) < LOST_TOGETHER =>
+                {
+                    Duration::MAX
                 }
-                None | Some(Reach::Gone(Cause::Left | Cause::Refused | Cause::Expired)) => (false, false),
+                None | Some(Reach::Gone(_)) => continue,
             };
-            all += usize::from(member);
-            if missing || other == name {
+            all += 1;
+            quiet += usize::from(pause >= self.timing.quiet || other == name);
+            if pause >= self.timing.missing || other == name {
                 lost.push(other.clone());
             }
         }
-        let together = lost.len() * 2 > all;
-        if together {
-            for name in lost {
-                if self.peers.get(&name).is_some_and(|peer| peer.reach != Some(Reach::Held)) {
-                    self.stand(&name, Reach::Held, now, at);
-                }
+        // Waiting has an end: there the surer count decides alone.
+        let waits = self.peers.get(name).is_some_and(|peer| at.saturating_sub(peer.sign()) < self.timing.alone);
+        match () {
+            () if lost.len() * 2 > all => Loss::Together(lost),
+            () if quiet * 2 > all && waits => Loss::Unclear,
+            () => Loss::Single,
+        }
+    }
+
+    /// Holds this one and all that were lost with it, if that is more than half of all.
+    pub(super) fn hold_if_together(&mut self, name: &Label, now: Duration, at: Duration) -> bool {
+        let Loss::Together(lost) = self.lost_together(name, at) else { return false };
+        self.hold(&lost, now, at);
+        true
+    }
+
+    fn hold(&mut self, lost: &[Label], now: Duration, at: Duration) {
+        for name in lost {
+            if self.peers.get(name).is_some_and(|peer| peer.reach != Some(Reach::Held)) {
+                self.stand(name, Reach::Held, now, at);
             }
         }
-        together
     }
 
     /// The one place where a peer's standing changes.
@@ -135,6 +187,9 @@ impl Liveness {
             Reach::Held | Reach::Gone(_) => at + self.timing.ping,
         };
         self.schedule(name, due);
+        if self.partitioned.is_some() || reach == Reach::Held {
+            self.united = at;
+        }
         self.partitioned = (self.held > self.members.len()).then(|| self.partitioned.unwrap_or(now));
         self.changed = true;
     }

@@ -2,8 +2,8 @@
 //! that crash, processes that stop, links that are cut. The same seed gives the same run.
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, VecDeque},
+    cmp::{Ordering, Reverse},
+    collections::{BinaryHeap, VecDeque},
     net::SocketAddr,
     rc::Rc,
     time::Duration,
@@ -51,6 +51,33 @@ enum Event {
     Knocked { by: usize, peer: PeerId, knock: Knock },
 }
 
+/// Ordered by time, then by who came first.
+struct Scheduled {
+    at: Duration,
+    number: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (self.at, self.number).cmp(&(other.at, other.number))
+    }
+}
+
 struct Node {
     liveness: Liveness,
     id: PeerId,
@@ -75,8 +102,7 @@ struct Change {
 struct Cluster {
     now: Duration,
     nodes: Vec<Node>,
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    events: BTreeMap<u64, Event>,
+    queue: BinaryHeap<Reverse<Scheduled>>,
     next: u64,
     random: fastrand::Rng,
     /// The share of frames that are lost, each way.
@@ -111,7 +137,7 @@ fn address(index: usize) -> SocketAddr {
 }
 
 impl Cluster {
-    /// All know of all, and have been running for five seconds.
+    /// All know of all, and have been running for two seconds.
     fn new(size: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let settings = Settings { interval: INTERVAL, hold: HOLD };
@@ -125,7 +151,6 @@ impl Cluster {
             now: Duration::ZERO,
             nodes: (0..size).map(node).collect(),
             queue: BinaryHeap::new(),
-            events: BTreeMap::new(),
             next: 0,
             random: fastrand::Rng::with_seed(seed ^ 0xabcd),
             loss: 0.0,
@@ -142,7 +167,7 @@ impl Cluster {
             cluster.schedule(tick, Event::Tick(i));
             cluster.schedule(gossip, Event::Gossip(i));
         }
-        cluster.run(ms(5000));
+        cluster.run(ms(2000));
         for i in 0..size {
             let alive = cluster.nodes[i].seen.iter().filter(|reach| **reach == Some(Reach::Alive)).count();
             assert_eq!(alive, size - 1, "{:?}", cluster.nodes[i].seen);
@@ -153,17 +178,15 @@ impl Cluster {
     }
 
     fn schedule(&mut self, after: Duration, event: Event) {
-        self.queue.push(Reverse((self.now + after, self.next)));
-        self.events.insert(self.next, event);
+        self.queue.push(Reverse(Scheduled { at: self.now + after, number: self.next, event }));
         self.next += 1;
     }
 
     fn run(&mut self, time: Duration) {
         let until = self.now + time;
-        while let Some(Reverse((at, number))) = self.queue.peek().copied().filter(|Reverse((at, _))| *at <= until) {
-            self.queue.pop();
+        while self.queue.peek().is_some_and(|Reverse(next)| next.at <= until) {
+            let Some(Reverse(Scheduled { at, event, .. })) = self.queue.pop() else { break };
             self.now = at;
-            let event = self.events.remove(&number).unwrap();
             self.step(event);
         }
         self.now = until;

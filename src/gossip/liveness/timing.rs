@@ -39,20 +39,27 @@ pub(super) struct Timing {
     pub(super) knock: Duration,
     /// From knock to knock, 300 ms.
     pub(super) knock_again: Duration,
-    /// Without an answer for so long: ask others, 600 ms. Also, a peer without any sign for so long counts as silent
-    /// when it is counted who was lost together.
+    /// Without any sign for so long a peer may be one of many that are lost together, 400 ms: when the network splits,
+    /// old heartbeats go round for some time. Where more than half are quiet, it is waited until that is clear.
+    pub(super) quiet: Duration,
+    /// Without any sign for so long it counts as lost with the others, 600 ms.
+    pub(super) missing: Duration,
+    /// Without an answer for so long: ask others, 600 ms.
     pub(super) ask: Duration,
     /// Without an answer for so long, from others neither: suspect, 800 ms.
     pub(super) suspect: Duration,
     /// No heartbeat and no frame for so long: nothing is heard of it any more, 1 s. A live node's heartbeats are seldom
     /// more than 0.6 s apart, even at 500 nodes.
     pub(super) fading: Duration,
-    /// Without an answer for so long: silent, 1.2 s.
+    /// Without an answer for so long: silent, 1.4 s. By then the heartbeats that still go round after a split have come to an
+    /// end: it is clear whether one was lost or many.
     pub(super) silent: Duration,
     /// The same where nobody is there to confirm it, 2 s.
     pub(super) alone: Duration,
     /// A peer that others watch, and of which nothing is heard for so long: watch it ourselves, 2 s.
     pub(super) overlooked: Duration,
+    /// A peer that is still held so long after most others came back is gone, 3 s.
+    pub(super) settle: Duration,
     /// How long one tries to reach a peer on somebody's behalf before telling that it could not, 400 ms.
     pub(super) errand: Duration,
     /// A pause between ticks above this is a stall of this process, 600 ms.
@@ -73,12 +80,15 @@ impl Timing {
             look: interval / 4,
             knock: interval * 2,
             knock_again: interval * 3 / 2,
+            quiet: interval * 2,
+            missing: interval * 3,
             ask: interval * 3,
             suspect: interval * 4,
             fading: interval * 5,
-            silent: interval * 6,
+            silent: interval * 7,
             alone: interval * 10,
             overlooked: interval * 10,
+            settle: interval * 15,
             errand: interval * 2,
             stall: interval * 3,
             hung: HUNG.max(interval * 12),

@@ -3,13 +3,13 @@
 use super::*;
 
 /// Sizes for the short scenarios.
-const SIZES: &[usize] = &[3, 10, 30, 50];
+const SIZES: &[usize] = if cfg!(debug_assertions) { &[3, 10, 30] } else { &[3, 10, 30, 50] };
 
 /// Runs of each.
-const SEEDS: std::ops::Range<u64> = if cfg!(debug_assertions) { 0..3 } else { 0..40 };
+const SEEDS: std::ops::Range<u64> = if cfg!(debug_assertions) { 0..1 } else { 0..40 };
 
 /// The times at which the last survivor knew, over all seeds, for each size.
-fn worst(what: &str, loss: f64, size: usize, state: State, time: Duration, expected: Cause) -> Duration {
+fn worst(what: &str, loss: f64, size: usize, state: State, time: Duration, expected: &[Cause]) -> Duration {
     let mut times = vec![];
     for seed in SEEDS {
         let mut cluster = Cluster::new(size, seed);
@@ -20,7 +20,7 @@ fn worst(what: &str, loss: f64, size: usize, state: State, time: Duration, expec
         cluster.set(victim, state);
         cluster.run(time);
         let (after, cause) = cluster.gone(victim, since);
-        assert_eq!(cause, expected, "{what} at {size}, seed {seed}");
+        assert!(expected.contains(&cause), "{cause:?}: {what} at {size}, seed {seed}");
         let others = cluster.count(|change| change.subject != victim && matches!(change.reach, Reach::Gone(_)));
         assert_eq!(others, 0, "{what} at {size}, seed {seed}: others are gone");
         times.push(after);
@@ -34,7 +34,7 @@ fn worst(what: &str, loss: f64, size: usize, state: State, time: Duration, expec
 #[test]
 fn a_killed_agent_is_gone_well_within_a_second() {
     for size in SIZES {
-        let worst = worst("killed", 0.0, *size, State::Killed, ms(2500), Cause::Refused);
+        let worst = worst("killed", 0.0, *size, State::Killed, ms(2500), &[Cause::Refused]);
         assert!(worst < ms(700), "{size} nodes: {worst:?}");
     }
 }
@@ -42,7 +42,7 @@ fn a_killed_agent_is_gone_well_within_a_second() {
 #[test]
 fn a_crashed_host_is_gone_within_two_seconds() {
     for size in SIZES {
-        let worst = worst("crashed", 0.0, *size, State::Crashed, ms(3500), Cause::Silent);
+        let worst = worst("crashed", 0.0, *size, State::Crashed, ms(3500), &[Cause::Silent]);
         assert!(worst < ms(1800), "{size} nodes: {worst:?}");
     }
 }
@@ -50,15 +50,15 @@ fn a_crashed_host_is_gone_within_two_seconds() {
 #[test]
 fn a_crash_is_found_where_packets_get_lost() {
     for size in SIZES.iter().skip(1) {
-        worst("killed", 0.2, *size, State::Killed, ms(8000), Cause::Refused);
-        worst("crashed", 0.2, *size, State::Crashed, ms(8000), Cause::Silent);
+        worst("killed", 0.2, *size, State::Killed, ms(8000), &[Cause::Refused, Cause::Silent]);
+        worst("crashed", 0.2, *size, State::Crashed, ms(8000), &[Cause::Silent]);
     }
 }
 
 #[test]
 fn an_agent_that_hangs_is_gone_after_five_seconds() {
     for size in SIZES.iter().take(2) {
-        let worst = worst("hung", 0.0, *size, State::Stopped, ms(7000), Cause::Hung);
+        let worst = worst("hung", 0.0, *size, State::Stopped, ms(7000), &[Cause::Hung]);
         assert!(worst > ms(4800) && worst < ms(6000), "{size} nodes: {worst:?}");
     }
 }
