@@ -3,6 +3,7 @@
 //! ```text
 //! services_dir ─► files ─► checks ─► announcements ─┐
 //! zones_dir ────► files ────────────────────────────┴─► publisher ─► tables ─► UDP, TCP
+//! the membership, orders ─► HTTP
 //! ```
 //!
 //! What can fail at the start fails before anything is answered, with a message that says what to do. After that
@@ -19,7 +20,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{Id, JoinHandle, JoinSet, block_in_place},
     time::timeout,
 };
@@ -43,24 +44,36 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
+    http::{
+        self,
+        order::Order,
+        serve::{self, Server},
+    },
     model::{
         announcement::{Announcements, Node},
         catalog::{NodeView, View},
+        member::{Member, Membership, PeerId, Reach},
     },
 };
 
+/// What this program calls itself.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the checks may take to announce what was loaded before questions are answered all the same.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
 /// How long open connections and probes get to end at a stop; systemd's own patience is 90 s.
 const STOP: Duration = Duration::from_secs(5);
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
 const PORT_ATTEMPTS: usize = 20;
+/// Orders that wait for their turn: people and scripts give them, one at a time.
+const ORDERS: usize = 16;
 
 /// Why the agent could not start, or did not go on.
 #[derive(Debug)]
 pub enum Failure {
     /// An address that cannot be listened on.
     Listen {
+        /// What for.
+        purpose: Purpose,
         /// Which.
         address: SocketAddr,
         /// What the system said.
@@ -77,27 +90,47 @@ pub enum Failure {
     Ended(&'static str),
 }
 
+/// What an address is listened on for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// DNS over UDP and TCP.
+    Dns,
+    /// The HTTP API.
+    Http,
+}
+
+impl Purpose {
+    /// What it is called, the key of the configuration that decides on it, and an address that mostly works.
+    fn words(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Dns => ("DNS", "dns.listen", "127.0.0.1:8600"),
+            Self::Http => ("HTTP", "http.listen", "127.0.0.1:8501"),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen { address, error } => {
-                write!(f, "cannot listen for DNS on {address}: {error}")?;
+            Self::Listen { purpose, address, error } => {
+                let (what, key, example) = purpose.words();
+                write!(f, "cannot listen for {what} on {address}: {error}")?;
                 let port = address.port();
                 match error.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        "\nAnother program has the port, or another entry of dns.listen covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
-                         that program, or set dns.listen to another address or port."
+                        "\nAnother program has the port, or another entry of {key} covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
+                         that program, or set {key} to another address or port."
                     ),
                     io::ErrorKind::PermissionDenied => write!(
                         f,
                         "\nPorts below 1024 need the capability CAP_NET_BIND_SERVICE: start muster by its systemd unit, run \
-                         `setcap cap_net_bind_service=+ep` on the binary, or set dns.listen to a higher port such as 127.0.0.1:8600."
+                         `setcap cap_net_bind_service=+ep` on the binary, or set {key} to a higher port such as {example}."
                     ),
                     io::ErrorKind::AddrNotAvailable => {
                         write!(
                             f,
-                            "\nNo interface of this host has that address: `ip address` lists them. Set dns.listen to one of them."
+                            "\nNo interface of this host has that address: `ip address` lists them. Set {key} to one of them."
                         )
                     }
                     _ => Ok(()),
@@ -167,6 +200,7 @@ impl Parts {
 /// What keeps it from starting or from going on.
 pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
     let sockets = config.dns.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
+    let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown;
     let mut parts = Parts::default();
@@ -196,7 +230,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
 
     let (seen, view) = watch::channel(alone(&config, &announcements.borrow_and_update()));
-    parts.spawn("knows the cluster", view_of_one(config.clone(), announcements, seen, shutdown.clone()));
+    let since = now_since_1970();
+    let (known, members) = watch::channel(Arc::new(membership_of_one(&config, since, loaded)));
+    let one = view_of_one(config.clone(), announcements, seen, (since, known), shutdown.clone());
+    parts.spawn("knows the cluster", one);
     let mut sources = Sources { view, zones };
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone());
     block_in_place(|| publisher.publish(&mut sources));
@@ -210,9 +247,18 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         connections: Arc::new(Semaphore::new(tcp::most_connections())),
         shutdown: shutdown.clone(),
     };
+    let dns = sockets.iter().filter_map(|(datagrams, _)| datagrams.local_addr().ok()).collect();
     for (datagrams, connections) in sockets {
         parts.spawn("answers over UDP", udp::serve(datagrams, tables.clone(), engine(), shutdown.clone()));
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine));
+    }
+    let (orders, given) = mpsc::channel(ORDERS);
+    parts.spawn("carries out orders", orders_of_one(given, shutdown.clone()));
+    let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let agent = Arc::new(facts(&config, dns, addresses));
+    let server = Server::new(http::Api { agent, members, orders }, shutdown.clone());
+    for listener in apis {
+        parts.spawn("answers over HTTP", serve::serve(listener, server.clone()));
     }
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
@@ -246,6 +292,7 @@ async fn view_of_one(
     config: Config,
     mut announcements: watch::Receiver<Announcements>,
     seen: watch::Sender<View>,
+    (since, known): (Duration, watch::Sender<Arc<Membership>>),
     shutdown: CancellationToken,
 ) {
     loop {
@@ -256,7 +303,61 @@ async fn view_of_one(
         if !changed {
             return;
         }
-        seen.send_replace(alone(&config, &announcements.borrow_and_update()));
+        let now = announcements.borrow_and_update().clone();
+        known.send_replace(Arc::new(membership_of_one(&config, since, now.len())));
+        seen.send_replace(alone(&config, &now));
+    }
+}
+
+/// The membership of a cluster of one, which began `since` 1970.
+fn membership_of_one(config: &Config, since: Duration, instances: usize) -> Membership {
+    let member = Member {
+        id: PeerId { name: config.node.clone(), generation: since.as_secs() },
+        address: config.gossip.listen,
+        datacenter: Some(config.datacenter.clone()),
+        version: Some(VERSION.to_owned()),
+        reach: Reach::Alive,
+        since,
+        instances,
+    };
+    Membership { members: vec![member], ..Membership::default() }
+}
+
+/// Carries out what a cluster of one can be told.
+async fn orders_of_one(mut orders: mpsc::Receiver<Order>, shutdown: CancellationToken) {
+    let alone = || "This version of muster has clusters of one node: there is nobody to talk to.".to_owned();
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            () = shutdown.cancelled() => None,
+        };
+        // Whoever asked may have gone.
+        match order {
+            Some(Order::Join { done, .. }) => drop(done.send(Err(alone()))),
+            Some(Order::Keyring { done, .. }) => drop(done.send(Err(alone()))),
+            Some(Order::Leave { done }) => {
+                info!("told to leave: stopping");
+                drop(done.send(Ok(())));
+                // The server lets answers that are under way get out.
+                shutdown.cancel();
+            }
+            // Without an HTTP API nobody gives orders.
+            None => return shutdown.cancelled().await,
+        }
+    }
+}
+
+/// What the HTTP API shows of this agent, which is bound to these addresses.
+fn facts(config: &Config, dns: Vec<SocketAddr>, http: Vec<SocketAddr>) -> http::Agent {
+    http::Agent {
+        node: config.node.clone(),
+        datacenter: config.datacenter.clone(),
+        domain: config.domain.clone(),
+        version: VERSION,
+        advertise: config.advertise.clone(),
+        gossip: config.gossip.listen,
+        dns,
+        http,
     }
 }
 
@@ -287,7 +388,7 @@ fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
             }
         }
     }
-    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { address, error })?;
+    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
     let local = datagrams.local_addr().unwrap_or(address);
     info!(address = %local, "listening for DNS over UDP and TCP");
     if address.ip().is_unspecified() {
@@ -300,6 +401,12 @@ fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
     Ok((datagrams, connections))
 }
 
+fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = serve::bind(address).map_err(|error| Failure::Listen { purpose: Purpose::Http, address, error })?;
+    info!(address = %listener.local_addr().unwrap_or(address), "listening for HTTP");
+    Ok(listener)
+}
+
 fn is_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
@@ -310,8 +417,13 @@ fn open_data_dir(config: &Config) -> Result<Serial, Failure> {
     let failed = |error| Failure::DataDir { path: path.clone(), error };
     fs::create_dir_all(path).map_err(failed)?;
     // Before 1970 or after 2106 a clock says nothing useful; the stored serial then decides alone.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(0));
+    let now = u32::try_from(now_since_1970().as_secs()).unwrap_or(0);
     let stored = data_dir::load_serial(path);
     data_dir::store_serial(path, stored.unwrap_or(0).max(now)).map_err(failed)?;
     Ok(Serial::resume(stored, now))
+}
+
+/// Nothing where the clock is before 1970.
+fn now_since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

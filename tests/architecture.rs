@@ -46,6 +46,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("lib", Root),
     ("main", Root),
     ("daemon", Root),
+    ("api", Core),
     ("model", Core),
     ("diagnostic", Core),
     ("config", Core),
@@ -109,6 +110,7 @@ const CORE_CRATES: &[&str] = &[
 
 /// Crates that one module alone knows, so that replacing one is a change of that module.
 const ONE_IMPORTER: &[(&str, &str)] = &[
+    ("axum", "http"),
     ("chitchat", "gossip::cluster"),
     ("clap", "cli"),
     ("h2", "checks::grpc"),
