@@ -8,6 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
+    body::HttpBody,
     extract::{DefaultBodyLimit, Request},
     http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn, from_fn_with_state},
@@ -32,6 +33,8 @@ mod browser;
 mod keyring;
 pub mod order;
 pub mod serve;
+#[cfg(test)]
+mod tests;
 
 /// Octets of a request's body: the largest one holds a key.
 const MAX_BODY: usize = 64 * 1024;
@@ -94,6 +97,7 @@ fn router(api: Api) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .with_state(api)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(within_size))
         .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
         .layer(from_fn(within_time))
         .layer(from_fn(log))
@@ -109,6 +113,15 @@ async fn no_such_method(method: Method, uri: Uri) -> Refusal {
     let of = |path: &str| path.split('{').next().is_some_and(|stem| uri.path().starts_with(stem));
     let allowed = ENDPOINTS.iter().find(|(_, path)| of(path)).map_or("another method", |(methods, _)| methods);
     Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("This endpoint does not take {method}; it takes {allowed}."))
+}
+
+/// A body that says to be too long is not waited for. `DefaultBodyLimit` counts those that do not say.
+async fn within_size(request: Request, next: Next) -> Response {
+    if request.body().size_hint().lower() > MAX_BODY as u64 {
+        let text = format!("A request's body has at most {MAX_BODY} octets.");
+        return Refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    }
+    next.run(request).await
 }
 
 async fn within_time(request: Request, next: Next) -> Response {

@@ -131,7 +131,7 @@ fn prepare(stream: &TcpStream) {
     }
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
+pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
