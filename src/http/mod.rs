@@ -4,7 +4,11 @@
 //! a `watch`; what is to be done leaves as an [`Order`] for whoever does it, and its outcome comes back. So the API knows
 //! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages out.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -73,7 +77,7 @@ pub struct Agent {
     /// muster's version.
     pub version: &'static str,
     /// Where other hosts reach this one.
-    pub advertise: Vec<std::net::IpAddr>,
+    pub advertise: Vec<IpAddr>,
     /// Where it gossips.
     pub gossip: SocketAddr,
     /// Where it answers DNS questions: as bound, so never with port 0.

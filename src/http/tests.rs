@@ -244,7 +244,7 @@ async fn clients_that_take_their_time_are_given_up() {
     for (case, sent, seconds, expected) in cases {
         let (server, _orders) = agent(Membership::default(), &CancellationToken::new());
         let (mut client, served) = connect(&server);
-        let started = tokio::time::Instant::now();
+        let started = Instant::now();
         client.write_all(sent.as_bytes()).await.unwrap();
         let (mut reader, mut writer) = tokio::io::split(client);
         let drip = async {
@@ -280,7 +280,7 @@ async fn a_stop_lets_answers_out_and_waits_for_no_idler() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         done.send(Ok(())).unwrap();
     };
-    let started = tokio::time::Instant::now();
+    let started = Instant::now();
     let ((status, body), ()) = tokio::join!(ask(&server, "PUT /v1/agent/leave", ""), stop);
     assert_eq!((status, body.as_str()), (200, ""));
     idle.await.unwrap();
