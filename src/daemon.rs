@@ -3,6 +3,7 @@
 //! ```text
 //! services_dir ─► files ─► checks ─► announcements ─► cluster ─► view ─┐
 //! zones_dir ────► files ───────────────────────────────────────────────┴─► publisher ─► tables ─► UDP, TCP
+//! membership, orders ◄─► HTTP
 //! ```
 //!
 //! What can fail at the start fails before anything is answered, with a message that says what to do. After that
@@ -10,16 +11,15 @@
 
 use std::{
     collections::HashMap,
-    fmt, fs, io,
+    fs, io,
     net::SocketAddr,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::{Id, JoinHandle, JoinSet, block_in_place},
     time::timeout,
 };
@@ -43,134 +43,27 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    model::{announcement::Announcements, name::Label},
+    http::{
+        self,
+        serve::{self, Server},
+    },
+    model::announcement::Announcements,
 };
 
-mod cluster;
+pub use self::failure::{Failure, Purpose};
 
+mod cluster;
+mod failure;
+mod orders;
+
+/// What this program calls itself.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the checks may take to announce what was loaded before questions are answered all the same.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
 /// How long open connections and probes get to end at a stop; systemd's own patience is 90 s.
 const STOP: Duration = Duration::from_secs(5);
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
 const PORT_ATTEMPTS: usize = 20;
-
-/// Why the agent could not start, or did not go on.
-#[derive(Debug)]
-pub enum Failure {
-    /// An address that cannot be listened on.
-    Listen {
-        /// What for.
-        purpose: Purpose,
-        /// Which.
-        address: SocketAddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A data folder that cannot be written to.
-    DataDir {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A file of gossip keys that cannot be used.
-    KeyFile {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong with it.
-        error: String,
-    },
-    /// The system yields no random octets.
-    NoRandom,
-    /// Gossip cannot be started; holds why.
-    Gossip(String),
-    /// Another node, which was there before, has this node's name.
-    NameTaken {
-        /// The name.
-        name: Label,
-        /// Where the other one gossips.
-        by: SocketAddr,
-    },
-    /// A part of the agent that ended by itself, which is a defect; holds its name.
-    Ended(&'static str),
-}
-
-/// What an address is listened on for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// DNS over UDP and TCP.
-    Dns,
-    /// Gossip over UDP and TCP.
-    Gossip,
-}
-
-impl Purpose {
-    /// What it is called, the key of the configuration that decides on it, and an address that mostly works.
-    fn words(self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::Dns => ("DNS", "dns.listen", "127.0.0.1:8600"),
-            Self::Gossip => ("gossip", "gossip.listen", "127.0.0.1:7947"),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen { purpose, address, error } => {
-                let (what, key, example) = purpose.words();
-                write!(f, "cannot listen for {what} on {address}: {error}")?;
-                let port = address.port();
-                match error.kind() {
-                    io::ErrorKind::AddrInUse => write!(
-                        f,
-                        "\nAnother program has the port, or another entry of {key} covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
-                         that program, or set {key} to another address or port."
-                    ),
-                    io::ErrorKind::PermissionDenied => write!(
-                        f,
-                        "\nPorts below 1024 need the capability CAP_NET_BIND_SERVICE: start muster by its systemd unit, run \
-                         `setcap cap_net_bind_service=+ep` on the binary, or set {key} to a higher port such as {example}."
-                    ),
-                    io::ErrorKind::AddrNotAvailable => {
-                        write!(
-                            f,
-                            "\nNo interface of this host has that address: `ip address` lists them. Set {key} to one of them."
-                        )
-                    }
-                    _ => Ok(()),
-                }
-            }
-            Self::DataDir { path, error } => write!(
-                f,
-                "cannot write to the data folder {}: {error}\nCreate it for the user that runs muster, or set data_dir to another folder.",
-                path.display()
-            ),
-            Self::KeyFile { path, error } => write!(
-                f,
-                "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` makes a file with a new key; all nodes of a cluster \
-                 have the same.",
-                path.display(),
-                path.display()
-            ),
-            Self::NoRandom => f.write_str("the system yields no random numbers, without which gossip cannot be sealed"),
-            Self::Gossip(error) => write!(f, "gossip cannot be started: {error}"),
-            Self::NameTaken { name, by } => write!(
-                f,
-                "another node is called {name} too: the one that gossips at {by}, and it was there before\nSet `node` in the \
-                 configuration of one of them to another name."
-            ),
-            Self::Ended(part) => write!(
-                f,
-                "the part that {part} has ended, so the agent stops rather than answer what it no longer knows\nThis is a \
-                 defect of muster: please report it with the lines above."
-            ),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
 
 /// The signals that the agent obeys, turned into values by the caller.
 #[derive(Clone)]
@@ -221,6 +114,7 @@ impl Parts {
 pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
     let sockets = config.dns.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
     let gossip = cluster::bind(&config)?;
+    let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown;
     let mut parts = Parts::default();
@@ -263,9 +157,18 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         connections: Arc::new(Semaphore::new(tcp::most_connections())),
         shutdown: shutdown.clone(),
     };
+    let dns = sockets.iter().filter_map(|(datagrams, _)| datagrams.local_addr().ok()).collect();
     for (datagrams, connections) in sockets {
         parts.spawn("answers over UDP", udp::serve(datagrams, tables.clone(), engine(), shutdown.clone()));
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine));
+    }
+    let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    let agent = Arc::new(facts(&config, cluster.address, dns, addresses));
+    let (orders, given) = mpsc::channel(orders::ORDERS);
+    parts.spawn("passes orders on", orders::pass_on(given, cluster.orders, shutdown.clone()));
+    let server = Server::new(http::Api { agent, members: cluster.members, orders }, shutdown.clone());
+    for listener in apis {
+        parts.spawn("answers over HTTP", serve::serve(listener, server.clone()));
     }
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
@@ -288,6 +191,20 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
     info!("stopped");
     Ok(())
+}
+
+/// What the HTTP API shows of this agent, which is bound to these addresses.
+fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<SocketAddr>) -> http::Agent {
+    http::Agent {
+        node: config.node.clone(),
+        datacenter: config.datacenter.clone(),
+        domain: config.domain.clone(),
+        version: VERSION,
+        advertise: config.advertise.clone(),
+        gossip,
+        dns,
+        http,
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -335,6 +252,12 @@ fn try_ports<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>)
     bound
 }
 
+fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = serve::bind(address).map_err(|error| Failure::Listen { purpose: Purpose::Http, address, error })?;
+    info!(address = %listener.local_addr().unwrap_or(address), "listening for HTTP");
+    Ok(listener)
+}
+
 fn is_taken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
@@ -345,8 +268,13 @@ fn open_data_dir(config: &Config) -> Result<Serial, Failure> {
     let failed = |error| Failure::DataDir { path: path.clone(), error };
     fs::create_dir_all(path).map_err(failed)?;
     // Before 1970 or after 2106 a clock says nothing useful; the stored serial then decides alone.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(0));
+    let now = u32::try_from(now_since_1970().as_secs()).unwrap_or(0);
     let stored = data_dir::load_serial(path);
     data_dir::store_serial(path, stored.unwrap_or(0).max(now)).map_err(failed)?;
     Ok(Serial::resume(stored, now))
+}
+
+/// Nothing where the clock is before 1970.
+fn now_since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -17,6 +17,7 @@
 //! 4. [`files`] and [`checks`]: where services and their health come from.
 //! 5. [`daemon`]: how it all hangs together.
 
+pub mod api;
 pub mod checks;
 pub mod cli;
 pub mod config;
@@ -26,5 +27,6 @@ pub mod diagnostic;
 pub mod dns;
 pub mod files;
 pub mod gossip;
+pub mod http;
 pub mod model;
 pub mod yaml;

@@ -329,7 +329,7 @@ fn what_a_configuration_cannot_say() {
             "1:17: expected a host or `host:port`, such as `10.0.0.7` or `[::1]:7946`, found `10.0.0.300`",
         ),
         ("gossip: {interval: 20s}", "1:20: expected a duration from 50ms to 10s, found `20s`"),
-        ("gossip: {hold: 25h}", "1:16: expected a duration from 0ms to 24h, found `25h`"),
+        ("gossip: {hold: 25h}", "1:16: expected a duration from 0s to 24h, found `25h`"),
         (
             "http: {listen: 0.0.0.0}",
             "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",

@@ -103,7 +103,10 @@ fn systemd_hears_of_readiness_life_and_stop() {
 fn a_port_that_is_taken_is_named_with_what_to_do() {
     let agent = Agent::start();
     let folder = tempfile::tempdir().unwrap();
-    let config = format!("data_dir: data\ndns: {{listen: [{}]}}\n", agent.address());
+    let config = format!(
+        "data_dir: data\nhttp: {{listen: []}}\ngossip: {{listen: 127.0.0.1:0}}\ndns: {{listen: [{}]}}\n",
+        agent.address()
+    );
     let output = run(&config, folder.path());
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
@@ -123,7 +126,11 @@ fn port_53_without_the_capability_says_what_to_do() {
     let binary = folder.path().join("muster");
     fs::copy(env!("CARGO_BIN_EXE_muster"), &binary).unwrap();
     let config = folder.path().join("muster.yaml");
-    fs::write(&config, "data_dir: data\ndns: {listen: [127.0.0.1:53]}\n").unwrap();
+    fs::write(
+        &config,
+        "data_dir: data\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [127.0.0.1:53]}\n",
+    )
+    .unwrap();
     for path in [folder.path(), &config, &binary] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -142,8 +149,18 @@ fn port_53_without_the_capability_says_what_to_do() {
 #[test]
 fn what_keeps_it_from_starting_is_said() {
     let cases = [
-        ("an address of nobody", "data_dir: data\ndns: {listen: [192.0.2.1:0]}\n", 2, "No interface of this host"),
-        ("a data folder that is a file", "data_dir: muster.yaml\ndns: {listen: [127.0.0.1:0]}\n", 2, "data folder"),
+        (
+            "an address of nobody",
+            "data_dir: data\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [192.0.2.1:0]}\n",
+            2,
+            "No interface of this host",
+        ),
+        (
+            "a data folder that is a file",
+            "data_dir: muster.yaml\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [127.0.0.1:0]}\n",
+            2,
+            "data folder",
+        ),
         ("an unknown key", "domian: x\n", 1, "muster.yaml:1:1: "),
     ];
     for (case, config, code, expected) in cases {

@@ -80,6 +80,18 @@ fn without_id(output: &str) -> String {
     words.collect()
 }
 
+/// With a single space for any number of them and `…` for how long ago something was and which start this is.
+fn without_times(output: &str) -> String {
+    let is_time = |word: &str| {
+        let units = word.trim_start_matches(|c: char| c.is_ascii_digit() || "smhd".contains(c));
+        units.is_empty() && (word.ends_with(['s', 'm', 'h']) || word.len() == 19)
+    };
+    let words = |line: &str| {
+        line.split_whitespace().map(|word| if is_time(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
+    };
+    output.lines().map(|line| words(line) + "\n").collect()
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -122,6 +134,8 @@ fn the_quick_start_prints_what_it_shows() {
     let agent = Agent::start_with("", &[], |folder| {
         let change = |text: String| {
             text.replace("127.0.0.1:8600", "127.0.0.1:0")
+                .replace("127.0.0.1:8500", "127.0.0.1:0")
+                .replace("127.0.0.1:7946", "127.0.0.1:0")
                 .replace("../../target/quickstart", "data")
                 .replace("8000", &api)
         };
@@ -131,15 +145,25 @@ fn the_quick_start_prints_what_it_shows() {
         copy_folder(&repository().join("examples/quickstart"), folder, &change);
     });
     let port = agent.address().port().to_string();
+    let http = agent.http().to_string();
+    let gossip = agent.gossip().to_string();
     let run = |kind: &str| {
         for block in blocks.iter().filter(|block| block.kind == kind) {
             for (command, expected) in commands(block) {
-                let here = |text: &str| text.replace("8600", &port).replace("8000", &api);
+                let here = |text: &str| {
+                    text.replace("8600", &port)
+                        .replace("127.0.0.1:7946", &gossip)
+                        .replace("8000", &api)
+                        .replace("target/release/muster", env!("CARGO_BIN_EXE_muster"))
+                };
                 let deadline = Instant::now() + DEADLINE;
                 loop {
-                    let output = Command::new("sh").arg("-c").arg(here(&command)).output().unwrap();
+                    let shell =
+                        Command::new("sh").arg("-c").arg(here(&command)).env("MUSTER_HTTP_ADDR", &http).output();
+                    let output = shell.unwrap();
                     let output = String::from_utf8(output.stdout).unwrap();
-                    if without_id(&output) == without_id(&here(&expected)) {
+                    let same = |text: &str| without_times(&without_id(text));
+                    if same(&output) == same(&here(&expected)) {
                         break;
                     }
                     assert!(Instant::now() < deadline, "{command}\nprints\n{output}where the README shows\n{expected}");
@@ -149,6 +173,7 @@ fn the_quick_start_prints_what_it_shows() {
         }
     };
     run("run: ask");
+    run("run: commands");
     run("run: ask while the api is down");
     let [(serve, _)] = &commands(of_kind("run: server"))[..] else { panic!("one command starts the server") };
     let mut words = serve.split(' ').map(|word| word.replace("8000", &api));

@@ -26,7 +26,7 @@ pub(super) struct Args {
     /// A file, or a folder of *.yaml merged in the order of their names
     #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, conflicts_with = "dev")]
     config: PathBuf,
-    /// Without a file: loopback only, DNS on 127.0.0.1:8600, everything in a temporary folder
+    /// Without a file: loopback only, DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, everything in a temporary folder
     #[arg(long)]
     dev: bool,
 }
@@ -116,6 +116,8 @@ fn obey(shutdown: CancellationToken, rescan: watch::Sender<()>) -> std::io::Resu
             tokio::select! {
                 _ = terminate.recv() => break info!("SIGTERM: stopping"),
                 _ = interrupt.recv() => break info!("SIGINT: stopping"),
+                // Told to stop in another way.
+                () = shutdown.cancelled() => break,
                 _ = hangup.recv() => {
                     info!("SIGHUP: reading all service files and zone files again; the configuration is read at start");
                     rescan.send_replace(());

@@ -8,8 +8,13 @@ use std::{
 use clap::{Parser, Subcommand};
 
 mod agent;
+mod client;
 pub mod environment;
+mod keyring;
+mod members;
 pub mod sources;
+mod status;
+mod table;
 mod validate;
 
 /// How the program ends.
@@ -19,7 +24,9 @@ pub enum Exit {
     Done,
     /// What was looked at has problems.
     Problems,
-    /// It could not be done: a wrong argument, a file that is not there.
+    /// The agent that was asked said no.
+    Refused,
+    /// It could not be done: a wrong argument, a file that is not there, no agent to ask.
     CouldNotRun,
 }
 
@@ -27,7 +34,7 @@ impl Termination for Exit {
     fn report(self) -> ExitCode {
         ExitCode::from(match self {
             Self::Done => 0,
-            Self::Problems => 1,
+            Self::Problems | Self::Refused => 1,
             Self::CouldNotRun => 2,
         })
     }
@@ -47,6 +54,18 @@ enum Command {
     Agent(agent::Args),
     /// Check configuration, service files and zone files, and print every problem
     Validate(validate::Args),
+    /// Show the nodes of the cluster, as the agent sees them
+    Members(members::Args),
+    /// Have the agent join the clusters of other nodes
+    Join(members::JoinArgs),
+    /// Have the agent say good-bye to the cluster and stop
+    Leave(members::Args),
+    /// Show or change the keys that nodes seal their gossip with
+    Keyring(keyring::Args),
+    /// Show how the agent and its cluster are
+    Status(status::Args),
+    /// Print a new key for gossip: 32 random octets in base64
+    Keygen,
 }
 
 /// Runs the program with these arguments, the first of which is its own name.
@@ -62,5 +81,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match arguments.command {
         Command::Agent(args) => agent::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Members(args) => members::run(&args),
+        Command::Join(args) => members::join(&args),
+        Command::Leave(args) => members::leave(&args),
+        Command::Keyring(args) => keyring::run(args),
+        Command::Status(args) => status::run(&args),
+        Command::Keygen => keyring::generate(),
     }
 }

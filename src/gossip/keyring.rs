@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::hmac::{self, HMAC_SHA256};
 
 /// Octets of a key: what AES-256 takes, and as much as a secret ever needs.
@@ -274,6 +274,14 @@ fn derive<const N: usize>(secret: &[u8; KEY_LEN], salt: &[u8], info: &[u8]) -> [
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key({})", self.id)
+    }
+}
+
+impl KeyId {
+    /// Reads what `Display` writes.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let octets = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
+        octets.try_into().ok().map(Self)
     }
 }
 

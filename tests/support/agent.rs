@@ -27,6 +27,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Agent {
     child: Child,
     address: SocketAddr,
+    http: SocketAddr,
+    gossip: SocketAddr,
     log: Arc<Mutex<String>>,
     reader: Option<thread::JoinHandle<()>>,
     folder: TempDir,
@@ -60,9 +62,10 @@ impl Agent {
         prepare(folder.path());
         let path = folder.path().join("muster.yaml");
         if !path.exists() {
+            let gossip = if config.contains("gossip:") { "" } else { "gossip: {listen: 127.0.0.1:0}\n" };
             let text = format!(
                 "node: host-a\nadvertise: 10.0.0.7\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                 dns: {{listen: [127.0.0.1:0]}}\n{config}"
+                 dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\n{gossip}{config}"
             );
             fs::write(&path, text).unwrap();
         }
@@ -78,18 +81,36 @@ impl Agent {
                 kept.push('\n');
             }
         });
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut agent =
-            Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log, reader: Some(reader), folder };
+            Self { child, address: nowhere, http: nowhere, gossip: nowhere, log, reader: Some(reader), folder };
         agent.wait_for_log("INFO answering");
-        let log = agent.log();
-        let listening = log.lines().find(|line| line.contains("listening for DNS")).unwrap();
-        agent.address = listening.rsplit('=').next().unwrap().parse().unwrap();
+        agent.address = agent.listening("DNS");
+        agent.http = agent.listening("HTTP");
+        agent.gossip = agent.listening("gossip");
         agent
+    }
+
+    /// The first address on which it said to listen for something.
+    fn listening(&self, what: &str) -> SocketAddr {
+        let (log, expected) = (self.log(), format!("listening for {what}"));
+        let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no {expected}: {log}"));
+        line.rsplit('=').next().unwrap().parse().unwrap()
     }
 
     /// Where it answers.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where its HTTP API is.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where it gossips.
+    pub fn gossip(&self) -> SocketAddr {
+        self.gossip
     }
 
     /// Its process.

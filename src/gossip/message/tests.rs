@@ -140,8 +140,7 @@ fn what_is_malformed_is_named() {
 
 #[test]
 fn what_would_be_refused_is_not_written() {
-    let (key, value, reason) =
-        ("k".repeat(MAX_KEY + 1), "v".repeat(MAX_VALUE + 1), "r".repeat(MAX_REASON_LEN + 1));
+    let (key, value, reason) = ("k".repeat(MAX_KEY + 1), "v".repeat(MAX_VALUE + 1), "r".repeat(MAX_REASON_LEN + 1));
     let push = |changes| Message::Push(Push { generation: 1, changes });
     let done = |outcome| Message::KeyringDone { sequence: 1, outcome };
     let cases = [
@@ -226,8 +225,11 @@ fn any_message() -> impl Strategy<Value = Any> {
         number.prop_map(|sequence| Message::Ping { sequence }),
         number.prop_map(|sequence| Message::Ack { sequence }),
         (number, any_identity()).prop_map(|(sequence, target)| Message::Ask { sequence, target: target.id }),
-        (number, any_identity(), any_finding())
-            .prop_map(|(sequence, target, finding)| Message::Tell { sequence, target: target.id, finding }),
+        (number, any_identity(), any_finding()).prop_map(|(sequence, target, finding)| Message::Tell {
+            sequence,
+            target: target.id,
+            finding
+        }),
         (any_identity(), any_cause()).prop_map(|(peer, cause)| Message::Verdict { peer: peer.id, cause }),
         any_identity().prop_map(|holder| Message::Conflict { holder }),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),

@@ -34,9 +34,7 @@ impl<'a> Message<'a> {
             kind::PING => Self::Ping { sequence: reader.number()? },
             kind::ACK => Self::Ack { sequence: reader.number()? },
             kind::ASK => Self::Ask { sequence: reader.number()?, target: reader.peer()? },
-            kind::TELL => {
-                Self::Tell { sequence: reader.number()?, target: reader.peer()?, finding: reader.finding()? }
-            }
+            kind::TELL => Self::Tell { sequence: reader.number()?, target: reader.peer()?, finding: reader.finding()? },
             kind::VERDICT => Self::Verdict { peer: reader.peer()?, cause: reader.cause()? },
             kind::CONFLICT => Self::Conflict { holder: reader.identity()? },
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },

@@ -110,7 +110,7 @@ pub enum Order {
         /// That node.
         target: Endpoint,
         /// Who answered, or why nobody did.
-        done: oneshot::Sender<Result<Identity, String>>,
+        done: oneshot::Sender<Result<Joined, String>>,
     },
     /// Say good-bye and end.
     Leave {
@@ -124,6 +124,15 @@ pub enum Order {
         /// What the nodes said.
         done: oneshot::Sender<Result<KeyringReport, String>>,
     },
+}
+
+/// Whom a join has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// What the target stands for.
+    pub asked: Vec<SocketAddr>,
+    /// Who answered first.
+    pub by: Identity,
 }
 
 /// Why a node has ended.

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Order, Task};
+use super::{Joined, Order, Task};
 use crate::{
     gossip::{join, message::Identity},
     model::member::Reach,
@@ -21,13 +21,13 @@ const JOIN: Duration = Duration::from_secs(5);
 pub(super) struct Joining {
     addresses: Vec<SocketAddr>,
     until: Instant,
-    done: oneshot::Sender<Result<Identity, String>>,
+    done: oneshot::Sender<Result<Joined, String>>,
 }
 
 /// Where somebody may be found.
 pub(super) struct Found {
     addresses: Vec<SocketAddr>,
-    done: Option<oneshot::Sender<Result<Identity, String>>>,
+    done: Option<oneshot::Sender<Result<Joined, String>>>,
 }
 
 impl Task {
@@ -57,8 +57,8 @@ impl Task {
         let known =
             self.standings.values().find(|peer| peer.reach == Reach::Alive && addresses.contains(&peer.address));
         if let Some(peer) = known {
-            let identity = Identity { id: peer.id.clone(), address: peer.address };
-            let _ = done.send(Ok(identity));
+            let by = Identity { id: peer.id.clone(), address: peer.address };
+            let _ = done.send(Ok(Joined { asked: addresses, by }));
             return;
         }
         self.joins.push(Joining { addresses, until: Instant::now() + JOIN, done });
@@ -69,7 +69,7 @@ impl Task {
             |joining: &mut Joining| [peer.address, at].iter().any(|address| joining.addresses.contains(address));
         for joining in self.joins.extract_if(.., is_it) {
             // Whoever asked may have gone.
-            let _ = joining.done.send(Ok(peer.clone()));
+            let _ = joining.done.send(Ok(Joined { asked: joining.addresses, by: peer.clone() }));
         }
     }
 

@@ -1,0 +1,288 @@
+//! The commands' way to a running agent: one request on one connection, and words for what can go wrong.
+
+use std::{env, fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, StatusCode,
+    body::Bytes,
+    client::conn::http1,
+    header::{self, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use serde::de::DeserializeOwned;
+use tokio::{
+    net::TcpStream,
+    runtime::{Builder, Runtime},
+    time::timeout,
+};
+
+use super::{
+    Exit,
+    sources::read,
+    table::{print, printable},
+};
+use crate::{api, config::HTTP_PORT, model::service::Endpoint, yaml::scalar::parse_endpoint};
+
+/// How long a connection may take: the agent is on this host, or not far.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take: longer than the agent waits for anything that it is told to do.
+const ANSWER: Duration = Duration::from_secs(20);
+/// Octets of an answer: thousands of members fit.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// Octets of a token's file.
+const MAX_TOKEN: usize = 4096;
+/// Where the token may stand instead of a file.
+const TOKEN: &str = "MUSTER_HTTP_TOKEN";
+
+/// Which agent is asked, and how.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    /// The agent's HTTP API: http://host:port or host:port
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "MUSTER_HTTP_ADDR",
+        default_value = "http://127.0.0.1:8500",
+        global = true
+    )]
+    http_addr: Address,
+    /// A file with the token to show; else the variable MUSTER_HTTP_TOKEN holds it
+    #[arg(long, value_name = "PATH", global = true)]
+    token_file: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+}
+
+/// Where an agent is asked.
+#[derive(Clone, Debug)]
+struct Address(Endpoint);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.starts_with("https://") {
+            return Err("the API has no TLS in this version: write http://".to_owned());
+        }
+        let bare = text.strip_prefix("http://").unwrap_or(text);
+        let endpoint = parse_endpoint(bare.strip_suffix('/').unwrap_or(bare), Some(HTTP_PORT));
+        endpoint.map(Self).ok_or_else(|| "expected http://host:port, host:port or [v6]:port".to_owned())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "http://{}", self.0)
+    }
+}
+
+/// Why a command got no result.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The agent said no; its words.
+    Refused(String),
+    /// It could not be asked; why, and what to do.
+    NotAsked(String),
+}
+
+impl Trouble {
+    /// Tells the user.
+    pub(super) fn report(&self) -> Exit {
+        let (Self::Refused(text) | Self::NotAsked(text)) = self;
+        // Line by line: an agent's words may have several.
+        for (at, line) in text.lines().enumerate() {
+            eprintln!("{}{}", if at == 0 { "muster: " } else { "" }, printable(line));
+        }
+        match self {
+            Self::Refused(_) => Exit::Refused,
+            Self::NotAsked(_) => Exit::CouldNotRun,
+        }
+    }
+}
+
+/// Asks one agent.
+pub(super) struct Client {
+    address: Address,
+    token: Option<HeaderValue>,
+    runtime: Runtime,
+}
+
+/// Runs a command that asks an agent.
+pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), Trouble>) -> Exit {
+    match Client::new(args).and_then(|client| command(&client)) {
+        Ok(()) => Exit::Done,
+        Err(trouble) => trouble.report(),
+    }
+}
+
+impl Client {
+    fn new(args: &Args) -> Result<Self, Trouble> {
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Trouble::NotAsked(format!("cannot begin to ask: {error}")))?;
+        Ok(Self { address: args.http_addr.clone(), token: token(args)?, runtime })
+    }
+
+    /// The agent itself. Give no order without having seen that it is one: Consul's agents listen on the same port, and
+    /// would obey.
+    pub(super) fn myself(&self) -> Result<api::Agent, Trouble> {
+        self.read(&self.get("/v1/agent/self")?)
+    }
+
+    /// What the agent shows there, as it came.
+    pub(super) fn get(&self, path: &str) -> Result<Bytes, Trouble> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// Gives an order.
+    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
+        self.myself()?;
+        self.ask(method, path, body)
+    }
+
+    /// Takes an answer for one of a muster agent.
+    pub(super) fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Trouble> {
+        serde_json::from_slice(answer).map_err(|error| {
+            let address = &self.address;
+            Trouble::NotAsked(format!(
+                "what answers at {address} is no muster agent: {error}\nName the agent's address by --http-addr or \
+                 MUSTER_HTTP_ADDR."
+            ))
+        })
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
+        let asked = self.runtime.block_on(self.exchange(method, path, body));
+        let (status, answer) = asked.map_err(|why| {
+            let address = &self.address;
+            Trouble::NotAsked(format!(
+                "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
+                 MUSTER_HTTP_ADDR names another address."
+            ))
+        })?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = String::from_utf8_lossy(&answer).trim().to_owned();
+        Err(Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text }))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let endpoint = &self.address.0;
+        let connected = timeout(CONNECT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
+        let stream = connected.map_err(|_| format!("no connection within {CONNECT:?}"))?.map_err(|e| words(&e))?;
+        let request = self.request(method, path, body).map_err(|error| error.to_string())?;
+        let exchanged = async {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+            let answered = async move {
+                let answer = sender.send_request(request).await.map_err(|e| words(&e))?;
+                let status = answer.status();
+                let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+                Ok((status, body.map_err(|error| words(error.as_ref()))?.to_bytes()))
+            };
+            tokio::pin!(answered, connection);
+            tokio::select! {
+                // What was read belongs to an answer, even if the connection has ended since.
+                biased;
+                answer = &mut answered => answer,
+                ended = connection => match ended {
+                    Ok(()) => answered.await,
+                    Err(error) => Err(words(&error)),
+                }
+            }
+        };
+        timeout(ANSWER, exchanged).await.map_err(|_| format!("no answer within {ANSWER:?}"))?
+    }
+
+    fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.host())
+            .header(header::USER_AGENT, concat!("muster/", env!("CARGO_PKG_VERSION")))
+            .header(header::CONNECTION, "close");
+        if let Some(token) = &self.token {
+            request = request.header("X-Consul-Token", token);
+        }
+        request.body(Full::new(body))
+    }
+
+    fn host(&self) -> String {
+        self.address.0.to_string()
+    }
+}
+
+/// Prints the JSON of an answer, indented; an answer without any as an empty object.
+pub(super) fn print_json(client: &Client, answer: &[u8]) -> Result<(), Trouble> {
+    let value: serde_json::Value = if answer.is_empty() { serde_json::json!({}) } else { client.read(answer)? };
+    print(&format!("{value:#}\n"));
+    Ok(())
+}
+
+/// A part of a path, whatever is in it.
+pub(super) fn segment(text: &str) -> String {
+    percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
+}
+
+/// The innermost cause: what is around it names libraries.
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+fn token(args: &Args) -> Result<Option<HeaderValue>, Trouble> {
+    let (text, place) = match &args.token_file {
+        Some(path) => {
+            let text = read(path, MAX_TOKEN).map_err(|error| {
+                Trouble::NotAsked(format!("cannot read the token file {}: {error}", path.display()))
+            })?;
+            (text.bytes, path.display().to_string())
+        }
+        None => (env::var_os(TOKEN).unwrap_or_default().into_encoded_bytes(), TOKEN.to_owned()),
+    };
+    let text = text.trim_ascii();
+    if text.is_empty() && args.token_file.is_none() {
+        return Ok(None);
+    }
+    let mut token =
+        HeaderValue::from_bytes(text).ok().filter(|_| (1..=MAX_TOKEN).contains(&text.len())).ok_or_else(|| {
+            Trouble::NotAsked(format!("there is no token in {place}: expected one line of printable characters"))
+        })?;
+    token.set_sensitive(true);
+    Ok(Some(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_many_forms() {
+        let cases: &[(&str, Option<&str>)] = &[
+            ("http://127.0.0.1:8500", Some("http://127.0.0.1:8500")),
+            ("http://127.0.0.1:8500/", Some("http://127.0.0.1:8500")),
+            ("127.0.0.1:1", Some("http://127.0.0.1:1")),
+            ("10.0.0.7", Some("http://10.0.0.7:8500")),
+            ("[::1]:8501", Some("http://[::1]:8501")),
+            ("http://[fd00::7]", Some("http://[fd00::7]:8500")),
+            ("::1", Some("http://[::1]:8500")),
+            ("host-a.example:80", Some("http://host-a.example:80")),
+            ("https://127.0.0.1:8500", None),
+            ("unix:///run/muster", None),
+            ("http://127.0.0.1:8500/path", None),
+            ("127.0.0.1:0", None),
+            ("127.0.0.1:99999", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let got = text.parse::<Address>().ok().map(|address| address.to_string());
+            assert_eq!(got.as_deref(), *expected, "{text:?}");
+        }
+    }
+}

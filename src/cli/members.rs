@@ -1,0 +1,166 @@
+//! `muster members`, `muster join` and `muster leave`: who is in the cluster, coming in, going out.
+
+use std::time::{Duration, SystemTime};
+
+use hyper::{Method, body::Bytes};
+
+use super::{
+    Exit,
+    client::{self, Client, Trouble, print_json, segment, with},
+    table::{Table, age, print, printable},
+};
+use crate::api::{Joined, Member};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    client: client::Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct JoinArgs {
+    /// Nodes of the clusters: host or address, with :port unless it is 7946
+    #[arg(value_name = "ADDR", required = true)]
+    addresses: Vec<String>,
+    #[command(flatten)]
+    client: client::Args,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    with(&args.client, |client| {
+        let answer = client.get("/v1/agent/members")?;
+        let members: Vec<Member> = client.read(&answer)?;
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        print(&table(&members, SystemTime::now()).to_string());
+        Ok(())
+    })
+}
+
+fn table(members: &[Member], now: SystemTime) -> Table {
+    let mut table = Table::with_head(&["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE"]);
+    for member in members {
+        let standing = &member.muster;
+        let state = match &standing.cause {
+            // What left says so already.
+            Some(cause) if standing.reach != "left" => format!("{}: {cause}", standing.reach),
+            _ => standing.reach.clone(),
+        };
+        table.row([
+            member.name.clone(),
+            address(&member.addr, member.port),
+            state,
+            standing.version.clone().unwrap_or_default(),
+            standing.instances.to_string(),
+            since(&standing.since, now),
+        ]);
+    }
+    table
+}
+
+fn address(address: &str, port: u16) -> String {
+    if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
+}
+
+/// How long ago that was; nothing for what is no time. Clocks differ: what is yet to come is now.
+pub(super) fn since(text: &str, now: SystemTime) -> String {
+    let passed = |then: SystemTime| now.duration_since(then).unwrap_or(Duration::ZERO);
+    humantime::parse_rfc3339(text).map_or_else(|_| String::new(), |then| age(passed(then)))
+}
+
+/// Asks for every address, whatever becomes of the others.
+pub(super) fn join(args: &JoinArgs) -> Exit {
+    with(&args.client, |client| {
+        let mut refused = None;
+        let mut joined = Vec::new();
+        for address in &args.addresses {
+            match join_one(client, address) {
+                Ok(outcome) => joined.push((address, outcome)),
+                Err(Trouble::Refused(text)) => {
+                    let before = refused.take().map_or_else(String::new, |before| format!("{before}\n"));
+                    refused = Some(format!("{before}{address}: {text}"));
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        if args.client.json {
+            let outcomes: serde_json::Map<_, _> = joined
+                .into_iter()
+                .filter_map(|(address, outcome)| Some((address.clone(), serde_json::to_value(outcome).ok()?)))
+                .collect();
+            print(&format!("{:#}\n", serde_json::Value::Object(outcomes)));
+        } else {
+            for (address, outcome) in joined {
+                let (answered, asked) = (outcome.answered.len(), outcome.asked.len());
+                print(&printable(&format!("{address}: joined; {answered} of {asked} addresses answered")));
+                print("\n");
+            }
+        }
+        refused.map_or(Ok(()), |text| Err(Trouble::Refused(text)))
+    })
+}
+
+fn join_one(client: &Client, address: &str) -> Result<Joined, Trouble> {
+    let path = format!("/v1/agent/join/{}", segment(address));
+    client.read(&client.order(Method::PUT, &path, Bytes::new())?)
+}
+
+pub(super) fn leave(args: &Args) -> Exit {
+    with(&args.client, |client| {
+        let node = client.myself()?.config.node_name;
+        let answer = client.order(Method::PUT, "/v1/agent/leave", Bytes::new())?;
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        print(&format!("{} leaves the cluster, and its agent stops\n", printable(&node)));
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_table_of_members_says_how_each_stands() {
+        let member = |name: &str, addr: &str, muster: serde_json::Value| {
+            json!({
+                "Name": name, "Addr": addr, "Port": 7946, "Tags": {}, "Status": 1, "ProtocolMin": 1, "ProtocolMax": 5,
+                "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4, "Muster": muster,
+            })
+        };
+        let members = json!([
+            member(
+                "host-a",
+                "10.0.0.7",
+                json!({
+                    "Reach": "alive", "Since": "1970-01-01T00:00:08Z", "Instances": 2, "Version": "0.1.0", "Generation": 1,
+                    "NotKnownYet": true,
+                })
+            ),
+            member(
+                "host-b",
+                "fd00::7",
+                json!({
+                    "Reach": "gone", "Cause": "its agent has ended", "Since": "1970-01-01T00:03:15Z", "Instances": 0,
+                })
+            ),
+            member("c", "10.0.0.9", json!({"Reach": "left", "Cause": "it left", "Since": "1970-01-01T00:04:00Z"})),
+            member("d", "10.0.0.10", json!({})),
+        ]);
+        let members: Vec<Member> = serde_json::from_value(members).unwrap();
+        let expected = "\
+NAME    ADDRESS         STATE                      VERSION  INSTANCES  SINCE
+host-a  10.0.0.7:7946   alive                      0.1.0    2          3m12s
+host-b  [fd00::7]:7946  gone: its agent has ended  -        0          5s
+c       10.0.0.9:7946   left                       -        0          0s
+d       10.0.0.10:7946  -                          -        0          -
+";
+        assert_eq!(table(&members, UNIX_EPOCH + Duration::from_secs(200)).to_string(), expected);
+    }
+}

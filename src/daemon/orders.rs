@@ -1,0 +1,71 @@
+//! Passes what clients of the HTTP API order on to the node, and the outcome back: neither knows the other.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    gossip::{node, rotation},
+    http::order::{JoinOutcome, KeyReport, KeyringReport, Order},
+};
+
+/// Orders that wait for their turn: people and scripts give them, one at a time.
+pub(super) const ORDERS: usize = 16;
+
+/// Passes orders on until `shutdown`.
+pub(super) async fn pass_on(
+    mut given: mpsc::Receiver<Order>,
+    node: mpsc::Sender<node::Order>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let order = tokio::select! {
+            order = given.recv() => order,
+            () = shutdown.cancelled() => return,
+        };
+        // Without an HTTP API nobody gives orders.
+        let Some(order) = order else { return shutdown.cancelled().await };
+        // A node that has ended drops the order, which the client is told.
+        let _ = node.send(translate(order)).await;
+    }
+}
+
+fn translate(order: Order) -> node::Order {
+    match order {
+        Order::Join { target, done } => node::Order::Join {
+            target,
+            done: then(done, |joined: Result<node::Joined, String>| {
+                joined.map(|joined| JoinOutcome { asked: joined.asked, answered: vec![joined.by.address] })
+            }),
+        },
+        Order::Leave { done } => node::Order::Leave { done: then(done, Ok) },
+        Order::Keyring { change, done } => node::Order::Keyring {
+            change,
+            done: then(done, |report: Result<rotation::KeyringReport, String>| report.map(shown)),
+        },
+    }
+}
+
+/// A place for an outcome that arrives at `done` in other words.
+fn then<T: Send + 'static, U: Send + 'static>(
+    done: oneshot::Sender<U>,
+    words: impl FnOnce(T) -> U + Send + 'static,
+) -> oneshot::Sender<T> {
+    let (sender, outcome) = oneshot::channel();
+    tokio::spawn(async move {
+        if let Ok(outcome) = outcome.await {
+            // Whoever asked may have gone.
+            let _ = done.send(words(outcome));
+        }
+    });
+    sender
+}
+
+fn shown(report: rotation::KeyringReport) -> KeyringReport {
+    let key = |(id, (nodes, primary_on))| KeyReport { id, nodes, primary_on };
+    KeyringReport {
+        nodes: report.nodes,
+        answered: report.answered,
+        keys: report.keys.into_iter().map(key).collect(),
+        refusals: report.refusals.into_iter().map(|(node, why)| (node.to_string(), why)).collect(),
+    }
+}

@@ -1,0 +1,185 @@
+//! `/v1/agent`: this node and the members that it knows.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::{StatusCode, Uri},
+    response::Response,
+};
+use uuid::Uuid;
+
+use super::{
+    Agent, Api,
+    answer::{Refusal, json},
+    order::{JOIN, LEAVE, Order, give},
+};
+use crate::{
+    api::{self, ALIVE, FAILED, LEFT},
+    config::GOSSIP_PORT,
+    model::{
+        member::{Cause, Member, Membership, Reach},
+        name::Label,
+    },
+    yaml::scalar::parse_endpoint,
+};
+
+/// What the ids of nodes are drawn from (RFC 9562 §5.5), so that no other program makes the same.
+const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_2026);
+/// The last second that RFC 3339 can write: years have four digits.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+/// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
+const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
+/// The same of Serf's own part of it.
+const DELEGATE: (u8, u8, u8) = (2, 5, 4);
+
+pub(super) async fn myself(State(api): State<Api>, uri: Uri) -> Response {
+    let known = api.members.borrow().clone();
+    json(&uri, &describe(&api.agent, &known))
+}
+
+pub(super) async fn members(State(api): State<Api>, uri: Uri) -> Response {
+    let known = api.members.borrow().clone();
+    let members: Vec<api::Member> = known.members.iter().map(member).collect();
+    json(&uri, &members)
+}
+
+pub(super) async fn join(
+    State(api): State<Api>,
+    uri: Uri,
+    address: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refusal> {
+    let target = address.ok().and_then(|Path(address)| parse_endpoint(&address, Some(GOSSIP_PORT)));
+    let expected = "After /v1/agent/join/ stands an address: ip, ip:port, [v6]:port, host or host:port.";
+    let target = target.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, expected.to_owned()))?;
+    let what_now = format!("Is {target} where a node gossips, and do firewalls let UDP through both ways?");
+    let outcome = give(&api.orders, |done| Order::Join { target, done }, JOIN, &what_now).await?;
+    let texts = |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect();
+    Ok(json(&uri, &api::Joined { asked: texts(&outcome.asked), answered: texts(&outcome.answered) }))
+}
+
+pub(super) async fn leave(State(api): State<Api>) -> Result<(), Refusal> {
+    give(&api.orders, |done| Order::Leave { done }, LEAVE, "Look at the agent's log, or end it by SIGTERM.").await
+}
+
+fn describe(agent: &Agent, known: &Membership) -> api::Agent {
+    let (node, datacenter, version) = (agent.node.to_string(), agent.datacenter.to_string(), agent.version.to_owned());
+    let own = known.members.iter().find(|member| member.id.name == agent.node);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for member in &known.members {
+        *counts.entry(member.reach.as_str().to_owned()).or_default() += 1;
+    }
+    api::Agent {
+        config: api::Config {
+            datacenter: datacenter.clone(),
+            primary_datacenter: datacenter.clone(),
+            node_name: node.clone(),
+            node_id: node_id(&agent.node),
+            revision: String::new(),
+            server: false,
+            version,
+        },
+        debug_config: api::DebugConfig { datacenter, node_name: node, dns_domain: agent.domain.to_string() },
+        member: own.map_or_else(|| member(&unknown(agent)), member),
+        stats: stats(known),
+        meta: BTreeMap::new(),
+        muster: api::Status {
+            domain: agent.domain.to_string(),
+            advertise: agent.advertise.iter().map(ToString::to_string).collect(),
+            listen: api::Listen {
+                dns: agent.dns.iter().map(ToString::to_string).collect(),
+                http: agent.http.iter().map(ToString::to_string).collect(),
+                gossip: agent.gossip.to_string(),
+            },
+            generation: own.map_or(0, |own| own.id.generation),
+            sealed: known.sealed,
+            partitioned: known.partitioned.map(rfc3339),
+            members: counts,
+            rejected: known.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+        },
+    }
+}
+
+/// This node, where the membership does not have it yet.
+fn unknown(agent: &Agent) -> Member {
+    Member {
+        id: crate::model::member::PeerId { name: agent.node.clone(), generation: 0 },
+        address: agent.gossip,
+        datacenter: Some(agent.datacenter.clone()),
+        version: Some(agent.version.to_owned()),
+        reach: Reach::Alive,
+        since: Duration::ZERO,
+        instances: 0,
+    }
+}
+
+/// The few numbers of Consul's that mean something here.
+fn stats(known: &Membership) -> BTreeMap<String, BTreeMap<String, String>> {
+    let count = |status: u8| known.members.iter().filter(|member| self::status(member.reach) == status).count();
+    let part = |pairs: &[(&str, String)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+    let members = [
+        ("members", known.members.len().to_string()),
+        ("failed", count(FAILED).to_string()),
+        ("left", count(LEFT).to_string()),
+        ("encrypted", known.sealed.to_string()),
+    ];
+    let runtime = [("os", std::env::consts::OS.to_owned()), ("arch", std::env::consts::ARCH.to_owned())];
+    BTreeMap::from([("serf_lan".to_owned(), part(&members)), ("runtime".to_owned(), part(&runtime))])
+}
+
+fn member(member: &Member) -> api::Member {
+    let (datacenter, version) = (member.datacenter.as_ref().map(ToString::to_string), member.version.clone());
+    let mut tags =
+        BTreeMap::from([("role".to_owned(), "node".to_owned()), ("id".to_owned(), node_id(&member.id.name))]);
+    tags.extend(datacenter.clone().map(|datacenter| ("dc".to_owned(), datacenter)));
+    tags.extend(version.clone().map(|version| ("build".to_owned(), version)));
+    let cause = match member.reach {
+        Reach::Gone(cause) => Some(cause.as_str().to_owned()),
+        Reach::Alive | Reach::Suspect | Reach::Held => None,
+    };
+    api::Member {
+        name: member.id.name.to_string(),
+        addr: member.address.ip().to_string(),
+        port: member.address.port(),
+        tags,
+        status: status(member.reach),
+        protocol_min: PROTOCOL.0,
+        protocol_max: PROTOCOL.1,
+        protocol_cur: PROTOCOL.2,
+        delegate_min: DELEGATE.0,
+        delegate_max: DELEGATE.1,
+        delegate_cur: DELEGATE.2,
+        muster: api::Standing {
+            reach: member.reach.as_str().to_owned(),
+            cause,
+            since: rfc3339(member.since),
+            instances: member.instances,
+            version,
+            generation: member.id.generation,
+            datacenter,
+        },
+    }
+}
+
+/// What Consul would say: it calls a member failed as soon as nobody reaches it any more.
+fn status(reach: Reach) -> u8 {
+    match reach {
+        Reach::Alive | Reach::Suspect => ALIVE,
+        Reach::Held => FAILED,
+        Reach::Gone(Cause::Left) => LEFT,
+        Reach::Gone(_) => FAILED,
+    }
+}
+
+/// The same name has the same id, after any restart and whichever node is asked.
+fn node_id(name: &Label) -> String {
+    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+}
+
+/// A time since 1970.
+fn rfc3339(since: Duration) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since.min(LAST)).to_string()
+}

@@ -1,0 +1,150 @@
+//! The HTTP API: what the agent knows, for programs and for muster's own commands.
+//!
+//! Paths, methods and shapes are Consul's where it has them ([`crate::api`] holds the shapes). What is shown comes out of
+//! a `watch`; what is to be done leaves as an [`Order`] for whoever does it, and its outcome comes back. So the API knows
+//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages out.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    body::HttpBody,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{get, put},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout},
+};
+use tracing::debug;
+
+use self::{answer::Refusal, order::Order};
+use crate::model::{
+    member::Membership,
+    name::{Label, Name},
+};
+
+mod agent;
+mod answer;
+mod browser;
+mod keyring;
+pub mod order;
+pub mod serve;
+#[cfg(test)]
+mod tests;
+
+/// Octets of a request's body: the largest one holds a key.
+const MAX_BODY: usize = 64 * 1024;
+/// How long a request may take in all, the reading of its body included: longer than any order's patience.
+const REQUEST: Duration = Duration::from_secs(30);
+
+/// What there is, for those who ask for something else.
+const ENDPOINTS: &[(&str, &str)] = &[
+    ("GET", "/v1/agent/self"),
+    ("GET", "/v1/agent/members"),
+    ("PUT", "/v1/agent/join/{address}"),
+    ("PUT", "/v1/agent/leave"),
+    ("GET, POST, PUT, DELETE", "/v1/operator/keyring"),
+];
+
+/// What the endpoints show and use. Cloned for every request.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// What stays as it is while the agent runs.
+    pub agent: Arc<Agent>,
+    /// The cluster.
+    pub members: watch::Receiver<Arc<Membership>>,
+    /// Where orders are carried out.
+    pub orders: mpsc::Sender<Order>,
+}
+
+/// The facts about this agent.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// The node's name.
+    pub node: Label,
+    /// The name of its site.
+    pub datacenter: Label,
+    /// The discovery zone.
+    pub domain: Name,
+    /// muster's version.
+    pub version: &'static str,
+    /// Where other hosts reach this one.
+    pub advertise: Vec<IpAddr>,
+    /// Where it gossips.
+    pub gossip: SocketAddr,
+    /// Where it answers DNS questions: as bound, so never with port 0.
+    pub dns: Vec<SocketAddr>,
+    /// Where this API is: as bound.
+    pub http: Vec<SocketAddr>,
+}
+
+fn router(api: Api) -> Router {
+    let hosts = browser::Hosts::new(&api.agent);
+    Router::new()
+        .route("/v1/agent/self", get(agent::myself))
+        .route("/v1/agent/members", get(agent::members))
+        .route("/v1/agent/join/{address}", put(agent::join))
+        .route("/v1/agent/leave", put(agent::leave))
+        .route(
+            "/v1/operator/keyring",
+            get(keyring::list).post(keyring::install).put(keyring::make_primary).delete(keyring::remove),
+        )
+        .fallback(no_such_endpoint)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(api)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(within_size))
+        .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
+        .layer(from_fn(within_time))
+        .layer(from_fn(log))
+}
+
+async fn no_such_endpoint() -> Refusal {
+    let there: String = ENDPOINTS.iter().map(|(methods, path)| format!("\n  {methods} {path}")).collect();
+    Refusal(StatusCode::NOT_FOUND, format!("There is nothing here. This version of muster has:{there}"))
+}
+
+/// The router adds the header `Allow`.
+async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    let of = |path: &str| path.split('{').next().is_some_and(|stem| uri.path().starts_with(stem));
+    let allowed = ENDPOINTS.iter().find(|(_, path)| of(path)).map_or("another method", |(methods, _)| methods);
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("This endpoint does not take {method}; it takes {allowed}."))
+}
+
+/// A body that says to be too long is not waited for. `DefaultBodyLimit` counts those that do not say.
+async fn within_size(request: Request, next: Next) -> Response {
+    if request.body().size_hint().lower() > MAX_BODY as u64 {
+        let text = format!("A request's body has at most {MAX_BODY} octets.");
+        return Refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    }
+    next.run(request).await
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let text = format!("The request was not complete within {REQUEST:?}.");
+            Refusal(StatusCode::REQUEST_TIMEOUT, text).into_response()
+        }
+    }
+}
+
+/// The access log. Nothing that a client does is more than `debug`.
+async fn log(request: Request, next: Next) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let started = Instant::now();
+    let mut response = next.run(request).await;
+    debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
+    // What is answered is a state of the moment, and no cache between may keep it.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

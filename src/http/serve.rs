@@ -1,0 +1,152 @@
+//! Connections to the router and back, with a bound on everything that a client can use up.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use nix::sys::resource::{Resource, getrlimit};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{Instrument, debug, debug_span, warn};
+
+use super::{Api, router};
+
+/// Connections at once, of all listeners, where the process may open enough files: programs on this host and the next,
+/// not the public. One more is closed as soon as it is accepted.
+const MAX_CONNECTIONS: usize = 1024;
+/// The part of the process's files that connections may take: half are for probes and a quarter for DNS over TCP.
+const SHARE_OF_FILES: u64 = 8;
+/// How long a client may take to send the head of a request, and how long it may wait before the next.
+const HEAD: Duration = Duration::from_secs(10);
+/// Octets of a request's head; more is answered with 431.
+const MAX_HEAD: usize = 16 * 1024;
+/// Lines of a request's head; more is answered with 431.
+const MAX_HEADERS: usize = 64;
+/// How long a client may refuse to take an answer before the kernel gives it up.
+const WRITE: Duration = Duration::from_secs(30);
+/// How long requests that are under way get to end at a stop.
+const STOP: Duration = Duration::from_secs(3);
+/// Connections that the kernel completes before they are accepted.
+const BACKLOG: i32 = 128;
+/// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// From one word in the log that connections are turned away, or cannot be accepted, to the next.
+const TELL: Duration = Duration::from_secs(60);
+
+/// What all listeners share.
+#[derive(Clone)]
+pub struct Server {
+    router: Router,
+    connections: Arc<Semaphore>,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// A server of this API, for any number of listeners. Raise the process's limit of open files first.
+    pub fn new(api: Api, shutdown: CancellationToken) -> Self {
+        let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+        let most = usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS);
+        Self { router: router(api), connections: Arc::new(Semaphore::new(most)), shutdown }
+    }
+}
+
+/// Binds a listener for [`serve`].
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // `[::]` beside `0.0.0.0` are two listeners, not a conflict.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for the connections of the process before.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves connections until shutdown, then waits for the requests that are under way.
+pub async fn serve(listener: TcpListener, server: Server) {
+    let tasks = TaskTracker::new();
+    let mut told: Option<Instant> = None;
+    let mut is_news = || {
+        let news = told.is_none_or(|told| told.elapsed() >= TELL);
+        if news {
+            told = Some(Instant::now());
+        }
+        news
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = server.shutdown.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, client)) => match server.connections.clone().try_acquire_owned() {
+                Ok(permit) => {
+                    let server = server.clone();
+                    let served = async move {
+                        prepare(&stream);
+                        converse(stream, server).await;
+                        drop(permit);
+                    };
+                    tasks.spawn(served.instrument(debug_span!("http", %client)));
+                }
+                Err(_) => {
+                    debug!(%client, "HTTP connection closed");
+                    if is_news() {
+                        warn!("as many HTTP connections are open as may be: further clients are turned away");
+                    }
+                }
+            },
+            // The client went away before it was accepted: nothing is wrong here.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "HTTP accept"),
+            Err(error) => {
+                if is_news() {
+                    warn!(%error, "cannot accept HTTP connections; trying again");
+                }
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// A client that takes no answer would hold its connection for ever: the kernel ends it (tcp(7), TCP_USER_TIMEOUT).
+fn prepare(stream: &TcpStream) {
+    let prepared = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE)));
+    if let Err(error) = prepared {
+        debug!(%error, "HTTP connection without its options");
+    }
+}
+
+pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(server.router));
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = server.shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            timeout(STOP, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "HTTP connection ended");
+    }
+}

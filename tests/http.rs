@@ -1,0 +1,405 @@
+//! The HTTP API and the commands that ask it, on the built program: endpoints, errors, hostile clients, exit codes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Output, Stdio},
+    thread,
+    time::Instant,
+};
+
+use serde_json::Value;
+use support::agent::{Agent, DEADLINE};
+
+/// Sends octets as they are and reads until the server ends the connection.
+fn exchange(address: SocketAddr, octets: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    // The server may have heard enough before it has read everything.
+    let _ = stream.write_all(octets);
+    let mut answer = Vec::new();
+    if let Err(error) = stream.read_to_end(&mut answer) {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A request with the headers that every client sends, and these.
+fn request(line: &str, headers: &str) -> Vec<u8> {
+    format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n").into_bytes()
+}
+
+fn status(answer: &str) -> u16 {
+    answer.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no status in {answer:?}"))
+}
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+/// Runs a command that asks the agent.
+fn muster(address: &str, arguments: &[&str]) -> Output {
+    muster_with(address, arguments, "", &[])
+}
+
+fn muster_with(address: &str, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
+        .args(arguments)
+        .env("MUSTER_HTTP_ADDR", address)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A command that does not read its input may have ended.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn endpoints_answer_and_say_what_is_wrong() {
+    let agent = Agent::start();
+    let cases: &[(&str, &str, u16, &str)] = &[
+        ("GET /v1/agent/self", "", 200, "\"NodeName\":\"host-a\""),
+        ("GET /v1/agent/self?pretty", "", 200, "{\n    \"Config\": {\n        \"Datacenter\": \"dc1\""),
+        ("GET /v1/agent/self?a=b&pretty=1", "", 200, "\n    \"Config\""),
+        ("GET /v1/agent/members", "", 200, "[{\"Name\":\"host-a\""),
+        ("GET /v1/agent/members?wan&segment=_all", "", 200, "[{\"Name\":\"host-a\""),
+        ("GET /", "", 404, "GET /v1/agent/self"),
+        ("GET /v1/agent", "", 404, "GET /v1/agent/self"),
+        ("GET /v1/agent/self/", "", 404, "GET /v1/agent/self"),
+        ("GET /v1/agent/%73elf", "", 404, "GET /v1/agent/self"),
+        ("GET //v1/agent/self", "", 404, "GET /v1/agent/self"),
+        ("GET /v1/agent/../agent/self", "", 404, "GET /v1/agent/self"),
+        ("GET /v1/agent/leave", "", 405, "it takes PUT"),
+        ("POST /v1/agent/join/host-b", "", 405, "it takes PUT"),
+        ("PATCH /v1/operator/keyring", "", 405, "it takes GET, POST, PUT, DELETE"),
+        ("OPTIONS *", "", 404, "There is nothing here"),
+        ("PUT /v1/agent/join/", "", 404, "There is nothing here"),
+        ("PUT /v1/agent/join/a/b", "", 404, "There is nothing here"),
+        ("PUT /v1/agent/join/a%2Fb", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/%zz", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/%ff%fe", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/%00", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/10.0.0.300", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/10.0.0.8:0", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/[::1", "", 400, "stands an address"),
+        ("PUT /v1/agent/join/10.0.0.8", "Origin: http://evil.example\r\n", 403, "Origin"),
+        ("PUT /v1/agent/leave", "Origin: null\r\n", 403, "Origin"),
+        ("PUT /v1/agent/leave", "Host: evil.example\r\n", 403, "Host"),
+        ("DELETE /v1/operator/keyring", "Origin: http://127.0.0.1\r\n", 403, "Origin"),
+        ("POST /v1/agent/leave", "Origin: http://evil.example\r\n", 403, "Origin"),
+        ("POST /v1/operator/keyring", "Content-Length: 2\r\n", 400, "The body has to be JSON"),
+        ("POST /v1/operator/keyring", "Content-Length: 70000\r\n", 413, "at most 65536 octets"),
+        ("POST /v1/operator/keyring", "Content-Length: 99999999999999999999999\r\n", 400, ""),
+        ("GET /v1/agent/self", "Content-Length: 1\r\nContent-Length: 2\r\n", 400, ""),
+        ("GET /v1/agent/self", "no header\r\n", 400, ""),
+    ];
+    for (line, headers, expected, text) in cases {
+        let octets = [request(line, headers), b"{}".to_vec()].concat();
+        let answer = exchange(agent.http(), &octets);
+        assert_eq!(status(&answer), *expected, "{line} {headers}: {answer}");
+        assert!(body(&answer).contains(text), "{line} {headers}: {answer}");
+        if *expected == 405 {
+            assert!(answer.contains("\r\nallow: "), "{line}: {answer}");
+        }
+        if *expected == 200 {
+            assert!(answer.contains("\r\ncontent-type: application/json\r\n"), "{line}: {answer}");
+            serde_json::from_str::<Value>(body(&answer)).unwrap();
+        }
+    }
+    let head = exchange(agent.http(), &request("HEAD /v1/agent/self", ""));
+    assert_eq!((status(&head), body(&head)), (200, ""));
+    assert_eq!(agent.answers("service.local.", 6).len(), 1, "no page made it leave");
+}
+
+#[test]
+fn hostile_clients_cost_no_more_than_their_connection() {
+    let agent = Agent::start();
+    let long = "x".repeat(100_000);
+    let many: String = (0..1000).map(|n| format!("x{n}: y\r\n")).collect();
+    let chunks = format!(
+        "POST /v1/operator/keyring HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n{long}{long}"
+    );
+    let cases: &[(&str, Vec<u8>, &[u16])] = &[
+        ("a long target", request(&format!("GET /{long}"), ""), &[414, 431]),
+        ("a long header", request("GET /v1/agent/self", &format!("x: {long}\r\n")), &[431]),
+        ("many headers", request("GET /v1/agent/self", &many), &[431]),
+        ("a long body in chunks", chunks.into_bytes(), &[413]),
+        ("a wrong method", request("G(T /", ""), &[400]),
+        ("a control character", request("GET /\u{1}", ""), &[400]),
+        ("no version", b"GET /\r\n\r\n".to_vec(), &[400]),
+        ("another version", b"GET / HTTP/3.0\r\n\r\n".to_vec(), &[400]),
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[400]),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), &[400]),
+        ("a proxy's request", request("CONNECT evil.example:443", ""), &[403, 404, 405]),
+        ("a request by full URL", request("PUT http://evil.example/v1/agent/nothing", ""), &[403, 404]),
+    ];
+    for (case, octets, expected) in cases {
+        let answer = exchange(agent.http(), octets);
+        // What is answered may be lost, where the server closes before it has read everything.
+        if !answer.is_empty() {
+            assert!(expected.contains(&status(&answer)), "{case}: {answer}");
+        }
+    }
+    let mut rng = fastrand::Rng::with_seed(5);
+    for _ in 0..50 {
+        let mut junk = vec![0; rng.usize(1..3000)];
+        rng.fill(&mut junk);
+        junk.extend(b"\r\n\r\n");
+        exchange(agent.http(), &junk);
+    }
+    assert_eq!(status(&exchange(agent.http(), &request("GET /v1/agent/self", ""))), 200);
+    let log = agent.log();
+    assert!(!log.contains("ERROR") && !log.contains("WARN") && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn requests_on_one_connection_are_answered_in_turn() {
+    let agent = Agent::start();
+    let first = "GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
+    let answer = exchange(agent.http(), &[first.as_bytes(), &request("GET /v1/agent/self", "")].concat());
+    assert_eq!(answer.matches("HTTP/1.1 404").count(), 20, "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+}
+
+#[test]
+fn further_clients_are_turned_away_and_come_back() {
+    let mut agent = Agent::start_with_files(128, "", |_| {});
+    let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(agent.http()).unwrap()).collect();
+    agent.wait_for_log("as many HTTP connections are open as may be");
+    assert_eq!(agent.answers("service.local.", 6).len(), 1);
+    drop(idle);
+    let deadline = Instant::now() + DEADLINE;
+    while exchange(agent.http(), &request("GET /v1/agent/self", "")).is_empty() {
+        assert!(Instant::now() < deadline, "{}", agent.log());
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn commands_print_tables_and_json() {
+    let agent = Agent::start_with("domain: corp.example\n", &[], |folder| {
+        fs::write(folder.join("services.d/web.yaml"), "service: web\nport: 8080\n").unwrap();
+    });
+    let address = format!("http://{}", agent.http());
+    let members = muster(&address, &["members"]);
+    assert_eq!(members.status.code(), Some(0), "{}", err(&members));
+    let rows: Vec<Vec<String>> =
+        out(&members).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
+    assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE"]);
+    assert_eq!(rows[1][..5], ["host-a", &agent.gossip().to_string(), "alive", env!("CARGO_PKG_VERSION"), "1"]);
+    let status = out(&muster(&address, &["status"]));
+    for expected in ["host-a at 10.0.0.7", "corp.example.", "1 alive", "not sealed", &agent.http().to_string()] {
+        assert!(status.contains(expected), "{expected} in {status}");
+    }
+    for (command, path) in [("members", "/0/Name"), ("status", "/Config/NodeName")] {
+        let output = out(&muster(&address, &[command, "--json"]));
+        let json: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
+        assert_eq!(json.pointer(path), Some(&Value::from("host-a")), "{output}");
+    }
+    // The option wins over the variable, and an address may do without a scheme.
+    let output = muster("127.0.0.1:1", &["members", "--http-addr", &agent.http().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+}
+
+#[test]
+fn an_agent_over_ipv6_is_asked_alike() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return;
+    }
+    let agent = Agent::start_with("", &[], |folder| {
+        let config = "node: host-six\nadvertise: \"fd00::7\"\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [\"[::1]:0\"]}\ngossip: {listen: \"[::1]:0\"}\n";
+        fs::write(folder.join("muster.yaml"), config).unwrap();
+    });
+    let output = muster(&agent.http().to_string(), &["members"]);
+    assert!(out(&output).contains(&format!("host-six  {}  alive", agent.gossip())), "{}{}", out(&output), err(&output));
+    assert_eq!(muster(&agent.http().to_string(), &["leave"]).status.code(), Some(0));
+}
+
+#[test]
+fn what_the_agent_refuses_is_its_words_and_exit_1() {
+    let agent = Agent::start();
+    let address = agent.http().to_string();
+    let cases: &[(&[&str], &str, &str)] = &[
+        (&["join", "127.0.0.1:1"], "", "127.0.0.1:1: no answer from 127.0.0.1:1"),
+        (&["join", "a b/c"], "", "a b/c: After /v1/agent/join/ stands an address"),
+        (&["keyring", "list"], "", "gossip is not sealed: set gossip.key_file"),
+        (&["keyring", "install", "-"], "c2Vj\n", "a key is 32 octets in base64"),
+        (&["keyring", "use", "00ff00ff", "--json"], "", "gossip is not sealed"),
+        (&["keyring", "use", "00ff", "--json"], "", "A key is named by its id"),
+        (&["keyring", "remove", "-"], "", "The body has to be JSON"),
+    ];
+    for (arguments, input, expected) in cases {
+        let output = muster_with(&address, arguments, input, &[]);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}{}", out(&output), err(&output));
+        assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
+    }
+}
+
+#[test]
+fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = format!("http://{closed}");
+    let every: &[&[&str]] = &[
+        &["members"],
+        &["members", "--json"],
+        &["status"],
+        &["leave"],
+        &["join", "10.0.0.8"],
+        &["keyring", "list"],
+        &["keyring", "install", "-"],
+        &["keyring", "use", "00ff"],
+        &["keyring", "remove", "00ff"],
+    ];
+    for arguments in every {
+        let output = muster(&address, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        for expected in [address.as_str(), "`muster agent`", "--http-addr"] {
+            assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
+        }
+        assert_eq!(out(&output), "", "{arguments:?}");
+    }
+    let cases: &[(&[&str], &str)] = &[
+        (&["members", "--http-addr", "https://127.0.0.1:8500"], "no TLS"),
+        (&["members", "--http-addr", "127.0.0.1:x"], "http://host:port"),
+        (&["members", "--token-file", "/nowhere"], "/nowhere"),
+        (&["join"], "<ADDR>"),
+        (&["keyring"], "install"),
+    ];
+    for (arguments, expected) in cases {
+        let output = muster(&address, arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains(expected), "{arguments:?}: {}", err(&output));
+    }
+}
+
+/// Answers every connection alike, and returns the requests that came.
+fn pretender(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (sender, requests) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = Vec::new();
+            let mut octet = [0];
+            while !head.ends_with(b"\r\n\r\n") && stream.read(&mut octet).unwrap() == 1 {
+                head.push(octet[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            if sender.send(String::from_utf8(head).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (address, requests)
+}
+
+#[test]
+fn who_is_no_muster_agent_gets_no_orders() {
+    // As an agent of Consul's answers, which would leave its cluster.
+    let (address, requests) = pretender("HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{\"Config\":{\"Server\":1}}");
+    for arguments in [&["leave"][..], &["join", "10.0.0.8"], &["keyring", "use", "00ff"], &["status"]] {
+        let output = muster(&address.to_string(), arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains("is no muster agent"), "{arguments:?}: {}", err(&output));
+        let request = requests.recv_timeout(DEADLINE).unwrap();
+        assert!(request.starts_with("GET /v1/agent/self HTTP/1.1\r\n"), "{arguments:?}: {request}");
+    }
+    assert!(requests.try_recv().is_err(), "nothing else was sent");
+    let (address, _requests) = pretender("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno \x1b[2Jway");
+    let output = muster(&address.to_string(), &["members"]);
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(1), "muster: no  [2Jway\n"));
+}
+
+#[test]
+fn a_token_is_sent_and_not_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    fs::write(&path, "from-file\n").unwrap();
+    let from_file = ["members", "--token-file", path.to_str().unwrap()];
+    // An empty variable is none.
+    let cases: &[(&[&str], &str, Option<&str>)] = &[
+        (&["members"], "", None),
+        (&["members"], "from-variable", Some("from-variable")),
+        (&from_file, "from-variable", Some("from-file")),
+    ];
+    let (address, requests) = pretender("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]");
+    for (arguments, variable, expected) in cases {
+        let output = muster_with(&address.to_string(), arguments, "", &[("MUSTER_HTTP_TOKEN", variable)]);
+        assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+        let request = requests.recv_timeout(DEADLINE).unwrap();
+        let token = request.lines().find_map(|line| line.strip_prefix("x-consul-token: "));
+        assert_eq!(token, *expected, "{request}");
+    }
+    let output = muster_with(&address.to_string(), &["members"], "", &[("MUSTER_HTTP_TOKEN", "a\u{7}secret")]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(err(&output).contains("MUSTER_HTTP_TOKEN") && !err(&output).contains("secret"), "{}", err(&output));
+}
+
+#[test]
+fn leave_answers_and_ends_the_agent() {
+    let mut agent = Agent::start();
+    let address = agent.http().to_string();
+    let output = muster(&address, &["leave"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert_eq!(out(&output), "host-a leaves the cluster, and its agent stops\n");
+    assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
+    let mut agent = Agent::start();
+    let output = muster(&agent.http().to_string(), &["leave", "--json"]);
+    assert_eq!(out(&output), "{}\n", "{}", err(&output));
+    assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
+}
+
+#[test]
+fn keygen_needs_no_agent_and_never_says_the_same() {
+    let key = || out(&muster("127.0.0.1:1", &["keygen"]));
+    let (one, other) = (key(), key());
+    assert_ne!(one, other);
+    assert_eq!(data_encoding::BASE64.decode(one.trim_end().as_bytes()).unwrap().len(), 32, "{one}");
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_key_and_no_api_is_no_fault() {
+    let agent = Agent::start();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("muster.yaml");
+    let config = format!(
+        "data_dir: data\ndns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [{}]}}\ngossip: {{listen: 127.0.0.1:0}}\n",
+        agent.http()
+    );
+    fs::write(&path, config).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config"]).arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", err(&output));
+    for expected in [&format!("cannot listen for HTTP on {}", agent.http()), "http.listen"] {
+        assert!(err(&output).contains(expected), "{}", err(&output));
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    fs::write(
+        &path,
+        "node: a\ndata_dir: data\ndns: {listen: [127.0.0.1:0]}\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\n",
+    )
+    .unwrap();
+    let mut child = command.args(["agent", "--config"]).arg(&path).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.any(|line| line.unwrap().contains("INFO answering")));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
