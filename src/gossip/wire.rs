@@ -254,7 +254,7 @@ impl Task {
             // Proves nothing: it may be a replay. The answer is of use only to who has that session and the key.
             Message::Hello(_) => self.introduce(source, from),
             _ if !bound => self.wire.rejected.count(Why::Malformed, source),
-            Message::Welcome(identity) => self.learn(source, from, identity),
+            Message::Welcome(identity) => self.learn(source, from, &identity),
             _ => match self.directory.sessions.get(&from) {
                 Some(identity) => {
                     let inbound = Inbound::Message { from: identity.clone(), octets: plaintext.to_vec() };
@@ -269,8 +269,8 @@ impl Task {
     }
 
     /// A proven session: who it is, and where it is to be reached.
-    fn learn(&mut self, source: SocketAddr, session: Session, identity: Identity) {
-        let known = self.directory.sessions.get(&session) == Some(&identity);
+    fn learn(&mut self, source: SocketAddr, session: Session, identity: &Identity) {
+        let known = self.directory.sessions.get(&session) == Some(identity);
         if !known {
             debug!(peer = %identity.id.name, address = %identity.address, "gossip: met");
             if self.directory.sessions.len() >= SESSIONS {
@@ -336,13 +336,13 @@ impl Task {
     }
 
     fn hello(&mut self, to: SocketAddr) {
-        self.write(to, To::Anyone, |own| Message::Hello(own));
+        self.write(to, To::Anyone, Message::Hello);
     }
 
     /// Tells who we are to a session.
     fn introduce(&mut self, to: SocketAddr, session: Session) {
         if self.may_introduce() {
-            self.write(to, To::Session(session), |own| Message::Welcome(own));
+            self.write(to, To::Session(session), Message::Welcome);
         }
     }
 
@@ -396,7 +396,8 @@ impl Task {
                 stream.write_all(&frame).await?;
                 stream.shutdown().await
             };
-            if let Err(error) = timeout(CONNECTION, sent).await.map_err(io::Error::from).flatten() {
+            let sent = timeout(CONNECTION, sent).await.unwrap_or_else(|elapsed| Err(elapsed.into()));
+            if let Err(error) = sent {
                 debug!(%error, %to, "gossip: a long message is lost");
             }
             drop(permit);
