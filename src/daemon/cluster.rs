@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::sleep,
@@ -28,7 +27,6 @@ use crate::{
         message::Identity,
         node::{self, End, Inputs, Order, Outputs, Settings},
         rejected::Rejected,
-        seal::{Protection, Seal, Session},
         wire::{Sockets, Wire},
     },
     model::{
@@ -87,8 +85,6 @@ pub(super) fn start(
         address: SocketAddr::new(reachable(local.ip(), &config.advertise), local.port()),
     };
     let keyring = keyring(config)?;
-    let protection = keyring.clone().map_or(Protection::Open, Protection::Sealed);
-    let session = session()?;
     let (link, network) = link::pair();
     let rejected = Arc::new(Rejected::default());
     let node = Arc::new(Node {
@@ -99,16 +95,10 @@ pub(super) fn start(
     let (view, seen) = watch::channel(node::alone(&node, &announcements.borrow()));
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
-    let (keys, ring) = watch::channel(keyring.clone());
+    let (keys, ring) = watch::channel(keyring);
     let (orders, ordered) = mpsc::channel(ORDERS);
 
-    let wire = Wire {
-        own: own.clone(),
-        seal: Seal::new(protection, session),
-        keyring: ring.clone(),
-        network,
-        rejected: rejected.clone(),
-    };
+    let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| Failure::NoRandom)?;
     parts.spawn("carries gossip", wire.run(sockets));
     let settings = Settings {
         own: own.clone(),
@@ -152,12 +142,6 @@ fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
     }
     let fitting = advertise.iter().find(|address| address.is_ipv4() == listen.is_ipv4());
     fitting.copied().unwrap_or(listen)
-}
-
-fn session() -> Result<Session, Failure> {
-    let mut octets = [0; 16];
-    SystemRandom::new().fill(&mut octets).map_err(|_| Failure::NoRandom)?;
-    Ok(Session(octets))
 }
 
 /// The keys to begin with: those that were changed at run time, unless the key file has been changed since; then its own.
