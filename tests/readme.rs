@@ -34,7 +34,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A fenced block of a document: what the comment above it says, its language, its text.
+/// A fenced block of a document: what the comment above it says, its language, its text without the fence's indentation.
 struct Block {
     kind: String,
     language: String,
@@ -44,15 +44,18 @@ struct Block {
 fn blocks(document: &str) -> Vec<Block> {
     let text = fs::read_to_string(repository().join(document)).unwrap();
     let (mut blocks, mut kind, mut open): (Vec<Block>, String, Option<Block>) = (vec![], String::new(), None);
+    let mut indent = 0;
     for line in text.lines() {
-        match (&mut open, line.strip_prefix("```")) {
+        let inner = line.trim_start();
+        match (&mut open, inner.strip_prefix("```")) {
             (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => block.text.extend([line, "\n"]),
+            (Some(block), None) => block.text.extend([line.get(indent..).unwrap_or_default(), "\n"]),
             (None, Some(language)) => {
+                indent = line.len() - inner.len();
                 open = Some(Block { kind: std::mem::take(&mut kind), language: language.into(), text: String::new() });
             }
             (None, None) => {
-                if let Some(comment) = line.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
+                if let Some(comment) = inner.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
                     kind = comment.to_owned();
                 }
             }
@@ -156,19 +159,9 @@ fn the_quick_start_prints_what_it_shows() {
                         .replace("8000", &api)
                         .replace("target/release/muster", env!("CARGO_BIN_EXE_muster"))
                 };
-                let deadline = Instant::now() + DEADLINE;
-                loop {
-                    let shell =
-                        Command::new("sh").arg("-c").arg(here(&command)).env("MUSTER_HTTP_ADDR", &http).output();
-                    let output = shell.unwrap();
-                    let output = String::from_utf8(output.stdout).unwrap();
-                    let same = |text: &str| without_times(&without_id(text));
-                    if same(&output) == same(&here(&expected)) {
-                        break;
-                    }
-                    assert!(Instant::now() < deadline, "{command}\nprints\n{output}where the README shows\n{expected}");
-                    thread::sleep(Duration::from_millis(50));
-                }
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(here(&command)).env("MUSTER_HTTP_ADDR", &http);
+                prints(shell, &here(&expected));
             }
         }
     };
@@ -187,6 +180,67 @@ fn the_quick_start_prints_what_it_shows() {
     run("run: ask while the api is up");
     drop(server);
     run("run: ask while the api is down");
+}
+
+/// A command prints what is expected sooner or later.
+fn prints(mut command: Command, expected: &str) {
+    let same = |text: &str| without_times(&without_id(text));
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        if same(&output) == same(expected) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{command:?}\nprints\n{output}where the README shows\n{expected}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn the_cluster_prints_what_it_shows() {
+    let test = "the README's cluster";
+    if !skip::tool(test, "dig", "bind9-dnsutils") || !skip::tool(test, "bash", "bash") {
+        return;
+    }
+    let blocks = blocks("README.md");
+    let of_kind = |kind: &str| {
+        let block = blocks.iter().find(|block| block.kind == kind).unwrap_or_else(|| panic!("no block {kind:?}"));
+        commands(block)
+    };
+    let [(start, _)] = &of_kind("run: cluster")[..] else { panic!("one command starts the cluster") };
+    // The same files on addresses that nobody else uses.
+    let folder = tempfile::tempdir().unwrap();
+    let id = std::process::id();
+    let network = format!("127.{}.{}.", 100 + id % 100, id / 100 % 250);
+    let here =
+        |text: &str| text.replace("127.0.1.", &network).replace("target/release/muster", env!("CARGO_BIN_EXE_muster"));
+    copy_folder(&repository().join("examples/cluster"), &folder.path().join("examples/cluster"), &|text| here(&text));
+    let command = |text: &str| {
+        let mut command = Command::new("bash");
+        command.arg("-c").arg(here(text)).current_dir(folder.path());
+        command
+    };
+    let log = fs::File::create(folder.path().join("log")).unwrap();
+    let mut cluster = command(&format!("exec bash {start}"));
+    cluster.env("MUSTER", env!("CARGO_BIN_EXE_muster")).stdout(Stdio::null()).stderr(log);
+    let cluster = Cluster(cluster.spawn().unwrap());
+    for kind in ["run: in the cluster", "run: kill host-b", "run: in the cluster without host-b"] {
+        for (text, expected) in of_kind(kind) {
+            prints(command(&text), &here(&expected));
+        }
+    }
+    drop(cluster);
+}
+
+/// What `examples/cluster/run` has started, which it ends itself.
+struct Cluster(Child);
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
@@ -235,7 +289,7 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
                     Err(problems) => problems,
                 }
             }
-            ["run:", ..] | ["ci:", ..] => continue,
+            ["run:", ..] | ["ci:", ..] | ["on", "three", "hosts"] => continue,
             _ => panic!("a block in {:?} without a comment that says what it is:\n{}", block.language, block.text),
         };
         assert!(problems.is_empty(), "{problems:#?}\nin\n{}", block.text);
@@ -247,7 +301,9 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
 #[test]
 fn links_lead_somewhere() {
     let mut links = 0;
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rfc.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rfc.md", "docs/cluster.md"]
+    {
         let path = repository().join(document);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
         for rest in text.split("](").skip(1) {

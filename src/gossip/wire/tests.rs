@@ -384,7 +384,7 @@ async fn a_knock_tells_a_process_that_ended_from_one_that_is_stopped() {
 
 #[tokio::test]
 async fn one_port_is_for_udp_and_tcp_and_a_taken_one_is_refused() {
-    let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let sockets = Sockets::bind("127.77.0.4:0".parse().unwrap()).unwrap();
     let address = sockets.local_addr().unwrap();
     assert_eq!(Sockets::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     assert!(TcpStream::connect(address).await.is_ok());
