@@ -98,7 +98,8 @@ prop_compose! {
 }
 
 fn view() -> impl Strategy<Value = View> {
-    let freshness = prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown)];
+    let freshness =
+        prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown), 1 => Just(Freshness::Gone)];
     let node = (addresses(), prop::collection::vec(announcement(), 0..8), freshness);
     prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3).prop_map(|nodes| {
         let one =
@@ -180,7 +181,7 @@ struct Zone {
 struct Member<'v> {
     announcement: &'v Announcement,
     node: &'v str,
-    stale: bool,
+    freshness: Freshness,
 }
 
 type Members<'v> = Vec<Member<'v>>;
@@ -196,19 +197,23 @@ impl Deref for Member<'_> {
 impl Member<'_> {
     fn ttl(&self) -> u32 {
         let ttl = self.instance.ttl.unwrap_or(TTL);
-        if self.stale { ttl.min(MAX_STALE_TTL) } else { ttl }
+        if self.freshness == Freshness::LastKnown { ttl.min(MAX_STALE_TTL) } else { ttl }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.freshness != Freshness::Gone && self.standing.is_answered()
     }
 }
 
 /// The nodes in the order in which they count: those that are live first.
 fn by_standing(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
     let of = |freshness| view.iter().filter(move |(_, node)| node.freshness == freshness);
-    of(Freshness::Live).chain(of(Freshness::LastKnown))
+    of(Freshness::Live).chain(of(Freshness::LastKnown)).chain(of(Freshness::Gone))
 }
 
 /// What an extended error says of the nodes out of reach that have one of these.
 fn out_of_reach(members: &Members<'_>) -> Option<String> {
-    let stale = members.iter().filter(|member| member.stale && member.standing.is_answered());
+    let stale = members.iter().filter(|member| member.freshness == Freshness::LastKnown && member.is_answered());
     let nodes: BTreeSet<&str> = stale.map(|member| member.node).collect();
     match (nodes.first()?, nodes.len()) {
         (node, 1) => Some(format!("{node} is out of reach: its instances are as last known")),
@@ -223,17 +228,18 @@ impl Zone {
         zone.exists(domain);
         zone.exists(&format!("node.{domain}"));
         for (name, node) in by_standing(view) {
-            let owner = format!("{name}.node.{domain}");
-            zone.exists(&owner);
-            for address in &node.node.addresses {
-                zone.add(&owner, if address.is_ipv4() { 1 } else { 28 }, TTL, address.to_string());
+            if node.freshness != Freshness::Gone {
+                let owner = format!("{name}.node.{domain}");
+                zone.exists(&owner);
+                for address in &node.node.addresses {
+                    zone.add(&owner, if address.is_ipv4() { 1 } else { 28 }, TTL, address.to_string());
+                }
+                zone.add(&owner, 16, TTL, "\"datacenter=dc1\"".to_owned());
+                zone.add(domain, 2, TTL, owner);
             }
-            zone.add(&owner, 16, TTL, "\"datacenter=dc1\"".to_owned());
-            zone.add(domain, 2, TTL, owner);
             for announcement in node.announcements.values() {
                 let key = &announcement.instance.key;
-                let member =
-                    Member { announcement, node: name.as_str(), stale: node.freshness == Freshness::LastKnown };
+                let member = Member { announcement, node: name.as_str(), freshness: node.freshness };
                 services.entry(key.service.as_str()).or_default().entry(key.id.as_str()).or_insert(member);
             }
         }
@@ -286,7 +292,7 @@ impl Zone {
             let meta = announcement.instance.meta.iter();
             let strings: Vec<String> =
                 meta.map(|(k, v)| format!("\"{}\"", format!("{k}={v}").escape_default())).collect();
-            if announcement.standing.is_answered() && !strings.is_empty() {
+            if announcement.is_answered() && !strings.is_empty() {
                 self.add(&owner, 16, announcement.ttl(), strings.join(" "));
             }
         }
@@ -296,7 +302,7 @@ impl Zone {
         self.srv(owner, members, domain, |instance| instance.port);
         if addresses {
             let ttl = ttl(members);
-            for announcement in members.iter().filter(|a| a.standing.is_answered()) {
+            for announcement in members.iter().filter(|a| a.is_answered()) {
                 for address in &announcement.instance.addresses {
                     self.add(owner, if address.is_ipv4() { 1 } else { 28 }, ttl, address.to_string());
                 }
@@ -306,13 +312,13 @@ impl Zone {
 
     fn srv(&mut self, owner: &str, members: &Members<'_>, domain: &str, port: impl Fn(&Instance) -> Option<u16>) {
         self.exists(owner);
-        if !members.iter().any(|a| a.standing.is_answered()) {
+        if !members.iter().any(|a| a.is_answered()) {
             self.not_ready.insert(owner.to_owned());
         }
         if let Some(text) = out_of_reach(members) {
             self.stale.insert(owner.to_owned(), text);
         }
-        for announcement in members.iter().filter(|a| a.standing.is_answered()) {
+        for announcement in members.iter().filter(|a| a.is_answered()) {
             let instance = &announcement.instance;
             let Some(port) = port(instance) else { continue };
             let weight = match announcement.standing {
@@ -479,7 +485,7 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
     let mut counted = BTreeSet::new();
     let mut names: BTreeMap<IpAddr, At> = BTreeMap::new();
     for (node_name, node) in by_standing(view) {
-        for address in &node.node.addresses {
+        for address in node.node.addresses.iter().filter(|_| node.freshness != Freshness::Gone) {
             let name = || format!("{node_name}.node.{}", DOMAINS[0]);
             names.entry(*address).or_default().node.get_or_insert_with(name);
         }
@@ -487,11 +493,11 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
             let key = &announcement.instance.key;
             // An id counts where its first node announces it.
             let counts = counted.insert(key.clone());
-            let stale = node.freshness == Freshness::LastKnown;
-            let said = out_of_reach(&vec![Member { announcement, node: node_name.as_str(), stale }]);
+            let member = Member { announcement, node: node_name.as_str(), freshness: node.freshness };
+            let said = out_of_reach(&vec![member]);
             for address in &announcement.instance.addresses {
                 let at = names.entry(*address).or_default();
-                if counts && announcement.standing.is_answered() {
+                if counts && member.is_answered() {
                     at.instances.insert(key.clone(), said.clone());
                 }
             }

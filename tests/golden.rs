@@ -4,6 +4,7 @@
 //!
 //! - `== node NAME ADDRESS...`: a node; the first one is the one that answers. `host-a` at 10.0.0.7 where none is given.
 //! - `== out-of-reach NODE`: what is known of that node is what was last known.
+//! - `== gone NODE`: that node crashed.
 //! - `== service [on NODE]`: a service file's text follows.
 //! - `== zone NAME`: a zone file's text follows.
 //! - `== standing SERVICE/ID critical|warning REASON`: a health result; without one an instance is passing.
@@ -99,7 +100,7 @@ fn replay(text: &str) -> String {
 #[derive(Default)]
 struct World {
     nodes: Vec<(Label, Vec<IpAddr>)>,
-    out_of_reach: Vec<Label>,
+    freshness: BTreeMap<Label, Freshness>,
     announcements: BTreeMap<Label, Announcements>,
     standings: BTreeMap<String, Standing>,
     zones: Vec<Arc<zone_file::ZoneFile>>,
@@ -116,7 +117,8 @@ impl World {
                     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
                     world.nodes.push((label(name), addresses));
                 }
-                ["out-of-reach", node] => world.out_of_reach.push(label(node)),
+                ["out-of-reach", node] => drop(world.freshness.insert(label(node), Freshness::LastKnown)),
+                ["gone", node] => drop(world.freshness.insert(label(node), Freshness::Gone)),
                 ["standing", instance, status, ref reason @ ..] => {
                     let status = if status == "warning" { Status::Warning } else { Status::Critical };
                     world.standings.insert(instance.to_owned(), Standing::new(status, &reason.join(" ")));
@@ -169,7 +171,7 @@ impl World {
             .map(|(name, addresses)| {
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
                 let node = Arc::new(Node { name: name.clone(), addresses, datacenter: label("dc1") });
-                let freshness = if self.out_of_reach.contains(&name) { Freshness::LastKnown } else { Freshness::Live };
+                let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
                 (name, Arc::new(NodeView { node, announcements, freshness }))
             })
             .collect();

@@ -40,9 +40,11 @@ pub enum Freshness {
     Live,
     /// The node is out of reach: this is what it said last.
     LastKnown,
+    /// The node is gone, without good-bye: nothing of it is answered, but its services are not as if they had never been.
+    Gone,
 }
 
-/// What every node announces, by node name; nodes that are gone are not in it. Clones share structure.
+/// What every node announces, by node name; nodes that left, or are gone for long, are not in it. Clones share structure.
 pub type View = imbl::OrdMap<Label, Arc<NodeView>>;
 
 /// An instance where it was announced.
@@ -57,6 +59,11 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Whether DNS answers carry the instance.
+    pub fn is_answered(&self) -> bool {
+        self.freshness != Freshness::Gone && self.announcement.standing.is_answered()
+    }
+
     fn order(&self) -> (&Label, Freshness, &Label) {
         (&self.announcement.instance.key.id, self.freshness, &self.node)
     }
@@ -170,14 +177,15 @@ impl Catalog {
         self.services.get(name)
     }
 
-    /// All nodes by name, each with how current it is.
+    /// All nodes by name that are not gone, each with how current it is.
     pub fn nodes(&self) -> impl Iterator<Item = (&Arc<Node>, Freshness)> {
-        self.view.values().map(|view| (&view.node, view.freshness))
+        let there = self.view.values().filter(|view| view.freshness != Freshness::Gone);
+        there.map(|view| (&view.node, view.freshness))
     }
 
-    /// The node of that name.
+    /// The node of that name, unless it is gone.
     pub fn node(&self, name: &Label) -> Option<&Arc<Node>> {
-        self.view.get(name).map(|view| &view.node)
+        self.view.get(name).filter(|view| view.freshness != Freshness::Gone).map(|view| &view.node)
     }
 
     /// The announced instances at each address, whatever their standing.

@@ -313,7 +313,7 @@ impl<'c> Builder<'c> {
     }
 
     fn answered(&self, members: &[HostIndex]) -> impl Iterator<Item = (HostIndex, &'c Placement)> {
-        self.placements(members).filter(|(_, placement)| standing(placement).is_answered())
+        self.placements(members).filter(|(_, placement)| placement.is_answered())
     }
 
     /// The least TTL of those that are answered; of all where none is.
@@ -413,7 +413,13 @@ impl<'c> Builder<'c> {
     /// Why none of these is answered: `3 instances, 3 critical: connection refused`.
     fn not_ready(&self, members: &[HostIndex]) -> Box<str> {
         let (mut critical, mut disabled, mut first) = (0, 0, None);
+        let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
         for (_, placement) in self.placements(members) {
+            if placement.freshness == Freshness::Gone {
+                gone += 1;
+                gone_nodes.insert(&placement.node);
+                continue;
+            }
             match standing(placement) {
                 Standing::Critical(reason) => {
                     critical += 1;
@@ -429,6 +435,11 @@ impl<'c> Builder<'c> {
         }
         if disabled > 0 {
             text.push_str(&format!(", {disabled} disabled"));
+        }
+        match (gone_nodes.first(), gone_nodes.len()) {
+            (None, _) => {}
+            (Some(node), 1) => text.push_str(&format!(", {gone} on {node}, which is gone")),
+            (Some(node), nodes) => text.push_str(&format!(", {gone} on {nodes} nodes that are gone, such as {node}")),
         }
         text.into()
     }

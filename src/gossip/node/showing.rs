@@ -14,7 +14,7 @@ use crate::{
     model::{
         announcement::Node,
         catalog::{Freshness, NodeView},
-        member::{Member, Membership, Reach},
+        member::{Cause, Member, Membership, Reach},
         name::Label,
     },
 };
@@ -74,10 +74,14 @@ impl Task {
         let freshness = match peer.reach {
             Reach::Alive | Reach::Suspect => Freshness::Live,
             Reach::Held => Freshness::LastKnown,
-            Reach::Gone(_) => return None,
+            Reach::Gone(Cause::Left) => return None,
+            Reach::Gone(_) => Freshness::Gone,
         };
-        let replica = &self.replicas.get(&peer.id)?.replica;
-        let facts = replica.facts.as_ref()?;
+        let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
+        let Some((replica, facts)) = replica.and_then(|replica| Some((replica, replica.facts.as_ref()?))) else {
+            // A new run has not said anything yet: the one before is over, and what it had is not unheard of.
+            return self.view.get(name).map(|view| NodeView { freshness: Freshness::Gone, ..NodeView::clone(view) });
+        };
         let node =
             Node { name: name.clone(), addresses: facts.addresses.clone(), datacenter: facts.datacenter.clone() };
         let known = self.view.get(name).map(|view| view.node.clone());
