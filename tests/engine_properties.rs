@@ -101,7 +101,12 @@ fn view() -> impl Strategy<Value = View> {
     let freshness =
         prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown), 1 => Just(Freshness::Gone)];
     let node = (addresses(), prop::collection::vec(announcement(), 0..8), freshness);
-    prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3).prop_map(|nodes| {
+    let views = prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3);
+    // Whoever answers is there.
+    let views = views.prop_filter("nobody is there", |nodes: &BTreeMap<_, (_, _, Freshness)>| {
+        nodes.values().any(|(_, _, freshness)| *freshness != Freshness::Gone)
+    });
+    views.prop_map(|nodes| {
         let one =
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
                 let node = Node { name: label(name), addresses, datacenter: label("dc1") };
@@ -350,7 +355,7 @@ impl Zone {
 }
 
 fn ttl(members: &Members<'_>) -> u32 {
-    let answered = members.iter().filter(|member| member.standing.is_answered()).map(Member::ttl).min();
+    let answered = members.iter().filter(|member| member.is_answered()).map(Member::ttl).min();
     answered.or(members.iter().map(Member::ttl).min()).unwrap()
 }
 

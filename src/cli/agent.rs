@@ -13,7 +13,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{Level, info, warn};
-use tracing_subscriber::{Layer as _, filter::{LevelFilter, Targets}, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use super::{Exit, environment::environment, sources};
 use crate::{
@@ -162,7 +167,8 @@ fn log(settings: &config::Log) {
     };
     // What it warns of is what peers did, which is counted, or what `gossip::cluster` mends and tells itself.
     let chitchat = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
-    let levels = Targets::new().with_target("muster", level).with_target("chitchat", chitchat).with_default(Level::WARN);
+    let levels =
+        Targets::new().with_target("muster", level).with_target("chitchat", chitchat).with_default(Level::WARN);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match settings.format {
         Format::Text => lines.with_target(false).with_ansi(false).boxed(),
