@@ -2,8 +2,8 @@
 //! answers DNS questions with those that are healthy.
 //!
 //! ```text
-//! services_dir ─► files ─► checks ─► announcements ─► view ─► catalog ─┐
-//! zones_dir ────► files ───────────────────────────────────────────────┴─► tables ─► engine ─► UDP, TCP
+//! services_dir ─► files ─► checks ─► announcements ─► gossip ─► view ─► catalog ─┐
+//! zones_dir ────► files ────────────────────────────────────────────────────────┴─► tables ─► engine ─► UDP, TCP
 //! ```
 //!
 //! Data flows from left to right and nothing flows back. Core modules hold the rules and do no I/O, adapters touch the
@@ -15,7 +15,8 @@
 //! 2. [`model::catalog`]: all instances by service, and what an update touches.
 //! 3. [`dns::table`], [`dns::lookup`], [`dns::assemble`]: from the catalog to packets.
 //! 4. [`files`] and [`checks`]: where services and their health come from.
-//! 5. [`daemon`]: how it all hangs together.
+//! 5. [`gossip`]: how nodes hear of each other.
+//! 6. [`daemon`]: how it all hangs together.
 
 pub mod api;
 pub mod checks;

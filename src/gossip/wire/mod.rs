@@ -2,7 +2,7 @@
 //!
 //! One task owns the seal and one UDP socket. What fits a packet of every path goes as a datagram; what does not, over a
 //! TCP connection of its own, so that nothing depends on IP fragments. The TCP listener serves a second purpose: whether
-//! the kernel takes a connection tells an agent that is stopped from one that has ended ([`Knock`]).
+//! the kernel takes a connection tells an agent that is stopped from one that has ended ([`Knock`](super::liveness::Knock)).
 //!
 //! # Who is who
 //! A frame is bound to the run of the receiver that it is meant for (its session), so that a captured frame is worth
