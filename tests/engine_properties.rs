@@ -317,7 +317,7 @@ impl Zone {
 
     fn srv(&mut self, owner: &str, members: &Members<'_>, domain: &str, port: impl Fn(&Instance) -> Option<u16>) {
         self.exists(owner);
-        if !members.iter().any(|a| a.is_answered()) {
+        if !members.iter().any(Member::is_answered) {
             self.not_ready.insert(owner.to_owned());
         }
         if let Some(text) = out_of_reach(members) {
