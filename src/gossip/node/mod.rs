@@ -245,6 +245,7 @@ impl Task {
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let news = self.news.clone();
+        let mut announcing = true;
         let (mut restart, mut news_read) = (RESTART[0], Instant::now());
         loop {
             tokio::select! {
@@ -268,8 +269,10 @@ impl Task {
                     self.rotations.tick(&self.outbox);
                     self.show();
                 }
-                changed = self.inputs.announcements.changed(), if Instant::now() >= self.push_at => {
-                    if changed.is_ok() {
+                changed = self.inputs.announcements.changed(), if announcing && Instant::now() >= self.push_at => {
+                    // Whoever announces may end before us: what was said stands.
+                    announcing = changed.is_ok();
+                    if announcing {
                         self.publish().await;
                     }
                 }
