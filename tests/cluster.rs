@@ -344,7 +344,7 @@ async fn keys_are_changed_on_all_nodes_and_who_does_not_follow_is_named() {
 #[tokio::test(start_paused = true)]
 async fn after_any_disorder_all_nodes_agree() {
     const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-    for seed in 0..3 {
+    for seed in 0..2 {
         let mut rng = fastrand::Rng::with_seed(seed);
         let mut cluster = Cluster::of(&NAMES).await;
         let mut healthy: BTreeSet<&str> = NAMES.into();
