@@ -179,25 +179,30 @@ impl Cluster {
         self.announce(host, "web", host, Standing::Passing);
     }
 
+    /// Tells a node to leave, as a signal would.
+    pub(crate) fn dismiss(&self, name: &str) {
+        self.process(name).shutdown.cancel();
+    }
+
     /// Lets a node leave; returns what it ended with.
     pub(crate) async fn stop(&mut self, name: &str) -> End {
-        let process = self.hosts.get_mut(name).unwrap().process.take().expect("a node that runs");
-        process.shutdown.cancel();
-        process.running.await.unwrap()
+        self.dismiss(name);
+        self.ends(name).await
     }
 
     /// Ends a node without a good-bye.
     pub(crate) async fn kill(&mut self, name: &str) {
         let host = self.hosts.get_mut(name).unwrap();
-        let process = host.process.take().expect("a node that runs");
+        let mut process = host.process.take().expect("a node that runs");
         self.network.detach(&host.identity);
         process.running.abort();
-        let _ = process.running.await;
+        let _ = (&mut process.running).await;
     }
 
     /// Waits for a node that ends by itself.
     pub(crate) async fn ends(&mut self, name: &str) -> End {
-        self.hosts.get_mut(name).unwrap().process.take().expect("a node that runs").running.await.unwrap()
+        let mut process = self.hosts.get_mut(name).unwrap().process.take().expect("a node that runs");
+        (&mut process.running).await.unwrap()
     }
 
     /// Nothing passes between these and those.
@@ -298,6 +303,11 @@ impl Cluster {
         self.hosts[name].identity.address
     }
 
+    /// Whether a node has ended by itself.
+    pub(crate) fn has_ended(&self, name: &str) -> bool {
+        self.process(name).running.is_finished()
+    }
+
     /// Which run of a node it is now.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         self.hosts[name].identity.clone()
@@ -369,6 +379,12 @@ impl Cluster {
 
     fn process(&self, name: &str) -> &Process {
         self.hosts[name].process.as_ref().unwrap_or_else(|| panic!("{name} does not run"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.running.abort();
     }
 }
 
