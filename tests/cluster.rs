@@ -14,3 +14,5 @@ mod members;
 mod network;
 #[path = "cluster/script.rs"]
 mod script;
+#[path = "cluster/splits.rs"]
+mod splits;

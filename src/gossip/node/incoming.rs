@@ -9,7 +9,7 @@ use crate::{
     gossip::{
         cluster::{Entry, Peer},
         link::Inbound,
-        liveness::Verdict,
+        liveness::{Standing, Verdict},
         message::{Identity, KeyringOutcome, Message, Push},
         rejected::Rejected,
         replica::{Change, Skipped},
@@ -143,12 +143,19 @@ impl Task {
             }
             return;
         }
-        self.liveness.learn(&id, address, now);
+        let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
         let known = self.replicas.entry(id.clone()).or_default();
+        let rises = known.heartbeat.replace(heartbeat).is_some_and(|before| heartbeat > before);
+        // Gossip mentions the dead for long. One that claims a name from elsewhere and does not live was turned away: it
+        // must not take the place of who has the name, whenever that one is out of reach for a while.
+        let claims = |peer: &Standing| peer.id.generation < id.generation && peer.address != address;
+        if rises || !self.standings.get(&id.name).is_some_and(claims) {
+            self.liveness.learn(&id, address, now);
+        }
         if incarnation < known.incarnation {
             return;
         }
-        self.liveness.heartbeat(&id, (incarnation << HEARTBEAT_BITS) + heartbeat, now);
+        self.liveness.heartbeat(&id, heartbeat, now);
         let Some(moved) = moved else { return };
         let anew = incarnation > known.incarnation;
         known.incarnation = incarnation;

@@ -195,6 +195,8 @@ struct Task {
 #[derive(Default)]
 struct Known {
     incarnation: u64,
+    /// The last heartbeat that gossip has brought.
+    heartbeat: Option<u64>,
     replica: Replica,
 }
 
