@@ -1,6 +1,6 @@
 //! What arrives: messages of peers, and what gossip has brought.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use super::{End, Task};
 use tracing::warn;
@@ -16,7 +16,7 @@ use crate::{
         rotation,
     },
     model::{
-        member::{INCARNATIONS, PeerId},
+        member::{INCARNATIONS, PeerId, Reach},
         name::Label,
     },
 };
@@ -114,6 +114,22 @@ impl Task {
         }
     }
 
+    /// Gossip forgets whom it has not heard of for minutes, and finds nobody by itself. Where such a one is there again,
+    /// one of them is talked to: with its answer come all others that are with it.
+    pub(super) fn reconnect(&self) {
+        let now = self.now();
+        let forgotten = |peer: &&Standing| {
+            let listed = self.replicas.get(&peer.id).map_or(Duration::ZERO, |known| known.listed);
+            matches!(peer.reach, Reach::Alive | Reach::Suspect) && now >= listed + self.settings.interval
+        };
+        let forgotten: Vec<SocketAddr> = self.standings.values().filter(forgotten).map(|peer| peer.address).collect();
+        if !forgotten.is_empty() {
+            // Each in turn, since one may be out of our reach.
+            let turn = now.as_millis() / self.settings.interval.as_millis().max(1);
+            self.cluster.talk_to(forgotten[(turn % forgotten.len() as u128) as usize]);
+        }
+    }
+
     fn is_namesake(&self, other: &Identity) -> bool {
         let own = &self.settings.own;
         other.id.name == own.id.name && other.id != own.id
@@ -145,6 +161,7 @@ impl Task {
         }
         let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
         let known = self.replicas.entry(id.clone()).or_default();
+        known.listed = now;
         let rises = known.heartbeat.replace(heartbeat).is_some_and(|before| heartbeat > before);
         // Gossip mentions the dead for long. One that claims a name from elsewhere and does not live was turned away: it
         // must not take the place of who has the name, whenever that one is out of reach for a while.

@@ -197,6 +197,8 @@ struct Known {
     incarnation: u64,
     /// The last heartbeat that gossip has brought.
     heartbeat: Option<u64>,
+    /// When gossip last had it among its nodes.
+    listed: Duration,
     replica: Replica,
 }
 
@@ -269,6 +271,7 @@ impl Task {
                     if news_read.elapsed() >= self.settings.interval / 2 {
                         news_read = Instant::now();
                         self.read().await;
+                        self.reconnect();
                     }
                     self.give_up_joins();
                     self.rotations.tick(&self.outbox);
