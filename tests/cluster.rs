@@ -12,7 +12,11 @@ mod support;
 mod members;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/rogue.rs"]
+mod rogue;
 #[path = "cluster/script.rs"]
 mod script;
 #[path = "cluster/splits.rs"]
 mod splits;
+#[path = "cluster/trouble.rs"]
+mod trouble;

@@ -14,7 +14,7 @@ use muster::{
         liveness::Knock,
         message::{Identity, Message},
     },
-    model::member::PeerId,
+    model::{member::PeerId, name::Label},
 };
 use tokio::{sync::mpsc, time::sleep};
 
@@ -39,6 +39,8 @@ struct State {
     /// Which run knows which.
     met: BTreeSet<(PeerId, PeerId)>,
     loss: Option<Loss>,
+    /// The generation that each node's last push named.
+    pushed: BTreeMap<Label, u64>,
 }
 
 struct Process {
@@ -85,6 +87,11 @@ impl Network {
         self.clone().pass(from.clone(), Outbound::Message { to, octets: octets.into() }).await;
     }
 
+    /// The generation that a node's last push named: how often its gossip was started is in it.
+    pub(crate) fn pushed(&self, by: &Label) -> u64 {
+        self.lock().pushed[by]
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
     }
@@ -100,6 +107,11 @@ impl Network {
     }
 
     async fn pass(self, from: Identity, sent: Outbound) {
+        if let Outbound::Message { octets, .. } = &sent
+            && let Ok(Message::Push(push)) = Message::decode(octets)
+        {
+            self.lock().pushed.insert(from.id.name.clone(), push.generation);
+        }
         match sent {
             Outbound::Message { to, octets } => {
                 if self.lock().is_cut(from.address, to) || self.lock().loses(&octets) {

@@ -86,6 +86,8 @@ struct Dns {
     catalog: Catalog,
     tables: Tables,
     engine: Engine,
+    /// What was asked since the last change.
+    answered: BTreeMap<String, String>,
 }
 
 impl Cluster {
@@ -223,18 +225,7 @@ impl Cluster {
     /// A service file of a host defines an instance, or a check changes its standing.
     pub(crate) fn announce(&self, host: &str, service: &str, id: &str, standing: Standing) {
         let host = &self.hosts[host];
-        let instance = Instance {
-            key: InstanceKey { service: label(service), id: label(id) },
-            addresses: vec![host.identity.address.ip()],
-            port: Some(80),
-            ports: vec![],
-            protocol: Protocol::Tcp,
-            tags: vec![],
-            meta: BTreeMap::new(),
-            priority: DEFAULT_PRIORITY,
-            weight: DEFAULT_WEIGHT,
-            ttl: None,
-        };
+        let instance = instance(host.identity.address, service, id);
         let announcement = Announcement { instance: Arc::new(instance), standing };
         host.announcements.send_modify(|all| {
             all.insert(announcement.instance.key.clone(), Arc::new(announcement));
@@ -438,14 +429,25 @@ impl Dns {
     fn of(node: Label) -> Self {
         let domain = Name::parse("service.local").unwrap();
         let tables = Tables::new(table::Settings { node, domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
-        Self { catalog: Catalog::default(), tables, engine: Engine::new(1232, fastrand::Rng::with_seed(1)) }
+        let engine = Engine::new(1232, fastrand::Rng::with_seed(1));
+        Self { catalog: Catalog::default(), tables, engine, answered: BTreeMap::new() }
     }
 
     fn ask(&mut self, view: View, service: &str) -> String {
         let touched = self.catalog.update(view);
         if !touched.is_empty() {
             self.tables.update(&self.catalog, &touched);
+            self.answered.clear();
         }
+        if let Some(answer) = self.answered.get(service) {
+            return answer.clone();
+        }
+        let answer = self.ask_engine(service);
+        self.answered.insert(service.to_owned(), answer.clone());
+        answer
+    }
+
+    fn ask_engine(&mut self, service: &str) -> String {
         let qtype = RecordType::SRV.into();
         let name = format!("{service}.service.local.");
         let packet = Ask { name, qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
@@ -466,6 +468,22 @@ impl Dns {
             text.push_str(&format!(", EDE {code}"));
         }
         text
+    }
+}
+
+/// An instance on that host, with nothing special.
+pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
+    Instance {
+        key: InstanceKey { service: label(service), id: label(id) },
+        addresses: vec![host.ip()],
+        port: Some(80),
+        ports: vec![],
+        protocol: Protocol::Tcp,
+        tags: vec![],
+        meta: BTreeMap::new(),
+        priority: DEFAULT_PRIORITY,
+        weight: DEFAULT_WEIGHT,
+        ttl: None,
     }
 }
 
