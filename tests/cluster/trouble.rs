@@ -179,7 +179,7 @@ async fn keys_change_everywhere_and_who_does_not_follow_is_named() {
 #[tokio::test(start_paused = true)]
 async fn after_anything_in_any_order_all_answer_what_is_true() {
     const NAMES: &[&str] = &["a", "b", "c", "d", "e"];
-    for seed in 1..=6 {
+    for seed in 1..=4 {
         let mut random = Rng::with_seed(seed);
         let mut cluster = Cluster::running(NAMES).await;
         let mut done = vec![];

@@ -153,16 +153,18 @@ impl Task {
 
     fn read_peer(&mut self, peer: Peer, now: Duration) {
         let Peer { id, incarnation, address, heartbeat, moved } = peer;
+        let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
+        let known = self.replicas.entry(id.clone()).or_default();
+        known.listed = now;
+        let rises = known.heartbeat.is_some_and(|before| heartbeat > before);
+        known.heartbeat = known.heartbeat.max(Some(heartbeat));
         if id.name == self.settings.own.id.name {
-            if id.generation > self.settings.own.id.generation {
+            // One that has ended needs not be told, for as long as gossip mentions it.
+            if rises && id.generation > self.settings.own.id.generation {
                 self.met_namesake(Identity { id, address });
             }
             return;
         }
-        let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
-        let known = self.replicas.entry(id.clone()).or_default();
-        known.listed = now;
-        let rises = known.heartbeat.replace(heartbeat).is_some_and(|before| heartbeat > before);
         // Gossip mentions the dead for long. One that claims a name from elsewhere and does not live was turned away: it
         // must not take the place of who has the name, whenever that one is out of reach for a while.
         let claims = |peer: &Standing| peer.id.generation < id.generation && peer.address != address;

@@ -195,7 +195,7 @@ struct Task {
 #[derive(Default)]
 struct Known {
     incarnation: u64,
-    /// The last heartbeat that gossip has brought.
+    /// The highest heartbeat that gossip has brought.
     heartbeat: Option<u64>,
     /// When gossip last had it among its nodes.
     listed: Duration,
