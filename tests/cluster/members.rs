@@ -66,7 +66,7 @@ async fn who_leaves_is_gone_at_once_and_known_to_have_left() {
             cluster.until(ms(100), "c has left", |c| c.reach(name, "c") == Some(Reach::Gone(Cause::Left))).await;
         }
         // What gossip still has of it brings nothing back.
-        cluster.stays(ms(5000), &["a", "b"], "nothing, EDE 14").await;
+        cluster.stays(ms(2500), &["a", "b"], "nothing, EDE 14").await;
     }
 }
 
@@ -114,7 +114,7 @@ async fn a_node_that_is_started_again_is_served_again_with_what_it_has_now() {
             let took = cluster.settles(ms(2000)).await;
             println!("started again after {pause:?}: {took:?}");
             cluster.until(ms(3000), "c is alive", |c| c.reach("a", "c") == Some(Reach::Alive)).await;
-            cluster.stays(ms(3000), &["a", "b", "c"], "a b c new").await;
+            cluster.stays(ms(1500), &["a", "b", "c"], "a b c new").await;
         }
     }
 }
@@ -171,7 +171,7 @@ async fn a_newcomer_with_a_taken_name_ends() {
             }
         };
         assert_eq!(end, End::NameTaken(holder));
-        cluster.stays(ms(5000), &["a", "b", "c"], "a b c").await;
+        cluster.stays(ms(2500), &["a", "b", "c"], "a b c").await;
     }
 }
 
@@ -187,7 +187,7 @@ async fn who_has_the_name_comes_back_after_an_outage_though_another_claimed_it()
     cluster.network.heal();
     let took = cluster.settles(ms(8000)).await;
     println!("back: {took:?}");
-    cluster.stays(ms(5000), &["a", "b", "c", "d", "e"], "a b c d e").await;
+    cluster.stays(ms(2500), &["a", "b", "c", "d", "e"], "a b c d e").await;
 }
 
 /// A message about somebody else's name does nothing.

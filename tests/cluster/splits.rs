@@ -34,7 +34,7 @@ async fn a_split_leaves_the_few_with_what_they_knew_and_heals_with_all_that_chan
     let took = cluster.settles(ms(3000)).await;
     println!("healed: {took:?}");
     cluster.until(ms(500), "no split", |c| ALL.iter().all(|by| c.members(by).partitioned.is_none())).await;
-    cluster.stays(ms(3000), ALL, "b c e").await;
+    cluster.stays(ms(1500), ALL, "b c e").await;
 }
 
 /// What is held has an end.
@@ -79,7 +79,7 @@ async fn a_way_that_is_cut_between_two_removes_nobody() {
         if both_ways {
             cluster.cut_one_way(&["b"], &["a"]);
         }
-        cluster.stays(ms(8000), ALL, "a b c d e").await;
+        cluster.stays(ms(5000), ALL, "a b c d e").await;
         // And what changes goes around.
         for name in ["a", "b"] {
             cluster.flip(name, false);
@@ -102,10 +102,10 @@ async fn one_that_is_cut_off_in_one_direction_is_gone_and_comes_back() {
         }
         let took = cluster.answers(ms(8000), others, "b c d e").await;
         println!("gone, deaf: {deaf}: {took:?}");
-        cluster.stays(ms(5000), others, "b c d e").await;
+        cluster.stays(ms(3000), others, "b c d e").await;
         cluster.network.heal();
         let took = cluster.settles(ms(8000)).await;
         println!("back: {took:?}");
-        cluster.stays(ms(3000), ALL, "a b c d e").await;
+        cluster.stays(ms(1500), ALL, "a b c d e").await;
     }
 }
