@@ -2,7 +2,7 @@
 //!
 //! Gossip brings every change in order of version, late. A push brings a change at once, and may be lost or come twice.
 //! So a pushed change counts if gossip has not passed its version yet, and gossip's counts unless a push was ahead of it
-//! for that key. Both roads carry the same records ([`record`](super::record)); one that breaks a bound is skipped, and
+//! for that key. Both roads carry the same records ([`record`]); one that breaks a bound is skipped, and
 //! what was known of its instance stays.
 
 use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};

@@ -6,7 +6,7 @@
 //! link ─► liveness ───────────────────┴─► view, membership
 //! ```
 //!
-//! It decides nothing by itself: whether a peer lives is [`liveness`](super::liveness)'s, what a peer announces is
+//! It decides nothing by itself: whether a peer lives is [`liveness`]'s, what a peer announces is
 //! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::cluster)'s. What it owns is the order in which
 //! they hear of things.
 
