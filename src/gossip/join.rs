@@ -93,13 +93,14 @@ pub async fn run(
         let mut watched = peers.clone();
         let lost = async {
             match alone {
-                false => drop(watched.wait_for(BTreeSet::is_empty).await),
+                false => watched.wait_for(BTreeSet::is_empty).await.is_ok(),
                 true => std::future::pending().await,
             }
         };
         tokio::select! {
             () = sleep(jitter) => {}
-            () = lost => {}
+            // Nobody reaches peers any more, where the node has ended.
+            known = lost => if !known { return },
             () = shutdown.cancelled() => return,
         }
     }

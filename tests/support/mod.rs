@@ -5,7 +5,6 @@
 
 pub mod agent;
 pub mod namespaces;
-pub mod network;
 pub mod skip;
 
 use hickory_proto::{

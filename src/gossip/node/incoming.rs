@@ -1,6 +1,6 @@
 //! What arrives: messages of peers, and what gossip has brought.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use super::{End, Task};
 use tracing::warn;
@@ -9,14 +9,14 @@ use crate::{
     gossip::{
         cluster::{Entry, Peer},
         link::Inbound,
-        liveness::Verdict,
+        liveness::{Standing, Verdict},
         message::{Identity, KeyringOutcome, Message, Push},
         rejected::Rejected,
         replica::{Change, Skipped},
         rotation,
     },
     model::{
-        member::{INCARNATIONS, PeerId},
+        member::{INCARNATIONS, PeerId, Reach},
         name::Label,
     },
 };
@@ -114,6 +114,22 @@ impl Task {
         }
     }
 
+    /// Gossip forgets whom it has not heard of for minutes, and finds nobody by itself. Where such a one is there again,
+    /// one of them is talked to: with its answer come all others that are with it.
+    pub(super) fn reconnect(&self) {
+        let now = self.now();
+        let forgotten = |peer: &&Standing| {
+            let listed = self.replicas.get(&peer.id).map_or(Duration::ZERO, |known| known.listed);
+            matches!(peer.reach, Reach::Alive | Reach::Suspect) && now >= listed + self.settings.interval
+        };
+        let forgotten: Vec<SocketAddr> = self.standings.values().filter(forgotten).map(|peer| peer.address).collect();
+        if !forgotten.is_empty() {
+            // Each in turn, since one may be out of our reach.
+            let turn = now.as_millis() / self.settings.interval.as_millis().max(1);
+            self.cluster.talk_to(forgotten[(turn % forgotten.len() as u128) as usize]);
+        }
+    }
+
     fn is_namesake(&self, other: &Identity) -> bool {
         let own = &self.settings.own;
         other.id.name == own.id.name && other.id != own.id
@@ -137,18 +153,28 @@ impl Task {
 
     fn read_peer(&mut self, peer: Peer, now: Duration) {
         let Peer { id, incarnation, address, heartbeat, moved } = peer;
+        let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
+        let known = self.replicas.entry(id.clone()).or_default();
+        known.listed = now;
+        let rises = known.heartbeat.is_some_and(|before| heartbeat > before);
+        known.heartbeat = known.heartbeat.max(Some(heartbeat));
         if id.name == self.settings.own.id.name {
-            if id.generation > self.settings.own.id.generation {
+            // One that has ended needs not be told, for as long as gossip mentions it.
+            if rises && id.generation > self.settings.own.id.generation {
                 self.met_namesake(Identity { id, address });
             }
             return;
         }
-        self.liveness.learn(&id, address, now);
-        let known = self.replicas.entry(id.clone()).or_default();
+        // Gossip mentions the dead for long. One that claims a name from elsewhere and does not live was turned away: it
+        // must not take the place of who has the name, whenever that one is out of reach for a while.
+        let claims = |peer: &Standing| peer.id.generation < id.generation && peer.address != address;
+        if rises || !self.standings.get(&id.name).is_some_and(claims) {
+            self.liveness.learn(&id, address, now);
+        }
         if incarnation < known.incarnation {
             return;
         }
-        self.liveness.heartbeat(&id, (incarnation << HEARTBEAT_BITS) + heartbeat, now);
+        self.liveness.heartbeat(&id, heartbeat, now);
         let Some(moved) = moved else { return };
         let anew = incarnation > known.incarnation;
         known.incarnation = incarnation;

@@ -54,7 +54,8 @@ use crate::model::{
 const READ_TOGETHER: Duration = Duration::from_millis(2);
 /// Addresses to approach that wait.
 const FOUND: usize = 64;
-/// The pause before gossip is started anew, doubled each time up to the second.
+/// The pause before gossip is started anew, doubled each time up to the second. Where it has lasted for that long, the
+/// next pause is the first one again.
 const RESTART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
 /// What a node is started with.
@@ -194,6 +195,10 @@ struct Task {
 #[derive(Default)]
 struct Known {
     incarnation: u64,
+    /// The highest heartbeat that gossip has brought.
+    heartbeat: Option<u64>,
+    /// When gossip last had it among its nodes.
+    listed: Duration,
     replica: Replica,
 }
 
@@ -244,9 +249,11 @@ impl Task {
         self.look_for_others(&shutdown);
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let news = self.news.clone();
-        let mut announcing = true;
-        let (mut restart, mut news_read) = (RESTART[0], Instant::now());
+        let mut news_read = Instant::now();
+        // Whether anybody may still change our announcements.
+        let mut announced = true;
+        // When gossip is started anew, after it has ended; and what the pause was.
+        let (mut again, mut pause, mut steady) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
             tokio::select! {
                 Some(inbound) = self.inputs.link.inbound.recv() => {
@@ -254,7 +261,7 @@ impl Task {
                         return end;
                     }
                 }
-                () = news.notified() => {
+                () = self.news.notified() => {
                     // A burst of changes is read together.
                     sleep(READ_TOGETHER).await;
                     self.read().await;
@@ -264,15 +271,16 @@ impl Task {
                     if news_read.elapsed() >= self.settings.interval / 2 {
                         news_read = Instant::now();
                         self.read().await;
+                        self.reconnect();
                     }
                     self.give_up_joins();
                     self.rotations.tick(&self.outbox);
                     self.show();
                 }
-                changed = self.inputs.announcements.changed(), if announcing && Instant::now() >= self.push_at => {
+                changed = self.inputs.announcements.changed(), if announced && Instant::now() >= self.push_at => {
                     // Whoever announces may end before us: what was said stands.
-                    announcing = changed.is_ok();
-                    if announcing {
+                    announced = changed.is_ok();
+                    if announced {
                         self.publish().await;
                     }
                 }
@@ -285,13 +293,18 @@ impl Task {
                         return End::Left;
                     }
                 }
-                why = &mut self.ended => {
+                why = &mut self.ended, if again.is_none() => {
                     warn!(%why, "gossip has ended by itself and is started anew");
-                    sleep(restart).await;
-                    restart = (restart * 2).min(RESTART[1]);
+                    let now = Instant::now();
+                    pause = if now >= steady { RESTART[0] } else { (pause * 2).min(RESTART[1]) };
+                    again = Some(now + pause);
+                }
+                // Peers go on being answered meanwhile: to them we are there.
+                () = sleep_until(again.unwrap_or(self.started)), if again.is_some() => {
                     if let Err(error) = self.restart().await {
                         return End::NoGossip(error.to_string());
                     }
+                    (again, steady) = (None, Instant::now() + RESTART[1]);
                 }
                 () = shutdown.cancelled() => {
                     self.say_goodbye().await;

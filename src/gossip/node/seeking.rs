@@ -44,7 +44,11 @@ impl Task {
                     let _ = forward.send(Found { addresses: vec![address], done: None }).await;
                 }
             };
-            tokio::join!(searching, forwarding);
+            tokio::select! {
+                ((), ()) = async { tokio::join!(searching, forwarding) } => {}
+                // The node has ended, whatever the reason.
+                () = forward.closed() => {}
+            }
         });
     }
 

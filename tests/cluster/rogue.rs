@@ -1,0 +1,79 @@
+//! A peer that takes part in gossip and says there what no muster says.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use muster::{
+    gossip::{
+        cluster::{Cluster as Gossip, Settings},
+        link::{self, Inbound},
+        message::{Identity, Message},
+    },
+    model::member::{INCARNATIONS, PeerId},
+};
+use tokio::{sync::Mutex, task::JoinHandle};
+
+use crate::{
+    network::Network,
+    script::{INTERVAL, label},
+};
+
+/// Where it gossips.
+pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 66, 6)), 7946);
+
+/// Running beside the nodes of a cluster, until it is dropped.
+pub(crate) struct Rogue {
+    pub(crate) identity: Identity,
+    network: Network,
+    gossip: Arc<Mutex<Gossip>>,
+    running: JoinHandle<()>,
+}
+
+impl Rogue {
+    /// Joins through that address, with these records.
+    pub(crate) async fn join(network: &Network, through: SocketAddr, records: &[(String, String)]) -> Self {
+        let identity = Identity { id: PeerId { name: label("r"), generation: INCARNATIONS }, address: ADDRESS };
+        let (link, side) = link::pair();
+        network.attach(identity.clone(), side);
+        let (to_gossip, inbox) = link::gossip();
+        let settings = Settings {
+            id: identity.id.clone(),
+            incarnation: 0,
+            address: identity.address,
+            cluster: "service.local.".to_owned(),
+            interval: INTERVAL,
+        };
+        let gossip = Gossip::start(settings, records.to_vec(), link.outbox.clone(), inbox).await.unwrap();
+        gossip.talk_to(through);
+        let mut inbound = link.inbound;
+        let running = tokio::spawn(async move {
+            while let Some(arrived) = inbound.recv().await {
+                let Inbound::Message { from, octets } = arrived else { continue };
+                match Message::decode(&octets).unwrap() {
+                    Message::Gossip(octets) => drop(to_gossip.try_send((from.address, octets.to_vec()))),
+                    Message::Ping { sequence } => link.outbox.send([from.address], &Message::Ack { sequence }),
+                    _ => {}
+                }
+            }
+        });
+        Self { identity, network: network.clone(), gossip: Arc::new(Mutex::new(gossip)), running }
+    }
+
+    /// Says something of its own that ends chitchat wherever it arrives: here too, but for the task that sends.
+    pub(crate) async fn poison(&self) {
+        let gossip = self.gossip.clone();
+        let said = tokio::spawn(async move {
+            gossip.lock().await.publish(&[("é/x".to_owned(), Some("1".to_owned()))]).await;
+        });
+        assert!(said.await.is_err(), "chitchat takes such keys now: this test needs another way to end it");
+    }
+}
+
+impl Drop for Rogue {
+    fn drop(&mut self) {
+        self.network.detach(&self.identity);
+        self.running.abort();
+    }
+}

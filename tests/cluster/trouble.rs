@@ -1,0 +1,253 @@
+//! Peers that say what is wrong, gossip that ends, keys that change, and anything in any order.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fastrand::Rng;
+use muster::{
+    gossip::{
+        keyring::Key,
+        message::{Change, KeyringChange, Message, Push},
+        record::{MAX_KEY, MAX_VALUE, Record},
+    },
+    model::{
+        announcement::Standing,
+        member::{INCARNATIONS, Reach},
+    },
+};
+
+use crate::{
+    rogue::{self, Rogue},
+    script::{Cluster, instance, label, ms},
+};
+
+/// A node and one instance of `web`, as the rogue announces them.
+fn sound() -> Vec<(String, String)> {
+    let node = Record::Node { addresses: vec![rogue::ADDRESS.ip()], datacenter: label("dc1"), version: "1".to_owned() };
+    let instance = instance(rogue::ADDRESS, "web", "r");
+    let standing = Record::Standing(instance.key.clone(), Standing::Passing);
+    [node, Record::Instance(Arc::new(instance)), standing].iter().map(Record::encode).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_records_are_skipped_and_counted_and_the_rest_is_served() {
+    let cluster = Cluster::running(&["a", "b", "c"]).await;
+    let long = |len: usize| "x".repeat(len);
+    let bad = [
+        ("i/web/s".to_owned(), "{".to_owned()),
+        ("i/web/T".to_owned(), "{}".to_owned()),
+        ("h/web/r".to_owned(), "?".to_owned()),
+        ("i/web".to_owned(), "{}".to_owned()),
+        ("i/web/u".to_owned(), format!("{{\"x\":\"{}\"}}", long(MAX_VALUE))),
+        (long(MAX_KEY + 1), "1".to_owned()),
+        ("n/left".to_owned(), "2".to_owned()),
+    ];
+    let mut records = sound();
+    records.extend(bad.iter().filter(|(key, _)| key != "h/web/r").cloned());
+    records.push(("z/of-newer-nodes".to_owned(), "1".to_owned()));
+    let rogue = Rogue::join(&cluster.network, cluster.address("a"), &records).await;
+    let all = ["a", "b", "c"];
+    cluster.answers(ms(2000), &all, "a b c r").await;
+    let counted = |c: &Cluster, at: &str| c.members(at).rejected.iter().map(|(_, n)| *n).sum::<u64>();
+    cluster
+        .until(ms(1000), "one of each bad kind is counted", |c| {
+            all.iter().all(|at| c.members(at).rejected == [("bad record", 6)])
+        })
+        .await;
+    // The same in pushes, as far as one can be sent.
+    let fits = bad.iter().filter(|(key, value)| key.len() <= MAX_KEY && value.len() <= MAX_VALUE);
+    let changes: Vec<_> =
+        fits.zip(1000..).map(|((key, value), version)| Change { key, version, value: Some(value) }).collect();
+    let pushed = changes.len() as u64;
+    let push = Message::Push(Push { generation: rogue.identity.id.generation, changes });
+    cluster.network.forge(&rogue.identity, cluster.address("b"), &push).await;
+    cluster.until(ms(500), "what was pushed is counted", |c| counted(c, "b") == 6 + pushed).await;
+    cluster.stays(ms(2000), &all, "a b c r").await;
+}
+
+/// A push of another run, or of nobody, changes nothing.
+#[tokio::test(start_paused = true)]
+async fn pushes_of_another_run_are_not_taken() {
+    let cluster = Cluster::running(&["a", "b"]).await;
+    let mut b = cluster.identity("b");
+    for generation in [0, b.id.generation + 1, b.id.generation + INCARNATIONS] {
+        let changes = vec![Change { key: "h/web/b", version: 1000, value: Some("c forged") }];
+        let push = Message::Push(Push { generation, changes });
+        cluster.network.forge(&b, cluster.address("a"), &push).await;
+    }
+    b.id.name = label("nobody");
+    let changes = vec![Change { key: "n/left", version: 1000, value: Some("1") }];
+    let push = Message::Push(Push { generation: b.id.generation, changes });
+    cluster.network.forge(&b, cluster.address("a"), &push).await;
+    cluster.stays(ms(1000), &["a", "b"], "a b").await;
+}
+
+/// Gossip that ends is started anew, and nobody's answers have noticed.
+#[tokio::test(start_paused = true)]
+async fn gossip_that_ends_is_started_anew_and_everything_stays_served() {
+    let all = ["a", "b", "c"];
+    let cluster = Cluster::running(&all).await;
+    for (at, time) in (1..=3).zip(["first", "second", "third"]) {
+        let rogue = Rogue::join(&cluster.network, cluster.address("a"), &sound()).await;
+        cluster.answers(ms(2000), &all, "a b c r").await;
+        rogue.poison().await;
+        cluster.stays(ms(80), &all, "a b c r").await;
+        drop(rogue);
+        cluster
+            .until(ms(2000), "the rogue is gone, and nobody else is", |c| {
+                for by in all {
+                    let answer = c.answer(by, "web");
+                    assert!(answer.starts_with("a b c"), "{by}: {answer}\n{}", c.show());
+                }
+                all.iter().all(|by| c.answer(by, "web") == "a b c")
+            })
+            .await;
+        cluster.stays(ms(1500), &all, "a b c").await;
+        let alive = all.iter().all(|by| all.iter().all(|of| cluster.reach(by, of) == Some(Reach::Alive)));
+        assert!(alive, "{time}: {}", cluster.show());
+        // Gossip does its work again, on its own.
+        cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
+        for name in all {
+            cluster.flip(name, false);
+            cluster.settles(ms(2000)).await;
+            cluster.flip(name, true);
+            let took = cluster.settles(ms(2000)).await;
+            println!("a flip by gossip that was started anew for the {time} time: {took:?}");
+        }
+        cluster.network.lose(None);
+        // It did end: the pushes say so.
+        let mut started = 0;
+        for name in all {
+            cluster.flip(name, false);
+            cluster.settles(ms(300)).await;
+            cluster.flip(name, true);
+            cluster.settles(ms(300)).await;
+            started += cluster.network.pushed(&label(name)) - cluster.identity(name).id.generation;
+        }
+        assert!(started >= at, "gossip was started anew {started} times");
+    }
+}
+
+/// As long as there is one that ends gossip again and again: nobody is gone because of it, and pushes bring what changes.
+#[tokio::test(start_paused = true)]
+async fn gossip_that_never_lasts_takes_nobody_down() {
+    let all = ["a", "b", "c"];
+    let cluster = Cluster::running(&all).await;
+    let rogue = Rogue::join(&cluster.network, cluster.address("a"), &sound()).await;
+    cluster.answers(ms(2000), &all, "a b c r").await;
+    rogue.poison().await;
+    cluster.stays(ms(12_000), &all, "a b c r").await;
+    drop(rogue);
+    cluster.answers(ms(2000), &all, "a b c").await;
+    // By then it has been started anew.
+    cluster.stays(ms(12_000), &all, "a b c").await;
+    cluster.flip("b", false);
+    cluster.settles(ms(2000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_change_everywhere_and_who_does_not_follow_is_named() {
+    let names = ["a", "b", "c", "d"];
+    let cluster = Cluster::running(&names).await;
+    let (old, new) = (Key::from_random([7; 32]), Key::from_random([8; 32]));
+    let (old_id, new_id) = (old.id(), new.id());
+    cluster.cut(&["d"], &["a", "b", "c"]);
+    let report = cluster.keyring("a", KeyringChange::Install(new.clone())).await;
+    assert_eq!((report.nodes, report.answered), (4, 3));
+    assert_eq!(report.refusals, [(label("d"), "no answer".to_owned())]);
+    cluster.network.heal();
+    cluster.settles(ms(8000)).await;
+    cluster.until(ms(2000), "d is back", |c| c.reach("a", "d") == Some(Reach::Alive)).await;
+    let steps: [(&str, KeyringChange, &[_]); 5] = [
+        ("install", KeyringChange::Install(new), &[(old_id, (4, 4)), (new_id, (4, 0))]),
+        ("use", KeyringChange::Use(new_id), &[(old_id, (4, 0)), (new_id, (4, 4))]),
+        ("remove", KeyringChange::Remove(old_id), &[(new_id, (4, 4))]),
+        ("remove again", KeyringChange::Remove(old_id), &[(new_id, (4, 4))]),
+        ("list", KeyringChange::List, &[(new_id, (4, 4))]),
+    ];
+    for (at, (step, change, keys)) in steps.into_iter().enumerate() {
+        let report = cluster.keyring(names[at % names.len()], change).await;
+        assert_eq!((report.nodes, report.answered, &report.refusals), (4, 4, &vec![]), "{step}");
+        assert_eq!(report.keys, BTreeMap::from_iter(keys.iter().copied()), "{step}");
+    }
+    // What its own node refuses, the others are not asked.
+    let report = cluster.keyring("b", KeyringChange::Remove(new_id)).await;
+    assert_eq!(report.answered, 1);
+    assert_eq!(report.refusals.len(), 1);
+}
+
+/// Whatever happened, once the network is whole every node answers what is true.
+#[tokio::test(start_paused = true)]
+async fn after_anything_in_any_order_all_answer_what_is_true() {
+    const NAMES: &[&str] = &["a", "b", "c", "d", "e"];
+    for seed in 1..=4 {
+        let mut random = Rng::with_seed(seed);
+        let mut cluster = Cluster::running(NAMES).await;
+        let mut done = vec![];
+        for _ in 0..30 {
+            done.push(step(&mut cluster, NAMES, &mut random).await);
+            tokio::time::sleep(ms(random.u64(0..1000))).await;
+        }
+        cluster.network.heal();
+        for name in NAMES {
+            if cluster.up().len() < 2 && !cluster.up().contains(name) {
+                cluster.start(name, NAMES).await;
+            }
+        }
+        println!("seed {seed}: {}", done.join("; "));
+        let took = cluster.settles(ms(20_000)).await;
+        println!("settled after {took:?}");
+        cluster.stays(ms(3000), &cluster.up(), &cluster.truth()).await;
+    }
+}
+
+/// Does one thing, and says what.
+async fn step(cluster: &mut Cluster, names: &[&'static str], random: &mut Rng) -> String {
+    let name = names[random.usize(..names.len())];
+    let runs = cluster.up().contains(&name);
+    match random.u32(0..10) {
+        _ if !runs => {
+            cluster.start(name, names).await;
+            format!("start {name}")
+        }
+        0 if cluster.up().len() > 1 => {
+            cluster.stop(name).await;
+            format!("stop {name}")
+        }
+        1 if cluster.up().len() > 1 => {
+            cluster.kill(name).await;
+            format!("kill {name}")
+        }
+        2 => {
+            let (these, those) = names.split_at(random.usize(1..names.len()));
+            cluster.cut(these, those);
+            format!("cut {these:?} {those:?}")
+        }
+        3 => {
+            cluster.cut_one_way(&[name], names);
+            format!("cut from {name}")
+        }
+        4 => {
+            let other = names[random.usize(..names.len())];
+            cluster.cut_one_way(&[name], &[other]);
+            format!("cut from {name} to {other}")
+        }
+        5 => {
+            cluster.network.heal();
+            "heal".to_owned()
+        }
+        6 => {
+            cluster.withdraw(name, "web", &format!("more-{name}"));
+            format!("withdraw of {name}")
+        }
+        7 => {
+            let id = format!("more-{name}");
+            cluster.announce(name, "web", &id, Standing::Passing);
+            format!("announce {id}")
+        }
+        _ => {
+            let healthy = random.bool();
+            cluster.flip(name, healthy);
+            format!("{name} healthy: {healthy}")
+        }
+    }
+}
