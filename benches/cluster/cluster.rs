@@ -234,12 +234,19 @@ impl Cluster {
         let mut removals = 0;
         for (own, process) in self.nodes.iter_mut().enumerate() {
             let Some(process) = process else { continue };
-            for line in process.news().lines() {
+            let news = process.news();
+            let mut lines: Vec<&str> = news.lines().collect();
+            // Serf writes some lines twice.
+            lines.dedup();
+            for line in lines {
                 let gone = if muster { gone_from_muster(line) } else { gone_from_serf(line) };
                 if let Some(name) = gone
                     && !expected.iter().any(|expected| expected == name)
                 {
-                    eprintln!("raw: n{own}: {line}");
+                    // The first of each node say enough.
+                    if removals < 20 {
+                        eprintln!("raw: n{own}: {line}");
+                    }
                     removals += 1;
                 }
             }

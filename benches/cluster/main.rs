@@ -1,7 +1,7 @@
 //! Clusters of muster, and of Serf beside it: how fast they converge, pass a change on and notice a crash, what they call
 //! gone that is not, and what they cost.
 //!
-//! `cargo bench --bench cluster` takes about half an hour and prints three tables; each measured value is on a line that
+//! `cargo bench --bench cluster` takes about three quarters of an hour and prints a table for each program; each measured value is on a line that
 //! begins with `raw:`. Definitions and results are in `docs/cluster-benchmark.md`. It needs `unshare`, `setpriv`, `ip`
 //! and `nft`, and root or user namespaces; Serf is left out if it is not installed. Options, after `--`:
 //!
@@ -12,7 +12,7 @@
 //! --crashes 10             of an agent; half as many of a host, and of an agent under loss
 //! --serf-crashes 5         the same for Serf, which takes longer
 //! --joins 5  --stalls 5  --flips 100
-//! --idle 10                seconds in which the cost is measured
+//! --idle 30                seconds in which the cost is measured
 //! --loss 60  --percent 20  seconds of loss, "0": none; packets lost of a hundred
 //! --minutes N              the same as --loss, in minutes
 //! --binary PATH            another muster than the one just built
@@ -66,7 +66,8 @@ impl Options {
             joins: 5,
             stalls: 5,
             flips: 100,
-            idle: Duration::from_secs(10),
+            // Serf exchanges whole states that often.
+            idle: Duration::from_secs(30),
             loss: Duration::from_secs(60),
             percent: 20,
             binary: env!("CARGO_BIN_EXE_muster").into(),
@@ -139,13 +140,14 @@ fn run(options: &Options) {
     let cores = std::thread::available_parallelism().unwrap();
     println!("{cores} cores, Linux {}", first_line(Command::new("uname").arg("-r")).unwrap_or_default());
     let muster = first_line(Command::new(&options.binary).arg("--version")).unwrap_or_default();
+    println!("loss: {} % of packets for {} s, each time", options.percent, options.loss.as_secs());
     table(&muster, Program::Muster, options);
     let Some(version) = first_line(Command::new("serf").arg("version")) else {
         println!("\nSerf is not installed.");
         return in_process(options);
     };
     for profile in &options.serf {
-        table(&format!("{version}, -profile={profile}"), Program::Serf(profile), options);
+        table(&format!("Serf {version}, -profile={profile}"), Program::Serf(profile), options);
     }
     in_process(options);
 }

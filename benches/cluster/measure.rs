@@ -39,8 +39,9 @@ pub(crate) struct Figures {
     crash: Times,
     power: Times,
     stalls: False,
+    /// Of others than the one that crashed.
+    crashes: False,
     loss: False,
-    loss_seconds: u64,
     loss_crash: Times,
     /// Percent of a core, for each node.
     cpu: f64,
@@ -86,15 +87,18 @@ pub(crate) fn run(program: Program, nodes: usize, options: &Options) -> Figures 
         say("flip, whole", &figures.flip_whole);
     }
     stalls(&mut cluster, options, &mut rng, &mut figures.stalls);
+    cluster.removals(&[]);
     let crashes = if program == Program::Muster { options.crashes } else { options.serf_crashes };
     for _ in 0..crashes {
         let victim = rng.usize(1..nodes);
         figures.crash.take(crash(&mut cluster, victim, Crash::Agent));
+        figures.crashes.logged += cluster.removals(&[victim]);
     }
     say("crash", &figures.crash);
     for _ in 0..crashes.div_ceil(2) {
         let victim = rng.usize(1..nodes);
         figures.power.take(crash(&mut cluster, victim, Crash::Host));
+        figures.crashes.logged += cluster.removals(&[victim]);
     }
     say("power cut", &figures.power);
     if options.loss > Duration::ZERO {
@@ -208,9 +212,9 @@ impl Drop for Application {
 
 /// Nodes that are stopped for a while, and go on: nobody may be called gone.
 fn stalls(cluster: &mut Cluster, options: &Options, rng: &mut fastrand::Rng, found: &mut False) {
+    cluster.removals(&[]);
     for _ in 0..options.stalls {
         sleep(REST);
-        cluster.removals(&[]);
         let victim = rng.usize(1..cluster.len());
         let others = cluster.others(victim);
         cluster.signal(victim, Signal::SIGSTOP);
@@ -264,12 +268,10 @@ fn crash(cluster: &mut Cluster, victim: usize, crash: Crash) -> Option<Duration>
 /// A network that loses packets: nobody may be called gone, and who crashes is to be noticed all the same.
 fn loss(cluster: &mut Cluster, options: &Options, crashes: usize, rng: &mut fastrand::Rng, figures: &mut Figures) {
     sleep(REST);
-    cluster.removals(&[]);
     let loss = Loss::begin(options.percent);
     let all: Vec<usize> = (0..cluster.len()).collect();
     watch(cluster, &all, options.loss, &mut figures.loss);
     figures.loss.logged += cluster.removals(&[]);
-    figures.loss_seconds = options.loss.as_secs();
     eprintln!("raw: {} % loss for {:?}: {}", options.percent, options.loss, figures.loss);
     for _ in 0..crashes {
         let victim = rng.usize(1..cluster.len());
@@ -287,17 +289,18 @@ impl Figures {
     /// The head of the table whose rows [`Display`](fmt::Display) writes.
     pub(crate) const HEAD: &str = "\
 | nodes | cold start | one joins | flip p50 / p99 / max | with its check p50 / p99 | crash p50 / max | power cut p50 / max | \
-false: stalls | false: loss | crash under loss p50 / max | CPU a node | sent a node: UDP + TCP | memory a node: own + shared |\n\
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
+false, stalls | false, crashes | false, loss | crash under loss p50 / max | CPU a node | sent a node: UDP + TCP | memory a node: own + shared |\n\
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cold, join, flip, flip_whole, crash, power, stalls, loss, loss_crash, cpu, .. } = self;
+        let Self { cold, join, flip, flip_whole, crash, power, stalls, crashes, loss, loss_crash, cpu, .. } = self;
         write!(f, "| {} | {} | ", cold.show(&[1.0]), join.show(&[0.5]))?;
         write!(f, "{} | {} | ", flip.show(&[0.5, 0.99, 1.0]), flip_whole.show(&[0.5, 0.99]))?;
-        write!(f, "{} | {} | {stalls} | ", crash.show(&[0.5, 1.0]), power.show(&[0.5, 1.0]))?;
-        write!(f, "{loss} in {} s | {} | {cpu:.2} % | ", self.loss_seconds, loss_crash.show(&[0.5, 1.0]))?;
+        write!(f, "{} | {} | ", crash.show(&[0.5, 1.0]), power.show(&[0.5, 1.0]))?;
+        write!(f, "{stalls} | {crashes} | ")?;
+        write!(f, "{loss} | {} | {cpu:.2} % | ", loss_crash.show(&[0.5, 1.0]))?;
         let (udp, tcp) = self.octets;
         let (own, shared) = self.memory;
         write!(f, "{:.1} + {:.1} kB/s | ", udp / 1e3, tcp / 1e3)?;
