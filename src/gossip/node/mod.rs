@@ -52,6 +52,8 @@ use crate::model::{
 
 /// How long news wait for more: a burst of changes is read together.
 const READ_TOGETHER: Duration = Duration::from_millis(2);
+/// Messages that are taken in before what follows from them is worked out.
+const TAKEN_TOGETHER: usize = 64;
 /// Addresses to approach that wait.
 const FOUND: usize = 64;
 /// The pause before gossip is started anew, doubled each time up to the second.
@@ -244,18 +246,23 @@ impl Task {
         self.look_for_others(&shutdown);
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let news = self.news.clone();
+        let mut news = self.news.clone();
+        let mut read_at: Option<Instant> = None;
+        let mut arrived = Vec::with_capacity(TAKEN_TOGETHER);
         let (mut restart, mut news_read) = (RESTART[0], Instant::now());
         loop {
             tokio::select! {
-                Some(inbound) = self.inputs.link.inbound.recv() => {
-                    if let Some(end) = self.receive(inbound) {
-                        return end;
+                1.. = self.inputs.link.inbound.recv_many(&mut arrived, TAKEN_TOGETHER) => {
+                    for inbound in arrived.drain(..) {
+                        if let Some(end) = self.receive(inbound) {
+                            return end;
+                        }
                     }
                 }
-                () = news.notified() => {
-                    // A burst of changes is read together.
-                    sleep(READ_TOGETHER).await;
+                // A burst of changes is read together. Messages are taken in meanwhile: gossip itself is among them.
+                () = news.notified(), if read_at.is_none() => read_at = Some(Instant::now() + READ_TOGETHER),
+                () = sleep_until(read_at.unwrap_or_else(Instant::now)), if read_at.is_some() => {
+                    read_at = None;
                     self.read().await;
                 }
                 _ = ticks.tick() => {
@@ -289,6 +296,7 @@ impl Task {
                     if let Err(error) = self.restart().await {
                         return End::NoGossip(error.to_string());
                     }
+                    news = self.news.clone();
                 }
                 () = shutdown.cancelled() => {
                     self.say_goodbye().await;
