@@ -119,7 +119,11 @@ impl Cluster {
             Program::Muster => command.arg("agent").arg("--config").arg(path.join("muster.yaml")),
             Program::Serf(profile) => {
                 command.args(["agent", "-log-level=info", "-retry-interval=1s", &format!("-encrypt={KEY}")]);
-                command.args([format!("-node=n{node}"), format!("-bind={own}:{GOSSIP}"), format!("-profile={profile}")]);
+                command.args([
+                    format!("-node=n{node}"),
+                    format!("-bind={own}:{GOSSIP}"),
+                    format!("-profile={profile}"),
+                ]);
                 command.arg(format!("-rpc-addr={own}:7373"));
                 if node > 0 {
                     command.arg(format!("-retry-join={}:{GOSSIP}", self.address(0)));

@@ -7,6 +7,8 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::ParseIntError,
+    str::FromStr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -44,26 +46,51 @@ use super::{
 };
 
 /// The default gossip interval.
-const INTERVAL: Duration = Duration::from_millis(200);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
+/// Nodes, and how often they gossip: `500` or `500@1000`, with the interval in milliseconds.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) nodes: usize,
+    pub(crate) interval: Duration,
+}
+
+impl FromStr for Size {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let Some((nodes, millis)) = text.split_once('@') else {
+            return Ok(Self { nodes: text.parse()?, interval: INTERVAL });
+        };
+        Ok(Self { nodes: nodes.parse()?, interval: Duration::from_millis(millis.parse()?) })
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.nodes, self.interval.as_millis())
+    }
+}
 const HOLD: Duration = Duration::from_secs(600);
 /// What is not so by then is reported as such.
 const DEADLINE: Duration = Duration::from_secs(120);
 const KILLS: usize = 5;
+/// How often a slow convergence is told of.
+const TELL: Duration = Duration::from_millis(500);
 
 /// Runs one cluster and prints its row of the table.
-pub(crate) fn run(nodes: usize, idle: Duration) {
+pub(crate) fn run(size: Size, idle: Duration) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    println!("{}", runtime.block_on(measure(nodes, idle)));
+    println!("{}", runtime.block_on(measure(size, idle)));
 }
 
 /// The head of the table.
 pub(crate) const HEAD: &str = "\
-| nodes | cold start | crash p50 / max | power cut p50 / max | called gone and was not | timers late p50 / p99 / max | CPU a node | cores in use | \
+| nodes | interval | cold start | crash p50 / max | power cut p50 / max | called gone and was not | timers late p50 / p99 / max | CPU a node | cores in use | \
 sent a node: UDP + TCP | memory a node |\n\
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |";
 
 struct Figures {
-    nodes: usize,
+    size: Size,
     cold: Times,
     crash: Times,
     power: Times,
@@ -76,19 +103,27 @@ struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { nodes, cold, crash, power, missing, late, cores, octets: (udp, tcp), memory } = self;
-        write!(f, "| {nodes} | {} | {} | ", cold.show(&[1.0]), crash.show(&[0.5, 1.0]))?;
+        let Self { size, cold, crash, power, missing, late, cores, octets: (udp, tcp), memory } = self;
+        write!(
+            f,
+            "| {} | {} ms | {} | {} | ",
+            size.nodes,
+            size.interval.as_millis(),
+            cold.show(&[1.0]),
+            crash.show(&[0.5, 1.0])
+        )?;
         write!(f, "{} | {missing} | {} | ", power.show(&[0.5, 1.0]), late.show(&[0.5, 0.99, 1.0]))?;
-        write!(f, "{:.2} % | {cores:.2} | ", cores / *nodes as f64 * 100.0)?;
-        write!(f, "{:.1} + {:.1} kB/s | {:.1} MB |", udp / 1e3, tcp / 1e3, *memory as f64 / 1024.0 / *nodes as f64)
+        write!(f, "{:.2} % | {cores:.2} | ", cores / size.nodes as f64 * 100.0)?;
+        write!(f, "{:.1} + {:.1} kB/s | {:.1} MB |", udp / 1e3, tcp / 1e3, *memory as f64 / 1024.0 / size.nodes as f64)
     }
 }
 
-async fn measure(count: usize, idle: Duration) -> Figures {
+async fn measure(size: Size, idle: Duration) -> Figures {
+    let Size { nodes: count, interval } = size;
     let before = process::memory("self").0;
     let late = Late::watch();
     let start = Instant::now();
-    let mut nodes: Vec<Running> = (0..count).map(|number| Running::start(number)).collect();
+    let mut nodes: Vec<Running> = (0..count).map(|number| Running::start(number, interval)).collect();
     let mut cold = Times::default();
     cold.take(wait(&nodes, count, None).await.map(|last| last - start));
     eprintln!("raw: in process {count} cold start: {cold:?}, timers late {}", late.take().show(&[0.5, 0.99, 1.0]));
@@ -119,13 +154,13 @@ async fn measure(count: usize, idle: Duration) -> Figures {
         }
         let start = Instant::now();
         let name = nodes[victim].name.clone();
-        nodes.swap_remove(victim).end();
+        nodes.swap_remove(victim).end().await;
         let times = if kill < KILLS { &mut crash } else { &mut power };
         times.take(wait(&nodes, count - 1, Some(&name)).await.map(|last| last - start));
         if kill >= KILLS {
             sandbox::mend(address);
         }
-        nodes.push(Running::start(number(&name)));
+        nodes.push(Running::start(number(&name), interval));
         if wait(&nodes, count, None).await.is_none() {
             eprintln!("raw: in process {count}: not whole again after {name}");
         }
@@ -133,7 +168,7 @@ async fn measure(count: usize, idle: Duration) -> Figures {
     }
     eprintln!("raw: in process {count} crash: {crash:?}");
     eprintln!("raw: in process {count} power cut: {power:?}, timers late {}", late.take().show(&[0.5, 0.99, 1.0]));
-    Figures { nodes: count, cold, crash, power, missing, late: idle_late, cores, octets, memory }
+    Figures { size, cold, crash, power, missing, late: idle_late, cores, octets, memory }
 }
 
 /// Waits until every node sees at least so many, itself included, and none sees `gone`.
@@ -144,7 +179,15 @@ async fn wait(nodes: &[Running], count: usize, gone: Option<&Label>) -> Option<I
         view.len() >= count && gone.is_none_or(|gone| !view.contains_key(gone))
     };
     let mut pending: Vec<&Running> = nodes.iter().collect();
+    let (start, mut told) = (Instant::now(), Duration::ZERO);
     while Instant::now() < deadline {
+        if start.elapsed() >= told + TELL {
+            told = start.elapsed();
+            let mut seen: Vec<usize> = nodes.iter().map(|node| node.view.borrow().len()).collect();
+            seen.sort_unstable();
+            let (least, median, most) = (seen[0], seen[seen.len() / 2], seen[seen.len() - 1]);
+            eprintln!("raw: {told:.1?}: nodes see {least}, {median}, {most} of {count}; {} wait", pending.len());
+        }
         pending.retain(|node| !whole(node));
         if pending.is_empty() {
             return Some(Instant::now());
@@ -162,17 +205,22 @@ struct Running {
     address: Ipv4Addr,
     view: watch::Receiver<View>,
     tasks: Vec<JoinHandle<()>>,
+    /// For what the node has spawned.
+    shutdown: CancellationToken,
     /// What the daemon would hold: a node ends when it is gone.
     _held: (watch::Sender<Announcements>, mpsc::Sender<node::Order>, watch::Receiver<BTreeSet<SocketAddr>>),
 }
 
 impl Running {
-    fn start(number: usize) -> Self {
+    fn start(number: usize, interval: Duration) -> Self {
         let name = Label::parse(&format!("n{number}")).unwrap();
         let address = Ipv4Addr::new(127, 3, (number / 200) as u8, (number % 200 + 1) as u8);
         let socket = SocketAddr::new(IpAddr::V4(address), GOSSIP);
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        let own = Identity { id: PeerId { name: name.clone(), generation: nanos / INCARNATIONS * INCARNATIONS }, address: socket };
+        let own = Identity {
+            id: PeerId { name: name.clone(), generation: nanos / INCARNATIONS * INCARNATIONS },
+            address: socket,
+        };
         let node = Arc::new(Node {
             name: name.clone(),
             addresses: vec![address.into()],
@@ -200,14 +248,15 @@ impl Running {
             node,
             version: "0".into(),
             cluster: "service.local".into(),
-            interval: INTERVAL,
+            interval,
             hold: HOLD,
             targets: Targets { configured: vec![target], remembered: vec![] },
             seed: fastrand::u64(..),
         };
         let inputs = Inputs { announcements, link, orders: ordered, rejected };
         let outputs = Outputs { view, members, peers, keyring: keys };
-        let running = node::run(settings, inputs, outputs, CancellationToken::new());
+        let shutdown = CancellationToken::new();
+        let running = node::run(settings, inputs, outputs, shutdown.clone());
         let tasks = vec![
             tokio::spawn(wire.run(Sockets::bind(socket).unwrap())),
             tokio::spawn(async move {
@@ -215,12 +264,16 @@ impl Running {
                 eprintln!("raw: a node has ended: {end:?}");
             }),
         ];
-        Self { name, address, view: seen, tasks, _held: (announcing, orders, reached) }
+        Self { name, address, view: seen, tasks, shutdown, _held: (announcing, orders, reached) }
     }
 
-    /// As `kill -9` would.
-    fn end(self) {
+    /// As `kill -9` would: no last words.
+    async fn end(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        self.shutdown.cancel();
     }
 }
 

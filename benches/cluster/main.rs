@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! --nodes 3,10,30,50       processes; "none": no such clusters
-//! --in-process 150,500     nodes in one process; "none"
+//! --in-process 150,500@2000   nodes in one process, and their interval in ms; "none"
 //! --serf lan,local         Serf's profiles; "none"
 //! --crashes 10             of an agent; half as many of a host, and of an agent under loss
 //! --serf-crashes 5         the same for Serf, which takes longer
@@ -37,12 +37,13 @@ use std::{
 };
 
 use cluster::Program;
+use in_process::Size;
 use measure::Figures;
 
 /// What to measure.
 pub(crate) struct Options {
     nodes: Vec<usize>,
-    in_process: Vec<usize>,
+    in_process: Vec<Size>,
     serf: Vec<&'static str>,
     crashes: usize,
     serf_crashes: usize,
@@ -59,7 +60,8 @@ impl Options {
     fn read(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             nodes: vec![3, 10, 30, 50],
-            in_process: vec![150, 500],
+            // At the default interval more nodes want more cores than two.
+            in_process: list("50,150,150@1000,500@2000").unwrap(),
             serf: vec!["lan", "local"],
             crashes: 10,
             serf_crashes: 5,
@@ -118,10 +120,10 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     // This program again, so that each cluster in a process has its memory to itself.
-    if let [word, nodes, idle] = &arguments[..]
+    if let [word, size, idle] = &arguments[..]
         && word == "alone"
     {
-        in_process::run(one(nodes).unwrap(), Duration::from_secs(one(idle).unwrap()));
+        in_process::run(one(size).unwrap(), Duration::from_secs(one(idle).unwrap()));
         return ExitCode::SUCCESS;
     }
     match Options::read(&arguments) {
@@ -167,13 +169,13 @@ fn in_process(options: &Options) {
         return;
     }
     println!("\nmuster's gossip, all nodes in one process\n\n{}", in_process::HEAD);
-    for nodes in &options.in_process {
+    for size in &options.in_process {
         let idle = options.idle.as_secs().to_string();
         let status = Command::new(std::env::current_exe().unwrap())
-            .args(["--inside", "alone", &nodes.to_string(), &idle])
+            .args(["--inside", "alone", &size.to_string(), &idle])
             .status();
         if !status.is_ok_and(|status| status.success()) {
-            println!("| {nodes} | failed |");
+            println!("| {size} | failed |");
         }
     }
 }

@@ -77,7 +77,8 @@ pub(crate) struct Loss(());
 impl Loss {
     /// So many packets of a hundred, each by itself, over UDP and TCP.
     pub(crate) fn begin(percent: u32) -> Self {
-        let lose = |of: &str| format!("add rule ip bench losing {of} {GOSSIP} numgen random mod 100 < {percent} drop\n");
+        let lose =
+            |of: &str| format!("add rule ip bench losing {of} {GOSSIP} numgen random mod 100 < {percent} drop\n");
         nft(&[lose("udp dport"), lose("tcp dport"), lose("tcp sport")].concat());
         Self(())
     }

@@ -27,8 +27,7 @@ impl Times {
             if times.is_empty() { vec![] } else { quantiles.iter().filter_map(|quantile| at(*quantile)).collect() };
         let missed = if self.missed > 0 { format!(" ({} never)", self.missed) } else { String::new() };
         let Some(longest) = shown.last() else { return format!("-{missed}") };
-        let (unit, factor, places) =
-            if *longest >= Duration::from_secs(1) { ("s", 1.0, 2) } else { ("ms", 1e3, 0) };
+        let (unit, factor, places) = if *longest >= Duration::from_secs(1) { ("s", 1.0, 2) } else { ("ms", 1e3, 0) };
         let shown: Vec<String> = shown.iter().map(|time| format!("{:.places$}", time.as_secs_f64() * factor)).collect();
         format!("{} {unit}{missed}", shown.join(" / "))
     }
