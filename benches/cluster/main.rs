@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! --nodes 3,10,30,50       processes; "none": no such clusters
-//! --in-process 150,500@2000   nodes in one process, and their interval in ms; "none"
+//! --in-process 150,500@5000   nodes in one process, and their interval in ms; "none"
 //! --serf lan,local         Serf's profiles; "none"
 //! --crashes 10             of an agent; half as many of a host, and of an agent under loss
 //! --serf-crashes 5         the same for Serf, which takes longer
@@ -61,7 +61,7 @@ impl Options {
         let mut options = Self {
             nodes: vec![3, 10, 30, 50],
             // At the default interval more nodes want more cores than two.
-            in_process: list("50,150,150@1000,500@2000").unwrap(),
+            in_process: list("50,150,150@1000,500@5000").unwrap(),
             serf: vec!["lan", "local"],
             crashes: 10,
             serf_crashes: 5,
