@@ -49,7 +49,8 @@ pub async fn run(
     let mut pause = FIRST_PAUSE;
     let mut unresolved = BTreeSet::new();
     let mut met = false;
-    loop {
+    // Ends with the node, too.
+    while peers.has_changed().is_ok() {
         let mut missing = 0;
         for endpoint in &configured {
             match resolve(endpoint).await {

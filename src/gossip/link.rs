@@ -15,8 +15,9 @@ use crate::model::member::PeerId;
 const OUTBOX: usize = 8192;
 /// Messages on their way in.
 const INBOX: usize = 8192;
-/// Messages on their way to chitchat: each costs it up to a millisecond, and a round has a handful.
-const GOSSIP: usize = 256;
+/// Messages on their way to chitchat: a round has a handful, and each costs it up to a millisecond. Where more wait, they
+/// are stale: what is lost comes with the next round.
+const GOSSIP: usize = 32;
 
 /// From the node to the network.
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     sync::Mutex,
     time::Duration,
 };
@@ -17,7 +17,7 @@ use chitchat::{
     ChitchatEnvelope,
     transport::{RecvOutcome, SendOutcome, Socket, Transport, UdpSocket as Codec},
 };
-use tokio::{net::UdpSocket, time::timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::gossip::{
@@ -29,6 +29,8 @@ const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 /// How long a message may take through the codec: loopback delivers while it sends. What takes longer was not valid, and
 /// the codec has dropped it.
 const THROUGH_CODEC: Duration = Duration::from_millis(100);
+/// The pause before the next look where the kernel delivers later, or has no room.
+const NOT_YET: Duration = Duration::from_millis(1);
 
 /// A transport for one start of chitchat.
 pub(super) struct Envelopes {
@@ -47,17 +49,23 @@ impl Transport for Envelopes {
         let link = self.link.lock().ok().and_then(|mut link| link.take());
         let (outbox, inbox) = link.context("the link is in use")?;
         let codec = Codec::open(LOOPBACK).await?;
-        let ours = UdpSocket::bind(LOOPBACK).await?;
+        let ours = UdpSocket::bind(LOOPBACK)?;
         // The kernel then passes nothing but the codec's datagrams.
-        ours.connect(codec.local_addr()?).await?;
+        ours.connect(codec.local_addr()?)?;
+        ours.set_nonblocking(true)?;
+        let address = ours.local_addr()?;
         let buffer = vec![0; MAX_GOSSIP].into();
-        Ok(Box::new(Envelope { codec, ours, buffer, outbox, inbox, fed: None }))
+        Ok(Box::new(Envelope { codec, ours, address, buffer, outbox, inbox, fed: None }))
     }
 }
 
 struct Envelope {
     codec: Codec,
+    /// Not the runtime's: what was sent over loopback is there already, and to be woken for it would cost more than to
+    /// take it.
     ours: UdpSocket,
+    /// Where that is.
+    address: SocketAddr,
     buffer: Box<[u8]>,
     outbox: Outbox,
     inbox: Inbox,
@@ -68,7 +76,15 @@ struct Envelope {
 impl Envelope {
     /// What the codec made of the envelope it was given last.
     async fn encoded(&mut self) -> io::Result<usize> {
-        timeout(THROUGH_CODEC, self.ours.recv(&mut self.buffer)).await?
+        let deadline = Instant::now() + THROUGH_CODEC;
+        loop {
+            match self.ours.recv(&mut self.buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
+                    sleep(NOT_YET).await;
+                }
+                received => return received,
+            }
+        }
     }
 }
 
@@ -80,8 +96,8 @@ impl Socket for Envelope {
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
         // One that came too late the last time would go to the wrong node.
-        while self.ours.try_recv(&mut self.buffer).is_ok() {}
-        let len = self.codec.send(self.ours.local_addr()?, envelope).await?.num_bytes_sent;
+        while self.ours.recv(&mut self.buffer).is_ok() {}
+        let len = self.codec.send(self.address, envelope).await?.num_bytes_sent;
         match self.encoded().await {
             Ok(read) => self.outbox.gossip(to, &self.buffer[..read]),
             Err(error) => debug!(%error, "a message of chitchat was lost on loopback"),
@@ -97,8 +113,8 @@ impl Socket for Envelope {
                 None => {
                     let (from, octets) = self.inbox.recv().await.context("the link is closed")?;
                     // Sending to loopback blocks only on a full buffer, and then the message is lost as on any network.
-                    if self.ours.try_send(&octets).is_err() {
-                        self.ours.writable().await?;
+                    if self.ours.send(&octets).is_err() {
+                        sleep(NOT_YET).await;
                         continue;
                     }
                     self.fed = Some(from);
@@ -109,7 +125,7 @@ impl Socket for Envelope {
                 Ok(received) => {
                     let received = received?;
                     // Another program of this host wrote to the codec's port.
-                    if received.from_addr != self.ours.local_addr()? {
+                    if received.from_addr != self.address {
                         continue;
                     }
                     self.fed = None;

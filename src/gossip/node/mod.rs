@@ -25,7 +25,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -52,6 +52,8 @@ use crate::model::{
 
 /// How long news wait for more: a burst of changes is read together.
 const READ_TOGETHER: Duration = Duration::from_millis(2);
+/// Messages that are taken in before what follows from them is worked out.
+const TAKEN_TOGETHER: usize = 64;
 /// Addresses to approach that wait.
 const FOUND: usize = 64;
 /// The pause before gossip is started anew, doubled each time up to the second. Where it has lasted for that long, the
@@ -250,20 +252,25 @@ impl Task {
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut news_read = Instant::now();
+        let mut read_at: Option<Instant> = None;
+        let mut arrived = Vec::with_capacity(TAKEN_TOGETHER);
         // Whether anybody may still change our announcements.
         let mut announced = true;
         // When gossip is started anew, after it has ended; and what the pause was.
         let (mut again, mut pause, mut steady) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
             tokio::select! {
-                Some(inbound) = self.inputs.link.inbound.recv() => {
-                    if let Some(end) = self.receive(inbound) {
-                        return end;
+                1.. = self.inputs.link.inbound.recv_many(&mut arrived, TAKEN_TOGETHER) => {
+                    for inbound in arrived.drain(..) {
+                        if let Some(end) = self.receive(inbound) {
+                            return end;
+                        }
                     }
                 }
-                () = self.news.notified() => {
-                    // A burst of changes is read together.
-                    sleep(READ_TOGETHER).await;
+                // A burst of changes is read together. Messages are taken in meanwhile: gossip itself is among them.
+                () = self.news.notified(), if read_at.is_none() => read_at = Some(Instant::now() + READ_TOGETHER),
+                () = sleep_until(read_at.unwrap_or_else(Instant::now)), if read_at.is_some() => {
+                    read_at = None;
                     self.read().await;
                 }
                 _ = ticks.tick() => {
