@@ -21,7 +21,6 @@ use muster::{
         message::Identity,
         node::{self, Inputs, Outputs, Settings},
         rejected::Rejected,
-        seal::{Protection, Seal, Session},
         wire::{Sockets, Wire},
     },
     model::{
@@ -237,15 +236,9 @@ impl Running {
         let (view, seen) = watch::channel(node::alone(&node, &announcements.borrow()));
         let (members, _) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
-        let (keys, ring) = watch::channel(Some(keyring.clone()));
+        let (keys, ring) = watch::channel(Some(keyring));
         let (orders, ordered) = mpsc::channel(1);
-        let wire = Wire {
-            own: own.clone(),
-            seal: Seal::new(Protection::Sealed(keyring), Session(fastrand::u128(..).to_be_bytes())),
-            keyring: ring,
-            network,
-            rejected: rejected.clone(),
-        };
+        let wire = Wire::new(own.clone(), ring, network, rejected.clone()).unwrap();
         let target = Endpoint { host: "127.3.0.1".into(), port: GOSSIP };
         let settings = Settings {
             own,

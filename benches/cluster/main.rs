@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! --nodes 3,10,30,50       processes; "none": no such clusters
-//! --in-process 150,500@5000   nodes in one process, and their interval in ms; "none"
+//! --in-process 50,150@1000    nodes in one process, and their interval in ms; "none"
+//! --paused 50,150,500      nodes in one process whose clock waits for the processor; "none"
 //! --serf lan,local         Serf's profiles; "none"
 //! --crashes 10             of an agent; half as many of a host, and of an agent under loss
 //! --serf-crashes 5         the same for Serf, which takes longer
@@ -24,6 +25,7 @@ mod cluster;
 mod dns;
 mod in_process;
 mod measure;
+mod paused;
 mod process;
 mod sandbox;
 mod serf;
@@ -44,6 +46,7 @@ use measure::Figures;
 pub(crate) struct Options {
     nodes: Vec<usize>,
     in_process: Vec<Size>,
+    paused: Vec<usize>,
     serf: Vec<&'static str>,
     crashes: usize,
     serf_crashes: usize,
@@ -61,7 +64,8 @@ impl Options {
         let mut options = Self {
             nodes: vec![3, 10, 30, 50],
             // At the default interval more nodes want more cores than two.
-            in_process: list("50,150,150@1000,500@5000").unwrap(),
+            in_process: list("50,150@1000").unwrap(),
+            paused: vec![50, 150, 500],
             serf: vec!["lan", "local"],
             crashes: 10,
             serf_crashes: 5,
@@ -79,6 +83,7 @@ impl Options {
             match name.as_str() {
                 "--nodes" => options.nodes = list(value)?,
                 "--in-process" => options.in_process = list(value)?,
+                "--paused" => options.paused = list(value)?,
                 "--serf" => {
                     let profiles: Vec<String> = list(value)?;
                     options.serf = ["lan", "local"].into_iter().filter(|p| profiles.iter().any(|q| p == q)).collect();
@@ -126,6 +131,12 @@ fn main() -> ExitCode {
         in_process::run(one(size).unwrap(), Duration::from_secs(one(idle).unwrap()));
         return ExitCode::SUCCESS;
     }
+    if let [word, nodes] = &arguments[..]
+        && word == "paused"
+    {
+        paused::run(one(nodes).unwrap());
+        return ExitCode::SUCCESS;
+    }
     match Options::read(&arguments) {
         Ok(options) => {
             run(&options);
@@ -146,12 +157,14 @@ fn run(options: &Options) {
     table(&muster, Program::Muster, options);
     let Some(version) = first_line(Command::new("serf").arg("version")) else {
         println!("\nSerf is not installed.");
-        return in_process(options);
+        in_process(options);
+        return paused(options);
     };
     for profile in &options.serf {
         table(&format!("Serf {version}, -profile={profile}"), Program::Serf(profile), options);
     }
     in_process(options);
+    paused(options);
 }
 
 fn table(title: &str, program: Program, options: &Options) {
@@ -176,6 +189,23 @@ fn in_process(options: &Options) {
             .status();
         if !status.is_ok_and(|status| status.success()) {
             println!("| {size} | failed |");
+        }
+    }
+}
+
+fn paused(options: &Options) {
+    if options.paused.is_empty() {
+        return;
+    }
+    println!(
+        "\nmuster's gossip, all nodes in one process, under a clock that waits for the processor\n\n{}",
+        paused::HEAD
+    );
+    for nodes in &options.paused {
+        let status =
+            Command::new(std::env::current_exe().unwrap()).args(["--inside", "paused", &nodes.to_string()]).status();
+        if !status.is_ok_and(|status| status.success()) {
+            println!("| {nodes} | failed |");
         }
     }
 }

@@ -1,0 +1,201 @@
+//! More nodes than a machine can run: the nodes of the library in one process, under a paused clock. The clock goes on
+//! when nobody has anything left to do, so that times are those of hosts that have a processor each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use muster::{
+    gossip::{
+        join::Targets,
+        link::{self, Inbound, Outbound},
+        liveness::Knock,
+        message::Identity,
+        node::{self, End, Inputs, Outputs, Settings},
+        rejected::Rejected,
+    },
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Freshness, View},
+        member::PeerId,
+        name::Label,
+        service::{Endpoint, Instance, InstanceKey, Protocol},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::process::{cpu, memory};
+
+/// From one host to another.
+const DELAY: Duration = Duration::from_millis(1);
+/// How exact times are.
+const LOOK: Duration = Duration::from_millis(20);
+
+#[derive(Default)]
+struct Network {
+    hosts: HashMap<SocketAddr, (Identity, mpsc::Sender<Inbound>)>,
+    met: HashSet<(SocketAddr, SocketAddr)>,
+    octets: u64,
+    messages: u64,
+}
+
+struct Host {
+    address: SocketAddr,
+    view: watch::Receiver<View>,
+    running: JoinHandle<End>,
+    _announced: watch::Sender<Announcements>,
+}
+
+/// Of the table.
+pub(crate) const HEAD: &str = "| nodes | cold start | crash | CPU a node | messages a node | sent a node, unsealed | memory a node |\n\
+                               | --- | --- | --- | --- | --- | --- | --- |";
+
+/// Measures a cluster of so many nodes, and prints a row.
+pub(crate) fn run(nodes: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    runtime.block_on(measure(nodes));
+}
+
+async fn measure(nodes: usize) {
+    let own = "self";
+    let before = memory(own).0;
+    let network: Arc<Mutex<Network>> = Arc::default();
+    let started = Instant::now();
+    let mut hosts: Vec<Host> = (0..nodes).map(|number| start(number, &network)).collect();
+    let whole = |hosts: &[Host], expected: usize| {
+        hosts.iter().all(|host| {
+            let view = host.view.borrow();
+            let live = view.values().filter(|view| view.freshness == Freshness::Live && view.announcements.len() == 1);
+            live.count() == expected
+        })
+    };
+    while !whole(&hosts, nodes) {
+        assert!(started.elapsed() < Duration::from_secs(120), "{nodes} nodes never meet");
+        sleep(LOOK).await;
+    }
+    let converged = started.elapsed();
+    sleep(Duration::from_secs(3)).await;
+    let (busy_before, sent_before) = (cpu(own), {
+        let n = network.lock().unwrap();
+        (n.octets, n.messages)
+    });
+    let rest = Duration::from_secs(3);
+    sleep(rest).await;
+    let per_node = |number: f64| number / rest.as_secs_f64() / nodes as f64;
+    let busy = per_node((cpu(own) - busy_before).as_secs_f64());
+    let after = {
+        let n = network.lock().unwrap();
+        (n.octets, n.messages)
+    };
+    let (octets, messages) = (per_node((after.0 - sent_before.0) as f64), per_node((after.1 - sent_before.1) as f64));
+    let memory = memory(own).0.saturating_sub(before) / nodes as u64;
+
+    let gone = hosts.swap_remove(nodes / 2);
+    network.lock().unwrap().hosts.remove(&gone.address);
+    gone.running.abort();
+    let killed = Instant::now();
+    while !whole(&hosts, nodes - 1) {
+        assert!(killed.elapsed() < Duration::from_secs(120), "nobody misses it");
+        sleep(LOOK).await;
+    }
+    println!(
+        "| {nodes} | {} ms | {} ms | {:.2} % | {messages:.0}/s | {:.1} kB/s | {:.1} MB |",
+        converged.as_millis(),
+        killed.elapsed().as_millis(),
+        busy * 100.0,
+        octets / 1000.0,
+        memory as f64 / 1e3
+    );
+    hosts.iter().for_each(|host| host.running.abort());
+}
+
+fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (number / 250) as u8, (number % 250 + 1) as u8], 7946))
+}
+
+fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
+    let label = |text: String| Label::parse(&text).unwrap();
+    let own =
+        Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address: address(number) };
+    let (link, mut wire) = link::pair();
+    network.lock().unwrap().hosts.insert(own.address, (own.clone(), wire.inbound.clone()));
+    let (shared, who) = (network.clone(), own.clone());
+    tokio::spawn(async move {
+        while let Some(outbound) = wire.outbound.recv().await {
+            let (shared, who, inbound) = (shared.clone(), who.clone(), wire.inbound.clone());
+            tokio::spawn(async move {
+                sleep(DELAY).await;
+                match outbound {
+                    Outbound::Message { to, octets } => deliver(&mut shared.lock().unwrap(), &who, to, &octets),
+                    Outbound::Knock { peer, address } => {
+                        let there = shared.lock().unwrap().hosts.contains_key(&address);
+                        let answer = if there { Knock::Accepted } else { Knock::Refused };
+                        let _ = inbound.try_send(Inbound::Knocked { peer, answer });
+                    }
+                }
+            });
+        }
+    });
+    let instance = Instance {
+        key: InstanceKey { service: label("web".into()), id: label(format!("web-{number}")) },
+        addresses: vec![own.address.ip()],
+        port: Some(80),
+        ports: vec![],
+        protocol: Protocol::Tcp,
+        tags: vec![],
+        meta: BTreeMap::new(),
+        priority: 1,
+        weight: 10,
+        ttl: None,
+    };
+    let announcement = Announcement { instance: Arc::new(instance.clone()), standing: Standing::Passing };
+    let (announced, announcements) = watch::channel(Announcements::unit(instance.key, Arc::new(announcement)));
+    let (view, seen) = watch::channel(View::new());
+    let join = [0, 1].map(|number| Endpoint { host: address(number).ip().to_string(), port: 7946 });
+    let settings = Settings {
+        node: Arc::new(Node {
+            name: own.id.name.clone(),
+            addresses: vec![own.address.ip()],
+            datacenter: label("dc1".into()),
+        }),
+        own: own.clone(),
+        version: "0".to_owned(),
+        cluster: "service.local.".to_owned(),
+        interval: Duration::from_millis(200),
+        hold: Duration::from_secs(600),
+        targets: Targets { configured: join.into(), remembered: vec![] },
+        seed: number as u64,
+    };
+    let inputs = Inputs { announcements, link, orders: mpsc::channel(1).1, rejected: Arc::new(Rejected::default()) };
+    let outputs = Outputs {
+        view,
+        members: watch::channel(Arc::default()).0,
+        peers: watch::channel(BTreeSet::new()).0,
+        keyring: watch::channel(None).0,
+    };
+    let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
+    Host { address: own.address, view: seen, running, _announced: announced }
+}
+
+fn deliver(network: &mut Network, from: &Identity, to: SocketAddr, octets: &[u8]) {
+    network.octets += octets.len() as u64;
+    network.messages += 1;
+    let Some((other, inbound)) = network.hosts.get(&to).cloned() else { return };
+    if network.met.insert((from.address, to)) {
+        let _ = inbound.try_send(Inbound::Met { peer: from.clone(), at: from.address });
+    }
+    if network.met.insert((to, from.address))
+        && let Some((_, back)) = network.hosts.get(&from.address)
+    {
+        let _ = back.try_send(Inbound::Met { at: other.address, peer: other });
+    }
+    let _ = inbound.try_send(Inbound::Message { from: from.clone(), octets: octets.to_vec() });
+}
