@@ -9,7 +9,7 @@
 mod support;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs,
     io::Write as _,
     iter,
@@ -20,8 +20,9 @@ use std::{
 use nix::sys::signal::Signal;
 use support::{
     agent::{Agent, DEADLINE},
+    cluster::{Cluster, GOSSIP, Host, SERVICE, Setup, Watch, address, keygen, wait_until, wait_until_gone},
     frames::{self, Datagram, Hub},
-    namespaces::{Cluster, GOSSIP, Host, Namespace, SERVICE, Setup, address, ip, keygen, wait_until, wait_until_gone},
+    namespaces::{Namespace, ip},
     skip,
 };
 
@@ -64,8 +65,20 @@ fn flip(cluster: &Cluster, file: &std::path::Path, healthy: bool) -> Duration {
     wait_until("a changed health is everywhere", || answers_flip(cluster, healthy))
 }
 
-fn is_gone(host: &Host, node: &str) -> bool {
-    host.members().get(node).is_some_and(|reach| reach == "gone")
+/// What members say of one that is gone, see `model::member::Cause`.
+const ENDED: &str = "its agent has ended";
+const SILENT: &str = "nothing is heard of it and nobody reaches it";
+const HUNG: &str = "its host answers, its agent does not";
+const DEAF: &str = "it can be heard and nobody reaches it";
+const LEFT: &str = "it left";
+
+/// Waits until this is how these hosts see a node.
+#[track_caller]
+fn wait_until_said<'a>(hosts: impl Iterator<Item = &'a Host>, node: &str, why: &str) {
+    let hosts: Vec<&Host> = hosts.collect();
+    wait_until(&format!("{node} stands so: {why}"), || {
+        hosts.iter().all(|host| host.members().get(node).is_some_and(|stands| stands == why))
+    });
 }
 
 #[test]
@@ -86,7 +99,7 @@ fn a_fifth_of_all_packets_lost_each_way_removes_nobody() {
     for host in &cluster.hosts {
         host.namespace.drop_incoming(&["iifname eth0 meta l4proto { tcp, udp } numgen random mod 100 < 20"]);
     }
-    let watch = cluster.watch(&cluster.hosts, cluster.instances());
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
     let flips: Vec<Duration> = (0..10).map(|count| flip(&cluster, &file, count % 2 == 1)).collect();
     watch.go_on(20 * SECOND);
     watch.finish();
@@ -102,7 +115,7 @@ fn a_way_that_is_cut_between_two_removes_nobody() {
         return;
     }
     let cluster = Cluster::start(4);
-    let watch = cluster.watch(&cluster.hosts, cluster.instances());
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
     cluster.hosts[1].namespace.drop_incoming(&[&from(&cluster.hosts[..1])]);
     watch.go_on(7 * SECOND);
     // Both ways, and then none.
@@ -122,13 +135,13 @@ fn a_host_that_nobody_hears_is_removed_and_removes_nobody() {
     }
     let cluster = Cluster::start(4);
     let mute = &cluster.hosts[3];
-    let watch = cluster.watch([mute], cluster.instances());
-    let others = cluster.watch(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
+    let watch = Watch::start([mute], cluster.instances());
+    let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     for host in cluster.others(3) {
         host.namespace.drop_incoming(&[&from(&cluster.hosts[3..])]);
     }
     let gone = wait_until_gone("web-n4", cluster.others(3));
-    wait_until("it is gone", || cluster.others(3).all(|host| is_gone(host, "n4")));
+    wait_until_said(cluster.others(3), "n4", SILENT);
     // It is given the time to make the mistake.
     watch.go_on(5 * SECOND);
     for host in cluster.others(3) {
@@ -147,20 +160,17 @@ fn a_host_that_hears_nobody_is_removed_and_removes_nobody() {
     }
     let cluster = Cluster::start(4);
     let deaf = &cluster.hosts[3];
-    let watch = cluster.watch([deaf], cluster.instances());
-    let others = cluster.watch(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
+    let watch = Watch::start([deaf], cluster.instances());
+    let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     deaf.namespace.drop_incoming(&["iifname eth0"]);
     let gone = wait_until_gone("web-n4", cluster.others(3));
     wait_until("it says that its answers are old", || deaf.error(SERVICE) == STALE_ANSWER);
     // Its frames arrive all the time; that must not bring it back.
-    let still = cluster.watch(cluster.others(3), BTreeSet::new());
-    still.go_on(5 * SECOND);
-    for host in cluster.others(3) {
-        assert!(is_gone(host, "n4"), "{:?}", host.members());
-    }
+    others.go_on(5 * SECOND);
+    wait_until_said(cluster.others(3), "n4", DEAF);
+    assert!(cluster.others(3).all(|host| !host.instances(SERVICE).contains("web-n4")));
     deaf.namespace.drop_incoming(&[]);
     let back = cluster.converge();
-    still.finish();
     watch.finish();
     others.finish();
     println!("hears nobody: gone {gone:?}, healed {back:?}");
@@ -256,7 +266,7 @@ fn a_delay_of_100_ms_each_way_removes_nobody() {
     }
     let mut cluster = Cluster { hosts, key, bridge: middle };
     let converged = cluster.converge();
-    let watch = cluster.watch(&cluster.hosts, cluster.instances());
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
     watch.go_on(15 * SECOND);
     watch.finish();
     let crashed = cluster.hosts[2].take_agent();
@@ -284,18 +294,19 @@ fn an_agent_that_is_stopped_is_missed_only_after_a_while() {
     }
     let cluster = Cluster::start(4);
     let stopped = &cluster.hosts[3];
-    let all = cluster.watch(cluster.others(3), cluster.instances());
+    let all = Watch::start(cluster.others(3), cluster.instances());
     stopped.agent().signal(Signal::SIGSTOP);
     all.go_on(2 * SECOND);
     stopped.agent().signal(Signal::SIGCONT);
     // It was away, not the others.
-    let own = cluster.watch([stopped], cluster.instances());
+    let own = Watch::start([stopped], cluster.instances());
     own.go_on(3 * SECOND);
     all.finish();
-    let others = cluster.watch(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
+    let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     own.finish();
     stopped.agent().signal(Signal::SIGSTOP);
     let gone = wait_until_gone("web-n4", cluster.others(3));
+    wait_until_said(cluster.others(3), "n4", HUNG);
     stopped.agent().signal(Signal::SIGCONT);
     let back = cluster.converge();
     others.finish();
@@ -308,7 +319,7 @@ fn who_crashes_ends_or_leaves_is_soon_answered_no_more() {
         return;
     }
     let mut cluster = Cluster::start(5);
-    let rest = cluster.watch(&cluster.hosts[..2], names(&["web-n1", "web-n2"]));
+    let rest = Watch::start(&cluster.hosts[..2], names(&["web-n1", "web-n2"]));
     let end = |cluster: &mut Cluster, how: &str, by: &dyn Fn(&Host)| -> Agent {
         let mut host = cluster.hosts.pop().unwrap();
         by(&host);
@@ -323,10 +334,8 @@ fn who_crashes_ends_or_leaves_is_soon_answered_no_more() {
     let mut left = end(&mut cluster, "`muster leave`", &|host| drop(host.said(&["leave"])));
     assert_eq!(left.wait().code(), Some(0));
     rest.finish();
-    for host in &cluster.hosts {
-        let expected = [("n1", "alive"), ("n2", "alive"), ("n3", "left"), ("n4", "left"), ("n5", "gone")];
-        let expected: BTreeMap<String, String> = expected.map(|(a, b)| (a.to_owned(), b.to_owned())).into();
-        assert_eq!(host.members(), expected, "as {} has it", host.node);
+    for (node, stands) in [("n1", "alive"), ("n2", "alive"), ("n3", LEFT), ("n4", LEFT), ("n5", ENDED)] {
+        wait_until_said(cluster.hosts.iter(), node, stands);
     }
 }
 
@@ -336,11 +345,12 @@ fn a_host_that_vanishes_is_removed_and_comes_back() {
         return;
     }
     let cluster = Cluster::start(5);
-    let rest = cluster.watch(cluster.others(4), names(&["web-n1", "web-n2", "web-n3", "web-n4"]));
-    let lonely = cluster.watch(&cluster.hosts[4..], cluster.instances());
+    let rest = Watch::start(cluster.others(4), names(&["web-n1", "web-n2", "web-n3", "web-n4"]));
+    let lonely = Watch::start(&cluster.hosts[4..], cluster.instances());
     ip(&format!("-n {} link set p5 down", cluster.bridge.name()));
     let gone = wait_until_gone("web-n5", cluster.others(4));
     assert!(gone.iter().all(|took| *took < SOON), "{gone:?}");
+    wait_until_said(cluster.others(4), "n5", SILENT);
     wait_until("it says that its answers are old", || cluster.hosts[4].error(SERVICE) == STALE_ANSWER);
     ip(&format!("-n {} link set p5 up", cluster.bridge.name()));
     let back = cluster.converge();
@@ -356,8 +366,8 @@ fn a_network_that_splits_keeps_the_smaller_part_answering_and_heals() {
     }
     let cluster = Cluster::start(5);
     let (few, many) = cluster.hosts.split_at(2);
-    let few_watched = cluster.watch(few, cluster.instances());
-    let many_watched = cluster.watch(many, names(&["web-n3", "web-n4", "web-n5"]));
+    let few_watched = Watch::start(few, cluster.instances());
+    let many_watched = Watch::start(many, names(&["web-n3", "web-n4", "web-n5"]));
     let split = |few_drop: &[&str], many_drop: &[&str]| {
         few.iter().for_each(|host| host.namespace.drop_incoming(few_drop));
         many.iter().for_each(|host| host.namespace.drop_incoming(many_drop));
@@ -392,7 +402,7 @@ fn keys_are_changed_while_everything_goes_on() {
     }
     cluster.converge();
     wait_until("all is healthy", || answers_flip(&cluster, true));
-    let watch = cluster.watch(&cluster.hosts, cluster.instances());
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
     let (old, new) = (cluster.key.clone(), keygen());
     let operator = &cluster.hosts[0];
     for (count, order) in [["install", &new], ["use", &new], ["remove", &old]].iter().enumerate() {
@@ -447,7 +457,7 @@ fn what_strangers_send_is_counted_and_changes_nothing() {
             .collect()
     };
     let before: Vec<Vec<String>> = cluster.hosts.iter().map(standing).collect();
-    let watch = cluster.watch(&cluster.hosts, cluster.instances());
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
     let tap = frames::open(&cluster.bridge, "p1");
     let socket = stranger.socket();
     let send = |to: Ipv4Addr, payload: &[u8]| drop(socket.send_to(payload, (to, GOSSIP)));
@@ -497,7 +507,7 @@ fn a_node_comes_back_elsewhere_by_what_it_remembers() {
         return;
     }
     let mut cluster = Cluster::start(3);
-    let rest = cluster.watch(&cluster.hosts[..2], names(&["web-n1", "web-n2"]));
+    let rest = Watch::start(&cluster.hosts[..2], names(&["web-n1", "web-n2"]));
     let peers = cluster.hosts[2].agent().path("data/peers");
     let remembered = || {
         fs::read_to_string(&peers)
@@ -524,4 +534,49 @@ fn a_node_comes_back_elsewhere_by_what_it_remembers() {
     cluster.converge();
     rest.finish();
     println!("back elsewhere: {back:?}");
+}
+
+#[test]
+fn a_node_that_crashed_and_lost_its_data_is_back_at_once() {
+    if !skip::namespaces("a node that crashed and lost its data") {
+        return;
+    }
+    let mut cluster = Cluster::start(3);
+    let rest = Watch::start(cluster.others(2), names(&["web-n1", "web-n2"]));
+    let crashed = cluster.hosts[2].take_agent();
+    crashed.signal(Signal::SIGKILL);
+    drop(crashed);
+    // Something new, so that what is left of the run before is not taken for it.
+    let services = vec![("new.yaml".to_owned(), "service: new\nport: 1\n".to_owned())];
+    cluster.start_agent(2, Setup { services, ..Setup::default() });
+    let back =
+        wait_until("all answer what is new", || cluster.hosts.iter().all(|host| !host.instances("new").is_empty()));
+    cluster.converge();
+    rest.finish();
+    println!("back after a crash, without its data: {back:?}");
+}
+
+#[test]
+fn a_name_stays_with_the_node_that_has_it() {
+    if !skip::namespaces("a name that is taken") {
+        return;
+    }
+    let cluster = Cluster::start(3);
+    let watch = Watch::start(&cluster.hosts, cluster.instances());
+    let mut second = cluster.wire(4);
+    second.node = "n3".to_owned();
+    second.start(Setup { key: cluster.key.clone(), ..Setup::default() });
+    // It ends while it is asked to join, or a moment later.
+    second.muster(&["join", "10.77.0.1"]);
+    let mut ended = second.take_agent();
+    assert_eq!(ended.wait().code(), Some(2), "{}", ended.log());
+    assert!(
+        ended.log().contains("another node is called n3 too: the one that gossips at 10.77.0.3:7946"),
+        "{}",
+        ended.log()
+    );
+    watch.finish();
+    for host in &cluster.hosts {
+        assert!(host.said(&["members"]).contains("10.77.0.3:7946"));
+    }
 }
