@@ -1,6 +1,8 @@
 //! Tests that need more than Rust say so when they cannot run; in CI they must.
 
-use std::{env, fs, io::Write, path::Path};
+use std::{env, fs, io::Write, path::Path, thread};
+
+use nix::sched::{CloneFlags, unshare};
 
 /// Set, it turns every skip into a failure: CI installs what the tests need.
 pub const REQUIRE: &str = "MUSTER_TEST_REQUIRE";
@@ -16,6 +18,16 @@ pub fn tool(test: &str, program: &str, package: &str) -> bool {
 pub fn root(test: &str) -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     root || skip(test, "it needs root")
+}
+
+/// Whether the test may make network namespaces and has the tools to wire and to break them; if not, says that `test` is
+/// skipped.
+pub fn namespaces(test: &str) -> bool {
+    let permitted = || thread::spawn(|| unshare(CloneFlags::CLONE_NEWNET)).join().is_ok_and(|made| made.is_ok());
+    root(test)
+        && tool(test, "ip", "iproute2")
+        && tool(test, "nft", "nftables")
+        && (permitted() || skip(test, "it may make no network namespaces"))
 }
 
 fn skip(test: &str, why: &str) -> bool {

@@ -54,7 +54,7 @@ pub use word::{Action, Finding, Knock, Verdict};
 
 use self::{
     errand::Errand,
-    peer::Peer,
+    peer::{Peer, Rival},
     roster::Judgement,
     timing::{IN_FLIGHT, Timing},
 };
@@ -164,7 +164,8 @@ impl Liveness {
 
     /// Gossip mentions this run of a node. A new name is no member before there is a sign of life. A higher generation
     /// takes the place of a lower one at the same address, or where that one is gone or held; elsewhere it is ignored
-    /// as long as the other lives, see [`Action::Conflict`]. Lower generations are ignored.
+    /// as long as the other lives. That one is asked whether it does: a node may have crashed and moved before anybody
+    /// noticed. If it answers, see [`Action::Conflict`]. Lower generations are ignored.
     pub fn learn(&mut self, id: &PeerId, address: SocketAddr, now: Duration) {
         let at = self.wake(now);
         if id.name == self.own.name {
@@ -180,11 +181,12 @@ impl Liveness {
             return;
         }
         if known.is_live() && known.address != address {
-            if known.rival != Some((id.generation, address)) {
-                known.rival = Some((id.generation, address));
-                let incumbent = PeerId { name: id.name.clone(), generation: known.generation };
-                let (newcomer, from, address) = (id.clone(), address, known.address);
-                self.actions.push(Action::Conflict { incumbent, address, newcomer, from });
+            let rival = known.rival.as_ref();
+            if rival.is_none_or(|rival| (rival.generation, rival.address) != (id.generation, address)) {
+                // As the ping has it, in whole microseconds.
+                let since = Duration::from_micros(sequence(now));
+                known.rival = Some(Rival { generation: id.generation, address, since, told: false });
+                self.ping(&id.name, now, at);
             }
             return;
         }
@@ -242,6 +244,12 @@ impl Liveness {
         peer.stir(at, &timing);
         peer.acked = Some(at);
         peer.answer(at);
+        if let Some(rival) = peer.rival.as_mut().filter(|rival| !rival.told && sent >= rival.since) {
+            rival.told = true;
+            let newcomer = PeerId { name: id.name.clone(), generation: rival.generation };
+            let (from, address) = (rival.address, peer.address);
+            self.actions.push(Action::Conflict { incumbent: id.clone(), address, newcomer, from });
+        }
         self.answered(&id.name, now, at);
         self.fulfil(&id.name, Finding::Answers);
     }
@@ -315,7 +323,10 @@ impl Liveness {
             _ => {}
         }
         let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
-        let contradicted = recent(peer.acked, timing.again) || recent(peer.returned, timing.fading);
+        // A refusal is found at once, other causes after a second and more: such news is old if it answers us still, as
+        // when a split heals just after the verdict.
+        let answers = if *cause == Cause::Refused { timing.again } else { timing.knock };
+        let contradicted = recent(peer.acked, answers) || recent(peer.returned, timing.fading);
         if !contradicted && self.judge(&subject.name, *cause, now, at) != Judgement::Unclear {
             return;
         }

@@ -24,8 +24,8 @@ pub(super) struct Peer {
     pub(super) stood: Duration,
     /// When it was last taken back, or first taken in.
     pub(super) returned: Option<Duration>,
-    /// Somebody claims its name from elsewhere: told once.
-    pub(super) rival: Option<(u64, SocketAddr)>,
+    /// Somebody claims its name from elsewhere.
+    pub(super) rival: Option<Rival>,
 
     /// The highest heartbeat known.
     pub(super) heartbeat: u64,
@@ -51,6 +51,17 @@ pub(super) struct Peer {
     pub(super) inquiry: Option<Inquiry>,
     /// When it is looked at next: its place in the agenda.
     pub(super) due: Duration,
+}
+
+/// Another node with a peer's name.
+#[derive(Debug)]
+pub(super) struct Rival {
+    pub(super) generation: u64,
+    pub(super) address: SocketAddr,
+    /// When we heard of it, by the caller's clock. A peer that answers what was sent later lives beside it.
+    pub(super) since: Duration,
+    /// That was found, and told.
+    pub(super) told: bool,
 }
 
 /// What knocking brought.

@@ -52,7 +52,8 @@ pub enum Action {
     Announce(Verdict),
     /// Somebody says that we are gone: send any frame to every peer, so that they hear us.
     Refute,
-    /// Two nodes have one name. The one that was there first stays until it is gone. Said once for each newcomer.
+    /// Two nodes have one name, and the one that was there first still answers: it stays until it is gone. Said once for
+    /// each newcomer.
     Conflict {
         /// Who has the name.
         incumbent: PeerId,
