@@ -1,7 +1,7 @@
 //! One agent of the built program in a cluster of 200 nodes with 500 instances each: `cargo bench --bench scale`.
 //!
 //! The other 199 are the library's sealed wires and chitchats in this process, which tell the agent their state as real
-//! nodes do, answer its pings, and change the health of their instances: by a push and by gossip. Prints the agent's
+//! nodes do, answer its pings, and change the health of their instances. Prints the agent's
 //! memory, its processor time for each change, and how long its DNS takes to answer, at rest and during 1,000 changes a
 //! second. `-- --nodes 200 --instances 500 --services 1000` are the defaults.
 
@@ -100,14 +100,18 @@ async fn run(size: &Size) {
     let ring = Keyring::parse(&fs::read_to_string(folder.path().join("key")).unwrap()).unwrap();
     let started = Instant::now();
     let mut peers = vec![];
+    // Once the agent knows everything, they hear no more gossip: they would not keep what it tells them, and it would tell
+    // them all of it again and again, as it does to nobody in a cluster.
+    let gossiping = Arc::new(AtomicBool::new(true));
     for number in 1..size.nodes {
-        peers.push(peer(number, size, &ring).await);
+        peers.push(peer(number, size, &ring, &gossiping).await);
     }
     let expected = (size.nodes - 1) * size.instances;
     while instances(folder.path()) < expected {
         assert!(started.elapsed() < Duration::from_secs(120), "{} of {expected} instances", instances(folder.path()));
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    gossiping.store(false, Ordering::Relaxed);
     println!(
         "{} nodes, {expected} instances of {} services: {:.1} MB, {:.1} s after the first was met, for {:.1} s of a core",
         size.nodes,
@@ -123,10 +127,8 @@ async fn run(size: &Size) {
     println!("at rest: {:.1} % of a core, with {ASKED} questions a second; answers {asked}", percent(rest));
     for rate in [10, 100, 1000_u64] {
         let before = cpu(pid);
-        let over = Arc::new(AtomicBool::new(false));
         let asking = tokio::spawn(ask_for(SPAN, size.services));
         let flips = flip(&peers, rate, SPAN).await;
-        over.store(true, Ordering::Relaxed);
         let asked = asking.await.unwrap();
         let busy = cpu(pid).checked_sub(before + rest).unwrap_or_default();
         println!(
@@ -165,7 +167,8 @@ fn instances(_: &Path) -> usize {
     members.iter().filter_map(|member| member["Muster"]["Instances"].as_u64()).sum::<u64>() as usize
 }
 
-async fn peer(number: usize, size: &Size, ring: &Keyring) -> Peer {
+async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<AtomicBool>) -> Peer {
+    let gossiping = gossiping.clone();
     let label = |text: String| Label::parse(&text).unwrap();
     let address = SocketAddr::from(([127, 4, 1 + (number / 250) as u8, (number % 250) as u8 + 1], 7946));
     let own = Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address };
@@ -214,7 +217,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring) -> Peer {
                 Message::Ask { sequence, target } => {
                     link.outbox.send([from.address], &Message::Tell { sequence, target, finding: Finding::Answers });
                 }
-                Message::Gossip(octets) if octets.len() < DIGEST => {
+                Message::Gossip(octets) if octets.len() < DIGEST && gossiping.load(Ordering::Relaxed) => {
                     let _ = to_cluster.try_send((from.address, octets.to_vec()));
                 }
                 _ => {}

@@ -301,9 +301,16 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
 #[test]
 fn links_lead_somewhere() {
     let mut links = 0;
-    for document in
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/rfc.md", "docs/cluster.md"]
-    {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/rfc.md",
+        "docs/cluster.md",
+        "docs/cluster-benchmark.md",
+        "docs/scale.md",
+    ] {
         let path = repository().join(document);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
         for rest in text.split("](").skip(1) {
