@@ -56,7 +56,7 @@ use self::{
     errand::Errand,
     peer::{Peer, Rival},
     roster::Judgement,
-    timing::{IN_FLIGHT, Timing},
+    timing::{HELD_PING, IN_FLIGHT, Timing},
 };
 use crate::model::{
     member::{Cause, PeerId, Reach},
@@ -224,8 +224,14 @@ impl Liveness {
             Some(Reach::Gone(_)) => now >= peer.since + IN_FLIGHT,
             None | Some(Reach::Held) => true,
         };
+        // One that was deaf and speaks may hear again: only its ack tells.
+        let asks =
+            peer.reach == Some(Reach::Gone(Cause::Deaf)) && peer.pinged.is_none_or(|pinged| at >= pinged + HELD_PING);
         if returns {
             self.welcome(&id.name, now, at);
+        }
+        if asks {
+            self.ping(&id.name, now, at);
         }
     }
 

@@ -204,6 +204,27 @@ fn a_refusal_that_was_wrong_is_not_believed_again() {
 }
 
 #[test]
+fn one_that_was_deaf_is_asked_each_second_in_which_it_speaks() {
+    let mut bench = Bench::new(&["a", "b", "c", "d"]);
+    bench.mute.push("a");
+    bench.run(ms(450));
+    bench.verdict("a", Cause::Deaf);
+    bench.wanted.clear();
+    for _ in 0..40 {
+        bench.liveness.heard(&id("a", 1), bench.now);
+        bench.run(ms(50));
+    }
+    let asked = bench.wanted.iter().filter(|action| matches!(action, Action::Ping { to, .. } if *to == id("a", 1)));
+    assert!((2..=3).contains(&asked.count()), "{:?}", bench.wanted);
+    // As soon as it hears, it is back.
+    bench.mute.clear();
+    bench.run(ms(1000));
+    bench.liveness.heard(&id("a", 1), bench.now);
+    bench.run(ms(50));
+    assert_eq!(bench.reach("a"), Some(Reach::Alive));
+}
+
+#[test]
 fn a_verdict_against_our_own_news_makes_us_look() {
     let mut bench = Bench::new(FOUR);
     // The pings of this tick are acked.
