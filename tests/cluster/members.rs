@@ -26,6 +26,27 @@ async fn all_who_join_through_one_answer_all() {
     }
 }
 
+/// Who asks for the members as soon as an instance is answered finds its node among them.
+#[tokio::test(start_paused = true)]
+async fn who_is_answered_is_a_member() {
+    let mut cluster = Cluster::of(&["a", "b", "c"]);
+    for name in ["a", "b", "c"] {
+        cluster.start(name, &["a"]).await;
+    }
+    cluster
+        .until(ms(5000), "each answers all", |c| {
+            c.up().iter().all(|by| {
+                let answered = c.answer(by, "web");
+                // A node's own are answered before its task runs.
+                for of in answered.split(' ').filter(|of| of != by && c.up().contains(of)) {
+                    assert!(c.reach(by, of).is_some(), "{by} answers {of} and does not show it\n{}", c.show());
+                }
+                answered == "a b c"
+            })
+        })
+        .await;
+}
+
 /// A push is there before the next round of gossip; where pushes are lost, gossip brings it.
 #[tokio::test(start_paused = true)]
 async fn a_flip_is_everywhere_at_once_and_without_pushes_by_gossip() {

@@ -49,7 +49,7 @@ impl Task {
         }
     }
 
-    /// Takes over how peers stand.
+    /// Takes over how peers stand. Shown at once, before the view is: who is answered is a member.
     fn take_standings(&mut self) {
         let now: BTreeMap<Label, Standing> = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
         for (name, peer) in &now {
@@ -62,6 +62,7 @@ impl Task {
         self.dirty.extend(self.standings.keys().filter(|name| !now.contains_key(*name)).cloned());
         self.standings = now;
         self.changed = true;
+        self.show();
     }
 
     /// What is answered of a node; `None`: nothing.
