@@ -1,0 +1,101 @@
+//! What every server knows, in the form that each of them reads, and what they are asked.
+
+use std::fmt::Write as _;
+
+/// Instances of each service.
+pub(crate) const INSTANCES: usize = 3;
+/// Queries of one round of questions; the load begins anew behind the last.
+const QUERIES: usize = 100_000;
+/// Of a hundred names asked, so many do not exist.
+const MISSING: usize = 5;
+/// Entries of one service file: below the bound of a megabyte a file.
+const PER_FILE: usize = 3_000;
+
+/// Services of three instances each, and questions: half SRV, half A, some for names that do not exist.
+pub(crate) struct World {
+    services: usize,
+    questions: Vec<(String, u16)>,
+}
+
+impl World {
+    /// The same for the same number of services.
+    pub(crate) fn new(services: usize) -> Self {
+        let mut random = fastrand::Rng::with_seed(services as u64);
+        let mut question = || {
+            let service = random.usize(..services);
+            if random.usize(..100) < MISSING {
+                return (format!("x{service:05}.service.local"), 1);
+            }
+            match random.bool() {
+                true => (format!("_s{service:05}._tcp.service.local"), 33),
+                false => (format!("s{service:05}.service.local"), 1),
+            }
+        };
+        let questions = (0..QUERIES).map(|_| question()).collect();
+        Self { services, questions }
+    }
+
+    /// The address of an instance.
+    fn address(service: usize, instance: usize) -> String {
+        let number = service * INSTANCES + instance;
+        format!("10.{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff)
+    }
+
+    /// Service files, each with some of the services.
+    pub(crate) fn service_files(&self) -> Vec<String> {
+        let services: Vec<usize> = (0..self.services).collect();
+        let file = |services: &[usize]| {
+            let mut text = "services:\n".to_owned();
+            for service in services {
+                for instance in 0..INSTANCES {
+                    let address = Self::address(*service, instance);
+                    writeln!(text, "- {{service: s{service:05}, id: i{instance}, address: {address}, port: 8080}}")
+                        .unwrap();
+                }
+            }
+            text
+        };
+        services.chunks(PER_FILE).map(file).collect()
+    }
+
+    /// The zone file that answers alike.
+    pub(crate) fn zone(&self) -> String {
+        let mut zone = "$ORIGIN service.local.\n$TTL 5\n@ SOA n1.node hostmaster 1 60 10 604800 1\n@ NS n1.node\n\
+                        n1.node A 127.0.0.1\n"
+            .to_owned();
+        for service in 0..self.services {
+            for instance in 0..INSTANCES {
+                let address = Self::address(service, instance);
+                let target = format!("i{instance}.s{service:05}");
+                writeln!(zone, "s{service:05} A {address}\n{target} A {address}").unwrap();
+                for owner in [format!("s{service:05}"), format!("_s{service:05}._tcp"), target.clone()] {
+                    writeln!(zone, "{owner} SRV 1 10 8080 {target}").unwrap();
+                }
+            }
+        }
+        zone
+    }
+
+    /// A line for each question.
+    pub(crate) fn for_dnsperf(&self) -> String {
+        let line = |(name, qtype): &(String, u16)| format!("{name} {}\n", if *qtype == 1 { "A" } else { "SRV" });
+        self.questions.iter().map(line).collect()
+    }
+
+    /// Each question as a packet with EDNS, as dnsperf sends it.
+    pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
+        let packet = |(name, qtype): &(String, u16)| {
+            let mut packet = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+            for label in name.split('.') {
+                packet.push(label.len() as u8);
+                packet.extend(label.bytes());
+            }
+            packet.push(0);
+            packet.extend(qtype.to_be_bytes());
+            packet.extend([0, 1]);
+            packet.extend([0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0]);
+            packet
+        };
+        self.questions.iter().map(packet).collect()
+    }
+}
