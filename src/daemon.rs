@@ -12,13 +12,13 @@
 use std::{
     collections::HashMap,
     fs, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     sync::{Semaphore, mpsc, watch},
     task::{Id, JoinHandle, JoinSet, block_in_place},
     time::timeout,
@@ -112,7 +112,8 @@ impl Parts {
 /// # Errors
 /// What keeps it from starting or from going on.
 pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
-    let sockets = config.dns.listen.iter().map(|address| listen(*address)).collect::<Result<Vec<_>, _>>()?;
+    let payload = config.dns.udp_payload;
+    let sockets = config.dns.listen.iter().map(|address| listen(*address, payload)).collect::<Result<Vec<_>, _>>()?;
     let gossip = cluster::bind(&config)?;
     let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
@@ -150,16 +151,19 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let tables = publisher.published();
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
-    let payload = config.dns.udp_payload;
     let engine = move || Engine::new(payload, fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
         connections: Arc::new(Semaphore::new(tcp::most_connections())),
         shutdown: shutdown.clone(),
     };
-    let dns = sockets.iter().filter_map(|(datagrams, _)| datagrams.local_addr().ok()).collect();
-    for (datagrams, connections) in sockets {
-        parts.spawn("answers over UDP", udp::serve(datagrams, tables.clone(), engine(), shutdown.clone()));
+    let dns = sockets.iter().map(|listener| listener.address).collect();
+    for Listener { address, datagrams, connections } in sockets {
+        for socket in datagrams {
+            let answering = udp::serve(socket, tables.clone(), engine(), shutdown.clone());
+            let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
+            parts.spawn("answers over UDP", answering);
+        }
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine));
     }
     let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
@@ -217,28 +221,29 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Binds both transports of an address, on one port.
-fn listen(address: SocketAddr) -> Result<(UdpSocket, TcpListener), Failure> {
-    let both = |address| {
-        let datagrams = udp::bind(address)?;
-        let connections = tcp::bind(datagrams.local_addr()?)?;
-        Ok((datagrams, connections))
-    };
-    let bound = try_ports(address, both);
-    let (datagrams, connections) = bound.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
-    let local = datagrams.local_addr().unwrap_or(address);
-    info!(address = %local, "listening for DNS over UDP and TCP");
-    if address.ip().is_unspecified() {
-        warn!(
-            %address,
-            "on a host with several addresses, answers over UDP may leave from another one than was asked; \
-             dns.listen with each address avoids that"
-        );
-    }
-    Ok((datagrams, connections))
+/// An address that DNS is answered on, bound for both transports.
+struct Listener {
+    address: SocketAddr,
+    /// One for each thread.
+    datagrams: Vec<UdpSocket>,
+    connections: TcpListener,
 }
 
-/// Binds UDP and TCP on one port. Where the kernel chooses it, the port that UDP got may be taken for TCP: another then.
+/// Binds both transports of an address, on one port; `payload` is the longest reply over UDP.
+fn listen(address: SocketAddr, payload: u16) -> Result<Listener, Failure> {
+    let both = |address| {
+        let connections = tcp::bind(address)?;
+        let address = connections.local_addr()?;
+        let datagrams = udp::bind(address, udp::workers(), payload)?;
+        Ok(Listener { address, datagrams, connections })
+    };
+    let bound = try_ports(address, both);
+    let listener = bound.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
+    info!(address = %listener.address, "listening for DNS over UDP and TCP");
+    Ok(listener)
+}
+
+/// Binds UDP and TCP on one port. Where the kernel chooses it, the port that TCP got may be taken for UDP: another then.
 fn try_ports<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
     let mut bound = bind(address);
     if address.port() == 0 {

@@ -27,6 +27,11 @@ use tokio_util::sync::CancellationToken;
 /// Longer than anything here takes, shorter than a test run's patience.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Threads for UDP: more than one, whatever the machine has.
+const WORKERS: usize = 2;
+/// The longest reply over UDP.
+const PAYLOAD: u16 = 1232;
+
 struct Server {
     address: SocketAddr,
     shutdown: CancellationToken,
@@ -45,24 +50,25 @@ impl Server {
         };
         let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
         let shutdown = CancellationToken::new();
-        // The port that UDP got may be taken for TCP, by another test.
+        // The port that TCP got may be taken for UDP, by another test.
         let both = || {
-            let datagrams = udp::bind(SocketAddr::new(ip, 0))?;
-            let listener = tcp::bind(datagrams.local_addr()?)?;
+            let listener = tcp::bind(SocketAddr::new(ip, 0))?;
+            let datagrams = udp::bind(listener.local_addr()?, WORKERS, PAYLOAD)?;
             std::io::Result::Ok((datagrams, listener))
         };
         let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
-        let address = datagrams.local_addr().unwrap();
-        let engine = || Engine::new(1232, fastrand::Rng::new());
+        let address = listener.local_addr().unwrap();
+        let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
         let shared = tcp::Shared {
             tables: tables.clone(),
             connections: Arc::new(Semaphore::new(connections)),
             shutdown: shutdown.clone(),
         };
-        let tasks = vec![
-            tokio::spawn(udp::serve(datagrams, tables, engine(), shutdown.clone())),
-            tokio::spawn(tcp::serve(listener, shared, engine)),
-        ];
+        let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
+        for socket in datagrams {
+            let answering = udp::serve(socket, tables.clone(), engine(), shutdown.clone()).unwrap();
+            tasks.push(tokio::spawn(answering));
+        }
         Self { address, shutdown, tasks }
     }
 

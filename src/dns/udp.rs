@@ -1,78 +1,186 @@
 //! Datagrams to the engine and back.
 //!
-//! One task a socket. A reply that the kernel does not take at once is dropped, as the network would drop it: the
-//! client asks again, and nothing queues up here.
+//! A thread and a socket for each core, all of one address (SO_REUSEPORT): the kernel deals the clients out to them, and
+//! none waits for another. The threads are not the runtime's: nothing that gossip, checks or HTTP do keeps an answer
+//! waiting, and no answer is handed from one thread to the next.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+mod exchange;
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    num::NonZero,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, cache::Cache};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::eventfd::EventFd,
+};
+use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Protocol, Type};
-use tokio::{io::Interest, net::UdpSocket};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::exchange::{BATCH, Exchange};
 use super::{
     engine::{Engine, Transport},
     socket,
     table::Tables,
 };
 
-/// The longest query that is read. Queries are short; what is longer is cut and then malformed.
-const MAX_QUERY: usize = 4096;
-/// Datagrams that the kernel keeps while the task is busy: a burst of some ten thousand queries.
+/// Threads for one address where there are more cores: one answers some 250,000 queries a second.
+const MAX_WORKERS: usize = 8;
+/// Datagrams that the kernel keeps for each thread while that is busy: a burst of some ten thousand queries.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Answers in a row before other tasks of the thread get a turn.
-const BATCH: usize = 64;
-/// Answers at the end, to what waits in the receive buffer.
-const LAST_BATCH: usize = 65_536;
+/// Turns at the end, for what waits in the receive buffer.
+const LAST_TURNS: usize = 65_536 / BATCH;
 /// The pause after a socket error, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
+/// The longest reply that every path carries whole: 1280 octets are the least that IPv6 asks of a link (RFC 8200 §5).
+const SAFE_PAYLOAD: u16 = 1232;
 
-/// Binds a socket for [`serve`]. Port 0 lets the kernel choose.
-pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Threads for one address: one for each core that this process may use.
+pub fn workers() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)
+}
+
+/// Binds so many sockets of one address for [`serve`]; port 0 lets the kernel choose. `payload` is the longest reply, in
+/// octets.
+///
+/// # Errors
+/// The address is taken, by whomever, or cannot be had.
+pub fn bind(address: SocketAddr, workers: usize, payload: u16) -> io::Result<Vec<UdpSocket>> {
+    // Alone at first: beside a socket of another program of ours, one with SO_REUSEPORT would get half of the queries.
+    let alone = open(address, payload)?;
+    alone.bind(&address.into())?;
+    let Some(address) = alone.local_addr()?.as_socket().filter(|_| workers > 1) else {
+        return Ok(vec![alone.into()]);
+    };
+    drop(alone);
+    let shared = || {
+        let socket = open(address, payload)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    (0..workers).map(|_| shared()).collect()
+}
+
+fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
     let socket = socket::open(address, Type::DGRAM, Protocol::UDP)?;
     // The kernel caps it at net.core.rmem_max without an error: what it grants is better than its default.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    // No fragments, and no belief in what strangers say of the path (RFC 9715 §3.1). A longer reply may need them.
+    let whole = payload <= SAFE_PAYLOAD;
+    if address.is_ipv4() {
+        let discovery = if whole { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::OMIT };
+        set_ip_mtu_discover(&socket, discovery)?;
+    } else {
+        let discovery = if whole { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::OMIT };
+        set_ipv6_mtu_discover(&socket, discovery)?;
+    }
+    Ok(socket)
 }
 
-/// Answers datagrams until `shutdown`, and those that had arrived by then.
-pub async fn serve(socket: UdpSocket, tables: Arc<ArcSwap<Tables>>, mut engine: Engine, shutdown: CancellationToken) {
-    let mut tables = Cache::new(tables);
-    let mut query = [0; MAX_QUERY];
-    let mut reply = Vec::with_capacity(MAX_QUERY);
-    let mut last = false;
-    while !last {
-        let ready = tokio::select! {
-            ready = socket.ready(Interest::READABLE) => ready.map(drop),
-            () = shutdown.cancelled() => {
-                last = true;
-                Ok(())
-            }
-        };
-        if let Err(error) = ready {
-            debug!(%error, "UDP socket not ready");
-            tokio::time::sleep(ERROR_PAUSE).await;
-            continue;
+/// Starts a thread that answers a socket's datagrams until `shutdown`, and then those that had arrived. The future ends
+/// with the thread; dropped, it ends it.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn serve(
+    socket: UdpSocket,
+    tables: Arc<ArcSwap<Tables>>,
+    engine: Engine,
+    shutdown: CancellationToken,
+) -> io::Result<impl Future<Output = ()>> {
+    let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new()? });
+    let asking = Asking(stop.clone());
+    let (end, ended) = oneshot::channel::<()>();
+    exchange::prepare(&socket)?;
+    thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
+        Worker { exchange: Exchange::new(socket), tables: Cache::new(tables), engine, stop }.run();
+        drop(end);
+    })?;
+    Ok(async move {
+        let mut ended = ended;
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            _ = &mut ended => return,
         }
-        for _ in 0..if last { LAST_BATCH } else { BATCH } {
-            match socket.try_recv_from(&mut query) {
-                Ok((len, client)) => {
-                    if engine.respond(tables.load(), &query[..len], Transport::Udp, &mut reply).is_some()
-                        && let Err(error) = socket.try_send_to(&reply, client)
-                    {
-                        debug!(%error, %client, "reply not sent");
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    debug!(%error, "UDP receive failed");
-                    tokio::time::sleep(ERROR_PAUSE).await;
-                    break;
-                }
+        drop(asking);
+        let _ = ended.await;
+    })
+}
+
+/// How a thread learns that it is to end.
+struct Stop {
+    asked: AtomicBool,
+    /// Becomes readable with it.
+    wake: EventFd,
+}
+
+/// Asks the thread to end when it goes.
+struct Asking(Arc<Stop>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.asked.store(true, Ordering::Relaxed);
+        // It fails where the counter is full: then it is readable as well.
+        let _ = self.0.wake.write(1);
+    }
+}
+
+struct Worker {
+    exchange: Exchange,
+    tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
+    engine: Engine,
+    stop: Arc<Stop>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while !self.stop.asked.load(Ordering::Relaxed) {
+            let outcome = match self.turn() {
+                // More may be there.
+                Ok(BATCH) => continue,
+                Ok(_) => self.wait(),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                debug!(%error, "UDP socket");
+                thread::sleep(ERROR_PAUSE);
             }
         }
-        tokio::task::yield_now().await;
+        for _ in 0..LAST_TURNS {
+            if !matches!(self.turn(), Ok(1..)) {
+                break;
+            }
+        }
+    }
+
+    /// Answers what is there, up to a batch.
+    fn turn(&mut self) -> io::Result<usize> {
+        let (engine, tables) = (&mut self.engine, self.tables.load());
+        self.exchange.turn(|query, _, reply| engine.respond(tables, query, Transport::Udp, reply).is_some())
+    }
+
+    /// Sleeps until there are datagrams, or the end.
+    fn wait(&self) -> io::Result<()> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut both = [readable(self.exchange.socket().as_fd()), readable(self.stop.wake.as_fd())];
+        match poll(&mut both, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }

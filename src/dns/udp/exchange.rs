@@ -1,0 +1,267 @@
+//! Many datagrams for one system call, each way.
+//!
+//! An [`Exchange`] owns a socket and everything that a turn needs; a turn allocates nothing. Replies leave from the
+//! address that was asked, also where the socket listens on all of a host's (`IP_PKTINFO`, RFC 3542 §6.2). Where the
+//! kernel or a sandbox refuses the calls for many datagrams, each gets one of its own.
+
+use std::{
+    array,
+    io::{self, IoSlice, IoSliceMut},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd,
+};
+
+use nix::{
+    cmsg_space,
+    errno::Errno,
+    libc,
+    sys::socket::{
+        ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders, RecvMsg, SockaddrStorage, recvmmsg, recvmsg,
+        sendmmsg, sendmsg, setsockopt, sockopt,
+    },
+};
+use tracing::debug;
+
+/// Datagrams of one turn. A system call costs about as much as a tenth of an answer: with more there is nothing left to
+/// save, and with fewer what is worked on stays in the processor's cache.
+pub(super) const BATCH: usize = 32;
+/// The longest query that is read. Queries are short; what is longer is cut and then malformed.
+const MAX_QUERY: usize = 4096;
+
+/// A socket, and room for one turn's datagrams.
+pub(super) struct Exchange {
+    socket: UdpSocket,
+    calls: Calls,
+    queries: Box<[[u8; MAX_QUERY]; BATCH]>,
+    replies: Box<[Reply; BATCH]>,
+    headers: Headers,
+}
+
+/// What is kept for the system calls from turn to turn.
+struct Headers {
+    received: MultiHeaders<SockaddrStorage>,
+    /// Replies that the routing table gives an address.
+    sent: MultiHeaders<SockaddrStorage>,
+    /// Replies with the address that was asked.
+    sent_from: MultiHeaders<SockaddrStorage>,
+    targets: [Option<SockaddrStorage>; BATCH],
+}
+
+/// Which system calls there are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Calls {
+    /// recvmmsg(2) and sendmmsg(2).
+    Many,
+    /// recvmsg(2) and sendmsg(2).
+    One,
+}
+
+struct Reply {
+    octets: Vec<u8>,
+    to: SockaddrStorage,
+    from: Local,
+}
+
+/// The address that a query was sent to, where the socket does not say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Local {
+    /// The socket has one address.
+    Socket,
+    V4(libc::in_pktinfo),
+    V6(libc::in6_pktinfo),
+}
+
+/// Makes a bound socket tell which address was asked, where it has several, and never block.
+pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
+    match socket.local_addr()?.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
+        IpAddr::V6(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        _ => {}
+    }
+    socket.set_nonblocking(true)
+}
+
+impl Exchange {
+    /// Takes a socket that is [prepared](prepare).
+    pub(super) fn new(socket: UdpSocket) -> Self {
+        let nobody = SockaddrStorage::from(SocketAddr::from(([0; 4], 0)));
+        let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: nobody, from: Local::Socket };
+        Self {
+            socket,
+            calls: Calls::Many,
+            queries: Box::new([[0; MAX_QUERY]; BATCH]),
+            replies: Box::new(array::from_fn(reply)),
+            headers: Headers {
+                received: MultiHeaders::preallocate(BATCH, Some(control())),
+                sent: MultiHeaders::preallocate(BATCH, None),
+                sent_from: MultiHeaders::preallocate(BATCH, Some(control())),
+                targets: [None; BATCH],
+            },
+        }
+    }
+
+    /// The socket, to wait for datagrams.
+    pub(super) fn socket(&self) -> &UdpSocket {
+        &self.socket
+    }
+
+    /// Hands each datagram that is there, [`BATCH`] at most, to `answer`, with who sent it and where the reply goes; sends
+    /// the replies of those for which it returns `true`. Returns how many datagrams there were; fewer than [`BATCH`]: no
+    /// more have come yet.
+    ///
+    /// What the kernel does not take at once is dropped, as the network would drop it: the client asks again, and nothing
+    /// queues up here.
+    pub(super) fn turn(&mut self, answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool) -> io::Result<usize> {
+        let result = match self.calls {
+            Calls::Many => self.receive_many(answer),
+            Calls::One => self.receive_one(answer),
+        };
+        let (received, replies) = match result {
+            Ok(counts) => counts,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(0),
+            Err(Errno::ENOSYS | Errno::EPERM) if self.calls == Calls::Many => {
+                self.calls = Calls::One;
+                return Ok(BATCH);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.send(replies);
+        Ok(received)
+    }
+
+    fn receive_many(
+        &mut self,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+    ) -> Result<(usize, usize), Errno> {
+        let mut queries = self.queries.iter_mut();
+        let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
+            array::from_fn(|_| [IoSliceMut::new(queries.next().map_or(&mut [], |query| query))]);
+        let fd = self.socket.as_raw_fd();
+        let messages = recvmmsg(fd, &mut self.headers.received, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None)?;
+        let (mut received, mut replies) = (0, 0);
+        for message in messages {
+            received += 1;
+            replies += usize::from(self.replies[replies].fill(&message, &mut answer));
+        }
+        Ok((received, replies))
+    }
+
+    fn receive_one(
+        &mut self,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+    ) -> Result<(usize, usize), Errno> {
+        let mut slices = [IoSliceMut::new(&mut self.queries[0])];
+        let mut control = control();
+        let fd = self.socket.as_raw_fd();
+        let message = recvmsg(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
+        let replies = usize::from(self.replies[0].fill(&message, &mut answer));
+        // There may be more.
+        Ok((BATCH, replies))
+    }
+
+    fn send(&mut self, count: usize) {
+        let mut rest = &self.replies[..count];
+        while let Some(first) = rest.first() {
+            // Together goes what leaves from one address.
+            let same = rest.iter().take_while(|reply| reply.from == first.from).count();
+            let sent = match self.calls {
+                Calls::Many => self.headers.send(self.socket.as_raw_fd(), &rest[..same]),
+                Calls::One => send_one(self.socket.as_raw_fd(), first),
+            };
+            match sent {
+                Ok(sent) => rest = &rest[sent.max(1)..],
+                Err(Errno::ENOSYS) if self.calls == Calls::Many => self.calls = Calls::One,
+                // What was not taken is the first of the rest.
+                Err(error) => {
+                    debug!(%error, client = %first.to, "reply not sent");
+                    rest = &rest[1..];
+                }
+            }
+        }
+    }
+}
+
+impl Headers {
+    /// Sends replies that leave from one address; returns how many the kernel took.
+    fn send(&mut self, fd: i32, replies: &[Reply]) -> Result<usize, Errno> {
+        let slices: [[IoSlice<'_>; 1]; BATCH] =
+            array::from_fn(|at| [IoSlice::new(replies.get(at).map_or(&[], |reply| &reply.octets))]);
+        let slices = &slices[..replies.len()];
+        for (target, reply) in self.targets.iter_mut().zip(replies) {
+            *target = Some(reply.to);
+        }
+        let targets = &self.targets[..replies.len()];
+        let flags = MsgFlags::MSG_DONTWAIT;
+        let sent = match replies[0].from {
+            Local::Socket => sendmmsg(fd, &mut self.sent, slices, targets, [], flags)?.count(),
+            Local::V4(info) => {
+                let control = [ControlMessage::Ipv4PacketInfo(&info)];
+                sendmmsg(fd, &mut self.sent_from, slices, targets, control, flags)?.count()
+            }
+            Local::V6(info) => {
+                let control = [ControlMessage::Ipv6PacketInfo(&info)];
+                sendmmsg(fd, &mut self.sent_from, slices, targets, control, flags)?.count()
+            }
+        };
+        Ok(sent)
+    }
+}
+
+fn send_one(fd: i32, reply: &Reply) -> Result<usize, Errno> {
+    let slices = [IoSlice::new(&reply.octets)];
+    let (to, flags) = (Some(&reply.to), MsgFlags::MSG_DONTWAIT);
+    match &reply.from {
+        Local::Socket => sendmsg(fd, &slices, &[], flags, to)?,
+        Local::V4(info) => sendmsg(fd, &slices, &[ControlMessage::Ipv4PacketInfo(info)], flags, to)?,
+        Local::V6(info) => sendmsg(fd, &slices, &[ControlMessage::Ipv6PacketInfo(info)], flags, to)?,
+    };
+    Ok(1)
+}
+
+impl Reply {
+    /// Has a message answered; says whether there is something to send.
+    fn fill(
+        &mut self,
+        message: &RecvMsg<'_, '_, SockaddrStorage>,
+        answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+    ) -> bool {
+        let Some(client) = message.address else { return false };
+        let Some(ip) = ip(&client) else { return false };
+        self.to = client;
+        self.from = local(message);
+        answer(message.iovs().next().unwrap_or_default(), ip, &mut self.octets)
+    }
+}
+
+/// Room for what the kernel says of one datagram.
+fn control() -> Vec<u8> {
+    cmsg_space!(libc::in6_pktinfo)
+}
+
+fn ip(client: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = client.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+    v4.or_else(|| client.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+}
+
+/// Where the reply to a message leaves from.
+fn local(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Local {
+    // An error: the kernel said more than there is room for, and nobody asked it to.
+    let Ok(mut said) = message.cmsgs() else { return Local::Socket };
+    let local = said.find_map(|control| match control {
+        ControlMessageOwned::Ipv4PacketInfo(info) => {
+            // The route decides on the interface, as for everything else that leaves.
+            Some(Local::V4(libc::in_pktinfo {
+                ipi_ifindex: 0,
+                ipi_spec_dst: info.ipi_spec_dst,
+                ipi_addr: info.ipi_addr,
+            }))
+        }
+        ControlMessageOwned::Ipv6PacketInfo(info) => {
+            // But a link-local address means something on its link only.
+            let link_local = info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
+            Some(Local::V6(libc::in6_pktinfo { ipi6_ifindex: if link_local { info.ipi6_ifindex } else { 0 }, ..info }))
+        }
+        _ => None,
+    });
+    local.unwrap_or(Local::Socket)
+}
