@@ -1,0 +1,163 @@
+//! The engine alone: `cargo bench --bench engine`.
+//!
+//! Times each kind of answer with criterion; `-- --instructions` counts instructions with valgrind instead, which do not
+//! depend on what else the machine does. Names are asked at random of 1,000 services and of 33,333, three instances each,
+//! so that what the processor's cache can and cannot hold both show.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+
+use std::{collections::BTreeMap, hint::black_box, process::Command, sync::Arc};
+
+use criterion::{BenchmarkId, Criterion};
+use muster::{
+    dns::{
+        engine::{Engine, Transport},
+        table::{Settings, Tables},
+    },
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Catalog, Freshness, NodeView, View},
+        name::{Label, Name},
+        service::{Instance, InstanceKey, Protocol},
+    },
+};
+
+/// Instances of each service.
+const INSTANCES: usize = 3;
+/// Packets that are asked in turn.
+const PACKETS: usize = 4096;
+/// Sizes, in services.
+const SIZES: [usize; 2] = [1_000, 33_333];
+/// Answers of one run under valgrind, less those of another.
+const COUNTED: [usize; 2] = [1_000, 11_000];
+
+/// What is asked: a name, with the service's number for `N`, and a type.
+const CASES: &[(&str, &str, u16)] = &[
+    ("A of a service", "sN", 1),
+    ("SRV of a service", "_sN._tcp", 33),
+    ("AAAA that is not there", "sN", 28),
+    ("A of an instance", "i1.sN", 1),
+    ("TXT of an instance", "i1.sN", 16),
+    ("A of a tag", "v2.sN", 1),
+    ("a name that is not there", "xN", 1),
+    ("NS of the zone", "", 2),
+];
+
+struct World {
+    tables: Tables,
+    services: usize,
+}
+
+impl World {
+    fn new(services: usize) -> Self {
+        let label = |text: &str| Label::parse(text).unwrap();
+        let announcement = |number: usize| {
+            let key = InstanceKey {
+                service: label(&format!("s{:05}", number / INSTANCES)),
+                id: label(&format!("i{}", number % INSTANCES)),
+            };
+            let [_, a, b, c] = (number as u32).to_be_bytes();
+            let instance = Instance {
+                key: key.clone(),
+                addresses: vec![[10, a, b, c].into()],
+                port: Some(8080),
+                ports: vec![],
+                protocol: Protocol::Tcp,
+                tags: vec!["v2".to_owned()],
+                meta: BTreeMap::from([("version".to_owned(), "2.3.1".to_owned())]),
+                priority: 1,
+                weight: 10,
+                ttl: None,
+            };
+            (key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
+        };
+        let announcements: Announcements = (0..services * INSTANCES).map(announcement).collect();
+        let node = Node { name: label("host-a"), addresses: vec![[10, 0, 0, 1].into()], datacenter: label("dc1") };
+        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let mut tables = Tables::new(Settings {
+            node: label("host-a"),
+            domain: Name::parse("service.local").unwrap(),
+            aliases: vec![],
+            ttl: 5,
+            negative_ttl: 1,
+        });
+        let mut catalog = Catalog::default();
+        let touched = catalog.update(View::from_iter([(label("host-a"), Arc::new(view))]));
+        tables.update(&catalog, &touched);
+        Self { tables, services }
+    }
+
+    fn packets(&self, name: &str, qtype: u16) -> Vec<Vec<u8>> {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut packet = || {
+            let number = format!("{:05}", random.usize(..self.services));
+            let name = format!("{}.service.local", name.replace('N', &number));
+            let labels = name.split('.').filter(|label| !label.is_empty());
+            let wire: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+            let opt = [0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0];
+            [&[0x12, 0x34, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1][..], &wire, &[0], &qtype.to_be_bytes(), &[0, 1], &opt].concat()
+        };
+        (0..PACKETS).map(|_| packet()).collect()
+    }
+}
+
+fn engine() -> Engine {
+    Engine::new(1232, fastrand::Rng::with_seed(7))
+}
+
+fn time() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for services in SIZES {
+        let world = World::new(services);
+        let mut group = criterion.benchmark_group(format!("{services} services"));
+        for (case, name, qtype) in CASES {
+            let packets = world.packets(name, *qtype);
+            let (mut engine, mut out, mut at) = (engine(), Vec::new(), 0);
+            group.bench_function(BenchmarkId::from_parameter(case), |bencher| {
+                bencher.iter(|| {
+                    at = (at + 1) % PACKETS;
+                    black_box(engine.respond(&world.tables, black_box(&packets[at]), Transport::Udp, &mut out))
+                });
+            });
+        }
+    }
+    criterion.final_summary();
+}
+
+/// Answers so many questions of one case: what is run under valgrind.
+fn answer(case: &str, count: usize) {
+    let (_, name, qtype) = CASES.iter().find(|(name, ..)| *name == case).unwrap();
+    let world = World::new(SIZES[0]);
+    let packets = world.packets(name, *qtype);
+    let (mut engine, mut out) = (engine(), Vec::new());
+    for packet in packets.iter().cycle().take(count) {
+        black_box(engine.respond(&world.tables, black_box(packet), Transport::Udp, &mut out));
+    }
+}
+
+fn count_instructions() {
+    println!("| answer | instructions |\n| --- | --- |");
+    for (case, ..) in CASES {
+        let counts = COUNTED.map(|count| {
+            let output = Command::new("valgrind")
+                .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+                .arg(std::env::current_exe().unwrap())
+                .args(["--answer", case, &count.to_string()])
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = said.lines().find_map(|line| line.split_once("Collected :"));
+            line.and_then(|(_, count)| count.trim().parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
+        });
+        println!("| {case} | {} |", (counts[1] - counts[0]) / (COUNTED[1] - COUNTED[0]) as u64);
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.iter().position(|word| word == "--answer" || word == "--instructions") {
+        Some(at) if arguments[at] == "--answer" => answer(&arguments[at + 1], arguments[at + 2].parse().unwrap()),
+        Some(_) => count_instructions(),
+        None => time(),
+    }
+}
