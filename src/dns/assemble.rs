@@ -9,21 +9,19 @@ use std::ops::Range;
 use fastrand::Rng;
 
 use super::{
-    answer::{Answer, Authority, Data, Ede, Group, Members, Owner},
+    answer::{Answer, Authority, Data, Ede, Group, Owner},
     code::{Rcode, class, rtype},
     order,
     question::{Edns, HEADER, Header},
     table::{
         rrset::{Rdata, Tail, compressible},
         service::{HostIndex, SRV_FIELDS, Service},
-        zone::{Soa, Zone},
+        zone::Zone,
     },
 };
 
 /// The highest offset that a compression pointer can name (RFC 1035 §4.1.4).
 const MAX_POINTER: usize = 0x3fff;
-/// A pointer to the question's name.
-const QUESTION: [u8; 2] = [0xc0, HEADER as u8];
 /// An OPT record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;
 /// An EDE option's code, length and INFO-CODE (RFC 8914 §2).
@@ -102,6 +100,14 @@ enum Section {
     Answer,
     Authority,
     Additional,
+}
+
+/// How the origin behind RDATA is written.
+enum Origin {
+    Nothing,
+    /// As a pointer to there.
+    Pointer(usize),
+    Whole,
 }
 
 struct Writer<'o, 'z> {
@@ -191,14 +197,9 @@ impl<'o, 'z> Writer<'o, 'z> {
             {
                 let mark = self.out.len();
                 for address in octets.chunks_exact(size) {
-                    if target <= MAX_POINTER {
-                        self.pointer(target);
-                    } else {
-                        self.out.extend_from_slice(&service.srv_parts(host)[SRV_FIELDS..]);
-                        self.out.extend_from_slice(zone.origin.wire());
-                    }
-                    self.fields(rtype, service.host_ttl(host));
-                    self.out.extend_from_slice(&(size as u16).to_be_bytes());
+                    let owner = Owner::Below(&service.srv_parts(host)[SRV_FIELDS..]);
+                    let written = Some(target).filter(|at| *at <= MAX_POINTER);
+                    self.head((owner, written), zone, rtype, service.host_ttl(host), size);
                     self.out.extend_from_slice(address);
                 }
                 if self.out.len() > self.end {
@@ -212,85 +213,116 @@ impl<'o, 'z> Writer<'o, 'z> {
 
     /// Writes a record and returns where its RDATA stands.
     fn record(&mut self, group: &Group<'_>, at: usize) -> Range<usize> {
-        self.owner(group.owner, group.zone);
-        let rtype = group.data.rtype();
-        self.fields(rtype, group.data.ttl());
-        let length_at = self.out.len();
-        self.out.extend_from_slice(&[0; 2]);
-        match &group.data {
-            Data::Stored(set) => self.rdata(&set.records[at], group.zone, compressible(rtype)),
-            Data::Made(set) => self.rdata(&set.records[at], group.zone, compressible(rtype)),
-            Data::Soa { serial, .. } => self.soa(&group.zone.soa, *serial, group.zone),
-            Data::V4(addresses, _) => self.out.extend_from_slice(&addresses[at].octets),
-            Data::V6(addresses, _) => self.out.extend_from_slice(&addresses[at].octets),
-            Data::Host { size, octets, .. } => self.out.extend_from_slice(&octets[at * size..][..*size]),
-            Data::Srv(service, members, _) => self.srv(service, *members, at, group.zone),
-        }
-        let rdata = length_at + 2..self.out.len();
-        let length = rdata.len() as u16;
-        self.out[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
-        rdata
-    }
-
-    /// Type, class and TTL.
-    fn fields(&mut self, rtype: u16, ttl: u32) {
-        let ([t0, t1], [c0, c1], [s0, s1, s2, s3]) = (rtype.to_be_bytes(), class::IN.to_be_bytes(), ttl.to_be_bytes());
-        self.out.extend_from_slice(&[t0, t1, c0, c1, s0, s1, s2, s3]);
-    }
-
-    /// SRV RDATA. The target is written in full, as RFC 2782 asks.
-    fn srv(&mut self, service: &Service, members: Members<'_>, at: usize, zone: &Zone) {
-        let (host, port) = members.get(at);
+        let (zone, data) = (group.zone, &group.data);
+        // SRV targets are written in full, as RFC 2782 asks.
+        let (octets, origin, port) = match data {
+            Data::V4(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
+            Data::V6(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
+            Data::Host { size, octets, .. } => (&octets[at * size..][..*size], Origin::Nothing, None),
+            Data::Srv(service, members, _) => {
+                let (host, port) = members.get(at);
+                (service.srv_parts(host), Origin::Whole, port)
+            }
+            Data::Stored(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
+            Data::Made(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
+            Data::Soa { serial, ttl } => return self.soa(group.owner, zone, *serial, *ttl),
+        };
+        let origin_len = match origin {
+            Origin::Nothing => 0,
+            Origin::Pointer(_) => 2,
+            Origin::Whole => zone.origin.wire().len(),
+        };
+        let owner = (group.owner, self.written(group.owner, zone));
+        self.head(owner, zone, data.rtype(), data.ttl(), octets.len() + origin_len);
         let start = self.out.len();
-        self.out.extend_from_slice(service.srv_parts(host));
-        self.out.extend_from_slice(zone.origin.wire());
+        self.out.extend_from_slice(octets);
         if let Some(port) = port {
             self.out[start + 4..start + 6].copy_from_slice(&port.to_be_bytes());
         }
+        match origin {
+            Origin::Nothing => {}
+            Origin::Pointer(at) => self.pointer(at),
+            Origin::Whole => self.out.extend_from_slice(zone.origin.wire()),
+        }
+        start..self.out.len()
     }
 
-    fn soa(&mut self, soa: &Soa, serial: u32, zone: &Zone) {
-        self.rdata(&soa.mname, zone, true);
-        self.rdata(&soa.rname, zone, true);
-        let [refresh, retry, expire] = soa.timers;
-        for field in [serial, refresh, retry, expire, soa.minimum] {
+    /// RDATA as it is kept, and how the origin behind it is written.
+    fn stored<'r>(&self, rdata: &'r Rdata, zone: &Zone, compress: bool) -> (&'r [u8], Origin, Option<u16>) {
+        let origin = match (rdata.tail, self.origin_at(zone)) {
+            (Tail::Nothing, _) => Origin::Nothing,
+            (Tail::Origin, Some(at)) if compress => Origin::Pointer(at),
+            (Tail::Origin, _) => Origin::Whole,
+        };
+        (&rdata.octets, origin, None)
+    }
+
+    fn soa(&mut self, owner: Owner<'_>, zone: &Zone, serial: u32, ttl: u32) -> Range<usize> {
+        self.head((owner, self.written(owner, zone)), zone, rtype::SOA, ttl, 0);
+        let start = self.out.len();
+        for name in [&zone.soa.mname, &zone.soa.rname] {
+            self.out.extend_from_slice(&name.octets);
+            if name.tail == Tail::Origin {
+                self.origin(zone);
+            }
+        }
+        let [refresh, retry, expire] = zone.soa.timers;
+        for field in [serial, refresh, retry, expire, zone.soa.minimum] {
             self.out.extend_from_slice(&field.to_be_bytes());
         }
+        let len = (self.out.len() - start) as u16;
+        self.out[start - 2..start].copy_from_slice(&len.to_be_bytes());
+        start..self.out.len()
     }
 
-    fn rdata(&mut self, rdata: &Rdata, zone: &Zone, compress: bool) {
-        self.out.extend_from_slice(&rdata.octets);
-        match rdata.tail {
-            Tail::Nothing => {}
-            Tail::Origin if compress => self.origin(zone),
-            Tail::Origin => self.out.extend_from_slice(zone.origin.wire()),
+    /// Where an owner's name stands in the packet already.
+    fn written(&self, owner: Owner<'_>, zone: &Zone) -> Option<usize> {
+        match owner {
+            Owner::Question => Some(HEADER),
+            Owner::Target => Some(self.target),
+            Owner::Zone => self.origin_at(zone),
+            Owner::Below(_) | Owner::Absolute(_) => None,
         }
     }
 
-    fn owner(&mut self, owner: Owner<'_>, zone: &Zone) {
+    /// Writes what stands before RDATA of `len` octets; the owner as a pointer to where it is written, if it is.
+    fn head(&mut self, (owner, written): (Owner<'_>, Option<usize>), zone: &Zone, rtype: u16, ttl: u32, len: usize) {
+        let mut head = [0; 12];
+        head[2..4].copy_from_slice(&rtype.to_be_bytes());
+        head[4..6].copy_from_slice(&class::IN.to_be_bytes());
+        head[6..10].copy_from_slice(&ttl.to_be_bytes());
+        head[10..].copy_from_slice(&(len as u16).to_be_bytes());
+        if let Some(at) = written {
+            // As of most: one write.
+            head[..2].copy_from_slice(&pointer_to(at));
+            return self.out.extend_from_slice(&head);
+        }
         match owner {
-            Owner::Question => self.out.extend_from_slice(&QUESTION),
-            Owner::Target => self.pointer(self.target),
-            Owner::Zone => self.origin(zone),
             Owner::Below(labels) => {
                 self.out.extend_from_slice(labels);
                 self.origin(zone);
             }
             Owner::Absolute(name) => self.out.extend_from_slice(name),
+            Owner::Question | Owner::Target | Owner::Zone => self.out.extend_from_slice(zone.origin.wire()),
         }
+        self.out.extend_from_slice(&head[2..]);
+    }
+
+    /// Where a zone's origin stands in the question, if it ends in it.
+    fn origin_at(&self, zone: &Zone) -> Option<usize> {
+        self.home.filter(|(home, _)| std::ptr::eq(*home, zone)).map(|(_, at)| HEADER + at)
     }
 
     /// Writes a zone's origin, as a pointer where the question ends in it.
     fn origin(&mut self, zone: &Zone) {
-        match self.home {
-            Some((home, at)) if std::ptr::eq(home, zone) => self.pointer(HEADER + at),
-            _ => self.out.extend_from_slice(zone.origin.wire()),
+        match self.origin_at(zone) {
+            Some(at) => self.pointer(at),
+            None => self.out.extend_from_slice(zone.origin.wire()),
         }
     }
 
-    /// `at` is at most [`MAX_POINTER`]: callers point into the question, or check.
     fn pointer(&mut self, at: usize) {
-        self.out.extend_from_slice(&(0xc000 | at as u16).to_be_bytes());
+        self.out.extend_from_slice(&pointer_to(at));
     }
 
     /// Writes the OPT record, with the extended error as far as it fits.
@@ -312,4 +344,9 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
         self.counts[Section::Additional as usize] += 1;
     }
+}
+
+/// A compression pointer. `at` is at most [`MAX_POINTER`]: callers point into the question, or check.
+fn pointer_to(at: usize) -> [u8; 2] {
+    (0xc000 | at as u16).to_be_bytes()
 }

@@ -5,7 +5,7 @@ use fastrand::Rng;
 use super::{
     assemble::{Frame, Scratch, assemble, bare},
     code::Rcode,
-    question::{CLASSIC_UDP, Query, Rejected},
+    question::{CLASSIC_UDP, LookupName, Query, Rejected},
     table::Tables,
 };
 
@@ -25,13 +25,19 @@ pub enum Transport {
 pub struct Engine {
     udp_payload: u16,
     rng: Rng,
+    name: LookupName,
     scratch: Scratch,
 }
 
 impl Engine {
     /// `udp_payload` is the longest reply over UDP in octets, at least 512; `rng` draws the order of records.
     pub fn new(udp_payload: u16, rng: Rng) -> Self {
-        Self { udp_payload: udp_payload.max(CLASSIC_UDP), rng, scratch: Scratch::default() }
+        Self {
+            udp_payload: udp_payload.max(CLASSIC_UDP),
+            rng,
+            name: LookupName::default(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty.
@@ -43,7 +49,7 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         out.clear();
-        let query = match Query::parse(packet) {
+        let query = match Query::parse(packet, &mut self.name) {
             Ok(query) => query,
             Err(Rejected::Silence) => return None,
             Err(Rejected::Reply { header, question, rcode, edns }) => {
@@ -64,7 +70,7 @@ impl Engine {
             udp_payload: self.udp_payload,
             limit,
         };
-        let answer = tables.lookup(&query.name, query.qtype);
+        let answer = tables.lookup(&self.name, query.qtype);
         assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
         Some(answer.rcode)
     }

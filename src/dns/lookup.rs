@@ -337,28 +337,36 @@ impl<'t> Place<'t> {
                 selected => selected,
             },
             Self::Set { service, set, srv_only } => {
-                let srv = Data::Srv(service, Members::Hosts(&set.srv), set.ttl);
-                let (v4, v6) = (Data::V4(&set.v4, set.ttl), Data::V6(&set.v6, set.ttl));
-                first_of(qtype, if srv_only { vec_of([srv]) } else { vec_of([v4, v6, srv]) }, set.remark.as_ref())
+                let of = |rtype| match rtype {
+                    rtype::SRV => Some(Data::Srv(service, Members::Hosts(&set.srv), set.ttl)),
+                    rtype::A if !srv_only => Some(Data::V4(&set.v4, set.ttl)),
+                    rtype::AAAA if !srv_only => Some(Data::V6(&set.v6, set.ttl)),
+                    _ => None,
+                };
+                select_made(qtype, of, set.remark.as_ref())
             }
             Self::Host { service, host } => {
                 let remark = service.remark(host);
-                if let Some(Remark::NotReady(_)) = remark {
-                    return Selected::NoData(remark.map(Ede::from));
-                }
-                let (v4, v6, txt) =
-                    (Data::host_v4(service, host), Data::host_v6(service, host), Data::host_txt(service, host));
-                match service.host_srv(host) {
-                    Some(_) => {
+                let of = |rtype| match rtype {
+                    // It is not healthy.
+                    _ if matches!(remark, Some(Remark::NotReady(_))) => None,
+                    rtype::A => Some(Data::host_v4(service, host)),
+                    rtype::AAAA => Some(Data::host_v6(service, host)),
+                    rtype::SRV => {
                         let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
-                        first_of(qtype, vec_of([v4, v6, srv, txt]), remark)
+                        service.host_srv(host).map(|_| srv)
                     }
-                    None => first_of(qtype, vec_of([v4, v6, txt]), remark),
-                }
+                    rtype::TXT => Some(Data::host_txt(service, host)),
+                    _ => None,
+                };
+                select_made(qtype, of, remark)
             }
             Self::Port { service, port } => {
-                let srv = Data::Srv(service, Members::Ports(&port.srv), port.ttl);
-                first_of(qtype, vec_of([srv]), port.remark.as_ref())
+                let of = |rtype| match rtype {
+                    rtype::SRV => Some(Data::Srv(service, Members::Ports(&port.srv), port.ttl)),
+                    _ => None,
+                };
+                select_made(qtype, of, port.remark.as_ref())
             }
             Self::Records(rrsets) => select_records(rrsets, qtype),
             Self::Reverse { pointers: Pointers { set, remark }, .. }
@@ -391,16 +399,16 @@ fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
     }
 }
 
-type Candidates<'t> = smallvec::SmallVec<[Data<'t>; 4]>;
-
-fn vec_of<'t, const N: usize>(data: [Data<'t>; N]) -> Candidates<'t> {
-    data.into_iter().collect()
-}
-
-fn first_of<'t>(qtype: u16, candidates: Candidates<'t>, remark: Option<&'t Remark>) -> Selected<'t> {
-    let found = candidates.into_iter().find(|data| (data.rtype() == qtype || qtype == rtype::ANY) && !data.is_empty());
+/// What is selected where records are made from instances.
+fn select_made<'t>(qtype: u16, of: impl Fn(u16) -> Option<Data<'t>>, remark: Option<&'t Remark>) -> Selected<'t> {
+    let there = |data: &Data<'_>| !data.is_empty();
+    let data = match qtype {
+        // The first RRset there is (RFC 8482 §4.1).
+        rtype::ANY => [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT].into_iter().filter_map(of).find(there),
+        _ => of(qtype).filter(there),
+    };
     let ede = remark.map(Ede::from);
-    match found {
+    match data {
         Some(data) => Selected::Data(data, ede),
         None => Selected::NoData(ede),
     }

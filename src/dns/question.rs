@@ -18,8 +18,6 @@ pub struct Query<'p> {
     pub header: Header,
     /// The question section as it came, letter case kept.
     pub question: &'p [u8],
-    /// What is asked for, folded to lower case.
-    pub name: LookupName,
     /// The type asked for.
     pub qtype: u16,
     /// Whether the client speaks EDNS, and how.
@@ -65,8 +63,8 @@ pub enum Rejected<'p> {
 }
 
 impl<'p> Query<'p> {
-    /// Reads a packet.
-    pub fn parse(packet: &'p [u8]) -> Result<Self, Rejected<'p>> {
+    /// Reads a packet; puts what is asked for into `name`, folded to lower case.
+    pub fn parse(packet: &'p [u8], name: &mut LookupName) -> Result<Self, Rejected<'p>> {
         let Some((head, body)) = packet.split_at_checked(HEADER) else { return Err(Rejected::Silence) };
         let flags = head[2];
         if flags & 0x80 != 0 {
@@ -79,8 +77,8 @@ impl<'p> Query<'p> {
         };
         let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let mut reader = Reader { rest: body };
-        let asked = if count(4) == 1 { reader.question() } else { None };
-        let Some((name, qtype, qclass)) = asked else {
+        let asked = if count(4) == 1 { reader.question(name) } else { None };
+        let Some((qtype, qclass)) = asked else {
             // Whether an opcode that is not served has a question is not ours to say.
             let rcode = if header.opcode == 0 { Rcode::FormErr } else { Rcode::NotImp };
             return Err(Rejected::Reply { header, question: &[], rcode, edns: None });
@@ -104,7 +102,7 @@ impl<'p> Query<'p> {
         if qclass != class::IN {
             return Err(reject(Rcode::Refused));
         }
-        Ok(Self { header, question, name, qtype, edns })
+        Ok(Self { header, question, qtype, edns })
     }
 }
 
@@ -133,23 +131,34 @@ impl<'p> Reader<'p> {
         self.take(2).map(|b| u16::from_be_bytes([b[0], b[1]]))
     }
 
-    fn question_name(&mut self) -> Option<LookupName> {
-        let mut name = LookupName::empty();
+    fn question_name(&mut self, name: &mut LookupName) -> Option<()> {
+        name.count = 0;
+        let mut end = 0;
         loop {
-            let len = usize::from(self.u8()?);
-            if len > MAX_LABEL {
+            let len = usize::from(*self.rest.get(end)?);
+            if len == 0 {
+                break;
+            }
+            // The root's octet must have its place behind.
+            if len > MAX_LABEL || end + 1 + len >= MAX_NAME {
                 return None;
             }
-            if len == 0 {
-                name.finish();
-                return Some(name);
-            }
-            name.push(self.take(len)?)?;
+            name.starts[usize::from(name.count)] = end as u8;
+            name.count += 1;
+            end += 1 + len;
         }
+        let octets = self.take(end + 1)?;
+        name.len = octets.len() as u8;
+        let wire = &mut name.wire[..octets.len()];
+        wire.copy_from_slice(octets);
+        // Lengths are below any letter: they stay what they are.
+        wire.make_ascii_lowercase();
+        Some(())
     }
 
-    fn question(&mut self) -> Option<(LookupName, u16, u16)> {
-        Some((self.question_name()?, self.u16()?, self.u16()?))
+    fn question(&mut self, name: &mut LookupName) -> Option<(u16, u16)> {
+        self.question_name(name)?;
+        Some((self.u16()?, self.u16()?))
     }
 
     /// Walks over the records behind the question, and keeps in `edns` what the OPT record among the additional ones
@@ -220,38 +229,19 @@ pub struct LookupName {
 /// Labels that fit into [`MAX_NAME`] octets, the root aside.
 const MAX_LABELS: usize = MAX_NAME / 2;
 
-impl LookupName {
-    fn empty() -> Self {
-        Self { wire: [0; MAX_NAME], len: 0, starts: [0; MAX_LABELS], count: 0 }
+impl Default for LookupName {
+    /// The root.
+    fn default() -> Self {
+        Self { wire: [0; MAX_NAME], len: 1, starts: [0; MAX_LABELS], count: 0 }
     }
+}
 
+impl LookupName {
     /// A name from its wire form; `None` where it is too long or not whole.
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
-        let mut reader = Reader { rest: wire };
-        let name = reader.question_name()?;
+        let (mut reader, mut name) = (Reader { rest: wire }, Self::default());
+        reader.question_name(&mut name)?;
         reader.rest.is_empty().then_some(name)
-    }
-
-    /// Adds a label behind the others; `None` where the name would be longer than [`MAX_NAME`].
-    fn push(&mut self, label: &[u8]) -> Option<()> {
-        let at = usize::from(self.len);
-        // One octet more for the root.
-        if at + 1 + label.len() + 1 > MAX_NAME {
-            return None;
-        }
-        self.starts[usize::from(self.count)] = self.len;
-        self.count += 1;
-        self.wire[at] = label.len() as u8;
-        for (to, from) in self.wire[at + 1..].iter_mut().zip(label) {
-            *to = from.to_ascii_lowercase();
-        }
-        self.len += 1 + label.len() as u8;
-        Some(())
-    }
-
-    fn finish(&mut self) {
-        self.wire[usize::from(self.len)] = 0;
-        self.len += 1;
     }
 
     /// The whole name in wire form.
@@ -293,7 +283,7 @@ mod tests {
     }
 
     fn outcome(packet: &[u8]) -> String {
-        match Query::parse(packet) {
+        match Query::parse(packet, &mut LookupName::default()) {
             Ok(query) => format!("query, edns {:?}", query.edns.map(|e| (e.payload, e.dnssec_ok))),
             Err(Rejected::Silence) => "silence".into(),
             Err(Rejected::Reply { rcode, question, edns, .. }) => {
@@ -379,9 +369,10 @@ mod tests {
     #[test]
     fn names_are_folded_and_their_labels_found() {
         let packet = packet([0, 0], [1, 0, 0, 0], b"");
-        let Ok(query) = Query::parse(&packet) else { panic!("not read") };
+        let mut name = LookupName::default();
+        let Ok(query) = Query::parse(&packet, &mut name) else { panic!("not read") };
         assert_eq!(query.question, b"\x03wEb\0\0\x01\0\x01");
-        assert_eq!(query.name.wire(), b"\x03web\0");
+        assert_eq!(name.wire(), b"\x03web\0");
         let name = LookupName::from_wire(b"\x01a\x02bc\0").unwrap();
         assert_eq!((name.count(), name.label(0), name.label(1)), (2, &b"a"[..], &b"bc"[..]));
         assert_eq!((name.offset(0), name.offset(1), name.offset(2)), (0, 2, 5));
