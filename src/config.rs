@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     diagnostic::Problem,
+    dns::limit::Rate,
     model::{
         name::{Label, MAX_NAME, Name},
         service::Endpoint,
@@ -64,6 +65,8 @@ pub struct Dns {
     pub negative_ttl: u32,
     /// Octets: the largest UDP answer (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
     pub udp_payload: u16,
+    /// How many answers a network gets over UDP; `None`: as many as it asks for.
+    pub rate_limit: Option<Rate>,
 }
 
 /// `resolver:`
@@ -235,6 +238,14 @@ const DEFAULT_UDP_PAYLOAD: u16 = 1232;
 pub const MIN_UDP_PAYLOAD: u16 = 512;
 /// Octets: beyond it answers arrive in so many fragments that TCP is the better choice (RFC 6891 §6.2.5).
 pub const MAX_UDP_PAYLOAD: u16 = 4096;
+/// Answers a second: more is a limit on nobody.
+const MAX_RATE: u32 = 1_000_000;
+/// Every other one: an honest client among attackers comes through at its second attempt (as in BIND, NSD and Knot).
+const DEFAULT_SLIP: u8 = 2;
+/// As in BIND, NSD and Knot, so that what is known of their limits holds for ours: a site's network of IPv4,
+const DEFAULT_IPV4_PREFIX: u8 = 24;
+/// and of IPv6.
+const DEFAULT_IPV6_PREFIX: u8 = 56;
 /// Fast enough for a flip to cross 50 nodes in under half a second.
 const DEFAULT_GOSSIP_INTERVAL: Duration = Duration::from_millis(200);
 /// Below it a node's packets cost more than they tell.

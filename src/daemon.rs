@@ -17,6 +17,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc, watch},
@@ -31,7 +32,9 @@ use crate::{
     config::Config,
     data_dir,
     dns::{
-        engine::Engine,
+        cookie::Secret,
+        engine::{self, Engine},
+        limit::Limit,
         publish::{Publisher, Sources},
         serial::Serial,
         table::{Settings, Tables},
@@ -151,7 +154,8 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let tables = publisher.published();
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
-    let engine = move || Engine::new(payload, fastrand::Rng::new());
+    let settings = Arc::new(engine_settings(&config)?);
+    let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
         connections: Arc::new(Semaphore::new(tcp::most_connections())),
@@ -164,7 +168,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
             let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
             parts.spawn("answers over UDP", answering);
         }
-        parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine));
+        parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
     }
     let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let agent = Arc::new(facts(&config, cluster.address, dns, addresses));
@@ -209,6 +213,18 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         dns,
         http,
     }
+}
+
+fn engine_settings(config: &Config) -> Result<engine::Settings, Failure> {
+    // Drawn anew at each start: a client with an old cookie gets a new one with its answer.
+    let mut secret = [0; 16];
+    SystemRandom::new().fill(&mut secret).map_err(|_| Failure::NoRandom)?;
+    Ok(engine::Settings {
+        udp_payload: config.dns.udp_payload,
+        nsid: config.node.as_bytes().into(),
+        secret: Some(Secret::new(secret)),
+        limit: config.dns.rate_limit.map(|rate| Limit::new(rate, fastrand::u64(..))),
+    })
 }
 
 fn settings(config: &Config) -> Settings {

@@ -10,6 +10,7 @@ use std::{
 
 use muster::{
     config::{Allow, Checks, Config, Dns, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
+    dns::limit::Rate,
     model::{
         name::{Label, Name},
         service::Endpoint,
@@ -48,6 +49,10 @@ fn problems(text: &str) -> String {
     }
 }
 
+fn rate(per_second: u32, slip: u8, ipv4_prefix: u8, ipv6_prefix: u8) -> Rate {
+    Rate { per_second: per_second.try_into().unwrap(), slip, ipv4_prefix, ipv6_prefix }
+}
+
 fn defaults() -> Config {
     Config {
         node: label("host-a"),
@@ -58,7 +63,13 @@ fn defaults() -> Config {
         data_dir: PathBuf::from("/var/lib/muster"),
         services_dir: PathBuf::from("/etc/muster/services.d"),
         zones_dir: PathBuf::from("/etc/muster/zones"),
-        dns: Dns { listen: vec!["127.0.0.1:53".parse().unwrap()], ttl: 5, negative_ttl: 1, udp_payload: 1232 },
+        dns: Dns {
+            listen: vec!["127.0.0.1:53".parse().unwrap()],
+            ttl: 5,
+            negative_ttl: 1,
+            udp_payload: 1232,
+            rate_limit: None,
+        },
         resolver: Resolver {
             upstreams: Upstreams::System,
             routes: Vec::new(),
@@ -101,6 +112,7 @@ dns:
   ttl: 1m
   negative_ttl: 0s
   udp_payload: 4096
+  rate_limit: {per_second: 100, slip: 0, ipv4_prefix: 32, ipv6_prefix: 64}
 resolver:
   upstreams: [9.9.9.9, 1.1.1.1:5353]
   routes: {corp.example: 10.0.0.2, 10.in-addr.arpa: [10.0.0.2, '[::1]:54']}
@@ -134,6 +146,7 @@ log: {level: debug, format: json}
             ttl: 60,
             negative_ttl: 0,
             udp_payload: 4096,
+            rate_limit: Some(rate(100, 0, 32, 64)),
         },
         resolver: Resolver {
             upstreams: Upstreams::Servers(["9.9.9.9:53", "1.1.1.1:5353"].map(socket).to_vec()),
@@ -185,7 +198,7 @@ fn of_several_files_tables_merge_and_all_else_is_replaced() {
         node: label("two"),
         data_dir: PathBuf::from("/a/data"),
         services_dir: PathBuf::from("/b/services"),
-        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232 },
+        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232, rate_limit: None },
         resolver: Resolver {
             routes: vec![(name("a"), vec![socket("10.0.0.1:53")]), (name("b"), vec![socket("10.0.0.3:53")])],
             ..defaults().resolver
@@ -262,7 +275,7 @@ fn what_a_configuration_cannot_say() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit)",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (
@@ -283,6 +296,16 @@ fn what_a_configuration_cannot_say() {
         (
             "dns: {negative_ttl: 500ms}",
             "1:21: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)",
+        ),
+        ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found the number `5`"),
+        ("dns: {rate_limit: {slip: 1}}", "1:19: `per_second` is missing (as in `per_second: 200`)"),
+        (
+            "dns: {rate_limit: {per_second: 0}}",
+            "1:32: expected a number of answers from 1 to 1000000, found the number `0`",
+        ),
+        (
+            "dns: {rate_limit: {per_second: 1, ipv4_prefix: 33}}",
+            "1:48: expected a number of bits from 0 to 32, found the number `33`",
         ),
         ("dns: {udp_payload: 511}", "1:20: expected a size from 512 to 4096, found the number `511`"),
         ("dns: {udp_payload: 4097}", "1:20: expected a size from 512 to 4096, found the number `4097`"),

@@ -131,6 +131,59 @@ async fn datagrams_are_answered_over_both_address_families() {
     }
 }
 
+/// On loopback every address of 127.0.0.0/8 is the host's own; a connected client takes a reply from the one it asked.
+#[tokio::test]
+async fn replies_leave_from_the_address_that_was_asked() {
+    let any: [(IpAddr, &[IpAddr]); 2] = [
+        (Ipv4Addr::UNSPECIFIED.into(), &[1, 2, 77].map(|last| Ipv4Addr::new(127, 0, 0, last).into())),
+        (Ipv6Addr::UNSPECIFIED.into(), &[Ipv6Addr::LOCALHOST.into()]),
+    ];
+    for (listen, asked) in any {
+        let server = Server::start(listen, 10);
+        for ip in asked {
+            let client = UdpSocket::bind(SocketAddr::new(*ip, 0)).await.unwrap();
+            client.connect(SocketAddr::new(*ip, server.address.port())).await.unwrap();
+            client.send(&soa(7)).await.unwrap();
+            let mut reply = [0; 1500];
+            let len = timeout(DEADLINE, client.recv(&mut reply)).await.expect("a reply").unwrap();
+            assert_eq!(decode(&reply[..len]).metadata.id, 7, "{ip}");
+        }
+        server.stop().await;
+    }
+}
+
+/// A burst is as large as the least receive buffer holds that a kernel grants; then the server is told to end.
+#[tokio::test]
+async fn what_has_arrived_is_answered_even_at_the_end() {
+    const BURST: u16 = 200;
+    let server = Server::v4();
+    let clients: Vec<std::net::UdpSocket> = (0..8)
+        .map(|_| {
+            let client = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            client.connect(server.address).unwrap();
+            client.set_read_timeout(Some(DEADLINE)).unwrap();
+            client
+        })
+        .collect();
+    for id in 0..BURST {
+        clients[usize::from(id) % clients.len()].send(&soa(id)).unwrap();
+    }
+    server.stop().await;
+    for id in 0..BURST {
+        let mut reply = [0; 1500];
+        let len = clients[usize::from(id) % clients.len()].recv(&mut reply).expect("an answer to each");
+        assert_eq!(decode(&reply[..len]).metadata.id, id);
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_has_is_not_shared() {
+    let server = Server::v4();
+    let refused = udp::bind(server.address, WORKERS, PAYLOAD).expect_err("taken");
+    assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn rfc_7766_6_2_1_1_pipelined_queries_are_all_answered() {
     let server = Server::v4();

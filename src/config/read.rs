@@ -2,18 +2,20 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZero,
     path::PathBuf,
     time::Duration,
 };
 
 use super::{
     Allow, CONFIG_KEYS, Checks, Config, DEFAULT_ALLOW, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
-    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_TTL,
-    DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Environment, Format, GOSSIP_PORT, Gossip, HTTP_PORT, Http,
-    LOOPBACK, Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL,
-    MIN_UDP_PAYLOAD, Resolver, Seal, Upstreams, first_label,
+    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
+    DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns,
+    Environment, Format, GOSSIP_PORT, Gossip, HTTP_PORT, Http, LOOPBACK, Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD,
+    MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, Upstreams, first_label,
 };
 use crate::{
+    dns::limit::Rate,
     model::{
         name::{Label, Name},
         service::MAX_ADDRESSES,
@@ -44,7 +46,8 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let advertise = read_advertise(reader, &table, environment.default_address);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
-    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload"]).map(|part| read_dns(reader, &part));
+    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit"])
+        .map(|part| read_dns(reader, &part));
     let resolver = part("resolver", &["upstreams", "routes", "allow"]).map(|part| read_resolver(reader, &part));
     let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
@@ -168,7 +171,26 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
         ttl: ttl("ttl", DEFAULT_TTL),
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
+        rate_limit: part.get("rate_limit").and_then(|node| read_rate(reader, node)),
     }
+}
+
+fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Rate> {
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    let table = reader.table(node, "the table `rate_limit`", &["per_second", "slip", "ipv4_prefix", "ipv6_prefix"])?;
+    let number = |key, what, most: u8, default| {
+        table.get(key).and_then(|node| reader.integer(node, what, 0..=most)).unwrap_or(default)
+    };
+    let per_second = reader.required(&table, "per_second", "per_second: 200");
+    let per_second = per_second.and_then(|node| reader.integer(node, "a number of answers", 1..=MAX_RATE));
+    Some(Rate {
+        slip: number("slip", "a number of answers", u8::MAX, DEFAULT_SLIP),
+        ipv4_prefix: number("ipv4_prefix", "a number of bits", 32, DEFAULT_IPV4_PREFIX),
+        ipv6_prefix: number("ipv6_prefix", "a number of bits", 128, DEFAULT_IPV6_PREFIX),
+        per_second: NonZero::new(per_second?)?,
+    })
 }
 
 /// Addresses to listen on: no two alike, unless the system chooses the port.

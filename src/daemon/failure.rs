@@ -106,7 +106,9 @@ impl fmt::Display for Failure {
                 path.display(),
                 path.display()
             ),
-            Self::NoRandom => f.write_str("the system yields no random numbers, without which gossip cannot be sealed"),
+            Self::NoRandom => f.write_str(
+                "the system yields no random numbers, without which neither gossip can be sealed nor cookies be made",
+            ),
             Self::Gossip(error) => write!(f, "gossip cannot be started: {error}"),
             Self::NameTaken { name, by } => write!(
                 f,

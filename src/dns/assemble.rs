@@ -10,8 +10,8 @@ use fastrand::Rng;
 
 use super::{
     answer::{Answer, Authority, Data, Ede, Group, Owner},
-    code::{Rcode, class, rtype},
-    order,
+    code::{Rcode, class, option, rtype},
+    cookie, order,
     question::{Edns, HEADER, Header},
     table::{
         rrset::{Rdata, Tail, compressible},
@@ -24,10 +24,10 @@ use super::{
 const MAX_POINTER: usize = 0x3fff;
 /// An OPT record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;
-/// An EDE option's code, length and INFO-CODE (RFC 8914 §2).
-const EDE_HEAD: usize = 6;
-/// The EDE option (RFC 8914 §5.1).
-const EDE_OPTION: u16 = 15;
+/// An option's code and length (RFC 6891 §6.1.2).
+const OPTION: usize = 4;
+/// An EDE option's INFO-CODE (RFC 8914 §2).
+const INFO_CODE: usize = 2;
 
 /// What a reply repeats of its query, and how long it may be.
 #[derive(Clone, Copy)]
@@ -38,10 +38,27 @@ pub struct Frame<'p> {
     pub question: &'p [u8],
     /// The client's EDNS; `None`: the reply carries none.
     pub edns: Option<Edns>,
+    /// What the OPT record carries in any case.
+    pub options: Options<'p>,
     /// The payload that our OPT record announces.
     pub udp_payload: u16,
     /// The reply's longest length, in octets; at least a header, a question and an OPT record.
     pub limit: usize,
+}
+
+/// Options that the client asked for.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'p> {
+    /// Which server answers (RFC 5001).
+    pub nsid: Option<&'p [u8]>,
+    /// The client's cookie and ours (RFC 7873).
+    pub cookie: Option<[u8; cookie::REPLY]>,
+}
+
+impl Options<'_> {
+    fn len(&self) -> usize {
+        self.nsid.map_or(0, |nsid| OPTION + nsid.len()) + self.cookie.map_or(0, |cookie| OPTION + cookie.len())
+    }
 }
 
 /// What the writing of one reply needs besides; kept between replies so that nothing is allocated anew.
@@ -52,16 +69,16 @@ pub struct Scratch {
     targets: Vec<(HostIndex, usize)>,
 }
 
-/// Writes a reply without records.
-pub fn bare(frame: &Frame<'_>, rcode: Rcode, out: &mut Vec<u8>) {
+/// Writes a reply without records; `truncated` sends the client to TCP.
+pub fn bare(frame: &Frame<'_>, rcode: Rcode, truncated: bool, out: &mut Vec<u8>) {
     let mut writer = Writer::new(frame, None, 0, out);
     writer.opt(frame, rcode, None);
-    writer.finish(frame, rcode, false, false);
+    writer.finish(frame, rcode, false, truncated);
 }
 
 /// Writes an answer.
 pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let reserve = if frame.edns.is_some() { OPT } else { 0 };
+    let reserve = if frame.edns.is_some() { OPT + frame.options.len() } else { 0 };
     let mut writer = Writer::new(frame, answer.home, reserve, out);
     scratch.targets.clear();
     let mut whole = true;
@@ -325,24 +342,34 @@ impl<'o, 'z> Writer<'o, 'z> {
         self.out.extend_from_slice(&pointer_to(at));
     }
 
-    /// Writes the OPT record, with the extended error as far as it fits.
+    /// Writes the OPT record, with the extended error if it fits.
     fn opt(&mut self, frame: &Frame<'_>, rcode: Rcode, ede: Option<Ede<'_>>) {
         let Some(edns) = frame.edns else { return };
-        let ede = ede.filter(|ede| self.out.len() + OPT + EDE_HEAD + ede.text.len() <= frame.limit);
-        let options = ede.map_or(0, |ede| EDE_HEAD + ede.text.len());
+        let always = frame.options.len();
+        let ede_len = |ede: &Ede<'_>| OPTION + INFO_CODE + ede.text.len();
+        let ede = ede.filter(|ede| self.out.len() + OPT + always + ede_len(ede) <= frame.limit);
         let [p0, p1] = frame.udp_payload.to_be_bytes();
         let extended_rcode = (rcode as u16 >> 4) as u8;
         let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-        let [l0, l1] = (options as u16).to_be_bytes();
+        let [l0, l1] = ((always + ede.as_ref().map_or(0, ede_len)) as u16).to_be_bytes();
         self.out.extend_from_slice(&[0, 0, rtype::OPT as u8, p0, p1, extended_rcode, 0, dnssec_ok, 0, l0, l1]);
+        if let Some(nsid) = frame.options.nsid {
+            self.option(option::NSID, &[], nsid);
+        }
+        if let Some(cookie) = &frame.options.cookie {
+            self.option(option::COOKIE, &[], cookie);
+        }
         if let Some(ede) = ede {
-            let length = (options - 4) as u16;
-            for field in [EDE_OPTION, length, ede.code] {
-                self.out.extend_from_slice(&field.to_be_bytes());
-            }
-            self.out.extend_from_slice(ede.text.as_bytes());
+            self.option(option::EDE, &ede.code.to_be_bytes(), ede.text.as_bytes());
         }
         self.counts[Section::Additional as usize] += 1;
+    }
+
+    fn option(&mut self, code: u16, field: &[u8], data: &[u8]) {
+        self.out.extend_from_slice(&code.to_be_bytes());
+        self.out.extend_from_slice(&((field.len() + data.len()) as u16).to_be_bytes());
+        self.out.extend_from_slice(field);
+        self.out.extend_from_slice(data);
     }
 }
 

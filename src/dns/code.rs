@@ -38,6 +38,16 @@ pub mod rtype {
     pub const ANY: u16 = 255;
 }
 
+/// Options of the OPT record (IANA "DNS EDNS0 Option Codes").
+pub mod option {
+    /// RFC 5001
+    pub const NSID: u16 = 3;
+    /// RFC 7873
+    pub const COOKIE: u16 = 10;
+    /// RFC 8914
+    pub const EDE: u16 = 15;
+}
+
 /// Classes (RFC 1035 §3.2.4).
 pub mod class {
     /// The Internet: the one class that muster serves.

@@ -1,11 +1,15 @@
 //! The engine: a packet in, a packet out, the same for every transport.
 
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
 use fastrand::Rng;
 
 use super::{
-    assemble::{Frame, Scratch, assemble, bare},
+    assemble::{Frame, Options, Scratch, assemble, bare},
     code::Rcode,
-    question::{CLASSIC_UDP, LookupName, Query, Rejected},
+    cookie::{Checked, Secret},
+    limit::Limit,
+    question::{CLASSIC_UDP, Edns, LookupName, Query, Rejected},
     table::Tables,
 };
 
@@ -21,23 +25,61 @@ pub enum Transport {
     Tcp,
 }
 
+/// How a packet came, and from whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin {
+    /// How.
+    pub transport: Transport,
+    /// From whom, and when; `None`: from nobody who would get cookies or be limited.
+    pub client: Option<Client>,
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that the reply goes to.
+    pub address: IpAddr,
+    /// Since 1970.
+    pub now: Duration,
+}
+
+impl From<Transport> for Origin {
+    fn from(transport: Transport) -> Self {
+        Self { transport, client: None }
+    }
+}
+
+/// What all engines of an agent have in common.
+pub struct Settings {
+    /// The longest reply over UDP in octets, at least 512.
+    pub udp_payload: u16,
+    /// What is said to those who ask which server answers (RFC 5001); empty: nothing.
+    pub nsid: Box<[u8]>,
+    /// What cookies are made with (RFC 7873); `None`: there are none.
+    pub secret: Option<Secret>,
+    /// How many answers a network gets over UDP; `None`: as many as it asks for.
+    pub limit: Option<Limit>,
+}
+
 /// Answers packets; one for each worker. Holds what is used anew for every answer.
 pub struct Engine {
-    udp_payload: u16,
+    settings: Arc<Settings>,
     rng: Rng,
     name: LookupName,
     scratch: Scratch,
 }
 
 impl Engine {
-    /// `udp_payload` is the longest reply over UDP in octets, at least 512; `rng` draws the order of records.
+    /// An engine of the plain protocol. `udp_payload` is the longest reply over UDP in octets, at least 512; `rng` draws
+    /// the order of records.
     pub fn new(udp_payload: u16, rng: Rng) -> Self {
-        Self {
-            udp_payload: udp_payload.max(CLASSIC_UDP),
-            rng,
-            name: LookupName::default(),
-            scratch: Scratch::default(),
-        }
+        let settings = Settings { udp_payload, nsid: Box::default(), secret: None, limit: None };
+        Self::with(Arc::new(settings), rng)
+    }
+
+    /// An engine with all that an agent has.
+    pub fn with(settings: Arc<Settings>, rng: Rng) -> Self {
+        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default() }
     }
 
     /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty.
@@ -45,33 +87,60 @@ impl Engine {
         &mut self,
         tables: &Tables,
         packet: &[u8],
-        transport: Transport,
+        origin: impl Into<Origin>,
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
         out.clear();
-        let query = match Query::parse(packet, &mut self.name) {
-            Ok(query) => query,
+        let Origin { transport, client } = origin.into();
+        let settings = &*self.settings;
+        let udp_payload = settings.udp_payload.max(CLASSIC_UDP);
+        let parsed = Query::parse(packet, &mut self.name);
+        let (header, question, edns) = match &parsed {
+            Ok(query) => (query.header, query.question, query.edns),
+            Err(Rejected::Reply { header, question, edns, .. }) => (*header, *question, *edns),
             Err(Rejected::Silence) => return None,
-            Err(Rejected::Reply { header, question, rcode, edns }) => {
-                let frame = Frame { header, question, edns, udp_payload: self.udp_payload, limit: CLASSIC_UDP.into() };
-                bare(&frame, rcode, out);
-                return Some(rcode);
-            }
         };
-        let limit = match (transport, query.edns) {
+        let checked = settings.check(edns, client);
+        let options = Options {
+            nsid: Some(&*settings.nsid).filter(|nsid| edns.is_some_and(|edns| edns.nsid) && !nsid.is_empty()),
+            cookie: checked.map(|checked| checked.reply),
+        };
+        let limit = match (transport, edns) {
             (Transport::Tcp, _) => MAX_TCP,
-            (Transport::Udp, Some(edns)) => edns.payload.min(self.udp_payload).into(),
+            (Transport::Udp, Some(edns)) => edns.payload.min(udp_payload).into(),
             (Transport::Udp, None) => CLASSIC_UDP.into(),
         };
-        let frame = Frame {
-            header: query.header,
-            question: query.question,
-            edns: query.edns,
-            udp_payload: self.udp_payload,
-            limit,
-        };
-        let answer = tables.lookup(&self.name, query.qtype);
-        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-        Some(answer.rcode)
+        let frame = Frame { header, question, edns, options, udp_payload, limit };
+        let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
+        if let (false, Some(limit), Some(client)) = (known, &settings.limit, client)
+            && !limit.allows(client.address, client.now)
+        {
+            let slips = limit.slip() > 0 && self.rng.u8(0..limit.slip()) == 0;
+            return slips.then(|| {
+                bare(&frame, Rcode::NoError, true, out);
+                Rcode::NoError
+            });
+        }
+        match parsed {
+            Ok(query) => {
+                let answer = tables.lookup(&self.name, query.qtype);
+                assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
+                Some(answer.rcode)
+            }
+            Err(Rejected::Reply { rcode, .. }) => {
+                bare(&frame, rcode, false, out);
+                Some(rcode)
+            }
+            Err(Rejected::Silence) => None,
+        }
+    }
+}
+
+impl Settings {
+    /// What the client's cookie is worth, if it sent one.
+    fn check(&self, edns: Option<Edns>, client: Option<Client>) -> Option<Checked> {
+        let (cookie, client) = (edns?.cookie?, client?);
+        // Cookies count seconds modulo 2^32 (RFC 9018 §4.3).
+        Some(self.secret.as_ref()?.check(&cookie, client.address, client.now.as_secs() as u32))
     }
 }

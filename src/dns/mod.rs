@@ -12,7 +12,9 @@
 pub mod answer;
 pub mod assemble;
 pub mod code;
+pub mod cookie;
 pub mod engine;
+pub mod limit;
 pub mod lookup;
 pub mod order;
 pub mod publish;

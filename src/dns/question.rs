@@ -4,7 +4,10 @@
 //! make sense of becomes a [`Rejected`], which says what the reply must be. Compression pointers are refused: nothing
 //! stands before the question that it could point to (RFC 1035 §4.1.4).
 
-use super::code::{Rcode, class, rtype};
+use super::{
+    code::{Rcode, class, option, rtype},
+    cookie::Cookie,
+};
 use crate::model::name::{MAX_LABEL, MAX_NAME};
 
 /// A header's length (RFC 1035 §4.1.1).
@@ -42,6 +45,10 @@ pub struct Edns {
     pub payload: u16,
     /// The client's DO bit, copied into the reply (RFC 3225 §3).
     pub dnssec_ok: bool,
+    /// Whether it wants to know which server answers (RFC 5001 §2.1).
+    pub nsid: bool,
+    /// Its cookie (RFC 7873 §5.1).
+    pub cookie: Option<Cookie>,
 }
 
 /// A packet that cannot be looked up.
@@ -173,11 +180,14 @@ impl<'p> Reader<'p> {
             let rdata = self.take(usize::from(rdlength)).ok_or(Unreadable::Malformed)?;
             if rtype == rtype::OPT {
                 // One at most, of the root, among the additional records (RFC 6891 §6.1.1).
-                if edns.is_some() || !root || at < others || !options_are_whole(rdata) {
+                if edns.is_some() || !root || at < others {
                     return Err(Unreadable::Malformed);
                 }
-                let found = Edns { payload: class.max(CLASSIC_UDP), dnssec_ok: ttl[2] & 0x80 != 0 };
+                let found =
+                    Edns { payload: class.max(CLASSIC_UDP), dnssec_ok: ttl[2] & 0x80 != 0, nsid: false, cookie: None };
+                // Whatever its options say: the client speaks EDNS (RFC 6891 §7).
                 *edns = Some(found);
+                *edns = Some(found.with_options(rdata).ok_or(Unreadable::Malformed)?);
                 if ttl[1] != 0 {
                     return Err(Unreadable::Version);
                 }
@@ -206,15 +216,22 @@ impl<'p> Reader<'p> {
     }
 }
 
-/// Whether an OPT record's options fill it exactly (RFC 6891 §6.1.2).
-fn options_are_whole(mut rdata: &[u8]) -> bool {
-    while let [_, _, high, low, rest @ ..] = rdata {
-        match rest.get(usize::from(u16::from_be_bytes([*high, *low]))..) {
-            Some(next) => rdata = next,
-            None => return false,
+impl Edns {
+    /// Takes in what the options of an OPT record say; `None` where they do not fill it exactly (RFC 6891 §6.1.2), or one
+    /// is not what it has to be. Options that are not known, padding among them (RFC 7830), say nothing.
+    fn with_options(mut self, mut rdata: &[u8]) -> Option<Self> {
+        while let [c0, c1, l0, l1, rest @ ..] = rdata {
+            let (data, next) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))?;
+            match u16::from_be_bytes([*c0, *c1]) {
+                option::NSID => self.nsid = true,
+                // Of several the first counts (RFC 7873 §5.2).
+                option::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(data)?),
+                _ => {}
+            }
+            rdata = next;
         }
+        rdata.is_empty().then_some(self)
     }
-    rdata.is_empty()
 }
 
 /// A name that is being looked up: wire form, lower case, with the offsets of its labels. Lives on the stack.
@@ -299,8 +316,11 @@ mod tests {
         let opt_v1 = b"\0\0\x29\x10\0\0\x01\0\0\0\0";
         let opt_small = b"\0\0\x29\0\x10\0\0\0\0\0\0";
         let opt_named = b"\x01a\0\0\x29\x10\0\0\0\0\0\0\0";
-        let opt_option = b"\0\0\x29\x10\0\0\0\0\0\0\x06\0\x0a\0\x02\xab\xcd";
-        let opt_cut_option = b"\0\0\x29\x10\0\0\0\0\0\0\x05\0\x0a\0\x02\xab";
+        let opt_option = b"\0\0\x29\x10\0\0\0\0\0\0\x06\xff\x0a\0\x02\xab\xcd";
+        let opt_cookie = |len: usize| {
+            [b"\0\0\x29\x10\0\0\0\0\0\0", &[4 + len as u8, 0, 10, 0, len as u8][..], &vec![1; len]].concat()
+        };
+        let opt_cut_option = b"\0\0\x29\x10\0\0\0\0\0\0\x05\xff\x0a\0\x02\xab";
         let a_record = b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\x01\x02\x03\x04";
         let cases: &[(&str, Vec<u8>, &str)] = &[
             ("RFC 1035 §4.1.1: plain", packet([1, 0], [1, 0, 0, 0], b""), "query, edns None"),
@@ -323,7 +343,17 @@ mod tests {
             ("RFC 6891: OPT", packet([0, 0], [1, 0, 0, 1], OPT), "query, edns Some((4096, true))"),
             ("RFC 6891 §6.2.3: under 512", packet([0, 0], [1, 0, 0, 1], opt_small), "query, edns Some((512, false))"),
             ("an unknown option", packet([0, 0], [1, 0, 0, 1], opt_option), "query, edns Some((4096, false))"),
-            ("a cut option", packet([0, 0], [1, 0, 0, 1], opt_cut_option), "FormErr, question true, edns false"),
+            (
+                "RFC 7873 §5.2.2: a client cookie",
+                packet([0, 0], [1, 0, 0, 1], &opt_cookie(8)),
+                "query, edns Some((4096, false))",
+            ),
+            (
+                "RFC 7873 §5.2.2: half a client cookie",
+                packet([0, 0], [1, 0, 0, 1], &opt_cookie(4)),
+                "FormErr, question true, edns true",
+            ),
+            ("a cut option", packet([0, 0], [1, 0, 0, 1], opt_cut_option), "FormErr, question true, edns true"),
             ("§6.1.3: version 1", packet([0, 0], [1, 0, 0, 1], opt_v1), "BadVers, question true, edns true"),
             (
                 "§6.1.1: two OPT",

@@ -1,6 +1,10 @@
 //! What the sockets of both transports have in common.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -13,4 +17,9 @@ pub(super) fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::R
     }
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// Since 1970; nothing where the clock is before that.
+pub(super) fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

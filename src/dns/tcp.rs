@@ -4,7 +4,12 @@
 //! came together leave together. Everything is bounded: connections, the time that one may idle, the time that a write
 //! may take, and what is read before its answer is taken.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
@@ -19,7 +24,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use super::{
-    engine::{Engine, Transport},
+    engine::{Client, Engine, Origin, Transport},
     socket,
     table::Tables,
 };
@@ -121,12 +126,12 @@ async fn connection(
     mut engine: Engine,
     _permit: OwnedSemaphorePermit,
 ) {
-    if let Err(error) = converse(&mut stream, &shared, &mut engine).await {
+    if let Err(error) = converse(&mut stream, client.ip(), &shared, &mut engine).await {
         debug!(%client, %error, "TCP connection ended");
     }
 }
 
-async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) -> io::Result<()> {
+async fn converse(stream: &mut TcpStream, address: IpAddr, shared: &Shared, engine: &mut Engine) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
     let (mut reply, mut output) = (Vec::new(), Vec::new());
@@ -141,10 +146,12 @@ async fn converse(stream: &mut TcpStream, shared: &Shared, engine: &mut Engine) 
             return Ok(());
         }
         let tables = shared.tables.load_full();
+        let client = Client { address, now: socket::now() };
+        let origin = Origin { transport: Transport::Tcp, client: Some(client) };
         let mut done = 0;
         while let Some(message) = first_message(&input[done..]) {
             done += 2 + message.len();
-            if engine.respond(&tables, message, Transport::Tcp, &mut reply).is_none() {
+            if engine.respond(&tables, message, origin, &mut reply).is_none() {
                 // What is no query over TCP is no DNS client; what it asked before is answered.
                 return flush(stream, &mut output).await;
             }

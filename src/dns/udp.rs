@@ -33,7 +33,7 @@ use tracing::debug;
 
 use self::exchange::{BATCH, Exchange};
 use super::{
-    engine::{Engine, Transport},
+    engine::{Client, Engine, Origin, Transport},
     socket,
     table::Tables,
 };
@@ -171,7 +171,11 @@ impl Worker {
     /// Answers what is there, up to a batch.
     fn turn(&mut self) -> io::Result<usize> {
         let (engine, tables) = (&mut self.engine, self.tables.load());
-        self.exchange.turn(|query, _, reply| engine.respond(tables, query, Transport::Udp, reply).is_some())
+        let now = socket::now();
+        self.exchange.turn(|query, address, reply| {
+            let origin = Origin { transport: Transport::Udp, client: Some(Client { address, now }) };
+            engine.respond(tables, query, origin, reply).is_some()
+        })
     }
 
     /// Sleeps until there are datagrams, or the end.

@@ -265,3 +265,59 @@ fn local(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Local {
     });
     local.unwrap_or(Local::Socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Datagrams go in and come back, whichever calls there are, and leave from where they were sent to.
+    #[test]
+    fn with_calls_for_many_datagrams_and_without_all_are_answered() {
+        for calls in [Calls::Many, Calls::One] {
+            for listen in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+                let socket = UdpSocket::bind(listen).unwrap();
+                prepare(&socket).unwrap();
+                let bound = socket.local_addr().unwrap();
+                let mut exchange = Exchange { calls, ..Exchange::new(socket) };
+                let targets: &[&str] = match listen {
+                    "127.0.0.1:0" => &["127.0.0.1"],
+                    "0.0.0.0:0" => &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
+                    _ => &["::1"],
+                };
+                let clients: Vec<UdpSocket> = (0..2 * BATCH)
+                    .map(|at| {
+                        let target: IpAddr = targets[at % targets.len()].parse().unwrap();
+                        let client = UdpSocket::bind((target, 0)).unwrap();
+                        client.connect((target, bound.port())).unwrap();
+                        client.set_nonblocking(true).unwrap();
+                        client
+                    })
+                    .collect();
+                for (at, client) in clients.iter().enumerate() {
+                    client.send(&[at as u8; 20]).unwrap();
+                }
+                let mut left = clients.len();
+                while left > 0 {
+                    exchange
+                        .turn(|query, client, reply| {
+                            assert!(client.is_loopback());
+                            left -= 1;
+                            reply.clear();
+                            reply.extend(query.iter().map(|octet| octet + 1));
+                            // One gets silence.
+                            query[0] != 3
+                        })
+                        .unwrap();
+                }
+                for (at, client) in clients.iter().enumerate() {
+                    let mut reply = [0; 100];
+                    match client.recv(&mut reply) {
+                        Ok(len) => assert_eq!(reply[..len], [at as u8 + 1; 20], "{listen} {at}"),
+                        Err(error) => assert_eq!((at, error.kind()), (3, io::ErrorKind::WouldBlock), "{listen}"),
+                    }
+                }
+                assert_eq!(exchange.turn(|_, _, _| false).unwrap() % BATCH, 0, "nothing is left");
+            }
+        }
+    }
+}

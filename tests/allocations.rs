@@ -1,0 +1,48 @@
+//! What is answered all day allocates nothing, once an engine has answered a few questions.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use muster::dns::engine::{Engine, Transport};
+use support::{Ask, world};
+
+const SERVICES: &str = "
+services:
+- {service: web, id: w1, address: [10.0.0.1, 'fd00::1'], port: 80, tags: [v2], meta: {version: '1'}}
+- {service: web, id: w2, address: 10.0.0.2, port: 80, ports: {http: 8080}, tags: [v2]}
+- {service: dns, id: d1, port: 53, protocol: udp}
+";
+
+#[test]
+fn answers_of_services_allocate_nothing() {
+    let tables = world::tables(SERVICES);
+    let asked = [
+        ("web.service.local", 1),
+        ("web.service.local", 28),
+        ("web.service.local", 33),
+        ("WEB.service.LOCAL", 255),
+        ("web.service.local", 16),
+        ("_web._tcp.service.local", 33),
+        ("_http._tcp.web.service.local", 33),
+        ("v2.web.service.local", 1),
+        ("_web._v2.service.local", 33),
+        ("w1.web.service.local", 16),
+        ("host-a.node.service.local", 1),
+        ("service.local", 6),
+        ("nothing.service.local", 1),
+        ("a.b.c.nothing.service.local", 33),
+        ("example.org", 1),
+    ];
+    let mut engine = Engine::new(1232, fastrand::Rng::with_seed(7));
+    let mut reply = Vec::with_capacity(4096);
+    for edns in [None, Some(1232)] {
+        for (name, qtype) in asked {
+            let packet = Ask { name: name.to_owned(), qtype, edns, dnssec_ok: false }.packet(7);
+            let mut answer = || assert!(engine.respond(&tables, &packet, Transport::Udp, &mut reply).is_some());
+            answer();
+            let used = allocation_counter::measure(answer);
+            assert_eq!(used.count_total, 0, "{name} {qtype}");
+        }
+    }
+}

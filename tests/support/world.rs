@@ -1,0 +1,39 @@
+//! A small world: one node with what a service file says, everything healthy.
+
+use std::{path::Path, sync::Arc};
+
+use muster::{
+    dns::table::{Settings, Tables},
+    files::service_file::{self, Defaults},
+    model::{
+        announcement::{Announcement, Announcements, Node, Standing},
+        catalog::{Catalog, Freshness, NodeView, View},
+        name::{Label, Name},
+    },
+};
+
+/// The tables of `host-a` at 10.0.0.7, whose service file has this text; the zone is `service.local`.
+pub fn tables(services: &str) -> Tables {
+    let node = Label::parse("host-a").unwrap();
+    let addresses = vec!["10.0.0.7".parse().unwrap()];
+    let defaults = Defaults { node: &node, addresses: &addresses, allow_exec: false };
+    let file = service_file::parse(Path::new("world.yaml"), services.as_bytes(), &defaults);
+    let entries = file.unwrap_or_else(|problems| panic!("{problems:#?}")).entries;
+    let announced = entries.into_iter().map(|entry| {
+        let instance = entry.definition.instance.clone();
+        (instance.key.clone(), Arc::new(Announcement { instance, standing: Standing::Passing }))
+    });
+    let announcements: Announcements = announced.collect();
+    let datacenter = Label::parse("dc1").unwrap();
+    let view = NodeView {
+        node: Arc::new(Node { name: node.clone(), addresses, datacenter }),
+        announcements,
+        freshness: Freshness::Live,
+    };
+    let domain = Name::parse("service.local").unwrap();
+    let mut tables = Tables::new(Settings { node: node.clone(), domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
+    let mut catalog = Catalog::default();
+    let touched = catalog.update(View::from_iter([(node, Arc::new(view))]));
+    tables.update(&catalog, &touched);
+    tables
+}
