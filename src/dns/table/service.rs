@@ -12,6 +12,8 @@ use std::{
     sync::Arc,
 };
 
+use smallvec::SmallVec;
+
 use crate::model::{
     announcement::Standing,
     catalog::{self, Freshness, Placement},
@@ -28,6 +30,10 @@ pub type HostIndex = u32;
 /// again costs next to nothing, and a node out of reach is back, or gone, within seconds: its records should not outlive
 /// that in anybody's cache. Not 0, so that a burst of the same question is still one question.
 pub const MAX_STALE_TTL: u32 = 1;
+
+/// As many as most services have stand beside the rest of the service: one wait for memory less, where it is not in the
+/// processor's cache.
+pub type Few<T> = SmallVec<[T; 4]>;
 
 /// Everything at and below `SERVICE.ZONE`.
 #[derive(Debug)]
@@ -51,9 +57,9 @@ pub struct Service {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Set {
     /// Those that are answered and have a port.
-    pub srv: Box<[HostIndex]>,
+    pub srv: Few<HostIndex>,
     /// The A RRset: no address twice (RFC 2181 §5), each with the weight of all instances that have it.
-    pub v4: Box<[Weighted<4>]>,
+    pub v4: Few<Weighted<4>>,
     /// The AAAA RRset, likewise.
     pub v6: Box<[Weighted<16>]>,
     /// Seconds: the least of its instances'.
