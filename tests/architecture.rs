@@ -123,6 +123,7 @@ const CORE_CRATES: &[&str] = &[
     "serde_yaml",
     "siphasher",
     "smallvec",
+    "smol_str",
     "strsim",
     "url",
 ];

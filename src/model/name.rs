@@ -8,8 +8,9 @@ use std::{
     borrow::Borrow,
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
 };
+
+use smol_str::SmolStr;
 
 /// The longest label, in octets (RFC 1035 §2.3.4).
 pub const MAX_LABEL: usize = 63;
@@ -18,9 +19,10 @@ pub const MAX_NAME: usize = 255;
 
 /// A label that a host name may have (RFC 1123 §2.1): 1 to 63 lower-case letters, digits and inner hyphens.
 ///
-/// Cloning is cheap: clones share the text.
+/// Cloning is cheap: up to 23 octets stand in the value itself, so that a table of labels is searched without a look
+/// elsewhere; clones of longer ones share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Label(Arc<str>);
+pub struct Label(SmolStr);
 
 /// Why a text is not a [`Label`].
 #[derive(Clone, Debug, PartialEq, Eq)]
