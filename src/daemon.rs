@@ -20,7 +20,7 @@ use std::{
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     task::{Id, JoinHandle, JoinSet, block_in_place},
     time::timeout,
 };
@@ -38,7 +38,8 @@ use crate::{
         publish::{Publisher, Sources},
         serial::Serial,
         table::{Settings, Tables},
-        tcp, udp,
+        tcp::{self, Clients},
+        udp,
     },
     files::{
         reload::follow,
@@ -158,7 +159,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
-        connections: Arc::new(Semaphore::new(tcp::most_connections())),
+        clients: Clients::new(tcp::most_connections()),
         shutdown: shutdown.clone(),
     };
     let dns = sockets.iter().map(|listener| listener.address).collect();

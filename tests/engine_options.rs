@@ -117,6 +117,21 @@ fn rfc_5001_2_2_the_server_says_who_it_is_to_those_who_ask() {
     }
 }
 
+/// §3.2.1: over UDP the option is ignored.
+#[test]
+fn rfc_7828_3_3_1_who_asks_over_tcp_is_told_how_long_a_connection_may_idle() {
+    let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
+    let asked: &[(u16, &[u8])] = &[(KEEPALIVE, b"")];
+    for (transport, options, expected) in [
+        (Transport::Tcp, asked, Some(100_u16.to_be_bytes().to_vec())),
+        (Transport::Tcp, &[], None),
+        (Transport::Udp, asked, None),
+    ] {
+        engine.respond(&tables, &query(1232, 0, options), from("192.0.2.1", transport), &mut reply);
+        assert_eq!(option(&reply, KEEPALIVE), expected, "{transport:?}");
+    }
+}
+
 #[test]
 fn rfc_6891_6_1_3_a_version_that_is_not_known_is_told_so_with_its_cookie() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
@@ -139,6 +154,25 @@ fn options_that_say_nothing_change_nothing() {
     let plain = answer(&[]);
     for (code, data) in [(PADDING, &[0; 400][..]), (KEEPALIVE, &[]), (65_001, b"x"), (8, &[0, 1, 24, 0, 192, 0, 2])] {
         assert_eq!(answer(&[(code, data)]), plain, "option {code}");
+    }
+}
+
+/// RFC 7766 §3: one server, one answer.
+#[test]
+fn what_fits_is_the_same_over_udp_and_tcp() {
+    let tables = world::tables(
+        "services: [{service: web, id: a, address: 10.0.0.1, port: 80}, {service: web, id: b, address: 10.0.0.2, port: 80}]",
+    );
+    let names = ["web", "_web._tcp", "a.web", "nothing", "a.b.nothing", "host-a.node"];
+    for (name, qtype) in names.iter().flat_map(|name| [1, 28, 33, 255, 6].map(|qtype| (name, qtype))) {
+        let ask = support::Ask { name: format!("{name}.service.local"), qtype, edns: Some(1232), dnssec_ok: true };
+        let [over_udp, over_tcp] = [Transport::Udp, Transport::Tcp].map(|transport| {
+            let mut reply = vec![];
+            // Each draws the same order.
+            engine(None).respond(&tables, &ask.packet(7), from("192.0.2.1", transport), &mut reply);
+            reply
+        });
+        assert_eq!(over_udp, over_tcp, "{name} {qtype}");
     }
 }
 

@@ -21,7 +21,7 @@ use muster::{
     model::name::{Label, Name},
 };
 use support::{Ask, decode};
-use tokio::{net::UdpSocket, sync::Semaphore, task::JoinHandle, time::timeout};
+use tokio::{net::UdpSocket, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Longer than anything here takes, shorter than a test run's patience.
@@ -59,11 +59,8 @@ impl Server {
         let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
         let address = listener.local_addr().unwrap();
         let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
-        let shared = tcp::Shared {
-            tables: tables.clone(),
-            connections: Arc::new(Semaphore::new(connections)),
-            shutdown: shutdown.clone(),
-        };
+        let shared =
+            tcp::Shared { tables: tables.clone(), clients: tcp::Clients::new(connections), shutdown: shutdown.clone() };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
             let answering = udp::serve(socket, tables.clone(), engine(), shutdown.clone()).unwrap();
@@ -256,6 +253,57 @@ async fn a_message_longer_than_any_query_is_not_waited_for() {
         stream.write_all(&[0xff, 0xff, 0]).unwrap();
         assert_eq!(decode(&read_message(&mut stream)).metadata.id, 1);
         assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    })
+    .await;
+    server.stop().await;
+}
+
+/// RFC 7766 §6.2.4: whoever has said all it has to say still wants the answers.
+#[tokio::test]
+async fn a_client_that_closes_its_side_gets_all_answers() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        let queries: Vec<u8> = (0..100).flat_map(|id| framed(&soa(id))).collect();
+        stream.write_all(&queries).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        for id in 0..100 {
+            assert_eq!(decode(&read_message(&mut stream)).metadata.id, id);
+        }
+        assert_eq!(stream.read(&mut [0; 1]).unwrap_or(0), 0);
+    })
+    .await;
+    server.stop().await;
+}
+
+/// A client that asks and asks and does not read is not read either, until it does; then it gets everything.
+#[tokio::test]
+async fn a_client_that_does_not_read_is_held_back_and_loses_nothing() {
+    let server = Server::v4();
+    let mut stream = server.connect();
+    blocking(move || {
+        stream.set_nonblocking(true).unwrap();
+        let (mut asked, mut rest) = (0_u32, framed(&soa(0)));
+        let held_back = loop {
+            match stream.write(&rest) {
+                Ok(written) => drop(rest.drain(..written)),
+                Err(error) => break error.kind(),
+            }
+            if rest.is_empty() {
+                asked += 1;
+                rest = framed(&soa(asked as u16));
+            }
+        };
+        assert_eq!(held_back, std::io::ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).unwrap();
+        let mut answers = stream.try_clone().unwrap();
+        let reading = std::thread::spawn(move || {
+            for id in 0..=asked {
+                assert_eq!(decode(&read_message(&mut answers)).metadata.id, id as u16);
+            }
+        });
+        stream.write_all(&rest).unwrap();
+        reading.join().unwrap();
     })
     .await;
     server.stop().await;

@@ -4,7 +4,7 @@
 //! the answer keeps the records that fit, whole (RFC 2181 §9); the OPT record always stays. The extended error is the
 //! first to go.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use fastrand::Rng;
 
@@ -28,6 +28,9 @@ const OPT: usize = 11;
 const OPTION: usize = 4;
 /// An EDE option's INFO-CODE (RFC 8914 §2).
 const INFO_CODE: usize = 2;
+
+/// The time-out of the keepalive option (RFC 7828 §3.1).
+const KEEPALIVE: usize = 2;
 
 /// What a reply repeats of its query, and how long it may be.
 #[derive(Clone, Copy)]
@@ -53,11 +56,15 @@ pub struct Options<'p> {
     pub nsid: Option<&'p [u8]>,
     /// The client's cookie and ours (RFC 7873).
     pub cookie: Option<[u8; cookie::REPLY]>,
+    /// How long its connection may idle (RFC 7828).
+    pub keepalive: Option<Duration>,
 }
 
 impl Options<'_> {
     fn len(&self) -> usize {
-        self.nsid.map_or(0, |nsid| OPTION + nsid.len()) + self.cookie.map_or(0, |cookie| OPTION + cookie.len())
+        self.nsid.map_or(0, |nsid| OPTION + nsid.len())
+            + self.cookie.map_or(0, |cookie| OPTION + cookie.len())
+            + self.keepalive.map_or(0, |_| OPTION + KEEPALIVE)
     }
 }
 
@@ -358,6 +365,10 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
         if let Some(cookie) = &frame.options.cookie {
             self.option(option::COOKIE, &[], cookie);
+        }
+        if let Some(idle) = frame.options.keepalive {
+            // In tenths of a second.
+            self.option(option::KEEPALIVE, &[], &((idle.as_millis() / 100) as u16).to_be_bytes());
         }
         if let Some(ede) = ede {
             self.option(option::EDE, &ede.code.to_be_bytes(), ede.text.as_bytes());

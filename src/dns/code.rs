@@ -44,6 +44,8 @@ pub mod option {
     pub const NSID: u16 = 3;
     /// RFC 7873
     pub const COOKIE: u16 = 10;
+    /// RFC 7828
+    pub const KEEPALIVE: u16 = 11;
     /// RFC 8914
     pub const EDE: u16 = 15;
 }

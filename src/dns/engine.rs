@@ -16,6 +16,10 @@ use super::{
 /// The longest message over TCP (RFC 1035 §4.2.2).
 pub const MAX_TCP: usize = 65_535;
 
+/// How long a connection may wait for its next query, or take to bring it (RFC 7766 §6.2.3 asks for seconds). Clients that
+/// ask are told (RFC 7828 §3.3).
+pub const TCP_IDLE: Duration = Duration::from_secs(10);
+
 /// How a packet came: it decides how long the reply may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
@@ -104,6 +108,7 @@ impl Engine {
         let options = Options {
             nsid: Some(&*settings.nsid).filter(|nsid| edns.is_some_and(|edns| edns.nsid) && !nsid.is_empty()),
             cookie: checked.map(|checked| checked.reply),
+            keepalive: edns.filter(|edns| edns.keepalive && transport == Transport::Tcp).map(|_| TCP_IDLE),
         };
         let limit = match (transport, edns) {
             (Transport::Tcp, _) => MAX_TCP,

@@ -47,6 +47,8 @@ pub struct Edns {
     pub dnssec_ok: bool,
     /// Whether it wants to know which server answers (RFC 5001 §2.1).
     pub nsid: bool,
+    /// Whether it wants to know how long its connection may idle (RFC 7828 §3.2.1).
+    pub keepalive: bool,
     /// Its cookie (RFC 7873 §5.1).
     pub cookie: Option<Cookie>,
 }
@@ -183,8 +185,13 @@ impl<'p> Reader<'p> {
                 if edns.is_some() || !root || at < others {
                     return Err(Unreadable::Malformed);
                 }
-                let found =
-                    Edns { payload: class.max(CLASSIC_UDP), dnssec_ok: ttl[2] & 0x80 != 0, nsid: false, cookie: None };
+                let found = Edns {
+                    payload: class.max(CLASSIC_UDP),
+                    dnssec_ok: ttl[2] & 0x80 != 0,
+                    nsid: false,
+                    keepalive: false,
+                    cookie: None,
+                };
                 // Whatever its options say: the client speaks EDNS (RFC 6891 §7).
                 *edns = Some(found);
                 *edns = Some(found.with_options(rdata).ok_or(Unreadable::Malformed)?);
@@ -224,6 +231,7 @@ impl Edns {
             let (data, next) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))?;
             match u16::from_be_bytes([*c0, *c1]) {
                 option::NSID => self.nsid = true,
+                option::KEEPALIVE => self.keepalive = true,
                 // Of several the first counts (RFC 7873 §5.2).
                 option::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(data)?),
                 _ => {}

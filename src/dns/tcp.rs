@@ -1,8 +1,10 @@
 //! Messages over TCP (RFC 7766) to the engine and back.
 //!
-//! A connection may send several queries without waiting; they are answered in turn, and the answers of queries that
-//! came together leave together. Everything is bounded: connections, the time that one may idle, the time that a write
-//! may take, and what is read before its answer is taken.
+//! A connection may send several queries without waiting; they are answered in turn, since no answer waits for anything,
+//! and the answers of queries that came together leave together. Everything is bounded: connections, in all and for each
+//! client, the time that one may idle, the time that a write may take, and what is read before its answer is taken.
+
+mod clients;
 
 use std::{
     io,
@@ -15,14 +17,15 @@ use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Protocol, Type};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, sleep, timeout, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
+pub use self::clients::Clients;
+use self::clients::Place;
 use super::{
     engine::{Client, Engine, Origin, Transport},
     socket,
@@ -31,12 +34,10 @@ use super::{
 
 /// Connections at once, of all listeners, where the process may open enough files; one more is closed as soon as it is
 /// accepted.
-const MAX_CONNECTIONS: usize = 4096;
+const MAX_CONNECTIONS: usize = 16_384;
 /// The part of the process's files that connections may take: half are for probes, and the rest must do for commands
 /// and folders. Idle clients must not keep the health of a service from being seen.
 const SHARE_OF_FILES: u64 = 4;
-/// How long a connection may wait for its next query, or take to bring it (RFC 7766 §6.2.3 asks for seconds).
-const IDLE: Duration = Duration::from_secs(10);
 /// How long a client may take to read its answers.
 const WRITE: Duration = Duration::from_secs(5);
 /// Connections that the kernel completes before they are accepted.
@@ -73,14 +74,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 pub struct Shared {
     /// What is answered.
     pub tables: Arc<ArcSwap<Tables>>,
-    /// One permit a connection, of all listeners.
-    pub connections: Arc<Semaphore>,
+    /// The connections of all listeners.
+    pub clients: Arc<Clients>,
     /// Ends accepting at once and connections at their next pause.
     pub shutdown: CancellationToken,
 }
 
 /// Accepts connections until shutdown, then waits for those that are open to finish what they read.
-pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> Engine) {
+pub async fn serve<E>(listener: TcpListener, shared: Shared, engine: E)
+where
+    E: Fn() -> Engine + Clone + Send + Sync + 'static,
+{
     let tasks = TaskTracker::new();
     let mut told: Option<Instant> = None;
     let mut is_news = || {
@@ -96,12 +100,12 @@ pub async fn serve(listener: TcpListener, shared: Shared, engine: impl Fn() -> E
             () = shared.shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, client)) => match shared.connections.clone().try_acquire_owned() {
-                Ok(permit) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine(), permit))),
-                Err(_) => {
+            Ok((stream, client)) => match shared.clients.admit(client.ip()) {
+                Ok(place) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine.clone(), place))),
+                Err(full) => {
                     debug!(%client, "TCP connection closed");
                     if is_news() {
-                        warn!("as many TCP connections are open as may be: further clients are turned away");
+                        warn!(%client, "{full}: TCP connections are turned away");
                     }
                 }
             },
@@ -123,68 +127,111 @@ async fn connection(
     mut stream: TcpStream,
     client: SocketAddr,
     shared: Shared,
-    mut engine: Engine,
-    _permit: OwnedSemaphorePermit,
+    engine: impl Fn() -> Engine,
+    _place: Place,
 ) {
-    if let Err(error) = converse(&mut stream, client.ip(), &shared, &mut engine).await {
+    if let Err(error) = converse(&mut stream, client.ip(), &shared, engine).await {
         debug!(%client, %error, "TCP connection ended");
     }
 }
 
-async fn converse(stream: &mut TcpStream, address: IpAddr, shared: &Shared, engine: &mut Engine) -> io::Result<()> {
+/// While it waits a connection has neither buffers nor an engine: thousands of idle ones cost next to nothing.
+async fn converse(
+    stream: &mut TcpStream,
+    address: IpAddr,
+    shared: &Shared,
+    engine: impl Fn() -> Engine,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
-    let (mut reply, mut output) = (Vec::new(), Vec::new());
-    let mut deadline = Instant::now() + IDLE;
+    let mut deadline = Instant::now() + shared.clients.patience();
     loop {
-        input.reserve(READ);
-        let read = tokio::select! {
-            read = timeout_at(deadline, stream.read_buf(&mut input)) => read??,
+        tokio::select! {
+            ready = timeout_at(deadline, stream.readable()) => ready??,
             () = shared.shutdown.cancelled() => return Ok(()),
         };
-        if read == 0 {
-            return Ok(());
+        match read(stream, &mut input) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
         }
-        let tables = shared.tables.load_full();
-        let client = Client { address, now: socket::now() };
-        let origin = Origin { transport: Transport::Tcp, client: Some(client) };
-        let mut done = 0;
-        while let Some(message) = first_message(&input[done..]) {
-            done += 2 + message.len();
-            if engine.respond(&tables, message, origin, &mut reply).is_none() {
-                // What is no query over TCP is no DNS client; what it asked before is answered.
-                return flush(stream, &mut output).await;
+        loop {
+            let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
+            let Burst { done, output, next } = answer(&input, &shared.tables.load(), engine(), origin);
+            input.drain(..done);
+            if done > 0 {
+                // Octets that make no message do not prolong a connection.
+                deadline = Instant::now() + shared.clients.patience();
             }
-            output.extend((reply.len() as u16).to_be_bytes());
-            output.extend_from_slice(&reply);
-            if output.len() >= FLUSH {
-                flush(stream, &mut output).await?;
+            if !output.is_empty() {
+                timeout(WRITE, stream.write_all(&output)).await??;
+            }
+            match next {
+                Next::Again => {}
+                Next::Wait => break,
+                Next::Close => return Ok(()),
             }
         }
-        input.drain(..done);
-        if let [high, low, ..] = input[..]
-            && usize::from(u16::from_be_bytes([high, low])) > MAX_QUERY
-        {
-            return flush(stream, &mut output).await;
-        }
-        if done > 0 {
-            // Octets that make no message do not prolong a connection.
-            deadline = Instant::now() + IDLE;
-        }
-        flush(stream, &mut output).await?;
         if input.is_empty() {
-            // An idle connection keeps no buffers.
-            (input, reply, output) = (Vec::new(), Vec::new(), Vec::new());
+            input = Vec::new();
         }
     }
 }
 
-async fn flush(stream: &mut TcpStream, output: &mut Vec<u8>) -> io::Result<()> {
-    if !output.is_empty() {
-        timeout(WRITE, stream.write_all(output)).await??;
-        output.clear();
+/// Reads what is there, up to [`READ`]. By way of the stack, so that a short query leaves no hole of that size among what
+/// other connections keep.
+fn read(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
+    let mut octets = [0; READ];
+    let len = stream.try_read(&mut octets)?;
+    input.extend_from_slice(&octets[..len]);
+    Ok(len)
+}
+
+/// Some of what was read, answered.
+struct Burst {
+    /// Octets of messages that are done with.
+    done: usize,
+    /// Answers, each with its length in front.
+    output: Vec<u8>,
+    next: Next,
+}
+
+/// What comes after a burst.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// More messages that were read.
+    Again,
+    /// What is not there yet.
+    Wait,
+    /// Nothing: this is no DNS client.
+    Close,
+}
+
+/// Answers the messages that are whole, until the answers are long enough to be written.
+fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin) -> Burst {
+    let mut burst = Burst { done: 0, output: Vec::new(), next: Next::Wait };
+    let mut reply = Vec::new();
+    while let Some(message) = first_message(&input[burst.done..]) {
+        if burst.output.len() >= FLUSH {
+            burst.next = Next::Again;
+            return burst;
+        }
+        burst.done += 2 + message.len();
+        if engine.respond(tables, message, origin, &mut reply).is_none() {
+            // What is no query over TCP is no DNS client; what it asked before is answered.
+            burst.next = Next::Close;
+            return burst;
+        }
+        burst.output.extend((reply.len() as u16).to_be_bytes());
+        burst.output.extend_from_slice(&reply);
     }
-    Ok(())
+    if let [high, low, ..] = input[burst.done..]
+        && usize::from(u16::from_be_bytes([high, low])) > MAX_QUERY
+    {
+        burst.next = Next::Close;
+    }
+    burst
 }
 
 /// The first message of what was read, without its length; `None` while it is not whole.
