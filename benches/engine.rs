@@ -41,7 +41,11 @@ const CASES: &[(&str, &str, u16)] = &[
     ("A of a tag", "v2.sN", 1),
     ("a name that is not there", "xN", 1),
     ("NS of the zone", "", 2),
+    ("A of a service of 1,000", "large", 1),
+    ("SRV of a service of 1,000", "large", 33),
 ];
+/// Instances of the one large service.
+const LARGE: usize = 1_000;
 
 struct World {
     tables: Tables,
@@ -51,11 +55,11 @@ struct World {
 impl World {
     fn new(services: usize) -> Self {
         let label = |text: &str| Label::parse(text).unwrap();
-        let announcement = |number: usize| {
-            let key = InstanceKey {
-                service: label(&format!("s{:05}", number / INSTANCES)),
-                id: label(&format!("i{}", number % INSTANCES)),
-            };
+        let small =
+            (0..services * INSTANCES).map(|number| (format!("s{:05}", number / INSTANCES), number % INSTANCES, number));
+        let large = (0..LARGE).map(|number| ("large".to_owned(), number, number));
+        let announcement = |(service, id, number): (String, usize, usize)| {
+            let key = InstanceKey { service: label(&service), id: label(&format!("i{id}")) };
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
                 key: key.clone(),
@@ -71,7 +75,7 @@ impl World {
             };
             (key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
         };
-        let announcements: Announcements = (0..services * INSTANCES).map(announcement).collect();
+        let announcements: Announcements = small.chain(large).map(announcement).collect();
         let node = Node { name: label("host-a"), addresses: vec![[10, 0, 0, 1].into()], datacenter: label("dc1") };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {

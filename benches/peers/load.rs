@@ -7,12 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
 use socket2::SockRef;
 
 use super::world::{INSTANCES, World};
 
 /// The core of those who ask.
-const CORE: &str = "1";
+const CORE: usize = 1;
 /// Sockets of our own client: as many clients of a server.
 const SOCKETS: usize = 16;
 /// How long after the last answer one is waited for.
@@ -27,10 +31,17 @@ pub(crate) struct Load {
     pub(crate) rate: f64,
 }
 
+/// Keeps this process, and so our own client, off the servers' core.
+pub(crate) fn stay_on_its_core() {
+    let mut cores = CpuSet::new();
+    cores.set(CORE).unwrap();
+    sched_setaffinity(Pid::from_raw(0), &cores).unwrap();
+}
+
 /// As many questions as the server answers, from 16 clients with up to 100 open.
 pub(crate) fn full(server: SocketAddr, queries: &Path, span: Duration) -> Load {
     let output = Command::new("taskset")
-        .args(["-c", CORE, "dnsperf", "-e", "-c", "16", "-q", "100", "-t", "2", "-s"])
+        .args(["-c", &CORE.to_string(), "dnsperf", "-e", "-c", "16", "-q", "100", "-t", "2", "-s"])
         .arg(server.ip().to_string())
         .args(["-p", &server.port().to_string(), "-l", &span.as_secs().to_string(), "-d"])
         .arg(queries)

@@ -52,6 +52,7 @@ pub(crate) struct Seen {
 
 fn main() {
     let options = options();
+    load::stay_on_its_core();
     for services in &options.services {
         let folder = tempfile::tempdir().unwrap();
         let world = World::new(*services);

@@ -24,6 +24,8 @@ use super::{
 const MAX_POINTER: usize = 0x3fff;
 /// An OPT record without options (RFC 6891 §6.1.2).
 const OPT: usize = 11;
+/// What stands before RDATA, where the owner is a pointer (RFC 1035 §3.2.1).
+const HEAD: usize = 12;
 /// An option's code and length (RFC 6891 §6.1.2).
 const OPTION: usize = 4;
 /// An EDE option's INFO-CODE (RFC 8914 §2).
@@ -175,8 +177,11 @@ impl<'o, 'z> Writer<'o, 'z> {
     /// Writes an RRset of the answer section in drawn order; says whether all of it fitted.
     fn answer(&mut self, group: &Group<'_>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
         let data = &group.data;
-        order::draw(data.len(), |at| data.weight(at), rng, &mut scratch.order);
-        if data.rtype() == rtype::SRV {
+        let ranked = (1..data.len()).any(|at| data.priority(at) != data.priority(0));
+        // One more than may fit, to see that it does not; but whom to try last is known of all only.
+        let most = if ranked { data.len() } else { self.end.saturating_sub(self.out.len()) / HEAD + 1 };
+        order::draw(data.len(), most, |at| data.weight(at), rng, &mut scratch.order);
+        if ranked {
             // Stable: within a priority the drawn order stays.
             scratch.order.sort_by_key(|&at| data.priority(at as usize));
         }
@@ -311,7 +316,7 @@ impl<'o, 'z> Writer<'o, 'z> {
 
     /// Writes what stands before RDATA of `len` octets; the owner as a pointer to where it is written, if it is.
     fn head(&mut self, (owner, written): (Owner<'_>, Option<usize>), zone: &Zone, rtype: u16, ttl: u32, len: usize) {
-        let mut head = [0; 12];
+        let mut head = [0; HEAD];
         head[2..4].copy_from_slice(&rtype.to_be_bytes());
         head[4..6].copy_from_slice(&class::IN.to_be_bytes());
         head[6..10].copy_from_slice(&ttl.to_be_bytes());

@@ -8,17 +8,32 @@ use fastrand::Rng;
 /// The places drawn by weight, without replacement; the rest follow in turn. Clients that take several take the first
 /// few.
 const DRAWN: usize = 16;
+/// How many times likelier weight 1 is than weight 0: "a very small chance of being selected" (RFC 2782).
+const ZERO_SHARE: u64 = 64;
+/// So many records are added up for each place. Of more, some are tried at random first: a service of thousands of
+/// instances must not take the time of thousands of others.
+const FEW: usize = 64;
+/// How many are tried for a place. Where weights are alike one or two do; where one outweighs all others together, no
+/// number does.
+const TRIES: usize = 8;
 
-/// Fills `order` with a permutation of `0..len`, drawn by `weight`.
-///
-/// A weight of 0 gets a small chance beside others (RFC 2782 "a very small chance of being selected").
-pub fn draw(len: usize, weight: impl Fn(usize) -> u16, rng: &mut Rng, order: &mut Vec<u32>) {
-    order.clear();
-    order.extend(0..len as u32);
-    if len < 2 {
-        return;
-    }
+/// Fills `order` with the first `most` places of a permutation of `0..len`, drawn by `weight`.
+pub fn draw(len: usize, most: usize, weight: impl Fn(usize) -> u16, rng: &mut Rng, order: &mut Vec<u32>) {
     let share = |at: u32| u64::from(weight(at as usize)) * ZERO_SHARE + 1;
+    let most = most.min(len);
+    order.clear();
+    if len < 2 {
+        order.extend(0..most as u32);
+    } else if len <= FEW {
+        draw_of_few(len, share, rng, order);
+        order.truncate(most);
+    } else {
+        draw_of_many(len as u32, most, share, rng, order);
+    }
+}
+
+fn draw_of_few(len: usize, share: impl Fn(u32) -> u64, rng: &mut Rng, order: &mut Vec<u32>) {
+    order.extend(0..len as u32);
     let mut total: u64 = order.iter().map(|&at| share(at)).sum();
     for place in 0..DRAWN.min(len - 1) {
         let mut left = rng.u64(0..total);
@@ -41,8 +56,36 @@ pub fn draw(len: usize, weight: impl Fn(usize) -> u16, rng: &mut Rng, order: &mu
     }
 }
 
-/// How many times likelier weight 1 is than weight 0.
-const ZERO_SHARE: u64 = 64;
+fn draw_of_many(len: u32, most: usize, share: impl Fn(u32) -> u64, rng: &mut Rng, order: &mut Vec<u32>) {
+    let heaviest = (0..len).map(&share).max().unwrap_or(1);
+    while order.len() < DRAWN.min(most) {
+        // Taken as often as its share is of the heaviest's: drawn by weight, whatever the others weigh.
+        let tried = (0..TRIES).find_map(|_| {
+            let at = rng.u32(0..len);
+            (rng.u64(0..heaviest) < share(at) && !order.contains(&at)).then_some(at)
+        });
+        let chosen = tried.or_else(|| {
+            let left = || (0..len).filter(|at| !order.contains(at));
+            let mut drawn = rng.u64(0..left().map(&share).sum());
+            left().find(|&at| {
+                let here = drawn < share(at);
+                drawn = drawn.saturating_sub(share(at));
+                here
+            })
+        });
+        order.extend(chosen);
+    }
+    let drawn = order.len();
+    let turn = rng.u32(0..len);
+    for at in (turn..len).chain(0..turn) {
+        if order.len() >= most {
+            break;
+        }
+        if !order[..drawn].contains(&at) {
+            order.push(at);
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -52,7 +95,7 @@ mod tests {
         let mut rng = Rng::with_seed(7);
         let (mut order, mut firsts) = (Vec::new(), vec![0; weights.len()]);
         for _ in 0..10_000 {
-            draw(weights.len(), |at| weights[at], &mut rng, &mut order);
+            draw(weights.len(), 100, |at| weights[at], &mut rng, &mut order);
             firsts[order[0] as usize] += 1;
         }
         firsts
@@ -72,6 +115,18 @@ mod tests {
                 assert!(got.abs_diff(*expected) < 250, "{weights:?}: {got} where {expected} was due");
             }
         }
+        // Of many, what some share is drawn as often as theirs is of all.
+        let many: [(&[u16], usize); 4] = [(&[5; 100], 100), (&[1; 100], 100), (&[65535; 100], 100), (&[0; 100], 100)];
+        for (others, expected) in many {
+            let got: usize = firsts(others)[..50].iter().sum();
+            assert!(got.abs_diff(50 * expected) < 250, "{}: {got}", others[0]);
+        }
+        let one_of_many = |weight: u16, others: u16| firsts(&[&[weight][..], &[others; 99]].concat())[0];
+        for (weight, others, expected) in [(990, 10, 5000), (99, 1, 5000), (65535, 0, 9999), (10, 990, 1), (5, 5, 100)]
+        {
+            let got = one_of_many(weight, others);
+            assert!(got.abs_diff(expected) < 250, "{weight} among 99 of {others}: {got} where {expected} was due");
+        }
         let zero = firsts(&[0, 10])[0];
         assert!((1..100).contains(&zero), "weight 0 came first {zero} times in 10,000");
     }
@@ -80,11 +135,14 @@ mod tests {
     fn every_order_is_a_permutation() {
         let mut rng = Rng::with_seed(7);
         let mut order = Vec::new();
-        for len in [0, 1, 2, 15, 16, 17, 18, 1000] {
-            draw(len, |at| at as u16, &mut rng, &mut order);
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            assert_eq!(sorted, (0..len as u32).collect::<Vec<_>>());
+        for len in [0, 1, 2, 15, 16, 17, 18, 64, 65, 1000] {
+            for most in [0, 1, 10, 16, 17, 64, 500, 1000] {
+                draw(len, most, |at| at as u16, &mut rng, &mut order);
+                assert_eq!(order.len(), len.min(most));
+                let distinct: std::collections::BTreeSet<u32> = order.iter().copied().collect();
+                assert_eq!(distinct.len(), order.len(), "{most} of {len}");
+                assert!(distinct.iter().all(|at| (*at as usize) < len));
+            }
         }
     }
 }
