@@ -165,7 +165,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let dns = sockets.iter().map(|listener| listener.address).collect();
     for Listener { address, datagrams, connections } in sockets {
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine(), shutdown.clone());
+            let answering = udp::serve(socket, tables.clone(), engine.clone(), shutdown.clone());
             let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
             parts.spawn("answers over UDP", answering);
         }

@@ -309,6 +309,7 @@ fn links_lead_somewhere() {
         "docs/rfc.md",
         "docs/cluster.md",
         "docs/cluster-benchmark.md",
+        "docs/performance.md",
         "docs/scale.md",
     ] {
         let path = repository().join(document);

@@ -20,7 +20,7 @@ use muster::{
     },
     model::name::{Label, Name},
 };
-use support::{Ask, decode};
+use support::{Ask, decode, world};
 use tokio::{net::UdpSocket, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +48,11 @@ impl Server {
             ttl: 5,
             negative_ttl: 1,
         };
-        let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
+        Self::of(Tables::new(settings), ip, connections)
+    }
+
+    fn of(tables: Tables, ip: IpAddr, connections: usize) -> Self {
+        let tables = Arc::new(ArcSwap::from_pointee(tables));
         let shutdown = CancellationToken::new();
         // The port that TCP got may be taken for UDP, by another test.
         let both = || {
@@ -63,7 +67,7 @@ impl Server {
             tcp::Shared { tables: tables.clone(), clients: tcp::Clients::new(connections), shutdown: shutdown.clone() };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine(), shutdown.clone()).unwrap();
+            let answering = udp::serve(socket, tables.clone(), engine, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(answering));
         }
         Self { address, shutdown, tasks }
@@ -171,6 +175,31 @@ async fn what_has_arrived_is_answered_even_at_the_end() {
         let len = clients[usize::from(id) % clients.len()].recv(&mut reply).expect("an answer to each");
         assert_eq!(decode(&reply[..len]).metadata.id, id);
     }
+}
+
+/// A proxy's address has the names of all that stand behind it.
+#[tokio::test]
+async fn a_name_that_takes_long_is_answered_too() {
+    let instances: String =
+        (0..1000).map(|at| format!("- {{service: web, id: w{at}, address: 10.0.0.9, port: 80}}\n")).collect();
+    let tables = world::tables(&format!("services:\n{instances}"));
+    let server = Server::of(tables, Ipv4Addr::LOCALHOST.into(), 10);
+    let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    client.connect(server.address).await.unwrap();
+    let pointer = Ask { name: "9.0.0.10.in-addr.arpa.".into(), qtype: 12, edns: Some(1232), dnssec_ok: false };
+    for id in 0..20 {
+        client.send(&pointer.packet(id)).await.unwrap();
+    }
+    client.send(&soa(20)).await.unwrap();
+    let mut answered = std::collections::BTreeSet::new();
+    while answered.len() < 21 {
+        let mut reply = [0; 1500];
+        let len = timeout(DEADLINE, client.recv(&mut reply)).await.expect("a reply").unwrap();
+        let message = decode(&reply[..len]);
+        assert!(!message.answers.is_empty());
+        answered.insert(message.metadata.id);
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -53,6 +53,24 @@ impl From<Transport> for Origin {
     }
 }
 
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There is a reply, with this code.
+    Reply(Rcode),
+    /// It gets none.
+    Silence,
+    /// Its answer takes long: it was not looked for.
+    Slow,
+}
+
+/// Whether an answer may take long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Patience {
+    None,
+    Any,
+}
+
 /// What all engines of an agent have in common.
 pub struct Settings {
     /// The longest reply over UDP in octets, at least 512.
@@ -94,16 +112,38 @@ impl Engine {
         origin: impl Into<Origin>,
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
+        match self.reply(tables, packet, origin.into(), Patience::Any, out) {
+            Outcome::Reply(rcode) => Some(rcode),
+            Outcome::Silence | Outcome::Slow => None,
+        }
+    }
+
+    /// The same, unless the answer would take so long that others should not wait for it: then [`Outcome::Slow`], which
+    /// [`Self::respond`] answers.
+    pub fn respond_at_once(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
+        self.reply(tables, packet, origin, Patience::None, out)
+    }
+
+    fn reply(
+        &mut self,
+        tables: &Tables,
+        packet: &[u8],
+        Origin { transport, client }: Origin,
+        patience: Patience,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
         out.clear();
-        let Origin { transport, client } = origin.into();
         let settings = &*self.settings;
         let udp_payload = settings.udp_payload.max(CLASSIC_UDP);
         let parsed = Query::parse(packet, &mut self.name);
         let (header, question, edns) = match &parsed {
             Ok(query) => (query.header, query.question, query.edns),
             Err(Rejected::Reply { header, question, edns, .. }) => (*header, *question, *edns),
-            Err(Rejected::Silence) => return None,
+            Err(Rejected::Silence) => return Outcome::Silence,
         };
+        if patience == Patience::None && parsed.is_ok() && tables.takes_long(&self.name) {
+            return Outcome::Slow;
+        }
         let checked = settings.check(edns, client);
         let options = Options {
             nsid: Some(&*settings.nsid).filter(|nsid| edns.is_some_and(|edns| edns.nsid) && !nsid.is_empty()),
@@ -120,23 +160,23 @@ impl Engine {
         if let (false, Some(limit), Some(client)) = (known, &settings.limit, client)
             && !limit.allows(client.address, client.now)
         {
-            let slips = limit.slip() > 0 && self.rng.u8(0..limit.slip()) == 0;
-            return slips.then(|| {
-                bare(&frame, Rcode::NoError, true, out);
-                Rcode::NoError
-            });
+            if limit.slip() == 0 || self.rng.u8(0..limit.slip()) > 0 {
+                return Outcome::Silence;
+            }
+            bare(&frame, Rcode::NoError, true, out);
+            return Outcome::Reply(Rcode::NoError);
         }
         match parsed {
             Ok(query) => {
                 let answer = tables.lookup(&self.name, query.qtype);
                 assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-                Some(answer.rcode)
+                Outcome::Reply(answer.rcode)
             }
             Err(Rejected::Reply { rcode, .. }) => {
                 bare(&frame, rcode, false, out);
-                Some(rcode)
+                Outcome::Reply(rcode)
             }
-            Err(Rejected::Silence) => None,
+            Err(Rejected::Silence) => Outcome::Silence,
         }
     }
 }

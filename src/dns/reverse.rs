@@ -27,6 +27,9 @@ pub const MAX_POINTERS: usize = 32;
 /// Instances that are looked at to find those; the rest may be there or not.
 const MAX_EXAMINED: usize = 1024;
 
+/// Instances at an address that are looked at while others wait. Each costs about as much as a whole answer.
+const AT_ONCE: usize = 8;
+
 /// The PTR records of an announced address.
 pub(super) struct Pointers<'t> {
     /// The records.
@@ -74,6 +77,12 @@ impl Tables {
         }
         let ttl = if stale.is_some() { self.ttl().min(MAX_STALE_TTL) } else { self.ttl() };
         Some(Pointers { set: RRset { rtype: rtype::PTR, ttl, records }, remark: stale })
+    }
+
+    /// Whether an answer of this name takes so long that others should not wait for it.
+    pub(super) fn takes_long(&self, name: &LookupName) -> bool {
+        let range = addresses(name, 0).filter(|range| range.start() == range.end());
+        range.is_some_and(|range| self.instances_at(*range.start()).nth(AT_ONCE).is_some())
     }
 
     /// How many labels of a name below a static zone exist because an address below them is announced (RFC 8020).

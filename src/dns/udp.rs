@@ -14,6 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, sync_channel},
     },
     thread,
     time::Duration,
@@ -31,9 +32,9 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::exchange::{BATCH, Exchange};
+use self::exchange::{BATCH, Deferred, Exchange, Verdict};
 use super::{
-    engine::{Client, Engine, Origin, Transport},
+    engine::{Client, Engine, Origin, Outcome, Transport},
     socket,
     table::Tables,
 };
@@ -44,6 +45,8 @@ const MAX_WORKERS: usize = 8;
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Turns at the end, for what waits in the receive buffer.
 const LAST_TURNS: usize = 65_536 / BATCH;
+/// Queries that wait for an answer which takes long: some ten milliseconds' worth. A client asks again after seconds.
+const SLOW: usize = 256;
 /// The pause after a socket error, so that a lasting one does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// The longest reply that every path carries whole: 1280 octets are the least that IPv6 asks of a link (RFC 8200 §5).
@@ -92,23 +95,29 @@ fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
     Ok(socket)
 }
 
-/// Starts a thread that answers a socket's datagrams until `shutdown`, and then those that had arrived. The future ends
-/// with the thread; dropped, it ends it.
+/// Starts a thread that answers a socket's datagrams until `shutdown`, and then those that had arrived; and one beside it
+/// for answers that take long, so that the others never wait for them. The future ends with both; dropped, it ends them.
 ///
 /// # Errors
-/// The thread cannot be started.
+/// The threads cannot be started.
 pub fn serve(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
-    engine: Engine,
+    engine: impl Fn() -> Engine,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()>> {
     let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new()? });
     let asking = Asking(stop.clone());
     let (end, ended) = oneshot::channel::<()>();
     exchange::prepare(&socket)?;
+    let (later, queue) = sync_channel(SLOW);
+    let slow = Slow { socket: socket.try_clone()?, tables: Cache::new(tables.clone()), engine: engine() };
+    let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
+    let fast = engine();
     thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-        Worker { exchange: Exchange::new(socket), tables: Cache::new(tables), engine, stop }.run();
+        Worker { exchange: Exchange::new(socket, later), tables: Cache::new(tables), engine: fast, stop }.run();
+        // With the worker the queue's other end is gone: it is answered to its end.
+        let _ = slow.join();
         drop(end);
     })?;
     Ok(async move {
@@ -120,6 +129,25 @@ pub fn serve(
         drop(asking);
         let _ = ended.await;
     })
+}
+
+/// What answers queries whose answers take long.
+struct Slow {
+    socket: UdpSocket,
+    tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
+    engine: Engine,
+}
+
+impl Slow {
+    fn run(mut self, queue: &Receiver<Deferred>) {
+        for query in queue {
+            let (engine, tables) = (&mut self.engine, self.tables.load());
+            query.answer(&self.socket, |query, address, reply| {
+                let client = Some(Client { address, now: socket::now() });
+                engine.respond(tables, query, Origin { transport: Transport::Udp, client }, reply).is_some()
+            });
+        }
+    }
 }
 
 /// How a thread learns that it is to end.
@@ -174,7 +202,11 @@ impl Worker {
         let now = socket::now();
         self.exchange.turn(|query, address, reply| {
             let origin = Origin { transport: Transport::Udp, client: Some(Client { address, now }) };
-            engine.respond(tables, query, origin, reply).is_some()
+            match engine.respond_at_once(tables, query, origin, reply) {
+                Outcome::Reply(_) => Verdict::Send,
+                Outcome::Silence => Verdict::Silence,
+                Outcome::Slow => Verdict::Later,
+            }
         })
     }
 

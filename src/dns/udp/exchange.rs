@@ -9,6 +9,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
+    sync::mpsc::SyncSender,
 };
 
 use nix::{
@@ -28,9 +29,28 @@ pub(super) const BATCH: usize = 16;
 /// The longest query that is read. Queries are short; what is longer is cut and then malformed.
 const MAX_QUERY: usize = 4096;
 
+/// What becomes of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The reply is written: it is sent.
+    Send,
+    /// There is none.
+    Silence,
+    /// Somebody else answers, when there is time.
+    Later,
+}
+
+/// A datagram that somebody else answers.
+pub(super) struct Deferred {
+    pub(super) query: Vec<u8>,
+    pub(super) client: IpAddr,
+    reply: Reply,
+}
+
 /// A socket, and room for one turn's datagrams.
 pub(super) struct Exchange {
     socket: UdpSocket,
+    later: SyncSender<Deferred>,
     calls: Calls,
     queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     replies: Box<[Reply; BATCH]>,
@@ -82,12 +102,14 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
 }
 
 impl Exchange {
-    /// Takes a socket that is [prepared](prepare).
-    pub(super) fn new(socket: UdpSocket) -> Self {
+    /// Takes a socket that is [prepared](prepare), and where datagrams go that somebody else answers. What that does not
+    /// take at once is dropped: it cannot hold up the others.
+    pub(super) fn new(socket: UdpSocket, later: SyncSender<Deferred>) -> Self {
         let nobody = SockaddrStorage::from(SocketAddr::from(([0; 4], 0)));
         let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: nobody, from: Local::Socket };
         Self {
             socket,
+            later,
             calls: Calls::Many,
             queries: Box::new([[0; MAX_QUERY]; BATCH]),
             replies: Box::new(array::from_fn(reply)),
@@ -105,13 +127,12 @@ impl Exchange {
         &self.socket
     }
 
-    /// Hands each datagram that is there, [`BATCH`] at most, to `answer`, with who sent it and where the reply goes; sends
-    /// the replies of those for which it returns `true`. Returns how many datagrams there were; fewer than [`BATCH`]: no
-    /// more have come yet.
+    /// Hands each datagram that is there, [`BATCH`] at most, to `answer`, with who sent it and where the reply goes, and does
+    /// with it what that says. Returns how many datagrams there were; fewer than [`BATCH`]: no more have come yet.
     ///
     /// What the kernel does not take at once is dropped, as the network would drop it: the client asks again, and nothing
     /// queues up here.
-    pub(super) fn turn(&mut self, answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool) -> io::Result<usize> {
+    pub(super) fn turn(&mut self, answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict) -> io::Result<usize> {
         let result = match self.calls {
             Calls::Many => self.receive_many(answer),
             Calls::One => self.receive_one(answer),
@@ -131,7 +152,7 @@ impl Exchange {
 
     fn receive_many(
         &mut self,
-        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
     ) -> Result<(usize, usize), Errno> {
         let mut queries = self.queries.iter_mut();
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
@@ -141,20 +162,20 @@ impl Exchange {
         let (mut received, mut replies) = (0, 0);
         for message in messages {
             received += 1;
-            replies += usize::from(self.replies[replies].fill(&message, &mut answer));
+            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &self.later));
         }
         Ok((received, replies))
     }
 
     fn receive_one(
         &mut self,
-        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
     ) -> Result<(usize, usize), Errno> {
         let mut slices = [IoSliceMut::new(&mut self.queries[0])];
         let mut control = control();
         let fd = self.socket.as_raw_fd();
         let message = recvmsg(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-        let replies = usize::from(self.replies[0].fill(&message, &mut answer));
+        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &self.later));
         // There may be more.
         Ok((BATCH, replies))
     }
@@ -223,13 +244,35 @@ impl Reply {
     fn fill(
         &mut self,
         message: &RecvMsg<'_, '_, SockaddrStorage>,
-        answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> bool,
+        answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
+        later: &SyncSender<Deferred>,
     ) -> bool {
-        let Some(client) = message.address else { return false };
-        let Some(ip) = ip(&client) else { return false };
-        self.to = client;
-        self.from = local(message);
-        answer(message.iovs().next().unwrap_or_default(), ip, &mut self.octets)
+        let Some(to) = message.address else { return false };
+        let Some(client) = ip(&to) else { return false };
+        let query = message.iovs().next().unwrap_or_default();
+        (self.to, self.from) = (to, local(message));
+        match answer(query, client, &mut self.octets) {
+            Verdict::Send => true,
+            Verdict::Silence => false,
+            Verdict::Later => {
+                let reply = Self { octets: Vec::new(), to, from: self.from };
+                if later.try_send(Deferred { query: query.to_vec(), client, reply }).is_err() {
+                    debug!(%client, "no time for a query that takes long");
+                }
+                false
+            }
+        }
+    }
+}
+
+impl Deferred {
+    /// Sends the reply that `answer` writes, if it says so, by the socket that the query came by.
+    pub(super) fn answer(mut self, socket: &UdpSocket, answer: impl FnOnce(&[u8], IpAddr, &mut Vec<u8>) -> bool) {
+        if answer(&self.query, self.client, &mut self.reply.octets)
+            && let Err(error) = send_one(socket.as_raw_fd(), &self.reply)
+        {
+            debug!(%error, client = %self.client, "reply not sent");
+        }
     }
 }
 
@@ -268,6 +311,8 @@ fn local(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Local {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::sync_channel;
+
     use super::*;
 
     /// Datagrams go in and come back, whichever calls there are, and leave from where they were sent to.
@@ -278,7 +323,7 @@ mod tests {
                 let socket = UdpSocket::bind(listen).unwrap();
                 prepare(&socket).unwrap();
                 let bound = socket.local_addr().unwrap();
-                let mut exchange = Exchange { calls, ..Exchange::new(socket) };
+                let mut exchange = Exchange { calls, ..Exchange::new(socket, sync_channel(1).0) };
                 let targets: &[&str] = match listen {
                     "127.0.0.1:0" => &["127.0.0.1"],
                     "0.0.0.0:0" => &["127.0.0.1", "127.0.0.2", "127.0.0.3"],
@@ -304,8 +349,7 @@ mod tests {
                             left -= 1;
                             reply.clear();
                             reply.extend(query.iter().map(|octet| octet + 1));
-                            // One gets silence.
-                            query[0] != 3
+                            if query[0] == 3 { Verdict::Silence } else { Verdict::Send }
                         })
                         .unwrap();
                 }
@@ -316,8 +360,47 @@ mod tests {
                         Err(error) => assert_eq!((at, error.kind()), (3, io::ErrorKind::WouldBlock), "{listen}"),
                     }
                 }
-                assert_eq!(exchange.turn(|_, _, _| false).unwrap() % BATCH, 0, "nothing is left");
+                assert_eq!(exchange.turn(|_, _, _| Verdict::Silence).unwrap() % BATCH, 0, "nothing is left");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_for_later_waits_in_a_queue_that_holds_nothing_up() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        prepare(&socket).unwrap();
+        let (server, by) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+        let (later, queue) = sync_channel(2);
+        let mut exchange = Exchange::new(socket, later);
+        let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+        client.connect(server).unwrap();
+        for query in *b"LLLLS" {
+            client.send(&[query]).unwrap();
+        }
+        let mut left = 5;
+        while left > 0 {
+            exchange
+                .turn(|query, _, reply| {
+                    left -= 1;
+                    *reply = query.to_vec();
+                    if query == b"L" { Verdict::Later } else { Verdict::Send }
+                })
+                .unwrap();
+        }
+        let receive = || {
+            let mut reply = [0; 10];
+            let len = client.recv(&mut reply).unwrap();
+            reply[..len].to_vec()
+        };
+        assert_eq!(receive(), b"S", "it did not wait for those before it");
+        let deferred: Vec<Deferred> = queue.try_iter().collect();
+        assert_eq!(deferred.len(), 2, "what the queue does not hold is dropped");
+        for query in deferred {
+            query.answer(&by, |query, _, reply| {
+                reply.extend([query, b"ate"].concat());
+                true
+            });
+            assert_eq!(receive(), b"Late");
         }
     }
 }
