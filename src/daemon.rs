@@ -182,21 +182,18 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
 
-    let ended = tokio::select! {
+    let first = tokio::select! {
         // At a stop all parts end: that is no defect of theirs.
         biased;
         () = shutdown.cancelled() => None,
-        Ok(end) = &mut cluster.ended => cluster::failure(end, &config).map(Err),
-        ended = parts.ended() => ended.map(Ok),
+        ended = parts.ended() => ended,
     };
     shutdown.cancel();
     if timeout(STOP, async { while parts.ended().await.is_some() {} }).await.is_err() {
         warn!("some tasks did not end within {STOP:?}; stopping without them");
     }
-    match ended {
-        Some(Ok(part)) => return Err(Failure::Ended(part)),
-        Some(Err(failure)) => return Err(failure),
-        None => {}
+    if let Some(failure) = cluster::failure(&config.node, first, cluster.ended.try_recv().ok()) {
+        return Err(failure);
     }
     info!("stopped");
     Ok(())

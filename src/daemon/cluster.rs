@@ -33,6 +33,7 @@ use crate::{
         announcement::{Announcements, Node},
         catalog::View,
         member::{Membership, PeerId},
+        name::Label,
     },
 };
 
@@ -126,12 +127,14 @@ pub(super) fn start(
     Ok(Cluster { view: seen, members: membership, orders, ended, address: own.address })
 }
 
-/// What the end of the node means for the agent; `None`: that it was to end.
-pub(super) fn failure(end: End, config: &Config) -> Option<Failure> {
-    match end {
-        End::Left => None,
-        End::NameTaken(by) => Some(Failure::NameTaken { name: config.node.clone(), by: by.address }),
-        End::NoGossip(error) => Some(Failure::Gossip(error)),
+/// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by
+/// itself it is the cause: other parts end with it, and may be seen first.
+pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<End>) -> Option<Failure> {
+    match node {
+        Some(End::Left) => None,
+        Some(End::NameTaken(by)) => Some(Failure::NameTaken { name: name.clone(), by: by.address }),
+        Some(End::NoGossip(error)) => Some(Failure::Gossip(error)),
+        Some(End::Stopped) | None => first.map(Failure::Ended),
     }
 }
 
@@ -221,6 +224,41 @@ async fn remember_peers(
         tokio::select! {
             () = sleep(STORE_AGAIN) => {}
             () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_node_ends_by_itself_what_ends_with_it_is_no_defect() {
+        let name = Label::parse("web-1").unwrap();
+        let id = PeerId { name: name.clone(), generation: 1 };
+        let other = Identity { id, address: "192.0.2.1:7946".parse().unwrap() };
+        let keeper = "keeps the keyring";
+        let cases = [
+            (Some(keeper), Some(End::NameTaken(other)), "NameTaken"),
+            (Some(keeper), Some(End::NoGossip("x".to_owned())), "Gossip"),
+            (Some(keeper), Some(End::Left), "None"),
+            (Some(keeper), Some(End::Stopped), "Ended"),
+            (Some(keeper), None, "Ended"),
+            (None, Some(End::Stopped), "None"),
+            (None, None, "None"),
+        ];
+        for (first, node, expected) in cases {
+            let seen = match failure(&name, first, node.clone()) {
+                Some(Failure::NameTaken { .. }) => "NameTaken",
+                Some(Failure::Gossip(_)) => "Gossip",
+                Some(Failure::Ended(part)) => {
+                    assert_eq!(part, keeper);
+                    "Ended"
+                }
+                Some(_) => "another",
+                None => "None",
+            };
+            assert_eq!(seen, expected, "{first:?} {node:?}");
         }
     }
 }

@@ -141,7 +141,9 @@ pub struct Joined {
 /// Why a node has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It was told to, and has said good-bye.
+    /// With the agent, and has said good-bye.
+    Stopped,
+    /// It was ordered to, and has said good-bye.
     Left,
     /// Another node, which was there before, has its name.
     NameTaken(Identity),
@@ -315,7 +317,7 @@ impl Task {
                 }
                 () = shutdown.cancelled() => {
                     self.say_goodbye().await;
-                    return End::Left;
+                    return End::Stopped;
                 }
             }
             self.act();
