@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     diagnostic::Problem,
-    dns::limit::Rate,
+    dns::{access::Allow, limit::Rate},
     model::{
         name::{Label, MAX_NAME, Name},
         service::Endpoint,
@@ -87,24 +87,6 @@ pub enum Upstreams {
     System,
     /// These: at least one, no port 0.
     Servers(Vec<SocketAddr>),
-}
-
-/// Clients that may use recursion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allow {
-    /// 127.0.0.0/8 and ::1.
-    Loopback,
-    /// The networks of RFC 1918 and RFC 4193, and link-local addresses.
-    Private,
-    /// Everybody.
-    Any,
-    /// The addresses whose first `prefix` bits are `address`'s; its other bits are zero.
-    Network {
-        /// The first address.
-        address: IpAddr,
-        /// At most 32 or 128.
-        prefix: u8,
-    },
 }
 
 /// `gossip:`

@@ -9,8 +9,8 @@ use std::{
 };
 
 use muster::{
-    config::{Allow, Checks, Config, Dns, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
-    dns::limit::Rate,
+    config::{Checks, Config, Dns, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
+    dns::{access::Allow, limit::Rate},
     model::{
         name::{Label, Name},
         service::Endpoint,

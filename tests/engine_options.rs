@@ -29,8 +29,13 @@ fn tables() -> Tables {
 
 fn engine(limit: Option<Rate>) -> Engine {
     let limit = limit.map(|rate| Limit::new(rate, 7));
-    let settings =
-        Settings { udp_payload: 1232, nsid: b"host-a".as_slice().into(), secret: Some(Secret::new([7; 16])), limit };
+    let settings = Settings {
+        udp_payload: 1232,
+        nsid: b"host-a".as_slice().into(),
+        secret: Some(Secret::new([7; 16])),
+        limit,
+        recursion: None,
+    };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }
 

@@ -63,11 +63,15 @@ impl Server {
         let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
         let address = listener.local_addr().unwrap();
         let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
-        let shared =
-            tcp::Shared { tables: tables.clone(), clients: tcp::Clients::new(connections), shutdown: shutdown.clone() };
+        let shared = tcp::Shared {
+            tables: tables.clone(),
+            clients: tcp::Clients::new(connections),
+            resolver: None,
+            shutdown: shutdown.clone(),
+        };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine, shutdown.clone()).unwrap();
+            let answering = udp::serve(socket, tables.clone(), engine, None, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(answering));
         }
         Self { address, shutdown, tasks }

@@ -23,6 +23,8 @@ pub struct Answer<'t> {
     pub rcode: Rcode,
     /// The AA bit: the question's name is in our zones, and not below a delegation.
     pub authoritative: bool,
+    /// The question's name is in none of our zones: a resolver may know it.
+    pub outside: bool,
     /// The answer section: the chain of CNAMEs, then what was asked for.
     pub answer: SmallVec<[Group<'t>; 2]>,
     /// The authority section.
@@ -139,6 +141,7 @@ impl<'t> Answer<'t> {
             home: None,
             rcode,
             authoritative: true,
+            outside: false,
             answer: SmallVec::new(),
             authority: Authority::Empty,
             additional: Vec::new(),

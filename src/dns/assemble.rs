@@ -45,10 +45,21 @@ pub struct Frame<'p> {
     pub edns: Option<Edns>,
     /// What the OPT record carries in any case.
     pub options: Options<'p>,
+    /// Whether this client may ask for names that are not ours (RFC 1035 §4.1.1).
+    pub recursion_available: bool,
     /// The payload that our OPT record announces.
     pub udp_payload: u16,
     /// The reply's longest length, in octets; at least a header, a question and an OPT record.
     pub limit: usize,
+}
+
+/// What else an OPT record carries, if there is room for it.
+#[derive(Clone, Copy)]
+pub enum Extra<'p> {
+    /// An error that is ours.
+    Error(Ede<'p>),
+    /// Somebody else's options, as they came.
+    Options(&'p [u8]),
 }
 
 /// Options that the client asked for.
@@ -60,6 +71,49 @@ pub struct Options<'p> {
     pub cookie: Option<[u8; cookie::REPLY]>,
     /// How long its connection may idle (RFC 7828).
     pub keepalive: Option<Duration>,
+}
+
+impl Frame<'_> {
+    /// Octets that the OPT record needs at least; 0 where there is none.
+    pub fn opt_len(&self) -> usize {
+        self.edns.map_or(0, |_| OPT + self.options.len())
+    }
+
+    /// Writes the OPT record, if the client speaks EDNS; `rcode` is the code's upper part. Who calls counts the record.
+    pub fn write_opt(&self, rcode: u8, extra: Extra<'_>, out: &mut Vec<u8>) {
+        let Some(edns) = self.edns else { return };
+        let len = match extra {
+            Extra::Error(ede) => OPTION + INFO_CODE + ede.text.len(),
+            Extra::Options(octets) => octets.len(),
+        };
+        let fits = out.len() + self.opt_len() + len <= self.limit;
+        let [p0, p1] = self.udp_payload.to_be_bytes();
+        let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
+        let [l0, l1] = ((self.options.len() + if fits { len } else { 0 }) as u16).to_be_bytes();
+        out.extend_from_slice(&[0, 0, rtype::OPT as u8, p0, p1, rcode, 0, dnssec_ok, 0, l0, l1]);
+        if let Some(nsid) = self.options.nsid {
+            put_option(option::NSID, &[], nsid, out);
+        }
+        if let Some(cookie) = &self.options.cookie {
+            put_option(option::COOKIE, &[], cookie, out);
+        }
+        if let Some(idle) = self.options.keepalive {
+            // In tenths of a second.
+            put_option(option::KEEPALIVE, &[], &((idle.as_millis() / 100) as u16).to_be_bytes(), out);
+        }
+        match extra {
+            Extra::Error(ede) if fits => put_option(option::EDE, &ede.code.to_be_bytes(), ede.text.as_bytes(), out),
+            Extra::Options(octets) if fits => out.extend_from_slice(octets),
+            Extra::Error(_) | Extra::Options(_) => {}
+        }
+    }
+}
+
+fn put_option(code: u16, field: &[u8], data: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&code.to_be_bytes());
+    out.extend_from_slice(&((field.len() + data.len()) as u16).to_be_bytes());
+    out.extend_from_slice(field);
+    out.extend_from_slice(data);
 }
 
 impl Options<'_> {
@@ -87,8 +141,7 @@ pub fn bare(frame: &Frame<'_>, rcode: Rcode, truncated: bool, out: &mut Vec<u8>)
 
 /// Writes an answer.
 pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let reserve = if frame.edns.is_some() { OPT + frame.options.len() } else { 0 };
-    let mut writer = Writer::new(frame, answer.home, reserve, out);
+    let mut writer = Writer::new(frame, answer.home, frame.opt_len(), out);
     scratch.targets.clear();
     let mut whole = true;
     for group in &answer.answer {
@@ -166,7 +219,12 @@ impl<'o, 'z> Writer<'o, 'z> {
         let questions = u16::from(!frame.question.is_empty());
         let [answers, authorities, additionals] = self.counts;
         let id = header.id.to_be_bytes();
-        self.out[..4].copy_from_slice(&[id[0], id[1], flags, (rcode as u16 & 0x0f) as u8]);
+        self.out[..4].copy_from_slice(&[
+            id[0],
+            id[1],
+            flags,
+            u8::from(frame.recursion_available) << 7 | (rcode as u16 & 0x0f) as u8,
+        ]);
         for (field, count) in
             self.out[4..HEADER].chunks_exact_mut(2).zip([questions, answers, authorities, additionals])
         {
@@ -356,36 +414,10 @@ impl<'o, 'z> Writer<'o, 'z> {
 
     /// Writes the OPT record, with the extended error if it fits.
     fn opt(&mut self, frame: &Frame<'_>, rcode: Rcode, ede: Option<Ede<'_>>) {
-        let Some(edns) = frame.edns else { return };
-        let always = frame.options.len();
-        let ede_len = |ede: &Ede<'_>| OPTION + INFO_CODE + ede.text.len();
-        let ede = ede.filter(|ede| self.out.len() + OPT + always + ede_len(ede) <= frame.limit);
-        let [p0, p1] = frame.udp_payload.to_be_bytes();
-        let extended_rcode = (rcode as u16 >> 4) as u8;
-        let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-        let [l0, l1] = ((always + ede.as_ref().map_or(0, ede_len)) as u16).to_be_bytes();
-        self.out.extend_from_slice(&[0, 0, rtype::OPT as u8, p0, p1, extended_rcode, 0, dnssec_ok, 0, l0, l1]);
-        if let Some(nsid) = frame.options.nsid {
-            self.option(option::NSID, &[], nsid);
+        if frame.edns.is_some() {
+            frame.write_opt((rcode as u16 >> 4) as u8, ede.map_or(Extra::Options(&[]), Extra::Error), self.out);
+            self.counts[Section::Additional as usize] += 1;
         }
-        if let Some(cookie) = &frame.options.cookie {
-            self.option(option::COOKIE, &[], cookie);
-        }
-        if let Some(idle) = frame.options.keepalive {
-            // In tenths of a second.
-            self.option(option::KEEPALIVE, &[], &((idle.as_millis() / 100) as u16).to_be_bytes());
-        }
-        if let Some(ede) = ede {
-            self.option(option::EDE, &ede.code.to_be_bytes(), ede.text.as_bytes());
-        }
-        self.counts[Section::Additional as usize] += 1;
-    }
-
-    fn option(&mut self, code: u16, field: &[u8], data: &[u8]) {
-        self.out.extend_from_slice(&code.to_be_bytes());
-        self.out.extend_from_slice(&((field.len() + data.len()) as u16).to_be_bytes());
-        self.out.extend_from_slice(field);
-        self.out.extend_from_slice(data);
     }
 }
 

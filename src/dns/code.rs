@@ -46,8 +46,15 @@ pub mod option {
     pub const COOKIE: u16 = 10;
     /// RFC 7828
     pub const KEEPALIVE: u16 = 11;
+    /// RFC 7830
+    pub const PADDING: u16 = 12;
     /// RFC 8914
     pub const EDE: u16 = 15;
+
+    /// Whether an option is between two neighbours, and none that a forwarder passes on.
+    pub const fn is_for_one_hop(code: u16) -> bool {
+        matches!(code, NSID | COOKIE | KEEPALIVE | PADDING)
+    }
 }
 
 /// Classes (RFC 1035 §3.2.4).
@@ -64,6 +71,8 @@ pub enum Rcode {
     NoError = 0,
     /// The query could not be read.
     FormErr = 1,
+    /// The answer could not be had.
+    ServFail = 2,
     /// The name does not exist, nor anything below it (RFC 8020).
     NxDomain = 3,
     /// The opcode is not served.
@@ -78,10 +87,16 @@ pub enum Rcode {
 pub mod ede {
     /// Some of what is answered is as last known: its node is out of reach (RFC 8914 §4.4).
     pub const STALE_ANSWER: u16 = 3;
+    /// An absence that was true, and may be no more (RFC 8914 §4.20).
+    pub const STALE_NXDOMAIN: u16 = 19;
     /// The service exists and none of its instances is healthy.
     pub const NOT_READY: u16 = 14;
     /// Not one of our zones.
     pub const NOT_AUTHORITATIVE: u16 = 20;
+    /// Who asks may not (RFC 8914 §4.19).
+    pub const PROHIBITED: u16 = 18;
+    /// No upstream answers (RFC 8914 §4.23).
+    pub const NO_REACHABLE_AUTHORITY: u16 = 22;
     /// A zone transfer, a class or an opcode that is not served.
     pub const NOT_SUPPORTED: u16 = 21;
 }

@@ -5,11 +5,15 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use fastrand::Rng;
 
 use super::{
+    access::Allow,
+    answer::{Answer, Ede},
     assemble::{Frame, Options, Scratch, assemble, bare},
-    code::Rcode,
+    cache::{Cache, Hit, Key},
+    code::{Rcode, ede},
     cookie::{Checked, Secret},
     limit::Limit,
-    question::{CLASSIC_UDP, Edns, LookupName, Query, Rejected},
+    question::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
+    reply::{Age, Reply},
     table::Tables,
 };
 
@@ -58,10 +62,17 @@ impl From<Transport> for Origin {
 pub enum Outcome {
     /// There is a reply, with this code.
     Reply(Rcode),
+    /// There is a reply, which an upstream gave some time ago.
+    Relayed {
+        /// Whether somebody should ask the upstreams anew.
+        refresh: bool,
+    },
     /// It gets none.
     Silence,
     /// Its answer takes long: it was not looked for.
     Slow,
+    /// An upstream has to be asked; [`Engine::relay`] then writes what it said.
+    Beyond,
 }
 
 /// Whether an answer may take long.
@@ -81,6 +92,16 @@ pub struct Settings {
     pub secret: Option<Secret>,
     /// How many answers a network gets over UDP; `None`: as many as it asks for.
     pub limit: Option<Limit>,
+    /// Who may ask for names that are not ours; `None`: nobody.
+    pub recursion: Option<Recursion>,
+}
+
+/// Names that are not ours.
+pub struct Recursion {
+    /// Who may ask for them.
+    pub allow: Vec<Allow>,
+    /// What was asked for before.
+    pub cache: Arc<Cache>,
 }
 
 /// Answers packets; one for each worker. Holds what is used anew for every answer.
@@ -95,7 +116,7 @@ impl Engine {
     /// An engine of the plain protocol. `udp_payload` is the longest reply over UDP in octets, at least 512; `rng` draws
     /// the order of records.
     pub fn new(udp_payload: u16, rng: Rng) -> Self {
-        let settings = Settings { udp_payload, nsid: Box::default(), secret: None, limit: None };
+        let settings = Settings { udp_payload, nsid: Box::default(), secret: None, limit: None, recursion: None };
         Self::with(Arc::new(settings), rng)
     }
 
@@ -104,7 +125,8 @@ impl Engine {
         Self { settings, rng, name: LookupName::default(), scratch: Scratch::default() }
     }
 
-    /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty.
+    /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty. For who has no
+    /// resolver: what is beyond our zones and not known yet is met with silence as well.
     pub fn respond(
         &mut self,
         tables: &Tables,
@@ -112,52 +134,51 @@ impl Engine {
         origin: impl Into<Origin>,
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
-        match self.reply(tables, packet, origin.into(), Patience::Any, out) {
+        match self.answer(tables, packet, origin.into(), out) {
             Outcome::Reply(rcode) => Some(rcode),
-            Outcome::Silence | Outcome::Slow => None,
+            Outcome::Relayed { .. } | Outcome::Silence | Outcome::Slow | Outcome::Beyond => None,
         }
     }
 
+    /// The same, and says what became of the packet; never [`Outcome::Slow`].
+    pub fn answer(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
+        self.reply(tables, packet, origin, Patience::Any, out)
+    }
+
     /// The same, unless the answer would take so long that others should not wait for it: then [`Outcome::Slow`], which
-    /// [`Self::respond`] answers.
-    pub fn respond_at_once(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
+    /// [`Self::answer`] answers.
+    pub fn answer_at_once(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
         self.reply(tables, packet, origin, Patience::None, out)
+    }
+
+    /// Writes what an upstream said to a packet that was [`Outcome::Beyond`].
+    pub fn relay(&mut self, packet: &[u8], origin: Origin, reply: &Reply, age: Age, out: &mut Vec<u8>) {
+        out.clear();
+        if let Ok(query) = Query::parse(packet, &mut self.name) {
+            let frame = self.settings.frame(Ok(&query), origin).0;
+            reply.write(&frame, age, out);
+        }
     }
 
     fn reply(
         &mut self,
         tables: &Tables,
         packet: &[u8],
-        Origin { transport, client }: Origin,
+        origin: Origin,
         patience: Patience,
         out: &mut Vec<u8>,
     ) -> Outcome {
         out.clear();
         let settings = &*self.settings;
-        let udp_payload = settings.udp_payload.max(CLASSIC_UDP);
         let parsed = Query::parse(packet, &mut self.name);
-        let (header, question, edns) = match &parsed {
-            Ok(query) => (query.header, query.question, query.edns),
-            Err(Rejected::Reply { header, question, edns, .. }) => (*header, *question, *edns),
-            Err(Rejected::Silence) => return Outcome::Silence,
-        };
+        if let Err(Rejected::Silence) = parsed {
+            return Outcome::Silence;
+        }
         if patience == Patience::None && parsed.is_ok() && tables.takes_long(&self.name) {
             return Outcome::Slow;
         }
-        let checked = settings.check(edns, client);
-        let options = Options {
-            nsid: Some(&*settings.nsid).filter(|nsid| edns.is_some_and(|edns| edns.nsid) && !nsid.is_empty()),
-            cookie: checked.map(|checked| checked.reply),
-            keepalive: edns.filter(|edns| edns.keepalive && transport == Transport::Tcp).map(|_| TCP_IDLE),
-        };
-        let limit = match (transport, edns) {
-            (Transport::Tcp, _) => MAX_TCP,
-            (Transport::Udp, Some(edns)) => edns.payload.min(udp_payload).into(),
-            (Transport::Udp, None) => CLASSIC_UDP.into(),
-        };
-        let frame = Frame { header, question, edns, options, udp_payload, limit };
-        let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
-        if let (false, Some(limit), Some(client)) = (known, &settings.limit, client)
+        let (frame, known) = settings.frame(parsed.as_ref(), origin);
+        if let (false, Some(limit), Some(client)) = (known, &settings.limit, origin.client)
             && !limit.allows(client.address, client.now)
         {
             if limit.slip() == 0 || self.rng.u8(0..limit.slip()) > 0 {
@@ -166,22 +187,86 @@ impl Engine {
             bare(&frame, Rcode::NoError, true, out);
             return Outcome::Reply(Rcode::NoError);
         }
-        match parsed {
-            Ok(query) => {
-                let answer = tables.lookup(&self.name, query.qtype);
-                assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-                Outcome::Reply(answer.rcode)
-            }
+        let query = match parsed {
+            Ok(query) => query,
             Err(Rejected::Reply { rcode, .. }) => {
                 bare(&frame, rcode, false, out);
-                Outcome::Reply(rcode)
+                return Outcome::Reply(rcode);
             }
-            Err(Rejected::Silence) => Outcome::Silence,
+            Err(Rejected::Silence) => return Outcome::Silence,
+        };
+        let mut answer = tables.lookup(&self.name, query.qtype);
+        if answer.outside
+            && let Some(recursion) = &settings.recursion
+            && query.header.recursion_desired
+        {
+            match recursion.find(&query, &self.name, origin) {
+                Err(reason) => answer = Answer::refused(reason),
+                // An upstream is asked before what it said of old is told.
+                Ok(None | Some(Hit::Stale { tried: false, .. })) => return Outcome::Beyond,
+                Ok(Some(hit)) => {
+                    let (reply, age) = hit.parts();
+                    reply.write(&frame, age, out);
+                    return Outcome::Relayed { refresh: hit.refresh() };
+                }
+            }
         }
+        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
+        Outcome::Reply(answer.rcode)
+    }
+}
+
+impl Recursion {
+    /// What is known beyond our zones.
+    ///
+    /// # Errors
+    /// Why the client may not ask.
+    fn find(&self, query: &Query<'_>, name: &LookupName, origin: Origin) -> Result<Option<Hit>, Ede<'static>> {
+        let Some(client) = origin.client.filter(|client| self.allows(*client)) else {
+            let text = "resolver.allow does not list this client";
+            return Err(Ede { code: ede::PROHIBITED, text });
+        };
+        if query.edns.is_some_and(|edns| edns.others) {
+            return Ok(None);
+        }
+        Ok(self.cache.get(Key::new(query, name).as_bytes(), client.now))
+    }
+
+    fn allows(&self, client: Client) -> bool {
+        self.allow.iter().any(|allow| allow.matches(client.address))
     }
 }
 
 impl Settings {
+    /// What the reply repeats of a query, and whether the client is known not to be forged.
+    fn frame<'p>(
+        &'p self,
+        parsed: Result<&Query<'p>, &Rejected<'p>>,
+        Origin { transport, client }: Origin,
+    ) -> (Frame<'p>, bool) {
+        let (header, question, edns) = match parsed {
+            Ok(query) => (query.header, query.question, query.edns),
+            Err(Rejected::Reply { header, question, edns, .. }) => (*header, *question, *edns),
+            Err(Rejected::Silence) => (Header::default(), &[][..], None),
+        };
+        let udp_payload = self.udp_payload.max(CLASSIC_UDP);
+        let checked = self.check(edns, client);
+        let options = Options {
+            nsid: Some(&*self.nsid).filter(|nsid| edns.is_some_and(|edns| edns.nsid) && !nsid.is_empty()),
+            cookie: checked.map(|checked| checked.reply),
+            keepalive: edns.filter(|edns| edns.keepalive && transport == Transport::Tcp).map(|_| TCP_IDLE),
+        };
+        let limit = match (transport, edns) {
+            (Transport::Tcp, _) => MAX_TCP,
+            (Transport::Udp, Some(edns)) => edns.payload.min(udp_payload).into(),
+            (Transport::Udp, None) => CLASSIC_UDP.into(),
+        };
+        let recursion = self.recursion.as_ref().zip(client);
+        let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client));
+        let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
+        (Frame { header, question, edns, options, recursion_available, udp_payload, limit }, known)
+    }
+
     /// What the client's cookie is worth, if it sent one.
     fn check(&self, edns: Option<Edns>, client: Option<Client>) -> Option<Checked> {
         let (cookie, client) = (edns?.cookie?, client?);

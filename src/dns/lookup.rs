@@ -68,7 +68,8 @@ impl Tables {
         let Some(zone) = zone else {
             // The end of a chain that leaves our zones is the client's to follow.
             if owner == Owner::Question {
-                *answer = Answer::refused(Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" });
+                let ede = Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" };
+                *answer = Answer { outside: true, ..Answer::refused(ede) };
             }
             return;
         };

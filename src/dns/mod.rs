@@ -9,16 +9,21 @@
 //!
 //! Reading order: [`code`], [`question`], [`table`], [`lookup`], [`answer`], [`assemble`], [`engine`].
 
+pub mod access;
 pub mod answer;
 pub mod assemble;
+pub mod cache;
 pub mod code;
 pub mod cookie;
 pub mod engine;
+pub mod forward;
 pub mod limit;
 pub mod lookup;
 pub mod order;
 pub mod publish;
 pub mod question;
+pub mod reply;
+pub mod resolver;
 pub mod reverse;
 pub mod serial;
 mod socket;

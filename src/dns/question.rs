@@ -28,7 +28,7 @@ pub struct Query<'p> {
 }
 
 /// The header's fields that a reply depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// The transaction id.
     pub id: u16,
@@ -36,6 +36,10 @@ pub struct Header {
     pub opcode: u8,
     /// Recursion desired.
     pub recursion_desired: bool,
+    /// The client wants to know whether the answer is authentic (RFC 6840 §5.7).
+    pub authentic_data: bool,
+    /// The client checks signatures by itself (RFC 4035 §3.2.2).
+    pub checking_disabled: bool,
 }
 
 /// What an OPT record says (RFC 6891 §6.1.2).
@@ -51,6 +55,8 @@ pub struct Edns {
     pub keepalive: bool,
     /// Its cookie (RFC 7873 §5.1).
     pub cookie: Option<Cookie>,
+    /// Whether there are options that somebody else may understand: the answer may depend on them.
+    pub others: bool,
 }
 
 /// A packet that cannot be looked up.
@@ -83,6 +89,8 @@ impl<'p> Query<'p> {
             id: u16::from_be_bytes([head[0], head[1]]),
             opcode: (flags >> 3) & 0x0f,
             recursion_desired: flags & 0x01 != 0,
+            authentic_data: head[3] & 0x20 != 0,
+            checking_disabled: head[3] & 0x10 != 0,
         };
         let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
         let mut reader = Reader { rest: body };
@@ -191,6 +199,7 @@ impl<'p> Reader<'p> {
                     nsid: false,
                     keepalive: false,
                     cookie: None,
+                    others: false,
                 };
                 // Whatever its options say: the client speaks EDNS (RFC 6891 §7).
                 *edns = Some(found);
@@ -234,7 +243,7 @@ impl Edns {
                 option::KEEPALIVE => self.keepalive = true,
                 // Of several the first counts (RFC 7873 §5.2).
                 option::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(data)?),
-                _ => {}
+                code => self.others |= !option::is_for_one_hop(code),
             }
             rdata = next;
         }

@@ -3,7 +3,8 @@
 use std::{
     io,
     net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -19,7 +20,12 @@ pub(super) fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::R
     Ok(socket)
 }
 
-/// Since 1970; nothing where the clock is before that.
+/// When this process first looked at its clocks.
+static START: LazyLock<(Instant, Duration)> =
+    LazyLock::new(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
+
+/// Since 1970, as it was known when this process began: steps of the clock since then do not count, so that nothing that is
+/// kept for a time is kept for longer.
 pub(super) fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    START.1 + START.0.elapsed()
 }

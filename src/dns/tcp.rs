@@ -1,7 +1,8 @@
 //! Messages over TCP (RFC 7766) to the engine and back.
 //!
-//! A connection may send several queries without waiting; they are answered in turn, since no answer waits for anything,
-//! and the answers of queries that came together leave together. Everything is bounded: connections, in all and for each
+//! A connection may send several queries without waiting; what we know is answered in turn, and the answers of queries that
+//! came together leave together. What an upstream has to be asked is answered when that is done, and holds nothing up (RFC
+//! 7766 §6.2.1.1). Everything is bounded: connections, in all and for each
 //! client, the time that one may idle, the time that a write may take, and what is read before its answer is taken.
 
 mod clients;
@@ -19,7 +20,8 @@ use socket2::{Protocol, Type};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep, timeout, timeout_at},
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -27,7 +29,9 @@ use tracing::{debug, warn};
 pub use self::clients::Clients;
 use self::clients::Place;
 use super::{
-    engine::{Client, Engine, Origin, Transport},
+    engine::{Client, Engine, Origin, Outcome, Transport},
+    forward::Forward,
+    resolver::Resolver,
     socket,
     table::Tables,
 };
@@ -52,6 +56,8 @@ const MAX_QUERY: usize = 4096;
 const READ: usize = 4096;
 /// Answers are written out when they reach this, even if more queries wait.
 const FLUSH: usize = 64 * 1024;
+/// Queries of one connection that wait for an upstream; nothing more is read from it before one of them is done.
+const MAX_WAITING: usize = 64;
 
 /// How many connections this process can bear. Raise its limit of open files first.
 pub fn most_connections() -> usize {
@@ -76,6 +82,8 @@ pub struct Shared {
     pub tables: Arc<ArcSwap<Tables>>,
     /// The connections of all listeners.
     pub clients: Arc<Clients>,
+    /// Who knows names that are not ours.
+    pub resolver: Option<Resolver>,
     /// Ends accepting at once and connections at their next pause.
     pub shutdown: CancellationToken,
 }
@@ -127,7 +135,7 @@ async fn connection(
     mut stream: TcpStream,
     client: SocketAddr,
     shared: Shared,
-    engine: impl Fn() -> Engine,
+    engine: impl Fn() -> Engine + Clone + Send + Sync + 'static,
     _place: Place,
 ) {
     if let Err(error) = converse(&mut stream, client.ip(), &shared, engine).await {
@@ -140,43 +148,88 @@ async fn converse(
     stream: &mut TcpStream,
     address: IpAddr,
     shared: &Shared,
-    engine: impl Fn() -> Engine,
+    engine: impl Fn() -> Engine + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
+    let mut waiting = JoinSet::<Vec<u8>>::new();
+    let mut is_open = true;
     let mut deadline = Instant::now() + shared.clients.patience();
-    loop {
+    while is_open || !waiting.is_empty() {
         tokio::select! {
-            ready = timeout_at(deadline, stream.readable()) => ready??,
-            () = shared.shutdown.cancelled() => return Ok(()),
+            Some(done) = waiting.join_next(), if !waiting.is_empty() => {
+                if let Ok(reply) = done {
+                    write(stream, &framed(&reply)).await?;
+                }
+                deadline = Instant::now() + shared.clients.patience();
+                continue;
+            }
+            ready = stream.readable(), if is_open && waiting.len() < MAX_WAITING => ready?,
+            () = sleep_until(deadline), if waiting.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
+            () = shared.shutdown.cancelled(), if waiting.is_empty() => return Ok(()),
         };
         match read(stream, &mut input) {
-            Ok(0) => return Ok(()),
+            // The client has no more questions, and waits for what it asked.
+            Ok(0) => {
+                is_open = false;
+                continue;
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
         loop {
             let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
-            let Burst { done, output, next } = answer(&input, &shared.tables.load(), engine(), origin);
+            let Burst { done, output, beyond, next } = answer(&input, &shared.tables.load(), engine(), origin);
             input.drain(..done);
             if done > 0 {
                 // Octets that make no message do not prolong a connection.
                 deadline = Instant::now() + shared.clients.patience();
             }
-            if !output.is_empty() {
-                timeout(WRITE, stream.write_all(&output)).await??;
+            for Beyond { packet, kind } in beyond {
+                let Some((resolver, forward)) = shared.resolver.clone().zip(Forward::new(&packet)) else { continue };
+                if kind == Kind::Refresh {
+                    resolver.refresh(forward);
+                    continue;
+                }
+                let engine = engine.clone();
+                waiting.spawn(async move {
+                    let found = resolver.resolve(forward).await;
+                    let mut reply = Vec::new();
+                    engine().relay(&packet, origin, &found.entry.reply, found.age, &mut reply);
+                    reply
+                });
             }
+            write(stream, &output).await?;
             match next {
                 Next::Again => {}
                 Next::Wait => break,
-                Next::Close => return Ok(()),
+                Next::Close => {
+                    is_open = false;
+                    break;
+                }
             }
         }
         if input.is_empty() {
             input = Vec::new();
         }
     }
+    Ok(())
+}
+
+async fn write(stream: &mut TcpStream, output: &[u8]) -> io::Result<()> {
+    if !output.is_empty() {
+        timeout(WRITE, stream.write_all(output)).await??;
+    }
+    Ok(())
+}
+
+/// A message with its length in front.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut framed = Vec::with_capacity(2 + message.len());
+    framed.extend((message.len() as u16).to_be_bytes());
+    framed.extend_from_slice(message);
+    framed
 }
 
 /// Reads what is there, up to [`READ`]. By way of the stack, so that a short query leaves no hole of that size among what
@@ -194,7 +247,23 @@ struct Burst {
     done: usize,
     /// Answers, each with its length in front.
     output: Vec<u8>,
+    /// What upstreams have to be asked.
+    beyond: Vec<Beyond>,
     next: Next,
+}
+
+/// A query that an upstream has to be asked.
+struct Beyond {
+    packet: Vec<u8>,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The client waits for it.
+    Resolve,
+    /// The client has its answer; the next one shall have a newer one.
+    Refresh,
 }
 
 /// What comes after a burst.
@@ -210,18 +279,27 @@ enum Next {
 
 /// Answers the messages that are whole, until the answers are long enough to be written.
 fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin) -> Burst {
-    let mut burst = Burst { done: 0, output: Vec::new(), next: Next::Wait };
+    let mut burst = Burst { done: 0, output: Vec::new(), beyond: Vec::new(), next: Next::Wait };
     let mut reply = Vec::new();
     while let Some(message) = first_message(&input[burst.done..]) {
-        if burst.output.len() >= FLUSH {
+        if burst.output.len() >= FLUSH || burst.beyond.len() >= MAX_WAITING {
             burst.next = Next::Again;
             return burst;
         }
         burst.done += 2 + message.len();
-        if engine.respond(tables, message, origin, &mut reply).is_none() {
+        let beyond = match engine.answer(tables, message, origin, &mut reply) {
+            Outcome::Reply(_) | Outcome::Relayed { refresh: false } => None,
+            Outcome::Relayed { refresh: true } => Some(Kind::Refresh),
+            Outcome::Beyond => Some(Kind::Resolve),
             // What is no query over TCP is no DNS client; what it asked before is answered.
-            burst.next = Next::Close;
-            return burst;
+            Outcome::Silence | Outcome::Slow => {
+                burst.next = Next::Close;
+                return burst;
+            }
+        };
+        burst.beyond.extend(beyond.map(|kind| Beyond { packet: message.to_vec(), kind }));
+        if beyond == Some(Kind::Resolve) {
+            continue;
         }
         burst.output.extend((reply.len() as u16).to_be_bytes());
         burst.output.extend_from_slice(&reply);

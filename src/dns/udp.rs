@@ -8,7 +8,7 @@ mod exchange;
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, SocketAddr, UdpSocket},
     num::NonZero,
     os::fd::AsFd,
     sync::{
@@ -28,13 +28,15 @@ use nix::{
 };
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Protocol, Type};
-use tokio::sync::oneshot;
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::exchange::{BATCH, Deferred, Exchange, Verdict};
+use self::exchange::{BATCH, Deferred, Exchange, Verdict, Work};
 use super::{
     engine::{Client, Engine, Origin, Outcome, Transport},
+    forward::Forward,
+    resolver::Resolver,
     socket,
     table::Tables,
 };
@@ -103,7 +105,8 @@ fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
 pub fn serve(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
-    engine: impl Fn() -> Engine,
+    engine: impl Fn() -> Engine + Clone + Send + 'static,
+    resolver: Option<Resolver>,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()>> {
     let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new()? });
@@ -111,7 +114,13 @@ pub fn serve(
     let (end, ended) = oneshot::channel::<()>();
     exchange::prepare(&socket)?;
     let (later, queue) = sync_channel(SLOW);
-    let slow = Slow { socket: socket.try_clone()?, tables: Cache::new(tables.clone()), engine: engine() };
+    let slow = Slow {
+        socket: Arc::new(socket.try_clone()?),
+        tables: Cache::new(tables.clone()),
+        engine: engine(),
+        beyond: resolver.map(|resolver| Beyond { resolver, runtime: Handle::current() }),
+        new_engine: engine.clone(),
+    };
     let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
     let fast = engine();
     thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
@@ -132,22 +141,62 @@ pub fn serve(
 }
 
 /// What answers queries whose answers take long.
-struct Slow {
-    socket: UdpSocket,
+struct Slow<E> {
+    socket: Arc<UdpSocket>,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
     engine: Engine,
+    beyond: Option<Beyond>,
+    new_engine: E,
 }
 
-impl Slow {
+/// Who knows names that are not ours.
+struct Beyond {
+    resolver: Resolver,
+    runtime: Handle,
+}
+
+impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
     fn run(mut self, queue: &Receiver<Deferred>) {
         for query in queue {
-            let (engine, tables) = (&mut self.engine, self.tables.load());
-            query.answer(&self.socket, |query, address, reply| {
-                let client = Some(Client { address, now: socket::now() });
-                engine.respond(tables, query, Origin { transport: Transport::Udp, client }, reply).is_some()
-            });
+            match query.work {
+                Work::Answer => self.answer(query),
+                Work::Resolve => self.resolve(query),
+                Work::Refresh => self.refresh(&query),
+            }
         }
     }
+
+    fn answer(&mut self, query: Deferred) {
+        let mut reply = Vec::new();
+        match self.engine.answer(self.tables.load(), &query.query, origin(query.client), &mut reply) {
+            Outcome::Reply(_) | Outcome::Relayed { .. } => query.send(&self.socket, reply),
+            Outcome::Beyond => self.resolve(query),
+            Outcome::Silence | Outcome::Slow => {}
+        }
+    }
+
+    fn resolve(&self, query: Deferred) {
+        let Some((Beyond { resolver, runtime }, forward)) = self.beyond.as_ref().zip(Forward::new(&query.query)) else {
+            return;
+        };
+        let (resolver, socket, engine) = (resolver.clone(), self.socket.clone(), self.new_engine.clone());
+        runtime.spawn(async move {
+            let found = resolver.resolve(forward).await;
+            let mut reply = Vec::new();
+            engine().relay(&query.query, origin(query.client), &found.entry.reply, found.age, &mut reply);
+            query.send(&socket, reply);
+        });
+    }
+
+    fn refresh(&self, query: &Deferred) {
+        if let Some((Beyond { resolver, .. }, forward)) = self.beyond.as_ref().zip(Forward::new(&query.query)) {
+            resolver.refresh(forward);
+        }
+    }
+}
+
+fn origin(address: IpAddr) -> Origin {
+    Origin { transport: Transport::Udp, client: Some(Client { address, now: socket::now() }) }
 }
 
 /// How a thread learns that it is to end.
@@ -202,10 +251,12 @@ impl Worker {
         let now = socket::now();
         self.exchange.turn(|query, address, reply| {
             let origin = Origin { transport: Transport::Udp, client: Some(Client { address, now }) };
-            match engine.respond_at_once(tables, query, origin, reply) {
-                Outcome::Reply(_) => Verdict::Send,
+            match engine.answer_at_once(tables, query, origin, reply) {
+                Outcome::Reply(_) | Outcome::Relayed { refresh: false } => Verdict::Send,
+                Outcome::Relayed { refresh: true } => Verdict::SendAndLater(Work::Refresh),
                 Outcome::Silence => Verdict::Silence,
-                Outcome::Slow => Verdict::Later,
+                Outcome::Slow => Verdict::Later(Work::Answer),
+                Outcome::Beyond => Verdict::Later(Work::Resolve),
             }
         })
     }

@@ -36,12 +36,26 @@ pub(super) enum Verdict {
     Send,
     /// There is none.
     Silence,
-    /// Somebody else answers, when there is time.
-    Later,
+    /// Somebody else does this, when there is time.
+    Later(Work),
+    /// The reply is sent, and somebody else does this besides.
+    SendAndLater(Work),
 }
 
-/// A datagram that somebody else answers.
+/// What takes long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// To answer from the tables.
+    Answer,
+    /// To ask an upstream, and to answer.
+    Resolve,
+    /// To ask an upstream for who asks next.
+    Refresh,
+}
+
+/// A datagram that somebody else has work with.
 pub(super) struct Deferred {
+    pub(super) work: Work,
     pub(super) query: Vec<u8>,
     pub(super) client: IpAddr,
     reply: Reply,
@@ -251,26 +265,27 @@ impl Reply {
         let Some(client) = ip(&to) else { return false };
         let query = message.iovs().next().unwrap_or_default();
         (self.to, self.from) = (to, local(message));
-        match answer(query, client, &mut self.octets) {
-            Verdict::Send => true,
-            Verdict::Silence => false,
-            Verdict::Later => {
-                let reply = Self { octets: Vec::new(), to, from: self.from };
-                if later.try_send(Deferred { query: query.to_vec(), client, reply }).is_err() {
-                    debug!(%client, "no time for a query that takes long");
-                }
-                false
+        let (send, work) = match answer(query, client, &mut self.octets) {
+            Verdict::Send => (true, None),
+            Verdict::Silence => (false, None),
+            Verdict::Later(work) => (false, Some(work)),
+            Verdict::SendAndLater(work) => (true, Some(work)),
+        };
+        if let Some(work) = work {
+            let reply = Self { octets: Vec::new(), to, from: self.from };
+            if later.try_send(Deferred { work, query: query.to_vec(), client, reply }).is_err() {
+                debug!(%client, ?work, "no time for a query that takes long");
             }
         }
+        send
     }
 }
 
 impl Deferred {
-    /// Sends the reply that `answer` writes, if it says so, by the socket that the query came by.
-    pub(super) fn answer(mut self, socket: &UdpSocket, answer: impl FnOnce(&[u8], IpAddr, &mut Vec<u8>) -> bool) {
-        if answer(&self.query, self.client, &mut self.reply.octets)
-            && let Err(error) = send_one(socket.as_raw_fd(), &self.reply)
-        {
+    /// Sends a reply by the socket that the query came by.
+    pub(super) fn send(mut self, socket: &UdpSocket, reply: Vec<u8>) {
+        self.reply.octets = reply;
+        if let Err(error) = send_one(socket.as_raw_fd(), &self.reply) {
             debug!(%error, client = %self.client, "reply not sent");
         }
     }
@@ -383,7 +398,7 @@ mod tests {
                 .turn(|query, _, reply| {
                     left -= 1;
                     *reply = query.to_vec();
-                    if query == b"L" { Verdict::Later } else { Verdict::Send }
+                    if query == b"L" { Verdict::Later(Work::Answer) } else { Verdict::Send }
                 })
                 .unwrap();
         }
@@ -396,10 +411,8 @@ mod tests {
         let deferred: Vec<Deferred> = queue.try_iter().collect();
         assert_eq!(deferred.len(), 2, "what the queue does not hold is dropped");
         for query in deferred {
-            query.answer(&by, |query, _, reply| {
-                reply.extend([query, b"ate"].concat());
-                true
-            });
+            let reply = [&query.query[..], b"ate"].concat();
+            query.send(&by, reply);
             assert_eq!(receive(), b"Late");
         }
     }

@@ -1,0 +1,200 @@
+//! Replies that may be handed out again.
+//!
+//! Bounded by what they take in memory; who was asked for lately and often stays (S3-FIFO). The threads that answer share
+//! it: a hit takes a read lock of one of many shards for as long as it takes to clone a pointer. Clients choose the names:
+//! they are hashed with a secret (SipHash).
+
+use std::{
+    hash::RandomState,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quick_cache::{OptionsBuilder, Weighter, sync};
+
+use super::{
+    question::{LookupName, Query},
+    reply::{Age, Reply},
+};
+use crate::model::name::MAX_NAME;
+
+/// What an entry takes besides the reply and its key: the table's own part, pointers, counters.
+const OVERHEAD: usize = 96;
+/// What a usual entry takes, to size the table by.
+const TYPICAL: usize = 512;
+/// The part of its life after which an entry that is asked for is fetched anew: the last tenth.
+const PREFETCH: u32 = 10;
+/// Seconds. What lives shorter is not fetched in advance: it would be fetched for ever.
+const PREFETCH_MIN_TTL: u32 = 10;
+/// Seconds from one attempt to renew what is stale to the next (RFC 8767 §5 allows up to 30).
+const RETRY: u64 = 5;
+
+/// Answers that were had from upstreams.
+pub struct Cache {
+    entries: sync::Cache<Box<[u8]>, Arc<Entry>, Weight, RandomState>,
+    /// Seconds beyond its TTL for which a reply is kept; 0: not at all.
+    stale: u32,
+}
+
+/// What is asked, as far as the answer depends on it.
+pub struct Key {
+    octets: [u8; MAX_NAME + 3],
+    len: usize,
+}
+
+/// A reply, and when it came.
+pub struct Entry {
+    /// What was said.
+    pub reply: Reply,
+    /// When, since 1970.
+    came: Duration,
+    /// Whether somebody was told to fetch it anew.
+    told: AtomicBool,
+    /// Seconds since 1970 at which nobody could renew it; 0: nobody failed.
+    failed: AtomicU64,
+}
+
+/// What is known of a question.
+pub enum Hit {
+    /// This, and whether it is time to ask anew.
+    Fresh {
+        /// The reply.
+        entry: Arc<Entry>,
+        /// Its age in seconds.
+        age: u32,
+        /// Whether it is asked for and about to end: true once.
+        refresh: bool,
+    },
+    /// This, if nobody knows better.
+    Stale {
+        /// The reply.
+        entry: Arc<Entry>,
+        /// Whether the upstreams were asked of late and did not answer: whoever asks need not wait.
+        tried: bool,
+        /// Whether it is time to try again: true once.
+        refresh: bool,
+    },
+}
+
+impl Key {
+    /// The key of a query for `name`.
+    pub fn new(query: &Query<'_>, name: &LookupName) -> Self {
+        let wire = name.wire();
+        let mut octets = [0; MAX_NAME + 3];
+        octets[..wire.len()].copy_from_slice(wire);
+        octets[wire.len()..wire.len() + 2].copy_from_slice(&query.qtype.to_be_bytes());
+        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+        octets[wire.len() + 2] = u8::from(dnssec_ok) | u8::from(query.header.checking_disabled) << 1;
+        Self { octets, len: wire.len() + 3 }
+    }
+
+    /// As octets.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.octets[..self.len]
+    }
+}
+
+impl Cache {
+    /// A cache of at most so many octets, which keeps replies for `stale` seconds beyond their TTL.
+    pub fn new(octets: usize, stale: u32) -> Self {
+        let options = OptionsBuilder::new()
+            .weight_capacity(octets as u64)
+            .estimated_items_capacity((octets / TYPICAL).max(1))
+            .build();
+        // Both capacities are set: that is all that can be wrong with options.
+        #[allow(clippy::expect_used, reason = "proven above")]
+        let options = options.expect("the capacities are set");
+        let entries = sync::Cache::with_options(options, Weight, RandomState::new(), sync::DefaultLifecycle::default());
+        Self { entries, stale }
+    }
+
+    /// What there is; `now` is since 1970.
+    pub fn get(&self, key: &[u8], now: Duration) -> Option<Hit> {
+        let entry = self.entries.get(key)?;
+        let age = entry.age(now);
+        let ttl = entry.reply.ttl();
+        if age < ttl {
+            let is_late = ttl >= PREFETCH_MIN_TTL && ttl - age <= ttl / PREFETCH;
+            let refresh = is_late && !entry.told.swap(true, Ordering::Relaxed);
+            return Some(Hit::Fresh { entry, age, refresh });
+        }
+        if !entry.reply.is_answer() || age - ttl >= self.stale {
+            return None;
+        }
+        let (failed, now) = (entry.failed.load(Ordering::Relaxed), now.as_secs());
+        let tried = failed > 0;
+        let refresh = tried
+            && now >= failed + RETRY
+            && entry.failed.compare_exchange(failed, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        Some(Hit::Stale { entry, tried, refresh })
+    }
+
+    /// Keeps a reply, if it may be kept. That nobody answers does not replace what was true before.
+    pub fn put(&self, key: &[u8], reply: Reply, now: Duration) -> Arc<Entry> {
+        let entry = Entry::new(reply, now);
+        if entry.reply.ttl() == 0 {
+            return entry;
+        }
+        if !entry.reply.is_answer()
+            && let Some(old) = self.entries.peek(key)
+            && old.reply.is_answer()
+            && old.age(now) < old.reply.ttl().saturating_add(self.stale)
+        {
+            old.failed.store(now.as_secs(), Ordering::Relaxed);
+            return entry;
+        }
+        self.entries.insert(key.into(), entry.clone());
+        entry
+    }
+
+    /// Forgets everything: what was true by way of other upstreams may be no more.
+    pub fn clear(&self) {
+        self.entries.clear();
+    }
+
+    /// How many replies there are, and what they take in octets.
+    pub fn size(&self) -> (usize, u64) {
+        (self.entries.len(), self.entries.weight())
+    }
+}
+
+impl Entry {
+    /// What came now.
+    pub fn new(reply: Reply, now: Duration) -> Arc<Self> {
+        Arc::new(Self { reply, came: now, told: AtomicBool::new(false), failed: AtomicU64::new(0) })
+    }
+
+    /// Seconds. A clock that went back makes nothing younger than new.
+    fn age(&self, now: Duration) -> u32 {
+        u32::try_from(now.saturating_sub(self.came).as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Hit {
+    /// Whether somebody should ask the upstreams anew.
+    pub fn refresh(&self) -> bool {
+        match self {
+            Self::Fresh { refresh, .. } | Self::Stale { refresh, .. } => *refresh,
+        }
+    }
+
+    /// The reply, and how old it is.
+    pub fn parts(&self) -> (&Reply, Age) {
+        match self {
+            Self::Fresh { entry, age, .. } => (&entry.reply, Age::Fresh(*age)),
+            Self::Stale { entry, .. } => (&entry.reply, Age::Stale),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Weight;
+
+impl Weighter<Box<[u8]>, Arc<Entry>> for Weight {
+    fn weight(&self, key: &Box<[u8]>, entry: &Arc<Entry>) -> u64 {
+        (OVERHEAD + key.len() + entry.reply.size()) as u64
+    }
+}

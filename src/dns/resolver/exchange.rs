@@ -1,0 +1,110 @@
+//! One message to one upstream, and its reply.
+//!
+//! A socket for each: the kernel draws its port, and hands over only what comes from the upstream's own address (RFC 5452
+//! §9.2). What does not answer the question, letter for letter, is not looked at. Cut replies are fetched over TCP.
+
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use fastrand::Rng;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+};
+
+use super::super::{
+    code::Rcode,
+    forward::{Forward, Message},
+    reply::{Reply, Unfit},
+};
+
+/// Longer than any reply over UDP.
+const DATAGRAM: usize = 65_535;
+
+/// Why an upstream has not answered.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The network, or the upstream's host, said so.
+    Io(io::Error),
+    /// What it said cannot be read.
+    Malformed,
+    /// It was cut over TCP as well.
+    Truncated,
+}
+
+/// What an upstream said.
+pub(super) struct Said {
+    pub(super) reply: Reply,
+    /// It had to be asked without EDNS.
+    pub(super) plain: bool,
+}
+
+/// Asks an upstream; waits for as long as the caller does.
+pub(super) async fn ask(upstream: SocketAddr, forward: &Forward, edns: bool, mut rng: Rng) -> Result<Said, Failed> {
+    let said = datagram(upstream, &forward.message(edns, &mut rng)).await;
+    let knows_no_edns = match &said {
+        Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
+        Err(Failed::Malformed) => true,
+        Err(_) => false,
+    };
+    // Some never heard of it (RFC 6891 §6.2.2).
+    if edns && knows_no_edns {
+        let reply = datagram(upstream, &forward.message(false, &mut rng)).await?;
+        let plain = reply.is_answer();
+        return Ok(Said { reply, plain });
+    }
+    Ok(Said { reply: said?, plain: false })
+}
+
+async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed> {
+    let any: SocketAddr = match upstream {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(upstream).await?;
+    socket.send(&message.octets).await?;
+    let mut octets = vec![0; DATAGRAM];
+    loop {
+        let len = socket.recv(&mut octets).await?;
+        match message.reply(&octets[..len]) {
+            Ok(reply) => return Ok(reply),
+            Err(Unfit::Foreign) => {}
+            Err(Unfit::Malformed) => return Err(Failed::Malformed),
+            Err(Unfit::Truncated) => return stream(upstream, message).await,
+        }
+    }
+}
+
+async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed> {
+    let mut stream = TcpStream::connect(upstream).await?;
+    stream.set_nodelay(true)?;
+    let mut framed = (message.octets.len() as u16).to_be_bytes().to_vec();
+    framed.extend_from_slice(&message.octets);
+    stream.write_all(&framed).await?;
+    let mut octets = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut octets).await?;
+    message.reply(&octets).map_err(|unfit| match unfit {
+        Unfit::Foreign | Unfit::Malformed => Failed::Malformed,
+        Unfit::Truncated => Failed::Truncated,
+    })
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
+            Self::Io(error) => error.fmt(f),
+            Self::Malformed => f.write_str("answers what cannot be read"),
+            Self::Truncated => f.write_str("cuts its answer over TCP"),
+        }
+    }
+}

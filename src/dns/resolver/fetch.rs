@@ -1,0 +1,164 @@
+//! One question through all upstreams that may know: the first good answer counts.
+//!
+//! An upstream that takes longer than usual is not waited for: the next one is asked as well, and whoever is first wins. So
+//! a dead server costs a client a tenth of a second while nobody knows it, and nothing after.
+
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+use tracing::warn;
+
+use super::{
+    super::{forward::Forward, reply::Reply},
+    exchange::{Failed, Said, ask},
+    rng,
+    upstream::Upstreams,
+};
+
+/// How long a question may take in all: glibc and musl ask again after five seconds, and then should not do so in vain.
+pub(super) const PATIENCE: Duration = Duration::from_millis(4500);
+/// From one message to an upstream to the next one, at first; twice as long each time.
+const FIRST_REPEAT: Duration = Duration::from_millis(400);
+/// Messages for one question, to all upstreams together.
+const MESSAGES: usize = 12;
+
+/// Upstreams that are asked for the same names.
+pub(super) struct Pool {
+    upstreams: Mutex<Upstreams>,
+    started: Instant,
+}
+
+/// An attempt, as long as it runs.
+struct Attempt {
+    at: usize,
+    address: SocketAddr,
+    began: Instant,
+    patience: Duration,
+    ended: bool,
+}
+
+impl Pool {
+    pub(super) fn new(addresses: &[SocketAddr]) -> Self {
+        Self { upstreams: Mutex::new(Upstreams::new(addresses)), started: Instant::now() }
+    }
+
+    /// Asks these from now on; says whether they are others.
+    pub(super) fn replace(&self, addresses: &[SocketAddr]) -> bool {
+        self.with(|upstreams| upstreams.replace(addresses))
+    }
+
+    /// Has an upstream answer.
+    ///
+    /// # Errors
+    /// Why none did, for people.
+    pub(super) async fn fetch(&self, forward: &Forward) -> Result<Reply, String> {
+        let plan = self.with(|upstreams| upstreams.plan(self.now()));
+        if plan.order.is_empty() {
+            return Err("there is no upstream: set resolver.upstreams".to_owned());
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let (mut running, mut attempts) = (JoinSet::new(), Vec::<Attempt>::new());
+        let start = |at: usize, running: &mut JoinSet<_>, attempts: &mut Vec<Attempt>| {
+            let known = self.with(|upstreams| {
+                upstreams.get(at).map(|server| (server.address, server.knows_edns(), server.patience()))
+            });
+            let Some((address, edns, patience)) = known else { return Duration::ZERO };
+            let (number, forward) = (attempts.len(), forward.clone());
+            running.spawn(async move { (number, ask(address, &forward, edns, rng()).await) });
+            attempts.push(Attempt { at, address, began: Instant::now(), patience, ended: false });
+            patience
+        };
+        if let Some(at) = plan.probe {
+            start(at, &mut running, &mut attempts);
+        }
+        let (mut turn, mut next) = (0, Instant::now());
+        let (mut refusal, mut reasons) = (None, String::new());
+        loop {
+            let is_more = turn < MESSAGES;
+            let ended = tokio::select! {
+                biased;
+                Some(Ok(ended)) = running.join_next(), if !running.is_empty() => ended,
+                () = sleep_until(next), if is_more && next < deadline => {
+                    let server = plan.order[turn % plan.order.len()];
+                    let patience = start(server, &mut running, &mut attempts);
+                    turn += 1;
+                    let round = (turn / plan.order.len()) as u32;
+                    let is_last_of_round = turn % plan.order.len() == 0;
+                    let pause = if is_last_of_round { FIRST_REPEAT * 2_u32.pow(round.min(4)) } else { patience };
+                    next = Instant::now() + pause;
+                    continue;
+                }
+                () = sleep_until(deadline) => break,
+            };
+            let (number, said) = ended;
+            attempts[number].ended = true;
+            let Attempt { at, address, began, .. } = attempts[number];
+            match said {
+                Ok(Said { reply, plain }) => {
+                    self.with(|upstreams| {
+                        upstreams.answered(at, began.elapsed());
+                        if plain {
+                            upstreams.knows_no_edns(at);
+                        }
+                    });
+                    if reply.is_answer() {
+                        self.blame_the_late(&attempts);
+                        return Ok(reply);
+                    }
+                    refusal.get_or_insert(reply);
+                }
+                Err(failed) => {
+                    self.blame(at, address, &failed);
+                    if !reasons.is_empty() {
+                        reasons.push_str("; ");
+                    }
+                    let _ = write!(reasons, "{address} {failed}");
+                }
+            }
+            let is_first_round = turn < plan.order.len();
+            if is_first_round {
+                next = Instant::now();
+            } else if running.is_empty() && refusal.is_some() {
+                break;
+            }
+        }
+        self.blame_the_late(&attempts);
+        match refusal {
+            Some(reply) => Ok(reply),
+            None if reasons.is_empty() => Err("no upstream answers in time".to_owned()),
+            None => Err(reasons),
+        }
+    }
+
+    /// Those that had more than their time while another was done.
+    fn blame_the_late(&self, attempts: &[Attempt]) {
+        for attempt in attempts.iter().filter(|attempt| !attempt.ended && attempt.began.elapsed() > attempt.patience) {
+            if self.with(|upstreams| upstreams.failed(attempt.at, self.now())) {
+                warn!(upstream = %attempt.address, "upstream does not answer: others are asked first");
+            }
+        }
+    }
+
+    fn blame(&self, at: usize, address: SocketAddr, failed: &Failed) {
+        if self.with(|upstreams| upstreams.failed(at, self.now())) {
+            warn!(upstream = %address, "upstream {failed}: others are asked first");
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Nothing that is done under the lock can panic half-way.
+    fn with<T>(&self, act: impl FnOnce(&mut Upstreams) -> T) -> T {
+        act(&mut self.upstreams.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
