@@ -29,15 +29,13 @@ use tracing::{info, warn};
 
 use crate::{
     checks,
-    config::{Config, Upstreams},
+    config::Config,
     data_dir,
     dns::{
-        cache::Cache,
         cookie::Secret,
         engine::{self, Engine, Recursion},
         limit::Limit,
         publish::{Publisher, Sources},
-        resolver::{self, system},
         serial::Serial,
         table::{Settings, Tables},
         tcp::{self, Clients},
@@ -58,6 +56,7 @@ use crate::{
 
 pub use self::failure::{Failure, Purpose};
 
+mod beyond;
 mod cluster;
 mod failure;
 mod orders;
@@ -68,10 +67,6 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
 /// How long open connections and probes get to end at a stop; systemd's own patience is 90 s.
 const STOP: Duration = Duration::from_secs(5);
-/// Octets that replies of upstreams may take.
-const CACHE: usize = 32 << 20;
-/// Seconds beyond its TTL for which a reply is given if no upstream answers (RFC 8767 §5: one to three days).
-const STALE: u32 = 24 * 60 * 60;
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
 const PORT_ATTEMPTS: usize = 20;
 
@@ -161,25 +156,19 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let tables = publisher.published();
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
-    let cache = Arc::new(Cache::new(CACHE, STALE));
-    let (resolver, work) = {
-        let options = resolving(&config, &sockets, cache.clone(), &mut parts, &shutdown).await;
-        resolver::start(options, shutdown.clone())
-    };
-    parts.spawn("resolves other names", work);
-    let settings = Arc::new(engine_settings(&config, cache)?);
+    let dns: Vec<SocketAddr> = sockets.iter().map(|listener| listener.address).collect();
+    let (resolver, recursion) = beyond::start(&config, dns.clone(), &mut parts, &shutdown).await.unzip();
+    let settings = Arc::new(engine_settings(&config, recursion)?);
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
         clients: Clients::new(tcp::most_connections()),
-        resolver: Some(resolver.clone()),
+        resolver: resolver.clone(),
         shutdown: shutdown.clone(),
     };
-    let dns = sockets.iter().map(|listener| listener.address).collect();
     for Listener { address, datagrams, connections } in sockets {
         for socket in datagrams {
-            let answering =
-                udp::serve(socket, tables.clone(), engine.clone(), Some(resolver.clone()), shutdown.clone());
+            let answering = udp::serve(socket, tables.clone(), engine.clone(), resolver.clone(), shutdown.clone());
             let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
             parts.spawn("answers over UDP", answering);
         }
@@ -227,7 +216,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
     }
 }
 
-fn engine_settings(config: &Config, cache: Arc<Cache>) -> Result<engine::Settings, Failure> {
+fn engine_settings(config: &Config, recursion: Option<Recursion>) -> Result<engine::Settings, Failure> {
     // Drawn anew at each start: a client with an old cookie gets a new one with its answer.
     let mut secret = [0; 16];
     SystemRandom::new().fill(&mut secret).map_err(|_| Failure::NoRandom)?;
@@ -236,28 +225,8 @@ fn engine_settings(config: &Config, cache: Arc<Cache>) -> Result<engine::Setting
         nsid: config.node.as_bytes().into(),
         secret: Some(Secret::new(secret)),
         limit: config.dns.rate_limit.map(|rate| Limit::new(rate, fastrand::u64(..))),
-        recursion: Some(Recursion { allow: config.resolver.allow.clone(), cache }),
+        recursion,
     })
-}
-
-/// What the resolver of an agent works with that answers on these addresses.
-async fn resolving(
-    config: &Config,
-    sockets: &[Listener],
-    cache: Arc<Cache>,
-    parts: &mut Parts,
-    shutdown: &CancellationToken,
-) -> resolver::Options {
-    let upstreams = match &config.resolver.upstreams {
-        Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
-        Upstreams::System => {
-            let ours = sockets.iter().map(|listener| listener.address).collect();
-            let (upstreams, watching) = system::watch(ours, shutdown.clone()).await;
-            parts.spawn("watches resolv.conf", watching);
-            upstreams
-        }
-    };
-    resolver::Options { upstreams, routes: config.resolver.routes.clone(), cache }
 }
 
 fn settings(config: &Config) -> Settings {

@@ -63,9 +63,11 @@ impl Agent {
         let path = folder.path().join("muster.yaml");
         if !path.exists() {
             let gossip = if config.contains("gossip:") { "" } else { "gossip: {listen: 127.0.0.1:0}\n" };
+            // No test asks the host's own servers.
+            let resolver = if config.contains("resolver:") { "" } else { "resolver: {allow: []}\n" };
             let text = format!(
                 "node: host-a\nadvertise: 10.0.0.7\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                 dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\n{gossip}{config}"
+                 dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\n{gossip}{resolver}{config}"
             );
             fs::write(&path, text).unwrap();
         }

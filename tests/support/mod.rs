@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod frames;
 pub mod namespaces;
 pub mod skip;
+pub mod upstream;
 pub mod world;
 
 use hickory_proto::{

@@ -1,0 +1,407 @@
+//! Names that are not ours, through the built binary and upstreams that do as they are told.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{RData, Record, RecordType, rdata::opt::EdnsOption},
+    serialize::binary::BinEncodable,
+};
+use support::{
+    Ask,
+    agent::{Agent, DEADLINE},
+    decode, extended_error, show_data,
+    upstream::{Asked, Upstream, octets},
+};
+
+const A: u16 = 1;
+const ADDRESS: [u8; 4] = [192, 0, 2, 1];
+
+fn agent_of(upstreams: &[&Upstream]) -> Agent {
+    agent_with(upstreams, "")
+}
+
+fn agent_with(upstreams: &[&Upstream], more: &str) -> Agent {
+    let addresses: Vec<String> = upstreams.iter().map(|upstream| format!("\"{}\"", upstream.address())).collect();
+    Agent::start_with(&format!("resolver: {{upstreams: [{}]{more}}}\n", addresses.join(", ")), &[], |_| {})
+}
+
+fn addresses(message: &Message) -> Vec<String> {
+    message.answers.iter().map(|record| show_data(&record.data)).collect()
+}
+
+/// Sends octets, and waits for what comes back.
+fn exchange(server: SocketAddr, query: &[u8]) -> Message {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(server).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    socket.send(query).unwrap();
+    let mut reply = [0; 65_535];
+    let len = socket.recv(&mut reply).unwrap();
+    decode(&reply[..len])
+}
+
+#[test]
+fn a_client_gets_what_the_upstream_said() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 300))]);
+    let agent = agent_of(&[&upstream]);
+    for reply in [agent.ask("www.Example.", A), agent.ask_tcp("www.Example.", A)] {
+        assert_eq!(addresses(&reply), ["192.0.2.1"]);
+        assert_eq!(reply.queries[0].name().to_string(), "www.Example.", "the client's letter case");
+        assert!(reply.metadata.recursion_available && !reply.metadata.authoritative);
+    }
+    assert_eq!(upstream.asked().len(), 1, "the second one is from the cache");
+    assert!(agent.ask("_nothing.service.local.", A).metadata.recursion_available, "it is offered in any case");
+}
+
+/// RFC 5452 §9.1, and 0x20: ports, ids and letter cases are never the same twice for long.
+#[test]
+fn questions_to_upstreams_are_hard_to_guess() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
+    let agent = agent_of(&[&upstream]);
+    for _ in 0..8 {
+        agent.ask("a-name-with-many-letters.example.", A);
+    }
+    let asked = upstream.asked();
+    let distinct = |of: fn(&Asked) -> String| {
+        let mut seen: Vec<String> = asked.iter().map(of).collect();
+        seen.sort();
+        seen.dedup();
+        seen.len()
+    };
+    assert_eq!(asked.len(), 8, "a TTL of 0 is not kept");
+    assert_eq!(distinct(|asked| asked.message.metadata.id.to_string()), 8);
+    assert_eq!(distinct(Asked::name), 8);
+}
+
+/// DO, CD, unknown types and unknown options reach the upstream; AD, EDE and options come back.
+#[test]
+fn what_is_not_understood_passes_through() {
+    let upstream = Upstream::start(|asked| {
+        let mut reply = asked.reply(ResponseCode::NoError);
+        let owner = asked.message.queries[0].name().clone();
+        let unknown =
+            RData::Unknown { code: asked.qtype(), rdata: hickory_proto::rr::rdata::NULL::with(vec![1, 2, 3]) };
+        reply.add_answer(Record::from_rdata(owner, 60, unknown));
+        reply.metadata.authentic_data = true;
+        let options = reply.edns.as_mut().unwrap().options_mut();
+        options.insert(EdnsOption::Unknown(15, b"\0\x04forged".to_vec()));
+        options.insert(EdnsOption::Unknown(65_001, b"back".to_vec()));
+        vec![octets(&reply)]
+    });
+    let agent = agent_of(&[&upstream]);
+    for dnssec_ok in [false, true] {
+        for checking_disabled in [false, true] {
+            let mut query =
+                decode(&Ask { name: "x.example.".to_owned(), qtype: 65_400, edns: Some(1232), dnssec_ok }.packet(9));
+            query.metadata.checking_disabled = checking_disabled;
+            let options = query.edns.as_mut().unwrap().options_mut();
+            options.insert(EdnsOption::Unknown(65_002, b"there".to_vec()));
+            // Between the client and us.
+            options.insert(EdnsOption::Unknown(12, vec![0; 30]));
+            options.insert(EdnsOption::Unknown(10, vec![7; 8]));
+            let reply = exchange(agent.address(), &octets(&query));
+            let seen = upstream.asked().pop().unwrap().message;
+            let edns = seen.edns.as_ref().unwrap();
+            assert_eq!(edns.flags().dnssec_ok, dnssec_ok);
+            assert_eq!(seen.metadata.checking_disabled, checking_disabled);
+            assert_eq!(seen.queries[0].query_type(), RecordType::Unknown(65_400));
+            let codes: Vec<u16> = edns.options().as_ref().iter().map(|(code, _)| (*code).into()).collect();
+            assert_eq!(codes, [65_002]);
+            assert_eq!(reply.metadata.authentic_data, dnssec_ok, "for those who ask for it (RFC 6840 §5.8)");
+            assert_eq!(reply.metadata.checking_disabled, checking_disabled);
+            assert_eq!(extended_error(&reply), Some((4, "forged".to_owned())));
+            let options = reply.edns.as_ref().unwrap().options();
+            assert!(options.as_ref().iter().any(|(code, _)| u16::from(*code) == 65_001));
+            assert_eq!(reply.answers[0].record_type(), RecordType::Unknown(65_400));
+        }
+    }
+    assert_eq!(upstream.asked().len(), 4, "an answer may depend on an option that is not known here: none is kept");
+}
+
+#[test]
+fn the_upstreams_code_is_the_clients() {
+    for code in [ResponseCode::NXDomain, ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp] {
+        let upstream = Upstream::start(move |asked| vec![octets(&asked.reply(code))]);
+        let agent = agent_of(&[&upstream]);
+        assert_eq!(agent.ask("www.example.", A).metadata.response_code, code);
+    }
+}
+
+/// RFC 5452 §9: what does not answer the question, letter for letter, is not looked at.
+#[test]
+fn forged_replies_are_not_looked_at() {
+    let upstream = Upstream::start(|asked| {
+        let forged = asked.address([203, 0, 113, 9], 300);
+        let mut other_id = forged.clone();
+        other_id.metadata.id = forged.metadata.id.wrapping_add(1);
+        let mut other_name = octets(&forged);
+        other_name[13] = b'q';
+        let mut other_case = octets(&forged);
+        let letter = (13..).find(|at| other_case[*at].is_ascii_alphabetic()).unwrap();
+        other_case[letter] ^= 0x20;
+        let mut other_type = octets(&forged);
+        let end = 12 + asked.message.queries[0].name().to_bytes().unwrap().len();
+        other_type[end + 1] = 28;
+        let mut no_response = octets(&forged);
+        no_response[2] &= 0x7f;
+        let good = octets(&asked.address(ADDRESS, 300));
+        vec![vec![], vec![0; 5], octets(&other_id), other_name, other_case, other_type, no_response, good]
+    });
+    let agent = agent_of(&[&upstream]);
+    assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
+}
+
+#[test]
+fn what_is_cut_comes_over_tcp() {
+    let upstream = Upstream::start(|asked| {
+        if !asked.tcp {
+            let mut cut = asked.reply(ResponseCode::NoError);
+            cut.metadata.truncation = true;
+            return vec![octets(&cut)];
+        }
+        let mut reply = asked.reply(ResponseCode::NoError);
+        let owner = asked.message.queries[0].name().clone();
+        for host in 0..200 {
+            reply.add_answer(Record::from_rdata(owner.clone(), 60, RData::A(Ipv4Addr::new(192, 0, 2, host).into())));
+        }
+        vec![octets(&reply)]
+    });
+    let agent = agent_of(&[&upstream]);
+    let cut = agent.ask("many.example.", A);
+    assert!(cut.metadata.truncation && cut.answers.is_empty() && cut.edns.is_some(), "it does not fit 1,232 octets");
+    assert_eq!(agent.ask_tcp("many.example.", A).answers.len(), 200);
+}
+
+#[test]
+fn one_that_is_dead_or_slow_costs_next_to_nothing() {
+    let dead = Upstream::start(|_| vec![]);
+    let well = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
+    let mut agent = agent_of(&[&dead, &well]);
+    for at in 0..20 {
+        assert_eq!(addresses(&agent.ask(&format!("n{at}.example."), A)), ["192.0.2.1"]);
+    }
+    agent.wait_for_log("upstream does not answer: others are asked first");
+    // Tried again now and then, beside the other; never waited for.
+    let before = dead.asked().len();
+    for at in 0..100 {
+        agent.ask(&format!("m{at}.example."), A);
+    }
+    let again = dead.asked().len() - before;
+    assert!(again <= 10, "the dead one was asked {again} times for 100 questions");
+    assert_eq!(well.asked().len(), 120);
+}
+
+#[test]
+fn one_that_refuses_or_fails_is_not_the_last_word() {
+    let refuses = Upstream::start(|asked| vec![octets(&asked.reply(ResponseCode::Refused))]);
+    let fails = Upstream::start(|asked| vec![octets(&asked.reply(ResponseCode::ServFail))]);
+    let nonsense = Upstream::start(|asked| {
+        let mut octets = octets(&asked.address(ADDRESS, 60));
+        octets.truncate(octets.len() - 20);
+        vec![octets]
+    });
+    let well = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let agent = agent_of(&[&refuses, &fails, &nonsense, &well]);
+    assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
+}
+
+/// RFC 6891 §7: some never heard of EDNS.
+#[test]
+fn one_without_edns_is_asked_without() {
+    let upstream = Upstream::start(|asked| {
+        if asked.message.edns.is_some() {
+            let mut reply = asked.reply(ResponseCode::FormErr);
+            reply.edns = None;
+            return vec![octets(&reply)];
+        }
+        vec![octets(&asked.address(ADDRESS, 0))]
+    });
+    let agent = agent_of(&[&upstream]);
+    for _ in 0..3 {
+        assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
+    }
+    let with: Vec<bool> = upstream.asked().iter().map(|asked| asked.message.edns.is_some()).collect();
+    assert_eq!(with, [true, false, false, false], "that is found out once");
+}
+
+#[test]
+fn the_same_question_goes_out_once_at_a_time() {
+    let go = Arc::new(AtomicBool::new(false));
+    let wait = go.clone();
+    let upstream = Upstream::start(move |asked| {
+        while !wait.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        vec![octets(&asked.address(ADDRESS, 60))]
+    });
+    let agent = agent_of(&[&upstream]);
+    let server = agent.address();
+    let clients: Vec<_> = (0..50)
+        .map(|id| {
+            let query =
+                Ask { name: "www.example.".to_owned(), qtype: A, edns: Some(1232), dnssec_ok: false }.packet(id);
+            thread::spawn(move || exchange(server, &query))
+        })
+        .collect();
+    let deadline = Instant::now() + DEADLINE;
+    while upstream.asked().is_empty() {
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(1));
+    }
+    go.store(true, Ordering::SeqCst);
+    for (id, client) in clients.into_iter().enumerate() {
+        let reply = client.join().unwrap();
+        assert_eq!((usize::from(reply.metadata.id), addresses(&reply)), (id, vec!["192.0.2.1".to_owned()]));
+    }
+    let mut ids: Vec<u16> = upstream.asked().iter().map(|asked| asked.message.metadata.id).collect();
+    ids.dedup();
+    assert!(ids.len() <= 3, "one question, and what is sent again: {ids:?}");
+}
+
+/// RFC 2308 §5: an absence is kept for as long as its SOA says; one that nobody vouches for is not.
+#[test]
+fn absences_are_kept_as_long_as_their_soa_says() {
+    let upstream = Upstream::start(|asked| {
+        let name = asked.name().to_lowercase();
+        vec![octets(&match &name[..] {
+            "no-name.example." => asked.nothing(ResponseCode::NXDomain, 60),
+            "no-data.example." => asked.nothing(ResponseCode::NoError, 60),
+            "zero.example." => asked.nothing(ResponseCode::NXDomain, 0),
+            _ => asked.reply(ResponseCode::NXDomain),
+        })]
+    });
+    let agent = agent_of(&[&upstream]);
+    for (name, times) in [("no-name", 1), ("no-data", 1), ("zero", 3), ("no-soa", 3)] {
+        let before = upstream.asked().len();
+        for _ in 0..3 {
+            agent.ask(&format!("{name}.example."), A);
+        }
+        assert_eq!(upstream.asked().len() - before, times, "{name}");
+    }
+}
+
+#[test]
+fn ttls_are_counted_down() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let agent = agent_of(&[&upstream]);
+    let mut last = 60;
+    let deadline = Instant::now() + DEADLINE;
+    while last > 57 {
+        let ttl = agent.ask("www.example.", A).answers[0].ttl;
+        assert!(ttl <= last, "{ttl} after {last}");
+        last = ttl;
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(upstream.asked().len(), 1);
+}
+
+/// RFC 8767: what was true some time ago is better than nothing, and is told as such.
+#[test]
+fn when_nobody_answers_what_was_true_is_told_as_stale() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 1))]);
+    let agent = agent_of(&[&upstream]);
+    assert_eq!(extended_error(&agent.ask("www.example.", A)), None);
+    upstream.be_silent(true);
+    let query = Ask { name: "www.example.".to_owned(), qtype: A, edns: Some(1232), dnssec_ok: false }.packet(3);
+    let deadline = Instant::now() + DEADLINE;
+    let stale = loop {
+        let reply = exchange(agent.address(), &query);
+        assert_eq!(addresses(&reply), ["192.0.2.1"]);
+        if extended_error(&reply).is_some() {
+            break reply;
+        }
+        assert!(Instant::now() < deadline);
+        thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(extended_error(&stale).unwrap().0, 3);
+    assert!(stale.answers[0].ttl <= 30, "RFC 8767 §4");
+    upstream.be_silent(false);
+    while extended_error(&exchange(agent.address(), &query)).is_some() {
+        assert!(Instant::now() < deadline, "it is asked again, and comes back");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn when_nobody_answers_and_nothing_is_known_it_says_who_did_not() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let agent = Agent::start_with(&format!("resolver: {{upstreams: [\"{nobody}\"]}}\n"), &[], |_| {});
+    let reply = agent.ask("www.example.", A);
+    assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+    let (code, text) = extended_error(&reply).unwrap();
+    assert_eq!(code, 22);
+    assert!(text.starts_with(&format!("{nobody} refuses")), "{text}");
+}
+
+/// RFC 5358: no open resolver.
+#[test]
+fn who_is_not_listed_is_refused() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let agent = agent_with(&[&upstream], ", allow: [192.0.2.0/24]");
+    let reply = agent.ask("www.example.", A);
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+    assert!(!reply.metadata.recursion_available);
+    assert_eq!(extended_error(&reply).unwrap().0, 18);
+    assert!(upstream.asked().is_empty());
+}
+
+/// Who does not ask for recursion does not learn what others asked for.
+#[test]
+fn without_rd_nobody_is_asked_and_nothing_is_told() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let agent = agent_of(&[&upstream]);
+    agent.ask("www.example.", A);
+    let mut query = decode(&Ask { name: "www.example.".to_owned(), qtype: A, edns: None, dnssec_ok: false }.packet(3));
+    query.metadata.recursion_desired = false;
+    let reply = exchange(agent.address(), &octets(&query));
+    assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+}
+
+#[test]
+fn routes_have_servers_of_their_own() {
+    let answering = |last| Upstream::start(move |asked| vec![octets(&asked.address([192, 0, 2, last], 60))]);
+    let (world, corp, lab) = (answering(1), answering(2), answering(3));
+    let routes =
+        format!(", routes: {{corp.example: [\"{}\"], lab.corp.example: [\"{}\"]}}", corp.address(), lab.address());
+    let agent = agent_with(&[&world], &routes);
+    for (name, expected) in [
+        ("example.", "192.0.2.1"),
+        ("notcorp.example.", "192.0.2.1"),
+        ("corp.example.", "192.0.2.2"),
+        ("Wiki.CORP.example.", "192.0.2.2"),
+        ("lab.corp.example.", "192.0.2.3"),
+        ("a.b.lab.corp.example.", "192.0.2.3"),
+    ] {
+        assert_eq!(addresses(&agent.ask(name, A)), [expected], "{name}");
+    }
+}
+
+/// What is cached with DO or CD is for those who ask alike.
+#[test]
+fn do_and_cd_are_part_of_the_question() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let agent = agent_of(&[&upstream]);
+    let ask = |dnssec_ok, checking_disabled| {
+        let name = "www.example.".to_owned();
+        let mut query = decode(&Ask { name, qtype: A, edns: Some(1232), dnssec_ok }.packet(3));
+        query.metadata.checking_disabled = checking_disabled;
+        exchange(agent.address(), &octets(&query));
+        upstream.asked().len()
+    };
+    assert_eq!([ask(false, false), ask(true, false), ask(false, true), ask(true, true)], [1, 2, 3, 4]);
+    assert_eq!([ask(false, false), ask(true, false), ask(false, true), ask(true, true)], [4; 4]);
+}
