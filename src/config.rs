@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     diagnostic::Problem,
-    dns::{access::Allow, limit::Rate},
+    dns::{access::Allow, cache::Bounds, limit::Rate, server::Server},
     model::{
         name::{Label, MAX_NAME, Name},
         service::Endpoint,
@@ -67,6 +67,23 @@ pub struct Dns {
     pub udp_payload: u16,
     /// How many answers a network gets over UDP; `None`: as many as it asks for.
     pub rate_limit: Option<Rate>,
+    /// Where questions are taken over TLS, HTTPS and QUIC; `None`: nowhere.
+    pub encrypted: Option<Encrypted>,
+}
+
+/// `dns.encrypted:`; at least one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encrypted {
+    /// DNS over TLS (RFC 7858); port 0 takes any free one.
+    pub tls: Vec<SocketAddr>,
+    /// DNS over HTTPS (RFC 8484).
+    pub https: Vec<SocketAddr>,
+    /// DNS over QUIC (RFC 9250).
+    pub quic: Vec<SocketAddr>,
+    /// The server's certificate and those between it and an authority, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
 }
 
 /// `resolver:`
@@ -75,9 +92,20 @@ pub struct Resolver {
     /// Who is asked.
     pub upstreams: Upstreams,
     /// Who is asked for names at and below a suffix, at least one each; no two suffixes alike.
-    pub routes: Vec<(Name, Vec<SocketAddr>)>,
-    /// Who may use recursion.
+    pub routes: Vec<(Name, Vec<Server>)>,
+    /// Who may use recursion; nobody: there is no resolver.
     pub allow: Vec<Allow>,
+    /// What is remembered.
+    pub cache: Cache,
+}
+
+/// `resolver.cache:`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cache {
+    /// Octets of memory.
+    pub size: usize,
+    /// How long replies are good for.
+    pub bounds: Bounds,
 }
 
 /// Who is asked for names outside our zones.
@@ -86,7 +114,7 @@ pub enum Upstreams {
     /// The servers of the system's resolv.conf, less our own addresses.
     System,
     /// These: at least one, no port 0.
-    Servers(Vec<SocketAddr>),
+    Servers(Vec<Server>),
 }
 
 /// `gossip:`
@@ -206,6 +234,10 @@ const DEFAULT_ZONES_DIR: &str = "/etc/muster/zones";
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// DNS (RFC 1035 §4.2).
 pub const DNS_PORT: u16 = 53;
+/// DNS over TLS (RFC 7858 §3.1), and over QUIC (RFC 9250 §4.1.1).
+pub const TLS_PORT: u16 = 853;
+/// DNS over HTTPS (RFC 8484 §4).
+pub const HTTPS_PORT: u16 = 443;
 /// Serf's and Consul's: firewalls that know one of them know ours.
 pub const GOSSIP_PORT: u16 = 7946;
 /// Consul's.
@@ -240,6 +272,16 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(10 * 60);
 const MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Our own host, and networks that the Internet cannot reach: no open resolver by default.
 const DEFAULT_ALLOW: [Allow; 2] = [Allow::Loopback, Allow::Private];
+/// Megabytes for what upstreams said: some 100,000 names.
+const DEFAULT_CACHE: u32 = 32;
+/// Megabytes: beyond it a host has no room for anything else.
+const MAX_CACHE: u32 = 16_384;
+/// Seconds. A day, as in unbound: whoever moves a name should not wait for longer.
+const DEFAULT_MAX_TTL: u32 = 24 * 60 * 60;
+/// Seconds. An hour, as in unbound; RFC 2308 §5 asks for at most three.
+const DEFAULT_MAX_NEGATIVE_TTL: u32 = 60 * 60;
+/// Seconds. RFC 8767 §5 asks for one to three days.
+const DEFAULT_STALE: u32 = 24 * 60 * 60;
 /// Octets of a zone's name in wire form: `_PORT._tcp.SERVICE` has to fit before it.
 const MAX_ZONE: usize = MAX_NAME - (64 + 5 + 64);
 

@@ -33,9 +33,10 @@ use crate::{
     data_dir,
     dns::{
         cookie::Secret,
-        engine::{self, Engine, Recursion},
+        engine::{self, Engine},
         limit::Limit,
         publish::{Publisher, Sources},
+        recursion::Recursion,
         serial::Serial,
         table::{Settings, Tables},
         tcp::{self, Clients},

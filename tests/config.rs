@@ -9,8 +9,13 @@ use std::{
 };
 
 use muster::{
-    config::{Checks, Config, Dns, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
-    dns::{access::Allow, limit::Rate},
+    config::{Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
+    dns::{
+        access::Allow,
+        cache::Bounds,
+        limit::Rate,
+        server::{Server, Way},
+    },
     model::{
         name::{Label, Name},
         service::Endpoint,
@@ -69,11 +74,13 @@ fn defaults() -> Config {
             negative_ttl: 1,
             udp_payload: 1232,
             rate_limit: None,
+            encrypted: None,
         },
         resolver: Resolver {
             upstreams: Upstreams::System,
             routes: Vec::new(),
             allow: vec![Allow::Loopback, Allow::Private],
+            cache: Cache { size: 32 << 20, bounds: Bounds { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
         },
         gossip: Gossip {
             listen: "127.0.0.1:7946".parse().unwrap(),
@@ -113,8 +120,10 @@ dns:
   negative_ttl: 0s
   udp_payload: 4096
   rate_limit: {per_second: 100, slip: 0, ipv4_prefix: 32, ipv6_prefix: 64}
+  encrypted: {tls: 10.0.0.8, https: ['::1', 10.0.0.8:8443], quic: 10.0.0.8, certificate: cert.pem, key: /key.pem}
 resolver:
-  upstreams: [9.9.9.9, 1.1.1.1:5353]
+  upstreams: [9.9.9.9, 1.1.1.1:5353, 'tls://9.9.9.9#dns.quad9.net', 'https://[2001:db8::53]/q']
+  cache: {megabytes: 64, max_ttl: 1h, max_negative_ttl: 10s, stale: 0s}
   routes: {corp.example: 10.0.0.2, 10.in-addr.arpa: [10.0.0.2, '[::1]:54']}
   allow: [loopback, any, 10.0.0.0/8, 2001:db8::/32, 192.0.2.1]
 gossip:
@@ -130,6 +139,7 @@ checks:
 log: {level: debug, format: json}
 ";
     let socket = |text: &str| text.parse().unwrap();
+    let plain = |text: &str| Server::plain(text.parse().unwrap());
     let endpoint = |host: &str, port| Endpoint { host: host.to_owned(), port };
     let network = |address: &str, prefix| Allow::Network { address: address.parse().unwrap(), prefix };
     let expected = Config {
@@ -147,12 +157,25 @@ log: {level: debug, format: json}
             negative_ttl: 0,
             udp_payload: 4096,
             rate_limit: Some(rate(100, 0, 32, 64)),
+            encrypted: Some(Encrypted {
+                tls: vec![socket("10.0.0.8:853")],
+                https: vec![socket("[::1]:443"), socket("10.0.0.8:8443")],
+                quic: vec![socket("10.0.0.8:853")],
+                certificate: PathBuf::from("/etc/muster/cert.pem"),
+                key: PathBuf::from("/key.pem"),
+            }),
         },
         resolver: Resolver {
-            upstreams: Upstreams::Servers(["9.9.9.9:53", "1.1.1.1:5353"].map(socket).to_vec()),
+            upstreams: Upstreams::Servers(vec![
+                plain("9.9.9.9:53"),
+                plain("1.1.1.1:5353"),
+                Server { address: socket("9.9.9.9:853"), way: Way::Tls(Some("dns.quad9.net".into())) },
+                Server { address: socket("[2001:db8::53]:443"), way: Way::Https { name: None, path: "/q".into() } },
+            ]),
+            cache: Cache { size: 64 << 20, bounds: Bounds { ttl: 3600, negative_ttl: 10, stale: 0 } },
             routes: vec![
-                (name("corp.example"), vec![socket("10.0.0.2:53")]),
-                (name("10.in-addr.arpa"), ["10.0.0.2:53", "[::1]:54"].map(socket).to_vec()),
+                (name("corp.example"), vec![plain("10.0.0.2:53")]),
+                (name("10.in-addr.arpa"), ["10.0.0.2:53", "[::1]:54"].map(plain).to_vec()),
             ],
             allow: vec![
                 Allow::Loopback,
@@ -194,13 +217,14 @@ fn of_several_files_tables_merge_and_all_else_is_replaced() {
         ("/b/40.yaml", "services_dir: services\ndns:\nnode: null\n"),
     ]);
     let socket = |text: &str| text.parse().unwrap();
+    let plain = |text: &str| Server::plain(text.parse().unwrap());
     let expected = Config {
         node: label("two"),
         data_dir: PathBuf::from("/a/data"),
         services_dir: PathBuf::from("/b/services"),
-        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232, rate_limit: None },
+        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232, rate_limit: None, encrypted: None },
         resolver: Resolver {
-            routes: vec![(name("a"), vec![socket("10.0.0.1:53")]), (name("b"), vec![socket("10.0.0.3:53")])],
+            routes: vec![(name("a"), vec![plain("10.0.0.1:53")]), (name("b"), vec![plain("10.0.0.3:53")])],
             ..defaults().resolver
         },
         ..defaults()
@@ -316,6 +340,18 @@ fn what_a_configuration_cannot_say() {
         ("resolver: {upstreams: 10.0.0.1:0}", "1:23: expected the address of a DNS server, found `10.0.0.1:0`"),
         ("resolver: {upstreams: 0.0.0.0}", "1:23: expected the address of a DNS server, found `0.0.0.0`"),
         ("resolver: {upstreams: [10.0.0.1, 10.0.0.1]}", "1:34: the server `10.0.0.1:53` is here already"),
+        (
+            "resolver: {upstreams: 'tls://dns.example'}",
+            "1:23: expected a DNS server, found `tls://dns.example` (the host is an address, since nobody could resolve its name; the name goes behind `#`)",
+        ),
+        (
+            "resolver: {cache: {megabytes: 0}}",
+            "1:31: expected a number of megabytes from 1 to 16384, found `0`",
+        ),
+        (
+            "dns: {encrypted: {tls: 127.0.0.1, key: k}}",
+            "1:18: missing key `certificate` (for example `certificate: /etc/muster/tls/fullchain.pem`)",
+        ),
         ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
         ("resolver: {routes: {a: []}}", "1:24: expected at least one address, found a list"),
         ("resolver: {routes: {a: 10.0.0.1, A.: 10.0.0.2}}", "1:34: the suffix `a.` is here already"),

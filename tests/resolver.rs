@@ -7,7 +7,7 @@ mod support;
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -16,7 +16,10 @@ use std::{
 
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::{RData, Record, RecordType, rdata::opt::EdnsOption},
+    rr::{
+        Name, RData, Record, RecordType,
+        rdata::{CNAME, MX, opt::EdnsOption},
+    },
     serialize::binary::BinEncodable,
 };
 use support::{
@@ -404,4 +407,160 @@ fn do_and_cd_are_part_of_the_question() {
     };
     assert_eq!([ask(false, false), ask(true, false), ask(false, true), ask(true, true)], [1, 2, 3, 4]);
     assert_eq!([ask(false, false), ask(true, false), ask(false, true), ask(true, true)], [4; 4]);
+}
+
+/// The host's zone file, and a chain out of it.
+const LEADS_AWAY: &str = "\
+@ 60 SOA ns hostmaster 1 60 60 60 60
+@ NS ns
+ns A 192.0.2.53
+www 300 CNAME edge.cdn.example.
+old 300 CNAME gone.cdn.example.
+bad 300 CNAME broken.cdn.example.
+here 300 CNAME ns
+";
+
+fn agent_with_zone(upstream: &Upstream, more: &str) -> Agent {
+    let config = format!("resolver: {{upstreams: [\"{}\"]{more}}}\n", upstream.address());
+    Agent::start_with(&config, &[], |folder| {
+        std::fs::write(folder.join("zones/corp.example.zone"), LEADS_AWAY).unwrap();
+    })
+}
+
+fn cdn() -> Upstream {
+    Upstream::start(|asked| {
+        let owner = asked.message.queries[0].name().clone();
+        let name = owner.to_string().to_lowercase();
+        vec![octets(&match name.as_str() {
+            "edge.cdn.example." => {
+                let mut reply = asked.reply(ResponseCode::NoError);
+                let node: Name = "node.edge.cdn.example.".parse().unwrap();
+                reply.add_answer(Record::from_rdata(owner, 60, RData::CNAME(CNAME(node.clone()))));
+                if asked.qtype() == RecordType::MX {
+                    let exchange = MX::new(10, "mail.edge.cdn.example.".parse().unwrap());
+                    reply.add_answer(Record::from_rdata(node, 30, RData::MX(exchange)));
+                } else {
+                    reply.add_answer(Record::from_rdata(node, 30, RData::A(Ipv4Addr::from(ADDRESS).into())));
+                }
+                reply
+            }
+            "gone.cdn.example." => asked.nothing(ResponseCode::NXDomain, 60),
+            _ => asked.reply(ResponseCode::ServFail),
+        })]
+    })
+}
+
+/// RFC 1034 §4.3.2, step 3a: a CNAME of ours whose target is the world's is followed there.
+#[test]
+fn chains_that_leave_our_zones_are_followed() {
+    let upstream = cdn();
+    let agent = agent_with_zone(&upstream, "");
+    let show = |message: &Message| -> Vec<String> {
+        let record = |record: &Record| format!("{} {} {}", record.name, record.ttl, show_data(&record.data));
+        message.answers.iter().map(record).collect()
+    };
+    let expected = [
+        "www.corp.example. 300 edge.cdn.example.",
+        "edge.cdn.example. 60 node.edge.cdn.example.",
+        "node.edge.cdn.example. 30 192.0.2.1",
+    ];
+    let first = agent.ask("www.corp.example.", A);
+    assert_eq!(show(&first), expected);
+    assert!(first.metadata.authoritative, "AA speaks of the first owner name (RFC 1034 §6.2.7)");
+    assert_eq!(show(&agent.ask_tcp("www.corp.example.", A)).len(), 3, "from the cache");
+    assert_eq!(upstream.asked().len(), 1);
+    let mx = agent.ask("www.corp.example.", 15);
+    assert_eq!(show(&mx)[2], "node.edge.cdn.example. 30 10 mail.edge.cdn.example.", "names in RDATA are whole");
+
+    let gone = agent.ask("old.corp.example.", A);
+    assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain, "RFC 6604 §2: of the last name");
+    assert_eq!(show(&gone), ["old.corp.example. 300 gone.cdn.example."]);
+    assert_eq!(gone.authorities.len(), 1, "the SOA lets it be kept");
+    let broken = agent.ask("bad.corp.example.", A);
+    assert_eq!((broken.metadata.response_code, broken.answers.len()), (ResponseCode::ServFail, 0));
+
+    let before = upstream.asked().len();
+    assert_eq!(agent.ask("here.corp.example.", A).answers.len(), 2);
+    assert_eq!(upstream.asked().len(), before, "what stays in our zones is not asked");
+}
+
+/// Who may not recurse gets the chain as far as it is ours.
+#[test]
+fn chains_are_followed_for_those_who_may_ask() {
+    let upstream = cdn();
+    let agent = agent_with_zone(&upstream, ", allow: [203.0.113.0/24]");
+    let reply = agent.ask("www.corp.example.", A);
+    assert_eq!((reply.metadata.response_code, reply.answers.len()), (ResponseCode::NoError, 1));
+    assert!(upstream.asked().is_empty());
+}
+
+/// RFC 6761, 6303, 7793, 8375: answered here, unless there is a route.
+#[test]
+fn names_that_must_not_leak_do_not() {
+    let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
+    let own = Upstream::start(|asked| vec![octets(&asked.address([10, 0, 0, 99], 60))]);
+    let agent = agent_with(&[&upstream], &format!(", routes: {{2.10.in-addr.arpa: \"{}\"}}", own.address()));
+    const AAAA: u16 = 28;
+    const PTR: u16 = 12;
+    let cases: &[(&str, u16, ResponseCode, &[&str])] = &[
+        ("localhost.", A, ResponseCode::NoError, &["127.0.0.1"]),
+        ("a.localhost.", AAAA, ResponseCode::NoError, &["::1"]),
+        ("localhost.", PTR, ResponseCode::NoError, &[]),
+        ("x.invalid.", A, ResponseCode::NXDomain, &[]),
+        ("x.test.", A, ResponseCode::NXDomain, &[]),
+        ("x.onion.", A, ResponseCode::NXDomain, &[]),
+        ("x.home.arpa.", A, ResponseCode::NXDomain, &[]),
+        ("1.0.0.127.in-addr.arpa.", PTR, ResponseCode::NoError, &["localhost."]),
+        ("4.3.1.10.in-addr.arpa.", PTR, ResponseCode::NXDomain, &[]),
+        ("10.in-addr.arpa.", PTR, ResponseCode::NoError, &[]),
+        ("1.1.168.192.in-addr.arpa.", PTR, ResponseCode::NXDomain, &[]),
+        ("4.3.2.10.in-addr.arpa.", A, ResponseCode::NoError, &["10.0.0.99"]),
+    ];
+    for (name, qtype, code, expected) in cases {
+        let reply = agent.ask(name, *qtype);
+        assert_eq!(reply.metadata.response_code, *code, "{name}");
+        assert_eq!(addresses(&reply), *expected, "{name}");
+        if reply.answers.is_empty() {
+            assert_eq!(reply.authorities.len(), 1, "{name}: how long to believe it");
+        }
+    }
+    let probes = |asked: &Asked| asked.name().starts_with("muster-loop-");
+    assert!(upstream.asked().iter().all(probes), "what reached the upstream");
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let upstream = Upstream::start(|asked| {
+        let is_there = asked.name().to_lowercase().starts_with("there");
+        vec![octets(&if is_there { asked.address(ADDRESS, 3600) } else { asked.nothing(ResponseCode::NXDomain, 3600) })]
+    });
+    let agent = agent_with(&[&upstream], ", cache: {max_ttl: 100s, max_negative_ttl: 10s}");
+    assert!(agent.ask("there.example.", A).answers[0].ttl <= 100);
+    assert!(agent.ask("nothing.example.", A).authorities[0].ttl <= 10);
+}
+
+/// An upstream that asks us would have every question go round until it times out.
+#[test]
+fn an_upstream_that_asks_us_is_left_out() {
+    let target = Arc::new(Mutex::new(None::<SocketAddr>));
+    let back = target.clone();
+    let looped = Upstream::start(move |asked| {
+        let Some(agent) = *back.lock().unwrap() else { return vec![] };
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket.send_to(&asked.octets, agent).unwrap();
+        let mut reply = [0; 4096];
+        socket.recv(&mut reply).map(|len| reply[..len].to_vec()).into_iter().collect()
+    });
+    let well = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
+    let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    *target.lock().unwrap() = Some(port);
+    let config = format!("resolver: {{upstreams: [\"{}\", \"{}\"]}}\n", looped.address(), well.address());
+    let mut agent = Agent::start_at(port, &config);
+    agent.wait_for_log("upstream asks this server: it is left out");
+    let before = looped.asked().len();
+    for at in 0..10 {
+        assert_eq!(addresses(&agent.ask(&format!("n{at}.example."), A)), ["192.0.2.1"]);
+    }
+    assert_eq!(looped.asked().len(), before);
 }

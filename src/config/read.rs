@@ -8,14 +8,15 @@ use std::{
 };
 
 use super::{
-    CONFIG_KEYS, Checks, Config, DEFAULT_ALLOW, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
-    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
-    DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns,
-    Environment, Format, GOSSIP_PORT, Gossip, HTTP_PORT, Http, LOOPBACK, Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD,
-    MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, Upstreams, first_label,
+    CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
+    DEFAULT_DOMAIN, DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX,
+    DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_STALE,
+    DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, GOSSIP_PORT, Gossip,
+    HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD,
+    MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, TLS_PORT, Upstreams, first_label,
 };
 use crate::{
-    dns::{access::Allow, limit::Rate},
+    dns::{access::Allow, cache::Bounds, limit::Rate, server::Server},
     model::{
         name::{Label, Name},
         service::MAX_ADDRESSES,
@@ -46,9 +47,10 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let advertise = read_advertise(reader, &table, environment.default_address);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
-    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit"])
+    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
         .map(|part| read_dns(reader, &part));
-    let resolver = part("resolver", &["upstreams", "routes", "allow"]).map(|part| read_resolver(reader, &part));
+    let resolver =
+        part("resolver", &["upstreams", "routes", "allow", "cache"]).map(|part| read_resolver(reader, &part, &empty));
     let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
     let http = part("http", &["listen", "insecure"]).map(|part| read_http(reader, &part));
@@ -172,7 +174,22 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
         rate_limit: part.get("rate_limit").and_then(|node| read_rate(reader, node)),
+        encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),
     }
+}
+
+fn read_encrypted(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Encrypted> {
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    let table = reader.table(node, "the table `encrypted`", &["tls", "https", "quic", "certificate", "key"])?;
+    let listen = |key, port| table.get(key).map(|node| read_listen(reader, node, port)).unwrap_or_default();
+    let (tls, https, quic) = (listen("tls", TLS_PORT), listen("https", HTTPS_PORT), listen("quic", TLS_PORT));
+    let path = |key, example| reader.required(&table, key, example).and_then(|node| reader.path(node));
+    let certificate = path("certificate", "certificate: /etc/muster/tls/fullchain.pem");
+    let (certificate, key) = (certificate?, path("key", "key: /etc/muster/tls/key.pem")?);
+    let is_used = !(tls.is_empty() && https.is_empty() && quic.is_empty());
+    is_used.then_some(Encrypted { tls, https, quic, certificate, key })
 }
 
 fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Rate> {
@@ -207,9 +224,9 @@ fn read_listen(reader: &Reader<'_, '_>, node: &Node<'_>, default_port: u16) -> V
     addresses
 }
 
-fn read_resolver(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Resolver {
+fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Resolver {
     let upstreams = part.get("upstreams").map(|node| read_servers(reader, node)).unwrap_or_default();
-    let mut routes: Vec<(Name, Vec<SocketAddr>)> = Vec::new();
+    let mut routes: Vec<(Name, Vec<Server>)> = Vec::new();
     let entries =
         part.get("routes").and_then(|node| reader.entries(node, "a table such as `{corp.example: 10.0.0.2}`"));
     for entry in entries.unwrap_or_default() {
@@ -230,14 +247,29 @@ fn read_resolver(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Resolver {
         None => DEFAULT_ALLOW.to_vec(),
     };
     let upstreams = if upstreams.is_empty() { Upstreams::System } else { Upstreams::Servers(upstreams) };
-    Resolver { upstreams, routes, allow }
+    Resolver { upstreams, routes, allow, cache: read_cache(reader, part, empty) }
 }
 
-fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<SocketAddr> {
+fn read_cache<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Cache {
+    let table = table_below(reader, part, empty, "cache", &["megabytes", "max_ttl", "max_negative_ttl", "stale"]);
+    let get = |key| table.as_ref().and_then(|table| table.get(key));
+    let seconds = |key, default| get(key).and_then(|node| reader.ttl(node)).unwrap_or(default);
+    let megabytes = get("megabytes").and_then(|node| reader.integer(node, "a number of megabytes", 1..=MAX_CACHE));
+    Cache {
+        size: (megabytes.unwrap_or(DEFAULT_CACHE) as usize) << 20,
+        bounds: Bounds {
+            ttl: seconds("max_ttl", DEFAULT_MAX_TTL),
+            negative_ttl: seconds("max_negative_ttl", DEFAULT_MAX_NEGATIVE_TTL),
+            stale: seconds("stale", DEFAULT_STALE),
+        },
+    }
+}
+
+fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<Server> {
     let mut servers = Vec::new();
     for item in reader.one_or_list(node) {
-        match reader.socket_address(item, DNS_PORT) {
-            Some(server) if server.port() == 0 || server.ip().is_unspecified() => {
+        match read_server(reader, item) {
+            Some(server) if server.address.port() == 0 || server.address.ip().is_unspecified() => {
                 reader.mismatch(item, "the address of a DNS server");
             }
             Some(again) if servers.contains(&again) => {
@@ -247,6 +279,19 @@ fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<SocketAddr> {
         }
     }
     servers
+}
+
+fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Server> {
+    match &node.value {
+        Value::Text(text) if text.contains("://") => match Server::parse(text) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                reader.mismatch_with_hint(node, "a DNS server", error.to_string());
+                None
+            }
+        },
+        _ => reader.socket_address(node, DNS_PORT).map(Server::plain),
+    }
 }
 
 fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Allow> {

@@ -10,15 +10,11 @@ use crate::{
     config::{Config, Upstreams},
     dns::{
         cache::Cache,
-        engine::Recursion,
+        echo::Echoes,
+        recursion::Recursion,
         resolver::{self, Resolver, system},
     },
 };
-
-/// Octets that replies of upstreams may take.
-const CACHE: usize = 32 << 20;
-/// Seconds beyond its TTL for which a reply is given if no upstream answers (RFC 8767 §5: one to three days).
-const STALE: u32 = 24 * 60 * 60;
 
 /// Starts the resolver of an agent that answers at `own`; `None` where nobody may use it.
 pub(super) async fn start(
@@ -27,12 +23,11 @@ pub(super) async fn start(
     parts: &mut Parts,
     shutdown: &CancellationToken,
 ) -> Option<(Resolver, Recursion)> {
-    let allow = config.resolver.allow.clone();
-    if allow.is_empty() {
+    let config = &config.resolver;
+    if config.allow.is_empty() {
         return None;
     }
-    let cache = Arc::new(Cache::new(CACHE, STALE));
-    let upstreams = match &config.resolver.upstreams {
+    let upstreams = match &config.upstreams {
         Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
         Upstreams::System => {
             let (upstreams, watching) = system::watch(own, shutdown.clone()).await;
@@ -40,8 +35,19 @@ pub(super) async fn start(
             upstreams
         }
     };
-    let options = resolver::Options { upstreams, routes: config.resolver.routes.clone(), cache: cache.clone() };
+    let recursion = Recursion {
+        allow: config.allow.clone(),
+        routes: config.routes.iter().map(|(suffix, _)| suffix.clone()).collect(),
+        cache: Arc::new(Cache::new(config.cache.size, config.cache.bounds)),
+        echoes: Arc::new(Echoes::new(fastrand::u64(..))),
+    };
+    let options = resolver::Options {
+        upstreams,
+        routes: config.routes.clone(),
+        cache: recursion.cache.clone(),
+        echoes: recursion.echoes.clone(),
+    };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     parts.spawn("resolves other names", work);
-    Some((resolver, Recursion { allow, cache }))
+    Some((resolver, recursion))
 }

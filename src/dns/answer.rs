@@ -23,8 +23,8 @@ pub struct Answer<'t> {
     pub rcode: Rcode,
     /// The AA bit: the question's name is in our zones, and not below a delegation.
     pub authoritative: bool,
-    /// The question's name is in none of our zones: a resolver may know it.
-    pub outside: bool,
+    /// What a resolver may know better.
+    pub outside: Outside,
     /// The answer section: the chain of CNAMEs, then what was asked for.
     pub answer: SmallVec<[Group<'t>; 2]>,
     /// The authority section.
@@ -33,6 +33,17 @@ pub struct Answer<'t> {
     pub additional: Vec<Group<'t>>,
     /// An Extended DNS Error (RFC 8914), for clients that speak EDNS.
     pub ede: Option<Ede<'t>>,
+}
+
+/// What of a question is in none of our zones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// All is said.
+    Nothing,
+    /// The question's name.
+    Question,
+    /// The target of the last CNAME.
+    Target,
 }
 
 /// What the authority section holds.
@@ -44,6 +55,8 @@ pub enum Authority<'t> {
     Soa(Group<'t>),
     /// The NS RRset of a delegation: then the additional section holds glue that must not be left out (RFC 9471).
     Referral(Group<'t>),
+    /// What somebody else said, whole or not at all.
+    Foreign(Vec<Group<'t>>),
 }
 
 /// An RRset under its owner name.
@@ -116,6 +129,30 @@ pub enum Members<'t> {
     One(HostIndex),
 }
 
+/// What an upstream said, to go on with.
+#[derive(Debug)]
+pub struct Said {
+    /// Its code; one that we do not know is a failure.
+    pub rcode: Rcode,
+    /// Whether it says what there is, or that there is nothing.
+    pub is_answer: bool,
+    /// The answer section.
+    pub answer: Vec<Foreign>,
+    /// The authority section.
+    pub authority: Vec<Foreign>,
+    /// The first extended error.
+    pub ede: Option<(u16, String)>,
+}
+
+/// A record of somebody else's message.
+#[derive(Debug)]
+pub struct Foreign {
+    /// In wire form, whole.
+    pub owner: Box<[u8]>,
+    /// One record.
+    pub data: RRset,
+}
+
 /// An Extended DNS Error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ede<'t> {
@@ -141,11 +178,39 @@ impl<'t> Answer<'t> {
             home: None,
             rcode,
             authoritative: true,
-            outside: false,
+            outside: Outside::Nothing,
             answer: SmallVec::new(),
             authority: Authority::Empty,
             additional: Vec::new(),
             ede: None,
+        }
+    }
+
+    /// Where the chain of CNAMEs leaves our zones, as a name in wire form.
+    pub fn target(&self) -> Option<&'t [u8]> {
+        match self.answer.last()?.data {
+            Data::Stored(set) if self.outside == Outside::Target => Some(&set.records.first()?.octets),
+            _ => None,
+        }
+    }
+
+    /// Goes on with what somebody else said of the target.
+    pub fn append(&mut self, said: &'t Said) {
+        let Some(zone) = self.answer.last().map(|group| group.zone) else { return };
+        let group = |record: &'t Foreign| Group {
+            owner: Owner::Absolute(&record.owner),
+            zone,
+            data: Data::Stored(&record.data),
+        };
+        self.outside = Outside::Nothing;
+        self.rcode = said.rcode;
+        self.ede = said.ede.as_ref().map(|(code, text)| Ede { code: *code, text });
+        if said.is_answer {
+            self.answer.extend(said.answer.iter().map(group));
+            self.authority = Authority::Foreign(said.authority.iter().map(group).collect());
+        } else {
+            // Half a chain with a failure is nothing that clients expect.
+            self.answer.clear();
         }
     }
 

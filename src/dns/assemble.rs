@@ -152,6 +152,7 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
             Authority::Empty => true,
             Authority::Soa(group) => writer.rrset(group, Section::Authority),
             Authority::Referral(group) => writer.rrset(group, Section::Authority),
+            Authority::Foreign(groups) => groups.iter().all(|group| writer.rrset(group, Section::Authority)),
         };
     }
     if whole {

@@ -35,8 +35,18 @@ const RETRY: u64 = 5;
 /// Answers that were had from upstreams.
 pub struct Cache {
     entries: sync::Cache<Box<[u8]>, Arc<Entry>, Weight, RandomState>,
-    /// Seconds beyond its TTL for which a reply is kept; 0: not at all.
-    stale: u32,
+    bounds: Bounds,
+}
+
+/// How long replies are good for, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// TTLs beyond it are cut down to it.
+    pub ttl: u32,
+    /// The same, where there is no such thing (RFC 2308 §5).
+    pub negative_ttl: u32,
+    /// For how long beyond its TTL a reply is given if no upstream answers (RFC 8767); 0: not at all.
+    pub stale: u32,
 }
 
 /// What is asked, as far as the answer depends on it.
@@ -98,8 +108,8 @@ impl Key {
 }
 
 impl Cache {
-    /// A cache of at most so many octets, which keeps replies for `stale` seconds beyond their TTL.
-    pub fn new(octets: usize, stale: u32) -> Self {
+    /// A cache of at most so many octets.
+    pub fn new(octets: usize, bounds: Bounds) -> Self {
         let options = OptionsBuilder::new()
             .weight_capacity(octets as u64)
             .estimated_items_capacity((octets / TYPICAL).max(1))
@@ -108,7 +118,7 @@ impl Cache {
         #[allow(clippy::expect_used, reason = "proven above")]
         let options = options.expect("the capacities are set");
         let entries = sync::Cache::with_options(options, Weight, RandomState::new(), sync::DefaultLifecycle::default());
-        Self { entries, stale }
+        Self { entries, bounds }
     }
 
     /// What there is; `now` is since 1970.
@@ -121,7 +131,7 @@ impl Cache {
             let refresh = is_late && !entry.told.swap(true, Ordering::Relaxed);
             return Some(Hit::Fresh { entry, age, refresh });
         }
-        if !entry.reply.is_answer() || age - ttl >= self.stale {
+        if !entry.reply.is_answer() || age - ttl >= self.bounds.stale {
             return None;
         }
         let (failed, now) = (entry.failed.load(Ordering::Relaxed), now.as_secs());
@@ -134,14 +144,14 @@ impl Cache {
 
     /// Keeps a reply, if it may be kept. That nobody answers does not replace what was true before.
     pub fn put(&self, key: &[u8], reply: Reply, now: Duration) -> Arc<Entry> {
-        let entry = Entry::new(reply, now);
+        let entry = Entry::new(reply.bounded(self.bounds.ttl, self.bounds.negative_ttl), now);
         if entry.reply.ttl() == 0 {
             return entry;
         }
         if !entry.reply.is_answer()
             && let Some(old) = self.entries.peek(key)
             && old.reply.is_answer()
-            && old.age(now) < old.reply.ttl().saturating_add(self.stale)
+            && old.age(now) < old.reply.ttl().saturating_add(self.bounds.stale)
         {
             old.failed.store(now.as_secs(), Ordering::Relaxed);
             return entry;

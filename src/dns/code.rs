@@ -83,8 +83,19 @@ pub enum Rcode {
     BadVers = 16,
 }
 
+impl Rcode {
+    /// The code of this number; `None` for those that we never send ourselves.
+    pub fn from_number(number: u16) -> Option<Self> {
+        let known =
+            [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
+        known.into_iter().find(|code| *code as u16 == number)
+    }
+}
+
 /// INFO-CODEs of Extended DNS Errors (RFC 8914 §5.2).
 pub mod ede {
+    /// None of the others (RFC 8914 §4.1).
+    pub const OTHER: u16 = 0;
     /// Some of what is answered is as last known: its node is out of reach (RFC 8914 §4.4).
     pub const STALE_ANSWER: u16 = 3;
     /// An absence that was true, and may be no more (RFC 8914 §4.20).

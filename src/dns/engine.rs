@@ -5,14 +5,14 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use fastrand::Rng;
 
 use super::{
-    access::Allow,
-    answer::{Answer, Ede},
+    answer::{Answer, Outside},
     assemble::{Frame, Options, Scratch, assemble, bare},
-    cache::{Cache, Hit, Key},
-    code::{Rcode, ede},
+    code::Rcode,
     cookie::{Checked, Secret},
+    forward::Forward,
     limit::Limit,
     question::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
+    recursion::{Known, Recursion},
     reply::{Age, Reply},
     table::Tables,
 };
@@ -96,14 +96,6 @@ pub struct Settings {
     pub recursion: Option<Recursion>,
 }
 
-/// Names that are not ours.
-pub struct Recursion {
-    /// Who may ask for them.
-    pub allow: Vec<Allow>,
-    /// What was asked for before.
-    pub cache: Arc<Cache>,
-}
-
 /// Answers packets; one for each worker. Holds what is used anew for every answer.
 pub struct Engine {
     settings: Arc<Settings>,
@@ -151,13 +143,37 @@ impl Engine {
         self.reply(tables, packet, origin, Patience::None, out)
     }
 
-    /// Writes what an upstream said to a packet that was [`Outcome::Beyond`].
-    pub fn relay(&mut self, packet: &[u8], origin: Origin, reply: &Reply, age: Age, out: &mut Vec<u8>) {
+    /// What an upstream is to be asked for a packet that was [`Outcome::Beyond`], or whose reply is to be renewed.
+    pub fn forward(&mut self, tables: &Tables, packet: &[u8]) -> Option<Forward> {
+        let query = Query::parse(packet, &mut self.name).ok()?;
+        let target = tables.lookup(&self.name, query.qtype).target().and_then(LookupName::from_wire);
+        Some(Forward::new(packet, &query, target.as_ref().unwrap_or(&self.name)))
+    }
+
+    /// Writes the reply to such a packet, now that an upstream said this.
+    pub fn relay(
+        &mut self,
+        tables: &Tables,
+        packet: &[u8],
+        origin: Origin,
+        (reply, age): (&Reply, Age),
+        out: &mut Vec<u8>,
+    ) {
         out.clear();
-        if let Ok(query) = Query::parse(packet, &mut self.name) {
-            let frame = self.settings.frame(Ok(&query), origin).0;
-            reply.write(&frame, age, out);
+        let Ok(query) = Query::parse(packet, &mut self.name) else { return };
+        let frame = self.settings.frame(Ok(&query), origin).0;
+        let said;
+        let mut answer = tables.lookup(&self.name, query.qtype);
+        match answer.outside {
+            Outside::Question => return reply.write(&frame, age, out),
+            Outside::Target => {
+                said = reply.said(age);
+                answer.append(&said);
+            }
+            // It was ours meanwhile.
+            Outside::Nothing => {}
         }
+        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
     }
 
     fn reply(
@@ -195,45 +211,43 @@ impl Engine {
             }
             Err(Rejected::Silence) => return Outcome::Silence,
         };
+        let said;
         let mut answer = tables.lookup(&self.name, query.qtype);
-        if answer.outside
-            && let Some(recursion) = &settings.recursion
-            && query.header.recursion_desired
-        {
-            match recursion.find(&query, &self.name, origin) {
-                Err(reason) => answer = Answer::refused(reason),
-                // An upstream is asked before what it said of old is told.
-                Ok(None | Some(Hit::Stale { tried: false, .. })) => return Outcome::Beyond,
-                Ok(Some(hit)) => {
-                    let (reply, age) = hit.parts();
-                    reply.write(&frame, age, out);
-                    return Outcome::Relayed { refresh: hit.refresh() };
+        let recursion = settings.recursion.as_ref().filter(|_| query.header.recursion_desired);
+        let known = recursion.and_then(|recursion| match answer.outside {
+            Outside::Nothing => None,
+            Outside::Question => Some(recursion.find(&query, &self.name, origin.client)),
+            Outside::Target => {
+                let target = LookupName::from_wire(answer.target()?)?;
+                // Who may not ask has the chain as far as it is ours.
+                Some(Ok(recursion.find(&query, &target, origin.client).ok()?))
+            }
+        });
+        let mut outcome = None;
+        match known {
+            None => {}
+            Some(Err(reason)) => answer = Answer::refused(reason),
+            Some(Ok(Known::Nothing)) => return Outcome::Beyond,
+            Some(Ok(Known::Local(local))) => {
+                // The end of a chain that stays here is the client's to follow.
+                if let (Outside::Question, Some(zone)) = (answer.outside, tables.domain()) {
+                    answer = local.answer(&self.name, query.qtype, zone);
                 }
+            }
+            Some(Ok(Known::Cached(hit))) => {
+                let (reply, age) = hit.parts();
+                let relayed = Outcome::Relayed { refresh: hit.refresh() };
+                if answer.outside == Outside::Question {
+                    reply.write(&frame, age, out);
+                    return relayed;
+                }
+                outcome = Some(relayed);
+                said = reply.said(age);
+                answer.append(&said);
             }
         }
         assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-        Outcome::Reply(answer.rcode)
-    }
-}
-
-impl Recursion {
-    /// What is known beyond our zones.
-    ///
-    /// # Errors
-    /// Why the client may not ask.
-    fn find(&self, query: &Query<'_>, name: &LookupName, origin: Origin) -> Result<Option<Hit>, Ede<'static>> {
-        let Some(client) = origin.client.filter(|client| self.allows(*client)) else {
-            let text = "resolver.allow does not list this client";
-            return Err(Ede { code: ede::PROHIBITED, text });
-        };
-        if query.edns.is_some_and(|edns| edns.others) {
-            return Ok(None);
-        }
-        Ok(self.cache.get(Key::new(query, name).as_bytes(), client.now))
-    }
-
-    fn allows(&self, client: Client) -> bool {
-        self.allow.iter().any(|allow| allow.matches(client.address))
+        outcome.unwrap_or(Outcome::Reply(answer.rcode))
     }
 }
 

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::{
     cache::Key,
-    code::{option, rtype},
+    code::{class, option, rtype},
     question::{HEADER, LookupName, Query},
     reply::{Reply, Unfit},
 };
@@ -37,19 +37,28 @@ pub struct Message {
 }
 
 impl Forward {
-    /// What a client asks; `None` where the packet is no query.
-    pub fn new(packet: &[u8]) -> Option<Self> {
-        let mut name = LookupName::default();
-        let query = Query::parse(packet, &mut name).ok()?;
-        let mut question = name.wire().to_vec();
-        question.extend_from_slice(&query.question[name.wire().len()..]);
-        Some(Self {
-            options: options(packet, HEADER + question.len()).into(),
-            question: question.into(),
+    /// What a client asks in `packet`, which was read as `query`, but of `name`: the question's, or what that leads to.
+    pub fn new(packet: &[u8], query: &Query<'_>, name: &LookupName) -> Self {
+        let (_, fields) = query.question.split_at(query.question.len() - 4);
+        Self {
+            options: options(packet, HEADER + query.question.len()).into(),
+            question: [name.wire(), fields].concat().into(),
             dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
             checking_disabled: query.header.checking_disabled,
-            key: Key::new(&query, &name).as_bytes().into(),
-        })
+            key: Key::new(query, name).as_bytes().into(),
+        }
+    }
+
+    /// A question for this name, which is in wire form and lower case: to see where it arrives.
+    pub fn probe(name: &[u8]) -> Self {
+        let fields = [rtype::TXT.to_be_bytes(), class::IN.to_be_bytes()].concat();
+        Self {
+            question: [name, &fields].concat().into(),
+            options: Box::default(),
+            dnssec_ok: false,
+            checking_disabled: false,
+            key: Box::default(),
+        }
     }
 
     /// Under what the reply is kept.

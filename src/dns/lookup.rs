@@ -5,7 +5,7 @@
 //! services and nodes before static names, RFC 2782 forms before tag forms, instance ids before tags.
 
 use super::{
-    answer::{Answer, Authority, Data, Ede, Group, Members, Owner},
+    answer::{Answer, Authority, Data, Ede, Group, Members, Outside, Owner},
     code::{Rcode, ede, rtype},
     question::LookupName,
     reverse::Pointers,
@@ -66,10 +66,12 @@ impl Tables {
             return answer.conclude(place.select(qtype), owner, domain, negative);
         }
         let Some(zone) = zone else {
-            // The end of a chain that leaves our zones is the client's to follow.
+            // The end of a chain that leaves our zones is a resolver's to follow, or the client's.
             if owner == Owner::Question {
                 let ede = Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" };
-                *answer = Answer { outside: true, ..Answer::refused(ede) };
+                *answer = Answer { outside: Outside::Question, ..Answer::refused(ede) };
+            } else {
+                answer.outside = Outside::Target;
             }
             return;
         };

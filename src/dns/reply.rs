@@ -4,27 +4,21 @@
 //! it out copies it, and changes what belongs to the client (id, flags, the question's letter case, the OPT record) and the
 //! TTLs. Nothing else is understood, so that nothing can be lost.
 
-use std::ops::Range;
-
+use self::walk::{Record, Walk};
 use super::{
-    answer::Ede,
+    answer::{Ede, Foreign, Said},
     assemble::{Extra, Frame},
     code::{Rcode, class, ede, option, rtype},
     question::HEADER,
+    table::rrset::{RRset, Rdata},
 };
 
-/// TTLs beyond it are cut down to it: who moves a name should not wait for longer.
-pub const MAX_TTL: u32 = 24 * 60 * 60;
-/// Seconds for which "there is no such thing" is believed at most (RFC 2308 §5).
-pub const MAX_NEGATIVE_TTL: u32 = 60 * 60;
+mod walk;
+
 /// Seconds for which a failure is kept, so that those who insist do not make it worse (RFC 9520 §3.2).
 const FAILURE_TTL: u32 = 1;
 /// Seconds that a stale record is said to be good for (RFC 8767 §4).
 const STALE_TTL: u32 = 30;
-/// Compression pointers of one name (RFC 1035 §4.1.4): as many as it can have labels.
-const MAX_POINTERS: usize = 127;
-/// A record's fields behind its owner: type, class, TTL, the length of RDATA.
-const FIELDS: usize = 10;
 
 /// A reply of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +35,8 @@ pub struct Reply {
     /// The options of the upstream's OPT record that are meant for the client.
     options: Box<[u8]>,
     ttl: u32,
+    /// It says that there is nothing.
+    negative: bool,
 }
 
 /// Why a message is no reply to what was asked.
@@ -89,7 +85,7 @@ impl Reply {
         if octets.len() > usize::from(u16::MAX) {
             return Err(Unfit::Malformed);
         }
-        let mut walk = Walk { octets, at: HEADER + question.len() };
+        let mut walk = Walk::new(octets, HEADER + question.len());
         let mut reply = Unfinished { octets: octets.to_vec(), ..Unfinished::default() };
         for (section, field) in [(Section::Answer, 6), (Section::Authority, 8), (Section::Additional, 10)] {
             for _ in 0..count(field) {
@@ -104,7 +100,7 @@ impl Reply {
                 reply.record(section, &record, question)?;
             }
             if let Some(end) = reply.ends.get_mut(section as usize) {
-                *end = walk.at as u16;
+                *end = walk.at() as u16;
             }
         }
         reply.finish(low, head, question)
@@ -128,6 +124,7 @@ impl Reply {
             authentic: false,
             options: options.into(),
             ttl: FAILURE_TTL,
+            negative: false,
         }
     }
 
@@ -141,9 +138,21 @@ impl Reply {
         self.rcode == Rcode::NoError as u16 || self.rcode == Rcode::NxDomain as u16
     }
 
-    /// Seconds for which it may be handed out again, at most [`MAX_TTL`]; 0: not at all.
+    /// Seconds for which it may be handed out again; 0: not at all.
     pub fn ttl(&self) -> u32 {
         self.ttl
+    }
+
+    /// The same, with no TTL beyond `ttl` seconds; one that says that there is nothing is good for `negative` seconds.
+    pub fn bounded(mut self, ttl: u32, negative: u32) -> Self {
+        let most = if self.negative { negative } else { ttl };
+        for at in &self.ttls {
+            let field = &mut self.octets[usize::from(*at)..][..4];
+            let known = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+            field.copy_from_slice(&known.min(most).to_be_bytes());
+        }
+        self.ttl = self.ttl.min(most);
+        self
     }
 
     /// What it takes in memory, in octets.
@@ -151,15 +160,57 @@ impl Reply {
         size_of::<Self>() + self.octets.len() + 2 * self.ttls.len() + self.options.len()
     }
 
+    /// What it says of its question's name, apart from the message: for an answer that begins in one of our zones.
+    pub fn said(&self, age: Age) -> Said {
+        let section = |from: usize, to: usize| {
+            let mut walk = Walk::new(&self.octets, from);
+            let mut records = Vec::new();
+            while walk.at() < to
+                && let Some(record) = walk.record()
+            {
+                let (owner, octets) = (walk.whole_name(record.owner), walk.whole_rdata(&record));
+                let Some((owner, octets)) = owner.zip(octets).filter(|_| record.class == class::IN) else { continue };
+                let ttl = self.ttl_at(record.ttl, age);
+                let data = RRset { rtype: record.rtype, ttl, records: vec![Rdata::fixed(octets)] };
+                records.push(Foreign { owner: owner.into(), data });
+            }
+            records
+        };
+        let start = Walk::new(&self.octets, HEADER).after_question().unwrap_or(self.octets.len());
+        let ede = match age {
+            Age::Fresh(_) => error_in(&self.options),
+            Age::Stale => Some(self.stale()).map(|ede| (ede.code, ede.text.to_owned())),
+        };
+        Said {
+            rcode: Rcode::from_number(self.rcode).unwrap_or(Rcode::ServFail),
+            is_answer: self.is_answer(),
+            answer: section(start, self.ends[0].into()),
+            authority: section(self.ends[0].into(), self.ends[1].into()),
+            ede,
+        }
+    }
+
+    /// The TTL that stands at `at`, as a client is told it.
+    fn ttl_at(&self, at: usize, age: Age) -> u32 {
+        let field = &self.octets[at..at + 4];
+        let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+        match age {
+            Age::Fresh(age) => ttl.saturating_sub(age),
+            Age::Stale => ttl.min(STALE_TTL),
+        }
+    }
+
+    fn stale(&self) -> Ede<'static> {
+        let code = if self.rcode == Rcode::NxDomain as u16 { ede::STALE_NXDOMAIN } else { ede::STALE_ANSWER };
+        Ede { code, text: "no upstream answers" }
+    }
+
     /// Writes it for a client. What does not fit goes as in our own answers: the additional section in silence, then TC is
     /// set. The frame's question is the one that the reply is for, whatever its letter case.
     pub fn write(&self, frame: &Frame<'_>, age: Age, out: &mut Vec<u8>) {
         let extra = match age {
             Age::Fresh(_) => Extra::Options(&self.options),
-            Age::Stale => {
-                let code = if self.rcode == Rcode::NxDomain as u16 { ede::STALE_NXDOMAIN } else { ede::STALE_ANSWER };
-                Extra::Error(Ede { code, text: "no upstream answers" })
-            }
+            Age::Stale => Extra::Error(self.stale()),
         };
         let room = frame.limit.saturating_sub(frame.opt_len());
         let end = HEADER + frame.question.len();
@@ -171,13 +222,7 @@ impl Reply {
         out.extend_from_slice(&self.octets[..end]);
         out[HEADER..HEADER + frame.question.len()].copy_from_slice(frame.question);
         for at in self.ttls.iter().map(|at| usize::from(*at)).take_while(|at| *at < end) {
-            let field = &mut out[at..at + 4];
-            let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
-            let left = match age {
-                Age::Fresh(age) => ttl.saturating_sub(age),
-                Age::Stale => ttl.min(STALE_TTL),
-            };
-            field.copy_from_slice(&left.to_be_bytes());
+            out[at..at + 4].copy_from_slice(&self.ttl_at(at, age).to_be_bytes());
         }
         let header = frame.header;
         let authentic = self.authentic
@@ -205,16 +250,6 @@ enum Section {
     Answer,
     Authority,
     Additional,
-}
-
-struct Record {
-    /// Where the owner's name begins.
-    owner: usize,
-    rtype: u16,
-    class: u16,
-    /// Where the TTL stands.
-    ttl: usize,
-    rdata: Range<usize>,
 }
 
 #[derive(Default)]
@@ -249,7 +284,7 @@ impl Unfinished {
         let field = &mut self.octets[record.ttl..record.ttl + 4];
         let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
         // With the highest bit it is none (RFC 2181 §8).
-        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl.min(MAX_TTL) };
+        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
         field.copy_from_slice(&ttl.to_be_bytes());
         self.ttls.push(record.ttl as u16);
         self.least = Some(self.least.map_or(ttl, |least| least.min(ttl)));
@@ -261,7 +296,7 @@ impl Unfinished {
             Section::Authority if record.rtype == rtype::SOA && record.class == class::IN => {
                 // The minimum is the last field (RFC 1035 §3.3.13).
                 let minimum = self.octets[record.rdata.clone()].last_chunk().map(|octets| u32::from_be_bytes(*octets));
-                self.negative = minimum.map(|minimum| ttl.min(minimum).min(MAX_NEGATIVE_TTL));
+                self.negative = minimum.map(|minimum| ttl.min(minimum));
             }
             Section::Authority | Section::Additional => {}
         }
@@ -309,6 +344,7 @@ impl Unfinished {
             authentic: head[3] & 0x20 != 0,
             options: self.options.into(),
             ttl,
+            negative: is_negative,
         })
     }
 }
@@ -317,46 +353,16 @@ fn count_of(head: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
 }
 
-/// Goes from record to record.
-struct Walk<'m> {
-    octets: &'m [u8],
-    at: usize,
-}
-
-impl Walk<'_> {
-    fn record(&mut self) -> Option<Record> {
-        let owner = self.at;
-        let fields = self.name(owner)?;
-        let field = |at: usize| Some(u16::from_be_bytes([*self.octets.get(at)?, *self.octets.get(at + 1)?]));
-        let (rtype, class) = (field(fields)?, field(fields + 2)?);
-        let rdata = fields + FIELDS;
-        let end = rdata + usize::from(field(fields + 8)?);
-        if end > self.octets.len() {
-            return None;
+/// The first extended error among these options (RFC 8914 §2).
+fn error_in(mut options: &[u8]) -> Option<(u16, String)> {
+    while let [c0, c1, l0, l1, rest @ ..] = options {
+        let (data, next) = rest.split_at_checked(u16::from_be_bytes([*l0, *l1]).into())?;
+        if u16::from_be_bytes([*c0, *c1]) == option::EDE
+            && let [i0, i1, text @ ..] = data
+        {
+            return Some((u16::from_be_bytes([*i0, *i1]), String::from_utf8_lossy(text).into_owned()));
         }
-        self.at = end;
-        Some(Record { owner, rtype, class, ttl: fields + 4, rdata: rdata..end })
+        options = next;
     }
-
-    /// Where a name ends that begins at `start`; `None` where it is not whole, or goes round in circles.
-    fn name(&self, start: usize) -> Option<usize> {
-        let (mut at, mut end, mut pointers) = (start, None, 0);
-        loop {
-            match *self.octets.get(at)? {
-                0 => return Some(end.unwrap_or(at + 1)),
-                len @ 1..=0x3f => at += 1 + usize::from(len),
-                high @ 0xc0..=0xff => {
-                    let to = usize::from(high & 0x3f) << 8 | usize::from(*self.octets.get(at + 1)?);
-                    end = end.or(Some(at + 2));
-                    pointers += 1;
-                    // Only to what stands before (RFC 1035 §4.1.4).
-                    if to >= at || pointers > MAX_POINTERS {
-                        return None;
-                    }
-                    at = to;
-                }
-                0x40..=0xbf => return None,
-            }
-        }
-    }
+    None
 }

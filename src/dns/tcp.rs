@@ -30,7 +30,6 @@ pub use self::clients::Clients;
 use self::clients::Place;
 use super::{
     engine::{Client, Engine, Origin, Outcome, Transport},
-    forward::Forward,
     resolver::Resolver,
     socket,
     table::Tables,
@@ -187,16 +186,17 @@ async fn converse(
                 deadline = Instant::now() + shared.clients.patience();
             }
             for Beyond { packet, kind } in beyond {
-                let Some((resolver, forward)) = shared.resolver.clone().zip(Forward::new(&packet)) else { continue };
+                let forward = engine().forward(&shared.tables.load(), &packet);
+                let Some((resolver, forward)) = shared.resolver.clone().zip(forward) else { continue };
                 if kind == Kind::Refresh {
                     resolver.refresh(forward);
                     continue;
                 }
-                let engine = engine.clone();
+                let (engine, tables) = (engine.clone(), shared.tables.clone());
                 waiting.spawn(async move {
                     let found = resolver.resolve(forward).await;
                     let mut reply = Vec::new();
-                    engine().relay(&packet, origin, &found.entry.reply, found.age, &mut reply);
+                    engine().relay(&tables.load(), &packet, origin, found.parts(), &mut reply);
                     reply
                 });
             }

@@ -35,7 +35,6 @@ use tracing::debug;
 use self::exchange::{BATCH, Deferred, Exchange, Verdict, Work};
 use super::{
     engine::{Client, Engine, Origin, Outcome, Transport},
-    forward::Forward,
     resolver::Resolver,
     socket,
     table::Tables,
@@ -175,21 +174,22 @@ impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
         }
     }
 
-    fn resolve(&self, query: Deferred) {
-        let Some((Beyond { resolver, runtime }, forward)) = self.beyond.as_ref().zip(Forward::new(&query.query)) else {
-            return;
-        };
+    fn resolve(&mut self, query: Deferred) {
+        let forward = self.engine.forward(self.tables.load(), &query.query);
+        let Some((Beyond { resolver, runtime }, forward)) = self.beyond.as_ref().zip(forward) else { return };
         let (resolver, socket, engine) = (resolver.clone(), self.socket.clone(), self.new_engine.clone());
+        let mut tables = self.tables.clone();
         runtime.spawn(async move {
             let found = resolver.resolve(forward).await;
             let mut reply = Vec::new();
-            engine().relay(&query.query, origin(query.client), &found.entry.reply, found.age, &mut reply);
+            engine().relay(tables.load(), &query.query, origin(query.client), found.parts(), &mut reply);
             query.send(&socket, reply);
         });
     }
 
-    fn refresh(&self, query: &Deferred) {
-        if let Some((Beyond { resolver, .. }, forward)) = self.beyond.as_ref().zip(Forward::new(&query.query)) {
+    fn refresh(&mut self, query: &Deferred) {
+        let forward = self.engine.forward(self.tables.load(), &query.query);
+        if let Some((Beyond { resolver, .. }, forward)) = self.beyond.as_ref().zip(forward) {
             resolver.refresh(forward);
         }
     }

@@ -47,6 +47,11 @@ impl Agent {
         Self::launch(command, config, prepare)
     }
 
+    /// The same that answers at this address, which nobody else may take meanwhile.
+    pub fn start_at(address: SocketAddr, config: &str) -> Self {
+        Self::start_with(&format!("dns: {{listen: [\"{address}\"]}}\n{config}"), &[], |_| {})
+    }
+
     /// The same with so many files at most that it may have open.
     pub fn start_with_files(most: u32, config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let mut command = Command::new("sh");
@@ -65,9 +70,10 @@ impl Agent {
             let gossip = if config.contains("gossip:") { "" } else { "gossip: {listen: 127.0.0.1:0}\n" };
             // No test asks the host's own servers.
             let resolver = if config.contains("resolver:") { "" } else { "resolver: {allow: []}\n" };
+            let dns = if config.contains("dns:") { "" } else { "dns: {listen: [127.0.0.1:0]}\n" };
             let text = format!(
                 "node: host-a\nadvertise: 10.0.0.7\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                 dns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [127.0.0.1:0]}}\n{gossip}{resolver}{config}"
+                 {dns}http: {{listen: [127.0.0.1:0]}}\n{gossip}{resolver}{config}"
             );
             fs::write(&path, text).unwrap();
         }

@@ -14,10 +14,14 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-use super::super::{
-    code::Rcode,
-    forward::{Forward, Message},
-    reply::{Reply, Unfit},
+use super::{
+    super::{
+        code::Rcode,
+        forward::{Forward, Message},
+        reply::{Reply, Unfit},
+        server::{Server, Way},
+    },
+    secure::Secure,
 };
 
 /// Longer than any reply over UDP.
@@ -32,6 +36,8 @@ pub(super) enum Failed {
     Malformed,
     /// It was cut over TCP as well.
     Truncated,
+    /// TLS or HTTP, or the way to them.
+    Secure(String),
 }
 
 /// What an upstream said.
@@ -42,8 +48,14 @@ pub(super) struct Said {
 }
 
 /// Asks an upstream; waits for as long as the caller does.
-pub(super) async fn ask(upstream: SocketAddr, forward: &Forward, edns: bool, mut rng: Rng) -> Result<Said, Failed> {
-    let said = datagram(upstream, &forward.message(edns, &mut rng)).await;
+pub(super) async fn ask(
+    upstream: &Server,
+    secure: &Secure,
+    forward: &Forward,
+    edns: bool,
+    mut rng: Rng,
+) -> Result<Said, Failed> {
+    let said = once(upstream, secure, &forward.message(edns, &mut rng)).await;
     let knows_no_edns = match &said {
         Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
         Err(Failed::Malformed) => true,
@@ -51,11 +63,26 @@ pub(super) async fn ask(upstream: SocketAddr, forward: &Forward, edns: bool, mut
     };
     // Some never heard of it (RFC 6891 §6.2.2).
     if edns && knows_no_edns {
-        let reply = datagram(upstream, &forward.message(false, &mut rng)).await?;
+        let reply = once(upstream, secure, &forward.message(false, &mut rng)).await?;
         let plain = reply.is_answer();
         return Ok(Said { reply, plain });
     }
     Ok(Said { reply: said?, plain: false })
+}
+
+async fn once(upstream: &Server, secure: &Secure, message: &Message) -> Result<Reply, Failed> {
+    if upstream.way == Way::Plain {
+        return datagram(upstream.address, message).await;
+    }
+    whole(message, &secure.ask(upstream, &message.octets).await?)
+}
+
+/// Reads what came over a connection: it answers, and is not cut.
+fn whole(message: &Message, octets: &[u8]) -> Result<Reply, Failed> {
+    message.reply(octets).map_err(|unfit| match unfit {
+        Unfit::Foreign | Unfit::Malformed => Failed::Malformed,
+        Unfit::Truncated => Failed::Truncated,
+    })
 }
 
 async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed> {
@@ -86,10 +113,7 @@ async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed
     stream.write_all(&framed).await?;
     let mut octets = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut octets).await?;
-    message.reply(&octets).map_err(|unfit| match unfit {
-        Unfit::Foreign | Unfit::Malformed => Failed::Malformed,
-        Unfit::Truncated => Failed::Truncated,
-    })
+    whole(message, &octets)
 }
 
 impl From<io::Error> for Failed {
@@ -104,6 +128,7 @@ impl fmt::Display for Failed {
             Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
             Self::Io(error) => error.fmt(f),
             Self::Malformed => f.write_str("answers what cannot be read"),
+            Self::Secure(text) => text.fmt(f),
             Self::Truncated => f.write_str("cuts its answer over TCP"),
         }
     }

@@ -5,21 +5,21 @@
 
 use std::{
     fmt::Write as _,
-    net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{
-    super::{forward::Forward, reply::Reply},
+    super::{echo::Echoes, forward::Forward, reply::Reply, server::Server},
     exchange::{Failed, Said, ask},
     rng,
+    secure::Secure,
     upstream::Upstreams,
 };
 
@@ -30,29 +30,33 @@ const FIRST_REPEAT: Duration = Duration::from_millis(400);
 /// Messages for one question, to all upstreams together.
 const MESSAGES: usize = 12;
 
+/// How long a question of ours may take to come back to us.
+const ECHO: Duration = Duration::from_secs(2);
+
 /// Upstreams that are asked for the same names.
 pub(super) struct Pool {
     upstreams: Mutex<Upstreams>,
+    secure: Arc<Secure>,
     started: Instant,
 }
 
 /// An attempt, as long as it runs.
 struct Attempt {
     at: usize,
-    address: SocketAddr,
+    server: Server,
     began: Instant,
     patience: Duration,
     ended: bool,
 }
 
 impl Pool {
-    pub(super) fn new(addresses: &[SocketAddr]) -> Self {
-        Self { upstreams: Mutex::new(Upstreams::new(addresses)), started: Instant::now() }
+    pub(super) fn new(servers: &[Server], secure: Arc<Secure>) -> Self {
+        Self { upstreams: Mutex::new(Upstreams::new(servers)), secure, started: Instant::now() }
     }
 
     /// Asks these from now on; says whether they are others.
-    pub(super) fn replace(&self, addresses: &[SocketAddr]) -> bool {
-        self.with(|upstreams| upstreams.replace(addresses))
+    pub(super) fn replace(&self, servers: &[Server]) -> bool {
+        self.with(|upstreams| upstreams.replace(servers))
     }
 
     /// Has an upstream answer.
@@ -62,18 +66,18 @@ impl Pool {
     pub(super) async fn fetch(&self, forward: &Forward) -> Result<Reply, String> {
         let plan = self.with(|upstreams| upstreams.plan(self.now()));
         if plan.order.is_empty() {
-            return Err("there is no upstream: set resolver.upstreams".to_owned());
+            return Err("there is no upstream that does not ask this server: set resolver.upstreams".to_owned());
         }
         let deadline = Instant::now() + PATIENCE;
         let (mut running, mut attempts) = (JoinSet::new(), Vec::<Attempt>::new());
         let start = |at: usize, running: &mut JoinSet<_>, attempts: &mut Vec<Attempt>| {
             let known = self.with(|upstreams| {
-                upstreams.get(at).map(|server| (server.address, server.knows_edns(), server.patience()))
+                upstreams.get(at).map(|server| (server.server.clone(), server.knows_edns(), server.patience()))
             });
-            let Some((address, edns, patience)) = known else { return Duration::ZERO };
-            let (number, forward) = (attempts.len(), forward.clone());
-            running.spawn(async move { (number, ask(address, &forward, edns, rng()).await) });
-            attempts.push(Attempt { at, address, began: Instant::now(), patience, ended: false });
+            let Some((server, edns, patience)) = known else { return Duration::ZERO };
+            let (number, forward, secure, to) = (attempts.len(), forward.clone(), self.secure.clone(), server.clone());
+            running.spawn(async move { (number, ask(&to, &secure, &forward, edns, rng()).await) });
+            attempts.push(Attempt { at, server, began: Instant::now(), patience, ended: false });
             patience
         };
         if let Some(at) = plan.probe {
@@ -100,7 +104,8 @@ impl Pool {
             };
             let (number, said) = ended;
             attempts[number].ended = true;
-            let Attempt { at, address, began, .. } = attempts[number];
+            let Attempt { at, server, began, .. } = &attempts[number];
+            let at = *at;
             match said {
                 Ok(Said { reply, plain }) => {
                     self.with(|upstreams| {
@@ -116,11 +121,11 @@ impl Pool {
                     refusal.get_or_insert(reply);
                 }
                 Err(failed) => {
-                    self.blame(at, address, &failed);
+                    self.blame(at, server, &failed);
                     if !reasons.is_empty() {
                         reasons.push_str("; ");
                     }
-                    let _ = write!(reasons, "{address} {failed}");
+                    let _ = write!(reasons, "{server} {failed}");
                 }
             }
             let is_first_round = turn < plan.order.len();
@@ -138,18 +143,37 @@ impl Pool {
         }
     }
 
-    /// Those that had more than their time while another was done.
-    fn blame_the_late(&self, attempts: &[Attempt]) {
-        for attempt in attempts.iter().filter(|attempt| !attempt.ended && attempt.began.elapsed() > attempt.patience) {
-            if self.with(|upstreams| upstreams.failed(attempt.at, self.now())) {
-                warn!(upstream = %attempt.address, "upstream does not answer: others are asked first");
+    /// Finds out which upstreams ask us what we ask them: they are left out. Those that are well are not suspected, unless
+    /// `all` are.
+    pub(super) async fn look_for_loops(&self, echoes: &Echoes, all: bool) {
+        for server in self.with(|upstreams| upstreams.suspects(all)) {
+            let (number, name) = echoes.draw();
+            let probe = Forward::probe(&name);
+            // What it says does not matter, nor whether it says anything.
+            let _ = timeout(ECHO, ask(&server, &self.secure, &probe, true, rng())).await;
+            let loops = echoes.take(number);
+            if self.with(|upstreams| upstreams.loops(&server, loops)) {
+                if loops {
+                    warn!(upstream = %server, "upstream asks this server: it is left out, name another in resolver.upstreams");
+                } else {
+                    info!(upstream = %server, "upstream does not ask this server any more");
+                }
             }
         }
     }
 
-    fn blame(&self, at: usize, address: SocketAddr, failed: &Failed) {
+    /// Those that had more than their time while another was done.
+    fn blame_the_late(&self, attempts: &[Attempt]) {
+        for attempt in attempts.iter().filter(|attempt| !attempt.ended && attempt.began.elapsed() > attempt.patience) {
+            if self.with(|upstreams| upstreams.failed(attempt.at, self.now())) {
+                warn!(upstream = %attempt.server, "upstream does not answer: others are asked first");
+            }
+        }
+    }
+
+    fn blame(&self, at: usize, server: &Server, failed: &Failed) {
         if self.with(|upstreams| upstreams.failed(at, self.now())) {
-            warn!(upstream = %address, "upstream {failed}: others are asked first");
+            warn!(upstream = %server, "upstream {failed}: others are asked first");
         }
     }
 

@@ -11,12 +11,14 @@
 
 mod exchange;
 mod fetch;
+mod secure;
 pub mod system;
 mod upstream;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use fastrand::Rng;
+use nix::sys::resource::{Resource, getrlimit};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -26,19 +28,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use self::fetch::Pool;
+use self::{fetch::Pool, secure::Secure};
 use super::{
     answer::Ede,
     cache::{Cache, Entry, Hit},
     code::{Rcode, ede},
+    echo::Echoes,
     forward::Forward,
+    recursion::is_within,
     reply::{Age, Reply},
+    server::Server,
     socket,
 };
 use crate::model::name::Name;
 
 /// Questions in flight, each with its own name or type. A socket each, or a few: beyond it there is a flood.
 const MAX_FLIGHTS: usize = 2048;
+/// The part of the process's file descriptors that questions may take; some need two.
+const SHARE_OF_FILES: u64 = 16;
+/// From one look at upstreams that seem dead to the next: those whom nobody answers may be asking us.
+const SUSPICION: Duration = Duration::from_secs(60);
 /// Questions that wait to be taken up.
 const QUEUE: usize = 1024;
 /// How long a client waits before it gets what was true some time ago (RFC 8767 §5: 1.8 s).
@@ -47,11 +56,13 @@ const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// What a resolver works with.
 pub struct Options {
     /// Who is asked for what no route has.
-    pub upstreams: watch::Receiver<Vec<SocketAddr>>,
+    pub upstreams: watch::Receiver<Vec<Server>>,
     /// Who is asked for names at and below a suffix; the longest suffix counts.
-    pub routes: Vec<(Name, Vec<SocketAddr>)>,
+    pub routes: Vec<(Name, Vec<Server>)>,
     /// Where replies are kept.
     pub cache: Arc<Cache>,
+    /// How an upstream is found that asks us.
+    pub echoes: Arc<Echoes>,
 }
 
 /// Asks upstreams for others.
@@ -67,6 +78,13 @@ pub struct Found {
     pub entry: Arc<Entry>,
     /// How old it is.
     pub age: Age,
+}
+
+impl Found {
+    /// The reply, and how old it is.
+    pub fn parts(&self) -> (&Reply, Age) {
+        (&self.entry.reply, self.age)
+    }
 }
 
 struct Ask {
@@ -115,6 +133,12 @@ impl Resolver {
     }
 }
 
+/// How many questions this process can bear in flight.
+fn most_flights() -> usize {
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_FLIGHTS)
+}
+
 /// Starts a resolver; the future is its work.
 pub fn start(options: Options, shutdown: CancellationToken) -> (Resolver, impl Future<Output = ()>) {
     let (asks, asked) = mpsc::channel(QUEUE);
@@ -129,10 +153,17 @@ struct Flights {
 }
 
 async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
-    let Options { mut upstreams, routes, cache } = options;
-    let default = Arc::new(Pool::new(&upstreams.borrow_and_update()));
+    let Options { mut upstreams, routes, cache, echoes } = options;
+    let secure = Arc::new(Secure::default());
+    let pool_of = |servers: &[Server]| Arc::new(Pool::new(servers, secure.clone()));
+    let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
-        routes.into_iter().map(|(suffix, servers)| (suffix, Arc::new(Pool::new(&servers)))).collect();
+        routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
+    let pools = routes.iter().map(|(_, pool)| pool.clone()).chain([default.clone()]).collect();
+    let (changed, changes) = watch::channel(());
+    let mut looking = JoinSet::new();
+    looking.spawn(look_for_loops(pools, echoes, changes));
+    let most = most_flights();
     let mut flights = Flights { running: JoinSet::new(), waiting: HashMap::new() };
     loop {
         tokio::select! {
@@ -140,7 +171,8 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
             Ok(()) = upstreams.changed() => {
                 let servers = upstreams.borrow_and_update().clone();
                 if default.replace(&servers) {
-                    info!(?servers, "upstreams");
+                    info!(servers = %list(&servers), "upstreams");
+                    changed.send_replace(());
                     // Other networks have other names.
                     cache.clear();
                 }
@@ -153,7 +185,7 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
                 }
                 Err(error) => debug!(%error, "a question was dropped"),
             },
-            Some(Ask { forward, to }) = asked.recv(), if flights.running.len() < MAX_FLIGHTS => {
+            Some(Ask { forward, to }) = asked.recv(), if flights.running.len() < most => {
                 let pool = pool(&routes, &default, forward.name()).clone();
                 let cache = cache.clone();
                 if !forward.is_shared() {
@@ -179,24 +211,29 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
     }
 }
 
+/// Sees to it that nobody is asked who asks us.
+async fn look_for_loops(pools: Vec<Arc<Pool>>, echoes: Arc<Echoes>, mut changes: watch::Receiver<()>) {
+    let mut is_new = true;
+    loop {
+        for pool in &pools {
+            pool.look_for_loops(&echoes, is_new).await;
+        }
+        is_new = match timeout(SUSPICION, changes.changed()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(_)) => return,
+            Err(_) => false,
+        };
+    }
+}
+
+fn list(servers: &[Server]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// Those who may know a name, which is in wire form and lower case.
 fn pool<'p>(routes: &'p [(Name, Arc<Pool>)], default: &'p Arc<Pool>, name: &[u8]) -> &'p Arc<Pool> {
     let routed = routes.iter().filter(|(suffix, _)| is_within(name, suffix.wire()));
     routed.max_by_key(|(suffix, _)| suffix.wire().len()).map_or(default, |(_, pool)| pool)
-}
-
-/// Whether a name is at or below a suffix: both in wire form and lower case.
-fn is_within(name: &[u8], suffix: &[u8]) -> bool {
-    let mut rest = name;
-    loop {
-        if rest == suffix {
-            return true;
-        }
-        match rest.split_first() {
-            Some((len @ 1.., labels)) => rest = labels.get(usize::from(*len)..).unwrap_or_default(),
-            _ => return false,
-        }
-    }
 }
 
 async fn fetched(pool: &Pool, forward: &Forward) -> Reply {
@@ -225,9 +262,11 @@ mod tests {
         let name = |text: &str| Name::parse(text).unwrap();
         let routes: Vec<(Name, Arc<Pool>)> = ["example", "corp.example", "."]
             .iter()
-            .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, Arc::new(Pool::new(&[]))))
+            .map(|suffix| {
+                (if *suffix == "." { Name::root() } else { name(suffix) }, Arc::new(Pool::new(&[], Arc::default())))
+            })
             .collect();
-        let default = Arc::new(Pool::new(&[]));
+        let default = Arc::new(Pool::new(&[], Arc::default()));
         for (asked, expected) in
             [("corp.example", 1), ("a.corp.example", 1), ("notcorp.example", 0), ("example", 0), ("example.org", 2)]
         {

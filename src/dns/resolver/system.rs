@@ -4,7 +4,7 @@
 //! there yet.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -12,8 +12,14 @@ use tokio::{fs, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::super::server::Server;
+
 /// Where the system has it.
 const PATH: &str = "/etc/resolv.conf";
+/// Where systemd-resolved listens: it may ask us, so it is not asked,
+const STUBS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54))];
+/// but the servers that it would ask (systemd-resolved.service(8)).
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -26,10 +32,17 @@ const MAX_SERVERS: usize = 8;
 pub async fn watch(
     ours: Vec<SocketAddr>,
     shutdown: CancellationToken,
-) -> (watch::Receiver<Vec<SocketAddr>>, impl Future<Output = ()>) {
+) -> (watch::Receiver<Vec<Server>>, impl Future<Output = ()>) {
     let look = async move || {
-        let text = fs::read(PATH).await.unwrap_or_default();
-        servers(&String::from_utf8_lossy(&text), |server| ours.iter().any(|own| is_same(*own, server)))
+        let is_ours = |server| ours.iter().any(|own| is_same(*own, server));
+        let named = |text: Vec<u8>| servers(&String::from_utf8_lossy(&text), is_ours);
+        let mut found = named(fs::read(PATH).await.unwrap_or_default());
+        if found.iter().any(|server| STUBS.contains(&server.ip())) {
+            let behind = named(fs::read(BEHIND_STUB).await.unwrap_or_default());
+            found.retain(|server| behind.is_empty() || !STUBS.contains(&server.ip()));
+            found.extend(behind);
+        }
+        found.into_iter().map(Server::plain).collect::<Vec<_>>()
     };
     let first = look().await;
     if first.is_empty() {

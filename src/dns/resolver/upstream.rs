@@ -3,9 +3,11 @@
 //! The order is the operator's: the first one that is well is asked. One that failed goes to the end, and for a while is
 //! asked only beside another, so that no client waits for a server that may be dead.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use smallvec::SmallVec;
+
+use super::super::server::Server;
 
 /// How long an upstream has to answer before another is asked as well, where nothing is known of it yet.
 const FIRST_PATIENCE: Duration = Duration::from_millis(150);
@@ -29,7 +31,7 @@ pub(super) struct Upstreams {
 /// A server, and how it is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstream {
-    pub(super) address: SocketAddr,
+    pub(super) server: Server,
     /// How long it takes to answer, and how much that varies (RFC 6298 §2).
     usual: Option<(Duration, Duration)>,
     failures: u32,
@@ -37,6 +39,8 @@ pub(super) struct Upstream {
     retry: Duration,
     /// It does not know EDNS.
     plain: bool,
+    /// It asks us: it is not asked.
+    loops: bool,
 }
 
 /// Whom to ask.
@@ -50,23 +54,24 @@ pub(super) struct Plan {
 
 impl Upstreams {
     /// Servers of which nothing is known yet.
-    pub(super) fn new(addresses: &[SocketAddr]) -> Self {
-        let new = |address: &SocketAddr| Upstream {
-            address: *address,
+    pub(super) fn new(servers: &[Server]) -> Self {
+        let new = |server: &Server| Upstream {
+            server: server.clone(),
             usual: None,
             failures: 0,
             retry: Duration::ZERO,
             plain: false,
+            loops: false,
         };
-        Self { servers: addresses.iter().map(new).collect() }
+        Self { servers: servers.iter().map(new).collect() }
     }
 
     /// Takes other addresses; what is known of those that stay is kept. Says whether anything changed.
-    pub(super) fn replace(&mut self, addresses: &[SocketAddr]) -> bool {
-        let is_same = self.servers.iter().map(|server| &server.address).eq(addresses);
-        let mut new = Self::new(addresses);
+    pub(super) fn replace(&mut self, servers: &[Server]) -> bool {
+        let is_same = self.servers.iter().map(|known| &known.server).eq(servers);
+        let mut new = Self::new(servers);
         for server in &mut new.servers {
-            if let Some(known) = self.servers.iter().find(|known| known.address == server.address) {
+            if let Some(known) = self.servers.iter().find(|known| known.server == server.server) {
                 server.clone_from(known);
             }
         }
@@ -82,7 +87,7 @@ impl Upstreams {
     /// Whom to ask now. One that is to be tried again is named once in a while only.
     pub(super) fn plan(&mut self, now: Duration) -> Plan {
         let (mut order, down): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) =
-            (0..self.servers.len()).partition(|at| !self.servers[*at].is_down());
+            self.asked().partition(|at| !self.servers[*at].is_down());
         let due = down.iter().copied().find(|at| self.servers[*at].retry <= now);
         // Where all are down, they are asked one after the other anyway.
         let probe = due.filter(|_| !order.is_empty());
@@ -91,6 +96,24 @@ impl Upstreams {
         }
         order.extend(down);
         Plan { order, probe }
+    }
+
+    /// Those of which it is to be found out whether they ask us: they seem to be down, or did so before; all, where `all`.
+    pub(super) fn suspects(&self, all: bool) -> Vec<Server> {
+        let suspects = self.servers.iter().filter(|known| all || known.loops || known.is_down());
+        suspects.map(|known| known.server.clone()).collect()
+    }
+
+    /// Whether it asks us. Says whether that is news.
+    pub(super) fn loops(&mut self, server: &Server, loops: bool) -> bool {
+        match self.servers.iter_mut().find(|known| known.server == *server) {
+            Some(known) => std::mem::replace(&mut known.loops, loops) != loops,
+            None => false,
+        }
+    }
+
+    fn asked(&self) -> impl Iterator<Item = usize> {
+        (0..self.servers.len()).filter(|at| !self.servers[*at].loops)
     }
 
     /// It answered, after so long.
@@ -150,9 +173,24 @@ mod tests {
         Duration::from_millis(ms)
     }
 
+    fn server(host: u8) -> Server {
+        Server::plain(([192, 0, 2, host], 53).into())
+    }
+
+    #[test]
+    fn who_asks_us_is_not_asked() {
+        let mut upstreams = three();
+        assert_eq!(upstreams.suspects(false), []);
+        assert!(upstreams.loops(&server(1), true), "news");
+        assert!(!upstreams.loops(&server(1), true), "no news");
+        assert_eq!(upstreams.plan(ms(0)).order[..], [1, 2]);
+        assert_eq!(upstreams.suspects(false), [server(1)], "it may be mended");
+        assert!(upstreams.loops(&server(1), false));
+        assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
+    }
+
     fn three() -> Upstreams {
-        let addresses: Vec<SocketAddr> = (1..4).map(|host| SocketAddr::from(([192, 0, 2, host], 53))).collect();
-        Upstreams::new(&addresses)
+        Upstreams::new(&[1, 2, 3].map(server))
     }
 
     #[test]
@@ -207,9 +245,8 @@ mod tests {
         let mut upstreams = three();
         upstreams.failed(1, ms(0));
         upstreams.failed(1, ms(0));
-        let addresses: Vec<SocketAddr> = [2, 4].map(|host| SocketAddr::from(([192, 0, 2, host], 53))).to_vec();
-        assert!(upstreams.replace(&addresses));
-        assert!(!upstreams.replace(&addresses));
+        assert!(upstreams.replace(&[2, 4].map(server)));
+        assert!(!upstreams.replace(&[2, 4].map(server)));
         assert_eq!(upstreams.plan(ms(0)).order[..], [1, 0]);
     }
 }
