@@ -32,6 +32,7 @@ use crate::{
     config::Config,
     data_dir,
     dns::{
+        clients::Clients,
         cookie::Secret,
         engine::{self, Engine},
         limit::Limit,
@@ -39,8 +40,7 @@ use crate::{
         recursion::Recursion,
         serial::Serial,
         table::{Settings, Tables},
-        tcp::{self, Clients},
-        udp,
+        tcp, udp,
     },
     files::{
         reload::follow,
@@ -59,6 +59,7 @@ pub use self::failure::{Failure, Purpose};
 
 mod beyond;
 mod cluster;
+mod encrypted;
 mod failure;
 mod orders;
 
@@ -120,6 +121,7 @@ impl Parts {
 pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
     let payload = config.dns.udp_payload;
     let sockets = config.dns.listen.iter().map(|address| listen(*address, payload)).collect::<Result<Vec<_>, _>>()?;
+    let encrypted = encrypted::bind(&config).await?;
     let gossip = cluster::bind(&config)?;
     let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
@@ -174,6 +176,9 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
             parts.spawn("answers over UDP", answering);
         }
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
+    }
+    if let Some(listeners) = encrypted {
+        encrypted::start(&config, listeners, &shared, &engine, &mut parts)?;
     }
     let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let agent = Arc::new(facts(&config, cluster.address, dns, addresses));

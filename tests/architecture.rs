@@ -87,6 +87,8 @@ const LAYERS: &[(&str, Layer)] = &[
     ("dns::reverse", Core),
     ("dns::serial", Core),
     ("dns::table", Core),
+    ("dns::accept", Adapter("dns")),
+    ("dns::clients", Adapter("dns")),
     ("dns::publish", Adapter("dns")),
     ("dns::socket", Adapter("dns")),
     ("dns::tcp", Adapter("dns")),

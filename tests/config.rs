@@ -9,7 +9,9 @@ use std::{
 };
 
 use muster::{
-    config::{Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams},
+    config::{
+        Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams,
+    },
     dns::{
         access::Allow,
         cache::Bounds,
@@ -222,7 +224,14 @@ fn of_several_files_tables_merge_and_all_else_is_replaced() {
         node: label("two"),
         data_dir: PathBuf::from("/a/data"),
         services_dir: PathBuf::from("/b/services"),
-        dns: Dns { listen: vec![socket("127.0.0.3:53")], ttl: 7, negative_ttl: 2, udp_payload: 1232, rate_limit: None, encrypted: None },
+        dns: Dns {
+            listen: vec![socket("127.0.0.3:53")],
+            ttl: 7,
+            negative_ttl: 2,
+            udp_payload: 1232,
+            rate_limit: None,
+            encrypted: None,
+        },
         resolver: Resolver {
             routes: vec![(name("a"), vec![plain("10.0.0.1:53")]), (name("b"), vec![plain("10.0.0.3:53")])],
             ..defaults().resolver
@@ -299,7 +308,7 @@ fn what_a_configuration_cannot_say() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit, encrypted)",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (
@@ -346,7 +355,7 @@ fn what_a_configuration_cannot_say() {
         ),
         (
             "resolver: {cache: {megabytes: 0}}",
-            "1:31: expected a number of megabytes from 1 to 16384, found `0`",
+            "1:31: expected a number of megabytes from 1 to 16384, found the number `0`",
         ),
         (
             "dns: {encrypted: {tls: 127.0.0.1, key: k}}",

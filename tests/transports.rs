@@ -14,6 +14,7 @@ use std::{
 use arc_swap::ArcSwap;
 use muster::{
     dns::{
+        clients::Clients,
         engine::Engine,
         table::{Settings, Tables},
         tcp, udp,
@@ -65,7 +66,7 @@ impl Server {
         let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
         let shared = tcp::Shared {
             tables: tables.clone(),
-            clients: tcp::Clients::new(connections),
+            clients: Clients::new(connections),
             resolver: None,
             shutdown: shutdown.clone(),
         };

@@ -34,6 +34,8 @@ mod task;
 mod tcp;
 mod tls;
 
+pub use self::tls::system_roots;
+
 use std::{path::PathBuf, sync::Arc};
 
 use nix::sys::resource::{Resource, getrlimit};

@@ -50,7 +50,11 @@ impl Tls {
         let connector = if skip_verify {
             self.unverified.get_or_try_init(async || unverified()).await
         } else {
-            self.verified.get_or_try_init(async || verified(system_roots().await)).await
+            self.verified
+                .get_or_try_init(async || {
+                    verified(spawn_blocking(system_roots).await.unwrap_or_else(|_| RootCertStore::empty()))
+                })
+                .await
         };
         let connector = connector.map_err(|error| failure(&error))?;
         connector.connect(name, stream).await.map_err(|error| {
@@ -62,18 +66,17 @@ impl Tls {
     }
 }
 
-/// The authorities that this host trusts, as of now.
-async fn system_roots() -> RootCertStore {
+/// The authorities that this host trusts, as of now. Reads files.
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
-    match spawn_blocking(rustls_native_certs::load_native_certs).await {
-        Ok(found) => {
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                let errors = found.errors;
-                warn!(?errors, "this host has no certificate authorities (package ca-certificates): https checks fail");
-            }
-        }
-        Err(error) => warn!(%error, "the host's certificate authorities were not read: https checks fail"),
+    let found = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let errors = found.errors;
+        warn!(
+            ?errors,
+            "this host has no certificate authorities (package ca-certificates): https checks and upstreams fail"
+        );
     }
     roots
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::{
+    checks,
     config::{Config, Upstreams},
     dns::{
         cache::Cache,
@@ -46,6 +47,7 @@ pub(super) async fn start(
         routes: config.routes.clone(),
         cache: recursion.cache.clone(),
         echoes: recursion.echoes.clone(),
+        authorities: checks::system_roots,
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     parts.spawn("resolves other names", work);

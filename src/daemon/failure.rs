@@ -30,6 +30,8 @@ pub enum Failure {
         /// What is wrong with it.
         error: String,
     },
+    /// A certificate that cannot be used; holds why.
+    Certificate(String),
     /// The system yields no random octets.
     NoRandom,
     /// Gossip cannot be started; holds why.
@@ -54,15 +56,29 @@ pub enum Purpose {
     Gossip,
     /// The HTTP API.
     Http,
+    /// DNS over TLS.
+    Tls,
+    /// DNS over HTTPS.
+    Https,
+    /// DNS over QUIC.
+    Quic,
 }
 
 impl Purpose {
+    /// What it is called.
+    pub(super) fn name(self) -> &'static str {
+        self.words().0
+    }
+
     /// What it is called, the key of the configuration that decides on it, and an address that mostly works.
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Dns => ("DNS", "dns.listen", "127.0.0.1:8600"),
             Self::Gossip => ("gossip", "gossip.listen", "127.0.0.1:7947"),
             Self::Http => ("HTTP", "http.listen", "127.0.0.1:8501"),
+            Self::Tls => ("DNS over TLS", "dns.encrypted.tls", "127.0.0.1:8853"),
+            Self::Https => ("DNS over HTTPS", "dns.encrypted.https", "127.0.0.1:8443"),
+            Self::Quic => ("DNS over QUIC", "dns.encrypted.quic", "127.0.0.1:8853"),
         }
     }
 }
@@ -105,6 +121,11 @@ impl fmt::Display for Failure {
                  have the same.",
                 path.display(),
                 path.display()
+            ),
+            Self::Certificate(error) => write!(
+                f,
+                "no certificate for encrypted DNS: {error}\nMake dns.encrypted.certificate the file with the certificate and those \
+                 between it and an authority, dns.encrypted.key its key, both in PEM and readable by the user that runs muster."
             ),
             Self::NoRandom => f.write_str(
                 "the system yields no random numbers, without which neither gossip can be sealed nor cookies be made",

@@ -1,6 +1,15 @@
 //! Who may have names resolved that are not ours. An open resolver is a weapon in others' hands (RFC 5358).
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that the reply goes to.
+    pub address: IpAddr,
+    /// Since 1970.
+    pub now: Duration,
+}
 
 /// Clients that may use recursion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

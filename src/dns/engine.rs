@@ -1,9 +1,10 @@
 //! The engine: a packet in, a packet out, the same for every transport.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 
+pub use super::access::Client;
 use super::{
     answer::{Answer, Outside},
     assemble::{Frame, Options, Scratch, assemble, bare},
@@ -40,15 +41,6 @@ pub struct Origin {
     pub transport: Transport,
     /// From whom, and when; `None`: from nobody who would get cookies or be limited.
     pub client: Option<Client>,
-}
-
-/// Who asks, and when.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// The address that the reply goes to.
-    pub address: IpAddr,
-    /// Since 1970.
-    pub now: Duration,
 }
 
 impl From<Transport> for Origin {

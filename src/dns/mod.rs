@@ -9,13 +9,16 @@
 //!
 //! Reading order: [`code`], [`question`], [`table`], [`lookup`], [`answer`], [`assemble`], [`engine`].
 
+mod accept;
 pub mod access;
 pub mod answer;
 pub mod assemble;
 pub mod cache;
+pub mod clients;
 pub mod code;
 pub mod cookie;
 pub mod echo;
+pub mod encrypted;
 pub mod engine;
 pub mod forward;
 pub mod limit;

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::{
-    access::Allow,
+    access::{Allow, Client},
     answer::Ede,
     cache::{Cache, Hit, Key},
     code::ede,
     echo::Echoes,
-    engine::Client,
     local::Local,
     question::{LookupName, Query},
 };

@@ -327,6 +327,8 @@ impl Unfinished {
             let kept = self.ttls.len() - usize::from(count_of(head, 6)) - usize::from(count_of(head, 8));
             self.octets[10..HEADER].copy_from_slice(&(kept as u16).to_be_bytes());
         }
+        // The letter case that was made up for the upstream is none of the client's.
+        self.octets[HEADER..HEADER + question.len() - 4].make_ascii_lowercase();
         let rcode = low | self.extended_rcode;
         let is_negative = rcode == Rcode::NxDomain as u16 || rcode == Rcode::NoError as u16 && !self.found;
         let ttl = match rcode {
@@ -365,4 +367,14 @@ fn error_in(mut options: &[u8]) -> Option<(u16, String)> {
         options = next;
     }
     None
+}
+
+/// The least TTL in a whole message's answer and authority sections, which is for how long all of it may be kept; `None`
+/// where there are no records, or it cannot be read.
+pub fn least_ttl(message: &[u8]) -> Option<u32> {
+    let counts = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let mut walk = Walk::new(message, Walk::new(message, HEADER).after_question()?);
+    let records = (0..u32::from(counts(6)?) + u32::from(counts(8)?)).map_while(|_| walk.record());
+    let ttl = |record: Record| message.get(record.ttl..)?.first_chunk().map(|field| u32::from_be_bytes(*field));
+    records.filter_map(ttl).min()
 }

@@ -68,7 +68,7 @@ impl Server {
         let (rest, name) = rest.split_once('#').map_or((rest, None), |(rest, name)| (rest, Some(name)));
         let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
         let name = name.map(Arc::<str>::from);
-        if name.as_ref().is_some_and(|name| name.parse::<IpAddr>().is_err() && Name::parse(name).is_err()) {
+        if name.as_ref().is_some_and(|name| name.parse::<IpAddr>().is_err() && !is_host(name)) {
             return Err(NoServer::Name);
         }
         let (port, way) = match scheme {
@@ -86,6 +86,11 @@ impl Server {
         let address = parse_address(host, port).ok_or(NoServer::Address)?;
         Ok(Self { address, way })
     }
+}
+
+/// Whether a certificate can have this name (RFC 6125 §6.4).
+fn is_host(name: &str) -> bool {
+    Name::parse(name).is_ok() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
 }
 
 fn parse_address(host: &str, port: u16) -> Option<SocketAddr> {

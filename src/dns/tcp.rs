@@ -2,15 +2,16 @@
 //!
 //! A connection may send several queries without waiting; what we know is answered in turn, and the answers of queries that
 //! came together leave together. What an upstream has to be asked is answered when that is done, and holds nothing up (RFC
-//! 7766 §6.2.1.1). Everything is bounded: connections, in all and for each
-//! client, the time that one may idle, the time that a write may take, and what is read before its answer is taken.
-
-mod clients;
+//! 7766 §6.2.1.1). Everything is bounded: connections, in all and for each client, the time that one may idle, the time that
+//! a write may take, and what is read before its answer is taken.
 
 use std::{
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -18,17 +19,17 @@ use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Protocol, Type};
 use tokio::{
-    io::AsyncWriteExt,
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpListener,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
-pub use self::clients::Clients;
-use self::clients::Place;
 use super::{
+    accept::accept,
+    clients::Clients,
     engine::{Client, Engine, Origin, Outcome, Transport},
     resolver::Resolver,
     socket,
@@ -45,18 +46,14 @@ const SHARE_OF_FILES: u64 = 4;
 const WRITE: Duration = Duration::from_secs(5);
 /// Connections that the kernel completes before they are accepted.
 const BACKLOG: i32 = 1024;
-/// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// From one word in the log that connections are turned away, or cannot be accepted, to the next.
-const TELL: Duration = Duration::from_secs(60);
 /// The longest query, as over UDP. A message that says to be longer is none, and nobody waits for it with a buffer.
-const MAX_QUERY: usize = 4096;
+pub(super) const MAX_QUERY: usize = 4096;
 /// What is read at once; a longer message takes several reads.
 const READ: usize = 4096;
 /// Answers are written out when they reach this, even if more queries wait.
 const FLUSH: usize = 64 * 1024;
 /// Queries of one connection that wait for an upstream; nothing more is read from it before one of them is done.
-const MAX_WAITING: usize = 64;
+pub(super) const MAX_WAITING: usize = 64;
 
 /// How many connections this process can bear. Raise its limit of open files first.
 pub fn most_connections() -> usize {
@@ -87,95 +84,74 @@ pub struct Shared {
     pub shutdown: CancellationToken,
 }
 
-/// Accepts connections until shutdown, then waits for those that are open to finish what they read.
+impl Shared {
+    /// The reply to one message that came over a transport with messages of its own; `None` where silence is the answer.
+    pub(super) async fn respond(&self, mut engine: Engine, packet: &[u8], address: IpAddr) -> Option<Vec<u8>> {
+        let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
+        let mut reply = Vec::new();
+        match engine.answer(&self.tables.load(), packet, origin, &mut reply) {
+            Outcome::Reply(_) | Outcome::Relayed { refresh: false } => Some(reply),
+            Outcome::Silence | Outcome::Slow => None,
+            outcome => {
+                let (resolver, forward) = self.resolver.as_ref().zip(engine.forward(&self.tables.load(), packet))?;
+                if outcome != Outcome::Beyond {
+                    resolver.refresh(forward);
+                    return Some(reply);
+                }
+                let found = resolver.resolve(forward).await;
+                engine.relay(&self.tables.load(), packet, origin, found.parts(), &mut reply);
+                Some(reply)
+            }
+        }
+    }
+}
+
+/// Answers connections until shutdown, then waits for those that are open to finish what they read.
 pub async fn serve<E>(listener: TcpListener, shared: Shared, engine: E)
 where
     E: Fn() -> Engine + Clone + Send + Sync + 'static,
 {
-    let tasks = TaskTracker::new();
-    let mut told: Option<Instant> = None;
-    let mut is_news = || {
-        let news = told.is_none_or(|told| told.elapsed() >= TELL);
-        if news {
-            told = Some(Instant::now());
-        }
-        news
-    };
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shared.shutdown.cancelled() => break,
-        };
-        match accepted {
-            Ok((stream, client)) => match shared.clients.admit(client.ip()) {
-                Ok(place) => drop(tasks.spawn(connection(stream, client, shared.clone(), engine.clone(), place))),
-                Err(full) => {
-                    debug!(%client, "TCP connection closed");
-                    if is_news() {
-                        warn!(%client, "{full}: TCP connections are turned away");
-                    }
-                }
-            },
-            // The client went away before it was accepted: nothing is wrong here.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => debug!(%error, "TCP accept"),
-            Err(error) => {
-                if is_news() {
-                    warn!(%error, "cannot accept TCP connections; trying again");
-                }
-                sleep(ACCEPT_PAUSE).await;
+    let (clients, shutdown) = (shared.clients.clone(), shared.shutdown.clone());
+    let serve = move |stream, client: SocketAddr| {
+        let (shared, engine) = (shared.clone(), engine.clone());
+        async move {
+            if let Err(error) = converse(stream, client.ip(), &shared, engine).await {
+                debug!(%client, %error, "TCP connection ended");
             }
         }
-    }
-    tasks.close();
-    tasks.wait().await;
+    };
+    accept(listener, &clients, &shutdown, serve).await;
 }
 
-async fn connection(
-    mut stream: TcpStream,
-    client: SocketAddr,
-    shared: Shared,
-    engine: impl Fn() -> Engine + Clone + Send + Sync + 'static,
-    _place: Place,
-) {
-    if let Err(error) = converse(&mut stream, client.ip(), &shared, engine).await {
-        debug!(%client, %error, "TCP connection ended");
-    }
-}
-
-/// While it waits a connection has neither buffers nor an engine: thousands of idle ones cost next to nothing.
-async fn converse(
-    stream: &mut TcpStream,
+/// Answers what comes over a connection. While it waits a connection has neither buffers nor an engine: thousands of idle
+/// ones cost next to nothing.
+pub(super) async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
     address: IpAddr,
     shared: &Shared,
     engine: impl Fn() -> Engine + Clone + Send + Sync + 'static,
 ) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut input = Vec::new();
     let mut waiting = JoinSet::<Vec<u8>>::new();
     let mut is_open = true;
     let mut deadline = Instant::now() + shared.clients.patience();
     while is_open || !waiting.is_empty() {
-        tokio::select! {
+        let read = tokio::select! {
             Some(done) = waiting.join_next(), if !waiting.is_empty() => {
                 if let Ok(reply) = done {
-                    write(stream, &framed(&reply)).await?;
+                    write(&mut stream, &framed(&reply)).await?;
                 }
                 deadline = Instant::now() + shared.clients.patience();
                 continue;
             }
-            ready = stream.readable(), if is_open && waiting.len() < MAX_WAITING => ready?,
+            read = read(&mut stream, &mut input), if is_open && waiting.len() < MAX_WAITING => read?,
             () = sleep_until(deadline), if waiting.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
             () = shared.shutdown.cancelled(), if waiting.is_empty() => return Ok(()),
         };
-        match read(stream, &mut input) {
-            // The client has no more questions, and waits for what it asked.
-            Ok(0) => {
-                is_open = false;
-                continue;
-            }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
+        // The client has no more questions, and waits for what it asked.
+        if read == 0 {
+            is_open = false;
+            continue;
         }
         loop {
             let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
@@ -200,7 +176,7 @@ async fn converse(
                     reply
                 });
             }
-            write(stream, &output).await?;
+            write(&mut stream, &output).await?;
             match next {
                 Next::Again => {}
                 Next::Wait => break,
@@ -217,11 +193,15 @@ async fn converse(
     Ok(())
 }
 
-async fn write(stream: &mut TcpStream, output: &[u8]) -> io::Result<()> {
-    if !output.is_empty() {
-        timeout(WRITE, stream.write_all(output)).await??;
+async fn write(stream: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Result<()> {
+    if output.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    timeout(WRITE, async {
+        stream.write_all(output).await?;
+        stream.flush().await
+    })
+    .await?
 }
 
 /// A message with its length in front.
@@ -232,13 +212,17 @@ fn framed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Reads what is there, up to [`READ`]. By way of the stack, so that a short query leaves no hole of that size among what
-/// other connections keep.
-fn read(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
-    let mut octets = [0; READ];
-    let len = stream.try_read(&mut octets)?;
-    input.extend_from_slice(&octets[..len]);
-    Ok(len)
+/// Reads what is there, up to [`READ`]. By way of the stack, so that a connection which waits has no buffer, and a short
+/// query leaves no hole of that size among what other connections keep.
+async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io::Result<usize> {
+    poll_fn(|context| {
+        let mut octets = [0; READ];
+        let mut read = ReadBuf::new(&mut octets);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut read))?;
+        input.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
+    })
+    .await
 }
 
 /// Some of what was read, answered.

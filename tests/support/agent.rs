@@ -100,7 +100,7 @@ impl Agent {
     }
 
     /// The first address on which it said to listen for something.
-    fn listening(&self, what: &str) -> SocketAddr {
+    pub fn listening(&self, what: &str) -> SocketAddr {
         let (log, expected) = (self.log(), format!("listening for {what}"));
         let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no {expected}: {log}"));
         line.rsplit('=').next().unwrap().parse().unwrap()

@@ -3,10 +3,7 @@
 //! A socket for each: the kernel draws its port, and hands over only what comes from the upstream's own address (RFC 5452
 //! §9.2). What does not answer the question, letter for letter, is not looked at. Cut replies are fetched over TCP.
 
-use std::{
-    fmt, io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fastrand::Rng;
 use tokio::{
@@ -21,24 +18,12 @@ use super::{
         reply::{Reply, Unfit},
         server::{Server, Way},
     },
+    failed::Failed,
     secure::Secure,
 };
 
 /// Longer than any reply over UDP.
 const DATAGRAM: usize = 65_535;
-
-/// Why an upstream has not answered.
-#[derive(Debug)]
-pub(super) enum Failed {
-    /// The network, or the upstream's host, said so.
-    Io(io::Error),
-    /// What it said cannot be read.
-    Malformed,
-    /// It was cut over TCP as well.
-    Truncated,
-    /// TLS or HTTP, or the way to them.
-    Secure(String),
-}
 
 /// What an upstream said.
 pub(super) struct Said {
@@ -114,22 +99,4 @@ async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed
     let mut octets = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut octets).await?;
     whole(message, &octets)
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for Failed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
-            Self::Io(error) => error.fmt(f),
-            Self::Malformed => f.write_str("answers what cannot be read"),
-            Self::Secure(text) => text.fmt(f),
-            Self::Truncated => f.write_str("cuts its answer over TCP"),
-        }
-    }
 }

@@ -17,7 +17,8 @@ use tracing::{info, warn};
 
 use super::{
     super::{echo::Echoes, forward::Forward, reply::Reply, server::Server},
-    exchange::{Failed, Said, ask},
+    exchange::{Said, ask},
+    failed::Failed,
     rng,
     secure::Secure,
     upstream::Upstreams,

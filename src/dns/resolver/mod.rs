@@ -10,6 +10,7 @@
 //! whom to ask, and what a resolv.conf names.
 
 mod exchange;
+mod failed;
 mod fetch;
 mod secure;
 pub mod system;
@@ -28,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+pub use self::secure::Authorities;
 use self::{fetch::Pool, secure::Secure};
 use super::{
     answer::Ede,
@@ -63,6 +65,8 @@ pub struct Options {
     pub cache: Arc<Cache>,
     /// How an upstream is found that asks us.
     pub echoes: Arc<Echoes>,
+    /// Whom upstreams over TLS are certified by.
+    pub authorities: Authorities,
 }
 
 /// Asks upstreams for others.
@@ -153,8 +157,8 @@ struct Flights {
 }
 
 async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
-    let Options { mut upstreams, routes, cache, echoes } = options;
-    let secure = Arc::new(Secure::default());
+    let Options { mut upstreams, routes, cache, echoes, authorities } = options;
+    let secure = Arc::new(Secure::new(authorities));
     let pool_of = |servers: &[Server]| Arc::new(Pool::new(servers, secure.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
@@ -260,13 +264,13 @@ mod tests {
     #[test]
     fn the_longest_route_counts() {
         let name = |text: &str| Name::parse(text).unwrap();
+        let secure = Arc::new(Secure::new(tokio_rustls::rustls::RootCertStore::empty));
+        let nobody = || Arc::new(Pool::new(&[], secure.clone()));
         let routes: Vec<(Name, Arc<Pool>)> = ["example", "corp.example", "."]
             .iter()
-            .map(|suffix| {
-                (if *suffix == "." { Name::root() } else { name(suffix) }, Arc::new(Pool::new(&[], Arc::default())))
-            })
+            .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, nobody()))
             .collect();
-        let default = Arc::new(Pool::new(&[], Arc::default()));
+        let default = nobody();
         for (asked, expected) in
             [("corp.example", 1), ("a.corp.example", 1), ("notcorp.example", 0), ("example", 0), ("example.org", 2)]
         {

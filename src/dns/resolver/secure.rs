@@ -5,19 +5,19 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     io,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use h2::client::SendRequest;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, StatusCode, Version,
     body::Bytes,
+    client::conn::http2::{self, SendRequest},
     header::{ACCEPT, CONTENT_TYPE},
 };
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -30,11 +30,11 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     super::server::{Server, Way},
-    exchange::Failed,
+    failed::Failed,
 };
 
 /// How long a connection is kept without questions (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
@@ -52,10 +52,13 @@ const MAX_MESSAGE: usize = 65_535;
 /// What a message over HTTPS is (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
 
+/// Reads which authorities this host trusts; takes milliseconds.
+pub type Authorities = fn() -> RootCertStore;
+
 /// Connections to all encrypted upstreams.
-#[derive(Default)]
 pub(super) struct Secure {
-    /// With the authorities that this host trusted when the first was opened.
+    authorities: Authorities,
+    /// With those that this host trusted when the first connection was opened.
     roots: OnceCell<Arc<RootCertStore>>,
     lines: Mutex<HashMap<Server, mpsc::Sender<Call>>>,
 }
@@ -67,9 +70,16 @@ struct Call {
 }
 
 impl Secure {
+    /// No connection so far.
+    pub(super) fn new(authorities: Authorities) -> Self {
+        Self { authorities, roots: OnceCell::new(), lines: Mutex::default() }
+    }
+
     /// Has a message answered by an upstream, for as long as the caller waits.
     pub(super) async fn ask(&self, server: &Server, message: &[u8]) -> Result<Vec<u8>, Failed> {
-        let roots = self.roots.get_or_init(async || Arc::new(system_roots().await)).await;
+        let authorities = self.authorities;
+        let read = async || Arc::new(spawn_blocking(authorities).await.unwrap_or_else(|_| RootCertStore::empty()));
+        let roots = self.roots.get_or_init(read).await;
         loop {
             let (line, is_new) = self.line(server, roots);
             let (to, reply) = oneshot::channel();
@@ -124,7 +134,7 @@ async fn open(server: &Server, roots: Arc<RootCertStore>) -> io::Result<TlsStrea
     };
     let name = match name {
         Some(name) => ServerName::try_from(name.to_string()).map_err(io::Error::other)?,
-        None => ServerName::from(IpAddr::from(server.address.ip())),
+        None => ServerName::from(server.address.ip()),
     };
     let versions = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let versions = versions.with_safe_default_protocol_versions().map_err(io::Error::other)?;
@@ -133,18 +143,6 @@ async fn open(server: &Server, roots: Arc<RootCertStore>) -> io::Result<TlsStrea
     let stream = TcpStream::connect(server.address).await?;
     stream.set_nodelay(true)?;
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
-
-/// The authorities that this host trusts.
-async fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    if let Ok(found) = spawn_blocking(rustls_native_certs::load_native_certs).await {
-        roots.add_parsable_certificates(found.certs);
-    }
-    if roots.is_empty() {
-        warn!("this host has no certificate authorities (package ca-certificates): upstreams over TLS are not trusted");
-    }
-    roots
 }
 
 /// Messages with their length in front, answered in any order (RFC 7858 §3.3).
@@ -211,7 +209,8 @@ async fn https(
         Some(name) => format!("https://{name}:{}{path}", server.address.port()),
         None => format!("https://{}{path}", server.address),
     };
-    let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+    let opened = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = opened.map_err(io::Error::other)?;
     tokio::pin!(connection);
     let mut running = JoinSet::new();
     let mut deadline = Instant::now() + IDLE;
@@ -244,32 +243,19 @@ async fn https(
     }
 }
 
-async fn post(sender: SendRequest<Bytes>, uri: String, message: &[u8]) -> io::Result<Vec<u8>> {
-    let failed = |error: h2::Error| match error.is_io() || error.is_go_away() || error.is_reset() {
-        true => io::Error::from(io::ErrorKind::ConnectionReset),
-        false => io::Error::other(error),
-    };
+async fn post(mut sender: SendRequest<Full<Bytes>>, uri: String, message: &[u8]) -> io::Result<Vec<u8>> {
     // The id is 0, so that caches on the way see equal questions (RFC 8484 §4.1).
     let body = [&[0, 0], message.get(2..).unwrap_or_default()].concat();
     let request = Request::builder().method(Method::POST).version(Version::HTTP_2).uri(uri);
     let request = request.header(CONTENT_TYPE, MEDIA_TYPE).header(ACCEPT, MEDIA_TYPE);
-    let request = request.body(()).map_err(io::Error::other)?;
-    let mut sender = sender.ready().await.map_err(failed)?;
-    let (response, mut stream) = sender.send_request(request, false).map_err(failed)?;
-    stream.send_data(body.into(), true).map_err(failed)?;
-    let response = response.await.map_err(failed)?;
+    let request = request.body(Full::from(body)).map_err(io::Error::other)?;
+    let response = sender.send_request(request).await;
+    let response = response.map_err(|error| io::Error::new(io::ErrorKind::ConnectionReset, error))?;
     if response.status() != StatusCode::OK {
         return Err(io::Error::other(format!("HTTP status {}", response.status())));
     }
-    let (mut body, mut reply) = (response.into_body(), Vec::new());
-    while let Some(part) = poll_fn(|context| body.poll_data(context)).await {
-        let part = part.map_err(failed)?;
-        reply.extend_from_slice(&part);
-        if reply.len() > MAX_MESSAGE {
-            return Err(io::Error::other("the reply is longer than a DNS message"));
-        }
-        body.flow_control().release_capacity(part.len()).map_err(failed)?;
-    }
+    let reply = Limited::new(response.into_body(), MAX_MESSAGE).collect().await.map_err(io::Error::other)?;
+    let mut reply = reply.to_bytes().to_vec();
     if let Some(id) = reply.first_chunk_mut::<2>() {
         id.copy_from_slice(&message[..2]);
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::super::engine::TCP_IDLE;
+use super::engine::TCP_IDLE;
 
 /// The part of all connections that one client may have. A stub or a resolver needs a handful; of those that want more,
 /// it takes sixteen to use up all.

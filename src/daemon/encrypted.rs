@@ -1,0 +1,79 @@
+//! Where questions come encrypted: binding, the certificate, and one part for each address.
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, UdpSocket};
+use tracing::info;
+
+use super::{
+    Parts,
+    failure::{Failure, Purpose},
+};
+use crate::{
+    config::{Config, Encrypted},
+    dns::{
+        encrypted::{certificate::Certificate, serve_https, serve_quic, serve_tls},
+        engine::Engine,
+        tcp::{self, Shared},
+    },
+};
+
+/// Listeners, bound.
+pub(super) struct Listeners {
+    tls: Vec<TcpListener>,
+    https: Vec<TcpListener>,
+    quic: Vec<UdpSocket>,
+}
+
+/// Binds what the configuration names.
+pub(super) async fn bind(config: &Config) -> Result<Option<Listeners>, Failure> {
+    let Some(Encrypted { tls, https, quic, .. }) = &config.dns.encrypted else { return Ok(None) };
+    let stream = |purpose: Purpose| {
+        move |address: &SocketAddr| {
+            let listener =
+                tcp::bind(*address).map_err(|error| Failure::Listen { purpose, address: *address, error })?;
+            info!(address = %listener.local_addr().unwrap_or(*address), "listening for {}", purpose.name());
+            Ok(listener)
+        }
+    };
+    let mut sockets = Vec::new();
+    for address in quic {
+        let failed = |error| Failure::Listen { purpose: Purpose::Quic, address: *address, error };
+        let socket = UdpSocket::bind(address).await.map_err(failed)?;
+        info!(address = %socket.local_addr().unwrap_or(*address), "listening for DNS over QUIC");
+        sockets.push(socket);
+    }
+    Ok(Some(Listeners {
+        tls: tls.iter().map(stream(Purpose::Tls)).collect::<Result<_, _>>()?,
+        https: https.iter().map(stream(Purpose::Https)).collect::<Result<_, _>>()?,
+        quic: sockets,
+    }))
+}
+
+/// Has them answered.
+pub(super) fn start<E>(
+    config: &Config,
+    listeners: Listeners,
+    shared: &Shared,
+    engine: &E,
+    parts: &mut Parts,
+) -> Result<(), Failure>
+where
+    E: Fn() -> Engine + Clone + Send + Sync + Unpin + 'static,
+{
+    let Some(Encrypted { certificate, key, .. }) = &config.dns.encrypted else { return Ok(()) };
+    let (certificate, octets) =
+        Certificate::read(certificate, key).map_err(|error| Failure::Certificate(error.to_string()))?;
+    let tls = |protocol| certificate.config(protocol).map_err(|error| Failure::Certificate(error.to_string()));
+    for listener in listeners.tls {
+        parts.spawn("answers over TLS", serve_tls(listener, shared.clone(), engine.clone(), tls(b"dot")?));
+    }
+    for listener in listeners.https {
+        parts.spawn("answers over HTTPS", serve_https(listener, shared.clone(), engine.clone(), tls(b"h2")?));
+    }
+    for socket in listeners.quic {
+        parts.spawn("answers over QUIC", serve_quic(socket, shared.clone(), engine.clone(), tls(b"doq")?));
+    }
+    parts.spawn("renews the certificate", certificate.clone().follow(octets, shared.shutdown.clone()));
+    Ok(())
+}

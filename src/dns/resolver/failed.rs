@@ -1,0 +1,34 @@
+//! Why an upstream has not answered, for people.
+
+use std::{fmt, io};
+
+/// Why an upstream has not answered.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The network, or the upstream's host, said so.
+    Io(io::Error),
+    /// What it said cannot be read.
+    Malformed,
+    /// It was cut over TCP as well.
+    Truncated,
+    /// TLS or HTTP, or the way to them.
+    Secure(String),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
+            Self::Io(error) => error.fmt(f),
+            Self::Malformed => f.write_str("answers what cannot be read"),
+            Self::Secure(text) => text.fmt(f),
+            Self::Truncated => f.write_str("cuts its answer over TCP"),
+        }
+    }
+}
