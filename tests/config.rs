@@ -359,7 +359,7 @@ fn what_a_configuration_cannot_say() {
         ),
         (
             "dns: {encrypted: {tls: 127.0.0.1, key: k}}",
-            "1:18: missing key `certificate` (for example `certificate: /etc/muster/tls/fullchain.pem`)",
+            "1:18: `certificate` is missing (as in `certificate: /etc/muster/tls/fullchain.pem`)",
         ),
         ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
         ("resolver: {routes: {a: []}}", "1:24: expected at least one address, found a list"),
