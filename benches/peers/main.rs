@@ -1,5 +1,7 @@
 //! muster beside other name servers, on this machine and in one run: `cargo bench --bench peers`.
 //!
+//! `-- --names 10000` compares forwarding instead: names of an upstream that all have in their caches.
+//!
 //! The same services for each: as service files for muster, as a zone for those of `nsd`, `knotd` and `unbound` that are
 //! installed. Servers share one core, the load has another. They are asked in turn, round after round, so that what else
 //! the machine does falls on all alike: compare columns of one run, never figures of two. `docs/performance.md` says what
@@ -13,6 +15,7 @@
 mod load;
 mod server;
 mod table;
+mod upstream;
 mod world;
 
 use std::{path::PathBuf, process::Command, time::Duration};
@@ -28,6 +31,8 @@ const PACE: u64 = 20_000;
 
 struct Options {
     services: Vec<usize>,
+    /// Names beyond our zones; `None`: zones are measured.
+    names: Option<usize>,
     rounds: usize,
     span: Duration,
     kinds: Vec<Kind>,
@@ -53,15 +58,18 @@ pub(crate) struct Seen {
 fn main() {
     let options = options();
     load::stay_on_its_core();
-    for services in &options.services {
+    let worlds: Vec<World> = match options.names {
+        Some(names) => vec![World::beyond(names, upstream::start())],
+        None => options.services.iter().map(|services| World::of_services(*services)).collect(),
+    };
+    for world in &worlds {
         let folder = tempfile::tempdir().unwrap();
-        let world = World::new(*services);
-        let servers: Vec<Server> = options.kinds.iter().map(|kind| kind.start(&world, folder.path())).collect();
+        let servers: Vec<Server> = options.kinds.iter().map(|kind| kind.start(world, folder.path())).collect();
         let queries = folder.path().join("queries");
         std::fs::write(&queries, world.for_dnsperf()).unwrap();
         let asked = world.packets();
         for server in &servers {
-            load::check(server.address, &world);
+            load::check(server.address, world);
         }
         let mut seen: Vec<Seen> = servers.iter().map(|_| Seen::default()).collect();
         for round in 0..options.rounds {
@@ -71,7 +79,7 @@ fn main() {
                 measure(&servers[at], &queries, &asked, &options, &mut seen[at]);
             }
         }
-        println!("\n{services} services of 3 instances\n");
+        println!("\n{world}\n");
         table::print(servers.iter().map(|server| server.kind.to_string()).zip(&seen));
     }
 }
@@ -97,8 +105,9 @@ fn measure(server: &Server, queries: &std::path::Path, asked: &[Vec<u8>], option
 }
 
 fn options() -> Options {
-    let mut options = Options { services: vec![1_000, 33_333], rounds: 5, span: Duration::from_secs(3), kinds: vec![] };
-    let mut names = "muster,nsd,knot,unbound".to_owned();
+    let mut options =
+        Options { services: vec![1_000, 33_333], names: None, rounds: 5, span: Duration::from_secs(3), kinds: vec![] };
+    let mut names = None;
     let mut other = None;
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     for pair in arguments.chunks(2) {
@@ -107,13 +116,15 @@ fn options() -> Options {
             "--services" => options.services = value.split(',').map(|count| count.parse().unwrap()).collect(),
             "--rounds" => options.rounds = value.parse().unwrap(),
             "--seconds" => options.span = Duration::from_secs(value.parse().unwrap()),
-            "--servers" => names = value.clone(),
+            "--names" => options.names = Some(value.parse().unwrap()),
+            "--servers" => names = Some(value.clone()),
             "--binary" => other = Some(PathBuf::from(value)),
             _ => panic!("what is {key}?"),
         }
     }
     assert!(is_there("dnsperf"), "dnsperf is missing: it is the Debian package of that name");
-    for name in names.split(',') {
+    let usual = if options.names.is_some() { "muster,unbound,dnsmasq" } else { "muster,nsd,knot,unbound" };
+    for name in names.as_deref().unwrap_or(usual).split(',') {
         let kind = Kind::parse(name).unwrap_or_else(|| panic!("what is {name}?"));
         if is_there(kind.program()) {
             options.kinds.push(kind);

@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Nsd,
     Knot,
     Unbound,
+    Dnsmasq,
 }
 
 impl Kind {
@@ -35,6 +36,7 @@ impl Kind {
             "nsd" => Self::Nsd,
             "knot" => Self::Knot,
             "unbound" => Self::Unbound,
+            "dnsmasq" => Self::Dnsmasq,
             _ => return None,
         })
     }
@@ -47,6 +49,7 @@ impl Kind {
             Self::Nsd => "nsd",
             Self::Knot => "knotd",
             Self::Unbound => "unbound",
+            Self::Dnsmasq => "dnsmasq",
         }
     }
 
@@ -56,10 +59,14 @@ impl Kind {
         fs::create_dir_all(&folder).unwrap();
         let address = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let config = folder.join("config");
-        if !matches!(self, Self::Muster | Self::Other(_)) {
+        if !matches!(self, Self::Muster | Self::Other(_)) && world.upstream().is_none() {
             fs::write(folder.join("service.local.zone"), world.zone()).unwrap();
         }
-        fs::write(&config, self.config(&folder, address.port())).unwrap();
+        let text = match world.upstream() {
+            Some(upstream) => self.forwarding(&folder, address.port(), upstream),
+            None => self.config(&folder, address.port()),
+        };
+        fs::write(&config, text).unwrap();
         let mut command = Command::new("taskset");
         command.args(["-c", CORE, self.program()]);
         match self {
@@ -72,6 +79,7 @@ impl Kind {
             }
             Self::Nsd | Self::Unbound => drop(command.args(["-d", "-c"]).arg(&config)),
             Self::Knot => drop(command.arg("-c").arg(&config)),
+            Self::Dnsmasq => drop(command.args(["--keep-in-foreground", "--conf-file"]).arg(&config)),
         }
         let log = fs::File::create(folder.join("log")).unwrap();
         let output = log.try_clone().unwrap();
@@ -88,6 +96,30 @@ impl Kind {
             sleep(Duration::from_millis(50));
         }
         server
+    }
+
+    /// One worker, and a cache that holds all; everything else as it comes.
+    fn forwarding(&self, folder: &Path, port: u16, upstream: SocketAddr) -> String {
+        let (to, folder) = (upstream.port(), folder.display());
+        match self {
+            Self::Muster | Self::Other(_) => format!(
+                "node: n1\nadvertise: 127.0.0.1\ndata_dir: {folder}/data\nservices_dir: {folder}/services.d\n\
+                 zones_dir: {folder}/zones\ndns: {{listen: [127.0.0.1:{port}]}}\nhttp: {{listen: []}}\n\
+                 gossip: {{listen: 127.0.0.1:0}}\nresolver: {{upstreams: \"{upstream}\"}}\n"
+            ),
+            Self::Unbound => format!(
+                "server:\n interface: 127.0.0.1@{port}\n num-threads: 1\n username: \"\"\n chroot: \"\"\n directory: \"{folder}\"\n \
+                 pidfile: \"{folder}/pid\"\n use-syslog: no\n do-not-query-localhost: no\n ip-ratelimit: 0\n \
+                 msg-cache-size: 64m\n rrset-cache-size: 64m\n\
+                 remote-control:\n control-enable: no\n\
+                 forward-zone:\n name: \".\"\n forward-addr: 127.0.0.1@{to}\n"
+            ),
+            Self::Dnsmasq => format!(
+                "port={port}\nlisten-address=127.0.0.1\nbind-interfaces\nno-resolv\nno-hosts\nserver=127.0.0.1#{to}\n\
+                 cache-size=50000\nuser=root\npid-file={folder}/pid\nlog-facility={folder}/log\n"
+            ),
+            Self::Nsd | Self::Knot => panic!("{self} does not forward"),
+        }
     }
 
     /// One worker, no limits on rates, everything else as it comes.
@@ -120,6 +152,7 @@ impl Kind {
                  remote-control:\n control-enable: no\n\
                  auth-zone:\n name: service.local\n zonefile: {folder}/service.local.zone\n for-upstream: no\n for-downstream: yes\n"
             ),
+            Self::Dnsmasq => panic!("{self} serves no zones"),
         }
     }
 }
@@ -132,6 +165,7 @@ impl fmt::Display for Kind {
             Self::Nsd => "nsd",
             Self::Knot => "knot",
             Self::Unbound => "unbound",
+            Self::Dnsmasq => "dnsmasq",
         })
     }
 }

@@ -1,6 +1,9 @@
 //! What every server knows, in the form that each of them reads, and what they are asked.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::{self, Write as _},
+    net::SocketAddr,
+};
 
 /// Instances of each service.
 pub(crate) const INSTANCES: usize = 3;
@@ -11,15 +14,17 @@ const MISSING: usize = 5;
 /// Entries of one service file: below the bound of a megabyte a file.
 const PER_FILE: usize = 3_000;
 
-/// Services of three instances each, and questions: half SRV, half A, some for names that do not exist.
+/// Services of three instances each, and questions: half SRV, half A, some for names that do not exist. Or names of an
+/// upstream: A, and some that do not exist.
 pub(crate) struct World {
     services: usize,
+    upstream: Option<SocketAddr>,
     questions: Vec<(String, u16)>,
 }
 
 impl World {
     /// The same for the same number of services.
-    pub(crate) fn new(services: usize) -> Self {
+    pub(crate) fn of_services(services: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(services as u64);
         let mut question = || {
             let service = random.usize(..services);
@@ -32,7 +37,23 @@ impl World {
             }
         };
         let questions = (0..QUERIES).map(|_| question()).collect();
-        Self { services, questions }
+        Self { services, upstream: None, questions }
+    }
+
+    /// So many names that this upstream knows.
+    pub(crate) fn beyond(names: usize, upstream: SocketAddr) -> Self {
+        let mut random = fastrand::Rng::with_seed(names as u64);
+        let mut question = || {
+            let name = random.usize(..names);
+            let kind = if random.usize(..100) < MISSING { "x" } else { "www" };
+            (format!("{kind}.n{name:05}.example.org"), 1)
+        };
+        Self { services: 0, upstream: Some(upstream), questions: (0..QUERIES).map(|_| question()).collect() }
+    }
+
+    /// Who knows the names, if they are not in a zone.
+    pub(crate) fn upstream(&self) -> Option<SocketAddr> {
+        self.upstream
     }
 
     /// The address of an instance.
@@ -97,5 +118,14 @@ impl World {
             packet
         };
         self.questions.iter().map(packet).collect()
+    }
+}
+
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.upstream {
+            Some(_) => f.write_str("names beyond our zones, from the cache"),
+            None => write!(f, "{} services of {INSTANCES} instances", self.services),
+        }
     }
 }
