@@ -118,13 +118,13 @@ pub(crate) fn paced(server: SocketAddr, asked: &[Vec<u8>], rate: u64, span: Dura
 }
 
 /// Whether it answers at all.
-pub(crate) fn answers(server: SocketAddr) -> bool {
+pub(crate) fn answers(server: SocketAddr, question: &[u8]) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(server).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     let mut buffer = [0; 512];
-    let soa = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x07service\x05local\0\0\x06\0\x01";
-    socket.send(soa).is_ok() && socket.recv(&mut buffer).is_ok_and(|len| len > soa.len() && buffer[3] & 15 == 0)
+    let received = socket.send(question).and_then(|_| socket.recv(&mut buffer));
+    received.is_ok_and(|len| len > question.len() && matches!(buffer[3] & 15, 0 | 3))
 }
 
 /// Waits until it answers as the world says, and nothing less.

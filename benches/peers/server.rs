@@ -86,7 +86,8 @@ impl Kind {
         let child = command.stdin(Stdio::null()).stdout(output).stderr(log).spawn().unwrap();
         let mut server = Server { kind: self.clone(), address, child };
         let started = Instant::now();
-        while !load::answers(address) {
+        let question = world.packets().swap_remove(0);
+        while !load::answers(address, &question) {
             let ended = server.child.try_wait().unwrap();
             assert!(
                 ended.is_none() && started.elapsed() < PATIENCE,

@@ -106,7 +106,7 @@ impl World {
     /// Each question as a packet with EDNS, as dnsperf sends it.
     pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
         let packet = |(name, qtype): &(String, u16)| {
-            let mut packet = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
+            let mut packet = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
             for label in name.split('.') {
                 packet.push(label.len() as u8);
                 packet.extend(label.bytes());
