@@ -79,7 +79,7 @@ impl Kind {
             }
             Self::Nsd | Self::Unbound => drop(command.args(["-d", "-c"]).arg(&config)),
             Self::Knot => drop(command.arg("-c").arg(&config)),
-            Self::Dnsmasq => drop(command.args(["--keep-in-foreground", "--conf-file"]).arg(&config)),
+            Self::Dnsmasq => drop(command.arg("--keep-in-foreground").arg(format!("--conf-file={}", config.display()))),
         }
         let log = fs::File::create(folder.join("log")).unwrap();
         let output = log.try_clone().unwrap();
@@ -111,7 +111,7 @@ impl Kind {
             Self::Unbound => format!(
                 "server:\n interface: 127.0.0.1@{port}\n num-threads: 1\n username: \"\"\n chroot: \"\"\n directory: \"{folder}\"\n \
                  pidfile: \"{folder}/pid\"\n use-syslog: no\n do-not-query-localhost: no\n ip-ratelimit: 0\n \
-                 msg-cache-size: 64m\n rrset-cache-size: 64m\n\
+                 module-config: \"validator iterator\"\n msg-cache-size: 64m\n rrset-cache-size: 64m\n\
                  remote-control:\n control-enable: no\n\
                  forward-zone:\n name: \".\"\n forward-addr: 127.0.0.1@{to}\n"
             ),
