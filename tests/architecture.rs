@@ -145,6 +145,8 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("axum", "http"),
     ("chitchat", "gossip::cluster"),
     ("clap", "cli"),
+    ("clap_complete", "cli::pages"),
+    ("clap_mangen", "cli::pages"),
     ("h2", "checks::grpc"),
     ("hickory_server", "dns::encrypted"),
     ("notify", "files::watch"),

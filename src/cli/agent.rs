@@ -165,10 +165,10 @@ fn log(settings: &config::Log) {
         config::Level::Debug => Level::DEBUG,
         config::Level::Trace => Level::TRACE,
     };
-    // What it warns of is what peers did, which is counted, or what `gossip::cluster` mends and tells itself.
-    let chitchat = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
-    let levels =
-        Targets::new().with_target("muster", level).with_target("chitchat", chitchat).with_default(Level::WARN);
+    // What these warn of is what peers and clients did, or what `gossip::cluster` mends and tells itself.
+    let quiet = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
+    let others = ["chitchat", "hickory_server", "hickory_net", "quinn"].map(|target| (target, quiet));
+    let levels = Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match settings.format {
         Format::Text => lines.with_target(false).with_ansi(false).boxed(),

@@ -6,8 +6,9 @@ use crate::config::Environment;
 
 /// The host's name and the address of its default route's interface.
 pub fn environment() -> Environment {
-    let host_name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Environment { host_name: host_name.trim().to_owned(), default_address: default_address() }
+    // Not from /proc, of which the unit shows nothing but processes.
+    let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Environment { host_name, default_address: default_address() }
 }
 
 /// The address from which packets to the world would leave: connecting a UDP socket asks the routing table and sends

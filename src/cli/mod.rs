@@ -12,6 +12,7 @@ mod client;
 pub mod environment;
 mod keyring;
 mod members;
+mod pages;
 pub mod sources;
 mod status;
 mod table;
@@ -66,6 +67,11 @@ enum Command {
     Status(status::Args),
     /// Print a new key for gossip: 32 random octets in base64
     Keygen,
+    /// Print what completes these commands in a shell
+    Completions(pages::CompletionsArgs),
+    /// Write the man pages into a folder: for packages
+    #[command(hide = true)]
+    Man(pages::ManArgs),
 }
 
 /// Runs the program with these arguments, the first of which is its own name.
@@ -87,5 +93,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Keyring(args) => keyring::run(args),
         Command::Status(args) => status::run(&args),
         Command::Keygen => keyring::generate(),
+        Command::Completions(args) => pages::completions(&args),
+        Command::Man(args) => pages::man(&args),
     }
 }

@@ -41,6 +41,9 @@ use super::{
 const PATH: &str = "/dns-query";
 /// What a message is (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
+/// Octets of a request's body that are read, though only the shortest can be queries: clients that are answered while they
+/// still send take it for a broken connection.
+const MAX_BODY: usize = 64 * 1024;
 /// Octets of a request's head: a question in the path has up to 5,500.
 const MAX_HEAD: u32 = 16 * 1024;
 
@@ -157,12 +160,15 @@ async fn question(request: Request<Incoming>) -> Result<Bytes, (StatusCode, &'st
             octets.map(Bytes::from).map_err(|_| (StatusCode::BAD_REQUEST, "the parameter `dns` is not base64url"))
         }
         Method::POST => {
-            if request.headers().get(CONTENT_TYPE).is_none_or(|kind| kind != MEDIA_TYPE) {
-                return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/dns-message"));
-            }
-            let body = timeout(HANDSHAKE, Limited::new(request.into_body(), MAX_QUERY).collect()).await;
+            let is_message = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
+            let body = timeout(HANDSHAKE, Limited::new(request.into_body(), MAX_BODY).collect()).await;
             let body = body.map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body took too long"))?;
-            body.map(Collected::to_bytes).map_err(|_| too_long)
+            let body = body.map(Collected::to_bytes).map_err(|_| too_long)?;
+            match (is_message, body.len()) {
+                (false, _) => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/dns-message")),
+                (true, ..=MAX_QUERY) => Ok(body),
+                (true, _) => Err(too_long),
+            }
         }
         _ => Err((StatusCode::METHOD_NOT_ALLOWED, "GET and POST bring questions")),
     }
