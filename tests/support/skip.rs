@@ -14,6 +14,13 @@ pub fn tool(test: &str, program: &str, package: &str) -> bool {
     found || skip(test, &format!("{program} is not installed (apt-get install {package})"))
 }
 
+/// Whether a program is installed that cargo installs; if not, says that `test` is skipped.
+pub fn crate_tool(test: &str, program: &str) -> bool {
+    let found =
+        std::process::Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    found || skip(test, &format!("{program} is not installed (cargo install --locked {program})"))
+}
+
 /// Whether the test runs as root; if not, says that `test` is skipped.
 pub fn root(test: &str) -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
