@@ -111,6 +111,9 @@ const LAYERS: &[(&str, Layer)] = &[
     ("gossip::wire", Adapter("gossip")),
     ("http", Adapter("http")),
     ("cli", Adapter("cli")),
+    ("cli::setup::failure", Core),
+    ("cli::setup::resolv_conf", Core),
+    ("cli::setup::resolved", Core),
 ];
 
 /// Imports against the layers: who, whom, why.

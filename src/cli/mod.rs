@@ -13,6 +13,7 @@ pub mod environment;
 mod keyring;
 mod members;
 mod pages;
+mod setup;
 pub mod sources;
 mod status;
 mod table;
@@ -65,6 +66,8 @@ enum Command {
     Keyring(keyring::Args),
     /// Show how the agent and its cluster are
     Status(status::Args),
+    /// Have the programs of this host ask muster: by systemd-resolved, or by resolv.conf
+    Setup(setup::Args),
     /// Print a new key for gossip: 32 random octets in base64
     Keygen,
     /// Print what completes these commands in a shell
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Leave(args) => members::leave(&args),
         Command::Keyring(args) => keyring::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Keygen => keyring::generate(),
         Command::Completions(args) => pages::completions(&args),
         Command::Man(args) => pages::man(&args),
