@@ -37,6 +37,11 @@ fn packets() {
 }
 
 #[test]
+fn replies() {
+    fuzz("reply", targets::reply::run);
+}
+
+#[test]
 fn service_files() {
     fuzz("service_file", targets::service_file::run);
 }

@@ -7,5 +7,6 @@
 pub mod gossip;
 pub mod packet;
 mod problems;
+pub mod reply;
 pub mod service_file;
 pub mod zone_file;

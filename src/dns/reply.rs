@@ -66,7 +66,8 @@ impl Reply {
     /// What is wrong with it.
     pub fn read(octets: &[u8], id: u16, question: &[u8]) -> Result<Self, Unfit> {
         let (head, body) = octets.split_at_checked(HEADER).ok_or(Unfit::Foreign)?;
-        let is_response = head[2] & 0x80 != 0;
+        // To a query: the opcode is 0.
+        let is_response = head[2] & 0xf8 == 0x80;
         if !is_response || head[..2] != id.to_be_bytes() {
             return Err(Unfit::Foreign);
         }
@@ -90,12 +91,17 @@ impl Reply {
         for (section, field) in [(Section::Answer, 6), (Section::Authority, 8), (Section::Additional, 10)] {
             for _ in 0..count(field) {
                 let record = walk.record().ok_or(Unfit::Malformed)?;
-                // Records behind an OPT record would have to move, and pointers with them: they are extras.
-                if section == Section::Additional && (record.rtype == rtype::OPT || reply.opt.is_some()) {
+                // OPT and TSIG are between the upstream and us. Records behind them would have to move, and pointers with
+                // them: they are extras.
+                if section == Section::Additional && (is_for_one_hop(record.rtype) || reply.cut.is_some()) {
+                    reply.cut.get_or_insert(record.owner);
                     if record.rtype == rtype::OPT {
                         reply.opt(&record, octets)?;
                     }
                     continue;
+                }
+                if !walk.has_good_names(&record) {
+                    return Err(Unfit::Malformed);
                 }
                 reply.record(section, &record, question)?;
             }
@@ -103,6 +109,8 @@ impl Reply {
                 *end = walk.at() as u16;
             }
         }
+        // What stands behind the last record belongs to nothing.
+        reply.octets.truncate(walk.at());
         reply.finish(low, head, question)
     }
 
@@ -165,29 +173,32 @@ impl Reply {
         let section = |from: usize, to: usize| {
             let mut walk = Walk::new(&self.octets, from);
             let mut records = Vec::new();
-            while walk.at() < to
-                && let Some(record) = walk.record()
-            {
-                let (owner, octets) = (walk.whole_name(record.owner), walk.whole_rdata(&record));
-                let Some((owner, octets)) = owner.zip(octets).filter(|_| record.class == class::IN) else { continue };
+            while walk.at() < to {
+                let record = walk.record()?;
+                if record.class != class::IN {
+                    continue;
+                }
+                let (owner, octets) = (walk.whole_name(record.owner)?, walk.whole_rdata(&record)?);
                 let ttl = self.ttl_at(record.ttl, age);
                 let data = RRset { rtype: record.rtype, ttl, records: vec![Rdata::fixed(octets)] };
                 records.push(Foreign { owner: owner.into(), data });
             }
-            records
+            Some(records)
         };
-        let start = Walk::new(&self.octets, HEADER).after_question().unwrap_or(self.octets.len());
+        let [answer, authority] = self.ends.map(usize::from);
+        let start = Walk::new(&self.octets, HEADER).after_question();
+        let sections = start.and_then(|start| section(start, answer)).zip(section(answer, authority));
+        // All of it was looked at before: this does not happen.
+        let Some((answer, authority)) = sections else {
+            let ede = Some((ede::OTHER, "the upstream's reply cannot be read".to_owned()));
+            return Said { rcode: Rcode::ServFail, is_answer: false, answer: vec![], authority: vec![], ede };
+        };
         let ede = match age {
             Age::Fresh(_) => error_in(&self.options),
             Age::Stale => Some(self.stale()).map(|ede| (ede.code, ede.text.to_owned())),
         };
-        Said {
-            rcode: Rcode::from_number(self.rcode).unwrap_or(Rcode::ServFail),
-            is_answer: self.is_answer(),
-            answer: section(start, self.ends[0].into()),
-            authority: section(self.ends[0].into(), self.ends[1].into()),
-            ede,
-        }
+        let rcode = Rcode::from_number(self.rcode).unwrap_or(Rcode::ServFail);
+        Said { rcode, is_answer: self.is_answer(), answer, authority, ede }
     }
 
     /// The TTL that stands at `at`, as a client is told it.
@@ -257,8 +268,9 @@ struct Unfinished {
     octets: Vec<u8>,
     ttls: Vec<u16>,
     ends: [u16; 2],
-    /// Where the OPT record begins.
-    opt: Option<usize>,
+    /// Where the first record begins that is for one hop.
+    cut: Option<usize>,
+    has_opt: bool,
     options: Vec<u8>,
     extended_rcode: u16,
     /// Of all records.
@@ -271,7 +283,7 @@ struct Unfinished {
 
 impl Unfinished {
     fn record(&mut self, section: Section, record: &Record, question: &[u8]) -> Result<(), Unfit> {
-        if record.rtype == rtype::OPT {
+        if is_for_one_hop(record.rtype) {
             return Err(Unfit::Malformed);
         }
         let name = &question[..question.len() - 4];
@@ -304,10 +316,10 @@ impl Unfinished {
     }
 
     fn opt(&mut self, record: &Record, octets: &[u8]) -> Result<(), Unfit> {
-        if self.opt.is_some() || octets[record.owner] != 0 {
+        if self.has_opt || octets[record.owner] != 0 {
             return Err(Unfit::Malformed);
         }
-        self.opt = Some(record.owner);
+        self.has_opt = true;
         self.extended_rcode = u16::from(octets[record.ttl]) << 4;
         let mut rdata = &octets[record.rdata.clone()];
         while let [c0, c1, l0, l1, rest @ ..] = rdata {
@@ -322,8 +334,8 @@ impl Unfinished {
     }
 
     fn finish(mut self, low: u16, head: &[u8], question: &[u8]) -> Result<Reply, Unfit> {
-        if let Some(opt) = self.opt {
-            self.octets.truncate(opt);
+        if let Some(cut) = self.cut {
+            self.octets.truncate(cut);
             let kept = self.ttls.len() - usize::from(count_of(head, 6)) - usize::from(count_of(head, 8));
             self.octets[10..HEADER].copy_from_slice(&(kept as u16).to_be_bytes());
         }
@@ -349,6 +361,11 @@ impl Unfinished {
             negative: is_negative,
         })
     }
+}
+
+/// Whether a record is between two neighbours (RFC 6891 §6.1.1, RFC 8945 §5.1).
+fn is_for_one_hop(rtype: u16) -> bool {
+    rtype == rtype::OPT || rtype == rtype::TSIG
 }
 
 fn count_of(head: &[u8], at: usize) -> u16 {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::question::HEADER;
 use crate::model::name::MAX_NAME;
 
 /// Compression pointers of one name (RFC 1035 §4.1.4): as many as it can have labels.
@@ -24,12 +25,14 @@ pub(super) struct Record {
 pub(super) struct Walk<'m> {
     octets: &'m [u8],
     at: usize,
+    /// Where the TTLs of the records so far stand.
+    ttls: Vec<usize>,
 }
 
 impl<'m> Walk<'m> {
     /// Begins at `at`.
     pub(super) fn new(octets: &'m [u8], at: usize) -> Self {
-        Self { octets, at }
+        Self { octets, at, ttls: Vec::new() }
     }
 
     /// Where the next record begins.
@@ -54,22 +57,29 @@ impl<'m> Walk<'m> {
             return None;
         }
         self.at = end;
+        self.ttls.push(fields + 4);
         Some(Record { owner, rtype, class, ttl: fields + 4, rdata: rdata..end })
     }
 
-    /// Where a name ends that begins at `start`; `None` where it is not whole, or goes round in circles.
+    /// Where a name ends that begins at `start`; `None` where it is not whole, too long, or goes round in circles.
     fn name(&self, start: usize) -> Option<usize> {
-        let (mut at, mut end, mut pointers) = (start, None, 0);
+        let (mut at, mut end, mut pointers, mut length) = (start, None, 0, 1);
         loop {
             match *self.octets.get(at)? {
-                0 => return Some(end.unwrap_or(at + 1)),
-                len @ 1..=0x3f => at += 1 + usize::from(len),
+                0 => return (length <= MAX_NAME && self.is_clear(at..at + 1)).then_some(end.unwrap_or(at + 1)),
+                len @ 1..=0x3f => {
+                    if !self.is_clear(at..at + 1 + usize::from(len)) {
+                        return None;
+                    }
+                    at += 1 + usize::from(len);
+                    length += 1 + usize::from(len);
+                }
                 high @ 0xc0..=0xff => {
                     let to = usize::from(high & 0x3f) << 8 | usize::from(*self.octets.get(at + 1)?);
                     end = end.or(Some(at + 2));
                     pointers += 1;
                     // Only to what stands before (RFC 1035 §4.1.4).
-                    if to >= at || pointers > MAX_POINTERS {
+                    if to >= at || !self.is_clear(at..at + 2) || pointers > MAX_POINTERS {
                         return None;
                     }
                     at = to;
@@ -77,6 +87,20 @@ impl<'m> Walk<'m> {
                 0x40..=0xbf => return None,
             }
         }
+    }
+
+    /// Whether a part of a name is nothing that changes when the message is handed out: the header, TTLs.
+    fn is_clear(&self, part: Range<usize>) -> bool {
+        let next = self.ttls.partition_point(|ttl| ttl + 4 <= part.start);
+        part.start >= HEADER && self.ttls.get(next).is_none_or(|ttl| *ttl >= part.end)
+    }
+
+    /// Whether the names in a record's RDATA are names, and end with it.
+    pub(super) fn has_good_names(&self, record: &Record) -> bool {
+        let (fields, names) = names_in(record.rtype);
+        let first = record.rdata.start + fields;
+        let last = (0..names).try_fold(first, |at, _| self.name(at));
+        last.is_some_and(|end| names == 0 || end <= record.rdata.end)
     }
 
     /// The name that begins at `start`, without pointers.
@@ -87,7 +111,7 @@ impl<'m> Walk<'m> {
             match *self.octets.get(at)? {
                 0 => {
                     name.push(0);
-                    return (name.len() <= MAX_NAME).then_some(name);
+                    return Some(name);
                 }
                 len @ 1..=0x3f => {
                     let label = self.octets.get(at..at + 1 + usize::from(len))?;
