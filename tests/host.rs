@@ -8,53 +8,23 @@ mod support;
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::{fs::symlink, net::UnixListener},
+    os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::{Arc, Mutex},
     thread,
 };
 
-use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata::NS},
-};
 use support::{
-    agent::Agent,
     cluster::wait_until,
     machine::{ADDRESS, Machine},
     skip,
-    upstream::{Asked, Upstream, octets},
 };
 
 /// Services with an address in the network of the host, which is not its own.
 const SERVICES: &str = "services:\n- {service: web, port: 8080, address: 10.0.0.8}\n- {service: db, port: 1}\n";
 const OURS: &str = "10.0.0.8";
 const WORLD: &str = "192.0.2.80";
-
-/// What is in the world: one host, and the root.
-fn world(asked: &Asked) -> Message {
-    match (asked.name().to_ascii_lowercase().as_str(), asked.qtype()) {
-        ("www.example.", RecordType::A) => asked.address([192, 0, 2, 80], 60),
-        ("www.example.", _) => asked.nothing(ResponseCode::NoError, 60),
-        (".", RecordType::NS) => {
-            let mut reply = asked.reply(ResponseCode::NoError);
-            let server = Name::from_ascii("a.root-servers.example.").unwrap();
-            reply.add_answer(Record::from_rdata(Name::root(), 60, RData::NS(NS(server))));
-            reply
-        }
-        _ => asked.nothing(ResponseCode::NXDomain, 60),
-    }
-}
-
-fn start_world(machine: &Machine) -> Upstream {
-    machine.namespace.enter(|| Upstream::start(|asked| vec![octets(&world(asked))]))
-}
-
-fn start_agent(machine: &Machine, listen: &str, upstream: &Upstream) -> Agent {
-    let config = format!("resolver: {{upstreams: [\"{}\"]}}\n", upstream.address());
-    machine.start_agent(listen, &config, |folder| fs::write(folder.join("services.d/web.yaml"), SERVICES).unwrap())
-}
 
 fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
@@ -117,13 +87,13 @@ fn programs_ask_muster_by_resolv_conf() {
     }
     let folder = tempfile::tempdir().unwrap();
     let machine = Machine::new("# by hand\nnameserver 127.0.0.2\nsearch a.example\n", "files dns");
-    let upstream = start_world(&machine);
+    let upstream = machine.start_world();
     // Whoever resolved for the host before.
-    let former = start_agent(&machine, "127.0.0.2:53", &upstream);
-    let agent = start_agent(&machine, "127.0.0.1:53", &upstream);
+    let former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     let before = machine.read("etc/resolv.conf");
 
-    let said = assert_done(&machine.setup(&agent, &["resolv-conf"]));
+    let said = assert_done(&machine.run("muster", &["setup", "resolv-conf"]));
     println!("$ muster setup resolv-conf\n{said}");
     let expected = [
         "/etc/resolv.conf: written\n",
@@ -137,7 +107,7 @@ fn programs_ask_muster_by_resolv_conf() {
     assert!(machine.read("etc/resolv.conf").ends_with("\nnameserver 127.0.0.1\nsearch a.example\noptions edns0\n"));
     drop(former);
     assert_programs_find_all(&machine, &musl_program(folder.path()));
-    assert_done(&machine.setup(&agent, &["resolv-conf", "--undo"]));
+    assert_done(&machine.run("muster", &["setup", "resolv-conf", "--undo"]));
     assert_eq!(machine.read("etc/resolv.conf"), before);
 }
 
@@ -147,27 +117,27 @@ fn what_would_cut_a_host_off_is_undone() {
         return;
     }
     let machine = Machine::new("nameserver 127.0.0.2\n", "files dns");
-    let upstream = start_world(&machine);
-    let _former = start_agent(&machine, "127.0.0.2:53", &upstream);
+    let upstream = machine.start_world();
+    let _former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
     let before = machine.read("etc/resolv.conf");
-    let refused = |agent: &Agent, expected: &str| {
-        let output = machine.setup(agent, &["resolv-conf"]);
+    let refused = |expected: &str| {
+        let output = machine.run("muster", &["setup", "resolv-conf"]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(expected), "{said}");
         assert_eq!(machine.read("etc/resolv.conf"), before);
     };
 
-    let silent = start_world(&machine);
+    let silent = machine.start_world();
     silent.be_silent(true);
-    let mut agent = start_agent(&machine, "127.0.0.1:53", &silent);
-    refused(&agent, "names of the world, which were resolved before, at 127.0.0.1:53: ");
+    let mut agent = machine.start_agent("127.0.0.1:53", &silent, SERVICES);
+    refused("names of the world, which were resolved before, at 127.0.0.1:53: ");
     // What takes names before DNS does.
     machine.write("etc/hosts", "127.0.0.1 localhost\n192.0.2.99 host-a.node.service.local\n");
-    refused(&agent, "programs of this host: host-a.node.service.local. is 192.0.2.99");
+    refused("programs of this host: host-a.node.service.local. is 192.0.2.99");
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     agent.wait();
-    refused(&agent, "the agent does not answer for its zone at 127.0.0.1:53: nothing listens there");
+    refused("the agent does not answer for its zone at 127.0.0.1:53: nothing listens there");
 }
 
 #[test]
@@ -176,15 +146,11 @@ fn a_file_that_is_mounted_is_left_alone() {
         return;
     }
     let machine = Machine::new("nameserver 192.0.2.1\n", "files dns");
-    let upstream = start_world(&machine);
-    let agent = start_agent(&machine, "127.0.0.1:53", &upstream);
-    let (muster, config) = (env!("CARGO_BIN_EXE_muster"), agent.path("muster.yaml"));
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     machine.write("run/mounted", "nameserver 192.0.2.2\n");
-    let script = format!(
-        "mount --bind /run/mounted /etc/resolv.conf && {muster} setup resolv-conf --config {}",
-        config.display()
-    );
-    let output = machine.run("sh", &["-c", &script]);
+    let script = "mount --bind /run/mounted /etc/resolv.conf && muster setup resolv-conf";
+    let output = machine.run("sh", &["-c", script]);
     assert_eq!(output.status.code(), Some(2));
     assert!(
         text(&output.stderr).contains("It is mounted from elsewhere, as in containers"),
@@ -213,8 +179,8 @@ fn names_of_two_labels_are_left_to_multicast_dns() {
         return;
     };
     let machine = Machine::new("nameserver 127.0.0.1\n", "files mdns4_minimal [NOTFOUND=return] dns");
-    let upstream = start_world(&machine);
-    let _agent = start_agent(&machine, "127.0.0.1:53", &upstream);
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     let avahi = avahi(&machine.path("run/avahi-daemon"));
     let getent = |name: &str| machine.run_with(library.parent(), "getent", &["ahosts", name]);
     assert!(assert_done(&getent("web.service.local")).starts_with(OURS));
@@ -244,13 +210,11 @@ fn avahi(folder: &Path) -> Arc<Mutex<Vec<String>>> {
 
 const STUB: &str = "@127.0.0.53";
 
-/// A host like Debian's and Ubuntu's, where resolv.conf leads to systemd-resolved.
+/// A host with systemd-resolved, like Ubuntu's.
 fn start_resolved(test: &str, hosts: &str, folder: &Path) -> Option<Machine> {
     let paths = ["usr/lib/systemd/systemd-resolved", "lib/systemd/systemd-resolved"];
     let program = skip::file_of(test, "systemd-resolved", &paths, folder)?;
     let mut machine = Machine::new("", hosts);
-    fs::remove_file(machine.path("etc/resolv.conf")).unwrap();
-    symlink("../run/systemd/resolve/stub-resolv.conf", machine.path("etc/resolv.conf")).unwrap();
     machine.start_resolved(&program);
     Some(machine)
 }
@@ -263,13 +227,13 @@ fn programs_ask_muster_by_systemd_resolved() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let upstream = start_world(&machine);
+    let upstream = machine.start_world();
     // Not port 53, as on a host where somebody else has it.
-    let agent = start_agent(&machine, "127.0.0.1:8600", &upstream);
+    let agent = machine.start_agent("127.0.0.1:8600", &upstream, SERVICES);
     let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
     assert_eq!(dig(&["SRV", "web.service.local"]), "", "nobody has told it");
 
-    let said = assert_done(&machine.setup(&agent, &["resolved"]));
+    let said = assert_done(&machine.run("muster", &["setup", "resolved"]));
     println!("$ muster setup resolved\n{said}\n{}", machine.read("etc/systemd/resolved.conf.d/muster.conf"));
     let expected = [
         "/etc/systemd/resolved.conf.d/muster.conf: written\n",
@@ -288,10 +252,10 @@ fn programs_ask_muster_by_systemd_resolved() {
     machine.run("dig", &[STUB, "printer.local"]);
     assert!(upstream.asked().iter().all(|asked| !asked.name().to_ascii_lowercase().starts_with("printer.")));
     // It keeps nothing of what muster says: a change of health shows at once.
-    agent.write_service("web.yaml", &SERVICES.replace(OURS, "10.0.0.9"));
+    agent.write_service("services.yaml", &SERVICES.replace(OURS, "10.0.0.9"));
     wait_until("the stub answers what has changed", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
 
-    assert_done(&machine.setup(&agent, &["resolved", "--undo"]));
+    assert_done(&machine.run("muster", &["setup", "resolved", "--undo"]));
     assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
     assert_eq!(dig(&["SRV", "web.service.local"]), "", "it has been told again");
 }
@@ -305,21 +269,18 @@ fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let (upstream, others) = (start_world(&machine), start_world(&machine));
+    let (upstream, others) = (machine.start_world(), machine.start_world());
     // It has the same zone, so that a question that goes astray shows.
-    let _network =
-        machine.start_agent("127.0.0.2:53", &format!("resolver: {{upstreams: [\"{}\"]}}\n", others.address()), |_| {});
-    let number = machine.says("ip", &["-o", "link", "show", "eth0"]).split(':').next().unwrap().to_owned();
-    machine.write("run/systemd/netif/state", "OPER_STATE=routable\n");
-    machine.write(
-        &format!("run/systemd/netif/links/{number}"),
-        "ADMIN_STATE=configured\nOPER_STATE=routable\nDNS=127.0.0.2\n",
-    );
+    let _network = machine.start_agent("127.0.0.2:53", &others, "");
+    machine.name_server("127.0.0.2");
     machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
     let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
     wait_until("the network's server is asked", || dig(&["www.example"]) == "192.0.2.80\n");
-    let agent = start_agent(&machine, "127.0.0.1:53", &upstream);
-    assert!(assert_done(&machine.setup(&agent, &["resolved"])).contains("names of the world: resolved as before\n"));
+    let agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    assert!(
+        assert_done(&machine.run("muster", &["setup", "resolved"]))
+            .contains("names of the world: resolved as before\n")
+    );
     for _ in 0..5 {
         assert_eq!(dig(&["SRV", "web.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
         assert_eq!(dig(&["-x", OURS]), "web-host-a.web.service.local.\n");
@@ -352,9 +313,9 @@ fn programs_ask_muster_by_nss_resolve() {
     let paths = [arch.as_str(), "usr/lib64/libnss_resolve.so.2"];
     let Some(library) = skip::file_of(test, "libnss-resolve", &paths, folder.path()) else { return };
     let Some(machine) = start_resolved(test, "files resolve [!UNAVAIL=return] dns", folder.path()) else { return };
-    let upstream = start_world(&machine);
-    let agent = start_agent(&machine, "127.0.0.1:53", &upstream);
-    assert_done(&machine.setup(&agent, &["resolved"]));
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    assert_done(&machine.run("muster", &["setup", "resolved"]));
     fs::remove_file(machine.path("etc/resolv.conf")).unwrap();
     machine.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
     for (name, expected) in [("web.service.local", OURS), ("www.example", WORLD)] {
@@ -371,10 +332,10 @@ fn what_resolved_does_not_take_is_undone() {
     }
     let folder = tempfile::tempdir().unwrap();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let upstream = start_world(&machine);
-    let agent = start_agent(&machine, "127.0.0.1:53", &upstream);
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     machine.write("etc/systemd/resolved.conf.d/tls.conf", "[Resolve]\nDNSOverTLS=yes\n");
-    let output = machine.setup(&agent, &["resolved"]);
+    let output = machine.run("muster", &["setup", "resolved"]);
     let said = text(&output.stderr);
     println!("{}{said}", text(&output.stdout));
     assert_eq!(output.status.code(), Some(1), "{said}");

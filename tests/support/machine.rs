@@ -3,13 +3,17 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::NS},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -19,6 +23,7 @@ use tempfile::TempDir;
 use super::{
     agent::{Agent, DEADLINE},
     namespaces::{Namespace, ip},
+    upstream::{Asked, Upstream, octets},
 };
 
 /// The address of its one interface, a network of 24 bits.
@@ -76,6 +81,7 @@ impl Machine {
         }
         let machine = Self { resolved: None, folder, namespace, _network: network };
         machine.program("systemctl", SYSTEMCTL);
+        symlink(env!("CARGO_BIN_EXE_muster"), machine.path("bin/muster")).unwrap();
         machine.write("etc/nsswitch.conf", &format!("passwd: files\ngroup: files\nhosts: {hosts}\n"));
         let _ = fs::remove_file(machine.path("etc/resolv.conf"));
         machine.write("etc/resolv.conf", resolv_conf);
@@ -136,30 +142,41 @@ impl Machine {
         out.into_owned()
     }
 
-    /// Runs `muster setup` on it, for this agent.
-    pub fn setup(&self, agent: &Agent, arguments: &[&str]) -> Output {
-        let config = agent.path("muster.yaml");
-        let mut all = vec!["setup"];
-        all.extend(arguments);
-        all.extend(["--config", config.to_str().unwrap()]);
-        self.run(env!("CARGO_BIN_EXE_muster"), &all)
-    }
-
-    /// Starts an agent that answers at `listen`, with further configuration.
-    pub fn start_agent(&self, listen: &str, config: &str, prepare: impl FnOnce(&Path) + Send) -> Agent {
+    /// Starts an agent that answers at `listen`, asks this upstream and has these services. Its configuration is the host's.
+    pub fn start_agent(&self, listen: &str, upstream: &Upstream, services: &str) -> Agent {
         let config = format!(
             "node: host-a\nadvertise: {ADDRESS}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-             dns: {{listen: [\"{listen}\"]}}\nhttp: {{listen: [127.0.0.1:0]}}\ngossip: {{listen: 127.0.0.1:0}}\n{config}"
+             dns: {{listen: [\"{listen}\"]}}\nhttp: {{listen: [127.0.0.1:0]}}\ngossip: {{listen: 127.0.0.1:0}}\n\
+             resolver: {{upstreams: [\"{}\"]}}\n",
+            upstream.address()
         );
-        let all = |folder: &Path| {
-            fs::write(folder.join("muster.yaml"), config).unwrap();
-            prepare(folder);
+        self.write("etc/muster/muster.yaml", &config);
+        let prepare = |folder: &Path| {
+            fs::write(folder.join("muster.yaml"), &config).unwrap();
+            if !services.is_empty() {
+                fs::write(folder.join("services.d/services.yaml"), services).unwrap();
+            }
         };
-        self.namespace.enter(|| Agent::start_with("", &[], all))
+        self.namespace.enter(|| Agent::start_with("", &[], prepare))
     }
 
-    /// Starts systemd-resolved, which `program` is, and waits until it answers.
+    /// Starts an upstream that knows the world.
+    pub fn start_world(&self) -> Upstream {
+        self.namespace.enter(|| Upstream::start(|asked| vec![octets(&world(asked))]))
+    }
+
+    /// Names a server for its network, as systemd-networkd tells systemd-resolved of one that DHCP has named.
+    pub fn name_server(&self, address: &str) {
+        let number = self.says("ip", &["-o", "link", "show", "eth0"]).split(':').next().unwrap().to_owned();
+        self.write("run/systemd/netif/state", "OPER_STATE=routable\n");
+        let link = format!("ADMIN_STATE=configured\nOPER_STATE=routable\nDNS={address}\n");
+        self.write(&format!("run/systemd/netif/links/{number}"), &link);
+    }
+
+    /// Starts systemd-resolved, which `program` is, and waits until it answers. resolv.conf leads to it.
     pub fn start_resolved(&mut self, program: &Path) {
+        fs::remove_file(self.path("etc/resolv.conf")).unwrap();
+        symlink("../run/systemd/resolve/stub-resolv.conf", self.path("etc/resolv.conf")).unwrap();
         for (file, line) in
             [("passwd", "systemd-resolve:x:990:990::/:/usr/sbin/nologin"), ("group", "systemd-resolve:x:990:")]
         {
@@ -177,6 +194,21 @@ impl Machine {
             assert!(Instant::now() < deadline, "systemd-resolved does not start: {log}");
             thread::sleep(Duration::from_millis(20));
         }
+    }
+}
+
+/// What is in the world: one host, and the root.
+fn world(asked: &Asked) -> Message {
+    match (asked.name().to_ascii_lowercase().as_str(), asked.qtype()) {
+        ("www.example.", RecordType::A) => asked.address([192, 0, 2, 80], 60),
+        ("www.example.", _) => asked.nothing(ResponseCode::NoError, 60),
+        (".", RecordType::NS) => {
+            let mut reply = asked.reply(ResponseCode::NoError);
+            let server = Name::from_ascii("a.root-servers.example.").unwrap();
+            reply.add_answer(Record::from_rdata(Name::root(), 60, RData::NS(NS(server))));
+            reply
+        }
+        _ => asked.nothing(ResponseCode::NXDomain, 60),
     }
 }
 
