@@ -1,6 +1,12 @@
 //! Tests that need more than Rust say so when they cannot run; in CI they must.
 
-use std::{env, fs, io::Write, path::Path, thread};
+use std::{
+    env, fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use nix::sched::{CloneFlags, unshare};
 
@@ -35,6 +41,32 @@ pub fn namespaces(test: &str) -> bool {
         && tool(test, "ip", "iproute2")
         && tool(test, "nft", "nftables")
         && (permitted() || skip(test, "it may make no network namespaces"))
+}
+
+/// Whether the test may make hosts of its own: networks, and folders in the place of /etc and /run; if not, says that `test` is
+/// skipped.
+pub fn machines(test: &str) -> bool {
+    namespaces(test)
+        && ["unshare", "mount"]
+            .iter()
+            .all(|program| tool(test, program, if *program == "mount" { "mount" } else { "util-linux" }))
+}
+
+/// A file of a Debian package: as it is installed here, else unpacked into `folder` from the archive, since to install the
+/// package would change how this host resolves names. `None`: says that `test` is skipped.
+pub fn file_of(test: &str, package: &str, paths: &[&str], folder: &Path) -> Option<PathBuf> {
+    let find = |root: &Path| paths.iter().map(|path| root.join(path)).find(|path| path.is_file());
+    if let Some(path) = find(Path::new("/")) {
+        return Some(path);
+    }
+    let unpack = "apt-get -qq download \"$1\" && dpkg -x \"$1\"_*.deb .";
+    let mut command = Command::new("sh");
+    let unpacked = command.args(["-c", unpack, "sh", package]).current_dir(folder).output();
+    let found = unpacked.ok().filter(|output| output.status.success()).and_then(|_| find(folder));
+    if found.is_none() {
+        skip(test, &format!("{} is neither installed nor to be had by apt-get download {package}", paths.join(" or ")));
+    }
+    found
 }
 
 fn skip(test: &str, why: &str) -> bool {

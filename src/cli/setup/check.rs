@@ -16,8 +16,8 @@ use crate::{
     model::name::Name,
 };
 
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(2);
+/// How long one answer may take: the C library's patience with a server.
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long a change may take until it shows.
 const CHANGE: Duration = Duration::from_secs(8);
 /// From one look to the next.

@@ -136,9 +136,9 @@ fn with_resolved(options: &Options) -> Result<(), Failure> {
         notes: Vec::new(),
         agent,
         resolvers: [vec![STUB], vec![STUB]],
-        hint: "`resolvectl status` shows whom systemd-resolved asks for what, `journalctl -u systemd-resolved` what is wrong. It \
-               takes ports from version 246 on, and its DNSOverTLS has to be `no` or `opportunistic`. Programs ask it \
-               where /etc/resolv.conf names 127.0.0.53, or `hosts:` in /etc/nsswitch.conf has `resolve`.",
+        hint: "`resolvectl status` shows whom systemd-resolved asks for what, `journalctl -u systemd-resolved` what is wrong.\n\
+               It takes ports from version 246 on, and its DNSOverTLS has to be `no` or `opportunistic`. Programs ask\n\
+               it where /etc/resolv.conf names 127.0.0.53, or `hosts:` in /etc/nsswitch.conf has `resolve`.",
     };
     if !options.root().join(RUNNING).exists() {
         task.object(Failure::NoResolved)?;

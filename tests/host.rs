@@ -1,0 +1,345 @@
+//! Programs of a host that `muster setup` has told to ask muster: the C libraries, Python, the name services of Debian, Ubuntu
+//! and Fedora, and a real systemd-resolved, each on a host of its own. What they find is ours, and the world's.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixListener,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use support::{
+    cluster::wait_until,
+    machine::{ADDRESS, Machine},
+    skip,
+};
+
+/// Services with an address in the network of the host, which is not its own.
+const SERVICES: &str = "services:\n- {service: web, port: 8080, address: 10.0.0.8}\n- {service: db, port: 1}\n";
+const OURS: &str = "10.0.0.8";
+const WORLD: &str = "192.0.2.80";
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets).into_owned()
+}
+
+#[track_caller]
+fn assert_done(output: &Output) -> String {
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A program that prints what getaddrinfo finds, linked with musl.
+fn musl_program(folder: &Path) -> PathBuf {
+    const SOURCE: &str = r#"
+        #include <arpa/inet.h>
+        #include <netdb.h>
+        #include <stdio.h>
+        int main(int count, char **names) {
+            struct addrinfo hints = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM}, *found;
+            char text[INET_ADDRSTRLEN];
+            int error = getaddrinfo(names[1], 0, &hints, &found);
+            if (error) return puts(gai_strerror(error)), 1;
+            puts(inet_ntop(AF_INET, &((struct sockaddr_in *)found->ai_addr)->sin_addr, text, sizeof text));
+        }
+    "#;
+    let (source, program) = (folder.join("lookup.c"), folder.join("lookup"));
+    fs::write(&source, SOURCE).unwrap();
+    let compiled = Command::new("musl-gcc").arg("-static").arg("-o").arg(&program).arg(&source).output().unwrap();
+    assert!(compiled.status.success(), "{}", text(&compiled.stderr));
+    program
+}
+
+/// Each kind of program finds ours and the world's.
+#[track_caller]
+fn assert_programs_find_all(machine: &Machine, musl: &Path) {
+    const PYTHON: &str = "import socket, sys; print(socket.getaddrinfo(sys.argv[1], 80)[0][4][0])";
+    for (name, expected) in [("web.service.local", OURS), ("www.example", WORLD), ("db.service.local", ADDRESS)] {
+        let getent = machine.says("getent", &["ahosts", name]);
+        println!("$ getent ahosts {name}\n{getent}");
+        assert!(getent.lines().all(|line| line.split_whitespace().next() == Some(expected)), "{name}: {getent}");
+        assert_eq!(machine.says("python3", &["-c", PYTHON, name]).trim(), expected, "Python: {name}");
+        assert_eq!(machine.says(musl, &[name]).trim(), expected, "musl: {name}");
+    }
+    for name in ["nothing.service.local", "nothing.example"] {
+        assert_eq!(machine.run("getent", &["ahosts", name]).status.code(), Some(2), "{name}");
+    }
+}
+
+fn can_run(test: &str) -> bool {
+    skip::machines(test)
+        && skip::tool(test, "dig", "bind9-dnsutils")
+        && skip::tool(test, "python3", "python3")
+        && skip::tool(test, "musl-gcc", "musl-tools")
+}
+
+#[test]
+fn programs_ask_muster_by_resolv_conf() {
+    if !can_run("a host whose resolv.conf names muster") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::new("# by hand\nnameserver 127.0.0.2\nsearch a.example\n", "files dns");
+    let upstream = machine.start_world();
+    // Whoever resolved for the host before.
+    let former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    let before = machine.read("etc/resolv.conf");
+
+    let said = assert_done(&machine.run("muster", &["setup", "resolv-conf"]));
+    println!("$ muster setup resolv-conf\n{said}");
+    let expected = [
+        "/etc/resolv.conf: written\n",
+        "the agent at 127.0.0.1:53: service.local. has serial ",
+        "programs of this host: host-a.node.service.local. is 10.0.0.7\n",
+        "names of the world: resolved as before\n",
+    ];
+    for line in expected {
+        assert!(said.contains(line), "{said}");
+    }
+    assert!(machine.read("etc/resolv.conf").ends_with("\nnameserver 127.0.0.1\nsearch a.example\noptions edns0\n"));
+    drop(former);
+    assert_programs_find_all(&machine, &musl_program(folder.path()));
+    assert_done(&machine.run("muster", &["setup", "resolv-conf", "--undo"]));
+    assert_eq!(machine.read("etc/resolv.conf"), before);
+}
+
+#[test]
+fn what_would_cut_a_host_off_is_undone() {
+    if !can_run("a host whose resolver would be lost") {
+        return;
+    }
+    let machine = Machine::new("nameserver 127.0.0.2\n", "files dns");
+    let upstream = machine.start_world();
+    let _former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
+    let before = machine.read("etc/resolv.conf");
+    let refused = |expected: &str| {
+        let output = machine.run("muster", &["setup", "resolv-conf"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(machine.read("etc/resolv.conf"), before);
+    };
+
+    let silent = machine.start_world();
+    silent.be_silent(true);
+    let mut agent = machine.start_agent("127.0.0.1:53", &silent, SERVICES);
+    refused("names of the world, which were resolved before, at 127.0.0.1:53: ");
+    // What takes names before DNS does.
+    machine.write("etc/hosts", "127.0.0.1 localhost\n192.0.2.99 host-a.node.service.local\n");
+    refused("programs of this host: host-a.node.service.local. is 192.0.2.99");
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    agent.wait();
+    refused("the agent does not answer for its zone at 127.0.0.1:53: nothing listens there");
+}
+
+#[test]
+fn a_file_that_is_mounted_is_left_alone() {
+    if !can_run("a resolv.conf that is mounted") {
+        return;
+    }
+    let machine = Machine::new("nameserver 192.0.2.1\n", "files dns");
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    machine.write("run/mounted", "nameserver 192.0.2.2\n");
+    let script = "mount --bind /run/mounted /etc/resolv.conf && muster setup resolv-conf";
+    let output = machine.run("sh", &["-c", script]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("It is mounted from elsewhere, as in containers"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(machine.read("run/mounted"), "nameserver 192.0.2.2\n");
+    assert_eq!(machine.read("etc/resolv.conf"), "nameserver 192.0.2.1\n");
+}
+
+/// Debian's and Ubuntu's desktops have `mdns4_minimal` of nss-mdns, which talks to Avahi.
+#[test]
+fn names_of_two_labels_are_left_to_multicast_dns() {
+    let test = "a host with nss-mdns";
+    if !can_run(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let arch = format!("usr/lib/{}-linux-gnu/libnss_mdns4_minimal.so.2", std::env::consts::ARCH);
+    let Some(library) = skip::file_of(
+        test,
+        "libnss-mdns",
+        &[&arch, &arch.replace("usr/", ""), "usr/lib64/libnss_mdns4_minimal.so.2"],
+        folder.path(),
+    ) else {
+        return;
+    };
+    let machine = Machine::new("nameserver 127.0.0.1\n", "files mdns4_minimal [NOTFOUND=return] dns");
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    let avahi = avahi(&machine.path("run/avahi-daemon"));
+    let getent = |name: &str| machine.run_with(library.parent(), "getent", &["ahosts", name]);
+    assert!(assert_done(&getent("web.service.local")).starts_with(OURS));
+    assert!(assert_done(&getent("www.example")).starts_with(WORLD));
+    assert_eq!(*avahi.lock().unwrap(), [""; 0], "Avahi is asked for none of them");
+    assert_eq!(getent("printer.local").status.code(), Some(2));
+    assert!(avahi.lock().unwrap().iter().any(|line| line.ends_with(" printer.local")), "{avahi:?}");
+    assert!(upstream.asked().iter().all(|asked| !asked.name().to_ascii_lowercase().starts_with("printer.")));
+}
+
+/// An Avahi that finds nothing, and what it was asked.
+fn avahi(folder: &Path) -> Arc<Mutex<Vec<String>>> {
+    fs::create_dir_all(folder).unwrap();
+    let listener = UnixListener::bind(folder.join("socket")).unwrap();
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = asked.clone();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            kept.lock().unwrap().push(line.trim().to_owned());
+            let _ = stream.write_all(b"-15 Timeout reached\n");
+        }
+    });
+    asked
+}
+
+const STUB: &str = "@127.0.0.53";
+
+/// A host with systemd-resolved, like Ubuntu's.
+fn start_resolved(test: &str, hosts: &str, folder: &Path) -> Option<Machine> {
+    let paths = ["usr/lib/systemd/systemd-resolved", "lib/systemd/systemd-resolved"];
+    let program = skip::file_of(test, "systemd-resolved", &paths, folder)?;
+    let mut machine = Machine::new("", hosts);
+    machine.start_resolved(&program);
+    Some(machine)
+}
+
+#[test]
+fn programs_ask_muster_by_systemd_resolved() {
+    let test = "a host with systemd-resolved";
+    if !can_run(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
+    let upstream = machine.start_world();
+    // Not port 53, as on a host where somebody else has it.
+    let agent = machine.start_agent("127.0.0.1:8600", &upstream, SERVICES);
+    let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
+    assert_eq!(dig(&["SRV", "web.service.local"]), "", "nobody has told it");
+
+    let said = assert_done(&machine.run("muster", &["setup", "resolved"]));
+    println!("$ muster setup resolved\n{said}\n{}", machine.read("etc/systemd/resolved.conf.d/muster.conf"));
+    let expected = [
+        "/etc/systemd/resolved.conf.d/muster.conf: written\n",
+        "systemctl reload-or-restart systemd-resolved: done\n",
+        "the agent at 127.0.0.1:8600 and systemd-resolved at 127.0.0.53: service.local. has serial ",
+        "programs of this host: host-a.node.service.local. is 10.0.0.7\n",
+    ];
+    for line in expected {
+        assert!(said.contains(line), "{said}");
+    }
+    println!("{}", machine.says("dig", &[STUB, "SRV", "web.service.local"]));
+    assert_eq!(dig(&["SRV", "web.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
+    assert_eq!(dig(&["SRV", "_web._tcp.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
+    assert_eq!(dig(&["NS", "."]), "a.root-servers.example.\n");
+    assert_programs_find_all(&machine, &musl_program(folder.path()));
+    machine.run("dig", &[STUB, "printer.local"]);
+    assert!(upstream.asked().iter().all(|asked| !asked.name().to_ascii_lowercase().starts_with("printer.")));
+    // It keeps nothing of what muster says: a change of health shows at once.
+    agent.write_service("services.yaml", &SERVICES.replace(OURS, "10.0.0.9"));
+    wait_until("the stub answers what has changed", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
+
+    assert_done(&machine.run("muster", &["setup", "resolved", "--undo"]));
+    assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
+    assert_eq!(dig(&["SRV", "web.service.local"]), "", "it has been told again");
+}
+
+/// The usual host: DHCP names a server, systemd-networkd tells resolved of it.
+#[test]
+fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
+    let test = "a systemd-resolved whose network has a server";
+    if !can_run(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
+    let (upstream, others) = (machine.start_world(), machine.start_world());
+    // It has the same zone, so that a question that goes astray shows.
+    let _network = machine.start_agent("127.0.0.2:53", &others, "");
+    machine.name_server("127.0.0.2");
+    machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
+    let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
+    wait_until("the network's server is asked", || dig(&["www.example"]) == "192.0.2.80\n");
+    let agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    assert!(
+        assert_done(&machine.run("muster", &["setup", "resolved"]))
+            .contains("names of the world: resolved as before\n")
+    );
+    for _ in 0..5 {
+        assert_eq!(dig(&["SRV", "web.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
+        assert_eq!(dig(&["-x", OURS]), "web-host-a.web.service.local.\n");
+        assert_eq!(dig(&["www.example"]), "192.0.2.80\n");
+    }
+    // Without the reverse zone it would have been the network's server alone.
+    let file = "etc/systemd/resolved.conf.d/muster.conf";
+    machine.write(file, &machine.read(file).replace(" ~0.0.10.in-addr.arpa", ""));
+    machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
+    let lost = machine.run("dig", &[STUB, "+short", "+tries=1", "-x", OURS]);
+    assert!(!text(&lost.stdout).contains("web-host-a"), "{}", text(&lost.stdout));
+    // muster is asked for names of the world too, and its absence costs nobody any.
+    let asked = upstream.asked().len();
+    dig(&["another.example"]);
+    assert!(upstream.asked().len() > asked);
+    println!("{}", machine.read("run/systemd/resolve/resolv.conf"));
+    drop(agent);
+    assert_eq!(dig(&["www.example"]), "192.0.2.80\n");
+}
+
+/// Fedora's order, where programs reach systemd-resolved by a socket rather than by what resolv.conf names.
+#[test]
+fn programs_ask_muster_by_nss_resolve() {
+    let test = "a host with nss-resolve";
+    if !can_run(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let arch = format!("usr/lib/{}-linux-gnu/libnss_resolve.so.2", std::env::consts::ARCH);
+    let paths = [arch.as_str(), "usr/lib64/libnss_resolve.so.2"];
+    let Some(library) = skip::file_of(test, "libnss-resolve", &paths, folder.path()) else { return };
+    let Some(machine) = start_resolved(test, "files resolve [!UNAVAIL=return] dns", folder.path()) else { return };
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    assert_done(&machine.run("muster", &["setup", "resolved"]));
+    fs::remove_file(machine.path("etc/resolv.conf")).unwrap();
+    machine.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
+    for (name, expected) in [("web.service.local", OURS), ("www.example", WORLD)] {
+        let output = machine.run_with(library.parent(), "getent", &["ahosts", name]);
+        assert!(assert_done(&output).starts_with(expected), "{name}");
+    }
+}
+
+#[test]
+fn what_resolved_does_not_take_is_undone() {
+    let test = "a systemd-resolved that asks over TLS only";
+    if !can_run(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
+    let upstream = machine.start_world();
+    let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
+    machine.write("etc/systemd/resolved.conf.d/tls.conf", "[Resolve]\nDNSOverTLS=yes\n");
+    let output = machine.run("muster", &["setup", "resolved"]);
+    let said = text(&output.stderr);
+    println!("{}{said}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("systemd-resolved at 127.0.0.53: ") && said.contains("DNSOverTLS"), "{said}");
+    assert!(text(&output.stdout).contains("/etc/systemd/resolved.conf.d/muster.conf: removed\nsystemctl "));
+    assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
+}

@@ -1,0 +1,225 @@
+//! A host of its own: a network, an /etc and a /run that nobody else sees, so that tests may have it ask whom they like. All
+//! of it goes with its test.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hickory_proto::{
+    op::{Message, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::NS},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use super::{
+    agent::{Agent, DEADLINE},
+    namespaces::{Namespace, ip},
+    upstream::{Asked, Upstream, octets},
+};
+
+/// The address of its one interface, a network of 24 bits.
+pub const ADDRESS: &str = "10.0.0.7";
+
+/// Runs what follows with the folders in the place of /etc and /run.
+const INSIDE: &str = "mount --bind \"$1/etc\" /etc && mount --bind \"$1/run\" /run && shift && exec \"$@\"";
+
+/// Does for systemd-resolved what systemd does: starts it, and again at a hang-up.
+const UNIT: &str = "#!/bin/sh
+trap 'kill $child' HUP
+trap 'kill $child; exit' TERM
+echo $$ >/run/unit
+while :; do
+    rm -rf /run/systemd/resolve
+    SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console \"$1\" 2>>/run/log &
+    child=$!
+    until [ -s /run/systemd/resolve/stub-resolv.conf ]; do sleep 0.02; done
+    date +%s%N >/run/started
+    wait $child
+    wait $child
+done
+";
+
+/// As far as `muster setup` needs it.
+const SYSTEMCTL: &str = "#!/bin/sh
+[ \"$*\" = 'reload-or-restart systemd-resolved' ] || exit 64
+before=$(cat /run/started)
+kill -HUP \"$(cat /run/unit)\"
+until started=$(cat /run/started) && [ \"$started\" != \"$before\" ] && [ -n \"$started\" ]; do sleep 0.02; done
+";
+
+/// The host.
+pub struct Machine {
+    resolved: Option<Child>,
+    folder: TempDir,
+    /// Its network.
+    pub namespace: Namespace,
+    /// The other end of its cable.
+    _network: Namespace,
+}
+
+impl Machine {
+    /// A copy of this host as far as programs look at it, with this resolv.conf and these ways to names.
+    pub fn new(resolv_conf: &str, hosts: &str) -> Self {
+        let (namespace, network) = (Namespace::new(), Namespace::new());
+        // systemd-resolved asks nobody while there is no network at all.
+        namespace.connect("eth0", &network, "p1");
+        ip(&format!("-n {} address add {ADDRESS}/24 dev eth0", namespace.name()));
+        let folder = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp").args(["-a", "/etc"]).arg(folder.path()).status().unwrap();
+        assert!(copied.success());
+        for name in ["run/systemd", "bin"] {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        let machine = Self { resolved: None, folder, namespace, _network: network };
+        machine.program("systemctl", SYSTEMCTL);
+        symlink(env!("CARGO_BIN_EXE_muster"), machine.path("bin/muster")).unwrap();
+        machine.write("etc/nsswitch.conf", &format!("passwd: files\ngroup: files\nhosts: {hosts}\n"));
+        let _ = fs::remove_file(machine.path("etc/resolv.conf"));
+        machine.write("etc/resolv.conf", resolv_conf);
+        machine
+    }
+
+    /// A path below its folder, which has its `etc` and its `run`.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// Writes a file below its folder.
+    pub fn write(&self, relative: &str, text: &str) {
+        fs::create_dir_all(self.path(relative).parent().unwrap()).unwrap();
+        fs::write(self.path(relative), text).unwrap();
+    }
+
+    /// Reads one.
+    pub fn read(&self, relative: &str) -> String {
+        fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        self.write(&format!("bin/{name}"), text);
+        fs::set_permissions(self.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A program on it; spawn it within [`Self::namespace`].
+    fn command(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Command {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh"]).arg(self.folder.path());
+        command.arg(program.as_ref()).args(arguments).stdin(Stdio::null());
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", self.path("bin").display()));
+        command
+    }
+
+    /// Runs a program on it, with further folders of libraries.
+    pub fn run_with(&self, libraries: Option<&Path>, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+        let mut command = self.command(program, arguments);
+        if let Some(folder) = libraries {
+            command.env("LD_LIBRARY_PATH", folder);
+        }
+        self.namespace.enter(|| command.output().unwrap())
+    }
+
+    /// Runs a program on it.
+    pub fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
+        self.run_with(None, program, arguments)
+    }
+
+    /// What a program prints that has to succeed.
+    #[track_caller]
+    pub fn says(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
+        let output = self.run(&program, arguments);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{} {arguments:?}: {out}{err}", program.as_ref().display());
+        out.into_owned()
+    }
+
+    /// Starts an agent that answers at `listen`, asks this upstream and has these services. Its configuration is the host's.
+    pub fn start_agent(&self, listen: &str, upstream: &Upstream, services: &str) -> Agent {
+        let config = format!(
+            "node: host-a\nadvertise: {ADDRESS}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+             dns: {{listen: [\"{listen}\"]}}\nhttp: {{listen: [127.0.0.1:0]}}\ngossip: {{listen: 127.0.0.1:0}}\n\
+             resolver: {{upstreams: [\"{}\"]}}\n",
+            upstream.address()
+        );
+        self.write("etc/muster/muster.yaml", &config);
+        let prepare = |folder: &Path| {
+            fs::write(folder.join("muster.yaml"), &config).unwrap();
+            if !services.is_empty() {
+                fs::write(folder.join("services.d/services.yaml"), services).unwrap();
+            }
+        };
+        self.namespace.enter(|| Agent::start_with("", &[], prepare))
+    }
+
+    /// Starts an upstream that knows the world.
+    pub fn start_world(&self) -> Upstream {
+        self.namespace.enter(|| Upstream::start(|asked| vec![octets(&world(asked))]))
+    }
+
+    /// Names a server for its network, as systemd-networkd tells systemd-resolved of one that DHCP has named.
+    pub fn name_server(&self, address: &str) {
+        let number = self.says("ip", &["-o", "link", "show", "eth0"]).split(':').next().unwrap().to_owned();
+        self.write("run/systemd/netif/state", "OPER_STATE=routable\n");
+        let link = format!("ADMIN_STATE=configured\nOPER_STATE=routable\nDNS={address}\n");
+        self.write(&format!("run/systemd/netif/links/{number}"), &link);
+    }
+
+    /// Starts systemd-resolved, which `program` is, and waits until it answers. resolv.conf leads to it.
+    pub fn start_resolved(&mut self, program: &Path) {
+        fs::remove_file(self.path("etc/resolv.conf")).unwrap();
+        symlink("../run/systemd/resolve/stub-resolv.conf", self.path("etc/resolv.conf")).unwrap();
+        for (file, line) in
+            [("passwd", "systemd-resolve:x:990:990::/:/usr/sbin/nologin"), ("group", "systemd-resolve:x:990:")]
+        {
+            let text = self.read(&format!("etc/{file}"));
+            if !text.contains("systemd-resolve:") {
+                self.write(&format!("etc/{file}"), &format!("{text}{line}\n"));
+            }
+        }
+        self.program("unit", UNIT);
+        let mut command = self.command(self.path("bin/unit"), &[program.to_str().unwrap()]);
+        self.resolved = Some(self.namespace.enter(|| command.spawn().unwrap()));
+        let deadline = Instant::now() + DEADLINE;
+        while !self.path("run/started").exists() {
+            let log = fs::read_to_string(self.path("run/log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "systemd-resolved does not start: {log}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// What is in the world: one host, and the root.
+fn world(asked: &Asked) -> Message {
+    match (asked.name().to_ascii_lowercase().as_str(), asked.qtype()) {
+        ("www.example.", RecordType::A) => asked.address([192, 0, 2, 80], 60),
+        ("www.example.", _) => asked.nothing(ResponseCode::NoError, 60),
+        (".", RecordType::NS) => {
+            let mut reply = asked.reply(ResponseCode::NoError);
+            let server = Name::from_ascii("a.root-servers.example.").unwrap();
+            reply.add_answer(Record::from_rdata(Name::root(), 60, RData::NS(NS(server))));
+            reply
+        }
+        _ => asked.nothing(ResponseCode::NXDomain, 60),
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if let Some(mut unit) = self.resolved.take() {
+            if thread::panicking() {
+                eprintln!("systemd-resolved's log:\n{}", fs::read_to_string(self.path("run/log")).unwrap_or_default());
+            }
+            let _ = kill(Pid::from_raw(unit.id() as i32), Signal::SIGTERM);
+            let _ = unit.wait();
+        }
+    }
+}
