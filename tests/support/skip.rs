@@ -22,8 +22,7 @@ pub fn tool(test: &str, program: &str, package: &str) -> bool {
 
 /// Whether a program is installed that cargo installs; if not, says that `test` is skipped.
 pub fn crate_tool(test: &str, program: &str) -> bool {
-    let found =
-        std::process::Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     found || skip(test, &format!("{program} is not installed (cargo install --locked {program})"))
 }
 
