@@ -41,7 +41,7 @@ const STUB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)
 const RUNNING: &str = "run/systemd/resolve/stub-resolv.conf";
 /// Where its configuration is, what counts more first (resolved.conf(5)).
 const FOLDERS: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
-/// Has it read its configuration. Before version 256 that takes a restart, which costs nobody an answer.
+/// Has it read its configuration; versions that cannot are restarted, which takes a moment.
 const RELOAD: [&str; 3] = ["systemctl", "reload-or-restart", "systemd-resolved"];
 
 #[derive(Debug, clap::Args)]
@@ -114,8 +114,10 @@ struct Task<'o> {
     notes: Vec<String>,
     /// Where the agent takes questions.
     agent: SocketAddr,
-    /// Who resolves for this host before and afterwards.
-    resolvers: [Vec<SocketAddr>; 2],
+    /// Who resolved for this host before,
+    before: Vec<SocketAddr>,
+    /// and who does afterwards.
+    after: SocketAddr,
     /// Where to look if questions go astray.
     hint: &'static str,
 }
@@ -135,7 +137,8 @@ fn with_resolved(options: &Options) -> Result<(), Failure> {
         reload: Some(RELOAD),
         notes: Vec::new(),
         agent,
-        resolvers: [vec![STUB], vec![STUB]],
+        before: vec![STUB],
+        after: STUB,
         hint: "`resolvectl status` shows whom systemd-resolved asks for what, `journalctl -u systemd-resolved` what is wrong.\n\
                It takes ports from version 246 on, and its DNSOverTLS has to be `no` or `opportunistic`. Programs ask\n\
                it where /etc/resolv.conf names 127.0.0.53, or `hosts:` in /etc/nsswitch.conf has `resolve`.",
@@ -177,7 +180,8 @@ fn with_resolv_conf(options: &Options) -> Result<(), Failure> {
         reload: None,
         notes: resolv_conf::other_writer(&former, link.as_deref()).map(str::to_owned).into_iter().collect(),
         agent,
-        resolvers: [servers.clone(), vec![agent]],
+        before: servers.clone(),
+        after: agent,
         hint: "Does `hosts:` in /etc/nsswitch.conf have `dns`, and nothing before it that takes these names? See docs/clients.md.",
         place,
     };
@@ -239,8 +243,7 @@ impl Task<'_> {
             }
             eprintln!("muster: {failure}");
         }
-        let [before, _] = &self.resolvers;
-        let knew_the_world = live && before.iter().any(|server| check::world(*server).is_ok());
+        let knew_the_world = live && self.before.iter().any(|server| check::world(*server).is_ok());
         self.place.put(&self.body)?;
         print(&format!("{}: written\n{}", self.place.path().display(), self.notes()));
         let outcome = self.reload().map_or(Ok(()), run_command);
@@ -293,10 +296,9 @@ impl Task<'_> {
         };
         let found = check::patiently(found).map_err(astray("programs of this host"))?;
         print(&format!("programs of this host: {name} is {found}\n"));
-        let [_, after] = &self.resolvers;
-        if let (true, Some(server)) = (knew_the_world, after.first()) {
-            check::patiently(|| check::world(*server)).map_err(|why| Failure::Astray {
-                asked: format!("names of the world, which were resolved before, at {server}"),
+        if knew_the_world {
+            check::patiently(|| check::world(self.after)).map_err(|why| Failure::Astray {
+                asked: format!("names of the world, which were resolved before, at {}", self.after),
                 why,
                 hint: "muster asks its upstreams for them, and finds none that answers: set resolver.upstreams.",
             })?;
