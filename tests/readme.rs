@@ -27,6 +27,7 @@ use muster::{
 };
 use support::{
     agent::{Agent, DEADLINE},
+    machine::Machine,
     skip,
 };
 
@@ -243,6 +244,42 @@ impl Drop for Cluster {
     }
 }
 
+/// With `…` for serials, and no space at the end of lines.
+fn without_serials(output: &str) -> String {
+    let line = |line: &str| {
+        let (text, serial) = line.rsplit_once(" has serial ").unwrap_or((line, ""));
+        if serial.is_empty() { line.trim_end().to_owned() } else { format!("{text} has serial …") }
+    };
+    output.lines().map(|text| line(text) + "\n").collect()
+}
+
+#[test]
+fn the_setup_of_a_host_prints_what_it_shows() {
+    let test = "the README's setup of a host";
+    if !skip::machines(test) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["usr/lib/systemd/systemd-resolved", "lib/systemd/systemd-resolved"];
+    let Some(program) = skip::file_of(test, "systemd-resolved", &paths, folder.path()) else { return };
+    let services = "service: web\nport: 8080\naddress: 10.0.0.8\n";
+    for (kind, resolved) in [("run: setup resolved", true), ("run: setup resolv-conf", false)] {
+        let mut machine = Machine::new("nameserver 127.0.0.2\n", "files dns");
+        if resolved {
+            machine.name_server("127.0.0.2");
+            machine.start_resolved(&program);
+        }
+        let world = machine.start_world();
+        let _network = machine.start_agent("127.0.0.2:53", &world, "");
+        let _agent = machine.start_agent("127.0.0.1:53", &world, services);
+        let block = blocks("README.md").into_iter().find(|block| block.kind == kind).unwrap();
+        for (command, expected) in commands(&block) {
+            let printed = machine.says("sh", &["-c", command.trim_start_matches("sudo ")]);
+            assert_eq!(without_serials(&printed), without_serials(&expected), "{command}");
+        }
+    }
+}
+
 #[test]
 fn the_validate_command_passes_on_the_examples() {
     let blocks = blocks("README.md");
@@ -307,6 +344,7 @@ fn links_lead_somewhere() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/rfc.md",
+        "docs/clients.md",
         "docs/cluster.md",
         "docs/cluster-benchmark.md",
         "docs/performance.md",

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     config::{Config, DEFAULT_PATH, DNS_PORT, Upstreams},
+    dns::{local::Local, question::LookupName},
     model::{name::Name, service::RESERVED_SERVICE},
 };
 
@@ -41,7 +42,7 @@ const STUB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)
 const RUNNING: &str = "run/systemd/resolve/stub-resolv.conf";
 /// Where its configuration is, what counts more first (resolved.conf(5)).
 const FOLDERS: [&str; 4] = ["etc/systemd", "run/systemd", "usr/local/lib/systemd", "usr/lib/systemd"];
-/// Has it read its configuration. Before version 256 that takes a restart, which costs nobody an answer.
+/// Has it read its configuration; versions that cannot are restarted, which takes a moment.
 const RELOAD: [&str; 3] = ["systemctl", "reload-or-restart", "systemd-resolved"];
 
 #[derive(Debug, clap::Args)]
@@ -114,8 +115,10 @@ struct Task<'o> {
     notes: Vec<String>,
     /// Where the agent takes questions.
     agent: SocketAddr,
-    /// Who resolves for this host before and afterwards.
-    resolvers: [Vec<SocketAddr>; 2],
+    /// Who resolved for this host before,
+    before: Vec<SocketAddr>,
+    /// and who does afterwards.
+    after: SocketAddr,
     /// Where to look if questions go astray.
     hint: &'static str,
 }
@@ -127,15 +130,17 @@ fn with_resolved(options: &Options) -> Result<(), Failure> {
     }
     let config = configuration(&options.config)?;
     let agent = server(&config.dns.listen).ok_or(Failure::NoServer)?;
+    let domains = domains(&config, agent);
     let mut task = Task {
-        body: resolved::text(agent, &domains(&config, agent)),
+        body: resolved::text(agent, &domains),
+        notes: domains.iter().filter(|domain| stays_here(&config, domain)).map(|zone| reverse_note(zone)).collect(),
         options,
         config,
         place,
         reload: Some(RELOAD),
-        notes: Vec::new(),
         agent,
-        resolvers: [vec![STUB], vec![STUB]],
+        before: vec![STUB],
+        after: STUB,
         hint: "`resolvectl status` shows whom systemd-resolved asks for what, `journalctl -u systemd-resolved` what is wrong.\n\
                It takes ports from version 246 on, and its DNSOverTLS has to be `no` or `opportunistic`. Programs ask\n\
                it where /etc/resolv.conf names 127.0.0.53, or `hosts:` in /etc/nsswitch.conf has `resolve`.",
@@ -177,7 +182,8 @@ fn with_resolv_conf(options: &Options) -> Result<(), Failure> {
         reload: None,
         notes: resolv_conf::other_writer(&former, link.as_deref()).map(str::to_owned).into_iter().collect(),
         agent,
-        resolvers: [servers.clone(), vec![agent]],
+        before: servers.clone(),
+        after: agent,
         hint: "Does `hosts:` in /etc/nsswitch.conf have `dns`, and nothing before it that takes these names? See docs/clients.md.",
         place,
     };
@@ -239,8 +245,7 @@ impl Task<'_> {
             }
             eprintln!("muster: {failure}");
         }
-        let [before, _] = &self.resolvers;
-        let knew_the_world = live && before.iter().any(|server| check::world(*server).is_ok());
+        let knew_the_world = live && self.before.iter().any(|server| check::world(*server).is_ok());
         self.place.put(&self.body)?;
         print(&format!("{}: written\n{}", self.place.path().display(), self.notes()));
         let outcome = self.reload().map_or(Ok(()), run_command);
@@ -293,10 +298,9 @@ impl Task<'_> {
         };
         let found = check::patiently(found).map_err(astray("programs of this host"))?;
         print(&format!("programs of this host: {name} is {found}\n"));
-        let [_, after] = &self.resolvers;
-        if let (true, Some(server)) = (knew_the_world, after.first()) {
-            check::patiently(|| check::world(*server)).map_err(|why| Failure::Astray {
-                asked: format!("names of the world, which were resolved before, at {server}"),
+        if knew_the_world {
+            check::patiently(|| check::world(self.after)).map_err(|why| Failure::Astray {
+                asked: format!("names of the world, which were resolved before, at {}", self.after),
                 why,
                 hint: "muster asks its upstreams for them, and finds none that answers: set resolver.upstreams.",
             })?;
@@ -382,6 +386,19 @@ fn domains(config: &Config, agent: SocketAddr) -> Vec<String> {
         .collect();
     let networks: Vec<Network> = config.advertise.iter().filter_map(|address| network(*address)).collect();
     resolved::domains(config, &zones, &networks, resolves(config, agent))
+}
+
+/// Whether muster passes on no questions for names in a zone (RFC 6303), though it is asked for all of them.
+fn stays_here(config: &Config, zone: &str) -> bool {
+    let Ok(zone) = Name::parse(zone) else { return false };
+    let is_ours = |other: &Name| zone.within(other).is_some();
+    let is_routed = config.resolver.routes.iter().any(|(suffix, _)| is_ours(suffix));
+    let is_zone = is_ours(&config.domain) || config.alias_domains.iter().any(is_ours);
+    !is_routed && !is_zone && LookupName::from_wire(zone.wire()).is_some_and(|name| Local::find(&name).is_some())
+}
+
+fn reverse_note(zone: &str) -> String {
+    format!("names in {zone} that muster does not know do not exist: who else knows them belongs into resolver.routes")
 }
 
 /// The network around an address of this host; around another, the usual.

@@ -84,7 +84,8 @@ impl Place {
         let text = self.text(body)?;
         let failed = |error| Failure::Write { path: self.path.clone(), error };
         self.path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-        if matches!(self.standing()?, Standing::Foreign) {
+        let keeps = matches!(self.standing()?, Standing::Foreign);
+        if keeps {
             // What was kept of an earlier time is older than what is there now.
             remove(&self.kept).map_err(failed)?;
             // Not followed: of a link it is the link that is kept.
@@ -94,7 +95,13 @@ impl Place {
         next.push(".new-muster");
         let next = PathBuf::from(next);
         let replaced = write(&next, &text).and_then(|()| fs::rename(&next, &self.path));
-        replaced.inspect_err(|_| drop(remove(&next))).map_err(failed)
+        replaced.map_err(|error| {
+            let _ = remove(&next);
+            if keeps {
+                let _ = remove(&self.kept);
+            }
+            failed(error)
+        })
     }
 
     /// Brings back what was there; with `only_say`, does not.
