@@ -22,8 +22,8 @@ use super::{
     secure::Secure,
 };
 
-/// Longer than any reply over UDP.
-const DATAGRAM: usize = 65_535;
+/// Longer than any reply that we ask for, and short enough for thousands at once. What is longer cannot be read.
+const DATAGRAM: usize = 4096;
 
 /// What an upstream said.
 pub(super) struct Said {

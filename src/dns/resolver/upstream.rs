@@ -22,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// up to here.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
+/// From one word in the log that a server is down to the next.
+const TELL: Duration = Duration::from_secs(60);
+
 /// Servers that are asked for the same names, in the order in which they are to be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstreams {
@@ -35,6 +38,8 @@ pub(super) struct Upstream {
     /// How long it takes to answer, and how much that varies (RFC 6298 §2).
     usual: Option<(Duration, Duration)>,
     failures: u32,
+    /// When it was last told that it is down.
+    told: Option<Duration>,
     /// When one that is down is tried again, on the caller's clock.
     retry: Duration,
     /// It does not know EDNS.
@@ -59,6 +64,7 @@ impl Upstreams {
             server: server.clone(),
             usual: None,
             failures: 0,
+            told: None,
             retry: Duration::ZERO,
             plain: false,
             loops: false,
@@ -128,12 +134,17 @@ impl Upstreams {
         }
     }
 
-    /// It did not answer in time, or nonsense. Says whether it is down by that, and was not before.
+    /// It did not answer in time, or nonsense. Says whether it is down by that, and somebody should be told: not of each time
+    /// of one that comes and goes.
     pub(super) fn failed(&mut self, at: usize, now: Duration) -> bool {
         let Some(server) = self.servers.get_mut(at) else { return false };
         server.failures = server.failures.saturating_add(1);
         server.pause(now);
-        server.failures == DOWN
+        let is_news = server.failures == DOWN && server.told.is_none_or(|told| now >= told + TELL);
+        if is_news {
+            server.told = Some(now);
+        }
+        is_news
     }
 
     /// It does not know EDNS: others would not be asked without.
@@ -204,6 +215,11 @@ mod tests {
         assert_eq!(upstreams.plan(ms(0)).order[..], [1, 2, 0]);
         upstreams.answered(0, ms(10));
         assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
+        assert!(!upstreams.failed(0, ms(1000)));
+        assert!(!upstreams.failed(0, ms(1000)), "down again, of which was told a second ago");
+        upstreams.answered(0, ms(10));
+        assert!(!upstreams.failed(0, ms(60_000)));
+        assert!(upstreams.failed(0, ms(60_000)), "news again");
     }
 
     #[test]
