@@ -208,3 +208,98 @@ impl Weighter<Box<[u8]>, Arc<Entry>> for Weight {
         (OVERHEAD + key.len() + entry.reply.size()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
+    const BOUNDS: Bounds = Bounds { ttl: 1000, negative_ttl: 100, stale: 500 };
+
+    /// A reply with one address, or a failure.
+    fn reply(ttl: u32, rcode: u8) -> Reply {
+        let answers = u8::from(rcode == 0);
+        let mut octets = [&[0, 7, 0x81, 0x80 | rcode, 0, 1, 0, answers, 0, 0, 0, 0], QUESTION].concat();
+        if rcode == 0 {
+            octets.extend([&[0xc0, 0x0c, 0, 1, 0, 1][..], &ttl.to_be_bytes(), &[0, 4, 192, 0, 2, 1]].concat());
+        }
+        Reply::read(&octets, 7, QUESTION).unwrap()
+    }
+
+    const fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1_000_000 + seconds)
+    }
+
+    /// Its age, whether it is stale and was tried for, and whether it is to be renewed.
+    fn seen(cache: &Cache, key: &[u8], seconds: u64) -> Option<(Age, bool, bool)> {
+        let hit = cache.get(key, at(seconds))?;
+        let tried = matches!(hit, Hit::Stale { tried: true, .. });
+        Some((hit.parts().1, tried, hit.refresh()))
+    }
+
+    #[test]
+    fn what_lives_is_given_and_renewed_in_its_last_tenth() {
+        let cache = Cache::new(1 << 20, BOUNDS);
+        cache.put(b"hot", reply(100, 0), at(0));
+        cache.put(b"short", reply(9, 0), at(0));
+        for (key, seconds, expected) in [
+            (&b"hot"[..], 0, (Age::Fresh(0), false, false)),
+            (b"hot", 89, (Age::Fresh(89), false, false)),
+            (b"hot", 90, (Age::Fresh(90), false, true)),
+            (b"hot", 91, (Age::Fresh(91), false, false)),
+            (b"short", 8, (Age::Fresh(8), false, false)),
+        ] {
+            assert_eq!(seen(&cache, key, seconds), Some(expected), "{key:?} at {seconds}");
+        }
+        cache.put(b"hot", reply(100, 0), at(95));
+        assert_eq!(seen(&cache, b"hot", 100), Some((Age::Fresh(5), false, false)), "the new one");
+        assert_eq!(seen(&cache, b"other", 0), None);
+    }
+
+    /// RFC 8767 §5: kept beyond its time, told when nobody answers, tried for now and then.
+    #[test]
+    fn what_is_stale_waits_for_a_failure() {
+        let cache = Cache::new(1 << 20, BOUNDS);
+        cache.put(b"k", reply(100, 0), at(0));
+        assert_eq!(seen(&cache, b"k", 100), Some((Age::Stale, false, false)), "ask before it is told");
+        cache.put(b"k", reply(0, 2), at(101));
+        assert_eq!(seen(&cache, b"k", 102), Some((Age::Stale, true, false)), "a failure does not replace it");
+        assert_eq!(seen(&cache, b"k", 106), Some((Age::Stale, true, true)), "once in a while");
+        assert_eq!(seen(&cache, b"k", 107), Some((Age::Stale, true, false)), "not by everybody");
+        assert_eq!(seen(&cache, b"k", 599), Some((Age::Stale, true, true)));
+        assert_eq!(seen(&cache, b"k", 600), None, "no longer than said");
+        cache.put(b"k", reply(100, 0), at(110));
+        assert_eq!(seen(&cache, b"k", 111), Some((Age::Fresh(1), false, false)));
+        let never = Cache::new(1 << 20, Bounds { stale: 0, ..BOUNDS });
+        never.put(b"k", reply(100, 0), at(0));
+        assert_eq!(seen(&never, b"k", 100), None);
+    }
+
+    /// RFC 9520 §3.2: failures too, for a second; what has a TTL of 0 not at all.
+    #[test]
+    fn what_may_not_be_kept_is_not() {
+        let cache = Cache::new(1 << 20, BOUNDS);
+        cache.put(b"zero", reply(0, 0), at(0));
+        assert_eq!(seen(&cache, b"zero", 0), None);
+        cache.put(b"failed", reply(0, 2), at(0));
+        assert_eq!(seen(&cache, b"failed", 0), Some((Age::Fresh(0), false, false)));
+        assert_eq!(seen(&cache, b"failed", 1), None);
+        cache.put(b"long", reply(5000, 0), at(0));
+        assert_eq!(seen(&cache, b"long", 999), Some((Age::Fresh(999), false, true)));
+        assert_eq!(seen(&cache, b"long", 1000), Some((Age::Stale, false, false)), "bounded");
+    }
+
+    #[test]
+    fn memory_is_bounded_and_a_clock_that_goes_back_makes_nothing_young() {
+        let cache = Cache::new(64 << 10, BOUNDS);
+        for number in 0..10_000_u32 {
+            cache.put(&number.to_be_bytes(), reply(100, 0), at(0));
+        }
+        let (count, octets) = cache.size();
+        assert!((100..10_000).contains(&count) && octets <= 64 << 10, "{count} in {octets}");
+        cache.clear();
+        assert_eq!(cache.size().0, 0);
+        cache.put(b"k", reply(100, 0), at(50));
+        assert_eq!(seen(&cache, b"k", 0), Some((Age::Fresh(0), false, false)));
+    }
+}

@@ -13,6 +13,8 @@ use super::{
     table::rrset::{RRset, Rdata},
 };
 
+#[cfg(test)]
+mod tests;
 mod walk;
 
 /// Seconds for which a failure is kept, so that those who insist do not make it worse (RFC 9520 §3.2).
