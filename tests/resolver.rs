@@ -564,3 +564,21 @@ fn an_upstream_that_asks_us_is_left_out() {
     }
     assert_eq!(looped.asked().len(), before);
 }
+
+/// Some routers write all names alike. They are asked without random letter case, once that is known.
+#[test]
+fn an_upstream_that_changes_the_letter_case_is_asked_in_lower_case() {
+    let upstream = Upstream::start(|asked| {
+        let mut reply = octets(&asked.address(ADDRESS, 0));
+        let end = 12 + asked.message.queries[0].name().to_bytes().unwrap().len();
+        reply[12..end].make_ascii_lowercase();
+        vec![reply]
+    });
+    let agent = agent_of(&[&upstream]);
+    for _ in 0..4 {
+        assert_eq!(addresses(&agent.ask("a-name-with-many-letters.example.", A)), ["192.0.2.1"]);
+    }
+    let asked: Vec<bool> = upstream.asked().iter().map(|asked| asked.name() == asked.name().to_lowercase()).collect();
+    assert_eq!(asked.iter().rev().take(3).collect::<Vec<_>>(), [&true; 3], "that is found out once");
+    assert!(!asked[0], "others are asked with random letter case");
+}

@@ -28,6 +28,22 @@ pub struct Forward {
     key: Box<[u8]>,
 }
 
+/// What a server can bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// It knows EDNS, or at least takes no offence (RFC 6891 §7).
+    pub edns: bool,
+    /// It repeats a question letter for letter.
+    pub case: bool,
+}
+
+impl Default for Manners {
+    /// All that a good one does.
+    fn default() -> Self {
+        Self { edns: true, case: true }
+    }
+}
+
 /// One message to an upstream, and what its reply must show.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -81,15 +97,15 @@ impl Forward {
         &self.question[..self.question.len() - 4]
     }
 
-    /// A message to an upstream. Without `edns` for those that do not know it: then neither DO nor options go on.
-    pub fn message(&self, edns: bool, rng: &mut Rng) -> Message {
+    /// A message to an upstream that bears this. Without EDNS neither DO nor options go on.
+    pub fn message(&self, Manners { edns, case }: Manners, rng: &mut Rng) -> Message {
         let [i0, i1] = rng.u16(..).to_be_bytes();
         // AD: say whether it is authentic, also to who did not ask for signatures (RFC 6840 §5.7).
         let flags = 0x20 | u8::from(self.checking_disabled) << 4;
         let mut octets = vec![i0, i1, 0x01, flags, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
         octets.extend_from_slice(&self.question);
         for octet in &mut octets[HEADER..HEADER + self.name().len()] {
-            if octet.is_ascii_lowercase() && rng.bool() {
+            if case && octet.is_ascii_lowercase() && rng.bool() {
                 octet.make_ascii_uppercase();
             }
         }

@@ -46,6 +46,8 @@ pub struct Reply {
 pub enum Unfit {
     /// Another id, another question, or no response at all: somebody guesses, or it is late.
     Foreign,
+    /// It answers the question in other letters' case: somebody guesses, or the server does not keep it.
+    OtherCase,
     /// It answers the question and cannot be read.
     Malformed,
     /// It is cut: the whole of it comes over TCP.
@@ -77,6 +79,9 @@ impl Reply {
         let low = u16::from(head[3] & 0x0f);
         match count(4) {
             1 if body.starts_with(question) => {}
+            1 if body.get(..question.len()).is_some_and(|other| other.eq_ignore_ascii_case(question)) => {
+                return Err(Unfit::OtherCase);
+            }
             // Servers that could not read the question leave it out.
             0 if low == Rcode::FormErr as u16 || low == Rcode::NotImp as u16 => return Err(Unfit::Malformed),
             _ => return Err(Unfit::Foreign),

@@ -1,3 +1,5 @@
+//! What is a reply, how long it may be kept, and what becomes of its TTLs: as tables.
+
 use super::*;
 
 const QUESTION: &[u8] = b"\x03www\x07example\0\0\x01\0\x01";
@@ -63,7 +65,7 @@ fn what_is_no_reply() {
         ("a query", changed(|octets| octets[2] = 1), Err(Unfit::Foreign)),
         ("an update", changed(|octets| octets[2] = 0xa8), Err(Unfit::Foreign)),
         ("another question", changed(|octets| octets[13] = b'x'), Err(Unfit::Foreign)),
-        ("another letter case", changed(|octets| octets[13] = b'W'), Err(Unfit::Foreign)),
+        ("another letter case", changed(|octets| octets[13] = b'W'), Err(Unfit::OtherCase)),
         ("no question", message([0x81, 0x80], [&[], &[], &[]])[..12].to_vec(), Err(Unfit::Foreign)),
         ("cut", changed(|octets| octets[2] |= 2), Err(Unfit::Truncated)),
         ("not whole", changed(|octets| octets.truncate(octets.len() - 1)), Err(Unfit::Malformed)),

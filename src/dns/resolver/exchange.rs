@@ -3,18 +3,22 @@
 //! A socket for each: the kernel draws its port, and hands over only what comes from the upstream's own address (RFC 5452
 //! §9.2). What does not answer the question, letter for letter, is not looked at. Cut replies are fetched over TCP.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use fastrand::Rng;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
+    time::{Instant, timeout_at},
 };
 
 use super::{
     super::{
         code::Rcode,
-        forward::{Forward, Message},
+        forward::{Forward, Manners, Message},
         reply::{Reply, Unfit},
         server::{Server, Way},
     },
@@ -24,35 +28,44 @@ use super::{
 
 /// Longer than any reply that we ask for, and short enough for thousands at once. What is longer cannot be read.
 const DATAGRAM: usize = 4096;
+/// How long a reply in the right letter case may take after one in another.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// What an upstream said.
 pub(super) struct Said {
     pub(super) reply: Reply,
-    /// It had to be asked without EDNS.
-    pub(super) plain: bool,
+    /// What it bears, as is known now.
+    pub(super) manners: Manners,
 }
 
-/// Asks an upstream; waits for as long as the caller does.
+/// Asks an upstream of which this is known; waits for as long as the caller does.
 pub(super) async fn ask(
     upstream: &Server,
     secure: &Secure,
     forward: &Forward,
-    edns: bool,
+    known: Manners,
     mut rng: Rng,
 ) -> Result<Said, Failed> {
-    let said = once(upstream, secure, &forward.message(edns, &mut rng)).await;
-    let knows_no_edns = match &said {
-        Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
-        Err(Failed::Malformed) => true,
-        Err(_) => false,
-    };
-    // Some never heard of it (RFC 6891 §6.2.2).
-    if edns && knows_no_edns {
-        let reply = once(upstream, secure, &forward.message(false, &mut rng)).await?;
-        let plain = reply.is_answer();
-        return Ok(Said { reply, plain });
+    let mut manners = known;
+    loop {
+        let said = once(upstream, secure, &forward.message(manners, &mut rng)).await;
+        let knows_no_edns = match &said {
+            Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
+            Err(Failed::Malformed) => true,
+            Err(_) => false,
+        };
+        // Some never heard of it (RFC 6891 §6.2.2), and some write all names alike.
+        if manners.edns && knows_no_edns {
+            manners.edns = false;
+        } else if manners.case && matches!(said, Err(Failed::OtherCase)) {
+            manners.case = false;
+        } else {
+            let reply = said?;
+            // What did not help was not the reason.
+            let manners = if reply.is_answer() { manners } else { known };
+            return Ok(Said { reply, manners });
+        }
     }
-    Ok(Said { reply: said?, plain: false })
 }
 
 async fn once(upstream: &Server, secure: &Secure, message: &Message) -> Result<Reply, Failed> {
@@ -66,6 +79,7 @@ async fn once(upstream: &Server, secure: &Secure, message: &Message) -> Result<R
 fn whole(message: &Message, octets: &[u8]) -> Result<Reply, Failed> {
     message.reply(octets).map_err(|unfit| match unfit {
         Unfit::Foreign | Unfit::Malformed => Failed::Malformed,
+        Unfit::OtherCase => Failed::OtherCase,
         Unfit::Truncated => Failed::Truncated,
     })
 }
@@ -79,11 +93,17 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Fail
     socket.connect(upstream).await?;
     socket.send(&message.octets).await?;
     let mut octets = vec![0; DATAGRAM];
+    let mut folded: Option<Instant> = None;
     loop {
-        let len = socket.recv(&mut octets).await?;
+        let len = match folded {
+            None => socket.recv(&mut octets).await?,
+            // A good one may still come, if that was a forger's.
+            Some(deadline) => timeout_at(deadline, socket.recv(&mut octets)).await.map_err(|_| Failed::OtherCase)??,
+        };
         match message.reply(&octets[..len]) {
             Ok(reply) => return Ok(reply),
             Err(Unfit::Foreign) => {}
+            Err(Unfit::OtherCase) => drop(folded.get_or_insert_with(|| Instant::now() + GRACE)),
             Err(Unfit::Malformed) => return Err(Failed::Malformed),
             Err(Unfit::Truncated) => return stream(upstream, message).await,
         }

@@ -9,6 +9,8 @@ pub(super) enum Failed {
     Io(io::Error),
     /// What it said cannot be read.
     Malformed,
+    /// It answered in other letters' case than it was asked, and nobody else did.
+    OtherCase,
     /// It was cut over TCP as well.
     Truncated,
     /// TLS or HTTP, or the way to them.
@@ -26,6 +28,7 @@ impl fmt::Display for Failed {
         match self {
             Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
             Self::Io(error) => error.fmt(f),
+            Self::OtherCase => f.write_str("answers other questions than it was asked"),
             Self::Malformed => f.write_str("answers what cannot be read"),
             Self::Secure(text) => text.fmt(f),
             Self::Truncated => f.write_str("cuts its answer over TCP"),

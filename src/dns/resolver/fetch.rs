@@ -16,7 +16,12 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    super::{echo::Echoes, forward::Forward, reply::Reply, server::Server},
+    super::{
+        echo::Echoes,
+        forward::{Forward, Manners},
+        reply::Reply,
+        server::Server,
+    },
     exchange::{Said, ask},
     failed::Failed,
     rng,
@@ -73,11 +78,11 @@ impl Pool {
         let (mut running, mut attempts) = (JoinSet::new(), Vec::<Attempt>::new());
         let start = |at: usize, running: &mut JoinSet<_>, attempts: &mut Vec<Attempt>| {
             let known = self.with(|upstreams| {
-                upstreams.get(at).map(|server| (server.server.clone(), server.knows_edns(), server.patience()))
+                upstreams.get(at).map(|server| (server.server.clone(), server.manners(), server.patience()))
             });
-            let Some((server, edns, patience)) = known else { return Duration::ZERO };
+            let Some((server, manners, patience)) = known else { return Duration::ZERO };
             let (number, forward, secure, to) = (attempts.len(), forward.clone(), self.secure.clone(), server.clone());
-            running.spawn(async move { (number, ask(&to, &secure, &forward, edns, rng()).await) });
+            running.spawn(async move { (number, ask(&to, &secure, &forward, manners, rng()).await) });
             attempts.push(Attempt { at, server, began: Instant::now(), patience, ended: false });
             patience
         };
@@ -108,12 +113,10 @@ impl Pool {
             let Attempt { at, server, began, .. } = &attempts[number];
             let at = *at;
             match said {
-                Ok(Said { reply, plain }) => {
+                Ok(Said { reply, manners }) => {
                     self.with(|upstreams| {
                         upstreams.answered(at, began.elapsed());
-                        if plain {
-                            upstreams.knows_no_edns(at);
-                        }
+                        upstreams.learned(at, manners);
                     });
                     if reply.is_answer() {
                         self.blame_the_late(&attempts);
@@ -151,7 +154,7 @@ impl Pool {
             let (number, name) = echoes.draw();
             let probe = Forward::probe(&name);
             // What it says does not matter, nor whether it says anything.
-            let _ = timeout(ECHO, ask(&server, &self.secure, &probe, true, rng())).await;
+            let _ = timeout(ECHO, ask(&server, &self.secure, &probe, Manners::default(), rng())).await;
             let loops = echoes.take(number);
             if self.with(|upstreams| upstreams.loops(&server, loops)) {
                 if loops {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::super::server::Server;
+use super::super::{forward::Manners, server::Server};
 
 /// How long an upstream has to answer before another is asked as well, where nothing is known of it yet.
 const FIRST_PATIENCE: Duration = Duration::from_millis(150);
@@ -42,8 +42,7 @@ pub(super) struct Upstream {
     told: Option<Duration>,
     /// When one that is down is tried again, on the caller's clock.
     retry: Duration,
-    /// It does not know EDNS.
-    plain: bool,
+    manners: Manners,
     /// It asks us: it is not asked.
     loops: bool,
 }
@@ -66,7 +65,7 @@ impl Upstreams {
             failures: 0,
             told: None,
             retry: Duration::ZERO,
-            plain: false,
+            manners: Manners::default(),
             loops: false,
         };
         Self { servers: servers.iter().map(new).collect() }
@@ -147,18 +146,18 @@ impl Upstreams {
         is_news
     }
 
-    /// It does not know EDNS: others would not be asked without.
-    pub(super) fn knows_no_edns(&mut self, at: usize) {
+    /// It bears this.
+    pub(super) fn learned(&mut self, at: usize, manners: Manners) {
         if let Some(server) = self.servers.get_mut(at) {
-            server.plain = true;
+            server.manners = manners;
         }
     }
 }
 
 impl Upstream {
-    /// Whether messages to it may have an OPT record.
-    pub(super) fn knows_edns(&self) -> bool {
-        !self.plain
+    /// What it bears.
+    pub(super) fn manners(&self) -> Manners {
+        self.manners
     }
 
     /// How long to wait for it before another is asked as well.
