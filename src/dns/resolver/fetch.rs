@@ -4,7 +4,6 @@
 //! a dead server costs a client a tenth of a second while nobody knows it, and nothing after.
 
 use std::{
-    fmt::Write as _,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -90,7 +89,7 @@ impl Pool {
             start(at, &mut running, &mut attempts);
         }
         let (mut turn, mut next) = (0, Instant::now());
-        let (mut refusal, mut reasons) = (None, String::new());
+        let (mut refusal, mut reasons) = (None, Vec::<String>::new());
         loop {
             let is_more = turn < MESSAGES;
             let ended = tokio::select! {
@@ -126,10 +125,10 @@ impl Pool {
                 }
                 Err(failed) => {
                     self.blame(at, server, &failed);
-                    if !reasons.is_empty() {
-                        reasons.push_str("; ");
+                    let reason = format!("{server} {failed}");
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
                     }
-                    let _ = write!(reasons, "{server} {failed}");
                 }
             }
             let is_first_round = turn < plan.order.len();
@@ -143,7 +142,7 @@ impl Pool {
         match refusal {
             Some(reply) => Ok(reply),
             None if reasons.is_empty() => Err("no upstream answers in time".to_owned()),
-            None => Err(reasons),
+            None => Err(reasons.join("; ")),
         }
     }
 
