@@ -117,7 +117,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
             tls_skip_verify: false,
         })
     };
-    let check = Check { probe, interval: INTERVAL, timeout: TIMEOUT, rise: 1, fall: 2, initial: Status::Critical };
+    let check = Check { probe, interval: INTERVAL, timeout: TIMEOUT, rise: 1, fall: 2, initial: Status::Critical, title: None };
     let key = InstanceKey {
         service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
@@ -133,6 +133,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
         priority: 1,
         weight: 10,
         ttl: None,
+        registered_as: None,
     };
     (key, Arc::new(Definition { instance: Arc::new(instance), enabled: true, checks: vec![check] }))
 }

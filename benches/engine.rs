@@ -72,8 +72,9 @@ impl World {
                 priority: 1,
                 weight: 10,
                 ttl: None,
+                registered_as: None,
             };
-            (key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
+            (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         };
         let announcements: Announcements = small.chain(large).map(announcement).collect();
         let node = Node { name: label("host-a"), addresses: vec![[10, 0, 0, 1].into()], datacenter: label("dc1") };

@@ -198,6 +198,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             priority: 1,
             weight: 10,
             ttl: None,
+            registered_as: None,
         };
         records.push(Record::Instance(Arc::new(instance)).encode());
         records.push(Record::Standing(key.clone(), Standing::Passing).encode());

@@ -62,6 +62,7 @@ mod cluster;
 mod encrypted;
 mod failure;
 mod orders;
+mod registry;
 
 /// What this program calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -143,20 +144,24 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
-    let loaded = definitions.borrow().len();
+    let (inputs, registry) = registry::start(&config, definitions, announcements.clone(), &mut parts, &shutdown);
+    let loaded = inputs.definitions.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
-    parts.spawn("checks health", checks::run(definitions, announced, options, shutdown.clone()));
+    parts.spawn("checks health", checks::run(inputs, announced, options, shutdown.clone()));
     // Whoever starts with us and asks at once must not hear that a service of ours does not exist.
     let all = announcements.wait_for(|now| now.len() >= loaded);
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
         warn!("the checks are late: some services are not answered yet");
     }
 
-    let mut cluster = cluster::start(&config, gossip, announcements, &mut parts, &shutdown)?;
+    let mut cluster = cluster::start(&config, gossip, announcements.clone(), &mut parts, &shutdown)?;
     let mut sources = Sources { view: cluster.view.clone(), zones };
-    let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone());
+    // Milliseconds: an index that a client has from before a restart is never ahead of ours.
+    let version = now_since_1970().as_millis() as u64;
+    let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone(), version);
     block_in_place(|| publisher.publish(&mut sources));
     let tables = publisher.published();
+    let catalog = publisher.catalog();
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
     let dns: Vec<SocketAddr> = sockets.iter().map(|listener| listener.address).collect();

@@ -17,8 +17,9 @@ const GENERATION: &str = "generation";
 const PRIVATE: u32 = 0o600;
 const PEERS: &str = "peers";
 const KEYRING: &str = "keyring";
-/// Octets of the longest file that is read: every peer of the largest cluster, some times over.
-const MAX_FILE: u64 = 1 << 20;
+const REGISTERED: &str = "registered.json";
+/// Octets of the longest file that is read: what is registered on a full node, twice over.
+const MAX_FILE: u64 = 128 << 20;
 
 /// The ceiling that [`store_serial`] stored; `None` where there is none that can be read.
 pub fn load_serial(data_dir: &Path) -> Option<u32> {
@@ -64,6 +65,16 @@ pub fn load_keyring(data_dir: &Path) -> Option<String> {
 /// Stores the gossip keys, for nobody else to read.
 pub fn store_keyring(data_dir: &Path, keyring: &str) -> io::Result<()> {
     replace(&data_dir.join(KEYRING), keyring.as_bytes())
+}
+
+/// What clients of the HTTP API registered and held back, as [`store_registered`] got it.
+pub fn load_registered(data_dir: &Path) -> Option<String> {
+    read(&data_dir.join(REGISTERED))
+}
+
+/// Stores what clients of the HTTP API registered and held back.
+pub fn store_registered(data_dir: &Path, registered: &str) -> io::Result<()> {
+    replace(&data_dir.join(REGISTERED), registered.as_bytes())
 }
 
 fn read(path: &Path) -> Option<String> {

@@ -30,4 +30,5 @@ pub mod files;
 pub mod gossip;
 pub mod http;
 pub mod model;
+pub mod registry;
 pub mod yaml;

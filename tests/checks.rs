@@ -68,6 +68,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
         rise: 1,
         fall: 1,
         initial: Status::Critical,
+        title: None,
     };
     let http = |scheme: &str| {
         Probe::Http(HttpProbe {
@@ -101,6 +102,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
             priority: 1,
             weight: 10,
             ttl: None,
+            registered_as: None,
         };
         (key, Arc::new(Definition { instance: Arc::new(instance), enabled: true, checks: checks.clone() }))
     };

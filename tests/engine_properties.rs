@@ -92,6 +92,7 @@ prop_compose! {
             priority,
             weight,
             ttl,
+            registered_as: None,
         };
         Announcement { instance: Arc::new(instance), standing }
     }

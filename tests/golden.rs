@@ -158,7 +158,7 @@ impl World {
                 Some(standing) => standing.clone(),
                 None => Standing::Passing,
             };
-            let announcement = Announcement { instance: instance.clone(), standing };
+            let announcement = Announcement::new(instance.clone(), standing);
             self.announcements.entry(node.clone()).or_default().insert(instance.key.clone(), Arc::new(announcement));
         }
     }

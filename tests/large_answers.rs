@@ -50,7 +50,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
                 weight: 10,
                 ttl: None,
             };
-            (key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
+            (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         })
         .collect();
     let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1") };

@@ -45,7 +45,9 @@ fn problems(text: &str) -> String {
 
 fn check(probe: Probe) -> Check {
     let second = Duration::from_secs(1);
-    Check { probe, interval: 10 * second, timeout: 2 * second, rise: 1, fall: 2, initial: Status::Critical }
+    Check { probe, interval: 10 * second, timeout: 2 * second, rise: 1, fall: 2, initial: Status::Critical },
+    title: None,
+itle: None }
 }
 
 fn endpoint(host: &str, port: u16) -> Endpoint {
@@ -110,6 +112,7 @@ checks:
             priority: 2,
             weight: 20,
             ttl: Some(60),
+            registered_as: None,
         }
         .into(),
         enabled: false,
@@ -121,6 +124,7 @@ checks:
                 rise: 3,
                 fall: 4,
                 initial: Status::Passing,
+                title: None,
             },
             check(Probe::Tcp(endpoint("::1", 8080))),
             check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned() }),
@@ -148,6 +152,7 @@ fn a_short_file_has_defaults() {
             priority: 1,
             weight: 10,
             ttl: None,
+            registered_as: None,
         }
         .into(),
         enabled: true,

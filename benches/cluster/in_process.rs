@@ -292,8 +292,9 @@ fn announcements(node: &Label, address: Ipv4Addr) -> Announcements {
         priority: 1,
         weight: 10,
         ttl: None,
+        registered_as: None,
     };
-    Announcements::unit(key, Arc::new(Announcement { instance: Arc::new(instance), standing: Standing::Passing }))
+    Announcements::unit(key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
 }
 
 /// How late a timer of this process fires: what the nodes' own ticks suffer.

@@ -155,8 +155,9 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         priority: 1,
         weight: 10,
         ttl: None,
+        registered_as: None,
     };
-    let announcement = Announcement { instance: Arc::new(instance.clone()), standing: Standing::Passing };
+    let announcement = Announcement::new(Arc::new(instance.clone()), Standing::Passing);
     let (announced, announcements) = watch::channel(Announcements::unit(instance.key, Arc::new(announcement)));
     let (view, seen) = watch::channel(View::new());
     let join = [0, 1].map(|number| Endpoint { host: address(number).ip().to_string(), port: 7946 });

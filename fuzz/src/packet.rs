@@ -290,7 +290,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     let node = Node { name: label(host), addresses: addresses(number), datacenter: label("dc1") };
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, standing: Standing| {
-        let announcement = Announcement { instance: Arc::new(instance), standing };
+        let announcement = Announcement::new(Arc::new(instance), standing);
         announcements.insert(announcement.instance.key.clone(), Arc::new(announcement));
     };
     let critical = || Standing::new(Status::Critical, "connection refused");
@@ -319,6 +319,9 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
         priority: 1,
         weight: number.into(),
         ttl: None,
+    },
+    registered_as: None,
+  registered_as: None,
     }
 }
 

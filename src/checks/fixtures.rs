@@ -28,6 +28,9 @@ pub(super) fn check(probe: Probe) -> Check {
         rise: 1,
         fall: 2,
         initial: Status::Critical,
+    },
+    title: None,
+  title: None,
     }
 }
 
@@ -53,6 +56,7 @@ pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition
         priority: 1,
         weight: 10,
         ttl: None,
+        registered_as: None,
     };
     Definition { instance: Arc::new(instance), enabled: true, checks: checks.into() }
 }

@@ -8,6 +8,8 @@
 //!             announcements
 //! ```
 //!
+//! Two more things decide: what operators hold back (`upkeep`), and what applications report of themselves (`beats`).
+//!
 //! [`run`] is the way in. `owner` holds what is loaded and publishes whole states; `task` is one check's life: it
 //! waits for its next tick (`schedule`), asks (`probe`) and remembers (`model::health`). `probe` keeps the time-outs
 //! and the bounds on sockets and processes, and hands each kind of check to the file of its name; `connect`, `tls` and
@@ -39,10 +41,14 @@ pub use self::tls::system_roots;
 use std::{path::PathBuf, sync::Arc};
 
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{announcement::Announcements, service::Definitions};
+use crate::model::{
+    announcement::Announcements,
+    service::Definitions,
+    upkeep::{Beat, Upkeep},
+};
 
 /// Exec and systemd probes that run at once. If every one of them hangs for a time-out of 2 s, 64 a second still come
 /// to their turn; commands of 50 ms come to 2,500 a second. More would press the host that the checks should protect.
@@ -87,12 +93,23 @@ impl Options {
     }
 }
 
+/// What decides how instances stand, besides probes.
+pub struct Inputs {
+    /// What there is to check and to announce.
+    pub definitions: watch::Receiver<Definitions>,
+    /// What is held back whatever its checks find.
+    pub upkeep: watch::Receiver<Upkeep>,
+    /// What applications report about themselves. One for a check that is not there is passed over: whoever passes it
+    /// on knows which there are.
+    pub beats: mpsc::Receiver<Beat>,
+}
+
 /// Probes what `definitions` holds until `shutdown`, and keeps `announcements` up to date.
 ///
 /// Every definition is announced as soon as it is seen, with its checks' initial standing. When this returns, or is
 /// dropped, all probes have been cancelled: connections are closed and process groups killed.
 pub async fn run(
-    definitions: watch::Receiver<Definitions>,
+    inputs: Inputs,
     announcements: watch::Sender<Announcements>,
     options: Options,
     shutdown: CancellationToken,
@@ -103,5 +120,5 @@ pub async fn run(
         let prober = Arc::clone(&prober);
         Box::pin(async move { prober.probe(&check).await })
     });
-    owner::run(definitions, announcements, ask, seed, shutdown).await;
+    owner::run(inputs, announcements, ask, seed, shutdown).await;
 }

@@ -12,11 +12,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use smol_str::SmolStr;
 use tokio::{
     sync::{mpsc, watch},
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 use tokio_util::{
     sync::CancellationToken,
@@ -25,15 +27,16 @@ use tokio_util::{
 use tracing::{debug, info};
 
 use super::{
-    alias,
+    Inputs, alias,
     schedule::Ticks,
     task::{self, Ask, Memory, Report},
 };
 use crate::model::{
-    announcement::{Announcement, Announcements, Standing},
+    announcement::{Announcement, Announcements, CheckReport, Report as WholeReport, Standing, bounded},
     health::{Status, add_up},
     name::Label,
     service::{Check, Definition, Definitions, InstanceKey, Probe},
+    upkeep::{Beat, Upkeep},
 };
 
 /// Reports that wait for the owner; a task whose report finds no place waits with it, and probes later.
@@ -43,12 +46,13 @@ const NO_RESULT: &str = "no result yet";
 
 /// Runs until `shutdown`, then cancels all checks and waits until their work has ended.
 pub(super) async fn run(
-    mut definitions: watch::Receiver<Definitions>,
+    inputs: Inputs,
     announcements: watch::Sender<Announcements>,
     ask: Ask,
     seed: u64,
     shutdown: CancellationToken,
 ) {
+    let Inputs { mut definitions, mut upkeep, mut beats } = inputs;
     let (reports, mut inbox) = mpsc::channel(REPORTS);
     let tasks = TaskTracker::new();
     let mut owner = Owner {
@@ -58,7 +62,9 @@ pub(super) async fn run(
         started: 0,
         random: fastrand::Rng::with_seed(seed),
         definitions: Definitions::new(),
+        upkeep: upkeep.borrow_and_update().clone(),
         instances: BTreeMap::new(),
+        expiries: BTreeSet::new(),
         alias_targets: HashSet::new(),
         announcements,
         published: Announcements::new(),
@@ -66,8 +72,9 @@ pub(super) async fn run(
     let loaded = definitions.borrow_and_update().clone();
     owner.load(loaded);
     let mut batch = Vec::with_capacity(REPORTS);
-    let mut more_definitions = true;
+    let (mut more_definitions, mut more_upkeep) = (true, true);
     loop {
+        let expiry = owner.expiries.first().map(|(at, ..)| *at);
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = definitions.changed(), if more_definitions => {
@@ -75,6 +82,13 @@ pub(super) async fn run(
                 let loaded = definitions.borrow_and_update().clone();
                 owner.load(loaded);
             }
+            changed = upkeep.changed(), if more_upkeep => {
+                more_upkeep = changed.is_ok();
+                let now = upkeep.borrow_and_update().clone();
+                owner.hold(now);
+            }
+            Some(beat) = beats.recv() => owner.hear(beat),
+            () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => owner.expire(),
             _ = inbox.recv_many(&mut batch, REPORTS) => owner.take(batch.drain(..)),
         }
     }
@@ -91,7 +105,10 @@ struct Owner {
     started: u64,
     random: fastrand::Rng,
     definitions: Definitions,
+    upkeep: Upkeep,
     instances: BTreeMap<InstanceKey, Watched>,
+    /// When which ttl check's last report runs out.
+    expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
     /// The services that some alias names: only what happens to these can turn an alias.
     alias_targets: HashSet<Label>,
     announcements: watch::Sender<Announcements>,
@@ -103,14 +120,27 @@ struct Watched {
     definition: Arc<Definition>,
     /// One for each check of the definition, in its order; none while it is disabled.
     checks: Vec<Watching>,
+    /// Since when it stands as it does: seconds since 1970.
+    since: u64,
 }
 
 struct Watching {
     status: Status,
     /// Empty when passing.
     reason: Arc<str>,
-    /// `None` for an alias, which nobody probes.
-    task: Option<Task>,
+    /// Since when it has this status: seconds since 1970.
+    since: u64,
+    work: Work,
+}
+
+/// Who finds out how a check stands.
+enum Work {
+    /// A task that probes.
+    Task(Task),
+    /// Nobody: an alias stands as the service that it names.
+    Alias,
+    /// The application, until then.
+    Reports(Instant),
 }
 
 struct Task {
@@ -136,6 +166,7 @@ impl Owner {
                 Some(definition) => self.define(key, definition),
                 None => drop(self.instances.remove(key)),
             }
+            self.expect(key);
         }
         debug!(changed = touched.len(), instances = definitions.len(), "definitions loaded");
         let aliases = self.instances.values().flat_map(Watched::aliases);
@@ -150,7 +181,8 @@ impl Owner {
         let mut touched = BTreeSet::new();
         for report in reports {
             let Some(watched) = self.instances.get_mut(&report.instance) else { continue };
-            let of_report = |watching: &Watching| watching.task.as_ref().is_some_and(|task| task.number == report.task);
+            let of_report =
+                |watching: &Watching| matches!(&watching.work, Work::Task(task) if task.number == report.task);
             let Some(index) = watched.checks.iter().position(of_report) else { continue };
             let check = &watched.definition.checks[index];
             watched.checks[index].turn(&report.instance, check, report.status, report.reason);
@@ -169,6 +201,7 @@ impl Owner {
             let (status, reason) = former.adds_up_to();
             (status, Arc::from(reason))
         });
+        let since = former.as_ref().map_or_else(today, |former| former.since);
         let (former, checks) = former.map(|former| (former.definition, former.checks)).unzip();
         let former: &[Check] = former.as_ref().map_or(&[], |definition: &Arc<Definition>| &definition.checks);
         let mut kept: Vec<(&Check, Watching)> = former.iter().zip(checks.unwrap_or_default()).collect();
@@ -183,12 +216,18 @@ impl Owner {
                 }
             })
             .collect();
-        self.instances.insert(key.clone(), Watched { definition: Arc::clone(definition), checks });
+        self.instances.insert(key.clone(), Watched { definition: Arc::clone(definition), checks, since });
     }
 
     fn start(&mut self, key: &InstanceKey, check: &Check, status: Status, reason: Arc<str>) -> Watching {
-        if matches!(check.probe, Probe::Alias { .. }) {
-            return Watching { status, reason, task: None };
+        let since = today();
+        let work = match &check.probe {
+            Probe::Alias { .. } => Some(Work::Alias),
+            Probe::Ttl { ttl } => Some(Work::Reports(Instant::now() + *ttl)),
+            _ => None,
+        };
+        if let Some(work) = work {
+            return Watching { status, reason, since, work };
         }
         self.started += 1;
         let work = task::watch(
@@ -201,7 +240,65 @@ impl Owner {
             self.reports.clone(),
         );
         let handle = AbortOnDropHandle::new(self.tasks.spawn(work));
-        Watching { status, reason, task: Some(Task { number: self.started, _handle: handle }) }
+        Watching { status, reason, since, work: Work::Task(Task { number: self.started, _handle: handle }) }
+    }
+
+    /// Notes when the reports of an instance's ttl checks run out.
+    fn expect(&mut self, key: &InstanceKey) {
+        self.expiries.retain(|(_, expected, _)| expected != key);
+        let Some(watched) = self.instances.get(key) else { return };
+        for (at, watching) in watched.checks.iter().enumerate() {
+            if let Work::Reports(until) = watching.work {
+                self.expiries.insert((until, key.clone(), watched.check_id(at)));
+            }
+        }
+    }
+
+    /// Takes over what operators hold back.
+    fn hold(&mut self, upkeep: Upkeep) {
+        self.upkeep = upkeep;
+        let all = self.instances.keys().cloned().collect();
+        self.publish(&all);
+    }
+
+    /// Takes over what an application reports of itself.
+    fn hear(&mut self, beat: Beat) {
+        let now = Instant::now();
+        let Some(watched) = self.instances.get_mut(&beat.instance) else { return };
+        let Some(at) = (0..watched.checks.len()).find(|at| watched.check_id(*at) == beat.check) else { return };
+        let check = &watched.definition.checks[at];
+        let Probe::Ttl { ttl } = check.probe else { return };
+        let watching = &mut watched.checks[at];
+        let Work::Reports(before) = std::mem::replace(&mut watching.work, Work::Reports(now + ttl)) else { return };
+        watching.turn(&beat.instance, check, beat.status, bounded(&beat.output).into());
+        self.expiries.remove(&(before, beat.instance.clone(), beat.check.clone()));
+        self.expiries.insert((now + ttl, beat.instance.clone(), beat.check));
+        self.turned(beat.instance);
+    }
+
+    /// Turns the ttl checks that have not been reported on for too long.
+    fn expire(&mut self) {
+        let now = Instant::now();
+        while self.expiries.first().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, key, id)) = self.expiries.pop_first() else { return };
+            let Some(watched) = self.instances.get_mut(&key) else { continue };
+            let Some(at) = (0..watched.checks.len()).find(|at| watched.check_id(*at) == id) else { continue };
+            let check = &watched.definition.checks[at];
+            let Probe::Ttl { ttl } = check.probe else { continue };
+            let reason = format!("nothing was reported for {ttl:?}");
+            watched.checks[at].turn(&key, check, Status::Critical, reason.into());
+            self.turned(key);
+        }
+    }
+
+    /// Announces an instance of which a check has turned, and those that are aliases of its service.
+    fn turned(&mut self, key: InstanceKey) {
+        let is_target = self.alias_targets.contains(&key.service);
+        let mut touched = BTreeSet::from([key]);
+        if is_target {
+            self.settle_aliases(&mut touched);
+        }
+        self.publish(&touched);
     }
 
     /// Brings all alias checks up to date and adds the instances that this touches.
@@ -229,12 +326,17 @@ impl Owner {
     fn publish(&mut self, touched: &BTreeSet<InstanceKey>) {
         let mut changed = false;
         for key in touched {
-            let Some(watched) = self.instances.get(key) else {
+            let Some(watched) = self.instances.get_mut(key) else {
                 changed |= self.published.remove(key).is_some();
                 continue;
             };
-            let announcement =
-                Announcement { instance: Arc::clone(&watched.definition.instance), standing: watched.standing() };
+            let standing = watched.standing(&self.upkeep);
+            let before = self.published.get(key).map(|before| &before.standing);
+            if before.is_some_and(|before| std::mem::discriminant(before) != std::mem::discriminant(&standing)) {
+                watched.since = today();
+            }
+            let report = watched.report(&standing);
+            let announcement = Announcement { instance: Arc::clone(&watched.definition.instance), standing, report };
             if self.published.get(key).is_none_or(|before| **before != announcement) {
                 self.published.insert(key.clone(), Arc::new(announcement));
                 changed = true;
@@ -246,6 +348,11 @@ impl Owner {
     }
 }
 
+/// Seconds since 1970, for people; 0 where the clock is before.
+fn today() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+}
+
 fn initial(check: &Check) -> (Status, Arc<str>) {
     (check.initial, if check.initial == Status::Passing { "" } else { NO_RESULT }.into())
 }
@@ -255,24 +362,54 @@ impl Watched {
         add_up(self.checks.iter().map(|check| (check.status, &*check.reason)))
     }
 
-    fn standing(&self) -> Standing {
+    fn standing(&self, upkeep: &Upkeep) -> Standing {
         if !self.definition.enabled {
             return Standing::Disabled;
         }
+        if let Some((_, gate, hold)) = upkeep.of(&self.definition.instance.key) {
+            return Standing::withheld(gate, &hold.reason);
+        }
         let (status, reason) = self.adds_up_to();
         Standing::new(status, reason)
+    }
+
+    /// Why it stands so; `None` where there is nothing to tell.
+    fn report(&self, standing: &Standing) -> Option<Arc<WholeReport>> {
+        if self.checks.is_empty() && *standing == Standing::Passing {
+            return None;
+        }
+        let report = |(at, (check, watching)): (usize, (&Check, &Watching))| CheckReport {
+            id: self.check_id(at),
+            name: bounded(&check.title.as_ref().map_or_else(|| check.probe.to_string(), |title| title.name.to_string()))
+                .into(),
+            status: watching.status,
+            output: bounded(&watching.reason).into(),
+            since: watching.since,
+        };
+        let checks = self.definition.checks.iter().zip(&self.checks).enumerate().map(report).collect();
+        Some(Arc::new(WholeReport { since: self.since, checks }))
+    }
+
+    /// What the API calls a check: by itself, or as Consul does where its definition gives no id.
+    fn check_id(&self, at: usize) -> SmolStr {
+        self.definition.check_id(at)
     }
 
     /// The services that its alias checks name; none while it is disabled.
     fn aliases(&self) -> impl Iterator<Item = &Label> {
         self.definition.checks.iter().zip(&self.checks).filter_map(|(check, _)| match &check.probe {
             Probe::Alias { service } => Some(service),
-            Probe::Http(_) | Probe::Tcp(_) | Probe::Grpc { .. } | Probe::Exec { .. } | Probe::Systemd { .. } => None,
+            Probe::Http(_)
+            | Probe::Tcp(_)
+            | Probe::Grpc { .. }
+            | Probe::Exec { .. }
+            | Probe::Systemd { .. }
+            | Probe::Ttl { .. } => None,
         })
     }
 
     fn as_member(&self) -> alias::Member<'_> {
-        let probed = self.checks.iter().filter(|check| check.task.is_some());
+        let probed = self.checks.iter().filter(|check| !matches!(check.work, Work::Alias));
         alias::Member {
             service: &self.definition.instance.key.service,
             enabled: self.definition.enabled,
@@ -290,6 +427,9 @@ impl Watching {
             info!(%service, %id, check = %probe, status = word, %reason, "check {word}");
         } else {
             debug!(%service, %id, check = %probe, status = word, %reason, "check still {word}");
+        }
+        if status != self.status {
+            self.since = today();
         }
         (self.status, self.reason) = (status, reason);
     }

@@ -77,7 +77,9 @@ impl Prober {
                 let process = self.processes.permit().await;
                 Box::pin(systemd::probe(&self.systemctl, unit, process))
             }
-            Probe::Alias { .. } => return Err(Failure::NotRun("an alias is not probed".to_owned())),
+            Probe::Alias { .. } | Probe::Ttl { .. } => {
+                return Err(Failure::NotRun("neither an alias nor a ttl check is probed".to_owned()));
+            }
         };
         let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
         if let Err(Failure::NotRun(reason)) = &outcome

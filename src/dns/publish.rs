@@ -20,6 +20,7 @@ use crate::{
 /// What is published, and what it is made of.
 pub struct Publisher {
     catalog: Catalog,
+    shown: watch::Sender<Catalog>,
     zones: Arc<[Arc<ZoneFile>]>,
     tables: Tables,
     published: Arc<ArcSwap<Tables>>,
@@ -38,10 +39,13 @@ pub struct Sources {
 
 impl Publisher {
     /// A publisher of tables that are still empty; `data_dir` keeps the serial's ceiling.
-    pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf) -> Self {
+    /// The versions of its catalog begin at `version`.
+    pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf, version: u64) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
-        Self { catalog: Catalog::default(), zones: Arc::default(), tables, published, previous, serial, data_dir }
+        let catalog = Catalog::starting_at(version);
+        let shown = watch::Sender::new(catalog.clone());
+        Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, data_dir }
     }
 
     /// What is answered, always the newest.
@@ -49,12 +53,21 @@ impl Publisher {
         self.published.clone()
     }
 
+    /// What is known of all services, always the newest.
+    pub fn catalog(&self) -> watch::Receiver<Catalog> {
+        self.shown.subscribe()
+    }
+
     /// Takes over the sources as they are now. May take long, when a large zone is replaced: not for a thread that
     /// answers questions.
     pub fn publish(&mut self, sources: &mut Sources) {
         let zones = sources.zones.borrow_and_update().clone();
         let view = sources.view.borrow_and_update().clone();
+        let before = self.catalog.versions();
         let touched = self.catalog.update(view);
+        if self.catalog.versions() != before {
+            self.shown.send_replace(self.catalog.clone());
+        }
         if touched.is_empty() && zones == self.zones {
             return;
         }

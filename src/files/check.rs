@@ -105,7 +105,7 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     let standings = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
     let initial = table.get("initial").and_then(|node| reader.word(node, &standings)).unwrap_or(Status::Critical);
     let probe = read_probe(reader, &table, own, allow_exec)?;
-    Some(Check { probe, interval, timeout, rise, fall, initial })
+    Some(Check { probe, interval, timeout, rise, fall, initial, title: None })
 }
 
 fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
@@ -113,8 +113,7 @@ fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label
     let Some(kind) = kinds.next() else {
         // A misspelt kind is reported as such already.
         if table.entries().iter().all(|entry| CHECK_KEYS.contains(&&*entry.key)) {
-            let kinds = KINDS.iter().filter(|kind| **kind != "ttl").copied().collect::<Vec<_>>().join(", ");
-            let hint = format!("it needs one of {kinds}");
+            let hint = format!("it needs one of {}", KINDS.join(", "));
             reader.error_with_hint(table.id, "the check does not say what to ask", hint);
         }
         return None;
@@ -149,9 +148,11 @@ fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label
             Some(Probe::Alias { service })
         }
         _ => {
-            let message = "ttl checks need the HTTP API, which this version does not serve yet";
-            reader.error_with_hint(kind.id, message, "the TTL of DNS records is the key `ttl` of the service itself");
-            None
+            let unfit = ["interval", "timeout", "rise", "fall"];
+            for entry in table.entries().iter().filter(|entry| unfit.contains(&&*entry.key)) {
+                reader.error(entry.id, format!("a ttl check is not probed, so it has no `{}`", entry.key));
+            }
+            reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL).map(|ttl| Probe::Ttl { ttl })
         }
     }
 }

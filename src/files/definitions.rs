@@ -76,7 +76,12 @@ fn problem(path: &Path, located: &Located, message: String) -> Problem {
 fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
     located.definition.checks.iter().filter_map(|check| match &check.probe {
         Probe::Alias { service } => Some(service),
-        Probe::Http(_) | Probe::Tcp(_) | Probe::Grpc { .. } | Probe::Exec { .. } | Probe::Systemd { .. } => None,
+        Probe::Http(_)
+        | Probe::Tcp(_)
+        | Probe::Grpc { .. }
+        | Probe::Exec { .. }
+        | Probe::Systemd { .. }
+        | Probe::Ttl { .. } => None,
     })
 }
 

@@ -3,7 +3,8 @@
 //! | key | value |
 //! | --- | --- |
 //! | `i/SERVICE/ID` | the instance, as JSON |
-//! | `h/SERVICE/ID` | how it stands: `p`, `w REASON`, `c REASON` or `d` |
+//! | `h/SERVICE/ID` | how it stands: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON` |
+//! | `r/SERVICE/ID` | what its checks found, as JSON |
 //! | `n/node` | the node itself, as JSON |
 //! | `n/left` | `1`: the node leaves |
 //!
@@ -17,13 +18,14 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, Visitor},
 };
+use smol_str::SmolStr;
 
 use crate::model::{
-    announcement::{Standing, bounded},
+    announcement::{CheckReport, Gate, MAX_CHECK_TEXT, Report, Standing, bounded},
     bounds::{self, Fault},
     health::Status,
     name::{Label, LabelError},
-    service::{Instance, InstanceKey, Protocol},
+    service::{Instance, InstanceKey, MAX_CHECKS, Protocol},
 };
 
 /// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
@@ -41,6 +43,8 @@ pub enum Record {
     Instance(Arc<Instance>),
     /// How an instance stands.
     Standing(InstanceKey, Standing),
+    /// What an instance's checks found.
+    Report(InstanceKey, Arc<Report>),
     /// What the node is. Its name is not said here: whoever hears it knows from whom.
     Node {
         /// Where it can be reached: within the bounds of an instance's addresses.
@@ -61,6 +65,8 @@ pub enum Key {
     Instance(InstanceKey),
     /// How an instance stands.
     Standing(InstanceKey),
+    /// What an instance's checks found.
+    Report(InstanceKey),
     /// What the node is.
     Node,
     /// The node leaves.
@@ -86,8 +92,10 @@ pub enum Bad {
     Json(String),
     /// An instance or a node out of bounds.
     Fault(Fault),
-    /// A standing that is none of the four.
+    /// A standing that is none of those there are.
     Standing,
+    /// A report with more checks than an instance has, or of a check with an empty id or too long a text.
+    Report,
     /// A version that is empty, too long or not printable ASCII.
     Version,
     /// `n/left` with another value than `1`.
@@ -100,6 +108,7 @@ impl Record {
         match self {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
+            Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
             Self::Node { addresses, datacenter, version } => {
                 let value = NodeText {
                     addresses: addresses.into(),
@@ -128,6 +137,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
     let record = match key {
         Key::Instance(key) => Record::Instance(Arc::new(read_instance(key, value)?)),
         Key::Standing(key) => Record::Standing(key, read_standing(value)?),
+        Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
         Key::Left if value == LEFT => Record::Left,
         Key::Left => return Err(Bad::Left),
@@ -143,6 +153,7 @@ pub fn value_len(instance: &Instance) -> usize {
 
 const INSTANCE: &str = "i/";
 const STANDING: &str = "h/";
+const REPORT: &str = "r/";
 const NODE_KEY: &str = "n/node";
 const LEFT_KEY: &str = "n/left";
 const LEFT: &str = "1";
@@ -161,6 +172,9 @@ impl Key {
         }
         if let Some(rest) = key.strip_prefix(STANDING) {
             return Ok(Self::Standing(read_key(rest)?));
+        }
+        if let Some(rest) = key.strip_prefix(REPORT) {
+            return Ok(Self::Report(read_key(rest)?));
         }
         Ok(match key {
             NODE_KEY => Self::Node,
@@ -187,6 +201,7 @@ impl fmt::Display for Key {
         match self {
             Self::Instance(key) => write!(f, "{INSTANCE}{key}"),
             Self::Standing(key) => write!(f, "{STANDING}{key}"),
+            Self::Report(key) => write!(f, "{REPORT}{key}"),
             Self::Node => f.write_str(NODE_KEY),
             Self::Left => f.write_str(LEFT_KEY),
             Self::Unknown => Ok(()),
@@ -218,6 +233,8 @@ struct InstanceText<'a> {
     weight: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
+    registered_as: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -316,6 +333,7 @@ fn instance_value(instance: &Instance) -> String {
         priority: instance.priority,
         weight: instance.weight,
         ttl: instance.ttl,
+        registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
     })
 }
 
@@ -332,6 +350,7 @@ fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, Bad> {
         priority: text.priority,
         weight: text.weight,
         ttl: text.ttl,
+        registered_as: text.registered_as.map(SmolStr::new),
     };
     instance.check().map_err(Bad::Fault)?;
     Ok(instance)
@@ -342,9 +361,11 @@ fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, Bad> {
 fn standing_value(standing: &Standing) -> String {
     match standing {
         Standing::Passing => "p".to_owned(),
+        Standing::Warming(weight) => format!("u {weight}"),
         Standing::Warning(reason) => format!("w {reason}"),
         Standing::Critical(reason) => format!("c {reason}"),
         Standing::Disabled => "d".to_owned(),
+        Standing::Withheld(gate, reason) => format!("x {} {reason}", gate.as_str()),
     }
 }
 
@@ -354,8 +375,83 @@ fn read_standing(value: &str) -> Result<Standing, Bad> {
         None if value == "d" => Ok(Standing::Disabled),
         Some(("w", reason)) => Ok(Standing::new(Status::Warning, reason)),
         Some(("c", reason)) => Ok(Standing::new(Status::Critical, reason)),
+        Some(("u", weight)) => weight.parse().map(Standing::Warming).map_err(|_| Bad::Standing),
+        Some(("x", rest)) => {
+            let (word, reason) = rest.split_once(' ').ok_or(Bad::Standing)?;
+            let gate = Gate::ALL.into_iter().find(|gate| gate.as_str() == word).ok_or(Bad::Standing)?;
+            Ok(Standing::withheld(gate, reason))
+        }
         _ => Err(Bad::Standing),
     }
+}
+
+// What checks found.
+
+#[derive(Serialize, Deserialize)]
+struct ReportText<'a> {
+    since: u64,
+    #[serde(borrow)]
+    checks: Vec<CheckText<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckText<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    name: Cow<'a, str>,
+    #[serde(rename = "is", with = "StatusText")]
+    status: Status,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "out")]
+    output: Cow<'a, str>,
+    since: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Status")]
+enum StatusText {
+    #[serde(rename = "p")]
+    Passing,
+    #[serde(rename = "w")]
+    Warning,
+    #[serde(rename = "c")]
+    Critical,
+}
+
+fn report_value(report: &Report) -> String {
+    let check = |check: &CheckReport| CheckText {
+        id: check.id.to_string().into(),
+        name: check.name.to_string().into(),
+        status: check.status,
+        output: check.output.to_string().into(),
+        since: check.since,
+    };
+    // What is too long for a value loses the checks at its end; those before decide more often.
+    let mut checks: Vec<CheckText<'_>> = report.checks.iter().map(check).collect();
+    loop {
+        let value = json(&ReportText { since: report.since, checks });
+        if value.len() <= MAX_VALUE {
+            return value;
+        }
+        let kept = value.len().min(report.checks.len() * MAX_VALUE / value.len());
+        checks = report.checks[..kept].iter().map(check).collect();
+    }
+}
+
+fn read_report(value: &str) -> Result<Report, Bad> {
+    let text: ReportText<'_> = parse(value)?;
+    let long = |text: &str| text.len() > MAX_CHECK_TEXT;
+    if text.checks.len() > MAX_CHECKS || text.checks.iter().any(|c| c.id.is_empty() || long(&c.id) || long(&c.name)) {
+        return Err(Bad::Report);
+    }
+    let checks = text.checks.into_iter().map(|check| CheckReport {
+        id: bounded(&check.id).into(),
+        name: bounded(&check.name).into(),
+        status: check.status,
+        output: bounded(&check.output).into(),
+        since: check.since,
+    });
+    Ok(Report { since: text.since, checks: checks.collect() })
 }
 
 // The node.
@@ -399,6 +495,7 @@ impl Bad {
             Self::Json(_) => "bad json",
             Self::Fault(_) => "out of bounds",
             Self::Standing => "bad standing",
+            Self::Report => "bad report",
             Self::Version => "bad version",
             Self::Left => "bad leave",
         }
@@ -415,7 +512,12 @@ impl fmt::Display for Bad {
             Self::ValueLength(octets) => write!(f, "a value has at most {MAX_VALUE} octets, this one has {octets}"),
             Self::Json(error) => f.write_str(error),
             Self::Fault(fault) => fault.fmt(f),
-            Self::Standing => f.write_str("a standing is `p`, `w REASON`, `c REASON` or `d`"),
+            Self::Standing => {
+                f.write_str("a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`")
+            }
+            Self::Report => {
+                write!(f, "a report is of at most {MAX_CHECKS} checks, each text of at most {MAX_CHECK_TEXT} octets")
+            }
             Self::Version => write!(f, "a version is 1 to {MAX_VERSION} characters of printable ASCII"),
             Self::Left => write!(f, "the value of `{LEFT_KEY}` is `{LEFT}`"),
         }

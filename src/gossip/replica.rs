@@ -9,9 +9,9 @@ use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
 
 use super::record::{self, Bad, Key, Record};
 use crate::model::{
-    announcement::{Announcement, Announcements, Standing},
+    announcement::{Announcement, Announcements, Report, Standing},
     name::Label,
-    service::{Instance, InstanceKey},
+    service::InstanceKey,
 };
 
 /// Instances of one node; more are not taken, and counted. Ten times what one host is meant to carry.
@@ -74,6 +74,8 @@ pub struct Replica {
     ahead: HashMap<String, u64>,
     /// Health that came before its instance.
     early: HashMap<InstanceKey, Standing>,
+    /// Reports that came before their instance.
+    early_reports: HashMap<InstanceKey, Arc<Report>>,
 }
 
 impl Replica {
@@ -128,23 +130,32 @@ impl Replica {
         match record {
             Record::Instance(instance) => {
                 let key = instance.key.clone();
-                let standing = match self.announcements.get(&key) {
-                    Some(known) => known.standing.clone(),
+                let (standing, report) = match self.announcements.get(&key) {
+                    Some(known) => (known.standing.clone(), known.report.clone()),
                     None if self.announcements.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                     None => {
-                        let early = self.early.remove(&key);
-                        early.unwrap_or_else(|| Standing::Critical(NO_HEALTH_YET.into()))
+                        let standing = self.early.remove(&key);
+                        let standing = standing.unwrap_or_else(|| Standing::Critical(NO_HEALTH_YET.into()));
+                        (standing, self.early_reports.remove(&key))
                     }
                 };
-                self.announce(key, instance, standing);
+                self.announcements.insert(key, Arc::new(Announcement { instance, standing, report }));
             }
             Record::Standing(key, standing) => match self.announcements.get(&key) {
                 Some(known) => {
-                    let instance = known.instance.clone();
-                    self.announce(key, instance, standing);
+                    let announcement = Announcement { standing, ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
                 }
                 None if self.early.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                 None => drop(self.early.insert(key, standing)),
+            },
+            Record::Report(key, report) => match self.announcements.get(&key) {
+                Some(known) => {
+                    let announcement = Announcement { report: Some(report), ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
+                }
+                None if self.early_reports.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
+                None => drop(self.early_reports.insert(key, report)),
             },
             Record::Node { addresses, datacenter, version } => {
                 self.facts = Some(Facts { addresses, datacenter, version });
@@ -154,10 +165,6 @@ impl Replica {
         Ok(())
     }
 
-    fn announce(&mut self, key: InstanceKey, instance: Arc<Instance>, standing: Standing) {
-        self.announcements.insert(key, Arc::new(Announcement { instance, standing }));
-    }
-
     fn remove(&mut self, key: Key) {
         match key {
             Key::Instance(key) => {
@@ -165,6 +172,13 @@ impl Replica {
             }
             // The instance goes with it, or is announced anew.
             Key::Standing(key) => drop(self.early.remove(&key)),
+            Key::Report(key) => {
+                self.early_reports.remove(&key);
+                if let Some(known) = self.announcements.get(&key).filter(|known| known.report.is_some()) {
+                    let announcement = Announcement { report: None, ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
+                }
+            }
             // A node without a record of itself keeps the last one.
             Key::Node | Key::Left | Key::Unknown => {}
         }

@@ -4,6 +4,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use smol_str::SmolStr;
+
 use super::{
     health::Status,
     name::Label,
@@ -20,19 +22,97 @@ pub struct Announcement {
     pub instance: Arc<Instance>,
     /// Whether it is answered.
     pub standing: Standing,
+    /// What its checks found; `None` where it has none, or where that has not arrived yet. Nothing is decided from it.
+    pub report: Option<Arc<Report>>,
 }
+
+impl Announcement {
+    /// An instance of which no more is known than how it stands.
+    pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
+        Self { instance, standing, report: None }
+    }
+}
+
+/// Why an instance stands as it does, for people and for clients that list checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// When it came to stand so: seconds since 1970, by its node's clock.
+    pub since: u64,
+    /// Its checks, in the order of their definition.
+    pub checks: Vec<CheckReport>,
+}
+
+/// What one check found last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckReport {
+    /// Unique on its node, unless a client of the API chose it: 1 to [`MAX_CHECK_TEXT`] octets.
+    pub id: SmolStr,
+    /// For people: at most [`MAX_CHECK_TEXT`] octets.
+    pub name: SmolStr,
+    /// How it stands.
+    pub status: Status,
+    /// In at most [`MAX_REASON`] octets; empty where it passes and has nothing to say.
+    pub output: Arc<str>,
+    /// When it came to stand so: seconds since 1970, by its node's clock.
+    pub since: u64,
+}
+
+/// The longest id or name of a check, in octets.
+pub const MAX_CHECK_TEXT: usize = 160;
 
 /// Whether an instance is answered and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Answered with its full weight.
     Passing,
+    /// Answered with this weight, which grows: it has come up lately, and its file asks for a slow start.
+    Warming(u16),
     /// Answered with a tenth of its weight, at least 1.
     Warning(Arc<str>),
     /// Not answered; the reason in at most [`MAX_REASON`] octets.
     Critical(Arc<str>),
     /// Not answered: its file says `enabled: false`.
     Disabled,
+    /// Not answered, whatever its checks find; the reason in at most [`MAX_REASON`] octets, and it may be empty.
+    Withheld(Gate, Arc<str>),
+}
+
+/// What keeps an instance out of answers although it may be well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Gate {
+    /// Somebody is about to stop it (`muster drain`).
+    Draining,
+    /// Somebody works on it.
+    Maintenance,
+    /// Somebody works on its node.
+    NodeMaintenance,
+    /// It went up and down too often of late.
+    Flapping,
+}
+
+impl Gate {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
+
+    /// One word for JSON and for what nodes tell each other.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+            Self::NodeMaintenance => "node-maintenance",
+            Self::Flapping => "flapping",
+        }
+    }
+
+    /// For people: ends the sentence "it is …".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Draining => "draining",
+            Self::Maintenance => "in maintenance",
+            Self::NodeMaintenance => "on a node in maintenance",
+            Self::Flapping => "held down for flapping",
+        }
+    }
 }
 
 impl Standing {
@@ -49,7 +129,12 @@ impl Standing {
 
     /// Whether DNS answers carry the instance.
     pub fn is_answered(&self) -> bool {
-        matches!(self, Self::Passing | Self::Warning(_))
+        matches!(self, Self::Passing | Self::Warming(_) | Self::Warning(_))
+    }
+
+    /// Withheld, with a reason that is cut as [`new`](Self::new) does.
+    pub fn withheld(gate: Gate, reason: &str) -> Self {
+        Self::Withheld(gate, bounded(reason).into())
     }
 
     /// The SRV weight that `weight` becomes in this standing. A weight of 0 stays one: no warning makes an instance more
@@ -57,7 +142,8 @@ impl Standing {
     pub fn weight(&self, weight: u16) -> u16 {
         match self {
             Self::Warning(_) => (weight / 10).max(weight.min(1)),
-            Self::Passing | Self::Critical(_) | Self::Disabled => weight,
+            Self::Warming(reached) => weight.min(*reached),
+            Self::Passing | Self::Critical(_) | Self::Disabled | Self::Withheld(..) => weight,
         }
     }
 }

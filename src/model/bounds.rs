@@ -8,7 +8,8 @@ use std::{fmt, net::IpAddr};
 use super::{
     name::{Label, MAX_LABEL},
     service::{
-        Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_TAG, MAX_TAGS, MAX_TTL, RESERVED_SERVICE,
+        Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS,
+        MAX_TTL, RESERVED_SERVICE,
     },
 };
 
@@ -44,6 +45,9 @@ pub enum Fault {
     MetaLength(usize),
     /// More than [`MAX_TTL`]; holds how many seconds.
     Ttl(u32),
+    /// An id of the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets; holds how
+    /// many it has.
+    RegisteredId(usize),
     /// Too many of something.
     TooMany {
         /// Of what, in the plural.
@@ -84,6 +88,9 @@ impl Instance {
         for (key, value) in &self.meta {
             meta_key(key)?;
             meta_entry(key, value)?;
+        }
+        if let Some(id) = &self.registered_as {
+            registered_id(id)?;
         }
         match self.ttl {
             Some(ttl) if ttl > MAX_TTL => Err(Fault::Ttl(ttl)),
@@ -145,6 +152,12 @@ pub fn meta_entry(key: &str, value: &str) -> Result<(), Fault> {
     if octets > MAX_META_ENTRY { Err(Fault::MetaLength(octets)) } else { Ok(()) }
 }
 
+/// A client of the HTTP API may give this id.
+pub fn registered_id(id: &str) -> Result<(), Fault> {
+    let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
+    if fits { Ok(()) } else { Err(Fault::RegisteredId(id.len())) }
+}
+
 fn within(what: &'static str, found: usize, most: usize) -> Result<(), Fault> {
     if found > most { Err(Fault::TooMany { what, found, most }) } else { Ok(()) }
 }
@@ -167,6 +180,9 @@ impl fmt::Display for Fault {
                 write!(f, "`key=value` has at most {MAX_META_ENTRY} octets, this one has {octets}")
             }
             Self::Ttl(seconds) => write!(f, "a TTL has at most {MAX_TTL} seconds, this one has {seconds}"),
+            Self::RegisteredId(octets) => {
+                write!(f, "an id has 1 to {MAX_REGISTERED_ID} octets and no control characters, this one has {octets}")
+            }
             Self::TooMany { what, found, most } => write!(f, "there are at most {most} {what}, found {found}"),
         }
     }

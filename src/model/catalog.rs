@@ -75,9 +75,16 @@ pub struct Service {
     /// Sorted by id, then by freshness, then by node. An id that two nodes announce stands here twice; the first one
     /// counts, so that what a live node says goes before what is last known of another.
     placements: Vec<Placement>,
+    /// Of the catalog, when something here changed last.
+    version: u64,
 }
 
 impl Service {
+    /// The catalog's version when something of the service, its reports included, changed last.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
     /// The instances that count: one an id, sorted by id.
     pub fn instances(&self) -> impl Iterator<Item = &Placement> {
         let mut last: Option<&Label> = None;
@@ -107,6 +114,19 @@ pub struct Catalog {
     view: View,
     services: Map<Label, Arc<Service>>,
     addresses: Addresses,
+    versions: Versions,
+}
+
+/// Grows with every update that changes something; each part has that of its last change, so that whoever saw a part at
+/// some version can tell whether there is news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Versions {
+    /// Of the whole.
+    pub all: u64,
+    /// When a service came or went last, or changed its tags.
+    pub names: u64,
+    /// When a node came, went or changed last.
+    pub nodes: u64,
 }
 
 /// Which instances are announced at which address, whatever their standing. Clones share structure, and a change costs
@@ -143,10 +163,12 @@ pub struct Touched {
     pub services: BTreeSet<Label>,
     /// Nodes that came, went, or changed their own data or their freshness.
     pub nodes: BTreeSet<Label>,
+    /// Services of which no more than reports changed: nothing is answered otherwise for that.
+    pub reports: BTreeSet<Label>,
 }
 
 impl Touched {
-    /// Whether nothing changed.
+    /// Whether nothing changed that answers depend on.
     pub fn is_empty(&self) -> bool {
         self.services.is_empty() && self.nodes.is_empty()
     }
@@ -163,13 +185,43 @@ impl Catalog {
                 DiffItem::Update { old: (name, old), new: (_, new) } => changes.node(name, Some(old), Some(new)),
             }
         }
+        self.view = view;
         let nodes = std::mem::take(&mut changes.nodes);
-        let services: BTreeSet<Label> = changes.services.keys().cloned().collect();
+        if nodes.is_empty() && changes.services.is_empty() {
+            return Touched::default();
+        }
+        self.versions.all += 1;
+        if !nodes.is_empty() {
+            self.versions.nodes = self.versions.all;
+        }
+        let answers = |(_, changes): &(&Label, &Vec<Change>)| changes.iter().any(Change::alters_answers);
+        let (services, reports) = changes.services.iter().partition::<Vec<_>, _>(answers);
+        let names = |changes: Vec<(&Label, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
+        let (services, reports) = (names(services), names(reports));
         for (name, changed) in changes.services {
             self.update_service(name, changed);
         }
-        self.view = view;
-        Touched { services, nodes }
+        Touched { services, nodes, reports }
+    }
+
+    /// An empty catalog whose versions begin here.
+    pub fn starting_at(version: u64) -> Self {
+        Self { versions: Versions { all: version, names: version, nodes: version }, ..Self::default() }
+    }
+
+    /// When what changed last.
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
+    /// All services by name, in no order.
+    pub fn services(&self) -> impl Iterator<Item = (&Label, &Arc<Service>)> {
+        self.services.iter()
+    }
+
+    /// What every node announces, those that are gone included.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// The service of that name, while anybody announces it.
@@ -194,6 +246,9 @@ impl Catalog {
     }
 
     fn update_service(&mut self, name: Label, changes: Vec<Change>) {
+        if changes.iter().any(Change::alters_tags) {
+            self.versions.names = self.versions.all;
+        }
         let mut service = self.services.get(&name).map(|s| Service::clone(s)).unwrap_or_default();
         for change in changes {
             if change.old_addresses() != change.new_addresses() {
@@ -209,6 +264,7 @@ impl Catalog {
                 service.set(Placement { node: change.node, announcement, freshness });
             }
         }
+        service.version = self.versions.all;
         if service.placements.is_empty() {
             self.services.remove(&name);
         } else {
@@ -252,6 +308,19 @@ impl Known {
 impl Change {
     fn key(&self) -> InstanceKey {
         InstanceKey { service: self.service.clone(), id: self.id.clone() }
+    }
+
+    /// Whether more than a report changed.
+    fn alters_answers(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        let (was, is) = (&old.announcement, &new.announcement);
+        old.freshness != new.freshness || was.standing != is.standing || was.instance != is.instance
+    }
+
+    /// Whether the list of services with their tags may be another.
+    fn alters_tags(&self) -> bool {
+        let tags = |known: &Option<Known>| known.as_ref().map(|known| known.announcement.instance.tags.clone());
+        tags(&self.old) != tags(&self.new)
     }
 
     fn old_addresses(&self) -> &[IpAddr] {
@@ -336,8 +405,9 @@ mod tests {
             priority: 1,
             weight: 10,
             ttl: None,
+            registered_as: None,
         });
-        (key, Arc::new(Announcement { instance, standing: Standing::new(status, "down") }))
+        (key, Arc::new(Announcement::new(instance, Standing::new(status, "down"))))
     }
 
     fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
@@ -359,6 +429,7 @@ mod tests {
     fn touched(services: &[&str], nodes: &[&str]) -> Touched {
         Touched {
             services: services.iter().map(|s| label(s)).collect(),
+            reports: BTreeSet::new(),
             nodes: nodes.iter().map(|s| label(s)).collect(),
         }
     }
@@ -437,7 +508,7 @@ mod tests {
             // However it got there, it holds what it would from scratch.
             let mut fresh = Catalog::default();
             fresh.update(view);
-            assert_eq!(catalog.services, fresh.services, "{step}");
+            assert_eq!(placements(&catalog), placements(&fresh), "{step}");
             assert_eq!(catalog.addresses, fresh.addresses, "{step}");
         }
         assert!(catalog.services.is_empty() && catalog.addresses.0.is_empty());

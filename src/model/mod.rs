@@ -2,7 +2,7 @@
 //!
 //! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
 //! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
-//! nodes told, by service, [`member`] who they are and how each stands.
+//! nodes told, by service, [`member`] who they are and how each stands, [`upkeep`] what operators hold back.
 
 pub mod announcement;
 pub mod bounds;
@@ -11,3 +11,4 @@ pub mod health;
 pub mod member;
 pub mod name;
 pub mod service;
+pub mod upkeep;

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
+use smol_str::{SmolStr, format_smolstr};
 use url::Url;
 
 use super::{health::Status, name::Label};
@@ -23,6 +24,8 @@ pub const MAX_TAG: usize = 255;
 pub const MAX_META: usize = 64;
 /// Octets of `key=value`: one character-string of a TXT record (RFC 1035 §3.3).
 pub const MAX_META_ENTRY: usize = 255;
+/// Octets of an id that a client of the HTTP API may give: container ids with host and port fit.
+pub const MAX_REGISTERED_ID: usize = 255;
 /// Checks of one instance.
 pub const MAX_CHECKS: usize = 32;
 /// The longest TTL, in seconds (RFC 2181 §8).
@@ -80,6 +83,9 @@ pub struct Instance {
     pub weight: u16,
     /// Seconds, at most [`MAX_TTL`]; `None`: the node's `dns.ttl`.
     pub ttl: Option<u32>,
+    /// The id that a client of the HTTP API gave it: unique on its node alone, in any characters, at most
+    /// [`MAX_REGISTERED_ID`] octets. `None`: its file defines it.
+    pub registered_as: Option<SmolStr>,
 }
 
 /// A service file's entry: the instance and what decides whether it is answered.
@@ -91,6 +97,25 @@ pub struct Definition {
     pub enabled: bool,
     /// None: always healthy.
     pub checks: Vec<Check>,
+}
+
+impl Definition {
+    /// What the HTTP API calls a check of this definition: by the id that a client gave it, else as Consul does,
+    /// `service:ID`, with a number from 1 where there are several.
+    pub fn check_id(&self, at: usize) -> SmolStr {
+        if let Some(title) = self.checks.get(at).and_then(|check| check.title.as_ref()) {
+            return title.id.clone();
+        }
+        let id = self.instance.api_id();
+        if self.checks.len() > 1 { format_smolstr!("service:{id}:{}", at + 1) } else { format_smolstr!("service:{id}") }
+    }
+}
+
+impl Instance {
+    /// The id by which clients of the HTTP API know it: the one that they registered it with, else its own.
+    pub fn api_id(&self) -> &str {
+        self.registered_as.as_deref().unwrap_or_else(|| self.key.id.as_str())
+    }
 }
 
 /// One health check: what to ask, when, and how results add up.
@@ -108,6 +133,17 @@ pub struct Check {
     pub fall: u32,
     /// The standing until the first result.
     pub initial: Status,
+    /// Its id and its name where a client of the HTTP API gave them; files give none.
+    pub title: Option<CheckTitle>,
+}
+
+/// What a client of the HTTP API calls a check.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CheckTitle {
+    /// 1 to `MAX_CHECK_TEXT` octets.
+    pub id: SmolStr,
+    /// For people: at most as many.
+    pub name: SmolStr,
 }
 
 /// From one probe's start to the next where the file names none: what Consul's users expect.
@@ -154,6 +190,11 @@ pub enum Probe {
         /// Its name.
         service: Label,
     },
+    /// Nothing: the application reports by itself, and silence is critical.
+    Ttl {
+        /// How long a report is good for.
+        ttl: Duration,
+    },
 }
 
 impl std::fmt::Display for Probe {
@@ -171,6 +212,7 @@ impl std::fmt::Display for Probe {
             Self::Exec { argv } => write!(f, "exec {}", argv.first().map_or("", String::as_str)),
             Self::Systemd { unit } => write!(f, "systemd {unit}"),
             Self::Alias { service } => write!(f, "alias {service}"),
+            Self::Ttl { ttl } => write!(f, "ttl {ttl:?}"),
         }
     }
 }

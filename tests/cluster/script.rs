@@ -226,7 +226,7 @@ impl Cluster {
     pub(crate) fn announce(&self, host: &str, service: &str, id: &str, standing: Standing) {
         let host = &self.hosts[host];
         let instance = instance(host.identity.address, service, id);
-        let announcement = Announcement { instance: Arc::new(instance), standing };
+        let announcement = Announcement::new(Arc::new(instance), standing);
         host.announcements.send_modify(|all| {
             all.insert(announcement.instance.key.clone(), Arc::new(announcement));
         });
@@ -484,6 +484,9 @@ pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
         priority: DEFAULT_PRIORITY,
         weight: DEFAULT_WEIGHT,
         ttl: None,
+    },
+    registered_as: None,
+  registered_as: None,
     }
 }
 

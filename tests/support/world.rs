@@ -21,7 +21,7 @@ pub fn tables(services: &str) -> Tables {
     let entries = file.unwrap_or_else(|problems| panic!("{problems:#?}")).entries;
     let announced = entries.into_iter().map(|entry| {
         let instance = entry.definition.instance.clone();
-        (instance.key.clone(), Arc::new(Announcement { instance, standing: Standing::Passing }))
+        (instance.key.clone(), Arc::new(Announcement::new(instance, Standing::Passing)))
     });
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();

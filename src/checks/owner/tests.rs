@@ -16,6 +16,8 @@ use super::{
 struct World {
     hosts: Arc<Mutex<Hosts>>,
     definitions: watch::Sender<Definitions>,
+    hold: watch::Sender<Upkeep>,
+    beats: mpsc::Sender<Beat>,
     announced: watch::Receiver<Announcements>,
     release: Arc<Notify>,
     shutdown: CancellationToken,
@@ -69,8 +71,11 @@ impl World {
             })
         };
         let shutdown = CancellationToken::new();
-        let owner = tokio::spawn(run(watched, announcements, ask, 1, shutdown.clone()));
-        Self { hosts, definitions, announced, release, shutdown, owner, began }
+        let (hold, upkeep) = watch::channel(Upkeep::default());
+        let (beats, heard) = mpsc::channel(16);
+        let inputs = Inputs { definitions: watched, upkeep, beats: heard };
+        let owner = tokio::spawn(run(inputs, announcements, ask, 1, shutdown.clone()));
+        Self { hosts, definitions, hold, beats, announced, release, shutdown, owner, began }
     }
 
     fn reload(&self, all: impl IntoIterator<Item = Definition>) {

@@ -15,7 +15,7 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::model::{
-    announcement::Standing,
+    announcement::{Gate, Standing},
     catalog::{self, Freshness, Placement},
     name::Label,
     service::{Instance, Protocol},
@@ -419,6 +419,7 @@ impl<'c> Builder<'c> {
     /// Why none of these is answered: `3 instances, 3 critical: connection refused`.
     fn not_ready(&self, members: &[HostIndex]) -> Box<str> {
         let (mut critical, mut disabled, mut first) = (0, 0, None);
+        let mut withheld: BTreeMap<Gate, (usize, &str)> = BTreeMap::new();
         let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
         for (_, placement) in self.placements(members) {
             if placement.freshness == Freshness::Gone {
@@ -432,7 +433,8 @@ impl<'c> Builder<'c> {
                     first.get_or_insert(reason);
                 }
                 Standing::Disabled => disabled += 1,
-                Standing::Passing | Standing::Warning(_) => {}
+                Standing::Withheld(gate, reason) => withheld.entry(*gate).or_insert((0, &**reason)).0 += 1,
+                Standing::Passing | Standing::Warming(_) | Standing::Warning(_) => {}
             }
         }
         let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
@@ -441,6 +443,12 @@ impl<'c> Builder<'c> {
         }
         if disabled > 0 {
             text.push_str(&format!(", {disabled} disabled"));
+        }
+        for (gate, (count, reason)) in withheld {
+            text.push_str(&format!(", {count} {}", gate.words()));
+            if !reason.is_empty() {
+                text.push_str(&format!(": {reason}"));
+            }
         }
         match (gone_nodes.first(), gone_nodes.len()) {
             (None, _) => {}

@@ -16,8 +16,9 @@ use crate::{
         record::{Key, Record},
     },
     model::{
-        announcement::Announcements,
+        announcement::{Announcement, Announcements},
         member::{INCARNATIONS, Reach},
+        service::InstanceKey,
     },
 };
 
@@ -131,13 +132,15 @@ impl Task {
 /// What differs between two states of our announcements, as records; an instance before its health.
 fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option<String>)> {
     let mut changes = Vec::new();
+    let mut reports = Vec::new();
     for item in before.diff(after) {
         let (old, new) = match item {
             DiffItem::Add(_, new) => (None, new),
             DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), new),
-            DiffItem::Remove(key, _) => {
+            DiffItem::Remove(key, old) => {
                 changes.push((Key::Instance(key.clone()).to_string(), None));
                 changes.push((Key::Standing(key.clone()).to_string(), None));
+                reports.extend(old_report(key, old));
                 continue;
             }
         };
@@ -149,8 +152,24 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             let (key, value) = Record::Standing(new.instance.key.clone(), new.standing.clone()).encode();
             changes.push((key, Some(value)));
         }
+        if old.and_then(|old| old.report.as_ref()) != new.report.as_ref() {
+            match &new.report {
+                Some(report) => {
+                    let (key, value) = Record::Report(new.instance.key.clone(), report.clone()).encode();
+                    reports.push((key, Some(value)));
+                }
+                None => reports.extend(old.and_then(|old| old_report(&new.instance.key, old))),
+            }
+        }
     }
+    // Who is answered goes before why.
+    changes.append(&mut reports);
     changes
+}
+
+/// The end of a report that was told.
+fn old_report(key: &InstanceKey, old: &Announcement) -> Option<(String, Option<String>)> {
+    old.report.as_ref().map(|_| (Key::Report(key.clone()).to_string(), None))
 }
 
 impl Settings {

@@ -25,6 +25,9 @@ fn plain() -> Instance {
         priority: 1,
         weight: 10,
         ttl: None,
+    },
+    registered_as: None,
+  registered_as: None,
     }
 }
 
@@ -226,7 +229,9 @@ prop_compose! {
         let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
-        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl }
+        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl },
+        registered_as: None,
+    tered_as: None }
     }
 }
 

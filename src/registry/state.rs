@@ -1,0 +1,349 @@
+//! What clients of the HTTP API changed on this node: services that they registered, and what they hold back.
+//!
+//! Core: a change in, the new state or a refusal out. What service files define goes before what is registered, since a
+//! file is what its operator sees; a registration of the same instance waits until the file is gone.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+use smol_str::SmolStr;
+
+use super::{
+    failure::{Denied, Fault},
+    registration::{CheckRegistration, Host, Registration},
+};
+use crate::model::{
+    announcement::{Announcements, Gate, Standing},
+    health::Status,
+    service::{Definition, Definitions, InstanceKey, Probe},
+    upkeep::{Hold, Scope, Upkeep},
+};
+
+/// Services that may be registered on one node: as many as one node is meant to carry.
+pub const MAX_REGISTERED: usize = 2000;
+/// The version of what is stored.
+const FORMAT: u64 = 1;
+
+/// A change that a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Add a service, or replace the one of its id.
+    Register(Box<Registration>),
+    /// Take a service away; holds its id.
+    Deregister(String),
+    /// Add a check to a registered service, or replace the one of its id.
+    RegisterCheck(CheckRegistration),
+    /// Take a check away; holds its id.
+    DeregisterCheck(String),
+    /// A ttl check's application reports.
+    Report {
+        /// The check's id.
+        check: String,
+        /// What it reports.
+        status: Status,
+        /// For people.
+        output: String,
+    },
+    /// Hold something back.
+    Hold {
+        /// What.
+        target: Target,
+        /// Why, in one word.
+        gate: Gate,
+        /// Why, for people.
+        reason: String,
+        /// For how long; `None`: until it is released.
+        period: Option<Duration>,
+    },
+    /// Give it back.
+    Release {
+        /// What.
+        target: Target,
+        /// What it was held back for; empty: whatever it was.
+        gates: Vec<Gate>,
+    },
+}
+
+/// What a client means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The node with all its instances.
+    Node,
+    /// The instance of this id.
+    Instance(String),
+}
+
+/// What came of a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The instances that it is about.
+    pub instances: Vec<InstanceKey>,
+    /// A report to be passed on to the checks.
+    pub beat: Option<(InstanceKey, SmolStr)>,
+    /// Whether what is kept over a restart is another now.
+    pub changed: bool,
+}
+
+/// What is registered and held.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    registered: BTreeMap<SmolStr, Registration>,
+    upkeep: Upkeep,
+}
+
+impl State {
+    /// What is held.
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
+    }
+
+    /// How many services are registered.
+    pub fn len(&self) -> usize {
+        self.registered.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.registered.is_empty()
+    }
+
+    /// What the files define, and what is registered beside it.
+    pub fn definitions(&self, files: &Definitions) -> Definitions {
+        let mut all = files.clone();
+        for registration in self.registered.values() {
+            let key = &registration.definition.instance.key;
+            if !all.contains_key(key) {
+                all.insert(key.clone(), registration.definition.clone());
+            }
+        }
+        all
+    }
+
+    /// Makes a change at that time (seconds since 1970), with what the files define now.
+    ///
+    /// # Errors
+    /// Why it is not made; nothing has changed then.
+    pub fn apply(&mut self, change: Change, files: &Definitions, host: &Host, now: u64) -> Result<Outcome, Denied> {
+        match change {
+            Change::Register(registration) => self.register(*registration, files),
+            Change::Deregister(id) => {
+                let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
+                let key = gone.definition.instance.key.clone();
+                self.upkeep.0.retain(|(scope, _), _| *scope != Scope::Instance(key.clone()));
+                Ok(changed(vec![key]))
+            }
+            Change::RegisterCheck(check) => {
+                let id = check.service.clone();
+                let known = self.registered.get(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
+                self.replace(known.with_check(&check, host))
+            }
+            Change::DeregisterCheck(id) => {
+                let mut found = self.registered.values().filter_map(|known| known.without_check(&id, host));
+                match found.next() {
+                    Some(registration) => self.replace(registration),
+                    None if with_check(files, &id).is_some() => Err(Denied::Refused(format!(
+                        "The check {id:?} is defined by a service file: edit the file to remove it."
+                    ))),
+                    None => Err(unknown_check(&id)),
+                }
+            }
+            Change::Report { check, status, .. } => self.report(&check, status, files),
+            Change::Hold { target, gate, reason, period } => {
+                let (scope, instances) = self.find(&target, files)?;
+                let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
+                self.upkeep.0.insert((scope, gate), Hold { reason, since: now, until });
+                Ok(changed(instances))
+            }
+            Change::Release { target, gates } => {
+                let (scope, instances) = self.find(&target, files)?;
+                let before = self.upkeep.0.len();
+                self.upkeep.0.retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
+                Ok(Outcome { instances, changed: self.upkeep.0.len() != before, beat: None })
+            }
+        }
+    }
+
+    /// Ends what has run out; whether there was anything.
+    pub fn expire(&mut self, now: u64) -> bool {
+        self.upkeep.expire(now)
+    }
+
+    /// Takes away what has been critical for longer than its registration allows; the ids.
+    pub fn reap(&mut self, announced: &Announcements, now: u64) -> Vec<SmolStr> {
+        let mut gone = Vec::new();
+        self.registered.retain(|id, registration| {
+            let Some(after) = registration.deregister_after else { return true };
+            let known = announced.get(&registration.definition.instance.key);
+            let critical = known.filter(|known| matches!(known.standing, Standing::Critical(_)));
+            let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
+            let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
+            if !stays {
+                gone.push(id.clone());
+            }
+            stays
+        });
+        gone
+    }
+
+    /// Whether any registration may be taken away for being critical.
+    pub fn may_reap(&self) -> bool {
+        self.registered.values().any(|registration| registration.deregister_after.is_some())
+    }
+
+    fn register(&mut self, registration: Registration, files: &Definitions) -> Result<Outcome, Denied> {
+        let key = registration.definition.instance.key.clone();
+        if files.contains_key(&key) {
+            return Err(Denied::Refused(format!(
+                "A service file defines the instance {key} already: give the service another ID, or remove the file."
+            )));
+        }
+        if !self.registered.contains_key(&registration.id) && self.registered.len() >= MAX_REGISTERED {
+            return Err(Denied::Refused(format!(
+                "{MAX_REGISTERED} services are registered on this node, which is as many as may be: deregister some."
+            )));
+        }
+        let before = self.registered.insert(registration.id.clone(), registration.clone());
+        Ok(Outcome { changed: before.as_ref() != Some(&registration), instances: vec![key], beat: None })
+    }
+
+    fn replace(&mut self, registration: Result<Registration, Fault>) -> Result<Outcome, Denied> {
+        let registration = registration.map_err(|fault| Denied::Refused(fault.to_string()))?;
+        let key = registration.definition.instance.key.clone();
+        self.registered.insert(registration.id.clone(), registration);
+        Ok(changed(vec![key]))
+    }
+
+    fn report(&mut self, check: &str, status: Status, files: &Definitions) -> Result<Outcome, Denied> {
+        let definitions = self.definitions(files);
+        let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
+        if !matches!(definition.checks[at].probe, Probe::Ttl { .. }) {
+            return Err(Denied::Refused(format!(
+                "The check {check:?} is not of the kind TTL: muster asks for itself how it stands."
+            )));
+        }
+        let key = definition.instance.key.clone();
+        let mut changed = false;
+        if let Some(known) = self.registered.get_mut(definition.instance.api_id()) {
+            let next = known.in_status(check, status);
+            changed = next.body != known.body;
+            *known = next;
+        }
+        Ok(Outcome { instances: vec![key.clone()], beat: Some((key, check.into())), changed })
+    }
+
+    fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), Denied> {
+        let all = self.definitions(files);
+        match target {
+            Target::Node => Ok((Scope::Node, all.keys().cloned().collect())),
+            Target::Instance(id) => {
+                let key = instance(&all, id).map(|definition| definition.instance.key.clone());
+                let key = key.ok_or_else(|| {
+                    Denied::Unknown(format!("This node has no instance {id:?}: ask the agent of the node that has it."))
+                })?;
+                Ok((Scope::Instance(key.clone()), vec![key]))
+            }
+        }
+    }
+
+    fn no_registered(&self, id: &str, files: &Definitions) -> Denied {
+        match instance(files, id) {
+            Some(definition) => Denied::Refused(format!(
+                "The instance {} is defined by a service file: edit or delete the file.",
+                definition.instance.key
+            )),
+            None => Denied::Unknown(format!(
+                "Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."
+            )),
+        }
+    }
+}
+
+/// The definition of that id: as a client registered it, or the instance's own; `SERVICE/ID` where that is not enough.
+pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
+    let is = |definition: &&Definition| {
+        let key = &definition.instance.key;
+        let own = key.id.as_str();
+        definition.instance.api_id() == id
+            || own.eq_ignore_ascii_case(id)
+            || id.split_once('/').is_some_and(|(service, id)| {
+                key.service.as_str().eq_ignore_ascii_case(service) && own.eq_ignore_ascii_case(id)
+            })
+    };
+    all.values().map(|definition| &**definition).find(is)
+}
+
+/// The definition that has a check of that id, and which of its checks it is.
+fn with_check<'a>(all: &'a Definitions, id: &str) -> Option<(&'a Definition, usize)> {
+    all.values().find_map(|definition| {
+        let at = (0..definition.checks.len()).find(|at| definition.check_id(*at) == id)?;
+        Some((&**definition, at))
+    })
+}
+
+fn unknown_check(id: &str) -> Denied {
+    Denied::Unknown(format!("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."))
+}
+
+fn changed(instances: Vec<InstanceKey>) -> Outcome {
+    Outcome { instances, beat: None, changed: true }
+}
+
+impl State {
+    /// The state as a text to be kept.
+    pub fn to_text(&self) -> String {
+        let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
+        let holds: Vec<Value> = self.upkeep.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
+        format!("{:#}\n", json!({"format": FORMAT, "services": services, "holds": holds}))
+    }
+
+    /// Reads what [`to_text`](Self::to_text) wrote. What of it cannot be read is left out, and told.
+    pub fn parse(text: &str, host: &Host) -> (Self, Vec<String>) {
+        let mut state = Self::default();
+        let mut lost = Vec::new();
+        let stored: Value = match serde_json::from_str(text) {
+            Ok(stored) => stored,
+            Err(error) => return (state, vec![error.to_string()]),
+        };
+        let list = |key: &str| stored.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        for body in list("services") {
+            match Registration::read(&body, host) {
+                Ok(registration) => drop(state.registered.insert(registration.id.clone(), registration)),
+                Err(fault) => lost.push(fault.to_string()),
+            }
+        }
+        for value in list("holds") {
+            match read_hold(&value) {
+                Some((scope, gate, hold)) => drop(state.upkeep.0.insert((scope, gate), hold)),
+                None => lost.push(format!("what is held back: {value}")),
+            }
+        }
+        (state, lost)
+    }
+}
+
+fn hold_value(scope: &Scope, gate: Gate, hold: &Hold) -> Value {
+    let mut value = json!({"gate": gate.as_str(), "reason": hold.reason, "since": hold.since, "until": hold.until});
+    if let Scope::Instance(key) = scope {
+        value["service"] = key.service.as_str().into();
+        value["id"] = key.id.as_str().into();
+    }
+    value
+}
+
+fn read_hold(value: &Value) -> Option<(Scope, Gate, Hold)> {
+    use crate::model::name::Label;
+    let text = |key: &str| value.get(key).and_then(Value::as_str);
+    let gate = Gate::ALL.into_iter().find(|gate| text("gate") == Some(gate.as_str()))?;
+    let scope = match text("service") {
+        None => Scope::Node,
+        Some(service) => {
+            Scope::Instance(InstanceKey { service: Label::parse(service).ok()?, id: Label::parse(text("id")?).ok()? })
+        }
+    };
+    let hold = Hold {
+        reason: text("reason").unwrap_or_default().to_owned(),
+        since: value.get("since").and_then(Value::as_u64).unwrap_or(0),
+        until: value.get("until").and_then(Value::as_u64),
+    };
+    Some((scope, gate, hold))
+}
