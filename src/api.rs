@@ -4,6 +4,8 @@
 //! of its own, `Muster`. A command may be older or newer than the agent that it asks: there, what is missing is read as
 //! empty and what is unknown is left out.
 
+pub mod catalog;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -200,4 +202,15 @@ pub struct Keyring {
 pub struct Answers {
     /// Nodes that answered.
     pub answered: usize,
+}
+
+/// `PUT /v1/muster/drain/{target}` and `/v1/muster/resume/{target}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Drained {
+    /// The instances that it is about, as `SERVICE/ID`.
+    pub instances: Vec<String>,
+    /// For how many seconds clients and resolvers may still have one of them.
+    #[serde(rename = "TTLSeconds")]
+    pub ttl: u32,
 }

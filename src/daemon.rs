@@ -50,6 +50,7 @@ use crate::{
     },
     http::{
         self,
+        hub::Hub,
         serve::{self, Server},
     },
     model::announcement::Announcements,
@@ -79,7 +80,7 @@ pub struct Signals {
     /// Ends the agent.
     pub shutdown: CancellationToken,
     /// Each new value makes it read all files again.
-    pub rescan: watch::Receiver<()>,
+    pub rescan: watch::Sender<()>,
 }
 
 /// What the agent consists of while it runs. Each part runs until shutdown; one that ends before takes the agent down.
@@ -127,17 +128,18 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown;
+    let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
 
     let (contents, watching) =
-        folder::spawn(services::folder(config.services_dir.clone()), signals.rescan.clone(), shutdown.clone()).await;
+        folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
     parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
     let (definitions, following) = follow(files, contents, shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
     let (contents, watching) =
-        folder::spawn(zones::folder(config.zones_dir.clone()), signals.rescan, shutdown.clone()).await;
+        folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
     parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
     let (zones, following) = follow(Zones::new(rules), contents, shutdown.clone()).await;
@@ -188,8 +190,11 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let agent = Arc::new(facts(&config, cluster.address, dns, addresses));
     let (orders, given) = mpsc::channel(orders::ORDERS);
-    parts.spawn("passes orders on", orders::pass_on(given, cluster.orders, shutdown.clone()));
-    let server = Server::new(http::Api { agent, members: cluster.members, orders }, shutdown.clone());
+    let takers = orders::Takers { node: cluster.orders, registry, rescan };
+    parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
+    let hub = Hub::new(catalog);
+    parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
+    let server = Server::new(http::Api { agent, members: cluster.members, hub, orders }, shutdown.clone());
     for listener in apis {
         parts.spawn("answers over HTTP", serve::serve(listener, server.clone()));
     }
@@ -224,6 +229,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         gossip,
         dns,
         http,
+        ttl: config.dns.ttl,
     }
 }
 

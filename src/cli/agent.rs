@@ -91,9 +91,9 @@ fn start(config: Config) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        let (rescan, rescans) = watch::channel(());
-        obey(shutdown.clone(), rescan).context("cannot listen for signals")?;
-        let signals = Signals { shutdown: shutdown.clone(), rescan: rescans };
+        let rescan = watch::Sender::new(());
+        obey(shutdown.clone(), rescan.clone()).context("cannot listen for signals")?;
+        let signals = Signals { shutdown: shutdown.clone(), rescan };
         daemon::run(config, signals, move || ready(shutdown)).await.map_err(anyhow::Error::from)
     });
     // A probe that is stuck in the kernel must not keep the process.

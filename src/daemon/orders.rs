@@ -1,20 +1,31 @@
 //! Passes what clients of the HTTP API order on to the node, and the outcome back: neither knows the other.
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     gossip::{node, rotation},
     http::order::{JoinOutcome, KeyReport, KeyringReport, Order},
+    registry::task::Request,
 };
 
 /// Orders that wait for their turn: people and scripts give them, one at a time.
 pub(super) const ORDERS: usize = 16;
 
+/// Who carries orders out.
+pub(super) struct Takers {
+    /// What is about the cluster.
+    pub(super) node: mpsc::Sender<node::Order>,
+    /// What is about this node's own services.
+    pub(super) registry: mpsc::Sender<Request>,
+    /// Each new value has all files read again.
+    pub(super) rescan: watch::Sender<()>,
+}
+
 /// Passes orders on until `shutdown`.
 pub(super) async fn pass_on(
     mut given: mpsc::Receiver<Order>,
-    node: mpsc::Sender<node::Order>,
+    takers: Takers,
     shutdown: CancellationToken,
 ) {
     loop {
@@ -24,24 +35,29 @@ pub(super) async fn pass_on(
         };
         // Without an HTTP API nobody gives orders.
         let Some(order) = order else { return shutdown.cancelled().await };
-        // A node that has ended drops the order, which the client is told.
-        let _ = node.send(translate(order)).await;
-    }
-}
-
-fn translate(order: Order) -> node::Order {
-    match order {
-        Order::Join { target, done } => node::Order::Join {
-            target,
-            done: then(done, |joined: Result<node::Joined, String>| {
-                joined.map(|joined| JoinOutcome { asked: joined.asked, answered: vec![joined.by.address] })
-            }),
-        },
-        Order::Leave { done } => node::Order::Leave { done: then(done, Ok) },
-        Order::Keyring { change, done } => node::Order::Keyring {
-            change,
-            done: then(done, |report: Result<rotation::KeyringReport, String>| report.map(shown)),
-        },
+        // Whoever has ended drops the order, which the client is told.
+        match order {
+            Order::Join { target, done } => {
+                let done = then(done, |joined: Result<node::Joined, String>| {
+                    joined.map(|joined| JoinOutcome { asked: joined.asked, answered: vec![joined.by.address] })
+                });
+                let _ = takers.node.send(node::Order::Join { target, done }).await;
+            }
+            Order::Leave { done } => {
+                let _ = takers.node.send(node::Order::Leave { done: then(done, Ok) }).await;
+            }
+            Order::Keyring { change, done } => {
+                let done = then(done, |report: Result<rotation::KeyringReport, String>| report.map(shown));
+                let _ = takers.node.send(node::Order::Keyring { change, done }).await;
+            }
+            Order::Change { change, done } => {
+                let _ = takers.registry.send(Request { change, done: then(done, Ok) }).await;
+            }
+            Order::Reload { done } => {
+                takers.rescan.send_replace(());
+                let _ = done.send(Ok(()));
+            }
+        }
     }
 }
 

@@ -10,25 +10,22 @@ use axum::{
     http::{StatusCode, Uri},
     response::Response,
 };
-use uuid::Uuid;
 
 use super::{
     Agent, Api,
     answer::{Refusal, json},
     order::{JOIN, LEAVE, Order, give},
+    shape::node_id,
 };
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
     config::GOSSIP_PORT,
     model::{
         member::{Cause, Member, Membership, Reach},
-        name::Label,
     },
     yaml::scalar::parse_endpoint,
 };
 
-/// What the ids of nodes are drawn from (RFC 9562 §5.5), so that no other program makes the same.
-const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_2026);
 /// The last second that RFC 3339 can write: years have four digits.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
 /// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
@@ -172,11 +169,6 @@ fn status(reach: Reach) -> u8 {
         Reach::Gone(Cause::Left) => LEFT,
         Reach::Gone(_) => FAILED,
     }
-}
-
-/// The same name has the same id, after any restart and whichever node is asked.
-fn node_id(name: &Label) -> String {
-    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 
 /// A time since 1970.

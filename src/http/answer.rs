@@ -20,6 +20,14 @@ impl IntoResponse for Refusal {
 
 /// A value as JSON; with `?pretty` in the query, indented as Consul does.
 pub(super) fn json(uri: &Uri, value: &impl Serialize) -> Response {
+    match text_of(uri, value) {
+        Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// The text of [`json`].
+pub(super) fn text_of(uri: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Refusal> {
     let mut text = Vec::new();
     let written = if is_pretty(uri) {
         let formatter = PrettyFormatter::with_indent(b"    ");
@@ -29,12 +37,9 @@ pub(super) fn json(uri: &Uri, value: &impl Serialize) -> Response {
     } else {
         serde_json::to_writer(&mut text, value)
     };
-    match written {
-        Ok(()) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
-        Err(error) => {
-            Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("The answer cannot be written: {error}")).into_response()
-        }
-    }
+    written.map(|()| text).map_err(|error| {
+        Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("The answer cannot be written: {error}"))
+    })
 }
 
 fn is_pretty(uri: &Uri) -> bool {

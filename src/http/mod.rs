@@ -25,18 +25,28 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{answer::Refusal, order::Order};
-use crate::model::{
-    member::Membership,
-    name::{Label, Name},
+use self::{answer::Refusal, hub::Hub, order::Order};
+use crate::{
+    model::{
+        member::Membership,
+        name::{Label, Name},
+    },
+    registry::registration::Host,
 };
 
 mod agent;
 mod answer;
 mod browser;
+mod change;
+mod filter;
+pub mod hub;
 mod keyring;
+mod local;
 pub mod order;
+mod query;
+mod read;
 pub mod serve;
+mod shape;
 #[cfg(test)]
 mod tests;
 
@@ -45,12 +55,44 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long a request may take in all, the reading of its body included: longer than any order's patience.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// What there is, for those who ask for something else.
+/// What there is, for those who ask for something else. The router below has the same.
 const ENDPOINTS: &[(&str, &str)] = &[
     ("GET", "/v1/agent/self"),
     ("GET", "/v1/agent/members"),
+    ("GET", "/v1/agent/services"),
+    ("GET", "/v1/agent/service/{id}"),
+    ("GET", "/v1/agent/checks"),
+    ("GET", "/v1/agent/health/service/id/{id}"),
+    ("GET", "/v1/agent/health/service/name/{name}"),
     ("PUT", "/v1/agent/join/{address}"),
     ("PUT", "/v1/agent/leave"),
+    ("PUT", "/v1/agent/reload"),
+    ("PUT", "/v1/agent/maintenance"),
+    ("PUT", "/v1/agent/service/register"),
+    ("PUT", "/v1/agent/service/deregister/{id}"),
+    ("PUT", "/v1/agent/service/maintenance/{id}"),
+    ("PUT", "/v1/agent/check/register"),
+    ("PUT", "/v1/agent/check/deregister/{id}"),
+    ("PUT", "/v1/agent/check/pass/{id}"),
+    ("PUT", "/v1/agent/check/warn/{id}"),
+    ("PUT", "/v1/agent/check/fail/{id}"),
+    ("PUT", "/v1/agent/check/update/{id}"),
+    ("GET", "/v1/catalog/datacenters"),
+    ("GET", "/v1/catalog/nodes"),
+    ("GET", "/v1/catalog/node/{node}"),
+    ("GET", "/v1/catalog/services"),
+    ("GET", "/v1/catalog/service/{service}"),
+    ("PUT", "/v1/catalog/register"),
+    ("PUT", "/v1/catalog/deregister"),
+    ("GET", "/v1/health/node/{node}"),
+    ("GET", "/v1/health/checks/{service}"),
+    ("GET", "/v1/health/service/{service}"),
+    ("GET", "/v1/health/state/{state}"),
+    ("GET", "/v1/internal/ui/services"),
+    ("GET", "/v1/status/leader"),
+    ("GET", "/v1/status/peers"),
+    ("PUT", "/v1/muster/drain/{target}"),
+    ("PUT", "/v1/muster/resume/{target}"),
     ("GET, POST, PUT, DELETE", "/v1/operator/keyring"),
 ];
 
@@ -61,6 +103,8 @@ pub struct Api {
     pub agent: Arc<Agent>,
     /// The cluster.
     pub members: watch::Receiver<Arc<Membership>>,
+    /// All services, and who waits for news of them.
+    pub hub: Arc<Hub>,
     /// Where orders are carried out.
     pub orders: mpsc::Sender<Order>,
 }
@@ -84,6 +128,15 @@ pub struct Agent {
     pub dns: Vec<SocketAddr>,
     /// Where this API is: as bound.
     pub http: Vec<SocketAddr>,
+    /// Seconds: the TTL of answers whose service names none.
+    pub ttl: u32,
+}
+
+impl Agent {
+    /// What registrations take from this node.
+    fn host(&self) -> Host {
+        Host { node: self.node.clone(), addresses: self.advertise.clone() }
+    }
 }
 
 fn router(api: Api) -> Router {
@@ -93,6 +146,38 @@ fn router(api: Api) -> Router {
         .route("/v1/agent/members", get(agent::members))
         .route("/v1/agent/join/{address}", put(agent::join))
         .route("/v1/agent/leave", put(agent::leave))
+        .route("/v1/agent/services", get(local::services))
+        .route("/v1/agent/service/{id}", get(local::service))
+        .route("/v1/agent/checks", get(local::checks))
+        .route("/v1/agent/health/service/id/{id}", get(local::health_by_id))
+        .route("/v1/agent/health/service/name/{name}", get(local::health_by_name))
+        .route("/v1/agent/reload", put(change::reload))
+        .route("/v1/agent/maintenance", put(change::maintain_node))
+        .route("/v1/agent/service/register", put(change::register))
+        .route("/v1/agent/service/deregister/{id}", put(change::deregister))
+        .route("/v1/agent/service/maintenance/{id}", put(change::maintain_service))
+        .route("/v1/agent/check/register", put(change::register_check))
+        .route("/v1/agent/check/deregister/{id}", put(change::deregister_check))
+        .route("/v1/agent/check/pass/{id}", put(change::pass))
+        .route("/v1/agent/check/warn/{id}", put(change::warn))
+        .route("/v1/agent/check/fail/{id}", put(change::fail))
+        .route("/v1/agent/check/update/{id}", put(change::update))
+        .route("/v1/catalog/datacenters", get(read::catalog_datacenters))
+        .route("/v1/catalog/nodes", get(read::catalog_nodes))
+        .route("/v1/catalog/node/{node}", get(read::catalog_node))
+        .route("/v1/catalog/services", get(read::catalog_services))
+        .route("/v1/catalog/service/{service}", get(read::catalog_service))
+        .route("/v1/catalog/register", put(change::catalog_register))
+        .route("/v1/catalog/deregister", put(change::catalog_deregister))
+        .route("/v1/health/node/{node}", get(read::health_node))
+        .route("/v1/health/checks/{service}", get(read::health_checks))
+        .route("/v1/health/service/{service}", get(read::health_service))
+        .route("/v1/health/state/{state}", get(read::health_state))
+        .route("/v1/internal/ui/services", get(read::ui_services))
+        .route("/v1/status/leader", get(read::leader))
+        .route("/v1/status/peers", get(read::peers))
+        .route("/v1/muster/drain/{target}", put(change::drain))
+        .route("/v1/muster/resume/{target}", put(change::resume))
         .route(
             "/v1/operator/keyring",
             get(keyring::list).post(keyring::install).put(keyring::make_primary).delete(keyring::remove),
@@ -128,7 +213,11 @@ async fn within_size(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
+/// Blocking queries take their time, and a reading takes no body: it is orders that have to end.
 async fn within_time(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
     match timeout(REQUEST, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {

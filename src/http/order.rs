@@ -12,12 +12,18 @@ use super::answer::Refusal;
 use crate::{
     gossip::{keyring::KeyId, message::KeyringChange},
     model::service::Endpoint,
+    registry::{
+        failure::Denied,
+        state::{Change, Outcome},
+    },
 };
 
 /// How long nodes that are to be joined have to answer, names to be resolved included.
 pub(super) const JOIN: Duration = Duration::from_secs(15);
 /// How long it may take until the agent has begun to leave.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
+/// How long a change of what is registered may take: it is stored before it is answered.
+pub(super) const CHANGE: Duration = Duration::from_secs(10);
 /// How long all nodes have to answer about their keys.
 pub(super) const KEYRING: Duration = Duration::from_secs(15);
 
@@ -45,6 +51,18 @@ pub enum Order {
         change: KeyringChange,
         /// Done when all nodes have answered, or had their time.
         done: Done<KeyringReport>,
+    },
+    /// Change what is registered on this node, or held back.
+    Change {
+        /// What.
+        change: Change,
+        /// Done when it is kept, or refused.
+        done: Done<Result<Outcome, Denied>>,
+    },
+    /// Read all files again.
+    Reload {
+        /// Done when that has begun.
+        done: Done<()>,
     },
 }
 

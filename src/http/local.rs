@@ -1,0 +1,131 @@
+//! `/v1/agent`: the instances of this node and how they stand.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    extract::{Path, State},
+    http::{StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+
+use super::{
+    Api,
+    answer::{Refusal, json},
+    hub::Topic,
+    query::{Query, bad},
+    read::{on, own_services, show},
+    shape::Placed,
+};
+use crate::{
+    api::catalog::{AgentHealth, Check, Service},
+    model::catalog::{Catalog, NodeView},
+};
+
+fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
+    catalog.view().get(&api.agent.node).map(|view| &**view)
+}
+
+pub(super) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| own_services(catalog, view)))
+    })
+    .await
+}
+
+pub(super) async fn service(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        let found: Option<Service> = own(&api, catalog).and_then(|view| find(catalog, view, &id).map(|p| p.service()));
+        found.ok_or_else(|| unknown(&id))
+    })
+    .await
+}
+
+fn unknown(id: &str) -> Refusal {
+    let text = format!("unknown service ID: {id}. Ensure that the service ID is passed, not the service name.");
+    Refusal(StatusCode::NOT_FOUND, text)
+}
+
+/// The instance of that id on a node.
+fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<Placed<'a>> {
+    let is = |placed: &Placed<'_>| {
+        let instance = &placed.announcement.instance;
+        instance.api_id() == id || instance.key.id.as_str() == id || instance.key.to_string() == id
+    };
+    on(catalog, view).find(is)
+}
+
+pub(super) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        let checks = own(&api, catalog).into_iter().flat_map(|view| on(catalog, view).flat_map(|p| p.checks()));
+        Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
+    })
+    .await
+}
+
+/// `?format=text`: one word instead of JSON.
+fn told(uri: &Uri, query: &Query, status: &str, value: &impl serde::Serialize) -> Response {
+    let code = match status {
+        "passing" => StatusCode::OK,
+        "warning" => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    if query.text("format") == Some("text") {
+        return (code, status.to_owned()).into_response();
+    }
+    (code, json(uri, value)).into_response()
+}
+
+fn health(placed: &Placed<'_>) -> AgentHealth {
+    let entry = placed.entry();
+    AgentHealth { aggregated_status: placed.aggregated().to_owned(), service: entry.service, checks: entry.checks }
+}
+
+pub(super) async fn health_by_id(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(id): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let catalog = api.hub.catalog();
+    let placed = own(&api, &catalog).and_then(|view| find(&catalog, view, &id)).ok_or_else(|| unknown(&id))?;
+    Ok(told(&uri, &query, placed.aggregated(), &health(&placed)))
+}
+
+pub(super) async fn health_by_name(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let catalog = api.hub.catalog();
+    let all: Vec<AgentHealth> = own(&api, &catalog)
+        .into_iter()
+        .flat_map(|view| on(&catalog, view))
+        .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
+        .map(|placed| health(&placed))
+        .collect();
+    if all.is_empty() {
+        return Err(Refusal(StatusCode::NOT_FOUND, format!("this node has no instance of a service {name:?}")));
+    }
+    let rank = |status: &str| match status {
+        "passing" => 0,
+        "warning" => 1,
+        "critical" => 2,
+        _ => 3,
+    };
+    let worst = all.iter().map(|one| one.aggregated_status.as_str()).max_by_key(|status| rank(status));
+    Ok(told(&uri, &query, worst.unwrap_or("passing"), &all))
+}
+
+/// What a client says in the way of `enable`.
+pub(super) fn enable(query: &Query) -> Result<bool, Refusal> {
+    match query.text("enable") {
+        Some(_) => query.flag("enable"),
+        None => Err(bad("Missing value for enable: ?enable=true or ?enable=false.")),
+    }
+}

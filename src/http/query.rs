@@ -1,0 +1,134 @@
+//! The parameters of a request, as Consul's clients send them.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
+use percent_encoding::percent_decode_str;
+
+use super::{
+    Api,
+    answer::Refusal,
+    filter::{self, Filter},
+};
+use crate::{model::name::Label, registry::registration::go_duration};
+
+/// How long a blocking query waits where it does not say, as in Consul.
+const WAIT: Duration = Duration::from_secs(5 * 60);
+/// The longest, as in Consul.
+const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
+/// A wait is prolonged by up to this part of it, so that clients that began together do not end together.
+const JITTER: u32 = 16;
+
+/// The parameters by name, in their order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>, Option<Label>);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+    }
+}
+
+impl Query {
+    pub(super) fn parse(query: &str) -> Self {
+        let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        let split = |pair: &str| {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decode(key), decode(value))
+        };
+        Self(pairs.map(split).collect(), None)
+    }
+
+    /// Every value of that name.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The first value of that name that is not empty.
+    pub(super) fn text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).find(|value| !value.is_empty())
+    }
+
+    /// Whether it is there, and not `false`: Consul takes `?passing` and `?passing=1` alike.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.all(name).next() {
+            None => Ok(false),
+            Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+            Some(other) => Err(bad(&format!("{name}={other}: expected true or false"))),
+        }
+    }
+
+    /// The index that a client has seen; `None`: it does not want to wait.
+    pub(super) fn index(&self) -> Result<Option<u64>, Refusal> {
+        let Some(text) = self.text("index") else { return Ok(None) };
+        let index = text.parse().map_err(|_| bad(&format!("index={text}: expected a whole number")))?;
+        Ok(Some(index).filter(|index| *index > 0))
+    }
+
+    /// How long it wants to wait, with the jitter.
+    pub(super) fn wait(&self) -> Result<Duration, Refusal> {
+        let wait = match self.text("wait") {
+            None => WAIT,
+            Some(text) => {
+                let span = go_duration(text).ok_or_else(|| bad(&format!("wait={text}: expected such as 30s or 5m")))?;
+                if span.is_zero() { WAIT } else { span.min(MAX_WAIT) }
+            }
+        };
+        Ok(wait + (wait / JITTER).mul_f64(fastrand::f64()))
+    }
+
+    /// The expression of `filter`, if there is one.
+    pub(super) fn filter(&self) -> Result<Option<Filter>, Refusal> {
+        let Some(text) = self.text("filter") else { return Ok(None) };
+        filter::parse(text).map(Some).map_err(|error| bad(&format!("filter: {error}")))
+    }
+
+    /// The site that it is about; `None`: all of them.
+    pub(super) fn datacenter(&self) -> Result<Option<Label>, Refusal> {
+        let Some(text) = self.text("dc") else { return Ok(None) };
+        Label::parse(text).map(Some).map_err(|_| bad(&format!("dc={text}: no datacenter has such a name")))
+    }
+
+    /// The question, without what differs among those who ask the same.
+    pub(super) fn question(&self, path: &str) -> String {
+        let mut text = path.to_owned();
+        for (key, value) in self.0.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str())) {
+            text.extend(["\n", key, "=", value]);
+        }
+        text
+    }
+
+    /// With the node that was asked, for `near=_agent`.
+    pub(super) fn asked_at(mut self, api: &Api) -> Self {
+        self.1 = Some(api.agent.node.clone());
+        self
+    }
+
+    /// That node.
+    pub(super) fn own_node(&self) -> Result<Label, Refusal> {
+        self.1.clone().ok_or_else(|| bad("near: this endpoint has no order"))
+    }
+
+    /// Refuses what would be passed over in silence.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        if let Some(pair) = self.text("node-meta") {
+            let text = format!("node-meta={pair}: nodes have no metadata in muster; filter by the services' own instead");
+            return Err(bad(&text));
+        }
+        for (name, what) in [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
+        {
+            if self.text(name).is_some_and(|value| value != "default") {
+                return Err(bad(&format!("{name}: muster has no {what}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn bad(text: &str) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, text.to_owned())
+}

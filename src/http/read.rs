@@ -1,0 +1,366 @@
+//! `/v1/catalog`, `/v1/health`, `/v1/status`: what all nodes announce.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Api,
+    answer::{Refusal, json, text_of},
+    hub::Topic,
+    query::{Query, bad},
+    shape::{self, Placed},
+};
+use crate::{
+    api::catalog::{Check, Entry, NodeServices, Service, Summary},
+    model::{
+        catalog::{Catalog, NodeView, Service as Known},
+        health::Status,
+        member::Reach,
+        name::Label,
+    },
+};
+
+/// Shows a part of the catalog, at once or when it changes, as the query wants.
+pub(super) async fn show<T: Serialize>(
+    api: &Api,
+    uri: &Uri,
+    query: &Query,
+    topic: Topic,
+    build: impl Fn(&Catalog) -> Result<T, Refusal>,
+) -> Result<Response, Refusal> {
+    query.check()?;
+    let filter = query.filter()?;
+    if let Some(seen) = query.index()? {
+        api.hub.changed(&topic, seen, query.wait()?).await;
+    }
+    let catalog = api.hub.catalog();
+    let index = topic.index(&catalog);
+    let question = query.question(uri.path());
+    let text = match api.hub.written(&question, index) {
+        Some(text) => text,
+        None => {
+            if let Some(dc) = query.datacenter()?
+                && !datacenters(&catalog).contains(dc.as_str())
+            {
+                return Err(bad(&format!("No path to datacenter {dc}: no node of it is known here.")));
+            }
+            let built = build(&catalog)?;
+            let text = match filter {
+                None => text_of(uri, &built),
+                Some(filter) => {
+                    let mut value = serde_json::to_value(&built).map_err(|error| bad(&error.to_string()))?;
+                    keep(&mut value, |item| filter.passes(item).map_err(|error| bad(&format!("filter: {error}"))))?;
+                    text_of(uri, &value)
+                }
+            };
+            let text = Bytes::from(text?);
+            api.hub.keep(question, index, text.clone());
+            text
+        }
+    };
+    Ok(with_index(text, index))
+}
+
+/// An answer that says at which index it is true.
+fn with_index(text: Bytes, index: u64) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert("x-consul-index", index.into());
+    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    (headers, text).into_response()
+}
+
+/// Drops the items of a list, or the values of a table, that do not pass.
+fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> Result<(), Refusal> {
+    match value {
+        Value::Array(list) => {
+            let mut kept = Vec::with_capacity(list.len());
+            for item in list.drain(..) {
+                if passes(&item)? {
+                    kept.push(item);
+                }
+            }
+            *list = kept;
+        }
+        Value::Object(table) if table.values().all(Value::is_object) => {
+            let mut kept = serde_json::Map::new();
+            for (key, item) in std::mem::take(table) {
+                if passes(&item)? {
+                    kept.insert(key, item);
+                }
+            }
+            *table = kept;
+        }
+        Value::Object(fields) => match fields.get_mut("Services") {
+            Some(services) => keep(services, passes)?,
+            None => return Err(bad("filter: this endpoint shows nothing that could be filtered")),
+        },
+        _ => {}
+    }
+    Ok(())
+}
+
+fn label(text: &str) -> Result<Label, Refusal> {
+    Label::parse(text).map_err(|error| bad(&format!("{text:?} is no name of a service or node: {error}")))
+}
+
+fn datacenters(catalog: &Catalog) -> BTreeSet<&str> {
+    catalog.view().values().map(|view| view.node.datacenter.as_str()).collect()
+}
+
+/// The nodes of the site that the query is about.
+fn nodes<'a>(catalog: &'a Catalog, query: &Query) -> Result<Vec<&'a NodeView>, Refusal> {
+    let dc = query.datacenter()?;
+    let here = |view: &&NodeView| dc.as_ref().is_none_or(|dc| view.node.datacenter == *dc);
+    let mut views: Vec<&NodeView> = catalog.view().values().map(|view| &**view).filter(here).collect();
+    sort_by_nearness(&mut views, catalog, query, |view| view)?;
+    Ok(views)
+}
+
+/// The instances of a service that the query is about.
+fn placed<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Vec<Placed<'a>>, Refusal> {
+    let dc = query.datacenter()?;
+    let Some(service) = catalog.service(name) else { return Ok(Vec::new()) };
+    let tags: Vec<&str> = query.all("tag").filter(|tag| !tag.is_empty()).collect();
+    let mut found: Vec<Placed<'_>> = instances(catalog, service)
+        .filter(|placed| dc.as_ref().is_none_or(|dc| placed.view.node.datacenter == *dc))
+        .filter(|placed| {
+            let own = &placed.announcement.instance.tags;
+            tags.iter().all(|tag| own.iter().any(|known| known.eq_ignore_ascii_case(tag)))
+        })
+        .collect();
+    sort_by_nearness(&mut found, catalog, query, |placed| placed.view)?;
+    Ok(found)
+}
+
+fn instances<'a>(catalog: &'a Catalog, service: &'a Known) -> impl Iterator<Item = Placed<'a>> {
+    let version = service.version();
+    service.instances().filter_map(move |placement| Placed::new(catalog, placement, version))
+}
+
+/// `near`: a node's own first, then those of its site. There are no coordinates.
+fn sort_by_nearness<T>(
+    items: &mut [T],
+    catalog: &Catalog,
+    query: &Query,
+    view: impl Fn(&T) -> &NodeView,
+) -> Result<(), Refusal> {
+    let Some(near) = query.text("near") else { return Ok(()) };
+    let near = if near == "_agent" || near == "_ip" { query.own_node()? } else { label(near)? };
+    let site = catalog.view().get(&near).map(|view| view.node.datacenter.clone());
+    items.sort_by_key(|item| {
+        let node = &view(item).node;
+        (node.name != near, site.as_ref() != Some(&node.datacenter))
+    });
+    Ok(())
+}
+
+pub(super) async fn catalog_datacenters(State(api): State<Api>, uri: Uri) -> Response {
+    let catalog = api.hub.catalog();
+    json(&uri, &datacenters(&catalog))
+}
+
+pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    let query = query.asked_at(&api);
+    show(&api, &uri, &query, Topic::Nodes, |catalog| {
+        let version = catalog.versions().nodes;
+        Ok(nodes(catalog, &query)?.into_iter().map(|view| shape::node(view, version)).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(super) async fn catalog_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::Names, |catalog| {
+        let dc = query.datacenter()?;
+        let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (name, service) in catalog.services() {
+            for placed in instances(catalog, service) {
+                if dc.as_ref().is_none_or(|dc| placed.view.node.datacenter == *dc) {
+                    let tags = services.entry(name.as_str()).or_default();
+                    tags.extend(placed.announcement.instance.tags.iter().map(String::as_str));
+                }
+            }
+        }
+        // Owned, since the catalog is the closure's.
+        let owned = services.into_iter().map(|(name, tags)| {
+            (name.to_owned(), tags.into_iter().map(str::to_owned).collect::<Vec<_>>())
+        });
+        Ok(owned.collect::<BTreeMap<_, _>>())
+    })
+    .await
+}
+
+pub(super) async fn catalog_service(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let (name, query) = (label(&name)?, query.asked_at(&api));
+    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+        Ok(placed(catalog, &name, &query)?.iter().map(Placed::catalog_service).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(super) async fn catalog_node(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let name = label(&name)?;
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        Ok(catalog.view().get(&name).map(|view| {
+            let version = catalog.versions().nodes;
+            let services = own_services(catalog, view);
+            NodeServices { node: shape::node(view, version), services }
+        }))
+    })
+    .await
+}
+
+/// The instances of a node, by the ids that clients know them by.
+pub(super) fn own_services(catalog: &Catalog, view: &NodeView) -> BTreeMap<String, Service> {
+    let mut services = BTreeMap::new();
+    for placed in on(catalog, view) {
+        let service = placed.service();
+        // Ids of files are unique in their service alone: the second of one id gets its service's name before it.
+        let id = if services.contains_key(&service.id) {
+            format!("{}/{}", service.service, service.id)
+        } else {
+            service.id.clone()
+        };
+        services.insert(id, service);
+    }
+    services
+}
+
+/// Everything on a node.
+pub(super) fn on<'a>(catalog: &'a Catalog, view: &'a NodeView) -> impl Iterator<Item = Placed<'a>> {
+    view.announcements.iter().map(|(key, announcement)| {
+        let version = catalog.service(&key.service).map_or(catalog.versions().all, |service| service.version());
+        Placed { view, announcement, version }
+    })
+}
+
+pub(super) async fn health_node(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let name = label(&name)?;
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        Ok(catalog.view().get(&name).map_or_else(Vec::new, |view| checks_on(catalog, view)))
+    })
+    .await
+}
+
+fn checks_on(catalog: &Catalog, view: &NodeView) -> Vec<Check> {
+    let mut checks = shape::node_checks(view, catalog.versions().nodes);
+    checks.extend(on(catalog, view).flat_map(|placed| placed.checks()));
+    checks
+}
+
+pub(super) async fn health_checks(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let (name, query) = (label(&name)?, query.asked_at(&api));
+    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+        Ok(placed(catalog, &name, &query)?.iter().flat_map(Placed::checks).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(super) async fn health_service(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let (name, query) = (label(&name)?, query.asked_at(&api));
+    let passing = query.flag("passing")?;
+    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+        let mut entries: Vec<Entry> = placed(catalog, &name, &query)?.iter().map(Placed::entry).collect();
+        if passing {
+            entries.retain(|entry| entry.checks.iter().all(|check| check.status == Status::Passing.as_str()));
+        }
+        Ok(entries)
+    })
+    .await
+}
+
+pub(super) async fn health_state(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(state): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let known = ["any", "passing", "warning", "critical"];
+    if !known.contains(&state.as_str()) {
+        return Err(bad(&format!("{state:?} is no state: expected {}.", known.join(", "))));
+    }
+    let query = query.asked_at(&api);
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        let all = nodes(catalog, &query)?.into_iter().flat_map(|view| checks_on(catalog, view));
+        Ok(all.filter(|check| state == "any" || check.status == state).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(super) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::All, |catalog| {
+        let dc = query.datacenter()?;
+        let mut all = BTreeMap::new();
+        for (name, service) in catalog.services() {
+            let mut summary = Summary { name: name.to_string(), ..Summary::default() };
+            let (mut tags, mut nodes) = (BTreeSet::new(), BTreeSet::new());
+            for placed in instances(catalog, service) {
+                if dc.as_ref().is_some_and(|dc| placed.view.node.datacenter != *dc) {
+                    continue;
+                }
+                summary.instance_count += 1;
+                summary.datacenter = placed.view.node.datacenter.to_string();
+                tags.extend(placed.announcement.instance.tags.iter().cloned());
+                nodes.insert(placed.view.node.name.to_string());
+                for check in placed.entry().checks {
+                    match check.status.as_str() {
+                        "passing" => summary.checks_passing += 1,
+                        "warning" => summary.checks_warning += 1,
+                        _ => summary.checks_critical += 1,
+                    }
+                }
+            }
+            (summary.tags, summary.nodes) = (tags.into_iter().collect(), nodes.into_iter().collect());
+            if summary.instance_count > 0 {
+                all.insert(name.clone(), summary);
+            }
+        }
+        Ok(all.into_values().collect::<Vec<_>>())
+    })
+    .await
+}
+
+/// There are no servers, and none leads: whoever is asked answers for itself.
+pub(super) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
+    json(&uri, &api.agent.gossip.to_string())
+}
+
+pub(super) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
+    let known = api.members.borrow().clone();
+    let there = known.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
+    json(&uri, &there.map(|member| member.address.to_string()).collect::<Vec<_>>())
+}
