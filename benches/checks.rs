@@ -15,12 +15,13 @@ use std::{
 };
 
 use muster::{
-    checks::{self, Options},
+    checks::{self, Inputs, Options},
     model::{
         announcement::Announcements,
         health::Status,
         name::Label,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+        upkeep::Upkeep,
     },
 };
 use nix::sys::{
@@ -30,7 +31,7 @@ use nix::sys::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -69,8 +70,10 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let (announcements, announced) = watch::channel(Announcements::new());
     let shutdown = CancellationToken::new();
     let began = Instant::now();
+    let (_beats, heard) = mpsc::channel(1);
+    let inputs = Inputs { definitions: watched, upkeep: watch::channel(Upkeep::default()).1, beats: heard };
     let running =
-        tokio::spawn(checks::run(watched, announcements, Options::for_this_process(false, 1), shutdown.clone()));
+        tokio::spawn(checks::run(inputs, announcements, Options::for_this_process(false, 1), shutdown.clone()));
 
     sleep_until(began + WARM_UP).await;
     let first = trace.take();

@@ -138,8 +138,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let (definitions, following) = follow(files, contents, shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
-    let (contents, watching) =
-        folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
+    let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
     parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
     let (zones, following) = follow(Zones::new(rules), contents, shutdown.clone()).await;

@@ -7,12 +7,13 @@
 use std::{sync::Arc, time::Duration};
 
 use muster::{
-    checks::{self, Options},
+    checks::{self, Inputs, Options},
     model::{
         announcement::Announcements,
         health::Status,
         name::Label,
         service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+        upkeep::Upkeep,
     },
 };
 use tokio::{
@@ -32,7 +33,9 @@ async fn a_hundred_reloads_leave_no_file_and_no_process_behind() {
     let (announcements, _announced) = watch::channel(Announcements::new());
     let shutdown = CancellationToken::new();
     let options = Options::for_this_process(true, 1);
-    let running = tokio::spawn(checks::run(watched, announcements, options, shutdown.clone()));
+    let (_beats, heard) = mpsc::channel(1);
+    let inputs = Inputs { definitions: watched, upkeep: watch::channel(Upkeep::default()).1, beats: heard };
+    let running = tokio::spawn(checks::run(inputs, announcements, options, shutdown.clone()));
 
     // The first rounds open what stays open: the runtime's own descriptors.
     let (before, mut settled) = (sockets(), 0);

@@ -94,7 +94,7 @@ prop_compose! {
             ttl,
             registered_as: None,
         };
-        Announcement { instance: Arc::new(instance), standing }
+        Announcement::new(Arc::new(instance), standing)
     }
 }
 

@@ -49,6 +49,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
                 priority: 1,
                 weight: 10,
                 ttl: None,
+                registered_as: None,
             };
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         })

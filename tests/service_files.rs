@@ -45,9 +45,15 @@ fn problems(text: &str) -> String {
 
 fn check(probe: Probe) -> Check {
     let second = Duration::from_secs(1);
-    Check { probe, interval: 10 * second, timeout: 2 * second, rise: 1, fall: 2, initial: Status::Critical },
-    title: None,
-itle: None }
+    Check {
+        probe,
+        interval: 10 * second,
+        timeout: 2 * second,
+        rise: 1,
+        fall: 2,
+        initial: Status::Critical,
+        title: None,
+    }
 }
 
 fn endpoint(host: &str, port: u16) -> Endpoint {
@@ -242,7 +248,7 @@ port: 80
 7:11: expected a URL such as `http://127.0.0.1:8080/healthz`, found `127.0.0.1:8080/healthz` (did you mean `http://127.0.0.1:8080/healthz`?)
 8:5: unknown key `intervall` (did you mean `interval`?)
 9:14: the time-out is longer than the interval (a probe ends before the next one starts)
-10:5: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias)
+10:5: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias, ttl)
 11:1: the key `port` is here a second time (the first one is in line 2)";
     assert_eq!(problems(text), expected);
 }
@@ -440,7 +446,7 @@ fn what_a_check_cannot_say() {
         ("{htpp: \"http://a/\"}", "2:10: unknown key `htpp` (did you mean `http`?)"),
         (
             "{interval: 5s}",
-            "2:9: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias)",
+            "2:9: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias, ttl)",
         ),
         (
             "{http: \"http://a/\", tcp: \"a:1\"}",
@@ -493,8 +499,8 @@ fn what_a_check_cannot_say() {
             "2:17: `my_db` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-db`?)",
         ),
         (
-            "{ttl: 30s}",
-            "2:10: ttl checks need the HTTP API, which this version does not serve yet (the TTL of DNS records is the key `ttl` of the service itself)",
+            "{ttl: 30s, interval: 5s, fall: 2}",
+            "2:20: a ttl check is not probed, so it has no `interval`\n2:34: a ttl check is not probed, so it has no `fall`",
         ),
         (
             "{tcp: \"a:1\", interval: 10}",

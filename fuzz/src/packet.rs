@@ -319,9 +319,7 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
         priority: 1,
         weight: number.into(),
         ttl: None,
-    },
-    registered_as: None,
-  registered_as: None,
+        registered_as: None,
     }
 }
 

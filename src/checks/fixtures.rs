@@ -28,9 +28,7 @@ pub(super) fn check(probe: Probe) -> Check {
         rise: 1,
         fall: 2,
         initial: Status::Critical,
-    },
-    title: None,
-  title: None,
+        title: None,
     }
 }
 

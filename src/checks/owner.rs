@@ -380,8 +380,10 @@ impl Watched {
         }
         let report = |(at, (check, watching)): (usize, (&Check, &Watching))| CheckReport {
             id: self.check_id(at),
-            name: bounded(&check.title.as_ref().map_or_else(|| check.probe.to_string(), |title| title.name.to_string()))
-                .into(),
+            name: bounded(
+                &check.title.as_ref().map_or_else(|| check.probe.to_string(), |title| title.name.to_string()),
+            )
+            .into(),
             status: watching.status,
             output: bounded(&watching.reason).into(),
             since: watching.since,

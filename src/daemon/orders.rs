@@ -23,11 +23,7 @@ pub(super) struct Takers {
 }
 
 /// Passes orders on until `shutdown`.
-pub(super) async fn pass_on(
-    mut given: mpsc::Receiver<Order>,
-    takers: Takers,
-    shutdown: CancellationToken,
-) {
+pub(super) async fn pass_on(mut given: mpsc::Receiver<Order>, takers: Takers, shutdown: CancellationToken) {
     loop {
         let order = tokio::select! {
             order = given.recv() => order,

@@ -148,7 +148,19 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
         None => Vec::new(),
     };
     let key = InstanceKey { service: service?, id: id? };
-    let instance = Arc::new(Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as: None });
+    let instance = Arc::new(Instance {
+        key,
+        addresses,
+        port,
+        ports,
+        protocol,
+        tags,
+        meta,
+        priority,
+        weight,
+        ttl,
+        registered_as: None,
+    });
     let id = table.entry("service")?.id;
     refuse_large(reader, &table, &instance, id);
     Some((Definition { instance, enabled, checks }, id))

@@ -20,9 +20,7 @@ use super::{
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
     config::GOSSIP_PORT,
-    model::{
-        member::{Cause, Member, Membership, Reach},
-    },
+    model::member::{Cause, Member, Membership, Reach},
     yaml::scalar::parse_endpoint,
 };
 

@@ -37,9 +37,9 @@ pub(super) fn text_of(uri: &Uri, value: &impl Serialize) -> Result<Vec<u8>, Refu
     } else {
         serde_json::to_writer(&mut text, value)
     };
-    written.map(|()| text).map_err(|error| {
-        Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("The answer cannot be written: {error}"))
-    })
+    written
+        .map(|()| text)
+        .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, format!("The answer cannot be written: {error}")))
 }
 
 fn is_pretty(uri: &Uri) -> bool {

@@ -201,11 +201,7 @@ pub(super) async fn drain(
     Ok(json(&uri, &drained))
 }
 
-pub(super) async fn resume(
-    State(api): State<Api>,
-    uri: Uri,
-    Path(text): Path<String>,
-) -> Result<Response, Refusal> {
+pub(super) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<String>) -> Result<Response, Refusal> {
     let gates = vec![Gate::Draining, Gate::Maintenance, Gate::NodeMaintenance];
     let outcome = release(&api, target(&api, text), gates).await?;
     let instances = outcome.instances.iter().map(ToString::to_string).collect();

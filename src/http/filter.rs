@@ -124,7 +124,10 @@ impl Selector {
 
 /// The fields whose keys are data.
 fn is_map(field: &str) -> bool {
-    matches!(field, "Meta" | "NodeMeta" | "ServiceMeta" | "TaggedAddresses" | "ServiceTaggedAddresses" | "Proxy" | "Connect")
+    matches!(
+        field,
+        "Meta" | "NodeMeta" | "ServiceMeta" | "TaggedAddresses" | "ServiceTaggedAddresses" | "Proxy" | "Connect"
+    )
 }
 
 impl Test {

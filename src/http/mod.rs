@@ -199,8 +199,16 @@ async fn no_such_endpoint() -> Refusal {
 
 /// The router adds the header `Allow`.
 async fn no_such_method(method: Method, uri: Uri) -> Refusal {
-    let of = |path: &str| path.split('{').next().is_some_and(|stem| uri.path().starts_with(stem));
-    let allowed = ENDPOINTS.iter().find(|(_, path)| of(path)).map_or("another method", |(methods, _)| methods);
+    let is = |pattern: &str| {
+        let (mut parts, mut path) = (pattern.split('/'), uri.path().split('/'));
+        parts.by_ref().zip(path.by_ref()).all(|(part, found)| part == found || part.starts_with('{'))
+            && parts.next().is_none()
+            && path.next().is_none()
+    };
+    let mut fitting: Vec<_> = ENDPOINTS.iter().filter(|(_, pattern)| is(pattern)).collect();
+    // As the router has it: a word goes before a place for any.
+    fitting.sort_by_key(|(_, pattern)| pattern.contains('{'));
+    let allowed = fitting.first().map_or("another method", |(methods, _)| methods);
     Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("This endpoint does not take {method}; it takes {allowed}."))
 }
 

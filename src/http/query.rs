@@ -116,10 +116,12 @@ impl Query {
     /// Refuses what would be passed over in silence.
     pub(super) fn check(&self) -> Result<(), Refusal> {
         if let Some(pair) = self.text("node-meta") {
-            let text = format!("node-meta={pair}: nodes have no metadata in muster; filter by the services' own instead");
+            let text =
+                format!("node-meta={pair}: nodes have no metadata in muster; filter by the services' own instead");
             return Err(bad(&text));
         }
-        for (name, what) in [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
+        for (name, what) in
+            [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
         {
             if self.text(name).is_some_and(|value| value != "default") {
                 return Err(bad(&format!("{name}: muster has no {what}")));

@@ -191,9 +191,9 @@ pub(super) async fn catalog_services(State(api): State<Api>, uri: Uri, query: Qu
             }
         }
         // Owned, since the catalog is the closure's.
-        let owned = services.into_iter().map(|(name, tags)| {
-            (name.to_owned(), tags.into_iter().map(str::to_owned).collect::<Vec<_>>())
-        });
+        let owned = services
+            .into_iter()
+            .map(|(name, tags)| (name.to_owned(), tags.into_iter().map(str::to_owned).collect::<Vec<_>>()));
         Ok(owned.collect::<BTreeMap<_, _>>())
     })
     .await

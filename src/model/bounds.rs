@@ -8,8 +8,8 @@ use std::{fmt, net::IpAddr};
 use super::{
     name::{Label, MAX_LABEL},
     service::{
-        Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS,
-        MAX_TTL, RESERVED_SERVICE,
+        Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS, MAX_TTL,
+        RESERVED_SERVICE,
     },
 };
 

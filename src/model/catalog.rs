@@ -383,7 +383,7 @@ impl Changes {
 mod tests {
     use super::*;
     use crate::model::{
-        announcement::Standing,
+        announcement::{Report, Standing},
         health::Status,
         service::{Instance, Protocol},
     };
@@ -424,6 +424,11 @@ mod tests {
     fn counted(catalog: &Catalog, service: &str) -> Vec<String> {
         let service = catalog.service(&label(service)).unwrap();
         service.instances().map(|p| format!("{} at {}", p.announcement.instance.key.id, p.node)).collect()
+    }
+
+    /// The services without their versions, which say how they came to be so.
+    fn placements(catalog: &Catalog) -> BTreeMap<&Label, &[Placement]> {
+        catalog.services.iter().map(|(name, service)| (name, service.placements.as_slice())).collect()
     }
 
     fn touched(services: &[&str], nodes: &[&str]) -> Touched {
@@ -512,6 +517,45 @@ mod tests {
             assert_eq!(catalog.addresses, fresh.addresses, "{step}");
         }
         assert!(catalog.services.is_empty() && catalog.addresses.0.is_empty());
+    }
+
+    #[test]
+    fn versions_tell_what_changed() {
+        let reported = |(name, view): (Label, Arc<NodeView>)| {
+            let mut view = NodeView::clone(&view);
+            for (key, known) in view.announcements.clone() {
+                let report = Some(Arc::new(Report { since: 1, checks: vec![] }));
+                view.announcements.insert(key, Arc::new(Announcement { report, ..Announcement::clone(&known) }));
+            }
+            (name, Arc::new(view))
+        };
+        let a = |status| node("a", &[("web", "w1", "10.0.0.1", status)]);
+        let b = || node("b", &[("db", "d1", "10.0.0.2", Passing)]);
+        // The view, then when what changed: all, the names, the nodes, web, db.
+        let steps: Vec<(&str, View, [u64; 5])> = vec![
+            ("one service", View::from_iter([a(Passing)]), [101, 101, 101, 101, 0]),
+            ("the same again", View::from_iter([a(Passing)]), [101, 101, 101, 101, 0]),
+            ("a flip", View::from_iter([a(Critical)]), [102, 101, 101, 102, 0]),
+            ("a node with another", View::from_iter([a(Critical), b()]), [103, 103, 103, 102, 103]),
+            ("a report alone", View::from_iter([reported(a(Critical)), b()]), [104, 103, 103, 104, 103]),
+            (
+                "a node goes out of reach",
+                View::from_iter([reported(a(Critical)), out_of_reach(b())]),
+                [105, 103, 105, 104, 105],
+            ),
+            ("it is gone", View::from_iter([reported(a(Critical))]), [106, 106, 106, 104, 0]),
+        ];
+        let mut catalog = Catalog::starting_at(100);
+        for (step, view, expected) in steps {
+            let touched = catalog.update(view);
+            let Versions { all, names, nodes } = catalog.versions();
+            let of = |service| catalog.service(&label(service)).map_or(0, |service| service.version());
+            assert_eq!([all, names, nodes, of("web"), of("db")], expected, "{step}");
+            // Nothing is answered otherwise for a report.
+            if step == "a report alone" {
+                assert!(touched.is_empty() && touched.reports.contains(&label("web")), "{touched:?}");
+            }
+        }
     }
 
     #[test]

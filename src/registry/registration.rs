@@ -246,7 +246,8 @@ fn label_of(id: &str, node: &Label) -> Label {
     let digest = ring::digest::digest(&ring::digest::SHA256, id.as_bytes());
     let mark = data_encoding::HEXLOWER.encode(digest.as_ref());
     let mark = format!("x{}", &mark[..MARK]);
-    let plain: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let plain: String =
+        id.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     let most = room.saturating_sub(mark.len() + 1);
     let stem = plain[..plain.len().min(most)].trim_matches('-');
     let short = node.as_str()[..node.as_str().len().min(MAX_LABEL - mark.len() - 1)].trim_end_matches('-');
@@ -346,7 +347,8 @@ fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Check, Option<D
         "HTTP" => Probe::Http(http(&fields)?),
         "TCP" => Probe::Tcp(endpoint(&fields, "TCP", fields.text("TCP")?.unwrap_or_default())?),
         "GRPC" => {
-            let (address, service) = fields.text("GRPC")?.map_or(("", ""), |text| text.split_once('/').unwrap_or((text, "")));
+            let (address, service) =
+                fields.text("GRPC")?.map_or(("", ""), |text| text.split_once('/').unwrap_or((text, "")));
             Probe::Grpc { endpoint: endpoint(&fields, "GRPC", address)?, service: service.to_owned() }
         }
         _ => {
@@ -379,8 +381,15 @@ fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Check, Option<D
         None => None,
     };
     let after = fields.duration("DeregisterCriticalServiceAfter")?.filter(|after| !after.is_zero());
-    let check =
-        Check { probe, interval, timeout, rise: streak("SuccessBeforePassing")?, fall: streak("FailuresBeforeCritical")?, initial, title };
+    let check = Check {
+        probe,
+        interval,
+        timeout,
+        rise: streak("SuccessBeforePassing")?,
+        fall: streak("FailuresBeforeCritical")?,
+        initial,
+        title,
+    };
     Ok((check, after.map(|after| after.max(MIN_DEREGISTER))))
 }
 

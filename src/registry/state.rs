@@ -292,7 +292,8 @@ impl State {
     /// The state as a text to be kept.
     pub fn to_text(&self) -> String {
         let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
-        let holds: Vec<Value> = self.upkeep.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
+        let holds: Vec<Value> =
+            self.upkeep.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
         format!("{:#}\n", json!({"format": FORMAT, "services": services, "holds": holds}))
     }
 

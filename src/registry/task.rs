@@ -157,9 +157,8 @@ async fn make(
     let mut next = state.clone();
     let outcome = next.apply(change, files, host, now())?;
     if outcome.changed {
-        store(keep, &next).map_err(|error| {
-            Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}"))
-        })?;
+        store(keep, &next)
+            .map_err(|error| Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}")))?;
         *state = next;
         outputs.upkeep.send_if_modified(|held| replace(held, state.upkeep()));
         if said.is_none() {

@@ -484,9 +484,7 @@ pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
         priority: DEFAULT_PRIORITY,
         weight: DEFAULT_WEIGHT,
         ttl: None,
-    },
-    registered_as: None,
-  registered_as: None,
+        registered_as: None,
     }
 }
 

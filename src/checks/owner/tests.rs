@@ -7,9 +7,13 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     super::{
         failure::Failure,
-        fixtures::{alias, definition, definitions, tcp},
+        fixtures::{alias, check, definition, definitions, label, tcp},
     },
     *,
+};
+use crate::model::{
+    announcement::Gate,
+    upkeep::{Hold, Scope},
 };
 
 /// A world of hosts that tests change at will, and the owner that watches it. TCP checks ask it by host.
@@ -96,7 +100,7 @@ impl World {
 
     /// Waits until so much time has passed since the beginning.
     async fn at(&self, time: Duration) {
-        tokio::time::sleep_until(self.began + time).await;
+        sleep_until(self.began + time).await;
     }
 
     /// What is announced, after everybody has had the chance to run.
@@ -108,6 +112,8 @@ impl World {
             Standing::Warning(reason) => format!("{key} warning: {reason}"),
             Standing::Critical(reason) => format!("{key} critical: {reason}"),
             Standing::Disabled => format!("{key} disabled"),
+            Standing::Warming(weight) => format!("{key} warming: {weight}"),
+            Standing::Withheld(gate, reason) => format!("{key} {}: {reason}", gate.as_str()),
         });
         lines.collect::<Vec<_>>().join(", ")
     }
@@ -160,9 +166,9 @@ async fn only_real_changes_are_published_and_what_comes_together_goes_together()
     assert!(!world.announced.has_changed().unwrap(), "nothing happened");
     assert!(world.asked("same").len() > 2000);
 
-    world.reload((0..500).map(|n| definition(&format!("s{n}/1"), [tcp("other"), tcp("same")])));
+    world.reload((0..500).map(|n| definition(&format!("s{n}/1"), [tcp("same"), tcp("other")])));
     world.at(61 * SECOND).await;
-    assert!(!world.announced.has_changed().unwrap(), "the order of checks is not announced");
+    assert!(!world.announced.has_changed().unwrap(), "the same definitions again");
 
     // All hang, and are let go at once, as when a switch comes back.
     world.hosts.lock().unwrap().hanging.insert("switch".to_owned());
@@ -314,4 +320,77 @@ async fn what_is_removed_replaced_or_shut_down_ends_with_its_work() {
     world.shutdown.cancel();
     (&mut world.owner).await.unwrap();
     assert_eq!((world.hosts.lock().unwrap().open, alive()), (0, before - 1));
+}
+
+fn ttl(seconds: u64) -> Check {
+    check(Probe::Ttl { ttl: Duration::from_secs(seconds) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_reports_stands_as_it_says_and_silence_is_critical() {
+    let mut world = World::new([definition("web/1", [ttl(10), tcp("web")]), definition("x/1", [alias("web")])]);
+    let say = async |world: &World, status, output: &str| {
+        let instance = InstanceKey { service: label("web"), id: label("1") };
+        let beat = Beat { instance, check: "service:1:1".into(), status, output: output.to_owned() };
+        world.beats.send(beat).await.unwrap();
+    };
+    world.at(2 * SECOND).await;
+    assert_eq!(world.announced().await, "web/1 critical: no result yet, x/1 critical: web: no result yet");
+    say(&world, Status::Passing, "").await;
+    assert_eq!(world.announced().await, "web/1 passing, x/1 passing");
+    world.at(11 * SECOND).await;
+    assert_eq!(world.announced().await, "web/1 passing, x/1 passing", "the first report is good for 10 s");
+    say(&world, Status::Warning, "disk 91 %").await;
+    assert_eq!(world.announced().await, "web/1 warning: disk 91 %, x/1 warning: web: disk 91 %");
+    world.at(20 * SECOND).await;
+    // The same file again: the reports go on.
+    world.reload([definition("web/1", [ttl(10), tcp("web")])]);
+    assert_eq!(world.announced().await, "web/1 warning: disk 91 %");
+    world.at(22 * SECOND).await;
+    assert_eq!(world.announced().await, "web/1 critical: nothing was reported for 10s");
+    say(&world, Status::Passing, "").await;
+    assert_eq!(world.announced().await, "web/1 passing");
+    world.reload([]);
+    say(&world, Status::Critical, "late").await;
+    world.at(60 * SECOND).await;
+    assert_eq!(world.announced().await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_held_back_is_withheld_until_it_is_given_back() {
+    let mut world = World::new([definition("web/1", [tcp("web")]), definition("db/1", [tcp("db")])]);
+    let hold = |of: &[(Scope, Gate)]| {
+        let hold = Hold { reason: "new kernel".to_owned(), since: 0, until: None };
+        Upkeep(of.iter().map(|held| (held.clone(), hold.clone())).collect())
+    };
+    let web = || Scope::Instance(InstanceKey { service: label("web"), id: label("1") });
+    world.at(2 * SECOND).await;
+    world.hold.send_replace(hold(&[(web(), Gate::Draining)]));
+    assert_eq!(world.announced().await, "db/1 passing, web/1 draining: new kernel");
+    world.hold.send_replace(hold(&[(web(), Gate::Draining), (Scope::Node, Gate::NodeMaintenance)]));
+    assert_eq!(world.announced().await, "db/1 node-maintenance: new kernel, web/1 node-maintenance: new kernel");
+    // Checks go on: what is given back stands as it is then.
+    world.set("db", "refused");
+    world.at(60 * SECOND).await;
+    world.hold.send_replace(hold(&[(web(), Gate::Draining)]));
+    assert_eq!(world.announced().await, "db/1 critical: refused, web/1 draining: new kernel");
+    world.hold.send_replace(Upkeep::default());
+    assert_eq!(world.announced().await, "db/1 critical: refused, web/1 passing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_has_each_check_with_its_own_result() {
+    let mut world = World::new([definition("web/1", [tcp("web"), tcp("disk")]), definition("db/1", [])]);
+    world.set("disk", "refused");
+    world.at(30 * SECOND).await;
+    world.announced().await;
+    let announced = world.announced.borrow().clone();
+    let shown = |key: &str| {
+        let (_, known) = announced.iter().find(|(known, _)| known.to_string() == key).unwrap();
+        let checks = known.report.iter().flat_map(|report| &report.checks);
+        checks.map(|c| format!("{} ({}) {}: {}", c.id, c.name, c.status.as_str(), c.output)).collect::<Vec<_>>()
+    };
+    let web = ["service:1:1 (tcp web:1) passing: ", "service:1:2 (tcp disk:1) critical: refused"];
+    assert_eq!(shown("web/1"), web);
+    assert!(shown("db/1").is_empty());
 }

@@ -25,9 +25,7 @@ fn plain() -> Instance {
         priority: 1,
         weight: 10,
         ttl: None,
-    },
-    registered_as: None,
-  registered_as: None,
+        registered_as: None,
     }
 }
 
@@ -43,6 +41,23 @@ fn full() -> Instance {
         weight: 20,
         ttl: Some(0),
         ..plain()
+    }
+}
+
+fn report() -> Report {
+    let check = |id: &str, name: &str, status, output: &str, since| CheckReport {
+        id: id.into(),
+        name: name.into(),
+        status,
+        output: output.into(),
+        since,
+    };
+    Report {
+        since: 1_795_535_600,
+        checks: vec![
+            check("service:web-1:1", "tcp 10.0.0.7:80", Status::Passing, "", 1_795_535_600),
+            check("disk", "disk", Status::Critical, "91 %", 1_795_535_601),
+        ],
     }
 }
 
@@ -67,6 +82,18 @@ fn records_are_written_so() {
         (standing(Status::Critical, "connection refused"), "h/web/web-1", "c connection refused"),
         (standing(Status::Critical, ""), "h/web/web-1", "c "),
         (Record::Standing(key(), Standing::Disabled), "h/web/web-1", "d"),
+        (Record::Standing(key(), Standing::Warming(3)), "h/web/web-1", "u 3"),
+        (
+            Record::Standing(key(), Standing::withheld(Gate::NodeMaintenance, "new kernel")),
+            "h/web/web-1",
+            "x node-maintenance new kernel",
+        ),
+        (Record::Standing(key(), Standing::withheld(Gate::Draining, "")), "h/web/web-1", "x draining "),
+        (
+            Record::Report(key(), Arc::new(report())),
+            "r/web/web-1",
+            r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
+        ),
         (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
         (Record::Left, "n/left", "1"),
     ];
@@ -189,10 +216,17 @@ fn bad_values() {
         ("n/node", &no_version, "a version is 1 to 64 characters of printable ASCII"),
         ("n/node", &long_version, "a version is 1 to 64 characters of printable ASCII"),
         ("n/node", &control, "a version is 1 to 64 characters of printable ASCII"),
-        ("h/web/a", "", "a standing is `p`, `w REASON`, `c REASON` or `d`"),
-        ("h/web/a", "x", "a standing is `p`, `w REASON`, `c REASON` or `d`"),
-        ("h/web/a", "p up", "a standing is `p`, `w REASON`, `c REASON` or `d`"),
-        ("h/web/a", "critical", "a standing is `p`, `w REASON`, `c REASON` or `d`"),
+        ("h/web/a", "", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "x", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "p up", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "u -1", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "x tired ", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        (
+            "r/web/a",
+            r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
+            "a report is of at most 32 checks, each text of at most 160 octets",
+        ),
+        ("h/web/a", "critical", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
         ("n/left", "0", "the value of `n/left` is `1`"),
     ];
     for (key, value, expected) in cases {
@@ -220,7 +254,9 @@ prop_compose! {
         priority: u16,
         weight in prop_oneof![Just(10), any::<u16>()],
         ttl in prop::option::of(0..=MAX_TTL),
+        registered_as in prop::option::of("\\PC{1,60}"),
     ) -> Instance {
+        let registered_as = registered_as.map(Into::into);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
         let mut addresses: Vec<IpAddr> = addresses.into_iter().filter(is_host).collect();
         if addresses.is_empty() {
@@ -229,9 +265,7 @@ prop_compose! {
         let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
-        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl },
-        registered_as: None,
-    tered_as: None }
+        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as }
     }
 }
 
