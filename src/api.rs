@@ -5,6 +5,7 @@
 //! empty and what is unknown is left out.
 
 pub mod catalog;
+pub mod explain;
 
 use std::collections::BTreeMap;
 

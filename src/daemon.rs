@@ -223,6 +223,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         node: config.node.clone(),
         datacenter: config.datacenter.clone(),
         domain: config.domain.clone(),
+        aliases: config.alias_domains.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),
         gossip,

@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 
 mod agent;
 mod client;
+mod drain;
 pub mod environment;
+mod explain;
 mod keyring;
 mod members;
 mod pages;
@@ -58,6 +60,18 @@ enum Command {
     Validate(validate::Args),
     /// Show the nodes of the cluster, as the agent sees them
     Members(members::Args),
+    /// Show the services that are known, and how many of their instances are answered
+    Services(explain::ServicesArgs),
+    /// Show the instances of a service, and why each is answered or not
+    Instances(explain::InstancesArgs),
+    /// Say what is answered under a name, and what holds the rest back
+    Explain(explain::Args),
+    /// Take an instance, or the node, out of answers, and wait until it is safe to stop
+    Drain(drain::Args),
+    /// Give back what was drained or is in maintenance
+    Resume(drain::ResumeArgs),
+    /// Have the agent read its service and zone files again
+    Reload(drain::ReloadArgs),
     /// Have the agent join the clusters of other nodes
     Join(members::JoinArgs),
     /// Have the agent say good-bye to the cluster and stop
@@ -91,6 +105,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Agent(args) => agent::run(&args),
         Command::Validate(args) => validate::run(&args),
         Command::Members(args) => members::run(&args),
+        Command::Services(args) => explain::services(&args),
+        Command::Instances(args) => explain::instances(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Drain(args) => drain::run(&args),
+        Command::Resume(args) => drain::resume(&args),
+        Command::Reload(args) => drain::reload(&args),
         Command::Join(args) => members::join(&args),
         Command::Leave(args) => members::leave(&args),
         Command::Keyring(args) => keyring::run(args),

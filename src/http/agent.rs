@@ -170,6 +170,6 @@ fn status(reach: Reach) -> u8 {
 }
 
 /// A time since 1970.
-fn rfc3339(since: Duration) -> String {
+pub(super) fn rfc3339(since: Duration) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since.min(LAST)).to_string()
 }

@@ -51,7 +51,9 @@ async fn make(
     shows: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
 ) -> Result<Outcome, Refusal> {
     let now = "Look at the agent's log.";
-    let outcome = give(&api.orders, |done| Order::Change { change, done }, CHANGE, now).await?.map_err(refusal)?;
+    let outcome = give(&api.orders, |done| Order::Change { change, done }, CHANGE, now)
+        .await?
+        .map_err(|denied| refusal(&denied))?;
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
@@ -61,7 +63,7 @@ async fn make(
     Ok(outcome)
 }
 
-fn refusal(denied: Denied) -> Refusal {
+fn refusal(denied: &Denied) -> Refusal {
     let status = match denied {
         Denied::Unknown(_) => StatusCode::NOT_FOUND,
         Denied::Refused(_) => StatusCode::BAD_REQUEST,

@@ -38,6 +38,7 @@ mod agent;
 mod answer;
 mod browser;
 mod change;
+mod explain;
 mod filter;
 pub mod hub;
 mod keyring;
@@ -92,6 +93,7 @@ const ENDPOINTS: &[(&str, &str)] = &[
     ("GET", "/v1/status/leader"),
     ("GET", "/v1/status/peers"),
     ("PUT", "/v1/muster/drain/{target}"),
+    ("GET", "/v1/muster/explain/{name}"),
     ("PUT", "/v1/muster/resume/{target}"),
     ("GET, POST, PUT, DELETE", "/v1/operator/keyring"),
 ];
@@ -118,6 +120,8 @@ pub struct Agent {
     pub datacenter: Label,
     /// The discovery zone.
     pub domain: Name,
+    /// Further zones with the same content.
+    pub aliases: Vec<Name>,
     /// muster's version.
     pub version: &'static str,
     /// Where other hosts reach this one.
@@ -133,6 +137,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// The zones in which services have their names.
+    fn zones(&self) -> Vec<Name> {
+        std::iter::once(&self.domain).chain(&self.aliases).cloned().collect()
+    }
+
     /// What registrations take from this node.
     fn host(&self) -> Host {
         Host { node: self.node.clone(), addresses: self.advertise.clone() }
@@ -177,6 +186,7 @@ fn router(api: Api) -> Router {
         .route("/v1/status/leader", get(read::leader))
         .route("/v1/status/peers", get(read::peers))
         .route("/v1/muster/drain/{target}", put(change::drain))
+        .route("/v1/muster/explain/{name}", get(explain::explain))
         .route("/v1/muster/resume/{target}", put(change::resume))
         .route(
             "/v1/operator/keyring",
@@ -192,7 +202,30 @@ fn router(api: Api) -> Router {
         .layer(from_fn(log))
 }
 
-async fn no_such_endpoint() -> Refusal {
+/// Parts of Consul's API that muster has not, and why.
+const NOT_OFFERED: &[(&str, &str)] = &[
+    ("/v1/kv/", "muster has no key-value store: nodes agree on nothing but who is there"),
+    ("/v1/session/", "muster has no sessions and no locks: they need servers that agree"),
+    ("/v1/txn", "muster has no transactions: they need servers that agree"),
+    ("/v1/acl/", "muster has no ACLs"),
+    ("/v1/connect/", "muster has no service mesh"),
+    ("/v1/agent/connect/", "muster has no service mesh"),
+    ("/v1/health/connect/", "muster has no service mesh: ask /v1/health/service/{service}"),
+    ("/v1/health/ingress/", "muster has no gateways: ask /v1/health/service/{service}"),
+    ("/v1/catalog/connect/", "muster has no service mesh: ask /v1/catalog/service/{service}"),
+    ("/v1/config", "muster has no configuration entries: services are configured by their files"),
+    ("/v1/query", "muster has no prepared queries: ask for the service, or for a tag of it"),
+    ("/v1/snapshot", "muster has no state of its own to be saved: files and data_dir are all there is"),
+    ("/v1/operator/raft/", "muster has no Raft and no servers"),
+    ("/v1/operator/autopilot/", "muster has no servers"),
+    ("/v1/coordinate/", "muster has no network coordinates: near= puts the node itself and its datacenter first"),
+    ("/v1/peering", "muster has no peerings: nodes of one cluster may have different datacenters"),
+];
+
+async fn no_such_endpoint(uri: Uri) -> Refusal {
+    if let Some((_, why)) = NOT_OFFERED.iter().find(|(prefix, _)| uri.path().starts_with(prefix)) {
+        return Refusal(StatusCode::NOT_FOUND, format!("{why}."));
+    }
     let there: String = ENDPOINTS.iter().map(|(methods, path)| format!("\n  {methods} {path}")).collect();
     Refusal(StatusCode::NOT_FOUND, format!("There is nothing here. This version of muster has:{there}"))
 }

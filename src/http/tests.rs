@@ -50,6 +50,7 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
         node: label("host-a"),
         datacenter: label("dc1"),
         domain: Name::parse("service.local").unwrap(),
+        aliases: vec![],
         version: "1.2.3",
         advertise: vec!["10.0.0.7".parse().unwrap()],
         gossip: "10.0.0.7:7946".parse().unwrap(),

@@ -94,6 +94,11 @@ impl Service {
         })
     }
 
+    /// All that was announced, those that do not count included; each id's first one counts.
+    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
+        self.placements.iter()
+    }
+
     fn set(&mut self, placement: Placement) {
         match self.placements.binary_search_by(|p| p.order().cmp(&placement.order())) {
             Ok(at) => self.placements[at] = placement,

@@ -13,3 +13,5 @@ pub mod failure;
 pub mod registration;
 pub mod state;
 pub mod task;
+#[cfg(test)]
+mod tests;

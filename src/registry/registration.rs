@@ -84,8 +84,8 @@ impl Registration {
         for (field, what) in [
             ("Kind", "proxies and gateways"),
             ("Proxy", "proxies"),
-            ("Connect", "a service mesh"),
-            ("SocketPath", "services without a port"),
+            ("Connect", "service mesh"),
+            ("SocketPath", "services on Unix sockets"),
         ] {
             if !fields.is_empty(field) {
                 return Err(Fault::new(field, format!("muster has no {what}")));

@@ -125,7 +125,7 @@ impl State {
     /// Why it is not made; nothing has changed then.
     pub fn apply(&mut self, change: Change, files: &Definitions, host: &Host, now: u64) -> Result<Outcome, Denied> {
         match change {
-            Change::Register(registration) => self.register(*registration, files),
+            Change::Register(registration) => self.register(&registration, files),
             Change::Deregister(id) => {
                 let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
                 let key = gone.definition.instance.key.clone();
@@ -190,7 +190,7 @@ impl State {
         self.registered.values().any(|registration| registration.deregister_after.is_some())
     }
 
-    fn register(&mut self, registration: Registration, files: &Definitions) -> Result<Outcome, Denied> {
+    fn register(&mut self, registration: &Registration, files: &Definitions) -> Result<Outcome, Denied> {
         let key = registration.definition.instance.key.clone();
         if files.contains_key(&key) {
             return Err(Denied::Refused(format!(
@@ -203,7 +203,7 @@ impl State {
             )));
         }
         let before = self.registered.insert(registration.id.clone(), registration.clone());
-        Ok(Outcome { changed: before.as_ref() != Some(&registration), instances: vec![key], beat: None })
+        Ok(Outcome { changed: before.as_ref() != Some(registration), instances: vec![key], beat: None })
     }
 
     fn replace(&mut self, registration: Result<Registration, Fault>) -> Result<Outcome, Denied> {

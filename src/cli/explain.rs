@@ -1,0 +1,196 @@
+//! `muster explain`, `muster instances` and `muster services`: what is answered, and why the rest is not.
+
+use std::{collections::BTreeMap, fmt::Write, time::SystemTime};
+
+use super::{
+    Exit,
+    client::{self, Client, Trouble, print_json, segment, with},
+    members::since,
+    table::{Table, print, printable},
+};
+use crate::api::explain::{Explained, Instance};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A service, an instance, a node, or a name in the zone
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    client: client::Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct InstancesArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    service: String,
+    #[command(flatten)]
+    client: client::Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ServicesArgs {
+    #[command(flatten)]
+    client: client::Args,
+}
+
+fn ask(client: &Client, name: &str) -> Result<(hyper::body::Bytes, Explained), Trouble> {
+    let answer = client.get(&format!("/v1/muster/explain/{}", segment(name)))?;
+    let explained = client.read(&answer)?;
+    Ok((answer, explained))
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let mut exit = Exit::Done;
+    let ran = with(&args.client, |client| {
+        let (answer, explained) = ask(client, &args.name)?;
+        if explained.kind == "unknown" {
+            exit = Exit::Problems;
+        }
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        print(&text(&explained, SystemTime::now()));
+        Ok(())
+    });
+    if ran == Exit::Done { exit } else { ran }
+}
+
+/// One instance a paragraph, so that long reasons stay whole.
+fn text(explained: &Explained, now: SystemTime) -> String {
+    let mut text = format!("{}: {}\n", printable(&explained.name), printable(&explained.summary));
+    if explained.kind != "unknown" && explained.kind != "node" {
+        let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
+    }
+    for instance in &explained.instances {
+        let sign = if instance.answered { '+' } else { '-' };
+        let since = since(&instance.since, now);
+        let since = if since.is_empty() { String::new() } else { format!(" for {since}") };
+        let Instance { service, id, node, state, why, .. } = instance;
+        let _ = writeln!(text, "\n{sign} {}", printable(&format!("{service}/{id} on {node}: {state}{since}")));
+        let _ = writeln!(text, "    {}", printable(why));
+        if let Some(registered) = &instance.registered_as {
+            let _ = writeln!(text, "    registered by HTTP as {}", printable(registered));
+        }
+        if instance.checks.len() > 1 {
+            for check in &instance.checks {
+                let output = if check.output.is_empty() { String::new() } else { format!(": {}", check.output) };
+                let _ = writeln!(text, "    {}", printable(&format!("{} {}{output}", check.status, check.name)));
+            }
+        }
+    }
+    for note in &explained.notes {
+        let _ = write!(text, "\n{}\n", printable(note));
+    }
+    text
+}
+
+pub(super) fn instances(args: &InstancesArgs) -> Exit {
+    with(&args.client, |client| {
+        let (answer, explained) = ask(client, &args.service)?;
+        if explained.instances.is_empty() {
+            let notes = explained.notes.join("\n");
+            return Err(Trouble::Refused(format!("{}: {}\n{notes}", explained.name, explained.summary)));
+        }
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        let now = SystemTime::now();
+        let mut table = Table::with_head(&["INSTANCE", "NODE", "ADDRESS", "WEIGHT", "STATE", "SINCE", "WHY"]);
+        for instance in explained.instances {
+            let address = instance.addresses.first().cloned().unwrap_or_default();
+            let port = if instance.port == 0 { String::new() } else { format!(":{}", instance.port) };
+            let address = if address.contains(':') && !port.is_empty() { format!("[{address}]") } else { address };
+            table.row([
+                instance.id,
+                instance.node,
+                format!("{address}{port}"),
+                instance.weight.to_string(),
+                instance.state,
+                since(&instance.since, now),
+                instance.why,
+            ]);
+        }
+        print(&table.to_string());
+        Ok(())
+    })
+}
+
+pub(super) fn services(args: &ServicesArgs) -> Exit {
+    with(&args.client, |client| {
+        client.myself()?;
+        let answer = client.get("/v1/catalog/services")?;
+        let services: BTreeMap<String, Vec<String>> = client.read(&answer)?;
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        let mut table = Table::with_head(&["SERVICE", "ANSWERED", "TAGS"]);
+        for (service, tags) in services {
+            let explained = ask(client, &service)?.1;
+            let answered = explained.instances.iter().filter(|instance| instance.answered).count();
+            table.row([service, format!("{answered} of {}", explained.instances.len()), tags.join(", ")]);
+        }
+        print(&table.to_string());
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+    use crate::api::explain::Check;
+
+    #[test]
+    fn an_explanation_says_what_holds_each_instance_back() {
+        let check = |name: &str, status: &str, output: &str| Check {
+            name: name.to_owned(),
+            status: status.to_owned(),
+            output: output.to_owned(),
+            ..Check::default()
+        };
+        let instance = |id: &str, answered, state: &str, why: &str| Instance {
+            service: "web".to_owned(),
+            id: id.to_owned(),
+            node: "host-a".to_owned(),
+            answered,
+            state: state.to_owned(),
+            why: why.to_owned(),
+            since: "1970-01-01T00:00:10Z".to_owned(),
+            ..Instance::default()
+        };
+        let explained = Explained {
+            name: "web".to_owned(),
+            kind: "service".to_owned(),
+            summary: "1 of 2 answered".to_owned(),
+            ttl: 5,
+            ttl_from: "dns.ttl of this node's configuration".to_owned(),
+            instances: vec![
+                instance("web-1", true, "passing", "answered with weight 10"),
+                Instance {
+                    registered_as: Some("web:2".to_owned()),
+                    checks: vec![check("tcp a:1", "passing", ""), check("tcp b:2", "critical", "refused\u{1b}")],
+                    ..instance("web-2", false, "critical", "the check tcp b:2 is critical: refused")
+                },
+            ],
+            notes: vec!["A note.".to_owned()],
+        };
+        let expected = "\
+web: 1 of 2 answered
+TTL 5 s, from dns.ttl of this node's configuration
+
++ web/web-1 on host-a: passing for 1m30s
+    answered with weight 10
+
+- web/web-2 on host-a: critical for 1m30s
+    the check tcp b:2 is critical: refused
+    registered by HTTP as web:2
+    passing tcp a:1
+    critical tcp b:2: refused\u{20}
+
+A note.
+";
+        assert_eq!(text(&explained, UNIX_EPOCH + Duration::from_secs(100)), expected);
+    }
+}

@@ -1,0 +1,367 @@
+//! What clients register, in the forms in which they write it, and what is refused with what words.
+
+use serde_json::{Value, json};
+
+use super::{
+    failure::Denied,
+    registration::{CheckRegistration, Host, Registration, go_duration},
+    state::{Change, State, Target},
+};
+use crate::model::{
+    announcement::Gate,
+    health::Status,
+    name::Label,
+    service::{Definitions, Probe},
+};
+
+fn host() -> Host {
+    Host { node: Label::parse("host-a").unwrap(), addresses: vec!["10.0.0.7".parse().unwrap()] }
+}
+
+fn read(body: &Value) -> Result<Registration, String> {
+    Registration::read(body, &host()).map_err(|fault| fault.to_string())
+}
+
+/// One line: where it stands, and its checks.
+fn shown(registration: &Registration) -> String {
+    let definition = &registration.definition;
+    let instance = &definition.instance;
+    let addresses: Vec<String> = instance.addresses.iter().map(ToString::to_string).collect();
+    let check = |at: usize| {
+        let check = &definition.checks[at];
+        format!(
+            " [{} {} {:?}/{:?} {}]",
+            definition.check_id(at),
+            check.probe,
+            check.interval,
+            check.timeout,
+            check.initial.as_str()
+        )
+    };
+    let checks: String = (0..definition.checks.len()).map(check).collect();
+    let port = instance.port.map_or("-".to_owned(), |port| port.to_string());
+    format!("{} as {} at {}:{port}{checks}", instance.key, registration.id, addresses.join("+"))
+}
+
+#[test]
+fn services_as_clients_write_them() {
+    let cases = [
+        ("a name alone", json!({"Name": "web"}), "web/web-host-a as web at 10.0.0.7:-"),
+        (
+            "Go",
+            json!({
+                "ID": "web-1", "Name": "web", "Tags": ["v2"], "Port": 80, "Address": "10.0.0.9", "Meta": null, "Checks": null,
+                "Check": {"HTTP": "http://10.0.0.9/healthz", "Interval": "5s", "Timeout": "1s", "Status": "passing"},
+            }),
+            "web/web-1-host-a as web-1 at 10.0.0.9:80 [service:web-1 http://10.0.0.9/healthz 5s/1s passing]",
+        ),
+        (
+            "python-consul",
+            json!({"name": "web", "id": "web", "port": 80, "check": {"ttl": "10s"}}),
+            "web/web-host-a as web at 10.0.0.7:80 [service:web ttl 10s 10s/2s critical]",
+        ),
+        (
+            "Spring: an empty check, several in a list",
+            json!({"Name": "Web", "Check": {}, "Checks": [{"TCP": "10.0.0.7:80", "interval": "1m30s"}, {"grpc": "10.0.0.7:81/x"}]}),
+            "web/web-x79a45c-host-a as Web at 10.0.0.7:- [service:Web:1 tcp 10.0.0.7:80 90s/2s critical] [service:Web:2 grpc 10.0.0.7:81/x 10s/2s critical]",
+        ),
+        (
+            "registrator",
+            json!({"Name": "redis", "ID": "c0ffee:redis_1:6379", "Port": 6379, "Tags": null}),
+            "redis/c0ffee-redis-1-6379-xb2c1e0-host-a as c0ffee:redis_1:6379 at 10.0.0.7:6379",
+        ),
+        (
+            "two families",
+            json!({"Name": "web", "Address": "10.0.0.9", "TaggedAddresses": {"lan_ipv4": {"Address": "10.0.0.9"}, "lan_ipv6": {"Address": "fd00::9", "Port": 80}}}),
+            "web/web-host-a as web at 10.0.0.9+fd00::9:-",
+        ),
+        (
+            "an id and a name of a check, and what is said by saying nothing",
+            json!({
+                "Name": "web", "Kind": "", "Connect": {"Native": false}, "Proxy": null, "EnableTagOverride": false, "Namespace": "default",
+                "Check": {"CheckID": "alive", "Name": "Alive", "DeregisterCriticalServiceAfter": "1s", "TTL": "1m", "TLSSkipVerify": false},
+            }),
+            "web/web-host-a as web at 10.0.0.7:- [alive ttl 60s 10s/2s critical]",
+        ),
+        (
+            "an id that has the node already",
+            json!({"Name": "web", "ID": "web-host-a"}),
+            "web/web-host-a as web-host-a at 10.0.0.7:-",
+        ),
+    ];
+    for (case, body, expected) in cases {
+        let registration = read(&body).unwrap_or_else(|error| panic!("{case}: {error}"));
+        // The mark of an id with other characters is a digest: its form counts, and that it stays the same.
+        let mask = |text: &str| {
+            let mut masked = String::new();
+            let mut rest = text;
+            while let Some(at) =
+                rest.find('x').filter(|at| rest[at + 1..].chars().take(6).filter(char::is_ascii_hexdigit).count() == 6)
+            {
+                masked.push_str(&rest[..at]);
+                masked.push_str("xMARK");
+                rest = &rest[at + 7..];
+            }
+            masked + rest
+        };
+        assert_eq!(mask(&shown(&registration)), mask(expected), "{case}");
+        assert_eq!(shown(&read(&registration.body).unwrap()), shown(&registration), "{case}: what is kept");
+    }
+}
+
+#[test]
+fn ids_that_differ_never_become_one_label() {
+    let ids =
+        ["web_1", "web:1", "web.1", "WEB-1", "web-1", "web 1", "ü", "-", "a".repeat(100).as_str()].map(str::to_owned);
+    let long = format!("{}b", "a".repeat(100));
+    let mut labels: Vec<String> = Vec::new();
+    for id in ids.iter().chain([&long]) {
+        let registration = read(&json!({"Name": "web", "ID": id})).unwrap();
+        let label = registration.definition.instance.key.id.to_string();
+        assert!(label.ends_with("-host-a") && !labels.contains(&label), "{id}: {label}");
+        labels.push(label);
+    }
+}
+
+#[test]
+fn what_muster_has_not_is_refused_with_its_field() {
+    let service = |field: &str, value: Value| json!({"Name": "web", field: value});
+    let check = |value: Value| json!({"Name": "web", "Check": value});
+    let cases = [
+        (json!([]), "expected a JSON object"),
+        (json!({}), "Name: it is missing"),
+        (json!({"Name": ""}), "Name: it is missing"),
+        (json!({"Name": 1}), "Name: expected a text"),
+        (json!({"Name": "my_web"}), "Name: '_' cannot stand in a DNS label"),
+        (json!({"Name": "node"}), "the service name `node` is reserved"),
+        (service("ID", "a\nb".into()), "ID: an id has 1 to 255 octets"),
+        (service("ID", "a".repeat(256).into()), "ID: an id has 1 to 255 octets"),
+        (service("Port", 65536.into()), "Port: 65536 is no port"),
+        (service("Port", "80".into()), "Port: expected a whole number"),
+        (service("Port", (-1).into()), "Port: expected a whole number"),
+        (service("Address", "db.example".into()), "Address: \"db.example\" is no IP address"),
+        (service("Address", "0.0.0.0".into()), "Address: `0.0.0.0` is not the IP address of a host"),
+        (service("Tags", "v2".into()), "Tags: expected a list"),
+        (service("Tags", json!(["a\u{1}"])), "a tag is"),
+        (service("Meta", json!({"a=b": "c"})), "a key of `meta`"),
+        (service("Meta", json!({"a": 1})), "Meta: its values are texts"),
+        (service("Kind", "connect-proxy".into()), "Kind: muster has no proxies and gateways"),
+        (service("Connect", json!({"Native": true})), "Connect: muster has no service mesh"),
+        (service("Namespace", "team".into()), "Namespace: muster has one namespace"),
+        (service("Weights", json!({"Passing": 70000})), "Weights.Passing: 70000 is no weight"),
+        (service("Checks", json!({"TTL": "1s"})), "Checks: expected a list"),
+        (check(json!({"Args": ["/bin/true"], "Interval": "1s"})), "Check.Args: commands are never taken by HTTP"),
+        (check(json!({"ScriptArgs": ["/bin/true"]})), "Check.ScriptArgs: commands are never taken by HTTP"),
+        (check(json!({"UDP": "a:1"})), "Check.UDP: muster has no check over UDP"),
+        (check(json!({"Name": "x"})), "Check: a check has one of TTL, HTTP, TCP, GRPC and AliasService"),
+        (check(json!({"TTL": "1s", "TCP": "a:1"})), "Check.TCP: a check asks one thing"),
+        (check(json!({"HTTP": "ftp://a"})), "Check.HTTP: \"ftp://a\" is no URL"),
+        (check(json!({"HTTP": "http://a", "Header": {"a b": ["c"]}})), "Check.Header: \"a b\" is no header"),
+        (check(json!({"TCP": "a"})), "Check.TCP: \"a\" is not host:port"),
+        (check(json!({"TCP": "a:1", "Interval": "soon"})), "Check.Interval: \"soon\" is no duration"),
+        (check(json!({"TCP": "a:1", "Interval": "1ms"})), "Check.Interval: 1ms is not from"),
+        (check(json!({"TCP": "a:1", "Status": "fine"})), "Check.Status: \"fine\" is none of"),
+        (check(json!({"TCP": "a:1", "SuccessBeforePassing": 5000})), "Check.SuccessBeforePassing: 5000 is more"),
+        (check(json!({"AliasService": "web"})), "Check.AliasService: the service is an alias of itself"),
+        (
+            json!({"Name": "web", "Checks": [{"TTL": "1s", "CheckID": "a"}, {"TTL": "2s", "CheckID": "a"}]}),
+            "Checks: two checks have the id \"a\"",
+        ),
+        (json!({"Name": "web", "Checks": vec![json!({"TTL": "1s"}); 33]}), "Checks: 33 checks"),
+    ];
+    for (body, expected) in cases {
+        let error = read(&body).map(|read| shown(&read)).expect_err(&body.to_string());
+        assert!(error.contains(expected), "{body}: {error}");
+    }
+}
+
+#[test]
+fn durations_as_go_writes_them() {
+    let cases = [
+        ("10s", Some(10_000)),
+        ("1m30s", Some(90_000)),
+        ("120000ms", Some(120_000)),
+        ("1.5h", Some(5_400_000)),
+        ("0", Some(0)),
+        ("0s", Some(0)),
+        ("", None),
+        ("10", None),
+        ("s", None),
+        ("-1s", None),
+        ("1d", None),
+        ("1e9s", None),
+        ("99999999999999999999h", None),
+    ];
+    for (text, milliseconds) in cases {
+        assert_eq!(go_duration(text).map(|span| span.as_millis()), milliseconds, "{text:?}");
+    }
+}
+
+/// A state, and what files define beside it.
+struct Node {
+    state: State,
+    files: Definitions,
+}
+
+impl Node {
+    fn new(files: &[Value]) -> Self {
+        let of = |body: &Value| {
+            let definition = read(body).unwrap().definition;
+            (definition.instance.key.clone(), definition)
+        };
+        Self { state: State::default(), files: files.iter().map(of).collect() }
+    }
+
+    fn apply(&mut self, change: Change) -> Result<bool, String> {
+        let outcome = self.state.apply(change, &self.files, &host(), 100);
+        outcome.map(|outcome| outcome.changed).map_err(|denied| {
+            let kind = match denied {
+                Denied::Unknown(_) => "unknown",
+                Denied::Refused(_) => "refused",
+                Denied::NotKept(_) => "not kept",
+            };
+            format!("{kind}: {denied}")
+        })
+    }
+
+    fn register(&mut self, body: Value) -> Result<bool, String> {
+        self.apply(Change::Register(Box::new(read(&body).unwrap())))
+    }
+
+    /// All definitions with their checks.
+    fn shown(&self) -> Vec<String> {
+        let checks = |definition: &crate::model::service::Definition| {
+            let ids: Vec<String> = (0..definition.checks.len()).map(|at| definition.check_id(at).to_string()).collect();
+            ids.join(",")
+        };
+        self.state.definitions(&self.files).iter().map(|(key, one)| format!("{key} [{}]", checks(one))).collect()
+    }
+
+    /// What a restart would begin with.
+    fn restarted(&self) -> State {
+        let (state, lost) = State::parse(&self.state.to_text(), &host());
+        assert!(lost.is_empty(), "{lost:?}");
+        assert_eq!(state.to_text(), self.state.to_text());
+        state
+    }
+}
+
+fn check(body: Value) -> Change {
+    Change::RegisterCheck(CheckRegistration::read(&body).unwrap())
+}
+
+#[test]
+fn services_and_checks_come_and_go_by_their_ids() {
+    let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
+    assert_eq!(node.register(json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(true));
+    assert_eq!(node.register(json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(false), "the same again");
+    assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]", "web/a-host-a [service:a]"]);
+    assert_eq!(node.apply(check(json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))), Ok(true));
+    assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
+    node.restarted();
+    assert_eq!(node.apply(check(json!({"Name": "disk", "ServiceID": "a", "TCP": "a:1"}))), Ok(true), "replaced");
+    assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
+    assert_eq!(node.apply(Change::DeregisterCheck("service:a".into())), Ok(true));
+    assert_eq!(node.shown()[1], "web/a-host-a [disk]");
+    assert_eq!(node.register(json!({"Name": "db", "ID": "a"})), Ok(true), "another service by the same id");
+    assert_eq!(node.shown(), ["db/a-host-a []", "ssh/ssh-host-a [service:ssh]"]);
+    assert_eq!(node.apply(Change::Deregister("a".into())), Ok(true));
+    assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]"]);
+
+    let refused = [
+        (Change::Deregister("a".into()), "unknown: Unknown service ID \"a\""),
+        (Change::Deregister("ssh-host-a".into()), "refused: The instance ssh/ssh-host-a is defined by a service file"),
+        (Change::DeregisterCheck("x".into()), "unknown: Unknown check ID"),
+        (
+            Change::DeregisterCheck("service:ssh".into()),
+            "refused: The check \"service:ssh\" is defined by a service file",
+        ),
+        (check(json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
+        (check(json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: The instance ssh/ssh-host-a"),
+        (
+            Change::Register(Box::new(read(&json!({"Name": "ssh"})).unwrap())),
+            "refused: A service file defines the instance",
+        ),
+        (
+            Change::Hold {
+                target: Target::Instance("x".into()),
+                gate: Gate::Draining,
+                reason: String::new(),
+                period: None,
+            },
+            "unknown: This node has no instance \"x\"",
+        ),
+    ];
+    for (change, expected) in refused {
+        let shown = format!("{change:?}");
+        let error = node.apply(change).expect_err(&shown);
+        assert!(error.starts_with(expected), "{shown}: {error}");
+    }
+    assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]"]);
+}
+
+#[test]
+fn a_file_goes_before_a_registration_of_the_same_instance() {
+    let mut node = Node::new(&[]);
+    node.register(json!({"Name": "web", "Check": {"TTL": "5s"}})).unwrap();
+    let files = Node::new(&[json!({"Name": "web"})]).files;
+    let seen = node.state.definitions(&files);
+    assert!(seen.values().all(|definition| definition.checks.is_empty()) && seen.len() == 1);
+    // The file goes: what is registered is there again.
+    assert_eq!(node.shown(), ["web/web-host-a [service:web]"]);
+}
+
+#[test]
+fn reports_are_for_ttl_checks_and_their_status_outlives_a_restart() {
+    let report = |check: &str, status| Change::Report { check: check.into(), status, output: "x".into() };
+    let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
+    node.register(json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
+    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(true));
+    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(false), "nothing new to keep");
+    assert_eq!(node.apply(report("service:ssh", Status::Passing)), Ok(false), "a file's check is not kept");
+    let error = node.apply(report("service:web:2", Status::Passing)).unwrap_err();
+    assert!(error.starts_with("refused: The check \"service:web:2\" is not of the kind TTL"), "{error}");
+    assert!(node.apply(report("web", Status::Passing)).unwrap_err().starts_with("unknown: Unknown check ID"));
+    let again = node.restarted().definitions(&Definitions::new());
+    let checks = &again.values().next().unwrap().checks;
+    assert!(matches!(checks[0].probe, Probe::Ttl { .. }));
+    assert_eq!((checks[0].initial, checks[1].initial), (Status::Passing, Status::Critical));
+}
+
+#[test]
+fn what_is_held_ends_by_itself_or_when_somebody_says_so() {
+    let mut node = Node::new(&[json!({"Name": "web"}), json!({"Name": "db"})]);
+    let hold = |target, gate, seconds: Option<u64>| {
+        let period = seconds.map(std::time::Duration::from_secs);
+        Change::Hold { target, gate, reason: "kernel".into(), period }
+    };
+    let web = || Target::Instance("web-host-a".into());
+    let gates = |state: &State| -> Vec<(Gate, Option<u64>)> {
+        state.upkeep().0.iter().map(|((_, gate), hold)| (*gate, hold.until)).collect()
+    };
+    node.apply(hold(web(), Gate::Draining, Some(60))).unwrap();
+    node.apply(hold(web(), Gate::Maintenance, None)).unwrap();
+    node.apply(hold(Target::Node, Gate::Draining, None)).unwrap();
+    let all = [(Gate::Draining, None), (Gate::Draining, Some(160)), (Gate::Maintenance, None)];
+    assert_eq!(gates(&node.restarted()), all);
+    assert!(!node.state.clone().expire(159));
+    let mut later = node.state.clone();
+    assert!(later.expire(160));
+    assert_eq!(gates(&later), [(Gate::Draining, None), (Gate::Maintenance, None)]);
+    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![Gate::NodeMaintenance] }), Ok(false));
+    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![Gate::Draining] }), Ok(true));
+    assert_eq!(node.apply(Change::Release { target: web(), gates: vec![] }), Ok(true));
+    assert!(gates(&node.state).is_empty());
+}
+
+#[test]
+fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
+    for text in ["", "{", "[]", "{\"services\": 1, \"holds\": [1, {\"gate\": \"x\"}]}"] {
+        let (state, lost) = State::parse(text, &host());
+        assert!(state.is_empty() && state.upkeep().0.is_empty(), "{text}");
+        assert!(text == "[]" || !lost.is_empty(), "{text}");
+    }
+    let text = r#"{"services": [{"Name": "a_b"}, {"Name": "web"}], "holds": []}"#;
+    let (state, lost) = State::parse(text, &host());
+    assert_eq!((state.len(), lost.len()), (1, 1));
+}

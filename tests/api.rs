@@ -1,0 +1,326 @@
+//! Consul's API on the built program: what clients of it register, watch and report, and what DNS answers for it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use support::agent::{Agent, DEADLINE};
+
+const SRV: u16 = 33;
+const A: u16 = 1;
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    fn index(&self) -> u64 {
+        self.header("X-Consul-Index").unwrap().parse().unwrap()
+    }
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let length = body.len();
+    let request = format!(
+        "{method} /v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    Answer { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
+}
+
+fn get(agent: &Agent, path: &str) -> Answer {
+    ask(agent.http(), "GET", path, "")
+}
+
+fn put(agent: &Agent, path: &str, body: &Value) {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let answer = ask(agent.http(), "PUT", path, &body);
+    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+}
+
+fn refused(agent: &Agent, method: &str, path: &str, body: &str, status: u16, text: &str) {
+    let answer = ask(agent.http(), method, path, body);
+    assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+    assert!(answer.body.contains(text), "{method} {path}: {}", answer.body);
+}
+
+/// An agent in whose folder another begins where it stopped.
+fn restart(agent: Agent) -> Agent {
+    let kept = std::fs::read(agent.path("data/registered.json")).unwrap();
+    drop(agent);
+    Agent::start_with("", &[], |folder| {
+        std::fs::create_dir(folder.join("data")).unwrap();
+        std::fs::write(folder.join("data/registered.json"), kept).unwrap();
+    })
+}
+
+#[test]
+fn a_service_registers_reports_and_is_answered() {
+    let agent = Agent::start();
+    put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "60s"}}));
+    // Whoever asks next sees it, in the API and in the DNS.
+    assert_eq!(get(&agent, "agent/services").json()["db:1"]["Port"], 5432);
+    assert_eq!(get(&agent, "agent/checks").json()["service:db:1"]["Status"], "critical");
+    assert_eq!(get(&agent, "health/service/db?passing").json(), json!([]));
+    assert!(agent.answers("db.service.local.", A).is_empty());
+
+    put(&agent, "agent/check/pass/service:db:1?note=well", &Value::Null);
+    let entry = &get(&agent, "health/service/db?passing").json()[0];
+    assert_eq!((&entry["Service"]["ID"], &entry["Node"]["Node"]), (&json!("db:1"), &json!("host-a")));
+    assert_eq!(entry["Checks"][0]["CheckID"], "serfHealth");
+    assert_eq!(
+        (&entry["Checks"][1]["CheckID"], &entry["Checks"][1]["Output"]),
+        (&json!("service:db:1"), &json!("well"))
+    );
+    assert_eq!(agent.answers("db.service.local.", A), ["A 10.0.0.7"]);
+    assert_eq!(get(&agent, "catalog/service/db").json()[0]["ServiceID"], "db:1");
+    assert_eq!(get(&agent, "catalog/services").json(), json!({"db": []}));
+    assert_eq!(get(&agent, "agent/health/service/id/db:1?format=text").body, "passing");
+
+    for (path, body, code, status) in [
+        ("agent/check/warn/service:db:1", Value::Null, 429, "warning"),
+        ("agent/check/fail/service:db:1", Value::Null, 503, "critical"),
+        ("agent/check/update/service:db:1", json!({"Status": "passing", "Output": "again"}), 200, "passing"),
+    ] {
+        put(&agent, path, &body);
+        let health = get(&agent, "agent/health/service/name/db");
+        assert_eq!((health.status, &health.json()[0]["AggregatedStatus"]), (code, &json!(status)), "{path}");
+    }
+
+    // A restart forgets neither the service nor how it stood.
+    let agent = restart(agent);
+    assert_eq!(agent.answers("db.service.local.", A), ["A 10.0.0.7"]);
+    put(&agent, "agent/service/deregister/db:1", &Value::Null);
+    assert_eq!(get(&agent, "agent/services").json(), json!({}));
+    assert_eq!(get(&agent, "health/service/db").json(), json!([]));
+}
+
+#[test]
+fn what_is_in_maintenance_or_drained_is_not_answered_and_says_why() {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    let state =
+        |agent: &Agent| get(agent, "muster/explain/web").json()["Instances"][0]["State"].as_str().unwrap().to_owned();
+    let cases = [
+        (
+            "agent/service/maintenance/web-host-a?enable=true&reason=new+disk",
+            "agent/service/maintenance/web-host-a?enable=false",
+            "maintenance",
+            "_service_maintenance:web-host-a",
+        ),
+        (
+            "agent/maintenance?enable=true&reason=new+disk",
+            "agent/maintenance?enable=false",
+            "node-maintenance",
+            "_node_maintenance",
+        ),
+        (
+            "muster/drain/web-host-a?reason=new+disk",
+            "muster/resume/web-host-a",
+            "draining",
+            "_service_draining:web-host-a",
+        ),
+        (
+            "muster/drain/HOST-A?reason=new+disk&for=1h",
+            "muster/resume/host-a",
+            "draining",
+            "_service_draining:web-host-a",
+        ),
+    ];
+    let mut agent = agent;
+    for (begin, end, expected, check) in cases {
+        put(&agent, begin, &Value::Null);
+        assert!(agent.answers("web.service.local.", A).is_empty(), "{begin}");
+        let message = agent.ask("web.service.local.", A);
+        let (code, text) = support::extended_error(&message).unwrap();
+        assert!(code == 14 && text.contains("new disk"), "{begin}: {code} {text}");
+        assert_eq!(state(&agent), expected);
+        let checks = get(&agent, "health/node/host-a").json();
+        let found = checks.as_array().unwrap().iter().find(|found| found["CheckID"] == check);
+        assert_eq!(
+            found.map(|found| (&found["Status"], &found["Notes"])),
+            Some((&json!("critical"), &json!("new disk"))),
+            "{begin}"
+        );
+        assert_eq!(get(&agent, "health/service/web?passing").json(), json!([]), "{begin}");
+        // It outlives a restart.
+        agent = restart(agent);
+        agent.write_service("web.yaml", "service: web\nport: 80\n");
+        let deadline = Instant::now() + DEADLINE;
+        while get(&agent, "muster/explain/web").json()["Kind"] == "unknown" && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(state(&agent), expected, "after a restart");
+        put(&agent, end, &Value::Null);
+        agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    }
+}
+
+#[test]
+fn blocking_queries_return_when_their_own_part_changes() {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    // What changes, and which queries hear of it.
+    let register = |name: &str, tags: &[&str]| json!({"Name": name, "Tags": tags});
+    let cases = [
+        ("agent/service/register", register("db", &[]), [false, true, true, true]),
+        ("agent/service/register", register("db", &["v2"]), [false, true, true, true]),
+        ("agent/maintenance?enable=true", Value::Null, [true, false, true, true]),
+        ("agent/service/deregister/db", Value::Null, [false, true, true, true]),
+    ];
+    let paths = ["health/service/web", "catalog/services", "health/state/any", "health/service/db"];
+    for (change, body, hear) in cases {
+        let http = agent.http();
+        let waiting: Vec<_> = paths
+            .iter()
+            .map(|path| {
+                let seen = get(&agent, path).index();
+                let query = format!("{path}?index={seen}&wait=700ms");
+                thread::spawn(move || (ask(http, "GET", &query, "").index(), seen))
+            })
+            .collect();
+        put(&agent, change, &body);
+        for ((path, waited), hears) in paths.iter().zip(waiting).zip(hear) {
+            let (index, seen) = waited.join().unwrap();
+            assert_eq!(index > seen, hears, "{path} after {change} {body}");
+        }
+    }
+    // An index from the future is one from before a restart: no five minutes for that.
+    let ahead = get(&agent, &format!("catalog/services?index={}", u64::MAX));
+    assert_eq!(ahead.index(), get(&agent, "catalog/services").index());
+    assert_eq!(ahead.header("X-Consul-KnownLeader"), Some("true"));
+}
+
+#[test]
+fn parameters_do_what_clients_expect_or_are_refused() {
+    let agent = Agent::start();
+    agent.write_service(
+        "web.yaml",
+        "services:\n- {service: web, id: a, port: 80, tags: [v1, eu], meta: {env: prod}}\n- {service: web, id: b, port: 81, tags: [v2, eu]}\n",
+    );
+    agent.wait_for_answers("b.web.service.local.", A, &["A 10.0.0.7"]);
+    let ids = |path: &str| -> Vec<String> {
+        let all = get(&agent, path).json();
+        let id = |one: &Value| one["Service"]["ID"].as_str().or(one["ServiceID"].as_str()).unwrap().to_owned();
+        all.as_array().unwrap().iter().map(id).collect()
+    };
+    let cases: &[(&str, &[&str])] = &[
+        ("health/service/web", &["a", "b"]),
+        ("health/service/WEB", &["a", "b"]),
+        ("health/service/none", &[]),
+        ("health/service/web?tag=V1", &["a"]),
+        ("health/service/web?tag=eu&tag=v2", &["b"]),
+        ("catalog/service/web?tag=none", &[]),
+        ("catalog/service/web?stale&consistent=&cached=true&dc=dc1&near=_agent", &["a", "b"]),
+        ("health/service/web?filter=Service.Meta.env+%3D%3D+prod", &["a"]),
+        ("catalog/service/web?filter=%22v2%22+in+ServiceTags", &["b"]),
+        ("health/service/web?passing=false", &["a", "b"]),
+        ("health/service/web?wait=120000ms&index=0", &["a", "b"]),
+    ];
+    for (path, expected) in cases {
+        assert_eq!(ids(path), *expected, "{path}");
+    }
+    assert!(get(&agent, "catalog/nodes?pretty").body.starts_with("[\n    {\n        \"ID\""));
+    let cases = [
+        ("GET", "health/service/web?dc=elsewhere", "", 400, "No path to datacenter elsewhere"),
+        ("GET", "health/service/web?node-meta=rack:1", "", 400, "nodes have no metadata"),
+        ("GET", "health/service/web?ns=team", "", 400, "muster has no namespaces"),
+        ("GET", "health/service/web?index=x", "", 400, "expected a whole number"),
+        ("GET", "health/service/web?index=1&wait=soon", "", 400, "expected such as 30s"),
+        ("GET", "health/service/web?filter=x", "", 400, "expected an operator"),
+        ("GET", "health/service/web?passing=maybe", "", 400, "expected true or false"),
+        ("GET", "health/service/my_web", "", 400, "is no name of a service"),
+        ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
+        ("GET", "agent/service/none", "", 404, "unknown service ID"),
+        ("GET", "agent/health/service/name/none", "", 404, "no instance of a service"),
+        ("GET", "kv/a", "", 404, "muster has no key-value store"),
+        ("GET", "session/list", "", 404, "muster has no sessions"),
+        ("PUT", "agent/maintenance", "", 400, "Missing value for enable"),
+        ("PUT", "agent/service/register", "{", 400, "Request decode failed"),
+        (
+            "PUT",
+            "agent/service/register",
+            r#"{"Name": "x", "Check": {"Args": ["/bin/true"]}}"#,
+            400,
+            "never taken by HTTP",
+        ),
+        ("PUT", "agent/service/deregister/a", "", 400, "defined by a service file"),
+        ("PUT", "agent/check/pass/none", "", 404, "Unknown check ID"),
+        ("PUT", "agent/check/update/none", r#"{"Status": "fine"}"#, 400, "Invalid check status"),
+        (
+            "PUT",
+            "catalog/register",
+            r#"{"Node": "host-z", "Service": {"Service": "x"}}"#,
+            400,
+            "announces its services itself",
+        ),
+        ("PUT", "catalog/deregister", r#"{"Node": "host-z"}"#, 400, "announces its services itself"),
+        ("PUT", "muster/drain/none", "", 404, "has no instance"),
+    ];
+    for (method, path, body, status, text) in cases {
+        refused(&agent, method, path, body, status, text);
+    }
+    assert_eq!(get(&agent, "catalog/datacenters").json(), json!(["dc1"]));
+    assert_eq!(get(&agent, "status/peers").json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn commands_explain_drain_and_resume() {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\nttl: 0s\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    let muster = |arguments: &[&str]| -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let output = command.args(arguments).env("MUSTER_HTTP_ADDR", agent.http().to_string()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["services"], 0, "web      1 of 1    -"),
+        (&["instances", "web"], 0, "web-host-a  host-a  10.0.0.7:80  10      passing"),
+        (&["instances", "wep"], 1, "Did you mean web?"),
+        (&["explain", "_web._tcp.service.local"], 0, "+ web/web-host-a on host-a: passing"),
+        (&["explain", "wep"], 1, "no node declares it: NXDOMAIN"),
+        (&["drain", "web-host-a", "--reason", "kernel"], 0, "safe to stop"),
+        (&["explain", "web"], 0, "it is draining: kernel"),
+        (&["resume", "web-host-a"], 0, "is held back no longer"),
+        (&["explain", "web-host-a"], 0, "TTL 0 s, from the ttl of web/web-host-a"),
+        (&["drain", "host-a", "--timeout", "0s"], 1, "not waited for long enough"),
+        (&["resume", "host-a", "--json"], 0, "\"web/web-host-a\""),
+        (&["drain", "nobody"], 1, "has no instance \"nobody\""),
+        (&["reload"], 0, "reads its service and zone files again"),
+    ];
+    for (arguments, code, expected) in cases {
+        let (exit, text) = muster(arguments);
+        assert_eq!(exit, *code, "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+    agent.wait_for_answers("web.service.local.", SRV, &["SRV 1 10 80 web-host-a.web.service.local."]);
+}
