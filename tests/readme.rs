@@ -157,6 +157,7 @@ fn the_quick_start_prints_what_it_shows() {
                 let here = |text: &str| {
                     text.replace("8600", &port)
                         .replace("127.0.0.1:7946", &gossip)
+                        .replace("127.0.0.1:8500", &http)
                         .replace("8000", &api)
                         .replace("target/release/muster", env!("CARGO_BIN_EXE_muster"))
                 };

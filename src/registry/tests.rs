@@ -224,8 +224,8 @@ impl Node {
         })
     }
 
-    fn register(&mut self, body: Value) -> Result<bool, String> {
-        self.apply(Change::Register(Box::new(read(&body).unwrap())))
+    fn register(&mut self, body: &Value) -> Result<bool, String> {
+        self.apply(Change::Register(Box::new(read(body).unwrap())))
     }
 
     /// All definitions with their checks.
@@ -246,24 +246,24 @@ impl Node {
     }
 }
 
-fn check(body: Value) -> Change {
-    Change::RegisterCheck(CheckRegistration::read(&body).unwrap())
+fn check(body: &Value) -> Change {
+    Change::RegisterCheck(CheckRegistration::read(body).unwrap())
 }
 
 #[test]
 fn services_and_checks_come_and_go_by_their_ids() {
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
-    assert_eq!(node.register(json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(true));
-    assert_eq!(node.register(json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(false), "the same again");
+    assert_eq!(node.register(&json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(true));
+    assert_eq!(node.register(&json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(false), "the same again");
     assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]", "web/a-host-a [service:a]"]);
-    assert_eq!(node.apply(check(json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))), Ok(true));
+    assert_eq!(node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))), Ok(true));
     assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
     node.restarted();
-    assert_eq!(node.apply(check(json!({"Name": "disk", "ServiceID": "a", "TCP": "a:1"}))), Ok(true), "replaced");
+    assert_eq!(node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TCP": "a:1"}))), Ok(true), "replaced");
     assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
     assert_eq!(node.apply(Change::DeregisterCheck("service:a".into())), Ok(true));
     assert_eq!(node.shown()[1], "web/a-host-a [disk]");
-    assert_eq!(node.register(json!({"Name": "db", "ID": "a"})), Ok(true), "another service by the same id");
+    assert_eq!(node.register(&json!({"Name": "db", "ID": "a"})), Ok(true), "another service by the same id");
     assert_eq!(node.shown(), ["db/a-host-a []", "ssh/ssh-host-a [service:ssh]"]);
     assert_eq!(node.apply(Change::Deregister("a".into())), Ok(true));
     assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]"]);
@@ -276,8 +276,8 @@ fn services_and_checks_come_and_go_by_their_ids() {
             Change::DeregisterCheck("service:ssh".into()),
             "refused: The check \"service:ssh\" is defined by a service file",
         ),
-        (check(json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
-        (check(json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: The instance ssh/ssh-host-a"),
+        (check(&json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
+        (check(&json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: The instance ssh/ssh-host-a"),
         (
             Change::Register(Box::new(read(&json!({"Name": "ssh"})).unwrap())),
             "refused: A service file defines the instance",
@@ -303,7 +303,7 @@ fn services_and_checks_come_and_go_by_their_ids() {
 #[test]
 fn a_file_goes_before_a_registration_of_the_same_instance() {
     let mut node = Node::new(&[]);
-    node.register(json!({"Name": "web", "Check": {"TTL": "5s"}})).unwrap();
+    node.register(&json!({"Name": "web", "Check": {"TTL": "5s"}})).unwrap();
     let files = Node::new(&[json!({"Name": "web"})]).files;
     let seen = node.state.definitions(&files);
     assert!(seen.values().all(|definition| definition.checks.is_empty()) && seen.len() == 1);
@@ -315,7 +315,7 @@ fn a_file_goes_before_a_registration_of_the_same_instance() {
 fn reports_are_for_ttl_checks_and_their_status_outlives_a_restart() {
     let report = |check: &str, status| Change::Report { check: check.into(), status, output: "x".into() };
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
-    node.register(json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
+    node.register(&json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
     assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(true));
     assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(false), "nothing new to keep");
     assert_eq!(node.apply(report("service:ssh", Status::Passing)), Ok(false), "a file's check is not kept");
