@@ -20,7 +20,7 @@ use muster::{
         announcement::Announcements,
         health::Status,
         name::Label,
-        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
         upkeep::Upkeep,
     },
 };
@@ -139,7 +139,15 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
         ttl: None,
         registered_as: None,
     };
-    (key, Arc::new(Definition { instance: Arc::new(instance), enabled: true, checks: vec![check] }))
+    (
+        key,
+        Arc::new(Definition {
+            instance: Arc::new(instance),
+            enabled: true,
+            checks: vec![check],
+            pace: Pace::default(),
+        }),
+    )
 }
 
 /// This program again, as the server, and its port.

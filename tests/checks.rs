@@ -12,7 +12,7 @@ use muster::{
         announcement::Announcements,
         health::Status,
         name::Label,
-        service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+        service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
         upkeep::Upkeep,
     },
 };
@@ -107,7 +107,15 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
             ttl: None,
             registered_as: None,
         };
-        (key, Arc::new(Definition { instance: Arc::new(instance), enabled: true, checks: checks.clone() }))
+        (
+            key,
+            Arc::new(Definition {
+                instance: Arc::new(instance),
+                enabled: true,
+                checks: checks.clone(),
+                pace: Pace::default(),
+            }),
+        )
     };
     [define("a"), define("b")].into_iter().collect()
 }

@@ -10,7 +10,8 @@ use muster::{
     model::{
         health::Status,
         name::Label,
-        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Probe, Protocol},
+        pacing::Damping,
+        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
     },
 };
 
@@ -94,6 +95,9 @@ checks:
   - systemd: nginx
   - systemd: var-lib.mount
   - alias: db
+  - ttl: 90s
+damping: {half_life: 2m, falls: 5}
+slow_start: 30s
 "#;
     let http = HttpProbe {
         url: "https://127.0.0.1:8080/healthz".parse().unwrap(),
@@ -139,7 +143,12 @@ checks:
             check(Probe::Systemd { unit: "nginx.service".to_owned() }),
             check(Probe::Systemd { unit: "var-lib.mount".to_owned() }),
             check(Probe::Alias { service: label("db") }),
+            check(Probe::Ttl { ttl: Duration::from_secs(90) }),
         ],
+        pace: Pace {
+            damping: Some(Damping { half_life: Duration::from_secs(120), hold_at: 5, release_below: 10 }),
+            slow_start: Duration::from_secs(30),
+        },
     };
     assert_eq!(definitions(text), [expected]);
 }
@@ -163,6 +172,7 @@ fn a_short_file_has_defaults() {
         .into(),
         enabled: true,
         checks: Vec::new(),
+        pace: Pace::default(),
     };
     for text in
         ["service: web\n", "services: [{service: web}]", "service: web\nport:\nchecks: null\nmeta: ~\ntags: []\n"]
@@ -264,7 +274,7 @@ fn what_a_service_cannot_say() {
     let cases = [
         (
             "foo: 1",
-            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, enabled, checks)",
+            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, enabled, checks, damping, slow_start)",
         ),
         ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
         ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
@@ -328,6 +338,14 @@ fn what_a_service_cannot_say() {
         ("priority: -1", "2:11: expected a priority from 0 to 65535, found the number `-1`"),
         ("weight: 70000", "2:9: expected a weight from 0 to 65535, found the number `70000`"),
         ("weight: 0.5", "2:9: expected a weight from 0 to 65535, found the number `0.5`"),
+        ("damping: yes", "2:10: expected `damping`, such as `{half_life: 1m, falls: 3}`, found `yes`"),
+        ("damping: {falls: 1}", "2:18: expected a number of falls from 2 to 100, found the number `1`"),
+        ("damping: {half_life: 1ms}", "2:22: expected a duration from 1s to 24h, found `1ms`"),
+        (
+            "damping: {half: 1s}",
+            "2:11: unknown key `half` (the keys of `damping`, such as `{half_life: 1m, falls: 3}` are half_life, falls)",
+        ),
+        ("slow_start: 25h", "2:13: expected a duration from 1s to 24h, found `25h`"),
         ("ttl: 5", "2:6: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("ttl: 500ms", "2:6: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)"),
         ("ttl: 2147483648s", "2:6: expected a duration from 0s to 2147483647s, found `2147483648s`"),

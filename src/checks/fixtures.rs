@@ -13,7 +13,7 @@ use super::Options;
 use crate::model::{
     health::Status,
     name::Label,
-    service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Probe, Protocol},
+    service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe, Protocol},
 };
 
 pub(super) fn label(text: &str) -> Label {
@@ -56,7 +56,7 @@ pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition
         ttl: None,
         registered_as: None,
     };
-    Definition { instance: Arc::new(instance), enabled: true, checks: checks.into() }
+    Definition { instance: Arc::new(instance), enabled: true, checks: checks.into(), pace: Pace::default() }
 }
 
 pub(super) fn definitions(all: impl IntoIterator<Item = Definition>) -> Definitions {

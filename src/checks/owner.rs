@@ -12,7 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use smol_str::SmolStr;
@@ -32,15 +32,18 @@ use super::{
     task::{self, Ask, Memory, Report},
 };
 use crate::model::{
-    announcement::{Announcement, Announcements, CheckReport, Report as WholeReport, Standing, bounded},
+    announcement::{Announcement, Announcements, CheckReport, Gate, Report as WholeReport, Standing, bounded},
     health::{Status, add_up},
     name::Label,
+    pacing::{Penalty, warming},
     service::{Check, Definition, Definitions, InstanceKey, Probe},
     upkeep::{Beat, Upkeep},
 };
 
 /// Reports that wait for the owner; a task whose report finds no place waits with it, and probes later.
 const REPORTS: usize = 1024;
+/// Added to the time at which something is to be looked at again, so that it is then due.
+const TICK: Duration = Duration::from_millis(1);
 /// The reason of a check that has no result yet and is not passing.
 const NO_RESULT: &str = "no result yet";
 
@@ -65,6 +68,8 @@ pub(super) async fn run(
         upkeep: upkeep.borrow_and_update().clone(),
         instances: BTreeMap::new(),
         expiries: BTreeSet::new(),
+        began: Instant::now(),
+        wakes: BTreeSet::new(),
         alias_targets: HashSet::new(),
         announcements,
         published: Announcements::new(),
@@ -75,6 +80,7 @@ pub(super) async fn run(
     let (mut more_definitions, mut more_upkeep) = (true, true);
     loop {
         let expiry = owner.expiries.first().map(|(at, ..)| *at);
+        let wake = owner.wakes.first().map(|(at, _)| owner.began + *at);
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = definitions.changed(), if more_definitions => {
@@ -89,6 +95,7 @@ pub(super) async fn run(
             }
             Some(beat) = beats.recv() => owner.hear(beat),
             () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => owner.expire(),
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => owner.wake(),
             _ = inbox.recv_many(&mut batch, REPORTS) => owner.take(batch.drain(..)),
         }
     }
@@ -109,6 +116,10 @@ struct Owner {
     instances: BTreeMap<InstanceKey, Watched>,
     /// When which ttl check's last report runs out.
     expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
+    began: Instant,
+    /// When, since the beginning, an instance stands otherwise without anything happening: it is given back after flapping,
+    /// or its weight grows.
+    wakes: BTreeSet<(Duration, InstanceKey)>,
     /// The services that some alias names: only what happens to these can turn an alias.
     alias_targets: HashSet<Label>,
     announcements: watch::Sender<Announcements>,
@@ -122,6 +133,9 @@ struct Watched {
     checks: Vec<Watching>,
     /// Since when it stands as it does: seconds since 1970.
     since: u64,
+    penalty: Penalty,
+    /// Since when it has been well without anything holding it back, since the owner's beginning.
+    up: Option<Duration>,
 }
 
 struct Watching {
@@ -202,6 +216,7 @@ impl Owner {
             (status, Arc::from(reason))
         });
         let since = former.as_ref().map_or_else(today, |former| former.since);
+        let (penalty, up) = former.as_ref().map_or_else(Default::default, |former| (former.penalty, former.up));
         let (former, checks) = former.map(|former| (former.definition, former.checks)).unzip();
         let former: &[Check] = former.as_ref().map_or(&[], |definition: &Arc<Definition>| &definition.checks);
         let mut kept: Vec<(&Check, Watching)> = former.iter().zip(checks.unwrap_or_default()).collect();
@@ -216,7 +231,7 @@ impl Owner {
                 }
             })
             .collect();
-        self.instances.insert(key.clone(), Watched { definition: Arc::clone(definition), checks, since });
+        self.instances.insert(key.clone(), Watched { definition: Arc::clone(definition), checks, since, penalty, up });
     }
 
     fn start(&mut self, key: &InstanceKey, check: &Check, status: Status, reason: Arc<str>) -> Watching {
@@ -291,6 +306,16 @@ impl Owner {
         }
     }
 
+    /// Looks again at what stands otherwise by now.
+    fn wake(&mut self) {
+        let now = self.began.elapsed();
+        let mut due = BTreeSet::new();
+        while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
+            due.extend(self.wakes.pop_first().map(|(_, key)| key));
+        }
+        self.publish(&due);
+    }
+
     /// Announces an instance of which a check has turned, and those that are aliases of its service.
     fn turned(&mut self, key: InstanceKey) {
         let is_target = self.alias_targets.contains(&key.service);
@@ -325,12 +350,16 @@ impl Owner {
     /// Announces what is new of the instances `touched`, all in one.
     fn publish(&mut self, touched: &BTreeSet<InstanceKey>) {
         let mut changed = false;
+        let now = self.began.elapsed();
         for key in touched {
             let Some(watched) = self.instances.get_mut(key) else {
                 changed |= self.published.remove(key).is_some();
                 continue;
             };
-            let standing = watched.standing(&self.upkeep);
+            let (standing, next) = watched.standing(&self.upkeep, now);
+            if let Some(next) = next {
+                self.wakes.insert((next, key.clone()));
+            }
             let before = self.published.get(key).map(|before| &before.standing);
             if before.is_some_and(|before| std::mem::discriminant(before) != std::mem::discriminant(&standing)) {
                 watched.since = today();
@@ -362,15 +391,40 @@ impl Watched {
         add_up(self.checks.iter().map(|check| (check.status, &*check.reason)))
     }
 
-    fn standing(&self, upkeep: &Upkeep) -> Standing {
-        if !self.definition.enabled {
-            return Standing::Disabled;
-        }
-        if let Some((_, gate, hold)) = upkeep.of(&self.definition.instance.key) {
-            return Standing::withheld(gate, &hold.reason);
-        }
+    /// How it stands at that time, and when that changes by itself.
+    fn standing(&mut self, upkeep: &Upkeep, now: Duration) -> (Standing, Option<Duration>) {
+        let definition = Arc::clone(&self.definition);
+        let held = upkeep.of(&definition.instance.key);
         let (status, reason) = self.adds_up_to();
-        Standing::new(status, reason)
+        let checked = Standing::new(status, reason);
+        let up = definition.enabled && held.is_none() && status.is_healthy();
+        let fell = self.up.is_some() && definition.enabled && held.is_none() && !up;
+        self.up = up.then(|| self.up.unwrap_or(now));
+        if let (true, Some(damping)) = (fell, &definition.pace.damping) {
+            self.penalty.fall(damping, now);
+        }
+        if !definition.enabled {
+            return (Standing::Disabled, None);
+        }
+        if let Some((_, gate, hold)) = held {
+            return (Standing::withheld(gate, &hold.reason), None);
+        }
+        let Some(since) = self.up else { return (checked, None) };
+        if let Some(damping) = &definition.pace.damping
+            && self.penalty.is_held(damping, now)
+        {
+            // It is up again when it is given back: from there its weight grows.
+            self.up = Some(now);
+            let reason = format!("it went down {} times or more in a short time", damping.hold_at);
+            return (
+                Standing::withheld(Gate::Flapping, &reason),
+                Some(now + self.penalty.held_for(damping, now) + TICK),
+            );
+        }
+        match warming(definition.instance.weight, definition.pace.slow_start, now.saturating_sub(since)) {
+            Some((weight, next)) if checked == Standing::Passing => (Standing::Warming(weight), Some(since + next)),
+            _ => (checked, None),
+        }
     }
 
     /// Why it stands so; `None` where there is nothing to tell.

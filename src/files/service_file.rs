@@ -8,6 +8,7 @@ use std::{
     net::IpAddr,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use super::check;
@@ -17,9 +18,10 @@ use crate::{
     model::{
         bounds::{self, Fault},
         name::{Label, MAX_LABEL},
+        pacing::Damping,
         service::{
-            DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_ADDRESSES, MAX_META, MAX_PORTS,
-            MAX_TAGS, Protocol,
+            DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
+            MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_META, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
         },
     },
     yaml::{
@@ -79,9 +81,26 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<Servi
 const FILE_KEYS: &[&str] = &["services"];
 /// The keys of a service.
 pub const SERVICE_KEYS: &[&str] = &[
-    "service", "id", "address", "port", "ports", "protocol", "tags", "meta", "priority", "weight", "ttl", "enabled",
+    "service",
+    "id",
+    "address",
+    "port",
+    "ports",
+    "protocol",
+    "tags",
+    "meta",
+    "priority",
+    "weight",
+    "ttl",
+    "enabled",
     "checks",
+    "damping",
+    "slow_start",
 ];
+/// The keys of `damping`.
+const DAMPING_KEYS: &[&str] = &["half_life", "falls"];
+/// The shortest time for which something is remembered or grows: below it nobody would notice.
+const MIN_PACE: Duration = Duration::from_secs(1);
 
 fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'_>) -> Vec<Located> {
     let services = match &root.value {
@@ -147,6 +166,7 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
         Some(node) => check::read_checks(reader, node, service.as_ref(), defaults.allow_exec),
         None => Vec::new(),
     };
+    let pace = read_pace(reader, &table);
     let key = InstanceKey { service: service?, id: id? };
     let instance = Arc::new(Instance {
         key,
@@ -163,7 +183,7 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     });
     let id = table.entry("service")?.id;
     refuse_large(reader, &table, &instance, id);
-    Some((Definition { instance, enabled, checks }, id))
+    Some((Definition { instance, enabled, checks, pace }, id))
 }
 
 /// Reports an instance that other nodes cannot be told of: each part of it is within its bounds, all together are not.
@@ -178,6 +198,22 @@ fn refuse_large(reader: &Reader<'_, '_>, table: &Table<'_, '_>, instance: &Insta
     let message = format!("other nodes are told of an instance in at most {MAX_VALUE} octets, this one has {octets}");
     let hint = format!("shorten `tags`, which has {tags} of them, or `meta`, which has {meta}");
     reader.error_with_hint(largest, message, hint);
+}
+
+/// `damping` and `slow_start`.
+fn read_pace(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Pace {
+    let damping = table.get("damping").and_then(|node| {
+        let table = reader.table(node, "`damping`, such as `{half_life: 1m, falls: 3}`", DAMPING_KEYS)?;
+        let half_life = table.get("half_life").and_then(|node| reader.duration(node, MIN_PACE..=MAX_INTERVAL));
+        let falls = table.get("falls").and_then(|node| reader.integer(node, "a number of falls", 2..=MAX_HOLD_AT));
+        Some(Damping {
+            half_life: half_life.unwrap_or(DEFAULT_HALF_LIFE),
+            hold_at: falls.unwrap_or(DEFAULT_HOLD_AT),
+            release_below: RELEASE_BELOW,
+        })
+    });
+    let slow_start = table.get("slow_start").and_then(|node| reader.duration(node, MIN_PACE..=MAX_INTERVAL));
+    Pace { damping, slow_start: slow_start.unwrap_or_default() }
 }
 
 fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {

@@ -2,7 +2,8 @@
 //!
 //! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
 //! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
-//! nodes told, by service, [`member`] who they are and how each stands, [`upkeep`] what operators hold back.
+//! nodes told, by service, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
+//! fast an instance may come back.
 
 pub mod announcement;
 pub mod bounds;
@@ -10,5 +11,6 @@ pub mod catalog;
 pub mod health;
 pub mod member;
 pub mod name;
+pub mod pacing;
 pub mod service;
 pub mod upkeep;

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use smol_str::{SmolStr, format_smolstr};
 use url::Url;
 
-use super::{health::Status, name::Label};
+use super::{health::Status, name::Label, pacing::Damping};
 
 /// The label under which nodes have their names; no service can be called so.
 pub const RESERVED_SERVICE: &str = "node";
@@ -97,7 +97,27 @@ pub struct Definition {
     pub enabled: bool,
     /// None: always healthy.
     pub checks: Vec<Check>,
+    /// How fast it may come back.
+    pub pace: Pace,
 }
+
+/// How fast an instance may come back; by default at once, with its whole weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// When falls hold it back; `None`: never.
+    pub damping: Option<Damping>,
+    /// How long its weight grows after it has come up; zero: not at all.
+    pub slow_start: Duration,
+}
+
+/// The half-life of a fall where the file names none: what flaps every minute is held, what fell an hour ago is forgotten.
+pub const DEFAULT_HALF_LIFE: Duration = Duration::from_secs(60);
+/// Falls in a row that hold an instance back: one is an incident, two a coincidence.
+pub const DEFAULT_HOLD_AT: u32 = 3;
+/// The penalty below which it is given back, in tenths: about a minute and a half after the third fall.
+pub const RELEASE_BELOW: u32 = 10;
+/// The most falls that a file may allow before the instance is held.
+pub const MAX_HOLD_AT: u32 = 100;
 
 impl Definition {
     /// What the HTTP API calls a check of this definition: by the id that a client gave it, else as Consul does,

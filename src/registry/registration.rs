@@ -21,7 +21,8 @@ use crate::{
         name::{Label, MAX_LABEL},
         service::{
             Check, CheckTitle, DEFAULT_INTERVAL, DEFAULT_PRIORITY, DEFAULT_TIMEOUT, DEFAULT_WEIGHT, Definition,
-            HttpProbe, Instance, InstanceKey, MAX_CHECKS, MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Probe, Protocol,
+            HttpProbe, Instance, InstanceKey, MAX_CHECKS, MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Pace, Probe,
+            Protocol,
         },
     },
     yaml::scalar::parse_endpoint,
@@ -129,7 +130,7 @@ impl Registration {
             let why = format!("tags and meta together are longer than the {MAX_VALUE} octets that nodes exchange");
             return Err(Fault::new("", why));
         }
-        let definition = Definition { instance: Arc::new(instance), enabled: true, checks };
+        let definition = Definition { instance: Arc::new(instance), enabled: true, checks, pace: Pace::default() };
         let ids: Vec<SmolStr> = (0..definition.checks.len()).map(|at| definition.check_id(at)).collect();
         if let Some(at) = (0..ids.len()).find(|at| ids[..*at].contains(&ids[*at])) {
             return Err(Fault::new("Checks", format!("two checks have the id {:?}", ids[at])));

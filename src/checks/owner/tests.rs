@@ -12,7 +12,8 @@ use super::{
     *,
 };
 use crate::model::{
-    announcement::Gate,
+    pacing::Damping,
+    service::Pace,
     upkeep::{Hold, Scope},
 };
 
@@ -393,4 +394,57 @@ async fn a_report_has_each_check_with_its_own_result() {
     let web = ["service:1:1 (tcp web:1) passing: ", "service:1:2 (tcp disk:1) critical: refused"];
     assert_eq!(shown("web/1"), web);
     assert!(shown("db/1").is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_flaps_is_held_down_and_given_back_by_itself() {
+    let pace =
+        Pace { damping: Some(Damping { half_life: 60 * SECOND, hold_at: 3, release_below: 10 }), ..Pace::default() };
+    let flapping = || Definition { pace, ..definition("web/1", [Check { fall: 1, ..ttl(3600) }]) };
+    let mut world = World::new([flapping(), definition("db/1", [Check { fall: 1, ..ttl(3600) }])]);
+    let say = async |world: &World, service: &str, status| {
+        let instance = InstanceKey { service: label(service), id: label("1") };
+        let beat = Beat { instance, check: "service:1".into(), status, output: "x".to_owned() };
+        world.beats.send(beat).await.unwrap();
+    };
+    let mut seconds = 0;
+    for fall in 1..=3 {
+        for status in [Status::Passing, Status::Critical] {
+            seconds += 1;
+            world.at(seconds * SECOND).await;
+            say(&world, "web", status).await;
+            say(&world, "db", status).await;
+        }
+        assert_eq!(world.announced().await, "db/1 critical: x, web/1 critical: x", "after fall {fall}");
+    }
+    say(&world, "web", Status::Passing).await;
+    say(&world, "db", Status::Passing).await;
+    let held = "db/1 passing, web/1 flapping: it went down 3 times or more in a short time";
+    assert_eq!(world.announced().await, held);
+    // A reload does not forgive.
+    world.reload([flapping(), definition("db/1", [Check { fall: 1, ..ttl(3600) }])]);
+    world.at(95 * SECOND).await;
+    assert_eq!(world.announced().await, held);
+    world.at(102 * SECOND).await;
+    assert_eq!(world.announced().await, "db/1 passing, web/1 passing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_up_starts_slowly() {
+    let pace = Pace { slow_start: 100 * SECOND, ..Pace::default() };
+    let slow = || Definition { pace, ..definition("web/1", [Check { initial: Status::Passing, ..ttl(3600) }]) };
+    let mut world = World::new([slow()]);
+    assert_eq!(world.announced().await, "web/1 warming: 1");
+    let expected = [(51, "warming: 5"), (95, "warming: 9"), (101, "passing")];
+    for (second, expected) in expected {
+        world.at(second * SECOND).await;
+        assert_eq!(world.announced().await, format!("web/1 {expected}"), "at {second}");
+    }
+    world.reload([slow(), definition("db/1", [])]);
+    assert_eq!(world.announced().await, "db/1 passing, web/1 passing", "a reload is no start");
+    let hold = Hold { reason: String::new(), since: 0, until: None };
+    world.hold.send_replace(Upkeep([((Scope::Node, Gate::Draining), hold)].into()));
+    assert_eq!(world.announced().await, "db/1 draining: , web/1 draining: ");
+    world.hold.send_replace(Upkeep::default());
+    assert_eq!(world.announced().await, "db/1 passing, web/1 warming: 1");
 }

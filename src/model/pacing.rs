@@ -1,0 +1,133 @@
+//! How fast an instance may come back: flap damping and slow start. Both are off unless its service file asks.
+//!
+//! Damping is that of routes (RFC 2439 §4.2): each fall adds to a penalty, which halves every half-life. At one threshold
+//! the instance is held back, below another it is given back, so that what goes up and down all the time does neither.
+//! Slow start gives an instance that has come up a growing share of its weight. Core: time since some start is an argument.
+
+use std::time::Duration;
+
+/// Weights on the way up: more would be gossip about nothing.
+const STEPS: u32 = 10;
+/// The penalty never exceeds so many times what holds an instance back: a bad night must not cost the day.
+const MAX_PENALTY: f64 = 4.0;
+
+/// `damping:` of a service file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Damping {
+    /// How long it takes until half of the penalty is forgotten; never zero.
+    pub half_life: Duration,
+    /// Falls in a row that hold the instance back, at least 1: a fall counts 1, and less as time passes.
+    pub hold_at: u32,
+    /// The penalty below which it is given back, in tenths of a fall: at least 1, less than ten times `hold_at`.
+    pub release_below: u32,
+}
+
+/// How often an instance has fallen of late.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Penalty {
+    value: f64,
+    /// When it had that value.
+    at: Duration,
+    held: bool,
+}
+
+impl Penalty {
+    /// The penalty at that time.
+    fn value(&self, damping: &Damping, now: Duration) -> f64 {
+        let lives = now.saturating_sub(self.at).as_secs_f64() / damping.half_life.as_secs_f64();
+        self.value * 0.5_f64.powf(lives)
+    }
+
+    /// The instance fell.
+    pub fn fall(&mut self, damping: &Damping, now: Duration) {
+        let hold_at = f64::from(damping.hold_at);
+        // A little less than a whole fall: some of the first is forgotten by the last of a quick row.
+        let value = (self.value(damping, now) + 1.0).min(MAX_PENALTY * hold_at);
+        *self = Self { value, at: now, held: self.held || value > hold_at - 0.5 };
+    }
+
+    /// Whether the instance is held back.
+    pub fn is_held(&mut self, damping: &Damping, now: Duration) -> bool {
+        self.held &= self.value(damping, now) >= Self::release(damping);
+        self.held
+    }
+
+    /// For how long it will be, if it falls no more.
+    pub fn held_for(&self, damping: &Damping, now: Duration) -> Duration {
+        let lives = (self.value(damping, now) / Self::release(damping)).log2().max(0.0);
+        damping.half_life.mul_f64(lives)
+    }
+
+    fn release(damping: &Damping) -> f64 {
+        f64::from(damping.release_below) / 10.0
+    }
+}
+
+/// The weight of an instance so long after it came up, and when that changes; `None`: it has all of it.
+pub fn warming(weight: u16, slow_start: Duration, up: Duration) -> Option<(u16, Duration)> {
+    if up >= slow_start || weight < 2 {
+        return None;
+    }
+    let step = slow_start / STEPS;
+    let done = (up.as_nanos() / step.as_nanos().max(1)) as u32;
+    let reached = u32::from(weight) * (done + 1) / (STEPS + 1);
+    Some((reached.clamp(1, u32::from(weight)) as u16, step * (done + 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn what_falls_too_often_is_held_until_the_penalty_is_forgotten() {
+        let damping = Damping { half_life: 60 * SECOND, hold_at: 3, release_below: 10 };
+        // Seconds of falls, then when it is held and when it is not any more.
+        let cases: &[(&[u32], &[(u32, bool)])] = &[
+            (&[], &[(0, false)]),
+            (&[0, 10], &[(10, false)]),
+            (&[0, 10, 20], &[(20, true), (104, true), (110, false)]),
+            (&[0, 100, 200, 300, 400], &[(400, false)]),
+            (&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[(9, true), (190, true), (210, false)]),
+        ];
+        for (falls, expected) in cases {
+            let mut penalty = Penalty::default();
+            for fall in *falls {
+                penalty.fall(&damping, *fall * SECOND);
+            }
+            for (second, held) in *expected {
+                let now = *second * SECOND;
+                let mut then = penalty;
+                assert_eq!(then.is_held(&damping, now), *held, "{falls:?} at {second}");
+                let end = now + penalty.held_for(&damping, now) + SECOND / 10;
+                assert!(!then.is_held(&damping, end), "{falls:?} after {end:?}");
+            }
+        }
+        // However often it falls, it is back within a bounded time.
+        let mut penalty = Penalty::default();
+        (0..10_000).for_each(|second| penalty.fall(&damping, second * SECOND));
+        assert!(penalty.held_for(&damping, 10_000 * SECOND) < 4 * 60 * SECOND);
+    }
+
+    #[test]
+    fn a_weight_grows_in_steps_and_is_never_nothing() {
+        let grown = |weight, up: u64| warming(weight, 100 * SECOND, Duration::from_secs(up));
+        let cases = [
+            (110, 0, Some((10, 10))),
+            (110, 9, Some((10, 10))),
+            (110, 10, Some((20, 20))),
+            (110, 99, Some((100, 100))),
+            (110, 100, None),
+            (10, 0, Some((1, 10))),
+            (10, 50, Some((5, 60))),
+            (1, 0, None),
+            (0, 0, None),
+            (u16::MAX, 99, Some((59577, 100))),
+        ];
+        for (weight, up, expected) in cases {
+            let expected = expected.map(|(weight, next)| (weight, next * SECOND));
+            assert_eq!(grown(weight, up), expected, "{weight} after {up}");
+        }
+    }
+}
