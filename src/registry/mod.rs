@@ -13,5 +13,3 @@ pub mod failure;
 pub mod registration;
 pub mod state;
 pub mod task;
-#[cfg(test)]
-mod tests;

@@ -348,3 +348,6 @@ fn read_hold(value: &Value) -> Option<(Scope, Gate, Hold)> {
     };
     Some((scope, gate, hold))
 }
+
+#[cfg(test)]
+mod tests;

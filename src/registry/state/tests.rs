@@ -3,9 +3,11 @@
 use serde_json::{Value, json};
 
 use super::{
-    failure::Denied,
-    registration::{CheckRegistration, Host, Registration, go_duration},
-    state::{Change, State, Target},
+    super::{
+        failure::Denied,
+        registration::{CheckRegistration, Host, Registration, go_duration},
+    },
+    Change, State, Target,
 };
 use crate::model::{
     announcement::Gate,
