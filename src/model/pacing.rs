@@ -84,22 +84,22 @@ mod tests {
     fn what_falls_too_often_is_held_until_the_penalty_is_forgotten() {
         let damping = Damping { half_life: 60 * SECOND, hold_at: 3, release_below: 10 };
         // Seconds of falls, then when it is held and when it is not any more.
-        let cases: &[(&[u32], &[(u32, bool)])] = &[
-            (&[], &[(0, false)]),
-            (&[0, 10], &[(10, false)]),
-            (&[0, 10, 20], &[(20, true), (104, true), (110, false)]),
-            (&[0, 100, 200, 300, 400], &[(400, false)]),
-            (&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[(9, true), (190, true), (210, false)]),
+        let cases = [
+            (vec![], vec![(0, false)]),
+            (vec![0, 10], vec![(10, false)]),
+            (vec![0, 10, 20], vec![(20, true), (104, true), (110, false)]),
+            (vec![0, 100, 200, 300, 400], vec![(400, false)]),
+            (vec![0, 1, 2, 3, 4, 5, 6, 7, 8, 9], vec![(9, true), (190, true), (210, false)]),
         ];
         for (falls, expected) in cases {
             let mut penalty = Penalty::default();
-            for fall in *falls {
+            for fall in &falls {
                 penalty.fall(&damping, *fall * SECOND);
             }
-            for (second, held) in *expected {
-                let now = *second * SECOND;
+            for (second, held) in expected {
+                let now = second * SECOND;
                 let mut then = penalty;
-                assert_eq!(then.is_held(&damping, now), *held, "{falls:?} at {second}");
+                assert_eq!(then.is_held(&damping, now), held, "{falls:?} at {second}");
                 let end = now + penalty.held_for(&damping, now) + SECOND / 10;
                 assert!(!then.is_held(&damping, end), "{falls:?} after {end:?}");
             }
