@@ -143,12 +143,17 @@ pub enum Seal {
 
 /// `http:`
 ///
-/// This version has no tokens for the API, so that whoever reaches it may use it. An address that is not loopback
-/// therefore needs `insecure: true`.
+/// An address that is not loopback needs tokens, or `insecure: true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// None: no HTTP API. Port 0 takes any free one.
+    /// None: no HTTP API over TCP. Port 0 takes any free one.
     pub listen: Vec<SocketAddr>,
+    /// A Unix socket, which needs no tokens; `None`: none.
+    pub socket: Option<PathBuf>,
+    /// The folder of the files with tokens; `None`: whoever reaches the API may use it.
+    pub tokens_dir: Option<PathBuf>,
+    /// The server's certificate with those between it and an authority, and its key, in PEM; `None`: no TLS.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// `checks:`

@@ -48,16 +48,13 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    http::{
-        self,
-        hub::Hub,
-        serve::{self, Server},
-    },
+    http::{self, hub::Hub, serve::Server},
     model::announcement::Announcements,
 };
 
 pub use self::failure::{Failure, Purpose};
 
+mod api;
 mod beyond;
 mod cluster;
 mod encrypted;
@@ -125,9 +122,9 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let sockets = config.dns.listen.iter().map(|address| listen(*address, payload)).collect::<Result<Vec<_>, _>>()?;
     let encrypted = encrypted::bind(&config).await?;
     let gossip = cluster::bind(&config)?;
-    let apis = config.http.listen.iter().map(|address| listen_http(*address)).collect::<Result<Vec<_>, _>>()?;
+    let apis = api::bind(&config)?;
     let serial = open_data_dir(&config)?;
-    let shutdown = signals.shutdown;
+    let shutdown = signals.shutdown.clone();
     let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
 
@@ -186,17 +183,15 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     if let Some(listeners) = encrypted {
         encrypted::start(&config, listeners, &shared, &engine, &mut parts)?;
     }
-    let addresses = apis.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-    let agent = Arc::new(facts(&config, cluster.address, dns, addresses));
+    let agent = Arc::new(facts(&config, cluster.address, dns, apis.addresses()));
     let (orders, given) = mpsc::channel(orders::ORDERS);
     let takers = orders::Takers { node: cluster.orders, registry, rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
     let hub = Hub::new(catalog);
     parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
-    let server = Server::new(http::Api { agent, members: cluster.members, hub, orders }, shutdown.clone());
-    for listener in apis {
-        parts.spawn("answers over HTTP", serve::serve(listener, server.clone()));
-    }
+    let guard = api::guard(&config, &signals.rescan, &mut parts, &shutdown).await;
+    let api = http::Api { agent, members: cluster.members, hub, orders, guard };
+    api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
 
@@ -290,12 +285,6 @@ fn try_ports<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>)
         }
     }
     bound
-}
-
-fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = serve::bind(address).map_err(|error| Failure::Listen { purpose: Purpose::Http, address, error })?;
-    info!(address = %listener.local_addr().unwrap_or(address), "listening for HTTP");
-    Ok(listener)
 }
 
 fn is_taken(error: &io::Error) -> bool {

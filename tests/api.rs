@@ -324,3 +324,90 @@ fn commands_explain_drain_and_resume() {
     }
     agent.wait_for_answers("web.service.local.", SRV, &["SRV 1 10 80 web-host-a.web.service.local."]);
 }
+
+#[test]
+fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
+    let file = |text: &str| format!("tokens:\n{text}");
+    let read = "- {name: prometheus, scope: read, token: reads-reads-reads-reads}\n";
+    let register = "- {name: web, scope: register, token: registers-registers-regi}\n";
+    let operate = "- {name: root, scope: operate, token: operates-operates-operat}\n";
+    let mut agent =
+        Agent::start_with("http: {listen: [127.0.0.1:0], tokens_dir: tokens.d, socket: http.sock}\n", &[], |folder| {
+            std::fs::create_dir(folder.join("tokens.d")).unwrap();
+            std::fs::write(folder.join("tokens.d/all.yaml"), file(&[read, register, operate].concat())).unwrap();
+        });
+    let with = |agent: &Agent, method: &str, path: &str, header: &str| -> u16 {
+        let mut stream = TcpStream::connect(agent.http()).unwrap();
+        let body = if path.contains("service/register") { r#"{"Name": "db"}"# } else { "" };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n{header}\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer[9..12].parse().unwrap()
+    };
+    let tokens = [
+        "",
+        "wrong-wrong-wrong-wrong",
+        "reads-reads-reads-reads",
+        "registers-registers-regi",
+        "operates-operates-operat",
+    ];
+    let cases = [
+        ("GET", "/v1/catalog/services", [403, 403, 200, 200, 200]),
+        ("PUT", "/v1/agent/service/register", [403, 403, 403, 200, 200]),
+        ("PUT", "/v1/agent/reload", [403, 403, 403, 403, 200]),
+        ("GET", "/v1/operator/keyring", [403, 403, 403, 403, 500]),
+        ("GET", "/v1/nothing", [403, 403, 404, 404, 404]),
+    ];
+    for (method, path, expected) in cases {
+        for (token, expected) in tokens.iter().zip(expected) {
+            for header in [format!("X-Consul-Token: {token}\r\n"), format!("Authorization: Bearer {token}\r\n")] {
+                assert_eq!(with(&agent, method, path, &header), expected, "{method} {path} {header}");
+            }
+            assert_eq!(with(&agent, method, &format!("{path}?token={token}"), ""), expected, "{method} {path} {token}");
+        }
+    }
+    // The socket's file says who may.
+    let over_socket = Command::new("curl")
+        .args(["-s", "--unix-socket"])
+        .arg(agent.path("http.sock"))
+        .args(["-X", "PUT", "-w", "%{http_code}", "http://localhost/v1/agent/reload"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(over_socket.stdout).unwrap(), "200");
+
+    // Another token takes over; a broken file leaves the tokens of before.
+    let bearer = |token: &str| format!("X-Consul-Token: {token}\r\n");
+    std::fs::write(agent.path("tokens.d/all.yaml"), "tokens: [{name: a, token: operates-operates-operat}]").unwrap();
+    agent.wait_for_log("the token has no `scope`");
+    assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 200);
+    let next = "- {name: root, scope: operate, token: operates-anew-operates-anew}\n";
+    std::fs::write(agent.path("tokens.d/all.yaml"), file(next)).unwrap();
+    let deadline = Instant::now() + DEADLINE;
+    while with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-anew-operates-anew")) != 200 {
+        assert!(Instant::now() < deadline, "{}", agent.log());
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 403);
+    assert!(!agent.log().contains("operates"), "{}", agent.log());
+}
+
+#[test]
+fn the_api_has_tls_where_it_has_a_certificate() {
+    let agent =
+        Agent::start_with("http: {listen: [127.0.0.1:0], certificate: cert.pem, key: key.pem}\n", &[], |folder| {
+            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+            std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        });
+    let curl = |url: &str| {
+        let mut command = Command::new("curl");
+        command.args(["-s", "-m", "20", "-w", "%{http_code}", "--cacert"]).arg(agent.path("cert.pem")).arg(url);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert_eq!(curl(&format!("https://{}/v1/catalog/services", agent.http())), "{}200");
+    assert_eq!(curl(&format!("http://{}/v1/catalog/services", agent.http())), "000", "no clear text beside it");
+}

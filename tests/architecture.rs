@@ -58,6 +58,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("files::last_good", Core),
     ("files::service_file", Core),
     ("files::services", Core),
+    ("files::tokens", Core),
     ("files::zone_file", Core),
     ("files::zones", Core),
     ("files::read", Adapter("files")),
@@ -145,6 +146,7 @@ const CORE_CRATES: &[&str] = &[
     "smallvec",
     "smol_str",
     "strsim",
+    "subtle",
     "url",
 ];
 

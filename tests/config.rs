@@ -91,7 +91,7 @@ fn defaults() -> Config {
             interval: Duration::from_millis(200),
             hold: Duration::from_secs(600),
         },
-        http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()] },
+        http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()], socket: None, tokens_dir: None, tls: None },
         checks: Checks { allow_exec: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
@@ -200,7 +200,7 @@ log: {level: debug, format: json}
             interval: Duration::from_secs(1),
             hold: Duration::from_secs(120),
         },
-        http: Http { listen: Vec::new() },
+        http: Http { listen: Vec::new(), socket: None, tokens_dir: None, tls: None },
         checks: Checks { allow_exec: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
@@ -400,8 +400,13 @@ fn what_a_configuration_cannot_say() {
         ("gossip: {hold: 25h}", "1:16: expected a duration from 0s to 24h, found `25h`"),
         (
             "http: {listen: 0.0.0.0}",
-            "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
+            "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
         ),
+        (
+            "http: {listen: 0.0.0.0, tokens_dir: t}",
+            "1:16: the HTTP API on `0.0.0.0:8500` without TLS: whoever listens on the way can read the tokens (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+        ),
+        ("http: {certificate: c}", "1:21: TLS needs both `certificate` and `key`"),
         ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),
         ("checks: {allow_exec: 1}", "1:22: expected true or false, found the number `1`"),
         ("checks: [{tcp: 'a:1'}]", "1:9: expected the table `checks`, found a list"),
@@ -424,6 +429,8 @@ fn an_open_address_has_to_be_meant() {
         "gossip: {listen: '[::1]'}",
         "gossip: {listen: 127.1.2.3}",
         "http: {listen: [127.0.0.1, 0.0.0.0:80], insecure: true}",
+        "http: {listen: 0.0.0.0, tokens_dir: t, certificate: c, key: k}",
+        "http: {listen: [], socket: /run/muster/http.sock}",
         "dns: {listen: 0.0.0.0}",
     ] {
         read(text);

@@ -344,6 +344,7 @@ fn links_lead_somewhere() {
         "ARCHITECTURE.md",
         "CONTRIBUTING.md",
         "CHANGELOG.md",
+        "docs/api.md",
         "docs/rfc.md",
         "docs/clients.md",
         "docs/cluster.md",

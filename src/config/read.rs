@@ -53,7 +53,8 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         part("resolver", &["upstreams", "routes", "allow", "cache"]).map(|part| read_resolver(reader, &part, &empty));
     let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
-    let http = part("http", &["listen", "insecure"]).map(|part| read_http(reader, &part));
+    let http = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"])
+        .map(|part| read_http(reader, &part));
     let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
@@ -364,18 +365,32 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Http {
         None => vec![SocketAddr::new(LOOPBACK, HTTP_PORT)],
     };
     let insecure = part.get("insecure").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    let path = |key| part.get(key).and_then(|node| reader.path(node));
+    let (socket, tokens_dir) = (path("socket"), path("tokens_dir"));
+    let tls = match (part.get("certificate"), part.get("key")) {
+        (None, None) => None,
+        (Some(_), Some(_)) => path("certificate").zip(path("key")),
+        (Some(node), None) | (None, Some(node)) => {
+            reader.error(node.id, "TLS needs both `certificate` and `key`");
+            None
+        }
+    };
     if let Some(node) = part.get("listen")
         && let Some(open) = listen.iter().find(|address| !address.ip().is_loopback())
         && !insecure
     {
-        let message = format!("the HTTP API on `{open}` without tokens: whoever reaches it could use it");
-        reader.error_with_hint(
-            node.id,
-            message,
-            "listen on 127.0.0.1, or set `insecure: true` if the network is trusted",
-        );
+        if tokens_dir.is_none() && part.get("tokens_dir").is_none() {
+            let message = format!("the HTTP API on `{open}` without tokens: whoever reaches it could use it");
+            let hint = "set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted";
+            reader.error_with_hint(node.id, message, hint);
+        } else if tls.is_none() {
+            let message =
+                format!("the HTTP API on `{open}` without TLS: whoever listens on the way can read the tokens");
+            let hint = "set `certificate` and `key`, or `insecure: true` if the network is trusted";
+            reader.error_with_hint(node.id, message, hint);
+        }
     }
-    Http { listen }
+    Http { listen, socket, tokens_dir, tls }
 }
 
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {

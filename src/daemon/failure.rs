@@ -32,6 +32,15 @@ pub enum Failure {
     },
     /// A certificate that cannot be used; holds why.
     Certificate(String),
+    /// The certificate of the HTTP API cannot be used; holds why.
+    ApiCertificate(String),
+    /// A Unix socket cannot be listened on.
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
     /// The system yields no random octets.
     NoRandom,
     /// Gossip cannot be started; holds why.
@@ -126,6 +135,17 @@ impl fmt::Display for Failure {
                 f,
                 "no certificate for encrypted DNS: {error}\nMake dns.encrypted.certificate the file with the certificate and those \
                  between it and an authority, dns.encrypted.key its key, both in PEM and readable by the user that runs muster."
+            ),
+            Self::ApiCertificate(error) => write!(
+                f,
+                "no certificate for the HTTP API: {error}\nMake http.certificate the file with the certificate and those \
+                 between it and an authority, http.key its key, both in PEM and readable by the user that runs muster."
+            ),
+            Self::Socket { path, error } => write!(
+                f,
+                "cannot listen on the Unix socket {}: {error}\nIts folder has to be there, and the user that runs muster has \
+                 to be allowed to write into it; no other program may listen there.",
+                path.display()
             ),
             Self::NoRandom => f.write_str(
                 "the system yields no random numbers, without which neither gossip can be sealed nor cookies be made",

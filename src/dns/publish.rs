@@ -14,7 +14,7 @@ use super::{serial::Serial, table::Tables};
 use crate::{
     data_dir,
     files::zone_file::ZoneFile,
-    model::catalog::{Catalog, View},
+    model::catalog::{Catalog, Touched, View},
 };
 
 /// What is published, and what it is made of.
@@ -65,17 +65,21 @@ impl Publisher {
         let view = sources.view.borrow_and_update().clone();
         let before = self.catalog.versions();
         let touched = self.catalog.update(view);
+        if !touched.is_empty() || zones != self.zones {
+            self.publish_tables(&touched, zones);
+        }
+        // Last: whoever sees a change here and asks by DNS is answered accordingly.
         if self.catalog.versions() != before {
             self.shown.send_replace(self.catalog.clone());
         }
-        if touched.is_empty() && zones == self.zones {
-            return;
-        }
+    }
+
+    fn publish_tables(&mut self, touched: &Touched, zones: Arc<[Arc<ZoneFile>]>) {
         if zones != self.zones {
             self.tables.set_zones(&zones);
             self.zones = zones;
         }
-        self.tables.update(&self.catalog, &touched);
+        self.tables.update(&self.catalog, touched);
         let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
             self.store(ceiling);

@@ -25,11 +25,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{answer::Refusal, hub::Hub, order::Order};
+use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
 use crate::{
     model::{
         member::Membership,
         name::{Label, Name},
+        token::Scope,
     },
     registry::registration::Host,
 };
@@ -44,6 +45,7 @@ pub mod hub;
 mod keyring;
 mod local;
 pub mod order;
+pub mod permit;
 mod query;
 mod read;
 pub mod serve;
@@ -56,46 +58,66 @@ const MAX_BODY: usize = 64 * 1024;
 /// How long a request may take in all, the reading of its body included: longer than any order's patience.
 const REQUEST: Duration = Duration::from_secs(30);
 
-/// What there is, for those who ask for something else. The router below has the same.
-const ENDPOINTS: &[(&str, &str)] = &[
-    ("GET", "/v1/agent/self"),
-    ("GET", "/v1/agent/members"),
-    ("GET", "/v1/agent/services"),
-    ("GET", "/v1/agent/service/{id}"),
-    ("GET", "/v1/agent/checks"),
-    ("GET", "/v1/agent/health/service/id/{id}"),
-    ("GET", "/v1/agent/health/service/name/{name}"),
-    ("PUT", "/v1/agent/join/{address}"),
-    ("PUT", "/v1/agent/leave"),
-    ("PUT", "/v1/agent/reload"),
-    ("PUT", "/v1/agent/maintenance"),
-    ("PUT", "/v1/agent/service/register"),
-    ("PUT", "/v1/agent/service/deregister/{id}"),
-    ("PUT", "/v1/agent/service/maintenance/{id}"),
-    ("PUT", "/v1/agent/check/register"),
-    ("PUT", "/v1/agent/check/deregister/{id}"),
-    ("PUT", "/v1/agent/check/pass/{id}"),
-    ("PUT", "/v1/agent/check/warn/{id}"),
-    ("PUT", "/v1/agent/check/fail/{id}"),
-    ("PUT", "/v1/agent/check/update/{id}"),
-    ("GET", "/v1/catalog/datacenters"),
-    ("GET", "/v1/catalog/nodes"),
-    ("GET", "/v1/catalog/node/{node}"),
-    ("GET", "/v1/catalog/services"),
-    ("GET", "/v1/catalog/service/{service}"),
-    ("PUT", "/v1/catalog/register"),
-    ("PUT", "/v1/catalog/deregister"),
-    ("GET", "/v1/health/node/{node}"),
-    ("GET", "/v1/health/checks/{service}"),
-    ("GET", "/v1/health/service/{service}"),
-    ("GET", "/v1/health/state/{state}"),
-    ("GET", "/v1/internal/ui/services"),
-    ("GET", "/v1/status/leader"),
-    ("GET", "/v1/status/peers"),
-    ("PUT", "/v1/muster/drain/{target}"),
-    ("GET", "/v1/muster/explain/{name}"),
-    ("PUT", "/v1/muster/resume/{target}"),
-    ("GET, POST, PUT, DELETE", "/v1/operator/keyring"),
+/// An endpoint. The router has the same.
+struct Endpoint {
+    /// Separated by `, `.
+    methods: &'static str,
+    /// As the router has it.
+    path: &'static str,
+    /// What a token has to allow; `None`: nobody is asked for one.
+    scope: Option<Scope>,
+}
+
+impl Endpoint {
+    const fn new(methods: &'static str, path: &'static str, scope: Scope) -> Self {
+        Self { methods, path, scope: Some(scope) }
+    }
+
+    fn takes(&self, method: &str) -> bool {
+        self.methods.split(", ").any(|taken| taken == method || (taken == "GET" && method == "HEAD"))
+    }
+}
+
+/// What there is, and what it takes.
+const ENDPOINTS: &[Endpoint] = &[
+    Endpoint::new("GET", "/v1/agent/self", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/members", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/services", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/service/{id}", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/checks", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/health/service/id/{id}", Scope::Read),
+    Endpoint::new("GET", "/v1/agent/health/service/name/{name}", Scope::Read),
+    Endpoint::new("PUT", "/v1/agent/join/{address}", Scope::Operate),
+    Endpoint::new("PUT", "/v1/agent/leave", Scope::Operate),
+    Endpoint::new("PUT", "/v1/agent/reload", Scope::Operate),
+    Endpoint::new("PUT", "/v1/agent/maintenance", Scope::Operate),
+    Endpoint::new("PUT", "/v1/agent/service/register", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/service/deregister/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/service/maintenance/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/register", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/deregister/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/pass/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/warn/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/fail/{id}", Scope::Register),
+    Endpoint::new("PUT", "/v1/agent/check/update/{id}", Scope::Register),
+    Endpoint::new("GET", "/v1/catalog/datacenters", Scope::Read),
+    Endpoint::new("GET", "/v1/catalog/nodes", Scope::Read),
+    Endpoint::new("GET", "/v1/catalog/node/{node}", Scope::Read),
+    Endpoint::new("GET", "/v1/catalog/services", Scope::Read),
+    Endpoint::new("GET", "/v1/catalog/service/{service}", Scope::Read),
+    Endpoint::new("PUT", "/v1/catalog/register", Scope::Register),
+    Endpoint::new("PUT", "/v1/catalog/deregister", Scope::Register),
+    Endpoint::new("GET", "/v1/health/node/{node}", Scope::Read),
+    Endpoint::new("GET", "/v1/health/checks/{service}", Scope::Read),
+    Endpoint::new("GET", "/v1/health/service/{service}", Scope::Read),
+    Endpoint::new("GET", "/v1/health/state/{state}", Scope::Read),
+    Endpoint::new("GET", "/v1/internal/ui/services", Scope::Read),
+    Endpoint::new("GET", "/v1/status/leader", Scope::Read),
+    Endpoint::new("GET", "/v1/status/peers", Scope::Read),
+    Endpoint::new("PUT", "/v1/muster/drain/{target}", Scope::Operate),
+    Endpoint::new("GET", "/v1/muster/explain/{name}", Scope::Read),
+    Endpoint::new("PUT", "/v1/muster/resume/{target}", Scope::Operate),
+    Endpoint::new("GET, POST, PUT, DELETE", "/v1/operator/keyring", Scope::Operate),
 ];
 
 /// What the endpoints show and use. Cloned for every request.
@@ -109,6 +131,8 @@ pub struct Api {
     pub hub: Arc<Hub>,
     /// Where orders are carried out.
     pub orders: mpsc::Sender<Order>,
+    /// What is asked of those who come by TCP.
+    pub guard: Guard,
 }
 
 /// The facts about this agent.
@@ -150,6 +174,7 @@ impl Agent {
 
 fn router(api: Api) -> Router {
     let hosts = browser::Hosts::new(&api.agent);
+    let guard = api.guard.clone();
     Router::new()
         .route("/v1/agent/self", get(agent::myself))
         .route("/v1/agent/members", get(agent::members))
@@ -197,6 +222,7 @@ fn router(api: Api) -> Router {
         .with_state(api)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(within_size))
+        .layer(from_fn_with_state(guard, permit::check))
         .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
         .layer(from_fn(within_time))
         .layer(from_fn(log))
@@ -226,7 +252,8 @@ async fn no_such_endpoint(uri: Uri) -> Refusal {
     if let Some((_, why)) = NOT_OFFERED.iter().find(|(prefix, _)| uri.path().starts_with(prefix)) {
         return Refusal(StatusCode::NOT_FOUND, format!("{why}."));
     }
-    let there: String = ENDPOINTS.iter().map(|(methods, path)| format!("\n  {methods} {path}")).collect();
+    let there: String =
+        ENDPOINTS.iter().map(|Endpoint { methods, path, .. }| format!("\n  {methods} {path}")).collect();
     Refusal(StatusCode::NOT_FOUND, format!("There is nothing here. This version of muster has:{there}"))
 }
 
@@ -238,10 +265,10 @@ async fn no_such_method(method: Method, uri: Uri) -> Refusal {
             && parts.next().is_none()
             && path.next().is_none()
     };
-    let mut fitting: Vec<_> = ENDPOINTS.iter().filter(|(_, pattern)| is(pattern)).collect();
+    let mut fitting: Vec<_> = ENDPOINTS.iter().filter(|endpoint| is(endpoint.path)).collect();
     // As the router has it: a word goes before a place for any.
-    fitting.sort_by_key(|(_, pattern)| pattern.contains('{'));
-    let allowed = fitting.first().map_or("another method", |(methods, _)| methods);
+    fitting.sort_by_key(|endpoint| endpoint.path.contains('{'));
+    let allowed = fitting.first().map_or("another method", |endpoint| endpoint.methods);
     Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("This endpoint does not take {method}; it takes {allowed}."))
 }
 

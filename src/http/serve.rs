@@ -1,8 +1,16 @@
 //! Connections to the router and back, with a bound on everything that a client can use up.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -12,14 +20,15 @@ use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::{Api, router};
+use super::{Api, permit::ByFile, router};
 
 /// Connections at once, of all listeners, where the process may open enough files: programs on this host and the next,
 /// not the public. One more is closed as soon as it is accepted.
@@ -40,6 +49,8 @@ const STOP: Duration = Duration::from_secs(3);
 const BACKLOG: i32 = 128;
 /// The pause when no connection can be accepted, so that a lack of file descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Who may use the Unix socket: the agent's user and group.
+const SOCKET_MODE: u32 = 0o660;
 /// From one word in the log that connections are turned away, or cannot be accepted, to the next.
 const TELL: Duration = Duration::from_secs(60);
 
@@ -47,6 +58,8 @@ const TELL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Server {
     router: Router,
+    /// The same for those who come by the Unix socket.
+    local: Router,
     connections: Arc<Semaphore>,
     shutdown: CancellationToken,
 }
@@ -56,7 +69,9 @@ impl Server {
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let most = usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS);
-        Self { router: router(api), connections: Arc::new(Semaphore::new(most)), shutdown }
+        let router = router(api);
+        let local = router.clone().layer(Extension(ByFile));
+        Self { router, local, connections: Arc::new(Semaphore::new(most)), shutdown }
     }
 }
 
@@ -75,8 +90,73 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// Where connections come from.
+pub enum Listener {
+    /// TCP, and with TLS where there is a certificate.
+    Tcp(TcpListener, Option<TlsAcceptor>),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// A connection that was accepted.
+enum Accepted {
+    Tcp(TcpStream),
+    Tls(TcpStream, TlsAcceptor),
+    Unix(UnixStream),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<(Accepted, String)> {
+        match self {
+            Self::Tcp(listener, tls) => {
+                let (stream, client) = listener.accept().await?;
+                prepare(&stream);
+                let accepted = match tls {
+                    None => Accepted::Tcp(stream),
+                    Some(tls) => Accepted::Tls(stream, tls.clone()),
+                };
+                Ok((accepted, client.to_string()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Accepted::Unix(stream), "a process of this host".to_owned()))
+            }
+        }
+    }
+}
+
+impl Accepted {
+    async fn converse(self, server: Server) {
+        match self {
+            Self::Tcp(stream) => converse(stream, server).await,
+            Self::Unix(stream) => {
+                let router = server.local.clone();
+                converse(stream, Server { router, ..server }).await;
+            }
+            Self::Tls(stream, tls) => match timeout(HEAD, tls.accept(stream)).await {
+                Ok(Ok(stream)) => converse(stream, server).await,
+                Ok(Err(error)) => debug!(%error, "TLS handshake"),
+                Err(_) => debug!("TLS handshake was not complete in time"),
+            },
+        }
+    }
+}
+
+/// Binds a Unix socket that its owner and its group may use. What is left of a process before is removed; a socket that
+/// somebody listens on is not.
+pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on it")),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}
+
 /// Serves connections until shutdown, then waits for the requests that are under way.
-pub async fn serve(listener: TcpListener, server: Server) {
+pub async fn serve(listener: Listener, server: Server) {
     let tasks = TaskTracker::new();
     let mut told: Option<Instant> = None;
     let mut is_news = || {
@@ -96,8 +176,7 @@ pub async fn serve(listener: TcpListener, server: Server) {
                 Ok(permit) => {
                     let server = server.clone();
                     let served = async move {
-                        prepare(&stream);
-                        converse(stream, server).await;
+                        stream.converse(server).await;
                         drop(permit);
                     };
                     tasks.spawn(served.instrument(debug_span!("http", %client)));

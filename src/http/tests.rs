@@ -62,7 +62,7 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     // The API holds a receiver of the watch, which keeps the last state when its sender is gone.
     let members = watch::channel(Arc::new(known)).1;
     let hub = Hub::new(watch::channel(Catalog::default()).1);
-    (Server::new(Api { agent: Arc::new(agent), members, hub, orders }, shutdown.clone()), given)
+    (Server::new(Api { agent: Arc::new(agent), members, hub, orders, guard: None }, shutdown.clone()), given)
 }
 
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {
@@ -308,7 +308,7 @@ async fn every_endpoint_that_is_listed_is_there_and_takes_no_other_method() {
     let (server, orders) = agent(Membership::default(), &CancellationToken::new());
     // Whoever gives an order hears that nobody takes it.
     drop(orders);
-    for (methods, pattern) in ENDPOINTS {
+    for Endpoint { methods, path: pattern, .. } in ENDPOINTS {
         let part = |part: &'static str| if part.starts_with('{') { "host-b" } else { part };
         let path: Vec<&str> = pattern.split('/').map(part).collect();
         let path = path.join("/");

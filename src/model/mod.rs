@@ -3,7 +3,7 @@
 //! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
 //! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
 //! nodes told, by service, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
-//! fast an instance may come back.
+//! fast an instance may come back, [`token`] who may use the HTTP API.
 
 pub mod announcement;
 pub mod bounds;
@@ -13,4 +13,5 @@ pub mod member;
 pub mod name;
 pub mod pacing;
 pub mod service;
+pub mod token;
 pub mod upkeep;

@@ -71,9 +71,11 @@ impl Agent {
             // No test asks the host's own servers.
             let resolver = if config.contains("resolver:") { "" } else { "resolver: {allow: []}\n" };
             let dns = if config.contains("dns:") { "" } else { "dns: {listen: [127.0.0.1:0]}\n" };
+            let has_http = config.lines().any(|line| line.starts_with("http:"));
+            let http = if has_http { "" } else { "http: {listen: [127.0.0.1:0]}\n" };
             let text = format!(
                 "node: host-a\nadvertise: 10.0.0.7\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                 {dns}http: {{listen: [127.0.0.1:0]}}\n{gossip}{resolver}{config}"
+                 {dns}{http}{gossip}{resolver}{config}"
             );
             fs::write(&path, text).unwrap();
         }

@@ -1,0 +1,144 @@
+//! The tokens folder: who may use the HTTP API, last good content first.
+//!
+//! A file holds `tokens:`, a list of tables of `name`, `scope` and `token`. What is wrong is told without the token.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    contents::{Contents, Folder, Limits},
+    last_good::{LastGood, Loaded, Reloadable},
+};
+use crate::{
+    diagnostic::Problem,
+    model::token::{MAX_TOKEN, MIN_TOKEN, Scope, Token, Tokens},
+    yaml::{
+        Document,
+        reader::Reader,
+        tree::{Node, Value},
+    },
+};
+
+/// Octets of a file: some thousand tokens.
+const MAX_FILE: usize = 256 * 1024;
+/// The keys of a file, and of a token in it.
+const FILE_KEYS: &[&str] = &["tokens"];
+const TOKEN_KEYS: &[&str] = &["name", "scope", "token"];
+
+/// The files of `http.tokens_dir`.
+pub fn folder(path: PathBuf) -> Folder {
+    Folder { path, extensions: &["yaml", "yml"], required: true, limits: Limits::for_files_of(MAX_FILE as u64) }
+}
+
+/// Reads one file.
+///
+/// # Errors
+/// All problems of the file.
+pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Problem>> {
+    let document = Document::read(path, octets, 0).map_err(|problem| vec![problem])?;
+    let reader = Reader::new(std::slice::from_ref(&document));
+    let tokens = read_all(&reader, document.root());
+    reader.finish(Some(tokens)).map(|(tokens, _)| tokens)
+}
+
+fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
+    let Some(table) = reader.table(root, "a file with `tokens`", FILE_KEYS) else { return Vec::new() };
+    match table.get("tokens").map(|node| (node, &node.value)) {
+        None => Vec::new(),
+        Some((_, Value::List(items))) => items.iter().filter_map(|item| read_token(reader, item)).collect(),
+        Some((node, _)) => {
+            // Not `mismatch`, which shows what was found.
+            reader.error(node.id, "expected a list of tables with `name`, `scope` and `token`");
+            Vec::new()
+        }
+    }
+}
+
+fn read_token(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Token> {
+    if !matches!(node.value, Value::Table(_)) {
+        reader.error(node.id, "expected a table with `name`, `scope` and `token`");
+        return None;
+    }
+    let table = reader.table(node, "a token", TOKEN_KEYS)?;
+    let scopes = Scope::ALL.map(|scope| (scope.as_str(), scope));
+    let name = table.get("name").and_then(|node| reader.line(node, "a name"));
+    let scope = table.get("scope").and_then(|node| reader.word(node, &scopes));
+    let token = table.get("token").and_then(|node| match &node.value {
+        Value::Text(text) if is_token(text) => Some(text.to_string()),
+        _ => {
+            let what = format!("a token is a text of {MIN_TOKEN} to {MAX_TOKEN} printable characters without spaces");
+            reader.error_with_hint(node.id, what, "`openssl rand -hex 32` makes one; quote what is digits alone");
+            None
+        }
+    });
+    for key in TOKEN_KEYS.iter().filter(|key| table.get(key).is_none()) {
+        reader.error(node.id, format!("the token has no `{key}`"));
+    }
+    Some(Token::new(&name?, scope?, &token?))
+}
+
+fn is_token(text: &str) -> bool {
+    (MIN_TOKEN..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// The state of the tokens folder.
+#[derive(Default)]
+pub struct TokenFiles {
+    files: LastGood<Vec<Token>>,
+}
+
+impl Reloadable for TokenFiles {
+    type Value = Tokens;
+
+    fn load(&mut self, contents: &Contents) -> Loaded<Tokens> {
+        self.files.update(contents, parse);
+        let mut problems: Vec<Problem> = self.files.problems().cloned().collect();
+        let mut named: BTreeMap<String, &Path> = BTreeMap::new();
+        let mut tokens = Vec::new();
+        for (path, file) in self.files.values() {
+            for token in file.iter() {
+                if let Some(first) = named.insert(token.name.clone(), path) {
+                    let text = format!("the token {} is here and in {}", token.name, first.display());
+                    problems.push(Problem::whole(path, text).with_hint("give each a name of its own").as_warning());
+                }
+                tokens.push(token.clone());
+            }
+        }
+        problems.extend(self.files.consequences());
+        let summary = format!("{} tokens", tokens.len());
+        Loaded { value: Tokens::new(tokens), summary, problems }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_name_tokens_and_problems_do_not_show_them() {
+        let read = |text: &str| {
+            parse(Path::new("t"), text.as_bytes())
+                .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        };
+        let good = "tokens:\n- {name: a, scope: read, token: 0123456789abcdefg}\n- {name: b, scope: operate, token: \"01234567890123456789\"}\n";
+        let tokens = Tokens::new(read(good).unwrap());
+        assert_eq!(tokens.find(b"0123456789abcdefg").map(|token| token.scope), Some(Scope::Read));
+        assert_eq!(tokens.find(b"01234567890123456789").map(|token| token.scope), Some(Scope::Operate));
+        let cases = [
+            ("tokens: [secretsecretsecret]", "t:1:10: expected a table"),
+            ("tokens: secretsecretsecret", "t:1:9: expected a list"),
+            ("tokens: [{name: a, scope: read}]", "the token has no `token`"),
+            ("tokens: [{name: a, scope: all, token: secretsecretsecret}]", "expected `read`, `register` or `operate`"),
+            ("tokens: [{name: a, scope: read, token: secret}]", "a token is a text of 16"),
+            ("tokens: [{name: a, scope: read, token: 12345678901234567}]", "a token is a text of 16"),
+            ("tokens: [{name: a, scope: read, token: [secretsecretsecret]}]", "a token is a text of 16"),
+            ("token: [secretsecretsecret]", "unknown key `token`"),
+        ];
+        for (text, expected) in cases {
+            let problems = read(text).expect_err(text);
+            assert!(problems.contains(expected) && !problems.contains("secret"), "{text}: {problems}");
+        }
+    }
+}
