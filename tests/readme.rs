@@ -21,7 +21,7 @@ use muster::{
     config::{Config, Environment},
     files::{
         service_file::{self, Defaults},
-        zone_file,
+        tokens, zone_file,
     },
     model::name::Label,
 };
@@ -311,7 +311,7 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
     let addresses = ["10.0.0.7".parse().unwrap()];
     let environment = Environment { host_name: "host-a".into(), default_address: addresses[0] };
     let mut seen = 0;
-    for block in blocks("README.md") {
+    for block in blocks("README.md").into_iter().chain(blocks("docs/api.md")) {
         let octets = block.text.as_bytes();
         let words: Vec<&str> = block.kind.split(' ').collect();
         let problems = match words[..] {
@@ -327,6 +327,7 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
                     Err(problems) => problems,
                 }
             }
+            ["tokens"] => tokens::parse(Path::new("tokens.yaml"), octets).err().unwrap_or_default(),
             ["run:", ..] | ["ci:", ..] | ["on", "three", "hosts"] => continue,
             _ => panic!("a block in {:?} without a comment that says what it is:\n{}", block.language, block.text),
         };
