@@ -30,11 +30,17 @@ use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Api, permit::ByFile, router};
 
-/// Connections at once, of all listeners, where the process may open enough files: programs on this host and the next,
-/// not the public. One more is closed as soon as it is accepted.
-const MAX_CONNECTIONS: usize = 1024;
-/// The part of the process's files that connections may take: half are for probes and a quarter for DNS over TCP.
+/// Connections at once, of all listeners, where the process may open enough files: ten thousand programs that wait for a
+/// change, and some more. One more is closed as soon as it is accepted.
+const MAX_CONNECTIONS: u64 = 16 * 1024;
+/// The part of the process's files that connections may take in any case.
 const SHARE_OF_FILES: u64 = 8;
+/// What others may take of the process's files: probes half of them and no more than this,
+const PROBES: u64 = 4096;
+/// DNS over TCP this part,
+const SHARE_OF_DNS: u64 = 4;
+/// everything else so many. The rest is for these connections.
+const OTHERS: u64 = 512;
 /// How long a client may take to send the head of a request, and how long it may wait before the next.
 const HEAD: Duration = Duration::from_secs(10);
 /// Octets of a request's head; more is answered with 431.
@@ -68,11 +74,19 @@ impl Server {
     /// A server of this API, for any number of listeners. Raise the process's limit of open files first.
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        let most = usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS);
+        let most = most_connections(open_files);
         let router = router(api);
         let local = router.clone().layer(Extension(ByFile));
         Self { router, local, connections: Arc::new(Semaphore::new(most)), shutdown }
     }
+}
+
+/// How many connections there may be, where the process may open so many files.
+fn most_connections(open_files: u64) -> usize {
+    let rest = open_files.saturating_sub(PROBES.min(open_files / 2) + open_files / SHARE_OF_DNS + OTHERS);
+    let share = rest.max(open_files / SHARE_OF_FILES);
+    // It fits: it is bounded.
+    share.clamp(1, MAX_CONNECTIONS) as usize
 }
 
 /// Binds a listener for [`serve`].
@@ -227,5 +241,17 @@ pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, server
     };
     if let Err(error) = ended {
         debug!(%error, "HTTP connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_get_what_probes_and_dns_leave() {
+        for (files, connections) in [(0, 1), (256, 32), (1024, 128), (8192, 1536), (20_000, 10_392), (65_536, 16_384)] {
+            assert_eq!(most_connections(files), connections, "{files}");
+        }
     }
 }
