@@ -13,8 +13,8 @@ use axum::{
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::{ENDPOINTS, answer::Refusal, query::Query};
-use crate::model::token::{Scope, Tokens};
+use super::{answer::Refusal, endpoints::scope, query::Query};
+use crate::model::token::Tokens;
 
 /// A request that came by the Unix socket.
 #[derive(Clone, Copy, Debug)]
@@ -50,13 +50,6 @@ fn refusal(guard: &Guard, request: &Request) -> Option<Refusal> {
             None
         }
     }
-}
-
-/// What an endpoint asks for; `None`: nothing, as for those that say only that the agent is there.
-fn scope(method: &str, path: &str) -> Option<Scope> {
-    let known = ENDPOINTS.iter().find(|endpoint| endpoint.path == path && endpoint.takes(method));
-    // What is not there is not shown to strangers either.
-    known.map_or(Some(Scope::Read), |endpoint| endpoint.scope)
 }
 
 fn shown(headers: &HeaderMap, uri: &Uri) -> Option<String> {

@@ -1,0 +1,43 @@
+//! What is not there: parts of Consul's API that muster has not, with the reason, and everything else.
+
+use axum::http::{Method, StatusCode, Uri};
+
+use super::{
+    answer::Refusal,
+    endpoints::{self, ENDPOINTS},
+};
+
+/// Parts of Consul's API that muster has not, and why.
+const NOT_OFFERED: &[(&str, &str)] = &[
+    ("/v1/kv/", "muster has no key-value store: nodes agree on nothing but who is there"),
+    ("/v1/session/", "muster has no sessions and no locks: they need servers that agree"),
+    ("/v1/txn", "muster has no transactions: they need servers that agree"),
+    ("/v1/acl/", "muster has no ACLs"),
+    ("/v1/connect/", "muster has no service mesh"),
+    ("/v1/agent/connect/", "muster has no service mesh"),
+    ("/v1/health/connect/", "muster has no service mesh: ask /v1/health/service/{service}"),
+    ("/v1/health/ingress/", "muster has no gateways: ask /v1/health/service/{service}"),
+    ("/v1/catalog/connect/", "muster has no service mesh: ask /v1/catalog/service/{service}"),
+    ("/v1/config", "muster has no configuration entries: services are configured by their files"),
+    ("/v1/query", "muster has no prepared queries: ask for the service, or for a tag of it"),
+    ("/v1/snapshot", "muster has no state of its own to be saved: files and data_dir are all there is"),
+    ("/v1/operator/raft/", "muster has no Raft and no servers"),
+    ("/v1/operator/autopilot/", "muster has no servers"),
+    ("/v1/coordinate/", "muster has no network coordinates: near= puts the node itself and its datacenter first"),
+    ("/v1/peering", "muster has no peerings: nodes of one cluster may have different datacenters"),
+];
+
+pub(super) async fn no_such_endpoint(uri: Uri) -> Refusal {
+    if let Some((_, why)) = NOT_OFFERED.iter().find(|(prefix, _)| uri.path().starts_with(prefix)) {
+        return Refusal(StatusCode::NOT_FOUND, format!("{why}."));
+    }
+    let there: String =
+        ENDPOINTS.iter().map(|known| format!("\n  {} {}: {}", known.method, known.path, known.summary)).collect();
+    Refusal(StatusCode::NOT_FOUND, format!("There is nothing here. This version of muster has:{there}"))
+}
+
+/// The router adds the header `Allow`.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Refusal {
+    let allowed = endpoints::methods_of(uri.path()).unwrap_or_else(|| "another method".to_owned());
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, format!("This endpoint does not take {method}; it takes {allowed}."))
+}
