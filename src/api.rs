@@ -30,7 +30,7 @@ pub struct Agent {
     pub member: Member,
     /// Numbers as text, by part.
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
-    /// Empty: nodes have no metadata.
+    /// What its configuration says of it.
     pub meta: BTreeMap<String, String>,
     /// What only muster has.
     pub muster: Status,

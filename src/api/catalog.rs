@@ -22,7 +22,7 @@ pub struct Node {
     pub datacenter: String,
     /// `lan` and `wan`: its first address; `lan_ipv4` and so on where it has one.
     pub tagged_addresses: Texts,
-    /// Always empty: nodes have no metadata.
+    /// What its configuration says of it.
     pub meta: Texts,
     /// When it was changed last, as an index for blocking queries.
     pub create_index: u64,
@@ -88,6 +88,9 @@ pub struct Service {
     pub create_index: u64,
     /// The same.
     pub modify_index: u64,
+    /// What tells one content from another, in `GET /v1/agent/service/{id}` alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_hash: String,
 }
 
 /// An instance with its node: `GET /v1/catalog/service/{service}`.
@@ -105,7 +108,7 @@ pub struct CatalogService {
     pub datacenter: String,
     /// The node's addresses.
     pub tagged_addresses: Texts,
-    /// Always empty.
+    /// What the node's configuration says of it.
     pub node_meta: Texts,
     /// Always empty: an ordinary service.
     pub service_kind: String,
@@ -193,6 +196,40 @@ pub struct NodeServices {
     pub node: Node,
     /// Its instances.
     pub services: BTreeMap<String, Service>,
+}
+
+/// A node and the list of its instances: `GET /v1/catalog/node-services/{node}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NodeServiceList {
+    /// The node; `None` where none of that name is known.
+    pub node: Option<Node>,
+    /// Its instances.
+    pub services: Vec<Service>,
+}
+
+/// A user event: `GET /v1/event/list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Event {
+    /// A UUID.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// In base64; `None`: nothing.
+    pub payload: Option<String>,
+    /// The nodes that it is for, as a regular expression; empty: all.
+    pub node_filter: String,
+    /// The same for their services.
+    pub service_filter: String,
+    /// The same for the tags of these.
+    pub tag_filter: String,
+    /// Of the shape: always 1.
+    pub version: u8,
+    /// Greater than that of every event that was known where it was fired.
+    #[serde(rename = "LTime")]
+    pub time: u64,
 }
 
 /// One instance of this node and how it stands: `GET /v1/agent/health/service/id/{id}`.

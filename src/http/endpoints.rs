@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Api, agent, change, explain, keyring, local, read};
+use super::{Api, agent, change, event, explain, keyring, local, read};
 use crate::model::token::Scope::{self, Operate, Read, Register};
 
 /// All of them, in the order in which people read them.
@@ -21,6 +21,12 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster"),
         Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster"),
         Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in"),
+        Endpoint::put(
+            "/v1/agent/force-leave/{node}",
+            Operate,
+            agent::force_leave,
+            "Has all nodes forget one that is gone",
+        ),
         Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leaves the cluster and ends the agent"),
         Endpoint::put("/v1/agent/reload", Operate, change::reload, "Reads all files again"),
         Endpoint::put(
@@ -73,6 +79,12 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/catalog/datacenters", Read, read::catalog_datacenters, "The datacenters"),
         Endpoint::get("/v1/catalog/nodes", Read, read::catalog_nodes, "The nodes"),
         Endpoint::get("/v1/catalog/node/{node}", Read, read::catalog_node, "A node and its services"),
+        Endpoint::get(
+            "/v1/catalog/node-services/{node}",
+            Read,
+            read::catalog_node_services,
+            "A node and its services, as a list",
+        ),
         Endpoint::get("/v1/catalog/services", Read, read::catalog_services, "The services' names and tags"),
         Endpoint::get("/v1/catalog/service/{service}", Read, read::catalog_service, "The instances of a service"),
         Endpoint::put("/v1/catalog/register", Register, change::catalog_register, "Adds a service of this node"),
@@ -94,6 +106,9 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/internal/ui/services", Read, read::ui_services, "Each service with its counts"),
         Endpoint::get("/v1/status/leader", Read, read::leader, "Whom to ask: always the agent itself"),
         Endpoint::get("/v1/status/peers", Read, read::peers, "The nodes that are alive"),
+        // What somebody wants all nodes to know.
+        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Tells all nodes something"),
+        Endpoint::get("/v1/event/list", Read, event::list, "The last events that were meant for this node"),
         // What only muster has.
         Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is"),
         Endpoint::put(
