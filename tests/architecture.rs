@@ -140,6 +140,8 @@ const CORE_CRATES: &[&str] = &[
     // `aead` and `hmac`: the same octets in, the same octets out. Its random numbers are in NOT_IN_CORE.
     "ring",
     "saphyr_parser",
+    // What shapes look like, derived beside `serde`.
+    "schemars",
     "serde",
     "serde_json",
     "serde_yaml",

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Texts by key.
 pub type Texts = BTreeMap<String, String>;
 
 /// A node: `GET /v1/catalog/nodes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Node {
     /// A UUID made of the node's name.
@@ -31,7 +32,7 @@ pub struct Node {
 }
 
 /// An address with a port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TaggedAddress {
     /// An IP address.
@@ -41,7 +42,7 @@ pub struct TaggedAddress {
 }
 
 /// The shares of traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Weights {
     /// While all checks pass.
@@ -51,12 +52,12 @@ pub struct Weights {
 }
 
 /// An object that Consul's clients expect and that has nothing in it here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Nothing {}
 
 /// An instance on its node: in `GET /v1/agent/services`, `/v1/health/service/{service}` and `/v1/catalog/node/{node}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Service {
     /// The instance's id, as it was registered.
@@ -94,7 +95,7 @@ pub struct Service {
 }
 
 /// An instance with its node: `GET /v1/catalog/service/{service}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CatalogService {
     /// The node's id.
@@ -142,7 +143,7 @@ pub struct CatalogService {
 }
 
 /// A check's result: `GET /v1/health/checks/{service}`, `/v1/health/state/{state}`, `/v1/agent/checks`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Check {
     /// The node's name.
@@ -177,7 +178,7 @@ pub struct Check {
 }
 
 /// An instance, its node and its checks: `GET /v1/health/service/{service}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Entry {
     /// Where it runs.
@@ -189,7 +190,7 @@ pub struct Entry {
 }
 
 /// A node and its instances by id: `GET /v1/catalog/node/{node}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NodeServices {
     /// The node.
@@ -199,7 +200,7 @@ pub struct NodeServices {
 }
 
 /// A node and the list of its instances: `GET /v1/catalog/node-services/{node}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NodeServiceList {
     /// The node; `None` where none of that name is known.
@@ -209,7 +210,7 @@ pub struct NodeServiceList {
 }
 
 /// A user event: `GET /v1/event/list`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Event {
     /// A UUID.
@@ -233,7 +234,7 @@ pub struct Event {
 }
 
 /// One instance of this node and how it stands: `GET /v1/agent/health/service/id/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AgentHealth {
     /// The worst of its checks: `passing`, `warning`, `critical` or `maintenance`.
@@ -245,7 +246,7 @@ pub struct AgentHealth {
 }
 
 /// A service as a whole: `GET /v1/internal/ui/services`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Summary {
     /// Its name.

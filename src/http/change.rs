@@ -8,7 +8,7 @@ use axum::{
     body::Bytes,
     extract::{Path, State, rejection::BytesRejection},
     http::{StatusCode, Uri},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde_json::Value;
 
@@ -218,7 +218,7 @@ pub(super) async fn reload(State(api): State<Api>) -> Result<(), Refusal> {
 }
 
 /// `PUT /v1/catalog/register`: nodes announce for themselves, so it is taken for this node alone.
-pub(super) async fn catalog_register(State(api): State<Api>, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn catalog_register(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, Refusal> {
     let body = read(body)?;
     own_node(&api, &body)?;
     let Some(service) = field(&body, "Service").filter(|service| service.is_object()) else {
@@ -235,11 +235,11 @@ pub(super) async fn catalog_register(State(api): State<Api>, body: Body) -> Resu
     }
     let registration = Registration::read(&service, &api.agent.host()).map_err(|fault| bad(&fault.to_string()))?;
     register_this(&api, registration, false).await?;
-    Ok("true".into_response())
+    Ok(json(&uri, &true))
 }
 
 /// `PUT /v1/catalog/deregister`: the same.
-pub(super) async fn catalog_deregister(State(api): State<Api>, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn catalog_deregister(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, Refusal> {
     let body = read(body)?;
     own_node(&api, &body)?;
     if let Some(id) = field(&body, "ServiceID").and_then(Value::as_str) {
@@ -249,7 +249,7 @@ pub(super) async fn catalog_deregister(State(api): State<Api>, body: Body) -> Re
     } else {
         return Err(bad("ServiceID: it is missing. A node goes by leaving: PUT /v1/agent/leave."));
     }
-    Ok("true".into_response())
+    Ok(json(&uri, &true))
 }
 
 fn own_node(api: &Api, body: &Value) -> Result<(), Refusal> {
