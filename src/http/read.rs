@@ -82,6 +82,14 @@ async fn show_items<T: Serialize>(
     Ok(with_index(text, index))
 }
 
+/// The services that pass.
+fn kept(services: BTreeMap<String, Service>, filter: Option<&Filter>) -> Result<BTreeMap<String, Service>, Refusal> {
+    let Some(filter) = filter else { return Ok(services) };
+    let judged = services.into_iter().map(|(id, service)| Ok((passes(filter, &value_of(&service)?)?, id, service)));
+    let judged: Vec<_> = judged.collect::<Result<_, Refusal>>()?;
+    Ok(judged.into_iter().filter(|(passes, ..)| *passes).map(|(_, id, service)| (id, service)).collect())
+}
+
 fn value_of(built: &impl Serialize) -> Result<Value, Refusal> {
     serde_json::to_value(built).map_err(|error| bad(&error.to_string()))
 }
@@ -114,7 +122,7 @@ fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> 
             }
             *list = kept;
         }
-        Value::Object(table) if table.values().all(Value::is_object) => {
+        Value::Object(table) => {
             let mut kept = serde_json::Map::new();
             for (key, item) in std::mem::take(table) {
                 if passes(&item)? {
@@ -123,10 +131,6 @@ fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> 
             }
             *table = kept;
         }
-        Value::Object(fields) => match fields.get_mut("Services") {
-            Some(services) => keep(services, passes)?,
-            None => return Err(bad("filter: this endpoint shows nothing that could be filtered")),
-        },
         _ => {}
     }
     Ok(())
@@ -249,14 +253,15 @@ pub(super) async fn catalog_node(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    let filter = query.filter()?;
+    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
         let dc = query.datacenter()?;
         let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
-        Ok(view.map(|view| {
-            let version = catalog.versions().nodes;
-            let services = own_services(catalog, view);
-            NodeServices { node: shape::node(view, version), services }
-        }))
+        let shown = view.map(|view| {
+            let services = kept(own_services(catalog, view), filter.as_ref())?;
+            Ok(NodeServices { node: shape::node(view, catalog.versions().nodes), services })
+        });
+        shown.transpose()
     })
     .await
 }
@@ -269,10 +274,12 @@ pub(super) async fn catalog_node_services(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    let filter = query.filter()?;
+    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
         let dc = query.datacenter()?;
         let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
-        let services = view.map_or_else(Vec::new, |view| own_services(catalog, view).into_values().collect());
+        let services = view.map_or_else(BTreeMap::new, |view| own_services(catalog, view));
+        let services = kept(services, filter.as_ref())?.into_values().collect();
         let node = view.map(|view| shape::node(view, catalog.versions().nodes));
         Ok(NodeServiceList { node, services })
     })

@@ -253,11 +253,13 @@ async fn what_is_no_key_is_refused_and_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn clients_that_take_their_time_are_given_up() {
     let keyring = "POST /v1/operator/keyring HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 9\r\n\r\n";
+    let chunks = "PUT /v1/event/fire/x HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
     let cases: &[(&str, &str, u64, &str)] = &[
         ("says nothing", "", 10, ""),
         ("sends its head bit by bit", "GET /v1/agent/self HTTP/1.1\r\nx: ", 10, ""),
         ("waits after an answer", "GET /v1/x HTTP/1.1\r\n\r\n", 10, "HTTP/1.1 404"),
         ("sends its body bit by bit", keyring, 30, "HTTP/1.1 408"),
+        ("sends chunks without end", chunks, 30, "HTTP/1.1 408"),
     ];
     for (case, sent, seconds, expected) in cases {
         let (server, _orders) = agent(Membership::default(), &CancellationToken::new());
