@@ -253,7 +253,8 @@ mod tests {
                 methods.split(", ").map(|method| format!("{method} {path}")).collect::<Vec<_>>()
             })
             .collect();
-        (described.sort(), there.sort());
+        described.sort();
+        there.sort();
         assert_eq!(described, there);
     }
 
