@@ -77,7 +77,12 @@ impl World {
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         };
         let announcements: Announcements = small.chain(large).map(announcement).collect();
-        let node = Node { name: label("host-a"), addresses: vec![[10, 0, 0, 1].into()], datacenter: label("dc1") };
+        let node = Node {
+            name: label("host-a"),
+            addresses: vec![[10, 0, 0, 1].into()],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+        };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {
             node: label("host-a"),

@@ -9,6 +9,7 @@ pub mod explain;
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Consul's `Status` of a member that is reached.
@@ -19,7 +20,7 @@ pub const LEFT: u8 = 3;
 pub const FAILED: u8 = 4;
 
 /// `GET /v1/agent/self`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Agent {
     /// What Consul shows of the configuration.
@@ -30,14 +31,14 @@ pub struct Agent {
     pub member: Member,
     /// Numbers as text, by part.
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
-    /// Empty: nodes have no metadata.
+    /// What its configuration says of it.
     pub meta: BTreeMap<String, String>,
     /// What only muster has.
     pub muster: Status,
 }
 
 /// `Config` of [`Agent`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
     /// The name of the node's site.
@@ -58,7 +59,7 @@ pub struct Config {
 }
 
 /// `DebugConfig` of [`Agent`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DebugConfig {
     /// The name of the node's site.
@@ -71,7 +72,7 @@ pub struct DebugConfig {
 }
 
 /// A member, in `GET /v1/agent/members` and in [`Agent`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Member {
     /// The node's name.
@@ -101,7 +102,7 @@ pub struct Member {
 }
 
 /// `Muster` of [`Member`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Standing {
     /// `alive`, `suspect`, `held`, `left` or `gone`.
@@ -121,7 +122,7 @@ pub struct Standing {
 }
 
 /// `Muster` of [`Agent`]: how the node and its cluster are, as this node sees them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Status {
     /// The discovery zone.
@@ -143,7 +144,7 @@ pub struct Status {
 }
 
 /// Addresses with ports.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Listen {
     /// DNS over UDP and TCP.
@@ -155,7 +156,7 @@ pub struct Listen {
 }
 
 /// `PUT /v1/agent/join/ADDRESS`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Joined {
     /// The addresses that the target stands for.
@@ -175,7 +176,7 @@ pub struct Key {
 /// `GET /v1/operator/keyring`: a list of one such.
 ///
 /// Where Consul shows keys, muster shows their ids: whoever reads an answer or a log must not get into the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Keyring {
     /// Always false.
@@ -198,7 +199,7 @@ pub struct Keyring {
 }
 
 /// `Muster` of [`Keyring`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Answers {
     /// Nodes that answered.
@@ -206,7 +207,7 @@ pub struct Answers {
 }
 
 /// `PUT /v1/muster/drain/{target}` and `/v1/muster/resume/{target}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Drained {
     /// The instances that it is about, as `SERVICE/ID`.

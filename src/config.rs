@@ -4,6 +4,7 @@
 //! are the constants below, each with its reason.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
@@ -32,6 +33,8 @@ pub struct Config {
     pub alias_domains: Vec<Name>,
     /// The name of the node's site.
     pub datacenter: Label,
+    /// What is to be known of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
+    pub meta: BTreeMap<String, String>,
     /// Where other hosts reach this one: at least one address, no two alike.
     pub advertise: Vec<IpAddr>,
     /// What the node has to remember.
@@ -211,6 +214,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "domain",
     "alias_domains",
     "datacenter",
+    "meta",
     "advertise",
     "data_dir",
     "services_dir",

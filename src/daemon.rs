@@ -190,7 +190,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let hub = Hub::new(catalog);
     parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
     let guard = api::guard(&config, &signals.rescan, &mut parts, &shutdown).await;
-    let api = http::Api { agent, members: cluster.members, hub, orders, guard };
+    let api = http::Api { agent, members: cluster.members, events: cluster.events, hub, orders, guard };
     api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
@@ -219,6 +219,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         datacenter: config.datacenter.clone(),
         domain: config.domain.clone(),
         aliases: config.alias_domains.clone(),
+        meta: config.meta.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),
         gossip,

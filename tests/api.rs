@@ -250,7 +250,6 @@ fn parameters_do_what_clients_expect_or_are_refused() {
     assert!(get(&agent, "catalog/nodes?pretty").body.starts_with("[\n    {\n        \"ID\""));
     let cases = [
         ("GET", "health/service/web?dc=elsewhere", "", 400, "No path to datacenter elsewhere"),
-        ("GET", "health/service/web?node-meta=rack:1", "", 400, "nodes have no metadata"),
         ("GET", "health/service/web?ns=team", "", 400, "muster has no namespaces"),
         ("GET", "health/service/web?index=x", "", 400, "expected a whole number"),
         ("GET", "health/service/web?index=1&wait=soon", "", 400, "expected such as 30s"),

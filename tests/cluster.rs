@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/events.rs"]
+mod events;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/network.rs"]

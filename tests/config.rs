@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -66,6 +67,7 @@ fn defaults() -> Config {
         domain: name("service.local"),
         alias_domains: Vec::new(),
         datacenter: label("dc1"),
+        meta: BTreeMap::new(),
         advertise: vec![IpAddr::from([10, 0, 0, 7])],
         data_dir: PathBuf::from("/var/lib/muster"),
         services_dir: PathBuf::from("/etc/muster/services.d"),
@@ -112,6 +114,7 @@ node: Host-B
 domain: Example.ORG.
 alias_domains: [service.consul]
 datacenter: dc2
+meta: {rack: r1, size: 2}
 advertise: [10.0.0.8, '2001:db8::8']
 data_dir: data
 services_dir: ../services.d
@@ -149,6 +152,7 @@ log: {level: debug, format: json}
         domain: name("example.org"),
         alias_domains: vec![name("service.consul")],
         datacenter: label("dc2"),
+        meta: [("rack", "r1"), ("size", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         advertise: vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()],
         data_dir: PathBuf::from("/etc/muster/data"),
         services_dir: PathBuf::from("/etc/muster/../services.d"),
@@ -263,11 +267,19 @@ c:1:20: unknown key `fromat` (did you mean `format`?)";
 #[test]
 fn what_a_configuration_cannot_say() {
     let long_zone = format!("domain: {}", ["a".repeat(40), "b".repeat(40), "c".repeat(40)].join("."));
+    let entries: Vec<String> = (0..5).map(|key| format!("k{key}: {}", "x".repeat(252))).collect();
+    let much_meta = format!("meta: {{{}}}", entries.join(", "));
     let label_64 = format!("node: {}", "a".repeat(64));
     let cases = [
         (
             "foo: 1",
-            "1:1: unknown key `foo` (the keys of the configuration are node, domain, alias_domains, datacenter, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: unknown key `foo` (the keys of the configuration are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+        ),
+        ("meta: [a]", "1:7: expected a table such as `{version: \"2.3.1\"}`, found a list"),
+        ("meta: {a=b: c}", "1:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
+        (
+            &much_meta,
+            "1:7: a node's `meta` has at most 1024 octets, this one has 1275 (every node keeps it of every other)",
         ),
         ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
         ("- node: a", "1:1: expected the configuration, found a list"),

@@ -110,7 +110,7 @@ fn view() -> impl Strategy<Value = View> {
     views.prop_map(|nodes| {
         let one =
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
-                let node = Node { name: label(name), addresses, datacenter: label("dc1") };
+                let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
                 let announcements = announcements.into_iter().map(|a| (a.instance.key.clone(), Arc::new(a))).collect();
                 (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
             };

@@ -170,7 +170,12 @@ impl World {
             .into_iter()
             .map(|(name, addresses)| {
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
-                let node = Arc::new(Node { name: name.clone(), addresses, datacenter: label("dc1") });
+                let node = Arc::new(Node {
+                    name: name.clone(),
+                    addresses,
+                    datacenter: label("dc1"),
+                    meta: Default::default(),
+                });
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
                 (name, Arc::new(NodeView { node, announcements, freshness }))
             })

@@ -54,7 +54,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         })
         .collect();
-    let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1") };
+    let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
     let view = View::unit(
         label("host-a"),
         Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),

@@ -228,6 +228,7 @@ impl Running {
             name: name.clone(),
             addresses: vec![address.into()],
             datacenter: Label::parse("dc1").unwrap(),
+            meta: Default::default(),
         });
         let (link, network) = link::pair();
         let rejected = Arc::new(Rejected::default());
@@ -251,7 +252,7 @@ impl Running {
             seed: fastrand::u64(..),
         };
         let inputs = Inputs { announcements, link, orders: ordered, rejected };
-        let outputs = Outputs { view, members, peers, keyring: keys };
+        let outputs = Outputs { view, members, peers, keyring: keys, events: watch::channel(Default::default()).0 };
         let shutdown = CancellationToken::new();
         let running = node::run(settings, inputs, outputs, shutdown.clone());
         let tasks = vec![

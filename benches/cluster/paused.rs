@@ -166,6 +166,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
             name: own.id.name.clone(),
             addresses: vec![own.address.ip()],
             datacenter: label("dc1".into()),
+            meta: Default::default(),
         }),
         own: own.clone(),
         version: "0".to_owned(),
@@ -181,6 +182,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         members: watch::channel(Arc::default()).0,
         peers: watch::channel(BTreeSet::new()).0,
         keyring: watch::channel(None).0,
+        events: watch::channel(Default::default()).0,
     };
     let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
     Host { address: own.address, view: seen, running, _announced: announced }

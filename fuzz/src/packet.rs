@@ -287,7 +287,8 @@ fn tables() -> Tables {
 
 /// A node with services in every standing.
 fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) {
-    let node = Node { name: label(host), addresses: addresses(number), datacenter: label("dc1") };
+    let node =
+        Node { name: label(host), addresses: addresses(number), datacenter: label("dc1"), meta: Default::default() };
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, standing: Standing| {
         let announcement = Announcement::new(Arc::new(instance), standing);

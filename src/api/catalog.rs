@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Texts by key.
 pub type Texts = BTreeMap<String, String>;
 
 /// A node: `GET /v1/catalog/nodes`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Node {
     /// A UUID made of the node's name.
@@ -22,7 +23,7 @@ pub struct Node {
     pub datacenter: String,
     /// `lan` and `wan`: its first address; `lan_ipv4` and so on where it has one.
     pub tagged_addresses: Texts,
-    /// Always empty: nodes have no metadata.
+    /// What its configuration says of it.
     pub meta: Texts,
     /// When it was changed last, as an index for blocking queries.
     pub create_index: u64,
@@ -31,7 +32,7 @@ pub struct Node {
 }
 
 /// An address with a port.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct TaggedAddress {
     /// An IP address.
@@ -41,7 +42,7 @@ pub struct TaggedAddress {
 }
 
 /// The shares of traffic.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Weights {
     /// While all checks pass.
@@ -51,12 +52,12 @@ pub struct Weights {
 }
 
 /// An object that Consul's clients expect and that has nothing in it here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Nothing {}
 
 /// An instance on its node: in `GET /v1/agent/services`, `/v1/health/service/{service}` and `/v1/catalog/node/{node}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Service {
     /// The instance's id, as it was registered.
@@ -88,10 +89,13 @@ pub struct Service {
     pub create_index: u64,
     /// The same.
     pub modify_index: u64,
+    /// What tells one content from another, in `GET /v1/agent/service/{id}` alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_hash: String,
 }
 
 /// An instance with its node: `GET /v1/catalog/service/{service}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CatalogService {
     /// The node's id.
@@ -105,7 +109,7 @@ pub struct CatalogService {
     pub datacenter: String,
     /// The node's addresses.
     pub tagged_addresses: Texts,
-    /// Always empty.
+    /// What the node's configuration says of it.
     pub node_meta: Texts,
     /// Always empty: an ordinary service.
     pub service_kind: String,
@@ -139,7 +143,7 @@ pub struct CatalogService {
 }
 
 /// A check's result: `GET /v1/health/checks/{service}`, `/v1/health/state/{state}`, `/v1/agent/checks`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Check {
     /// The node's name.
@@ -174,7 +178,7 @@ pub struct Check {
 }
 
 /// An instance, its node and its checks: `GET /v1/health/service/{service}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Entry {
     /// Where it runs.
@@ -186,7 +190,7 @@ pub struct Entry {
 }
 
 /// A node and its instances by id: `GET /v1/catalog/node/{node}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NodeServices {
     /// The node.
@@ -195,8 +199,42 @@ pub struct NodeServices {
     pub services: BTreeMap<String, Service>,
 }
 
+/// A node and the list of its instances: `GET /v1/catalog/node-services/{node}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct NodeServiceList {
+    /// The node; `None` where none of that name is known.
+    pub node: Option<Node>,
+    /// Its instances.
+    pub services: Vec<Service>,
+}
+
+/// A user event: `GET /v1/event/list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Event {
+    /// A UUID.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// In base64; `None`: nothing.
+    pub payload: Option<String>,
+    /// The nodes that it is for, as a regular expression; empty: all.
+    pub node_filter: String,
+    /// The same for their services.
+    pub service_filter: String,
+    /// The same for the tags of these.
+    pub tag_filter: String,
+    /// Of the shape: always 1.
+    pub version: u8,
+    /// Greater than that of every event that was known where it was fired.
+    #[serde(rename = "LTime")]
+    pub time: u64,
+}
+
 /// One instance of this node and how it stands: `GET /v1/agent/health/service/id/{id}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AgentHealth {
     /// The worst of its checks: `passing`, `warning`, `critical` or `maintenance`.
@@ -208,7 +246,7 @@ pub struct AgentHealth {
 }
 
 /// A service as a whole: `GET /v1/internal/ui/services`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Summary {
     /// Its name.

@@ -1,9 +1,10 @@
 //! `GET /v1/muster/explain/{name}`: what is answered under a name, and why the rest is not.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a name comes to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Explained {
     /// As it was asked for.
@@ -25,7 +26,8 @@ pub struct Explained {
 }
 
 /// One instance.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExplainedInstance")]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Instance {
     /// The service's name.
@@ -59,7 +61,8 @@ pub struct Instance {
 }
 
 /// One check.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExplainedCheck")]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Check {
     /// Its id.

@@ -1,6 +1,7 @@
 //! The walk over the configuration's tree: one function a table.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     num::NonZero,
     path::PathBuf,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     dns::{access::Allow, cache::Bounds, limit::Rate, server::Server},
     model::{
+        bounds,
         name::{Label, Name},
         service::MAX_ADDRESSES,
     },
@@ -44,6 +46,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         Some(node) => reader.label(node, "a datacenter's name"),
         None => Label::parse(DEFAULT_DATACENTER).ok(),
     };
+    let meta = read_meta(reader, &table);
     let advertise = read_advertise(reader, &table, environment.default_address);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
@@ -64,6 +67,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         domain,
         alias_domains,
         datacenter: datacenter?,
+        meta,
         advertise,
         data_dir: data_dir?,
         services_dir: services_dir?,
@@ -134,6 +138,15 @@ fn read_zone(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Name> {
         return None;
     }
     Some(zone)
+}
+
+fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String, String> {
+    let Some(node) = table.get("meta") else { return BTreeMap::new() };
+    let meta = reader.meta(node);
+    if let Err(fault) = bounds::node_meta(&meta) {
+        reader.error_with_hint(node.id, fault.to_string(), "every node keeps it of every other");
+    }
+    meta
 }
 
 fn read_advertise(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: IpAddr) -> Vec<IpAddr> {

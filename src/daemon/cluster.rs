@@ -32,6 +32,7 @@ use crate::{
     model::{
         announcement::{Announcements, Node},
         catalog::View,
+        event::EventLog,
         member::{Membership, PeerId},
         name::Label,
     },
@@ -50,6 +51,8 @@ pub(super) struct Cluster {
     pub(super) view: watch::Receiver<View>,
     /// Who is in the cluster.
     pub(super) members: watch::Receiver<Arc<Membership>>,
+    /// User events that were meant for this node.
+    pub(super) events: watch::Receiver<EventLog>,
     /// For what operators ask.
     pub(super) orders: mpsc::Sender<Order>,
     /// Why the node has ended.
@@ -92,12 +95,14 @@ pub(super) fn start(
         name: config.node.clone(),
         addresses: config.advertise.clone(),
         datacenter: config.datacenter.clone(),
+        meta: config.meta.clone(),
     });
     let (view, seen) = watch::channel(node::alone(&node, &announcements.borrow()));
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
     let (orders, ordered) = mpsc::channel(ORDERS);
+    let (events, fired) = watch::channel(EventLog::default());
 
     let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| Failure::NoRandom)?;
     parts.spawn("carries gossip", wire.run(sockets));
@@ -112,7 +117,7 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let inputs = Inputs { announcements, link, orders: ordered, rejected };
-    let outputs = Outputs { view, members, peers, keyring: keys };
+    let outputs = Outputs { view, members, peers, keyring: keys, events };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
     parts.spawn("takes part in the cluster", async move {
@@ -124,7 +129,7 @@ pub(super) fn start(
         let began = began_with(&key_file(path)?);
         parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
-    Ok(Cluster { view: seen, members: membership, orders, ended, address: own.address })
+    Ok(Cluster { view: seen, members: membership, events: fired, orders, ended, address: own.address })
 }
 
 /// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by

@@ -42,6 +42,13 @@ pub(super) async fn pass_on(mut given: mpsc::Receiver<Order>, takers: Takers, sh
             Order::Leave { done } => {
                 let _ = takers.node.send(node::Order::Leave { done: then(done, Ok) }).await;
             }
+            Order::Dismiss { node, done } => {
+                let _ = takers.node.send(node::Order::Dismiss { name: node, done: then(done, Ok) }).await;
+            }
+            Order::Fire { name, payload, to, done } => {
+                let firing = node::Firing { name, payload, to };
+                let _ = takers.node.send(node::Order::Fire { firing, done: then(done, Ok) }).await;
+            }
             Order::Keyring { change, done } => {
                 let done = then(done, |report: Result<rotation::KeyringReport, String>| report.map(shown));
                 let _ = takers.node.send(node::Order::Keyring { change, done }).await;

@@ -3,13 +3,7 @@
 //! A file holds one service, or a list of them under `services:`. Every problem of the file is found in one reading,
 //! and a file with an error gives no definitions at all: half a file is not what its author wrote.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
 use super::check;
 use crate::{
@@ -21,7 +15,7 @@ use crate::{
         pacing::Damping,
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
-            MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_META, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
+            MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
         },
     },
     yaml::{
@@ -153,7 +147,7 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let addresses = read_addresses(reader, &table, defaults.addresses);
     let tags = read_tags(reader, &table, id.as_ref());
-    let meta = read_meta(reader, &table);
+    let meta = table.get("meta").map(|node| reader.meta(node)).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
     let number = |key, what, default| {
         table.get(key).and_then(|node| reader.integer(node, what, 0..=u16::MAX)).unwrap_or(default)
@@ -325,27 +319,4 @@ fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Lab
         }
     }
     tags
-}
-
-fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String, String> {
-    let mut meta = BTreeMap::new();
-    if let Some(node) = table.get("meta")
-        && let Some(entries) = reader.entries(node, "a table such as `{version: \"2.3.1\"}`")
-        && reader.is_within(node.id, entries.len(), MAX_META, "entries of `meta`")
-    {
-        for entry in entries {
-            if bounds::meta_key(&entry.key).is_err() {
-                let message = format!("{} cannot be a key of `meta`", quote(&entry.key));
-                reader.error_with_hint(entry.id, message, "keys are printable ASCII without `=`");
-                continue;
-            }
-            let Some(text) = reader.text(&entry.value, "a text") else { continue };
-            if let Err(fault) = bounds::meta_entry(&entry.key, &text) {
-                reader.error_with_hint(entry.value.id, fault.to_string(), "a TXT record has no more room");
-                continue;
-            }
-            meta.insert(entry.key.to_string(), text);
-        }
-    }
-    meta
 }

@@ -6,6 +6,7 @@
 //! | `h/SERVICE/ID` | how it stands: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON` |
 //! | `r/SERVICE/ID` | what its checks found, as JSON |
 //! | `n/node` | the node itself, as JSON |
+//! | `e/0` … `e/15` | the last user events that were fired on it, as JSON |
 //! | `n/left` | `1`: the node leaves |
 //!
 //! A health flip is a pair of some ten octets, and the instance is not said again. Newer nodes may say more: keys and
@@ -20,9 +21,12 @@ use serde::{
 };
 use smol_str::SmolStr;
 
+mod event;
+
 use crate::model::{
     announcement::{CheckReport, Gate, MAX_CHECK_TEXT, Report, Standing, bounded},
     bounds::{self, Fault},
+    event::{self as user, SLOTS, UserEvent},
     health::Status,
     name::{Label, LabelError},
     service::{Instance, InstanceKey, MAX_CHECKS, Protocol},
@@ -53,7 +57,11 @@ pub enum Record {
         datacenter: Label,
         /// Of its program: 1 to [`MAX_VERSION`] octets of printable ASCII.
         version: String,
+        /// What its configuration says of it, within [`bounds::node_meta`].
+        meta: BTreeMap<String, String>,
     },
+    /// A user event that was fired on it, and its slot: below [`SLOTS`].
+    Event(u8, Arc<UserEvent>),
     /// The node leaves.
     Left,
 }
@@ -69,6 +77,8 @@ pub enum Key {
     Report(InstanceKey),
     /// What the node is.
     Node,
+    /// A user event.
+    Event(u8),
     /// The node leaves.
     Left,
     /// Something that only newer nodes know.
@@ -98,6 +108,8 @@ pub enum Bad {
     Report,
     /// A version that is empty, too long or not printable ASCII.
     Version,
+    /// A user event out of bounds.
+    Event(user::Fault),
     /// `n/left` with another value than `1`.
     Left,
 }
@@ -109,14 +121,16 @@ impl Record {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
-            Self::Node { addresses, datacenter, version } => {
+            Self::Node { addresses, datacenter, version, meta } => {
                 let value = NodeText {
                     addresses: addresses.into(),
                     datacenter: datacenter.as_str().into(),
                     version: version.into(),
+                    meta: Cow::Borrowed(meta),
                 };
                 (Key::Node.to_string(), json(&value))
             }
+            Self::Event(slot, event) => (Key::Event(*slot).to_string(), event::value(event)),
             Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
         }
     }
@@ -139,6 +153,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
         Key::Standing(key) => Record::Standing(key, read_standing(value)?),
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
+        Key::Event(slot) => Record::Event(slot, Arc::new(event::read(value)?)),
         Key::Left if value == LEFT => Record::Left,
         Key::Left => return Err(Bad::Left),
         Key::Unknown => return Ok(None),
@@ -154,6 +169,7 @@ pub fn value_len(instance: &Instance) -> usize {
 const INSTANCE: &str = "i/";
 const STANDING: &str = "h/";
 const REPORT: &str = "r/";
+const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
 const LEFT_KEY: &str = "n/left";
 const LEFT: &str = "1";
@@ -175,6 +191,11 @@ impl Key {
         }
         if let Some(rest) = key.strip_prefix(REPORT) {
             return Ok(Self::Report(read_key(rest)?));
+        }
+        if let Some(rest) = key.strip_prefix(EVENT) {
+            // A slot that this version does not have is a newer node's.
+            let slot = (0..SLOTS).find(|slot| slot.to_string() == rest);
+            return Ok(slot.map_or(Self::Unknown, Self::Event));
         }
         Ok(match key {
             NODE_KEY => Self::Node,
@@ -203,6 +224,7 @@ impl fmt::Display for Key {
             Self::Standing(key) => write!(f, "{STANDING}{key}"),
             Self::Report(key) => write!(f, "{REPORT}{key}"),
             Self::Node => f.write_str(NODE_KEY),
+            Self::Event(slot) => write!(f, "{EVENT}{slot}"),
             Self::Left => f.write_str(LEFT_KEY),
             Self::Unknown => Ok(()),
         }
@@ -464,16 +486,20 @@ struct NodeText<'a> {
     datacenter: Cow<'a, str>,
     #[serde(borrow)]
     version: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    meta: Cow<'a, BTreeMap<String, String>>,
 }
 
 fn read_node(value: &str) -> Result<Record, Bad> {
-    let NodeText { addresses, datacenter, version } = parse(value)?;
+    let NodeText { addresses, datacenter, version, meta } = parse(value)?;
     bounds::addresses(&addresses).map_err(Bad::Fault)?;
+    bounds::node_meta(&meta).map_err(Bad::Fault)?;
     let datacenter = Label::parse(&datacenter).map_err(|error| Bad::Json(format!("dc: {error}")))?;
     if !(1..=MAX_VERSION).contains(&version.len()) || !version.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
         return Err(Bad::Version);
     }
-    Ok(Record::Node { addresses: addresses.into_owned(), datacenter, version: version.into_owned() })
+    let (addresses, version, meta) = (addresses.into_owned(), version.into_owned(), meta.into_owned());
+    Ok(Record::Node { addresses, datacenter, version, meta })
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -497,6 +523,7 @@ impl Bad {
             Self::Standing => "bad standing",
             Self::Report => "bad report",
             Self::Version => "bad version",
+            Self::Event(_) => "bad event",
             Self::Left => "bad leave",
         }
     }
@@ -512,6 +539,7 @@ impl fmt::Display for Bad {
             Self::ValueLength(octets) => write!(f, "a value has at most {MAX_VALUE} octets, this one has {octets}"),
             Self::Json(error) => f.write_str(error),
             Self::Fault(fault) => fault.fmt(f),
+            Self::Event(fault) => fault.fmt(f),
             Self::Standing => {
                 f.write_str("a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`")
             }

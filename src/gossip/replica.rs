@@ -5,11 +5,17 @@
 //! for that key. Both roads carry the same records ([`record`]); one that breaks a bound is skipped, and
 //! what was known of its instance stays.
 
-use std::{collections::HashMap, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    net::IpAddr,
+    sync::Arc,
+};
 
 use super::record::{self, Bad, Key, Record};
 use crate::model::{
     announcement::{Announcement, Announcements, Report, Standing},
+    event::{Heard, UserEvent},
     name::Label,
     service::InstanceKey,
 };
@@ -39,6 +45,8 @@ pub struct Facts {
     pub datacenter: Label,
     /// Of its program.
     pub version: String,
+    /// What its configuration says of it.
+    pub meta: BTreeMap<String, String>,
 }
 
 /// Why a change was not taken.
@@ -68,6 +76,11 @@ pub struct Replica {
     pub announcements: Announcements,
     /// It said good-bye.
     pub left: bool,
+    /// User events that it fired and that nobody has taken yet.
+    fired: Vec<Arc<UserEvent>>,
+    heard: Heard,
+    /// Gossip has brought its state at least once: events from now on are news.
+    met: bool,
     /// Gossip has brought everything up to this version.
     seen: u64,
     /// Keys that a push has brought with a later version.
@@ -89,12 +102,23 @@ impl Replica {
         mut bad: impl FnMut(&str, Skipped),
     ) {
         if whole {
-            *self = Self { facts: self.facts.take(), ..Self::default() };
+            *self = Self {
+                facts: self.facts.take(),
+                fired: std::mem::take(&mut self.fired),
+                heard: std::mem::take(&mut self.heard),
+                met: self.met,
+                ..Self::default()
+            };
         }
+        let fired = self.fired.len();
         for change in changes {
             if self.ahead.get(change.key).is_none_or(|ahead| *ahead < change.version) {
                 self.apply(change, &mut bad);
             }
+        }
+        if !std::mem::replace(&mut self.met, true) {
+            // What was fired before we met is heard, and is no news.
+            self.fired.truncate(fired);
         }
         self.seen = version;
         self.ahead.retain(|_, ahead| *ahead > version);
@@ -109,6 +133,11 @@ impl Replica {
                 self.apply(change, &mut bad);
             }
         }
+    }
+
+    /// What it has fired since the last time, in the order in which it was heard.
+    pub fn take_fired(&mut self) -> Vec<Arc<UserEvent>> {
+        std::mem::take(&mut self.fired)
     }
 
     fn apply(&mut self, change: Change<'_>, bad: &mut impl FnMut(&str, Skipped)) {
@@ -157,8 +186,13 @@ impl Replica {
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
             },
-            Record::Node { addresses, datacenter, version } => {
-                self.facts = Some(Facts { addresses, datacenter, version });
+            Record::Node { addresses, datacenter, version, meta } => {
+                self.facts = Some(Facts { addresses, datacenter, version, meta });
+            }
+            Record::Event(_, event) => {
+                if self.heard.is_news(event.time) {
+                    self.fired.push(event);
+                }
             }
             Record::Left => self.left = true,
         }
@@ -180,7 +214,7 @@ impl Replica {
                 }
             }
             // A node without a record of itself keeps the last one.
-            Key::Node | Key::Left | Key::Unknown => {}
+            Key::Node | Key::Event(_) | Key::Left | Key::Unknown => {}
         }
     }
 }

@@ -14,7 +14,10 @@ use axum::{
 use super::{
     Agent, Api,
     answer::{Refusal, json},
-    order::{JOIN, LEAVE, Order, give},
+    change::{SHOWN, denial},
+    order::{JOIN, LEAVE, Order, TELL, give},
+    query::{Query, bad},
+    read::label,
     shape::node_id,
 };
 use crate::{
@@ -36,17 +39,31 @@ pub(super) async fn myself(State(api): State<Api>, uri: Uri) -> Response {
     json(&uri, &describe(&api.agent, &known))
 }
 
-pub(super) async fn members(State(api): State<Api>, uri: Uri) -> Response {
+pub(super) async fn members(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    one_pool(&query)?;
     let known = api.members.borrow().clone();
     let members: Vec<api::Member> = known.members.iter().map(member).collect();
-    json(&uri, &members)
+    Ok(json(&uri, &members))
+}
+
+/// There is one cluster, and it has no parts.
+fn one_pool(query: &Query) -> Result<(), Refusal> {
+    if query.flag("wan")? {
+        return Err(bad("wan: there is one cluster, whose nodes may have different datacenters: leave it out"));
+    }
+    match query.text("segment") {
+        Some(segment) if segment != "_all" => Err(bad(&format!("segment={segment}: muster has no segments"))),
+        _ => Ok(()),
+    }
 }
 
 pub(super) async fn join(
     State(api): State<Api>,
     uri: Uri,
     address: Result<Path<String>, PathRejection>,
+    query: Query,
 ) -> Result<Response, Refusal> {
+    one_pool(&query)?;
     let target = address.ok().and_then(|Path(address)| parse_endpoint(&address, Some(GOSSIP_PORT)));
     let expected = "After /v1/agent/join/ stands an address: ip, ip:port, [v6]:port, host or host:port.";
     let target = target.ok_or_else(|| Refusal(StatusCode::BAD_REQUEST, expected.to_owned()))?;
@@ -58,6 +75,18 @@ pub(super) async fn join(
 
 pub(super) async fn leave(State(api): State<Api>) -> Result<(), Refusal> {
     give(&api.orders, |done| Order::Leave { done }, LEAVE, "Look at the agent's log, or end it by SIGTERM.").await
+}
+
+/// Has all nodes forget one that is gone, so that its services are no longer declared.
+pub(super) async fn force_leave(State(api): State<Api>, Path(name): Path<String>, query: Query) -> Result<(), Refusal> {
+    one_pool(&query)?;
+    let node = label(&name)?;
+    let what_now = "Give the order again: nothing is lost by that.";
+    let told = give(&api.orders, |done| Order::Dismiss { node: node.clone(), done }, TELL, what_now).await?;
+    told.map_err(|denied| denial(&denied))?;
+    // Whoever asks next sees it.
+    api.hub.shows(|catalog| !catalog.view().contains_key(&node), SHOWN).await;
+    Ok(())
 }
 
 fn describe(agent: &Agent, known: &Membership) -> api::Agent {
@@ -80,7 +109,7 @@ fn describe(agent: &Agent, known: &Membership) -> api::Agent {
         debug_config: api::DebugConfig { datacenter, node_name: node, dns_domain: agent.domain.to_string() },
         member: own.map_or_else(|| member(&unknown(agent)), member),
         stats: stats(known),
-        meta: BTreeMap::new(),
+        meta: agent.meta.clone(),
         muster: api::Status {
             domain: agent.domain.to_string(),
             advertise: agent.advertise.iter().map(ToString::to_string).collect(),
@@ -164,7 +193,7 @@ fn status(reach: Reach) -> u8 {
     match reach {
         Reach::Alive | Reach::Suspect => ALIVE,
         Reach::Held => FAILED,
-        Reach::Gone(Cause::Left) => LEFT,
+        Reach::Gone(Cause::Left | Cause::Dismissed) => LEFT,
         Reach::Gone(_) => FAILED,
     }
 }

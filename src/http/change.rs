@@ -8,7 +8,7 @@ use axum::{
     body::Bytes,
     extract::{Path, State, rejection::BytesRejection},
     http::{StatusCode, Uri},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde_json::Value;
 
@@ -29,19 +29,23 @@ use crate::{
     },
     registry::{
         failure::Denied,
-        registration::{CheckRegistration, Registration, go_duration},
+        registration::{CheckRegistration, Registration, field, go_duration},
         state::{Change, Outcome, Target},
     },
 };
 
 /// How long an answer waits until the catalog shows what was changed.
-const SHOWN: Duration = Duration::from_secs(2);
+pub(super) const SHOWN: Duration = Duration::from_secs(2);
 
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
+
+/// A body as it came.
+pub(super) fn octets(body: Body) -> Result<Bytes, Refusal> {
+    body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))
+}
 
 fn read(body: Body) -> Result<Value, Refusal> {
-    let body = body.map_err(|rejection| Refusal(rejection.status(), rejection.body_text()))?;
-    serde_json::from_slice(&body).map_err(|error| bad(&format!("Request decode failed: {error}")))
+    serde_json::from_slice(&octets(body)?).map_err(|error| bad(&format!("Request decode failed: {error}")))
 }
 
 /// Has a change made, and waits until it shows.
@@ -53,7 +57,7 @@ async fn make(
     let now = "Look at the agent's log.";
     let outcome = give(&api.orders, |done| Order::Change { change, done }, CHANGE, now)
         .await?
-        .map_err(|denied| refusal(&denied))?;
+        .map_err(|denied| denial(&denied))?;
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
@@ -63,7 +67,7 @@ async fn make(
     Ok(outcome)
 }
 
-fn refusal(denied: &Denied) -> Refusal {
+pub(super) fn denial(denied: &Denied) -> Refusal {
     let status = match denied {
         Denied::Unknown(_) => StatusCode::NOT_FOUND,
         Denied::Refused(_) => StatusCode::BAD_REQUEST,
@@ -72,14 +76,16 @@ fn refusal(denied: &Denied) -> Refusal {
     Refusal(status, denied.to_string())
 }
 
-pub(super) async fn register(State(api): State<Api>, body: Body) -> Result<(), Refusal> {
+pub(super) async fn register(State(api): State<Api>, query: Query, body: Body) -> Result<(), Refusal> {
+    query.check()?;
+    let only_these_checks = query.flag("replace-existing-checks")?;
     let registration = Registration::read(&read(body)?, &api.agent.host()).map_err(|fault| bad(&fault.to_string()))?;
-    register_this(&api, registration).await
+    register_this(&api, registration, only_these_checks).await
 }
 
-async fn register_this(api: &Api, registration: Registration) -> Result<(), Refusal> {
+async fn register_this(api: &Api, registration: Registration, only_these_checks: bool) -> Result<(), Refusal> {
     let wanted = registration.definition.instance.clone();
-    let change = Change::Register(Box::new(registration));
+    let change = Change::Register { registration: Box::new(registration), only_these_checks };
     make(api, change, |_, known| known.is_some_and(|known| known.instance == wanted)).await.map(drop)
 }
 
@@ -128,13 +134,10 @@ pub(super) async fn fail(State(api): State<Api>, Path(id): Path<String>, query: 
 
 pub(super) async fn update(State(api): State<Api>, Path(id): Path<String>, body: Body) -> Result<(), Refusal> {
     let body = read(body)?;
-    let text = |key: &str| body.get(key).and_then(Value::as_str).unwrap_or_default();
-    let status = match text("Status") {
-        "passing" => Status::Passing,
-        "warning" => Status::Warning,
-        "critical" => Status::Critical,
-        other => return Err(bad(&format!("Invalid check status: {other:?}. It is passing, warning or critical."))),
-    };
+    let text = |key: &str| field(&body, key).and_then(Value::as_str).unwrap_or_default();
+    let word = text("Status");
+    let status = Status::from_word(word)
+        .ok_or_else(|| bad(&format!("Invalid check status: {word:?}. It is passing, warning or critical.")))?;
     report(&api, id, status, text("Output").to_owned()).await
 }
 
@@ -215,44 +218,42 @@ pub(super) async fn reload(State(api): State<Api>) -> Result<(), Refusal> {
 }
 
 /// `PUT /v1/catalog/register`: nodes announce for themselves, so it is taken for this node alone.
-pub(super) async fn catalog_register(State(api): State<Api>, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn catalog_register(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, Refusal> {
     let body = read(body)?;
     own_node(&api, &body)?;
-    let Some(service) = body.get("Service").filter(|service| service.is_object()) else {
+    let Some(service) = field(&body, "Service").filter(|service| service.is_object()) else {
         return Err(bad("Service: it is missing. Nodes need no registration: each announces itself."));
     };
-    if body.get("Check").or(body.get("Checks")).is_some_and(|checks| !checks.is_null()) {
+    if field(&body, "Check").or(field(&body, "Checks")).is_some() {
         let text = "Check: results are not written into the catalog; register a TTL check with \
                     /v1/agent/service/register and report to it.";
         return Err(bad(text));
     }
-    let mut service = service.clone();
-    if let Some(fields) = service.as_object_mut()
-        && let Some(name) = fields.remove("Service")
-    {
+    let (mut service, name) = (service.clone(), field(service, "Service").cloned());
+    if let (Some(fields), Some(name)) = (service.as_object_mut(), name) {
         fields.insert("Name".to_owned(), name);
     }
     let registration = Registration::read(&service, &api.agent.host()).map_err(|fault| bad(&fault.to_string()))?;
-    register_this(&api, registration).await?;
-    Ok("true".into_response())
+    register_this(&api, registration, false).await?;
+    Ok(json(&uri, &true))
 }
 
 /// `PUT /v1/catalog/deregister`: the same.
-pub(super) async fn catalog_deregister(State(api): State<Api>, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn catalog_deregister(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, Refusal> {
     let body = read(body)?;
     own_node(&api, &body)?;
-    if let Some(id) = body.get("ServiceID").and_then(Value::as_str) {
+    if let Some(id) = field(&body, "ServiceID").and_then(Value::as_str) {
         make(&api, Change::Deregister(id.to_owned()), |_, known| known.is_none()).await?;
-    } else if let Some(id) = body.get("CheckID").and_then(Value::as_str) {
+    } else if let Some(id) = field(&body, "CheckID").and_then(Value::as_str) {
         make(&api, Change::DeregisterCheck(id.to_owned()), |_, _| true).await?;
     } else {
         return Err(bad("ServiceID: it is missing. A node goes by leaving: PUT /v1/agent/leave."));
     }
-    Ok("true".into_response())
+    Ok(json(&uri, &true))
 }
 
 fn own_node(api: &Api, body: &Value) -> Result<(), Refusal> {
-    match body.get("Node").and_then(Value::as_str) {
+    match field(body, "Node").and_then(Value::as_str) {
         Some(node) if !node.eq_ignore_ascii_case(api.agent.node.as_str()) => Err(bad(&format!(
             "Node: {node:?} announces its services itself, and nobody can for it. Ask its own agent; for a host without \
              one, drop a service file with its `address` on {}.",

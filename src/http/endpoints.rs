@@ -3,24 +3,53 @@
 //! The router, the permissions, the words of a refusal and the description of the API are all made of this table. An
 //! endpoint is one method on one path; a new one is one entry here.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use axum::{
     Router,
     handler::Handler,
     routing::{MethodRouter, delete, get, post, put},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
 
-use super::{Api, agent, change, explain, keyring, local, read};
-use crate::model::token::Scope::{self, Operate, Read, Register};
+use super::{
+    Api, agent, change, event, explain, keyring, local, openapi,
+    parameter::{
+        self, CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, Parameter, TAG, WAIT,
+    },
+    read,
+};
+use crate::{
+    api::{
+        self,
+        catalog::{
+            AgentHealth, CatalogService, Check, Entry, Event, Node, NodeServiceList, NodeServices, Service, Summary,
+        },
+        explain::Explained,
+    },
+    model::token::Scope::{self, Operate, Read, Register},
+};
 
 /// All of them, in the order in which people read them.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
         // The agent and its cluster.
-        Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster"),
-        Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster"),
-        Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in"),
+        Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster")
+            .query(&[JSON])
+            .answers::<api::Agent>(),
+        Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster")
+            .query(&[JSON])
+            .answers::<Vec<api::Member>>(),
+        Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in")
+            .query(&[JSON])
+            .answers::<api::Joined>(),
+        Endpoint::put(
+            "/v1/agent/force-leave/{node}",
+            Operate,
+            agent::force_leave,
+            "Has all nodes forget one that is gone",
+        ),
         Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leaves the cluster and ends the agent"),
         Endpoint::put("/v1/agent/reload", Operate, change::reload, "Reads all files again"),
         Endpoint::put(
@@ -28,86 +57,162 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             Operate,
             change::maintain_node,
             "Takes the node out of answers, or back",
-        ),
+        )
+        .query(&[ENABLE]),
         // The services of this node.
-        Endpoint::get("/v1/agent/services", Read, local::services, "The services of this node"),
-        Endpoint::get("/v1/agent/service/{id}", Read, local::service, "One service of this node"),
-        Endpoint::get("/v1/agent/checks", Read, local::checks, "The checks of this node's services"),
+        Endpoint::get("/v1/agent/services", Read, local::services, "The services of this node")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Table<Service>>(),
+        Endpoint::get("/v1/agent/service/{id}", Read, local::service, "One service of this node")
+            .query(&[WAIT, HASH, JSON])
+            .answers::<Service>(),
+        Endpoint::get("/v1/agent/checks", Read, local::checks, "The checks of this node's services")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Table<Check>>(),
         Endpoint::get(
             "/v1/agent/health/service/id/{id}",
             Read,
             local::health_by_id,
             "How an instance of this node stands",
-        ),
+        )
+        .query(&[FORMAT, JSON])
+        .tells_health::<AgentHealth>(),
         Endpoint::get(
             "/v1/agent/health/service/name/{name}",
             Read,
             local::health_by_name,
             "How this node's instances of a service stand",
-        ),
+        )
+        .query(&[FORMAT, JSON])
+        .tells_health::<Vec<AgentHealth>>(),
         Endpoint::put(
             "/v1/agent/service/register",
             Register,
             change::register,
             "Adds or replaces a service of this node",
-        ),
+        )
+        .query(&[parameter::REGISTER])
+        .body(Body::Json(openapi::registration)),
         Endpoint::put("/v1/agent/service/deregister/{id}", Register, change::deregister, "Takes a service away"),
         Endpoint::put(
             "/v1/agent/service/maintenance/{id}",
             Register,
             change::maintain_service,
             "Takes an instance out of answers, or back",
-        ),
+        )
+        .query(&[ENABLE]),
         Endpoint::put(
             "/v1/agent/check/register",
             Register,
             change::register_check,
             "Adds or replaces a check of a service",
-        ),
+        )
+        .body(Body::Json(openapi::check)),
         Endpoint::put("/v1/agent/check/deregister/{id}", Register, change::deregister_check, "Takes a check away"),
-        Endpoint::put("/v1/agent/check/pass/{id}", Register, change::pass, "Reports that a TTL check passes"),
-        Endpoint::put("/v1/agent/check/warn/{id}", Register, change::warn, "Reports that a TTL check warns"),
-        Endpoint::put("/v1/agent/check/fail/{id}", Register, change::fail, "Reports that a TTL check fails"),
-        Endpoint::put("/v1/agent/check/update/{id}", Register, change::update, "Reports how a TTL check stands"),
+        Endpoint::put("/v1/agent/check/pass/{id}", Register, change::pass, "Reports that a TTL check passes")
+            .query(&[NOTE]),
+        Endpoint::put("/v1/agent/check/warn/{id}", Register, change::warn, "Reports that a TTL check warns")
+            .query(&[NOTE]),
+        Endpoint::put("/v1/agent/check/fail/{id}", Register, change::fail, "Reports that a TTL check fails")
+            .query(&[NOTE]),
+        Endpoint::put("/v1/agent/check/update/{id}", Register, change::update, "Reports how a TTL check stands")
+            .body(Body::Json(openapi::report)),
         // What all nodes announce.
-        Endpoint::get("/v1/catalog/datacenters", Read, read::catalog_datacenters, "The datacenters"),
-        Endpoint::get("/v1/catalog/nodes", Read, read::catalog_nodes, "The nodes"),
-        Endpoint::get("/v1/catalog/node/{node}", Read, read::catalog_node, "A node and its services"),
-        Endpoint::get("/v1/catalog/services", Read, read::catalog_services, "The services' names and tags"),
-        Endpoint::get("/v1/catalog/service/{service}", Read, read::catalog_service, "The instances of a service"),
-        Endpoint::put("/v1/catalog/register", Register, change::catalog_register, "Adds a service of this node"),
+        Endpoint::get("/v1/catalog/datacenters", Read, read::catalog_datacenters, "The datacenters")
+            .query(&[JSON])
+            .answers::<Vec<String>>(),
+        Endpoint::get("/v1/catalog/nodes", Read, read::catalog_nodes, "The nodes")
+            .query(&[WAIT, CATALOG, NEAR, JSON])
+            .answers::<Vec<Node>>(),
+        Endpoint::get("/v1/catalog/node/{node}", Read, read::catalog_node, "A node and its services")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Option<NodeServices>>(),
+        Endpoint::get(
+            "/v1/catalog/node-services/{node}",
+            Read,
+            read::catalog_node_services,
+            "A node and its services, as a list",
+        )
+        .query(&[WAIT, CATALOG, JSON])
+        .answers::<NodeServiceList>(),
+        Endpoint::get("/v1/catalog/services", Read, read::catalog_services, "The services' names and tags")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Table<Vec<String>>>(),
+        Endpoint::get("/v1/catalog/service/{service}", Read, read::catalog_service, "The instances of a service")
+            .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
+            .answers::<Vec<CatalogService>>(),
+        Endpoint::put("/v1/catalog/register", Register, change::catalog_register, "Adds a service of this node")
+            .body(Body::Json(openapi::catalog_registration))
+            .answers::<bool>(),
         Endpoint::put(
             "/v1/catalog/deregister",
             Register,
             change::catalog_deregister,
             "Takes a service of this node away",
-        ),
-        Endpoint::get("/v1/health/node/{node}", Read, read::health_node, "The checks of a node"),
-        Endpoint::get("/v1/health/checks/{service}", Read, read::health_checks, "The checks of a service"),
+        )
+        .body(Body::Json(openapi::catalog_deregistration))
+        .answers::<bool>(),
+        Endpoint::get("/v1/health/node/{node}", Read, read::health_node, "The checks of a node")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Vec<Check>>(),
+        Endpoint::get("/v1/health/checks/{service}", Read, read::health_checks, "The checks of a service")
+            .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
+            .answers::<Vec<Check>>(),
         Endpoint::get(
             "/v1/health/service/{service}",
             Read,
             read::health_service,
             "The instances of a service, with their nodes and checks",
-        ),
-        Endpoint::get("/v1/health/state/{state}", Read, read::health_state, "The checks in a state"),
-        Endpoint::get("/v1/internal/ui/services", Read, read::ui_services, "Each service with its counts"),
-        Endpoint::get("/v1/status/leader", Read, read::leader, "Whom to ask: always the agent itself"),
-        Endpoint::get("/v1/status/peers", Read, read::peers, "The nodes that are alive"),
+        )
+        .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
+        .answers::<Vec<Entry>>(),
+        Endpoint::get("/v1/health/state/{state}", Read, read::health_state, "The checks in a state")
+            .query(&[WAIT, CATALOG, NEAR, JSON])
+            .answers::<Vec<Check>>(),
+        Endpoint::get("/v1/internal/ui/services", Read, read::ui_services, "Each service with its counts")
+            .query(&[WAIT, CATALOG, JSON])
+            .answers::<Vec<Summary>>(),
+        Endpoint::get("/v1/status/leader", Read, read::leader, "Whom to ask: always the agent itself")
+            .query(&[JSON])
+            .answers::<String>(),
+        Endpoint::get("/v1/status/peers", Read, read::peers, "The nodes that are alive")
+            .query(&[JSON])
+            .answers::<Vec<String>>(),
+        // What somebody wants all nodes to know.
+        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Tells all nodes something")
+            .query(&[EVENT, JSON])
+            .body(Body::Octets)
+            .answers::<Event>(),
+        Endpoint::get("/v1/event/list", Read, event::list, "The last events that were meant for this node")
+            .query(&[WAIT, NAME, JSON])
+            .answers::<Vec<Event>>(),
         // What only muster has.
-        Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is"),
+        Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is")
+            .query(&[WAIT, JSON])
+            .answers::<Explained>(),
         Endpoint::put(
             "/v1/muster/drain/{target}",
             Operate,
             change::drain,
             "Takes an instance or the node out of answers",
-        ),
-        Endpoint::put("/v1/muster/resume/{target}", Operate, change::resume, "Gives it back"),
+        )
+        .query(&[DRAIN, JSON])
+        .answers::<api::Drained>(),
+        Endpoint::put("/v1/muster/resume/{target}", Operate, change::resume, "Gives it back")
+            .query(&[JSON])
+            .answers::<api::Drained>(),
         // The keys of gossip.
-        Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids"),
-        Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Gives all nodes a key"),
-        Endpoint::put("/v1/operator/keyring", Operate, keyring::make_primary, "Has all nodes seal with a key"),
-        Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Takes a key from all nodes"),
+        Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids")
+            .query(&[JSON])
+            .answers::<Vec<api::Keyring>>(),
+        Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Gives all nodes a key")
+            .body(Body::Json(openapi::key)),
+        Endpoint::put("/v1/operator/keyring", Operate, keyring::make_primary, "Has all nodes seal with a key")
+            .body(Body::Json(openapi::key)),
+        Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Takes a key from all nodes")
+            .body(Body::Json(openapi::key)),
+        // This table, for programs.
+        Endpoint::get("/v1/openapi.json", None, openapi::show, "This description of the API").answers::<Value>(),
     ]
 });
 
@@ -121,8 +226,40 @@ pub(super) struct Endpoint {
     pub(super) scope: Option<Scope>,
     /// What it shows or does, in one line.
     pub(super) summary: &'static str,
+    /// What its query may have.
+    pub(super) query: &'static [&'static [Parameter]],
+    /// What is sent to it.
+    pub(super) body: Body,
+    /// What it answers with 200.
+    pub(super) answer: Answer,
     route: MethodRouter<Api>,
 }
+
+/// The body of a request.
+pub(super) enum Body {
+    /// There is none.
+    Nothing,
+    /// JSON of this shape.
+    Json(Shape),
+    /// Whatever it is.
+    Octets,
+}
+
+/// The body of an answer.
+pub(super) enum Answer {
+    /// There is none.
+    Nothing,
+    /// JSON of this shape.
+    Json(Shape),
+    /// The same; the status code says how it stands.
+    Health(Shape),
+}
+
+/// Writes a shape, and all that it refers to, into the description.
+pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
+
+/// Things by their names.
+type Table<T> = BTreeMap<String, T>;
 
 impl Endpoint {
     fn get<T: 'static>(
@@ -131,7 +268,7 @@ impl Endpoint {
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self { method: "GET", path, scope: scope.into(), summary, route: get(handler) }
+        Self::new("GET", path, scope.into(), summary, get(handler))
     }
 
     fn put<T: 'static>(
@@ -140,7 +277,7 @@ impl Endpoint {
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self { method: "PUT", path, scope: scope.into(), summary, route: put(handler) }
+        Self::new("PUT", path, scope.into(), summary, put(handler))
     }
 
     fn post<T: 'static>(
@@ -149,7 +286,7 @@ impl Endpoint {
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self { method: "POST", path, scope: scope.into(), summary, route: post(handler) }
+        Self::new("POST", path, scope.into(), summary, post(handler))
     }
 
     fn delete<T: 'static>(
@@ -158,7 +295,33 @@ impl Endpoint {
         handler: impl Handler<T, Api>,
         summary: &'static str,
     ) -> Self {
-        Self { method: "DELETE", path, scope: scope.into(), summary, route: delete(handler) }
+        Self::new("DELETE", path, scope.into(), summary, delete(handler))
+    }
+
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        scope: Option<Scope>,
+        summary: &'static str,
+        route: MethodRouter<Api>,
+    ) -> Self {
+        Self { method, path, scope, summary, query: &[], body: Body::Nothing, answer: Answer::Nothing, route }
+    }
+
+    fn query(self, query: &'static [&'static [Parameter]]) -> Self {
+        Self { query, ..self }
+    }
+
+    fn body(self, body: Body) -> Self {
+        Self { body, ..self }
+    }
+
+    fn answers<T: JsonSchema>(self) -> Self {
+        Self { answer: Answer::Json(SchemaGenerator::subschema_for::<T>), ..self }
+    }
+
+    fn tells_health<T: JsonSchema>(self) -> Self {
+        Self { answer: Answer::Health(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
     fn takes(&self, method: &str) -> bool {

@@ -20,7 +20,12 @@ pub(super) enum Filter {
     And(Box<Filter>, Box<Filter>),
     Or(Box<Filter>, Box<Filter>),
     Not(Box<Filter>),
-    Test(Selector, Test),
+    /// `!=` and its like ask each value by itself: of a list, any may differ.
+    Test {
+        selector: Selector,
+        test: Test,
+        negated: bool,
+    },
 }
 
 /// Where a value stands.
@@ -78,43 +83,40 @@ impl Filter {
             Self::And(a, b) => a.passes(item)? && b.passes(item)?,
             Self::Or(a, b) => a.passes(item)? || b.passes(item)?,
             Self::Not(a) => !a.passes(item)?,
-            Self::Test(selector, test) => match selector.find(item)? {
-                Some(value) => test.passes(value),
-                // A key that a map does not have: nothing equals it, and it is empty.
-                None => matches!(test, Test::Empty),
-            },
+            Self::Test { selector, test, negated } => {
+                let mut found = Vec::new();
+                selector.find(item, 0, &mut found)?;
+                found.into_iter().any(|value| {
+                    // A key that a map does not have: nothing equals it, and it is empty.
+                    let passes = value.map_or(matches!(test, Test::Empty), |value| test.passes(value));
+                    passes != *negated
+                })
+            }
         })
     }
 }
 
 impl Selector {
-    /// The value; `None`: a map has no such key.
-    fn find<'a>(&self, item: &'a Value) -> Result<Option<&'a Value>, Error> {
-        let mut value = item;
-        for (at, part) in self.0.iter().enumerate() {
-            value = match value {
-                Value::Object(fields) => match fields.get(part) {
-                    Some(value) => value,
-                    // Keys of shapes begin with a capital; those of maps are data.
-                    None if at > 0 && is_map(&self.0[at - 1]) => return Ok(None),
-                    None => return Err(self.no_field()),
-                },
-                Value::Array(list) if !part.bytes().all(|b| b.is_ascii_digit()) => {
-                    // Lists of checks: any of them may have it. The first that has decides what is shown.
-                    match list.first().and_then(|first| first.get(part)) {
-                        Some(_) => return Ok(list.iter().find_map(|one| one.get(part))),
-                        None if list.is_empty() => return Ok(None),
-                        None => return Err(self.no_field()),
-                    }
+    /// The values from the part `at` on: one, or of a list of shapes those of all its items. `None`: a map has no such key.
+    fn find<'a>(&self, item: &'a Value, at: usize, found: &mut Vec<Option<&'a Value>>) -> Result<(), Error> {
+        let Some(part) = self.0.get(at) else {
+            found.push(Some(item));
+            return Ok(());
+        };
+        match item {
+            Value::Object(fields) => match fields.get(part) {
+                Some(value) => self.find(value, at + 1, found),
+                // Keys of shapes begin with a capital; those of maps are data.
+                None if at > 0 && is_map(&self.0[at - 1]) => {
+                    found.push(None);
+                    Ok(())
                 }
-                Value::Array(list) => match part.parse().ok().and_then(|at: usize| list.get(at)) {
-                    Some(value) => value,
-                    None => return Ok(None),
-                },
-                _ => return Err(self.no_field()),
-            };
+                None => Err(self.no_field()),
+            },
+            // A list of checks: any of them may have it.
+            Value::Array(list) => list.iter().try_for_each(|one| self.find(one, at, found)),
+            _ => Err(self.no_field()),
         }
-        Ok(Some(value))
     }
 
     fn no_field(&self) -> Error {
@@ -229,31 +231,31 @@ impl<'a> Reader<'a> {
         };
         if let Some(negated) = negated {
             let selector = self.selector()?;
-            return Ok(negate(Filter::Test(selector, Test::Contains(value)), negated));
+            return Ok(Filter::Test { selector, test: Test::Contains(value), negated });
         }
         self.rest = before;
         let selector = self.selector()?;
         if self.word("is") {
             let negated = self.word("not");
             return if self.word("empty") {
-                Ok(negate(Filter::Test(selector, Test::Empty), negated))
+                Ok(Filter::Test { selector, test: Test::Empty, negated })
             } else {
                 Err(self.expected("`empty`"))
             };
         }
         if self.sign("==") {
-            return Ok(Filter::Test(selector, Test::Equal(self.value()?)));
+            return Ok(Filter::Test { selector, test: Test::Equal(self.value()?), negated: false });
         }
         if self.sign("!=") {
-            return Ok(negate(Filter::Test(selector, Test::Equal(self.value()?)), true));
+            return Ok(Filter::Test { selector, test: Test::Equal(self.value()?), negated: true });
         }
         let negated = self.word("not");
         if self.word("contains") {
-            return Ok(negate(Filter::Test(selector, Test::Contains(self.value()?)), negated));
+            return Ok(Filter::Test { selector, test: Test::Contains(self.value()?), negated });
         }
         if self.word("matches") {
             let pattern = Regex::new(&self.value()?).map_err(|error| Error::Pattern(error.to_string()))?;
-            return Ok(negate(Filter::Test(selector, Test::Matches(pattern)), negated));
+            return Ok(Filter::Test { selector, test: Test::Matches(pattern), negated });
         }
         Err(self.expected("an operator such as `==`, `contains` or `is empty`"))
     }
@@ -345,10 +347,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn negate(filter: Filter, negated: bool) -> Filter {
-    if negated { Filter::Not(Box::new(filter)) } else { filter }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -363,7 +361,10 @@ mod tests {
                 "ID": "web-1", "Service": "web", "Tags": ["v2", "eu"], "Port": 8080, "EnableTagOverride": false,
                 "Meta": {"env": "prod", "a.b/c": "x"},
             },
-            "Checks": [{"CheckID": "serfHealth", "Status": "passing"}],
+            "Checks": [
+                {"CheckID": "serfHealth", "Status": "passing"},
+                {"CheckID": "service:web-1", "Status": "critical"},
+            ],
         });
         let cases: &[(&str, Result<bool, &str>)] = &[
             (r#"Service.Service == "web""#, Ok(true)),
@@ -389,6 +390,14 @@ mod tests {
             (r#"Service.ID matches "^web-[0-9]+$""#, Ok(true)),
             (r#"Service.ID not matches `^db`"#, Ok(true)),
             ("Checks.Status == passing", Ok(true)),
+            ("Checks.Status == critical", Ok(true)),
+            ("Checks.Status == warning", Ok(false)),
+            ("Checks.Status != passing", Ok(true)),
+            ("not Checks.Status == passing", Ok(false)),
+            (r#"Checks.CheckID matches "^service:""#, Ok(true)),
+            ("Checks.Nothing == passing", Err("is not valid")),
+            ("Checks is not empty", Ok(true)),
+            ("Nobody.CheckID == x", Err("is not valid")),
             ("not Service.Port == 80 and (Service.Service == db or Service.Service == web)", Ok(true)),
             ("Service.Service == db or Service.Service == web and Service.Port == 1", Ok(false)),
             ("Service.Nothing == 1", Err("is not valid")),

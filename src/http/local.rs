@@ -3,23 +3,29 @@
 use std::collections::BTreeMap;
 
 use axum::{
+    body::Bytes,
     extract::{Path, State},
-    http::{StatusCode, Uri},
+    http::{HeaderName, HeaderValue, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
+use data_encoding::HEXLOWER;
+use tokio::time::Instant;
 
 use super::{
     Api,
-    answer::{Refusal, json},
+    answer::{Refusal, json, text_of},
     hub::Topic,
     query::{Query, bad},
-    read::{on, own_services, show},
+    read::{on, own_services, show, with_index},
     shape::Placed,
 };
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
     model::catalog::{Catalog, NodeView},
 };
+
+/// Where Consul says what `?hash=` wants to hear.
+const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
 
 fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
     catalog.view().get(&api.agent.node).map(|view| &**view)
@@ -38,11 +44,38 @@ pub(super) async fn service(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
-        let found: Option<Service> = own(&api, catalog).and_then(|view| find(catalog, view, &id).map(|p| p.service()));
-        found.ok_or_else(|| unknown(&id))
-    })
-    .await
+    query.check()?;
+    if query.filter()?.is_some() {
+        return Err(bad("filter: this endpoint shows one service, and nothing that could be filtered"));
+    }
+    let (seen, deadline) = (query.text("hash"), Instant::now() + query.wait()?);
+    if let (None, Some(index)) = (seen, query.index()?) {
+        api.hub.changed(&Topic::All, index, query.wait()?).await;
+    }
+    // Whoever says what it has seen waits for another content, as in Consul, whatever else changes.
+    loop {
+        let catalog = api.hub.catalog();
+        let found = own(&api, &catalog).and_then(|view| find(&catalog, view, &id)).ok_or_else(|| unknown(&id))?;
+        let (topic, service) = (Topic::Service(found.announcement.instance.key.service.clone()), found.service());
+        let (index, hash) = (topic.index(&catalog), hash(&service));
+        let left = deadline.saturating_duration_since(Instant::now());
+        if seen == Some(hash.as_str()) && !left.is_zero() {
+            api.hub.changed(&topic, index, left).await;
+            continue;
+        }
+        let shown = Service { content_hash: hash.clone(), ..service };
+        let mut response = with_index(Bytes::from(text_of(&uri, &shown)?), Topic::All.index(&catalog));
+        response.headers_mut().extend(HeaderValue::try_from(hash).map(|hash| (CONTENT_HASH, hash)));
+        return Ok(response);
+    }
+}
+
+/// What tells one content of a service from another: 64 bits of a digest, without when it changed.
+fn hash(service: &Service) -> String {
+    let content = Service { create_index: 0, modify_index: 0, ..service.clone() };
+    let text = serde_json::to_vec(&content).unwrap_or_default();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+    HEXLOWER.encode(&digest.as_ref()[..8])
 }
 
 fn unknown(id: &str) -> Refusal {

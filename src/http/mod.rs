@@ -5,6 +5,7 @@
 //! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages out.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -27,6 +28,7 @@ use tracing::debug;
 use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
 use crate::{
     model::{
+        event::EventLog,
         member::Membership,
         name::{Label, Name},
     },
@@ -38,12 +40,15 @@ mod answer;
 mod browser;
 mod change;
 mod endpoints;
+mod event;
 mod explain;
 mod filter;
 pub mod hub;
 mod keyring;
 mod local;
+mod openapi;
 pub mod order;
+mod parameter;
 pub mod permit;
 mod query;
 mod read;
@@ -65,6 +70,8 @@ pub struct Api {
     pub agent: Arc<Agent>,
     /// The cluster.
     pub members: watch::Receiver<Arc<Membership>>,
+    /// User events that were meant for this node.
+    pub events: watch::Receiver<EventLog>,
     /// All services, and who waits for news of them.
     pub hub: Arc<Hub>,
     /// Where orders are carried out.
@@ -84,6 +91,8 @@ pub struct Agent {
     pub domain: Name,
     /// Further zones with the same content.
     pub aliases: Vec<Name>,
+    /// What the configuration says of the node.
+    pub meta: BTreeMap<String, String>,
     /// muster's version.
     pub version: &'static str,
     /// Where other hosts reach this one.
@@ -155,6 +164,8 @@ async fn log(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
     // What is answered is a state of the moment, and no cache between may keep it.
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

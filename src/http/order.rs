@@ -1,6 +1,6 @@
 //! What the API has others do, and how it waits for the outcome.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::http::StatusCode;
 use tokio::{
@@ -11,7 +11,11 @@ use tokio::{
 use super::answer::Refusal;
 use crate::{
     gossip::{keyring::KeyId, message::KeyringChange},
-    model::service::Endpoint,
+    model::{
+        event::{Audience, UserEvent},
+        name::Label,
+        service::Endpoint,
+    },
     registry::{
         failure::Denied,
         state::{Change, Outcome},
@@ -22,6 +26,8 @@ use crate::{
 pub(super) const JOIN: Duration = Duration::from_secs(15);
 /// How long it may take until the agent has begun to leave.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
+/// How long it may take until the others are told of something.
+pub(super) const TELL: Duration = Duration::from_secs(5);
 /// How long a change of what is registered may take: it is stored before it is answered.
 pub(super) const CHANGE: Duration = Duration::from_secs(10);
 /// How long all nodes have to answer about their keys.
@@ -44,6 +50,24 @@ pub enum Order {
     Leave {
         /// Done when it is about to happen: the answer has to get out before.
         done: Done<()>,
+    },
+    /// Have all nodes forget one that is gone.
+    Dismiss {
+        /// Its name.
+        node: Label,
+        /// Done when the others are told, or refused.
+        done: Done<Result<(), Denied>>,
+    },
+    /// Make a user event known to all nodes. It is within bounds.
+    Fire {
+        /// The event's name.
+        name: String,
+        /// What it says.
+        payload: Vec<u8>,
+        /// Whom it is for.
+        to: Audience,
+        /// The event, once it is on its way.
+        done: Done<Arc<UserEvent>>,
     },
     /// Show or change the keys of all nodes.
     Keyring {

@@ -10,7 +10,10 @@ use super::{
     answer::Refusal,
     filter::{self, Filter},
 };
-use crate::{model::name::Label, registry::registration::go_duration};
+use crate::{
+    model::{announcement::Node, name::Label},
+    registry::registration::go_duration,
+};
 
 /// How long a blocking query waits where it does not say, as in Consul.
 const WAIT: Duration = Duration::from_secs(5 * 60);
@@ -93,6 +96,15 @@ impl Query {
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc={text}: no datacenter has such a name")))
     }
 
+    /// Whether the query is about this node: one of its site, with all of its `node-meta=KEY:VALUE`.
+    pub(super) fn is_about(&self, node: &Node, dc: Option<&Label>) -> bool {
+        dc.is_none_or(|dc| node.datacenter == *dc)
+            && self.all("node-meta").filter(|pair| !pair.is_empty()).all(|pair| {
+                let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
+                node.meta.get(key).is_some_and(|known| known == value)
+            })
+    }
+
     /// The question, without what differs among those who ask the same.
     pub(super) fn question(&self, path: &str) -> String {
         let mut text = path.to_owned();
@@ -115,11 +127,6 @@ impl Query {
 
     /// Refuses what would be passed over in silence.
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        if let Some(pair) = self.text("node-meta") {
-            let text =
-                format!("node-meta={pair}: nodes have no metadata in muster; filter by the services' own instead");
-            return Err(bad(&text));
-        }
         for (name, what) in
             [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
         {

@@ -14,12 +14,13 @@ use serde_json::Value;
 use super::{
     Api,
     answer::{Refusal, json, text_of},
+    filter::Filter,
     hub::Topic,
     query::{Query, bad},
     shape::{self, Placed},
 };
 use crate::{
-    api::catalog::{Check, Entry, NodeServices, Service, Summary},
+    api::catalog::{Check, Entry, NodeServiceList, NodeServices, Service, Summary},
     model::{
         catalog::{Catalog, NodeView, Service as Known},
         health::Status,
@@ -36,8 +37,20 @@ pub(super) async fn show<T: Serialize>(
     topic: Topic,
     build: impl Fn(&Catalog) -> Result<T, Refusal>,
 ) -> Result<Response, Refusal> {
-    query.check()?;
     let filter = query.filter()?;
+    show_items(api, uri, query, topic, filter.as_ref(), build).await
+}
+
+/// The same, where the filter is not about what is shown.
+async fn show_items<T: Serialize>(
+    api: &Api,
+    uri: &Uri,
+    query: &Query,
+    topic: Topic,
+    filter: Option<&Filter>,
+    build: impl Fn(&Catalog) -> Result<T, Refusal>,
+) -> Result<Response, Refusal> {
+    query.check()?;
     if let Some(seen) = query.index()? {
         api.hub.changed(&topic, seen, query.wait()?).await;
     }
@@ -56,8 +69,8 @@ pub(super) async fn show<T: Serialize>(
             let text = match filter {
                 None => text_of(uri, &built),
                 Some(filter) => {
-                    let mut value = serde_json::to_value(&built).map_err(|error| bad(&error.to_string()))?;
-                    keep(&mut value, |item| filter.passes(item).map_err(|error| bad(&format!("filter: {error}"))))?;
+                    let mut value = value_of(&built)?;
+                    keep(&mut value, |item| passes(filter, item))?;
                     text_of(uri, &value)
                 }
             };
@@ -69,13 +82,31 @@ pub(super) async fn show<T: Serialize>(
     Ok(with_index(text, index))
 }
 
+/// The services that pass.
+fn kept(services: BTreeMap<String, Service>, filter: Option<&Filter>) -> Result<BTreeMap<String, Service>, Refusal> {
+    let Some(filter) = filter else { return Ok(services) };
+    let judged = services.into_iter().map(|(id, service)| Ok((passes(filter, &value_of(&service)?)?, id, service)));
+    let judged: Vec<_> = judged.collect::<Result<_, Refusal>>()?;
+    Ok(judged.into_iter().filter(|(passes, ..)| *passes).map(|(_, id, service)| (id, service)).collect())
+}
+
+fn value_of(built: &impl Serialize) -> Result<Value, Refusal> {
+    serde_json::to_value(built).map_err(|error| bad(&error.to_string()))
+}
+
+fn passes(filter: &Filter, item: &Value) -> Result<bool, Refusal> {
+    filter.passes(item).map_err(|error| bad(&format!("filter: {error}")))
+}
+
 /// An answer that says at which index it is true.
-fn with_index(text: Bytes, index: u64) -> Response {
+pub(super) fn with_index(text: Bytes, index: u64) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert("x-consul-index", index.into());
     headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    // What a node knows itself, as Consul says it of answers that did not go to the leader.
+    headers.insert("x-consul-effective-consistency", HeaderValue::from_static("stale"));
     (headers, text).into_response()
 }
 
@@ -91,7 +122,7 @@ fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> 
             }
             *list = kept;
         }
-        Value::Object(table) if table.values().all(Value::is_object) => {
+        Value::Object(table) => {
             let mut kept = serde_json::Map::new();
             for (key, item) in std::mem::take(table) {
                 if passes(&item)? {
@@ -100,16 +131,12 @@ fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> 
             }
             *table = kept;
         }
-        Value::Object(fields) => match fields.get_mut("Services") {
-            Some(services) => keep(services, passes)?,
-            None => return Err(bad("filter: this endpoint shows nothing that could be filtered")),
-        },
         _ => {}
     }
     Ok(())
 }
 
-fn label(text: &str) -> Result<Label, Refusal> {
+pub(super) fn label(text: &str) -> Result<Label, Refusal> {
     Label::parse(text).map_err(|error| bad(&format!("{text:?} is no name of a service or node: {error}")))
 }
 
@@ -120,7 +147,7 @@ fn datacenters(catalog: &Catalog) -> BTreeSet<&str> {
 /// The nodes of the site that the query is about.
 fn nodes<'a>(catalog: &'a Catalog, query: &Query) -> Result<Vec<&'a NodeView>, Refusal> {
     let dc = query.datacenter()?;
-    let here = |view: &&NodeView| dc.as_ref().is_none_or(|dc| view.node.datacenter == *dc);
+    let here = |view: &&NodeView| query.is_about(&view.node, dc.as_ref());
     let mut views: Vec<&NodeView> = catalog.view().values().map(|view| &**view).filter(here).collect();
     sort_by_nearness(&mut views, catalog, query, |view| view)?;
     Ok(views)
@@ -132,7 +159,7 @@ fn placed<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Vec<P
     let Some(service) = catalog.service(name) else { return Ok(Vec::new()) };
     let tags: Vec<&str> = query.all("tag").filter(|tag| !tag.is_empty()).collect();
     let mut found: Vec<Placed<'_>> = instances(catalog, service)
-        .filter(|placed| dc.as_ref().is_none_or(|dc| placed.view.node.datacenter == *dc))
+        .filter(|placed| query.is_about(&placed.view.node, dc.as_ref()))
         .filter(|placed| {
             let own = &placed.announcement.instance.tags;
             tags.iter().all(|tag| own.iter().any(|known| known.eq_ignore_ascii_case(tag)))
@@ -179,12 +206,19 @@ pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query
 }
 
 pub(super) async fn catalog_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::Names, |catalog| {
+    // It is about instances, as in Consul, and these change in more than their tags.
+    let filter = query.filter()?;
+    let topic = if filter.is_some() { Topic::All } else { Topic::Names };
+    show_items(&api, &uri, &query, topic, None, |catalog| {
         let dc = query.datacenter()?;
         let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (name, service) in catalog.services() {
             for placed in instances(catalog, service) {
-                if dc.as_ref().is_none_or(|dc| placed.view.node.datacenter == *dc) {
+                let is_wanted = query.is_about(&placed.view.node, dc.as_ref())
+                    && filter
+                        .as_ref()
+                        .map_or(Ok(true), |filter| passes(filter, &value_of(&placed.catalog_service())?))?;
+                if is_wanted {
                     let tags = services.entry(name.as_str()).or_default();
                     tags.extend(placed.announcement.instance.tags.iter().map(String::as_str));
                 }
@@ -219,12 +253,35 @@ pub(super) async fn catalog_node(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
-        Ok(catalog.view().get(&name).map(|view| {
-            let version = catalog.versions().nodes;
-            let services = own_services(catalog, view);
-            NodeServices { node: shape::node(view, version), services }
-        }))
+    let filter = query.filter()?;
+    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
+        let dc = query.datacenter()?;
+        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        let shown = view.map(|view| {
+            let services = kept(own_services(catalog, view), filter.as_ref())?;
+            Ok(NodeServices { node: shape::node(view, catalog.versions().nodes), services })
+        });
+        shown.transpose()
+    })
+    .await
+}
+
+/// The same as a list.
+pub(super) async fn catalog_node_services(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, Refusal> {
+    let name = label(&name)?;
+    let filter = query.filter()?;
+    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
+        let dc = query.datacenter()?;
+        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        let services = view.map_or_else(BTreeMap::new, |view| own_services(catalog, view));
+        let services = kept(services, filter.as_ref())?.into_values().collect();
+        let node = view.map(|view| shape::node(view, catalog.versions().nodes));
+        Ok(NodeServiceList { node, services })
     })
     .await
 }
@@ -261,7 +318,9 @@ pub(super) async fn health_node(
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
     show(&api, &uri, &query, Topic::All, |catalog| {
-        Ok(catalog.view().get(&name).map_or_else(Vec::new, |view| checks_on(catalog, view)))
+        let dc = query.datacenter()?;
+        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        Ok(view.map_or_else(Vec::new, |view| checks_on(catalog, view)))
     })
     .await
 }
@@ -329,7 +388,7 @@ pub(super) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
             let mut summary = Summary { name: name.to_string(), ..Summary::default() };
             let (mut tags, mut nodes) = (BTreeSet::new(), BTreeSet::new());
             for placed in instances(catalog, service) {
-                if dc.as_ref().is_some_and(|dc| placed.view.node.datacenter != *dc) {
+                if !query.is_about(&placed.view.node, dc.as_ref()) {
                     continue;
                 }
                 summary.instance_count += 1;

@@ -62,6 +62,7 @@ impl<'a> Placed<'a> {
             connect: Nothing {},
             create_index: self.version,
             modify_index: self.version,
+            content_hash: String::new(),
         }
     }
 
@@ -194,7 +195,7 @@ pub(super) fn node(view: &NodeView, version: u64) -> Node {
         address: first(&node.addresses),
         datacenter: node.datacenter.to_string(),
         tagged_addresses: tagged,
-        meta: Texts::new(),
+        meta: node.meta.clone(),
         create_index: version,
         modify_index: version,
     }

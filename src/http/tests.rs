@@ -51,6 +51,7 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
         datacenter: label("dc1"),
         domain: Name::parse("service.local").unwrap(),
         aliases: vec![],
+        meta: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
         version: "1.2.3",
         advertise: vec!["10.0.0.7".parse().unwrap()],
         gossip: "10.0.0.7:7946".parse().unwrap(),
@@ -62,7 +63,8 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     // The API holds a receiver of the watch, which keeps the last state when its sender is gone.
     let members = watch::channel(Arc::new(known)).1;
     let hub = Hub::new(watch::channel(Catalog::default()).1);
-    (Server::new(Api { agent: Arc::new(agent), members, hub, orders, guard: None }, shutdown.clone()), given)
+    let events = watch::channel(EventLog::default()).1;
+    (Server::new(Api { agent: Arc::new(agent), members, events, hub, orders, guard: None }, shutdown.clone()), given)
 }
 
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {
@@ -140,6 +142,7 @@ async fn self_counts_the_cluster() {
         "Rejected": {"no key opens it": 7},
     });
     assert_eq!(myself["Muster"], expected);
+    assert_eq!(myself["Meta"], json!({"rack": "r1"}));
     assert_eq!(myself["Config"]["NodeID"], myself["Member"]["Tags"]["id"]);
     assert_eq!(myself["Member"]["Muster"]["Since"], "9999-12-31T23:59:59Z", "a wrong clock is no panic");
     let expected = json!({"members": "4", "failed": "2", "left": "1", "encrypted": "true"});
@@ -250,11 +253,13 @@ async fn what_is_no_key_is_refused_and_not_repeated() {
 #[tokio::test(start_paused = true)]
 async fn clients_that_take_their_time_are_given_up() {
     let keyring = "POST /v1/operator/keyring HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 9\r\n\r\n";
+    let chunks = "PUT /v1/event/fire/x HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
     let cases: &[(&str, &str, u64, &str)] = &[
         ("says nothing", "", 10, ""),
         ("sends its head bit by bit", "GET /v1/agent/self HTTP/1.1\r\nx: ", 10, ""),
         ("waits after an answer", "GET /v1/x HTTP/1.1\r\n\r\n", 10, "HTTP/1.1 404"),
         ("sends its body bit by bit", keyring, 30, "HTTP/1.1 408"),
+        ("sends chunks without end", chunks, 30, "HTTP/1.1 408"),
     ];
     for (case, sent, seconds, expected) in cases {
         let (server, _orders) = agent(Membership::default(), &CancellationToken::new());

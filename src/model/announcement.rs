@@ -2,7 +2,7 @@
 //!
 //! The node's own catalog is fed by the same values (ARCHITECTURE: own services take the same road as remote ones).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use smol_str::SmolStr;
 
@@ -169,4 +169,6 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// The name of its site.
     pub datacenter: Label,
+    /// `key=value` pairs of its configuration.
+    pub meta: BTreeMap<String, String>,
 }

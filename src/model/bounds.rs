@@ -3,7 +3,7 @@
 //! The reader of service files asks rule by rule, so that each problem has its place; what another node says is asked
 //! as a whole, with [`Instance::check`]. A rule stands here once for both.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::{
     name::{Label, MAX_LABEL},
@@ -15,6 +15,10 @@ use super::{
 
 /// The longest name of a port: `_` goes before it (RFC 6763 §7).
 pub const MAX_PORT_NAME: usize = MAX_LABEL - 1;
+
+/// Octets of a node's whole `meta`: every node keeps it of every other, and it has to fit a gossip value however it is
+/// escaped.
+pub const MAX_NODE_META: usize = 1024;
 
 /// What an instance may not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub enum Fault {
     MetaKey,
     /// A `key=value` of more than [`MAX_META_ENTRY`] octets; holds how many.
     MetaLength(usize),
+    /// A node's `meta` of more than [`MAX_NODE_META`] octets; holds how many.
+    NodeMeta(usize),
     /// More than [`MAX_TTL`]; holds how many seconds.
     Ttl(u32),
     /// An id of the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets; holds how
@@ -84,11 +90,7 @@ impl Instance {
                 return Err(Fault::SameTag);
             }
         }
-        within("entries of `meta`", self.meta.len(), MAX_META)?;
-        for (key, value) in &self.meta {
-            meta_key(key)?;
-            meta_entry(key, value)?;
-        }
+        meta(&self.meta)?;
         if let Some(id) = &self.registered_as {
             registered_id(id)?;
         }
@@ -152,6 +154,23 @@ pub fn meta_entry(key: &str, value: &str) -> Result<(), Fault> {
     if octets > MAX_META_ENTRY { Err(Fault::MetaLength(octets)) } else { Ok(()) }
 }
 
+/// An instance may have this `meta`.
+pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), Fault> {
+    within("entries of `meta`", entries.len(), MAX_META)?;
+    for (key, value) in entries {
+        meta_key(key)?;
+        meta_entry(key, value)?;
+    }
+    Ok(())
+}
+
+/// A node may have this `meta`: what an instance may have, and no more than [`MAX_NODE_META`] octets of it.
+pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), Fault> {
+    meta(entries)?;
+    let octets = entries.iter().map(|(key, value)| key.len() + 1 + value.len()).sum();
+    if octets > MAX_NODE_META { Err(Fault::NodeMeta(octets)) } else { Ok(()) }
+}
+
 /// A client of the HTTP API may give this id.
 pub fn registered_id(id: &str) -> Result<(), Fault> {
     let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
@@ -178,6 +197,9 @@ impl fmt::Display for Fault {
             Self::MetaKey => f.write_str("a key of `meta` is printable ASCII without `=`"),
             Self::MetaLength(octets) => {
                 write!(f, "`key=value` has at most {MAX_META_ENTRY} octets, this one has {octets}")
+            }
+            Self::NodeMeta(octets) => {
+                write!(f, "a node's `meta` has at most {MAX_NODE_META} octets, this one has {octets}")
             }
             Self::Ttl(seconds) => write!(f, "a TTL has at most {MAX_TTL} seconds, this one has {seconds}"),
             Self::RegisteredId(octets) => {

@@ -168,7 +168,7 @@ pub struct Touched {
     pub services: BTreeSet<Label>,
     /// Nodes that came, went, or changed their own data or their freshness.
     pub nodes: BTreeSet<Label>,
-    /// Services of which no more than reports changed: nothing is answered otherwise for that.
+    /// Services of which no more than reports, or what is known of a node, changed: nothing is answered otherwise for that.
     pub reports: BTreeSet<Label>,
 }
 
@@ -265,7 +265,7 @@ impl Catalog {
             {
                 service.remove(&change.id, freshness, &change.node);
             }
-            if let Some(Known { announcement, freshness }) = change.new {
+            if let Some(Known { announcement, freshness, .. }) = change.new {
                 service.set(Placement { node: change.node, announcement, freshness });
             }
         }
@@ -301,6 +301,7 @@ struct Change {
 /// What is known of an instance at one node.
 struct Known {
     announcement: Arc<Announcement>,
+    node: Arc<Node>,
     freshness: Freshness,
 }
 
@@ -322,10 +323,10 @@ impl Change {
         old.freshness != new.freshness || was.standing != is.standing || was.instance != is.instance
     }
 
-    /// Whether the list of services with their tags may be another.
+    /// Whether the list of services with their tags may be another, of all nodes or of some.
     fn alters_tags(&self) -> bool {
-        let tags = |known: &Option<Known>| known.as_ref().map(|known| known.announcement.instance.tags.clone());
-        tags(&self.old) != tags(&self.new)
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        old.announcement.instance.tags != new.announcement.instance.tags || old.node != new.node
     }
 
     fn old_addresses(&self) -> &[IpAddr] {
@@ -354,7 +355,8 @@ impl Changes {
         let after = new.map_or(&none, |view| &view.announcements);
         let mut change = |key: &InstanceKey, was: Option<&Arc<Announcement>>, is: Option<&Arc<Announcement>>| {
             let known = |view: Option<&Arc<NodeView>>, announcement: Option<&Arc<Announcement>>| {
-                Some(Known { announcement: announcement?.clone(), freshness: view?.freshness })
+                let view = view?;
+                Some(Known { announcement: announcement?.clone(), node: view.node.clone(), freshness: view.freshness })
             };
             self.services.entry(key.service.clone()).or_default().push(Change {
                 service: key.service.clone(),
@@ -372,9 +374,9 @@ impl Changes {
             }
         }
         if let (Some(old), Some(new)) = (old, new)
-            && old.freshness != new.freshness
+            && own(old) != own(new)
         {
-            // The rest says what it said, and counts for more or for less.
+            // The rest says what it said, and counts for more or for less, or is shown with another node.
             for (key, was) in before {
                 if let Some(is) = after.get(key).filter(|is| *is == was) {
                     change(key, Some(was), Some(is));
@@ -416,7 +418,12 @@ mod tests {
     }
 
     fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
-        let node = Node { name: label(name), addresses: vec!["10.0.0.1".parse().unwrap()], datacenter: label("dc1") };
+        let node = Node {
+            name: label(name),
+            addresses: vec!["10.0.0.1".parse().unwrap()],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+        };
         let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
         (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
     }
@@ -534,6 +541,11 @@ mod tests {
             }
             (name, Arc::new(view))
         };
+        let described = |(name, view): (Label, Arc<NodeView>)| {
+            let meta = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
+            let node = Arc::new(Node { meta, ..Node::clone(&view.node) });
+            (name, Arc::new(NodeView { node, ..NodeView::clone(&view) }))
+        };
         let a = |status| node("a", &[("web", "w1", "10.0.0.1", status)]);
         let b = || node("b", &[("db", "d1", "10.0.0.2", Passing)]);
         // The view, then when what changed: all, the names, the nodes, web, db.
@@ -549,6 +561,7 @@ mod tests {
                 [105, 103, 105, 104, 105],
             ),
             ("it is gone", View::from_iter([reported(a(Critical))]), [106, 106, 106, 104, 0]),
+            ("a node has another meta", View::from_iter([described(reported(a(Critical)))]), [107, 107, 107, 107, 0]),
         ];
         let mut catalog = Catalog::starting_at(100);
         for (step, view, expected) in steps {

@@ -27,6 +27,11 @@ impl Status {
             Self::Critical => "critical",
         }
     }
+
+    /// The status of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Passing, Self::Warning, Self::Critical].into_iter().find(|status| status.as_str() == word)
+    }
 }
 
 /// The standing of one check, and how far its results have gone towards turning it.

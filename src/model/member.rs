@@ -49,6 +49,8 @@ pub enum Cause {
     Deaf,
     /// It was held as long as the configuration allows.
     Expired,
+    /// It was gone or out of reach, and somebody ordered that it be forgotten.
+    Dismissed,
 }
 
 impl Reach {
@@ -58,7 +60,7 @@ impl Reach {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
             Self::Held => "held",
-            Self::Gone(Cause::Left) => "left",
+            Self::Gone(Cause::Left | Cause::Dismissed) => "left",
             Self::Gone(_) => "gone",
         }
     }
@@ -74,6 +76,7 @@ impl Cause {
             Self::Hung => "its host answers, its agent does not",
             Self::Deaf => "it can be heard and nobody reaches it",
             Self::Expired => "it stayed out of reach for too long",
+            Self::Dismissed => "it was gone, and forgotten by order",
         }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
 //! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
-//! nodes told, by service, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
+//! nodes told, by service, [`event`] what somebody wants all nodes to know, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
 //! fast an instance may come back, [`token`] who may use the HTTP API.
 
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;
+pub mod event;
 pub mod health;
 pub mod member;
 pub mod name;

@@ -138,6 +138,54 @@ impl Registration {
         Ok(Self { id: SmolStr::new(id), definition: Arc::new(definition), deregister_after, body: body.clone() })
     }
 
+    /// The same in the place of `known`, which a client registered before under its id: a TTL check that is in both stands as
+    /// it stood, and checks that were added to it by themselves stay, unless `only` the new ones are wanted.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read): there may be too many checks then.
+    pub fn instead_of(&self, known: &Self, only: bool, host: &Host) -> Result<Self, Fault> {
+        if self.definition.instance.key != known.definition.instance.key {
+            return Ok(self.clone());
+        }
+        let mut next = self.clone();
+        for (id, check) in known.checks() {
+            let is_there = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
+            let number = id.strip_prefix(&format!("service:{}", self.id)).map(|rest| rest.trim_start_matches(':'));
+            let was_added = !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
+            if is_there {
+                if let Some(status) =
+                    check.iter().find(|(key, _)| is(key, "Status")).and_then(|(_, status)| status.as_str())
+                    && let Some(status) = Status::from_word(status)
+                {
+                    next = next.in_status(&id, status);
+                }
+            } else if was_added && !only {
+                let service = self.id.to_string();
+                next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
+            }
+        }
+        // Who runs a check sees no other one in it.
+        let definition = Arc::make_mut(&mut next.definition);
+        for at in 0..definition.checks.len() {
+            let id = definition.check_id(at);
+            let same = (0..known.definition.checks.len()).find(|at| known.definition.check_id(*at) == id);
+            if let Some(same) = same.filter(|_| matches!(definition.checks[at].probe, Probe::Ttl { .. })) {
+                definition.checks[at].initial = known.definition.checks[same].initial;
+            }
+        }
+        Ok(next)
+    }
+
+    /// Its checks as they were sent, each with its id.
+    fn checks(&self) -> Vec<(SmolStr, Map<String, Value>)> {
+        let mut checks = Vec::new();
+        self.with_ids(|id, check| {
+            checks.push((id.into(), check.clone()));
+            true
+        });
+        checks
+    }
+
     /// The same, with one check more, or with another of the same id; and with one less.
     ///
     /// # Errors
@@ -361,12 +409,9 @@ fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Check, Option<D
             Probe::Alias { service }
         }
     };
-    let initial = match fields.text("Status")?.unwrap_or("critical") {
-        "passing" => Status::Passing,
-        "warning" => Status::Warning,
-        "critical" | "" => Status::Critical,
-        other => return Err(fields.fault("Status", &format!("{other:?} is none of passing, warning and critical"))),
-    };
+    let word = fields.text("Status")?.unwrap_or("critical");
+    let initial = Status::from_word(word)
+        .ok_or_else(|| fields.fault("Status", &format!("{word:?} is none of passing, warning and critical")))?;
     let streak = |field| {
         let streak = fields.number(field)?.unwrap_or(1).max(1);
         let fitting = u32::try_from(streak).ok().filter(|streak| *streak <= MAX_STREAK);
@@ -446,6 +491,11 @@ fn check_text(field: &str, text: &str) -> Result<(), Fault> {
 fn is(key: &str, field: &str) -> bool {
     let plain = |text: &str| text.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<u8>>();
     plain(key) == plain(field)
+}
+
+/// A field of a JSON object, however its key is written.
+pub fn field<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
+    Some(Fields::new(body, "").ok()?.get(name)?).filter(|value| !value.is_null())
 }
 
 /// The fields of a JSON object, by their names in Consul's documentation.

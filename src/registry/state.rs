@@ -21,6 +21,8 @@ use crate::model::{
 
 /// Services that may be registered on one node: as many as one node is meant to carry.
 pub const MAX_REGISTERED: usize = 2000;
+/// Octets of all that is kept: many times what as many services have. It is written whole with each change.
+pub const MAX_KEPT: usize = 16 << 20;
 /// The version of what is stored.
 const FORMAT: u64 = 1;
 
@@ -28,7 +30,12 @@ const FORMAT: u64 = 1;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Add a service, or replace the one of its id.
-    Register(Box<Registration>),
+    Register {
+        /// What a client sent.
+        registration: Box<Registration>,
+        /// Whether checks that were added to the one before go with it.
+        only_these_checks: bool,
+    },
     /// Take a service away; holds its id.
     Deregister(String),
     /// Add a check to a registered service, or replace the one of its id.
@@ -125,11 +132,13 @@ impl State {
     /// Why it is not made; nothing has changed then.
     pub fn apply(&mut self, change: Change, files: &Definitions, host: &Host, now: u64) -> Result<Outcome, Denied> {
         match change {
-            Change::Register(registration) => self.register(&registration, files),
+            Change::Register { registration, only_these_checks } => {
+                self.register(*registration, only_these_checks, files, host)
+            }
             Change::Deregister(id) => {
                 let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
                 let key = gone.definition.instance.key.clone();
-                self.upkeep.0.retain(|(scope, _), _| *scope != Scope::Instance(key.clone()));
+                self.forget_holds(&key);
                 Ok(changed(vec![key]))
             }
             Change::RegisterCheck(check) => {
@@ -178,11 +187,14 @@ impl State {
             let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
             let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
             if !stays {
-                gone.push(id.clone());
+                gone.push((id.clone(), registration.definition.instance.key.clone()));
             }
             stays
         });
-        gone
+        for (_, key) in &gone {
+            self.forget_holds(key);
+        }
+        gone.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Whether any registration may be taken away for being critical.
@@ -190,20 +202,47 @@ impl State {
         self.registered.values().any(|registration| registration.deregister_after.is_some())
     }
 
-    fn register(&mut self, registration: &Registration, files: &Definitions) -> Result<Outcome, Denied> {
+    fn register(
+        &mut self,
+        registration: Registration,
+        only_these_checks: bool,
+        files: &Definitions,
+        host: &Host,
+    ) -> Result<Outcome, Denied> {
         let key = registration.definition.instance.key.clone();
         if files.contains_key(&key) {
             return Err(Denied::Refused(format!(
                 "A service file defines the instance {key} already: give the service another ID, or remove the file."
             )));
         }
-        if !self.registered.contains_key(&registration.id) && self.registered.len() >= MAX_REGISTERED {
+        let is_other = |known: &&Registration| known.id != registration.id && known.definition.instance.key == key;
+        if let Some(other) = self.registered.values().find(is_other) {
+            return Err(Denied::Refused(format!(
+                "The instance {key} is registered already, by the ID {:?}: give the service another ID, or deregister that one.",
+                other.id
+            )));
+        }
+        let before = self.registered.get(&registration.id);
+        if before.is_none() && self.registered.len() >= MAX_REGISTERED {
             return Err(Denied::Refused(format!(
                 "{MAX_REGISTERED} services are registered on this node, which is as many as may be: deregister some."
             )));
         }
-        let before = self.registered.insert(registration.id.clone(), registration.clone());
-        Ok(Outcome { changed: before.as_ref() != Some(registration), instances: vec![key], beat: None })
+        let next = match before {
+            Some(before) => registration.instead_of(before, only_these_checks, host),
+            None => Ok(registration),
+        };
+        let next = next.map_err(|fault| Denied::Refused(fault.to_string()))?;
+        let before = self.registered.insert(next.id.clone(), next.clone());
+        if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
+            self.forget_holds(old);
+        }
+        Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], beat: None })
+    }
+
+    /// What was held of an instance that is no longer registered.
+    fn forget_holds(&mut self, key: &InstanceKey) {
+        self.upkeep.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
     }
 
     fn replace(&mut self, registration: Result<Registration, Fault>) -> Result<Outcome, Denied> {

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use super::{
     failure::Denied,
     registration::Host,
-    state::{Change, Outcome, State},
+    state::{Change, MAX_KEPT, Outcome, State},
 };
 use crate::model::{
     announcement::Announcements,
@@ -157,7 +157,12 @@ async fn make(
     let mut next = state.clone();
     let outcome = next.apply(change, files, host, now())?;
     if outcome.changed {
-        store(keep, &next)
+        let text = next.to_text();
+        if text.len() > MAX_KEPT && text.len() > state.to_text().len() {
+            let what = format!("All that is registered on this node has at most {MAX_KEPT} octets: deregister some.");
+            return Err(Denied::Refused(what));
+        }
+        block_in_place(|| keep(&text))
             .map_err(|error| Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}")))?;
         *state = next;
         outputs.upkeep.send_if_modified(|held| replace(held, state.upkeep()));

@@ -4,6 +4,7 @@
 //! difference: `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     time::Duration,
@@ -16,13 +17,36 @@ use super::{
 use crate::model::{
     bounds,
     name::{Label, LabelError, Name},
-    service::{Endpoint, MAX_TTL},
+    service::{Endpoint, MAX_META, MAX_TTL},
 };
 
 /// The longest host name in text (RFC 1035 §2.3.4, less the octets of the wire form).
 const MAX_HOST: usize = 253;
 
 impl Reader<'_, '_> {
+    /// `key: value` pairs that a TXT record can carry.
+    pub fn meta(&self, node: &Node<'_>) -> BTreeMap<String, String> {
+        let mut meta = BTreeMap::new();
+        let entries = self.entries(node, "a table such as `{version: \"2.3.1\"}`").unwrap_or_default();
+        if !self.is_within(node.id, entries.len(), MAX_META, "entries of `meta`") {
+            return meta;
+        }
+        for entry in entries {
+            if bounds::meta_key(&entry.key).is_err() {
+                let message = format!("{} cannot be a key of `meta`", quote(&entry.key));
+                self.error_with_hint(entry.id, message, "keys are printable ASCII without `=`");
+                continue;
+            }
+            let Some(text) = self.text(&entry.value, "a text") else { continue };
+            if let Err(fault) = bounds::meta_entry(&entry.key, &text) {
+                self.error_with_hint(entry.value.id, fault.to_string(), "a TXT record has no more room");
+                continue;
+            }
+            meta.insert(entry.key.to_string(), text);
+        }
+        meta
+    }
+
     /// A text as the file has it. Numbers and booleans are taken literally: a version `1.10` is the text `1.10`.
     pub fn text(&self, node: &Node<'_>, what: &str) -> Option<String> {
         match &node.value {

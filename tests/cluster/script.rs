@@ -19,18 +19,20 @@ use muster::{
         keyring::{Key, Keyring},
         link,
         message::{Identity, KeyringChange},
-        node::{self, End, Inputs, Order, Outputs, Settings},
+        node::{self, End, Firing, Inputs, Order, Outputs, Settings},
         rejected::Rejected,
         rotation::KeyringReport,
     },
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, View},
+        event::{Audience, EventLog},
         health::Status,
         member::{INCARNATIONS, Membership, PeerId, Reach},
         name::{Label, Name},
         service::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Instance, InstanceKey, Protocol},
     },
+    registry::failure::Denied,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -75,6 +77,7 @@ struct Process {
     view: watch::Receiver<View>,
     members: watch::Receiver<Arc<Membership>>,
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
+    events: watch::Receiver<EventLog>,
     orders: mpsc::Sender<Order>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
@@ -251,6 +254,21 @@ impl Cluster {
         outcome.await.unwrap().unwrap()
     }
 
+    /// Fires a user event on a node.
+    pub(crate) async fn fire(&self, at: &str, name: &str, to: Audience) {
+        let firing = Firing { name: name.to_owned(), payload: b"x".to_vec(), to };
+        let (done, fired) = oneshot::channel();
+        self.process(at).orders.send(Order::Fire { firing, done }).await.unwrap();
+        assert_eq!(fired.await.unwrap().name, name);
+    }
+
+    /// Orders a node to have another one forgotten.
+    pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), Denied> {
+        let (done, outcome) = oneshot::channel();
+        self.process(at).orders.send(Order::Dismiss { name: label(name), done }).await.unwrap();
+        outcome.await.unwrap()
+    }
+
     /// Lets a node leave by an order.
     pub(crate) async fn leave(&mut self, name: &str) -> End {
         let (done, said) = oneshot::channel();
@@ -265,6 +283,11 @@ impl Cluster {
     pub(crate) fn answer(&self, at: &str, service: &str) -> String {
         let process = self.process(at);
         process.dns.borrow_mut().ask(process.view.borrow().clone(), service)
+    }
+
+    /// The names of the user events that a node knows, oldest first.
+    pub(crate) fn events(&self, at: &str) -> Vec<String> {
+        self.process(at).events.borrow().iter().map(|event| event.name.clone()).collect()
     }
 
     /// How `by` sees `of`.
@@ -388,8 +411,12 @@ impl Process {
         announcements: &watch::Sender<Announcements>,
     ) -> Self {
         let PeerId { name, generation } = identity.id.clone();
-        let node =
-            Arc::new(Node { name: name.clone(), addresses: vec![identity.address.ip()], datacenter: label("dc1") });
+        let node = Arc::new(Node {
+            name: name.clone(),
+            addresses: vec![identity.address.ip()],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+        });
         let (link, side) = link::pair();
         network.attach(identity.clone(), side);
         let settings = Settings {
@@ -410,13 +437,15 @@ impl Process {
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let inputs =
             Inputs { announcements: announced, link, orders: ordered, rejected: Arc::new(Rejected::default()) };
-        let outputs = Outputs { view, members, peers, keyring };
+        let (events, fired) = watch::channel(EventLog::default());
+        let outputs = Outputs { view, members, peers, keyring, events };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node::run(settings, inputs, outputs, shutdown.clone()));
         Self {
             view: seen,
             members: membership,
             peers: reached,
+            events: fired,
             orders,
             shutdown,
             running,

@@ -22,7 +22,12 @@ use crate::{
 
 /// A node and one instance of `web`, as the rogue announces them.
 fn sound() -> Vec<(String, String)> {
-    let node = Record::Node { addresses: vec![rogue::ADDRESS.ip()], datacenter: label("dc1"), version: "1".to_owned() };
+    let node = Record::Node {
+        addresses: vec![rogue::ADDRESS.ip()],
+        datacenter: label("dc1"),
+        version: "1".to_owned(),
+        meta: Default::default(),
+    };
     let instance = instance(rogue::ADDRESS, "web", "r");
     let standing = Record::Standing(instance.key.clone(), Standing::Passing);
     [node, Record::Instance(Arc::new(instance)), standing].iter().map(Record::encode).collect()

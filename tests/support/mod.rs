@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod frames;
+pub mod http;
 pub mod machine;
 pub mod namespaces;
 pub mod skip;

@@ -26,6 +26,12 @@ pub fn crate_tool(test: &str, program: &str) -> bool {
     found || skip(test, &format!("{program} is not installed (cargo install --locked {program})"))
 }
 
+/// Whether a program is installed that pip installs; if not, says that `test` is skipped.
+pub fn python_tool(test: &str, program: &str) -> bool {
+    let found = Command::new(program).arg("--help").output().is_ok_and(|output| output.status.success());
+    found || skip(test, &format!("{program} is not installed (pip install {program})"))
+}
+
 /// Whether the test runs as root; if not, says that `test` is skipped.
 pub fn root(test: &str) -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);

@@ -26,7 +26,7 @@ pub fn tables(services: &str) -> Tables {
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();
     let view = NodeView {
-        node: Arc::new(Node { name: node.clone(), addresses, datacenter }),
+        node: Arc::new(Node { name: node.clone(), addresses, datacenter, meta: Default::default() }),
         announcements,
         freshness: Freshness::Live,
     };

@@ -233,8 +233,14 @@ impl NodeNames {
         let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, records });
         let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
         let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
-        let datacenter = format!("datacenter={}", node.datacenter);
-        let txt = [&[datacenter.len() as u8], datacenter.as_bytes()].concat();
+        // Each is one character-string: `meta` is bounded for that.
+        let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
+            .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let mut txt = Vec::new();
+        for (key, value) in pairs {
+            txt.push((key.len() + 1 + value.len()) as u8);
+            txt.extend_from_slice(format!("{key}={value}").as_bytes());
+        }
         let rrsets = [
             set(rtype::A, v4.map(Rdata::fixed).collect()),
             set(rtype::AAAA, v6.map(Rdata::fixed).collect()),

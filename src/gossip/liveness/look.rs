@@ -171,13 +171,17 @@ impl Liveness {
         if judgement != Judgement::Gone {
             return judgement;
         }
-        let verdict = Verdict { subject: PeerId { name: name.clone(), generation }, cause };
+        self.announce(Verdict { subject: PeerId { name: name.clone(), generation }, cause }, at);
+        judgement
+    }
+
+    /// Tells everybody, several times.
+    pub(super) fn announce(&mut self, verdict: Verdict, at: Duration) {
         self.actions.push(Action::Announce(verdict.clone()));
         if self.rumours.len() < MAX_PENDING {
             let next = at + self.timing.again;
             self.rumours.push(Repeat { what: verdict, next, left: TIMES - 1 });
         }
-        judgement
     }
 
     /// Says again what may have been lost, and is still true.

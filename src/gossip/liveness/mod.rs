@@ -325,6 +325,11 @@ impl Liveness {
         let Some(peer) = self.run(subject) else { return };
         match (peer.reach, cause) {
             (_, Cause::Left) => return self.left(subject, now),
+            // Who lives for us is not forgotten on an order that was given elsewhere.
+            (Some(Reach::Held | Reach::Gone(_)), Cause::Dismissed) if peer.reach != Some(Reach::Gone(Cause::Left)) => {
+                return self.stand(&subject.name, Reach::Gone(Cause::Dismissed), now, at);
+            }
+            (_, Cause::Dismissed) => return,
             (None | Some(Reach::Gone(_)), _) | (_, Cause::Expired) => return,
             _ => {}
         }
@@ -339,6 +344,27 @@ impl Liveness {
         if let Some(peer) = self.run(subject).filter(|peer| peer.is_live()) {
             peer.doubted = Some(at);
             self.schedule(&subject.name, at);
+        }
+    }
+
+    /// An operator wants a peer forgotten that is gone or held: so it is, here and everywhere. It is one again as soon as it
+    /// gives a sign of life.
+    ///
+    /// # Errors
+    /// How it stands, where it lives; `None` where it is no member.
+    pub fn dismiss(&mut self, name: &Label, now: Duration) -> Result<(), Option<Reach>> {
+        let at = self.wake(now);
+        let Some(peer) = self.peers.get(name) else { return Err(None) };
+        match peer.reach {
+            None => Err(None),
+            Some(reach @ (Reach::Alive | Reach::Suspect)) => Err(Some(reach)),
+            Some(Reach::Gone(Cause::Left)) => Ok(()),
+            Some(Reach::Held | Reach::Gone(_)) => {
+                let subject = PeerId { name: name.clone(), generation: peer.generation };
+                self.stand(name, Reach::Gone(Cause::Dismissed), now, at);
+                self.announce(Verdict { subject, cause: Cause::Dismissed }, at);
+                Ok(())
+            }
         }
     }
 

@@ -149,6 +149,41 @@ fn what_is_only_mentioned_is_no_member() {
 }
 
 #[test]
+fn an_order_to_forget_is_followed_where_the_peer_does_not_live() {
+    let mut bench = Bench::new(FOUR);
+    let name = |text: &str| id(text, 1).name;
+    bench.verdict("a", Cause::Dismissed);
+    assert_eq!(bench.reach("a"), Some(Reach::Alive), "it answers us");
+    assert_eq!(bench.liveness.dismiss(&name("a"), bench.now), Err(Some(Reach::Alive)));
+    assert_eq!(bench.liveness.dismiss(&name("nobody"), bench.now), Err(None));
+    for by_order in [true, false] {
+        bench.mute.push("a");
+        bench.run(ms(450));
+        bench.verdict("a", Cause::Silent);
+        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
+        bench.wanted.clear();
+        if by_order {
+            assert_eq!(bench.liveness.dismiss(&name("a"), bench.now), Ok(()));
+            bench.run(ms(2000));
+            let told = Action::Announce(Verdict { subject: id("a", 1), cause: Cause::Dismissed });
+            assert_eq!(bench.wanted.iter().filter(|action| **action == told).count(), TIMES as usize);
+        } else {
+            bench.verdict("a", Cause::Dismissed);
+            bench.run(ms(2000));
+        }
+        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Dismissed)));
+        // A sign of life undoes it.
+        bench.mute.clear();
+        bench.liveness.heard(&id("a", 1), bench.now);
+        assert_eq!(bench.reach("a"), Some(Reach::Alive));
+        bench.run(ms(2000));
+    }
+    bench.liveness.left(&id("a", 1), bench.now);
+    bench.verdict("a", Cause::Dismissed);
+    assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Left)), "a good-bye stays one");
+}
+
+#[test]
 fn who_is_gone_comes_back_by_what_is_new() {
     let mut bench = Bench::new(FOUR);
     let ping = |bench: &Bench| sequence(bench.now);

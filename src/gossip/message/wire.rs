@@ -175,6 +175,7 @@ fn cause_octet(cause: Cause) -> u8 {
         Cause::Hung => 4,
         Cause::Deaf => 5,
         Cause::Expired => 6,
+        Cause::Dismissed => 7,
     }
 }
 
@@ -351,6 +352,7 @@ impl<'a> Reader<'a> {
             4 => Cause::Hung,
             5 => Cause::Deaf,
             6 => Cause::Expired,
+            7 => Cause::Dismissed,
             octet => return Err(Malformed::Choice { what: "a cause", octet }),
         })
     }

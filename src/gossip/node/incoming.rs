@@ -95,6 +95,7 @@ impl Task {
         if known.replica.left {
             self.liveness.left(id, self.now());
         }
+        self.take_events_of(id);
         self.dirty.insert(id.name.clone());
     }
 
@@ -186,6 +187,7 @@ impl Task {
         if known.replica.left {
             self.liveness.left(&id, now);
         }
+        self.take_events_of(&id);
         self.dirty.insert(id.name);
     }
 }

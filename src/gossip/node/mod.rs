@@ -10,6 +10,7 @@
 //! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::cluster)'s. What it owns is the order in which
 //! they hear of things.
 
+mod events;
 mod incoming;
 mod outgoing;
 mod seeking;
@@ -30,7 +31,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::seeking::{Found, Joining};
+pub use self::events::Firing;
+use self::{
+    events::Events,
+    seeking::{Found, Joining},
+};
 use super::{
     cluster::Cluster,
     join,
@@ -42,12 +47,16 @@ use super::{
     replica::Replica,
     rotation::{KeyringReport, Rotations},
 };
-use crate::model::{
-    announcement::{Announcements, Node},
-    catalog::{Freshness, NodeView, View},
-    member::{Membership, PeerId},
-    name::Label,
-    service::Endpoint,
+use crate::{
+    model::{
+        announcement::{Announcements, Node},
+        catalog::{Freshness, NodeView, View},
+        event::{EventLog, UserEvent},
+        member::{Membership, PeerId},
+        name::Label,
+        service::Endpoint,
+    },
+    registry::failure::Denied,
 };
 
 /// How long news wait for more: a burst of changes is read together.
@@ -103,6 +112,8 @@ pub struct Outputs {
     pub peers: watch::Sender<BTreeSet<SocketAddr>>,
     /// The gossip keys; `None` while nothing is sealed.
     pub keyring: watch::Sender<Option<Keyring>>,
+    /// User events that were meant for this node.
+    pub events: watch::Sender<EventLog>,
 }
 
 /// What an operator asks for. Dropping `done` withdraws nothing.
@@ -119,6 +130,20 @@ pub enum Order {
     Leave {
         /// Once it was said.
         done: oneshot::Sender<()>,
+    },
+    /// Have all nodes forget one that is gone.
+    Dismiss {
+        /// Its name.
+        name: Label,
+        /// Once they are told, or why they are not.
+        done: oneshot::Sender<Result<(), Denied>>,
+    },
+    /// Make a user event known to all nodes.
+    Fire {
+        /// What.
+        firing: Firing,
+        /// The event, once it is on its way; dropped where it is out of bounds.
+        done: oneshot::Sender<Arc<UserEvent>>,
     },
     /// Change or list the keys of all nodes.
     Keyring {
@@ -191,6 +216,7 @@ struct Task {
     joins: Vec<Joining>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     rotations: Rotations,
+    events: Events,
     /// The generation of another node with our name that was told to stop.
     namesake: Option<u64>,
 }
@@ -242,6 +268,7 @@ impl Task {
             joins: Vec::new(),
             found: mpsc::channel(FOUND),
             rotations,
+            events: Events::default(),
             namesake: None,
         };
         task.show();
@@ -296,7 +323,7 @@ impl Task {
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}
                 Some(found) = self.found.1.recv() => self.approach(found),
                 Some(order) = self.inputs.orders.recv() => {
-                    if let Some(done) = self.order(order) {
+                    if let Some(done) = self.order(order).await {
                         self.say_goodbye().await;
                         let _ = done.send(());
                         return End::Left;

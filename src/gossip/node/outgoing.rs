@@ -46,7 +46,7 @@ impl Task {
         self.push_at = Instant::now() + PUSH_AGAIN;
     }
 
-    fn push(&self, entries: &[Entry]) {
+    pub(super) fn push(&self, entries: &[Entry]) {
         let reached = self.standings.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
         let peers: Vec<SocketAddr> = reached.map(|peer| peer.address).collect();
         let generation = self.settings.own.id.generation + self.incarnation;
@@ -116,7 +116,8 @@ impl Task {
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_cluster, inbox) = link::gossip();
-        let records = self.settings.records(&self.published);
+        let mut records = self.settings.records(&self.published);
+        records.extend(self.events.records());
         self.cluster =
             Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
         self.to_cluster = to_cluster;
@@ -189,6 +190,7 @@ impl Settings {
             addresses: self.node.addresses.clone(),
             datacenter: self.node.datacenter.clone(),
             version: self.version.clone(),
+            meta: self.node.meta.clone(),
         };
         let own = changes(&Announcements::new(), announcements);
         let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));

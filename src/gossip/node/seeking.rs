@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::{Joined, Order, Task};
 use crate::{
     gossip::{join, message::Identity},
-    model::member::Reach,
+    model::{member::Reach, name::Label},
+    registry::failure::Denied,
 };
 
 /// How long an order to join waits for an answer.
@@ -77,6 +78,22 @@ impl Task {
         }
     }
 
+    /// Has all nodes forget one that is gone.
+    fn dismiss(&mut self, name: &Label) -> Result<(), Denied> {
+        if *name == self.settings.own.id.name {
+            let text = "This is the node itself: it goes with PUT /v1/agent/leave.";
+            return Err(Denied::Refused(text.to_owned()));
+        }
+        let now = self.now();
+        self.liveness.dismiss(name, now).map_err(|reach| match reach {
+            None => Denied::Unknown(format!("No node {name} is known here: `muster members` shows who is.")),
+            Some(reach) => Denied::Refused(format!(
+                "The node {name} is {}: only one that is gone or out of reach is forgotten. Have it leave, or end its agent.",
+                reach.as_str()
+            )),
+        })
+    }
+
     pub(super) fn give_up_joins(&mut self) {
         let now = Instant::now();
         for joining in self.joins.extract_if(.., |joining| joining.until <= now) {
@@ -89,9 +106,13 @@ impl Task {
     }
 
     /// Carries out an order; returns where to answer if it was to leave.
-    pub(super) fn order(&mut self, order: Order) -> Option<oneshot::Sender<()>> {
+    pub(super) async fn order(&mut self, order: Order) -> Option<oneshot::Sender<()>> {
         match order {
             Order::Leave { done } => return Some(done),
+            Order::Fire { firing, done } => self.fire(firing, done).await,
+            Order::Dismiss { name, done } => {
+                let _ = done.send(self.dismiss(&name));
+            }
             Order::Join { target, done } => {
                 let found = self.found.0.clone();
                 tokio::spawn(async move {

@@ -75,7 +75,7 @@ impl Task {
         let freshness = match peer.reach {
             Reach::Alive | Reach::Suspect => Freshness::Live,
             Reach::Held => Freshness::LastKnown,
-            Reach::Gone(Cause::Left) => return None,
+            Reach::Gone(Cause::Left | Cause::Dismissed) => return None,
             Reach::Gone(_) => Freshness::Gone,
         };
         let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
@@ -83,8 +83,12 @@ impl Task {
             // A new run has not said anything yet: the one before is over, and what it had is not unheard of.
             return self.view.get(name).map(|view| NodeView { freshness: Freshness::Gone, ..NodeView::clone(view) });
         };
-        let node =
-            Node { name: name.clone(), addresses: facts.addresses.clone(), datacenter: facts.datacenter.clone() };
+        let node = Node {
+            name: name.clone(),
+            addresses: facts.addresses.clone(),
+            datacenter: facts.datacenter.clone(),
+            meta: facts.meta.clone(),
+        };
         let known = self.view.get(name).map(|view| view.node.clone());
         let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
         Some(NodeView { node, announcements: replica.announcements.clone(), freshness })

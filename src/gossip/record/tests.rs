@@ -63,7 +63,23 @@ fn report() -> Report {
 
 fn node(version: &str) -> Record {
     let addresses = vec!["10.0.0.7".parse().unwrap()];
-    Record::Node { addresses, datacenter: label("dc1"), version: version.to_owned() }
+    Record::Node { addresses, datacenter: label("dc1"), version: version.to_owned(), meta: Default::default() }
+}
+
+fn with_meta(pairs: &[(&str, &str)]) -> Record {
+    let meta = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let Record::Node { addresses, datacenter, version, .. } = node("1") else { unreachable!() };
+    Record::Node { addresses, datacenter, version, meta }
+}
+
+fn event() -> UserEvent {
+    UserEvent {
+        id: uuid::Uuid::from_u128(7),
+        name: "deploy".to_owned(),
+        payload: b"v2".to_vec(),
+        to: crate::model::event::Audience { node: String::new(), service: "web".to_owned(), tag: "v2".to_owned() },
+        time: 9,
+    }
 }
 
 /// The format, which nodes of other versions have to read: a line that changes here is a break.
@@ -95,6 +111,16 @@ fn records_are_written_so() {
             r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
         ),
         (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
+        (
+            with_meta(&[("rack", "r1")]),
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{"rack":"r1"}}"#,
+        ),
+        (
+            Record::Event(15, Arc::new(event())),
+            "e/15",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"deploy","data":"djI=","service":"web","tag":"v2","time":9}"#,
+        ),
         (Record::Left, "n/left", "1"),
     ];
     for (record, key, value) in cases {
@@ -112,6 +138,8 @@ fn what_newer_nodes_add_is_passed_over() {
         ("n/keys", "{".to_owned(), None),
         ("", String::new(), None),
         ("n/nodes", "1".to_owned(), None),
+        ("e/16", "{".to_owned(), None),
+        ("e/00", "{".to_owned(), None),
         ("i/web/web-1", format!(r#"{{"zone":{{"a":[1]}},{addresses}}}"#), instance()),
         ("i/web/web-1", format!(r#" {{ {addresses} , "tags" : [] , "port" : null }} "#), instance()),
         ("n/node", format!(r#"{{{addresses},"dc":"dc1","version":"1","load":0.5}}"#), Some(node("1"))),
@@ -193,6 +221,8 @@ fn bad_values() {
     let variant = format!(r#"{{"addr":["10.0.0.7"],"proto":"{}\n"}}"#, "s".repeat(500));
     let version = |text: &str| format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"{text}"}}"#);
     let long_version = version(&"1".repeat(65));
+    let entries: Vec<String> = (0..5).map(|key| format!(r#""k{key}":"{}""#, "x".repeat(252))).collect();
+    let much_meta = format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{{{}}}}}"#, entries.join(","));
     let (no_version, control) = (version(""), version("1\\u0007"));
     let cases: &[(&str, &str, &str)] = &[
         ("i/web/a", &long, "a value has at most 8192 octets, this one has 8213"),
@@ -225,6 +255,27 @@ fn bad_values() {
             "r/web/a",
             r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
             "a report is of at most 32 checks, each text of at most 160 octets",
+        ),
+        (
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{"":"x"}}"#,
+            "a key of `meta` is printable ASCII without `=`",
+        ),
+        ("n/node", &much_meta, "a node's `meta` has at most 1024 octets, this one has 1275"),
+        (
+            "e/0",
+            r#"{"id":"7","name":"x","time":1}"#,
+            "id: invalid length: expected length 32 for simple format, found 1",
+        ),
+        (
+            "e/0",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"x","data":"!","time":1}"#,
+            "data: invalid length at 0",
+        ),
+        (
+            "e/15",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"","time":1}"#,
+            "an event's name has 1 to 128 octets and no control characters",
         ),
         ("h/web/a", "critical", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
         ("n/left", "0", "the value of `n/left` is `1`"),

@@ -227,7 +227,7 @@ impl Node {
     }
 
     fn register(&mut self, body: &Value) -> Result<bool, String> {
-        self.apply(Change::Register(Box::new(read(body).unwrap())))
+        self.apply(register(body, false))
     }
 
     /// All definitions with their checks.
@@ -246,6 +246,10 @@ impl Node {
         assert_eq!(state.to_text(), self.state.to_text());
         state
     }
+}
+
+fn register(body: &Value, only_these_checks: bool) -> Change {
+    Change::Register { registration: Box::new(read(body).unwrap()), only_these_checks }
 }
 
 fn check(body: &Value) -> Change {
@@ -280,10 +284,7 @@ fn services_and_checks_come_and_go_by_their_ids() {
         ),
         (check(&json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
         (check(&json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: The instance ssh/ssh-host-a"),
-        (
-            Change::Register(Box::new(read(&json!({"Name": "ssh"})).unwrap())),
-            "refused: A service file defines the instance",
-        ),
+        (register(&json!({"Name": "ssh"}), false), "refused: A service file defines the instance"),
         (
             Change::Hold {
                 target: Target::Instance("x".into()),
@@ -328,6 +329,71 @@ fn reports_are_for_ttl_checks_and_their_status_outlives_a_restart() {
     let checks = &again.values().next().unwrap().checks;
     assert!(matches!(checks[0].probe, Probe::Ttl { .. }));
     assert_eq!((checks[0].initial, checks[1].initial), (Status::Passing, Status::Critical));
+}
+
+#[test]
+fn who_registers_again_and_again_loses_nothing() {
+    let report = |status| Change::Report { check: "service:a".into(), status, output: "x".into() };
+    let web = json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}});
+    let mut node = Node::new(&[]);
+    node.register(&web).unwrap();
+    node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))).unwrap();
+    node.apply(report(Status::Passing)).unwrap();
+    let before = node.state.definitions(&Definitions::new());
+    assert_eq!(node.register(&web), Ok(false), "the same again");
+    assert_eq!(node.state.definitions(&Definitions::new()), before, "whoever runs the checks sees no other");
+    // A restart begins as the application said, and so does a registration after it.
+    let mut again = Node { state: node.restarted(), files: Definitions::new() };
+    assert_eq!(again.register(&web), Ok(false));
+    let initial = |node: &Node| {
+        let all = node.state.definitions(&Definitions::new());
+        let checks = &all.values().next().unwrap().checks;
+        checks.iter().map(|check| check.initial).collect::<Vec<_>>()
+    };
+    assert_eq!(initial(&again), [Status::Passing, Status::Critical]);
+    // As Consul has it: what was added by itself stays, unless it is not wanted.
+    let tagged = json!({"Name": "web", "ID": "a", "Tags": ["v2"], "Check": {"TTL": "5s"}});
+    assert_eq!(again.register(&tagged), Ok(true));
+    assert_eq!(again.shown(), ["web/a-host-a [service:a,disk]"]);
+    assert_eq!(initial(&again), [Status::Passing, Status::Critical]);
+    assert_eq!(again.apply(register(&tagged, true)), Ok(true));
+    assert_eq!(again.shown(), ["web/a-host-a [service:a]"]);
+    assert_eq!(initial(&again), [Status::Passing]);
+}
+
+#[test]
+fn what_is_held_goes_with_what_is_registered() {
+    let hold = || Change::Hold {
+        target: Target::Instance("a".into()),
+        gate: Gate::Maintenance,
+        reason: "x".into(),
+        period: None,
+    };
+    let mut node = Node::new(&[]);
+    for (change, held) in [
+        (register(&json!({"Name": "web", "ID": "a"}), false), 0),
+        (hold(), 1),
+        (register(&json!({"Name": "web", "ID": "a", "Port": 80}), false), 1),
+        (register(&json!({"Name": "db", "ID": "a"}), false), 0),
+        (hold(), 1),
+        (Change::Deregister("a".into()), 0),
+    ] {
+        let shown = format!("{change:?}");
+        node.apply(change).unwrap();
+        assert_eq!(node.state.upkeep().0.len(), held, "{shown}");
+    }
+}
+
+#[test]
+fn no_registration_hides_another() {
+    let mut node = Node::new(&[]);
+    node.register(&json!({"Name": "web"})).unwrap();
+    let error = node.register(&json!({"Name": "web", "ID": "web-host-a"})).unwrap_err();
+    assert!(
+        error.starts_with("refused: The instance web/web-host-a is registered already, by the ID \"web\""),
+        "{error}"
+    );
+    assert_eq!(node.register(&json!({"Name": "db", "ID": "web-host-a"})), Ok(true));
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! User events reach whom they are for, once each; and who is gone is forgotten by order, while who lives is not.
+
+use std::time::Duration;
+
+use muster::{
+    model::{
+        announcement::Standing,
+        event::{Audience, SLOTS},
+        member::{Cause, Reach},
+    },
+    registry::failure::Denied,
+};
+
+use crate::script::{Cluster, ms};
+
+fn to(node: &str) -> Audience {
+    Audience { node: node.to_owned(), ..Audience::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_reaches_whom_it_is_for_once() {
+    let mut cluster = Cluster::running(&["a", "b", "c"]).await;
+    cluster.fire("a", "deploy", Audience::default()).await;
+    for at in ["a", "b", "c"] {
+        let took = cluster.until(ms(200), "an event", |c| c.events(at) == ["deploy"]).await;
+        println!("an event at {at}: {took:?}");
+    }
+    let by_service = Audience { service: "^only$".to_owned(), ..Audience::default() };
+    cluster.announce("c", "only", "one", Standing::Passing);
+    cluster.until(ms(300), "the service of c", |c| c.answer("b", "only") == "one").await;
+    cluster.fire("b", "for-b", to("^b$")).await;
+    cluster.fire("b", "for-c", by_service).await;
+    cluster.until(ms(200), "an event for c", |c| c.events("c") == ["deploy", "for-c"]).await;
+    assert_eq!(
+        (cluster.events("a"), cluster.events("b")),
+        (vec!["deploy".into()], vec!["deploy".into(), "for-b".into()])
+    );
+    // Gossip brings again what a push has brought, and nobody counts it twice.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(cluster.events("c"), ["deploy", "for-c"]);
+    // Who joins hears of what happens from then on.
+    cluster.stop("b").await;
+    cluster.start("b", &["a"]).await;
+    cluster.settles(ms(2000)).await;
+    assert_eq!(cluster.events("b"), [""; 0]);
+    cluster.fire("b", "again", Audience::default()).await;
+    for at in ["a", "b", "c"] {
+        cluster
+            .until(ms(1000), "an event of the new run", |c| c.events(at).last().is_some_and(|name| name == "again"))
+            .await;
+    }
+}
+
+/// What a node missed comes with gossip, as far as its peer still has it.
+#[tokio::test(start_paused = true)]
+async fn the_last_events_reach_a_node_that_was_away() {
+    let cluster = Cluster::running(&["a", "b", "c"]).await;
+    cluster.cut(&["c"], &["a", "b"]);
+    let names: Vec<String> = (0..usize::from(SLOTS) + 2).map(|number| format!("e{number}")).collect();
+    for name in &names {
+        cluster.fire("a", name, Audience::default()).await;
+    }
+    cluster.until(ms(500), "all of them", |c| c.events("b") == names).await;
+    cluster.network.heal();
+    cluster.until(ms(10_000), "the last of them", |c| c.events("c") == names[2..]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_gone_is_forgotten_by_order_and_who_lives_is_not() {
+    let mut cluster = Cluster::running(&["a", "b", "c", "d"]).await;
+    cluster.announce("d", "only", "one", Standing::Passing);
+    cluster.until(ms(300), "the service of d", |c| c.answer("a", "only") == "one").await;
+    assert!(matches!(cluster.forget("a", "d").await, Err(Denied::Refused(why)) if why.contains("is alive")));
+    assert!(matches!(cluster.forget("a", "a").await, Err(Denied::Refused(why)) if why.contains("the node itself")));
+    assert!(matches!(cluster.forget("a", "nobody").await, Err(Denied::Unknown(_))));
+    cluster.kill("d").await;
+    for at in ["a", "b", "c"] {
+        cluster.until(ms(2000), "its service is not answered", |c| c.answer(at, "only") == "nothing, EDE 14").await;
+    }
+    assert_eq!(cluster.forget("a", "d").await, Ok(()));
+    for at in ["a", "b", "c"] {
+        cluster.until(ms(300), "its service is as if it had never been", |c| c.answer(at, "only") == "NXDOMAIN").await;
+        assert_eq!(cluster.reach(at, "d"), Some(Reach::Gone(Cause::Dismissed)), "{}", cluster.show());
+    }
+    assert_eq!(cluster.forget("b", "d").await, Ok(()), "an order may be given again");
+    // It comes back when it is started again.
+    cluster.start("d", &["a"]).await;
+    cluster.settles(ms(2000)).await;
+}
+
+/// One that was only out of reach comes back by itself.
+#[tokio::test(start_paused = true)]
+async fn who_was_forgotten_and_lives_comes_back() {
+    let cluster = Cluster::running(&["a", "b", "c", "d", "e"]).await;
+    cluster.cut(&["e"], &["a", "b", "c", "d"]);
+    cluster.answers(ms(3000), &["a", "b", "c", "d"], "a b c d").await;
+    assert_eq!(cluster.forget("b", "e").await, Ok(()));
+    cluster.until(ms(300), "forgotten", |c| c.reach("a", "e") == Some(Reach::Gone(Cause::Dismissed))).await;
+    cluster.network.heal();
+    let took = cluster.settles(ms(12_000)).await;
+    println!("back after it was forgotten: {took:?}");
+}

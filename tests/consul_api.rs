@@ -1,0 +1,331 @@
+//! The API as Consul's own documentation has it: shapes, types, headers and status codes, and what is refused.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use support::{
+    agent::{Agent, DEADLINE},
+    http::{ask, get, put},
+};
+
+const TXT: u16 = 16;
+
+/// A node with metadata, a service of a file and a registered one.
+fn agent() -> Agent {
+    let agent = Agent::start_with("meta: {rack: r1, size: 2}\n", &[], |_| {});
+    agent.write_service("web.yaml", "service: web\nport: 80\ntags: [v2, eu]\nmeta: {env: prod}\n");
+    agent.wait_for_answers("web.service.local.", 1, &["A 10.0.0.7"]);
+    let check = json!({"TTL": "10m", "Status": "passing", "Notes": "by itself"});
+    put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": check}));
+    agent
+}
+
+/// What is wrong with a value: `"#number"`, `"#text"` and `"#id"` stand for any such.
+fn differs(expected: &Value, found: &Value, at: &str) -> Option<String> {
+    match (expected, found) {
+        (Value::String(word), Value::Number(_)) if word == "#number" => None,
+        (Value::String(word), Value::String(_)) if word == "#text" => None,
+        (Value::String(word), Value::String(id)) if word == "#id" && id.len() == 36 => None,
+        (Value::Object(expected), Value::Object(found)) => {
+            let keys = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
+            if keys(expected) != keys(found) {
+                return Some(format!("{at}: {:?} is due, {:?} is there", keys(expected), keys(found)));
+            }
+            expected.iter().find_map(|(key, value)| differs(value, &found[key], &format!("{at}.{key}")))
+        }
+        (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => {
+            expected.iter().zip(found).enumerate().find_map(|(n, (e, f))| differs(e, f, &format!("{at}[{n}]")))
+        }
+        _ => (expected != found).then(|| format!("{at}: {expected} is due, {found} is there")),
+    }
+}
+
+fn node() -> Value {
+    json!({
+        "ID": "#id", "Node": "host-a", "Address": "10.0.0.7", "Datacenter": "dc1", "Meta": {"rack": "r1", "size": "2"},
+        "TaggedAddresses": {"lan": "10.0.0.7", "lan_ipv4": "10.0.0.7", "wan": "10.0.0.7", "wan_ipv4": "10.0.0.7"},
+        "CreateIndex": "#number", "ModifyIndex": "#number",
+    })
+}
+
+fn service() -> Value {
+    let address = json!({"Address": "10.0.0.7", "Port": 5432});
+    json!({
+        "ID": "db:1", "Service": "db", "Tags": [], "Meta": {}, "Port": 5432, "Address": "10.0.0.7",
+        "TaggedAddresses": {"lan_ipv4": address, "wan_ipv4": address}, "Weights": {"Passing": 10, "Warning": 1},
+        "EnableTagOverride": false, "Datacenter": "dc1", "Proxy": {}, "Connect": {},
+        "CreateIndex": "#number", "ModifyIndex": "#number",
+    })
+}
+
+fn check() -> Value {
+    json!({
+        "Node": "host-a", "CheckID": "service:db:1", "Name": "#text", "Status": "passing", "Notes": "", "Output": "",
+        "ServiceID": "db:1", "ServiceName": "db", "ServiceTags": [], "Type": "", "Definition": {},
+        "CreateIndex": "#number", "ModifyIndex": "#number",
+    })
+}
+
+fn node_check() -> Value {
+    let mut check = check();
+    for (key, value) in [("CheckID", "serfHealth"), ("Output", "#text"), ("ServiceID", ""), ("ServiceName", "")] {
+        check[key] = value.into();
+    }
+    check
+}
+
+fn catalog_service() -> Value {
+    let (node, service) = (node(), service());
+    json!({
+        "ID": "#id", "Node": "host-a", "Address": "10.0.0.7", "Datacenter": "dc1",
+        "TaggedAddresses": node["TaggedAddresses"], "NodeMeta": node["Meta"], "ServiceKind": "", "ServiceID": "db:1",
+        "ServiceName": "db", "ServiceTags": [], "ServiceAddress": "10.0.0.7",
+        "ServiceTaggedAddresses": service["TaggedAddresses"], "ServiceWeights": service["Weights"], "ServiceMeta": {},
+        "ServicePort": 5432, "ServiceEnableTagOverride": false, "ServiceProxy": {}, "ServiceConnect": {},
+        "CreateIndex": "#number", "ModifyIndex": "#number",
+    })
+}
+
+#[test]
+fn shapes_are_those_of_consul() {
+    let agent = agent();
+    let mut hashed = service();
+    hashed["ContentHash"] = "#text".into();
+    let only_db = "filter=Service+%3D%3D+db";
+    let cases = [
+        (format!("agent/services?{only_db}"), json!({"db:1": service()})),
+        ("agent/service/db:1".to_owned(), hashed),
+        ("agent/checks".to_owned(), json!({"service:db:1": check()})),
+        ("catalog/datacenters".to_owned(), json!(["dc1"])),
+        ("catalog/nodes".to_owned(), json!([node()])),
+        ("catalog/services".to_owned(), json!({"db": [], "web": ["eu", "v2"]})),
+        ("catalog/service/db".to_owned(), json!([catalog_service()])),
+        ("catalog/service/none".to_owned(), json!([])),
+        ("catalog/node/none".to_owned(), Value::Null),
+        (format!("catalog/node/host-a?{only_db}"), json!({"Node": node(), "Services": {"db:1": service()}})),
+        (format!("catalog/node-services/HOST-A?{only_db}"), json!({"Node": node(), "Services": [service()]})),
+        ("catalog/node-services/none".to_owned(), json!({"Node": null, "Services": []})),
+        ("health/node/none".to_owned(), json!([])),
+        ("health/node/host-a".to_owned(), json!([node_check(), check()])),
+        ("health/checks/db".to_owned(), json!([check()])),
+        ("health/state/passing".to_owned(), json!([node_check(), check()])),
+        ("health/state/critical".to_owned(), json!([])),
+        (
+            "health/service/db".to_owned(),
+            json!([{"Node": node(), "Service": service(), "Checks": [node_check(), check()]}]),
+        ),
+        ("status/peers".to_owned(), json!(["#text"])),
+        ("status/leader".to_owned(), json!("#text")),
+        ("event/list".to_owned(), json!([])),
+    ];
+    let wrong: Vec<String> = cases
+        .iter()
+        .filter_map(|(path, expected)| {
+            let answer = get(&agent, path);
+            assert_eq!(answer.header("Content-Type"), Some("application/json"), "{path}");
+            differs(expected, &answer.json(), path)
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(agent.answers("host-a.node.service.local.", TXT), [r#"TXT "datacenter=dc1" "rack=r1" "size=2""#]);
+}
+
+#[test]
+fn headers_and_methods_are_those_of_consul() {
+    let agent = agent();
+    for path in ["catalog/services", "catalog/nodes", "health/service/db", "agent/services", "event/list"] {
+        let answer = get(&agent, path);
+        for (name, value) in [
+            ("X-Consul-KnownLeader", "true"),
+            ("X-Consul-LastContact", "0"),
+            ("X-Consul-Effective-Consistency", "stale"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cache-Control", "no-store"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        assert!(answer.header("X-Consul-Index").unwrap().parse::<u64>().unwrap() > 0, "{path}");
+        let head = ask(agent.http(), "HEAD", &format!("/v1/{path}"), "");
+        assert_eq!((head.status, head.body.as_str()), (200, ""), "{path}");
+        assert_eq!(head.header("Content-Length"), answer.header("Content-Length"), "{path}");
+        let wrong = ask(agent.http(), "PUT", &format!("/v1/{path}"), "");
+        assert_eq!((wrong.status, wrong.header("Allow")), (405, Some("GET,HEAD")), "{path}");
+    }
+    let wrong = ask(agent.http(), "GET", "/v1/agent/service/register", "");
+    assert_eq!((wrong.status, wrong.header("Allow")), (405, Some("PUT")));
+}
+
+#[test]
+fn nodes_are_chosen_by_their_metadata() {
+    let agent = agent();
+    let paths = [
+        "catalog/nodes",
+        "catalog/services",
+        "catalog/service/db",
+        "health/service/db",
+        "health/checks/db",
+        "health/state/any",
+    ];
+    for path in paths {
+        let all = get(&agent, path).json();
+        let none = if all.is_array() { json!([]) } else { json!({}) };
+        let cases = [
+            ("node-meta=rack:r1", &all),
+            ("node-meta=rack:r1&node-meta=size:2", &all),
+            ("node-meta=rack:r2", &none),
+            ("node-meta=rack:r1&node-meta=size:3", &none),
+            ("node-meta=rack", &none),
+            ("node-meta=other:r1", &none),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(get(&agent, &format!("{path}?{query}")).json(), *expected, "{path}?{query}");
+        }
+    }
+}
+
+#[test]
+fn filters_are_about_the_fields_of_the_items() {
+    let agent = agent();
+    let cases = [
+        ("catalog/services", "ServiceMeta.env == prod", json!({"web": ["eu", "v2"]})),
+        ("catalog/services", r#"NodeMeta.rack == "r1" and ServiceName != web"#, json!({"db": []})),
+        ("catalog/services", r#""v2" in ServiceTags"#, json!({"web": ["eu", "v2"]})),
+        ("catalog/services", "ServicePort == 1", json!({})),
+        ("health/service/db", r#"Checks.CheckID == "service:db:1" and Checks.Status == passing"#, Value::Null),
+        ("health/service/db", "Checks.Status == critical", json!([])),
+        ("health/service/db", "Node.Meta.rack != r1", json!([])),
+        ("catalog/nodes", "Meta.rack == r2", json!([])),
+        ("agent/checks", "ServiceName == web", json!({})),
+        ("agent/services", r#"Tags contains "v2" and Meta contains env"#, Value::Null),
+    ];
+    for (path, expression, expected) in cases {
+        let filter = expression.replace('%', "%25").replace(' ', "+").replace('"', "%22").replace('=', "%3D");
+        let answer = get(&agent, &format!("{path}?filter={filter}"));
+        assert_eq!(answer.status, 200, "{path} {expression}: {}", answer.body);
+        if expected.is_null() {
+            assert!(answer.body.len() > 2, "{path} {expression}: {}", answer.body);
+        } else {
+            assert_eq!(answer.json(), expected, "{path} {expression}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_here_is_refused_with_a_reason() {
+    let agent = agent();
+    let cases = [
+        ("GET", "agent/members?wan=1", "", 400, "there is one cluster"),
+        ("GET", "agent/members?segment=a", "", 400, "muster has no segments"),
+        ("PUT", "agent/join/10.0.0.1?wan=true", "", 400, "there is one cluster"),
+        ("PUT", "agent/force-leave/host-a", "", 400, "the node itself"),
+        ("PUT", "agent/force-leave/host-z", "", 404, "No node host-z is known here"),
+        ("PUT", "agent/force-leave/a_b", "", 400, "is no name of a service or node"),
+        ("GET", "agent/service/db:1?filter=ID+%3D%3D+x", "", 400, "nothing that could be filtered"),
+        ("PUT", "agent/service/deregister/web-host-a", "", 400, "defined by a service file"),
+        ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` goes with `service`"),
+        ("PUT", "event/fire/x?node=(", "", 400, "`node` is a regular expression"),
+        ("PUT", "event/fire/x?dc=dc2", "", 400, "the nodes of all datacenters"),
+        ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
+        ("GET", "agent/monitor", "", 404, "log"),
+        ("PUT", "agent/token/default", "", 404, "muster has no ACLs"),
+        ("GET", "discovery-chain/web", "", 404, "muster has no service mesh"),
+        ("GET", "internal/ui/nodes", "", 404, "the page of Consul"),
+        ("GET", "coordinate/nodes", "", 404, "muster has no network coordinates"),
+    ];
+    for (method, path, body, status, text) in cases {
+        let answer = ask(agent.http(), method, &format!("/v1/{path}"), body);
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert!(answer.body.contains(text), "{method} {path}: {}", answer.body);
+    }
+}
+
+#[test]
+fn requests_are_read_however_their_keys_are_written() {
+    let agent = agent();
+    put(&agent, "agent/check/update/service:db:1", &json!({"status": "warning", "output": "disk"}));
+    assert_eq!(get(&agent, "agent/checks").json()["service:db:1"]["Output"], "disk");
+    let registered = json!({"node": "host-a", "service": {"service": "cache", "id": "c", "port": 6379}});
+    assert_eq!(put(&agent, "catalog/register", &registered).json(), json!(true));
+    assert_eq!(get(&agent, "agent/service/c").json()["Port"], 6379);
+    assert_eq!(put(&agent, "catalog/deregister", &json!({"service_id": "c"})).json(), json!(true));
+    assert_eq!(get(&agent, "agent/service/c").status, 404);
+    // Who registers again keeps what was reported, and what was added; unless that is not wanted.
+    let db = json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "10m"}});
+    let added = json!({"Name": "disk", "ServiceID": "db:1", "TTL": "10m", "Status": "passing"});
+    put(&agent, "agent/check/register", &added);
+    put(&agent, "agent/service/register", &db);
+    let checks = get(&agent, "agent/checks").json();
+    assert_eq!((&checks["service:db:1"]["Status"], &checks["disk"]["Name"]), (&json!("warning"), &json!("disk")));
+    put(&agent, "agent/service/register?replace-existing-checks", &db);
+    assert_eq!(get(&agent, "agent/checks").json()["disk"], Value::Null);
+}
+
+/// Waits in a thread while something is changed.
+fn waits(agent: &Agent, path: String, change: impl FnOnce()) -> support::http::Answer {
+    let address = agent.http();
+    let waiting = thread::spawn(move || ask(address, "GET", &path, ""));
+    thread::sleep(Duration::from_millis(100));
+    assert!(!waiting.is_finished(), "it does not wait");
+    change();
+    waiting.join().unwrap()
+}
+
+#[test]
+fn a_content_hash_waits_for_another_content() {
+    let agent = agent();
+    let before = get(&agent, "agent/service/db:1");
+    let hash = before.header("X-Consul-ContentHash").unwrap().to_owned();
+    assert_eq!(before.json()["ContentHash"], hash);
+    let path = format!("/v1/agent/service/db:1?hash={hash}&wait=30s");
+    let after = waits(&agent, path.clone(), || {
+        // How it stands is not what it is.
+        put(&agent, "agent/check/warn/service:db:1", &Value::Null);
+        put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1", "Port": 5433}));
+    });
+    assert_eq!(after.json()["Port"], 5433);
+    assert_ne!(after.header("X-Consul-ContentHash"), Some(hash.as_str()));
+    let started = Instant::now();
+    assert_eq!(ask(agent.http(), "GET", &path, "").json()["Port"], 5433, "what was seen is old already");
+    assert!(started.elapsed() < Duration::from_secs(20), "it waited");
+}
+
+#[test]
+fn events_are_heard_of_by_those_who_wait() {
+    let agent = agent();
+    let fired = put(&agent, "event/fire/other", &Value::Null).json();
+    let expected = json!({
+        "ID": "#id", "Name": "other", "Payload": null, "NodeFilter": "", "ServiceFilter": "", "TagFilter": "", "Version": 1,
+        "LTime": 1,
+    });
+    assert_eq!(differs(&expected, &fired, "event"), None);
+    let path = "/v1/event/list?name=deploy&index=1&wait=30s".to_owned();
+    let heard = waits(&agent, path, || {
+        put(&agent, "event/fire/other", &Value::Null);
+        let answer = ask(agent.http(), "PUT", "/v1/event/fire/deploy?service=web&tag=v2&node=host", "v2.3.1");
+        assert_eq!(answer.json()["Payload"], "djIuMy4x");
+    });
+    let event = &heard.json()[0];
+    assert_eq!((&event["Name"], &event["Payload"], &event["LTime"]), (&json!("deploy"), &json!("djIuMy4x"), &json!(3)));
+    assert_eq!(
+        (&event["ServiceFilter"], &event["TagFilter"], &event["NodeFilter"]),
+        (&json!("web"), &json!("v2"), &json!("host"))
+    );
+    // The index is that of the last event's id, as Consul makes it.
+    let id: String = event["ID"].as_str().unwrap().replace('-', "");
+    let half = |at: usize| u64::from_str_radix(&id[at..at + 16], 16).unwrap();
+    assert_eq!(heard.header("X-Consul-Index").unwrap().parse(), Ok(half(0) ^ half(16)));
+    // One that is meant for others is not shown.
+    put(&agent, "event/fire/elsewhere?node=host-b", &Value::Null);
+    let deadline = Instant::now() + DEADLINE;
+    while get(&agent, "event/list").json().as_array().unwrap().len() != 3 {
+        assert!(Instant::now() < deadline, "{}", get(&agent, "event/list").body);
+    }
+    assert_eq!(get(&agent, "event/list?name=elsewhere").json(), json!([]));
+}
