@@ -61,8 +61,10 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     let (orders, given) = mpsc::channel(4);
     // The API holds a receiver of the watch, which keeps the last state when its sender is gone.
     let members = watch::channel(Arc::new(known)).1;
-    let hub = Hub::new(watch::channel(Catalog::default()).1);
-    (Server::new(Api { agent: Arc::new(agent), members, hub, orders, guard: None }, shutdown.clone()), given)
+    let (scrape, counted, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
+    let hub = Hub::new(watch::channel(Catalog::default()).1, counted.clone());
+    let api = Api { agent: Arc::new(agent), members, hub, orders, guard: None, scrape, counted, stopping };
+    (Server::new(api, shutdown.clone()), given)
 }
 
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {
