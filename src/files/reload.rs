@@ -50,7 +50,7 @@ pub async fn follow<F: Reloadable>(
                 return;
             };
             folder = state;
-            info!(folder = %path.display(), "{}: read again, {} in service", path.display(), loaded.summary);
+            info!(path = %path.display(), "files are read again: {} in service", loaded.summary);
             count(&metrics, &loaded.problems);
             tell(&mut known, loaded.problems);
             sender.send_replace(loaded.value);
@@ -65,7 +65,7 @@ fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
         if problem.is_error() { warn!("{problem}") } else { info!("{problem}") }
     }
     for path in &news.mended {
-        info!("{}: no problems any more", path.display());
+        info!(path = %path.display(), "no problems any more");
     }
     *known = now;
 }
