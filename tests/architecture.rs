@@ -47,7 +47,7 @@ const LAYERS: &[(&str, Layer)] = &[
     ("main", Root),
     ("daemon", Root),
     ("api", Core),
-    ("metrics", Mixed),
+    ("metrics", Core),
     ("metrics::process", Adapter("metrics")),
     ("model", Core),
     ("diagnostic", Core),

@@ -62,7 +62,8 @@ pub async fn follow<F: Reloadable>(
 fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
     let news = News::between(known, &now);
     for problem in &news.appeared {
-        if problem.is_error() { warn!("{problem}") } else { info!("{problem}") }
+        let path = problem.path.display();
+        if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
     }
     for path in &news.mended {
         info!(path = %path.display(), "no problems any more");

@@ -67,6 +67,17 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     (Server::new(api, shutdown.clone()), given)
 }
 
+/// Until the last request is answered, who asks is told that the agent is about to go.
+#[tokio::test]
+async fn an_agent_that_stops_is_not_ready() {
+    let shutdown = CancellationToken::new();
+    let (server, _orders) = agent(Membership::default(), &shutdown);
+    assert_eq!(ask(&server, "GET /readyz", "").await, (200, "ready\n".to_owned()));
+    shutdown.cancel();
+    assert_eq!(ask(&server, "GET /readyz", "").await, (503, "not ready: the agent is stopping\n".to_owned()));
+    assert_eq!(ask(&server, "GET /healthz", "").await, (200, "ok\n".to_owned()));
+}
+
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {
     let (client, stream) = duplex(64 * 1024);
     (client, tokio::spawn(converse(stream, server.clone())))

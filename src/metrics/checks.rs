@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Family, dns::Writers, latency::Latency};
+use super::{Family, latency::Latency, writers::Writers};
 use crate::model::{health::Status, service::Probe};
 
 /// The kinds of checks.

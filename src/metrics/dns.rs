@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Family, latency::Latency};
+use super::{Family, latency::Latency, writers::Writers};
 
 /// How questions come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,26 +113,6 @@ pub struct Account {
     pub rcode: Option<u16>,
     /// Whether the reply is cut short.
     pub truncated: bool,
-}
-
-/// Who adds to a number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writers {
-    /// One thread at a time: no other's additions can be lost.
-    One,
-    /// Any number of threads at once.
-    Many,
-}
-
-impl Writers {
-    /// Adds to a number that these write to.
-    #[inline]
-    pub(super) fn add(self, to: &AtomicU64, count: u64) {
-        match self {
-            Self::One => to.store(to.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed),
-            Self::Many => drop(to.fetch_add(count, Ordering::Relaxed)),
-        }
-    }
 }
 
 /// What one thread, or all connections of a transport, have answered.

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Family, dns::Writers};
+use super::{Family, writers::Writers};
 
 /// The folders that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Family, dns::Writers};
+use super::{Family, writers::Writers};
 
 /// How a frame travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::{Family, dns::Writers};
+use super::{Family, writers::Writers};
 
 /// Classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

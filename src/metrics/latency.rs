@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{dns::Writers, family::Observed};
+use super::{family::Observed, writers::Writers};
 
 /// The buckets' upper bounds in microseconds: from what an answer out of memory takes to what nobody waits for.
 const BOUNDS: [u64; 19] = [

@@ -22,18 +22,20 @@ mod latency;
 mod now;
 pub mod process;
 mod upstreams;
+mod writers;
 
 use std::{fmt, sync::Arc};
 
 pub use self::{
     checks::{Checks, Kind, Probed},
-    dns::{Account, Dns, Source, Tally, Transport, Writers},
+    dns::{Account, Dns, Source, Tally, Transport},
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
     gossip::{Gossip, Way},
     http::{Guard, Http},
     now::{Now, Process},
     upstreams::{Cause, Upstream, Upstreams},
+    writers::Writers,
 };
 
 /// Handles for all that is counted. Clones count together.

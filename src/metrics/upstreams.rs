@@ -15,9 +15,9 @@ use std::{
 
 use super::{
     Family,
-    dns::Writers,
     family::{Content, Labels, Sample, Value},
     latency::Latency,
+    writers::Writers,
 };
 
 /// Why an upstream has not answered.
