@@ -1,7 +1,7 @@
 //! The engine alone: `cargo bench --bench engine`.
 //!
 //! Times each kind of answer with criterion; `-- --instructions` counts instructions with valgrind instead, which do not
-//! depend on what else the machine does. Names are asked at random of 1,000 services and of 33,333, three instances each,
+//! depend on what else the machine does. Each answer is counted, as the threads do that answer datagrams. Names are asked at random of 1,000 services and of 33,333, three instances each,
 //! so that what the processor's cache can and cannot hold both show.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
@@ -14,6 +14,7 @@ use muster::{
         engine::{Engine, Transport},
         table::{Settings, Tables},
     },
+    metrics::{self, Tally, Writers},
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, Freshness, NodeView, View},
@@ -111,6 +112,18 @@ impl World {
     }
 }
 
+/// Answers one packet as a thread for datagrams does.
+fn answer(engine: &mut Engine, tables: &Tables, packet: &[u8], out: &mut Vec<u8>, tally: &Tally) {
+    let outcome = engine.answer_at_once(tables, black_box(packet), Transport::Udp.into(), out);
+    if let Some(account) = black_box(engine.account(outcome, out)) {
+        tally.count(account);
+    }
+}
+
+fn tally() -> Arc<Tally> {
+    metrics::Dns::default().tally(metrics::Transport::Udp, Writers::One)
+}
+
 fn engine() -> Engine {
     Engine::new(1232, fastrand::Rng::with_seed(7))
 }
@@ -122,11 +135,11 @@ fn time() {
         let mut group = criterion.benchmark_group(format!("{services} services"));
         for (case, name, qtype) in CASES {
             let packets = world.packets(name, *qtype);
-            let (mut engine, mut out, mut at) = (engine(), Vec::new(), 0);
+            let (mut engine, tally, mut out, mut at) = (engine(), tally(), Vec::new(), 0);
             group.bench_function(BenchmarkId::from_parameter(case), |bencher| {
                 bencher.iter(|| {
                     at = (at + 1) % PACKETS;
-                    black_box(engine.respond(&world.tables, black_box(&packets[at]), Transport::Udp, &mut out))
+                    answer(&mut engine, &world.tables, &packets[at], &mut out, &tally);
                 });
             });
         }
@@ -135,13 +148,13 @@ fn time() {
 }
 
 /// Answers so many questions of one case: what is run under valgrind.
-fn answer(case: &str, count: usize) {
+fn answer_many(case: &str, count: usize) {
     let (_, name, qtype) = CASES.iter().find(|(name, ..)| *name == case).unwrap();
     let world = World::new(SIZES[0]);
     let packets = world.packets(name, *qtype);
-    let (mut engine, mut out) = (engine(), Vec::new());
+    let (mut engine, tally, mut out) = (engine(), tally(), Vec::new());
     for packet in packets.iter().cycle().take(count) {
-        black_box(engine.respond(&world.tables, black_box(packet), Transport::Udp, &mut out));
+        answer(&mut engine, &world.tables, packet, &mut out, &tally);
     }
 }
 
@@ -166,7 +179,7 @@ fn count_instructions() {
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     match arguments.iter().position(|word| word == "--answer" || word == "--instructions") {
-        Some(at) if arguments[at] == "--answer" => answer(&arguments[at + 1], arguments[at + 2].parse().unwrap()),
+        Some(at) if arguments[at] == "--answer" => answer_many(&arguments[at + 1], arguments[at + 2].parse().unwrap()),
         Some(_) => count_instructions(),
         None => time(),
     }

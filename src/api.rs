@@ -6,6 +6,7 @@
 
 pub mod catalog;
 pub mod explain;
+pub mod metrics;
 
 use std::collections::BTreeMap;
 

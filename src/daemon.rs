@@ -49,6 +49,7 @@ use crate::{
         zones::{self, Rules, Zones},
     },
     http::{self, hub::Hub, serve::Server},
+    metrics::{Folder, Metrics, Transport, Writers},
     model::announcement::Announcements,
 };
 
@@ -59,6 +60,7 @@ mod beyond;
 mod cluster;
 mod encrypted;
 mod failure;
+mod measure;
 mod orders;
 mod registry;
 
@@ -127,24 +129,29 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let shutdown = signals.shutdown.clone();
     let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
+    let metrics = Metrics::default();
 
     let (contents, watching) =
         folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
     parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (definitions, following) = follow(files, contents, shutdown.clone()).await;
+    let (definitions, following) =
+        follow(files, contents, metrics.folders.of(Folder::Services), shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
     let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
     parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
-    let (zones, following) = follow(Zones::new(rules), contents, shutdown.clone()).await;
+    let watched = metrics.folders.of(Folder::Zones);
+    let (zones, following) = follow(Zones::new(rules), contents, watched, shutdown.clone()).await;
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (inputs, registry) = registry::start(&config, definitions, announcements.clone(), &mut parts, &shutdown);
-    let loaded = inputs.definitions.borrow().len();
+    let defined = inputs.definitions.clone();
+    let loaded = defined.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
+    let options = checks::Options { metrics: metrics.checks.clone(), ..options };
     parts.spawn("checks health", checks::run(inputs, announced, options, shutdown.clone()));
     // Whoever starts with us and asks at once must not hear that a service of ours does not exist.
     let all = announcements.wait_for(|now| now.len() >= loaded);
@@ -152,7 +159,8 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         warn!("the checks are late: some services are not answered yet");
     }
 
-    let mut cluster = cluster::start(&config, gossip, announcements.clone(), &mut parts, &shutdown)?;
+    let mut cluster =
+        cluster::start(&config, gossip, announcements.clone(), metrics.gossip.clone(), &mut parts, &shutdown)?;
     let mut sources = Sources { view: cluster.view.clone(), zones };
     // Milliseconds: an index that a client has from before a restart is never ahead of ours.
     let version = now_since_1970().as_millis() as u64;
@@ -163,34 +171,60 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
     let dns: Vec<SocketAddr> = sockets.iter().map(|listener| listener.address).collect();
-    let (resolver, recursion) = beyond::start(&config, dns.clone(), &mut parts, &shutdown).await.unzip();
+    let beyond = beyond::start(&config, dns.clone(), metrics.upstreams.clone(), &mut parts, &shutdown).await;
+    let (resolver, recursion) = beyond.unzip();
+    let cache = recursion.as_ref().map(|recursion| recursion.cache.clone());
     let settings = Arc::new(engine_settings(&config, recursion)?);
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
         clients: Clients::new(tcp::most_connections()),
         resolver: resolver.clone(),
+        tally: metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: shutdown.clone(),
     };
     for Listener { address, datagrams, connections } in sockets {
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine.clone(), resolver.clone(), shutdown.clone());
+            let (resolver, shutdown) = (resolver.clone(), shutdown.clone());
+            let answering = udp::serve(socket, tables.clone(), engine.clone(), resolver, &metrics.dns, shutdown);
             let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
             parts.spawn("answers over UDP", answering);
         }
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
     }
     if let Some(listeners) = encrypted {
-        encrypted::start(&config, listeners, &shared, &engine, &mut parts)?;
+        encrypted::start(&config, listeners, &shared, &engine, &metrics.dns, &mut parts)?;
     }
     let agent = Arc::new(facts(&config, cluster.address, dns, apis.addresses()));
     let (orders, given) = mpsc::channel(orders::ORDERS);
     let takers = orders::Takers { node: cluster.orders, registry, rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
-    let hub = Hub::new(catalog);
+    let scrape = measure::Sources {
+        catalog: catalog.clone(),
+        tables,
+        members: cluster.members.clone(),
+        rejected: cluster.rejected,
+        definitions: defined,
+        announcements,
+        cache,
+        clients: shared.clients,
+    };
+    let scrape = scrape.scrape(metrics.clone());
+    let hub = Hub::new(catalog, metrics.http.clone());
     parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
-    let guard = api::guard(&config, &signals.rescan, &mut parts, &shutdown).await;
-    let api = http::Api { agent, members: cluster.members, events: cluster.events, hub, orders, guard };
+    let guard = api::guard(&config, &signals.rescan, &metrics.folders, &mut parts, &shutdown).await;
+    let (counted, stopping) = (metrics.http, shutdown.clone());
+    let api = http::Api {
+        agent,
+        members: cluster.members,
+        events: cluster.events,
+        hub,
+        orders,
+        guard,
+        scrape,
+        counted,
+        stopping,
+    };
     api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();

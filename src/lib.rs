@@ -29,6 +29,7 @@ pub mod dns;
 pub mod files;
 pub mod gossip;
 pub mod http;
+pub mod metrics;
 pub mod model;
 pub mod registry;
 pub mod yaml;

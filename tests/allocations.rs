@@ -1,10 +1,15 @@
-//! What is answered all day allocates nothing, once an engine has answered a few questions.
+//! What is answered and counted all day allocates nothing, once an engine has answered a few questions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod support;
 
-use muster::dns::engine::{Engine, Transport};
+use std::time::Duration;
+
+use muster::{
+    dns::engine::{Engine, Transport},
+    metrics::{self, Dns, Writers},
+};
 use support::{Ask, world};
 
 const SERVICES: &str = "
@@ -36,10 +41,16 @@ fn answers_of_services_allocate_nothing() {
     ];
     let mut engine = Engine::new(1232, fastrand::Rng::with_seed(7));
     let mut reply = Vec::with_capacity(4096);
+    let tally = Dns::default().tally(metrics::Transport::Udp, Writers::One);
     for edns in [None, Some(1232)] {
         for (name, qtype) in asked {
             let packet = Ask { name: name.to_owned(), qtype, edns, dnssec_ok: false }.packet(7);
-            let mut answer = || assert!(engine.respond(&tables, &packet, Transport::Udp, &mut reply).is_some());
+            let mut answer = || {
+                let outcome = engine.answer(&tables, &packet, Transport::Udp.into(), &mut reply);
+                tally.count(engine.account(outcome, &reply).expect("it is answered"));
+                tally.took(Duration::from_micros(7), 1);
+                assert!(!reply.is_empty());
+            };
             answer();
             let used = allocation_counter::measure(answer);
             assert_eq!(used.count_total, 0, "{name} {qtype}");

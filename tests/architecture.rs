@@ -47,6 +47,8 @@ const LAYERS: &[(&str, Layer)] = &[
     ("main", Root),
     ("daemon", Root),
     ("api", Core),
+    ("metrics", Core),
+    ("metrics::process", Adapter("metrics")),
     ("model", Core),
     ("diagnostic", Core),
     ("config", Core),
@@ -135,6 +137,8 @@ const CORE_CRATES: &[&str] = &[
     "foldhash",
     "imbl",
     "percent_encoding",
+    // Text out of numbers.
+    "prometheus_client",
     "quick_cache",
     "regex_lite",
     // `aead` and `hmac`: the same octets in, the same octets out. Its random numbers are in NOT_IN_CORE.
@@ -165,6 +169,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("h2", "checks::grpc"),
     ("hickory_server", "dns::encrypted"),
     ("notify", "files::watch"),
+    ("prometheus_client", "metrics::family"),
     ("rustls_native_certs", "checks::tls"),
     ("saphyr_parser", "yaml::marks"),
     ("sd_notify", "cli::agent"),

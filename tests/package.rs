@@ -156,6 +156,8 @@ fn a_package_comes_serves_changes_and_goes() {
         "/usr/share/man/man5/muster.yaml.5.gz",
         "/usr/share/bash-completion/completions/muster",
         "/usr/share/doc/muster/copyright",
+        "/usr/share/muster/grafana/muster.json",
+        "/usr/share/muster/prometheus/muster.rules.yaml",
     ] {
         assert!(files.lines().any(|line| line == file || format!("/usr{line}") == file), "{file} is not in {files}");
     }

@@ -350,6 +350,7 @@ fn links_lead_somewhere() {
         "docs/clients.md",
         "docs/cluster.md",
         "docs/cluster-benchmark.md",
+        "docs/metrics.md",
         "docs/performance.md",
         "docs/scale.md",
     ] {

@@ -19,6 +19,7 @@ use muster::{
         table::{Settings, Tables},
         tcp, udp,
     },
+    metrics::{Dns, Transport, Writers},
     model::name::{Label, Name},
 };
 use support::{Ask, decode, world};
@@ -64,15 +65,17 @@ impl Server {
         let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
         let address = listener.local_addr().unwrap();
         let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
+        let counted = Dns::default();
         let shared = tcp::Shared {
             tables: tables.clone(),
             clients: Clients::new(connections),
             resolver: None,
+            tally: counted.tally(Transport::Tcp, Writers::Many),
             shutdown: shutdown.clone(),
         };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine, None, shutdown.clone()).unwrap();
+            let answering = udp::serve(socket, tables.clone(), engine, None, &counted, shutdown.clone()).unwrap();
             tasks.push(tokio::spawn(answering));
         }
         Self { address, shutdown, tasks }

@@ -70,6 +70,7 @@ pub(super) fn options() -> Options {
         sockets: 64,
         processes: 64,
         seed: 1,
+        metrics: Default::default(),
     }
 }
 

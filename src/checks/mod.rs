@@ -44,10 +44,13 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{
-    announcement::Announcements,
-    service::Definitions,
-    upkeep::{Beat, Upkeep},
+use crate::{
+    metrics,
+    model::{
+        announcement::Announcements,
+        service::Definitions,
+        upkeep::{Beat, Upkeep},
+    },
 };
 
 /// Exec and systemd probes that run at once. If every one of them hangs for a time-out of 2 s, 64 a second still come
@@ -76,11 +79,13 @@ pub struct Options {
     pub processes: usize,
     /// Decides how the checks are spread over time.
     pub seed: u64,
+    /// Where probes and their results are counted.
+    pub metrics: metrics::Checks,
 }
 
 impl Options {
     /// For this process as it is now: half of the files that it may open are for probes, the other half for those
-    /// who ask. Raise the limit first.
+    /// who ask. Raise the limit first. What is counted nobody sees.
     pub fn for_this_process(allow_exec: bool, seed: u64) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(USUAL_OPEN_FILES, |(soft, _)| soft);
         Self {
@@ -89,6 +94,7 @@ impl Options {
             sockets: usize::try_from(open_files / 2).unwrap_or(usize::MAX).clamp(1, MAX_SOCKETS),
             processes: MAX_PROCESSES,
             seed,
+            metrics: metrics::Checks::default(),
         }
     }
 }
@@ -114,11 +120,11 @@ pub async fn run(
     options: Options,
     shutdown: CancellationToken,
 ) {
-    let seed = options.seed;
+    let (seed, metrics) = (options.seed, options.metrics.clone());
     let prober = Arc::new(probe::Prober::new(options));
     let ask: task::Ask = Arc::new(move |check| {
         let prober = Arc::clone(&prober);
         Box::pin(async move { prober.probe(&check).await })
     });
-    owner::run(inputs, announcements, ask, seed, shutdown).await;
+    owner::run(inputs, announcements, ask, seed, metrics, shutdown).await;
 }

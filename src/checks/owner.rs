@@ -24,20 +24,23 @@ use tokio_util::{
     sync::CancellationToken,
     task::{AbortOnDropHandle, TaskTracker},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::{
     Inputs, alias,
     schedule::Ticks,
     task::{self, Ask, Memory, Report},
 };
-use crate::model::{
-    announcement::{Announcement, Announcements, CheckReport, Gate, Report as WholeReport, Standing, bounded},
-    health::{Status, add_up},
-    name::Label,
-    pacing::{Penalty, warming},
-    service::{Check, Definition, Definitions, InstanceKey, Probe},
-    upkeep::{Beat, Upkeep},
+use crate::{
+    metrics::{Checks, Kind},
+    model::{
+        announcement::{Announcement, Announcements, CheckReport, Gate, Report as WholeReport, Standing, bounded},
+        health::{Status, add_up},
+        name::Label,
+        pacing::{Penalty, warming},
+        service::{Check, Definition, Definitions, InstanceKey, Probe},
+        upkeep::{Beat, Upkeep},
+    },
 };
 
 /// Reports that wait for the owner; a task whose report finds no place waits with it, and probes later.
@@ -53,6 +56,7 @@ pub(super) async fn run(
     announcements: watch::Sender<Announcements>,
     ask: Ask,
     seed: u64,
+    metrics: Checks,
     shutdown: CancellationToken,
 ) {
     let Inputs { mut definitions, mut upkeep, mut beats } = inputs;
@@ -73,6 +77,7 @@ pub(super) async fn run(
         alias_targets: HashSet::new(),
         announcements,
         published: Announcements::new(),
+        metrics,
     };
     let loaded = definitions.borrow_and_update().clone();
     owner.load(loaded);
@@ -124,6 +129,8 @@ struct Owner {
     alias_targets: HashSet<Label>,
     announcements: watch::Sender<Announcements>,
     published: Announcements,
+    /// Where it is counted how often checks turn.
+    metrics: Checks,
 }
 
 /// An instance and its checks' standings.
@@ -199,7 +206,7 @@ impl Owner {
                 |watching: &Watching| matches!(&watching.work, Work::Task(task) if task.number == report.task);
             let Some(index) = watched.checks.iter().position(of_report) else { continue };
             let check = &watched.definition.checks[index];
-            watched.checks[index].turn(&report.instance, check, report.status, report.reason);
+            watched.checks[index].turn(&report.instance, check, report.status, report.reason, &self.metrics);
             touched.insert(report.instance);
         }
         if touched.iter().any(|key| self.alias_targets.contains(&key.service)) {
@@ -285,7 +292,7 @@ impl Owner {
         let Probe::Ttl { ttl } = check.probe else { return };
         let watching = &mut watched.checks[at];
         let Work::Reports(before) = std::mem::replace(&mut watching.work, Work::Reports(now + ttl)) else { return };
-        watching.turn(&beat.instance, check, beat.status, bounded(&beat.output).into());
+        watching.turn(&beat.instance, check, beat.status, bounded(&beat.output).into(), &self.metrics);
         self.expiries.remove(&(before, beat.instance.clone(), beat.check.clone()));
         self.expiries.insert((now + ttl, beat.instance.clone(), beat.check));
         self.turned(beat.instance);
@@ -301,7 +308,7 @@ impl Owner {
             let check = &watched.definition.checks[at];
             let Probe::Ttl { ttl } = check.probe else { continue };
             let reason = format!("nothing was reported for {ttl:?}");
-            watched.checks[at].turn(&key, check, Status::Critical, reason.into());
+            watched.checks[at].turn(&key, check, Status::Critical, reason.into(), &self.metrics);
             self.turned(key);
         }
     }
@@ -340,7 +347,7 @@ impl Owner {
                 let Probe::Alias { service } = &check.probe else { continue };
                 let Some((status, reason)) = settled.get(service) else { continue };
                 if watching.status != *status || *watching.reason != **reason {
-                    watching.turn(key, check, *status, reason.as_str().into());
+                    watching.turn(key, check, *status, reason.as_str().into(), &self.metrics);
                     touched.insert(key.clone());
                 }
             }
@@ -361,6 +368,7 @@ impl Owner {
                 self.wakes.insert((next, key.clone()));
             }
             let before = self.published.get(key).map(|before| &before.standing);
+            tell(key, before, &standing);
             if before.is_some_and(|before| std::mem::discriminant(before) != std::mem::discriminant(&standing)) {
                 watched.since = today();
             }
@@ -374,6 +382,27 @@ impl Owner {
         if changed {
             self.announcements.send_replace(self.published.clone());
         }
+    }
+}
+
+/// Says what is held back although its checks may pass, and when that ends. What the checks find is told with each of them.
+fn tell(key: &InstanceKey, before: Option<&Standing>, now: &Standing) {
+    let (service, id) = (&key.service, &key.id);
+    let held = |standing: &Standing| match standing {
+        Standing::Withheld(gate, _) => Some(*gate),
+        _ => None,
+    };
+    let was = before.and_then(held);
+    match now {
+        Standing::Withheld(gate, _) if was == Some(*gate) => {}
+        Standing::Withheld(Gate::Flapping, reason) => {
+            warn!(%service, %id, gate = Gate::Flapping.as_str(), %reason, "instance is held back: it is flapping");
+        }
+        Standing::Withheld(gate, reason) => {
+            info!(%service, %id, gate = gate.as_str(), %reason, "instance is held back: it is {}", gate.words());
+        }
+        _ if was.is_some() => info!(%service, %id, "instance is not held back any more"),
+        _ => {}
     }
 }
 
@@ -477,7 +506,7 @@ impl Watched {
 
 impl Watching {
     /// Takes a standing over and says so. The first result is news even where it confirms `initial`.
-    fn turn(&mut self, key: &InstanceKey, check: &Check, status: Status, reason: Arc<str>) {
+    fn turn(&mut self, key: &InstanceKey, check: &Check, status: Status, reason: Arc<str>, metrics: &Checks) {
         let (service, id, probe, word) = (&key.service, &key.id, &check.probe, status.as_str());
         if status != self.status || *self.reason == *NO_RESULT {
             info!(%service, %id, check = %probe, status = word, %reason, "check {word}");
@@ -486,6 +515,7 @@ impl Watching {
         }
         if status != self.status {
             self.since = today();
+            metrics.turned(Kind::of(&check.probe), status);
         }
         (self.status, self.reason) = (status, reason);
     }

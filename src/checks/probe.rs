@@ -21,7 +21,13 @@ use tokio::{
 use tracing::warn;
 
 use super::{Options, connect::Dialer, exec, failure::Failure, grpc, http, systemd, tcp, tls::Tls};
-use crate::model::service::{Check, Probe};
+use crate::{
+    metrics::{Checks, Kind, Probed},
+    model::{
+        health::Status,
+        service::{Check, Probe},
+    },
+};
 
 /// A shortage that lasts is mentioned in the log this often.
 const MENTION_EVERY: Duration = Duration::from_secs(60);
@@ -35,6 +41,7 @@ pub(super) struct Prober {
     sockets: Bound,
     processes: Bound,
     shortage: Mention,
+    metrics: Checks,
 }
 
 impl Prober {
@@ -47,6 +54,7 @@ impl Prober {
             sockets: Bound::new("sockets", options.sockets),
             processes: Bound::new("processes", options.processes),
             shortage: Mention::default(),
+            metrics: options.metrics,
         }
     }
 
@@ -81,7 +89,15 @@ impl Prober {
                 return Err(Failure::NotRun("neither an alias nor a ttl check is probed".to_owned()));
             }
         };
+        let began = Instant::now();
         let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
+        let found = match &outcome {
+            Ok(()) => Probed::Found(Status::Passing),
+            Err(Failure::Warning(_)) => Probed::Found(Status::Warning),
+            Err(Failure::Critical(_)) => Probed::Found(Status::Critical),
+            Err(Failure::NotRun(_)) => Probed::NotRun,
+        };
+        self.metrics.probed(Kind::of(&check.probe), found, began.elapsed());
         if let Err(Failure::NotRun(reason)) = &outcome
             && self.shortage.is_due()
         {

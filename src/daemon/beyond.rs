@@ -8,19 +8,21 @@ use tokio_util::sync::CancellationToken;
 use super::Parts;
 use crate::{
     checks,
-    config::{Config, Upstreams},
+    config::{self, Config},
     dns::{
         cache::Cache,
         echo::Echoes,
         recursion::Recursion,
         resolver::{self, Resolver, system},
     },
+    metrics::Upstreams,
 };
 
 /// Starts the resolver of an agent that answers at `own`; `None` where nobody may use it.
 pub(super) async fn start(
     config: &Config,
     own: Vec<SocketAddr>,
+    metrics: Upstreams,
     parts: &mut Parts,
     shutdown: &CancellationToken,
 ) -> Option<(Resolver, Recursion)> {
@@ -29,8 +31,8 @@ pub(super) async fn start(
         return None;
     }
     let upstreams = match &config.upstreams {
-        Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
-        Upstreams::System => {
+        config::Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
+        config::Upstreams::System => {
             let (upstreams, watching) = system::watch(own, shutdown.clone()).await;
             parts.spawn("watches resolv.conf", watching);
             upstreams
@@ -48,6 +50,7 @@ pub(super) async fn start(
         cache: recursion.cache.clone(),
         echoes: recursion.echoes.clone(),
         authorities: checks::system_roots,
+        metrics,
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     parts.spawn("resolves other names", work);

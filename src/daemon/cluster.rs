@@ -29,6 +29,7 @@ use crate::{
         rejected::Rejected,
         wire::{Sockets, Wire},
     },
+    metrics::Gossip,
     model::{
         announcement::{Announcements, Node},
         catalog::View,
@@ -59,6 +60,8 @@ pub(super) struct Cluster {
     pub(super) ended: oneshot::Receiver<End>,
     /// Where others reach us.
     pub(super) address: SocketAddr,
+    /// What gossip did not let in.
+    pub(super) rejected: Arc<Rejected>,
 }
 
 /// Binds the sockets of gossip.
@@ -76,6 +79,7 @@ pub(super) fn start(
     config: &Config,
     sockets: Sockets,
     announcements: watch::Receiver<Announcements>,
+    metrics: Gossip,
     parts: &mut Parts,
     shutdown: &CancellationToken,
 ) -> Result<Cluster, Failure> {
@@ -105,7 +109,7 @@ pub(super) fn start(
     let (events, fired) = watch::channel(EventLog::default());
 
     let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| Failure::NoRandom)?;
-    parts.spawn("carries gossip", wire.run(sockets));
+    parts.spawn("carries gossip", wire.counted(metrics).run(sockets));
     let settings = Settings {
         own: own.clone(),
         node,
@@ -116,7 +120,7 @@ pub(super) fn start(
         targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir::load_peers(&config.data_dir) },
         seed: fastrand::u64(..),
     };
-    let inputs = Inputs { announcements, link, orders: ordered, rejected };
+    let inputs = Inputs { announcements, link, orders: ordered, rejected: rejected.clone() };
     let outputs = Outputs { view, members, peers, keyring: keys, events };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
@@ -129,7 +133,8 @@ pub(super) fn start(
         let began = began_with(&key_file(path)?);
         parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
-    Ok(Cluster { view: seen, members: membership, events: fired, orders, ended, address: own.address })
+    let address = own.address;
+    Ok(Cluster { view: seen, members: membership, events: fired, orders, ended, address, rejected })
 }
 
 /// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by

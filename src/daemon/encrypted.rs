@@ -16,6 +16,7 @@ use crate::{
         engine::Engine,
         tcp::{self, Shared},
     },
+    metrics::{Dns, Transport, Writers},
 };
 
 /// Listeners, bound.
@@ -56,6 +57,7 @@ pub(super) fn start<E>(
     listeners: Listeners,
     shared: &Shared,
     engine: &E,
+    metrics: &Dns,
     parts: &mut Parts,
 ) -> Result<(), Failure>
 where
@@ -65,14 +67,18 @@ where
     let (certificate, octets) =
         Certificate::read(certificate, key).map_err(|error| Failure::Certificate(error.to_string()))?;
     let tls = |protocol| certificate.config(protocol).map_err(|error| Failure::Certificate(error.to_string()));
+    let counted = |transport| Shared { tally: metrics.tally(transport, Writers::Many), ..shared.clone() };
     for listener in listeners.tls {
-        parts.spawn("answers over TLS", serve_tls(listener, shared.clone(), engine.clone(), tls(b"dot")?));
+        let shared = counted(Transport::Tls);
+        parts.spawn("answers over TLS", serve_tls(listener, shared, engine.clone(), tls(b"dot")?));
     }
     for listener in listeners.https {
-        parts.spawn("answers over HTTPS", serve_https(listener, shared.clone(), engine.clone(), tls(b"h2")?));
+        let shared = counted(Transport::Https);
+        parts.spawn("answers over HTTPS", serve_https(listener, shared, engine.clone(), tls(b"h2")?));
     }
     for socket in listeners.quic {
-        parts.spawn("answers over QUIC", serve_quic(socket, shared.clone(), engine.clone(), tls(b"doq")?));
+        let shared = counted(Transport::Quic);
+        parts.spawn("answers over QUIC", serve_quic(socket, shared, engine.clone(), tls(b"doq")?));
     }
     parts.spawn("renews the certificate", certificate.clone().follow(octets, shared.shutdown.clone()));
     Ok(())

@@ -80,6 +80,11 @@ impl Clients {
         Ok(Place { clients: self.clone(), client })
     }
 
+    /// How many connections are open.
+    pub fn count(&self) -> usize {
+        self.open().all
+    }
+
     /// How long a connection may wait for its next query.
     pub(super) fn patience(&self) -> Duration {
         if self.open().all >= self.most - self.most / 4 { IDLE_WHEN_BUSY } else { TCP_IDLE }

@@ -17,6 +17,7 @@ use super::{
     reply::{Age, Reply},
     table::Tables,
 };
+use crate::metrics::{Account, Source};
 
 /// The longest message over TCP (RFC 1035 §4.2.2).
 pub const MAX_TCP: usize = 65_535;
@@ -94,6 +95,19 @@ pub struct Engine {
     rng: Rng,
     name: LookupName,
     scratch: Scratch,
+    last: Last,
+}
+
+/// What the last packet asked for, and where its answer is from.
+#[derive(Clone, Copy)]
+struct Last {
+    qtype: u16,
+    source: Source,
+}
+
+impl Last {
+    /// A packet of which nothing is known.
+    const NOTHING: Self = Self { qtype: 0, source: Source::Dropped };
 }
 
 impl Engine {
@@ -106,7 +120,7 @@ impl Engine {
 
     /// An engine with all that an agent has.
     pub fn with(settings: Arc<Settings>, rng: Rng) -> Self {
-        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default() }
+        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default(), last: Last::NOTHING }
     }
 
     /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty. For who has no
@@ -135,6 +149,22 @@ impl Engine {
         self.reply(tables, packet, origin, Patience::None, out)
     }
 
+    /// What became of the last packet, for who counts: with the outcome that it had and the reply that was written.
+    /// `None` where its answer is still to come. After [`Self::relay`] the outcome is [`Outcome::Relayed`].
+    #[inline]
+    pub fn account(&self, outcome: Outcome, reply: &[u8]) -> Option<Account> {
+        let Last { qtype, source } = self.last;
+        let rcode = match outcome {
+            Outcome::Slow | Outcome::Beyond => return None,
+            Outcome::Silence => None,
+            Outcome::Reply(rcode) => Some(rcode as u16),
+            // An upstream's code may be one that we have no word for.
+            Outcome::Relayed { .. } => reply.get(3).map(|flags| u16::from(flags & 0x0f)),
+        };
+        let truncated = rcode.is_some() && reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
+        Some(Account { qtype, source, rcode, truncated })
+    }
+
     /// What an upstream is to be asked for a packet that was [`Outcome::Beyond`], or whose reply is to be renewed.
     pub fn forward(&mut self, tables: &Tables, packet: &[u8]) -> Option<Forward> {
         let query = Query::parse(packet, &mut self.name).ok()?;
@@ -153,6 +183,8 @@ impl Engine {
     ) {
         out.clear();
         let Ok(query) = Query::parse(packet, &mut self.name) else { return };
+        let source = if age == Age::Stale { Source::Stale } else { Source::Upstream };
+        self.last = Last { qtype: query.qtype, source };
         let frame = self.settings.frame(Ok(&query), origin).0;
         let said;
         let mut answer = tables.lookup(&self.name, query.qtype);
@@ -177,6 +209,7 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Outcome {
         out.clear();
+        self.last = Last::NOTHING;
         let settings = &*self.settings;
         let parsed = Query::parse(packet, &mut self.name);
         if let Err(Rejected::Silence) = parsed {
@@ -189,6 +222,7 @@ impl Engine {
         if let (false, Some(limit), Some(client)) = (known, &settings.limit, origin.client)
             && !limit.allows(client.address, client.now)
         {
+            self.last = Last { qtype: parsed.map_or(0, |query| query.qtype), source: Source::Limited };
             if limit.slip() == 0 || self.rng.u8(0..limit.slip()) > 0 {
                 return Outcome::Silence;
             }
@@ -198,6 +232,7 @@ impl Engine {
         let query = match parsed {
             Ok(query) => query,
             Err(Rejected::Reply { rcode, .. }) => {
+                self.last.source = Source::Rejected;
                 bare(&frame, rcode, false, out);
                 return Outcome::Reply(rcode);
             }
@@ -205,6 +240,8 @@ impl Engine {
         };
         let said;
         let mut answer = tables.lookup(&self.name, query.qtype);
+        let is_ours = answer.outside != Outside::Question;
+        self.last = Last { qtype: query.qtype, source: if is_ours { Source::Zone } else { Source::Refused } };
         let recursion = settings.recursion.as_ref().filter(|_| query.header.recursion_desired);
         let known = recursion.and_then(|recursion| match answer.outside {
             Outside::Nothing => None,
@@ -224,10 +261,12 @@ impl Engine {
                 // The end of a chain that stays here is the client's to follow.
                 if let (Outside::Question, Some(zone)) = (answer.outside, tables.domain()) {
                     answer = local.answer(&self.name, query.qtype, zone);
+                    self.last.source = Source::Host;
                 }
             }
             Some(Ok(Known::Cached(hit))) => {
                 let (reply, age) = hit.parts();
+                self.last.source = if age == Age::Stale { Source::Stale } else { Source::Cache };
                 let relayed = Outcome::Relayed { refresh: hit.refresh() };
                 if answer.outside == Outside::Question {
                     reply.write(&frame, age, out);

@@ -35,6 +35,7 @@ use super::{
     socket,
     table::Tables,
 };
+use crate::metrics::Tally;
 
 /// Connections at once, of all listeners, where the process may open enough files; one more is closed as soon as it is
 /// accepted.
@@ -80,6 +81,8 @@ pub struct Shared {
     pub clients: Arc<Clients>,
     /// Who knows names that are not ours.
     pub resolver: Option<Resolver>,
+    /// Where what is answered is counted.
+    pub tally: Arc<Tally>,
     /// Ends accepting at once and connections at their next pause.
     pub shutdown: CancellationToken,
 }
@@ -87,22 +90,25 @@ pub struct Shared {
 impl Shared {
     /// The reply to one message that came over a transport with messages of its own; `None` where silence is the answer.
     pub(super) async fn respond(&self, mut engine: Engine, packet: &[u8], address: IpAddr) -> Option<Vec<u8>> {
-        let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
+        let now = socket::now();
+        let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
         let mut reply = Vec::new();
-        match engine.answer(&self.tables.load(), packet, origin, &mut reply) {
-            Outcome::Reply(_) | Outcome::Relayed { refresh: false } => Some(reply),
-            Outcome::Silence | Outcome::Slow => None,
-            outcome => {
-                let (resolver, forward) = self.resolver.as_ref().zip(engine.forward(&self.tables.load(), packet))?;
-                if outcome != Outcome::Beyond {
-                    resolver.refresh(forward);
-                    return Some(reply);
-                }
+        let mut outcome = engine.answer(&self.tables.load(), packet, origin, &mut reply);
+        if matches!(outcome, Outcome::Beyond | Outcome::Relayed { refresh: true }) {
+            let (resolver, forward) = self.resolver.as_ref().zip(engine.forward(&self.tables.load(), packet))?;
+            if outcome == Outcome::Beyond {
                 let found = resolver.resolve(forward).await;
                 engine.relay(&self.tables.load(), packet, origin, found.parts(), &mut reply);
-                Some(reply)
+                outcome = Outcome::Relayed { refresh: false };
+            } else {
+                resolver.refresh(forward);
             }
         }
+        if let Some(account) = engine.account(outcome, &reply) {
+            self.tally.count(account);
+            self.tally.took(socket::now().saturating_sub(now), 1);
+        }
+        matches!(outcome, Outcome::Reply(_) | Outcome::Relayed { .. }).then_some(reply)
     }
 }
 
@@ -154,8 +160,10 @@ pub(super) async fn converse(
             continue;
         }
         loop {
-            let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now: socket::now() }) };
-            let Burst { done, output, beyond, next } = answer(&input, &shared.tables.load(), engine(), origin);
+            let now = socket::now();
+            let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
+            let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally);
+            let Burst { done, answered, output, beyond, next } = burst;
             input.drain(..done);
             if done > 0 {
                 // Octets that make no message do not prolong a connection.
@@ -168,15 +176,22 @@ pub(super) async fn converse(
                     resolver.refresh(forward);
                     continue;
                 }
-                let (engine, tables) = (engine.clone(), shared.tables.clone());
+                let (engine, tables, tally) = (engine.clone(), shared.tables.clone(), shared.tally.clone());
                 waiting.spawn(async move {
                     let found = resolver.resolve(forward).await;
-                    let mut reply = Vec::new();
-                    engine().relay(&tables.load(), &packet, origin, found.parts(), &mut reply);
+                    let (mut engine, mut reply) = (engine(), Vec::new());
+                    engine.relay(&tables.load(), &packet, origin, found.parts(), &mut reply);
+                    if let Some(account) = engine.account(Outcome::Relayed { refresh: false }, &reply) {
+                        tally.count(account);
+                        tally.took(socket::now().saturating_sub(now), 1);
+                    }
                     reply
                 });
             }
             write(&mut stream, &output).await?;
+            if answered > 0 {
+                shared.tally.took(socket::now().saturating_sub(now), answered);
+            }
             match next {
                 Next::Again => {}
                 Next::Wait => break,
@@ -229,6 +244,8 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io:
 struct Burst {
     /// Octets of messages that are done with.
     done: usize,
+    /// Messages that have an answer, or get none.
+    answered: u64,
     /// Answers, each with its length in front.
     output: Vec<u8>,
     /// What upstreams have to be asked.
@@ -262,8 +279,8 @@ enum Next {
 }
 
 /// Answers the messages that are whole, until the answers are long enough to be written.
-fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin) -> Burst {
-    let mut burst = Burst { done: 0, output: Vec::new(), beyond: Vec::new(), next: Next::Wait };
+fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tally: &Tally) -> Burst {
+    let mut burst = Burst { done: 0, answered: 0, output: Vec::new(), beyond: Vec::new(), next: Next::Wait };
     let mut reply = Vec::new();
     while let Some(message) = first_message(&input[burst.done..]) {
         if burst.output.len() >= FLUSH || burst.beyond.len() >= MAX_WAITING {
@@ -271,7 +288,12 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin) -> 
             return burst;
         }
         burst.done += 2 + message.len();
-        let beyond = match engine.answer(tables, message, origin, &mut reply) {
+        let outcome = engine.answer(tables, message, origin, &mut reply);
+        if let Some(account) = engine.account(outcome, &reply) {
+            tally.count(account);
+            burst.answered += 1;
+        }
+        let beyond = match outcome {
             Outcome::Reply(_) | Outcome::Relayed { refresh: false } => None,
             Outcome::Relayed { refresh: true } => Some(Kind::Refresh),
             Outcome::Beyond => Some(Kind::Resolve),

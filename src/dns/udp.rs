@@ -17,7 +17,7 @@ use std::{
         mpsc::{Receiver, sync_channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, cache::Cache};
@@ -39,6 +39,7 @@ use super::{
     socket,
     table::Tables,
 };
+use crate::metrics::{Dns, Tally, Transport as By, Writers};
 
 /// Threads for one address where there are more cores: one answers some 250,000 queries a second.
 const MAX_WORKERS: usize = 8;
@@ -98,16 +99,18 @@ fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
 
 /// Starts a thread that answers a socket's datagrams until `shutdown`, and then those that had arrived; and one beside it
 /// for answers that take long, so that the others never wait for them. The future ends with both; dropped, it ends them.
+/// What they answer is counted in `counted`.
 ///
 /// # Errors
 /// The threads cannot be started.
-pub fn serve(
+pub fn serve<E: Fn() -> Engine + Clone + Send + 'static>(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
-    engine: impl Fn() -> Engine + Clone + Send + 'static,
+    engine: E,
     resolver: Option<Resolver>,
+    counted: &Dns,
     shutdown: CancellationToken,
-) -> io::Result<impl Future<Output = ()>> {
+) -> io::Result<impl Future<Output = ()> + use<E>> {
     let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new()? });
     let asking = Asking(stop.clone());
     let (end, ended) = oneshot::channel::<()>();
@@ -119,11 +122,14 @@ pub fn serve(
         engine: engine(),
         beyond: resolver.map(|resolver| Beyond { resolver, runtime: Handle::current() }),
         new_engine: engine.clone(),
+        // Its thread, and the tasks that wait for upstreams.
+        tally: counted.tally(By::Udp, Writers::Many),
     };
     let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
-    let fast = engine();
+    let (fast, tally) = (engine(), counted.tally(By::Udp, Writers::One));
     thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-        Worker { exchange: Exchange::new(socket, later), tables: Cache::new(tables), engine: fast, stop }.run();
+        let exchange = Exchange::new(socket, later);
+        Worker { exchange, tables: Cache::new(tables), engine: fast, tally, stop }.run();
         // With the worker the queue's other end is gone: it is answered to its end.
         let _ = slow.join();
         drop(end);
@@ -146,6 +152,7 @@ struct Slow<E> {
     engine: Engine,
     beyond: Option<Beyond>,
     new_engine: E,
+    tally: Arc<Tally>,
 }
 
 /// Who knows names that are not ours.
@@ -167,7 +174,9 @@ impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
 
     fn answer(&mut self, query: Deferred) {
         let mut reply = Vec::new();
-        match self.engine.answer(self.tables.load(), &query.query, origin(query.client), &mut reply) {
+        let outcome = self.engine.answer(self.tables.load(), &query.query, origin(query.client), &mut reply);
+        account(&self.engine, &self.tally, outcome, &reply, query.since);
+        match outcome {
             Outcome::Reply(_) | Outcome::Relayed { .. } => query.send(&self.socket, reply),
             Outcome::Beyond => self.resolve(query),
             Outcome::Silence | Outcome::Slow => {}
@@ -178,11 +187,12 @@ impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
         let forward = self.engine.forward(self.tables.load(), &query.query);
         let Some((Beyond { resolver, runtime }, forward)) = self.beyond.as_ref().zip(forward) else { return };
         let (resolver, socket, engine) = (resolver.clone(), self.socket.clone(), self.new_engine.clone());
-        let mut tables = self.tables.clone();
+        let (mut tables, tally) = (self.tables.clone(), self.tally.clone());
         runtime.spawn(async move {
             let found = resolver.resolve(forward).await;
-            let mut reply = Vec::new();
-            engine().relay(tables.load(), &query.query, origin(query.client), found.parts(), &mut reply);
+            let (mut engine, mut reply) = (engine(), Vec::new());
+            engine.relay(tables.load(), &query.query, origin(query.client), found.parts(), &mut reply);
+            account(&engine, &tally, Outcome::Relayed { refresh: false }, &reply, query.since);
             query.send(&socket, reply);
         });
     }
@@ -192,6 +202,14 @@ impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
         if let Some((Beyond { resolver, .. }, forward)) = self.beyond.as_ref().zip(forward) {
             resolver.refresh(forward);
         }
+    }
+}
+
+/// Counts what became of a query that was put aside.
+fn account(engine: &Engine, tally: &Tally, outcome: Outcome, reply: &[u8], since: Instant) {
+    if let Some(account) = engine.account(outcome, reply) {
+        tally.count(account);
+        tally.took(since.elapsed(), 1);
     }
 }
 
@@ -221,6 +239,7 @@ struct Worker {
     exchange: Exchange,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
     engine: Engine,
+    tally: Arc<Tally>,
     stop: Arc<Stop>,
 }
 
@@ -247,18 +266,32 @@ impl Worker {
 
     /// Answers what is there, up to a batch.
     fn turn(&mut self) -> io::Result<usize> {
-        let (engine, tables) = (&mut self.engine, self.tables.load());
-        let now = socket::now();
-        self.exchange.turn(|query, address, reply| {
+        let (engine, tables, tally) = (&mut self.engine, self.tables.load(), &*self.tally);
+        let (now, mut answered) = (socket::now(), 0);
+        let turned = self.exchange.turn(|query, address, reply| {
             let origin = Origin { transport: Transport::Udp, client: Some(Client { address, now }) };
-            match engine.answer_at_once(tables, query, origin, reply) {
+            let outcome = engine.answer_at_once(tables, query, origin, reply);
+            if let Some(account) = engine.account(outcome, reply) {
+                tally.count(account);
+                answered += 1;
+            }
+            match outcome {
                 Outcome::Reply(_) | Outcome::Relayed { refresh: false } => Verdict::Send,
                 Outcome::Relayed { refresh: true } => Verdict::SendAndLater(Work::Refresh),
                 Outcome::Silence => Verdict::Silence,
                 Outcome::Slow => Verdict::Later(Work::Answer),
                 Outcome::Beyond => Verdict::Later(Work::Resolve),
             }
-        })
+        });
+        if answered > 0 {
+            // The replies left together: the clock is read once for all of them.
+            tally.took(socket::now().saturating_sub(now), answered);
+        }
+        match self.exchange.lost() {
+            0 => {}
+            lost => tally.overload(lost),
+        }
+        turned
     }
 
     /// Sleeps until there are datagrams, or the end.

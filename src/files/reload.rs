@@ -1,4 +1,7 @@
-//! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once.
+//! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once, and
+//! counts.
+
+use std::{collections::BTreeMap, path::Path};
 
 use tokio::{
     sync::watch,
@@ -8,17 +11,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{contents::Contents, last_good::Reloadable};
-use crate::diagnostic::{News, Problem};
+use crate::{
+    diagnostic::{News, Problem},
+    metrics::Watched,
+};
 
 /// Loads the folder as it is, then follows it until `shutdown`.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
+    metrics: Watched,
     shutdown: CancellationToken,
 ) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
     let mut known = Vec::new();
     let now = contents.borrow_and_update().clone();
     let loaded = folder.load(&now);
+    count(&metrics, &loaded.problems);
     tell(&mut known, loaded.problems);
     let (sender, receiver) = watch::channel(loaded.value);
     let task = tokio::spawn(async move {
@@ -42,7 +50,8 @@ pub async fn follow<F: Reloadable>(
                 return;
             };
             folder = state;
-            info!("{}: read again, {} in service", path.display(), loaded.summary);
+            info!(path = %path.display(), "files are read again: {} in service", loaded.summary);
+            count(&metrics, &loaded.problems);
             tell(&mut known, loaded.problems);
             sender.send_replace(loaded.value);
         }
@@ -53,10 +62,21 @@ pub async fn follow<F: Reloadable>(
 fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
     let news = News::between(known, &now);
     for problem in &news.appeared {
-        if problem.is_error() { warn!("{problem}") } else { info!("{problem}") }
+        let path = problem.path.display();
+        if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
     }
     for path in &news.mended {
-        info!("{}: no problems any more", path.display());
+        info!(path = %path.display(), "no problems any more");
     }
     *known = now;
+}
+
+/// Each file once, for the worst of its problems.
+fn count(metrics: &Watched, problems: &[Problem]) {
+    let mut files = BTreeMap::<&Path, bool>::new();
+    for problem in problems {
+        *files.entry(&problem.path).or_default() |= problem.is_error();
+    }
+    let errors = files.values().filter(|is_error| **is_error).count();
+    metrics.read(errors, files.len() - errors);
 }

@@ -125,9 +125,12 @@ impl Rejected {
 
     /// The counts that are not zero.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counted = REASONS.iter().zip(&self.counts);
-        let counted = counted.map(|((_, word), count)| (*word, count.load(Ordering::Relaxed)));
-        counted.filter(|(_, count)| *count > 0).collect()
+        self.all().filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The counts of all reasons.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REASONS.iter().zip(&self.counts).map(|((_, word), count)| (*word, count.load(Ordering::Relaxed)))
     }
 
     /// Writes to the log what came since the last line, if that was long enough ago.

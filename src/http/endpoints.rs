@@ -14,7 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    Api, agent, change, event, explain, keyring, local, openapi,
+    Api, agent, change, event, explain, keyring, local, metrics, openapi,
     parameter::{
         self, CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, Parameter, TAG, WAIT,
     },
@@ -34,6 +34,10 @@ use crate::{
 /// All of them, in the order in which people read them.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
+        // For whoever watches the agent.
+        Endpoint::get("/healthz", None, metrics::health, "Whether the agent lives"),
+        Endpoint::get("/readyz", None, metrics::readiness, "Whether the agent answers"),
+        Endpoint::get("/metrics", Read, metrics::text, "What the agent counts, for Prometheus"),
         // The agent and its cluster.
         Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster")
             .query(&[JSON])
@@ -41,6 +45,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster")
             .query(&[JSON])
             .answers::<Vec<api::Member>>(),
+        Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "What the agent counts"),
         Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in")
             .query(&[JSON])
             .answers::<api::Joined>(),
@@ -339,6 +344,11 @@ pub(super) fn scope(method: &str, path: &str) -> Option<Scope> {
     let known = ENDPOINTS.iter().find(|endpoint| endpoint.path == path && endpoint.takes(method));
     // What is not there is not shown to strangers either.
     known.map_or(Some(Read), |endpoint| endpoint.scope)
+}
+
+/// A path as this table has it: what is counted has no other words. One that is not here is `none`.
+pub(super) fn pattern(matched: &str) -> &'static str {
+    ENDPOINTS.iter().find(|endpoint| endpoint.path == matched).map_or("none", |endpoint| endpoint.path)
 }
 
 /// Each path with its methods, separated by `, `, in the table's order.

@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{catalog::Catalog, name::Label};
+use crate::{
+    metrics::Http,
+    model::{catalog::Catalog, name::Label},
+};
 
 /// Answers that are kept for others with the same question; when there are more, all go.
 const MAX_WRITTEN: usize = 256;
@@ -60,12 +63,13 @@ pub struct Hub {
     catalog: watch::Receiver<Catalog>,
     waiting: Mutex<HashMap<Topic, watch::Sender<u64>>>,
     written: Mutex<HashMap<(String, u64), Bytes>>,
+    metrics: Http,
 }
 
 impl Hub {
-    /// Nobody waits yet. [`run`](Self::run) has to run.
-    pub fn new(catalog: watch::Receiver<Catalog>) -> Arc<Self> {
-        Arc::new(Self { catalog, waiting: Mutex::default(), written: Mutex::default() })
+    /// Nobody waits yet. [`run`](Self::run) has to run. Who waits is counted in `metrics`.
+    pub fn new(catalog: watch::Receiver<Catalog>, metrics: Http) -> Arc<Self> {
+        Arc::new(Self { catalog, waiting: Mutex::default(), written: Mutex::default(), metrics })
     }
 
     /// What is known now.
@@ -95,6 +99,7 @@ impl Hub {
 
     /// Waits until the topic is at another index than `seen`, or for as long as `wait`.
     pub(super) async fn changed(&self, topic: &Topic, seen: u64, wait: Duration) {
+        let _waiting = self.metrics.waiting();
         let deadline = Instant::now() + wait;
         let mut news = self.subscribe(topic);
         let index = topic.index(&self.catalog.borrow());

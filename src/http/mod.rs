@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     body::HttpBody,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -23,10 +23,12 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
 use crate::{
+    metrics::{Http, Scrape},
     model::{
         event::EventLog,
         member::Membership,
@@ -46,6 +48,7 @@ mod filter;
 pub mod hub;
 mod keyring;
 mod local;
+mod metrics;
 mod openapi;
 pub mod order;
 mod parameter;
@@ -78,6 +81,12 @@ pub struct Api {
     pub orders: mpsc::Sender<Order>,
     /// What is asked of those who come by TCP.
     pub guard: Guard,
+    /// What the agent counts.
+    pub scrape: Scrape,
+    /// Where requests are counted.
+    pub counted: Http,
+    /// Set when the agent is about to end.
+    pub stopping: CancellationToken,
 }
 
 /// The facts about this agent.
@@ -121,7 +130,7 @@ impl Agent {
 
 fn router(api: Api) -> Router {
     let hosts = browser::Hosts::new(&api.agent);
-    let guard = api.guard.clone();
+    let (guard, counted) = (api.guard.clone(), api.counted.clone());
     endpoints::routes()
         .fallback(refused::no_such_endpoint)
         .method_not_allowed_fallback(refused::no_such_method)
@@ -131,7 +140,7 @@ fn router(api: Api) -> Router {
         .layer(from_fn_with_state(guard, permit::check))
         .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
         .layer(from_fn(within_time))
-        .layer(from_fn(log))
+        .layer(from_fn_with_state(counted, log))
 }
 
 /// A body that says to be too long is not waited for. `DefaultBodyLimit` counts those that do not say.
@@ -157,11 +166,15 @@ async fn within_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// The access log. Nothing that a client does is more than `debug`.
-async fn log(request: Request, next: Next) -> Response {
+/// The access log, and the count. Nothing that a client does is more than `debug`.
+async fn log(State(counted): State<Http>, request: Request, next: Next) -> Response {
+    let _under_way = counted.under_way();
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let endpoint = endpoints::pattern(endpoint);
     let started = Instant::now();
     let mut response = next.run(request).await;
+    counted.answered(endpoint, response.status().as_u16());
     debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
     // What is answered is a state of the moment, and no cache between may keep it.
     let headers = response.headers_mut();

@@ -29,6 +29,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
 
 use super::{Api, permit::ByFile, router};
+use crate::metrics::Http;
 
 /// Connections at once, of all listeners, where the process may open enough files: ten thousand programs that wait for a
 /// change, and some more. One more is closed as soon as it is accepted.
@@ -67,6 +68,7 @@ pub struct Server {
     /// The same for those who come by the Unix socket.
     local: Router,
     connections: Arc<Semaphore>,
+    metrics: Http,
     shutdown: CancellationToken,
 }
 
@@ -75,9 +77,10 @@ impl Server {
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let most = most_connections(open_files);
+        let metrics = api.counted.clone();
         let router = router(api);
         let local = router.clone().layer(Extension(ByFile));
-        Self { router, local, connections: Arc::new(Semaphore::new(most)), shutdown }
+        Self { router, local, connections: Arc::new(Semaphore::new(most)), metrics, shutdown }
     }
 }
 
@@ -188,14 +191,15 @@ pub async fn serve(listener: Listener, server: Server) {
         match accepted {
             Ok((stream, client)) => match server.connections.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let server = server.clone();
+                    let (server, connected) = (server.clone(), server.metrics.connected());
                     let served = async move {
                         stream.converse(server).await;
-                        drop(permit);
+                        drop((permit, connected));
                     };
                     tasks.spawn(served.instrument(debug_span!("http", %client)));
                 }
                 Err(_) => {
+                    server.metrics.turned_away();
                     debug!(%client, "HTTP connection closed");
                     if is_news() {
                         warn!("as many HTTP connections are open as may be: further clients are turned away");

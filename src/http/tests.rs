@@ -62,9 +62,23 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     let (orders, given) = mpsc::channel(4);
     // The API holds a receiver of the watch, which keeps the last state when its sender is gone.
     let members = watch::channel(Arc::new(known)).1;
-    let hub = Hub::new(watch::channel(Catalog::default()).1);
+    let (scrape, counted, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
+    let hub = Hub::new(watch::channel(Catalog::default()).1, counted.clone());
     let events = watch::channel(EventLog::default()).1;
-    (Server::new(Api { agent: Arc::new(agent), members, events, hub, orders, guard: None }, shutdown.clone()), given)
+    let agent = Arc::new(agent);
+    let api = Api { agent, members, events, hub, orders, guard: None, scrape, counted, stopping };
+    (Server::new(api, shutdown.clone()), given)
+}
+
+/// Until the last request is answered, who asks is told that the agent is about to go.
+#[tokio::test]
+async fn an_agent_that_stops_is_not_ready() {
+    let shutdown = CancellationToken::new();
+    let (server, _orders) = agent(Membership::default(), &shutdown);
+    assert_eq!(ask(&server, "GET /readyz", "").await, (200, "ready\n".to_owned()));
+    shutdown.cancel();
+    assert_eq!(ask(&server, "GET /readyz", "").await, (503, "not ready: the agent is stopping\n".to_owned()));
+    assert_eq!(ask(&server, "GET /healthz", "").await, (200, "ok\n".to_owned()));
 }
 
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {

@@ -95,7 +95,7 @@ impl Gate {
     pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
 
     /// One word for JSON and for what nodes tell each other.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draining => "draining",
             Self::Maintenance => "maintenance",

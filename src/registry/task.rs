@@ -150,6 +150,11 @@ async fn make(
     keep: &Keep,
     outputs: &Outputs,
 ) -> Result<Outcome, Denied> {
+    let word = match &change {
+        Change::Register { .. } => Some("registered by HTTP"),
+        Change::Deregister(_) => Some("deregistered by HTTP"),
+        _ => None,
+    };
     let said = match &change {
         Change::Report { status, output, .. } => Some((*status, output.clone())),
         _ => None,
@@ -165,6 +170,10 @@ async fn make(
         block_in_place(|| keep(&text))
             .map_err(|error| Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}")))?;
         *state = next;
+        // What is registered anew as it was is no change.
+        for (word, key) in word.iter().flat_map(|word| outcome.instances.iter().map(move |key| (word, key))) {
+            info!(service = %key.service, id = %key.id, "{word}");
+        }
         outputs.upkeep.send_if_modified(|held| replace(held, state.upkeep()));
         if said.is_none() {
             outputs.definitions.send_replace(state.definitions(files));

@@ -79,7 +79,7 @@ impl World {
         let (hold, upkeep) = watch::channel(Upkeep::default());
         let (beats, heard) = mpsc::channel(16);
         let inputs = Inputs { definitions: watched, upkeep, beats: heard };
-        let owner = tokio::spawn(run(inputs, announcements, ask, 1, shutdown.clone()));
+        let owner = tokio::spawn(run(inputs, announcements, ask, 1, Checks::default(), shutdown.clone()));
         Self { hosts, definitions, hold, beats, announced, release, shutdown, owner, began }
     }
 

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use crate::metrics::Cause;
+
 /// Why an upstream has not answered.
 #[derive(Debug)]
 pub(super) enum Failed {
@@ -15,6 +17,18 @@ pub(super) enum Failed {
     Truncated,
     /// TLS or HTTP, or the way to them.
     Secure(String),
+}
+
+impl Failed {
+    /// In one word, for who counts.
+    pub(super) fn cause(&self) -> Cause {
+        match self {
+            Self::Io(_) => Cause::Network,
+            Self::Malformed | Self::OtherCase => Cause::Malformed,
+            Self::Truncated => Cause::Truncated,
+            Self::Secure(_) => Cause::Secure,
+        }
+    }
 }
 
 impl From<io::Error> for Failed {

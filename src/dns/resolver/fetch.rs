@@ -4,6 +4,7 @@
 //! a dead server costs a client a tenth of a second while nobody knows it, and nothing after.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -27,6 +28,7 @@ use super::{
     secure::Secure,
     upstream::Upstreams,
 };
+use crate::metrics::{self, Cause};
 
 /// How long a question may take in all: glibc and musl ask again after five seconds, and then should not do so in vain.
 pub(super) const PATIENCE: Duration = Duration::from_millis(4500);
@@ -41,26 +43,34 @@ const ECHO: Duration = Duration::from_secs(2);
 /// Upstreams that are asked for the same names.
 pub(super) struct Pool {
     upstreams: Mutex<Upstreams>,
+    meters: Mutex<Meters>,
+    metrics: metrics::Upstreams,
     secure: Arc<Secure>,
     started: Instant,
 }
+
+/// Where it is counted how each upstream does.
+type Meters = HashMap<Server, Arc<metrics::Upstream>>;
 
 /// An attempt, as long as it runs.
 struct Attempt {
     at: usize,
     server: Server,
+    meter: Arc<metrics::Upstream>,
     began: Instant,
     patience: Duration,
     ended: bool,
 }
 
 impl Pool {
-    pub(super) fn new(servers: &[Server], secure: Arc<Secure>) -> Self {
-        Self { upstreams: Mutex::new(Upstreams::new(servers)), secure, started: Instant::now() }
+    pub(super) fn new(servers: &[Server], secure: Arc<Secure>, metrics: metrics::Upstreams) -> Self {
+        let (upstreams, meters) = (Mutex::new(Upstreams::new(servers)), Mutex::new(meters(servers, &metrics)));
+        Self { upstreams, meters, metrics, secure, started: Instant::now() }
     }
 
     /// Asks these from now on; says whether they are others.
     pub(super) fn replace(&self, servers: &[Server]) -> bool {
+        *self.meters.lock().unwrap_or_else(PoisonError::into_inner) = meters(servers, &self.metrics);
         self.with(|upstreams| upstreams.replace(servers))
     }
 
@@ -82,7 +92,9 @@ impl Pool {
             let Some((server, manners, patience)) = known else { return Duration::ZERO };
             let (number, forward, secure, to) = (attempts.len(), forward.clone(), self.secure.clone(), server.clone());
             running.spawn(async move { (number, ask(&to, &secure, &forward, manners, rng()).await) });
-            attempts.push(Attempt { at, server, began: Instant::now(), patience, ended: false });
+            let meter = self.meter(&server);
+            meter.asked();
+            attempts.push(Attempt { at, server, meter, began: Instant::now(), patience, ended: false });
             patience
         };
         if let Some(at) = plan.probe {
@@ -109,10 +121,11 @@ impl Pool {
             };
             let (number, said) = ended;
             attempts[number].ended = true;
-            let Attempt { at, server, began, .. } = &attempts[number];
+            let Attempt { at, server, meter, began, .. } = &attempts[number];
             let at = *at;
             match said {
                 Ok(Said { reply, manners }) => {
+                    meter.answered(began.elapsed());
                     self.with(|upstreams| {
                         upstreams.answered(at, began.elapsed());
                         upstreams.learned(at, manners);
@@ -121,9 +134,11 @@ impl Pool {
                         self.blame_the_late(&attempts);
                         return Ok(reply);
                     }
+                    meter.failed(Cause::Refusal);
                     refusal.get_or_insert(reply);
                 }
                 Err(failed) => {
+                    meter.failed(failed.cause());
                     self.blame(at, server, &failed);
                     let reason = format!("{server} {failed}");
                     if !reasons.contains(&reason) {
@@ -168,6 +183,7 @@ impl Pool {
     /// Those that had more than their time while another was done.
     fn blame_the_late(&self, attempts: &[Attempt]) {
         for attempt in attempts.iter().filter(|attempt| !attempt.ended && attempt.began.elapsed() > attempt.patience) {
+            attempt.meter.failed(Cause::Late);
             if self.with(|upstreams| upstreams.failed(attempt.at, self.now())) {
                 warn!(upstream = %attempt.server, "upstream does not answer: others are asked first");
             }
@@ -180,6 +196,12 @@ impl Pool {
         }
     }
 
+    fn meter(&self, server: &Server) -> Arc<metrics::Upstream> {
+        let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was replaced since is counted for as long as it is asked.
+        meters.get(server).cloned().unwrap_or_else(|| self.metrics.of(server.to_string()))
+    }
+
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
@@ -188,4 +210,8 @@ impl Pool {
     fn with<T>(&self, act: impl FnOnce(&mut Upstreams) -> T) -> T {
         act(&mut self.upstreams.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn meters(servers: &[Server], metrics: &metrics::Upstreams) -> Meters {
+    servers.iter().map(|server| (server.clone(), metrics.of(server.to_string()))).collect()
 }

@@ -42,7 +42,7 @@ use super::{
     server::Server,
     socket,
 };
-use crate::model::name::Name;
+use crate::{metrics, model::name::Name};
 
 /// Questions in flight, each with its own name or type. A socket each, or a few: beyond it there is a flood.
 const MAX_FLIGHTS: usize = 2048;
@@ -67,6 +67,8 @@ pub struct Options {
     pub echoes: Arc<Echoes>,
     /// Whom upstreams over TLS are certified by.
     pub authorities: Authorities,
+    /// Where it is counted how they do.
+    pub metrics: metrics::Upstreams,
 }
 
 /// Asks upstreams for others.
@@ -157,9 +159,9 @@ struct Flights {
 }
 
 async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
-    let Options { mut upstreams, routes, cache, echoes, authorities } = options;
+    let Options { mut upstreams, routes, cache, echoes, authorities, metrics } = options;
     let secure = Arc::new(Secure::new(authorities));
-    let pool_of = |servers: &[Server]| Arc::new(Pool::new(servers, secure.clone()));
+    let pool_of = |servers: &[Server]| Arc::new(Pool::new(servers, secure.clone(), metrics.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
         routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
@@ -265,7 +267,7 @@ mod tests {
     fn the_longest_route_counts() {
         let name = |text: &str| Name::parse(text).unwrap();
         let secure = Arc::new(Secure::new(tokio_rustls::rustls::RootCertStore::empty));
-        let nobody = || Arc::new(Pool::new(&[], secure.clone()));
+        let nobody = || Arc::new(Pool::new(&[], secure.clone(), metrics::Upstreams::default()));
         let routes: Vec<(Name, Arc<Pool>)> = ["example", "corp.example", "."]
             .iter()
             .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, nobody()))

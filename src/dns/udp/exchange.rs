@@ -10,6 +10,7 @@ use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     os::fd::AsRawFd,
     sync::mpsc::SyncSender,
+    time::Instant,
 };
 
 use nix::{
@@ -58,13 +59,22 @@ pub(super) struct Deferred {
     pub(super) work: Work,
     pub(super) query: Vec<u8>,
     pub(super) client: IpAddr,
+    /// When it was put aside.
+    pub(super) since: Instant,
     reply: Reply,
+}
+
+/// Where datagrams go that somebody else has work with.
+struct Later {
+    queue: SyncSender<Deferred>,
+    /// Those that wanted an answer and for which there was no place.
+    lost: u64,
 }
 
 /// A socket, and room for one turn's datagrams.
 pub(super) struct Exchange {
     socket: UdpSocket,
-    later: SyncSender<Deferred>,
+    later: Later,
     calls: Calls,
     queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     replies: Box<[Reply; BATCH]>,
@@ -123,7 +133,7 @@ impl Exchange {
         let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: nobody, from: Local::Socket };
         Self {
             socket,
-            later,
+            later: Later { queue: later, lost: 0 },
             calls: Calls::Many,
             queries: Box::new([[0; MAX_QUERY]; BATCH]),
             replies: Box::new(array::from_fn(reply)),
@@ -139,6 +149,11 @@ impl Exchange {
     /// The socket, to wait for datagrams.
     pub(super) fn socket(&self) -> &UdpSocket {
         &self.socket
+    }
+
+    /// How many queries were lost since the last call, because nobody had time for them.
+    pub(super) fn lost(&mut self) -> u64 {
+        std::mem::take(&mut self.later.lost)
     }
 
     /// Hands each datagram that is there, [`BATCH`] at most, to `answer`, with who sent it and where the reply goes, and does
@@ -176,7 +191,7 @@ impl Exchange {
         let (mut received, mut replies) = (0, 0);
         for message in messages {
             received += 1;
-            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &self.later));
+            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &mut self.later));
         }
         Ok((received, replies))
     }
@@ -189,7 +204,7 @@ impl Exchange {
         let mut control = control();
         let fd = self.socket.as_raw_fd();
         let message = recvmsg(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &self.later));
+        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &mut self.later));
         // There may be more.
         Ok((BATCH, replies))
     }
@@ -259,7 +274,7 @@ impl Reply {
         &mut self,
         message: &RecvMsg<'_, '_, SockaddrStorage>,
         answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
-        later: &SyncSender<Deferred>,
+        later: &mut Later,
     ) -> bool {
         let Some(to) = message.address else { return false };
         let Some(client) = ip(&to) else { return false };
@@ -273,7 +288,9 @@ impl Reply {
         };
         if let Some(work) = work {
             let reply = Self { octets: Vec::new(), to, from: self.from };
-            if later.try_send(Deferred { work, query: query.to_vec(), client, reply }).is_err() {
+            let deferred = Deferred { work, query: query.to_vec(), client, since: Instant::now(), reply };
+            if later.queue.try_send(deferred).is_err() {
+                later.lost += u64::from(work != Work::Refresh);
                 debug!(%client, ?work, "no time for a query that takes long");
             }
         }

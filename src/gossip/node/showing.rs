@@ -131,6 +131,11 @@ impl Task {
         }
         members.sort_by(|a, b| a.id.cmp(&b.id));
         let partitioned = self.liveness.partitioned().map(at);
+        match (self.outputs.members.borrow().partitioned, partitioned) {
+            (None, Some(_)) => warn!("partition: more than half of the other nodes are out of reach together"),
+            (Some(_), None) => info!("the partition is over"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
         let sealed = self.outputs.keyring.borrow().is_some();
         self.outputs.members.send_replace(Arc::new(Membership { members, partitioned, rejected, sealed }));
         self.outputs.peers.send_if_modified(|known| {
@@ -147,11 +152,14 @@ impl Task {
 fn tell(peer: &Standing) {
     let (node, address) = (&peer.id.name, peer.address);
     match peer.reach {
-        Reach::Alive => info!(%node, %address, "is alive"),
-        Reach::Suspect => info!(%node, %address, "does not answer; others are asked"),
+        Reach::Alive => info!(%node, %address, "node is alive"),
+        Reach::Suspect => info!(%node, %address, "node does not answer; others are asked"),
         Reach::Held => {
-            warn!(%node, %address, "is out of reach, with too many others: its instances are answered as last known");
+            warn!(%node, %address, "node is out of reach, with too many others: its instances are answered as last known");
         }
-        Reach::Gone(cause) => info!(%node, %address, "is gone: {}", cause.as_str()),
+        Reach::Gone(cause) => {
+            let reason = cause.as_str();
+            info!(%node, %address, reason, "node is gone: {reason}");
+        }
     }
 }

@@ -45,6 +45,7 @@ use super::{
     rejected::{Rejected, Why},
     seal::{Opened, Protection, Refused, Seal, Session, To},
 };
+use crate::metrics::{Gossip, Way};
 
 /// Octets of the longest datagram: with IPv6's and UDP's headers it fits the 1,280 octets that every path carries
 /// (RFC 8200 §5).
@@ -76,6 +77,7 @@ pub struct Wire {
     keyring: watch::Receiver<Option<Keyring>>,
     network: Network,
     rejected: Arc<Rejected>,
+    metrics: Gossip,
 }
 
 impl Wire {
@@ -92,7 +94,13 @@ impl Wire {
     ) -> Result<Self, NoRandom> {
         let protection = keyring.borrow_and_update().clone().map_or(Protection::Open, Protection::Sealed);
         let seal = Seal::new(protection, new_session()?);
-        Ok(Self { own, seal, keyring, network, rejected })
+        Ok(Self { own, seal, keyring, network, rejected, metrics: Gossip::default() })
+    }
+
+    /// The same that counts its frames here.
+    #[must_use]
+    pub fn counted(self, metrics: Gossip) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Carries messages until the node has dropped its side, its last words included.
@@ -219,6 +227,8 @@ impl Task {
 
     /// Takes in one frame.
     fn take(&mut self, frame: &mut [u8], source: SocketAddr, via: Via) {
+        let way = if via == Via::Datagram { Way::Udp } else { Way::Tcp };
+        self.wire.metrics.received(way, frame.len());
         let Opened { from, bound, plaintext } = match self.wire.seal.open(frame) {
             Ok(opened) => opened,
             Err(refused) => {
@@ -332,9 +342,11 @@ impl Task {
             return;
         }
         if self.frame.len() > MAX_DATAGRAM {
+            self.wire.metrics.sent(Way::Tcp, self.frame.len());
             return self.opener.send(to, std::mem::take(&mut self.frame));
         }
         // A full buffer or an unreachable network loses it, as the way might have.
+        self.wire.metrics.sent(Way::Udp, self.frame.len());
         if let Err(error) = self.udp.try_send_to(&self.frame, to) {
             debug!(%error, %to, "gossip: sending failed");
         }

@@ -1,0 +1,299 @@
+//! What is answered: by transport, type, code and source, and how long it takes.
+//!
+//! The threads that answer datagrams count millions of queries a second, so each has a [`Tally`] of its own that nobody
+//! else writes to: counting is an addition in its own cache, and a scrape adds the tallies up. Where many tasks share one
+//! (connections), the additions are atomic.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Family, latency::Latency, writers::Writers};
+
+/// How questions come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
+    /// TLS (RFC 7858).
+    Tls,
+    /// HTTPS (RFC 8484).
+    Https,
+    /// QUIC (RFC 9250).
+    Quic,
+}
+
+const TRANSPORTS: [(Transport, &str); 5] = [
+    (Transport::Udp, "udp"),
+    (Transport::Tcp, "tcp"),
+    (Transport::Tls, "tls"),
+    (Transport::Https, "https"),
+    (Transport::Quic, "quic"),
+];
+
+/// Where an answer is from, or why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Our zones.
+    Zone,
+    /// A name that stays on this host.
+    Host,
+    /// The cache.
+    Cache,
+    /// The cache, beyond its time: nobody knew better.
+    Stale,
+    /// An upstream, asked for this question.
+    Upstream,
+    /// Nowhere: who asks may not, or is ourselves.
+    Refused,
+    /// Nowhere: it cannot be read, or asks for what is not served.
+    Rejected,
+    /// Nowhere: its network had as many answers as it may have.
+    Limited,
+    /// Nowhere: it is no query.
+    Dropped,
+    /// Nowhere: others take all the time that there is for what takes long.
+    Overload,
+}
+
+const SOURCES: [&str; 10] =
+    ["zone", "host", "cache", "stale", "upstream", "refused", "rejected", "limited", "dropped", "overload"];
+
+/// The types that are told apart; all others are one.
+const TYPES: [&str; 20] = [
+    "A", "AAAA", "ANY", "AXFR", "CAA", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NAPTR", "NS", "PTR", "SOA",
+    "SRV", "SVCB", "TLSA", "TXT", "other",
+];
+const OTHER_TYPE: usize = TYPES.len() - 1;
+
+/// The codes that are told apart, by number; all others are one.
+const RCODES: [&str; 7] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other"];
+const OTHER_RCODE: usize = RCODES.len() - 1;
+
+/// The place of a type in [`TYPES`].
+fn type_at(qtype: u16) -> usize {
+    match qtype {
+        1 => 0,
+        28 => 1,
+        255 => 2,
+        252 => 3,
+        257 => 4,
+        5 => 5,
+        48 => 6,
+        43 => 7,
+        65 => 8,
+        251 => 9,
+        15 => 10,
+        35 => 11,
+        2 => 12,
+        12 => 13,
+        6 => 14,
+        33 => 15,
+        64 => 16,
+        52 => 17,
+        16 => 18,
+        _ => OTHER_TYPE,
+    }
+}
+
+/// What became of one query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The type asked for; 0 where that cannot be read.
+    pub qtype: u16,
+    /// Where the answer is from.
+    pub source: Source,
+    /// The code of the reply; `None`: there is none.
+    pub rcode: Option<u16>,
+    /// Whether the reply is cut short.
+    pub truncated: bool,
+}
+
+/// What one thread, or all connections of a transport, have answered.
+///
+/// Aligned to what processors fetch together: no two threads' tallies share a line.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Tally {
+    transport: Transport,
+    writers: Writers,
+    types: [AtomicU64; TYPES.len()],
+    rcodes: [AtomicU64; RCODES.len()],
+    sources: [AtomicU64; SOURCES.len()],
+    truncated: AtomicU64,
+    latency: Latency,
+}
+
+impl Tally {
+    fn new(transport: Transport, writers: Writers) -> Self {
+        let (types, rcodes, sources) = Default::default();
+        let (truncated, latency) = Default::default();
+        Self { transport, writers, types, rcodes, sources, truncated, latency }
+    }
+
+    /// Counts a query.
+    #[inline]
+    pub fn count(&self, account: Account) {
+        self.writers.add(&self.types[type_at(account.qtype)], 1);
+        self.writers.add(&self.sources[account.source as usize], 1);
+        if let Some(rcode) = account.rcode {
+            self.writers.add(&self.rcodes[usize::from(rcode).min(OTHER_RCODE)], 1);
+        }
+        if account.truncated {
+            self.writers.add(&self.truncated, 1);
+        }
+    }
+
+    /// Notes how long queries took, from their arrival to their replies' leaving.
+    pub fn took(&self, took: Duration, queries: u64) {
+        self.latency.add(self.writers, took, queries);
+    }
+
+    /// Counts queries that nobody had time for.
+    pub fn overload(&self, queries: u64) {
+        self.writers.add(&self.sources[Source::Overload as usize], queries);
+    }
+}
+
+/// All tallies of an agent.
+#[derive(Clone, Debug, Default)]
+pub struct Dns(Arc<Mutex<Vec<Arc<Tally>>>>);
+
+impl Dns {
+    /// A new one; what it counts stays counted when its owner has gone.
+    pub fn tally(&self, transport: Transport, writers: Writers) -> Arc<Tally> {
+        let tally = Arc::new(Tally::new(transport, writers));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tally.clone());
+        tally
+    }
+
+    pub(super) fn families(&self) -> [Family; 5] {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let by_transport: Vec<(&str, Vec<Arc<Tally>>)> = TRANSPORTS
+            .iter()
+            .map(|(transport, word)| {
+                (*word, all.iter().filter(|tally| tally.transport == *transport).cloned().collect())
+            })
+            .filter(|(_, tallies): &(_, Vec<_>)| !tallies.is_empty())
+            .collect();
+        let sum = |tallies: &[Arc<Tally>], number: &dyn Fn(&Tally) -> &AtomicU64| {
+            tallies.iter().map(|tally| number(tally).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let each = |label: &'static str, words: &[&'static str], number: &dyn Fn(&Tally, usize) -> &AtomicU64| {
+            let mut samples = Vec::new();
+            for (transport, tallies) in &by_transport {
+                for (at, word) in words.iter().enumerate() {
+                    let count = sum(tallies, &|tally| number(tally, at));
+                    samples.push(([("transport", *transport), (label, *word)], count));
+                }
+            }
+            samples
+        };
+        [
+            Family::counters(
+                "muster_dns_queries",
+                "Queries that were answered or dropped, by transport and type asked for",
+                each("type", &TYPES, &|tally, at| &tally.types[at]),
+            ),
+            Family::counters(
+                "muster_dns_replies",
+                "Replies, by transport and code",
+                each("rcode", &RCODES, &|tally, at| &tally.rcodes[at]),
+            ),
+            Family::counters(
+                "muster_dns_answers",
+                "The same queries, by transport and where the answer is from, or why there is none",
+                each("source", &SOURCES, &|tally, at| &tally.sources[at]),
+            ),
+            Family::counters(
+                "muster_dns_truncated",
+                "Replies that were cut short, so that the client comes back over TCP",
+                by_transport
+                    .iter()
+                    .map(|(word, tallies)| ([("transport", *word)], sum(tallies, &|tally| &tally.truncated))),
+            ),
+            Family::histograms(
+                "muster_dns_reply_duration_seconds",
+                "How long replies took, from when their query was taken up",
+                by_transport
+                    .iter()
+                    .map(|(word, tallies)| ([("transport", *word)], Latency::sum(tallies.iter().map(|t| &t.latency)))),
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::family::{Content, Value},
+        *,
+    };
+
+    /// The series of a family that are not zero: labels and value.
+    fn counted(family: &Family) -> Vec<String> {
+        let Content::Counter(samples) = &family.content else { panic!("{family:?}") };
+        let shown = samples.iter().filter(|sample| sample.value != Value::Whole(0)).map(|sample| {
+            let words: Vec<&str> = sample.labels.iter().map(|(_, word)| &**word).collect();
+            let Value::Whole(count) = sample.value else { panic!("{family:?}") };
+            format!("{} {count}", words.join(" "))
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn tallies_of_a_transport_add_up() {
+        let dns = Dns::default();
+        let account = |qtype, source, rcode, truncated| Account { qtype, source, rcode, truncated };
+        for writers in [Writers::One, Writers::Many] {
+            let tally = dns.tally(Transport::Udp, writers);
+            tally.count(account(33, Source::Zone, Some(0), true));
+            tally.count(account(1, Source::Cache, Some(3), false));
+            tally.count(account(65_280, Source::Limited, None, false));
+            tally.count(account(1, Source::Upstream, Some(9), false));
+            tally.overload(2);
+        }
+        dns.tally(Transport::Quic, Writers::Many).count(account(0, Source::Rejected, Some(1), false));
+        let [queries, replies, answers, truncated, _] = dns.families();
+        assert_eq!(counted(&queries), ["udp A 4", "udp SRV 2", "udp other 2", "quic other 1"]);
+        assert_eq!(counted(&replies), ["udp NOERROR 2", "udp NXDOMAIN 2", "udp other 2", "quic FORMERR 1"]);
+        let expected =
+            ["udp zone 2", "udp cache 2", "udp upstream 2", "udp limited 2", "udp overload 4", "quic rejected 1"];
+        assert_eq!(counted(&answers), expected);
+        assert_eq!(counted(&truncated), ["udp 2"]);
+    }
+
+    /// Whatever a client asks for, the series are the same.
+    #[test]
+    fn no_type_and_no_code_makes_a_series_of_its_own() {
+        let dns = Dns::default();
+        let tally = dns.tally(Transport::Udp, Writers::One);
+        let names = |dns: &Dns| format!("{:?}", dns.families().map(|family| (family.name, series(&family))));
+        let before = names(&dns);
+        for number in 0..=u16::MAX {
+            tally.count(Account { qtype: number, source: Source::Zone, rcode: Some(number), truncated: false });
+        }
+        assert_eq!(names(&dns), before);
+        let known = (0..=u16::MAX).filter(|number| type_at(*number) != OTHER_TYPE);
+        let words: Vec<&str> = known.map(|number| TYPES[type_at(number)]).collect();
+        let expected = [
+            "A", "NS", "CNAME", "SOA", "PTR", "MX", "TXT", "AAAA", "SRV", "NAPTR", "DS", "DNSKEY", "TLSA", "SVCB",
+            "HTTPS", "IXFR", "AXFR", "ANY", "CAA",
+        ];
+        assert_eq!(words, expected, "each has one number");
+    }
+
+    fn series(family: &Family) -> usize {
+        match &family.content {
+            Content::Counter(samples) | Content::Gauge(samples) => samples.len(),
+            Content::Histogram(samples) => samples.len(),
+            Content::Info(_) => 1,
+        }
+    }
+}
