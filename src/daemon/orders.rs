@@ -4,9 +4,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    gossip::{node, rotation},
+    gossip::{
+        node::{self, NotForgotten},
+        rotation,
+    },
     http::order::{JoinOutcome, KeyReport, KeyringReport, Order},
-    registry::task::Request,
+    model::name::Label,
+    registry::{failure::Denied, task::Request},
 };
 
 /// Orders that wait for their turn: people and scripts give them, one at a time.
@@ -43,7 +47,9 @@ pub(super) async fn pass_on(mut given: mpsc::Receiver<Order>, takers: Takers, sh
                 let _ = takers.node.send(node::Order::Leave { done: then(done, Ok) }).await;
             }
             Order::Dismiss { node, done } => {
-                let _ = takers.node.send(node::Order::Dismiss { name: node, done: then(done, Ok) }).await;
+                let name = node.clone();
+                let done = then(done, move |told: Result<(), NotForgotten>| Ok(told.map_err(|why| denied(&name, why))));
+                let _ = takers.node.send(node::Order::Dismiss { name: node, done }).await;
             }
             Order::Fire { name, payload, to, done } => {
                 let firing = node::Firing { name, payload, to };
@@ -77,6 +83,21 @@ fn then<T: Send + 'static, U: Send + 'static>(
         }
     });
     sender
+}
+
+fn denied(name: &Label, why: NotForgotten) -> Denied {
+    match why {
+        NotForgotten::Unknown => {
+            Denied::Unknown(format!("No node {name} is known here: `muster members` shows who is."))
+        }
+        NotForgotten::Itself => {
+            Denied::Refused(format!("{name} is the node itself: it goes with PUT /v1/agent/leave."))
+        }
+        NotForgotten::Lives(reach) => Denied::Refused(format!(
+            "The node {name} is {}: only one that is gone or out of reach is forgotten. Have it leave, or end its agent.",
+            reach.as_str()
+        )),
+    }
 }
 
 fn shown(report: rotation::KeyringReport) -> KeyringReport {

@@ -7,17 +7,17 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use axum::{
     Router,
-    handler::Handler,
-    routing::{MethodRouter, delete, get, post, put},
+    body::Bytes,
+    http::header,
+    response::{IntoResponse, Response},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::{
-    Api, agent, change, event, explain, keyring, local, metrics, openapi,
-    parameter::{
-        self, CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, Parameter, TAG, WAIT,
-    },
+    Api, agent, change,
+    endpoint::{Body, Endpoint},
+    event, explain, keyring, local, metrics, openapi,
+    parameter::{CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, REGISTER, TAG, WAIT},
     read,
 };
 use crate::{
@@ -96,7 +96,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             change::register,
             "Adds or replaces a service of this node",
         )
-        .query(&[parameter::REGISTER])
+        .query(&[REGISTER])
         .body(Body::Json(openapi::registration)),
         Endpoint::put("/v1/agent/service/deregister/{id}", Register, change::deregister, "Takes a service away"),
         Endpoint::put(
@@ -217,126 +217,22 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Takes a key from all nodes")
             .body(Body::Json(openapi::key)),
         // This table, for programs.
-        Endpoint::get("/v1/openapi.json", None, openapi::show, "This description of the API").answers::<Value>(),
+        Endpoint::get("/v1/openapi.json", None, description, "This description of the API").answers::<Value>(),
     ]
 });
-
-/// A method on a path.
-pub(super) struct Endpoint {
-    /// `GET` stands for `HEAD` too.
-    pub(super) method: &'static str,
-    /// As the router has it: `/v1/agent/service/{id}`.
-    pub(super) path: &'static str,
-    /// What a token has to allow; `None`: nobody is asked for one.
-    pub(super) scope: Option<Scope>,
-    /// What it shows or does, in one line.
-    pub(super) summary: &'static str,
-    /// What its query may have.
-    pub(super) query: &'static [&'static [Parameter]],
-    /// What is sent to it.
-    pub(super) body: Body,
-    /// What it answers with 200.
-    pub(super) answer: Answer,
-    route: MethodRouter<Api>,
-}
-
-/// The body of a request.
-pub(super) enum Body {
-    /// There is none.
-    Nothing,
-    /// JSON of this shape.
-    Json(Shape),
-    /// Whatever it is.
-    Octets,
-}
-
-/// The body of an answer.
-pub(super) enum Answer {
-    /// There is none.
-    Nothing,
-    /// JSON of this shape.
-    Json(Shape),
-    /// The same; the status code says how it stands.
-    Health(Shape),
-}
-
-/// Writes a shape, and all that it refers to, into the description.
-pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
 
 /// Things by their names.
 type Table<T> = BTreeMap<String, T>;
 
-impl Endpoint {
-    fn get<T: 'static>(
-        path: &'static str,
-        scope: impl Into<Option<Scope>>,
-        handler: impl Handler<T, Api>,
-        summary: &'static str,
-    ) -> Self {
-        Self::new("GET", path, scope.into(), summary, get(handler))
-    }
-
-    fn put<T: 'static>(
-        path: &'static str,
-        scope: impl Into<Option<Scope>>,
-        handler: impl Handler<T, Api>,
-        summary: &'static str,
-    ) -> Self {
-        Self::new("PUT", path, scope.into(), summary, put(handler))
-    }
-
-    fn post<T: 'static>(
-        path: &'static str,
-        scope: impl Into<Option<Scope>>,
-        handler: impl Handler<T, Api>,
-        summary: &'static str,
-    ) -> Self {
-        Self::new("POST", path, scope.into(), summary, post(handler))
-    }
-
-    fn delete<T: 'static>(
-        path: &'static str,
-        scope: impl Into<Option<Scope>>,
-        handler: impl Handler<T, Api>,
-        summary: &'static str,
-    ) -> Self {
-        Self::new("DELETE", path, scope.into(), summary, delete(handler))
-    }
-
-    fn new(
-        method: &'static str,
-        path: &'static str,
-        scope: Option<Scope>,
-        summary: &'static str,
-        route: MethodRouter<Api>,
-    ) -> Self {
-        Self { method, path, scope, summary, query: &[], body: Body::Nothing, answer: Answer::Nothing, route }
-    }
-
-    fn query(self, query: &'static [&'static [Parameter]]) -> Self {
-        Self { query, ..self }
-    }
-
-    fn body(self, body: Body) -> Self {
-        Self { body, ..self }
-    }
-
-    fn answers<T: JsonSchema>(self) -> Self {
-        Self { answer: Answer::Json(SchemaGenerator::subschema_for::<T>), ..self }
-    }
-
-    fn tells_health<T: JsonSchema>(self) -> Self {
-        Self { answer: Answer::Health(SchemaGenerator::subschema_for::<T>), ..self }
-    }
-
-    fn takes(&self, method: &str) -> bool {
-        self.method == method || (self.method == "GET" && method == "HEAD")
-    }
+/// Written once: it says nothing of the cluster, and is the same for everybody.
+async fn description() -> Response {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| format!("{:#}\n", openapi::describe(&ENDPOINTS)).into());
+    ([(header::CONTENT_TYPE, "application/json")], TEXT.clone()).into_response()
 }
 
 /// The routes to all of them.
 pub(super) fn routes() -> Router<Api> {
-    ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(endpoint.path, endpoint.route.clone()))
+    ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(endpoint.path, endpoint.route()))
 }
 
 /// What an endpoint asks for; `None`: nothing, as for those that say only that the agent is there.

@@ -41,6 +41,7 @@ mod agent;
 mod answer;
 mod browser;
 mod change;
+mod endpoint;
 mod endpoints;
 mod event;
 mod explain;

@@ -1,37 +1,22 @@
-//! `/v1/openapi.json`: the API's description (OpenAPI 3.1), made of the table of endpoints and the shapes of answers.
-//!
-//! It is the same for everybody and says nothing of the cluster, so no token is asked for.
+//! The API's description (OpenAPI 3.1), made of the endpoints and the shapes of their answers; and the shapes of what is sent.
 
-use std::sync::LazyLock;
-
-use axum::{
-    body::Bytes,
-    http::header,
-    response::{IntoResponse, Response},
-};
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{
-    endpoints::{Answer, Body, ENDPOINTS, Endpoint},
+    endpoint::{Answer, Body, Endpoint},
     parameter,
 };
 
-/// Written once.
-static DESCRIPTION: LazyLock<Bytes> = LazyLock::new(|| format!("{:#}\n", describe()).into());
-
-pub(super) async fn show() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], DESCRIPTION.clone()).into_response()
-}
-
-fn describe() -> Value {
+/// The description of these endpoints.
+pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
     let mut shapes = settings.into_generator();
     let mut paths = Map::new();
-    for endpoint in ENDPOINTS.iter() {
+    for endpoint in endpoints {
         let operation = operation(endpoint, &mut shapes);
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method.to_ascii_lowercase()] = operation;
@@ -232,11 +217,11 @@ pub(super) fn key(_: &mut SchemaGenerator) -> Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::endpoints;
+    use crate::http::endpoints::{self, ENDPOINTS};
 
     #[test]
     fn every_endpoint_is_described_and_nothing_else_is() {
-        let description = describe();
+        let description = describe(&ENDPOINTS);
         let mut described = Vec::new();
         for (path, operations) in description["paths"].as_object().unwrap() {
             for (method, operation) in operations.as_object().unwrap() {
@@ -260,7 +245,7 @@ mod tests {
 
     #[test]
     fn references_lead_somewhere_and_ids_are_unique() {
-        let description = describe();
+        let description = describe(&ENDPOINTS);
         let text = description.to_string();
         let targets: Vec<&str> =
             text.split("\"$ref\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();

@@ -19,7 +19,7 @@ use muster::{
         keyring::{Key, Keyring},
         link,
         message::{Identity, KeyringChange},
-        node::{self, End, Firing, Inputs, Order, Outputs, Settings},
+        node::{self, End, Firing, Inputs, NotForgotten, Order, Outputs, Settings},
         rejected::Rejected,
         rotation::KeyringReport,
     },
@@ -32,7 +32,6 @@ use muster::{
         name::{Label, Name},
         service::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Instance, InstanceKey, Protocol},
     },
-    registry::failure::Denied,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -263,7 +262,7 @@ impl Cluster {
     }
 
     /// Orders a node to have another one forgotten.
-    pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), Denied> {
+    pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), NotForgotten> {
         let (done, outcome) = oneshot::channel();
         self.process(at).orders.send(Order::Dismiss { name: label(name), done }).await.unwrap();
         outcome.await.unwrap()

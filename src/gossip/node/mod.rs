@@ -47,16 +47,13 @@ use super::{
     replica::Replica,
     rotation::{KeyringReport, Rotations},
 };
-use crate::{
-    model::{
-        announcement::{Announcements, Node},
-        catalog::{Freshness, NodeView, View},
-        event::{EventLog, UserEvent},
-        member::{Membership, PeerId},
-        name::Label,
-        service::Endpoint,
-    },
-    registry::failure::Denied,
+use crate::model::{
+    announcement::{Announcements, Node},
+    catalog::{Freshness, NodeView, View},
+    event::{EventLog, UserEvent},
+    member::{Membership, PeerId, Reach},
+    name::Label,
+    service::Endpoint,
 };
 
 /// How long news wait for more: a burst of changes is read together.
@@ -136,7 +133,7 @@ pub enum Order {
         /// Its name.
         name: Label,
         /// Once they are told, or why they are not.
-        done: oneshot::Sender<Result<(), Denied>>,
+        done: oneshot::Sender<Result<(), NotForgotten>>,
     },
     /// Make a user event known to all nodes.
     Fire {
@@ -152,6 +149,17 @@ pub enum Order {
         /// What the nodes said.
         done: oneshot::Sender<Result<KeyringReport, String>>,
     },
+}
+
+/// Why a node is not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForgotten {
+    /// It is the one that was asked.
+    Itself,
+    /// None of that name is known.
+    Unknown,
+    /// It is there: how it stands.
+    Lives(Reach),
 }
 
 /// Whom a join has found.

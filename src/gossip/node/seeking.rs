@@ -8,11 +8,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Joined, Order, Task};
+use super::{Joined, NotForgotten, Order, Task};
 use crate::{
     gossip::{join, message::Identity},
     model::{member::Reach, name::Label},
-    registry::failure::Denied,
 };
 
 /// How long an order to join waits for an answer.
@@ -79,19 +78,12 @@ impl Task {
     }
 
     /// Has all nodes forget one that is gone.
-    fn dismiss(&mut self, name: &Label) -> Result<(), Denied> {
+    fn dismiss(&mut self, name: &Label) -> Result<(), NotForgotten> {
         if *name == self.settings.own.id.name {
-            let text = "This is the node itself: it goes with PUT /v1/agent/leave.";
-            return Err(Denied::Refused(text.to_owned()));
+            return Err(NotForgotten::Itself);
         }
         let now = self.now();
-        self.liveness.dismiss(name, now).map_err(|reach| match reach {
-            None => Denied::Unknown(format!("No node {name} is known here: `muster members` shows who is.")),
-            Some(reach) => Denied::Refused(format!(
-                "The node {name} is {}: only one that is gone or out of reach is forgotten. Have it leave, or end its agent.",
-                reach.as_str()
-            )),
-        })
+        self.liveness.dismiss(name, now).map_err(|reach| reach.map_or(NotForgotten::Unknown, NotForgotten::Lives))
     }
 
     pub(super) fn give_up_joins(&mut self) {

@@ -42,7 +42,7 @@ pub(super) fn value(event: &UserEvent) -> String {
 pub(super) fn read(value: &str) -> Result<UserEvent, Bad> {
     let text: EventText<'_> = parse(value)?;
     let event = UserEvent {
-        id: Uuid::parse_str(&text.id).map_err(|error| Bad::Json(format!("id: {error}")))?,
+        id: Uuid::parse_str(&text.id).map_err(|_| Bad::Json("id: it is no UUID".to_owned()))?,
         name: text.name.into_owned(),
         payload: BASE64.decode(text.payload.as_bytes()).map_err(|error| Bad::Json(format!("data: {error}")))?,
         to: Audience { node: text.node.into_owned(), service: text.service.into_owned(), tag: text.tag.into_owned() },

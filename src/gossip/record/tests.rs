@@ -262,11 +262,7 @@ fn bad_values() {
             "a key of `meta` is printable ASCII without `=`",
         ),
         ("n/node", &much_meta, "a node's `meta` has at most 1024 octets, this one has 1275"),
-        (
-            "e/0",
-            r#"{"id":"7","name":"x","time":1}"#,
-            "id: invalid length: expected length 32 for simple format, found 1",
-        ),
+        ("e/0", r#"{"id":"7","name":"x","time":1}"#, "id: it is no UUID"),
         (
             "e/0",
             r#"{"id":"00000000-0000-0000-0000-000000000007","name":"x","data":"!","time":1}"#,
