@@ -6,6 +6,7 @@
 //! | `h/SERVICE/ID` | how it stands: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON` |
 //! | `r/SERVICE/ID` | what its checks found, as JSON |
 //! | `n/node` | the node itself, as JSON |
+//! | `n/view` | the digest of what the node answers: `FORMAT HEX`, once it has settled |
 //! | `n/left` | `1`: the node leaves |
 //!
 //! A health flip is a pair of some ten octets, and the instance is not said again. Newer nodes may say more: keys and
@@ -23,9 +24,10 @@ use smol_str::SmolStr;
 use crate::model::{
     announcement::{CheckReport, Gate, MAX_CHECK_TEXT, Report, Standing, bounded},
     bounds::{self, Fault},
+    digest::FORMAT,
     health::Status,
     name::{Label, LabelError},
-    service::{Instance, InstanceKey, MAX_CHECKS, Protocol},
+    service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL, Protocol},
 };
 
 /// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
@@ -53,7 +55,11 @@ pub enum Record {
         datacenter: Label,
         /// Of its program: 1 to [`MAX_VERSION`] octets of printable ASCII.
         version: String,
+        /// Seconds, at most [`MAX_TTL`]: with what it answers instances that name none. `None`: it has not told.
+        ttl: Option<u32>,
     },
+    /// The digest of its view; see [`crate::model::digest`].
+    View(u64),
     /// The node leaves.
     Left,
 }
@@ -69,6 +75,8 @@ pub enum Key {
     Report(InstanceKey),
     /// What the node is.
     Node,
+    /// The digest of its view.
+    View,
     /// The node leaves.
     Left,
     /// Something that only newer nodes know.
@@ -98,6 +106,10 @@ pub enum Bad {
     Report,
     /// A version that is empty, too long or not printable ASCII.
     Version,
+    /// A greater TTL than there is.
+    Ttl,
+    /// A digest that is none.
+    View,
     /// `n/left` with another value than `1`.
     Left,
 }
@@ -109,14 +121,16 @@ impl Record {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
-            Self::Node { addresses, datacenter, version } => {
+            Self::Node { addresses, datacenter, version, ttl } => {
                 let value = NodeText {
                     addresses: addresses.into(),
                     datacenter: datacenter.as_str().into(),
                     version: version.into(),
+                    ttl: *ttl,
                 };
                 (Key::Node.to_string(), json(&value))
             }
+            Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
             Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
         }
     }
@@ -139,6 +153,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
         Key::Standing(key) => Record::Standing(key, read_standing(value)?),
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
+        Key::View => return read_view(value),
         Key::Left if value == LEFT => Record::Left,
         Key::Left => return Err(Bad::Left),
         Key::Unknown => return Ok(None),
@@ -155,6 +170,7 @@ const INSTANCE: &str = "i/";
 const STANDING: &str = "h/";
 const REPORT: &str = "r/";
 const NODE_KEY: &str = "n/node";
+const VIEW_KEY: &str = "n/view";
 const LEFT_KEY: &str = "n/left";
 const LEFT: &str = "1";
 
@@ -178,6 +194,7 @@ impl Key {
         }
         Ok(match key {
             NODE_KEY => Self::Node,
+            VIEW_KEY => Self::View,
             LEFT_KEY => Self::Left,
             _ => Self::Unknown,
         })
@@ -203,6 +220,7 @@ impl fmt::Display for Key {
             Self::Standing(key) => write!(f, "{STANDING}{key}"),
             Self::Report(key) => write!(f, "{REPORT}{key}"),
             Self::Node => f.write_str(NODE_KEY),
+            Self::View => f.write_str(VIEW_KEY),
             Self::Left => f.write_str(LEFT_KEY),
             Self::Unknown => Ok(()),
         }
@@ -464,16 +482,32 @@ struct NodeText<'a> {
     datacenter: Cow<'a, str>,
     #[serde(borrow)]
     version: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
 }
 
 fn read_node(value: &str) -> Result<Record, Bad> {
-    let NodeText { addresses, datacenter, version } = parse(value)?;
+    let NodeText { addresses, datacenter, version, ttl } = parse(value)?;
     bounds::addresses(&addresses).map_err(Bad::Fault)?;
     let datacenter = Label::parse(&datacenter).map_err(|error| Bad::Json(format!("dc: {error}")))?;
     if !(1..=MAX_VERSION).contains(&version.len()) || !version.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
         return Err(Bad::Version);
     }
-    Ok(Record::Node { addresses: addresses.into_owned(), datacenter, version: version.into_owned() })
+    if ttl.is_some_and(|ttl| ttl > MAX_TTL) {
+        return Err(Bad::Ttl);
+    }
+    Ok(Record::Node { addresses: addresses.into_owned(), datacenter, version: version.into_owned(), ttl })
+}
+
+/// `None` where the digest is made in another way than ours: there is nothing to compare.
+fn read_view(value: &str) -> Result<Option<Record>, Bad> {
+    let (format, digest) = value.split_once(' ').ok_or(Bad::View)?;
+    if format.parse() != Ok(FORMAT) {
+        return Ok(None);
+    }
+    let plain = digest.len() == 16 && digest.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let digest = u64::from_str_radix(digest, 16).ok().filter(|_| plain).ok_or(Bad::View)?;
+    Ok(Some(Record::View(digest)))
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -497,6 +531,8 @@ impl Bad {
             Self::Standing => "bad standing",
             Self::Report => "bad report",
             Self::Version => "bad version",
+            Self::Ttl => "bad ttl",
+            Self::View => "bad view",
             Self::Left => "bad leave",
         }
     }
@@ -519,6 +555,8 @@ impl fmt::Display for Bad {
                 write!(f, "a report is of at most {MAX_CHECKS} checks, each text of at most {MAX_CHECK_TEXT} octets")
             }
             Self::Version => write!(f, "a version is 1 to {MAX_VERSION} characters of printable ASCII"),
+            Self::Ttl => write!(f, "a TTL is at most {MAX_TTL} s"),
+            Self::View => f.write_str("the digest of a view is a number and 16 hexadecimal digits"),
             Self::Left => write!(f, "the value of `{LEFT_KEY}` is `{LEFT}`"),
         }
     }

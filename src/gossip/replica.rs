@@ -39,6 +39,8 @@ pub struct Facts {
     pub datacenter: Label,
     /// Of its program.
     pub version: String,
+    /// Seconds: with what it answers instances that name no TTL; `None`: it has not told.
+    pub ttl: Option<u32>,
 }
 
 /// Why a change was not taken.
@@ -66,6 +68,8 @@ pub struct Replica {
     pub facts: Option<Facts>,
     /// Its instances.
     pub announcements: Announcements,
+    /// The digest of its view, where it has told one that can be compared with ours.
+    pub view: Option<u64>,
     /// It said good-bye.
     pub left: bool,
     /// Gossip has brought everything up to this version.
@@ -157,9 +161,10 @@ impl Replica {
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
             },
-            Record::Node { addresses, datacenter, version } => {
-                self.facts = Some(Facts { addresses, datacenter, version });
+            Record::Node { addresses, datacenter, version, ttl } => {
+                self.facts = Some(Facts { addresses, datacenter, version, ttl });
             }
+            Record::View(digest) => self.view = Some(digest),
             Record::Left => self.left = true,
         }
         Ok(())
@@ -179,6 +184,7 @@ impl Replica {
                     self.announcements.insert(key, Arc::new(announcement));
                 }
             }
+            Key::View => self.view = None,
             // A node without a record of itself keeps the last one.
             Key::Node | Key::Left | Key::Unknown => {}
         }

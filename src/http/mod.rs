@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
+use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, permit::Guard};
 use crate::{
     model::{
         member::Membership,
@@ -35,6 +35,7 @@ use crate::{
 
 mod agent;
 mod answer;
+pub mod beyond;
 mod browser;
 mod change;
 mod endpoints;
@@ -43,6 +44,7 @@ mod filter;
 pub mod hub;
 mod keyring;
 mod local;
+mod meant;
 pub mod order;
 pub mod permit;
 mod query;
@@ -71,6 +73,8 @@ pub struct Api {
     pub orders: mpsc::Sender<Order>,
     /// What is asked of those who come by TCP.
     pub guard: Guard,
+    /// What decides about names that no node announces.
+    pub files: Beyond,
 }
 
 /// The facts about this agent.

@@ -41,6 +41,9 @@ fn member(name: &str, address: &str, reach: Reach) -> Member {
         reach,
         since: Duration::from_secs(1_000_000_000),
         instances: 2,
+        ttl: None,
+        view: None,
+        differs: None,
     }
 }
 

@@ -8,10 +8,14 @@
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;
+pub mod date;
+pub mod digest;
 pub mod health;
 pub mod member;
 pub mod name;
 pub mod pacing;
+pub mod served;
 pub mod service;
 pub mod token;
 pub mod upkeep;
+pub mod why;

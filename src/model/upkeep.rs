@@ -45,6 +45,15 @@ impl Upkeep {
         of(&Scope::Node).or_else(|| of(&instance)).map(|((scope, gate), hold)| (scope, *gate, hold))
     }
 
+    /// The same, with the whole node drained for this reason since then.
+    #[must_use]
+    pub fn with_node_drained(&self, reason: &str, since: u64) -> Self {
+        let mut all = self.clone();
+        let hold = Hold { reason: reason.to_owned(), since, until: None };
+        all.0.entry((Scope::Node, Gate::Draining)).or_insert(hold);
+        all
+    }
+
     /// Ends what has run out; whether there was anything.
     pub fn expire(&mut self, now: u64) -> bool {
         let before = self.0.len();

@@ -14,6 +14,7 @@ mod incoming;
 mod outgoing;
 mod seeking;
 mod showing;
+mod viewing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,7 +31,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use self::seeking::{Found, Joining};
+use self::{
+    seeking::{Found, Joining},
+    viewing::Views,
+};
 use super::{
     cluster::Cluster,
     join,
@@ -69,6 +73,8 @@ pub struct Settings {
     pub node: Arc<Node>,
     /// The version of the program.
     pub version: String,
+    /// Seconds: with what this node answers instances that name no TTL.
+    pub ttl: u32,
     /// Nodes with another name here do not listen to each other.
     pub cluster: String,
     /// From one round of gossip to the next.
@@ -184,6 +190,7 @@ struct Task {
     published: Announcements,
     push_at: Instant,
     view: View,
+    views: Views,
     /// Names whose part of the view may have changed.
     dirty: BTreeSet<Label>,
     /// The membership may have changed.
@@ -215,6 +222,7 @@ impl Task {
         let started = Instant::now();
         let rng = fastrand::Rng::with_seed(settings.seed);
         let view = alone(&settings.node, &published);
+        let views = Views::new(&view, started);
         let rotations = Rotations::new(settings.seed);
         let mut task = Self {
             liveness: Liveness::new(
@@ -236,6 +244,7 @@ impl Task {
             replicas: HashMap::new(),
             published,
             push_at: started,
+            views,
             view,
             dirty: BTreeSet::new(),
             changed: true,
@@ -284,6 +293,7 @@ impl Task {
                     }
                     self.give_up_joins();
                     self.rotations.tick(&self.outbox);
+                    self.compare_views().await;
                     self.show();
                 }
                 changed = self.inputs.announcements.changed(), if announced && Instant::now() >= self.push_at => {

@@ -189,6 +189,7 @@ impl Settings {
             addresses: self.node.addresses.clone(),
             datacenter: self.node.datacenter.clone(),
             version: self.version.clone(),
+            ttl: Some(self.ttl),
         };
         let own = changes(&Announcements::new(), announcements);
         let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
