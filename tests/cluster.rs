@@ -20,3 +20,5 @@ mod script;
 mod splits;
 #[path = "cluster/trouble.rs"]
 mod trouble;
+#[path = "cluster/views.rs"]
+mod views;

@@ -244,6 +244,7 @@ impl Running {
             own,
             node,
             version: "0".into(),
+            ttl: 5,
             cluster: "service.local".into(),
             interval,
             hold: HOLD,

@@ -1,6 +1,10 @@
 //! `muster agent`: reads the configuration, sets up the process, runs the daemon.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
@@ -28,6 +32,8 @@ use crate::{
 
 /// What systemd is told that a drain may take: the wait, and the end after it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(MAX_DRAIN.as_secs() + 15);
+/// How long SIGUSR1 counts: whoever restarts does so next.
+const RESTART: Duration = Duration::from_secs(60);
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -37,7 +43,8 @@ pub(super) struct Args {
     /// Without a file: loopback only, DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, everything in a temporary folder
     #[arg(long)]
     dev: bool,
-    /// On SIGTERM: take the node's instances out of answers, and end when no cache has them any more (30 s at most)
+    /// On SIGTERM: take the node's instances out of answers, and end when no cache has them any more (30 s at most); not
+    /// within a minute after SIGUSR1, which says that it is started again at once
     #[arg(long)]
     drain: bool,
 }
@@ -125,17 +132,20 @@ fn raise_open_files() {
     }
 }
 
-/// SIGTERM and SIGINT end the agent, after a drain where `stop` says so; SIGHUP makes it read all files again.
+/// SIGTERM and SIGINT end the agent, after a drain where `stop` says so; SIGHUP makes it read all files again, SIGUSR1 announces a
+/// restart.
 fn obey(signals: Signals, stop: Stop) -> std::io::Result<()> {
     let Signals { shutdown, rescan, drain } = signals;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut restart = signal(SignalKind::user_defined1())?;
+    let mut restarts_until = Instant::now();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => match stop {
-                    Stop::Drained if !drain.is_cancelled() => {
+                    Stop::Drained if !drain.is_cancelled() && Instant::now() >= restarts_until => {
                         info!("SIGTERM: draining, then stopping; another one stops at once");
                         tell_systemd(&[
                             NotifyState::Stopping,
@@ -149,6 +159,10 @@ fn obey(signals: Signals, stop: Stop) -> std::io::Result<()> {
                 _ = interrupt.recv() => break info!("SIGINT: stopping"),
                 // Told to stop in another way.
                 () = shutdown.cancelled() => break,
+                _ = restart.recv() => {
+                    info!("SIGUSR1: a SIGTERM within {RESTART:?} is a restart, before which nothing is drained");
+                    restarts_until = Instant::now() + RESTART;
+                }
                 _ = hangup.recv() => {
                     info!("SIGHUP: reading all service files and zone files again; the configuration is read at start");
                     rescan.send_replace(());

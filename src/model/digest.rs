@@ -224,7 +224,7 @@ mod tests {
             |known| Arc::make_mut(&mut known.instance).port = None,
             |known| Arc::make_mut(&mut known.instance).ttl = None,
             |known| Arc::make_mut(&mut known.instance).protocol = Protocol::Udp,
-            |known| drop(Arc::make_mut(&mut known.instance).addresses.pop()),
+            |known| Arc::make_mut(&mut known.instance).addresses.truncate(1),
             |known| drop(Arc::make_mut(&mut known.instance).tags.pop()),
             |known| drop(Arc::make_mut(&mut known.instance).ports.pop()),
             |known| Arc::make_mut(&mut known.instance).meta.clear(),

@@ -22,7 +22,8 @@ use crate::{
 
 /// A node and one instance of `web`, as the rogue announces them.
 fn sound() -> Vec<(String, String)> {
-    let node = Record::Node { addresses: vec![rogue::ADDRESS.ip()], datacenter: label("dc1"), version: "1".to_owned() };
+    let addresses = vec![rogue::ADDRESS.ip()];
+    let node = Record::Node { addresses, datacenter: label("dc1"), version: "1".to_owned(), ttl: None };
     let instance = instance(rogue::ADDRESS, "web", "r");
     let standing = Record::Standing(instance.key.clone(), Standing::Passing);
     [node, Record::Instance(Arc::new(instance)), standing].iter().map(Record::encode).collect()

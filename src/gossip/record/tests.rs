@@ -63,7 +63,7 @@ fn report() -> Report {
 
 fn node(version: &str) -> Record {
     let addresses = vec!["10.0.0.7".parse().unwrap()];
-    Record::Node { addresses, datacenter: label("dc1"), version: version.to_owned() }
+    Record::Node { addresses, datacenter: label("dc1"), version: version.to_owned(), ttl: None }
 }
 
 /// The format, which nodes of other versions have to read: a line that changes here is a break.
@@ -95,6 +95,17 @@ fn records_are_written_so() {
             r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
         ),
         (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
+        (
+            Record::Node {
+                addresses: vec!["10.0.0.7".parse().unwrap()],
+                datacenter: label("dc1"),
+                version: "0.2.0".to_owned(),
+                ttl: Some(5),
+            },
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0","ttl":5}"#,
+        ),
+        (Record::View(0xabc), "n/view", "1 0000000000000abc"),
         (Record::Left, "n/left", "1"),
     ];
     for (record, key, value) in cases {
@@ -112,6 +123,7 @@ fn what_newer_nodes_add_is_passed_over() {
         ("n/keys", "{".to_owned(), None),
         ("", String::new(), None),
         ("n/nodes", "1".to_owned(), None),
+        ("n/view", "2 whatever".to_owned(), None),
         ("i/web/web-1", format!(r#"{{"zone":{{"a":[1]}},{addresses}}}"#), instance()),
         ("i/web/web-1", format!(r#" {{ {addresses} , "tags" : [] , "port" : null }} "#), instance()),
         ("n/node", format!(r#"{{{addresses},"dc":"dc1","version":"1","load":0.5}}"#), Some(node("1"))),
