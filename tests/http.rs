@@ -277,7 +277,7 @@ fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
         assert_eq!(out(&output), "", "{arguments:?}");
     }
     let cases: &[(&[&str], &str)] = &[
-        (&["members", "--http-addr", "https://127.0.0.1:8500"], "no TLS"),
+        (&["members", "--http-addr", "ftp://127.0.0.1:8500"], "expected http://host:port"),
         (&["members", "--http-addr", "127.0.0.1:x"], "http://host:port"),
         (&["members", "--token-file", "/nowhere"], "/nowhere"),
         (&["join"], "<ADDR>"),

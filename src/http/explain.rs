@@ -115,7 +115,13 @@ impl Known<'_> {
         if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
             notes.push("No instance that is answered has a port: there are A and AAAA records, and no SRV.".to_owned());
         }
+        let below: Vec<Name> = self.zones.iter().filter_map(|zone| zone.prepend([name.as_bytes()]).ok()).collect();
+        let form = [&[name.as_bytes().len() as u8 + 1, b'_'], name.as_bytes()].concat();
         let is_hidden = |owner: &Name| {
+            // A zone may have a million records: most are told apart without a closer look.
+            if !below.iter().any(|name| owner.within(name).is_some()) && !owner.wire().starts_with(&form) {
+                return false;
+            }
             let live = self.zones.iter().find_map(|zone| meant::live(owner, zone, self.catalog));
             matches!(live, Some(Meant::Service(hidden, _)) if hidden == *name)
         };
@@ -223,15 +229,17 @@ impl Known<'_> {
 
     /// A name that no service and no node has.
     fn name(&self, text: &str, name: &Name) -> Explained {
-        let within = self.zones.iter().any(|zone| name.within(zone).is_some());
+        let zone = self.zones.iter().find(|zone| name.within(zone).is_some());
         // A bare word may be a service's name with a slip.
-        let relative = !within && name.labels().count() == 1 && !text.ends_with('.');
-        let in_zone = |zone: &Name| name.labels().next().and_then(|label| Name::from_labels(
-            std::iter::once(label).chain(zone.labels())).ok());
-        let asked = if relative { self.zones.first().and_then(in_zone) } else { None };
-        match self.files.answered(asked.as_ref().unwrap_or(name)) {
+        let is_word = zone.is_none() && name.labels().count() == 1 && !text.ends_with('.');
+        // Aliases have what the domain has, and a bare word is below it.
+        let above = name.labels().count() - zone.map_or(0, |zone| zone.labels().count());
+        let in_domain = (zone.is_some() || is_word)
+            .then(|| Name::from_labels(name.labels().take(above).chain(self.zones.first()?.labels())).ok())
+            .flatten();
+        match self.files.answered(name).or_else(|| self.files.answered(&in_domain?)) {
             Some((summary, ttl)) => self.other(text, "static", summary, ttl),
-            None if within || relative => self.unknown(text),
+            None if zone.is_some() || is_word => self.unknown(text),
             None => self.other(text, "outside", self.files.outside(name), 0),
         }
     }
