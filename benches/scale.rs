@@ -177,8 +177,13 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
     let wire = Wire::new(own.clone(), keyring, network, Arc::new(Rejected::default())).unwrap();
     tokio::spawn(wire.run(Sockets::bind(address).unwrap()));
     let mut records = vec![
-        Record::Node { addresses: vec![address.ip()], datacenter: label("dc1".into()), version: "0.1.0".into(), ttl: None }
-            .encode(),
+        Record::Node {
+            addresses: vec![address.ip()],
+            datacenter: label("dc1".into()),
+            version: "0.1.0".into(),
+            ttl: None,
+        }
+        .encode(),
     ];
     let mut keys = vec![];
     for at in 0..size.instances {

@@ -150,14 +150,8 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
-    let (inputs, registry) = registry::start(
-        &config,
-        services.value,
-        announcements.clone(),
-        &signals.drain,
-        &mut parts,
-        &shutdown,
-    );
+    let (inputs, registry) =
+        registry::start(&config, services.value, announcements.clone(), &signals.drain, &mut parts, &shutdown);
     let loaded = inputs.definitions.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
     parts.spawn("checks health", checks::run(inputs, announced, options, shutdown.clone()));

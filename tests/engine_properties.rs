@@ -308,13 +308,7 @@ impl Zone {
         zone
     }
 
-    fn service(
-        &mut self,
-        service: &str,
-        instances: &BTreeMap<&str, Member<'_>>,
-        shadowed: &Members<'_>,
-        domain: &str,
-    ) {
+    fn service(&mut self, service: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>, domain: &str) {
         let base = format!("{service}.{domain}");
         let all: Members<'_> = instances.values().copied().collect();
         self.set(&base, &all, domain, true);

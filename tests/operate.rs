@@ -117,7 +117,11 @@ fn names_are_explained_whatever_answers_them() {
         ("v2.web", 0, instance),
         ("web-host-a.web.service.local.", 0, instance),
         ("host-a.node.service.local.", 0, "the node host-a is alive; 1 of its 1 instances are answered"),
-        ("web", 0, "service.local.zone:1 has static records for v2.web.service.local., web.service.local.: they are hidden"),
+        (
+            "web",
+            0,
+            "service.local.zone:1 has static records for v2.web.service.local., web.service.local.: they are hidden",
+        ),
         ("web", 0, "broken.yaml:2:1: "),
         ("other", 1, "broken.yaml:2:1: "),
         ("old.service.local", 0, "the zone file service.local.zone has it in line 3"),

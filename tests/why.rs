@@ -49,8 +49,7 @@ fn announcement(standing: Standing) -> Announcement {
         Standing::Critical(_) => Status::Critical,
         _ => Status::Passing,
     };
-    let check =
-        CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
+    let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
     let report = Some(Arc::new(Report { since: 1_000_000_000, checks: vec![check] }));
     Announcement { instance: Arc::new(instance), standing, report }
 }
@@ -180,9 +179,7 @@ fn how_the_node_stands_is_said_and_decides_nothing() {
 /// A report that arrives after the standing it is of is told, and one that nothing is to be said of costs nothing.
 #[test]
 fn a_report_is_told_where_there_is_something_to_say() {
-    for (standing, told) in
-        [(Standing::Passing, false), (Standing::new(Status::Critical, "refused"), true)]
-    {
+    for (standing, told) in [(Standing::Passing, false), (Standing::new(Status::Critical, "refused"), true)] {
         let early = Announcement { report: None, ..announcement(standing.clone()) };
         let mut world = World::of(view(early, Freshness::Live));
         let before = world.texts("_why.web.service.local.");
@@ -198,10 +195,16 @@ fn a_report_is_told_where_there_is_something_to_say() {
 fn an_instance_that_does_not_count_and_names_without_more() {
     let critical = view(announcement(Standing::new(Status::Critical, "refused")), Freshness::Live);
     let both = view(announcement(Standing::Passing), Freshness::Live);
-    let mut both: View = both.into_iter().chain(critical.into_iter().map(|(_, node)| {
-        let node = NodeView { node: Arc::new(Node { name: label("c"), ..Node::clone(&node.node) }), ..NodeView::clone(&node) };
-        (label("c"), Arc::new(node))
-    })).collect();
+    let mut both: View = both
+        .into_iter()
+        .chain(critical.into_iter().map(|(_, node)| {
+            let node = NodeView {
+                node: Arc::new(Node { name: label("c"), ..Node::clone(&node.node) }),
+                ..NodeView::clone(&node)
+            };
+            (label("c"), Arc::new(node))
+        }))
+        .collect();
     both.retain(|name, node| name.as_str() != "c" || !node.announcements.is_empty());
     let world = World::of(both);
     let shadowed = "another node announces an instance of the same id, and that one counts";
@@ -232,8 +235,7 @@ fn what_does_not_fit_a_datagram_is_asked_for_over_tcp() {
         (announcement.instance.key.clone(), Arc::new(announcement))
     });
     let node = Node { name: label("b"), addresses: vec![], datacenter: label("dc1") };
-    let view =
-        NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
+    let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
     let world = World::of([(label("b"), Arc::new(view))].into_iter().collect());
     let over_udp = world.ask("_why.web.service.local.", rtype::TXT, Transport::Udp);
     assert!(over_udp.metadata.truncation && over_udp.answers.len() > 1);

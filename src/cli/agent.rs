@@ -56,7 +56,6 @@ enum Stop {
     Drained,
 }
 
-
 pub(super) fn run(args: &Args) -> Exit {
     let folder = match args.dev.then(dev_folder).transpose() {
         Ok(folder) => folder,
@@ -132,8 +131,8 @@ fn raise_open_files() {
     }
 }
 
-/// SIGTERM and SIGINT end the agent, after a drain where `stop` says so; SIGHUP makes it read all files again, SIGUSR1 announces a
-/// restart.
+/// SIGTERM and SIGINT end the agent, the former after a drain where `stop` says so; SIGHUP makes it read all files again,
+/// SIGUSR1 announces a restart.
 fn obey(signals: Signals, stop: Stop) -> std::io::Result<()> {
     let Signals { shutdown, rescan, drain } = signals;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -188,7 +188,6 @@ impl Client {
         }
         request.body(Full::new(body))
     }
-
 }
 
 /// A connection, if it opens soon.

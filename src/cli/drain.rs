@@ -61,10 +61,9 @@ pub(super) fn run(args: &Args) -> Exit {
         }
         let answer = client.order(Method::PUT, &path, Bytes::new())?;
         let drained: Drained = client.read(&answer)?;
-        let full = drained.wait.map_or_else(
-            || Duration::from_secs(drained.ttl.into()) + MARGIN,
-            |wait| Duration::from_secs(wait.into()),
-        );
+        let full = drained
+            .wait
+            .map_or_else(|| Duration::from_secs(drained.ttl.into()) + MARGIN, |wait| Duration::from_secs(wait.into()));
         let wait = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(full).min(full) };
         if !args.client.json {
             for instance in &drained.instances {

@@ -215,7 +215,11 @@ impl Tables {
         match (at, place) {
             (0, place) => Live::Place(place),
             (_, Place::Host { host, .. }) if name.label(at - 1) == WHY => {
-                if at == 1 { self.locate_why(service, name.label(top), Some(host)) } else { nothing(3) }
+                if at == 1 {
+                    self.locate_why(service, name.label(top), Some(host))
+                } else {
+                    nothing(3)
+                }
             }
             _ => nothing(2),
         }
@@ -399,9 +403,7 @@ impl<'t> Place<'t> {
                 let data = match host {
                     _ if !texts.is_empty() => Data::Texts(texts, ttl),
                     None => Data::Made(why::of_service(service.declared(), ttl)),
-                    Some(host) => {
-                        Data::Made(why::of_instance(service.host_id(host), service.host_weight(host), ttl))
-                    }
+                    Some(host) => Data::Made(why::of_instance(service.host_id(host), service.host_weight(host), ttl)),
                 };
                 Selected::Data(data, None)
             }

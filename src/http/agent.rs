@@ -1,9 +1,6 @@
 //! `/v1/agent`: this node and the members that it knows.
 
-use std::{
-    collections::BTreeMap,
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},

@@ -117,7 +117,9 @@ impl Files {
             (Some((suffix, servers)), _) => {
                 format!("outside our zones: the route {suffix} asks {}", list(servers))
             }
-            (None, Some(_)) => "a name of this host or network alone: answered here, and no upstream is asked".to_owned(),
+            (None, Some(_)) => {
+                "a name of this host or network alone: answered here, and no upstream is asked".to_owned()
+            }
             (None, None) if upstreams.is_empty() => "SERVFAIL: outside our zones, and there is no upstream".to_owned(),
             (None, None) => format!("outside our zones: upstreams are asked: {}", list(upstreams)),
         }

@@ -138,7 +138,10 @@ impl Known<'_> {
         let mut notes: Vec<String> =
             problems.iter().take(MAX_OFFERED).map(|problem| format!("Of this node's files: {problem}")).collect();
         if problems.len() > MAX_OFFERED {
-            notes.push(format!("And {} problems more: `muster validate` prints them all.", problems.len() - MAX_OFFERED));
+            notes.push(format!(
+                "And {} problems more: `muster validate` prints them all.",
+                problems.len() - MAX_OFFERED
+            ));
         }
         notes
     }

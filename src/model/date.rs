@@ -16,7 +16,8 @@ mod tests {
 
     #[test]
     fn every_time_can_be_written() {
-        let cases = [(0, "1970-01-01T00:00:00Z"), (951_782_400, "2000-02-29T00:00:00Z"), (u64::MAX, "9999-12-31T23:59:59Z")];
+        let cases =
+            [(0, "1970-01-01T00:00:00Z"), (951_782_400, "2000-02-29T00:00:00Z"), (u64::MAX, "9999-12-31T23:59:59Z")];
         for (seconds, expected) in cases {
             assert_eq!(rfc3339(Duration::from_secs(seconds)), expected);
         }

@@ -33,11 +33,7 @@ pub struct Served {
 impl Served {
     /// What is known at the start of an agent, of the run before no more than the greatest TTL.
     pub fn resume(greatest: Option<u32>, now: Duration) -> Self {
-        Self {
-            greatest: greatest.unwrap_or(0),
-            resumed: greatest.map(|greatest| (now, greatest)),
-            ..Self::default()
-        }
+        Self { greatest: greatest.unwrap_or(0), resumed: greatest.map(|greatest| (now, greatest)), ..Self::default() }
     }
 
     /// Seconds: the greatest TTL of any answer that a cache may have.
