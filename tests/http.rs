@@ -202,7 +202,7 @@ fn commands_print_tables_and_json() {
     assert_eq!(members.status.code(), Some(0), "{}", err(&members));
     let rows: Vec<Vec<String>> =
         out(&members).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
-    assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE"]);
+    assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
     assert_eq!(rows[1][..5], ["host-a", &agent.gossip().to_string(), "alive", env!("CARGO_PKG_VERSION"), "1"]);
     let status = out(&muster(&address, &["status"]));
     for expected in ["host-a at 10.0.0.7", "corp.example.", "1 alive", "not sealed", &agent.http().to_string()] {

@@ -193,19 +193,11 @@ fn a_report_is_told_where_there_is_something_to_say() {
 
 #[test]
 fn an_instance_that_does_not_count_and_names_without_more() {
+    let mut both = view(announcement(Standing::Passing), Freshness::Live);
     let critical = view(announcement(Standing::new(Status::Critical, "refused")), Freshness::Live);
-    let both = view(announcement(Standing::Passing), Freshness::Live);
-    let mut both: View = both
-        .into_iter()
-        .chain(critical.into_iter().map(|(_, node)| {
-            let node = NodeView {
-                node: Arc::new(Node { name: label("c"), ..Node::clone(&node.node) }),
-                ..NodeView::clone(&node)
-            };
-            (label("c"), Arc::new(node))
-        }))
-        .collect();
-    both.retain(|name, node| name.as_str() != "c" || !node.announcements.is_empty());
+    let other = &critical[&label("b")];
+    let node = Arc::new(Node { name: label("c"), ..Node::clone(&other.node) });
+    both.insert(label("c"), Arc::new(NodeView { node, ..NodeView::clone(other) }));
     let world = World::of(both);
     let shadowed = "another node announces an instance of the same id, and that one counts";
     let texts = world.texts("_why.web-1.web.service.local.");

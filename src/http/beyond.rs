@@ -86,7 +86,7 @@ impl Files {
                     hidden.push(record);
                 }
             }
-            let first = hidden.first()?;
+            let first = hidden.iter().min_by_key(|record| record.line)?;
             let mut owners: Vec<String> = hidden.iter().map(|record| record.owner.to_string()).collect();
             owners.sort();
             owners.dedup();

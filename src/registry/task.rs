@@ -186,7 +186,7 @@ impl Task {
 
     /// For how long answers with an instance may be in caches.
     fn left(&self, key: &InstanceKey) -> Duration {
-        let held = self.state.upkeep().of(key).map(|(.., hold)| Duration::from_secs(hold.since));
+        let held = self.state.upkeep().since(key).map(Duration::from_secs);
         self.served.left(key, held, self.clock.now())
     }
 

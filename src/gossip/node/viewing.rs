@@ -24,8 +24,8 @@ const SETTLES: Duration = Duration::from_secs(2);
 const TELL_AGAIN: Duration = Duration::from_secs(5);
 /// From one comparison to the next.
 const COMPARE_AGAIN: Duration = Duration::from_secs(1);
-/// How long a peer's digest may differ after ours has changed: it settles, waits for its turn, and travels with gossip for
-/// a second or two.
+/// How long a peer's digest may differ, after ours has changed too: it settles, waits for its turn, and travels with gossip
+/// for a second or two.
 const DIFFERS: Duration = Duration::from_secs(10);
 
 /// Our digest, and how those of peers compare with it.
@@ -36,7 +36,7 @@ pub(super) struct Views {
     /// What was told last, and when.
     told: Option<(u64, Instant)>,
     compared: Instant,
-    /// Since when whose differs.
+    /// Whose differs, and since when: since it was seen, or since ours changed last.
     differing: HashMap<PeerId, Instant>,
     /// Those whose digest has differed for long, when it was last looked.
     marked: usize,
@@ -95,12 +95,12 @@ impl Task {
             return;
         }
         self.views.compared = now;
-        let (own, changed) = (self.views.own(), self.views.changed);
+        let own = self.views.own();
         let there = self.standings.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
         let told = there.filter_map(|peer| Some((&peer.id, self.replicas.get(&peer.id)?.replica.view?)));
         let mut differing = HashMap::new();
         for (id, _) in told.filter(|(_, view)| *view != own) {
-            differing.insert(id.clone(), self.views.differing.get(id).copied().unwrap_or(changed));
+            differing.insert(id.clone(), self.views.differing.get(id).copied().unwrap_or(now));
         }
         self.views.differing = differing;
         let marked = self.views.differing.keys().filter(|id| self.views.differs(id).is_some()).count();
