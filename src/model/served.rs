@@ -144,8 +144,10 @@ mod tests {
 
     #[test]
     fn every_ttl_that_was_served_has_to_run_out() {
-        // At which second what is served, with which default; then at which second how many are left.
-        let cases: &[(&str, &[(u64, &str, u32)], u64, u64)] = &[
+        // At which second what is served, with which default.
+        type Step = (u64, &'static str, u32);
+        // The case, its steps, and at which second how many are left.
+        let cases: &[(&str, &[Step], u64, u64)] = &[
             ("never there", &[(0, "", 5)], 0, 0),
             ("answered", &[(0, "p", 5)], 100, 7),
             ("answered with its own", &[(0, "p30", 5)], 100, 32),

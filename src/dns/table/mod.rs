@@ -122,7 +122,7 @@ impl Tables {
     pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<Label>) -> bool {
         // What is answered plainly has no reason, whatever its checks say.
         let told = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
-        told.iter().fold(false, |changed, name| self.update_reasons(catalog, name) || changed)
+        told.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
     }
 
     fn update_reasons(&mut self, catalog: &Catalog, name: &Label) -> bool {

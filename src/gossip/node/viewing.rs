@@ -71,8 +71,8 @@ impl Views {
         self.differing.get(peer).copied().filter(|since| since.elapsed() >= DIFFERS)
     }
 
-    /// What is to be told now.
-    fn to_tell(&mut self, now: Instant) -> Option<u64> {
+    /// What is to be told now; it counts as told.
+    fn take_due(&mut self, now: Instant) -> Option<u64> {
         let own = self.own();
         let waits = self.told.is_some_and(|(told, at)| told == own || now < at + TELL_AGAIN);
         if waits || now < self.changed + SETTLES {
@@ -87,7 +87,7 @@ impl Task {
     /// Tells our digest when it is due, and compares those of peers with it.
     pub(super) async fn compare_views(&mut self) {
         let now = Instant::now();
-        if let Some(digest) = self.views.to_tell(now) {
+        if let Some(digest) = self.views.take_due(now) {
             let (key, value) = Record::View(digest).encode();
             self.cluster.publish(&[(key, Some(value))]).await;
         }
