@@ -6,6 +6,7 @@ mod support;
 
 use std::{
     fs,
+    os::unix::net::UnixDatagram,
     path::Path,
     process::Command,
     thread,
@@ -164,6 +165,30 @@ fn a_drain_waits_for_every_ttl_that_was_served_also_over_a_restart() {
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
 }
 
+/// What names no TTL is answered by each node with its own.
+#[test]
+fn a_drain_waits_for_the_greatest_ttl_of_all_nodes() {
+    let agent = Agent::start_with("", &[], with_web("service: web\nport: 80\n"));
+    let other = Agent::start_with("", &[], |folder| {
+        let config = format!(
+            "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+             dns: {{listen: [127.0.0.1:0], ttl: 300s}}\nhttp: {{listen: [127.0.0.1:0]}}\nresolver: {{allow: []}}\n\
+             gossip: {{listen: 127.0.0.1:0, join: [\"{}\"]}}\n",
+            agent.gossip()
+        );
+        fs::write(folder.join("muster.yaml"), config).unwrap();
+    });
+    other.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
+    assert_eq!(other.ask(WEB, A).answers[0].ttl, 300);
+    until("the first node has heard of the other's TTL", || {
+        assert_eq!(said(&agent, &["resume", "web-host-a"]).0, 0);
+        agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
+        drain(&agent, "web-host-a") > 250
+    });
+    let status = said(&agent, &["status"]).1;
+    assert!(status.contains("2 alive") && status.contains("views       agree"), "{status}");
+}
+
 #[test]
 fn what_nobody_was_sent_to_is_safe_to_stop_at_once() {
     let agent = Agent::start();
@@ -191,9 +216,25 @@ fn what_is_drained_for_a_time_comes_back_by_itself_also_after_a_restart() {
 
 #[test]
 fn an_agent_that_drains_answers_without_its_instances_until_no_cache_has_them() {
-    let mut agent = Agent::start_as(&["--drain"], "", with_web("service: web\nport: 80\nttl: 3s\n"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
+    let told = || {
+        let mut message = [0; 1024];
+        let len = systemd.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..len]).into_owned()
+    };
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let web = with_web("service: web\nport: 80\nttl: 3s\n");
+    let mut agent = Agent::start_as(&["--drain"], &environment, web);
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
+    assert!(told().contains("READY=1"));
     agent.signal(Signal::SIGTERM);
+    let stopping = told();
+    for line in ["STOPPING=1", "STATUS=draining: ", "EXTEND_TIMEOUT_USEC=45000000"] {
+        assert!(stopping.contains(line), "{stopping}");
+    }
     agent.wait_for_log("drained: going on for");
     let told = support::extended_error(&agent.ask(WEB, A)).unwrap();
     assert_eq!(told, (14, "1 instance, 1 draining: its agent is about to stop".to_owned()));
@@ -217,7 +258,7 @@ fn a_drain_at_the_stop_is_for_whoever_asks_for_it_and_has_something_to_drain() {
         ("service: web\nenabled: false\n", &["--drain"], &[Signal::SIGTERM], false),
     ];
     for (service, options, signals, waits) in cases {
-        let mut agent = Agent::start_as(options, "", |folder| {
+        let mut agent = Agent::start_as(options, &[], |folder| {
             fs::write(folder.join("services.d/web.yaml"), service).unwrap();
         });
         for signal in *signals {
@@ -265,7 +306,24 @@ fn commands_ask_over_tls_and_on_a_unix_socket() {
         let (exit, text) = muster(&arguments, &[("MUSTER_HTTP_ADDR", address)]);
         assert!(exit == *code && text.contains(expected), "{address} {options:?}: {exit} {text}");
     }
+    // 0.0.0.0 is this host, and looks like any other.
+    let open = format!("http://0.0.0.0:{}", Agent::start().http().port());
+    for (address, warns) in [(&open, true), (&https, false), (&socket, false)] {
+        let environment = [("MUSTER_HTTP_ADDR", &**address), ("MUSTER_HTTP_TOKEN", "a-token-of-someone")];
+        let text = muster(&["members", "--ca-file", &cert], &environment).1;
+        assert_eq!(text.contains("can read the token: use https://"), warns, "{address}: {text}");
+    }
     // An order, too.
     let (exit, text) = muster(&["reload", "--http-addr", &socket], &[]);
     assert!(exit == 0 && text.contains("reads its service and zone files again"), "{text}");
+}
+
+/// systemd waits for as long as a drain and the end after it may take.
+#[test]
+fn the_unit_drains_and_is_given_the_time() {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/muster.service")).unwrap();
+    let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
+    assert!(value("ExecStart=").ends_with("--drain"), "{unit}");
+    let patience = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
+    assert!(patience >= muster::daemon::MAX_DRAIN + Duration::from_secs(10), "{patience:?}");
 }

@@ -48,8 +48,10 @@ impl Agent {
     }
 
     /// The same with options of the command.
-    pub fn start_as(options: &[&str], config: &str, prepare: impl FnOnce(&Path)) -> Self {
-        Self::launch(Command::new(env!("CARGO_BIN_EXE_muster")), config, options, prepare)
+    pub fn start_as(options: &[&str], environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.envs(environment.iter().copied());
+        Self::launch(command, "", options, prepare)
     }
 
     /// The same that answers at this address, which nobody else may take meanwhile.
