@@ -182,6 +182,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             datacenter: label("dc1".into()),
             version: "0.1.0".into(),
             meta: Default::default(),
+            ttl: None,
         }
         .encode(),
     ];

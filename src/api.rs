@@ -120,6 +120,10 @@ pub struct Standing {
     pub generation: u64,
     /// The name of its site, where it has told.
     pub datacenter: Option<String>,
+    /// The digest of what it answers, in 16 hexadecimal digits, where it has told: nodes that answer the same have the same.
+    pub view: Option<String>,
+    /// Since when that differs from the asked agent's, for longer than news take (RFC 3339).
+    pub view_differs_since: Option<String>,
 }
 
 /// `Muster` of [`Agent`]: how the node and its cluster are, as this node sees them.
@@ -140,6 +144,8 @@ pub struct Status {
     pub partitioned: Option<String>,
     /// Members by `Reach`; a word that counts none is left out.
     pub members: BTreeMap<String, usize>,
+    /// Members that answer otherwise than this node, for longer than news take, each with since when (RFC 3339).
+    pub diverging: BTreeMap<String, String>,
     /// What was wrong with what arrived from other nodes, and how often since the start.
     pub rejected: BTreeMap<String, u64>,
 }
@@ -216,4 +222,8 @@ pub struct Drained {
     /// For how many seconds clients and resolvers may still have one of them.
     #[serde(rename = "TTLSeconds")]
     pub ttl: u32,
+    /// How many seconds to wait before they are stopped: the same, and the time that a change takes to be everywhere. 0: it
+    /// is safe now. `None`: an agent that does not say.
+    #[serde(rename = "WaitSeconds", skip_serializing_if = "Option::is_none")]
+    pub wait: Option<u32>,
 }

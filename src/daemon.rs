@@ -22,7 +22,7 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::{Id, JoinHandle, JoinSet, block_in_place},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -48,7 +48,7 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    http::{self, hub::Hub, serve::Server},
+    http::{self, beyond::Beyond, hub::Hub, serve::Server},
     metrics::{Folder, Metrics, Transport, Writers},
     model::announcement::Announcements,
 };
@@ -68,6 +68,11 @@ mod registry;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// How long the checks may take to announce what was loaded before questions are answered all the same.
 const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
+/// How long a draining agent waits for TTLs to run out before it ends: what has a longer one is rarely stopped with its
+/// host, and a host that shuts down must not be kept for minutes.
+pub const MAX_DRAIN: Duration = Duration::from_secs(30);
+/// How long the instances of a draining agent may take to be withdrawn here.
+const WITHDRAW: Duration = Duration::from_secs(2);
 /// How long open connections and probes get to end at a stop; systemd's own patience is 90 s.
 const STOP: Duration = Duration::from_secs(5);
 /// Attempts to find a port that is free for UDP and TCP where the configuration leaves the choice to the kernel.
@@ -80,6 +85,9 @@ pub struct Signals {
     pub shutdown: CancellationToken,
     /// Each new value makes it read all files again.
     pub rescan: watch::Sender<()>,
+    /// Takes the node's instances out of answers, waits until nobody has one any more (at most [`MAX_DRAIN`]), and ends the
+    /// agent then.
+    pub drain: CancellationToken,
 }
 
 /// What the agent consists of while it runs. Each part runs until shutdown; one that ends before takes the agent down.
@@ -135,8 +143,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
     parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (definitions, following) =
-        follow(files, contents, metrics.folders.of(Folder::Services), shutdown.clone()).await;
+    let (services, following) = follow(files, contents, metrics.folders.of(Folder::Services), shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
     let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
@@ -147,7 +154,8 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
-    let (inputs, registry) = registry::start(&config, definitions, announcements.clone(), &mut parts, &shutdown);
+    let (inputs, registry) =
+        registry::start(&config, services.value, announcements.clone(), &signals.drain, &mut parts, &shutdown);
     let defined = inputs.definitions.clone();
     let loaded = defined.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
@@ -161,7 +169,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
 
     let mut cluster =
         cluster::start(&config, gossip, announcements.clone(), metrics.gossip.clone(), &mut parts, &shutdown)?;
-    let mut sources = Sources { view: cluster.view.clone(), zones };
+    let members = cluster.members.clone();
+    let following = registry::follow_ttls(config.dns.ttl, members, registry.ttl, shutdown.clone());
+    parts.spawn("follows the TTLs of all nodes", following);
+    let mut sources = Sources { view: cluster.view.clone(), zones: zones.value.clone() };
     // Milliseconds: an index that a client has from before a restart is never ahead of ours.
     let version = now_since_1970().as_millis() as u64;
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone(), version);
@@ -172,7 +183,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
 
     let dns: Vec<SocketAddr> = sockets.iter().map(|listener| listener.address).collect();
     let beyond = beyond::start(&config, dns.clone(), metrics.upstreams.clone(), &mut parts, &shutdown).await;
-    let (resolver, recursion) = beyond.unzip();
+    let (resolver, recursion, upstreams) = match beyond {
+        Some((resolver, recursion, upstreams)) => (Some(resolver), Some(recursion), Some(upstreams)),
+        None => (None, None, None),
+    };
     let cache = recursion.as_ref().map(|recursion| recursion.cache.clone());
     let settings = Arc::new(engine_settings(&config, recursion)?);
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
@@ -197,7 +211,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
     let agent = Arc::new(facts(&config, cluster.address, dns, apis.addresses()));
     let (orders, given) = mpsc::channel(orders::ORDERS);
-    let takers = orders::Takers { node: cluster.orders, registry, rescan };
+    let takers = orders::Takers { node: cluster.orders, registry: registry.requests, rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
     let scrape = measure::Sources {
         catalog: catalog.clone(),
@@ -205,7 +219,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         members: cluster.members.clone(),
         rejected: cluster.rejected,
         definitions: defined,
-        announcements,
+        announcements: announcements.clone(),
         cache,
         clients: shared.clients,
     };
@@ -213,7 +227,9 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let hub = Hub::new(catalog, metrics.http.clone());
     parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
     let guard = api::guard(&config, &signals.rescan, &metrics.folders, &mut parts, &shutdown).await;
-    let (counted, stopping) = (metrics.http, shutdown.clone());
+    let files =
+        Beyond { zones: zones.value, problems: services.problems, routes: config.resolver.routes.clone(), upstreams };
+    let (counted, stopping) = (metrics.http, CancellationToken::new());
     let api = http::Api {
         agent,
         members: cluster.members,
@@ -221,9 +237,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         hub,
         orders,
         guard,
+        files,
         scrape,
         counted,
-        stopping,
+        stopping: stopping.clone(),
     };
     api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
@@ -233,8 +250,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         // At a stop all parts end: that is no defect of theirs.
         biased;
         () = shutdown.cancelled() => None,
+        () = drained(&signals.drain, &stopping, registry.withdrawn, announcements) => None,
         ended = parts.ended() => ended,
     };
+    stopping.cancel();
     shutdown.cancel();
     if timeout(STOP, async { while parts.ended().await.is_some() {} }).await.is_err() {
         warn!("some tasks did not end within {STOP:?}; stopping without them");
@@ -244,6 +263,32 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
     info!("stopped");
     Ok(())
+}
+
+/// Waits for an order to drain, says `stopping`, and waits until that is done.
+async fn drained(
+    drain: &CancellationToken,
+    stopping: &CancellationToken,
+    mut withdrawn: watch::Receiver<Option<Duration>>,
+    mut announcements: watch::Receiver<Announcements>,
+) {
+    drain.cancelled().await;
+    stopping.cancel();
+    let left = async {
+        let left = *withdrawn.wait_for(Option::is_some).await.ok()?;
+        let answered = |now: &Announcements| now.values().any(|known| known.standing.is_answered());
+        announcements.wait_for(|now| !answered(now)).await.ok()?;
+        left
+    };
+    let left = timeout(WITHDRAW, left).await.ok().flatten().unwrap_or_default();
+    if left > MAX_DRAIN {
+        warn!(left = ?left, "answers of before may be in caches for longer than is waited for ({MAX_DRAIN:?})");
+    }
+    let wait = left.min(MAX_DRAIN);
+    if !wait.is_zero() {
+        info!("drained: going on for {} s, until answers of before are in no cache any more", wait.as_secs());
+        sleep(wait).await;
+    }
 }
 
 /// What the HTTP API shows of this agent, which is bound to these addresses.

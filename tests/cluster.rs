@@ -22,3 +22,5 @@ mod script;
 mod splits;
 #[path = "cluster/trouble.rs"]
 mod trouble;
+#[path = "cluster/views.rs"]
+mod views;

@@ -211,6 +211,53 @@ impl Member<'_> {
     }
 }
 
+impl Member<'_> {
+    /// In which state it is and why; `None`: it is answered, and that is all.
+    fn why(&self) -> Option<(&'static str, String)> {
+        let node = self.node;
+        Some(match (self.freshness, &self.standing) {
+            (Freshness::Gone, _) => ("gone", format!("its node {node} is gone")),
+            (_, Standing::Critical(reason)) => ("critical", format!("it is critical: {reason}")),
+            (_, Standing::Disabled) => ("disabled", "it is disabled: its service file says enabled: false".to_owned()),
+            (Freshness::LastKnown, _) => {
+                ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
+            }
+            (_, Standing::Warning(reason)) => {
+                let weight = self.instance.weight;
+                let weight = if weight > 0 { (weight / 10).max(1) } else { 0 };
+                ("warning", format!("answered with weight {weight}: it warns: {reason}"))
+            }
+            _ => return None,
+        })
+    }
+
+    fn detail(&self, state: &str, text: &str) -> String {
+        format!("\"{} on {}: {state}\" \"{text}\"", self.announcement.instance.key.id, self.node)
+    }
+}
+
+/// Why none of these is answered.
+fn none_answered(members: &Members<'_>) -> String {
+    let there = || members.iter().filter(|member| member.freshness != Freshness::Gone);
+    let critical = there().filter(|member| matches!(member.standing, Standing::Critical(_))).count();
+    let disabled = there().filter(|member| matches!(member.standing, Standing::Disabled)).count();
+    let gone: Vec<&str> = members.iter().filter(|m| m.freshness == Freshness::Gone).map(|m| m.node).collect();
+    let nodes: BTreeSet<&&str> = gone.iter().collect();
+    let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
+    if critical > 0 {
+        text += &format!(", {critical} critical: connection refused");
+    }
+    if disabled > 0 {
+        text += &format!(", {disabled} disabled");
+    }
+    match (nodes.first(), nodes.len()) {
+        (None, _) => {}
+        (Some(node), 1) => text += &format!(", {} on {node}, which is gone", gone.len()),
+        (Some(node), len) => text += &format!(", {} on {len} nodes that are gone, such as {node}", gone.len()),
+    }
+    text
+}
+
 /// The nodes in the order in which they count: those that are live first.
 fn by_standing(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
     let of = |freshness| view.iter().filter(move |(_, node)| node.freshness == freshness);
@@ -231,6 +278,7 @@ impl Zone {
     fn of(view: &View, domain: &str) -> Self {
         let mut zone = Self::default();
         let mut services: BTreeMap<&str, BTreeMap<&str, Member<'_>>> = BTreeMap::new();
+        let mut shadowed: BTreeMap<&str, Members<'_>> = BTreeMap::new();
         zone.exists(domain);
         zone.exists(&format!("node.{domain}"));
         for (name, node) in by_standing(view) {
@@ -246,19 +294,25 @@ impl Zone {
             for announcement in node.announcements.values() {
                 let key = &announcement.instance.key;
                 let member = Member { announcement, node: name.as_str(), freshness: node.freshness };
-                services.entry(key.service.as_str()).or_default().entry(key.id.as_str()).or_insert(member);
+                let known = services.entry(key.service.as_str()).or_default();
+                if known.contains_key(key.id.as_str()) {
+                    shadowed.entry(key.service.as_str()).or_default().push(member);
+                } else {
+                    known.insert(key.id.as_str(), member);
+                }
             }
         }
         for (service, instances) in &services {
-            zone.service(service, instances, domain);
+            zone.service(service, instances, shadowed.get(service).unwrap_or(&Vec::new()), domain);
         }
         zone
     }
 
-    fn service(&mut self, service: &str, instances: &BTreeMap<&str, Member<'_>>, domain: &str) {
+    fn service(&mut self, service: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>, domain: &str) {
         let base = format!("{service}.{domain}");
         let all: Members<'_> = instances.values().copied().collect();
         self.set(&base, &all, domain, true);
+        self.why(&base, instances, shadowed);
         for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
             let speaking: Members<'_> = all.iter().copied().filter(|a| a.instance.protocol == protocol).collect();
             if !speaking.is_empty() {
@@ -300,6 +354,39 @@ impl Zone {
                 meta.map(|(k, v)| format!("\"{}\"", format!("{k}={v}").escape_default())).collect();
             if announcement.is_answered() && !strings.is_empty() {
                 self.add(&owner, 16, announcement.ttl(), strings.join(" "));
+            }
+        }
+    }
+
+    /// The `_why` names: a text for each instance of which there is more to say than that it is answered.
+    fn why(&mut self, base: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>) {
+        let all: Members<'_> = instances.values().copied().collect();
+        let mut details: Vec<(&str, String)> = Vec::new();
+        for (id, member) in instances {
+            details.extend(member.why().map(|(state, text)| (*id, member.detail(state, &text))));
+        }
+        let text = "another node announces an instance of the same id, and that one counts";
+        for member in shadowed {
+            details.push((member.announcement.instance.key.id.as_str(), member.detail("shadowed", text)));
+        }
+        let answered = all.iter().filter(|member| member.is_answered()).count();
+        let summary = match answered {
+            0 => format!("\"none answered\" \"{}\"", none_answered(&all)),
+            _ => format!("\"{answered} of {} answered\"", all.len()),
+        };
+        let owner = format!("_why.{base}");
+        self.add(&owner, 16, NEGATIVE_TTL, summary);
+        for (id, member) in instances {
+            let below = format!("_why.{id}.{base}");
+            let own: Vec<&String> = details.iter().filter(|(of, _)| of == id).map(|(_, text)| text).collect();
+            for text in &own {
+                self.add(&below, 16, NEGATIVE_TTL, (*text).clone());
+                self.add(&owner, 16, NEGATIVE_TTL, (*text).clone());
+            }
+            if own.is_empty() {
+                let weight = member.announcement.instance.weight;
+                let plain = format!("\"{id}: passing\" \"answered with weight {weight}\"");
+                self.add(&below, 16, NEGATIVE_TTL, plain);
             }
         }
     }

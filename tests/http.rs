@@ -202,7 +202,7 @@ fn commands_print_tables_and_json() {
     assert_eq!(members.status.code(), Some(0), "{}", err(&members));
     let rows: Vec<Vec<String>> =
         out(&members).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect();
-    assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE"]);
+    assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
     assert_eq!(rows[1][..5], ["host-a", &agent.gossip().to_string(), "alive", env!("CARGO_PKG_VERSION"), "1"]);
     let status = out(&muster(&address, &["status"]));
     for expected in ["host-a at 10.0.0.7", "corp.example.", "1 alive", "not sealed", &agent.http().to_string()] {
@@ -277,7 +277,7 @@ fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
         assert_eq!(out(&output), "", "{arguments:?}");
     }
     let cases: &[(&[&str], &str)] = &[
-        (&["members", "--http-addr", "https://127.0.0.1:8500"], "no TLS"),
+        (&["members", "--http-addr", "ftp://127.0.0.1:8500"], "expected http://host:port"),
         (&["members", "--http-addr", "127.0.0.1:x"], "http://host:port"),
         (&["members", "--token-file", "/nowhere"], "/nowhere"),
         (&["join"], "<ADDR>"),

@@ -245,6 +245,7 @@ impl Running {
             own,
             node,
             version: "0".into(),
+            ttl: 5,
             cluster: "service.local".into(),
             interval,
             hold: HOLD,

@@ -170,6 +170,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         }),
         own: own.clone(),
         version: "0".to_owned(),
+        ttl: 5,
         cluster: "service.local.".to_owned(),
         interval: Duration::from_millis(200),
         hold: Duration::from_secs(600),

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Explained {
     /// As it was asked for.
     pub name: String,
-    /// `service`, `instance`, `node` or `unknown`.
+    /// `service`, `instance`, `node`, `zone` (the discovery zone itself), `static` (a zone file's name), `outside` (a name in
+    /// none of the node's zones) or `unknown`.
     pub kind: String,
     /// One sentence: what is answered.
     pub summary: String,
@@ -47,6 +48,12 @@ pub struct Instance {
     pub tags: Vec<String>,
     /// The weight of its SRV records while it is answered.
     pub weight: u16,
+    /// Seconds: the TTL of its records.
+    #[serde(rename = "TTLSeconds")]
+    pub ttl: u32,
+    /// Where that comes from.
+    #[serde(rename = "TTLFrom")]
+    pub ttl_from: String,
     /// Whether answers carry it.
     pub answered: bool,
     /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `flapping`,

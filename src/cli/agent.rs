@@ -1,6 +1,10 @@
 //! `muster agent`: reads the configuration, sets up the process, runs the daemon.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
@@ -23,8 +27,13 @@ use tracing_subscriber::{
 use super::{Exit, environment::environment, sources};
 use crate::{
     config::{self, Config, DEFAULT_PATH, Format},
-    daemon::{self, Signals},
+    daemon::{self, MAX_DRAIN, Signals},
 };
+
+/// What systemd is told that a drain may take: the wait, and the end after it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(MAX_DRAIN.as_secs() + 15);
+/// How long SIGUSR1 counts: whoever restarts does so next.
+const RESTART: Duration = Duration::from_secs(60);
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -34,6 +43,17 @@ pub(super) struct Args {
     /// Without a file: loopback only, DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, everything in a temporary folder
     #[arg(long)]
     dev: bool,
+    /// On SIGTERM: take the node's instances out of answers, and end when no cache has them any more (30 s at most); not
+    /// within a minute after SIGUSR1, which says that it is started again at once
+    #[arg(long)]
+    drain: bool,
+}
+
+/// What SIGTERM does first. A second one, or SIGINT, ends the agent at once.
+#[derive(Clone, Copy)]
+enum Stop {
+    AtOnce,
+    Drained,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
@@ -68,7 +88,7 @@ pub(super) fn run(args: &Args) -> Exit {
     if let Some(folder) = &folder {
         info!(folder = %folder.path().display(), "a node to try things out: drop service files into services.d there, zone files into zones");
     }
-    match start(config) {
+    match start(config, if args.drain { Stop::Drained } else { Stop::AtOnce }) {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("muster: {error:#}");
@@ -86,14 +106,14 @@ fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-fn start(config: Config) -> anyhow::Result<()> {
+fn start(config: Config, stop: Stop) -> anyhow::Result<()> {
     raise_open_files();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let ended = runtime.block_on(async {
         let shutdown = CancellationToken::new();
         let rescan = watch::Sender::new(());
-        obey(shutdown.clone(), rescan.clone()).context("cannot listen for signals")?;
-        let signals = Signals { shutdown: shutdown.clone(), rescan };
+        let signals = Signals { shutdown: shutdown.clone(), rescan, drain: CancellationToken::new() };
+        obey(signals.clone(), stop).context("cannot listen for signals")?;
         daemon::run(config, signals, move || ready(shutdown)).await.map_err(anyhow::Error::from)
     });
     // A probe that is stuck in the kernel must not keep the process.
@@ -111,25 +131,44 @@ fn raise_open_files() {
     }
 }
 
-/// SIGTERM and SIGINT end the agent, SIGHUP makes it read all files again.
-fn obey(shutdown: CancellationToken, rescan: watch::Sender<()>) -> std::io::Result<()> {
+/// SIGTERM and SIGINT end the agent, the former after a drain where `stop` says so; SIGHUP makes it read all files again,
+/// SIGUSR1 announces a restart.
+fn obey(signals: Signals, stop: Stop) -> std::io::Result<()> {
+    let Signals { shutdown, rescan, drain } = signals;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    let mut restart = signal(SignalKind::user_defined1())?;
+    let mut restarts_until = Instant::now();
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                _ = terminate.recv() => break info!("SIGTERM: stopping"),
+                _ = terminate.recv() => match stop {
+                    Stop::Drained if !drain.is_cancelled() && Instant::now() >= restarts_until => {
+                        info!("SIGTERM: draining, then stopping; another one stops at once");
+                        tell_systemd(&[
+                            NotifyState::Stopping,
+                            NotifyState::Status("draining: out of answers, until no cache has them any more"),
+                            NotifyState::ExtendTimeoutUsec(DRAIN_TIMEOUT.as_micros() as u32),
+                        ]);
+                        drain.cancel();
+                    }
+                    Stop::Drained | Stop::AtOnce => break info!("SIGTERM: stopping"),
+                },
                 _ = interrupt.recv() => break info!("SIGINT: stopping"),
                 // Told to stop in another way.
                 () = shutdown.cancelled() => break,
+                _ = restart.recv() => {
+                    info!("SIGUSR1: a SIGTERM within {RESTART:?} is a restart, before which nothing is drained");
+                    restarts_until = Instant::now() + RESTART;
+                }
                 _ = hangup.recv() => {
                     info!("SIGHUP: reading all service files and zone files again; the configuration is read at start");
                     rescan.send_replace(());
                 }
             }
         }
-        tell_systemd(&[NotifyState::Stopping]);
+        tell_systemd(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         shutdown.cancel();
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! The commands' way to a running agent: one request on one connection, and words for what can go wrong.
 
-use std::{env, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{env, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -13,17 +13,20 @@ use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
     time::timeout,
 };
 
 use super::{
     Exit,
+    address::Address,
     sources::read,
     table::{print, printable},
+    tls,
 };
-use crate::{api, config::HTTP_PORT, model::service::Endpoint, yaml::scalar::parse_endpoint};
+use crate::api;
 
 /// How long a connection may take: the agent is on this host, or not far.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -40,7 +43,7 @@ const TOKEN: &str = "MUSTER_HTTP_TOKEN";
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// The agent's HTTP API: http://host:port or host:port
+    /// The agent's HTTP API: http://host:port, https://host:port or unix:///path
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -52,32 +55,12 @@ pub(super) struct Args {
     /// A file with the token to show; else the variable MUSTER_HTTP_TOKEN holds it
     #[arg(long, value_name = "PATH", global = true)]
     token_file: Option<PathBuf>,
+    /// A file with the authorities that may certify an agent behind https://, in PEM; else those that this host trusts
+    #[arg(long, value_name = "PATH", global = true)]
+    ca_file: Option<PathBuf>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
-}
-
-/// Where an agent is asked.
-#[derive(Clone, Debug)]
-struct Address(Endpoint);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.starts_with("https://") {
-            return Err("the API has no TLS in this version: write http://".to_owned());
-        }
-        let bare = text.strip_prefix("http://").unwrap_or(text);
-        let endpoint = parse_endpoint(bare.strip_suffix('/').unwrap_or(bare), Some(HTTP_PORT));
-        endpoint.map(Self).ok_or_else(|| "expected http://host:port, host:port or [v6]:port".to_owned())
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}", self.0)
-    }
 }
 
 /// Why a command got no result.
@@ -108,6 +91,7 @@ impl Trouble {
 pub(super) struct Client {
     address: Address,
     token: Option<HeaderValue>,
+    ca_file: Option<PathBuf>,
     runtime: Runtime,
 }
 
@@ -123,7 +107,11 @@ impl Client {
     fn new(args: &Args) -> Result<Self, Trouble> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::NotAsked(format!("cannot begin to ask: {error}")))?;
-        Ok(Self { address: args.http_addr.clone(), token: token(args)?, runtime })
+        let (address, token) = (args.http_addr.clone(), token(args)?);
+        if token.is_some() && address.is_open() {
+            eprintln!("muster: warning: whoever listens on the way to {address} can read the token: use https://");
+        }
+        Ok(Self { address, token, ca_file: args.ca_file.clone(), runtime })
     }
 
     /// The agent itself. Give no order without having seen that it is one: Consul's agents listen on the same port, and
@@ -171,37 +159,28 @@ impl Client {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let endpoint = &self.address.0;
-        let connected = timeout(CONNECT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
-        let stream = connected.map_err(|_| format!("no connection within {CONNECT:?}"))?.map_err(|e| words(&e))?;
         let request = self.request(method, path, body).map_err(|error| error.to_string())?;
-        let exchanged = async {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
-            let answered = async move {
-                let answer = sender.send_request(request).await.map_err(|e| words(&e))?;
-                let status = answer.status();
-                let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-                Ok((status, body.map_err(|error| words(error.as_ref()))?.to_bytes()))
-            };
-            tokio::pin!(answered, connection);
-            tokio::select! {
-                // What was read belongs to an answer, even if the connection has ended since.
-                biased;
-                answer = &mut answered => answer,
-                ended = connection => match ended {
-                    Ok(()) => answered.await,
-                    Err(error) => Err(words(&error)),
-                }
+        match &self.address {
+            Address::Http(endpoint) => {
+                converse(within(TcpStream::connect((&*endpoint.host, endpoint.port))).await?, request).await
             }
-        };
-        timeout(ANSWER, exchanged).await.map_err(|_| format!("no answer within {ANSWER:?}"))?
+            Address::Https(endpoint) => {
+                let connector = tls::connector(self.ca_file.as_deref())?;
+                let name = tls::name(&endpoint.host)?;
+                let opened = async {
+                    connector.connect(name, TcpStream::connect((&*endpoint.host, endpoint.port)).await?).await
+                };
+                converse(within(opened).await?, request).await
+            }
+            Address::Unix(path) => converse(within(UnixStream::connect(path)).await?, request).await,
+        }
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::HOST, self.host())
+            .header(header::HOST, self.address.host())
             .header(header::USER_AGENT, concat!("muster/", env!("CARGO_PKG_VERSION")))
             .header(header::CONNECTION, "close");
         if let Some(token) = &self.token {
@@ -209,10 +188,39 @@ impl Client {
         }
         request.body(Full::new(body))
     }
+}
 
-    fn host(&self) -> String {
-        self.address.0.to_string()
-    }
+/// A connection, if it opens soon.
+async fn within<S>(opened: impl Future<Output = std::io::Result<S>>) -> Result<S, String> {
+    let opened = timeout(CONNECT, opened).await.map_err(|_| format!("no connection within {CONNECT:?}"))?;
+    opened.map_err(|error| words(&error))
+}
+
+/// One request and its answer.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), String> {
+    let exchanged = async {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+        let answered = async move {
+            let answer = sender.send_request(request).await.map_err(|e| words(&e))?;
+            let status = answer.status();
+            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
+            Ok((status, body.map_err(|error| words(error.as_ref()))?.to_bytes()))
+        };
+        tokio::pin!(answered, connection);
+        tokio::select! {
+            // What was read belongs to an answer, even if the connection has ended since.
+            biased;
+            answer = &mut answered => answer,
+            ended = connection => match ended {
+                Ok(()) => answered.await,
+                Err(error) => Err(words(&error)),
+            }
+        }
+    };
+    timeout(ANSWER, exchanged).await.map_err(|_| format!("no answer within {ANSWER:?}"))?
 }
 
 /// Prints the JSON of an answer, indented; an answer without any as an empty object.
@@ -256,33 +264,4 @@ fn token(args: &Args) -> Result<Option<HeaderValue>, Trouble> {
         })?;
     token.set_sensitive(true);
     Ok(Some(token))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_has_many_forms() {
-        let cases: &[(&str, Option<&str>)] = &[
-            ("http://127.0.0.1:8500", Some("http://127.0.0.1:8500")),
-            ("http://127.0.0.1:8500/", Some("http://127.0.0.1:8500")),
-            ("127.0.0.1:1", Some("http://127.0.0.1:1")),
-            ("10.0.0.7", Some("http://10.0.0.7:8500")),
-            ("[::1]:8501", Some("http://[::1]:8501")),
-            ("http://[fd00::7]", Some("http://[fd00::7]:8500")),
-            ("::1", Some("http://[::1]:8500")),
-            ("host-a.example:80", Some("http://host-a.example:80")),
-            ("https://127.0.0.1:8500", None),
-            ("unix:///run/muster", None),
-            ("http://127.0.0.1:8500/path", None),
-            ("127.0.0.1:0", None),
-            ("127.0.0.1:99999", None),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            let got = text.parse::<Address>().ok().map(|address| address.to_string());
-            assert_eq!(got.as_deref(), *expected, "{text:?}");
-        }
-    }
 }

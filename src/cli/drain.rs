@@ -12,7 +12,8 @@ use super::{
 };
 use crate::api::Drained;
 
-/// After the last TTL has run out: a change reaches every node within this time, and TTLs are whole seconds.
+/// What an agent that says no more than the TTL leaves out: a change reaches every node within this time, and TTLs are whole
+/// seconds.
 const MARGIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
@@ -60,7 +61,9 @@ pub(super) fn run(args: &Args) -> Exit {
         }
         let answer = client.order(Method::PUT, &path, Bytes::new())?;
         let drained: Drained = client.read(&answer)?;
-        let full = Duration::from_secs(drained.ttl.into()) + MARGIN;
+        let full = drained
+            .wait
+            .map_or_else(|| Duration::from_secs(drained.ttl.into()) + MARGIN, |wait| Duration::from_secs(wait.into()));
         let wait = if args.no_wait { Duration::ZERO } else { args.timeout.unwrap_or(full).min(full) };
         if !args.client.json {
             for instance in &drained.instances {

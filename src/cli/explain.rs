@@ -59,9 +59,10 @@ pub(super) fn run(args: &Args) -> Exit {
 /// One instance a paragraph, so that long reasons stay whole.
 fn text(explained: &Explained, now: SystemTime) -> String {
     let mut text = format!("{}: {}\n", printable(&explained.name), printable(&explained.summary));
-    if explained.kind != "unknown" && explained.kind != "node" {
+    if ["service", "instance", "static"].contains(&explained.kind.as_str()) {
         let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
     }
+    let differ = explained.instances.iter().any(|instance| instance.ttl != explained.ttl);
     for instance in &explained.instances {
         let sign = if instance.answered { '+' } else { '-' };
         let since = since(&instance.since, now);
@@ -69,6 +70,10 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         let Instance { service, id, node, state, why, .. } = instance;
         let _ = writeln!(text, "\n{sign} {}", printable(&format!("{service}/{id} on {node}: {state}{since}")));
         let _ = writeln!(text, "    {}", printable(why));
+        // An agent before 0.2 does not say where it comes from.
+        if differ && !instance.ttl_from.is_empty() {
+            let _ = writeln!(text, "    TTL {} s, from {}", instance.ttl, printable(&instance.ttl_from));
+        }
         if let Some(registered) = &instance.registered_as {
             let _ = writeln!(text, "    registered by HTTP as {}", printable(registered));
         }

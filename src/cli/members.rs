@@ -9,7 +9,10 @@ use super::{
     client::{self, Client, Trouble, print_json, segment, with},
     table::{Table, age, print, printable},
 };
-use crate::api::{Joined, Member};
+use crate::api::{Joined, Member, Standing};
+
+/// Digits of a digest that are shown.
+const VIEW_SHOWN: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -39,7 +42,7 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 fn table(members: &[Member], now: SystemTime) -> Table {
-    let mut table = Table::with_head(&["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE"]);
+    let mut table = Table::with_head(&["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
     for member in members {
         let standing = &member.muster;
         let state = match &standing.cause {
@@ -54,9 +57,19 @@ fn table(members: &[Member], now: SystemTime) -> Table {
             standing.version.clone().unwrap_or_default(),
             standing.instances.to_string(),
             since(&standing.since, now),
+            view(standing, now),
         ]);
     }
     table
+}
+
+/// The beginning of the digest: enough to see who has another.
+fn view(standing: &Standing, now: SystemTime) -> String {
+    let digest: String = standing.view.iter().flat_map(|view| view.chars()).take(VIEW_SHOWN).collect();
+    match &standing.view_differs_since {
+        Some(differs) => format!("{digest} differs for {}", since(differs, now)),
+        None => digest,
+    }
 }
 
 fn address(address: &str, port: u16) -> String {
@@ -140,7 +153,7 @@ mod tests {
                 "10.0.0.7",
                 json!({
                     "Reach": "alive", "Since": "1970-01-01T00:00:08Z", "Instances": 2, "Version": "0.1.0", "Generation": 1,
-                    "NotKnownYet": true,
+                    "View": "0123456789abcdef", "NotKnownYet": true,
                 })
             ),
             member(
@@ -151,15 +164,15 @@ mod tests {
                 })
             ),
             member("c", "10.0.0.9", json!({"Reach": "left", "Cause": "it left", "Since": "1970-01-01T00:04:00Z"})),
-            member("d", "10.0.0.10", json!({})),
+            member("d", "10.0.0.10", json!({"View": "fedcba9876543210", "ViewDiffersSince": "1970-01-01T00:03:08Z"})),
         ]);
         let members: Vec<Member> = serde_json::from_value(members).unwrap();
         let expected = "\
-NAME    ADDRESS         STATE                      VERSION  INSTANCES  SINCE
-host-a  10.0.0.7:7946   alive                      0.1.0    2          3m12s
-host-b  [fd00::7]:7946  gone: its agent has ended  -        0          5s
-c       10.0.0.9:7946   left                       -        0          0s
-d       10.0.0.10:7946  -                          -        0          -
+NAME    ADDRESS         STATE                      VERSION  INSTANCES  SINCE  VIEW
+host-a  10.0.0.7:7946   alive                      0.1.0    2          3m12s  01234567
+host-b  [fd00::7]:7946  gone: its agent has ended  -        0          5s     -
+c       10.0.0.9:7946   left                       -        0          0s     -
+d       10.0.0.10:7946  -                          -        0          -      fedcba98 differs for 12s
 ";
         assert_eq!(table(&members, UNIX_EPOCH + Duration::from_secs(200)).to_string(), expected);
     }

@@ -7,6 +7,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+mod address;
 mod agent;
 mod client;
 mod drain;
@@ -19,6 +20,7 @@ mod setup;
 pub mod sources;
 mod status;
 mod table;
+mod tls;
 mod validate;
 
 /// How the program ends.

@@ -41,6 +41,13 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
     say("datacenter", config.datacenter.clone());
     let counts = REACHES.iter().filter_map(|&reach| Some((status.members.get(reach)?, reach)));
     say("cluster", list(counts));
+    if status.members.get("alive").is_some_and(|alive| *alive > 1) {
+        let differ = |(node, from): (&String, &String)| format!("{node} for {}", since(from, now));
+        let differing: Vec<String> = status.diverging.iter().map(differ).collect();
+        let agree = || "agree: no node has told that it answers otherwise for longer than news take".to_owned();
+        let text = if differing.is_empty() { agree() } else { format!("differ from ours: {}", differing.join(", ")) };
+        say("views", text);
+    }
     if let Some(partitioned) = &status.partitioned {
         let since = since(partitioned, now);
         say("partition", format!("for {since} more than half of the other nodes are out of reach"));

@@ -76,9 +76,10 @@ pub(super) async fn guard(
     warn_of_readers(&path);
     let (contents, watching) = folder::spawn(tokens::folder(path), rescan.subscribe(), shutdown.clone()).await;
     parts.watch("watches the files with tokens", watching);
-    let (tokens, following) =
+    let (followed, following) =
         follow(TokenFiles::default(), contents, metrics.of(Folder::Tokens), shutdown.clone()).await;
     parts.watch("reads the files with tokens", following);
+    let tokens = followed.value;
     if tokens.borrow().is_empty() {
         warn!("no token is good for the HTTP API: nobody can use it over TCP");
     }

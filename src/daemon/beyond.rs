@@ -14,18 +14,20 @@ use crate::{
         echo::Echoes,
         recursion::Recursion,
         resolver::{self, Resolver, system},
+        server::Server,
     },
     metrics::Upstreams,
 };
 
-/// Starts the resolver of an agent that answers at `own`; `None` where nobody may use it.
+/// Starts the resolver of an agent that answers at `own`; `None` where nobody may use it. With whom it asks for what no route
+/// has.
 pub(super) async fn start(
     config: &Config,
     own: Vec<SocketAddr>,
     metrics: Upstreams,
     parts: &mut Parts,
     shutdown: &CancellationToken,
-) -> Option<(Resolver, Recursion)> {
+) -> Option<(Resolver, Recursion, watch::Receiver<Vec<Server>>)> {
     let config = &config.resolver;
     if config.allow.is_empty() {
         return None;
@@ -45,7 +47,7 @@ pub(super) async fn start(
         echoes: Arc::new(Echoes::new(fastrand::u64(..))),
     };
     let options = resolver::Options {
-        upstreams,
+        upstreams: upstreams.clone(),
         routes: config.routes.clone(),
         cache: recursion.cache.clone(),
         echoes: recursion.echoes.clone(),
@@ -54,5 +56,5 @@ pub(super) async fn start(
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     parts.spawn("resolves other names", work);
-    Some((resolver, recursion))
+    Some((resolver, recursion, upstreams))
 }

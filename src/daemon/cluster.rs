@@ -114,6 +114,7 @@ pub(super) fn start(
         own: own.clone(),
         node,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        ttl: config.dns.ttl,
         cluster: config.domain.to_string(),
         interval: config.gossip.interval,
         hold: config.gossip.hold,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{
     code::{Rcode, ede, rtype},
     table::{
-        rrset::RRset,
+        rrset::{RRset, Rdata},
         service::{HostIndex, Remark, Service, Weighted},
         zone::Zone,
     },
@@ -114,6 +114,8 @@ pub enum Data<'t> {
         /// Seconds.
         ttl: u32,
     },
+    /// TXT records: a summary, then the rest.
+    Texts(&'t [Rdata], u32),
     /// SRV records of a service.
     Srv(&'t Service, Members<'t>, u32),
 }
@@ -271,6 +273,7 @@ impl<'t> Data<'t> {
             Self::V4(..) => rtype::A,
             Self::V6(..) => rtype::AAAA,
             Self::Host { rtype, .. } => *rtype,
+            Self::Texts(..) => rtype::TXT,
             Self::Srv(..) => rtype::SRV,
         }
     }
@@ -281,7 +284,7 @@ impl<'t> Data<'t> {
             Self::Stored(set) => set.ttl,
             Self::Made(set) => set.ttl,
             Self::Soa { ttl, .. } | Self::V4(_, ttl) | Self::V6(_, ttl) => *ttl,
-            Self::Host { ttl, .. } | Self::Srv(_, _, ttl) => *ttl,
+            Self::Host { ttl, .. } | Self::Texts(_, ttl) | Self::Srv(_, _, ttl) => *ttl,
         }
     }
 
@@ -294,6 +297,7 @@ impl<'t> Data<'t> {
             Self::V4(addresses, _) => addresses.len(),
             Self::V6(addresses, _) => addresses.len(),
             Self::Host { octets, size, .. } => octets.len() / size,
+            Self::Texts(texts, _) => texts.len(),
             Self::Srv(_, members, _) => members.len(),
         }
     }
@@ -304,10 +308,11 @@ impl<'t> Data<'t> {
     }
 
     /// The SRV priority of the record at `at`: the lowest are answered first, so that those are left where an answer is
-    /// cut. 0 for other types.
+    /// cut. Of texts the summary is the first; 0 for other types.
     pub fn priority(&self, at: usize) -> u16 {
         match self {
             Self::Srv(service, members, _) => service.host_priority(members.get(at).0),
+            Self::Texts(..) => u16::from(at > 0),
             _ => 0,
         }
     }
@@ -318,7 +323,7 @@ impl<'t> Data<'t> {
             Self::V4(addresses, _) => addresses[at].weight,
             Self::V6(addresses, _) => addresses[at].weight,
             Self::Srv(service, members, _) => service.host_weight(members.get(at).0),
-            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } | Self::Host { .. } => 1,
+            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } | Self::Host { .. } | Self::Texts(..) => 1,
         }
     }
 }

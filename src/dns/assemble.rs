@@ -311,6 +311,7 @@ impl<'o, 'z> Writer<'o, 'z> {
                 let (host, port) = members.get(at);
                 (service.srv_parts(host), Origin::Whole, port)
             }
+            Data::Texts(texts, _) => self.stored(&texts[at], zone, false),
             Data::Stored(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
             Data::Made(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
             Data::Soa { serial, ttl } => return self.soa(group.owner, zone, *serial, *ttl),

@@ -13,6 +13,7 @@ use super::{
         Tables,
         rrset::{RRset, Rdata, Tail},
         service::{HostIndex, NamedPort, Remark, Service, Set},
+        why::{self, Reasons},
         zone::{Found, Kind, Zone},
     },
 };
@@ -23,6 +24,8 @@ use crate::{
 
 /// CNAMEs that are followed in one answer; a chain beyond that is a mistake, and the client can go on by itself.
 const MAX_CHAIN: usize = 8;
+/// Below a service or an instance: why it is answered as it is. No label that a file may define begins so.
+const WHY: &[u8] = b"_why";
 
 impl Tables {
     /// What is said to a question of this name and type.
@@ -176,19 +179,22 @@ impl Tables {
                 }
             }
             label => match self.service(label) {
-                Some(service) => Self::locate_in_service(service, name, top),
+                Some(service) => self.locate_in_service(service, name, top),
                 None => nothing(0),
             },
         }
     }
 
     /// What `name` is at or below a service, whose own label is the one at `top`.
-    fn locate_in_service<'t>(service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
+    fn locate_in_service<'t>(&'t self, service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
         let nothing = |existing| Live::Nothing { existing };
         let Some(at) = top.checked_sub(1) else {
             return Live::Place(Place::Set { service, set: service.apex(), srv_only: false });
         };
         let label = name.label(at);
+        if label == WHY {
+            return if at == 0 { self.locate_why(service, name.label(top), None) } else { nothing(2) };
+        }
         if let [b'_', form @ ..] = label {
             let Some(protocol) = protocol(form).filter(|protocol| service.has_ports(*protocol)) else {
                 return nothing(1);
@@ -206,7 +212,22 @@ impl Tables {
             (None, Some(set)) => Place::Set { service, set, srv_only: false },
             (None, None) => return nothing(1),
         };
-        if at == 0 { Live::Place(place) } else { nothing(2) }
+        match (at, place) {
+            (0, place) => Live::Place(place),
+            (_, Place::Host { host, .. }) if name.label(at - 1) == WHY => {
+                if at == 1 {
+                    self.locate_why(service, name.label(top), Some(host))
+                } else {
+                    nothing(3)
+                }
+            }
+            _ => nothing(2),
+        }
+    }
+
+    /// Why a service, or one of its instances, is answered as it is.
+    fn locate_why<'t>(&'t self, service: &'t Service, name: &[u8], host: Option<HostIndex>) -> Live<'t> {
+        Live::Place(Place::Why { service, reasons: self.reasons(name), host, ttl: self.negative_ttl() })
     }
 
     /// Fills the additional section with the addresses of name servers and of targets in static records.
@@ -303,6 +324,8 @@ enum Place<'t> {
     Set { service: &'t Service, set: &'t Set, srv_only: bool },
     /// One instance.
     Host { service: &'t Service, host: HostIndex },
+    /// What is to be said of a service or of one of its instances, in words.
+    Why { service: &'t Service, reasons: Option<&'t Reasons>, host: Option<HostIndex>, ttl: u32 },
     /// A named port.
     Port { service: &'t Service, port: &'t NamedPort },
     /// These records, perhaps none.
@@ -371,6 +394,20 @@ impl<'t> Place<'t> {
                 };
                 select_made(qtype, of, port.remark.as_ref())
             }
+            Self::Why { service, reasons, host, ttl } if matches!(qtype, rtype::TXT | rtype::ANY) => {
+                let texts = match (reasons, host) {
+                    (None, _) => &[],
+                    (Some(reasons), None) => reasons.all(),
+                    (Some(reasons), Some(host)) => reasons.of(service.host_id(host)),
+                };
+                let data = match host {
+                    _ if !texts.is_empty() => Data::Texts(texts, ttl),
+                    None => Data::Made(why::of_service(service.declared(), ttl)),
+                    Some(host) => Data::Made(why::of_instance(service.host_id(host), service.host_weight(host), ttl)),
+                };
+                Selected::Data(data, None)
+            }
+            Self::Why { .. } => Selected::NoData(None),
             Self::Records(rrsets) => select_records(rrsets, qtype),
             Self::Reverse { pointers: Pointers { set, remark }, .. }
                 if matches!(qtype, rtype::PTR | rtype::ANY) && !set.records.is_empty() =>

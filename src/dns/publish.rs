@@ -65,7 +65,8 @@ impl Publisher {
         let view = sources.view.borrow_and_update().clone();
         let before = self.catalog.versions();
         let touched = self.catalog.update(view);
-        if !touched.is_empty() || zones != self.zones {
+        let told = self.tables.update_reports(&self.catalog, &touched.reports);
+        if told || !touched.is_empty() || zones != self.zones {
             self.publish_tables(&touched, zones);
         }
         // Last: whoever sees a change here and asks by DNS is answered accordingly.

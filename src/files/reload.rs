@@ -1,7 +1,7 @@
 //! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once, and
 //! counts.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use tokio::{
     sync::watch,
@@ -16,19 +16,29 @@ use crate::{
     metrics::Watched,
 };
 
+/// What a folder comes to, always the newest.
+#[derive(Clone, Debug)]
+pub struct Followed<V> {
+    /// What is in service.
+    pub value: watch::Receiver<V>,
+    /// What is wrong with its files.
+    pub problems: watch::Receiver<Arc<[Problem]>>,
+}
+
 /// Loads the folder as it is, then follows it until `shutdown`.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
     metrics: Watched,
     shutdown: CancellationToken,
-) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
+) -> (Followed<F::Value>, JoinHandle<()>) {
     let mut known = Vec::new();
     let now = contents.borrow_and_update().clone();
     let loaded = folder.load(&now);
     count(&metrics, &loaded.problems);
+    let (wrong, problems) = watch::channel(Arc::from(&*loaded.problems));
     tell(&mut known, loaded.problems);
-    let (sender, receiver) = watch::channel(loaded.value);
+    let (sender, value) = watch::channel(loaded.value);
     let task = tokio::spawn(async move {
         loop {
             let changed = tokio::select! {
@@ -52,11 +62,12 @@ pub async fn follow<F: Reloadable>(
             folder = state;
             info!(path = %path.display(), "files are read again: {} in service", loaded.summary);
             count(&metrics, &loaded.problems);
+            wrong.send_replace(Arc::from(&*loaded.problems));
             tell(&mut known, loaded.problems);
             sender.send_replace(loaded.value);
         }
     });
-    (receiver, task)
+    (Followed { value, problems }, task)
 }
 
 fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {

@@ -7,6 +7,7 @@
 //! | `r/SERVICE/ID` | what its checks found, as JSON |
 //! | `n/node` | the node itself, as JSON |
 //! | `e/0` … `e/15` | the last user events that were fired on it, as JSON |
+//! | `n/view` | the digest of what the node answers: `FORMAT HEX`, once it has settled |
 //! | `n/left` | `1`: the node leaves |
 //!
 //! A health flip is a pair of some ten octets, and the instance is not said again. Newer nodes may say more: keys and
@@ -26,10 +27,11 @@ mod event;
 use crate::model::{
     announcement::{CheckReport, Gate, MAX_CHECK_TEXT, Report, Standing, bounded},
     bounds::{self, Fault},
+    digest::FORMAT,
     event::{self as user, SLOTS, UserEvent},
     health::Status,
     name::{Label, LabelError},
-    service::{Instance, InstanceKey, MAX_CHECKS, Protocol},
+    service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL, Protocol},
 };
 
 /// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
@@ -59,9 +61,13 @@ pub enum Record {
         version: String,
         /// What its configuration says of it, within [`bounds::node_meta`].
         meta: BTreeMap<String, String>,
+        /// Seconds, at most [`MAX_TTL`]: with what it answers instances that name none. `None`: it has not told.
+        ttl: Option<u32>,
     },
     /// A user event that was fired on it, and its slot: below [`SLOTS`].
     Event(u8, Arc<UserEvent>),
+    /// The digest of its view; see [`crate::model::digest`].
+    View(u64),
     /// The node leaves.
     Left,
 }
@@ -79,6 +85,8 @@ pub enum Key {
     Node,
     /// A user event.
     Event(u8),
+    /// The digest of its view.
+    View,
     /// The node leaves.
     Left,
     /// Something that only newer nodes know.
@@ -110,6 +118,10 @@ pub enum Bad {
     Version,
     /// A user event out of bounds.
     Event(user::Fault),
+    /// A greater TTL than there is.
+    Ttl,
+    /// A digest that is none.
+    View,
     /// `n/left` with another value than `1`.
     Left,
 }
@@ -121,16 +133,18 @@ impl Record {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
-            Self::Node { addresses, datacenter, version, meta } => {
+            Self::Node { addresses, datacenter, version, meta, ttl } => {
                 let value = NodeText {
                     addresses: addresses.into(),
                     datacenter: datacenter.as_str().into(),
                     version: version.into(),
                     meta: Cow::Borrowed(meta),
+                    ttl: *ttl,
                 };
                 (Key::Node.to_string(), json(&value))
             }
             Self::Event(slot, event) => (Key::Event(*slot).to_string(), event::value(event)),
+            Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
             Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
         }
     }
@@ -154,6 +168,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
         Key::Event(slot) => Record::Event(slot, Arc::new(event::read(value)?)),
+        Key::View => return read_view(value),
         Key::Left if value == LEFT => Record::Left,
         Key::Left => return Err(Bad::Left),
         Key::Unknown => return Ok(None),
@@ -171,6 +186,7 @@ const STANDING: &str = "h/";
 const REPORT: &str = "r/";
 const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
+const VIEW_KEY: &str = "n/view";
 const LEFT_KEY: &str = "n/left";
 const LEFT: &str = "1";
 
@@ -199,6 +215,7 @@ impl Key {
         }
         Ok(match key {
             NODE_KEY => Self::Node,
+            VIEW_KEY => Self::View,
             LEFT_KEY => Self::Left,
             _ => Self::Unknown,
         })
@@ -225,6 +242,7 @@ impl fmt::Display for Key {
             Self::Report(key) => write!(f, "{REPORT}{key}"),
             Self::Node => f.write_str(NODE_KEY),
             Self::Event(slot) => write!(f, "{EVENT}{slot}"),
+            Self::View => f.write_str(VIEW_KEY),
             Self::Left => f.write_str(LEFT_KEY),
             Self::Unknown => Ok(()),
         }
@@ -488,10 +506,12 @@ struct NodeText<'a> {
     version: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "is_empty")]
     meta: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
 }
 
 fn read_node(value: &str) -> Result<Record, Bad> {
-    let NodeText { addresses, datacenter, version, meta } = parse(value)?;
+    let NodeText { addresses, datacenter, version, meta, ttl } = parse(value)?;
     bounds::addresses(&addresses).map_err(Bad::Fault)?;
     bounds::node_meta(&meta).map_err(Bad::Fault)?;
     let datacenter = Label::parse(&datacenter).map_err(|error| Bad::Json(format!("dc: {error}")))?;
@@ -499,7 +519,21 @@ fn read_node(value: &str) -> Result<Record, Bad> {
         return Err(Bad::Version);
     }
     let (addresses, version, meta) = (addresses.into_owned(), version.into_owned(), meta.into_owned());
-    Ok(Record::Node { addresses, datacenter, version, meta })
+    if ttl.is_some_and(|ttl| ttl > MAX_TTL) {
+        return Err(Bad::Ttl);
+    }
+    Ok(Record::Node { addresses, datacenter, version, meta, ttl })
+}
+
+/// `None` where the digest is made in another way than ours: there is nothing to compare.
+fn read_view(value: &str) -> Result<Option<Record>, Bad> {
+    let (format, digest) = value.split_once(' ').ok_or(Bad::View)?;
+    if format.parse() != Ok(FORMAT) {
+        return Ok(None);
+    }
+    let plain = digest.len() == 16 && digest.bytes().all(|octet| octet.is_ascii_hexdigit());
+    let digest = u64::from_str_radix(digest, 16).ok().filter(|_| plain).ok_or(Bad::View)?;
+    Ok(Some(Record::View(digest)))
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -524,6 +558,8 @@ impl Bad {
             Self::Report => "bad report",
             Self::Version => "bad version",
             Self::Event(_) => "bad event",
+            Self::Ttl => "bad ttl",
+            Self::View => "bad view",
             Self::Left => "bad leave",
         }
     }
@@ -547,6 +583,8 @@ impl fmt::Display for Bad {
                 write!(f, "a report is of at most {MAX_CHECKS} checks, each text of at most {MAX_CHECK_TEXT} octets")
             }
             Self::Version => write!(f, "a version is 1 to {MAX_VERSION} characters of printable ASCII"),
+            Self::Ttl => write!(f, "a TTL is at most {MAX_TTL} s"),
+            Self::View => f.write_str("the digest of a view is a number and 16 hexadecimal digits"),
             Self::Left => write!(f, "the value of `{LEFT_KEY}` is `{LEFT}`"),
         }
     }

@@ -47,6 +47,8 @@ pub struct Facts {
     pub version: String,
     /// What its configuration says of it.
     pub meta: BTreeMap<String, String>,
+    /// Seconds: with what it answers instances that name no TTL; `None`: it has not told.
+    pub ttl: Option<u32>,
 }
 
 /// Why a change was not taken.
@@ -74,6 +76,8 @@ pub struct Replica {
     pub facts: Option<Facts>,
     /// Its instances.
     pub announcements: Announcements,
+    /// The digest of its view, where it has told one that can be compared with ours.
+    pub view: Option<u64>,
     /// It said good-bye.
     pub left: bool,
     /// User events that it fired and that nobody has taken yet.
@@ -186,14 +190,15 @@ impl Replica {
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
             },
-            Record::Node { addresses, datacenter, version, meta } => {
-                self.facts = Some(Facts { addresses, datacenter, version, meta });
+            Record::Node { addresses, datacenter, version, meta, ttl } => {
+                self.facts = Some(Facts { addresses, datacenter, version, meta, ttl });
             }
             Record::Event(_, event) => {
                 if self.heard.is_news(event.time) {
                     self.fired.push(event);
                 }
             }
+            Record::View(digest) => self.view = Some(digest),
             Record::Left => self.left = true,
         }
         Ok(())
@@ -213,6 +218,7 @@ impl Replica {
                     self.announcements.insert(key, Arc::new(announcement));
                 }
             }
+            Key::View => self.view = None,
             // A node without a record of itself keeps the last one.
             Key::Node | Key::Event(_) | Key::Left | Key::Unknown => {}
         }

@@ -1,9 +1,6 @@
 //! `/v1/agent`: this node and the members that it knows.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -23,12 +20,13 @@ use super::{
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
     config::GOSSIP_PORT,
-    model::member::{Cause, Member, Membership, Reach},
+    model::{
+        date::rfc3339,
+        member::{Cause, Member, Membership, Reach},
+    },
     yaml::scalar::parse_endpoint,
 };
 
-/// The last second that RFC 3339 can write: years have four digits.
-const LAST: Duration = Duration::from_secs(253_402_300_799);
 /// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
 const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
 /// The same of Serf's own part of it.
@@ -122,6 +120,11 @@ fn describe(agent: &Agent, known: &Membership) -> api::Agent {
             sealed: known.sealed,
             partitioned: known.partitioned.map(rfc3339),
             members: counts,
+            diverging: known
+                .members
+                .iter()
+                .filter_map(|member| Some((member.id.name.to_string(), rfc3339(member.differs?))))
+                .collect(),
             rejected: known.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         },
     }
@@ -137,6 +140,9 @@ fn unknown(agent: &Agent) -> Member {
         reach: Reach::Alive,
         since: Duration::ZERO,
         instances: 0,
+        ttl: None,
+        view: None,
+        differs: None,
     }
 }
 
@@ -184,6 +190,8 @@ fn member(member: &Member) -> api::Member {
             version,
             generation: member.id.generation,
             datacenter,
+            view: member.view.map(|view| format!("{view:016x}")),
+            view_differs_since: member.differs.map(rfc3339),
         },
     }
 }
@@ -196,9 +204,4 @@ fn status(reach: Reach) -> u8 {
         Reach::Gone(Cause::Left | Cause::Dismissed) => LEFT,
         Reach::Gone(_) => FAILED,
     }
-}
-
-/// A time since 1970.
-pub(super) fn rfc3339(since: Duration) -> String {
-    humantime::format_rfc3339_seconds(UNIX_EPOCH + since.min(LAST)).to_string()
 }

@@ -25,6 +25,7 @@ use crate::{
         announcement::{Announcement, Gate},
         catalog::Catalog,
         health::Status,
+        served::SPREAD,
         service::InstanceKey,
     },
     registry::{
@@ -194,14 +195,12 @@ pub(super) async fn drain(
     query: Query,
 ) -> Result<Response, Refusal> {
     let outcome = hold(&api, target(&api, text), Gate::Draining, &query).await?;
-    let catalog = api.hub.catalog();
-    let ttl = |key: &InstanceKey| {
-        let known = catalog.view().get(&api.agent.node).and_then(|view| view.announcements.get(key));
-        known.and_then(|known| known.instance.ttl).unwrap_or(api.agent.ttl)
-    };
+    // Begun seconds count.
+    let wait = u32::try_from(outcome.left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     let drained = api::Drained {
         instances: outcome.instances.iter().map(ToString::to_string).collect(),
-        ttl: outcome.instances.iter().map(ttl).max().unwrap_or(0),
+        ttl: wait.saturating_sub(SPREAD.as_secs() as u32),
+        wait: Some(wait),
     };
     Ok(json(&uri, &drained))
 }
@@ -210,7 +209,7 @@ pub(super) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<St
     let gates = vec![Gate::Draining, Gate::Maintenance, Gate::NodeMaintenance];
     let outcome = release(&api, target(&api, text), gates).await?;
     let instances = outcome.instances.iter().map(ToString::to_string).collect();
-    Ok(json(&uri, &api::Drained { instances, ttl: 0 }))
+    Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None }))
 }
 
 pub(super) async fn reload(State(api): State<Api>) -> Result<(), Refusal> {

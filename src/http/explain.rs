@@ -1,6 +1,7 @@
-//! Why a name is answered as it is: the gate that holds each instance back, in one sentence.
+//! Why a name is answered as it is. What holds an instance back is said in the words of [`crate::model::why`], which Extended
+//! DNS Errors and the `_why` names have too.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use axum::{
     extract::{Path, State},
@@ -8,21 +9,31 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, agent::rfc3339, answer::Refusal, hub::Topic, query::Query, read::show};
+use super::{
+    Api,
+    answer::Refusal,
+    beyond::Files,
+    hub::Topic,
+    meant::{self, Meant, Part, meant},
+    query::Query,
+    read::show,
+};
 use crate::{
     api::explain::{Check, Explained, Instance},
-    files::definitions::service_at,
+    dns::table::service::MAX_STALE_TTL,
     model::{
-        announcement::Standing,
         catalog::{Catalog, Freshness, Placement},
-        member::{Membership, Reach},
+        date::rfc3339,
+        member::{Member, Membership},
         name::{Label, Name},
-        service::InstanceKey,
+        why,
     },
 };
 
-/// Names that are offered for one that is not there.
+/// Names that are offered for one that is not there, and problems of files that are told of.
 const MAX_OFFERED: usize = 3;
+/// Where a TTL comes from that no service names.
+const NODE_TTL: &str = "dns.ttl of this node's configuration";
 
 pub(super) async fn explain(
     State(api): State<Api>,
@@ -31,9 +42,12 @@ pub(super) async fn explain(
     query: Query,
 ) -> Result<Response, Refusal> {
     let members = api.members.borrow().clone();
-    show(&api, &uri, &query, Topic::All, |catalog| {
-        let known = Known { catalog, members: &members, ttl: api.agent.ttl };
-        Ok(known.explain(&name, &api.agent.zones()))
+    let files = api.files.borrow();
+    show(&api, &uri, &query, Topic::Moment, |catalog| {
+        let zones = api.agent.zones();
+        let known =
+            Known { catalog, members: &members, ttl: api.agent.ttl, node: &api.agent.node, zones, files: &files };
+        Ok(known.explain(&name))
     })
     .await
 }
@@ -43,97 +57,53 @@ struct Known<'a> {
     members: &'a Membership,
     /// Seconds: the TTL where a service names none.
     ttl: u32,
-}
-
-/// What a name stands for.
-enum Meant {
-    /// A service, or those of its instances that have this tag or id.
-    Service(Label, Option<Label>),
-    Node(Label),
-    Unknown,
+    /// This node.
+    node: &'a Label,
+    /// The zones in which services have their names.
+    zones: Vec<Name>,
+    /// What this node's files say, and whom it asks for other names.
+    files: &'a Files,
 }
 
 impl Known<'_> {
-    fn explain(&self, text: &str, zones: &[Name]) -> Explained {
-        match self.meant(text, zones) {
-            Meant::Service(name, only) => self.service(text, &name, only.as_ref()),
+    fn explain(&self, text: &str) -> Explained {
+        match meant(text, self.catalog, &self.zones) {
+            Meant::Service(name, part) => self.service(text, &name, &part),
             Meant::Node(name) => self.node(text, &name),
-            Meant::Unknown => self.unknown(text),
+            Meant::Apex => {
+                let summary = "the discovery zone itself: SOA, NS, and what its zone file has there".to_owned();
+                self.other(text, "zone", summary, self.ttl)
+            }
+            Meant::Name(name) => self.name(text, &name),
+            Meant::Nothing => self.unknown(text),
         }
     }
 
-    /// A service's name, an instance's id (also as `SERVICE/ID`), a node's name, or a name in one of our zones.
-    fn meant(&self, text: &str, zones: &[Name]) -> Meant {
-        let service = |label: &Label| self.catalog.service(label).is_some();
-        if let Some((first, id)) = text.split_once('/')
-            && let (Ok(name), Ok(id)) = (Label::parse(first), Label::parse(id))
-            && service(&name)
-        {
-            return Meant::Service(name, Some(id));
-        }
-        if let Ok(label) = Label::parse(text) {
-            if service(&label) {
-                return Meant::Service(label, None);
-            }
-            if self.catalog.view().contains_key(&label) {
-                return Meant::Node(label);
-            }
-            let mut all = self.catalog.view().values().flat_map(|view| view.announcements.keys());
-            return all
-                .find(|key| key.id == label)
-                .map_or(Meant::Unknown, |key| Meant::Service(key.service.clone(), Some(label.clone())));
-        }
-        let Ok(name) = Name::parse(text) else { return self.registered(text) };
-        // Names without our zone are taken as if they stood in it.
-        let zone = zones.iter().find(|zone| name.within(zone).is_some());
-        let root = Name::root();
-        let zone = zone.unwrap_or(&root);
-        let names: BTreeSet<Label> = self.catalog.services().map(|(name, _)| name.clone()).collect();
-        let above = name.labels().count() - zone.labels().count();
-        let labels: Vec<Label> =
-            name.labels().take(above).filter_map(|label| Label::parse(std::str::from_utf8(label).ok()?).ok()).collect();
-        if let Some(found) = service_at(&name, zone, &names) {
-            let only = labels.first().filter(|first| *first != found);
-            return Meant::Service(found.clone(), only.cloned());
-        }
-        match &labels[..] {
-            [node, word] if word.as_str() == "node" && self.catalog.view().contains_key(node) => {
-                Meant::Node(node.clone())
-            }
-            _ => self.registered(text),
-        }
-    }
-
-    /// The id that a client registered an instance with.
-    fn registered(&self, text: &str) -> Meant {
-        let mut all = self.catalog.view().values().flat_map(|view| view.announcements.values());
-        let found = all.find(|announcement| announcement.instance.api_id() == text);
-        found.map_or(Meant::Unknown, |announcement| {
-            let InstanceKey { service, id } = announcement.instance.key.clone();
-            Meant::Service(service, Some(id))
-        })
-    }
-
-    fn service(&self, text: &str, name: &Label, only: Option<&Label>) -> Explained {
+    fn service(&self, text: &str, name: &Label, part: &Part) -> Explained {
         let Some(service) = self.catalog.service(name) else { return self.unknown(text) };
         let counted: Vec<*const Placement> = service.instances().map(std::ptr::from_ref).collect();
-        let fits = |placement: &&Placement| {
-            let instance = &placement.announcement.instance;
-            let tagged = |only: &Label| instance.tags.iter().any(|tag| tag.eq_ignore_ascii_case(only.as_str()));
-            only.is_none_or(|only| instance.key.id == *only || tagged(only))
-        };
-        let placements: Vec<&Placement> = service.placements().filter(fits).collect();
+        let placements: Vec<&Placement> = service.placements().filter(|placement| part.has(placement)).collect();
         let instances: Vec<Instance> = placements
             .iter()
             .map(|placement| self.instance(placement, counted.contains(&std::ptr::from_ref(*placement))))
             .collect();
         let answered = instances.iter().filter(|instance| instance.answered).count();
-        let (ttl, ttl_from) = self.ttl(&placements);
         let summary = match (answered, instances.len()) {
-            (0, 0) => format!("{name} has no instance {}", only.map_or("", Label::as_str)),
-            (0, all) => format!("none of {all} is answered: NOERROR without records, and Extended DNS Error 14"),
-            (answered, all) => format!("{answered} of {all} answered"),
+            (0, 0) => format!("{name} has no such instance"),
+            (0, all) => {
+                let counting = placements.iter().filter(|p| counted.contains(&std::ptr::from_ref(**p)));
+                let why = why::none_answered(counting.copied());
+                format!("none of {all} is answered: NOERROR without records, and Extended DNS Error 14: {why}")
+            }
+            (answered, all) => why::summary(answered, all),
         };
+        let (ttl, ttl_from) = self.least_ttl(&placements);
+        let kind = if matches!(part, Part::Instance(_)) { "instance" } else { "service" };
+        let notes = self.notes(name, &instances);
+        Explained { name: text.to_owned(), kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes }
+    }
+
+    fn notes(&self, name: &Label, instances: &[Instance]) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(since) = self.members.partitioned {
             let since = rfc3339(since);
@@ -141,31 +111,73 @@ impl Known<'_> {
                 "More than half of the other nodes are out of reach since {since}: the fault may be here."
             ));
         }
-        if answered > 0 && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
+        let answered = instances.iter().any(|instance| instance.answered);
+        if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
             notes.push("No instance that is answered has a port: there are A and AAAA records, and no SRV.".to_owned());
         }
-        let kind = if only.is_some() && instances.len() == 1 { "instance" } else { "service" };
-        Explained { name: text.to_owned(), kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes }
+        let below: Vec<Name> = self.zones.iter().filter_map(|zone| zone.prepend([name.as_bytes()]).ok()).collect();
+        let form = [&[name.as_bytes().len() as u8 + 1, b'_'], name.as_bytes()].concat();
+        let is_hidden = |owner: &Name| {
+            // A zone may have a million records: most are told apart without a closer look.
+            if !below.iter().any(|name| owner.within(name).is_some()) && !owner.wire().starts_with(&form) {
+                return false;
+            }
+            let live = self.zones.iter().find_map(|zone| meant::live(owner, zone, self.catalog));
+            matches!(live, Some(Meant::Service(hidden, _)) if hidden == *name)
+        };
+        notes.extend(self.files.hidden(&self.zones, is_hidden));
+        if instances.iter().any(|instance| instance.node == self.node.as_str()) {
+            notes.extend(self.problems());
+        }
+        notes
     }
 
-    fn ttl(&self, placements: &[&Placement]) -> (u32, String) {
-        let answered = placements.iter().filter(|placement| placement.is_answered());
-        let stale = answered.clone().any(|placement| placement.freshness == Freshness::LastKnown);
-        let of = |placement: &&&Placement| placement.announcement.instance.ttl.unwrap_or(self.ttl);
-        let least = answered.min_by_key(of);
-        match least {
-            Some(placement) if placement.announcement.instance.ttl.is_some() => {
-                (of(&placement), format!("the ttl of {}", placement.announcement.instance.key))
-            }
-            _ if stale => (self.ttl.min(1), "a node is out of reach: what is last known is cached briefly".to_owned()),
-            _ => (self.ttl, "dns.ttl of this node's configuration".to_owned()),
+    /// What is wrong with service files of this node, such as one that defines what somebody looks for in vain.
+    fn problems(&self) -> Vec<String> {
+        let problems: Vec<_> = self.files.problems.iter().filter(|problem| problem.is_error()).collect();
+        let mut notes: Vec<String> =
+            problems.iter().take(MAX_OFFERED).map(|problem| format!("Of this node's files: {problem}")).collect();
+        if problems.len() > MAX_OFFERED {
+            notes.push(format!(
+                "And {} problems more: `muster validate` prints them all.",
+                problems.len() - MAX_OFFERED
+            ));
         }
+        notes
+    }
+
+    /// Seconds, and where they come from.
+    fn instance_ttl(&self, placement: &Placement) -> (u32, String) {
+        let instance = &placement.announcement.instance;
+        let (ttl, from) = match instance.ttl {
+            Some(ttl) => (ttl, format!("the ttl of {}", instance.key)),
+            None => (self.ttl, NODE_TTL.to_owned()),
+        };
+        if placement.freshness == Freshness::LastKnown && ttl > MAX_STALE_TTL {
+            return (MAX_STALE_TTL, "a node is out of reach: what is last known is cached briefly".to_owned());
+        }
+        (ttl, from)
+    }
+
+    /// The TTL of the whole: the least of those that are answered, or of all.
+    fn least_ttl(&self, placements: &[&Placement]) -> (u32, String) {
+        let least = |all: &mut dyn Iterator<Item = &&Placement>| {
+            all.map(|placement| self.instance_ttl(placement)).min_by_key(|(ttl, _)| *ttl)
+        };
+        least(&mut placements.iter().filter(|placement| placement.is_answered()))
+            .or_else(|| least(&mut placements.iter()))
+            .unwrap_or((self.ttl, NODE_TTL.to_owned()))
+    }
+
+    fn member(&self, name: &Label) -> Option<&Member> {
+        self.members.members.iter().find(|member| member.id.name == *name)
     }
 
     fn instance(&self, placement: &Placement, counts: bool) -> Instance {
         let announcement = &placement.announcement;
         let (instance, standing) = (&announcement.instance, &announcement.standing);
-        let (state, why) = self.gate(placement, counts);
+        let member = self.member(&placement.node);
+        let why = why::of(placement, counts, member.map(|member| member.reach));
         let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
         let report = announcement.report.as_ref();
         let checks = report.iter().flat_map(|report| &report.checks).map(|check| Check {
@@ -176,14 +188,10 @@ impl Known<'_> {
             since: time(check.since),
         });
         let since = match placement.freshness {
-            Freshness::Live => report.map_or_else(String::new, |report| time(report.since)),
-            _ => self
-                .members
-                .members
-                .iter()
-                .find(|m| m.id.name == placement.node)
-                .map_or_else(String::new, |m| rfc3339(m.since)),
+            Freshness::Live => why::since(placement),
+            _ => member.map(|member| rfc3339(member.since)),
         };
+        let (ttl, ttl_from) = self.instance_ttl(placement);
         Instance {
             service: instance.key.service.to_string(),
             id: instance.key.id.to_string(),
@@ -193,60 +201,14 @@ impl Known<'_> {
             port: instance.port.unwrap_or(0),
             tags: instance.tags.clone(),
             weight: standing.weight(instance.weight),
+            ttl,
+            ttl_from,
             answered: counts && placement.is_answered(),
-            state: state.to_owned(),
-            why,
-            since,
+            state: why.state.to_owned(),
+            why: why.text,
+            since: since.unwrap_or_default(),
             checks: checks.collect(),
         }
-    }
-
-    /// What decides about an instance.
-    fn gate(&self, placement: &Placement, counts: bool) -> (&'static str, String) {
-        let announcement = &placement.announcement;
-        let (node, weight) = (&placement.node, announcement.standing.weight(announcement.instance.weight));
-        if !counts {
-            return ("shadowed", "another node announces an instance of the same id, and that one counts".to_owned());
-        }
-        if placement.freshness == Freshness::Gone {
-            let member = self.members.members.iter().find(|member| member.id.name == *node);
-            let cause = member.and_then(|member| match member.reach {
-                Reach::Gone(cause) => Some(cause.as_str()),
-                _ => None,
-            });
-            return (
-                "gone",
-                format!("its node {node} is gone: {}", cause.unwrap_or("it has started anew and said nothing yet")),
-            );
-        }
-        let stale = placement.freshness == Freshness::LastKnown;
-        let with =
-            |text: &str, reason: &str| if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") };
-        match &announcement.standing {
-            Standing::Critical(reason) => ("critical", with(&self.worst(placement, "is critical"), reason)),
-            Standing::Disabled => ("disabled", "its service file says enabled: false".to_owned()),
-            Standing::Withheld(gate, reason) => (gate.as_str(), with(&format!("it is {}", gate.words()), reason)),
-            Standing::Passing | Standing::Warming(_) | Standing::Warning(_) if stale => {
-                ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
-            }
-            Standing::Passing => ("passing", format!("answered with weight {weight}")),
-            Standing::Warming(_) => {
-                let whole = announcement.instance.weight;
-                ("warming", format!("answered with weight {weight} of {whole}, which grows: it has come up lately"))
-            }
-            Standing::Warning(reason) => {
-                let text = format!("answered with weight {weight}: {}", self.worst(placement, "warns"));
-                ("warning", with(&text, reason))
-            }
-        }
-    }
-
-    /// Which check it is that decides.
-    fn worst(&self, placement: &Placement, does: &str) -> String {
-        let checks = placement.announcement.report.iter().flat_map(|report| &report.checks);
-        // As `model::health::add_up` has it: the first of the worst.
-        let worst = checks.reduce(|worst, check| if check.status > worst.status { check } else { worst });
-        worst.map_or_else(|| format!("it {does}"), |check| format!("the check {} {does}", check.name))
     }
 
     fn node(&self, text: &str, name: &Label) -> Explained {
@@ -261,19 +223,43 @@ impl Known<'_> {
                 Some(self.instance(placement, counts))
             })
             .collect();
-        let member = self.members.members.iter().find(|member| member.id.name == *name);
-        let reach = member.map_or("unknown", |member| member.reach.as_str());
+        let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary =
             format!("the node {name} is {reach}; {answered} of its {} instances are answered", instances.len());
+        Explained { instances, ..self.other(text, "node", summary, self.ttl) }
+    }
+
+    /// A name that no service and no node has.
+    fn name(&self, text: &str, name: &Name) -> Explained {
+        let zone = self.zones.iter().find(|zone| name.within(zone).is_some());
+        // A bare word may be a service's name with a slip.
+        let is_word = zone.is_none() && name.labels().count() == 1 && !text.ends_with('.');
+        // Aliases have what the domain has, and a bare word is below it.
+        let above = name.labels().count() - zone.map_or(0, |zone| zone.labels().count());
+        let in_domain = (zone.is_some() || is_word)
+            .then(|| Name::from_labels(name.labels().take(above).chain(self.zones.first()?.labels())).ok())
+            .flatten();
+        match self.files.answered(name).or_else(|| self.files.answered(&in_domain?)) {
+            Some((summary, ttl)) => self.other(text, "static", summary, ttl),
+            None if zone.is_some() || is_word => self.unknown(text),
+            None => self.other(text, "outside", self.files.outside(name), 0),
+        }
+    }
+
+    fn other(&self, text: &str, kind: &str, summary: String, ttl: u32) -> Explained {
+        let ttl_from = match kind {
+            "static" => "the zone file",
+            "outside" => "whoever answers it",
+            _ => NODE_TTL,
+        };
         Explained {
             name: text.to_owned(),
-            kind: "node".to_owned(),
+            kind: kind.to_owned(),
             summary,
-            ttl: self.ttl,
-            ttl_from: "dns.ttl of this node's configuration".to_owned(),
-            instances,
-            notes: Vec::new(),
+            ttl,
+            ttl_from: ttl_from.to_owned(),
+            ..Explained::default()
         }
     }
 
@@ -286,11 +272,12 @@ impl Known<'_> {
         near.sort_unstable();
         let near = near.iter().take(MAX_OFFERED).filter(|(far, name)| *far <= name.len().max(text.len()) / 2);
         let near: Vec<&str> = near.map(|(_, name)| *name).collect();
-        let mut notes = vec![
+        let mut notes = self.problems();
+        notes.push(
             "A service is declared by a file in services_dir or by the HTTP API of some node; one whose file has an \
-                  error from the start is not declared: `muster validate` and the log of its node say why."
+             error from the start is not declared: `muster validate` and the log of its node say why."
                 .to_owned(),
-        ];
+        );
         if !near.is_empty() {
             notes.insert(0, format!("Did you mean {}?", near.join(", ")));
         }

@@ -41,6 +41,8 @@ pub(super) enum Topic {
     Nodes,
     /// Everything.
     All,
+    /// Everything, and what has no version, such as how members stand: what is written of it is for this moment alone.
+    Moment,
 }
 
 impl Topic {
@@ -51,7 +53,7 @@ impl Topic {
             Self::Names => versions.names,
             Self::Service(name) => catalog.service(name).map_or(versions.names, |service| service.version()),
             Self::Nodes => versions.nodes,
-            Self::All => versions.all,
+            Self::All | Self::Moment => versions.all,
         };
         index.max(1)
     }

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
+use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, permit::Guard};
 use crate::{
     metrics::{Http, Scrape},
     model::{
@@ -39,6 +39,7 @@ use crate::{
 
 mod agent;
 mod answer;
+pub mod beyond;
 mod browser;
 mod change;
 mod endpoint;
@@ -49,6 +50,7 @@ mod filter;
 pub mod hub;
 mod keyring;
 mod local;
+mod meant;
 mod metrics;
 mod openapi;
 pub mod order;
@@ -88,6 +90,8 @@ pub struct Api {
     pub counted: Http,
     /// Set when the agent is about to end.
     pub stopping: CancellationToken,
+    /// What decides about names that no node announces.
+    pub files: Beyond,
 }
 
 /// The facts about this agent.

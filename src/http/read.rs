@@ -57,7 +57,9 @@ async fn show_items<T: Serialize>(
     let catalog = api.hub.catalog();
     let index = topic.index(&catalog);
     let question = query.question(uri.path());
-    let text = match api.hub.written(&question, index) {
+    let is_kept = topic != Topic::Moment;
+    let written = if is_kept { api.hub.written(&question, index) } else { None };
+    let text = match written {
         Some(text) => text,
         None => {
             if let Some(dc) = query.datacenter()?
@@ -75,7 +77,9 @@ async fn show_items<T: Serialize>(
                 }
             };
             let text = Bytes::from(text?);
-            api.hub.keep(question, index, text.clone());
+            if is_kept {
+                api.hub.keep(question, index, text.clone());
+            }
             text
         }
     };

@@ -41,6 +41,9 @@ fn member(name: &str, address: &str, reach: Reach) -> Member {
         reach,
         since: Duration::from_secs(1_000_000_000),
         instances: 2,
+        ttl: None,
+        view: None,
+        differs: None,
     }
 }
 
@@ -66,7 +69,13 @@ fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Rece
     let hub = Hub::new(watch::channel(Catalog::default()).1, counted.clone());
     let events = watch::channel(EventLog::default()).1;
     let agent = Arc::new(agent);
-    let api = Api { agent, members, events, hub, orders, guard: None, scrape, counted, stopping };
+    let files = Beyond {
+        zones: watch::channel(Arc::default()).1,
+        problems: watch::channel(Arc::default()).1,
+        routes: vec![],
+        upstreams: None,
+    };
+    let api = Api { agent, members, events, hub, orders, guard: None, files, scrape, counted, stopping };
     (Server::new(api, shutdown.clone()), given)
 }
 
@@ -122,7 +131,7 @@ async fn members_stand_as_consul_would_say_and_as_we_do() {
             "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
             "Muster": {
                 "Reach": word, "Cause": cause, "Since": "2001-09-09T01:46:40Z", "Instances": 2, "Version": null,
-                "Generation": 3, "Datacenter": null,
+                "Generation": 3, "Datacenter": null, "View": null, "ViewDiffersSince": null,
             },
         }]);
         assert_eq!(json_of(&server, "/v1/agent/members").await, expected);
@@ -152,7 +161,7 @@ async fn self_counts_the_cluster() {
     let expected = json!({
         "Domain": "service.local.", "Advertise": ["10.0.0.7"], "Generation": 3, "Sealed": true,
         "Listen": {"Dns": ["127.0.0.1:53"], "Http": ["[::1]:8500"], "Gossip": "10.0.0.7:7946"},
-        "Partitioned": "1970-01-01T00:00:00Z", "Members": {"alive": 1, "held": 2, "left": 1},
+        "Partitioned": "1970-01-01T00:00:00Z", "Members": {"alive": 1, "held": 2, "left": 1}, "Diverging": {},
         "Rejected": {"no key opens it": 7},
     });
     assert_eq!(myself["Muster"], expected);

@@ -98,6 +98,12 @@ pub struct Member {
     pub since: Duration,
     /// Instances that it announces, healthy or not.
     pub instances: usize,
+    /// Seconds: with what it answers instances that name no TTL; `None` until it has told.
+    pub ttl: Option<u32>,
+    /// The digest of what it answers; `None` where it has not told, or makes it in another way.
+    pub view: Option<u64>,
+    /// Since when that differs from ours, for longer than news take: the time since 1970.
+    pub differs: Option<Duration>,
 }
 
 /// All members, as one node sees them.

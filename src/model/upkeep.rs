@@ -45,6 +45,24 @@ impl Upkeep {
         of(&Scope::Node).or_else(|| of(&instance)).map(|((scope, gate), hold)| (scope, *gate, hold))
     }
 
+    /// Since when something holds an instance back: seconds since 1970.
+    pub fn since(&self, key: &InstanceKey) -> Option<u64> {
+        let holds = |scope: &Scope| match scope {
+            Scope::Node => true,
+            Scope::Instance(held) => held == key,
+        };
+        self.0.iter().filter(|((scope, _), _)| holds(scope)).map(|(_, hold)| hold.since).min()
+    }
+
+    /// The same, with the whole node drained for this reason since then.
+    #[must_use]
+    pub fn with_node_drained(&self, reason: &str, since: u64) -> Self {
+        let mut all = self.clone();
+        let hold = Hold { reason: reason.to_owned(), since, until: None };
+        all.0.entry((Scope::Node, Gate::Draining)).or_insert(hold);
+        all
+    }
+
     /// Ends what has run out; whether there was anything.
     pub fn expire(&mut self, now: u64) -> bool {
         let before = self.0.len();

@@ -89,6 +89,8 @@ pub struct Outcome {
     pub beat: Option<(InstanceKey, SmolStr)>,
     /// Whether what is kept over a restart is another now.
     pub changed: bool,
+    /// For how long answers with them may be in caches, where they were held; zero: nobody has one.
+    pub left: Duration,
 }
 
 /// What is registered and held.
@@ -96,12 +98,24 @@ pub struct Outcome {
 pub struct State {
     registered: BTreeMap<SmolStr, Registration>,
     upkeep: Upkeep,
+    /// Seconds: the greatest TTL of any answer with an instance of this node that a cache may have; `None`: none was given.
+    greatest_ttl: Option<u32>,
 }
 
 impl State {
     /// What is held.
     pub fn upkeep(&self) -> &Upkeep {
         &self.upkeep
+    }
+
+    /// The greatest TTL, in seconds, that the run before may have left in caches.
+    pub fn greatest_ttl(&self) -> Option<u32> {
+        self.greatest_ttl
+    }
+
+    /// Keeps it for the next run.
+    pub fn set_greatest_ttl(&mut self, greatest: u32) {
+        self.greatest_ttl = Some(greatest);
     }
 
     /// How many services are registered.
@@ -160,14 +174,17 @@ impl State {
             Change::Hold { target, gate, reason, period } => {
                 let (scope, instances) = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
-                self.upkeep.0.insert((scope, gate), Hold { reason, since: now, until });
+                // Held again is held on: what it waits for began with the first.
+                let known = self.upkeep.0.get(&(scope.clone(), gate));
+                let since = known.map_or(now, |known| known.since);
+                self.upkeep.0.insert((scope, gate), Hold { reason, since, until });
                 Ok(changed(instances))
             }
             Change::Release { target, gates } => {
                 let (scope, instances) = self.find(&target, files)?;
                 let before = self.upkeep.0.len();
                 self.upkeep.0.retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
-                Ok(Outcome { instances, changed: self.upkeep.0.len() != before, beat: None })
+                Ok(Outcome { instances, changed: self.upkeep.0.len() != before, ..Outcome::default() })
             }
         }
     }
@@ -237,7 +254,7 @@ impl State {
         if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
             self.forget_holds(old);
         }
-        Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], beat: None })
+        Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], ..Outcome::default() })
     }
 
     /// What was held of an instance that is no longer registered.
@@ -267,7 +284,8 @@ impl State {
             changed = next.body != known.body;
             *known = next;
         }
-        Ok(Outcome { instances: vec![key.clone()], beat: Some((key, check.into())), changed })
+        let beat = Some((key.clone(), check.into()));
+        Ok(Outcome { instances: vec![key], beat, changed, ..Outcome::default() })
     }
 
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), Denied> {
@@ -324,7 +342,7 @@ fn unknown_check(id: &str) -> Denied {
 }
 
 fn changed(instances: Vec<InstanceKey>) -> Outcome {
-    Outcome { instances, beat: None, changed: true }
+    Outcome { instances, changed: true, ..Outcome::default() }
 }
 
 impl State {
@@ -333,7 +351,11 @@ impl State {
         let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
         let holds: Vec<Value> =
             self.upkeep.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
-        format!("{:#}\n", json!({"format": FORMAT, "services": services, "holds": holds}))
+        let mut all = json!({"format": FORMAT, "services": services, "holds": holds});
+        if let Some(ttl) = self.greatest_ttl {
+            all["greatest_ttl"] = ttl.into();
+        }
+        format!("{all:#}\n")
     }
 
     /// Reads what [`to_text`](Self::to_text) wrote. What of it cannot be read is left out, and told.
@@ -357,6 +379,8 @@ impl State {
                 None => lost.push(format!("what is held back: {value}")),
             }
         }
+        let ttl = stored.get("greatest_ttl").and_then(Value::as_u64);
+        state.greatest_ttl = ttl.and_then(|ttl| u32::try_from(ttl).ok());
         (state, lost)
     }
 }

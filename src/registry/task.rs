@@ -8,7 +8,7 @@ use std::{
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::block_in_place,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,13 +20,16 @@ use super::{
 };
 use crate::model::{
     announcement::Announcements,
-    service::Definitions,
+    served::Served,
+    service::{Definitions, InstanceKey},
     upkeep::{Beat, Upkeep},
 };
 
-/// How often it is looked for services that have been critical for too long: `DeregisterCriticalServiceAfter` is in
-/// minutes.
-const REAP: Duration = Duration::from_secs(10);
+/// How often it is looked for services that have been critical for too long, and for TTLs that have run out:
+/// `DeregisterCriticalServiceAfter` is in minutes.
+const LOOK: Duration = Duration::from_secs(10);
+/// What is said of the instances of a node whose agent drains before it stops.
+const ABOUT_TO_STOP: &str = "its agent is about to stop";
 
 /// A change that somebody waits for.
 #[derive(Debug)]
@@ -43,8 +46,12 @@ pub struct Inputs {
     pub files: watch::Receiver<Definitions>,
     /// How everything here stands.
     pub announced: watch::Receiver<Announcements>,
+    /// Seconds: the greatest TTL with which any node answers instances that name none.
+    pub default_ttl: watch::Receiver<u32>,
     /// What clients ask for.
     pub requests: mpsc::Receiver<Request>,
+    /// Ends when the agent is about to stop: all of the node is withdrawn then, and nothing of that is kept.
+    pub withdraw: CancellationToken,
 }
 
 /// Where it goes.
@@ -55,6 +62,8 @@ pub struct Outputs {
     pub upkeep: watch::Sender<Upkeep>,
     /// What applications report.
     pub beats: mpsc::Sender<Beat>,
+    /// Once all was withdrawn: for how long answers with it may be in caches.
+    pub withdrawn: watch::Sender<Option<Duration>>,
 }
 
 /// Stores the state's text, so that a crash leaves the old one or the new.
@@ -71,137 +80,195 @@ pub fn restore(text: Option<&str>, host: &Host) -> State {
 }
 
 /// Makes changes until `shutdown`.
-pub async fn run(
-    mut state: State,
+pub async fn run(state: State, host: Host, keep: Keep, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) {
+    let clock = Clock::start();
+    let served = Served::resume(state.greatest_ttl(), clock.now());
+    Task { state, host, keep, outputs, clock, served, stopping: None }.run(inputs, shutdown).await;
+}
+
+/// Time since 1970 that does not step: what is waited for must not run out because a clock was set.
+struct Clock {
+    started: Duration,
+    at: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), at: Instant::now() }
+    }
+
+    fn now(&self) -> Duration {
+        self.started + self.at.elapsed()
+    }
+}
+
+struct Task {
+    state: State,
     host: Host,
     keep: Keep,
-    inputs: Inputs,
     outputs: Outputs,
-    shutdown: CancellationToken,
-) {
-    let Inputs { mut files, announced, mut requests } = inputs;
-    let mut reap = interval(REAP);
-    reap.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let end = state.upkeep().next_end();
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = files.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                outputs.definitions.send_replace(state.definitions(&files.borrow_and_update()));
-            }
-            request = requests.recv() => {
-                // Without an HTTP API nobody asks for changes.
-                let Some(Request { change, done }) = request else {
-                    return keep_serving(state, files, outputs, shutdown).await;
-                };
-                let known = files.borrow().clone();
-                let outcome = make(&mut state, change, &known, &host, &keep, &outputs).await;
-                let _ = done.send(outcome);
-            }
-            _ = reap.tick(), if state.may_reap() => {
-                let gone = state.reap(&announced.borrow(), now());
-                if !gone.is_empty() {
-                    for id in &gone {
-                        info!(%id, "deregistered: it was critical for longer than its registration allows");
+    clock: Clock,
+    served: Served,
+    /// Since when the agent is about to stop.
+    stopping: Option<u64>,
+}
+
+impl Task {
+    async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
+        let Inputs { mut files, mut announced, mut default_ttl, mut requests, withdraw } = inputs;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Whether anybody asks for changes: without an HTTP API nobody does.
+        let mut asked = true;
+        self.follow(&announced.borrow_and_update().clone(), *default_ttl.borrow_and_update());
+        loop {
+            let end = self.state.upkeep().next_end();
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = files.changed() => {
+                    if changed.is_err() {
+                        return;
                     }
-                    store_or_warn(&keep, &state);
-                    outputs.definitions.send_replace(state.definitions(&files.borrow()));
+                    self.outputs.definitions.send_replace(self.state.definitions(&files.borrow_and_update()));
+                }
+                Ok(()) = announced.changed() => {
+                    self.follow(&announced.borrow_and_update().clone(), *default_ttl.borrow());
+                }
+                Ok(()) = default_ttl.changed() => {
+                    self.follow(&announced.borrow().clone(), *default_ttl.borrow_and_update());
+                }
+                request = requests.recv(), if asked => match request {
+                    Some(Request { change, done }) => {
+                        let known = files.borrow().clone();
+                        let outcome = self.make(change, &known).await;
+                        // Whoever asked may be gone.
+                        let _ = done.send(outcome);
+                    }
+                    None => asked = false,
+                },
+                () = withdraw.cancelled(), if self.stopping.is_none() => self.withdraw(&announced.borrow().clone()),
+                _ = look.tick() => {
+                    if self.served.forget(self.clock.now()) {
+                        self.state.set_greatest_ttl(self.served.greatest());
+                        self.store_or_warn();
+                    }
+                    if self.state.may_reap() {
+                        self.reap(&announced.borrow().clone(), &files.borrow().clone());
+                    }
+                }
+                () = sleep(until(end)), if end.is_some() => {
+                    if self.state.expire(now()) {
+                        info!("what was held back for a time is answered again");
+                        self.store_or_warn();
+                        self.show_upkeep();
+                    }
                 }
             }
-            () = sleep(until(end)), if end.is_some() => {
-                if state.expire(now()) {
-                    info!("what was held back for a time is answered again");
-                    store_or_warn(&keep, &state);
-                    outputs.upkeep.send_replace(state.upkeep().clone());
-                }
+        }
+    }
+
+    /// Takes over what is served now. A TTL greater than all before is on the disk before long: the next run has to know
+    /// of it.
+    fn follow(&mut self, own: &Announcements, default_ttl: u32) {
+        if self.served.update(own, default_ttl, self.clock.now()) {
+            self.state.set_greatest_ttl(self.served.greatest());
+            self.store_or_warn();
+        }
+    }
+
+    /// Takes the whole node out of answers, for as long as this run lasts.
+    fn withdraw(&mut self, own: &Announcements) {
+        let left = own.keys().map(|key| self.left(key)).max().unwrap_or_default();
+        self.stopping = Some(now());
+        self.show_upkeep();
+        self.outputs.withdrawn.send_replace(Some(left));
+    }
+
+    /// For how long answers with an instance may be in caches.
+    fn left(&self, key: &InstanceKey) -> Duration {
+        let held = self.state.upkeep().since(key).map(Duration::from_secs);
+        self.served.left(key, held, self.clock.now())
+    }
+
+    fn show_upkeep(&self) {
+        let held = self.state.upkeep();
+        let held = match self.stopping {
+            Some(since) => held.with_node_drained(ABOUT_TO_STOP, since),
+            None => held.clone(),
+        };
+        self.outputs.upkeep.send_if_modified(|known| replace(known, held));
+    }
+
+    fn reap(&mut self, announced: &Announcements, files: &Definitions) {
+        let gone = self.state.reap(announced, now());
+        if gone.is_empty() {
+            return;
+        }
+        for id in &gone {
+            info!(%id, "deregistered: it was critical for longer than its registration allows");
+        }
+        self.store_or_warn();
+        self.outputs.definitions.send_replace(self.state.definitions(files));
+    }
+
+    async fn make(&mut self, change: Change, files: &Definitions) -> Result<Outcome, Denied> {
+        let word = match &change {
+            Change::Register { .. } => Some("registered by HTTP"),
+            Change::Deregister(_) => Some("deregistered by HTTP"),
+            _ => None,
+        };
+        let said = match &change {
+            Change::Report { status, output, .. } => Some((*status, output.clone())),
+            _ => None,
+        };
+        let mut next = self.state.clone();
+        let mut outcome = next.apply(change, files, &self.host, now())?;
+        // Before anything is withdrawn: what is held already is held on.
+        outcome.left = outcome.instances.iter().map(|key| self.left(key)).max().unwrap_or_default();
+        if outcome.changed {
+            let text = next.to_text();
+            if text.len() > MAX_KEPT && text.len() > self.state.to_text().len() {
+                let what =
+                    format!("All that is registered on this node has at most {MAX_KEPT} octets: deregister some.");
+                return Err(Denied::Refused(what));
             }
+            block_in_place(|| (self.keep)(&text)).map_err(|error| {
+                Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}"))
+            })?;
+            self.state = next;
+            // What is registered anew as it was is no change.
+            for (word, key) in word.iter().flat_map(|word| outcome.instances.iter().map(move |key| (word, key))) {
+                info!(service = %key.service, id = %key.id, "{word}");
+            }
+            self.show_upkeep();
+            if said.is_none() {
+                self.outputs.definitions.send_replace(self.state.definitions(files));
+            }
+        }
+        if let (Some((instance, check)), Some((status, output))) = (outcome.beat.clone(), said) {
+            // The checks end with the agent alone.
+            let _ = self.outputs.beats.send(Beat { instance, check, status, output }).await;
+        }
+        Ok(outcome)
+    }
+
+    fn store_or_warn(&self) {
+        if let Err(error) = store(&self.keep, &self.state) {
+            warn!(%error, "cannot keep what is registered: a restart begins with what was kept before");
         }
     }
 }
 
-/// Follows the files, where no changes can come any more.
-async fn keep_serving(
-    state: State,
-    mut files: watch::Receiver<Definitions>,
-    outputs: Outputs,
-    shutdown: CancellationToken,
-) {
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            changed = files.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                outputs.definitions.send_replace(state.definitions(&files.borrow_and_update()));
-            }
-        }
-    }
-}
-
-async fn make(
-    state: &mut State,
-    change: Change,
-    files: &Definitions,
-    host: &Host,
-    keep: &Keep,
-    outputs: &Outputs,
-) -> Result<Outcome, Denied> {
-    let word = match &change {
-        Change::Register { .. } => Some("registered by HTTP"),
-        Change::Deregister(_) => Some("deregistered by HTTP"),
-        _ => None,
-    };
-    let said = match &change {
-        Change::Report { status, output, .. } => Some((*status, output.clone())),
-        _ => None,
-    };
-    let mut next = state.clone();
-    let outcome = next.apply(change, files, host, now())?;
-    if outcome.changed {
-        let text = next.to_text();
-        if text.len() > MAX_KEPT && text.len() > state.to_text().len() {
-            let what = format!("All that is registered on this node has at most {MAX_KEPT} octets: deregister some.");
-            return Err(Denied::Refused(what));
-        }
-        block_in_place(|| keep(&text))
-            .map_err(|error| Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}")))?;
-        *state = next;
-        // What is registered anew as it was is no change.
-        for (word, key) in word.iter().flat_map(|word| outcome.instances.iter().map(move |key| (word, key))) {
-            info!(service = %key.service, id = %key.id, "{word}");
-        }
-        outputs.upkeep.send_if_modified(|held| replace(held, state.upkeep()));
-        if said.is_none() {
-            outputs.definitions.send_replace(state.definitions(files));
-        }
-    }
-    if let (Some((instance, check)), Some((status, output))) = (outcome.beat.clone(), said) {
-        // The checks end with the agent alone.
-        let _ = outputs.beats.send(Beat { instance, check, status, output }).await;
-    }
-    Ok(outcome)
-}
-
-fn replace(held: &mut Upkeep, now: &Upkeep) -> bool {
-    let differs = held != now;
+fn replace<T: PartialEq>(held: &mut T, now: T) -> bool {
+    let differs = *held != now;
     if differs {
-        held.clone_from(now);
+        *held = now;
     }
     differs
 }
 
 fn store(keep: &Keep, state: &State) -> io::Result<()> {
     block_in_place(|| keep(&state.to_text()))
-}
-
-fn store_or_warn(keep: &Keep, state: &State) {
-    if let Err(error) = store(keep, state) {
-        warn!(%error, "cannot keep what is registered: a restart begins with what was kept before");
-    }
 }
 
 fn until(end: Option<u64>) -> Duration {

@@ -422,6 +422,7 @@ impl Process {
             own: identity.clone(),
             node: node.clone(),
             version: "1".to_owned(),
+            ttl: 5,
             cluster: "service.local.".to_owned(),
             interval: INTERVAL,
             hold,

@@ -27,6 +27,7 @@ fn sound() -> Vec<(String, String)> {
         datacenter: label("dc1"),
         version: "1".to_owned(),
         meta: Default::default(),
+        ttl: None,
     };
     let instance = instance(rogue::ADDRESS, "web", "r");
     let standing = Record::Standing(instance.key.clone(), Standing::Passing);

@@ -44,7 +44,14 @@ impl Agent {
     pub fn start_with(config: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
         command.envs(environment.iter().copied());
-        Self::launch(command, config, prepare)
+        Self::launch(command, config, &[], prepare)
+    }
+
+    /// The same with options of the command.
+    pub fn start_as(options: &[&str], environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.envs(environment.iter().copied());
+        Self::launch(command, "", options, prepare)
     }
 
     /// The same that answers at this address, which nobody else may take meanwhile.
@@ -57,10 +64,10 @@ impl Agent {
         let mut command = Command::new("sh");
         command.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &most.to_string()]);
         command.arg(env!("CARGO_BIN_EXE_muster"));
-        Self::launch(command, config, prepare)
+        Self::launch(command, config, &[], prepare)
     }
 
-    fn launch(mut command: Command, config: &str, prepare: impl FnOnce(&Path)) -> Self {
+    fn launch(mut command: Command, config: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("services.d")).unwrap();
         fs::create_dir(folder.path().join("zones")).unwrap();
@@ -79,8 +86,8 @@ impl Agent {
             );
             fs::write(&path, text).unwrap();
         }
-        let mut child =
-            command.args(["agent", "--config"]).arg(&path).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.args(["agent", "--config"]).arg(&path).args(options);
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();

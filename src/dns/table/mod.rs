@@ -5,10 +5,11 @@
 
 pub mod rrset;
 pub mod service;
+pub mod why;
 pub mod zone;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     ops::RangeInclusive,
     sync::Arc,
@@ -19,6 +20,7 @@ use foldhash::fast::RandomState;
 use self::{
     rrset::{RRset, Rdata},
     service::Service,
+    why::Reasons,
     zone::{Kind, Soa, StaticNames, Zone, hostmaster},
 };
 use super::{code::rtype, question::LookupName};
@@ -60,6 +62,8 @@ pub struct Tables {
     settings: Arc<Settings>,
     zones: Arc<Zones>,
     services: Map<Label, Arc<Service>>,
+    /// Of services of which there is more to say than that all their instances are answered.
+    reasons: Map<Label, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
     name_servers: Arc<[RRset]>,
     addresses: Addresses,
@@ -88,6 +92,7 @@ impl Tables {
             zones: Arc::new(Zones::new(&settings, &[])),
             settings,
             services: Map::default(),
+            reasons: Map::default(),
             nodes: Map::default(),
             name_servers: Arc::default(),
             addresses: Addresses::default(),
@@ -105,11 +110,31 @@ impl Tables {
                 }
                 None => drop(self.services.remove(name)),
             }
+            self.update_reasons(catalog, name);
         }
         self.addresses = catalog.addresses().clone();
         if !touched.nodes.is_empty() {
             self.update_nodes(catalog, touched);
         }
+    }
+
+    /// Takes over what checks found of these services, for those who ask why; whether anything is answered otherwise now.
+    pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<Label>) -> bool {
+        // What is answered plainly has no reason, whatever its checks say.
+        let told = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
+        told.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
+    }
+
+    fn update_reasons(&mut self, catalog: &Catalog, name: &Label) -> bool {
+        let now = catalog.service(name).and_then(|service| Reasons::new(service));
+        if self.reasons.get(name).map(|known| &**known) == now.as_ref() {
+            return false;
+        }
+        match now {
+            Some(reasons) => drop(self.reasons.insert(name.clone(), Arc::new(reasons))),
+            None => drop(self.reasons.remove(name)),
+        }
+        true
     }
 
     /// Takes over all zone files.
@@ -164,6 +189,16 @@ impl Tables {
     /// The service of that name.
     pub fn service(&self, name: &[u8]) -> Option<&Service> {
         self.services.get(name).map(|service| &**service)
+    }
+
+    /// What is to be said of the service of that name, where there is something.
+    pub fn reasons(&self, name: &[u8]) -> Option<&Reasons> {
+        self.reasons.get(name).map(|reasons| &**reasons)
+    }
+
+    /// Seconds: how long an answer that is of the moment alone may be cached.
+    pub fn negative_ttl(&self) -> u32 {
+        self.settings.negative_ttl
     }
 
     /// The records of a node.

@@ -15,10 +15,11 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::model::{
-    announcement::{Gate, Standing},
+    announcement::Standing,
     catalog::{self, Freshness, Placement},
     name::Label,
     service::{Instance, Protocol},
+    why,
 };
 
 /// The index of an instance in [`Service::hosts`].
@@ -162,6 +163,11 @@ impl Service {
         self.ports.iter().any(|port| port.protocol == protocol)
     }
 
+    /// How many instances are declared.
+    pub fn declared(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// The declared instance of that id.
     pub fn host(&self, id: &[u8]) -> Option<HostIndex> {
         self.hosts.binary_search_by(|host| self.id(host).cmp(id)).ok().map(|at| at as HostIndex)
@@ -228,6 +234,11 @@ impl Service {
         u16::from_be_bytes([srv[0], srv[1]])
     }
 
+    /// The id of an instance.
+    pub fn host_id(&self, host: HostIndex) -> &[u8] {
+        self.id(&self.hosts[host as usize])
+    }
+
     fn id(&self, host: &Host) -> &[u8] {
         let at = host.at as usize + SRV_FIELDS;
         &self.wire[at + 1..][..usize::from(self.wire[at])]
@@ -248,7 +259,7 @@ impl<'c> Builder<'c> {
         let instances: Vec<&Placement> = service.instances().collect();
         let nodes = instances.iter().filter(|placement| is_stale(placement)).map(|placement| &placement.node);
         let nodes: BTreeSet<&Label> = nodes.collect();
-        let stale = nodes.into_iter().map(|node| (node, out_of_reach(node, 0))).collect();
+        let stale = nodes.into_iter().map(|node| (node, why::out_of_reach(node, 0).into())).collect();
         Self { name, instances, stale, default_ttl }
     }
 
@@ -401,7 +412,7 @@ impl<'c> Builder<'c> {
 
     fn remark(&self, members: &[HostIndex]) -> Option<Remark> {
         if self.answered(members).next().is_none() {
-            return Some(Remark::NotReady(self.not_ready(members)));
+            return Some(Remark::NotReady(why::none_answered(self.placements(members).map(|(_, p)| p)).into()));
         }
         if self.stale.is_empty() {
             return None;
@@ -411,51 +422,9 @@ impl<'c> Builder<'c> {
         let first = nodes.first()?;
         let text = match nodes.len() - 1 {
             0 => self.stale.get(first).cloned(),
-            more => Some(out_of_reach(first, more)),
+            more => Some(why::out_of_reach(first, more).into()),
         };
         text.map(Remark::Stale)
-    }
-
-    /// Why none of these is answered: `3 instances, 3 critical: connection refused`.
-    fn not_ready(&self, members: &[HostIndex]) -> Box<str> {
-        let (mut critical, mut disabled, mut first) = (0, 0, None);
-        let mut withheld: BTreeMap<Gate, (usize, &str)> = BTreeMap::new();
-        let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
-        for (_, placement) in self.placements(members) {
-            if placement.freshness == Freshness::Gone {
-                gone += 1;
-                gone_nodes.insert(&placement.node);
-                continue;
-            }
-            match standing(placement) {
-                Standing::Critical(reason) => {
-                    critical += 1;
-                    first.get_or_insert(reason);
-                }
-                Standing::Disabled => disabled += 1,
-                Standing::Withheld(gate, reason) => withheld.entry(*gate).or_insert((0, &**reason)).0 += 1,
-                Standing::Passing | Standing::Warming(_) | Standing::Warning(_) => {}
-            }
-        }
-        let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
-        if let Some(reason) = first {
-            text.push_str(&format!(", {critical} critical: {reason}"));
-        }
-        if disabled > 0 {
-            text.push_str(&format!(", {disabled} disabled"));
-        }
-        for (gate, (count, reason)) in withheld {
-            text.push_str(&format!(", {count} {}", gate.words()));
-            if !reason.is_empty() {
-                text.push_str(&format!(": {reason}"));
-            }
-        }
-        match (gone_nodes.first(), gone_nodes.len()) {
-            (None, _) => {}
-            (Some(node), 1) => text.push_str(&format!(", {gone} on {node}, which is gone")),
-            (Some(node), nodes) => text.push_str(&format!(", {gone} on {nodes} nodes that are gone, such as {node}")),
-        }
-        text.into()
     }
 }
 
@@ -469,12 +438,4 @@ fn standing(placement: &Placement) -> &Standing {
 
 fn is_stale(placement: &Placement) -> bool {
     placement.freshness == Freshness::LastKnown
-}
-
-/// What is said of the instances of a node out of reach, and of so many more such nodes.
-fn out_of_reach(node: &Label, more: usize) -> Arc<str> {
-    match more {
-        0 => format!("{node} is out of reach: its instances are as last known").into(),
-        _ => format!("{node} and {more} more are out of reach: their instances are as last known").into(),
-    }
 }

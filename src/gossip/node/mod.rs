@@ -15,6 +15,7 @@ mod incoming;
 mod outgoing;
 mod seeking;
 mod showing;
+mod viewing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -35,6 +36,7 @@ pub use self::events::Firing;
 use self::{
     events::Events,
     seeking::{Found, Joining},
+    viewing::Views,
 };
 use super::{
     cluster::Cluster,
@@ -75,6 +77,8 @@ pub struct Settings {
     pub node: Arc<Node>,
     /// The version of the program.
     pub version: String,
+    /// Seconds: with what this node answers instances that name no TTL.
+    pub ttl: u32,
     /// Nodes with another name here do not listen to each other.
     pub cluster: String,
     /// From one round of gossip to the next.
@@ -217,6 +221,7 @@ struct Task {
     published: Announcements,
     push_at: Instant,
     view: View,
+    views: Views,
     /// Names whose part of the view may have changed.
     dirty: BTreeSet<Label>,
     /// The membership may have changed.
@@ -249,6 +254,7 @@ impl Task {
         let started = Instant::now();
         let rng = fastrand::Rng::with_seed(settings.seed);
         let view = alone(&settings.node, &published);
+        let views = Views::new(&view, started);
         let rotations = Rotations::new(settings.seed);
         let mut task = Self {
             liveness: Liveness::new(
@@ -270,6 +276,7 @@ impl Task {
             replicas: HashMap::new(),
             published,
             push_at: started,
+            views,
             view,
             dirty: BTreeSet::new(),
             changed: true,
@@ -319,6 +326,7 @@ impl Task {
                     }
                     self.give_up_joins();
                     self.rotations.tick(&self.outbox);
+                    self.compare_views().await;
                     self.show();
                 }
                 changed = self.inputs.announcements.changed(), if announced && Instant::now() >= self.push_at => {

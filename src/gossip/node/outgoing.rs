@@ -191,6 +191,7 @@ impl Settings {
             datacenter: self.node.datacenter.clone(),
             version: self.version.clone(),
             meta: self.node.meta.clone(),
+            ttl: Some(self.ttl),
         };
         let own = changes(&Announcements::new(), announcements);
         let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));

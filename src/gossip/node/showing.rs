@@ -35,13 +35,13 @@ impl Task {
         }
         let mut touched = false;
         for name in std::mem::take(&mut self.dirty) {
-            touched |= match self.node_view(&name) {
-                Some(view) => {
-                    self.view.insert(name, Arc::new(view));
-                    true
-                }
-                None => self.view.remove(&name).is_some(),
+            let now = self.node_view(&name).map(Arc::new);
+            let before = match &now {
+                Some(view) => self.view.insert(name.clone(), view.clone()),
+                None => self.view.remove(&name),
             };
+            touched |= now.is_some() || before.is_some();
+            self.views.change(&name, before.as_deref(), now.as_deref());
         }
         if touched {
             self.changed = true;
@@ -110,6 +110,9 @@ impl Task {
             reach: Reach::Alive,
             since: at(Duration::ZERO),
             instances: self.published.len(),
+            ttl: Some(self.settings.ttl),
+            view: Some(self.views.own()),
+            differs: None,
         };
         let mut members = vec![own];
         let mut reached = BTreeSet::new();
@@ -127,6 +130,9 @@ impl Task {
                 reach: peer.reach,
                 since: at(peer.since),
                 instances: replica.map_or(0, |replica| replica.announcements.len()),
+                ttl: facts.and_then(|facts| facts.ttl),
+                view: replica.and_then(|replica| replica.view),
+                differs: self.views.differs(&peer.id).map(|since| at(now.saturating_sub(since.elapsed()))),
             });
         }
         members.sort_by(|a, b| a.id.cmp(&b.id));

@@ -63,13 +63,19 @@ fn report() -> Report {
 
 fn node(version: &str) -> Record {
     let addresses = vec!["10.0.0.7".parse().unwrap()];
-    Record::Node { addresses, datacenter: label("dc1"), version: version.to_owned(), meta: Default::default() }
+    Record::Node {
+        addresses,
+        datacenter: label("dc1"),
+        version: version.to_owned(),
+        meta: Default::default(),
+        ttl: None,
+    }
 }
 
 fn with_meta(pairs: &[(&str, &str)]) -> Record {
     let meta = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let Record::Node { addresses, datacenter, version, .. } = node("1") else { unreachable!() };
-    Record::Node { addresses, datacenter, version, meta }
+    Record::Node { addresses, datacenter, version, meta, ttl: None }
 }
 
 fn event() -> UserEvent {
@@ -121,6 +127,18 @@ fn records_are_written_so() {
             "e/15",
             r#"{"id":"00000000-0000-0000-0000-000000000007","name":"deploy","data":"djI=","service":"web","tag":"v2","time":9}"#,
         ),
+        (
+            Record::Node {
+                addresses: vec!["10.0.0.7".parse().unwrap()],
+                datacenter: label("dc1"),
+                version: "0.2.0".to_owned(),
+                meta: Default::default(),
+                ttl: Some(5),
+            },
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0","ttl":5}"#,
+        ),
+        (Record::View(0xabc), "n/view", "1 0000000000000abc"),
         (Record::Left, "n/left", "1"),
     ];
     for (record, key, value) in cases {
@@ -140,6 +158,7 @@ fn what_newer_nodes_add_is_passed_over() {
         ("n/nodes", "1".to_owned(), None),
         ("e/16", "{".to_owned(), None),
         ("e/00", "{".to_owned(), None),
+        ("n/view", "2 whatever".to_owned(), None),
         ("i/web/web-1", format!(r#"{{"zone":{{"a":[1]}},{addresses}}}"#), instance()),
         ("i/web/web-1", format!(r#" {{ {addresses} , "tags" : [] , "port" : null }} "#), instance()),
         ("n/node", format!(r#"{{{addresses},"dc":"dc1","version":"1","load":0.5}}"#), Some(node("1"))),

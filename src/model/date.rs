@@ -1,0 +1,25 @@
+//! Times as people and clients read them. Reads no clock: a time is an argument.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+/// The last second that RFC 3339 can write: years have four digits.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// A time since 1970 as RFC 3339 has it, in whole seconds.
+pub fn rfc3339(since: Duration) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since.min(LAST)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_can_be_written() {
+        let cases =
+            [(0, "1970-01-01T00:00:00Z"), (951_782_400, "2000-02-29T00:00:00Z"), (u64::MAX, "9999-12-31T23:59:59Z")];
+        for (seconds, expected) in cases {
+            assert_eq!(rfc3339(Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Why an instance is answered or is not, in words: the one place that Extended DNS Errors, the `_why` names and
+//! `muster explain` have theirs from, so that they cannot disagree.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    announcement::{Gate, Standing},
+    catalog::{Freshness, Placement},
+    date::rfc3339,
+    member::Reach,
+    name::Label,
+};
+
+/// What decides about one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// One word for tables and for JSON.
+    pub state: &'static str,
+    /// A sentence without a capital and a full stop.
+    pub text: String,
+}
+
+/// What keeps an instance out of answers.
+enum Held<'a> {
+    Gone,
+    Critical(&'a str),
+    Disabled,
+    Withheld(Gate, &'a str),
+}
+
+fn held(placement: &Placement) -> Option<Held<'_>> {
+    if placement.freshness == Freshness::Gone {
+        return Some(Held::Gone);
+    }
+    match &placement.announcement.standing {
+        Standing::Critical(reason) => Some(Held::Critical(reason)),
+        Standing::Disabled => Some(Held::Disabled),
+        Standing::Withheld(gate, reason) => Some(Held::Withheld(*gate, reason)),
+        Standing::Passing | Standing::Warming(_) | Standing::Warning(_) => None,
+    }
+}
+
+/// Whether there is nothing to say of an instance but that it is answered.
+pub fn is_plain(placement: &Placement, counts: bool) -> bool {
+    counts && placement.freshness == Freshness::Live && placement.announcement.standing == Standing::Passing
+}
+
+/// What decides about an instance. It `counts` unless another one of its id goes before it. `reach` is how its node
+/// stands, where that is known: it names a cause, and decides nothing.
+pub fn of(placement: &Placement, counts: bool, reach: Option<Reach>) -> Why {
+    let node = &placement.node;
+    if !counts {
+        let text = "another node announces an instance of the same id, and that one counts";
+        return Why { state: "shadowed", text: text.to_owned() };
+    }
+    let (state, text) = match held(placement) {
+        Some(Held::Gone) => ("gone", gone(node, reach)),
+        Some(Held::Critical(reason)) => ("critical", with(&worst(placement, "is critical"), reason)),
+        Some(Held::Disabled) => ("disabled", "it is disabled: its service file says enabled: false".to_owned()),
+        Some(Held::Withheld(gate, reason)) => (gate.as_str(), with(&format!("it is {}", gate.words()), reason)),
+        None => answered(placement),
+    };
+    let suspected = reach == Some(Reach::Suspect) && placement.is_answered();
+    let text = if suspected { format!("{text}; its node {node} does not answer, and others are asked") } else { text };
+    Why { state, text }
+}
+
+/// What is said of an instance that is answered.
+fn answered(placement: &Placement) -> (&'static str, String) {
+    let (announcement, node) = (&placement.announcement, &placement.node);
+    let whole = announcement.instance.weight;
+    let weight = announcement.standing.weight(whole);
+    match &announcement.standing {
+        _ if placement.freshness == Freshness::LastKnown => {
+            ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
+        }
+        Standing::Warming(_) => {
+            ("warming", format!("answered with weight {weight} of {whole}, which grows: it has come up lately"))
+        }
+        Standing::Warning(reason) => {
+            let text = format!("answered with weight {weight}: {}", worst(placement, "warns"));
+            ("warning", with(&text, reason))
+        }
+        _ => ("passing", plainly(weight)),
+    }
+}
+
+/// What is said of an instance of which there is no more to say.
+pub fn plainly(weight: u16) -> String {
+    format!("answered with weight {weight}")
+}
+
+fn gone(node: &Label, reach: Option<Reach>) -> String {
+    match reach {
+        Some(Reach::Gone(cause)) => format!("its node {node} is gone: {}", cause.as_str()),
+        Some(_) => format!("its node {node} is gone: it has started anew and said nothing yet"),
+        None => format!("its node {node} is gone"),
+    }
+}
+
+/// Which check it is that decides.
+fn worst(placement: &Placement, does: &str) -> String {
+    let checks = placement.announcement.report.iter().flat_map(|report| &report.checks);
+    // As `model::health::add_up` has it: the first of the worst.
+    let worst = checks.reduce(|worst, check| if check.status > worst.status { check } else { worst });
+    worst.map_or_else(|| format!("it {does}"), |check| format!("the check {} {does}", check.name))
+}
+
+fn with(text: &str, reason: &str) -> String {
+    if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") }
+}
+
+/// Why none of these is answered: `3 instances, 3 critical: connection refused`.
+pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a Placement>) -> String {
+    let (mut all, mut critical, mut disabled, mut first) = (0, 0, 0, None);
+    let mut withheld: BTreeMap<Gate, (usize, &str)> = BTreeMap::new();
+    let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
+    for placement in instances {
+        all += 1;
+        match held(placement) {
+            Some(Held::Gone) => {
+                gone += 1;
+                gone_nodes.insert(&placement.node);
+            }
+            Some(Held::Critical(reason)) => {
+                critical += 1;
+                first.get_or_insert(reason);
+            }
+            Some(Held::Disabled) => disabled += 1,
+            Some(Held::Withheld(gate, reason)) => withheld.entry(gate).or_insert((0, reason)).0 += 1,
+            None => {}
+        }
+    }
+    let mut text = format!("{all} instance{}", if all == 1 { "" } else { "s" });
+    if let Some(reason) = first {
+        text.push_str(&with(&format!(", {critical} critical"), reason));
+    }
+    if disabled > 0 {
+        text.push_str(&format!(", {disabled} disabled"));
+    }
+    for (gate, (count, reason)) in withheld {
+        text.push_str(&with(&format!(", {count} {}", gate.words()), reason));
+    }
+    match (gone_nodes.first(), gone_nodes.len()) {
+        (None, _) => {}
+        (Some(node), 1) => text.push_str(&format!(", {gone} on {node}, which is gone")),
+        (Some(node), nodes) => text.push_str(&format!(", {gone} on {nodes} nodes that are gone, such as {node}")),
+    }
+    text
+}
+
+/// How many of all are answered, in a few words.
+pub fn summary(answered: usize, all: usize) -> String {
+    format!("{answered} of {all} answered")
+}
+
+/// Since when an instance stands as it does (RFC 3339), where its live node has told.
+pub fn since(placement: &Placement) -> Option<String> {
+    let report = placement.announcement.report.as_ref().filter(|_| placement.freshness == Freshness::Live)?;
+    Some(rfc3339(Duration::from_secs(report.since)))
+}
+
+/// What is said of the instances of a node out of reach, and of so many more such nodes.
+pub fn out_of_reach(node: &Label, more: usize) -> String {
+    match more {
+        0 => format!("{node} is out of reach: its instances are as last known"),
+        _ => format!("{node} and {more} more are out of reach: their instances are as last known"),
+    }
+}

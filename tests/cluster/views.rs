@@ -1,0 +1,98 @@
+//! Whether nodes know the same, and whether it shows where they do not.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use muster::{
+    gossip::{
+        message::{Change, Message, Push},
+        record::Record,
+    },
+    model::{announcement::Standing, service::InstanceKey},
+};
+
+use crate::script::{Cluster, label, ms};
+
+const ALL: &[&str] = &["a", "b", "c", "d"];
+
+/// The digest that `by` shows of `of`.
+fn view(cluster: &Cluster, by: &str, of: &str) -> Option<u64> {
+    cluster.members(by).members.iter().find(|member| member.id.name.as_str() == of)?.view
+}
+
+fn differs(cluster: &Cluster, by: &str, of: &str) -> bool {
+    cluster.members(by).members.iter().any(|member| member.id.name.as_str() == of && member.differs.is_some())
+}
+
+fn agree(cluster: &Cluster) -> bool {
+    let up = cluster.up();
+    let own = view(cluster, up[0], up[0]);
+    own.is_some() && up.iter().all(|by| up.iter().all(|of| view(cluster, by, of) == own))
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_agree_after_all_that_happens_and_nobody_is_suspected_meanwhile() {
+    let mut cluster = Cluster::running(ALL).await;
+    let never = |cluster: &Cluster| {
+        let up = cluster.up();
+        up.iter().all(|by| up.iter().all(|of| !differs(cluster, by, of)))
+    };
+    cluster.until(ms(15_000), "they agree", agree).await;
+    let before = view(&cluster, "a", "a");
+    for round in 0..20 {
+        cluster.flip("c", round % 2 == 1);
+        for _ in 0..7 {
+            tokio::time::sleep(ms(100 * round)).await;
+            assert!(never(&cluster), "round {round}\n{}", cluster.show());
+        }
+    }
+    cluster.kill("d").await;
+    cluster.settles(ms(2000)).await;
+    let took = cluster.until(ms(15_000), "they agree anew", |c| agree(c) && view(c, "a", "a") != before).await;
+    println!("agree {took:?} after one was killed");
+    assert!(never(&cluster), "{}", cluster.show());
+}
+
+/// One that was told something that its peer never said, and believes it.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_answers_otherwise_shows_on_all_and_stops_to_when_it_does_not() {
+    let cluster = Cluster::running(ALL).await;
+    cluster.until(ms(15_000), "they agree", agree).await;
+    let b = cluster.identity("b");
+    let instance = InstanceKey { service: label("web"), id: label("b") };
+    let forge = async |standing: Standing, version: u64| {
+        let (key, value) = Record::Standing(instance.clone(), standing).encode();
+        let changes = vec![Change { key: &key, version, value: Some(&value) }];
+        let push = Message::Push(Push { generation: b.id.generation, changes });
+        cluster.network.forge(&b, cluster.address("c"), &push).await;
+    };
+    forge(Standing::Disabled, 1 << 40).await;
+    cluster.answers(ms(300), &["c"], "a c d").await;
+    let others = ["a", "b", "d"];
+    let took = cluster.until(ms(25_000), "c shows", |c| others.iter().all(|by| differs(c, by, "c"))).await;
+    println!("shows after {took:?}");
+    cluster.until(ms(2_000), "c sees that it stands alone", |c| others.iter().all(|of| differs(c, "c", of))).await;
+    assert!(!differs(&cluster, "a", "b"), "the others agree\n{}", cluster.show());
+    forge(Standing::Passing, (1 << 40) + 1).await;
+    cluster.until(ms(15_000), "they agree again", |c| agree(c) && !differs(c, "a", "c")).await;
+}
+
+/// A change of one node does not make all others talk at once: nothing of digests is pushed.
+#[tokio::test(start_paused = true)]
+async fn digests_are_told_by_gossip_alone() {
+    let cluster = Cluster::running(ALL).await;
+    static PUSHES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+    cluster.network.lose(Some(|message: &Message<'_>| {
+        if let Message::Push(push) = message {
+            let digests = push.changes.iter().filter(|change| change.key == "n/view").count();
+            PUSHES[0].fetch_add(1, Ordering::Relaxed);
+            PUSHES[1].fetch_add(digests, Ordering::Relaxed);
+        }
+        false
+    }));
+    cluster.flip("c", false);
+    cluster.settles(ms(300)).await;
+    cluster.until(ms(15_000), "they agree", agree).await;
+    let [all, digests] = &PUSHES;
+    // The one push to each of the three others is of the flip.
+    assert_eq!((all.load(Ordering::Relaxed), digests.load(Ordering::Relaxed)), (3, 0));
+}

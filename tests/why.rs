@@ -1,0 +1,244 @@
+//! Whoever asks why hears the same: Extended DNS Errors, the `_why` names, and what `muster explain` says.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hickory_proto::op::Message;
+use muster::{
+    dns::{
+        code::rtype,
+        engine::{Engine, Transport},
+        table::{Settings, Tables},
+    },
+    model::{
+        announcement::{Announcement, CheckReport, Gate, Node, Report, Standing},
+        catalog::{Catalog, Freshness, NodeView, View},
+        health::Status,
+        member::{Cause, Reach},
+        name::{Label, Name},
+        service::{Instance, InstanceKey, Protocol},
+        why,
+    },
+};
+use support::{Ask, decode, extended_error, show_data};
+
+fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
+/// `web/web-1` on `b`, with a check that stands as badly as it does.
+fn announcement(standing: Standing) -> Announcement {
+    let instance = Instance {
+        key: InstanceKey { service: label("web"), id: label("web-1") },
+        addresses: vec!["10.0.0.7".parse().unwrap()],
+        port: Some(80),
+        ports: vec![],
+        protocol: Protocol::Tcp,
+        tags: vec![],
+        meta: BTreeMap::new(),
+        priority: 1,
+        weight: 50,
+        ttl: None,
+        registered_as: None,
+    };
+    let status = match standing {
+        Standing::Warning(_) => Status::Warning,
+        Standing::Critical(_) => Status::Critical,
+        _ => Status::Passing,
+    };
+    let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
+    let report = Some(Arc::new(Report { since: 1_000_000_000, checks: vec![check] }));
+    Announcement { instance: Arc::new(instance), standing, report }
+}
+
+fn view(announcement: Announcement, freshness: Freshness) -> View {
+    let node = |name: &str, announcements, freshness| {
+        let node = Node {
+            name: label(name),
+            addresses: vec!["10.0.0.7".parse().unwrap()],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+        };
+        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+    };
+    let own = [(announcement.instance.key.clone(), Arc::new(announcement))].into_iter().collect();
+    [node("a", Default::default(), Freshness::Live), node("b", own, freshness)].into_iter().collect()
+}
+
+struct World {
+    catalog: Catalog,
+    tables: Tables,
+}
+
+impl World {
+    fn of(view: View) -> Self {
+        let domain = Name::parse("service.local").unwrap();
+        let settings = Settings { node: label("a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
+        let mut world = Self { catalog: Catalog::default(), tables: Tables::new(settings) };
+        let touched = world.catalog.update(view);
+        world.tables.update(&world.catalog, &touched);
+        world
+    }
+
+    fn ask(&self, name: &str, qtype: u16, transport: Transport) -> Message {
+        let ask = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false };
+        let mut out = Vec::new();
+        Engine::new(1232, fastrand::Rng::with_seed(1)).respond(&self.tables, &ask.packet(1), transport, &mut out);
+        decode(&out)
+    }
+
+    fn texts(&self, name: &str) -> Vec<String> {
+        let message = self.ask(name, rtype::TXT, Transport::Tcp);
+        assert!(message.answers.iter().all(|record| record.ttl == 1), "cached for no longer than a moment");
+        message.answers.iter().map(|record| show_data(&record.data)).collect()
+    }
+}
+
+#[test]
+fn for_every_standing_all_say_the_same() {
+    let reason = "reason of it";
+    let mut standings = vec![
+        Standing::Passing,
+        Standing::Warming(7),
+        Standing::new(Status::Warning, reason),
+        Standing::new(Status::Critical, reason),
+        Standing::Disabled,
+    ];
+    standings.extend(Gate::ALL.map(|gate| Standing::withheld(gate, reason)));
+    for standing in standings {
+        for freshness in [Freshness::Live, Freshness::LastKnown, Freshness::Gone] {
+            let case = format!("{standing:?} {freshness:?}");
+            let world = World::of(view(announcement(standing.clone()), freshness));
+            let placement = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+            let said = why::of(placement, true, None);
+            let answer = world.ask("web.service.local.", rtype::A, Transport::Udp);
+            let error = extended_error(&answer);
+            let is_answered = !answer.answers.is_empty();
+            assert_eq!(is_answered, placement.is_answered(), "{case}");
+            assert_eq!(is_answered, said.text.starts_with("answered"), "{case}: {}", said.text);
+
+            // The words that an extended error has are those that the explanation has.
+            let key_words: Vec<String> = match (&standing, freshness) {
+                (_, Freshness::Gone) => vec!["b".to_owned(), "is gone".to_owned()],
+                (Standing::Critical(reason), _) => vec![format!("critical: {reason}")],
+                (Standing::Disabled, _) => vec!["disabled".to_owned()],
+                (Standing::Withheld(gate, reason), _) => vec![format!("{}: {reason}", gate.words())],
+                (_, Freshness::LastKnown) => vec!["b is out of reach".to_owned(), "as last known".to_owned()],
+                _ => vec![],
+            };
+            let code = match (is_answered, freshness) {
+                (false, _) => Some(14),
+                (true, Freshness::LastKnown) => Some(3),
+                (true, _) => None,
+            };
+            assert_eq!(error.as_ref().map(|(code, _)| *code), code, "{case}");
+            for word in &key_words {
+                assert!(said.text.contains(word), "{case}: {word:?} in {:?}", said.text);
+                assert!(error.as_ref().is_some_and(|(_, text)| text.contains(word)), "{case}: {word:?} in {error:?}");
+            }
+
+            // What `_why` says is the explanation, word for word.
+            let since = if freshness == Freshness::Live { " since 2001-09-09T01:46:40Z" } else { "" };
+            let detail = if standing == Standing::Passing && freshness == Freshness::Live {
+                format!("\"web-1: passing\" \"{}\"", said.text)
+            } else {
+                format!("\"web-1 on b: {}{since}\" \"{}\"", said.state, said.text)
+            };
+            assert_eq!(world.texts("_why.web-1.web.service.local."), [&*detail], "{case}");
+            let summary = match &error {
+                Some((14, text)) => format!("\"none answered\" \"{text}\""),
+                _ => "\"1 of 1 answered\"".to_owned(),
+            };
+            let all = world.texts("_why.web.service.local.");
+            assert_eq!(all[0], summary, "{case}");
+            let is_plain = detail.starts_with("\"web-1: passing");
+            assert_eq!(all[1..], if is_plain { vec![] } else { vec![detail] }, "{case}");
+        }
+    }
+}
+
+#[test]
+fn how_the_node_stands_is_said_and_decides_nothing() {
+    let cases = [
+        (Freshness::Live, None, "answered with weight 50"),
+        (Freshness::Live, Some(Reach::Alive), "answered with weight 50"),
+        (
+            Freshness::Live,
+            Some(Reach::Suspect),
+            "answered with weight 50; its node b does not answer, and others are asked",
+        ),
+        (Freshness::Gone, None, "its node b is gone"),
+        (Freshness::Gone, Some(Reach::Gone(Cause::Refused)), "its node b is gone: its agent has ended"),
+        (Freshness::Gone, Some(Reach::Alive), "its node b is gone: it has started anew and said nothing yet"),
+    ];
+    for (freshness, reach, expected) in cases {
+        let world = World::of(view(announcement(Standing::Passing), freshness));
+        let placement = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+        assert_eq!(why::of(placement, true, reach).text, expected, "{freshness:?} {reach:?}");
+    }
+}
+
+/// A report that arrives after the standing it is of is told, and one that nothing is to be said of costs nothing.
+#[test]
+fn a_report_is_told_where_there_is_something_to_say() {
+    for (standing, told) in [(Standing::Passing, false), (Standing::new(Status::Critical, "refused"), true)] {
+        let early = Announcement { report: None, ..announcement(standing.clone()) };
+        let mut world = World::of(view(early, Freshness::Live));
+        let before = world.texts("_why.web.service.local.");
+        let touched = world.catalog.update(view(announcement(standing), Freshness::Live));
+        assert!(touched.is_empty() && touched.reports.len() == 1);
+        assert_eq!(world.tables.update_reports(&world.catalog, &touched.reports), told);
+        assert_eq!(world.texts("_why.web.service.local.") != before, told);
+        assert!(!world.tables.update_reports(&world.catalog, &touched.reports), "once");
+    }
+}
+
+#[test]
+fn an_instance_that_does_not_count_and_names_without_more() {
+    let mut both = view(announcement(Standing::Passing), Freshness::Live);
+    let critical = view(announcement(Standing::new(Status::Critical, "refused")), Freshness::Live);
+    let other = &critical[&label("b")];
+    let node = Arc::new(Node { name: label("c"), ..Node::clone(&other.node) });
+    both.insert(label("c"), Arc::new(NodeView { node, ..NodeView::clone(other) }));
+    let world = World::of(both);
+    let shadowed = "another node announces an instance of the same id, and that one counts";
+    let texts = world.texts("_why.web-1.web.service.local.");
+    assert_eq!(texts, [format!("\"web-1 on c: shadowed since 2001-09-09T01:46:40Z\" \"{shadowed}\"")]);
+    assert_eq!(world.texts("_why.web.service.local.")[0], "\"1 of 1 answered\"");
+    let cases = [
+        ("_why.web.service.local.", rtype::A, "No Error", 0),
+        ("_why.web.service.local.", rtype::ANY, "No Error", 2),
+        ("_WHY.Web-1.web.service.local.", rtype::TXT, "No Error", 1),
+        ("_why.none.web.service.local.", rtype::TXT, "Non-Existent Domain", 0),
+        ("x._why.web.service.local.", rtype::TXT, "Non-Existent Domain", 0),
+        ("_why.none.service.local.", rtype::TXT, "Non-Existent Domain", 0),
+    ];
+    for (name, qtype, code, answers) in cases {
+        let message = world.ask(name, qtype, Transport::Udp);
+        let got = (message.metadata.response_code.to_string(), message.answers.len());
+        assert_eq!(got, (code.to_owned(), answers), "{name} {qtype}");
+    }
+}
+
+/// Over UDP the summary is what is left of many, and TC says that there is more.
+#[test]
+fn what_does_not_fit_a_datagram_is_asked_for_over_tcp() {
+    let announcements = (0..100).map(|at| {
+        let mut announcement = announcement(Standing::new(Status::Critical, "connection refused"));
+        Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
+        (announcement.instance.key.clone(), Arc::new(announcement))
+    });
+    let node = Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+    let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
+    let world = World::of([(label("b"), Arc::new(view))].into_iter().collect());
+    let over_udp = world.ask("_why.web.service.local.", rtype::TXT, Transport::Udp);
+    assert!(over_udp.metadata.truncation && over_udp.answers.len() > 1);
+    assert_eq!(
+        show_data(&over_udp.answers[0].data),
+        "\"none answered\" \"100 instances, 100 critical: connection refused\""
+    );
+    assert_eq!(world.texts("_why.web.service.local.").len(), 101);
+}
