@@ -11,6 +11,7 @@ use axum::{
     response::Response,
 };
 use serde_json::Value;
+use smol_str::SmolStr;
 
 use super::{
     Api,
@@ -85,9 +86,16 @@ pub(super) async fn register(State(api): State<Api>, query: Query, body: Body) -
 }
 
 async fn register_this(api: &Api, registration: Registration, only_these_checks: bool) -> Result<(), Refusal> {
-    let wanted = registration.definition.instance.clone();
+    let wanted = registration.definition.clone();
+    let checks: Vec<SmolStr> = (0..wanted.checks.len()).map(|at| wanted.check_id(at)).collect();
+    // Others than these may have been added before, and stay.
+    let shows = move |known: &Announcement| {
+        let reported = known.report.iter().flat_map(|report| &report.checks);
+        let (there, others): (Vec<_>, Vec<_>) = reported.partition(|check| checks.contains(&check.id));
+        known.instance == wanted.instance && there.len() == checks.len() && (others.is_empty() || !only_these_checks)
+    };
     let change = Change::Register { registration: Box::new(registration), only_these_checks };
-    make(api, change, |_, known| known.is_some_and(|known| known.instance == wanted)).await.map(drop)
+    make(api, change, |_, known| known.is_some_and(&shows)).await.map(drop)
 }
 
 pub(super) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -> Result<(), Refusal> {
