@@ -17,3 +17,11 @@ mod metrics;
 mod proxies;
 #[path = "real_clients/scene.rs"]
 mod scene;
+
+/// Each is read by the test that its comment names the program of.
+#[test]
+fn the_document_shows_nothing_that_is_not_tried() {
+    let tried = ["haproxy", "nginx", "prometheus dns", "prometheus consul", "caddy", "envoy", "grpc", "python", "node"];
+    let shown: Vec<String> = support::document::blocks(scene::DOCUMENT).into_iter().map(|block| block.kind).collect();
+    assert_eq!(shown, tried);
+}

@@ -12,8 +12,8 @@ use std::{
 
 use axum::{
     Router,
-    body::HttpBody,
-    extract::{DefaultBodyLimit, Request},
+    body::{Bytes, HttpBody},
+    extract::{DefaultBodyLimit, FromRequest, Request},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -117,21 +117,30 @@ fn router(api: Api) -> Router {
         .fallback(refused::no_such_endpoint)
         .method_not_allowed_fallback(refused::no_such_method)
         .with_state(api)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(within_size))
         .layer(from_fn_with_state(guard, permit::check))
         .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
+        .layer(from_fn(with_body))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(within_time))
         .layer(from_fn(log))
 }
 
-/// A body that says to be too long is not waited for. `DefaultBodyLimit` counts those that do not say.
-async fn within_size(request: Request, next: Next) -> Response {
+/// Reads the body of an order before anything is decided: where an answer overtakes the body, the connection is closed, which
+/// a client notices only when it sends its next order there. A body that says to be too long is not waited for;
+/// `DefaultBodyLimit` counts those that do not say.
+async fn with_body(request: Request, next: Next) -> Response {
     if request.body().size_hint().lower() > MAX_BODY as u64 {
         let text = format!("A request's body has at most {MAX_BODY} octets.");
         return Refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     }
-    next.run(request).await
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(octets) => next.run(Request::from_parts(parts, octets.into())).await,
+        Err(rejection) => Refusal(rejection.status(), rejection.body_text()).into_response(),
+    }
 }
 
 /// Blocking queries take their time, and a reading takes no body: it is orders that have to end.

@@ -45,7 +45,9 @@ fn py_consul_finds_what_it_expects() {
 #[test]
 fn the_older_python_consul_does_too() {
     let test = "the_older_python_consul_does_too";
-    let (Some(python), Some(modules)) = (fetched(test, "python/bin/python"), fetched(test, "python-old")) else { return };
+    let (Some(python), Some(modules)) = (fetched(test, "python/bin/python"), fetched(test, "python-old")) else {
+        return;
+    };
     assert_python(&python, &modules);
 }
 

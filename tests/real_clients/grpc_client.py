@@ -1,9 +1,9 @@
 """A gRPC service with two servers, and a client that goes to them in turn by their name.
 
-    grpc_client.py DNS A B
+    grpc_client.py CHANNEL A B
 
-takes the address of a DNS server, and those of two servers to be, with one port. It then takes commands: `ask` prints the
-servers that answered the next calls.
+takes the code that makes the client's channel, and the addresses of two servers to be, with one port. It then takes
+commands: `ask` prints the servers that answered the next calls.
 """
 
 import sys
@@ -11,7 +11,7 @@ from concurrent import futures
 
 import grpc
 
-DNS, *SERVERS = sys.argv[1:]
+CHANNEL, *SERVERS = sys.argv[1:]
 CALLS = 20
 
 
@@ -27,10 +27,9 @@ def serve(address):
 
 
 running = [serve(address) for address in SERVERS]
-port = SERVERS[0].rsplit(":", 1)[1]
-options = [("grpc.lb_policy_name", "round_robin"), ("grpc.dns_min_time_between_resolutions_ms", 200)]
-channel = grpc.insecure_channel(f"dns://{DNS}/web.service.local:{port}", options=options)
-say = channel.unary_unary("/test.Name/Say")
+made = {"grpc": grpc}
+exec(CHANNEL, made)
+say = made["channel"].unary_unary("/test.Name/Say")
 print("ready", flush=True)
 for _ in sys.stdin:
     answered = {say(b"", wait_for_ready=True, timeout=20).decode() for _ in range(CALLS)}

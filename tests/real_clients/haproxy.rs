@@ -51,10 +51,8 @@ impl Runtime {
         let answer = self.ask("show servers state web");
         let rows = answer.lines().skip(2).map(|line| line.split(' ').collect::<Vec<_>>());
         let up = rows.filter(|fields| fields.get(5) == Some(&UP));
-        up.map(|fields| {
-            (format!("{}:{}", fields[4], fields[18]), (fields[3].to_owned(), fields[7].parse().unwrap()))
-        })
-        .collect()
+        up.map(|fields| (format!("{}:{}", fields[4], fields[18]), (fields[3].to_owned(), fields[7].parse().unwrap())))
+            .collect()
     }
 
     fn addresses(&self) -> Vec<String> {
@@ -140,7 +138,8 @@ fn more_servers_than_a_datagram_holds_do_not_come_and_go() {
     ];
     let scene = Scene::start(&[("a", "")], "");
     for number in 1..=SERVERS {
-        let body = json!({"Name": "many", "ID": format!("m{number}"), "Address": format!("127.0.1.{number}"), "Port": 80});
+        let body =
+            json!({"Name": "many", "ID": format!("m{number}"), "Address": format!("127.0.1.{number}"), "Port": 80});
         scene.order("agent/service/register", &body.to_string());
     }
     for (case, change, expected, whole) in cases {

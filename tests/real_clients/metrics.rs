@@ -6,13 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     scene::{DOCUMENT, Scene, listen, report, services},
-    support::{
-        backend::Backend,
-        document::block,
-        http::ask,
-        machine::Machine,
-        skip,
-    },
+    support::{backend::Backend, document::block, http::try_ask, machine::Machine, skip},
 };
 
 const A: u16 = 1;
@@ -23,11 +17,8 @@ const OPERATES: &str = "operates-operates-operates";
 
 /// What the program says of its targets.
 fn targets(at: SocketAddr) -> Value {
-    if std::net::TcpStream::connect(at).is_err() {
-        return Value::Null;
-    }
-    let answer = ask(at, "GET", "/api/v1/targets", "");
-    if answer.status == 200 { answer.json()["data"].take() } else { Value::Null }
+    let answer = try_ask(at, "GET", "/api/v1/targets", "").filter(|answer| answer.status == 200);
+    answer.map_or(Value::Null, |answer| answer.json()["data"].take())
 }
 
 /// The targets that are scraped: what a label says, and whether the last scrape went well.
@@ -42,9 +33,7 @@ fn scraped(targets: &Value, job: &str, label: &str) -> BTreeMap<String, String> 
 fn left_out(targets: &Value) -> BTreeMap<String, String> {
     let all = targets["droppedTargets"].as_array().cloned().unwrap_or_default();
     let text = |target: &Value, label: &str| target["discoveredLabels"][label].as_str().unwrap_or_default().to_owned();
-    all.iter()
-        .map(|target| (text(target, "__meta_consul_service_id"), text(target, "__meta_consul_health")))
-        .collect()
+    all.iter().map(|target| (text(target, "__meta_consul_service_id"), text(target, "__meta_consul_health"))).collect()
 }
 
 fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -82,7 +71,11 @@ fn consul_sd_of_victoria_metrics_follows() {
     shows("at first", &[("a", "up"), ("b", "up")]);
 
     let all = targets(api);
-    let target = all["activeTargets"].as_array().unwrap().iter().find(|t| t["discoveredLabels"]["__meta_consul_service_id"] == "a");
+    let target = all["activeTargets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|t| t["discoveredLabels"]["__meta_consul_service_id"] == "a");
     let (labels, address) = (&target.unwrap()["discoveredLabels"], scene.backends[0].1.address());
     for (label, due) in [
         ("__address__", address.to_string().as_str()),

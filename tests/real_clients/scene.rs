@@ -15,33 +15,33 @@ use crate::support::{
     agent::Agent,
     backend::Backend,
     document::block,
-    http::ask,
+    http::{ask, try_ask},
     program::{Program, free},
     skip,
 };
 
 /// The document whose configurations are tried.
-pub const DOCUMENT: &str = "docs/integrations.md";
+pub(crate) const DOCUMENT: &str = "docs/integrations.md";
 const A: u16 = 1;
 
 /// The agent, the web servers, and a folder for the program.
-pub struct Scene {
+pub(crate) struct Scene {
     /// The agent.
-    pub agent: Agent,
+    pub(crate) agent: Agent,
     /// The web servers; their names are the ids of the instances.
-    pub backends: Vec<(String, Backend)>,
+    pub(crate) backends: Vec<(String, Backend)>,
     /// Where the program may write.
-    pub folder: TempDir,
+    pub(crate) folder: TempDir,
 }
 
 impl Scene {
     /// A web server for each name, all healthy, with a line more in the service file of each; and more configuration.
-    pub fn start(instances: &[(&str, &str)], config: &str) -> Self {
+    pub(crate) fn start(instances: &[(&str, &str)], config: &str) -> Self {
         Self::start_with(instances, config, |_| {})
     }
 
     /// The same in a folder that `prepare` fills.
-    pub fn start_with(instances: &[(&str, &str)], config: &str, prepare: impl FnOnce(&Path)) -> Self {
+    pub(crate) fn start_with(instances: &[(&str, &str)], config: &str, prepare: impl FnOnce(&Path)) -> Self {
         let names: Vec<&str> = instances.iter().map(|(name, _)| *name).collect();
         let backends = Backend::start(&names);
         let services = services(instances, &backends);
@@ -56,7 +56,7 @@ impl Scene {
     }
 
     /// Waits until these are what muster answers.
-    pub fn wait_for(&self, names: &[&str]) {
+    pub(crate) fn wait_for(&self, names: &[&str]) {
         let address = |name: &&str| format!("A {}", self.backend(name).address().ip());
         let mut due: Vec<String> = names.iter().map(address).collect();
         due.sort();
@@ -69,23 +69,23 @@ impl Scene {
     }
 
     /// The port of all web servers.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.backends[0].1.address().port()
     }
 
     /// Turns an instance's health.
-    pub fn turn(&self, name: &str, well: bool) {
+    pub(crate) fn turn(&self, name: &str, well: bool) {
         report(&self.agent, name, well);
     }
 
     /// Gives the agent an order.
-    pub fn order(&self, path: &str, body: &str) {
+    pub(crate) fn order(&self, path: &str, body: &str) {
         let answer = ask(self.agent.http(), "PUT", &format!("/v1/{path}"), body);
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     }
 
     /// Writes a file for the program, and says where.
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.path().join(name);
         fs::write(&path, text).unwrap();
         path
@@ -93,7 +93,7 @@ impl Scene {
 
     /// A configuration of the document, with the addresses that things have here: the agent's, the web servers', and the one
     /// where the program is to listen.
-    pub fn configuration(&self, kind: &str, listen: SocketAddr) -> String {
+    pub(crate) fn configuration(&self, kind: &str, listen: SocketAddr) -> String {
         block(DOCUMENT, kind)
             .replace("127.0.0.1:8600", &self.agent.address().to_string())
             .replace("127.0.0.1:8500", &self.agent.http().to_string())
@@ -105,17 +105,16 @@ impl Scene {
     }
 
     /// Starts the program.
-    pub fn program(&self, command: Command) -> Program {
+    pub(crate) fn program(&self, command: Command) -> Program {
         Program::start(command, self.folder.path())
     }
 
     /// A proxy that listens at `listen` sends to these and no others, through all that happens to them.
-    pub fn assert_followed(&self, mut proxy: Program, listen: SocketAddr) {
+    pub(crate) fn assert_followed(&self, mut proxy: Program, listen: SocketAddr) {
         let all: Vec<&str> = self.backends.iter().map(|(name, _)| name.as_str()).collect();
         let [first, second, ..] = all[..] else { panic!("two servers at least") };
-        let rest = |without: &[&str]| -> Vec<&str> {
-            all.iter().copied().filter(|name| !without.contains(name)).collect()
-        };
+        let rest =
+            |without: &[&str]| -> Vec<&str> { all.iter().copied().filter(|name| !without.contains(name)).collect() };
         let mut follows = |what: &str, names: &[&str]| {
             self.wait_for(names);
             let due: BTreeSet<String> = match names {
@@ -143,14 +142,14 @@ impl Scene {
 }
 
 /// Reports for an instance of [`services`].
-pub fn report(agent: &Agent, name: &str, well: bool) {
+pub(crate) fn report(agent: &Agent, name: &str, well: bool) {
     let path = format!("/v1/agent/check/{}/service:{name}", if well { "pass" } else { "fail" });
     let answer = ask(agent.http(), "PUT", &path, "");
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
 }
 
 /// The service file of web servers, with more in the entry of each.
-pub fn services(instances: &[(&str, &str)], backends: &[Backend]) -> String {
+pub(crate) fn services(instances: &[(&str, &str)], backends: &[Backend]) -> String {
     let mut services = "services:\n".to_owned();
     for ((name, more), backend) in instances.iter().zip(backends) {
         let address = backend.address();
@@ -166,31 +165,29 @@ pub fn services(instances: &[(&str, &str)], backends: &[Backend]) -> String {
 }
 
 /// The names of the servers that answer some requests to a proxy, `nobody` for an answer of its own, and `no proxy`.
-pub fn visits(proxy: SocketAddr, requests: usize) -> BTreeSet<String> {
-    let visit = || {
-        if std::net::TcpStream::connect(proxy).is_err() {
-            return "no proxy".to_owned();
-        }
-        let answer = ask(proxy, "GET", "/", "");
-        if answer.status == 200 { answer.body.trim().to_owned() } else { "nobody".to_owned() }
+pub(crate) fn visits(proxy: SocketAddr, requests: usize) -> BTreeSet<String> {
+    let visit = || match try_ask(proxy, "GET", "/", "") {
+        None => "no proxy".to_owned(),
+        Some(answer) if answer.status == 200 => answer.body.trim().to_owned(),
+        Some(_) => "nobody".to_owned(),
     };
     (0..requests).map(|_| visit()).collect()
 }
 
 /// A program or a folder that `tests/real_clients/install` has fetched; `None`: says that the test is skipped.
-pub fn fetched(test: &str, path: &str) -> Option<PathBuf> {
+pub(crate) fn fetched(test: &str, path: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients").join(path);
     skip::file(test, &path, "run tests/real_clients/install").then_some(path)
 }
 
 /// A port for the program to listen at.
-pub fn listen() -> SocketAddr {
+pub(crate) fn listen() -> SocketAddr {
     free()
 }
 
 /// It ended well; else what it printed is in the message.
 #[track_caller]
-pub fn assert_success(output: &Output) {
+pub(crate) fn assert_success(output: &Output) {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{out}{err}");
 }

@@ -36,22 +36,44 @@ impl Answer {
 /// Asks, on a connection of its own. `path` is whole; without a body it is empty.
 #[track_caller]
 pub fn ask(server: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(server).unwrap();
+    try_ask(server, method, path, body).unwrap_or_else(|| panic!("nobody listens at {server}"))
+}
+
+/// The same of a server that may not listen yet.
+#[track_caller]
+pub fn try_ask(server: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(server).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let length = body.len();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).unwrap();
-    let mut octets = Vec::new();
-    stream.read_to_end(&mut octets).unwrap();
+    let (mut octets, mut piece) = (Vec::new(), [0; 65_536]);
+    // Some servers wait for the client to close.
+    while !is_whole(&octets) {
+        match stream.read(&mut piece).unwrap() {
+            0 => break,
+            len => octets.extend_from_slice(&piece[..len]),
+        }
+    }
     let text = String::from_utf8(octets).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}: {text:?}"));
     let mut answer = Answer { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() };
     if answer.header("Transfer-Encoding") == Some("chunked") {
         answer.body = unchunked(body);
     }
-    answer
+    Some(answer)
+}
+
+/// Whether an answer that says its length is there as a whole.
+fn is_whole(octets: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(octets);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let lines = head.lines().filter_map(|line| line.split_once(": "));
+    let length =
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case("content-length")).map(|(_, value)| value.parse()).next();
+    length.is_some_and(|length| length == Ok(body.len()))
 }
 
 /// RFC 9112 §7.1, without extensions.
