@@ -44,7 +44,7 @@ pub fn stay(len: usize, most: usize, client: Option<IpAddr>, order: &mut Vec<u32
     });
     // A part of the whole, so that one record more or less moves the place by one at most.
     let part = u64::from(Rng::with_seed((bits >> 64) as u64 ^ bits as u64).u32(..));
-    let first = (part * len as u64 >> u32::BITS) as u32;
+    let first = ((part * len as u64) >> u32::BITS) as u32;
     order.clear();
     order.extend((first..len as u32).chain(0..first).take(most));
 }

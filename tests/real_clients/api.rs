@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     scene::{DOCUMENT, assert_success, fetched},
-    support::{agent::Agent, backend::Backend, document::block, http::ask},
+    support::{agent::Agent, backend::Backend, document::block, http::ask, skip},
 };
 
 fn script(name: &str) -> String {
@@ -36,6 +36,10 @@ fn assert_python(python: &Path, modules: &Path) {
     assert_success(&command.output().unwrap());
 }
 
+fn node_modules(test: &str) -> Option<PathBuf> {
+    fetched(test, "node_modules").filter(|_| skip::tool(test, "node", "nodejs"))
+}
+
 #[test]
 fn py_consul_finds_what_it_expects() {
     let Some(python) = fetched("py_consul_finds_what_it_expects", "python/bin/python") else { return };
@@ -53,7 +57,7 @@ fn the_older_python_consul_does_too() {
 
 #[test]
 fn node_consul_finds_what_it_expects() {
-    let Some(modules) = fetched("node_consul_finds_what_it_expects", "node_modules") else { return };
+    let Some(modules) = node_modules("node_consul_finds_what_it_expects") else { return };
     let agent = Agent::start();
     let mut command = Command::new("node");
     command.arg(script("consul_client.js")).arg(agent.http().to_string()).env("NODE_PATH", modules);
@@ -105,7 +109,7 @@ fn the_example_in_python_runs() {
 /// Its watch prints what is healthy, at once and after a change.
 #[test]
 fn the_example_in_javascript_runs() {
-    let Some(modules) = fetched("the_example_in_javascript_runs", "node_modules") else { return };
+    let Some(modules) = node_modules("the_example_in_javascript_runs") else { return };
     let agent = Agent::start();
     let text = block(DOCUMENT, "node").replace("port: 8500", &format!("port: {}", agent.http().port()));
     let mut command = Command::new("node");

@@ -74,7 +74,7 @@ fn addresses(scene: &Scene, names: &[&str]) -> Vec<String> {
 
 #[test]
 fn traffic_follows() {
-    if !skip::tool("haproxy::traffic_follows", "haproxy", "haproxy") {
+    if !skip::tool("traffic_follows", "haproxy", "haproxy") {
         return;
     }
     let (scene, listen) = (Scene::start(&[("a", ""), ("b", ""), ("c", "")], ""), listen());
@@ -119,44 +119,52 @@ fn weights_are_shares_of_traffic() {
     haproxy.wait_for("weights", &due, weights);
 }
 
-/// "A record that is missing from one answer counts as gone": while nothing changes, no server comes or goes. Over UDP the
-/// answers are cut, and HAProxy passes over that.
-#[test]
-fn more_servers_than_a_datagram_holds_do_not_come_and_go() {
-    if !skip::tool("more_servers_than_a_datagram_holds_do_not_come_and_go", "haproxy", "haproxy") {
+const SERVERS: usize = 27;
+const RESOLUTIONS: u64 = 100;
+
+/// "A record that is missing from one answer counts as gone": while nothing changes, no server comes or goes. So many are there
+/// of a service of [`SERVERS`]; `whole`: their addresses come with the answer.
+fn assert_servers_stay(test: &str, change: fn(String) -> String, expected: RangeInclusive<usize>, whole: bool) {
+    if !skip::tool(test, "haproxy", "haproxy") {
         return;
     }
-    const SERVERS: usize = 27;
-    const RESOLUTIONS: u64 = 100;
-    let udp = |shown: String| shown.replace("tcp@", "");
-    let default_payload = |shown: String| udp(shown).replace("    accepted_payload_size 8192\n", "");
-    // How many servers there are, and whether their addresses come with the answer for the service.
-    let cases: [(&str, &dyn Fn(String) -> String, RangeInclusive<usize>, bool); 3] = [
-        ("TCP, as the document has it", &|shown| shown, SERVERS..=SERVERS, true),
-        ("UDP, 8192 octets", &udp, 20..=26, false),
-        ("UDP, 512 octets", &default_payload, 7..=10, false),
-    ];
     let scene = Scene::start(&[("a", "")], "");
     for number in 1..=SERVERS {
-        let body =
-            json!({"Name": "many", "ID": format!("m{number}"), "Address": format!("127.0.1.{number}"), "Port": 80});
+        let address = format!("127.0.1.{number}");
+        let body = json!({"Name": "many", "ID": format!("m{number}"), "Address": address, "Port": 80});
         scene.order("agent/service/register", &body.to_string());
     }
-    for (case, change, expected, whole) in cases {
-        let (mut haproxy, runtime) = start(&scene, listen(), |shown| {
-            // Twenty times as often, to be done before long.
-            change(shown).replace("_web._tcp", "_many._tcp").replace(" 1s\n", " 50ms\n")
-        });
-        haproxy.wait_for(case, &true, || expected.contains(&runtime.servers().len()));
-        let round = if whole { 1 } else { 1 + runtime.servers().len() as u64 };
-        let start = runtime.answers() + 3 * round;
-        haproxy.wait_for(case, &true, || runtime.answers() >= start);
-        let (seen, until) = (runtime.servers(), start + RESOLUTIONS * round);
-        let lines = haproxy.log().lines().count();
-        haproxy.wait_for(case, &true, || {
-            assert_eq!(runtime.servers(), seen, "{case}");
-            runtime.answers() >= until
-        });
-        assert_eq!(haproxy.log().lines().count(), lines, "{case}: {}", haproxy.log());
-    }
+    let (mut haproxy, runtime) = start(&scene, listen(), |shown| {
+        // Twenty times as often, to be done before long.
+        change(shown).replace("_web._tcp", "_many._tcp").replace(" 1s\n", " 50ms\n")
+    });
+    haproxy.wait_for("servers", &true, || expected.contains(&runtime.servers().len()));
+    let round = if whole { 1 } else { 1 + runtime.servers().len() as u64 };
+    let start = runtime.answers() + 3 * round;
+    haproxy.wait_for("answers", &true, || runtime.answers() >= start);
+    let (seen, until) = (runtime.servers(), start + RESOLUTIONS * round);
+    let lines = haproxy.log().lines().count();
+    haproxy.wait_for("more answers", &true, || {
+        assert_eq!(runtime.servers(), seen);
+        runtime.answers() >= until
+    });
+    assert_eq!(haproxy.log().lines().count(), lines, "{}", haproxy.log());
+}
+
+#[test]
+fn all_servers_stay_over_tcp() {
+    assert_servers_stay("all_servers_stay_over_tcp", |shown| shown, SERVERS..=SERVERS, true);
+}
+
+/// The answers are cut, which HAProxy passes over.
+#[test]
+fn as_many_servers_stay_as_a_datagram_holds() {
+    let change = |shown: String| shown.replace("tcp@", "");
+    assert_servers_stay("as_many_servers_stay_as_a_datagram_holds", change, 20..=26, false);
+}
+
+#[test]
+fn as_many_servers_stay_as_512_octets_hold() {
+    let change = |shown: String| shown.replace("tcp@", "").replace("    accepted_payload_size 8192\n", "");
+    assert_servers_stay("as_many_servers_stay_as_512_octets_hold", change, 7..=10, false);
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
+    thread,
     time::Instant,
 };
 
@@ -19,22 +20,28 @@ fn nginx_follows_with_ipv6_and_without() {
     if !skip::tool("nginx_follows_with_ipv6_and_without", "nginx", "nginx-light") {
         return;
     }
-    for ipv6 in ["", " ipv6=off"] {
-        let (scene, listen) = (Scene::start(THREE, ""), listen());
-        let server = scene.configuration("nginx", listen).replace(" valid=1s", &format!(" valid=1s{ipv6}"));
-        let folder = scene.folder.path().display();
-        let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-            .map(|what| format!("{what}_temp_path {folder}/{what};\n"))
-            .concat();
-        let text = format!(
-            "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
-             {paths}{server}}}\n"
-        );
-        let mut nginx = Command::new("nginx");
-        nginx.args(["-e", "stderr", "-c"]).arg(scene.write("nginx.conf", &text));
-        let nginx = scene.program(nginx);
-        scene.assert_followed(nginx, listen);
-    }
+    thread::scope(|scope| {
+        for ipv6 in ["", " ipv6=off"] {
+            scope.spawn(|| assert_nginx_follows(ipv6));
+        }
+    });
+}
+
+fn assert_nginx_follows(ipv6: &str) {
+    let (scene, listen) = (Scene::start(THREE, ""), listen());
+    let server = scene.configuration("nginx", listen).replace(" valid=1s", &format!(" valid=1s{ipv6}"));
+    let folder = scene.folder.path().display();
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|what| format!("{what}_temp_path {folder}/{what};\n"))
+        .concat();
+    let text = format!(
+        "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         {paths}{server}}}\n"
+    );
+    let mut nginx = Command::new("nginx");
+    nginx.args(["-e", "stderr", "-c"]).arg(scene.write("nginx.conf", &text));
+    let nginx = scene.program(nginx);
+    scene.assert_followed(nginx, listen);
 }
 
 #[test]
