@@ -144,13 +144,13 @@ fn what_is_in_maintenance_or_drained_is_not_answered_and_says_why() {
             "muster/drain/web-host-a?reason=new+disk",
             "muster/resume/web-host-a",
             "draining",
-            "_service_draining:web-host-a",
+            "_service_maintenance:web-host-a",
         ),
         (
             "muster/drain/HOST-A?reason=new+disk&for=1h",
             "muster/resume/host-a",
             "draining",
-            "_service_draining:web-host-a",
+            "_service_maintenance:web-host-a",
         ),
     ];
     let mut agent = agent;
@@ -259,8 +259,8 @@ fn parameters_do_what_clients_expect_or_are_refused() {
         ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
         ("GET", "agent/service/none", "", 404, "unknown service ID"),
         ("GET", "agent/health/service/name/none", "", 404, "no instance of a service"),
-        ("GET", "kv/a", "", 404, "muster has no key-value store"),
-        ("GET", "session/list", "", 404, "muster has no sessions"),
+        ("GET", "kv/a", "", 400, "muster has no key-value store"),
+        ("GET", "session/list", "", 400, "muster has no sessions"),
         ("PUT", "agent/maintenance", "", 400, "Missing value for enable"),
         ("PUT", "agent/service/register", "{", 400, "Request decode failed"),
         (

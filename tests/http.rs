@@ -10,7 +10,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Output, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -176,6 +176,35 @@ fn requests_on_one_connection_are_answered_in_turn() {
     let answer = exchange(agent.http(), &[first.as_bytes(), &request("GET /v1/agent/self", "")].concat());
     assert_eq!(answer.matches("HTTP/1.1 404").count(), 20, "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
+}
+
+/// Python's `requests` sends head and body in two pieces, and keeps the connection for its next order.
+#[test]
+fn an_order_that_is_refused_leaves_its_connection_as_it_was() {
+    let agent = Agent::start();
+    let cases = [
+        ("PUT /v1/kv/a", "", 400),
+        ("PUT /v1/nothing", "", 404),
+        ("POST /v1/agent/self", "", 405),
+        ("PUT /v1/agent/leave", "Origin: http://evil.example\r\n", 403),
+        ("PUT /v1/agent/check/pass/none", "", 404),
+    ];
+    for (line, header, expected) in cases {
+        let mut stream = TcpStream::connect(agent.http()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{header}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        // Long enough for an answer that does not wait for the body.
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let early = stream.read(&mut [0; 1]);
+        assert!(early.is_err(), "{line}: answered before its body");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(&[b"{}", &*request("GET /v1/agent/self", "")].concat()).unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(status(&answers), expected, "{line}: {answers}");
+        assert!(answers.contains("HTTP/1.1 200"), "{line}: {answers}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use hickory_proto::{
@@ -16,7 +17,7 @@ use hickory_proto::{
 };
 use muster::{
     dns::{
-        engine::{Engine, Transport},
+        engine::{Client, Engine, Origin, Transport},
         table::{Settings, Tables},
     },
     model::{
@@ -110,6 +111,30 @@ fn what_no_message_can_hold_is_cut_and_marked() {
             assert_eq!(message.metadata.truncation, message.answers.len() < all as usize);
             assert!(message.answers.len() >= 20);
         }
+    }
+}
+
+/// HAProxy passes over TC and takes for gone what is not in the answer.
+#[test]
+fn what_is_left_of_a_cut_answer_is_the_same_each_time_for_the_same_client() {
+    let tables = tables(100, 1);
+    for qtype in [33, 1] {
+        let packet = Ask { name: "web.service.local.".into(), qtype, edns: Some(1232), dnssec_ok: false }.packet(1);
+        let kept = |client: u8, seed: u64| {
+            let client = Client { address: IpAddr::from([10, 0, 0, client]), now: Duration::ZERO };
+            let origin = Origin { transport: Transport::Udp, client: Some(client) };
+            let mut out = Vec::new();
+            Engine::new(1232, fastrand::Rng::with_seed(seed)).respond(&tables, &packet, origin, &mut out).unwrap();
+            let message = decode(&out);
+            assert!(message.metadata.truncation);
+            message.answers.iter().map(|record| record.data.to_string()).collect::<BTreeSet<_>>()
+        };
+        let clients: Vec<_> = (0..50).map(|client| kept(client, 1)).collect();
+        for (client, first) in clients.iter().enumerate() {
+            assert_eq!(kept(client as u8, 2), *first, "{qtype} {client}");
+        }
+        let all: BTreeSet<&String> = clients.iter().flatten().collect();
+        assert_eq!(all.len(), 100, "{qtype}: together they have all");
     }
 }
 

@@ -27,42 +27,13 @@ use muster::{
 };
 use support::{
     agent::{Agent, DEADLINE},
+    document::{Block, blocks},
     machine::Machine,
     skip,
 };
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A fenced block of a document: what the comment above it says, its language, its text without the fence's indentation.
-struct Block {
-    kind: String,
-    language: String,
-    text: String,
-}
-
-fn blocks(document: &str) -> Vec<Block> {
-    let text = fs::read_to_string(repository().join(document)).unwrap();
-    let (mut blocks, mut kind, mut open): (Vec<Block>, String, Option<Block>) = (vec![], String::new(), None);
-    let mut indent = 0;
-    for line in text.lines() {
-        let inner = line.trim_start();
-        match (&mut open, inner.strip_prefix("```")) {
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => block.text.extend([line.get(indent..).unwrap_or_default(), "\n"]),
-            (None, Some(language)) => {
-                indent = line.len() - inner.len();
-                open = Some(Block { kind: std::mem::take(&mut kind), language: language.into(), text: String::new() });
-            }
-            (None, None) => {
-                if let Some(comment) = inner.strip_prefix("<!-- ").and_then(|rest| rest.strip_suffix(" -->")) {
-                    kind = comment.to_owned();
-                }
-            }
-        }
-    }
-    blocks
 }
 
 /// Commands after `$ `, each with the output that is shown below it.
@@ -350,6 +321,7 @@ fn links_lead_somewhere() {
         "docs/api.md",
         "docs/rfc.md",
         "docs/clients.md",
+        "docs/integrations.md",
         "docs/cluster.md",
         "docs/cluster-benchmark.md",
         "docs/metrics.md",

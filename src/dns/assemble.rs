@@ -1,10 +1,10 @@
 //! Writing an [`Answer`] down: names compressed, records in their order, never longer than the client takes.
 //!
 //! What does not fit goes in this order: whole RRsets of the additional section, in silence; then the TC bit is set and
-//! the answer keeps the records that fit, whole (RFC 2181 §9); the OPT record always stays. The extended error is the
-//! first to go.
+//! the answer keeps the records that fit, whole (RFC 2181 §9), the same each time for the same client; the OPT record
+//! always stays. The extended error is the first to go.
 
-use std::{ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range, time::Duration};
 
 use fastrand::Rng;
 
@@ -51,6 +51,8 @@ pub struct Frame<'p> {
     pub udp_payload: u16,
     /// The reply's longest length, in octets; at least a header, a question and an OPT record.
     pub limit: usize,
+    /// Who gets it: decides which records an answer keeps that is cut.
+    pub client: Option<IpAddr>,
 }
 
 /// What else an OPT record carries, if there is room for it.
@@ -145,7 +147,7 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
     scratch.targets.clear();
     let mut whole = true;
     for group in &answer.answer {
-        whole = whole && writer.answer(group, rng, scratch);
+        whole = whole && writer.answer(group, frame.client, rng, scratch);
     }
     if whole {
         whole = match &answer.authority {
@@ -233,15 +235,30 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
     }
 
-    /// Writes an RRset of the answer section in drawn order; says whether all of it fitted.
-    fn answer(&mut self, group: &Group<'_>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
+    /// Writes an RRset of the answer section in drawn order, or what fits of it in one that stays; says whether all of it
+    /// fitted.
+    fn answer(&mut self, group: &Group<'_>, client: Option<IpAddr>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
         let data = &group.data;
         let ranked = (1..data.len()).any(|at| data.priority(at) != data.priority(0));
         // One more than may fit, to see that it does not; but whom to try last is known of all only.
         let most = if ranked { data.len() } else { self.end.saturating_sub(self.out.len()) / HEAD + 1 };
+        let (mark, count, targets) = (self.out.len(), self.counts, scratch.targets.len());
         order::draw(data.len(), most, |at| data.weight(at), rng, &mut scratch.order);
+        if self.ordered(group, ranked, scratch) {
+            return true;
+        }
+        self.out.truncate(mark);
+        self.counts = count;
+        scratch.targets.truncate(targets);
+        order::stay(data.len(), most, client, &mut scratch.order);
+        self.ordered(group, ranked, scratch)
+    }
+
+    /// Writes an RRset in the order of `scratch`, by priority where it has several; says whether all of it fitted.
+    fn ordered(&mut self, group: &Group<'_>, ranked: bool, scratch: &mut Scratch) -> bool {
+        let data = &group.data;
         if ranked {
-            // Stable: within a priority the drawn order stays.
+            // Stable: within a priority the order stays.
             scratch.order.sort_by_key(|&at| data.priority(at as usize));
         }
         let mut target = self.target;

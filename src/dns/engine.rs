@@ -309,7 +309,8 @@ impl Settings {
         let recursion = self.recursion.as_ref().zip(client);
         let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client));
         let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
-        (Frame { header, question, edns, options, recursion_available, udp_payload, limit }, known)
+        let client = client.map(|client| client.address);
+        (Frame { header, question, edns, options, recursion_available, udp_payload, limit, client }, known)
     }
 
     /// What the client's cookie is worth, if it sent one.

@@ -3,6 +3,8 @@
 //! Clients that take the first record spread by weight (RFC 2782 asks as much of clients that read SRV records; for A
 //! and AAAA the order is all that can carry it).
 
+use std::net::IpAddr;
+
 use fastrand::Rng;
 
 /// The places drawn by weight, without replacement; the rest follow in turn. Clients that take several take the first
@@ -30,6 +32,21 @@ pub fn draw(len: usize, most: usize, weight: impl Fn(usize) -> u16, rng: &mut Rn
     } else {
         draw_of_many(len as u32, most, share, rng, order);
     }
+}
+
+/// Fills `order` with `most` places of `0..len` in turn, from one on that is this client's own: of an answer that is cut it
+/// gets the same records each time, and others get others. Who passes over TC, as HAProxy does, takes for gone what is not
+/// in the answer; drawn ones would come and go with every question.
+pub fn stay(len: usize, most: usize, client: Option<IpAddr>, order: &mut Vec<u32>) {
+    let bits = client.map_or(0, |client| match client.to_canonical() {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    });
+    // A part of the whole, so that one record more or less moves the place by one at most.
+    let part = u64::from(Rng::with_seed((bits >> 64) as u64 ^ bits as u64).u32(..));
+    let first = ((part * len as u64) >> u32::BITS) as u32;
+    order.clear();
+    order.extend((first..len as u32).chain(0..first).take(most));
 }
 
 fn draw_of_few(len: usize, share: impl Fn(u32) -> u64, rng: &mut Rng, order: &mut Vec<u32>) {
@@ -132,16 +149,40 @@ mod tests {
     }
 
     #[test]
+    fn what_a_client_gets_of_a_cut_answer_stays() {
+        let mut firsts = std::collections::BTreeSet::new();
+        for number in 0..200_u8 {
+            let client = Some(IpAddr::from([10, 0, 0, number]));
+            let kept = |len: usize| {
+                let mut order = Vec::new();
+                stay(len, 20, client, &mut order);
+                order
+            };
+            assert_eq!(kept(100), kept(100));
+            let (before, after) = (kept(100), kept(101));
+            let same = after.iter().filter(|at| before.contains(at)).count();
+            assert!(same >= 19, "{client:?}: {before:?} and {after:?}");
+            firsts.insert(before[0]);
+        }
+        assert!(firsts.len() > 70, "clients begin at {} of 100 places", firsts.len());
+    }
+
+    #[test]
     fn every_order_is_a_permutation() {
         let mut rng = Rng::with_seed(7);
         let mut order = Vec::new();
         for len in [0, 1, 2, 15, 16, 17, 18, 64, 65, 1000] {
             for most in [0, 1, 10, 16, 17, 64, 500, 1000] {
+                let assert_permutation = |order: &[u32]| {
+                    assert_eq!(order.len(), len.min(most));
+                    let distinct: std::collections::BTreeSet<u32> = order.iter().copied().collect();
+                    assert_eq!(distinct.len(), order.len(), "{most} of {len}");
+                    assert!(distinct.iter().all(|at| (*at as usize) < len));
+                };
                 draw(len, most, |at| at as u16, &mut rng, &mut order);
-                assert_eq!(order.len(), len.min(most));
-                let distinct: std::collections::BTreeSet<u32> = order.iter().copied().collect();
-                assert_eq!(distinct.len(), order.len(), "{most} of {len}");
-                assert!(distinct.iter().all(|at| (*at as usize) < len));
+                assert_permutation(&order);
+                stay(len, most, Some(IpAddr::from([10, 0, 0, 7])), &mut order);
+                assert_permutation(&order);
             }
         }
     }

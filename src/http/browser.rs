@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use super::{Agent, answer::Refusal};
+use super::{Agent, answer::Refusal, discard};
 
 /// The names by which the agent may be called.
 #[derive(Debug)]
@@ -60,7 +60,10 @@ impl Hosts {
 
 pub(super) async fn keep_out(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
     match hosts.refusal(request.method(), request.headers()) {
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => {
+            discard(request.into_body()).await;
+            refusal.into_response()
+        }
         None => next.run(request).await,
     }
 }

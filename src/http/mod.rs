@@ -13,12 +13,13 @@ use std::{
 
 use axum::{
     Router,
-    body::HttpBody,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    body::{Body, Bytes, HttpBody},
+    extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
     http::{HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use http_body_util::BodyExt;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, timeout},
@@ -140,21 +141,41 @@ fn router(api: Api) -> Router {
         .fallback(refused::no_such_endpoint)
         .method_not_allowed_fallback(refused::no_such_method)
         .with_state(api)
+        .layer(from_fn(with_body))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn(within_size))
         .layer(from_fn_with_state(guard, permit::check))
         .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
         .layer(from_fn(within_time))
         .layer(from_fn_with_state(counted, log))
 }
 
-/// A body that says to be too long is not waited for. `DefaultBodyLimit` counts those that do not say.
-async fn within_size(request: Request, next: Next) -> Response {
+/// Reads the body of an order before it is looked at: where an answer overtakes the body, the connection is closed, which a
+/// client notices only when it sends its next order there. A body that says to be too long is not waited for;
+/// `DefaultBodyLimit` counts those that do not say. Whoever turns a request away before has [`discard`]ed it.
+async fn with_body(request: Request, next: Next) -> Response {
     if request.body().size_hint().lower() > MAX_BODY as u64 {
         let text = format!("A request's body has at most {MAX_BODY} octets.");
         return Refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     }
-    next.run(request).await
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(octets) => next.run(Request::from_parts(parts, octets.into())).await,
+        Err(rejection) => Refusal(rejection.status(), rejection.body_text()).into_response(),
+    }
+}
+
+/// Reads the body of a request that is turned away and keeps nothing of it: the connection stays good for the next one. What
+/// is longer than a body may be is left unread.
+async fn discard(mut body: Body) {
+    let mut read = 0;
+    while read <= MAX_BODY
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 /// Blocking queries take their time, and a reading takes no body: it is orders that have to end.

@@ -13,7 +13,7 @@ use axum::{
 use tokio::sync::watch;
 use tracing::debug;
 
-use super::{answer::Refusal, endpoints::scope, query::Query};
+use super::{answer::Refusal, discard, endpoints::scope, query::Query};
 use crate::model::token::Tokens;
 
 /// A request that came by the Unix socket.
@@ -25,7 +25,10 @@ pub type Guard = Option<watch::Receiver<Tokens>>;
 
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match refusal(&guard, &request) {
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => {
+            discard(request.into_body()).await;
+            refusal.into_response()
+        }
         None => next.run(request).await,
     }
 }

@@ -40,7 +40,8 @@ const NOT_OFFERED: &[(&str, &str)] = &[
 
 pub(super) async fn no_such_endpoint(uri: Uri) -> Refusal {
     if let Some((_, why)) = NOT_OFFERED.iter().find(|(prefix, _)| uri.path().starts_with(prefix)) {
-        return Refusal(StatusCode::NOT_FOUND, format!("{why}."));
+        // Not 404, which clients of a key-value store take for a key that is not there: no fault, and they would go on.
+        return Refusal(StatusCode::BAD_REQUEST, format!("{why}."));
     }
     let there: String =
         ENDPOINTS.iter().map(|known| format!("\n  {} {}: {}", known.method, known.path, known.summary)).collect();

@@ -20,6 +20,8 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_202
 pub(super) const NODE_CHECK: &str = "serfHealth";
 /// The same for a node's maintenance.
 const NODE_MAINTENANCE: &str = "_node_maintenance";
+/// The same for an instance's; a colon and its id follow.
+const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
 /// The same name has the same id, after any restart and whichever node is asked.
 pub(super) fn node_id(name: &Label) -> String {
@@ -115,13 +117,14 @@ impl<'a> Placed<'a> {
             ..Check::default()
         };
         let mut checks = Vec::new();
-        let held = |gate: &str, name: &str, why: &str| Check {
+        // One id for all that holds it back: Fabio and others send requests wherever some check passes, unless this one is there.
+        let held = |name: &str, why: &str| Check {
             notes: why.to_owned(),
             output: if why.is_empty() { name.to_owned() } else { format!("{name}: {why}") },
-            ..check(format!("_service_{gate}:{id}"), name, Status::Critical)
+            ..check(format!("{SERVICE_MAINTENANCE}:{id}"), name, Status::Critical)
         };
         match &self.announcement.standing {
-            Standing::Disabled => checks.push(held("disabled", "Disabled", "its file says enabled: false")),
+            Standing::Disabled => checks.push(held("Disabled", "its file says enabled: false")),
             // It is the node's: `node_checks` has it.
             Standing::Withheld(Gate::NodeMaintenance, _) => {}
             Standing::Withheld(gate, why) => {
@@ -130,7 +133,7 @@ impl<'a> Placed<'a> {
                     Gate::Flapping => "Flapping",
                     Gate::Maintenance | Gate::NodeMaintenance => "Service Maintenance Mode",
                 };
-                checks.push(held(gate.as_str(), name, why));
+                checks.push(held(name, why));
             }
             _ => {}
         }
@@ -158,10 +161,10 @@ impl<'a> Placed<'a> {
             return Status::Critical.as_str();
         }
         match &self.announcement.standing {
-            Standing::Withheld(Gate::Maintenance | Gate::NodeMaintenance, _) => "maintenance",
+            Standing::Disabled | Standing::Withheld(..) => "maintenance",
             Standing::Passing | Standing::Warming(_) => Status::Passing.as_str(),
             Standing::Warning(_) => Status::Warning.as_str(),
-            Standing::Critical(_) | Standing::Disabled | Standing::Withheld(..) => Status::Critical.as_str(),
+            Standing::Critical(_) => Status::Critical.as_str(),
         }
     }
 

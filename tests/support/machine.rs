@@ -23,6 +23,7 @@ use tempfile::TempDir;
 use super::{
     agent::{Agent, DEADLINE},
     namespaces::{Namespace, ip},
+    program::Program,
     upstream::{Asked, Upstream, octets},
 };
 
@@ -131,6 +132,12 @@ impl Machine {
     /// Runs a program on it.
     pub fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         self.run_with(None, program, arguments)
+    }
+
+    /// Starts a program on it that goes on; its log goes into `folder`.
+    pub fn start(&self, program: impl AsRef<Path>, arguments: &[&str], folder: &Path) -> Program {
+        let command = self.command(program, arguments);
+        self.namespace.enter(|| Program::start(command, folder))
     }
 
     /// What a program prints that has to succeed.

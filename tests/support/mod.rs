@@ -4,11 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 pub mod agent;
+pub mod backend;
 pub mod cluster;
+pub mod document;
 pub mod frames;
 pub mod http;
 pub mod machine;
 pub mod namespaces;
+pub mod program;
 pub mod skip;
 pub mod upstream;
 pub mod world;

@@ -20,6 +20,11 @@ pub fn tool(test: &str, program: &str, package: &str) -> bool {
     found || skip(test, &format!("{program} is not installed (apt-get install {package})"))
 }
 
+/// Whether a file is there; if not, says that `test` is skipped and what makes it.
+pub fn file(test: &str, path: &Path, how: &str) -> bool {
+    path.exists() || skip(test, &format!("{} is not there ({how})", path.display()))
+}
+
 /// Whether a program is installed that cargo installs; if not, says that `test` is skipped.
 pub fn crate_tool(test: &str, program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());

@@ -1,0 +1,126 @@
+//! Clients of Consul's HTTP API in Python and Node.js, over everything that they call of what muster has.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    scene::{DOCUMENT, assert_success, fetched},
+    support::{agent::Agent, backend::Backend, document::block, http::ask, skip},
+};
+
+fn script(name: &str) -> String {
+    format!("{}/tests/real_clients/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Another node, which nobody knows yet.
+fn host_b() -> Agent {
+    Agent::start_with("", &[], |folder| {
+        let config = "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
+                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
+                      resolver: {allow: []}\n";
+        fs::write(folder.join("muster.yaml"), config).unwrap();
+    })
+}
+
+fn assert_python(python: &Path, modules: &Path) {
+    let (agent, other, backend) = (Agent::start(), host_b(), Backend::start(&["web"]));
+    let mut command = Command::new(python);
+    command.args(["-W", "ignore", &script("consul_client.py")]).env("PYTHONPATH", modules);
+    command.args([agent.http(), other.gossip(), backend[0].address()].map(|address| address.to_string()));
+    assert_success(&command.output().unwrap());
+}
+
+fn node_modules(test: &str) -> Option<PathBuf> {
+    fetched(test, "node_modules").filter(|_| skip::tool(test, "node", "nodejs"))
+}
+
+#[test]
+fn py_consul_finds_what_it_expects() {
+    let Some(python) = fetched("py_consul_finds_what_it_expects", "python/bin/python") else { return };
+    assert_python(&python, Path::new(""));
+}
+
+#[test]
+fn the_older_python_consul_does_too() {
+    let test = "the_older_python_consul_does_too";
+    let (Some(python), Some(modules)) = (fetched(test, "python/bin/python"), fetched(test, "python-old")) else {
+        return;
+    };
+    assert_python(&python, &modules);
+}
+
+#[test]
+fn node_consul_finds_what_it_expects() {
+    let Some(modules) = node_modules("node_consul_finds_what_it_expects") else { return };
+    let agent = Agent::start();
+    let mut command = Command::new("node");
+    command.arg(script("consul_client.js")).arg(agent.http().to_string()).env("NODE_PATH", modules);
+    assert_success(&command.output().unwrap());
+}
+
+/// A program from the document, ended with its test.
+struct Example(Child);
+
+impl Example {
+    fn start(mut command: Command) -> (Self, impl Iterator<Item = String>) {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        (Self(child), lines)
+    }
+
+    /// What it complained of.
+    fn errors(&mut self) -> String {
+        let mut text = String::new();
+        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// It registers a service, finds it, and returns when that changes.
+#[test]
+fn the_example_in_python_runs() {
+    let Some(python) = fetched("the_example_in_python_runs", "python/bin/python") else { return };
+    let agent = Agent::start();
+    let text = block(DOCUMENT, "python").replace("port=8500", &format!("port={}", agent.http().port()));
+    let mut command = Command::new(python);
+    command.args(["-u", "-c", &format!("{text}\nprint(len(instances))")]);
+    let (mut example, mut lines) = Example::start(command);
+    let first = lines.next();
+    if first.as_deref() != Some("10.0.0.7 8000") {
+        panic!("{first:?}: {}", example.errors());
+    }
+    assert_eq!(ask(agent.http(), "PUT", "/v1/agent/check/fail/service:api-1", "").status, 200);
+    assert_eq!(lines.next().as_deref(), Some("0"));
+}
+
+/// Its watch prints what is healthy, at once and after a change.
+#[test]
+fn the_example_in_javascript_runs() {
+    let Some(modules) = node_modules("the_example_in_javascript_runs") else { return };
+    let agent = Agent::start();
+    let text = block(DOCUMENT, "node").replace("port: 8500", &format!("port: {}", agent.http().port()));
+    let mut command = Command::new("node");
+    command.args(["-e", &format!("(async () => {{ {text} }})();")]).env("NODE_PATH", modules);
+    let (mut example, mut lines) = Example::start(command);
+    let first = lines.next();
+    if first.as_deref() != Some("10.0.0.7:8000") {
+        panic!("{first:?}: {}", example.errors());
+    }
+    assert_eq!(ask(agent.http(), "PUT", "/v1/agent/check/fail/service:api-1", "").status, 200);
+    assert_eq!(lines.next().as_deref(), Some(""));
+    let known: Value = ask(agent.http(), "GET", "/v1/agent/services", "").json();
+    assert_eq!(known["api-1"]["Port"], 8000);
+}

@@ -1,0 +1,162 @@
+"""What a Consul client for Python sees of an agent: run with py-consul, and with the older python-consul.
+
+    consul_client.py API GOSSIP BACKEND
+
+takes the addresses of the API of an agent, of the gossip of another, and of a web server. It ends with 0 if all is
+as clients expect.
+"""
+
+import sys
+import threading
+
+import consul
+
+API, GOSSIP, BACKEND = sys.argv[1:]
+host, port = API.rsplit(":", 1)
+backend_host, backend_port = BACKEND.rsplit(":", 1)
+c = consul.Consul(host=host, port=int(port))
+# python-consul has no checks by gRPC yet.
+OLD = not hasattr(consul.Check, "grpc")
+
+
+def equal(seen, due):
+    assert seen == due, f"{seen!r} where {due!r} is due"
+
+
+def refused(reason, call, *arguments, **named):
+    """The call fails, and the client says why."""
+    try:
+        seen = call(*arguments, **named)
+    except consul.ConsulException as error:
+        assert reason in str(error), f"{error} where {reason!r} is due"
+    else:
+        raise AssertionError(f"{call} gave {seen!r} instead of failing")
+
+
+def when_changed(read, change):
+    """What a blocking query says after a change that was made while it waited."""
+    index, _ = read()
+    found = []
+    waiting = threading.Thread(target=lambda: found.append(read(index=index, wait="30s")))
+    waiting.start()
+    change()
+    waiting.join()
+    assert int(found[0][0]) > int(index), f"{index} was followed by {found[0][0]}"
+    return found[0][1]
+
+
+def statuses(service):
+    return {check["CheckID"]: check["Status"] for check in c.health.checks(service)[1]}
+
+
+def wait_for(read, due):
+    """Blocks until it is so."""
+    index, seen = None, read()
+    while seen != due:
+        index, _ = c.health.state("any", index=index, wait="30s")
+        seen = read()
+
+
+# The agent and the cluster.
+equal(c.agent.self()["Config"]["NodeName"], "host-a")
+equal(c.agent.self()["Config"]["Datacenter"], "dc1")
+equal([(member["Name"], member["Status"]) for member in c.agent.members()], [("host-a", 1)])
+assert ":" in c.status.leader()
+equal(len(c.status.peers()), 1)
+if OLD:
+    # It asks by GET, as Consul before 1.0 had it.
+    refused("it takes PUT", c.agent.join, GOSSIP)
+else:
+    nodes = when_changed(c.catalog.nodes, lambda: equal(c.agent.join(GOSSIP), True))
+    equal([node["Node"] for node in nodes], ["host-a", "host-b"])
+    equal({member["Name"]: member["Status"] for member in c.agent.members()}, {"host-a": 1, "host-b": 1})
+
+# A service with a check of the kind TTL.
+ttl = consul.Check.ttl("1h")
+equal(c.agent.service.register("db", service_id="db:1", address="10.0.0.9", port=5432, tags=["primary"], check=ttl), True)
+equal(c.agent.services()["db:1"]["Address"], "10.0.0.9")
+equal(c.agent.checks()["service:db:1"]["Status"], "critical")
+equal(c.health.service("db", passing=True)[1], [])
+for report, status in [
+    (c.agent.check.ttl_pass, "passing"),
+    (c.agent.check.ttl_warn, "warning"),
+    (c.agent.check.ttl_fail, "critical"),
+    (c.agent.check.ttl_pass, "passing"),
+]:
+    entries = when_changed(lambda **how: c.health.service("db", **how), lambda: report("service:db:1", "as told"))
+    equal([(check["Status"], check["Output"]) for check in entries[0]["Checks"][1:]], [(status, "as told")])
+    equal(c.agent.checks()["service:db:1"]["Status"], status)
+entry = c.health.service("db", passing=True, tag="primary", dc="dc1", near="_agent")[1][0]
+equal(entry["Node"]["Node"], "host-a")
+equal((entry["Service"]["ID"], entry["Service"]["Port"], entry["Service"]["Tags"]), ("db:1", 5432, ["primary"]))
+equal(c.health.service("db", tag="standby")[1], [])
+
+# The catalog.
+names = when_changed(c.catalog.services, lambda: c.agent.service.register("cache", tags=["hot"]))
+equal(names, {"cache": ["hot"], "db": ["primary"]})
+names = when_changed(c.catalog.services, lambda: c.agent.service.deregister("cache"))
+equal(names, {"db": ["primary"]})
+equal(c.catalog.datacenters(), ["dc1"])
+equal({node["Node"]: node["Address"] for node in c.catalog.nodes()[1]}["host-a"], "10.0.0.7")
+equal(c.catalog.node("host-a")[1]["Services"]["db:1"]["Service"], "db")
+equal(c.catalog.node("nobody")[1], None)
+service = c.catalog.service("db", tag="primary")[1][0]
+equal((service["ServiceID"], service["ServiceAddress"], service["Address"]), ("db:1", "10.0.0.9", "10.0.0.7"))
+equal(c.catalog.service("nothing")[1], [])
+equal({check["CheckID"] for check in c.health.node("host-a")[1]}, {"serfHealth", "service:db:1"})
+equal([check["ServiceID"] for check in c.health.state("passing")[1] if check["ServiceID"]], ["db:1"])
+equal(c.health.state("critical")[1], [])
+
+# Checks of every kind: those that ask, and those that are refused.
+web = {"address": backend_host, "port": int(backend_port)}
+http = consul.Check.http(f"http://{BACKEND}/healthz", "100ms", timeout="5s", deregister="10m", header={"x-a": ["b"]})
+tcp = consul.Check.tcp(backend_host, int(backend_port), "100ms")
+for name, check in [("by-http", http), ("by-tcp", tcp)]:
+    equal(c.agent.service.register(name, check=check, **web), True)
+    wait_for(lambda: statuses(name), {f"service:{name}": "passing"})
+if not OLD:
+    equal(c.agent.service.register("by-grpc", check=consul.Check.grpc(f"{BACKEND}/web", "1s"), **web), True)
+    equal(statuses("by-grpc"), {"service:by-grpc": "critical"})
+    equal(c.agent.service.deregister("by-grpc"), True)
+command = consul.Check.script(["/bin/true"], "10s")
+refused("never taken by HTTP", c.agent.service.register, "x", check=command)
+refused("never taken by HTTP", c.agent.service.register, "x", check=consul.Check.docker("id", "sh", "true", "10s"))
+refused("ServiceID", c.agent.check.register, "of the node", check=ttl)
+equal(c.agent.check.register("Second", check=ttl, check_id="second", service_id="db:1"), True)
+equal(c.agent.check.ttl_fail("second"), True)
+equal(statuses("db"), {"service:db:1": "passing", "second": "critical"})
+equal(c.agent.check.deregister("second"), True)
+equal(statuses("db"), {"service:db:1": "passing"})
+# The client makes `False` of a 404.
+equal(c.agent.check.ttl_pass("second"), False)
+equal(c.agent.service.deregister("nothing"), False)
+
+# Maintenance.
+equal(c.agent.service.maintenance("db:1", "true", "new disk"), True)
+equal(statuses("db"), {"_service_maintenance:db:1": "critical", "service:db:1": "passing"})
+equal(c.health.service("db", passing=True)[1], [])
+equal(c.agent.service.maintenance("db:1", "false"), True)
+equal(c.agent.maintenance("true", "new kernel"), True)
+equal([check["Notes"] for check in c.health.node("host-a")[1] if check["CheckID"] == "_node_maintenance"], ["new kernel"])
+equal(c.agent.maintenance("false"), True)
+equal(len(c.health.service("db", passing=True)[1]), 1)
+
+# What there is not: never an answer that looks like one.
+for part, call, arguments in [
+    ("no key-value store", c.kv.get, ["a"]),
+    ("no key-value store", c.kv.put, ["a", "b"]),
+    ("no key-value store", c.kv.delete, ["a"]),
+    ("no sessions", c.session.create, []),
+    ("no sessions", c.session.list, []),
+    ("no ACLs", c.acl.list if OLD else c.acl.token.list, []),
+    ("no prepared queries", c.query.list, []),
+    ("no network coordinates", c.coordinate.nodes, []),
+    ("no transactions", c.txn.put, [[]]),
+    ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
+    ("A node goes by leaving", c.catalog.deregister, ["host-a"]),
+]:
+    refused(part, call, *arguments)
+
+for name in ["db:1", "by-http", "by-tcp"]:
+    equal(c.agent.service.deregister(name), True)
+equal(c.agent.services(), {})

@@ -1,0 +1,140 @@
+//! nginx, Caddy, Envoy and clients of gRPC: traffic goes to those that muster answers, and to nobody else.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Instant,
+};
+
+use crate::{
+    scene::{DOCUMENT, Scene, fetched, listen},
+    support::{agent::DEADLINE, document::block, skip},
+};
+
+const THREE: &[(&str, &str)] = &[("a", ""), ("b", ""), ("c", "")];
+
+/// It asks for A and AAAA: of names that have A alone, the other has to be empty, not NXDOMAIN.
+#[test]
+fn nginx_follows_with_ipv6_and_without() {
+    if !skip::tool("nginx_follows_with_ipv6_and_without", "nginx", "nginx-light") {
+        return;
+    }
+    thread::scope(|scope| {
+        for ipv6 in ["", " ipv6=off"] {
+            scope.spawn(|| assert_nginx_follows(ipv6));
+        }
+    });
+}
+
+fn assert_nginx_follows(ipv6: &str) {
+    let (scene, listen) = (Scene::start(THREE, ""), listen());
+    let server = scene.configuration("nginx", listen).replace(" valid=1s", &format!(" valid=1s{ipv6}"));
+    let folder = scene.folder.path().display();
+    let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|what| format!("{what}_temp_path {folder}/{what};\n"))
+        .concat();
+    let text = format!(
+        "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
+         {paths}{server}}}\n"
+    );
+    let mut nginx = Command::new("nginx");
+    nginx.args(["-e", "stderr", "-c"]).arg(scene.write("nginx.conf", &text));
+    let nginx = scene.program(nginx);
+    scene.assert_followed(nginx, listen);
+}
+
+#[test]
+fn caddy_follows() {
+    let Some(program) = fetched("caddy_follows", "python/bin/caddy") else { return };
+    let (scene, listen) = (Scene::start(THREE, ""), listen());
+    let site = scene.configuration("caddy", listen);
+    let global = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}\n";
+    let path = scene.write("Caddyfile", &[global, &site].concat());
+    let mut caddy = Command::new(program);
+    caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(path);
+    for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
+        caddy.env(variable, scene.folder.path());
+    }
+    let caddy = scene.program(caddy);
+    scene.assert_followed(caddy, listen);
+}
+
+#[test]
+fn envoy_follows() {
+    let Some(program) = fetched("envoy_follows", "python/bin/envoy") else { return };
+    let (scene, listen) = (Scene::start(THREE, ""), listen());
+    let clusters = scene.configuration("envoy", listen).replace('\n', "\n  ");
+    let listener = r#"
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: PORT}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: web
+          route_config:
+            virtual_hosts: [{name: web, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: web}}]}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+"#;
+    let listener = listener.replace("PORT", &listen.port().to_string());
+    let path = scene.write("envoy.yaml", &format!("static_resources:\n  {clusters}{listener}"));
+    let mut envoy = Command::new(program);
+    envoy.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(path);
+    let envoy = scene.program(envoy);
+    scene.assert_followed(envoy, listen);
+}
+
+/// What `grpc_client.py` runs: servers at the addresses of the web servers' own, and a client.
+struct Grpc(Child);
+
+impl Drop for Grpc {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn grpc_follows_by_name() {
+    let Some(python) = fetched("grpc_follows_by_name", "python/bin/python") else { return };
+    let names = ["a", "b"];
+    let scene = Scene::start(&[("a", ""), ("b", "")], "");
+    // Not the web servers' own port, and with the least pause between two look-ups made short.
+    let port = listen().port();
+    let channel = block(DOCUMENT, "grpc")
+        .replace("127.0.0.1:8600", &scene.agent.address().to_string())
+        .replace("9000", &port.to_string())
+        .replace("options=[", "options=[(\"grpc.dns_min_time_between_resolutions_ms\", 200), ");
+    let addresses: Vec<String> =
+        scene.backends.iter().map(|(_, backend)| format!("{}:{port}", backend.address().ip())).collect();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_clients/grpc_client.py");
+    let mut command = Command::new(python);
+    command.args([script, &channel]).args(&addresses);
+    let mut grpc = Grpc(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let (mut orders, answers) = (grpc.0.stdin.take().unwrap(), grpc.0.stdout.take().unwrap());
+    let mut lines = BufReader::new(answers).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("ready"));
+    for (ill, due) in [(None, "a b"), (Some("b"), "a"), (Some("a"), "b"), (None, "a b")] {
+        let well: Vec<&str> = names.iter().copied().filter(|name| Some(*name) != ill).collect();
+        for name in names {
+            scene.turn(name, Some(name) != ill);
+        }
+        scene.wait_for(&well);
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            writeln!(orders, "ask").unwrap();
+            let mut answered = lines.next().expect("the script goes on");
+            for (name, address) in names.iter().zip(&addresses) {
+                answered = answered.replace(address, name);
+            }
+            if answered == due {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{answered} answer where {due} is due");
+        }
+    }
+}
