@@ -8,8 +8,6 @@
 
 mod support;
 
-#[path = "cluster/events.rs"]
-mod events;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/network.rs"]
@@ -22,5 +20,7 @@ mod script;
 mod splits;
 #[path = "cluster/trouble.rs"]
 mod trouble;
+#[path = "cluster/user_events.rs"]
+mod user_events;
 #[path = "cluster/views.rs"]
 mod views;

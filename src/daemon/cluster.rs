@@ -33,9 +33,9 @@ use crate::{
     model::{
         announcement::{Announcements, Node},
         catalog::View,
-        event::EventLog,
         member::{Membership, PeerId},
         name::Label,
+        user_event::EventLog,
     },
 };
 

@@ -22,16 +22,16 @@ use serde::{
 };
 use smol_str::SmolStr;
 
-mod event;
+mod user_event;
 
 use crate::model::{
     announcement::{CheckReport, Gate, MAX_CHECK_TEXT, Report, Standing, bounded},
     bounds::{self, Fault},
     digest::FORMAT,
-    event::{self as user, SLOTS, UserEvent},
     health::Status,
     name::{Label, LabelError},
     service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL, Protocol},
+    user_event::{self as user, SLOTS, UserEvent},
 };
 
 /// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
@@ -143,7 +143,7 @@ impl Record {
                 };
                 (Key::Node.to_string(), json(&value))
             }
-            Self::Event(slot, event) => (Key::Event(*slot).to_string(), event::value(event)),
+            Self::Event(slot, event) => (Key::Event(*slot).to_string(), user_event::value(event)),
             Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
             Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
         }
@@ -167,7 +167,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, Bad> {
         Key::Standing(key) => Record::Standing(key, read_standing(value)?),
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
-        Key::Event(slot) => Record::Event(slot, Arc::new(event::read(value)?)),
+        Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
         Key::Left if value == LEFT => Record::Left,
         Key::Left => return Err(Bad::Left),

@@ -15,9 +15,9 @@ use std::{
 use super::record::{self, Bad, Key, Record};
 use crate::model::{
     announcement::{Announcement, Announcements, Report, Standing},
-    event::{Heard, UserEvent},
     name::Label,
     service::InstanceKey,
+    user_event::{Heard, UserEvent},
 };
 
 /// Instances of one node; more are not taken, and counted. Ten times what one host is meant to carry.

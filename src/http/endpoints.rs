@@ -16,9 +16,9 @@ use serde_json::Value;
 use super::{
     Api, agent, change,
     endpoint::{Body, Endpoint},
-    event, explain, keyring, local, metrics, openapi,
+    explain, keyring, local, metrics, openapi,
     parameter::{CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, REGISTER, TAG, WAIT},
-    read,
+    read, user_event,
 };
 use crate::{
     api::{
@@ -184,11 +184,11 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .query(&[JSON])
             .answers::<Vec<String>>(),
         // What somebody wants all nodes to know.
-        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Tells all nodes something")
+        Endpoint::put("/v1/event/fire/{name}", Operate, user_event::fire, "Tells all nodes something")
             .query(&[EVENT, JSON])
             .body(Body::Octets)
             .answers::<Event>(),
-        Endpoint::get("/v1/event/list", Read, event::list, "The last events that were meant for this node")
+        Endpoint::get("/v1/event/list", Read, user_event::list, "The last events that were meant for this node")
             .query(&[WAIT, NAME, JSON])
             .answers::<Vec<Event>>(),
         // What only muster has.

@@ -31,9 +31,9 @@ use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, permit::Guar
 use crate::{
     metrics::{Http, Scrape},
     model::{
-        event::EventLog,
         member::Membership,
         name::{Label, Name},
+        user_event::EventLog,
     },
     registry::registration::Host,
 };
@@ -45,7 +45,6 @@ mod browser;
 mod change;
 mod endpoint;
 mod endpoints;
-mod event;
 mod explain;
 mod filter;
 pub mod hub;
@@ -64,6 +63,7 @@ pub mod serve;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod user_event;
 
 /// Octets of a request's body: the largest one holds a key.
 const MAX_BODY: usize = 64 * 1024;

@@ -12,9 +12,9 @@ use super::answer::Refusal;
 use crate::{
     gossip::{keyring::KeyId, message::KeyringChange},
     model::{
-        event::{Audience, UserEvent},
         name::Label,
         service::Endpoint,
+        user_event::{Audience, UserEvent},
     },
     registry::{
         failure::Denied,

@@ -26,11 +26,11 @@ use muster::{
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, View},
-        event::{Audience, EventLog},
         health::Status,
         member::{INCARNATIONS, Membership, PeerId, Reach},
         name::{Label, Name},
         service::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Instance, InstanceKey, Protocol},
+        user_event::{Audience, EventLog},
     },
 };
 use tokio::{

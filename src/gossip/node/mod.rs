@@ -10,11 +10,11 @@
 //! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::cluster)'s. What it owns is the order in which
 //! they hear of things.
 
-mod events;
 mod incoming;
 mod outgoing;
 mod seeking;
 mod showing;
+mod user_events;
 mod viewing;
 
 use std::{
@@ -32,10 +32,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use self::events::Firing;
+pub use self::user_events::Firing;
 use self::{
-    events::Events,
     seeking::{Found, Joining},
+    user_events::Events,
     viewing::Views,
 };
 use super::{
@@ -52,10 +52,10 @@ use super::{
 use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
-    event::{EventLog, UserEvent},
     member::{Membership, PeerId, Reach},
     name::Label,
     service::Endpoint,
+    user_event::{EventLog, UserEvent},
 };
 
 /// How long news wait for more: a burst of changes is read together.

@@ -8,8 +8,8 @@ use super::Task;
 use crate::{
     gossip::record::Record,
     model::{
-        event::{Audience, EventLog, SLOTS, UserEvent},
         member::PeerId,
+        user_event::{Audience, EventLog, SLOTS, UserEvent},
     },
 };
 

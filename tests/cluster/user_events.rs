@@ -6,8 +6,8 @@ use muster::{
     gossip::node::NotForgotten,
     model::{
         announcement::Standing,
-        event::{Audience, SLOTS},
         member::{Cause, Reach},
+        user_event::{Audience, SLOTS},
     },
 };
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Bad, json, parse};
-use crate::model::event::{Audience, UserEvent};
+use crate::model::user_event::{Audience, UserEvent};
 
 #[derive(Serialize, Deserialize)]
 struct EventText<'a> {

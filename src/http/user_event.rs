@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     api::catalog::Event,
-    model::event::{Audience, EventLog, UserEvent},
+    model::user_event::{Audience, EventLog, UserEvent},
 };
 
 /// The version of Consul's user events.
