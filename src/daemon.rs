@@ -48,7 +48,11 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    http::{self, hub::Hub, serve::Server},
+    http::{
+        self,
+        hub::{self, Hub},
+        serve::Server,
+    },
     model::announcement::Announcements,
 };
 
@@ -187,10 +191,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let (orders, given) = mpsc::channel(orders::ORDERS);
     let takers = orders::Takers { node: cluster.orders, registry, rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
-    let hub = Hub::new(catalog);
-    parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
+    let hub = Hub::new(hub::Sources { catalog, members: cluster.members }, shutdown.clone());
+    parts.spawn("wakes those who wait", hub.clone().run());
     let guard = api::guard(&config, &signals.rescan, &mut parts, &shutdown).await;
-    let api = http::Api { agent, members: cluster.members, hub, orders, guard };
+    let api = http::Api { agent, hub, orders, guard };
     api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();

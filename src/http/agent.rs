@@ -14,7 +14,10 @@ use axum::{
 use super::{
     Agent, Api,
     answer::{Refusal, json},
+    hub::Topic,
     order::{JOIN, LEAVE, Order, give},
+    query::Query,
+    read::show,
     shape::node_id,
 };
 use crate::{
@@ -31,15 +34,15 @@ const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
 /// The same of Serf's own part of it.
 const DELEGATE: (u8, u8, u8) = (2, 5, 4);
 
-pub(super) async fn myself(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.members.borrow().clone();
-    json(&uri, &describe(&api.agent, &known))
+pub(super) async fn myself(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::Agent, |known| Ok(describe(&api.agent, &known.members))).await
 }
 
-pub(super) async fn members(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.members.borrow().clone();
-    let members: Vec<api::Member> = known.members.iter().map(member).collect();
-    json(&uri, &members)
+pub(super) async fn members(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::Members, |known| {
+        Ok(known.members.members.iter().map(member).collect::<Vec<api::Member>>())
+    })
+    .await
 }
 
 pub(super) async fn join(

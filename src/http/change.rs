@@ -191,9 +191,9 @@ pub(super) async fn drain(
     query: Query,
 ) -> Result<Response, Refusal> {
     let outcome = hold(&api, target(&api, text), Gate::Draining, &query).await?;
-    let catalog = api.hub.catalog();
+    let shown = api.hub.known();
     let ttl = |key: &InstanceKey| {
-        let known = catalog.view().get(&api.agent.node).and_then(|view| view.announcements.get(key));
+        let known = shown.catalog.view().get(&api.agent.node).and_then(|view| view.announcements.get(key));
         known.and_then(|known| known.instance.ttl).unwrap_or(api.agent.ttl)
     };
     let drained = api::Drained {

@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Api, agent, change, explain, keyring, local, read};
+use super::{Api, agent, change, explain, keyring, local, read, watch::watch};
 use crate::model::token::Scope::{self, Operate, Read, Register};
 
 /// All of them, in the order in which people read them.
@@ -103,6 +103,21 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             "Takes an instance or the node out of answers",
         ),
         Endpoint::put("/v1/muster/resume/{target}", Operate, change::resume, "Gives it back"),
+        // What others above show, as streams.
+        Endpoint::watch("/v1/watch/agent/self", agent::myself),
+        Endpoint::watch("/v1/watch/agent/members", agent::members),
+        Endpoint::watch("/v1/watch/agent/services", local::services),
+        Endpoint::watch("/v1/watch/agent/checks", local::checks),
+        Endpoint::watch("/v1/watch/catalog/nodes", read::catalog_nodes),
+        Endpoint::watch("/v1/watch/catalog/node/{node}", read::catalog_node),
+        Endpoint::watch("/v1/watch/catalog/services", read::catalog_services),
+        Endpoint::watch("/v1/watch/catalog/service/{service}", read::catalog_service),
+        Endpoint::watch("/v1/watch/health/node/{node}", read::health_node),
+        Endpoint::watch("/v1/watch/health/checks/{service}", read::health_checks),
+        Endpoint::watch("/v1/watch/health/service/{service}", read::health_service),
+        Endpoint::watch("/v1/watch/health/state/{state}", read::health_state),
+        Endpoint::watch("/v1/watch/internal/ui/services", read::ui_services),
+        Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
         // The keys of gossip.
         Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids"),
         Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Gives all nodes a key"),
@@ -132,6 +147,12 @@ impl Endpoint {
         summary: &'static str,
     ) -> Self {
         Self { method: "GET", path, scope: scope.into(), summary, route: get(handler) }
+    }
+
+    /// A stream of what another endpoint shows.
+    fn watch<T: 'static>(path: &'static str, handler: impl Handler<T, Api>) -> Self {
+        let summary = "What the endpoint without watch/ shows, now and whenever that changes, as a stream of events";
+        Self { method: "GET", path, scope: Some(Read), summary, route: watch(handler) }
     }
 
     fn put<T: 'static>(

@@ -8,7 +8,14 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, agent::rfc3339, answer::Refusal, hub::Topic, query::Query, read::show};
+use super::{
+    Api,
+    agent::rfc3339,
+    answer::Refusal,
+    hub::{self, Topic},
+    query::Query,
+    read::show,
+};
 use crate::{
     api::explain::{Check, Explained, Instance},
     files::definitions::service_at,
@@ -30,9 +37,8 @@ pub(super) async fn explain(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let members = api.members.borrow().clone();
-    show(&api, &uri, &query, Topic::All, |catalog| {
-        let known = Known { catalog, members: &members, ttl: api.agent.ttl };
+    show(&api, &uri, &query, Topic::Explained, |hub::Known { catalog, members, .. }| {
+        let known = Known { catalog, members, ttl: api.agent.ttl };
         Ok(known.explain(&name, &api.agent.zones()))
     })
     .await

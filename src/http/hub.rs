@@ -1,6 +1,6 @@
-//! Who waits for what: blocking queries.
+//! What is shown, and who waits for news of which part of it: blocking queries.
 //!
-//! A query that waits costs a timer and a place in the list of its [`Topic`]. A change of the catalog wakes the topics that
+//! A query that waits costs a timer and a place in the list of its [`Topic`]. A change wakes the topics that
 //! it touches and no others, so that ten thousand that wait for one service sleep while another flips. Answers are written
 //! once a version and shared, since those who wait for the same thing ask the same question.
 
@@ -13,11 +13,11 @@ use std::{
 use axum::body::Bytes;
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, timeout_at},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{catalog::Catalog, name::Label};
+use crate::model::{catalog::Catalog, member::Membership, name::Label};
 
 /// Answers that are kept for others with the same question; when there are more, all go.
 const MAX_WRITTEN: usize = 256;
@@ -34,57 +34,131 @@ pub(super) enum Topic {
     Names,
     /// One service.
     Service(Label),
-    /// The nodes.
+    /// The nodes that announce something.
     Nodes,
-    /// Everything.
+    /// Everything that is announced.
     All,
+    /// The nodes of the cluster, and how each stands.
+    Members,
+    /// This agent and how its cluster is.
+    Agent,
+    /// Everything that is announced, and by whom.
+    Explained,
 }
 
 impl Topic {
     /// When it changed last. A service that is not there changed when the list of names did.
-    pub(super) fn index(&self, catalog: &Catalog) -> u64 {
-        let versions = catalog.versions();
+    pub(super) fn index(&self, known: &Known) -> u64 {
+        let versions = known.catalog.versions();
         let index = match self {
             Self::Names => versions.names,
-            Self::Service(name) => catalog.service(name).map_or(versions.names, |service| service.version()),
+            Self::Service(name) => known.catalog.service(name).map_or(versions.names, |service| service.version()),
             Self::Nodes => versions.nodes,
             Self::All => versions.all,
+            Self::Members => known.members_version,
+            Self::Agent => known.agent_version,
+            // Grows with either.
+            Self::Explained => versions.all.saturating_add(known.members_version),
         };
         index.max(1)
+    }
+}
+
+/// All that is shown, as of one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
+    /// What all nodes announce.
+    pub(super) catalog: Catalog,
+    /// The cluster.
+    pub(super) members: Arc<Membership>,
+    /// Grows with every change of a member.
+    members_version: u64,
+    /// Grows with every change of what is shown of the agent itself.
+    agent_version: u64,
+}
+
+impl Known {
+    fn new(sources: &mut Sources) -> Self {
+        let catalog = sources.catalog.borrow_and_update().clone();
+        let members = sources.members.borrow_and_update().clone();
+        let begin = catalog.versions().all;
+        Self { catalog, members, members_version: begin, agent_version: begin }
+    }
+
+    fn followed_by(&self, sources: &mut Sources) -> Self {
+        let now = Self::new(sources);
+        let changed = |changed: bool| u64::from(changed);
+        let members_version = self.members_version + changed(now.members.members != self.members.members);
+        let agent_version = self.agent_version + changed(now.members != self.members);
+        Self { members_version, agent_version, ..now }
+    }
+}
+
+/// Where what is shown comes from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// What all nodes announce.
+    pub catalog: watch::Receiver<Catalog>,
+    /// The cluster.
+    pub members: watch::Receiver<Arc<Membership>>,
+}
+
+impl Sources {
+    /// Waits for news; whether there can be any.
+    async fn changed(&mut self) -> bool {
+        let changed = tokio::select! {
+            changed = self.catalog.changed() => changed,
+            changed = self.members.changed() => changed,
+        };
+        changed.is_ok()
     }
 }
 
 /// Shared by all requests.
 #[derive(Debug)]
 pub struct Hub {
-    catalog: watch::Receiver<Catalog>,
+    known: watch::Sender<Arc<Known>>,
+    sources: Sources,
     waiting: Mutex<HashMap<Topic, watch::Sender<u64>>>,
     written: Mutex<HashMap<(String, u64), Bytes>>,
+    shutdown: CancellationToken,
 }
 
 impl Hub {
-    /// Nobody waits yet. [`run`](Self::run) has to run.
-    pub fn new(catalog: watch::Receiver<Catalog>) -> Arc<Self> {
-        Arc::new(Self { catalog, waiting: Mutex::default(), written: Mutex::default() })
+    /// Nobody waits yet. [`run`](Self::run) has to run. At `shutdown` nobody is kept waiting any more.
+    pub fn new(mut sources: Sources, shutdown: CancellationToken) -> Arc<Self> {
+        let known = watch::Sender::new(Arc::new(Known::new(&mut sources)));
+        Arc::new(Self { known, sources, waiting: Mutex::default(), written: Mutex::default(), shutdown })
     }
 
     /// What is known now.
-    pub(super) fn catalog(&self) -> Catalog {
-        self.catalog.borrow().clone()
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.known.borrow().clone()
     }
 
-    /// Wakes those who wait, until `shutdown`.
-    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
-        let mut catalog = self.catalog.clone();
+    /// Whether the agent is about to end.
+    pub(super) fn is_over(&self) -> bool {
+        self.shutdown.is_cancelled()
+    }
+
+    /// Ends when the agent is about to.
+    pub(super) async fn ended(&self) {
+        self.shutdown.cancelled().await;
+    }
+
+    /// Takes over what is new and wakes those who wait for it, until `shutdown`.
+    pub async fn run(self: Arc<Self>) {
+        let mut sources = self.sources.clone();
         loop {
             let changed = tokio::select! {
-                changed = catalog.changed() => changed.is_ok(),
-                () = shutdown.cancelled() => false,
+                changed = sources.changed() => changed,
+                () = self.ended() => false,
             };
             if !changed {
                 return;
             }
-            let now = catalog.borrow_and_update().clone();
+            let now = Arc::new(self.known().followed_by(&mut sources));
+            self.known.send_replace(now.clone());
             self.waiting().retain(|topic, waiting| {
                 let index = topic.index(&now);
                 waiting.send_if_modified(|known| std::mem::replace(known, index) != index);
@@ -95,28 +169,31 @@ impl Hub {
 
     /// Waits until the topic is at another index than `seen`, or for as long as `wait`.
     pub(super) async fn changed(&self, topic: &Topic, seen: u64, wait: Duration) {
-        let deadline = Instant::now() + wait;
         let mut news = self.subscribe(topic);
-        let index = topic.index(&self.catalog.borrow());
-        if index < seen {
-            sleep(AHEAD.min(wait)).await;
+        let index = topic.index(&self.known());
+        let passed = async {
+            if index < seen {
+                sleep(AHEAD).await;
+            } else if index == seen {
+                // The sender stays as long as somebody waits.
+                let _ = news.wait_for(|index| *index != seen).await;
+            }
+        };
+        tokio::select! {
+            _ = timeout(wait, passed) => {}
+            () = self.ended() => {}
         }
-        if index != seen {
-            return;
-        }
-        let passed = news.wait_for(|index| *index != seen);
-        let _ = timeout_at(deadline, passed).await;
     }
 
     /// Waits until the catalog is so, or for as long as `wait`.
     pub(super) async fn shows(&self, there: impl Fn(&Catalog) -> bool, wait: Duration) {
-        let mut catalog = self.catalog.clone();
-        let _ = timeout_at(Instant::now() + wait, catalog.wait_for(there)).await;
+        let mut known = self.known.subscribe();
+        let _ = timeout(wait, known.wait_for(|known| there(&known.catalog))).await;
     }
 
     fn subscribe(&self, topic: &Topic) -> watch::Receiver<u64> {
-        // Taken before the catalog is looked at, so that no change falls between the two.
-        let index = topic.index(&self.catalog.borrow());
+        // Taken before the caller looks at what is known, so that no change falls between the two.
+        let index = topic.index(&self.known());
         self.waiting().entry(topic.clone()).or_insert_with(|| watch::Sender::new(index)).subscribe()
     }
 

@@ -11,7 +11,7 @@ use axum::{
 use super::{
     Api,
     answer::{Refusal, json},
-    hub::Topic,
+    hub::{Known, Topic},
     query::{Query, bad},
     read::{on, own_services, show},
     shape::Placed,
@@ -26,7 +26,7 @@ fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
 }
 
 pub(super) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| own_services(catalog, view)))
     })
     .await
@@ -38,7 +38,7 @@ pub(super) async fn service(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let found: Option<Service> = own(&api, catalog).and_then(|view| find(catalog, view, &id).map(|p| p.service()));
         found.ok_or_else(|| unknown(&id))
     })
@@ -60,7 +60,7 @@ fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<Placed
 }
 
 pub(super) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let checks = own(&api, catalog).into_iter().flat_map(|view| on(catalog, view).flat_map(|p| p.checks()));
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
@@ -91,8 +91,9 @@ pub(super) async fn health_by_id(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let catalog = api.hub.catalog();
-    let placed = own(&api, &catalog).and_then(|view| find(&catalog, view, &id)).ok_or_else(|| unknown(&id))?;
+    let known = api.hub.known();
+    let catalog = &known.catalog;
+    let placed = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
     Ok(told(&uri, &query, placed.aggregated(), &health(&placed)))
 }
 
@@ -102,10 +103,11 @@ pub(super) async fn health_by_name(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let catalog = api.hub.catalog();
-    let all: Vec<AgentHealth> = own(&api, &catalog)
+    let known = api.hub.known();
+    let catalog = &known.catalog;
+    let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|view| on(&catalog, view))
+        .flat_map(|view| on(catalog, view))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed))
         .collect();

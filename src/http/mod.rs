@@ -19,17 +19,14 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, timeout},
 };
 use tracing::debug;
 
 use self::{answer::Refusal, hub::Hub, order::Order, permit::Guard};
 use crate::{
-    model::{
-        member::Membership,
-        name::{Label, Name},
-    },
+    model::name::{Label, Name},
     registry::registration::Host,
 };
 
@@ -50,8 +47,10 @@ mod read;
 mod refused;
 pub mod serve;
 mod shape;
+mod sse;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 /// Octets of a request's body: the largest one holds a key.
 const MAX_BODY: usize = 64 * 1024;
@@ -63,9 +62,7 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub struct Api {
     /// What stays as it is while the agent runs.
     pub agent: Arc<Agent>,
-    /// The cluster.
-    pub members: watch::Receiver<Arc<Membership>>,
-    /// All services, and who waits for news of them.
+    /// What is known of the cluster and its services, and who waits for news of it.
     pub hub: Arc<Hub>,
     /// Where orders are carried out.
     pub orders: mpsc::Sender<Order>,

@@ -14,45 +14,48 @@ use serde_json::Value;
 use super::{
     Api,
     answer::{Refusal, json, text_of},
-    hub::Topic,
+    hub::{Known, Topic},
     query::{Query, bad},
     shape::{self, Placed},
 };
 use crate::{
     api::catalog::{Check, Entry, NodeServices, Service, Summary},
     model::{
-        catalog::{Catalog, NodeView, Service as Known},
+        catalog::{self, Catalog, NodeView},
         health::Status,
         member::Reach,
         name::Label,
     },
 };
 
-/// Shows a part of the catalog, at once or when it changes, as the query wants.
+/// Says at which index an answer is true.
+pub(super) const INDEX: &str = "x-consul-index";
+
+/// Shows a part of what is known, at once or when it changes, as the query wants.
 pub(super) async fn show<T: Serialize>(
     api: &Api,
     uri: &Uri,
     query: &Query,
     topic: Topic,
-    build: impl Fn(&Catalog) -> Result<T, Refusal>,
+    build: impl Fn(&Known) -> Result<T, Refusal>,
 ) -> Result<Response, Refusal> {
     query.check()?;
     let filter = query.filter()?;
     if let Some(seen) = query.index()? {
         api.hub.changed(&topic, seen, query.wait()?).await;
     }
-    let catalog = api.hub.catalog();
-    let index = topic.index(&catalog);
+    let known = api.hub.known();
+    let index = topic.index(&known);
     let question = query.question(uri.path());
     let text = match api.hub.written(&question, index) {
         Some(text) => text,
         None => {
             if let Some(dc) = query.datacenter()?
-                && !datacenters(&catalog).contains(dc.as_str())
+                && !datacenters(&known.catalog).contains(dc.as_str())
             {
                 return Err(bad(&format!("No path to datacenter {dc}: no node of it is known here.")));
             }
-            let built = build(&catalog)?;
+            let built = build(&known)?;
             let text = match filter {
                 None => text_of(uri, &built),
                 Some(filter) => {
@@ -73,7 +76,7 @@ pub(super) async fn show<T: Serialize>(
 fn with_index(text: Bytes, index: u64) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("x-consul-index", index.into());
+    headers.insert(INDEX, index.into());
     headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
     (headers, text).into_response()
@@ -142,7 +145,7 @@ fn placed<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Vec<P
     Ok(found)
 }
 
-fn instances<'a>(catalog: &'a Catalog, service: &'a Known) -> impl Iterator<Item = Placed<'a>> {
+fn instances<'a>(catalog: &'a Catalog, service: &'a catalog::Service) -> impl Iterator<Item = Placed<'a>> {
     let version = service.version();
     service.instances().filter_map(move |placement| Placed::new(catalog, placement, version))
 }
@@ -165,13 +168,12 @@ fn sort_by_nearness<T>(
 }
 
 pub(super) async fn catalog_datacenters(State(api): State<Api>, uri: Uri) -> Response {
-    let catalog = api.hub.catalog();
-    json(&uri, &datacenters(&catalog))
+    json(&uri, &datacenters(&api.hub.known().catalog))
 }
 
 pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
     let query = query.asked_at(&api);
-    show(&api, &uri, &query, Topic::Nodes, |catalog| {
+    show(&api, &uri, &query, Topic::Nodes, |Known { catalog, .. }| {
         let version = catalog.versions().nodes;
         Ok(nodes(catalog, &query)?.into_iter().map(|view| shape::node(view, version)).collect::<Vec<_>>())
     })
@@ -179,7 +181,7 @@ pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query
 }
 
 pub(super) async fn catalog_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::Names, |catalog| {
+    show(&api, &uri, &query, Topic::Names, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (name, service) in catalog.services() {
@@ -206,7 +208,7 @@ pub(super) async fn catalog_service(
     query: Query,
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         Ok(placed(catalog, &name, &query)?.iter().map(Placed::catalog_service).collect::<Vec<_>>())
     })
     .await
@@ -219,7 +221,7 @@ pub(super) async fn catalog_node(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         Ok(catalog.view().get(&name).map(|view| {
             let version = catalog.versions().nodes;
             let services = own_services(catalog, view);
@@ -260,7 +262,7 @@ pub(super) async fn health_node(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         Ok(catalog.view().get(&name).map_or_else(Vec::new, |view| checks_on(catalog, view)))
     })
     .await
@@ -279,7 +281,7 @@ pub(super) async fn health_checks(
     query: Query,
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         Ok(placed(catalog, &name, &query)?.iter().flat_map(Placed::checks).collect::<Vec<_>>())
     })
     .await
@@ -293,7 +295,7 @@ pub(super) async fn health_service(
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
     let passing = query.flag("passing")?;
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         let mut entries: Vec<Entry> = placed(catalog, &name, &query)?.iter().map(Placed::entry).collect();
         if passing {
             entries.retain(|entry| entry.checks.iter().all(|check| check.status == Status::Passing.as_str()));
@@ -314,7 +316,7 @@ pub(super) async fn health_state(
         return Err(bad(&format!("{state:?} is no state: expected {}.", known.join(", "))));
     }
     let query = query.asked_at(&api);
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let all = nodes(catalog, &query)?.into_iter().flat_map(|view| checks_on(catalog, view));
         Ok(all.filter(|check| state == "any" || check.status == state).collect::<Vec<_>>())
     })
@@ -322,7 +324,7 @@ pub(super) async fn health_state(
 }
 
 pub(super) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let mut all = BTreeMap::new();
         for (name, service) in catalog.services() {
@@ -360,7 +362,7 @@ pub(super) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
 }
 
 pub(super) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.members.borrow().clone();
-    let there = known.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
+    let known = api.hub.known();
+    let there = known.members.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
     json(&uri, &there.map(|member| member.address.to_string()).collect::<Vec<_>>())
 }
