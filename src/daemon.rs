@@ -131,22 +131,24 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let shutdown = signals.shutdown.clone();
     let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
+    let (reports, reported) = watch::channel(Arc::default());
 
     let (contents, watching) =
         folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
     parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (definitions, following) = follow(files, contents, shutdown.clone()).await;
+    let (definitions, following) = follow(files, contents, reports.clone(), shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
     let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
     parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
-    let (zones, following) = follow(Zones::new(rules), contents, shutdown.clone()).await;
+    let (zones, following) = follow(Zones::new(rules), contents, reports.clone(), shutdown.clone()).await;
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (inputs, registry) = registry::start(&config, definitions, announcements.clone(), &mut parts, &shutdown);
+    let upkeep = inputs.upkeep.clone();
     let loaded = inputs.definitions.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
     parts.spawn("checks health", checks::run(inputs, announced, options, shutdown.clone()));
@@ -191,9 +193,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let (orders, given) = mpsc::channel(orders::ORDERS);
     let takers = orders::Takers { node: cluster.orders, registry, rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
-    let hub = Hub::new(hub::Sources { catalog, members: cluster.members }, shutdown.clone());
+    let guard = api::guard(&config, &signals.rescan, reports, &mut parts, &shutdown).await;
+    let sources = hub::Sources { catalog, members: cluster.members, files: reported, upkeep, keys: cluster.keyring };
+    let hub = Hub::new(sources, shutdown.clone());
     parts.spawn("wakes those who wait", hub.clone().run());
-    let guard = api::guard(&config, &signals.rescan, &mut parts, &shutdown).await;
     let api = http::Api { agent, hub, orders, guard };
     api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");

@@ -50,6 +50,8 @@ pub(super) struct Cluster {
     pub(super) view: watch::Receiver<View>,
     /// Who is in the cluster.
     pub(super) members: watch::Receiver<Arc<Membership>>,
+    /// The gossip keys; `None` while nothing is sealed.
+    pub(super) keyring: watch::Receiver<Option<Keyring>>,
     /// For what operators ask.
     pub(super) orders: mpsc::Sender<Order>,
     /// Why the node has ended.
@@ -97,6 +99,7 @@ pub(super) fn start(
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
+    let keyring = ring.clone();
     let (orders, ordered) = mpsc::channel(ORDERS);
 
     let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| Failure::NoRandom)?;
@@ -124,7 +127,7 @@ pub(super) fn start(
         let began = began_with(&key_file(path)?);
         parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
-    Ok(Cluster { view: seen, members: membership, orders, ended, address: own.address })
+    Ok(Cluster { view: seen, members: membership, keyring, orders, ended, address: own.address })
 }
 
 /// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by

@@ -1,4 +1,6 @@
-//! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once.
+//! Follows a folder's contents: parses what changed, publishes what the files now define, tells and logs what is wrong.
+
+use std::{path::Path, sync::Arc};
 
 use tokio::{
     sync::watch,
@@ -7,19 +9,24 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{contents::Contents, last_good::Reloadable};
-use crate::diagnostic::{News, Problem};
+use super::{
+    contents::Contents,
+    last_good::{Loaded, Reloadable},
+};
+use crate::diagnostic::{News, Problem, Report, Reports};
 
-/// Loads the folder as it is, then follows it until `shutdown`.
+/// Loads the folder as it is, then follows it until `shutdown`. What it comes to stands in `reports` too, for people.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
+    reports: watch::Sender<Arc<Reports>>,
     shutdown: CancellationToken,
 ) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
-    let mut known = Vec::new();
     let now = contents.borrow_and_update().clone();
     let loaded = folder.load(&now);
-    tell(&mut known, loaded.problems);
+    tell(&[], &loaded.problems);
+    report(&reports, &now.folder, &loaded);
+    let mut known = loaded.problems;
     let (sender, receiver) = watch::channel(loaded.value);
     let task = tokio::spawn(async move {
         loop {
@@ -43,20 +50,29 @@ pub async fn follow<F: Reloadable>(
             };
             folder = state;
             info!("{}: read again, {} in service", path.display(), loaded.summary);
-            tell(&mut known, loaded.problems);
+            tell(&known, &loaded.problems);
+            report(&reports, &path, &loaded);
+            known = loaded.problems;
             sender.send_replace(loaded.value);
         }
     });
     (receiver, task)
 }
 
-fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
-    let news = News::between(known, &now);
+fn tell(before: &[Problem], now: &[Problem]) {
+    let news = News::between(before, now);
     for problem in &news.appeared {
         if problem.is_error() { warn!("{problem}") } else { info!("{problem}") }
     }
     for path in &news.mended {
         info!("{}: no problems any more", path.display());
     }
-    *known = now;
+}
+
+fn report<V>(reports: &watch::Sender<Arc<Reports>>, folder: &Path, loaded: &Loaded<V>) {
+    reports.send_modify(|all| {
+        let report = Arc::make_mut(all).entry(folder.to_owned()).or_default();
+        let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
+        *report = Report { in_service, problems, reads: report.reads + 1 };
+    });
 }

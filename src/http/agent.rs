@@ -14,7 +14,7 @@ use axum::{
 use super::{
     Agent, Api,
     answer::{Refusal, json},
-    hub::Topic,
+    hub::{Known, Topic},
     order::{JOIN, LEAVE, Order, give},
     query::Query,
     read::show,
@@ -23,19 +23,26 @@ use super::{
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
     config::GOSSIP_PORT,
-    model::member::{Cause, Member, Membership, Reach},
+    diagnostic::{Problem, Report},
+    model::{
+        announcement::Gate,
+        member::{Cause, Member, Membership, Reach},
+        upkeep::{Hold, Scope},
+    },
     yaml::scalar::parse_endpoint,
 };
 
 /// The last second that RFC 3339 can write: years have four digits.
 const LAST: Duration = Duration::from_secs(253_402_300_799);
+/// Problems of a folder that are shown; of more it is said how many they are.
+const MAX_PROBLEMS: usize = 100;
 /// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
 const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
 /// The same of Serf's own part of it.
 const DELEGATE: (u8, u8, u8) = (2, 5, 4);
 
 pub(super) async fn myself(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::Agent, |known| Ok(describe(&api.agent, &known.members))).await
+    show(&api, &uri, &query, Topic::Agent, |known| Ok(describe(&api.agent, known))).await
 }
 
 pub(super) async fn members(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
@@ -63,7 +70,8 @@ pub(super) async fn leave(State(api): State<Api>) -> Result<(), Refusal> {
     give(&api.orders, |done| Order::Leave { done }, LEAVE, "Look at the agent's log, or end it by SIGTERM.").await
 }
 
-fn describe(agent: &Agent, known: &Membership) -> api::Agent {
+fn describe(agent: &Agent, all: &Known) -> api::Agent {
+    let known = &*all.members;
     let (node, datacenter, version) = (agent.node.to_string(), agent.datacenter.to_string(), agent.version.to_owned());
     let own = known.members.iter().find(|member| member.id.name == agent.node);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -97,7 +105,40 @@ fn describe(agent: &Agent, known: &Membership) -> api::Agent {
             partitioned: known.partitioned.map(rfc3339),
             members: counts,
             rejected: known.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            files: all.files.iter().map(|(path, report)| folder(path, report)).collect(),
+            held: all.upkeep.0.iter().map(|((scope, gate), hold)| held(scope, *gate, hold)).collect(),
         },
+    }
+}
+
+fn folder(path: &std::path::Path, report: &Report) -> api::Folder {
+    let problem = |problem: &Problem| api::Problem {
+        file: problem.path.display().to_string(),
+        line: problem.line,
+        column: problem.column,
+        severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),
+        message: problem.message.clone(),
+        hint: problem.hint.clone(),
+    };
+    api::Folder {
+        path: path.display().to_string(),
+        in_service: report.in_service.clone(),
+        problems: report.problems.iter().take(MAX_PROBLEMS).map(problem).collect(),
+        more_problems: report.problems.len().saturating_sub(MAX_PROBLEMS),
+    }
+}
+
+fn held(scope: &Scope, gate: Gate, hold: &Hold) -> api::Held {
+    let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
+    api::Held {
+        instance: match scope {
+            Scope::Node => None,
+            Scope::Instance(key) => Some(key.to_string()),
+        },
+        gate: gate.as_str().to_owned(),
+        reason: hold.reason.clone(),
+        since: time(hold.since),
+        until: hold.until.map(time),
     }
 }
 
@@ -170,6 +211,11 @@ fn status(reach: Reach) -> u8 {
         Reach::Gone(Cause::Left) => LEFT,
         Reach::Gone(_) => FAILED,
     }
+}
+
+/// The same to the millisecond.
+pub(super) fn rfc3339_millis(since: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since.min(LAST)).to_string()
 }
 
 /// A time since 1970.

@@ -11,7 +11,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Api, agent, change, explain, keyring, local, read, watch::watch};
+use super::{Api, agent, change, events, explain, keyring, local, read, watch::watch};
 use crate::model::token::Scope::{self, Operate, Read, Register};
 
 /// All of them, in the order in which people read them.
@@ -96,6 +96,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/status/peers", Read, read::peers, "The nodes that are alive"),
         // What only muster has.
         Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is"),
+        Endpoint::get("/v1/muster/events", Read, events::events, "What happens, as a stream or as a list"),
         Endpoint::put(
             "/v1/muster/drain/{target}",
             Operate,

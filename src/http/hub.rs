@@ -7,17 +7,28 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::body::Bytes;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::model::{catalog::Catalog, member::Membership, name::Label};
+use crate::{
+    diagnostic::Reports,
+    gossip::keyring::Keyring,
+    model::{
+        catalog::Catalog,
+        event::{self, Event, Seen},
+        journal::Journal,
+        member::Membership,
+        name::Label,
+        upkeep::Upkeep,
+    },
+};
 
 /// Answers that are kept for others with the same question; when there are more, all go.
 const MAX_WRITTEN: usize = 256;
@@ -26,6 +37,9 @@ const MAX_KEPT: usize = 1 << 20;
 /// A client whose index is ahead of ours has it from before a restart, or from another node. It is answered after this
 /// pause, so that one that goes to two nodes in turn does not spin.
 const AHEAD: Duration = Duration::from_secs(1);
+
+/// From one word about what was not let in to the next: anybody can send packets to a port.
+const REJECTED: Duration = Duration::from_secs(10);
 
 /// What a query waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +85,12 @@ pub(super) struct Known {
     pub(super) catalog: Catalog,
     /// The cluster.
     pub(super) members: Arc<Membership>,
+    /// What the files of this node come to.
+    pub(super) files: Arc<Reports>,
+    /// What is held back on this node.
+    pub(super) upkeep: Upkeep,
+    /// The ids of the gossip keys, the one that seals first.
+    keys: Vec<String>,
     /// Grows with every change of a member.
     members_version: u64,
     /// Grows with every change of what is shown of the agent itself.
@@ -80,17 +100,31 @@ pub(super) struct Known {
 impl Known {
     fn new(sources: &mut Sources) -> Self {
         let catalog = sources.catalog.borrow_and_update().clone();
-        let members = sources.members.borrow_and_update().clone();
         let begin = catalog.versions().all;
-        Self { catalog, members, members_version: begin, agent_version: begin }
+        let keys = sources.keys.borrow_and_update();
+        let keys = keys.iter().flat_map(Keyring::iter).map(|key| key.id().to_string()).collect();
+        Self {
+            catalog,
+            members: sources.members.borrow_and_update().clone(),
+            files: sources.files.borrow_and_update().clone(),
+            upkeep: sources.upkeep.borrow_and_update().clone(),
+            keys,
+            members_version: begin,
+            agent_version: begin,
+        }
     }
 
     fn followed_by(&self, sources: &mut Sources) -> Self {
         let now = Self::new(sources);
-        let changed = |changed: bool| u64::from(changed);
-        let members_version = self.members_version + changed(now.members.members != self.members.members);
-        let agent_version = self.agent_version + changed(now.members != self.members);
+        let members = now.members.members != self.members.members;
+        let agent = now.members != self.members || now.files != self.files || now.upkeep != self.upkeep;
+        let members_version = self.members_version + u64::from(members);
+        let agent_version = self.agent_version + u64::from(agent);
         Self { members_version, agent_version, ..now }
+    }
+
+    fn seen(&self) -> Seen<'_> {
+        Seen { catalog: &self.catalog, members: &self.members, files: &self.files, keys: &self.keys }
     }
 }
 
@@ -101,6 +135,12 @@ pub struct Sources {
     pub catalog: watch::Receiver<Catalog>,
     /// The cluster.
     pub members: watch::Receiver<Arc<Membership>>,
+    /// What the files of this node come to.
+    pub files: watch::Receiver<Arc<Reports>>,
+    /// What is held back on this node.
+    pub upkeep: watch::Receiver<Upkeep>,
+    /// The gossip keys; `None` while nothing is sealed.
+    pub keys: watch::Receiver<Option<Keyring>>,
 }
 
 impl Sources {
@@ -109,6 +149,9 @@ impl Sources {
         let changed = tokio::select! {
             changed = self.catalog.changed() => changed,
             changed = self.members.changed() => changed,
+            changed = self.files.changed() => changed,
+            changed = self.upkeep.changed() => changed,
+            changed = self.keys.changed() => changed,
         };
         changed.is_ok()
     }
@@ -121,19 +164,28 @@ pub struct Hub {
     sources: Sources,
     waiting: Mutex<HashMap<Topic, watch::Sender<u64>>>,
     written: Mutex<HashMap<(String, u64), Bytes>>,
+    journal: watch::Sender<Journal>,
     shutdown: CancellationToken,
 }
 
 impl Hub {
     /// Nobody waits yet. [`run`](Self::run) has to run. At `shutdown` nobody is kept waiting any more.
     pub fn new(mut sources: Sources, shutdown: CancellationToken) -> Arc<Self> {
-        let known = watch::Sender::new(Arc::new(Known::new(&mut sources)));
-        Arc::new(Self { known, sources, waiting: Mutex::default(), written: Mutex::default(), shutdown })
+        let known = Known::new(&mut sources);
+        let journal = watch::Sender::new(Journal::new(known.catalog.versions().all));
+        let known = watch::Sender::new(Arc::new(known));
+        let (waiting, written) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { known, sources, waiting, written, journal, shutdown })
     }
 
     /// What is known now.
     pub(super) fn known(&self) -> Arc<Known> {
         self.known.borrow().clone()
+    }
+
+    /// What happened last. Borrow it briefly: what happens meanwhile has to wait.
+    pub(super) fn journal(&self) -> watch::Receiver<Journal> {
+        self.journal.subscribe()
     }
 
     /// Whether the agent is about to end.
@@ -146,25 +198,46 @@ impl Hub {
         self.shutdown.cancelled().await;
     }
 
-    /// Takes over what is new and wakes those who wait for it, until `shutdown`.
+    /// Takes over what is new, wakes those who wait for it, and writes down what happened, until `shutdown`.
     pub async fn run(self: Arc<Self>) {
         let mut sources = self.sources.clone();
+        let mut looks = interval(REJECTED);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rejected = self.known().members.rejected.clone();
         loop {
             let changed = tokio::select! {
                 changed = sources.changed() => changed,
+                _ = looks.tick() => {
+                    let now = self.known().members.rejected.clone();
+                    self.note(|tell| event::rejected(&rejected, &now, tell));
+                    rejected = now;
+                    continue;
+                }
                 () = self.ended() => false,
             };
             if !changed {
                 return;
             }
-            let now = Arc::new(self.known().followed_by(&mut sources));
+            let before = self.known();
+            let now = Arc::new(before.followed_by(&mut sources));
             self.known.send_replace(now.clone());
             self.waiting().retain(|topic, waiting| {
                 let index = topic.index(&now);
                 waiting.send_if_modified(|known| std::mem::replace(known, index) != index);
                 waiting.receiver_count() > 0
             });
+            self.note(|tell| event::between(before.seen(), now.seen(), tell));
         }
+    }
+
+    /// Writes down what is told.
+    fn note(&self, tell: impl FnOnce(&mut dyn FnMut(Event))) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.journal.send_if_modified(|journal| {
+            let before = journal.last();
+            tell(&mut |event| journal.add(now, event));
+            journal.last() != before
+        });
     }
 
     /// Waits until the topic is at another index than `seen`, or for as long as `wait`.

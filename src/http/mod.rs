@@ -35,6 +35,7 @@ mod answer;
 mod browser;
 mod change;
 mod endpoints;
+mod events;
 mod explain;
 mod filter;
 pub mod hub;

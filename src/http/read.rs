@@ -112,7 +112,7 @@ fn keep(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, Refusal>) -> 
     Ok(())
 }
 
-fn label(text: &str) -> Result<Label, Refusal> {
+pub(super) fn label(text: &str) -> Result<Label, Refusal> {
     Label::parse(text).map_err(|error| bad(&format!("{text:?} is no name of a service or node: {error}")))
 }
 

@@ -18,39 +18,49 @@ use super::{permit::Pass, query::Query};
 /// The longest silence. Proxies close what is silent for a minute (nginx) or for 50 s (HAProxy).
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// One event.
+/// What a stream says.
 #[derive(Clone, Debug)]
-pub(super) struct Event {
-    /// What a client that comes again has seen, if this was the last; `None`: what it had seen before.
-    pub(super) id: Option<u64>,
-    /// One word: what kind of event it is.
-    pub(super) kind: &'static str,
-    /// JSON on one line.
-    pub(super) data: Bytes,
+pub(super) enum Told {
+    /// An event.
+    Event {
+        /// What a client that comes again has seen, if this was the last; `None`: what it had seen before.
+        id: Option<u64>,
+        /// One word: what kind of event it is.
+        kind: &'static str,
+        /// JSON on one line. It is shared by all who get it.
+        data: Bytes,
+    },
+    /// What the client has seen, although none of it was for it.
+    Seen(u64),
+    /// Nothing: the stream is in use.
+    Silence,
 }
 
-impl Event {
-    /// As it is sent; its data is shared by all who get it.
-    fn frames(self) -> [Bytes; 3] {
-        let id = self.id.map_or_else(String::new, |id| format!("id: {id}\n"));
-        [format!("{id}event: {}\ndata: ", self.kind).into(), self.data, Bytes::from_static(b"\n\n")]
+impl Told {
+    fn frames(self) -> impl Iterator<Item = Bytes> {
+        let frames = match self {
+            Self::Event { id, kind, data } => {
+                let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
+                [format!("{id}event: {kind}\ndata: ").into(), data, Bytes::from_static(b"\n\n")]
+            }
+            Self::Seen(id) => [format!("id: {id}\n\n").into(), Bytes::new(), Bytes::new()],
+            Self::Silence => [Bytes::from_static(b":\n\n"), Bytes::new(), Bytes::new()],
+        };
+        frames.into_iter().filter(|frame| !frame.is_empty())
     }
 }
 
-/// An answer that goes on while there are events, and while the client may have them.
-pub(super) fn respond(events: impl Stream<Item = Event> + Send + 'static, pass: Pass) -> Response {
-    let told = stream::unfold((Box::pin(events), pass), |(mut events, pass)| async move {
-        let event = tokio::select! {
-            event = events.next() => Some(event?),
+/// An answer that goes on while there is something to tell, and while the client may hear it.
+pub(super) fn respond(told: impl Stream<Item = Told> + Send + 'static, pass: Pass) -> Response {
+    let told = stream::unfold((Box::pin(told), pass), |(mut told, pass)| async move {
+        let next = tokio::select! {
+            next = told.next() => next?,
             // Streams that began together do not wake together.
-            () = sleep(SILENCE.mul_f64(0.5 + fastrand::f64() / 2.0)) => None,
+            () = sleep(SILENCE.mul_f64(0.5 + fastrand::f64() / 2.0)) => Told::Silence,
         };
-        pass.is_good().then_some((event, (events, pass)))
+        pass.is_good().then_some((next, (told, pass)))
     });
-    let frames = told.flat_map(|event| {
-        let comment = event.is_none().then_some(Bytes::from_static(b":\n\n"));
-        stream::iter(event.map(Event::frames).into_iter().flatten().chain(comment).map(Ok::<_, Infallible>))
-    });
+    let frames = told.flat_map(|told| stream::iter(told.frames().map(Ok::<_, Infallible>)));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // nginx would keep events until it has enough of them.

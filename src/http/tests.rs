@@ -24,6 +24,7 @@ use crate::{
     model::{
         catalog::Catalog,
         member::{Cause, Member, Membership, PeerId, Reach},
+        upkeep::Upkeep,
     },
 };
 
@@ -63,12 +64,21 @@ fn facts() -> Agent {
     }
 }
 
+/// What does not change: a receiver keeps the last state when its sender is gone.
+fn sources(catalog: Catalog, known: Membership) -> Sources {
+    Sources {
+        catalog: channel(catalog).1,
+        members: channel(Arc::new(known)).1,
+        files: channel(Arc::default()).1,
+        upkeep: channel(Upkeep::default()).1,
+        keys: channel(None).1,
+    }
+}
+
 /// An agent of such a cluster, whose orders nobody takes before the test does.
 fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Receiver<Order>) {
     let (orders, given) = mpsc::channel(4);
-    // A receiver keeps the last state when its sender is gone.
-    let sources = Sources { catalog: channel(Catalog::default()).1, members: channel(Arc::new(known)).1 };
-    let hub = Hub::new(sources, shutdown.clone());
+    let hub = Hub::new(sources(Catalog::default(), known), shutdown.clone());
     (Server::new(Api { agent: Arc::new(facts()), hub, orders, guard: None }, shutdown.clone()), given)
 }
 
@@ -144,7 +154,7 @@ async fn self_counts_the_cluster() {
         "Domain": "service.local.", "Advertise": ["10.0.0.7"], "Generation": 3, "Sealed": true,
         "Listen": {"Dns": ["127.0.0.1:53"], "Http": ["[::1]:8500"], "Gossip": "10.0.0.7:7946"},
         "Partitioned": "1970-01-01T00:00:00Z", "Members": {"alive": 1, "held": 2, "left": 1},
-        "Rejected": {"no key opens it": 7},
+        "Rejected": {"no key opens it": 7}, "Files": [], "Held": [],
     });
     assert_eq!(myself["Muster"], expected);
     assert_eq!(myself["Config"]["NodeID"], myself["Member"]["Tags"]["id"]);

@@ -23,7 +23,7 @@ use super::{
     permit::Pass,
     query::Query,
     read::INDEX,
-    sse::{self, Event},
+    sse::{self, Told},
 };
 
 /// What stands before an endpoint's path in place of `/v1/`.
@@ -87,7 +87,7 @@ struct Watching {
 }
 
 impl Watching {
-    async fn next(&mut self) -> Option<Event> {
+    async fn next(&mut self) -> Option<Told> {
         loop {
             let answer = match self.next.take() {
                 Some(answer) => answer,
@@ -107,7 +107,7 @@ impl Watching {
             let is_news = self.seen.replace(index) != Some(index) && text != self.shown;
             if is_news {
                 self.shown = text.clone();
-                return Some(Event { id: Some(index), kind: "state", data: text });
+                return Some(Told::Event { id: Some(index), kind: "state", data: text });
             }
         }
     }

@@ -9,12 +9,18 @@ use tokio::{
 };
 
 use super::*;
-use crate::model::{
-    announcement::{Announcement, Announcements, Node, Standing},
-    catalog::{Freshness, NodeView, View},
-    health::Status,
-    service::{Instance, InstanceKey, Protocol},
-    token::{Scope, Token, Tokens},
+use crate::{
+    diagnostic::{Problem, Report, Reports},
+    gossip::keyring::Keyring,
+    model::{
+        announcement::{Announcement, Announcements, Gate, Node, Standing},
+        catalog::{Freshness, NodeView, View},
+        health::Status,
+        journal::KEPT,
+        service::{Instance, InstanceKey, Protocol},
+        token::{Scope, Token, Tokens},
+        upkeep::{self, Hold},
+    },
 };
 
 /// A server whose cluster is what the test makes of it.
@@ -22,6 +28,9 @@ struct Stage {
     server: Server,
     catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
+    files: watch::Sender<Arc<Reports>>,
+    upkeep: watch::Sender<Upkeep>,
+    _keys: watch::Sender<Option<Keyring>>,
     shutdown: CancellationToken,
 }
 
@@ -30,11 +39,15 @@ impl Stage {
         let shutdown = CancellationToken::new();
         let (catalog, shown) = channel(Catalog::starting_at(1000));
         let (members, known) = channel(Arc::default());
-        let hub = Hub::new(Sources { catalog: shown, members: known }, shutdown.clone());
+        let (files, reported) = channel(Arc::default());
+        let (upkeep, held) = channel(Upkeep::default());
+        let (keys, ring) = channel(None);
+        let sources = Sources { catalog: shown, members: known, files: reported, upkeep: held, keys: ring };
+        let hub = Hub::new(sources, shutdown.clone());
         tokio::spawn(hub.clone().run());
         let orders = mpsc::channel(1).0;
         let server = Server::new(Api { agent: Arc::new(facts()), hub, orders, guard }, shutdown.clone());
-        Self { server, catalog, members, shutdown }
+        Self { server, catalog, members, files, upkeep, _keys: keys, shutdown }
     }
 
     /// Changes how the instance `web-1` of the node `host-b` stands.
@@ -72,10 +85,19 @@ impl Stream {
             if self.lines.read_line(&mut line).await.unwrap() == 0 {
                 return None;
             }
-            match line.trim_end().split_once(": ") {
+            match line.trim_end().split_once(": ").filter(|(name, _)| !name.is_empty()) {
                 Some((name, value)) => drop(fields.insert(name.to_owned(), value.to_owned())),
                 None if !fields.is_empty() => return Some(fields),
                 None => {}
+            }
+        }
+    }
+
+    /// The data of the next event; what says only how far the stream is, is passed over.
+    async fn told(&mut self) -> Value {
+        loop {
+            if let Some(data) = self.next().await.unwrap().get("data") {
+                return serde_json::from_str(data).unwrap();
             }
         }
     }
@@ -282,4 +304,121 @@ async fn a_stream_ends_with_its_token() {
     stream.state().await;
     guard.send_replace(tokens("page", "others-others-others-others"));
     assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
+    let stage = Stage::new(None);
+    let mut stream = stage.stream("/v1/watch/agent/self", "").await;
+    stream.state().await;
+    let path = std::path::Path::new("services.d/web.yaml");
+    let mut problems = vec![Problem::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
+    problems.extend((0..120).map(|_| Problem::whole(path, "one of many").as_warning()));
+    let report = Report { in_service: "2 instances".to_owned(), problems, reads: 1 };
+    stage.files.send_replace(Arc::new(Reports::from([("services.d".into(), report)])));
+    let folder = stream.state().await.1["Muster"]["Files"][0].clone();
+    let expected = json!({
+        "File": "services.d/web.yaml", "Line": 3, "Column": 5, "Severity": "error", "Message": "no such key",
+        "Hint": "did you mean port?",
+    });
+    assert_eq!(
+        (&folder["Path"], &folder["InService"], &folder["Problems"][0]),
+        (&json!("services.d"), &json!("2 instances"), &expected)
+    );
+    assert_eq!((folder["Problems"].as_array().unwrap().len(), &folder["MoreProblems"]), (100, &json!(21)));
+
+    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let hold = Hold { reason: "new disk".to_owned(), since: 10, until: Some(70) };
+    let node = Hold { reason: String::new(), since: 10, until: None };
+    stage.upkeep.send_modify(|held| {
+        held.0.insert((upkeep::Scope::Instance(key), Gate::Draining), hold);
+        held.0.insert((upkeep::Scope::Node, Gate::NodeMaintenance), node);
+    });
+    let expected = json!([
+        {"Instance": null, "Gate": "node-maintenance", "Reason": "", "Since": "1970-01-01T00:00:10Z", "Until": null},
+        {"Instance": "web/web-1", "Gate": "draining", "Reason": "new disk", "Since": "1970-01-01T00:00:10Z",
+         "Until": "1970-01-01T00:01:10Z"},
+    ]);
+    assert_eq!(stream.state().await.1["Muster"]["Held"], expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_told_as_they_happen_and_kept_for_a_while() {
+    let stage = Stage::new(None);
+    let mut all = stage.stream("/v1/muster/events", "").await;
+    let mut web = stage.stream("/v1/muster/events?service=web&node=host-b&kind=instance", "").await;
+    let mut down = stage.stream("/v1/muster/events?kind=instance-down&kind=node&since=0", "").await;
+    // Where it begins, so that one that comes again before anything has happened misses nothing.
+    assert_eq!((all.next().await.unwrap()["id"].as_str(), web.next().await.unwrap().len()), ("1000", 1));
+    stage.announce(Status::Passing, "");
+    sleep(Duration::from_secs(1)).await;
+    stage.announce(Status::Critical, "refused");
+    for (kind, sequence) in [("service-added", 1001), ("instance-added", 1002), ("instance-down", 1003)] {
+        let event = all.told().await;
+        assert_eq!((&event["Kind"], &event["Sequence"]), (&json!(kind), &json!(sequence)));
+    }
+    let heard = [web.told().await, web.told().await, down.told().await];
+    let kinds = heard.each_ref().map(|data| data["Kind"].as_str().unwrap());
+    assert_eq!(kinds, ["instance-added", "instance-down", "instance-down"]);
+    let time = &heard[1]["Time"];
+    assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
+    let expected = json!({
+        "Sequence": 1003, "Time": time, "Kind": "instance-down", "Node": "host-b", "Service": "web", "Instance": "web-1",
+        "Was": "passing", "State": "critical", "Text": "web/web-1 on host-b is not answered any more: critical: refused",
+    });
+    assert_eq!(heard[1], expected);
+    // The same without a stream.
+    let kinds = |list: Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|event| event["Kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let cases = [
+        ("follow=false", &["service-added", "instance-added", "instance-down"][..]),
+        ("follow=false&since=1001", &["instance-added", "instance-down"]),
+        ("follow=false&since=1003", &[]),
+        ("follow=false&since=7", &["missed", "service-added", "instance-added", "instance-down"]),
+        ("follow=false&kind=service", &["service-added"]),
+        ("follow=false&node=host-a", &[]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(kinds(json_of(&stage.server, &format!("/v1/muster/events?{query}")).await), expected, "{query}");
+    }
+    let cases = [
+        ("kind=nothing", "expected one of service-added"),
+        ("since=x", "expected a whole number"),
+        ("service=my_web", "no name of a service"),
+        ("follow=maybe", "expected true or false"),
+    ];
+    for (query, text) in cases {
+        let (status, body) = ask(&stage.server, &format!("GET /v1/muster/events?{query}"), "").await;
+        assert!(status == 400 && body.contains(text), "{query}: {status} {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_too_slow_for_events_is_told_how_many_it_missed() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    sleep(Duration::from_secs(1)).await;
+    let mut stream = stage.stream("/v1/muster/events?since=1001", "").await;
+    // Two events each time; what fits the connection and its buffers has been sent before.
+    for _ in 0..KEPT {
+        stage.announce(Status::Critical, "refused");
+        tokio::task::yield_now().await;
+        stage.announce(Status::Passing, "");
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    let (mut last, mut missed) = (1001, 0);
+    while last < 1000 + KEPT as u64 {
+        let event = stream.told().await;
+        if let Some(sequence) = event["Sequence"].as_u64() {
+            assert_eq!(sequence, last + 1, "every event that is not told is counted");
+            last = sequence;
+        } else {
+            assert_eq!(event["Kind"], "missed");
+            missed += event["Count"].as_u64().unwrap();
+            last += event["Count"].as_u64().unwrap();
+        }
+    }
+    assert!(missed > 0, "the journal is not endless");
 }
