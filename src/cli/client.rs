@@ -1,21 +1,23 @@
 //! The commands' way to a running agent: one request on one connection, and words for what can go wrong.
 
-use std::{env, fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{env, fmt, future::pending, io, os::fd::AsFd, path::PathBuf, str::FromStr, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{
     net::TcpStream,
     runtime::{Builder, Runtime},
-    time::timeout,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -31,6 +33,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// Octets of an answer: thousands of members fit.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// How often it is looked whether what a command prints is still read.
+const LOOK: Duration = Duration::from_millis(500);
 /// Octets of a token's file.
 const MAX_TOKEN: usize = 4096;
 /// Where the token may stand instead of a file.
@@ -154,26 +158,64 @@ impl Client {
         })
     }
 
+    /// Runs what goes on until somebody ends it: by SIGINT or SIGTERM, or because nobody reads what is printed any more.
+    pub(super) fn run(&self, endless: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                ended = endless => ended,
+                () = interrupted() => Ok(()),
+                () = unread() => Ok(()),
+            }
+        })
+    }
+
+    /// Begins an answer that has no end. `seen` is the last of its events that was seen. Only within [`run`](Self::run).
+    pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, Trouble> {
+        let answer = timeout(ANSWER, self.begin(path, seen)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")));
+        let answer = answer.map_err(|why| self.not_asked(&why))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let text = timeout(ANSWER, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
+        Err(refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
+    }
+
+    async fn begin(&self, path: &str, seen: Option<u64>) -> Result<Response<Incoming>, String> {
+        let stream = self.connect().await?;
+        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|error| error.to_string())?;
+        if let Some(seen) = seen {
+            request.headers_mut().insert("last-event-id", seen.into());
+        }
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+        // Ends with the answer, whose reader is told.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|e| words(&e))
+    }
+
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
         let asked = self.runtime.block_on(self.exchange(method, path, body));
-        let (status, answer) = asked.map_err(|why| {
-            let address = &self.address;
-            Trouble::NotAsked(format!(
-                "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
-                 MUSTER_HTTP_ADDR names another address."
-            ))
-        })?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let text = String::from_utf8_lossy(&answer).trim().to_owned();
-        Err(Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text }))
+        let (status, answer) = asked.map_err(|why| self.not_asked(&why))?;
+        if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
+    }
+
+    fn not_asked(&self, why: &str) -> Trouble {
+        let address = &self.address;
+        Trouble::NotAsked(format!(
+            "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
+             MUSTER_HTTP_ADDR names another address."
+        ))
+    }
+
+    async fn connect(&self) -> Result<TcpStream, String> {
+        let endpoint = &self.address.0;
+        let connected = timeout(CONNECT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
+        connected.map_err(|_| format!("no connection within {CONNECT:?}"))?.map_err(|e| words(&e))
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let endpoint = &self.address.0;
-        let connected = timeout(CONNECT, TcpStream::connect((endpoint.host.as_str(), endpoint.port))).await;
-        let stream = connected.map_err(|_| format!("no connection within {CONNECT:?}"))?.map_err(|e| words(&e))?;
+        let stream = self.connect().await?;
         let request = self.request(method, path, body).map_err(|error| error.to_string())?;
         let exchanged = async {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
@@ -212,6 +254,35 @@ impl Client {
 
     fn host(&self) -> String {
         self.address.0.to_string()
+    }
+}
+
+fn refused(status: StatusCode, answer: &[u8]) -> Trouble {
+    let text = String::from_utf8_lossy(answer).trim().to_owned();
+    Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
+}
+
+/// Ends when somebody ends the program.
+async fn interrupted() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    // Where they cannot be heard they end the program as they always do.
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Ends when what reads our output has gone.
+async fn unread() {
+    loop {
+        sleep(LOOK).await;
+        let output = io::stdout();
+        let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
+        // A pipe without a reader is an error; terminals and files never are.
+        if poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            return;
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod namespaces;
 pub mod skip;
 pub mod upstream;
+pub mod waiting;
 pub mod world;
 
 use hickory_proto::{
