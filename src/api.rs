@@ -5,6 +5,7 @@
 //! empty and what is unknown is left out.
 
 pub mod catalog;
+pub mod event;
 pub mod explain;
 pub mod metrics;
 
@@ -148,6 +149,58 @@ pub struct Status {
     pub diverging: BTreeMap<String, String>,
     /// What was wrong with what arrived from other nodes, and how often since the start.
     pub rejected: BTreeMap<String, u64>,
+    /// The folders whose files are in service.
+    pub files: Vec<Folder>,
+    /// What is held back on this node, whatever its checks find.
+    pub held: Vec<Held>,
+}
+
+/// A folder of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Folder {
+    /// Where it is.
+    pub path: String,
+    /// What is in service, in a few words: `12 instances`.
+    pub in_service: String,
+    /// What is wrong, and what it means for what is in service; at most a hundred.
+    pub problems: Vec<Problem>,
+    /// How many more there are.
+    pub more_problems: usize,
+}
+
+/// A problem of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Problem {
+    /// The file.
+    pub file: String,
+    /// Counted from 1.
+    pub line: usize,
+    /// Counted from 1, in characters.
+    pub column: usize,
+    /// `error`: the file is refused; `warning`: it is used.
+    pub severity: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+}
+
+/// Something that is held back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Held {
+    /// An instance as `SERVICE/ID`; `None`: all of the node.
+    pub instance: Option<String>,
+    /// `draining`, `maintenance` or `node-maintenance`.
+    pub gate: String,
+    /// Why, for people; may be empty.
+    pub reason: String,
+    /// Since when (RFC 3339).
+    pub since: String,
+    /// When it ends by itself (RFC 3339); `None`: when somebody says so.
+    pub until: Option<String>,
 }
 
 /// Addresses with ports.
@@ -173,7 +226,7 @@ pub struct Joined {
 }
 
 /// What `POST`, `PUT` and `DELETE /v1/operator/keyring` are sent. It is a secret, so it has no `Debug`.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Key {
     /// A key in base64 or, where it is known already, its id.

@@ -48,7 +48,12 @@ use crate::{
         watch as folder,
         zones::{self, Rules, Zones},
     },
-    http::{self, beyond::Beyond, hub::Hub, serve::Server},
+    http::{
+        self,
+        beyond::Beyond,
+        hub::{self, Hub},
+        serve::Server,
+    },
     metrics::{Folder, Metrics, Transport, Writers},
     model::announcement::Announcements,
 };
@@ -138,25 +143,27 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
     let metrics = Metrics::default();
+    let (reports, reported) = watch::channel(Arc::default());
 
     let (contents, watching) =
         folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
     parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (services, following) = follow(files, contents, metrics.folders.of(Folder::Services), shutdown.clone()).await;
+    let (services, following) =
+        follow(files, contents, reports.clone(), metrics.folders.of(Folder::Services), shutdown.clone()).await;
     parts.watch("reads the service files", following);
 
     let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
     parts.watch("watches the zone files", watching);
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
     let watched = metrics.folders.of(Folder::Zones);
-    let (zones, following) = follow(Zones::new(rules), contents, watched, shutdown.clone()).await;
+    let (zones, following) = follow(Zones::new(rules), contents, reports.clone(), watched, shutdown.clone()).await;
     parts.watch("reads the zone files", following);
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (inputs, registry) =
-        registry::start(&config, services.value, announcements.clone(), &signals.drain, &mut parts, &shutdown);
-    let defined = inputs.definitions.clone();
+        registry::start(&config, services, announcements.clone(), &signals.drain, &mut parts, &shutdown);
+    let (defined, upkeep) = (inputs.definitions.clone(), inputs.upkeep.clone());
     let loaded = defined.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
     let options = checks::Options { metrics: metrics.checks.clone(), ..options };
@@ -172,7 +179,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let members = cluster.members.clone();
     let following = registry::follow_ttls(config.dns.ttl, members, registry.ttl, shutdown.clone());
     parts.spawn("follows the TTLs of all nodes", following);
-    let mut sources = Sources { view: cluster.view.clone(), zones: zones.value.clone() };
+    let mut sources = Sources { view: cluster.view.clone(), zones: zones.clone() };
     // Milliseconds: an index that a client has from before a restart is never ahead of ours.
     let version = now_since_1970().as_millis() as u64;
     let mut publisher = Publisher::new(Tables::new(settings(&config)), serial, config.data_dir.clone(), version);
@@ -224,20 +231,20 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         clients: shared.clients,
     };
     let scrape = scrape.scrape(metrics.clone());
-    let hub = Hub::new(catalog, metrics.http.clone());
-    parts.spawn("wakes those who wait", hub.clone().run(shutdown.clone()));
-    let guard = api::guard(&config, &signals.rescan, &metrics.folders, &mut parts, &shutdown).await;
-    let files =
-        Beyond { zones: zones.value, problems: services.problems, routes: config.resolver.routes.clone(), upstreams };
+    let guard = api::guard(&config, &signals.rescan, reports, &metrics.folders, &mut parts, &shutdown).await;
+    let sources = hub::Sources { catalog, members: cluster.members, files: reported, upkeep, keys: cluster.keyring };
+    let hub = Hub::new(sources, metrics.http.clone(), shutdown.clone());
+    parts.spawn("wakes those who wait", hub.clone().run());
+    let beyond =
+        Beyond { zones, services: config.services_dir.clone(), routes: config.resolver.routes.clone(), upstreams };
     let (counted, stopping) = (metrics.http, CancellationToken::new());
     let api = http::Api {
         agent,
-        members: cluster.members,
         events: cluster.events,
         hub,
         orders,
         guard,
-        files,
+        beyond,
         scrape,
         counted,
         stopping: stopping.clone(),

@@ -1,7 +1,7 @@
 //! One problem in one file, as `validate` prints it and the log shows it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     path::{Path, PathBuf},
 };
@@ -78,6 +78,20 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+/// What a folder's files come to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// What is in service, in a few words: `12 instances`.
+    pub in_service: String,
+    /// All that is wrong, and what it means for what is in service.
+    pub problems: Vec<Problem>,
+    /// How often the files have been read since the start.
+    pub reads: u64,
+}
+
+/// What the files of each folder come to.
+pub type Reports = BTreeMap<PathBuf, Report>;
 
 /// What is new between two lists of problems: a log tells of a problem when it appears and when it is mended, not
 /// each time that somebody looks.

@@ -1,23 +1,26 @@
 //! The commands' way to a running agent: one request on one connection, and words for what can go wrong.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{env, future::pending, io, os::fd::AsFd, path::PathBuf, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
-    Method, Request, StatusCode,
-    body::Bytes,
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use serde::de::DeserializeOwned;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     runtime::{Builder, Runtime},
-    time::timeout,
+    signal::unix::{SignalKind, signal},
+    time::{sleep, timeout},
 };
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::{
     Exit,
@@ -34,10 +37,15 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// Octets of an answer: thousands of members fit.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
+/// How often it is looked whether what a command prints is still read.
+const LOOK: Duration = Duration::from_millis(500);
 /// Octets of a token's file.
 const MAX_TOKEN: usize = 4096;
 /// Where the token may stand instead of a file.
 const TOKEN: &str = "MUSTER_HTTP_TOKEN";
+
+/// TCP, TLS over it, or a Unix socket.
+type Connection = Either<TcpStream, Either<TlsStream<TcpStream>, UnixStream>>;
 
 /// Which agent is asked, and how.
 #[derive(Debug, clap::Args)]
@@ -142,27 +150,60 @@ impl Client {
         })
     }
 
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
-        let asked = self.runtime.block_on(self.exchange(method, path, body));
-        let (status, answer) = asked.map_err(|why| {
-            let address = &self.address;
-            Trouble::NotAsked(format!(
-                "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
-                 MUSTER_HTTP_ADDR names another address."
-            ))
-        })?;
-        if status.is_success() {
-            return Ok(answer);
-        }
-        let text = String::from_utf8_lossy(&answer).trim().to_owned();
-        Err(Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text }))
+    /// Runs what goes on until somebody ends it: by SIGINT or SIGTERM, or because nobody reads what is printed any more.
+    pub(super) fn run(&self, endless: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                ended = endless => ended,
+                () = interrupted() => Ok(()),
+                () = unread() => Ok(()),
+            }
+        })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let request = self.request(method, path, body).map_err(|error| error.to_string())?;
+    /// Begins an answer that has no end. `seen` is the last of its events that was seen. Only within [`run`](Self::run).
+    pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, Trouble> {
+        let answer = timeout(ANSWER, self.begin(path, seen)).await;
+        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")));
+        let answer = answer.map_err(|why| self.not_asked(&why))?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer.into_body());
+        }
+        let text = timeout(ANSWER, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
+        Err(refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
+    }
+
+    async fn begin(&self, path: &str, seen: Option<u64>) -> Result<Response<Incoming>, String> {
+        let stream = self.connect().await?;
+        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|error| error.to_string())?;
+        if let Some(seen) = seen {
+            request.headers_mut().insert("last-event-id", seen.into());
+        }
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+        // Ends with the answer, whose reader is told.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|e| words(&e))
+    }
+
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
+        let asked = self.runtime.block_on(self.exchange(method, path, body));
+        let (status, answer) = asked.map_err(|why| self.not_asked(&why))?;
+        if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
+    }
+
+    fn not_asked(&self, why: &str) -> Trouble {
+        let address = &self.address;
+        Trouble::NotAsked(format!(
+            "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
+             MUSTER_HTTP_ADDR names another address."
+        ))
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
         match &self.address {
             Address::Http(endpoint) => {
-                converse(within(TcpStream::connect((&*endpoint.host, endpoint.port))).await?, request).await
+                Ok(Either::Left(within(TcpStream::connect((&*endpoint.host, endpoint.port))).await?))
             }
             Address::Https(endpoint) => {
                 let connector = tls::connector(self.ca_file.as_deref())?;
@@ -170,10 +211,15 @@ impl Client {
                 let opened = async {
                     connector.connect(name, TcpStream::connect((&*endpoint.host, endpoint.port)).await?).await
                 };
-                converse(within(opened).await?, request).await
+                Ok(Either::Right(Either::Left(within(opened).await?)))
             }
-            Address::Unix(path) => converse(within(UnixStream::connect(path)).await?, request).await,
+            Address::Unix(path) => Ok(Either::Right(Either::Right(within(UnixStream::connect(path)).await?))),
         }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let request = self.request(method, path, body).map_err(|error| error.to_string())?;
+        converse(self.connect().await?, request).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -191,16 +237,13 @@ impl Client {
 }
 
 /// A connection, if it opens soon.
-async fn within<S>(opened: impl Future<Output = std::io::Result<S>>) -> Result<S, String> {
+async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, String> {
     let opened = timeout(CONNECT, opened).await.map_err(|_| format!("no connection within {CONNECT:?}"))?;
     opened.map_err(|error| words(&error))
 }
 
 /// One request and its answer.
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), String> {
+async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
     let exchanged = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
         let answered = async move {
@@ -221,6 +264,35 @@ async fn converse(
         }
     };
     timeout(ANSWER, exchanged).await.map_err(|_| format!("no answer within {ANSWER:?}"))?
+}
+
+fn refused(status: StatusCode, answer: &[u8]) -> Trouble {
+    let text = String::from_utf8_lossy(answer).trim().to_owned();
+    Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
+}
+
+/// Ends when somebody ends the program.
+async fn interrupted() {
+    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    // Where they cannot be heard they end the program as they always do.
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Ends when what reads our output has gone.
+async fn unread() {
+    loop {
+        sleep(LOOK).await;
+        let output = io::stdout();
+        let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
+        // A pipe without a reader is an error; terminals and files never are.
+        if poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+    }
 }
 
 /// Prints the JSON of an answer, indented; an answer without any as an empty object.

@@ -15,6 +15,7 @@ pub mod environment;
 mod explain;
 mod keyring;
 mod members;
+mod monitor;
 mod pages;
 mod setup;
 pub mod sources;
@@ -80,8 +81,10 @@ enum Command {
     Leave(members::Args),
     /// Show or change the keys that nodes seal their gossip with
     Keyring(keyring::Args),
-    /// Show how the agent and its cluster are
+    /// Show how the agent and its cluster are, and what is not as it should be
     Status(status::Args),
+    /// Print what happens as it happens: instances that go up and down, nodes, files
+    Monitor(monitor::Args),
     /// Have the programs of this host ask muster: by systemd-resolved, or by resolv.conf
     Setup(setup::Args),
     /// Print a new key for gossip: 32 random octets in base64
@@ -117,6 +120,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Leave(args) => members::leave(&args),
         Command::Keyring(args) => keyring::run(args),
         Command::Status(args) => status::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Keygen => keyring::generate(),
         Command::Completions(args) => pages::completions(&args),

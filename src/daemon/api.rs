@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    diagnostic::Reports,
     dns::encrypted::certificate::Certificate,
     files::{
         reload::follow,
@@ -68,6 +69,7 @@ pub(super) fn bind(config: &Config) -> Result<Listeners, Failure> {
 pub(super) async fn guard(
     config: &Config,
     rescan: &watch::Sender<()>,
+    reports: watch::Sender<Arc<Reports>>,
     metrics: &Folders,
     parts: &mut Parts,
     shutdown: &CancellationToken,
@@ -76,10 +78,9 @@ pub(super) async fn guard(
     warn_of_readers(&path);
     let (contents, watching) = folder::spawn(tokens::folder(path), rescan.subscribe(), shutdown.clone()).await;
     parts.watch("watches the files with tokens", watching);
-    let (followed, following) =
-        follow(TokenFiles::default(), contents, metrics.of(Folder::Tokens), shutdown.clone()).await;
+    let (tokens, following) =
+        follow(TokenFiles::default(), contents, reports, metrics.of(Folder::Tokens), shutdown.clone()).await;
     parts.watch("reads the files with tokens", following);
-    let tokens = followed.value;
     if tokens.borrow().is_empty() {
         warn!("no token is good for the HTTP API: nobody can use it over TCP");
     }

@@ -54,6 +54,8 @@ pub(super) struct Cluster {
     pub(super) members: watch::Receiver<Arc<Membership>>,
     /// User events that were meant for this node.
     pub(super) events: watch::Receiver<EventLog>,
+    /// The gossip keys; `None` while nothing is sealed.
+    pub(super) keyring: watch::Receiver<Option<Keyring>>,
     /// For what operators ask.
     pub(super) orders: mpsc::Sender<Order>,
     /// Why the node has ended.
@@ -105,6 +107,7 @@ pub(super) fn start(
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
+    let keyring = ring.clone();
     let (orders, ordered) = mpsc::channel(ORDERS);
     let (events, fired) = watch::channel(EventLog::default());
 
@@ -135,7 +138,7 @@ pub(super) fn start(
         parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
     let address = own.address;
-    Ok(Cluster { view: seen, members: membership, events: fired, orders, ended, address, rejected })
+    Ok(Cluster { view: seen, members: membership, events: fired, keyring, orders, ended, address, rejected })
 }
 
 /// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by

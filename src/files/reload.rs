@@ -1,5 +1,5 @@
-//! Follows a folder's contents: parses what changed, publishes what the files now define, logs what is wrong once, and
-//! counts.
+//! Follows a folder's contents: parses what changed, publishes what the files now define, tells, logs and counts what is
+//! wrong.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -10,35 +10,30 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{contents::Contents, last_good::Reloadable};
+use super::{
+    contents::Contents,
+    last_good::{Loaded, Reloadable},
+};
 use crate::{
-    diagnostic::{News, Problem},
+    diagnostic::{News, Problem, Report, Reports},
     metrics::Watched,
 };
 
-/// What a folder comes to, always the newest.
-#[derive(Clone, Debug)]
-pub struct Followed<V> {
-    /// What is in service.
-    pub value: watch::Receiver<V>,
-    /// What is wrong with its files.
-    pub problems: watch::Receiver<Arc<[Problem]>>,
-}
-
-/// Loads the folder as it is, then follows it until `shutdown`.
+/// Loads the folder as it is, then follows it until `shutdown`. What it comes to stands in `reports` too, for people.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
+    reports: watch::Sender<Arc<Reports>>,
     metrics: Watched,
     shutdown: CancellationToken,
-) -> (Followed<F::Value>, JoinHandle<()>) {
-    let mut known = Vec::new();
+) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
     let now = contents.borrow_and_update().clone();
     let loaded = folder.load(&now);
     count(&metrics, &loaded.problems);
-    let (wrong, problems) = watch::channel(Arc::from(&*loaded.problems));
-    tell(&mut known, loaded.problems);
-    let (sender, value) = watch::channel(loaded.value);
+    tell(&[], &loaded.problems);
+    report(&reports, &now.folder, &loaded);
+    let mut known = loaded.problems;
+    let (sender, receiver) = watch::channel(loaded.value);
     let task = tokio::spawn(async move {
         loop {
             let changed = tokio::select! {
@@ -62,16 +57,17 @@ pub async fn follow<F: Reloadable>(
             folder = state;
             info!(path = %path.display(), "files are read again: {} in service", loaded.summary);
             count(&metrics, &loaded.problems);
-            wrong.send_replace(Arc::from(&*loaded.problems));
-            tell(&mut known, loaded.problems);
+            tell(&known, &loaded.problems);
+            report(&reports, &path, &loaded);
+            known = loaded.problems;
             sender.send_replace(loaded.value);
         }
     });
-    (Followed { value, problems }, task)
+    (receiver, task)
 }
 
-fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
-    let news = News::between(known, &now);
+fn tell(before: &[Problem], now: &[Problem]) {
+    let news = News::between(before, now);
     for problem in &news.appeared {
         let path = problem.path.display();
         if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
@@ -79,7 +75,14 @@ fn tell(known: &mut Vec<Problem>, now: Vec<Problem>) {
     for path in &news.mended {
         info!(path = %path.display(), "no problems any more");
     }
-    *known = now;
+}
+
+fn report<V>(reports: &watch::Sender<Arc<Reports>>, folder: &Path, loaded: &Loaded<V>) {
+    reports.send_modify(|all| {
+        let report = Arc::make_mut(all).entry(folder.to_owned()).or_default();
+        let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
+        *report = Report { in_service, problems, reads: report.reads + 1 };
+    });
 }
 
 /// Each file once, for the worst of its problems.

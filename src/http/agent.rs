@@ -12,36 +12,42 @@ use super::{
     Agent, Api,
     answer::{Refusal, json},
     change::{SHOWN, denial},
+    hub::{Known, Topic},
     order::{JOIN, LEAVE, Order, TELL, give},
     query::{Query, bad},
-    read::label,
+    read::{label, show},
     shape::node_id,
 };
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
     config::GOSSIP_PORT,
+    diagnostic::{Problem, Report},
     model::{
+        announcement::Gate,
         date::rfc3339,
         member::{Cause, Member, Membership, Reach},
+        upkeep::{Hold, Scope},
     },
     yaml::scalar::parse_endpoint,
 };
 
+/// Problems of a folder that are shown; of more it is said how many they are.
+const MAX_PROBLEMS: usize = 100;
 /// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
 const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
 /// The same of Serf's own part of it.
 const DELEGATE: (u8, u8, u8) = (2, 5, 4);
 
-pub(super) async fn myself(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.members.borrow().clone();
-    json(&uri, &describe(&api.agent, &known))
+pub(super) async fn myself(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::Agent, |known| Ok(describe(&api.agent, known))).await
 }
 
 pub(super) async fn members(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
     one_pool(&query)?;
-    let known = api.members.borrow().clone();
-    let members: Vec<api::Member> = known.members.iter().map(member).collect();
-    Ok(json(&uri, &members))
+    show(&api, &uri, &query, Topic::Members, |known| {
+        Ok(known.members.members.iter().map(member).collect::<Vec<api::Member>>())
+    })
+    .await
 }
 
 /// There is one cluster, and it has no parts.
@@ -87,7 +93,8 @@ pub(super) async fn force_leave(State(api): State<Api>, Path(name): Path<String>
     Ok(())
 }
 
-fn describe(agent: &Agent, known: &Membership) -> api::Agent {
+fn describe(agent: &Agent, all: &Known) -> api::Agent {
+    let known = &*all.members;
     let (node, datacenter, version) = (agent.node.to_string(), agent.datacenter.to_string(), agent.version.to_owned());
     let own = known.members.iter().find(|member| member.id.name == agent.node);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -126,7 +133,40 @@ fn describe(agent: &Agent, known: &Membership) -> api::Agent {
                 .filter_map(|member| Some((member.id.name.to_string(), rfc3339(member.differs?))))
                 .collect(),
             rejected: known.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            files: all.files.iter().map(|(path, report)| folder(path, report)).collect(),
+            held: all.upkeep.0.iter().map(|((scope, gate), hold)| held(scope, *gate, hold)).collect(),
         },
+    }
+}
+
+fn folder(path: &std::path::Path, report: &Report) -> api::Folder {
+    let problem = |problem: &Problem| api::Problem {
+        file: problem.path.display().to_string(),
+        line: problem.line,
+        column: problem.column,
+        severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),
+        message: problem.message.clone(),
+        hint: problem.hint.clone(),
+    };
+    api::Folder {
+        path: path.display().to_string(),
+        in_service: report.in_service.clone(),
+        problems: report.problems.iter().take(MAX_PROBLEMS).map(problem).collect(),
+        more_problems: report.problems.len().saturating_sub(MAX_PROBLEMS),
+    }
+}
+
+fn held(scope: &Scope, gate: Gate, hold: &Hold) -> api::Held {
+    let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
+    api::Held {
+        instance: match scope {
+            Scope::Node => None,
+            Scope::Instance(key) => Some(key.to_string()),
+        },
+        gate: gate.as_str().to_owned(),
+        reason: hold.reason.clone(),
+        since: time(hold.since),
+        until: hold.until.map(time),
     }
 }
 

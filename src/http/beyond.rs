@@ -1,12 +1,12 @@
 //! What decides about names that no node announces: this node's zone files, what is wrong with its service files, and whom
 //! it asks for names beyond its zones.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::watch;
 
 use crate::{
-    diagnostic::Problem,
+    diagnostic::{Problem, Reports},
     dns::{local::Local, question::LookupName, server::Server},
     files::zone_file::{EXTENSION, StaticRecord, ZoneFile},
     model::name::Name,
@@ -20,8 +20,8 @@ const MAX_SHOWN: usize = 3;
 pub struct Beyond {
     /// All zone files.
     pub zones: watch::Receiver<Arc<[Arc<ZoneFile>]>>,
-    /// What is wrong with service files.
-    pub problems: watch::Receiver<Arc<[Problem]>>,
+    /// The folder of service files: what is wrong with them is told.
+    pub services: PathBuf,
     /// Suffixes with upstreams of their own; the longest counts.
     pub routes: Vec<(Name, Vec<Server>)>,
     /// Who is asked for all other names; `None`: nobody may ask for them.
@@ -29,10 +29,10 @@ pub struct Beyond {
 }
 
 impl Beyond {
-    pub(super) fn borrow(&self) -> Files {
+    pub(super) fn borrow(&self, reports: &Reports) -> Files {
         Files {
             zones: self.zones.borrow().clone(),
-            problems: self.problems.borrow().clone(),
+            problems: reports.get(&self.services).map_or_else(Vec::new, |report| report.problems.clone()),
             routes: self.routes.clone(),
             upstreams: self.upstreams.as_ref().map(|upstreams| upstreams.borrow().clone()),
         }
@@ -42,7 +42,7 @@ impl Beyond {
 /// The same at a moment.
 pub(super) struct Files {
     zones: Arc<[Arc<ZoneFile>]>,
-    pub(super) problems: Arc<[Problem]>,
+    pub(super) problems: Vec<Problem>,
     routes: Vec<(Name, Vec<Server>)>,
     upstreams: Option<Vec<Server>>,
 }

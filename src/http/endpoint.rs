@@ -6,7 +6,7 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Api, parameter::Parameter};
+use super::{Api, parameter::Parameter, watch::watch};
 use crate::model::token::Scope;
 
 /// A method on a path.
@@ -46,6 +46,12 @@ pub(super) enum Answer {
     Json(Shape),
     /// The same; the status code says how it stands.
     Health(Shape),
+    /// Text of this media type.
+    Text(&'static str),
+    /// A line of text; with 503 it says why not.
+    Ready,
+    /// Events as they happen (`text/event-stream`).
+    Stream,
 }
 
 /// Writes a shape, and all that it refers to, into the description.
@@ -59,6 +65,13 @@ impl Endpoint {
         summary: &'static str,
     ) -> Self {
         Self::new("GET", path, scope.into(), summary, get(handler))
+    }
+
+    /// A stream of what another endpoint shows.
+    pub(super) fn watch<T: 'static>(path: &'static str, handler: impl Handler<T, Api>) -> Self {
+        let summary = "What the endpoint without watch/ shows, now and whenever that changes, as a stream of events";
+        let answer = Answer::Stream;
+        Self { answer, ..Self::new("GET", path, Some(Scope::Read), summary, watch(handler)) }
     }
 
     pub(super) fn put<T: 'static>(
@@ -108,6 +121,10 @@ impl Endpoint {
 
     pub(super) fn answers<T: JsonSchema>(self) -> Self {
         Self { answer: Answer::Json(SchemaGenerator::subschema_for::<T>), ..self }
+    }
+
+    pub(super) fn says(self, answer: Answer) -> Self {
+        Self { answer, ..self }
     }
 
     pub(super) fn tells_health<T: JsonSchema>(self) -> Self {

@@ -15,9 +15,12 @@ use serde_json::Value;
 
 use super::{
     Api, agent, change,
-    endpoint::{Body, Endpoint},
-    explain, keyring, local, metrics, openapi,
-    parameter::{CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HASH, JSON, NAME, NEAR, NOTE, PASSING, REGISTER, TAG, WAIT},
+    endpoint::{Answer, Body, Endpoint},
+    events, explain, keyring, local, metrics, openapi,
+    parameter::{
+        CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HAPPENED, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING, REGISTER, TAG,
+        WAIT,
+    },
     read, user_event,
 };
 use crate::{
@@ -35,17 +38,20 @@ use crate::{
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
         // For whoever watches the agent.
-        Endpoint::get("/healthz", None, metrics::health, "Whether the agent lives"),
-        Endpoint::get("/readyz", None, metrics::readiness, "Whether the agent answers"),
-        Endpoint::get("/metrics", Read, metrics::text, "What the agent counts, for Prometheus"),
+        Endpoint::get("/healthz", None, metrics::health, "Whether the agent lives").says(Answer::Text("text/plain")),
+        Endpoint::get("/readyz", None, metrics::readiness, "Whether the agent answers").says(Answer::Ready),
+        Endpoint::get("/metrics", Read, metrics::text, "What the agent counts, for Prometheus")
+            .says(Answer::Text("text/plain")),
         // The agent and its cluster.
         Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster")
-            .query(&[JSON])
+            .query(&[WAIT, JSON])
             .answers::<api::Agent>(),
         Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster")
-            .query(&[JSON])
+            .query(&[WAIT, JSON])
             .answers::<Vec<api::Member>>(),
-        Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "What the agent counts"),
+        Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "What the agent counts")
+            .query(&[METRICS, JSON])
+            .answers::<api::metrics::Metrics>(),
         Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in")
             .query(&[JSON])
             .answers::<api::Joined>(),
@@ -195,6 +201,9 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is")
             .query(&[WAIT, JSON])
             .answers::<Explained>(),
+        Endpoint::get("/v1/muster/events", Read, events::events, "What happens, as a stream or as a list")
+            .query(&[HAPPENED])
+            .says(Answer::Stream),
         Endpoint::put(
             "/v1/muster/drain/{target}",
             Operate,
@@ -206,6 +215,21 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::put("/v1/muster/resume/{target}", Operate, change::resume, "Gives it back")
             .query(&[JSON])
             .answers::<api::Drained>(),
+        // What others above show, as streams.
+        Endpoint::watch("/v1/watch/agent/self", agent::myself),
+        Endpoint::watch("/v1/watch/agent/members", agent::members),
+        Endpoint::watch("/v1/watch/agent/services", local::services),
+        Endpoint::watch("/v1/watch/agent/checks", local::checks),
+        Endpoint::watch("/v1/watch/catalog/nodes", read::catalog_nodes),
+        Endpoint::watch("/v1/watch/catalog/node/{node}", read::catalog_node),
+        Endpoint::watch("/v1/watch/catalog/services", read::catalog_services),
+        Endpoint::watch("/v1/watch/catalog/service/{service}", read::catalog_service),
+        Endpoint::watch("/v1/watch/health/node/{node}", read::health_node),
+        Endpoint::watch("/v1/watch/health/checks/{service}", read::health_checks),
+        Endpoint::watch("/v1/watch/health/service/{service}", read::health_service),
+        Endpoint::watch("/v1/watch/health/state/{state}", read::health_state),
+        Endpoint::watch("/v1/watch/internal/ui/services", read::ui_services),
+        Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
         // The keys of gossip.
         Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids")
             .query(&[JSON])

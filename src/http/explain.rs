@@ -13,7 +13,7 @@ use super::{
     Api,
     answer::Refusal,
     beyond::Files,
-    hub::Topic,
+    hub::{self, Topic},
     meant::{self, Meant, Part, meant},
     query::Query,
     read::show,
@@ -41,12 +41,10 @@ pub(super) async fn explain(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let members = api.members.borrow().clone();
-    let files = api.files.borrow();
-    show(&api, &uri, &query, Topic::Moment, |catalog| {
+    show(&api, &uri, &query, Topic::Explained, |hub::Known { catalog, members, files, .. }| {
+        let files = api.beyond.borrow(files);
         let zones = api.agent.zones();
-        let known =
-            Known { catalog, members: &members, ttl: api.agent.ttl, node: &api.agent.node, zones, files: &files };
+        let known = Known { catalog, members, ttl: api.agent.ttl, node: &api.agent.node, zones, files: &files };
         Ok(known.explain(&name))
     })
     .await

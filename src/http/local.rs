@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{
     Api,
     answer::{Refusal, json, text_of},
-    hub::Topic,
+    hub::{Known, Topic},
     query::{Query, bad},
     read::{on, own_services, show, with_index},
     shape::Placed,
@@ -32,7 +32,7 @@ fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
 }
 
 pub(super) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| own_services(catalog, view)))
     })
     .await
@@ -54,17 +54,18 @@ pub(super) async fn service(
     }
     // Whoever says what it has seen waits for another content, as in Consul, whatever else changes.
     loop {
-        let catalog = api.hub.catalog();
-        let found = own(&api, &catalog).and_then(|view| find(&catalog, view, &id)).ok_or_else(|| unknown(&id))?;
+        let known = api.hub.known();
+        let catalog = &known.catalog;
+        let found = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
         let (topic, service) = (Topic::Service(found.announcement.instance.key.service.clone()), found.service());
-        let (index, hash) = (topic.index(&catalog), hash(&service));
+        let (index, hash) = (topic.index(&known), hash(&service));
         let left = deadline.saturating_duration_since(Instant::now());
         if seen == Some(hash.as_str()) && !left.is_zero() {
             api.hub.changed(&topic, index, left).await;
             continue;
         }
         let shown = Service { content_hash: hash.clone(), ..service };
-        let mut response = with_index(Bytes::from(text_of(&uri, &shown)?), Topic::All.index(&catalog));
+        let mut response = with_index(Bytes::from(text_of(&uri, &shown)?), Topic::All.index(&known));
         response.headers_mut().extend(HeaderValue::try_from(hash).map(|hash| (CONTENT_HASH, hash)));
         return Ok(response);
     }
@@ -93,7 +94,7 @@ fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<Placed
 }
 
 pub(super) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let checks = own(&api, catalog).into_iter().flat_map(|view| on(catalog, view).flat_map(|p| p.checks()));
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
@@ -124,8 +125,9 @@ pub(super) async fn health_by_id(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let catalog = api.hub.catalog();
-    let placed = own(&api, &catalog).and_then(|view| find(&catalog, view, &id)).ok_or_else(|| unknown(&id))?;
+    let known = api.hub.known();
+    let catalog = &known.catalog;
+    let placed = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
     Ok(told(&uri, &query, placed.aggregated(), &health(&placed)))
 }
 
@@ -135,10 +137,11 @@ pub(super) async fn health_by_name(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, Refusal> {
-    let catalog = api.hub.catalog();
-    let all: Vec<AgentHealth> = own(&api, &catalog)
+    let known = api.hub.known();
+    let catalog = &known.catalog;
+    let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|view| on(&catalog, view))
+        .flat_map(|view| on(catalog, view))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed))
         .collect();

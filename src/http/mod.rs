@@ -21,7 +21,7 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, watch::Receiver},
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -31,7 +31,6 @@ use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, permit::Guar
 use crate::{
     metrics::{Http, Scrape},
     model::{
-        member::Membership,
         name::{Label, Name},
         user_event::EventLog,
     },
@@ -45,6 +44,7 @@ mod browser;
 mod change;
 mod endpoint;
 mod endpoints;
+mod events;
 mod explain;
 mod filter;
 pub mod hub;
@@ -61,9 +61,11 @@ mod read;
 mod refused;
 pub mod serve;
 mod shape;
+mod sse;
 #[cfg(test)]
 mod tests;
 mod user_event;
+mod watch;
 
 /// Octets of a request's body: the largest one holds a key.
 const MAX_BODY: usize = 64 * 1024;
@@ -75,11 +77,9 @@ const REQUEST: Duration = Duration::from_secs(30);
 pub struct Api {
     /// What stays as it is while the agent runs.
     pub agent: Arc<Agent>,
-    /// The cluster.
-    pub members: watch::Receiver<Arc<Membership>>,
     /// User events that were meant for this node.
-    pub events: watch::Receiver<EventLog>,
-    /// All services, and who waits for news of them.
+    pub events: Receiver<EventLog>,
+    /// What is known of the cluster and its services, and who waits for news of it.
     pub hub: Arc<Hub>,
     /// Where orders are carried out.
     pub orders: mpsc::Sender<Order>,
@@ -92,7 +92,7 @@ pub struct Api {
     /// Set when the agent is about to end.
     pub stopping: CancellationToken,
     /// What decides about names that no node announces.
-    pub files: Beyond,
+    pub beyond: Beyond,
 }
 
 /// The facts about this agent.

@@ -89,6 +89,12 @@ fn responses(endpoint: &Endpoint, answer: &Answer, shapes: &mut SchemaGenerator)
     match answer {
         Answer::Nothing => {}
         Answer::Json(shape) => done["content"] = json!({"application/json": {"schema": shape(shapes)}}),
+        Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
+        Answer::Stream => done["content"] = json!({"text/event-stream": text["text/plain"]}),
+        Answer::Ready => {
+            done["content"] = text.clone();
+            responses["503"] = json!({"description": "It is not so, and why.", "content": text});
+        }
         Answer::Health(shape) => {
             let content = json!({"application/json": {"schema": shape(shapes)}, "text/plain": text["text/plain"]});
             done = json!({"description": "It passes.", "content": content});

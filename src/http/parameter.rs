@@ -102,3 +102,13 @@ pub(super) const EVENT: &[Parameter] = &[
 ];
 /// Of events.
 pub(super) const NAME: &[Parameter] = &[Parameter::new("name", Text, "Events of this name.")];
+/// Of what happens.
+pub(super) const HAPPENED: &[Parameter] = &[
+    Parameter::new("service", Text, "What is about this service."),
+    Parameter::new("node", Text, "What is about this node."),
+    Parameter::new("kind", Text, "Events of this kind, such as `flip`."),
+    Parameter::new("since", Number, "Begins behind the event of this number."),
+    Parameter::new("follow", Flag, "With `false` a list as JSON, and no stream."),
+];
+/// Of what is counted.
+pub(super) const METRICS: &[Parameter] = &[Parameter::new("format", Text, "`prometheus`: as /metrics has it.")];

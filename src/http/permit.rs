@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use super::{answer::Refusal, discard, endpoints::scope, query::Query};
-use crate::model::token::Tokens;
+use crate::model::token::{Token, Tokens};
 
 /// A request that came by the Unix socket.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,27 @@ pub(super) struct ByFile;
 
 /// What is asked of those who come by TCP.
 pub type Guard = Option<watch::Receiver<Tokens>>;
+
+/// The token that a reader was let in with, for answers that go on for long; `None`: nobody was asked for one.
+#[derive(Debug)]
+pub(super) struct Pass(Option<(watch::Receiver<Tokens>, Option<Token>)>);
+
+impl Pass {
+    pub(super) fn new(guard: &Guard, request: &Request) -> Self {
+        let tokens = guard.clone().filter(|_| request.extensions().get::<ByFile>().is_none());
+        Self(tokens.map(|tokens| {
+            let shown = shown(request.headers(), request.uri()).unwrap_or_default();
+            let token = tokens.borrow().find(shown.as_bytes()).cloned();
+            (tokens, token)
+        }))
+    }
+
+    /// Whether that token is still good. What it allowed has not changed then, and every token lets read.
+    pub(super) fn is_good(&self) -> bool {
+        let Some((tokens, token)) = &self.0 else { return true };
+        token.as_ref().is_some_and(|token| tokens.borrow().has(token))
+    }
+}
 
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match refusal(&guard, &request) {

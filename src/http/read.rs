@@ -15,27 +15,30 @@ use super::{
     Api,
     answer::{Refusal, json, text_of},
     filter::Filter,
-    hub::Topic,
+    hub::{Known, Topic},
     query::{Query, bad},
     shape::{self, Placed},
 };
 use crate::{
     api::catalog::{Check, Entry, NodeServiceList, NodeServices, Service, Summary},
     model::{
-        catalog::{Catalog, NodeView, Service as Known},
+        catalog::{self, Catalog, NodeView},
         health::Status,
         member::Reach,
         name::Label,
     },
 };
 
-/// Shows a part of the catalog, at once or when it changes, as the query wants.
+/// Says at which index an answer is true.
+pub(super) const INDEX: &str = "x-consul-index";
+
+/// Shows a part of what is known, at once or when it changes, as the query wants.
 pub(super) async fn show<T: Serialize>(
     api: &Api,
     uri: &Uri,
     query: &Query,
     topic: Topic,
-    build: impl Fn(&Catalog) -> Result<T, Refusal>,
+    build: impl Fn(&Known) -> Result<T, Refusal>,
 ) -> Result<Response, Refusal> {
     let filter = query.filter()?;
     show_items(api, uri, query, topic, filter.as_ref(), build).await
@@ -48,26 +51,26 @@ async fn show_items<T: Serialize>(
     query: &Query,
     topic: Topic,
     filter: Option<&Filter>,
-    build: impl Fn(&Catalog) -> Result<T, Refusal>,
+    build: impl Fn(&Known) -> Result<T, Refusal>,
 ) -> Result<Response, Refusal> {
     query.check()?;
     if let Some(seen) = query.index()? {
         api.hub.changed(&topic, seen, query.wait()?).await;
     }
-    let catalog = api.hub.catalog();
-    let index = topic.index(&catalog);
+    let known = api.hub.known();
+    let index = topic.index(&known);
     let question = query.question(uri.path());
-    let is_kept = topic != Topic::Moment;
+    let is_kept = topic != Topic::Explained;
     let written = if is_kept { api.hub.written(&question, index) } else { None };
     let text = match written {
         Some(text) => text,
         None => {
             if let Some(dc) = query.datacenter()?
-                && !datacenters(&catalog).contains(dc.as_str())
+                && !datacenters(&known.catalog).contains(dc.as_str())
             {
                 return Err(bad(&format!("No path to datacenter {dc}: no node of it is known here.")));
             }
-            let built = build(&catalog)?;
+            let built = build(&known)?;
             let text = match filter {
                 None => text_of(uri, &built),
                 Some(filter) => {
@@ -106,7 +109,7 @@ fn passes(filter: &Filter, item: &Value) -> Result<bool, Refusal> {
 pub(super) fn with_index(text: Bytes, index: u64) -> Response {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("x-consul-index", index.into());
+    headers.insert(INDEX, index.into());
     headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
     // What a node knows itself, as Consul says it of answers that did not go to the leader.
@@ -173,7 +176,7 @@ fn placed<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Vec<P
     Ok(found)
 }
 
-fn instances<'a>(catalog: &'a Catalog, service: &'a Known) -> impl Iterator<Item = Placed<'a>> {
+fn instances<'a>(catalog: &'a Catalog, service: &'a catalog::Service) -> impl Iterator<Item = Placed<'a>> {
     let version = service.version();
     service.instances().filter_map(move |placement| Placed::new(catalog, placement, version))
 }
@@ -196,13 +199,12 @@ fn sort_by_nearness<T>(
 }
 
 pub(super) async fn catalog_datacenters(State(api): State<Api>, uri: Uri) -> Response {
-    let catalog = api.hub.catalog();
-    json(&uri, &datacenters(&catalog))
+    json(&uri, &datacenters(&api.hub.known().catalog))
 }
 
 pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
     let query = query.asked_at(&api);
-    show(&api, &uri, &query, Topic::Nodes, |catalog| {
+    show(&api, &uri, &query, Topic::Nodes, |Known { catalog, .. }| {
         let version = catalog.versions().nodes;
         Ok(nodes(catalog, &query)?.into_iter().map(|view| shape::node(view, version)).collect::<Vec<_>>())
     })
@@ -213,7 +215,7 @@ pub(super) async fn catalog_services(State(api): State<Api>, uri: Uri, query: Qu
     // It is about instances, as in Consul, and these change in more than their tags.
     let filter = query.filter()?;
     let topic = if filter.is_some() { Topic::All } else { Topic::Names };
-    show_items(&api, &uri, &query, topic, None, |catalog| {
+    show_items(&api, &uri, &query, topic, None, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (name, service) in catalog.services() {
@@ -244,7 +246,7 @@ pub(super) async fn catalog_service(
     query: Query,
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         Ok(placed(catalog, &name, &query)?.iter().map(Placed::catalog_service).collect::<Vec<_>>())
     })
     .await
@@ -258,7 +260,7 @@ pub(super) async fn catalog_node(
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
     let filter = query.filter()?;
-    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
+    show_items(&api, &uri, &query, Topic::All, None, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
         let shown = view.map(|view| {
@@ -279,7 +281,7 @@ pub(super) async fn catalog_node_services(
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
     let filter = query.filter()?;
-    show_items(&api, &uri, &query, Topic::All, None, |catalog| {
+    show_items(&api, &uri, &query, Topic::All, None, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
         let services = view.map_or_else(BTreeMap::new, |view| own_services(catalog, view));
@@ -321,7 +323,7 @@ pub(super) async fn health_node(
     query: Query,
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
         Ok(view.map_or_else(Vec::new, |view| checks_on(catalog, view)))
@@ -342,7 +344,7 @@ pub(super) async fn health_checks(
     query: Query,
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         Ok(placed(catalog, &name, &query)?.iter().flat_map(Placed::checks).collect::<Vec<_>>())
     })
     .await
@@ -356,7 +358,7 @@ pub(super) async fn health_service(
 ) -> Result<Response, Refusal> {
     let (name, query) = (label(&name)?, query.asked_at(&api));
     let passing = query.flag("passing")?;
-    show(&api, &uri, &query, Topic::Service(name.clone()), |catalog| {
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Known { catalog, .. }| {
         let mut entries: Vec<Entry> = placed(catalog, &name, &query)?.iter().map(Placed::entry).collect();
         if passing {
             entries.retain(|entry| entry.checks.iter().all(|check| check.status == Status::Passing.as_str()));
@@ -377,7 +379,7 @@ pub(super) async fn health_state(
         return Err(bad(&format!("{state:?} is no state: expected {}.", known.join(", "))));
     }
     let query = query.asked_at(&api);
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let all = nodes(catalog, &query)?.into_iter().flat_map(|view| checks_on(catalog, view));
         Ok(all.filter(|check| state == "any" || check.status == state).collect::<Vec<_>>())
     })
@@ -385,7 +387,7 @@ pub(super) async fn health_state(
 }
 
 pub(super) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
-    show(&api, &uri, &query, Topic::All, |catalog| {
+    show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
         let mut all = BTreeMap::new();
         for (name, service) in catalog.services() {
@@ -423,7 +425,7 @@ pub(super) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
 }
 
 pub(super) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
-    let known = api.members.borrow().clone();
-    let there = known.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
+    let known = api.hub.known();
+    let there = known.members.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
     json(&uri, &there.map(|member| member.address.to_string()).collect::<Vec<_>>())
 }

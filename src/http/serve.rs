@@ -24,6 +24,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
+use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
@@ -48,8 +49,10 @@ const HEAD: Duration = Duration::from_secs(10);
 const MAX_HEAD: usize = 16 * 1024;
 /// Lines of a request's head; more is answered with 431.
 const MAX_HEADERS: usize = 64;
-/// How long a client may refuse to take an answer before the kernel gives it up.
+/// How long a client may refuse to take an answer before it is given up.
 const WRITE: Duration = Duration::from_secs(30);
+/// Octets of an answer that wait for their client to read on; the next part of it is made when there are fewer.
+const MAX_UNREAD: usize = 32 * 1024;
 /// How long requests that are under way get to end at a stop.
 const STOP: Duration = Duration::from_secs(3);
 /// Connections that the kernel completes before they are accepted.
@@ -220,7 +223,7 @@ pub async fn serve(listener: Listener, server: Server) {
     tasks.wait().await;
 }
 
-/// A client that takes no answer would hold its connection for ever: the kernel ends it (tcp(7), TCP_USER_TIMEOUT).
+/// A host that has gone would hold its connection for ever: the kernel ends it (tcp(7), TCP_USER_TIMEOUT).
 fn prepare(stream: &TcpStream) {
     let prepared = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE)));
     if let Err(error) = prepared {
@@ -229,11 +232,16 @@ fn prepare(stream: &TcpStream) {
 }
 
 pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
+    // What the kernel cannot see: a client that is there and does not read, over TLS or a Unix socket too.
+    let mut stream = TimeoutWriter::new(stream);
+    stream.set_timeout(Some(WRITE));
+    let stream = Box::pin(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_UNREAD)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(server.router));
     tokio::pin!(connection);
     let ended = tokio::select! {

@@ -10,6 +10,11 @@ pub fn rfc3339(since: Duration) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since.min(LAST)).to_string()
 }
 
+/// The same to the millisecond.
+pub fn rfc3339_millis(since: Duration) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since.min(LAST)).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

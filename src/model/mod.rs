@@ -2,7 +2,7 @@
 //!
 //! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
 //! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
-//! nodes told, by service, [`user_event`] what somebody wants all nodes to know, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
+//! nodes told, by service, [`event`] what happens, [`journal`] what happened last, [`user_event`] what somebody wants all nodes to know, [`member`] who they are and how each stands, [`upkeep`] what operators hold back, [`pacing`] how
 //! fast an instance may come back, [`why`] why it is answered or not in words, [`served`] for how long caches may have it,
 //! [`digest`] whether two nodes know the same, [`date`] times as text, [`token`] who may use the HTTP API.
 
@@ -11,7 +11,9 @@ pub mod bounds;
 pub mod catalog;
 pub mod date;
 pub mod digest;
+pub mod event;
 pub mod health;
+pub mod journal;
 pub mod member;
 pub mod name;
 pub mod pacing;

@@ -81,6 +81,11 @@ impl Tokens {
         self.0.is_empty()
     }
 
+    /// Whether that one is among them, unchanged.
+    pub fn has(&self, token: &Token) -> bool {
+        self.0.contains(token)
+    }
+
     /// The token that was shown, if it is one of these. Looks at all of them, whichever it is.
     pub fn find(&self, shown: &[u8]) -> Option<&Token> {
         let shown = hash(shown);

@@ -14,6 +14,7 @@ pub mod namespaces;
 pub mod program;
 pub mod skip;
 pub mod upstream;
+pub mod waiting;
 pub mod world;
 
 use hickory_proto::{

@@ -8,7 +8,10 @@ use std::{
     thread,
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 
 /// Set, it turns every skip into a failure: CI installs what the tests need.
 pub const REQUIRE: &str = "MUSTER_TEST_REQUIRE";
@@ -41,6 +44,13 @@ pub fn python_tool(test: &str, program: &str) -> bool {
 pub fn root(test: &str) -> bool {
     let root = fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     root || skip(test, "it needs root")
+}
+
+/// Whether this process, and those that it starts, may have so many files open; if not, says that `test` is skipped.
+pub fn open_files(test: &str, most: u64) -> bool {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard.max(most), hard.max(most));
+    raised.is_ok() || skip(test, &format!("it needs {most} open files, and may have {hard} (ulimit -Hn)"))
 }
 
 /// Whether the test may make network namespaces and has the tools to wire and to break them; if not, says that `test` is

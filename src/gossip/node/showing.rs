@@ -102,6 +102,7 @@ impl Task {
         }
         let (now, today) = (self.now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
         let at = |since: Duration| today.saturating_sub(now.saturating_sub(since));
+        let before = self.outputs.members.borrow().clone();
         let own = Member {
             id: self.settings.own.id.clone(),
             address: self.settings.own.address,
@@ -136,8 +137,13 @@ impl Task {
             });
         }
         members.sort_by(|a, b| a.id.cmp(&b.id));
-        let partitioned = self.liveness.partitioned().map(at);
-        match (self.outputs.members.borrow().partitioned, partitioned) {
+        for member in &mut members {
+            let known = before.members.binary_search_by(|known| known.id.cmp(&member.id)).ok();
+            let known = known.map(|at| &before.members[at]).filter(|known| known.reach == member.reach);
+            member.since = steady(known.map(|known| known.since), member.since);
+        }
+        let partitioned = self.liveness.partitioned().map(|since| steady(before.partitioned, at(since)));
+        match (before.partitioned, partitioned) {
             (None, Some(_)) => warn!("partition: more than half of the other nodes are out of reach together"),
             (Some(_), None) => info!("the partition is over"),
             (None, None) | (Some(_), Some(_)) => {}
@@ -154,6 +160,12 @@ impl Task {
     }
 }
 
+/// A time since 1970 that was worked out before, and again: two clocks are read for it, one after the other. Where it is the
+/// same time it stays the same value, so that what has not changed does not look as if it had.
+fn steady(before: Option<Duration>, again: Duration) -> Duration {
+    before.filter(|before| before.abs_diff(again) < Duration::from_secs(1)).unwrap_or(again)
+}
+
 /// Logs how a peer stands now.
 fn tell(peer: &Standing) {
     let (node, address) = (&peer.id.name, peer.address);
@@ -166,6 +178,25 @@ fn tell(peer: &Standing) {
         Reach::Gone(cause) => {
             let reason = cause.as_str();
             info!(%node, %address, reason, "node is gone: {reason}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_worked_out_again_is_the_same() {
+        let cases = [
+            (None, 5_000, 5_000),
+            (Some(5_000), 5_001, 5_000),
+            (Some(5_001), 5_000, 5_001),
+            (Some(5_000), 6_000, 6_000),
+        ];
+        for (before, again, expected) in cases {
+            let got = steady(before.map(Duration::from_millis), Duration::from_millis(again));
+            assert_eq!(got.as_millis(), expected, "{before:?} {again}");
         }
     }
 }

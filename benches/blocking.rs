@@ -1,0 +1,115 @@
+//! What clients of the HTTP API cost that wait for a change, and how soon they hear of it: `cargo bench --bench blocking`.
+//!
+//! Ten thousand wait for the same service, with blocking queries or with streams. Prints the memory of the agent for each of
+//! them, its CPU while nothing changes, and of 20 changes how long it takes from the order until a client has its answer: the
+//! median, the 99th percentile and the last one, and from the first one to the last. Clients and agent share the machine.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::{
+    fs,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use support::{agent::Agent, skip, waiting::Waiting};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    runtime::Builder,
+    time::sleep,
+};
+
+const A: u16 = 1;
+const CLIENTS: usize = 10_000;
+const CHANGES: usize = 20;
+/// For how long nothing changes.
+const QUIET: Duration = Duration::from_secs(60);
+
+fn main() {
+    if !skip::open_files("the measurement", 20_000) {
+        return;
+    }
+    println!(
+        "{CLIENTS} clients{:14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "KB each", "CPU", "median", "p99", "last", "spread"
+    );
+    measure("none", 0, 0);
+    measure("blocking queries", CLIENTS, 0);
+    measure("streams", 0, CLIENTS);
+}
+
+fn measure(what: &str, queries: usize, streams: usize) {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    let clients = queries + streams;
+    let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let before = memory(&agent);
+        let mut waiting = Waiting::begin(agent.http(), queries, streams).await;
+        while fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count() < clients {
+            sleep(Duration::from_millis(20)).await;
+        }
+        sleep(Duration::from_secs(2)).await;
+        let each = (memory(&agent) - before) / clients.max(1) as f64;
+        let spent = cpu(&agent);
+        sleep(QUIET).await;
+        let quiet = (cpu(&agent) - spent).as_secs_f64() / QUIET.as_secs_f64() * 100.0;
+        if clients == 0 {
+            println!("{what:28} {:>9} {quiet:>7.2} %", "-");
+            return;
+        }
+        let (mut times, mut last, mut spread) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..CHANGES {
+            let begin = Instant::now();
+            let change = change(agent.http(), number % 2 == 0);
+            let (heard, ()) = tokio::join!(waiting.all(), change);
+            let mut all: Vec<Duration> = heard.iter().map(|heard| heard.at - begin).collect();
+            all.sort();
+            last.push(all[all.len() - 1]);
+            spread.push(all[all.len() - 1] - all[0]);
+            times.extend(all);
+            sleep(Duration::from_millis(500)).await;
+        }
+        times.sort();
+        last.sort();
+        spread.sort();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let most = |list: &[Duration]| list[list.len() - 1].as_secs_f64() * 1e3;
+        println!(
+            "{what:28} {each:>9.1} {quiet:>7.2} % {:>6.1} ms {:>6.1} ms {:>6.1} ms {:>6.1} ms",
+            at(0.5),
+            at(0.99),
+            most(&last),
+            most(&spread)
+        );
+    });
+}
+
+async fn change(http: SocketAddr, enable: bool) {
+    let mut stream = TcpStream::connect(http).await.unwrap();
+    let request = format!("PUT /v1/agent/maintenance?enable={enable} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+}
+
+/// Resident, in KB (proc_pid_status(5)).
+fn memory(agent: &Agent) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// User and system time (proc_pid_stat(5)), in hundredths of a second.
+fn cpu(agent: &Agent) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}

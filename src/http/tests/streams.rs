@@ -1,0 +1,429 @@
+//! Streams against a cluster that changes as a test says, and against clients that read as they like.
+
+use std::collections::BTreeMap;
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    sync::watch,
+    time::sleep,
+};
+
+use super::*;
+use crate::{
+    diagnostic::{Problem, Report, Reports},
+    gossip::keyring::Keyring,
+    model::{
+        announcement::{Announcement, Announcements, Gate, Node, Standing},
+        catalog::{Freshness, NodeView, View},
+        health::Status,
+        journal::KEPT,
+        service::{Instance, InstanceKey, Protocol},
+        token::{Scope, Token, Tokens},
+        upkeep::{self, Hold},
+    },
+};
+
+/// A server whose cluster is what the test makes of it.
+struct Stage {
+    server: Server,
+    catalog: watch::Sender<Catalog>,
+    members: watch::Sender<Arc<Membership>>,
+    files: watch::Sender<Arc<Reports>>,
+    upkeep: watch::Sender<Upkeep>,
+    _keys: watch::Sender<Option<Keyring>>,
+    shutdown: CancellationToken,
+}
+
+impl Stage {
+    fn new(guard: Guard) -> Self {
+        let shutdown = CancellationToken::new();
+        let (catalog, shown) = channel(Catalog::starting_at(1000));
+        let (members, known) = channel(Arc::default());
+        let (files, reported) = channel(Arc::default());
+        let (upkeep, held) = channel(Upkeep::default());
+        let (keys, ring) = channel(None);
+        let sources = Sources { catalog: shown, members: known, files: reported, upkeep: held, keys: ring };
+        let hub = Hub::new(sources, Http::default(), shutdown.clone());
+        tokio::spawn(hub.clone().run());
+        let orders = mpsc::channel(1).0;
+        let server = Server::new(api(hub, orders, guard, &shutdown), shutdown.clone());
+        Self { server, catalog, members, files, upkeep, _keys: keys, shutdown }
+    }
+
+    /// Changes how the instance `web-1` of the node `host-b` stands.
+    fn announce(&self, status: Status, reason: &str) {
+        self.catalog.send_modify(|catalog| {
+            catalog.update(view(status, reason));
+        });
+    }
+
+    /// Begins a stream and reads to the end of its head. Over HTTP/1.0 its events follow as they are.
+    async fn stream(&self, path: &str, headers: &str) -> Stream {
+        let (mut client, served) = connect(&self.server);
+        client.write_all(format!("GET {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let mut stream = Stream { lines: BufReader::new(client), served };
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.lines.read_line(&mut head).await.unwrap(), 0, "{head}");
+        }
+        assert!(head.starts_with("HTTP/1.0 200") && head.contains("\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        stream
+    }
+}
+
+struct Stream {
+    lines: BufReader<DuplexStream>,
+    served: JoinHandle<()>,
+}
+
+impl Stream {
+    /// The fields of the next event, comments left out; `None`: the stream has ended.
+    async fn next(&mut self) -> Option<BTreeMap<String, String>> {
+        let mut fields = BTreeMap::new();
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line).await.unwrap() == 0 {
+                return None;
+            }
+            match line.trim_end().split_once(": ").filter(|(name, _)| !name.is_empty()) {
+                Some((name, value)) => drop(fields.insert(name.to_owned(), value.to_owned())),
+                None if !fields.is_empty() => return Some(fields),
+                None => {}
+            }
+        }
+    }
+
+    /// The data of the next event; what says only how far the stream is, is passed over.
+    async fn told(&mut self) -> Value {
+        loop {
+            if let Some(data) = self.next().await.unwrap().get("data") {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+    }
+
+    /// The next state, with its index.
+    async fn state(&mut self) -> (u64, Value) {
+        let event = self.next().await.unwrap();
+        assert_eq!(event["event"], "state");
+        (event["id"].parse().unwrap(), serde_json::from_str(&event["data"]).unwrap())
+    }
+}
+
+fn view(status: Status, reason: &str) -> View {
+    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let instance = Arc::new(Instance {
+        key: key.clone(),
+        addresses: vec!["10.0.0.8".parse().unwrap()],
+        port: Some(80),
+        ports: vec![],
+        protocol: Protocol::Tcp,
+        tags: vec!["v2".to_owned()],
+        meta: BTreeMap::new(),
+        priority: 1,
+        weight: 10,
+        ttl: None,
+        registered_as: None,
+    });
+    let mut announcements = Announcements::new();
+    announcements.insert(key, Arc::new(Announcement::new(instance, Standing::new(status, reason))));
+    let view = |name: &str, announcements| {
+        let node = Node {
+            name: label(name),
+            addresses: vec!["10.0.0.8".parse().unwrap()],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+        };
+        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        (label(name), Arc::new(view))
+    };
+    View::from_iter([view("host-a", Announcements::new()), view("host-b", announcements)])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_shows_what_its_endpoint_shows_now_and_whenever_that_changes() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    let critical = || stage.announce(Status::Critical, "down");
+    let joins = || {
+        let both = vec![member("host-a", "10.0.0.7:1", Reach::Alive), member("host-b", "10.0.0.8:1", Reach::Alive)];
+        stage.members.send_replace(Arc::new(Membership { members: both, ..Membership::default() }));
+    };
+    let leaves = || {
+        stage.catalog.send_modify(|catalog| {
+            catalog.update(View::new());
+        });
+    };
+    // The path, and what changes it.
+    let cases: &[(&str, &dyn Fn())] = &[
+        ("health/service/web", &critical),
+        ("health/service/web?passing&tag=v2&near=_agent&dc=dc1", &critical),
+        ("health/service/web?filter=Service.Port+%3D%3D+80", &critical),
+        ("health/checks/web", &critical),
+        ("health/state/critical", &critical),
+        ("health/node/host-b", &critical),
+        ("internal/ui/services", &critical),
+        ("muster/explain/web", &critical),
+        ("agent/members", &joins),
+        ("agent/self", &joins),
+        ("catalog/nodes", &leaves),
+        ("catalog/node/host-b", &leaves),
+        ("catalog/services", &leaves),
+        ("catalog/service/web", &leaves),
+    ];
+    for (path, change) in cases {
+        stage.announce(Status::Passing, "");
+        stage.members.send_replace(Arc::default());
+        sleep(Duration::from_secs(1)).await;
+        let mut stream = stage.stream(&format!("/v1/watch/{path}"), "").await;
+        let (index, first) = stream.state().await;
+        assert_eq!(first, json_of(&stage.server, &format!("/v1/{path}")).await, "{path}");
+        change();
+        let (next, second) = stream.state().await;
+        assert!(next > index, "{path}: {next} after {index}");
+        assert_ne!(first, second, "{path}");
+        assert_eq!(second, json_of(&stage.server, &format!("/v1/{path}")).await, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_again_hears_of_what_it_has_not_seen() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    let path = "/v1/watch/health/service/web";
+    let (seen, _) = stage.stream(path, "").await.state().await;
+    let mut again = stage.stream(path, &format!("last-event-id: {seen}\r\n")).await;
+    let mut by_query = stage.stream(&format!("{path}?index={seen}&wait=1s&pretty"), "").await;
+    sleep(Duration::from_secs(5)).await;
+    stage.announce(Status::Critical, "down");
+    for stream in [&mut again, &mut by_query] {
+        let (index, state) = stream.state().await;
+        assert!(index > seen);
+        assert_eq!(state[0]["Checks"][1]["Output"], "down");
+    }
+    // What one of another run has seen is nothing.
+    let mut other = stage.stream(path, "last-event-id: 18446744073709551615\r\n").await;
+    assert!(other.state().await.0 > seen);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_burst_the_last_state_is_shown_and_what_is_the_same_is_not() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    let mut stream = stage.stream("/v1/watch/health/service/web", "").await;
+    let mut other = stage.stream("/v1/watch/health/node/host-a", "").await;
+    let (mut states, mut last) = (0, Value::Null);
+    stream.state().await;
+    other.state().await;
+    for number in 0..1000 {
+        stage.announce(Status::Critical, &format!("failure {number}"));
+        sleep(Duration::from_millis(1)).await;
+    }
+    while last != "failure 999" {
+        last = stream.state().await.1[0]["Checks"][1]["Output"].clone();
+        states += 1;
+    }
+    assert!((10..=22).contains(&states), "{states} states in a second");
+    let silent = timeout(Duration::from_secs(60), other.next()).await;
+    assert!(silent.is_err(), "nothing changed on this node: {silent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_question_is_refused_before_there_is_a_stream() {
+    let stage = Stage::new(None);
+    let cases = [
+        ("health/service/web?filter=x", 400, "expected an operator"),
+        ("health/service/web?dc=elsewhere", 400, "No path to datacenter elsewhere"),
+        ("health/state/ill", 400, "is no state"),
+        ("catalog/nothing", 404, "There is nothing here"),
+        ("operator/keyring", 404, "There is nothing here"),
+    ];
+    for (path, status, text) in cases {
+        let (got, body) = ask(&stage.server, &format!("GET /v1/watch/{path}"), "").await;
+        assert!(got == status && body.contains(text), "{path}: {got} {body}");
+    }
+    let (status, body) = ask(&stage.server, "HEAD /v1/watch/catalog/nodes", "").await;
+    assert_eq!((status, body.as_str()), (200, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_stream_is_kept_open_by_comments() {
+    let stage = Stage::new(None);
+    let mut stream = stage.stream("/v1/watch/catalog/nodes", "").await;
+    stream.state().await;
+    let started = Instant::now();
+    for _ in 0..4 {
+        let mut line = String::new();
+        stream.lines.read_line(&mut line).await.unwrap();
+        stream.lines.read_line(&mut line).await.unwrap();
+        assert_eq!(line, ":\n\n");
+    }
+    let elapsed = started.elapsed().as_secs();
+    assert!((60..=120).contains(&elapsed), "{elapsed} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_reading_is_cut_off() {
+    let stage = Stage::new(None);
+    let stream = stage.stream("/v1/watch/health/service/web", "").await;
+    let started = Instant::now();
+    let mut number = 0;
+    while !stream.served.is_finished() {
+        stage.announce(Status::Critical, &format!("failure {number}"));
+        number += 1;
+        sleep(Duration::from_millis(100)).await;
+        assert!(started.elapsed() < Duration::from_secs(300), "it is served on");
+    }
+    assert!(started.elapsed() >= Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_streams_and_answers_who_waits() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    let mut stream = stage.stream("/v1/watch/health/service/web", "").await;
+    let (index, _) = stream.state().await;
+    let started = Instant::now();
+    let stop = async {
+        sleep(Duration::from_secs(5)).await;
+        stage.shutdown.cancel();
+    };
+    let waits = format!("GET /v1/health/service/web?index={index}");
+    let ((status, _), end, ()) = tokio::join!(ask(&stage.server, &waits, ""), stream.next(), stop);
+    assert_eq!((status, end), (200, None));
+    assert_eq!(started.elapsed().as_secs(), 5, "nobody was waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_ends_with_its_token() {
+    let tokens = |name: &str, text: &str| {
+        let token = Token::new(name, Scope::Read, text);
+        Tokens::new(vec![token])
+    };
+    let (guard, known) = channel(tokens("page", "reads-reads-reads-reads"));
+    let stage = Stage::new(Some(known));
+    let path = "/v1/watch/catalog/nodes";
+    let (status, _) = ask(&stage.server, &format!("GET {path}"), "").await;
+    assert_eq!(status, 403);
+    let mut stream = stage.stream(&format!("{path}?token=reads-reads-reads-reads"), "").await;
+    stream.state().await;
+    guard.send_replace(tokens("page", "others-others-others-others"));
+    assert_eq!(stream.next().await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
+    let stage = Stage::new(None);
+    let mut stream = stage.stream("/v1/watch/agent/self", "").await;
+    stream.state().await;
+    let path = std::path::Path::new("services.d/web.yaml");
+    let mut problems = vec![Problem::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
+    problems.extend((0..120).map(|_| Problem::whole(path, "one of many").as_warning()));
+    let report = Report { in_service: "2 instances".to_owned(), problems, reads: 1 };
+    stage.files.send_replace(Arc::new(Reports::from([("services.d".into(), report)])));
+    let folder = stream.state().await.1["Muster"]["Files"][0].clone();
+    let expected = json!({
+        "File": "services.d/web.yaml", "Line": 3, "Column": 5, "Severity": "error", "Message": "no such key",
+        "Hint": "did you mean port?",
+    });
+    assert_eq!(
+        (&folder["Path"], &folder["InService"], &folder["Problems"][0]),
+        (&json!("services.d"), &json!("2 instances"), &expected)
+    );
+    assert_eq!((folder["Problems"].as_array().unwrap().len(), &folder["MoreProblems"]), (100, &json!(21)));
+
+    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let hold = Hold { reason: "new disk".to_owned(), since: 10, until: Some(70) };
+    let node = Hold { reason: String::new(), since: 10, until: None };
+    stage.upkeep.send_modify(|held| {
+        held.0.insert((upkeep::Scope::Instance(key), Gate::Draining), hold);
+        held.0.insert((upkeep::Scope::Node, Gate::NodeMaintenance), node);
+    });
+    let expected = json!([
+        {"Instance": null, "Gate": "node-maintenance", "Reason": "", "Since": "1970-01-01T00:00:10Z", "Until": null},
+        {"Instance": "web/web-1", "Gate": "draining", "Reason": "new disk", "Since": "1970-01-01T00:00:10Z",
+         "Until": "1970-01-01T00:01:10Z"},
+    ]);
+    assert_eq!(stream.state().await.1["Muster"]["Held"], expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_told_as_they_happen_and_kept_for_a_while() {
+    let stage = Stage::new(None);
+    let mut all = stage.stream("/v1/muster/events", "").await;
+    let mut web = stage.stream("/v1/muster/events?service=web&node=host-b&kind=instance", "").await;
+    let mut down = stage.stream("/v1/muster/events?kind=instance-down&kind=node&since=0", "").await;
+    // Where it begins, so that one that comes again before anything has happened misses nothing.
+    assert_eq!((all.next().await.unwrap()["id"].as_str(), web.next().await.unwrap().len()), ("1000", 1));
+    stage.announce(Status::Passing, "");
+    sleep(Duration::from_secs(1)).await;
+    stage.announce(Status::Critical, "refused");
+    for (kind, sequence) in [("service-added", 1001), ("instance-added", 1002), ("instance-down", 1003)] {
+        let event = all.told().await;
+        assert_eq!((&event["Kind"], &event["Sequence"]), (&json!(kind), &json!(sequence)));
+    }
+    let heard = [web.told().await, web.told().await, down.told().await];
+    let kinds = heard.each_ref().map(|data| data["Kind"].as_str().unwrap());
+    assert_eq!(kinds, ["instance-added", "instance-down", "instance-down"]);
+    let time = &heard[1]["Time"];
+    assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
+    let expected = json!({
+        "Sequence": 1003, "Time": time, "Kind": "instance-down", "Node": "host-b", "Service": "web", "Instance": "web-1",
+        "Was": "passing", "State": "critical", "Text": "web/web-1 on host-b is not answered any more: critical: refused",
+    });
+    assert_eq!(heard[1], expected);
+    // The same without a stream.
+    let kinds = |list: Value| -> Vec<String> {
+        list.as_array().unwrap().iter().map(|event| event["Kind"].as_str().unwrap().to_owned()).collect()
+    };
+    let cases = [
+        ("follow=false", &["service-added", "instance-added", "instance-down"][..]),
+        ("follow=false&since=1001", &["instance-added", "instance-down"]),
+        ("follow=false&since=1003", &[]),
+        ("follow=false&since=7", &["missed", "service-added", "instance-added", "instance-down"]),
+        ("follow=false&kind=service", &["service-added"]),
+        ("follow=false&node=host-a", &[]),
+    ];
+    for (query, expected) in cases {
+        assert_eq!(kinds(json_of(&stage.server, &format!("/v1/muster/events?{query}")).await), expected, "{query}");
+    }
+    let cases = [
+        ("kind=nothing", "expected one of service-added"),
+        ("since=x", "expected a whole number"),
+        ("service=my_web", "no name of a service"),
+        ("follow=maybe", "expected true or false"),
+    ];
+    for (query, text) in cases {
+        let (status, body) = ask(&stage.server, &format!("GET /v1/muster/events?{query}"), "").await;
+        assert!(status == 400 && body.contains(text), "{query}: {status} {body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_too_slow_for_events_is_told_how_many_it_missed() {
+    let stage = Stage::new(None);
+    stage.announce(Status::Passing, "");
+    sleep(Duration::from_secs(1)).await;
+    let mut stream = stage.stream("/v1/muster/events?since=1001", "").await;
+    // Two events each time; what fits the connection and its buffers has been sent before.
+    for _ in 0..KEPT {
+        stage.announce(Status::Critical, "refused");
+        tokio::task::yield_now().await;
+        stage.announce(Status::Passing, "");
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
+    }
+    let (mut last, mut missed) = (1001, 0);
+    while last < 1000 + KEPT as u64 {
+        let event = stream.told().await;
+        if let Some(sequence) = event["Sequence"].as_u64() {
+            assert_eq!(sequence, last + 1, "every event that is not told is counted");
+            last = sequence;
+        } else {
+            assert_eq!(event["Kind"], "missed");
+            missed += event["Count"].as_u64().unwrap();
+            last += event["Count"].as_u64().unwrap();
+        }
+    }
+    assert!(missed > 0, "the journal is not endless");
+}

@@ -1,0 +1,265 @@
+//! What happens, told by the built program: streams over HTTP, `muster monitor`, and `muster status` with what is not as it
+//! should be.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Instant,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::Value;
+use support::agent::{Agent, DEADLINE};
+
+const A: u16 = 1;
+
+/// A command that prints as it goes on.
+struct Printing {
+    child: Child,
+    lines: Receiver<String>,
+    said: Receiver<String>,
+}
+
+impl Printing {
+    fn start(http: SocketAddr, arguments: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let lines = lines_of(child.stdout.take().unwrap());
+        let said = lines_of(child.stderr.take().unwrap());
+        Self { child, lines, said }
+    }
+
+    fn next(&self) -> String {
+        self.lines.recv_timeout(DEADLINE).expect("another line")
+    }
+
+    /// The next line, less its time.
+    fn told(&self) -> String {
+        let line = self.next();
+        let (time, rest) = line.split_once("  ").unwrap();
+        assert!(humantime::parse_rfc3339(time).is_ok(), "{line}");
+        rest.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    fn says(&self, text: &str) {
+        let line = self.said.recv_timeout(DEADLINE).expect("a word about it");
+        assert!(line.contains(text), "{line}");
+    }
+
+    fn end(mut self, signal: Signal) -> Option<i32> {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Printing {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn put(http: SocketAddr, path: &str) {
+    let mut stream = TcpStream::connect(http).unwrap();
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let request = format!("PUT /v1/{path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+}
+
+fn muster(http: SocketAddr, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string()).output().unwrap()
+}
+
+/// An agent that answers the service `web`.
+fn agent() -> Agent {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    agent
+}
+
+#[test]
+fn monitor_tells_what_happens_as_it_happens() {
+    let agent = agent();
+    let monitor = Printing::start(agent.http(), &["monitor"]);
+    let services = Printing::start(agent.http(), &["monitor", "--service", "web", "--kind", "instance", "--json"]);
+    // Until both are there.
+    until(|| {
+        put(agent.http(), "agent/maintenance?enable=true");
+        put(agent.http(), "agent/maintenance?enable=false");
+        !monitor.lines.try_iter().collect::<Vec<_>>().is_empty()
+    });
+    until(|| {
+        put(agent.http(), "agent/maintenance?enable=true");
+        put(agent.http(), "agent/maintenance?enable=false");
+        !services.lines.try_iter().collect::<Vec<_>>().is_empty()
+    });
+    let mark = |printing: &Printing, text: &str| while !printing.next().contains(text) {};
+
+    put(agent.http(), "muster/drain/web-host-a?reason=new+disk");
+    mark(&services, "draining");
+    mark(&monitor, "draining: new disk");
+    put(agent.http(), "muster/resume/web-host-a");
+    let expected = "instance-released web/web-host-a on host-a is held back no longer, and answered: passing";
+    assert_eq!(monitor.told(), expected);
+    let event: Value = serde_json::from_str(&services.next()).unwrap();
+    assert_eq!(
+        (&event["Was"], &event["State"], &event["Service"]),
+        (&"draining".into(), &"passing".into(), &"web".into())
+    );
+
+    agent.write_service("web.yaml", "service: web\nprot: 80\n");
+    let problem = monitor.told();
+    let path = agent.path("services.d/web.yaml").display().to_string();
+    assert!(problem.starts_with(&format!("file-problem {path}:2:1: unknown key `prot`")), "{problem}");
+    assert!(monitor.told().ends_with("what this file last said well stays in service (until its problems are mended)"));
+    let reload = monitor.told();
+    assert!(reload.starts_with("file-reload") && reload.ends_with("read again, 1 instances in service"), "{reload}");
+
+    fs::remove_file(agent.path("services.d/web.yaml")).unwrap();
+    let mut told: Vec<String> = (0..4).map(|_| monitor.told()).collect();
+    told.sort();
+    let kinds: Vec<&str> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(kinds, ["file-mended", "file-reload", "instance-removed", "service-removed"]);
+    assert_eq!(monitor.end(Signal::SIGTERM), Some(0));
+    assert_eq!(services.end(Signal::SIGINT), Some(0));
+}
+
+fn until(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never does");
+    }
+}
+
+#[test]
+fn monitor_waits_for_an_agent_that_is_started_anew() {
+    let agent = agent();
+    let http = agent.http();
+    let monitor = Printing::start(http, &["monitor", "--kind", "instance", "--json"]);
+    until(|| {
+        put(http, "agent/maintenance?enable=true");
+        put(http, "agent/maintenance?enable=false");
+        !monitor.lines.try_iter().collect::<Vec<_>>().is_empty()
+    });
+    drop(agent);
+    monitor.says("the agent has ended");
+    let config = format!("http: {{listen: [\"{http}\"]}}\n");
+    let agent = Agent::start_with(&config, &[], |folder| {
+        fs::write(folder.join("services.d/web.yaml"), "service: web\n").unwrap();
+    });
+    monitor.says("the agent is there again");
+    put(agent.http(), "agent/maintenance?enable=true");
+    let mut kinds = Vec::new();
+    while kinds.last().is_none_or(|kind| kind != "instance-held") {
+        let event: Value = serde_json::from_str(&monitor.next()).unwrap();
+        kinds.push(event["Kind"].as_str().unwrap().to_owned());
+    }
+    assert!(kinds.contains(&"missed".to_owned()), "what happened meanwhile is not known: {kinds:?}");
+}
+
+#[test]
+fn monitor_ends_when_nobody_reads_it_and_says_what_is_refused() {
+    let agent = agent();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
+        .arg("monitor")
+        .env("MUSTER_HTTP_ADDR", agent.http().to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+
+    let output = muster(agent.http(), &["monitor", "--kind", "nothing"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected one of service-added"), "{output:?}");
+    let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    assert_eq!(muster(nobody, &["monitor"]).status.code(), Some(2));
+}
+
+#[test]
+fn status_shows_what_is_not_as_it_should_be() {
+    let agent = agent();
+    let status = || {
+        let output = muster(agent.http(), &["status"]);
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    let shows = |code: i32, expected: &[&str]| {
+        until(|| {
+            let (exit, text) = status();
+            exit == code && expected.iter().all(|line| text.contains(line))
+        });
+    };
+    let folder = |name: &str| agent.path(name).display().to_string();
+    let files = format!("files       {}: 1 instances", folder("services.d"));
+    shows(0, &[&files]);
+
+    agent.write_service("web.yaml", "service: web\nprot: 80\n");
+    fs::write(agent.path("zones/example.org.zone"), "@ SOA\n").unwrap();
+    let problem = format!("problem     {}:2:1: unknown key `prot`", folder("services.d/web.yaml"));
+    let kept = "warning: what this file last said well stays in service";
+    let zone = format!("problem     {}:1:", folder("zones/example.org.zone"));
+    shows(1, &[&files, &problem, kept, &zone, "nothing of this file is in service"]);
+
+    agent.write_service("web.yaml", "service: web\nport: 81\n");
+    fs::remove_file(agent.path("zones/example.org.zone")).unwrap();
+    put(agent.http(), "muster/drain/web-host-a?reason=new+disk&for=1h");
+    shows(0, &[&files, "held back   web/web-host-a: draining for ", ": new disk"]);
+    assert!(!status().1.contains("problem"));
+    let output = muster(agent.http(), &["status", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["Muster"]["Held"][0]["Gate"], "draining");
+}
+
+#[test]
+fn curl_reads_a_stream() {
+    if !support::skip::tool("curl reads a stream", "curl", "curl") {
+        return;
+    }
+    let agent = agent();
+    let url = format!("http://{}/v1/watch/health/service/web?passing", agent.http());
+    let mut child = Command::new("curl").args(["-sN", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = lines_of(child.stdout.take().unwrap());
+    let next = || lines.recv_timeout(DEADLINE).unwrap();
+    for expected in [1, 0] {
+        let id: u64 = next().strip_prefix("id: ").unwrap().parse().unwrap();
+        assert!(id > 1_000_000_000_000, "{id}");
+        assert_eq!(next(), "event: state");
+        let data: Value = serde_json::from_str(next().strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(data.as_array().unwrap().len(), expected);
+        assert_eq!(next(), "");
+        if expected == 1 {
+            put(agent.http(), "agent/maintenance?enable=true");
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
