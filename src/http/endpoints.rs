@@ -109,6 +109,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::watch("/v1/watch/agent/members", agent::members),
         Endpoint::watch("/v1/watch/agent/services", local::services),
         Endpoint::watch("/v1/watch/agent/checks", local::checks),
+        Endpoint::watch("/v1/watch/catalog/datacenters", read::catalog_datacenters),
         Endpoint::watch("/v1/watch/catalog/nodes", read::catalog_nodes),
         Endpoint::watch("/v1/watch/catalog/node/{node}", read::catalog_node),
         Endpoint::watch("/v1/watch/catalog/services", read::catalog_services),
