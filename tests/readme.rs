@@ -55,13 +55,13 @@ fn without_id(output: &str) -> String {
     words.collect()
 }
 
-/// With a single space for any number of them and `…` for how long ago something was, which start this is, and the
-/// digest of a view.
+/// With a single space for any number of them and `…` for how long ago something was, which start this is, which index, and
+/// the digest of a view.
 fn without_times(output: &str) -> String {
     let is_time = |word: &str| {
         let units = word.trim_start_matches(|c: char| c.is_ascii_digit() || "smhd".contains(c));
         let is_digest = word.len() == 8 && word.chars().all(|c| c.is_ascii_hexdigit());
-        is_digest || units.is_empty() && (word.ends_with(['s', 'm', 'h']) || word.len() == 19)
+        is_digest || units.is_empty() && (word.ends_with(['s', 'm', 'h']) || word.len() == 19 || word.len() == 13)
     };
     let words = |line: &str| {
         line.split_whitespace().map(|word| if is_time(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")

@@ -130,7 +130,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .body(Body::Json(openapi::report)),
         // What all nodes announce.
         Endpoint::get("/v1/catalog/datacenters", Read, read::catalog_datacenters, "The datacenters")
-            .query(&[JSON])
+            .query(&[WAIT, JSON])
             .answers::<Vec<String>>(),
         Endpoint::get("/v1/catalog/nodes", Read, read::catalog_nodes, "The nodes")
             .query(&[WAIT, CATALOG, NEAR, JSON])
@@ -220,6 +220,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::watch("/v1/watch/agent/members", agent::members),
         Endpoint::watch("/v1/watch/agent/services", local::services),
         Endpoint::watch("/v1/watch/agent/checks", local::checks),
+        Endpoint::watch("/v1/watch/catalog/datacenters", read::catalog_datacenters),
         Endpoint::watch("/v1/watch/catalog/nodes", read::catalog_nodes),
         Endpoint::watch("/v1/watch/catalog/node/{node}", read::catalog_node),
         Endpoint::watch("/v1/watch/catalog/services", read::catalog_services),

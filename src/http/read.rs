@@ -198,8 +198,11 @@ fn sort_by_nearness<T>(
     Ok(())
 }
 
-pub(super) async fn catalog_datacenters(State(api): State<Api>, uri: Uri) -> Response {
-    json(&uri, &datacenters(&api.hub.known().catalog))
+pub(super) async fn catalog_datacenters(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
+    show(&api, &uri, &query, Topic::Nodes, |Known { catalog, .. }| {
+        Ok(datacenters(catalog).into_iter().map(str::to_owned).collect::<Vec<_>>())
+    })
+    .await
 }
 
 pub(super) async fn catalog_nodes(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {

@@ -423,7 +423,7 @@ fn instance_event(was: Option<&Stood<'_>>, is: Option<&Stood<'_>>) -> Option<(Ki
     Some(match (was.answered, is.answered) {
         _ if is.held => (Kind::InstanceHeld, format!("is held back: {words}")),
         _ if was.held => (Kind::InstanceReleased, format!("is held back no longer, and {}: {words}", answered(is))),
-        (false, true) => (Kind::InstanceUp, format!("is answered again: {words}")),
+        (false, true) => (Kind::InstanceUp, format!("is answered from now on: {words}")),
         (true, false) => (Kind::InstanceDown, format!("is not answered any more: {words}")),
         _ => (Kind::InstanceState, format!("is {words}, and {} as before", answered(is))),
     })

@@ -166,6 +166,7 @@ async fn a_stream_shows_what_its_endpoint_shows_now_and_whenever_that_changes() 
         ("muster/explain/web", &critical),
         ("agent/members", &joins),
         ("agent/self", &joins),
+        ("catalog/datacenters", &leaves),
         ("catalog/nodes", &leaves),
         ("catalog/node/host-b", &leaves),
         ("catalog/services", &leaves),
@@ -397,6 +398,30 @@ async fn events_are_told_as_they_happen_and_kept_for_a_while() {
         let (status, body) = ask(&stage.server, &format!("GET /v1/muster/events?{query}"), "").await;
         assert!(status == 400 && body.contains(text), "{query}: {status} {body}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_let_in_is_told_now_and_then() {
+    let stage = Stage::new(None);
+    let mut stream = stage.stream("/v1/muster/events?kind=gossip", "").await;
+    let begin = Instant::now();
+    let flood = async {
+        for count in 1_u64.. {
+            let rejected = vec![("forged", count), ("own", 7)];
+            stage.members.send_replace(Arc::new(Membership { rejected, ..Membership::default() }));
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let listen = async {
+        let told = [stream.told().await, stream.told().await, stream.told().await];
+        told.map(|event| event["Text"].as_str().unwrap().rsplit(": ").next().unwrap().to_owned())
+    };
+    let told = tokio::select! {
+        () = flood => unreachable!("it has no end"),
+        told = listen => told,
+    };
+    assert_eq!(told, ["forged", "own", "forged"]);
+    assert_eq!(begin.elapsed().as_secs(), 20, "once in ten seconds");
 }
 
 #[tokio::test(start_paused = true)]

@@ -112,7 +112,7 @@ fn instances_and_services_come_go_and_flip() {
         (
             &[("a", &["web/w1 critical refused"])],
             &[("a", &["web/w1 warming"])],
-            &["instance-up: web/w1 on a is answered again: warming"],
+            &["instance-up: web/w1 on a is answered from now on: warming"],
         ),
         (
             &[("a", &["web/w1 passing"])],
@@ -158,7 +158,7 @@ fn instances_and_services_come_go_and_flip() {
             &[("!a", &["web/w1 passing", "web/w2 passing"])],
             &[("a", &["web/w1 passing"])],
             &[
-                "instance-up: web/w1 on a is answered again: passing",
+                "instance-up: web/w1 on a is answered from now on: passing",
                 "instance-removed: web/w2 on a is not there any more; it was gone",
             ],
         ),
