@@ -11,12 +11,17 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Api, agent, change, explain, keyring, local, read};
+use super::{Api, agent, change, explain, keyring, local, page, read};
 use crate::model::token::Scope::{self, Operate, Read, Register};
 
 /// All of them, in the order in which people read them.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
+        // The page.
+        Endpoint::get("/", None, page::elsewhere, "Leads to the page"),
+        Endpoint::get("/ui", None, page::elsewhere, "Leads to the page"),
+        Endpoint::get("/ui/", None, page::index, "A web page that shows what the API says"),
+        Endpoint::get("/ui/{file}", None, page::file, "A file of the page"),
         // The agent and its cluster.
         Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster"),
         Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster"),

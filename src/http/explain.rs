@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, agent::rfc3339, answer::Refusal, hub::Topic, query::Query, read::show};
+use super::{Api, agent::rfc3339, answer::Refusal, hub::Topic, query::Query, read::show, shape::state};
 use crate::{
     api::explain::{Check, Explained, Instance},
     files::definitions::service_at,
@@ -201,7 +201,7 @@ impl Known<'_> {
         }
     }
 
-    /// What decides about an instance.
+    /// What decides about an instance: one word, and a sentence.
     fn gate(&self, placement: &Placement, counts: bool) -> (&'static str, String) {
         let announcement = &placement.announcement;
         let (node, weight) = (&placement.node, announcement.standing.weight(announcement.instance.weight));
@@ -214,31 +214,30 @@ impl Known<'_> {
                 Reach::Gone(cause) => Some(cause.as_str()),
                 _ => None,
             });
-            return (
-                "gone",
-                format!("its node {node} is gone: {}", cause.unwrap_or("it has started anew and said nothing yet")),
-            );
+            let cause = cause.unwrap_or("it has started anew and said nothing yet");
+            return (state(placement), format!("its node {node} is gone: {cause}"));
         }
         let stale = placement.freshness == Freshness::LastKnown;
         let with =
             |text: &str, reason: &str| if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") };
-        match &announcement.standing {
-            Standing::Critical(reason) => ("critical", with(&self.worst(placement, "is critical"), reason)),
-            Standing::Disabled => ("disabled", "its service file says enabled: false".to_owned()),
-            Standing::Withheld(gate, reason) => (gate.as_str(), with(&format!("it is {}", gate.words()), reason)),
+        let why = match &announcement.standing {
+            Standing::Critical(reason) => with(&self.worst(placement, "is critical"), reason),
+            Standing::Disabled => "its service file says enabled: false".to_owned(),
+            Standing::Withheld(gate, reason) => with(&format!("it is {}", gate.words()), reason),
             Standing::Passing | Standing::Warming(_) | Standing::Warning(_) if stale => {
-                ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
+                format!("answered as last known: its node {node} is out of reach, with too many others")
             }
-            Standing::Passing => ("passing", format!("answered with weight {weight}")),
+            Standing::Passing => format!("answered with weight {weight}"),
             Standing::Warming(_) => {
                 let whole = announcement.instance.weight;
-                ("warming", format!("answered with weight {weight} of {whole}, which grows: it has come up lately"))
+                format!("answered with weight {weight} of {whole}, which grows: it has come up lately")
             }
             Standing::Warning(reason) => {
                 let text = format!("answered with weight {weight}: {}", self.worst(placement, "warns"));
-                ("warning", with(&text, reason))
+                with(&text, reason)
             }
-        }
+        };
+        (state(placement), why)
     }
 
     /// Which check it is that decides.

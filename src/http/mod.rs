@@ -2,7 +2,7 @@
 //!
 //! Paths, methods and shapes are Consul's where it has them ([`crate::api`] holds the shapes). What is shown comes out of
 //! a `watch`; what is to be done leaves as an [`Order`] for whoever does it, and its outcome comes back. So the API knows
-//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages out.
+//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages of others out; [`page`] is our own.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -44,6 +44,7 @@ pub mod hub;
 mod keyring;
 mod local;
 pub mod order;
+mod page;
 pub mod permit;
 mod query;
 mod read;
@@ -111,7 +112,8 @@ impl Agent {
 }
 
 fn router(api: Api) -> Router {
-    let hosts = browser::Hosts::new(&api.agent);
+    let readings = if api.guard.is_some() { browser::Readings::Guarded } else { browser::Readings::Open };
+    let hosts = browser::Hosts::new(&api.agent, readings);
     let guard = api.guard.clone();
     endpoints::routes()
         .fallback(refused::no_such_endpoint)

@@ -181,6 +181,20 @@ impl<'a> Placed<'a> {
     }
 }
 
+/// How an instance that counts stands, as one word.
+pub(super) fn state(placement: &Placement) -> &'static str {
+    match (placement.freshness, &placement.announcement.standing) {
+        (Freshness::Gone, _) => "gone",
+        (_, Standing::Critical(_)) => "critical",
+        (_, Standing::Disabled) => "disabled",
+        (_, Standing::Withheld(gate, _)) => gate.as_str(),
+        (Freshness::LastKnown, _) => "stale",
+        (_, Standing::Passing) => "passing",
+        (_, Standing::Warming(_)) => "warming",
+        (_, Standing::Warning(_)) => "warning",
+    }
+}
+
 /// A node.
 pub(super) fn node(view: &NodeView, version: u64) -> Node {
     let node = &view.node;

@@ -1,0 +1,54 @@
+// The agent that serves this page: what it is, what it listens on, and what is not as it should be.
+
+import { el, show } from "./dom.js";
+import { follow, setToken, token } from "./live.js";
+import { count, mark, since } from "./words.js";
+
+/** Shows it until the function that it returns is called. */
+export function agent(main) {
+  const place = el("div", { class: "agent" });
+  main.append(place);
+  place.addEventListener("click", (event) => {
+    if (event.target.dataset.do === "forget") setToken(null);
+  });
+  return follow("watch/agent/self", (self) => {
+    const { Config: config, Member: member, Muster: status } = self;
+    const { Listen: listen } = status;
+    show(
+      place,
+      facts("This node", [
+        ["Name", config.NodeName],
+        ["Datacenter", config.Datacenter],
+        ["Zone", status.Domain],
+        ["Version", config.Version],
+        ["Running for", since(member.Muster.Since)],
+        ["Advertises", list(status.Advertise)],
+        ["DNS on", list(listen.Dns)],
+        ["HTTP on", list(listen.Http)],
+        ["Gossip on", listen.Gossip],
+      ]),
+      facts("Its cluster", [
+        ["Members", list(Object.entries(status.Members).map(([reach, number]) => `${number} ${reach}`))],
+        ["Partitioned", status.Partitioned ? [mark("bad", "yes"), " for ", since(status.Partitioned)] : mark("good", "no")],
+        ["Sealed", status.Sealed ? mark("good", "with a key") : [mark("fair", "no"), " what nodes tell each other can be read and forged"]],
+        ["Rejected", rejected(status.Rejected)],
+      ]),
+      token() ? el("p", {}, el("button", { type: "button", "data-do": "forget" }, "Forget the token")) : null,
+    );
+  });
+}
+
+function facts(title, pairs) {
+  const items = pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
+  return el("section", {}, el("h2", {}, title), el("dl", {}, items));
+}
+
+function list(texts) {
+  return texts.length > 0 ? texts.join(", ") : "none";
+}
+
+function rejected(reasons) {
+  const told = Object.entries(reasons);
+  if (told.length === 0) return mark("good", "nothing");
+  return [mark("fair", count(told.reduce((sum, [, number]) => sum + number, 0), "frame")), ` ${told.map(([why, number]) => `${why}: ${number}`).join(", ")}`];
+}
