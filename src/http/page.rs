@@ -56,7 +56,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// From `/` and from `/ui`: relative, so that it is right behind a proxy with a path of its own.
 pub(super) async fn elsewhere() -> Response {
-    let text = "The page is at /ui/, the API below /v1/.\n";
+    let text = "The page is at /ui/; the API is below /v1/, and GET /v1/ lists it.\n";
     (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ui/")], text).into_response()
 }
 

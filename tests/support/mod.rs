@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 pub mod agent;
+pub mod browser;
 pub mod cluster;
 pub mod frames;
 pub mod machine;

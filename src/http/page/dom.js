@@ -55,13 +55,15 @@ export function show(parent, ...children) {
 /** A list of items that come again and again, a little different: rows are kept, and only those that differ are touched. */
 export class Rows {
   #parent;
+  #head;
   #key;
   #build;
   #kept = new Map();
 
-  /** `key` names an item among the others; `build` makes its row. */
-  constructor(parent, key, build) {
+  /** `key` names an item among the others; `build` makes its row; rows come after `head`, if there is one. */
+  constructor(parent, key, build, head = null) {
     this.#parent = parent;
+    this.#head = head;
     this.#key = key;
     this.#build = build;
   }
@@ -89,7 +91,7 @@ export class Rows {
     }
     this.#kept.forEach(({ row }) => row.remove());
     this.#kept = kept;
-    let at = this.#parent.firstChild;
+    let at = this.#head ? this.#head.nextSibling : this.#parent.firstChild;
     for (const { row } of kept.values()) {
       if (row === at) at = at.nextSibling;
       else this.#parent.insertBefore(row, at);

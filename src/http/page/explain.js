@@ -28,7 +28,7 @@ export function explain(main, part, name) {
     const columns = ["State", "Instance", part === "nodes" ? "Service" : "Node", "Address", ["Weight", "number"], "Since", "Why"];
     const shown = table(`Instances of ${name}`, columns);
     shown.className = "instances";
-    rows = new Rows(shown, (one) => `${one.Service}/${one.ID}@${one.Node}`, (one) => instance(one, part));
+    rows = new Rows(shown, (one) => `${one.Service}/${one.ID}@${one.Node}`, (one) => instance(one, part), shown.tHead);
     body.append(shown);
   }
 

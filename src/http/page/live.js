@@ -128,7 +128,7 @@ class Stream {
         const why = await answer.text();
         if (signal.aborted) return;
         this.end();
-        this.#become(REFUSALS[answer.status], why.trim());
+        this.#become(REFUSALS[answer.status], why.split("\n")[0]);
         return;
       }
       if (!answer.ok) throw new Error(`it answers ${answer.status}`);
