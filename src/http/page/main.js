@@ -21,11 +21,13 @@ const PARTS = {
   agent: { title: "Agent", list: agent },
 };
 
-/** What is shown: its part, the name of one thing in it, and how the list is narrowed. */
+/** What is shown: its address, its part, the name of one thing in it, and how the list is narrowed. */
 let here = null;
-let stop = () => {};
-/** By part: the address of its list as it was left, and the link that led away from it. */
+/** Whether the entry before in the history is the list that this thing stands in. */
+let cameFromList = false;
+/** By part: the address of its list as it was left. */
 const left = {};
+let stop = () => {};
 
 function parse(hash) {
   const [path, query = ""] = hash.replace(/^#\/?/, "").split("?");
@@ -38,7 +40,7 @@ function parse(hash) {
   } catch {
     // Somebody wrote it by hand: as it stands.
   }
-  return { part: known, name: PARTS[known].one ? name : "", query: new URLSearchParams(query) };
+  return { hash, part: known, name: PARTS[known].one ? name : "", query: new URLSearchParams(query) };
 }
 
 function go() {
@@ -46,6 +48,9 @@ function go() {
   here = parse(location.hash);
   const { part, name, query } = here;
   const { title, list, one } = PARTS[part];
+  if (before && !before.name) left[before.part] = before.hash;
+  const sameList = before?.part === part;
+  cameFromList = sameList && !before.name && name !== "";
   stop();
   const heading = el("h1", { tabindex: "-1" }, name || title);
   main.replaceChildren(el("div", { class: "head" }, heading));
@@ -54,43 +59,33 @@ function go() {
     if (link.dataset.part === part) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  // The first thing that is shown leaves the focus where a page begins.
+  if (before) {
+    heading.focus({ preventScroll: true });
+    scrollTo(0, 0);
+  }
   const ready = () => {
-    const away = !name && before?.part === part && before.name ? left[part]?.link : null;
-    const link = away && main.querySelector(`a[href="${CSS.escape(away)}"]`);
-    if (link) link.focus();
+    const away = sameList && before.name && `#/${part}/${encodeURIComponent(before.name)}`;
+    if (away && document.activeElement === heading) main.querySelector(`a[href="${CSS.escape(away)}"]`)?.focus();
   };
   stop = name ? one(main, part, name) : list(main, query, narrow, ready);
-  // The first thing that is shown leaves the focus where a page begins.
-  if (before) heading.focus({ preventScroll: true });
-  if (before) scrollTo(0, 0);
 }
 
 /** Keeps in the address what the list is narrowed to. */
 function narrow(query) {
   const text = query.toString();
-  history.replaceState(null, "", `#/${here.part}${text ? `?${text}` : ""}`);
-  left[here.part] = { ...left[here.part], hash: location.hash };
+  here.hash = `#/${here.part}${text ? `?${text}` : ""}`;
+  history.replaceState(null, "", here.hash);
 }
 
 /** From one thing back to the list that it stands in. */
 function back() {
   if (!here.name) return;
-  const list = left[here.part];
-  if (list?.link) history.back();
-  else location.hash = list?.hash ?? `#/${here.part}`;
+  if (cameFromList) history.back();
+  else location.hash = left[here.part] ?? `#/${here.part}`;
 }
 
-addEventListener("hashchange", (event) => {
-  const to = parse(location.hash);
-  const from = parse(new URL(event.oldURL).hash);
-  if (from.part === to.part && !from.name && to.name) {
-    left[to.part] = { hash: new URL(event.oldURL).hash, link: location.hash };
-    go();
-    return;
-  }
-  go();
-  if (left[to.part]) left[to.part].link = null;
-});
+addEventListener("hashchange", go);
 
 document.getElementById("skip").addEventListener("click", () => main.querySelector("h1")?.focus());
 
