@@ -18,10 +18,10 @@ use crate::model::token::Scope::{self, Operate, Read, Register};
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
         // The page.
-        Endpoint::get("/", None, page::elsewhere, "Leads to the page"),
-        Endpoint::get("/ui", None, page::elsewhere, "Leads to the page"),
-        Endpoint::get("/ui/", None, page::index, "A web page that shows what the API says"),
-        Endpoint::get("/ui/{file}", None, page::file, "A file of the page"),
+        Endpoint::get("/", None::<Scope>, page::elsewhere, "Leads to the page"),
+        Endpoint::get("/ui", None::<Scope>, page::elsewhere, "Leads to the page"),
+        Endpoint::get("/ui/", None::<Scope>, page::index, "A web page that shows what the API says"),
+        Endpoint::get("/ui/{file}", None::<Scope>, page::file, "A file of the page"),
         // The agent and its cluster.
         Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster"),
         Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster"),

@@ -56,6 +56,9 @@ impl Browser {
         let wanted = json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs});
         let session = browser.command("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
+        // Instead of its own first page, which asks for much.
+        browser.open("about:blank");
+        browser.asked();
         Some(browser)
     }
 

@@ -101,6 +101,8 @@ class Stream {
   begin() {
     this.end();
     if (asleep) return;
+    // Until it is there again, what is lost stays lost.
+    if (this.state !== "lost") this.#become("connecting", "");
     this.#abort = new AbortController();
     this.#run(this.#abort.signal);
   }
