@@ -162,6 +162,18 @@ fn services_and_reasons_show_and_follow_without_a_reload() {
     browser.wait("document.querySelectorAll('tbody').length === 4");
     browser.open(&url(&agent, "#/agent"));
     browser.wait("document.querySelector('dl')?.innerText.includes('service.local.')");
+    agent.write_service("broken.yaml", "service: web\nprot: 80\n");
+    browser.wait("document.querySelector('.problems')?.innerText.includes('broken.yaml:2:1')");
+    browser.wait("document.getElementById('banners').innerText.includes('1 problem in files')");
+    fs::remove_file(agent.path("services.d/broken.yaml")).unwrap();
+    browser.wait("document.getElementById('banners').innerText === ''");
+
+    // What happened, the last first.
+    browser.open(&url(&agent, "#/events"));
+    browser.wait("document.querySelector('.events li')?.innerText.includes('file-mended')");
+    browser.wait("[...document.querySelectorAll('.events li')].some((line) => line.innerText.includes('instance-up'))");
+    browser.open(&url(&agent, "#/services/web"));
+    browser.wait("document.querySelector('section .events')?.innerText.includes('web/web-2 on host-a')");
     assert_eq!(browser.run("return window.loadedOnce", &json!([])), json!(true));
     is_clean(&browser, &agent);
 }

@@ -2,7 +2,7 @@
 
 import { el, show } from "./dom.js";
 import { follow, setToken, token } from "./live.js";
-import { count, mark, since } from "./words.js";
+import { clock, count, mark, since } from "./words.js";
 
 /** Shows it until the function that it returns is called. */
 export function agent(main) {
@@ -33,6 +33,8 @@ export function agent(main) {
         ["Sealed", status.Sealed ? mark("good", "with a key") : [mark("fair", "no"), " what nodes tell each other can be read and forged"]],
         ["Rejected", rejected(status.Rejected)],
       ]),
+      files(status.Files ?? []),
+      held(status.Held ?? []),
       token() ? el("p", {}, el("button", { type: "button", "data-do": "forget" }, "Forget the token")) : null,
     );
   });
@@ -41,6 +43,36 @@ export function agent(main) {
 function facts(title, pairs) {
   const items = pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
   return el("section", {}, el("h2", {}, title), el("dl", {}, items));
+}
+
+/** The folders, what of them is in service, and what is wrong with their files. */
+function files(folders) {
+  if (folders.length === 0) return null;
+  const pairs = folders.map((folder) => {
+    const { Problems: problems, MoreProblems: more } = folder;
+    const all = problems.length + more;
+    const said = all > 0 ? mark("bad", count(all, "problem")) : mark("good", "no problem");
+    const shown = problems.map(problem);
+    if (more > 0) shown.push(el("li", { class: "detail" }, `and ${more} more`));
+    return [folder.Path, [said, ` ${folder.InService} in service`, el("ul", { class: "problems" }, shown)]];
+  });
+  return facts("Files", pairs);
+}
+
+function problem({ File: file, Line: line, Column: column, Severity: severity, Message: message, Hint: hint }) {
+  const place = el("code", {}, `${file}:${line}:${column}`);
+  return el("li", {}, mark(severity === "error" ? "bad" : "fair", severity), " ", place, ` ${message}`, hint ? el("span", { class: "detail" }, ` ${hint}`) : null);
+}
+
+/** What somebody holds back on this node. */
+function held(all) {
+  if (all.length === 0) return null;
+  const pairs = all.map(({ Instance: instance, Gate: gate, Reason: reason, Since: at, Until: until }) => {
+    const name = instance ? el("a", { href: `#/services/${encodeURIComponent(instance.split("/")[0])}` }, instance) : "The node";
+    const end = until ? [", until ", clock(until)] : [];
+    return [name, [mark("held", gate), " for ", since(at), end, reason ? `: ${reason}` : null]];
+  });
+  return facts("Held back here", pairs);
 }
 
 function list(texts) {

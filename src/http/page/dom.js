@@ -11,7 +11,7 @@ export function el(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
 }
 
@@ -48,7 +48,7 @@ export function morph(old, fresh) {
 /** Puts these children into `parent` by [`morph`]: where a view has no list. */
 export function show(parent, ...children) {
   const fresh = parent.cloneNode(false);
-  fresh.append(...children.flat().filter(Boolean));
+  fresh.append(...children.flat(Infinity).filter(Boolean));
   morph(parent, fresh);
 }
 

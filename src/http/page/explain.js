@@ -1,10 +1,10 @@
 // One service or node: its instances, and why each is answered or not.
 
 import { Rows, cell, el, show, table } from "./dom.js";
-import { eventRow } from "./events.js";
+import { eventRow, keyOf } from "./events.js";
 import { ask, follow } from "./live.js";
 import { announce } from "./news.js";
-import { chips, count, endpoint, mark, since, toneOf, toneOfCheck } from "./words.js";
+import { chips, count, endpoint, mark, since, toneOfCheck, toneOfState } from "./words.js";
 
 /** An output of so many characters stands in its line; a longer one is opened. */
 const SHORT = 240;
@@ -45,7 +45,7 @@ export function explain(main, part, name) {
     summary = explained.Summary;
     ask(`muster/events?follow=false&${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`).then((all) => {
       if (!all) return;
-      events ??= new Rows(lately.querySelector("ol"), (event) => String(event.Seq), eventRow);
+      events ??= new Rows(lately.querySelector("ol"), keyOf, eventRow);
       events.update(all.slice(-EVENTS).reverse());
       lately.hidden = all.length === 0;
     });
@@ -60,11 +60,11 @@ function instance(one, part) {
   const registered = renamed ? el("span", { class: "detail" }, ` registered as ${one.RegisteredAs}`) : null;
   const group = el(
     "tbody",
-    { role: "rowgroup", class: toneOf(one) },
+    { role: "rowgroup", class: toneOfState(one.State) },
     el(
       "tr",
       { role: "row" },
-      cell("state", "State", mark(toneOf(one), one.State)),
+      cell("state", "State", mark(toneOfState(one.State), one.State)),
       el("th", { role: "rowheader", scope: "row", class: "name" }, one.ID, registered, " ", el("span", { class: "tags" }, chips(one.Tags))),
       cell("other", part === "nodes" ? "Service" : "Node", el("a", { class: "row", href: `#/${other[0]}/${encodeURIComponent(other[1])}` }, other[1])),
       cell("address", "Address", address),

@@ -82,7 +82,7 @@ export function follow(path, heard, resumes = false) {
 class Stream {
   /** `connecting`, `live`, `lost`, `denied` or `refused`. */
   state = "connecting";
-  /** Why it is not live. */
+  /** What the agent does instead: `does not answer`, or why it refuses. */
   why = "";
   #path;
   #heard;
@@ -133,12 +133,12 @@ class Stream {
         this.#become(REFUSALS[answer.status], why.split("\n")[0]);
         return;
       }
-      if (!answer.ok) throw new Error(`it answers ${answer.status}`);
+      if (!answer.ok) throw new Error(`answers ${answer.status}`);
       setClock(answer.headers.get("date"));
       this.#tries = 0;
       this.#become("live", "");
       await this.#read(answer.body.getReader(), signal);
-      throw new Error("it ended the connection");
+      throw new Error("ended the connection");
     } catch (error) {
       if (signal.aborted && this.#abort?.signal !== signal) return;
       this.end();
@@ -146,7 +146,7 @@ class Stream {
       const pause = Math.min(longest, first * 2 ** this.#tries) * (0.75 + Math.random() / 2);
       this.#tries += 1;
       this.#timer = setTimeout(() => this.begin(), pause);
-      this.#become("lost", error.name === "TypeError" ? "it does not answer" : error.message);
+      this.#become("lost", error.name === "TypeError" ? "does not answer" : error.message);
     }
   }
 
@@ -154,7 +154,7 @@ class Stream {
   #watch() {
     clearTimeout(this.#timer);
     const controller = this.#abort;
-    this.#timer = setTimeout(() => controller?.abort(new Error("it says nothing")), SILENCE);
+    this.#timer = setTimeout(() => controller?.abort(new Error("says nothing")), SILENCE);
   }
 
   async #read(reader, signal) {

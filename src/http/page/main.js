@@ -11,7 +11,7 @@ import { follow, retry, token, watchLiveness } from "./live.js";
 import { nodes } from "./nodes.js";
 import { services } from "./services.js";
 import { askForToken } from "./token.js";
-import { mark, since, tick } from "./words.js";
+import { count, mark, since, tick } from "./words.js";
 
 const main = document.getElementById("main");
 const PARTS = {
@@ -122,14 +122,16 @@ function move(event, box) {
 
 const banners = document.getElementById("banners");
 let liveness = { state: "connecting" };
+/** Since when, if it is; and how many problems files of the node have. */
 let partitioned = null;
+let problems = 0;
 
 function warn() {
   const shown = [];
   const { state, why, lost } = liveness;
   if (state === "lost") {
     const at = el("time", { datetime: lost.toISOString() }, lost.toLocaleTimeString(undefined, { hour12: false }));
-    const text = el("p", {}, mark("bad", "Not current"), " What is shown is from before ", at, `: the agent is not reached, ${why}. It is tried again and again.`);
+    const text = el("p", {}, mark("bad", "Not current"), " since ", at, `: the agent ${why}. Trying again.`);
     shown.push(el("div", { class: "banner bad", "data-banner": "lost" }, text, el("button", { type: "button", "data-do": "retry" }, "Try now")));
   } else if (state === "denied" || state === "refused") {
     const text = el("p", {}, mark("bad", "Not shown"), ` The agent refuses: ${why}`);
@@ -139,6 +141,10 @@ function warn() {
   if (partitioned) {
     const text = el("p", {}, mark("fair", "Partition"), " More than half of the other nodes are out of reach, for ", since(partitioned), ": the fault may be here. Their instances are answered as last known.");
     shown.push(el("div", { class: "banner fair", "data-banner": "partition" }, text));
+  }
+  if (problems > 0) {
+    const text = el("p", {}, mark("fair", "Files"), ` ${count(problems, "problem")} in files of this node; what was good before is in service. `, el("a", { href: "#/agent" }, "Which"));
+    shown.push(el("div", { class: "banner fair", "data-banner": "files" }, text));
   }
   show(banners, shown);
   const words = {
@@ -164,6 +170,8 @@ follow("watch/agent/self", (self) => {
   const { NodeName: node, Datacenter: site } = self.Config;
   show(document.getElementById("who"), el("b", {}, node), ` ${site}`);
   partitioned = self.Muster.Partitioned;
+  const errors = ({ Problems: all, MoreProblems: more }) => all.filter((one) => one.Severity === "error").length + more;
+  problems = (self.Muster.Files ?? []).reduce((sum, folder) => sum + errors(folder), 0);
   warn();
 });
 watchLiveness((now) => {

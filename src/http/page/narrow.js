@@ -5,9 +5,10 @@ import { count } from "./words.js";
 
 /**
  * Puts a box and two buttons above a list, and hides those of its `rows` that do not fit. `text` is what of an item is
- * looked through, `amiss` whether something is wrong with it; `narrowed` is told what the address should say.
+ * looked through, `amiss` whether something is wrong with it, `none` what an empty list says; `narrowed` is told what the
+ * address should say.
  */
-export function narrowing(main, query, narrowed, rows, noun, amiss, text) {
+export function narrowing(main, query, narrowed, rows, noun, none, amiss, text) {
   const box = el("input", { type: "search", id: "narrow", placeholder: "Filter", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" });
   box.value = query.get("q") ?? "";
   const all = el("button", { type: "button" });
@@ -26,7 +27,7 @@ export function narrowing(main, query, narrowed, rows, noun, amiss, text) {
     all.textContent = `All ${items.length}`;
     wrong.textContent = `Problems ${items.filter(amiss).length}`;
     let text = "";
-    if (items.length === 0) text = `There is no ${noun} yet.`;
+    if (items.length === 0) text = none;
     else if (shown === 0) text = `No ${noun} fits: Escape in the box clears it.`;
     else if (shown < items.length) text = `${count(shown, noun)} of ${items.length}`;
     if (told.textContent !== text) told.textContent = text;

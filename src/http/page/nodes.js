@@ -16,7 +16,7 @@ export function nodes(main, query, narrowed, ready) {
   shown.append(body);
   const rows = new Rows(body, (member) => member.Name, row);
   const amiss = (member) => toneOfReach(member.Muster.Reach) !== "good";
-  const narrow = narrowing(main, query, narrowed, rows, "node", amiss, text);
+  const narrow = narrowing(main, query, narrowed, rows, "node", "", amiss, text);
   main.append(shown);
   let first = true;
   return follow("watch/agent/members", (all) => {

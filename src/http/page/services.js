@@ -6,6 +6,7 @@ import { narrowing } from "./narrow.js";
 import { announce } from "./news.js";
 import { chips, count, mark, standing } from "./words.js";
 
+const NONE = "No node announces a service yet: a file in services_dir, or a registration by HTTP, makes one.";
 const COLUMNS = ["State", "Service", ["Answered", "number"], "Tags", "Nodes"];
 
 /** Shows them until the function that it returns is called. */
@@ -16,7 +17,7 @@ export function services(main, query, narrowed, ready) {
   shown.append(body);
   const rows = new Rows(body, (summary) => summary.Name, row);
   const amiss = (summary) => ["fair", "bad"].includes(standing(summary).tone);
-  const narrow = narrowing(main, query, narrowed, rows, "service", amiss, text);
+  const narrow = narrowing(main, query, narrowed, rows, "service", NONE, amiss, text);
   main.append(shown);
   let first = true;
   return follow("watch/internal/ui/services", (all) => {

@@ -23,9 +23,9 @@ export function mark(tone, word) {
   return el("span", { class: `mark ${tone}` }, el("span", { class: "sign", "aria-hidden": "true" }, SIGNS[tone]), word);
 }
 
-/** The tone of an instance: what somebody holds back on purpose is no fault. */
-export function toneOf(instance) {
-  return INSTANCE[instance.State] ?? (instance.Answered ? "fair" : "held");
+/** The tone of an instance's state: what somebody holds back on purpose is no fault. */
+export function toneOfState(state) {
+  return INSTANCE[state] ?? "held";
 }
 
 /** The tone of a check. */
