@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::json;
@@ -25,6 +25,11 @@ services:
 - {service: mail, enabled: false}
 - {service: cache, tags: ["<img src=x onerror=alert(1)>"], meta: {a: "<script>alert(2)</script>"}}
 "#;
+
+/// Where the page's files are.
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/page")
+}
 
 /// That the first word of a service's row is so.
 fn stands(service: &str, words: &str) -> String {
@@ -72,8 +77,10 @@ fn is_clean(browser: &Browser, agent: &Agent) {
 #[test]
 fn its_files_are_kept_by_browsers_and_may_do_nothing_else() {
     let agent = agent_at(SocketAddr::from(([127, 0, 0, 1], 0)), ", tokens_dir: tokens.d");
-    let files = ["", "main.js", "page.css", "icon.svg"];
-    for file in files {
+    // Every file of the folder is served, and the page itself has no name.
+    for entry in fs::read_dir(source()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let file = if name == "index.html" { "" } else { &*name };
         let (status, head, body) = ask(&agent, "GET", &format!("/ui/{file}"), "");
         assert!(status == 200 && !body.is_empty(), "{file}: {head}");
         for header in [
@@ -102,14 +109,30 @@ fn its_files_are_kept_by_browsers_and_may_do_nothing_else() {
 
 #[test]
 fn its_source_reads_no_text_as_html_and_names_no_other_host() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/page");
     let forbidden = [
-        "innerHTML", "outerHTML", "insertAdjacentHTML", "setHTML", "document.write", "DOMParser", "createContextualFragment",
-        "srcdoc", "eval(", "Function(", "javascript:", "localStorage", "document.cookie", "https://", "http://", "@import",
-        " style=", " onclick=", " onload=", "<script>",
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "setHTML",
+        "document.write",
+        "DOMParser",
+        "createContextualFragment",
+        "srcdoc",
+        "eval(",
+        "Function(",
+        "javascript:",
+        "localStorage",
+        "document.cookie",
+        "https://",
+        "http://",
+        "@import",
+        " style=",
+        " onclick=",
+        " onload=",
+        "<script>",
     ];
     let mut read = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(source()).unwrap() {
         let path = entry.unwrap().path();
         // A picture says what kind of XML it is.
         let text = fs::read_to_string(&path).unwrap().replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
@@ -190,7 +213,8 @@ fn what_services_say_is_text_and_nothing_else() {
     let put = |path: &str, body: &str| {
         let mut stream = TcpStream::connect(agent.http()).unwrap();
         let length = body.len();
-        let head = format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
         stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();

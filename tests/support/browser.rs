@@ -44,7 +44,8 @@ impl Browser {
         let mut command = Command::new("chromedriver");
         let mut driver = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let port = lines.find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
+        let port =
+            lines.find_map(|line| line.split_once("successfully on port ")?.1.trim_end_matches('.').parse().ok());
         let address = SocketAddr::from(([127, 0, 0, 1], port.expect("chromedriver says its port")));
         // What it says later is read by nobody, and must not fill the pipe.
         thread::spawn(move || lines.for_each(drop));
@@ -148,7 +149,8 @@ impl Browser {
 
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
         let (status, answer) = self.exchange(method, path, &body.to_string());
-        let mut answer: Value = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"));
+        let mut answer: Value =
+            serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{path}: {error}: {answer}"));
         assert_eq!(status, 200, "{path} {body}: {}", answer["value"]["message"]);
         answer["value"].take()
     }

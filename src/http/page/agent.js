@@ -30,6 +30,7 @@ export function agent(main) {
       facts("Its cluster", [
         ["Members", list(Object.entries(status.Members).map(([reach, number]) => `${number} ${reach}`))],
         ["Partitioned", status.Partitioned ? [mark("bad", "yes"), " for ", since(status.Partitioned)] : mark("good", "no")],
+        status.Diverging ? ["Answers", alike(status.Diverging)] : null,
         ["Sealed", status.Sealed ? mark("good", "with a key") : [mark("fair", "no"), " what nodes tell each other can be read and forged"]],
         ["Rejected", rejected(status.Rejected)],
       ]),
@@ -41,7 +42,7 @@ export function agent(main) {
 }
 
 function facts(title, pairs) {
-  const items = pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
+  const items = pairs.filter(Boolean).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]);
   return el("section", {}, el("h2", {}, title), el("dl", {}, items));
 }
 
@@ -77,6 +78,13 @@ function held(all) {
 
 function list(texts) {
   return texts.length > 0 ? texts.join(", ") : "none";
+}
+
+/** Nodes that answer otherwise than this one. */
+function alike(diverging) {
+  const told = Object.entries(diverging);
+  if (told.length === 0) return mark("good", "alike on all nodes");
+  return [mark("fair", "differ"), told.map(([node, at]) => [" ", el("a", { href: `#/nodes/${encodeURIComponent(node)}` }, node), " for ", since(at)])];
 }
 
 function rejected(reasons) {

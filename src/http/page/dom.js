@@ -75,6 +75,7 @@ export class Rows {
     const kept = new Map();
     for (const item of items) {
       const key = this.#key(item);
+      if (kept.has(key)) continue;
       const text = JSON.stringify(item);
       const before = this.#kept.get(key);
       this.#kept.delete(key);

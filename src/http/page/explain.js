@@ -34,11 +34,10 @@ export function explain(main, part, name) {
 
   const path = part === "nodes" ? `${name}.node` : name;
   return follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
-    const known = explained.Kind !== "unknown";
-    if (known && !rows) list();
+    if (explained.Instances.length > 0 && !rows) list();
     rows?.update(explained.Instances);
     body.hidden = explained.Instances.length === 0;
-    const ttl = known && explained.Kind !== "node" ? el("p", { class: "detail" }, `TTL ${explained.TTLSeconds} s, from ${explained.TTLFrom}`) : null;
+    const ttl = ["service", "instance"].includes(explained.Kind) ? el("p", { class: "detail" }, `TTL ${explained.TTLSeconds} s, from ${explained.TTLFrom}`) : null;
     show(above, el("p", { class: "summary" }, explained.Summary), ttl);
     show(notes, explained.Notes.map((note) => el("p", { class: "note" }, note)));
     if (summary !== null && summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);

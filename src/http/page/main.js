@@ -125,6 +125,9 @@ let liveness = { state: "connecting" };
 /** Since when, if it is; and how many problems files of the node have. */
 let partitioned = null;
 let problems = 0;
+/** The agent's version when the page was loaded, and now. */
+let version = null;
+let newer = null;
 
 function warn() {
   const shown = [];
@@ -143,8 +146,12 @@ function warn() {
     shown.push(el("div", { class: "banner fair", "data-banner": "partition" }, text));
   }
   if (problems > 0) {
-    const text = el("p", {}, mark("fair", "Files"), ` ${count(problems, "problem")} in files of this node; what was good before is in service. `, el("a", { href: "#/agent" }, "Which"));
+    const text = el("p", {}, mark("fair", "Files"), ` ${count(problems, "problem")} in files of this node; what was good before is in service. `, el("a", { href: "#/agent" }, "Which ones"));
     shown.push(el("div", { class: "banner fair", "data-banner": "files" }, text));
+  }
+  if (newer) {
+    const text = el("p", {}, mark("fair", "Another version"), ` The agent is ${newer} now, this page is of ${version}.`);
+    shown.push(el("div", { class: "banner fair", "data-banner": "version" }, text, el("button", { type: "button", "data-do": "reload" }, "Load it again")));
   }
   show(banners, shown);
   const words = {
@@ -163,11 +170,14 @@ banners.addEventListener("click", (event) => {
   const what = event.target.dataset.do;
   if (what === "retry") retry();
   if (what === "token") askForToken(liveness.why);
+  if (what === "reload") location.reload();
 });
 
 go();
 follow("watch/agent/self", (self) => {
-  const { NodeName: node, Datacenter: site } = self.Config;
+  const { NodeName: node, Datacenter: site, Version: now } = self.Config;
+  version ??= now;
+  newer = now === version ? null : now;
   show(document.getElementById("who"), el("b", {}, node), ` ${site}`);
   partitioned = self.Muster.Partitioned;
   const errors = ({ Problems: all, MoreProblems: more }) => all.filter((one) => one.Severity === "error").length + more;

@@ -6,7 +6,9 @@ import { narrowing } from "./narrow.js";
 import { announce } from "./news.js";
 import { endpoint, mark, since, toneOfReach } from "./words.js";
 
-const COLUMNS = ["Reach", "Node", "Since", ["Instances", "number"], "Address", "Datacenter", "Version"];
+const COLUMNS = ["Reach", "Node", "Since", ["Instances", "number"], "Address", "Datacenter", "Version", "View"];
+/** Digits of a view's digest that are shown: enough to tell two apart. */
+const DIGITS = 8;
 
 /** Shows them until the function that it returns is called. */
 export function nodes(main, query, narrowed, ready) {
@@ -15,7 +17,7 @@ export function nodes(main, query, narrowed, ready) {
   shown.className = "members";
   shown.append(body);
   const rows = new Rows(body, (member) => member.Name, row);
-  const amiss = (member) => toneOfReach(member.Muster.Reach) !== "good";
+  const amiss = ({ Muster: { Reach: reach, ViewDiffersSince: differs } }) => differs || toneOfReach(reach) !== "good";
   const narrow = narrowing(main, query, narrowed, rows, "node", "", amiss, text);
   main.append(shown);
   let first = true;
@@ -35,6 +37,8 @@ function text({ Name: name, Addr: address, Muster: standing }) {
 
 function row({ Name: name, Addr: address, Port: port, Muster: standing }) {
   const { Reach: reach, Cause: cause, Instances: instances, Since: at, Version: version, Datacenter: site } = standing;
+  const { View: view, ViewDiffersSince: differs } = standing;
+  const otherwise = differs ? [mark("fair", "differs"), " for ", since(differs), " "] : null;
   return el(
     "tr",
     { role: "row" },
@@ -45,5 +49,6 @@ function row({ Name: name, Addr: address, Port: port, Muster: standing }) {
     cell("address", "Address", endpoint(address, port)),
     cell("site", "Datacenter", site ?? ""),
     cell("version", "Version", version ?? ""),
+    cell("view", "View", otherwise, view ? el("code", { title: view }, view.slice(0, DIGITS)) : null),
   );
 }
