@@ -193,8 +193,12 @@ fn services_and_reasons_show_and_follow_without_a_reload() {
 
     // What happened, the last first.
     browser.open(&url(&agent, "#/events"));
-    browser.wait("document.querySelector('.events li')?.innerText.includes('file-mended')");
-    browser.wait("[...document.querySelectorAll('.events li')].some((line) => line.innerText.includes('instance-up'))");
+    for kind in ["file-problem", "file-mended", "instance-up", "service-added"] {
+        browser.wait(&format!("document.querySelector('.events')?.innerText.includes('{kind}')"));
+    }
+    let times = "return [...document.querySelectorAll('.events time')].map((time) => time.dateTime)";
+    let times = browser.run(times, &json!([]));
+    assert!(times.as_array().unwrap().is_sorted_by(|one, next| one.as_str() >= next.as_str()), "{times}");
     browser.open(&url(&agent, "#/services/web"));
     browser.wait("document.querySelector('section .events')?.innerText.includes('web/web-2 on host-a')");
     assert_eq!(browser.run("return window.loadedOnce", &json!([])), json!(true));

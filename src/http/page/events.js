@@ -66,6 +66,5 @@ export function eventRow(event) {
   const text = name
     ? el("a", { class: "row", href: `#/${part}/${encodeURIComponent(name)}` }, event.Text)
     : event.Text;
-  const place = event.File && event.Line ? el("span", { class: "detail" }, ` ${event.File}:${event.Line}:${event.Column}`) : null;
-  return el("li", {}, clock(event.Time), mark(toneOf(event), event.Kind), el("span", { class: "text" }, text, place));
+  return el("li", {}, clock(event.Time), mark(toneOf(event), event.Kind), el("span", { class: "text" }, text));
 }

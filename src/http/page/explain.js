@@ -42,6 +42,7 @@ export function explain(main, part, name) {
     show(notes, explained.Notes.map((note) => el("p", { class: "note" }, note)));
     if (summary !== null && summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
     summary = explained.Summary;
+    if (explained.Kind === "unknown") return;
     ask(`muster/events?follow=false&${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`).then((all) => {
       if (!all) return;
       events ??= new Rows(lately.querySelector("ol"), keyOf, eventRow);
