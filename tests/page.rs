@@ -193,7 +193,7 @@ fn services_and_reasons_show_and_follow_without_a_reload() {
 
     // What happened, the last first.
     browser.open(&url(&agent, "#/events"));
-    for kind in ["file-problem", "file-mended", "instance-up", "service-added"] {
+    for kind in ["file-problem", "file-mended", "instance-up", "instance-down"] {
         browser.wait(&format!("document.querySelector('.events')?.innerText.includes('{kind}')"));
     }
     let times = "return [...document.querySelectorAll('.events time')].map((time) => time.dateTime)";
