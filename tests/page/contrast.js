@@ -44,7 +44,8 @@ for (const element of document.querySelectorAll("body *")) {
   const styles = [getComputedStyle(element), ...(input ? [getComputedStyle(element, "::placeholder")] : [])];
   for (const style of styles) {
     const found = contrast(element, style);
-    if (found < 4.5) poor.push(`${found.toFixed(2)}: ${element.tagName} ${element.className}: ${element.textContent.slice(0, 40)}`);
+    if (found < 4.5)
+      poor.push(`${found.toFixed(2)}: ${element.tagName} ${element.className}: ${element.textContent.slice(0, 40)}`);
   }
 }
 return seen > 10 ? poor : [`only ${seen} texts were found`];

@@ -29,9 +29,17 @@ export function agent(main) {
       ]),
       facts("Its cluster", [
         ["Members", list(Object.entries(status.Members).map(([reach, number]) => `${number} ${reach}`))],
-        ["Partitioned", status.Partitioned ? [mark("bad", "yes"), " for ", since(status.Partitioned)] : mark("good", "no")],
+        [
+          "Partitioned",
+          status.Partitioned ? [mark("bad", "yes"), " for ", since(status.Partitioned)] : mark("good", "no"),
+        ],
         status.Diverging ? ["Answers", alike(status.Diverging)] : null,
-        ["Sealed", status.Sealed ? mark("good", "with a key") : [mark("fair", "no"), " what nodes tell each other can be read and forged"]],
+        [
+          "Sealed",
+          status.Sealed
+            ? mark("good", "with a key")
+            : [mark("fair", "no"), " what nodes tell each other can be read and forged"],
+        ],
         ["Rejected", rejected(status.Rejected)],
       ]),
       files(status.Files ?? []),
@@ -62,14 +70,24 @@ function files(folders) {
 
 function problem({ File: file, Line: line, Column: column, Severity: severity, Message: message, Hint: hint }) {
   const place = el("code", {}, `${file}:${line}:${column}`);
-  return el("li", {}, mark(severity === "error" ? "bad" : "fair", severity), " ", place, ` ${message}`, hint ? el("span", { class: "detail" }, ` ${hint}`) : null);
+  return el(
+    "li",
+    {},
+    mark(severity === "error" ? "bad" : "fair", severity),
+    " ",
+    place,
+    ` ${message}`,
+    hint ? el("span", { class: "detail" }, ` ${hint}`) : null,
+  );
 }
 
 /** What somebody holds back on this node. */
 function held(all) {
   if (all.length === 0) return null;
   const pairs = all.map(({ Instance: instance, Gate: gate, Reason: reason, Since: at, Until: until }) => {
-    const name = instance ? el("a", { href: `#/services/${encodeURIComponent(instance.split("/")[0])}` }, instance) : "The node";
+    const name = instance
+      ? el("a", { href: `#/services/${encodeURIComponent(instance.split("/")[0])}` }, instance)
+      : "The node";
     const end = until ? [", until ", clock(until)] : [];
     return [name, [mark("held", gate), " for ", since(at), end, reason ? `: ${reason}` : null]];
   });
@@ -84,11 +102,23 @@ function list(texts) {
 function alike(diverging) {
   const told = Object.entries(diverging);
   if (told.length === 0) return mark("good", "alike on all nodes");
-  return [mark("fair", "differ"), told.map(([node, at]) => [" ", el("a", { href: `#/nodes/${encodeURIComponent(node)}` }, node), " for ", since(at)])];
+  return [
+    mark("fair", "differ"),
+    told.map(([node, at]) => [" ", el("a", { href: `#/nodes/${encodeURIComponent(node)}` }, node), " for ", since(at)]),
+  ];
 }
 
 function rejected(reasons) {
   const told = Object.entries(reasons);
   if (told.length === 0) return mark("good", "nothing");
-  return [mark("fair", count(told.reduce((sum, [, number]) => sum + number, 0), "frame")), ` ${told.map(([why, number]) => `${why}: ${number}`).join(", ")}`];
+  return [
+    mark(
+      "fair",
+      count(
+        told.reduce((sum, [, number]) => sum + number, 0),
+        "frame",
+      ),
+    ),
+    ` ${told.map(([why, number]) => `${why}: ${number}`).join(", ")}`,
+  ];
 }

@@ -11,12 +11,11 @@ export function el(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
-
-/** The class of what only screen readers are told. */
-export const UNSEEN = { class: "unseen" };
 
 /**
  * Makes `old` look like `fresh` by changing what differs, so that focus, selection and scroll positions stay.

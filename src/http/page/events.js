@@ -29,7 +29,16 @@ export function events(main, query, narrowed) {
   const list = el("ol", { class: "events", "aria-label": "Events, the last one first" });
   const rows = new Rows(list, keyOf, eventRow);
   const amiss = (event) => ["fair", "bad"].includes(toneOf(event));
-  const narrow = narrowing(main, query, narrowed, rows, "event", NONE, amiss, (event) => `${event.Kind}\n${event.Text}`);
+  const narrow = narrowing(
+    main,
+    query,
+    narrowed,
+    rows,
+    "event",
+    NONE,
+    amiss,
+    (event) => `${event.Kind}\n${event.Text}`,
+  );
   main.append(list);
   let known = [];
   let due = 0;
@@ -38,11 +47,15 @@ export function events(main, query, narrowed) {
     rows.update(known);
     narrow.update(known);
   };
-  const stop = follow("muster/events?since=0", (event) => {
-    known = [event, ...known].slice(0, MOST);
-    // Many come at once at first.
-    if (due === 0) due = requestAnimationFrame(draw);
-  }, true);
+  const stop = follow(
+    "muster/events?since=0",
+    (event) => {
+      known = [event, ...known].slice(0, MOST);
+      // Many come at once at first.
+      if (due === 0) due = requestAnimationFrame(draw);
+    },
+    true,
+  );
   draw();
   return () => {
     cancelAnimationFrame(due);
@@ -63,8 +76,6 @@ function toneOf({ Kind: kind, State: state }) {
 export function eventRow(event) {
   const { Service: service, Node: node } = event;
   const [part, name] = service ? ["services", service] : ["nodes", node];
-  const text = name
-    ? el("a", { class: "row", href: `#/${part}/${encodeURIComponent(name)}` }, event.Text)
-    : event.Text;
+  const text = name ? el("a", { class: "row", href: `#/${part}/${encodeURIComponent(name)}` }, event.Text) : event.Text;
   return el("li", {}, clock(event.Time), mark(toneOf(event), event.Kind), el("span", { class: "text" }, text));
 }

@@ -10,46 +10,82 @@ import { chips, count, endpoint, mark, since, toneOfCheck, toneOfState } from ".
 const SHORT = 240;
 /** The last events that are shown. */
 const EVENTS = 10;
+/** From one question for them to the next, at least, in milliseconds. */
+const PAUSE = 2000;
 
 /** Shows it until the function that it returns is called. */
 export function explain(main, part, name) {
   const above = el("div", { class: "facts" });
   const body = el("div", { class: "instances-of" });
   const notes = el("div", { class: "notes" });
-  const lately = el("section", { "aria-labelledby": "lately", hidden: true }, el("h2", { id: "lately" }, "Lately"), el("ol", { class: "events" }));
+  const lately = el(
+    "section",
+    { "aria-labelledby": "lately", hidden: true },
+    el("h2", { id: "lately" }, "Lately"),
+    el("ol", { class: "events" }),
+  );
   const up = el("a", { href: `#/${part}`, class: "up" }, part === "nodes" ? "All nodes" : "All services");
   main.querySelector(".head").prepend(up);
   main.append(above, notes, body, lately);
   let rows = null;
   let events = null;
   let summary = null;
+  let timer = 0;
 
   function list() {
-    const columns = ["State", "Instance", part === "nodes" ? "Service" : "Node", "Address", ["Weight", "number"], "Since", "Why"];
+    const columns = [
+      "State",
+      "Instance",
+      part === "nodes" ? "Service" : "Node",
+      "Address",
+      ["Weight", "number"],
+      "Since",
+      "Why",
+    ];
     const shown = table(`Instances of ${name}`, columns);
     shown.className = "instances";
-    rows = new Rows(shown, (one) => `${one.Service}/${one.ID}@${one.Node}`, (one) => instance(one, part), shown.tHead);
+    rows = new Rows(
+      shown,
+      (one) => `${one.Service}/${one.ID}@${one.Node}`,
+      (one) => instance(one, part),
+      shown.tHead,
+    );
     body.append(shown);
   }
 
+  async function askLately() {
+    const all = await ask(
+      `muster/events?follow=false&${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`,
+    );
+    timer = 0;
+    if (!all) return;
+    events ??= new Rows(lately.querySelector("ol"), keyOf, eventRow);
+    events.update(all.slice(-EVENTS).reverse());
+    lately.hidden = all.length === 0;
+  }
+
   const path = part === "nodes" ? `${name}.node` : name;
-  return follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
+  const stop = follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
     if (explained.Instances.length > 0 && !rows) list();
     rows?.update(explained.Instances);
     body.hidden = explained.Instances.length === 0;
-    const ttl = ["service", "instance"].includes(explained.Kind) ? el("p", { class: "detail" }, `TTL ${explained.TTLSeconds} s, from ${explained.TTLFrom}`) : null;
+    const ttl = ["service", "instance"].includes(explained.Kind)
+      ? el("p", { class: "detail" }, `TTL ${explained.TTLSeconds} s, from ${explained.TTLFrom}`)
+      : null;
     show(above, el("p", { class: "summary" }, explained.Summary), ttl);
-    show(notes, explained.Notes.map((note) => el("p", { class: "note" }, note)));
+    show(
+      notes,
+      explained.Notes.map((note) => el("p", { class: "note" }, note)),
+    );
     if (summary !== null && summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
     summary = explained.Summary;
-    if (explained.Kind === "unknown") return;
-    ask(`muster/events?follow=false&${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`).then((all) => {
-      if (!all) return;
-      events ??= new Rows(lately.querySelector("ol"), keyOf, eventRow);
-      events.update(all.slice(-EVENTS).reverse());
-      lately.hidden = all.length === 0;
-    });
+    // What changes all the time is not asked for all the time.
+    if (explained.Kind !== "unknown" && timer === 0) timer = setTimeout(askLately, events ? PAUSE : 0);
   });
+  return () => {
+    clearTimeout(timer);
+    stop();
+  };
 }
 
 /** An instance is a group of rows: what it is, and its checks. */
@@ -60,13 +96,24 @@ function instance(one, part) {
   const registered = renamed ? el("span", { class: "detail" }, ` registered as ${one.RegisteredAs}`) : null;
   const group = el(
     "tbody",
-    { role: "rowgroup", class: toneOfState(one.State) },
+    { role: "rowgroup" },
     el(
       "tr",
       { role: "row" },
       cell("state", "State", mark(toneOfState(one.State), one.State)),
-      el("th", { role: "rowheader", scope: "row", class: "name" }, one.ID, registered, " ", el("span", { class: "tags" }, chips(one.Tags))),
-      cell("other", part === "nodes" ? "Service" : "Node", el("a", { class: "row", href: `#/${other[0]}/${encodeURIComponent(other[1])}` }, other[1])),
+      el(
+        "th",
+        { role: "rowheader", scope: "row", class: "name" },
+        one.ID,
+        registered,
+        " ",
+        el("span", { class: "tags" }, chips(one.Tags)),
+      ),
+      cell(
+        "other",
+        part === "nodes" ? "Service" : "Node",
+        el("a", { class: "row", href: `#/${other[0]}/${encodeURIComponent(other[1])}` }, other[1]),
+      ),
       cell("address", "Address", address),
       cell("number", "Weight", String(one.Weight)),
       cell("since", "Since", since(one.Since)),
@@ -97,7 +144,19 @@ function checks(one) {
 function check({ Name: name, Status: status, Output: output, Since: at }) {
   const long = output.length > SHORT || output.includes("\n");
   const said = long
-    ? el("details", { class: "output" }, el("summary", {}, output.split("\n")[0].slice(0, SHORT)), el("pre", {}, output))
+    ? el(
+        "details",
+        { class: "output" },
+        el("summary", {}, output.split("\n")[0].slice(0, SHORT)),
+        el("pre", {}, output),
+      )
     : el("span", { class: "output" }, output);
-  return el("li", {}, mark(toneOfCheck(status), status), el("span", { class: "name" }, name), el("span", { class: "since" }, since(at)), said);
+  return el(
+    "li",
+    {},
+    mark(toneOfCheck(status), status),
+    el("span", { class: "name" }, name),
+    el("span", { class: "since" }, since(at)),
+    said,
+  );
 }

@@ -1,17 +1,16 @@
-// The page: which part is shown, how to get about in it, and whether what it shows is current.
+// The page: which part is shown, and how to get about in it.
 //
 // The address says it all: `#/services`, `#/services/web`, `#/nodes`, `#/nodes/host-a`, `#/events`, `#/agent`, and after a
 // `?` what a list is narrowed to. A part is a function that shows something in `<main>` and returns how to stop it.
 
 import { agent } from "./agent.js";
-import { el, show } from "./dom.js";
+import { watch } from "./banners.js";
+import { el } from "./dom.js";
 import { events } from "./events.js";
 import { explain } from "./explain.js";
-import { follow, retry, token, watchLiveness } from "./live.js";
 import { nodes } from "./nodes.js";
 import { services } from "./services.js";
-import { askForToken } from "./token.js";
-import { count, mark, since, tick } from "./words.js";
+import { tick } from "./words.js";
 
 const main = document.getElementById("main");
 const PARTS = {
@@ -104,90 +103,19 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-/** Arrows go from row to row, as Tab does from link to link. */
+/** Arrows go from row to row, as Tab does from link to link; elsewhere these keys do what they always do. */
 function move(event, box) {
   const links = [...main.querySelectorAll("a.row")].filter((link) => !link.closest("[hidden]"));
-  const at = links.indexOf(document.activeElement);
-  const inBox = document.activeElement === box;
-  const last = links.length - 1;
-  if (links.length === 0 || (inBox ? event.key !== "ArrowDown" : at < 0 && !["ArrowDown", "ArrowUp"].includes(event.key))) {
-    return;
-  }
-  if (at < 0 && !inBox && document.activeElement.matches("a, button, summary, input")) return;
-  const to = { ArrowDown: Math.min(at + 1, last), ArrowUp: at - 1, Home: 0, End: last }[event.key];
+  const focused = document.activeElement;
+  const at = links.indexOf(focused);
+  const begins = event.key === "ArrowDown" && (focused === box || !focused.matches("a, button, summary, input"));
+  if (links.length === 0 || (at < 0 && !begins)) return;
   event.preventDefault();
-  if (to < 0) box?.focus();
-  else links[to].focus();
+  const last = links.length - 1;
+  const to = { ArrowDown: Math.min(at + 1, last), ArrowUp: at - 1, Home: 0, End: last }[event.key];
+  (links[to] ?? box)?.focus();
 }
-
-const banners = document.getElementById("banners");
-let liveness = { state: "connecting" };
-/** Since when, if it is; and how many problems files of the node have. */
-let partitioned = null;
-let problems = 0;
-/** The agent's version when the page was loaded, and now. */
-let version = null;
-let newer = null;
-
-function warn() {
-  const shown = [];
-  const { state, why, lost } = liveness;
-  if (state === "lost") {
-    const at = el("time", { datetime: lost.toISOString() }, lost.toLocaleTimeString(undefined, { hour12: false }));
-    const text = el("p", {}, mark("bad", "Not current"), " since ", at, `: the agent ${why}. Trying again.`);
-    shown.push(el("div", { class: "banner bad", "data-banner": "lost" }, text, el("button", { type: "button", "data-do": "retry" }, "Try now")));
-  } else if (state === "denied" || state === "refused") {
-    const text = el("p", {}, mark("bad", "Not shown"), ` The agent refuses: ${why}`);
-    const button = state === "denied" ? el("button", { type: "button", "data-do": "token" }, "Enter a token") : null;
-    shown.push(el("div", { class: "banner bad", "data-banner": state }, text, button));
-  }
-  if (partitioned) {
-    const text = el("p", {}, mark("fair", "Partition"), " More than half of the other nodes are out of reach, for ", since(partitioned), ": the fault may be here. Their instances are answered as last known.");
-    shown.push(el("div", { class: "banner fair", "data-banner": "partition" }, text));
-  }
-  if (problems > 0) {
-    const text = el("p", {}, mark("fair", "Files"), ` ${count(problems, "problem")} in files of this node; what was good before is in service. `, el("a", { href: "#/agent" }, "Which ones"));
-    shown.push(el("div", { class: "banner fair", "data-banner": "files" }, text));
-  }
-  if (newer) {
-    const text = el("p", {}, mark("fair", "Another version"), ` The agent is ${newer} now, this page is of ${version}.`);
-    shown.push(el("div", { class: "banner fair", "data-banner": "version" }, text, el("button", { type: "button", "data-do": "reload" }, "Load it again")));
-  }
-  show(banners, shown);
-  const words = {
-    connecting: ["held", "connecting"],
-    live: ["good", "live"],
-    lost: ["bad", "not current"],
-    denied: ["bad", "no token"],
-    refused: ["bad", "refused"],
-  };
-  const status = document.getElementById("liveness");
-  status.dataset.state = state;
-  show(status, mark(...words[state]));
-}
-
-banners.addEventListener("click", (event) => {
-  const what = event.target.dataset.do;
-  if (what === "retry") retry();
-  if (what === "token") askForToken(liveness.why);
-  if (what === "reload") location.reload();
-});
 
 go();
-follow("watch/agent/self", (self) => {
-  const { NodeName: node, Datacenter: site, Version: now } = self.Config;
-  version ??= now;
-  newer = now === version ? null : now;
-  show(document.getElementById("who"), el("b", {}, node), ` ${site}`);
-  partitioned = self.Muster.Partitioned;
-  const errors = ({ Problems: all, MoreProblems: more }) => all.filter((one) => one.Severity === "error").length + more;
-  problems = (self.Muster.Files ?? []).reduce((sum, folder) => sum + errors(folder), 0);
-  warn();
-});
-watchLiveness((now) => {
-  const denied = now.state === "denied" && liveness.state !== "denied";
-  liveness = now;
-  warn();
-  if (denied) askForToken(token() ? now.why : "");
-});
+watch();
 setInterval(tick, 1000);

@@ -9,7 +9,14 @@ import { count } from "./words.js";
  * address should say.
  */
 export function narrowing(main, query, narrowed, rows, noun, none, amiss, text) {
-  const box = el("input", { type: "search", id: "narrow", placeholder: "Filter", autocomplete: "off", spellcheck: "false", "aria-keyshortcuts": "/" });
+  const box = el("input", {
+    type: "search",
+    id: "narrow",
+    placeholder: "Filter",
+    autocomplete: "off",
+    spellcheck: "false",
+    "aria-keyshortcuts": "/",
+  });
   box.value = query.get("q") ?? "";
   const all = el("button", { type: "button" });
   const wrong = el("button", { type: "button" });
@@ -54,7 +61,10 @@ export function narrowing(main, query, narrowed, rows, noun, none, amiss, text) 
     box.value = "";
     changed();
   });
-  for (const [button, value] of [[all, false], [wrong, true]]) {
+  for (const [button, value] of [
+    [all, false],
+    [wrong, true],
+  ]) {
     button.addEventListener("click", () => {
       onlyWrong = value;
       changed();
@@ -63,10 +73,18 @@ export function narrowing(main, query, narrowed, rows, noun, none, amiss, text) 
   all.textContent = "All";
   wrong.textContent = "Problems";
   const label = el("label", { for: "narrow", class: "unseen" }, `Filter: each word has to stand in the ${noun}'s row`);
-  main.querySelector(".head").append(
-    el("div", { class: "narrow" }, label, box, el("div", { class: "choice", role: "group", "aria-label": "Which are shown" }, all, wrong)),
-    told,
-  );
+  main
+    .querySelector(".head")
+    .append(
+      el(
+        "div",
+        { class: "narrow" },
+        label,
+        box,
+        el("div", { class: "choice", role: "group", "aria-label": "Which are shown" }, all, wrong),
+      ),
+      told,
+    );
   apply();
   return {
     /** The list shows these now. */

@@ -43,7 +43,11 @@ function row({ Name: name, Addr: address, Port: port, Muster: standing }) {
     "tr",
     { role: "row" },
     cell("state", "Reach", mark(toneOfReach(reach), reach), " ", cause ? el("span", { class: "detail" }, cause) : null),
-    el("th", { role: "rowheader", scope: "row", class: "name" }, el("a", { class: "row", href: `#/nodes/${encodeURIComponent(name)}` }, name)),
+    el(
+      "th",
+      { role: "rowheader", scope: "row", class: "name" },
+      el("a", { class: "row", href: `#/nodes/${encodeURIComponent(name)}` }, name),
+    ),
     cell("since", "Since", since(at)),
     cell("number", "Instances", String(instances)),
     cell("address", "Address", endpoint(address, port)),

@@ -23,7 +23,11 @@ export function services(main, query, narrowed, ready) {
   return follow("watch/internal/ui/services", (all) => {
     const changed = rows.update(all);
     narrow.update(all);
-    announce(changed.filter(({ item, before }) => said(item) !== said(before)).map(({ item }) => `${item.Name}: ${said(item)}`));
+    announce(
+      changed
+        .filter(({ item, before }) => said(item) !== said(before))
+        .map(({ item }) => `${item.Name}: ${said(item)}`),
+    );
     if (first) ready();
     first = false;
   });
@@ -45,7 +49,11 @@ function row(summary) {
     "tr",
     { role: "row" },
     cell("state", "State", mark(tone, word), " ", more),
-    el("th", { role: "rowheader", scope: "row", class: "name" }, el("a", { class: "row", href: `#/services/${encodeURIComponent(name)}` }, name)),
+    el(
+      "th",
+      { role: "rowheader", scope: "row", class: "name" },
+      el("a", { class: "row", href: `#/services/${encodeURIComponent(name)}` }, name),
+    ),
     cell("number", "Answered", `${summary.Muster.Answered} of ${all}`),
     cell("tags", "Tags", chips(summary.Tags)),
     cell("nodes", "Nodes", nodes.length > 3 ? count(nodes.length, "node") : nodes.join(", ")),

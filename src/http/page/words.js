@@ -65,7 +65,12 @@ export function setClock(date) {
 export function age(time) {
   let left = Math.max(0, Math.floor((Date.now() + ahead - Date.parse(time)) / 1000));
   const parts = [];
-  for (const [unit, seconds] of [["d", 86400], ["h", 3600], ["m", 60], ["s", 1]]) {
+  for (const [unit, seconds] of [
+    ["d", 86400],
+    ["h", 3600],
+    ["m", 60],
+    ["s", 1],
+  ]) {
     const count = Math.floor(left / seconds);
     left -= count * seconds;
     if (count > 0 || parts.length > 0 || unit === "s") parts.push(`${count}${unit}`);
