@@ -14,7 +14,7 @@ use std::{
 use serde_json::json;
 use support::{
     agent::{Agent, DEADLINE},
-    browser::Browser,
+    browser::{Browser, STRANGER},
 };
 
 /// Two services, one of whose instances is critical; and one whose texts are somebody's attempt to be more than text.
@@ -238,6 +238,28 @@ fn what_services_say_is_text_and_nothing_else() {
     assert_eq!(browser.run("return document.querySelectorAll('img, body script').length", &json!([])), json!(0));
     assert_ne!(browser.run("return document.title", &json!([])), json!("owned"));
     is_clean(&browser, &agent);
+}
+
+#[test]
+fn pages_of_strangers_read_nothing() {
+    let Some(browser) = Browser::start("pages_of_strangers_read_nothing") else { return };
+    let agent = agent();
+    let (own, port) = (agent.http(), agent.http().port());
+    let read = "return fetch(arguments[0]).then((answer) => answer.text(), (error) => error.name)";
+    browser.open(&format!("http://{own}/ui/"));
+    let text = browser.run(read, &json!([format!("http://{own}/v1/catalog/services")]));
+    assert!(text.as_str().unwrap().contains("web"), "{text}");
+    // Their name may lead here (DNS rebinding): it is no name of ours.
+    for path in ["/ui/", "/v1/catalog/services"] {
+        browser.open(&format!("http://{STRANGER}:{port}{path}"));
+        let text = browser.text("body");
+        assert!(text.contains("The header Host has to be an IP address or one of localhost, host-a"), "{path}: {text}");
+    }
+    let text = browser.run(read, &json!(["/v1/catalog/services"]));
+    assert!(text.as_str().unwrap().starts_with("The header Host"), "{text}");
+    // Or they ask for what is ours by our name: no answer permits it.
+    let text = browser.run(read, &json!([format!("http://{own}/v1/catalog/services")]));
+    assert_eq!(text, json!("TypeError"));
 }
 
 #[test]

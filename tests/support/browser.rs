@@ -24,7 +24,11 @@ const ARGUMENTS: &[&str] = &[
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP evil.example 127.0.0.1",
 ];
+
+/// A name of somebody else that leads to this host, as after DNS rebinding.
+pub const STRANGER: &str = "evil.example";
 
 /// A browser with one window, ended with its test.
 pub struct Browser {
@@ -78,7 +82,7 @@ impl Browser {
         self.devtools("Emulation.setEmulatedMedia", &json!({"features": features}));
     }
 
-    /// Runs the body of a function in the page, with arguments, and returns its result.
+    /// Runs the body of a function in the page, with arguments, and returns its result, or what that promises.
     pub fn run(&self, script: &str, arguments: &Value) -> Value {
         self.order("execute/sync", &json!({"script": script, "args": arguments}))
     }
