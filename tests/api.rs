@@ -291,6 +291,36 @@ fn parameters_do_what_clients_expect_or_are_refused() {
 }
 
 #[test]
+fn the_list_of_services_says_how_many_are_answered_and_how_all_stand() {
+    let agent = Agent::start();
+    agent.write_service(
+        "all.yaml",
+        "services:\n- {service: web, id: a, tags: [v2]}\n- {service: web, id: b, tags: [eu]}\n\
+         - {service: web, id: c, checks: [{ttl: 1h}]}\n- {service: mail, enabled: false}\n- {service: api}\n",
+    );
+    agent.wait_for_answers("b.web.service.local.", A, &["A 10.0.0.7"]);
+    put(&agent, "agent/service/maintenance/b?enable=true", &Value::Null);
+    let summary = |name: &str, tags: &[&str], checks: [usize; 3], answered: usize, states: Value| {
+        let all: u64 = states.as_object().unwrap().values().filter_map(Value::as_u64).sum();
+        json!({
+            "Name": name, "Datacenter": "dc1", "Tags": tags, "Nodes": ["host-a"], "InstanceCount": all,
+            "ChecksPassing": checks[0], "ChecksWarning": checks[1], "ChecksCritical": checks[2],
+            "Muster": {"Answered": answered, "States": states},
+        })
+    };
+    let expected = json!([
+        summary("api", &[], [1, 0, 0], 1, json!({"passing": 1})),
+        summary("mail", &[], [1, 0, 1], 0, json!({"disabled": 1})),
+        summary("web", &["eu", "v2"], [3, 0, 2], 1, json!({"critical": 1, "maintenance": 1, "passing": 1})),
+    ]);
+    assert_eq!(get(&agent, "internal/ui/services").json(), expected);
+    assert_eq!(get(&agent, "internal/ui/services?dc=dc1").json(), expected);
+    put(&agent, "agent/maintenance?enable=true", &Value::Null);
+    let stands = get(&agent, "internal/ui/services").json();
+    assert_eq!(stands[0], summary("api", &[], [1, 0, 1], 0, json!({"node-maintenance": 1})));
+}
+
+#[test]
 fn commands_explain_drain_and_resume() {
     let agent = Agent::start();
     agent.write_service("web.yaml", "service: web\nport: 80\nttl: 0s\n");
@@ -369,6 +399,9 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
             assert_eq!(with(&agent, method, &format!("{path}?token={token}"), ""), expected, "{method} {path} {token}");
         }
     }
+    // Where readings take a token, the agent may have names that it does not know.
+    let named = "Host: muster.corp.example\r\nX-Consul-Token: reads-reads-reads-reads\r\n";
+    assert_eq!(with(&agent, "GET", "/v1/catalog/services", named), 200);
     // The socket's file says who may.
     let over_socket = Command::new("curl")
         .args(["-s", "--unix-socket"])

@@ -265,4 +265,16 @@ pub struct Summary {
     pub checks_warning: usize,
     /// Checks that are critical.
     pub checks_critical: usize,
+    /// What only muster has.
+    pub muster: Answered,
+}
+
+/// `Muster` of [`Summary`]: how many of the instances are answered, and how all stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Answered {
+    /// Instances that answers carry.
+    pub answered: usize,
+    /// Instances by [state](super::explain::Instance::state); a word that counts none is left out.
+    pub states: BTreeMap<String, usize>,
 }

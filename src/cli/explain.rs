@@ -1,6 +1,6 @@
 //! `muster explain`, `muster instances` and `muster services`: what is answered, and why the rest is not.
 
-use std::{collections::BTreeMap, fmt::Write, time::SystemTime};
+use std::{fmt::Write, time::SystemTime};
 
 use super::{
     Exit,
@@ -8,7 +8,10 @@ use super::{
     members::since,
     table::{Table, print, printable},
 };
-use crate::api::explain::{Explained, Instance};
+use crate::api::{
+    catalog::Summary,
+    explain::{Explained, Instance},
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -123,17 +126,16 @@ pub(super) fn instances(args: &InstancesArgs) -> Exit {
 
 pub(super) fn services(args: &ServicesArgs) -> Exit {
     with(&args.client, |client| {
+        // Consul has the same endpoint, and no word of what is answered.
         client.myself()?;
-        let answer = client.get("/v1/catalog/services")?;
-        let services: BTreeMap<String, Vec<String>> = client.read(&answer)?;
+        let answer = client.get("/v1/internal/ui/services")?;
+        let services: Vec<Summary> = client.read(&answer)?;
         if args.client.json {
             return print_json(client, &answer);
         }
         let mut table = Table::with_head(&["SERVICE", "ANSWERED", "TAGS"]);
-        for (service, tags) in services {
-            let explained = ask(client, &service)?.1;
-            let answered = explained.instances.iter().filter(|instance| instance.answered).count();
-            table.row([service, format!("{answered} of {}", explained.instances.len()), tags.join(", ")]);
+        for Summary { name, muster, instance_count, tags, .. } in services {
+            table.row([name, format!("{} of {instance_count}", muster.answered), tags.join(", ")]);
         }
         print(&table.to_string());
         Ok(())

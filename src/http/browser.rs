@@ -1,4 +1,4 @@
-//! Keeps web pages from giving orders.
+//! Keeps web pages of others from giving orders and from reading.
 //!
 //! A page that somebody on this host looks at can have the browser send requests to 127.0.0.1. It cannot read the
 //! answers, since no answer of ours allows it (CORS); but an order would be carried out all the same. Two signs give such
@@ -6,28 +6,49 @@
 //!
 //! - Browsers send `Origin` with every request that is not a plain reading, and other programs do not send it.
 //! - With DNS rebinding a page of `evil.example` has that very name point to 127.0.0.1, so that the browser takes the
-//!   agent for the page's own server. The request then says `Host: evil.example`. An address as host, `localhost` or the
-//!   node's name cannot be rebound by a stranger.
+//!   agent for the page's own server, and lets the page read. The request then says `Host: evil.example`. An address as
+//!   host, `localhost` or the node's name cannot be rebound by a stranger.
+//!
+//! Readings are looked at where such a page could get something: on a loopback address, which the page reaches through the
+//! browser and its owner does not, without tokens, which the page has not, and without TLS, since no certificate is good
+//! for `evil.example`. On other addresses operators give the agent names that it does not know.
 
 use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, header, uri::Authority},
+    http::{HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 
 use super::{Agent, answer::Refusal, discard};
 
-/// The names by which the agent may be called.
+/// A request that came by a listener on a loopback address, without TLS.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OnLoopback;
+
+/// What a reading shows besides its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Readings {
+    /// A token.
+    Guarded,
+    /// Nothing.
+    Open,
+}
+
+/// The names by which the agent may be called, and who has to use them.
 #[derive(Debug)]
-pub(super) struct Hosts([String; 3]);
+pub(super) struct Hosts {
+    names: [String; 3],
+    readings: Readings,
+}
 
 impl Hosts {
-    pub(super) fn new(agent: &Agent) -> Self {
+    pub(super) fn new(agent: &Agent, readings: Readings) -> Self {
         let (node, domain) = (&agent.node, agent.domain.to_string());
-        Self(["localhost".to_owned(), node.to_string(), format!("{node}.node.{}", domain.trim_end_matches('.'))])
+        let in_zone = format!("{node}.node.{}", domain.trim_end_matches('.'));
+        Self { names: ["localhost".to_owned(), node.to_string(), in_zone], readings }
     }
 
     /// Whether a value of the header `Host` is an address or one of the names; the port does not matter.
@@ -36,45 +57,59 @@ impl Hosts {
         let host = authority.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = bare.strip_suffix('.').unwrap_or(bare);
-        bare.parse::<IpAddr>().is_ok() || self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
+        bare.parse::<IpAddr>().is_ok() || self.names.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    fn refusal(&self, method: &Method, headers: &HeaderMap) -> Option<Refusal> {
-        if matches!(*method, Method::GET | Method::HEAD) {
-            return None;
-        }
-        if headers.contains_key(header::ORIGIN) {
+    fn refusal(&self, request: &Request) -> Option<Refusal> {
+        let headers = request.headers();
+        let denied = |text: String| Some(Refusal(StatusCode::FORBIDDEN, text));
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            let exposed = request.extensions().get::<OnLoopback>().is_some() && self.readings == Readings::Open;
+            // Whether the agent lives is no secret, and those who look may call it anything.
+            if !exposed || matches!(request.uri().path(), "/healthz" | "/readyz") {
+                return None;
+            }
+        } else if headers.contains_key(header::ORIGIN) {
             let text = "Web pages may not give orders here, and this request comes from one: it has the header Origin.";
-            return Some(Refusal(StatusCode::FORBIDDEN, text.to_owned()));
+            return denied(text.to_owned());
         }
         // HTTP/1.0 has requests without it; browsers do not send such.
         if headers.get_all(header::HOST).iter().all(|host| self.has(host.as_bytes())) {
             return None;
         }
-        let names = self.0.join(", ");
-        let text =
-            format!("The header Host has to be an IP address or one of {names}: a web page could send any other.");
-        Some(Refusal(StatusCode::FORBIDDEN, text))
+        let names = self.names.join(", ");
+        denied(format!("The header Host has to be an IP address or one of {names}: a web page could send any other."))
     }
 }
 
 pub(super) async fn keep_out(State(hosts): State<Arc<Hosts>>, request: Request, next: Next) -> Response {
-    match hosts.refusal(request.method(), request.headers()) {
+    let mut response = match hosts.refusal(&request) {
         Some(refusal) => {
             discard(request.into_body()).await;
             refusal.into_response()
         }
         None => next.run(request).await,
-    }
+    };
+    // No page of others has an answer as its image or its script either, whatever it looks like.
+    let headers = response.headers_mut();
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    response
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
+
+    fn hosts(readings: Readings) -> Hosts {
+        let names = ["localhost", "host-a", "host-a.node.service.local"].map(str::to_owned);
+        Hosts { names, readings }
+    }
 
     #[test]
     fn a_host_is_an_address_or_a_name_of_ours() {
-        let hosts = Hosts(["localhost".to_owned(), "host-a".to_owned(), "host-a.node.service.local".to_owned()]);
+        let hosts = hosts(Readings::Open);
         let cases: &[(&str, bool)] = &[
             ("127.0.0.1", true),
             ("127.0.0.1:8500", true),
@@ -100,5 +135,39 @@ mod tests {
         for (host, expected) in cases {
             assert_eq!(hosts.has(host.as_bytes()), *expected, "{host:?}");
         }
+    }
+
+    #[test]
+    fn strange_names_give_no_orders_and_read_nothing_where_it_is_open() {
+        use Readings::{Guarded, Open};
+        let cases = [
+            // (method, Host, by a loopback address, readings) and whether it passes
+            ("GET", "127.0.0.1:8500", true, Open, true),
+            ("GET", "localhost", true, Open, true),
+            ("GET", "evil.example", true, Open, false),
+            ("HEAD", "evil.example", true, Open, false),
+            ("GET", "evil.example", true, Guarded, true),
+            ("GET", "muster.corp.example", false, Open, true),
+            ("PUT", "127.0.0.1", true, Open, true),
+            ("PUT", "evil.example", true, Guarded, false),
+            ("PUT", "evil.example", false, Open, false),
+        ];
+        for (method, host, on_loopback, readings, passes) in cases {
+            let mut request = Request::builder().method(method).header("host", host).body(Body::empty()).unwrap();
+            if on_loopback {
+                request.extensions_mut().insert(OnLoopback);
+            }
+            let refused = hosts(readings).refusal(&request);
+            let case = (method, host, on_loopback, readings);
+            assert_eq!(refused.is_none(), passes, "{case:?}");
+            assert!(refused.is_none_or(|refusal| refusal.1.contains("host-a")), "{case:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_with_origin_is_no_order() {
+        let request = |method| Request::builder().method(method).header("origin", "null").body(Body::empty()).unwrap();
+        assert!(hosts(Readings::Guarded).refusal(&request("PUT")).is_some());
+        assert!(hosts(Readings::Open).refusal(&request("GET")).is_none());
     }
 }

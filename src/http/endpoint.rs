@@ -48,6 +48,8 @@ pub(super) enum Answer {
     Health(Shape),
     /// Text of this media type.
     Text(&'static str),
+    /// Another address.
+    Elsewhere,
     /// A line of text; with 503 it says why not.
     Ready,
     /// Events as they happen (`text/event-stream`).

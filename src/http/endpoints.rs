@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Api, agent, change,
     endpoint::{Answer, Body, Endpoint},
-    events, explain, keyring, local, metrics, openapi,
+    events, explain, keyring, local, metrics, openapi, page,
     parameter::{
         CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HAPPENED, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING, REGISTER, TAG,
         WAIT,
@@ -37,6 +37,12 @@ use crate::{
 /// All of them, in the order in which people read them.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
+        // The page.
+        Endpoint::get("/", None, page::elsewhere, "Leads to the page").says(Answer::Elsewhere),
+        Endpoint::get("/ui", None, page::elsewhere, "Leads to the page").says(Answer::Elsewhere),
+        Endpoint::get("/ui/", None, page::index, "A web page that shows what the API says")
+            .says(Answer::Text("text/html")),
+        Endpoint::get("/ui/{file}", None, page::file, "A file of the page").says(Answer::Text("text/*")),
         // For whoever watches the agent.
         Endpoint::get("/healthz", None, metrics::health, "Whether the agent lives").says(Answer::Text("text/plain")),
         Endpoint::get("/readyz", None, metrics::readiness, "Whether the agent answers").says(Answer::Ready),

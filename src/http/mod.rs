@@ -2,7 +2,7 @@
 //!
 //! Paths, methods and shapes are Consul's where it has them ([`crate::api`] holds the shapes). What is shown comes out of
 //! a `watch`; what is to be done leaves as an [`Order`] for whoever does it, and its outcome comes back. So the API knows
-//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages out.
+//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages of others out; [`page`] is our own.
 
 use std::{
     collections::BTreeMap,
@@ -54,6 +54,7 @@ mod meant;
 mod metrics;
 mod openapi;
 pub mod order;
+mod page;
 mod parameter;
 pub mod permit;
 mod query;
@@ -135,7 +136,8 @@ impl Agent {
 }
 
 fn router(api: Api) -> Router {
-    let hosts = browser::Hosts::new(&api.agent);
+    let readings = if api.guard.is_some() { browser::Readings::Guarded } else { browser::Readings::Open };
+    let hosts = browser::Hosts::new(&api.agent, readings);
     let (guard, counted) = (api.guard.clone(), api.counted.clone());
     endpoints::routes()
         .fallback(refused::no_such_endpoint)

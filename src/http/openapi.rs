@@ -90,6 +90,10 @@ fn responses(endpoint: &Endpoint, answer: &Answer, shapes: &mut SchemaGenerator)
         Answer::Nothing => {}
         Answer::Json(shape) => done["content"] = json!({"application/json": {"schema": shape(shapes)}}),
         Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
+        Answer::Elsewhere => {
+            let place = json!({"schema": {"type": "string"}, "required": true});
+            return json!({"307": {"description": "It is elsewhere.", "headers": {"Location": place}, "content": text}});
+        }
         Answer::Stream => done["content"] = json!({"text/event-stream": text["text/plain"]}),
         Answer::Ready => {
             done["content"] = text.clone();

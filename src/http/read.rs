@@ -26,6 +26,7 @@ use crate::{
         health::Status,
         member::Reach,
         name::Label,
+        why,
     },
 };
 
@@ -392,34 +393,43 @@ pub(super) async fn health_state(
 pub(super) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, Refusal> {
     show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
         let dc = query.datacenter()?;
-        let mut all = BTreeMap::new();
-        for (name, service) in catalog.services() {
+        let version = catalog.versions().nodes;
+        let of_nodes = |view: &NodeView| count(&shape::node_checks(view, version));
+        let of_nodes: BTreeMap<&Label, [usize; 3]> =
+            catalog.view().iter().map(|(name, view)| (name, of_nodes(view))).collect();
+        let summaries = catalog.services().filter_map(|(name, service)| {
+            let here = |placed: &Placed<'_>| query.is_about(&placed.view.node, dc.as_ref());
             let mut summary = Summary { name: name.to_string(), ..Summary::default() };
-            let (mut tags, mut nodes) = (BTreeSet::new(), BTreeSet::new());
-            for placed in instances(catalog, service) {
-                if !query.is_about(&placed.view.node, dc.as_ref()) {
-                    continue;
-                }
+            let (mut tags, mut nodes, mut checks) = (BTreeSet::new(), BTreeSet::new(), [0; 3]);
+            for placement in service.instances() {
+                let Some(placed) = Placed::new(catalog, placement, service.version()).filter(here) else { continue };
+                let node = &placed.view.node;
                 summary.instance_count += 1;
-                summary.datacenter = placed.view.node.datacenter.to_string();
+                summary.muster.answered += usize::from(placement.is_answered());
+                let state = why::state(placement.freshness, &placement.announcement.standing);
+                *summary.muster.states.entry(state.to_owned()).or_default() += 1;
+                summary.datacenter = node.datacenter.to_string();
                 tags.extend(placed.announcement.instance.tags.iter().cloned());
-                nodes.insert(placed.view.node.name.to_string());
-                for check in placed.entry().checks {
-                    match check.status.as_str() {
-                        "passing" => summary.checks_passing += 1,
-                        "warning" => summary.checks_warning += 1,
-                        _ => summary.checks_critical += 1,
-                    }
-                }
+                nodes.insert(node.name.to_string());
+                let of_node = of_nodes.get(&node.name).copied().unwrap_or_default();
+                let own = count(&placed.checks());
+                checks = std::array::from_fn(|at| checks[at] + of_node[at] + own[at]);
             }
             (summary.tags, summary.nodes) = (tags.into_iter().collect(), nodes.into_iter().collect());
-            if summary.instance_count > 0 {
-                all.insert(name.clone(), summary);
-            }
-        }
-        Ok(all.into_values().collect::<Vec<_>>())
+            [summary.checks_passing, summary.checks_warning, summary.checks_critical] = checks;
+            (summary.instance_count > 0).then_some(summary)
+        });
+        let mut summaries: Vec<_> = summaries.collect();
+        summaries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        Ok(summaries)
     })
     .await
+}
+
+/// How many pass, warn and are critical.
+fn count(checks: &[Check]) -> [usize; 3] {
+    let with = |status: Status| checks.iter().filter(|check| check.status == status.as_str()).count();
+    [with(Status::Passing), with(Status::Warning), with(Status::Critical)]
 }
 
 /// There are no servers, and none leads: whoever is asked answers for itself.

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::{Api, permit::ByFile, router};
+use super::{Api, browser::OnLoopback, permit::ByFile, router};
 use crate::metrics::Http;
 
 /// Connections at once, of all listeners, where the process may open enough files: ten thousand programs that wait for a
@@ -68,8 +68,6 @@ const TELL: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Server {
     router: Router,
-    /// The same for those who come by the Unix socket.
-    local: Router,
     connections: Arc<Semaphore>,
     metrics: Http,
     shutdown: CancellationToken,
@@ -81,9 +79,18 @@ impl Server {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let most = most_connections(open_files);
         let metrics = api.counted.clone();
-        let router = router(api);
-        let local = router.clone().layer(Extension(ByFile));
-        Self { router, local, connections: Arc::new(Semaphore::new(most)), metrics, shutdown }
+        Self { router: router(api), connections: Arc::new(Semaphore::new(most)), metrics, shutdown }
+    }
+
+    /// The same, that knows of each request by which kind of listener it came.
+    fn at(self, listener: &Listener) -> Self {
+        let on_loopback = |tcp: &TcpListener| tcp.local_addr().is_ok_and(|address| address.ip().is_loopback());
+        let router = match listener {
+            Listener::Unix(_) => self.router.layer(Extension(ByFile)),
+            Listener::Tcp(tcp, None) if on_loopback(tcp) => self.router.layer(Extension(OnLoopback)),
+            Listener::Tcp(..) => self.router,
+        };
+        Self { router, ..self }
     }
 }
 
@@ -149,10 +156,7 @@ impl Accepted {
     async fn converse(self, server: Server) {
         match self {
             Self::Tcp(stream) => converse(stream, server).await,
-            Self::Unix(stream) => {
-                let router = server.local.clone();
-                converse(stream, Server { router, ..server }).await;
-            }
+            Self::Unix(stream) => converse(stream, server).await,
             Self::Tls(stream, tls) => match timeout(HEAD, tls.accept(stream)).await {
                 Ok(Ok(stream)) => converse(stream, server).await,
                 Ok(Err(error)) => debug!(%error, "TLS handshake"),
@@ -177,6 +181,7 @@ pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 /// Serves connections until shutdown, then waits for the requests that are under way.
 pub async fn serve(listener: Listener, server: Server) {
+    let server = server.at(&listener);
     let tasks = TaskTracker::new();
     let mut told: Option<Instant> = None;
     let mut is_news = || {

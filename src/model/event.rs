@@ -17,6 +17,7 @@ use super::{
     member::{Cause, Member, Membership, Reach},
     name::Label,
     service::InstanceKey,
+    why,
 };
 use crate::diagnostic::{News, Problem, Report, Reports};
 
@@ -373,16 +374,7 @@ struct Stood<'a> {
 impl<'a> Stood<'a> {
     fn new((announcement, freshness): (&'a Arc<Announcement>, Freshness)) -> Self {
         let standing = &announcement.standing;
-        let word = match (freshness, standing) {
-            (Freshness::Gone, _) => "gone",
-            (Freshness::LastKnown, standing) if standing.is_answered() => "stale",
-            (_, Standing::Passing) => "passing",
-            (_, Standing::Warming(_)) => "warming",
-            (_, Standing::Warning(_)) => "warning",
-            (_, Standing::Critical(_)) => "critical",
-            (_, Standing::Disabled) => "disabled",
-            (_, Standing::Withheld(gate, _)) => gate.as_str(),
-        };
+        let word = why::state(freshness, standing);
         Self {
             announcement,
             word,

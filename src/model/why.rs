@@ -56,35 +56,49 @@ pub fn of(placement: &Placement, counts: bool, reach: Option<Reach>) -> Why {
         let text = "another node announces an instance of the same id, and that one counts";
         return Why { state: "shadowed", text: text.to_owned() };
     }
-    let (state, text) = match held(placement) {
-        Some(Held::Gone) => ("gone", gone(node, reach)),
-        Some(Held::Critical(reason)) => ("critical", with(&worst(placement, "is critical"), reason)),
-        Some(Held::Disabled) => ("disabled", "it is disabled: its service file says enabled: false".to_owned()),
-        Some(Held::Withheld(gate, reason)) => (gate.as_str(), with(&format!("it is {}", gate.words()), reason)),
+    let text = match held(placement) {
+        Some(Held::Gone) => gone(node, reach),
+        Some(Held::Critical(reason)) => with(&worst(placement, "is critical"), reason),
+        Some(Held::Disabled) => "it is disabled: its service file says enabled: false".to_owned(),
+        Some(Held::Withheld(gate, reason)) => with(&format!("it is {}", gate.words()), reason),
         None => answered(placement),
     };
     let suspected = reach == Some(Reach::Suspect) && placement.is_answered();
     let text = if suspected { format!("{text}; its node {node} does not answer, and others are asked") } else { text };
-    Why { state, text }
+    Why { state: state(placement.freshness, &placement.announcement.standing), text }
+}
+
+/// How an instance that counts stands, as one word.
+pub fn state(freshness: Freshness, standing: &Standing) -> &'static str {
+    match (freshness, standing) {
+        (Freshness::Gone, _) => "gone",
+        (_, Standing::Critical(_)) => "critical",
+        (_, Standing::Disabled) => "disabled",
+        (_, Standing::Withheld(gate, _)) => gate.as_str(),
+        (Freshness::LastKnown, _) => "stale",
+        (Freshness::Live, Standing::Passing) => "passing",
+        (Freshness::Live, Standing::Warming(_)) => "warming",
+        (Freshness::Live, Standing::Warning(_)) => "warning",
+    }
 }
 
 /// What is said of an instance that is answered.
-fn answered(placement: &Placement) -> (&'static str, String) {
+fn answered(placement: &Placement) -> String {
     let (announcement, node) = (&placement.announcement, &placement.node);
     let whole = announcement.instance.weight;
     let weight = announcement.standing.weight(whole);
     match &announcement.standing {
         _ if placement.freshness == Freshness::LastKnown => {
-            ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
+            format!("answered as last known: its node {node} is out of reach, with too many others")
         }
         Standing::Warming(_) => {
-            ("warming", format!("answered with weight {weight} of {whole}, which grows: it has come up lately"))
+            format!("answered with weight {weight} of {whole}, which grows: it has come up lately")
         }
         Standing::Warning(reason) => {
             let text = format!("answered with weight {weight}: {}", worst(placement, "warns"));
-            ("warning", with(&text, reason))
+            with(&text, reason)
         }
-        _ => ("passing", plainly(weight)),
+        _ => plainly(weight),
     }
 }
 

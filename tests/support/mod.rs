@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod backend;
+pub mod browser;
 pub mod cluster;
 pub mod document;
 pub mod frames;
