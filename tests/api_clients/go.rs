@@ -1,6 +1,6 @@
 //! Consul's client for Go, as far as programs use it: `api/*.go` of hashicorp/consul.
-
-#![allow(dead_code, reason = "a field that no program here reads has to be of its type all the same")]
+//!
+//! A field that no program here reads is there all the same: Go fails at every one that is not of its type.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::support::{
 pub(crate) type Texts = BTreeMap<String, String>;
 
 /// `api/catalog.go`: `Node`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Node {
     #[serde(rename = "ID")]
@@ -29,7 +29,7 @@ pub(crate) struct Node {
 }
 
 /// `api/agent.go`: `AgentService`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct AgentService {
     #[serde(rename = "ID")]
@@ -47,7 +47,7 @@ pub(crate) struct AgentService {
 }
 
 /// `api/agent.go`: `ServiceAddress`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ServiceAddress {
     pub(crate) address: String,
@@ -55,7 +55,7 @@ pub(crate) struct ServiceAddress {
 }
 
 /// `api/agent.go`: `AgentWeights`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Weights {
     pub(crate) passing: i64,
@@ -63,7 +63,7 @@ pub(crate) struct Weights {
 }
 
 /// `api/health.go`: `HealthCheck`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct HealthCheck {
     pub(crate) node: String,
@@ -86,7 +86,7 @@ pub(crate) struct HealthCheck {
 }
 
 /// `api/health.go`: `ServiceEntry`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct ServiceEntry {
     pub(crate) node: Node,
@@ -95,7 +95,7 @@ pub(crate) struct ServiceEntry {
 }
 
 /// `api/catalog.go`: `CatalogService`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CatalogService {
     #[serde(rename = "ID")]
@@ -120,7 +120,7 @@ pub(crate) struct CatalogService {
 }
 
 /// `api/catalog.go`: `CatalogNode`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CatalogNode {
     pub(crate) node: Node,
