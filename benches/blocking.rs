@@ -2,7 +2,8 @@
 //!
 //! Ten thousand wait for the same service, with blocking queries or with streams. Prints the memory of the agent for each of
 //! them, its CPU while nothing changes, and of 20 changes how long it takes from the order until a client has its answer: the
-//! median, the 99th percentile and the last one, and from the first one to the last. Clients and agent share the machine.
+//! median, the 99th percentile and the last one, and from the first one to the last; and the agent's CPU for an answer and the
+//! question that follows. Clients and agent share the machine.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
 
@@ -34,8 +35,8 @@ fn main() {
         return;
     }
     println!(
-        "{CLIENTS} clients{:14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "", "KB each", "CPU", "median", "p99", "last", "spread"
+        "{CLIENTS} clients{:14} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "", "KB each", "CPU", "median", "p99", "last", "spread", "answer"
     );
     measure("none", 0, 0);
     measure("blocking queries", CLIENTS, 0);
@@ -63,6 +64,7 @@ fn measure(what: &str, queries: usize, streams: usize) {
             println!("{what:28} {:>9} {quiet:>7.2} %", "-");
             return;
         }
+        let spent = cpu(&agent);
         let (mut times, mut last, mut spread) = (Vec::new(), Vec::new(), Vec::new());
         for number in 0..CHANGES {
             let begin = Instant::now();
@@ -75,13 +77,14 @@ fn measure(what: &str, queries: usize, streams: usize) {
             times.extend(all);
             sleep(Duration::from_millis(500)).await;
         }
+        let answer = (cpu(&agent) - spent).as_secs_f64() * 1e6 / times.len() as f64;
         times.sort();
         last.sort();
         spread.sort();
         let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         let most = |list: &[Duration]| list[list.len() - 1].as_secs_f64() * 1e3;
         println!(
-            "{what:28} {each:>9.1} {quiet:>7.2} % {:>6.1} ms {:>6.1} ms {:>6.1} ms {:>6.1} ms",
+            "{what:28} {each:>9.1} {quiet:>7.2} % {:>6.1} ms {:>6.1} ms {:>6.1} ms {:>6.1} ms {answer:>6.1} µs",
             at(0.5),
             at(0.99),
             most(&last),

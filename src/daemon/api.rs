@@ -24,7 +24,7 @@ use crate::{
         watch as folder,
     },
     http::{
-        permit::Guard,
+        pass::Guard,
         serve::{self, Listener, Server},
     },
     metrics::{Folder, Folders},

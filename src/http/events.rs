@@ -20,7 +20,7 @@ use super::{
     Api,
     answer::{Refusal, json},
     hub::Hub,
-    permit::Pass,
+    pass::Pass,
     query::{Query, bad},
     read::label,
     sse::{self, Told},

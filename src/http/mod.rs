@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, permit::Guard};
+use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, pass::Guard};
 use crate::{
     metrics::{Http, Scrape},
     model::{
@@ -56,7 +56,8 @@ mod openapi;
 pub mod order;
 mod page;
 mod parameter;
-pub mod permit;
+pub mod pass;
+mod permit;
 mod query;
 mod read;
 mod refused;

@@ -29,7 +29,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, debug, debug_span, warn};
 
-use super::{Api, browser::OnLoopback, permit::ByFile, router};
+use super::{Api, browser::OnLoopback, pass::ByFile, router};
 use crate::metrics::Http;
 
 /// Connections at once, of all listeners, where the process may open enough files: ten thousand programs that wait for a

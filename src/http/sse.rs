@@ -13,7 +13,7 @@ use axum::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::sleep;
 
-use super::{permit::Pass, query::Query};
+use super::{pass::Pass, query::Query};
 
 /// The longest silence. Proxies close what is silent for a minute (nginx) or for 50 s (HAProxy).
 const SILENCE: Duration = Duration::from_secs(30);

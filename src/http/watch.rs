@@ -20,7 +20,7 @@ use super::{
     Api,
     answer::Refusal,
     hub::Hub,
-    permit::Pass,
+    pass::Pass,
     query::Query,
     read::INDEX,
     sse::{self, Told},
