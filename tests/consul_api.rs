@@ -233,11 +233,11 @@ fn what_cannot_be_meant_here_is_refused_with_a_reason() {
         ("PUT", "event/fire/x?node=(", "", 400, "`node` is a regular expression"),
         ("PUT", "event/fire/x?dc=dc2", "", 400, "the nodes of all datacenters"),
         ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
-        ("GET", "agent/monitor", "", 404, "log"),
-        ("PUT", "agent/token/default", "", 404, "muster has no ACLs"),
-        ("GET", "discovery-chain/web", "", 404, "muster has no service mesh"),
-        ("GET", "internal/ui/nodes", "", 404, "the page of Consul"),
-        ("GET", "coordinate/nodes", "", 404, "muster has no network coordinates"),
+        ("GET", "agent/monitor", "", 400, "log"),
+        ("PUT", "agent/token/default", "", 400, "muster has no ACLs"),
+        ("GET", "discovery-chain/web", "", 400, "muster has no service mesh"),
+        ("GET", "internal/ui/nodes", "", 400, "the page of Consul"),
+        ("GET", "coordinate/nodes", "", 400, "muster has no network coordinates"),
     ];
     for (method, path, body, status, text) in cases {
         let answer = ask(agent.http(), method, &format!("/v1/{path}"), body);

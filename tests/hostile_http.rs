@@ -88,7 +88,7 @@ fn odd_requests_are_refused_or_read_rightly() {
         ("too many lines", get_raw(myself, &"x: y\r\n".repeat(100)), &[431]),
         ("a folded line", get_raw(myself, "x: y\r\n z\r\n"), &[400]),
         ("no name of a header", get_raw(myself, ": y\r\n"), &[400]),
-        ("two requests in one", [&b"GET /v1/agent/self HTTP/1.1\r\nHost: a\r\n\r\n"[..], &get_raw(myself, "")].concat(), &[200, 200]),
+        ("two requests in one", [&b"GET /v1/agent/self HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &get_raw(myself, "")].concat(), &[200, 200]),
         // Bodies.
         ("the largest body", put_octets(&[b' '; 64 * 1024]), &[400]),
         ("one octet more", put_octets(&vec![b' '; 64 * 1024 + 1]), &[413]),
@@ -181,6 +181,8 @@ fn schemathesis_finds_no_fault() {
     for path in ["/v1/agent/leave", "/v1/agent/join/{address}", "/v1/operator/keyring"] {
         assert!(paths.remove(path).is_some(), "{path}");
     }
+    // Streams have no end.
+    paths.retain(|path, _| !path.starts_with("/v1/watch/") && path != "/v1/muster/events");
     only_quiet_checks(&mut description);
     fs::write(agent.path("tried.json"), description.to_string()).unwrap();
     let url = format!("http://{}", agent.http());

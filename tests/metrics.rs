@@ -28,7 +28,7 @@ use support::{
 fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: prometheus.example\r\nConnection: close\r\n{headers}\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -215,7 +215,7 @@ fn who_waits_is_counted_while_it_waits() {
     let index = index.lines().find_map(|line| line.strip_prefix("x-consul-index: ")).unwrap().to_owned();
     let mut stream = TcpStream::connect(agent.http()).unwrap();
     let path = format!("/v1/catalog/services?index={index}&wait=5m");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).unwrap();
     wait_for(&agent, "muster_http_waiting", 1.0);
     assert_eq!(value(&page(&agent), "muster_http_requests_in_flight"), Some(2.0));
     drop(stream);

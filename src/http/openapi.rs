@@ -57,7 +57,8 @@ fn operation(endpoint: &Endpoint, shapes: &mut SchemaGenerator) -> Value {
         json!({"name": name, "in": "query", "description": about, "schema": schema})
     });
     let words = path.split(['/', '-']).filter(|part| !part.is_empty()).map(|part| part.trim_matches(['{', '}']));
-    let id: Vec<&str> = std::iter::once(*method).chain(words).collect();
+    let folder = path.ends_with('/').then_some("index");
+    let id: Vec<&str> = std::iter::once(*method).chain(words).chain(folder).collect();
     let mut operation = json!({
         "operationId": id.join("_").to_ascii_lowercase(),
         "summary": summary,

@@ -98,10 +98,12 @@ fn api(hub: Arc<Hub>, orders: mpsc::Sender<Order>, guard: Guard, shutdown: &Canc
 /// Until the last request is answered, who asks is told that the agent is about to go.
 #[tokio::test]
 async fn an_agent_that_stops_is_not_ready() {
-    let shutdown = CancellationToken::new();
-    let (server, _orders) = agent(Membership::default(), &shutdown);
+    let (shutdown, stopping) = (CancellationToken::new(), CancellationToken::new());
+    let hub = Hub::new(sources(Catalog::default(), Membership::default()), Http::default(), shutdown.clone());
+    let api = Api { stopping: stopping.clone(), ..api(hub, mpsc::channel(1).0, None, &shutdown) };
+    let server = Server::new(api, shutdown);
     assert_eq!(ask(&server, "GET /readyz", "").await, (200, "ready\n".to_owned()));
-    shutdown.cancel();
+    stopping.cancel();
     assert_eq!(ask(&server, "GET /readyz", "").await, (503, "not ready: the agent is stopping\n".to_owned()));
     assert_eq!(ask(&server, "GET /healthz", "").await, (200, "ok\n".to_owned()));
 }
