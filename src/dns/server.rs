@@ -59,6 +59,15 @@ impl Server {
         Self { address, way: Way::Plain }
     }
 
+    /// Its text without the path, in which providers put what only their customers know: for what others may read.
+    pub fn label(&self) -> String {
+        match &self.way {
+            Way::Https { name: None, .. } => format!("https://{}", self.address),
+            Way::Https { name: Some(name), .. } => format!("https://{}#{name}", self.address),
+            Way::Plain | Way::Tls(_) => self.to_string(),
+        }
+    }
+
     /// Reads `tls://ADDRESS[:PORT][#NAME]` or `https://ADDRESS[:PORT][/PATH][#NAME]`.
     ///
     /// # Errors
@@ -125,6 +134,18 @@ impl fmt::Display for NoServer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_gives_no_path_away() {
+        let cases = [
+            ("tls://192.0.2.1#dns.example", "tls://192.0.2.1:853#dns.example"),
+            ("https://192.0.2.1/secret", "https://192.0.2.1:443"),
+            ("https://192.0.2.1/secret?key=1#dns.example", "https://192.0.2.1:443#dns.example"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Server::parse(text).unwrap().label(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn what_names_a_server() {

@@ -79,22 +79,20 @@ impl Known<'_> {
 
     fn service(&self, text: &str, name: &Label, part: &Part) -> Explained {
         let Some(service) = self.catalog.service(name) else { return self.unknown(text) };
-        let counted: Vec<*const Placement> = service.instances().map(std::ptr::from_ref).collect();
-        let placements: Vec<&Placement> = service.placements().filter(|placement| part.has(placement)).collect();
-        let instances: Vec<Instance> = placements
-            .iter()
-            .map(|placement| self.instance(placement, counted.contains(&std::ptr::from_ref(*placement))))
-            .collect();
+        let judged: Vec<(&Placement, bool)> = service.judged().filter(|(placement, _)| part.has(placement)).collect();
+        let instances: Vec<Instance> =
+            judged.iter().map(|(placement, counts)| self.instance(placement, *counts)).collect();
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = match (answered, instances.len()) {
             (0, 0) => format!("{name} has no such instance"),
             (0, all) => {
-                let counting = placements.iter().filter(|p| counted.contains(&std::ptr::from_ref(**p)));
-                let why = why::none_answered(counting.copied());
+                let counting = judged.iter().filter(|(_, counts)| *counts).map(|(placement, _)| *placement);
+                let why = why::none_answered(counting);
                 format!("none of {all} is answered: NOERROR without records, and Extended DNS Error 14: {why}")
             }
             (answered, all) => why::summary(answered, all),
         };
+        let placements: Vec<&Placement> = judged.into_iter().map(|(placement, _)| placement).collect();
         let (ttl, ttl_from) = self.least_ttl(&placements);
         let kind = if matches!(part, Part::Instance(_)) { "instance" } else { "service" };
         let notes = self.notes(name, &instances);
@@ -215,9 +213,8 @@ impl Known<'_> {
         let instances: Vec<Instance> = keys
             .filter_map(|key| {
                 let service = self.catalog.service(&key.service)?;
-                let placement =
-                    service.placements().find(|p| p.node == *name && p.announcement.instance.key.id == key.id)?;
-                let counts = service.instances().any(|counted| std::ptr::eq(counted, placement));
+                let own = |p: &Placement| p.node == *name && p.announcement.instance.key.id == key.id;
+                let (placement, counts) = service.judged().find(|(placement, _)| own(placement))?;
                 Some(self.instance(placement, counts))
             })
             .collect();

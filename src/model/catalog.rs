@@ -87,16 +87,21 @@ impl Service {
 
     /// The instances that count: one an id, sorted by id.
     pub fn instances(&self) -> impl Iterator<Item = &Placement> {
-        let mut last: Option<&Label> = None;
-        self.placements.iter().filter(move |placement| {
-            let id = &placement.announcement.instance.key.id;
-            last.replace(id) != Some(id)
-        })
+        self.judged().filter(|(_, counts)| *counts).map(|(placement, _)| placement)
     }
 
     /// All that was announced, those that do not count included; each id's first one counts.
     pub fn placements(&self) -> impl Iterator<Item = &Placement> {
         self.placements.iter()
+    }
+
+    /// The same, each with whether it counts.
+    pub fn judged(&self) -> impl Iterator<Item = (&Placement, bool)> {
+        let mut last: Option<&Label> = None;
+        self.placements.iter().map(move |placement| {
+            let id = &placement.announcement.instance.key.id;
+            (placement, last.replace(id) != Some(id))
+        })
     }
 
     fn set(&mut self, placement: Placement) {

@@ -141,6 +141,10 @@ equal([check["Notes"] for check in c.health.node("host-a")[1] if check["CheckID"
 equal(c.agent.maintenance("false"), True)
 equal(len(c.health.service("db", passing=True)[1]), 1)
 
+# User events.
+equal(c.event.fire("deploy", "v2")["Name"], "deploy")
+wait_for(lambda: [event["Name"] for event in c.event.list(name="deploy")[1]], ["deploy"])
+
 # What there is not: never an answer that looks like one.
 for part, call, arguments in [
     ("no key-value store", c.kv.get, ["a"]),
@@ -153,6 +157,7 @@ for part, call, arguments in [
     ("no network coordinates", c.coordinate.nodes, []),
     ("no transactions", c.txn.put, [[]]),
     ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
+    ("announces its services itself", c.catalog.register, ["host-z", "10.0.0.9", {"service": "x"}]),
     ("A node goes by leaving", c.catalog.deregister, ["host-a"]),
 ]:
     refused(part, call, *arguments)

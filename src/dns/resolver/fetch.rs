@@ -199,7 +199,7 @@ impl Pool {
     fn meter(&self, server: &Server) -> Arc<metrics::Upstream> {
         let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was replaced since is counted for as long as it is asked.
-        meters.get(server).cloned().unwrap_or_else(|| self.metrics.of(server.to_string()))
+        meters.get(server).cloned().unwrap_or_else(|| self.metrics.of(server.label()))
     }
 
     fn now(&self) -> Duration {
@@ -213,5 +213,5 @@ impl Pool {
 }
 
 fn meters(servers: &[Server], metrics: &metrics::Upstreams) -> Meters {
-    servers.iter().map(|server| (server.clone(), metrics.of(server.to_string()))).collect()
+    servers.iter().map(|server| (server.clone(), metrics.of(server.label()))).collect()
 }
