@@ -43,9 +43,7 @@ use crate::{
         tcp, udp,
     },
     files::{
-        reload::follow,
         services::{self, Services},
-        watch as folder,
         zones::{self, Rules, Zones},
     },
     http::{
@@ -59,12 +57,14 @@ use crate::{
 };
 
 pub use self::failure::{Failure, Purpose};
+use self::folders::Folders;
 
 mod api;
 mod beyond;
 mod cluster;
 mod encrypted;
 mod failure;
+mod folders;
 mod measure;
 mod orders;
 mod registry;
@@ -140,25 +140,19 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let apis = api::bind(&config)?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown.clone();
-    let (rescan, rescans) = (signals.rescan.clone(), signals.rescan.subscribe());
     let mut parts = Parts::default();
     let metrics = Metrics::default();
     let (reports, reported) = watch::channel(Arc::default());
+    let (rescan, counted) = (signals.rescan.clone(), metrics.folders.clone());
+    let folders = Folders { rescan, reports, metrics: counted, shutdown: shutdown.clone() };
 
-    let (contents, watching) =
-        folder::spawn(services::folder(config.services_dir.clone()), rescans.clone(), shutdown.clone()).await;
-    parts.watch("watches the service files", watching);
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (services, following) =
-        follow(files, contents, reports.clone(), metrics.folders.of(Folder::Services), shutdown.clone()).await;
-    parts.watch("reads the service files", following);
-
-    let (contents, watching) = folder::spawn(zones::folder(config.zones_dir.clone()), rescans, shutdown.clone()).await;
-    parts.watch("watches the zone files", watching);
+    let (folder, names) =
+        (services::folder(config.services_dir.clone()), ["watches the service files", "reads the service files"]);
+    let services = folders.follow(folder, files, Folder::Services, names, &mut parts).await;
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
-    let watched = metrics.folders.of(Folder::Zones);
-    let (zones, following) = follow(Zones::new(rules), contents, reports.clone(), watched, shutdown.clone()).await;
-    parts.watch("reads the zone files", following);
+    let (folder, names) = (zones::folder(config.zones_dir.clone()), ["watches the zone files", "reads the zone files"]);
+    let zones = folders.follow(folder, Zones::new(rules), Folder::Zones, names, &mut parts).await;
 
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (inputs, registry) =
@@ -218,7 +212,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     }
     let agent = Arc::new(facts(&config, cluster.address, dns, apis.addresses()));
     let (orders, given) = mpsc::channel(orders::ORDERS);
-    let takers = orders::Takers { node: cluster.orders, registry: registry.requests, rescan };
+    let takers = orders::Takers { node: cluster.orders, registry: registry.requests, rescan: signals.rescan };
     parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
     let scrape = measure::Sources {
         catalog: catalog.clone(),
@@ -231,7 +225,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         clients: shared.clients,
     };
     let scrape = scrape.scrape(metrics.clone());
-    let guard = api::guard(&config, &signals.rescan, reports, &metrics.folders, &mut parts, &shutdown).await;
+    let guard = api::guard(&config, &folders, &mut parts).await;
     let sources = hub::Sources { catalog, members: cluster.members, files: reported, upkeep, keys: cluster.keyring };
     let hub = Hub::new(sources, metrics.http.clone(), shutdown.clone());
     parts.spawn("wakes those who wait", hub.clone().run());

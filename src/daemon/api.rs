@@ -2,32 +2,24 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::watch,
-};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Parts,
+    Folders, Parts,
     failure::{Failure, Purpose},
 };
 use crate::{
     config::Config,
-    diagnostic::Reports,
     dns::encrypted::certificate::Certificate,
-    files::{
-        reload::follow,
-        tokens::{self, TokenFiles},
-        watch as folder,
-    },
+    files::tokens::{self, TokenFiles},
     http::{
         pass::Guard,
         serve::{self, Listener, Server},
     },
-    metrics::{Folder, Folders},
+    metrics::Folder,
 };
 
 /// The permissions of others than the owner and the group.
@@ -66,21 +58,11 @@ pub(super) fn bind(config: &Config) -> Result<Listeners, Failure> {
 }
 
 /// Follows the files with tokens, if there are any.
-pub(super) async fn guard(
-    config: &Config,
-    rescan: &watch::Sender<()>,
-    reports: watch::Sender<Arc<Reports>>,
-    metrics: &Folders,
-    parts: &mut Parts,
-    shutdown: &CancellationToken,
-) -> Guard {
+pub(super) async fn guard(config: &Config, folders: &Folders, parts: &mut Parts) -> Guard {
     let path = config.http.tokens_dir.clone()?;
     warn_of_readers(&path);
-    let (contents, watching) = folder::spawn(tokens::folder(path), rescan.subscribe(), shutdown.clone()).await;
-    parts.watch("watches the files with tokens", watching);
-    let (tokens, following) =
-        follow(TokenFiles::default(), contents, reports, metrics.of(Folder::Tokens), shutdown.clone()).await;
-    parts.watch("reads the files with tokens", following);
+    let names = ["watches the files with tokens", "reads the files with tokens"];
+    let tokens = folders.follow(tokens::folder(path), TokenFiles::default(), Folder::Tokens, names, parts).await;
     if tokens.borrow().is_empty() {
         warn!("no token is good for the HTTP API: nobody can use it over TCP");
     }
