@@ -5,7 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::SocketAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -18,6 +18,8 @@ const PRIVATE: u32 = 0o600;
 const PEERS: &str = "peers";
 const KEYRING: &str = "keyring";
 const REGISTERED: &str = "registered.json";
+/// A copy of that, where not all of it could be read.
+const DAMAGED: &str = "registered.damaged.json";
 /// Octets of the longest file that is read: what is registered on a full node, twice over.
 const MAX_FILE: u64 = 128 << 20;
 
@@ -68,8 +70,26 @@ pub fn store_keyring(data_dir: &Path, keyring: &str) -> io::Result<()> {
 }
 
 /// What clients of the HTTP API registered and held back, as [`store_registered`] got it.
-pub fn load_registered(data_dir: &Path) -> Option<String> {
-    read(&data_dir.join(REGISTERED))
+/// Nothing where there is none.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn load_registered(data_dir: &Path) -> io::Result<Option<String>> {
+    match fs::read(data_dir.join(REGISTERED)) {
+        Ok(octets) => Ok(Some(String::from_utf8_lossy(&octets).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Keeps a copy of what was registered, before it is replaced by less; where it is.
+///
+/// # Errors
+/// It cannot be copied.
+pub fn keep_damaged(data_dir: &Path) -> io::Result<PathBuf> {
+    let copy = data_dir.join(DAMAGED);
+    fs::copy(data_dir.join(REGISTERED), &copy)?;
+    Ok(copy)
 }
 
 /// Stores what clients of the HTTP API registered and held back.

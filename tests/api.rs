@@ -339,7 +339,7 @@ fn commands_explain_drain_and_resume() {
         (&["explain", "wep"], 1, "no node declares it: NXDOMAIN"),
         (&["drain", "web-host-a", "--reason", "kernel"], 0, "safe to stop"),
         (&["explain", "web"], 0, "it is draining: kernel"),
-        (&["resume", "web-host-a"], 0, "is held back no longer"),
+        (&["resume", "web-host-a"], 0, "is held back no longer by that"),
         (&["explain", "web-host-a"], 0, "TTL 0 s, from the ttl of web/web-host-a"),
         (&["drain", "host-a", "--timeout", "0s"], 1, "not waited for long enough"),
         (&["resume", "host-a", "--json"], 0, "\"web/web-host-a\""),
@@ -352,6 +352,18 @@ fn commands_explain_drain_and_resume() {
         assert!(text.contains(expected), "{arguments:?}: {text}");
     }
     agent.wait_for_answers("web.service.local.", SRV, &["SRV 1 10 80 web-host-a.web.service.local."]);
+}
+
+/// At which index the services are.
+fn index_of(agent: &Agent, token: &str) -> u64 {
+    let mut stream = TcpStream::connect(agent.http()).unwrap();
+    let head = format!("HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Consul-Token: {token}\r\n\r\n");
+    stream.write_all(format!("GET /v1/catalog/services {head}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let lines = answer.lines().filter_map(|line| line.split_once(": "));
+    let index = lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case("x-consul-index")).unwrap().1;
+    index.parse().unwrap()
 }
 
 #[test]
@@ -416,6 +428,14 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
     std::fs::write(agent.path("tokens.d/all.yaml"), "tokens: [{name: a, token: operates-operates-operat}]").unwrap();
     agent.wait_for_log("the token has no `scope`");
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 200);
+    // Who waits with a token that is withdrawn meanwhile sees nothing of what it waited for.
+    let mut waiting = TcpStream::connect(agent.http()).unwrap();
+    let request = format!(
+        "GET /v1/catalog/services?index={}&wait=1m HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
+        index_of(&agent, "operates-operates-operat"),
+        bearer("operates-operates-operat")
+    );
+    waiting.write_all(request.as_bytes()).unwrap();
     let next = "- {name: root, scope: operate, token: operates-anew-operates-anew}\n";
     std::fs::write(agent.path("tokens.d/all.yaml"), file(next)).unwrap();
     let deadline = Instant::now() + DEADLINE;
@@ -424,6 +444,11 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 403);
+    let gone = "/v1/agent/service/deregister/db";
+    assert_eq!(with(&agent, "PUT", gone, &bearer("operates-anew-operates-anew")), 200);
+    let mut answer = String::new();
+    waiting.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("not known here any more"), "{answer}");
     assert!(!agent.log().contains("operates"), "{}", agent.log());
 }
 

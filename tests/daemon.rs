@@ -111,7 +111,7 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains(&format!("cannot listen for DNS on {}", agent.address())), "{message}");
-    assert!(message.contains("ss -lntup") && message.contains("dns.listen"), "{message}");
+    assert!(message.contains("ss -antup") && message.contains("dns.listen"), "{message}");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn monitor_tells_what_happens_as_it_happens() {
     assert!(problem.starts_with(&format!("file-problem {path}:2:1: unknown key `prot`")), "{problem}");
     assert!(monitor.told().ends_with("what this file last said well stays in service (until its problems are mended)"));
     let reload = monitor.told();
-    assert!(reload.starts_with("file-reload") && reload.ends_with("read again, 1 instances in service"), "{reload}");
+    assert!(reload.starts_with("file-reload") && reload.ends_with("read again, 1 instance in service"), "{reload}");
 
     fs::remove_file(agent.path("services.d/web.yaml")).unwrap();
     let mut told: Vec<String> = (0..4).map(|_| monitor.told()).collect();
@@ -219,7 +219,7 @@ fn status_shows_what_is_not_as_it_should_be() {
         });
     };
     let folder = |name: &str| agent.path(name).display().to_string();
-    let files = format!("files       {}: 1 instances", folder("services.d"));
+    let files = format!("files       {}: 1 instance", folder("services.d"));
     shows(0, &[&files]);
 
     agent.write_service("web.yaml", "service: web\nprot: 80\n");

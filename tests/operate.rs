@@ -117,7 +117,7 @@ fn names_are_explained_whatever_answers_them() {
         ("_web._v2.service.local", 0, instance),
         ("v2.web", 0, instance),
         ("web-host-a.web.service.local.", 0, instance),
-        ("host-a.node.service.local.", 0, "the node host-a is alive; 1 of its 1 instances are answered"),
+        ("host-a.node.service.local.", 0, "the node host-a is alive; 1 of 1 answered"),
         (
             "web",
             0,
@@ -186,7 +186,7 @@ fn a_drain_waits_for_the_greatest_ttl_of_all_nodes() {
         drain(&agent, "web-host-a") > 250
     });
     let status = said(&agent, &["status"]).1;
-    assert!(status.contains("2 alive") && status.contains("views       agree"), "{status}");
+    assert!(status.contains("2 alive") && status.contains("views       alike on all nodes"), "{status}");
 }
 
 #[test]
@@ -326,4 +326,19 @@ fn the_unit_drains_and_is_given_the_time() {
     assert!(value("ExecStart=").ends_with("--drain"), "{unit}");
     let patience = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
     assert!(patience >= muster::daemon::MAX_DRAIN + Duration::from_secs(10), "{patience:?}");
+}
+
+/// Who stops a program for a drain that is over takes requests down.
+#[test]
+fn a_drain_that_was_given_back_meanwhile_is_not_safe() {
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\nttl: 1s\n");
+    agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
+    let (code, text) = said(&agent, &["drain", "web-host-a", "--for", "1s"]);
+    assert!(code == 1 && text.contains("not safe to stop: web/web-host-a is answered again"), "{code} {text}");
+    let (code, text) = said(&agent, &["drain", "web-host-a"]);
+    assert!(code == 0 && text.ends_with("safe to stop\n"), "{code} {text}");
+    assert_eq!(said(&agent, &["resume", "web-host-a"]).0, 0);
+    let (code, text) = said(&agent, &["resume", "web-host-a"]);
+    assert!(code == 0 && text.contains("nothing of web-host-a was held back"), "{code} {text}");
 }

@@ -312,3 +312,31 @@ fn a_wrong_argument_is_told_and_exits_with_2() {
     assert_eq!((exit, err.as_str()), (0, ""));
     assert!(out.contains("Files and folders [default: /etc/muster/muster.yaml]"), "{out}");
 }
+
+/// What would keep the agent from starting, or its API from letting anybody in.
+#[test]
+fn keys_tokens_and_certificates_that_a_configuration_names_are_looked_at() {
+    let key = "A".repeat(43) + "=\n";
+    let cases: &[(&str, &[(&str, &str)], i32, &str)] = &[
+        ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
+        ("gossip: {key_file: k}", &[], 1, "k:1:1: `gossip.key_file` names it, and it cannot be read"),
+        ("gossip: {key_file: k}", &[("k", "short\n")], 1, "k:1:1: "),
+        ("http: {tokens_dir: t}", &[], 1, "t:1:1: `http.tokens_dir` names it, and it cannot be read"),
+        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens: []\n")], 0, "nobody can use it over TCP"),
+        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens:\n- {name: a, scope: red}\n")], 1, "t/a.yaml:2:"),
+        (
+            "http: {tokens_dir: t}",
+            &[("t/a.yaml", "tokens: [{name: a, scope: read, token: 0123456789abcdef}]\n")],
+            0,
+            "2 files checked: no problems\n",
+        ),
+        ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: `http.key` names it, and it cannot be read"),
+    ];
+    for (config, files, code, expected) in cases {
+        let mut all = vec![("m.yaml", format!("services_dir: s\n{config}\n")), ("s/.keep", String::new())];
+        all.extend(files.iter().map(|(path, text)| (*path, (*text).to_owned())));
+        let all: Vec<(&str, &[u8])> = all.iter().map(|(path, text)| (*path, text.as_bytes())).collect();
+        let (exit, out, err) = validate(folder(&all).path(), &["m.yaml"]);
+        assert!(exit == *code && out.contains(expected), "{config} {files:?}: {exit} {out}{err}");
+    }
+}

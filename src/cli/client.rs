@@ -194,10 +194,15 @@ impl Client {
 
     fn not_asked(&self, why: &str) -> Trouble {
         let address = &self.address;
-        Trouble::NotAsked(format!(
-            "cannot ask the agent at {address}: {why}\nIs it running? `muster agent` starts one; --http-addr or \
-             MUSTER_HTTP_ADDR names another address."
-        ))
+        // What TLS says has this word in it, whatever is wrong.
+        let what_now = if why.contains("certificate") || why.contains("--ca-file") {
+            "Is it certified by who this host trusts? --ca-file names a file with other authorities, in PEM."
+        } else if why.contains("invalid HTTP version") {
+            "Does it speak TLS? Then its address begins with https://."
+        } else {
+            "Is it running? `muster agent` starts one; --http-addr or MUSTER_HTTP_ADDR names another address."
+        };
+        Trouble::NotAsked(format!("cannot ask the agent at {address}: {why}\n{what_now}"))
     }
 
     async fn connect(&self) -> Result<Connection, String> {
@@ -267,7 +272,10 @@ async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(
 }
 
 fn refused(status: StatusCode, answer: &[u8]) -> Trouble {
-    let text = String::from_utf8_lossy(answer).trim().to_owned();
+    let mut text = String::from_utf8_lossy(answer).trim().to_owned();
+    if text.starts_with("Permission denied") {
+        text.push_str("\n--token-file names a file with a token for this command; else MUSTER_HTTP_TOKEN holds it.");
+    }
     Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
 }
 

@@ -7,10 +7,10 @@ use hyper::{Method, body::Bytes};
 
 use super::{
     Exit,
-    client::{self, print_json, segment, with},
+    client::{self, Client, Trouble, print_json, segment, with},
     table::{print, printable},
 };
-use crate::api::Drained;
+use crate::api::{Drained, explain::Explained};
 
 /// What an agent that says no more than the TTL leaves out: a change reaches every node within this time, and TTLs are whole
 /// seconds.
@@ -74,20 +74,35 @@ pub(super) fn run(args: &Args) -> Exit {
             }
         }
         sleep(wait);
+        let again = if args.no_wait { Vec::new() } else { answered(client, &drained)? };
         if args.client.json {
             print_json(client, &answer)?;
+        } else if !again.is_empty() {
+            for instance in &again {
+                let why = "it was given back, or --for has run out";
+                print(&format!("not safe to stop: {} is answered again: {why}\n", printable(instance)));
+            }
         } else if wait >= full {
             print("safe to stop\n");
         } else if !args.no_wait {
             let left = (full - wait).as_secs();
             print(&format!("not waited for long enough: caches may have it for {left} s more\n"));
         }
-        if wait < full && !args.no_wait {
+        if !again.is_empty() || (wait < full && !args.no_wait) {
             exit = Exit::Problems;
         }
         Ok(())
     });
     if ran == Exit::Done { exit } else { ran }
+}
+
+/// Those of the drained instances that this node's answers carry all the same.
+fn answered(client: &Client, drained: &Drained) -> Result<Vec<String>, Trouble> {
+    let node = client.myself()?.config.node_name;
+    let explained: Explained = client.read(&client.get(&format!("/v1/muster/explain/{}.node", segment(&node)))?)?;
+    let answered = explained.instances.iter().filter(|instance| instance.answered);
+    let names = answered.map(|instance| format!("{}/{}", instance.service, instance.id));
+    Ok(names.filter(|name| drained.instances.contains(name)).collect())
 }
 
 pub(super) fn resume(args: &ResumeArgs) -> Exit {
@@ -98,8 +113,14 @@ pub(super) fn resume(args: &ResumeArgs) -> Exit {
             return print_json(client, &answer);
         }
         let resumed: Drained = client.read(&answer)?;
+        if resumed.instances.is_empty() {
+            print(&format!("nothing of {} was held back\n", printable(&args.target)));
+        }
         for instance in resumed.instances {
-            print(&format!("{} is held back no longer: it is answered while its checks pass\n", printable(&instance)));
+            print(&format!(
+                "{} is held back no longer by that: it is answered while its checks pass, unless something else holds it\n",
+                printable(&instance)
+            ));
         }
         Ok(())
     })

@@ -16,7 +16,7 @@ use crate::api::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A service, an instance, a node, or a name in the zone
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
     #[command(flatten)]
     client: client::Args,

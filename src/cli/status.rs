@@ -56,7 +56,7 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
     if status.members.get("alive").is_some_and(|alive| *alive > 1) {
         let differ = |(node, from): (&String, &String)| format!("{node} for {}", since(from, now));
         let differing: Vec<String> = status.diverging.iter().map(differ).collect();
-        let agree = || "agree: no node has told that it answers otherwise for longer than news take".to_owned();
+        let agree = || "alike on all nodes".to_owned();
         let text = if differing.is_empty() { agree() } else { format!("differ from ours: {}", differing.join(", ")) };
         say("views", text);
     }

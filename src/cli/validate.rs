@@ -3,11 +3,13 @@
 //! What a PATH is shows in its name and content. A folder stands for the `*.yaml`, `*.yml` and `*.zone` in it. A YAML
 //! file is configuration if its keys are rather the configuration's than a service's. The configuration files of one
 //! folder are one configuration, as for `agent --config FOLDER`; with it come the files of its `services_dir` and its
-//! `zones_dir`.
+//! `zones_dir`, and what else it names.
 //!
 //! Service and zone files that are named without their configuration are taken for those of one node with the first
 //! configuration that is named. If there is none, they get the default one, except that `exec` checks are let through:
 //! they may be right where the files belong.
+
+mod named;
 
 use std::{
     collections::BTreeSet,
@@ -128,6 +130,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     for texts in &configurations {
         match Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), environment) {
             Ok(config) => {
+                named::check(&config, report);
                 let files = Files::of(&config, &texts[0].path, report);
                 seen.extend(files.paths());
                 let services = files.check(&config, BTreeSet::new(), report);

@@ -102,7 +102,7 @@ impl fmt::Display for Failure {
                 match error.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        "\nAnother program has the port, or another entry of {key} covers it: `ss -lntup 'sport = :{port}'` shows who. Stop \
+                        "\nAnother program has the port, or another entry of {key} covers it: `ss -antup 'sport = :{port}'` shows who. Stop \
                          that program, or set {key} to another address or port."
                     ),
                     io::ErrorKind::PermissionDenied => write!(

@@ -1,9 +1,10 @@
 //! Wires what clients of the HTTP API registered: from `data_dir`, beside the service files, to the checks.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::Parts;
 use crate::{
@@ -17,6 +18,7 @@ use crate::{
     },
     registry::{
         registration::Host,
+        state::State,
         task::{self, Inputs, Keep, Outputs, Request},
     },
 };
@@ -44,7 +46,7 @@ pub(super) fn start(
     shutdown: &CancellationToken,
 ) -> (checks::Inputs, Registry) {
     let host = host(config);
-    let state = task::restore(data_dir::load_registered(&config.data_dir).as_deref(), &host);
+    let state = restore(&config.data_dir, &host);
     let (definitions, all) = watch::channel(state.definitions(&files.borrow()));
     let (upkeep, held) = watch::channel(state.upkeep().clone());
     let (beats, heard) = mpsc::channel(WAITING);
@@ -76,6 +78,24 @@ pub(super) async fn follow_ttls(
             () = shutdown.cancelled() => return,
         }
     }
+}
+
+/// What was kept. What of it cannot be read stays beside it: the next change replaces it.
+fn restore(folder: &Path, host: &Host) -> State {
+    let text = data_dir::load_registered(folder).unwrap_or_else(|error| {
+        warn!(%error, "cannot read what was registered by HTTP: the agent begins without");
+        None
+    });
+    let (state, is_whole) = task::restore(text.as_deref(), host);
+    if !is_whole {
+        match data_dir::keep_damaged(folder) {
+            Ok(copy) => warn!(copy = %copy.display(), "what was registered by HTTP is kept as it was in a copy"),
+            Err(error) => {
+                warn!(%error, "what was registered by HTTP cannot be copied, and the next change replaces it")
+            }
+        }
+    }
+    state
 }
 
 /// What registrations take from this node.

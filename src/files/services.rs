@@ -51,7 +51,7 @@ impl Reloadable for Services {
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
         let problems =
             self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
-        let summary = format!("{} instances", value.len());
+        let summary = format!("{} instance{}", value.len(), if value.len() == 1 { "" } else { "s" });
         Loaded { value, summary, problems }
     }
 }

@@ -107,7 +107,7 @@ impl Reloadable for TokenFiles {
             }
         }
         problems.extend(self.files.consequences());
-        let summary = format!("{} tokens", tokens.len());
+        let summary = format!("{} token{}", tokens.len(), if tokens.len() == 1 { "" } else { "s" });
         Loaded { value: Tokens::new(tokens), summary, problems }
     }
 }

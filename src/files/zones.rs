@@ -133,7 +133,7 @@ impl Reloadable for Zones {
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);
         let problems =
             self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
-        let summary = format!("{} zones", value.len());
+        let summary = format!("{} zone{}", value.len(), if value.len() == 1 { "" } else { "s" });
         Loaded { value, summary, problems }
     }
 }

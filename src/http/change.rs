@@ -216,7 +216,8 @@ pub(super) async fn drain(
 pub(super) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<String>) -> Result<Response, Refusal> {
     let gates = vec![Gate::Draining, Gate::Maintenance, Gate::NodeMaintenance];
     let outcome = release(&api, target(&api, text), gates).await?;
-    let instances = outcome.instances.iter().map(ToString::to_string).collect();
+    // What was not held back is as it was.
+    let instances = outcome.instances.iter().filter(|_| outcome.changed).map(ToString::to_string).collect();
     Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None }))
 }
 

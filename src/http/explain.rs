@@ -220,8 +220,7 @@ impl Known<'_> {
             .collect();
         let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
         let answered = instances.iter().filter(|instance| instance.answered).count();
-        let summary =
-            format!("the node {name} is {reach}; {answered} of its {} instances are answered", instances.len());
+        let summary = format!("the node {name} is {reach}; {}", why::summary(answered, instances.len()));
         Explained { instances, ..self.other(text, "node", summary, self.ttl) }
     }
 

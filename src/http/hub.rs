@@ -74,7 +74,7 @@ impl Topic {
             Self::Members => known.members_version,
             Self::Agent => known.agent_version,
             // Grows with either.
-            Self::Explained => versions.all.saturating_add(known.agent_version),
+            Self::Explained => versions.all.saturating_add(known.agent_version - known.began),
         };
         index.max(1)
     }
@@ -93,6 +93,8 @@ pub(super) struct Known {
     pub(super) upkeep: Upkeep,
     /// The ids of the gossip keys, the one that seals first.
     keys: Vec<String>,
+    /// Where the versions of the members and of the agent began.
+    began: u64,
     /// Grows with every change of a member.
     members_version: u64,
     /// Grows with every change of what is shown of the agent itself.
@@ -111,6 +113,7 @@ impl Known {
             files: sources.files.borrow_and_update().clone(),
             upkeep: sources.upkeep.borrow_and_update().clone(),
             keys,
+            began: begin,
             members_version: begin,
             agent_version: begin,
         }
@@ -122,7 +125,7 @@ impl Known {
         let agent = now.members != self.members || now.files != self.files || now.upkeep != self.upkeep;
         let members_version = self.members_version + u64::from(members);
         let agent_version = self.agent_version + u64::from(agent);
-        Self { members_version, agent_version, ..now }
+        Self { began: self.began, members_version, agent_version, ..now }
     }
 
     fn seen(&self) -> Seen<'_> {

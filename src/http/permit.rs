@@ -16,7 +16,7 @@ use super::{
     answer::Refusal,
     discard,
     endpoints::scope,
-    pass::{ByFile, Guard, shown},
+    pass::{ByFile, Guard, Pass, shown},
 };
 
 pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
@@ -25,8 +25,18 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
             discard(request.into_body()).await;
             refusal.into_response()
         }
-        None => next.run(request).await,
+        None => {
+            let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+            let pass = scope(request.method().as_str(), path).map(|_| Pass::new(&guard, &request));
+            let response = next.run(request).await;
+            // Some answers are waited for, and meanwhile a token may be withdrawn.
+            if pass.is_none_or(|pass| pass.is_good()) { response } else { withdrawn().into_response() }
+        }
     }
+}
+
+fn withdrawn() -> Refusal {
+    Refusal(StatusCode::FORBIDDEN, "Permission denied: the token is not known here any more.".to_owned())
 }
 
 fn refusal(guard: &Guard, request: &Request) -> Option<Refusal> {

@@ -43,8 +43,11 @@ pub(super) async fn no_such_endpoint(uri: Uri) -> Refusal {
         // Not 404, which clients of a key-value store take for a key that is not there: no fault, and they would go on.
         return Refusal(StatusCode::BAD_REQUEST, format!("{why}."));
     }
-    let there: String =
-        ENDPOINTS.iter().map(|known| format!("\n  {} {}: {}", known.method, known.path, known.summary)).collect();
+    // Streams are told of by those that they show.
+    let there = ENDPOINTS.iter().filter(|known| !known.path.starts_with("/v1/watch/"));
+    let there: String = there.map(|known| format!("\n  {} {}: {}", known.method, known.path, known.summary)).collect();
+    let there =
+        format!("{there}\n  GET /v1/watch/PATH: What GET /v1/PATH shows of the catalog and the cluster, as a stream");
     Refusal(StatusCode::NOT_FOUND, format!("There is nothing here. This version of muster has:{there}"))
 }
 

@@ -152,7 +152,7 @@ impl State {
             Change::Deregister(id) => {
                 let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
                 let key = gone.definition.instance.key.clone();
-                self.forget_holds(&key);
+                self.forget_holds(&key, files);
                 Ok(changed(vec![key]))
             }
             Change::RegisterCheck(check) => {
@@ -181,7 +181,8 @@ impl State {
                 Ok(changed(instances))
             }
             Change::Release { target, gates } => {
-                let (scope, instances) = self.find(&target, files)?;
+                let found = self.find(&target, files);
+                let (scope, instances) = found.or_else(|unknown| self.find_held(&target).ok_or(unknown))?;
                 let before = self.upkeep.0.len();
                 self.upkeep.0.retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
                 Ok(Outcome { instances, changed: self.upkeep.0.len() != before, ..Outcome::default() })
@@ -194,12 +195,14 @@ impl State {
         self.upkeep.expire(now)
     }
 
-    /// Takes away what has been critical for longer than its registration allows; the ids.
-    pub fn reap(&mut self, announced: &Announcements, now: u64) -> Vec<SmolStr> {
+    /// Takes away what has been critical for longer than its registration allows; the ids. Where a file defines the instance
+    /// it is the file's that is critical, and the registration waits.
+    pub fn reap(&mut self, announced: &Announcements, files: &Definitions, now: u64) -> Vec<SmolStr> {
         let mut gone = Vec::new();
         self.registered.retain(|id, registration| {
             let Some(after) = registration.deregister_after else { return true };
-            let known = announced.get(&registration.definition.instance.key);
+            let key = &registration.definition.instance.key;
+            let known = announced.get(key).filter(|_| !files.contains_key(key));
             let critical = known.filter(|known| matches!(known.standing, Standing::Critical(_)));
             let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
             let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
@@ -209,7 +212,7 @@ impl State {
             stays
         });
         for (_, key) in &gone {
-            self.forget_holds(key);
+            self.forget_holds(key, files);
         }
         gone.into_iter().map(|(id, _)| id).collect()
     }
@@ -250,20 +253,25 @@ impl State {
             None => Ok(registration),
         };
         let next = next.map_err(|fault| Denied::Refused(fault.to_string()))?;
+        self.check_ids_are_free(&next)?;
         let before = self.registered.insert(next.id.clone(), next.clone());
         if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
-            self.forget_holds(old);
+            self.forget_holds(old, files);
         }
         Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], ..Outcome::default() })
     }
 
-    /// What was held of an instance that is no longer registered.
-    fn forget_holds(&mut self, key: &InstanceKey) {
+    /// What was held of an instance that is no longer registered, unless a file defines it: then it is still there.
+    fn forget_holds(&mut self, key: &InstanceKey, files: &Definitions) {
+        if files.contains_key(key) {
+            return;
+        }
         self.upkeep.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
     }
 
     fn replace(&mut self, registration: Result<Registration, Fault>) -> Result<Outcome, Denied> {
         let registration = registration.map_err(|fault| Denied::Refused(fault.to_string()))?;
+        self.check_ids_are_free(&registration)?;
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
         Ok(changed(vec![key]))
@@ -294,12 +302,41 @@ impl State {
             Target::Node => Ok((Scope::Node, all.keys().cloned().collect())),
             Target::Instance(id) => {
                 let key = instance(&all, id).map(|definition| definition.instance.key.clone());
-                let key = key.ok_or_else(|| {
-                    Denied::Unknown(format!("This node has no instance {id:?}: ask the agent of the node that has it."))
-                })?;
+                let key = key.ok_or_else(|| Denied::Unknown(no_instance(&all, id)))?;
                 Ok((Scope::Instance(key.clone()), vec![key]))
             }
         }
+    }
+
+    /// What is held of an instance that nobody defines any more.
+    fn find_held(&self, target: &Target) -> Option<(Scope, Vec<InstanceKey>)> {
+        let Target::Instance(id) = target else { return None };
+        let is =
+            |key: &&InstanceKey| key.id.as_str().eq_ignore_ascii_case(id) || key.to_string().eq_ignore_ascii_case(id);
+        let held = self.upkeep.0.keys().filter_map(|(scope, _)| match scope {
+            Scope::Instance(key) => Some(key),
+            Scope::Node => None,
+        });
+        let key = held.into_iter().find(is)?.clone();
+        Some((Scope::Instance(key.clone()), vec![key]))
+    }
+
+    /// Reports name a check by its id alone, so that no two services may have one of the same.
+    fn check_ids_are_free(&self, next: &Registration) -> Result<(), Denied> {
+        let ids = |known: &Registration| {
+            let definition = known.definition.clone();
+            (0..definition.checks.len()).map(move |at| definition.check_id(at)).collect::<Vec<_>>()
+        };
+        let own = ids(next);
+        for other in self.registered.values().filter(|known| known.id != next.id) {
+            if let Some(id) = ids(other).iter().find(|id| own.contains(id)) {
+                return Err(Denied::Refused(format!(
+                    "The check ID {:?} belongs to the service {:?}: give this one another CheckID.",
+                    id, other.id
+                )));
+            }
+        }
+        Ok(())
     }
 
     fn no_registered(&self, id: &str, files: &Definitions) -> Denied {
@@ -366,14 +403,24 @@ impl State {
             Ok(stored) => stored,
             Err(error) => return (state, vec![error.to_string()]),
         };
-        let list = |key: &str| stored.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-        for body in list("services") {
+        if stored.get("format") != Some(&FORMAT.into()) {
+            lost.push(format!("it is not of the format {FORMAT}, which this version writes"));
+        }
+        let list = |key: &str, lost: &mut Vec<String>| match stored.get(key) {
+            Some(Value::Array(items)) => items.clone(),
+            _ => {
+                lost.push(format!("{key}: it is no list"));
+                Vec::new()
+            }
+        };
+        let (services, holds) = (list("services", &mut lost), list("holds", &mut lost));
+        for body in services {
             match Registration::read(&body, host) {
                 Ok(registration) => drop(state.registered.insert(registration.id.clone(), registration)),
                 Err(fault) => lost.push(fault.to_string()),
             }
         }
-        for value in list("holds") {
+        for value in holds {
             match read_hold(&value) {
                 Some((scope, gate, hold)) => drop(state.upkeep.0.insert((scope, gate), hold)),
                 None => lost.push(format!("what is held back: {value}")),
@@ -410,6 +457,19 @@ fn read_hold(value: &Value) -> Option<(Scope, Gate, Hold)> {
         until: value.get("until").and_then(Value::as_u64),
     };
     Some((scope, gate, hold))
+}
+
+/// What to say to who means an instance that is not here: it may be a service that they name.
+fn no_instance(all: &Definitions, id: &str) -> String {
+    let of_service = all.keys().filter(|key| key.service.as_str().eq_ignore_ascii_case(id));
+    let here: Vec<&str> = of_service.map(|key| key.id.as_str()).collect();
+    match here[..] {
+        [] => format!(
+            "This node has no instance {id:?}: ask the agent of the node that has it (`muster explain` says which)."
+        ),
+        [one] => format!("{id:?} is a service: its instance on this node is {one}."),
+        _ => format!("{id:?} is a service: its instances on this node are {}.", here.join(", ")),
+    }
 }
 
 #[cfg(test)]

@@ -69,14 +69,15 @@ pub struct Outputs {
 /// Stores the state's text, so that a crash leaves the old one or the new.
 pub type Keep = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
-/// What was kept, for this host; what of it cannot be read is told in the log.
-pub fn restore(text: Option<&str>, host: &Host) -> State {
+/// What was kept, for this host, and whether that is all of it; what cannot be read is told in the log.
+pub fn restore(text: Option<&str>, host: &Host) -> (State, bool) {
     let (mut state, lost) = text.map(|text| State::parse(text, host)).unwrap_or_default();
+    let is_whole = lost.is_empty();
     for problem in lost {
         warn!(%problem, "something that was registered by HTTP cannot be read any more, and is left out");
     }
     state.expire(now());
-    state
+    (state, is_whole)
 }
 
 /// Makes changes until `shutdown`.
@@ -200,7 +201,7 @@ impl Task {
     }
 
     fn reap(&mut self, announced: &Announcements, files: &Definitions) {
-        let gone = self.state.reap(announced, now());
+        let gone = self.state.reap(announced, files, now());
         if gone.is_empty() {
             return;
         }

@@ -1,5 +1,7 @@
 //! What clients register, in the forms in which they write it, and what is refused with what words.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     Change, State, Target,
 };
 use crate::model::{
-    announcement::Gate,
+    announcement::{Announcement, Announcements, Gate, Report, Standing},
     health::Status,
     name::Label,
     service::{Definitions, Probe},
@@ -424,12 +426,95 @@ fn what_is_held_ends_by_itself_or_when_somebody_says_so() {
 
 #[test]
 fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
-    for text in ["", "{", "[]", "{\"services\": 1, \"holds\": [1, {\"gate\": \"x\"}]}"] {
+    let texts = [
+        "",
+        "{",
+        "[]",
+        "null",
+        r#"{"format": 1, "services": {}, "holds": []}"#,
+        r#"{"format": 1, "services": [], "holds": [1]}"#,
+        r#"{"format": 1, "services": [], "holds": [{"gate": "x"}]}"#,
+        r#"{"format": 99, "services": [], "holds": []}"#,
+    ];
+    for text in texts {
         let (state, lost) = State::parse(text, &host());
         assert!(state.is_empty() && state.upkeep().0.is_empty(), "{text}");
-        assert!(text == "[]" || !lost.is_empty(), "{text}");
+        assert!(!lost.is_empty(), "{text}: nothing is lost in silence");
     }
-    let text = r#"{"services": [{"Name": "a_b"}, {"Name": "web"}], "holds": []}"#;
+    let text = r#"{"format": 1, "services": [{"Name": "a_b"}, {"Name": "web"}], "holds": []}"#;
     let (state, lost) = State::parse(text, &host());
     assert_eq!((state.len(), lost.len()), (1, 1));
+}
+
+fn drain(id: &str) -> Change {
+    let (target, gate) = (Target::Instance(id.into()), Gate::Draining);
+    Change::Hold { target, gate, reason: String::new(), period: None }
+}
+
+/// What a file and a client both define is the file's while the file is there, and so is what is held of it.
+#[test]
+fn a_registration_behind_a_file_goes_without_a_trace() {
+    let body = json!({"Name": "web", "Check": {"TTL": "5s", "DeregisterCriticalServiceAfter": "1m"}});
+    let mut node = Node::new(&[]);
+    assert_eq!(node.register(&body), Ok(true));
+    node.files = Node::new(&[json!({"Name": "web"})]).files;
+    assert_eq!(node.apply(drain("web-host-a")), Ok(true));
+
+    let key = node.files.keys().next().unwrap().clone();
+    let report = Report { since: 0, checks: vec![] };
+    let critical = Announcement {
+        report: Some(Arc::new(report)),
+        ..Announcement::new(node.files[&key].instance.clone(), Standing::new(Status::Critical, "down"))
+    };
+    let announced = Announcements::from_iter([(key, Arc::new(critical))]);
+    assert!(node.state.clone().reap(&announced, &node.files, 1_000).is_empty(), "it is the file's that is critical");
+    assert_eq!(node.state.clone().reap(&announced, &Definitions::new(), 1_000).len(), 1);
+
+    for change in [Change::Deregister("web".into()), register(&json!({"Name": "other", "ID": "web"}), false)] {
+        let mut node = Node { state: node.state.clone(), files: node.files.clone() };
+        assert_eq!(node.apply(change), Ok(true));
+        assert_eq!(node.state.upkeep().0.len(), 1, "the file's instance is drained as before");
+    }
+}
+
+#[test]
+fn what_is_held_of_an_instance_that_is_not_there_any_more_can_be_given_back() {
+    let mut node = Node::new(&[json!({"Name": "web", "ID": "old"})]);
+    assert_eq!(node.apply(drain("old-host-a")), Ok(true));
+    node.files = Definitions::new();
+    let release = || Change::Release { target: Target::Instance("old-host-a".into()), gates: vec![] };
+    assert_eq!(node.apply(release()), Ok(true));
+    assert!(node.state.upkeep().0.is_empty());
+    assert!(node.apply(release()).unwrap_err().starts_with("unknown: This node has no instance"));
+}
+
+#[test]
+fn a_check_id_is_of_one_service() {
+    let body = |name: &str| json!({"Name": name, "Check": {"CheckID": "c", "TTL": "5s"}});
+    let taken = "refused: The check ID \"c\" belongs to the service \"a\": give this one another CheckID.";
+    let mut node = Node::new(&[]);
+    assert_eq!(node.register(&body("a")), Ok(true));
+    assert_eq!(node.register(&body("a")), Ok(false), "the same again");
+    assert_eq!(node.register(&body("b")), Err(taken.to_owned()));
+    assert_eq!(node.register(&json!({"Name": "b"})), Ok(true));
+    let added = check(&json!({"Name": "c", "CheckID": "c", "ServiceID": "b", "TTL": "1s"}));
+    assert_eq!(node.apply(added), Err(taken.to_owned()));
+}
+
+#[test]
+fn who_names_a_service_is_told_its_instances() {
+    let mut node = Node::new(&[
+        json!({"Name": "web", "ID": "c"}),
+        json!({"Name": "db", "ID": "a"}),
+        json!({"Name": "db", "ID": "b"}),
+    ]);
+    let cases = [
+        ("web", "unknown: \"web\" is a service: its instance on this node is c-host-a."),
+        ("DB", "unknown: \"DB\" is a service: its instances on this node are a-host-a, b-host-a."),
+        ("x", "unknown: This node has no instance \"x\": ask the agent of the node that has it"),
+    ];
+    for (id, expected) in cases {
+        let error = node.apply(drain(id)).unwrap_err();
+        assert!(error.starts_with(expected), "{id}: {error}");
+    }
 }
