@@ -317,7 +317,8 @@ fn a_wrong_argument_is_told_and_exits_with_2() {
 #[test]
 fn keys_tokens_and_certificates_that_a_configuration_names_are_looked_at() {
     let key = "A".repeat(43) + "=\n";
-    let cases: &[(&str, &[(&str, &str)], i32, &str)] = &[
+    type Files<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(&str, Files<'_>, i32, &str)] = &[
         ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
         ("gossip: {key_file: k}", &[], 1, "k:1:1: `gossip.key_file` names it, and it cannot be read"),
         ("gossip: {key_file: k}", &[("k", "short\n")], 1, "k:1:1: "),

@@ -91,7 +91,7 @@ fn restore(folder: &Path, host: &Host) -> State {
         match data_dir::keep_damaged(folder) {
             Ok(copy) => warn!(copy = %copy.display(), "what was registered by HTTP is kept as it was in a copy"),
             Err(error) => {
-                warn!(%error, "what was registered by HTTP cannot be copied, and the next change replaces it")
+                warn!(%error, "what was registered by HTTP cannot be copied, and the next change replaces it");
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! It is the sum (modulo 2^64) of one hash for each live node and one for each of its instances, so that it does not depend
 //! on an order and a change costs what it touches. A hash is SipHash-1-3 with a key of zeros over the fields in the order
-//! in which [`Hash`] writes them: a text as its octets and a length in eight octets before them, a number in eight octets,
+//! in which `Hash` writes them: a text as its octets and a length in eight octets before them, a number in eight octets,
 //! all big-endian. What is hashed is what is answered: neither reports nor times. Whoever changes any of this raises
 //! [`FORMAT`], for nodes compare digests of one format alone.
 
