@@ -6,7 +6,7 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::StatusCode,
+    http::{Method, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -26,13 +26,18 @@ pub(super) async fn check(State(guard): State<Guard>, request: Request, next: Ne
             refusal.into_response()
         }
         None => {
-            let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-            let pass = scope(request.method().as_str(), path).map(|_| Pass::new(&guard, &request));
+            let pass = is_guarded_reading(&guard, &request).then(|| Pass::new(&guard, &request));
             let response = next.run(request).await;
-            // Some answers are waited for, and meanwhile a token may be withdrawn.
+            // Some readings are waited for, and meanwhile a token may be withdrawn. An order is done by now, and says so.
             if pass.is_none_or(|pass| pass.is_good()) { response } else { withdrawn().into_response() }
         }
     }
+}
+
+fn is_guarded_reading(guard: &Guard, request: &Request) -> bool {
+    let path = || request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let is_reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    guard.is_some() && is_reading && scope(request.method().as_str(), path()).is_some()
 }
 
 fn withdrawn() -> Refusal {

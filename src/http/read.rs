@@ -161,6 +161,13 @@ fn nodes<'a>(catalog: &'a Catalog, query: &Query) -> Result<Vec<&'a NodeView>, R
     Ok(views)
 }
 
+/// The node of that name, if the query is about it.
+fn node_of<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Option<&'a NodeView>, Refusal> {
+    let dc = query.datacenter()?;
+    let view = catalog.view().get(name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+    Ok(view.map(|view| &**view))
+}
+
 /// The instances of a service that the query is about.
 fn placed<'a>(catalog: &'a Catalog, name: &Label, query: &Query) -> Result<Vec<Placed<'a>>, Refusal> {
     let dc = query.datacenter()?;
@@ -265,8 +272,7 @@ pub(super) async fn catalog_node(
     let name = label(&name)?;
     let filter = query.filter()?;
     show_items(&api, &uri, &query, Topic::All, None, |Known { catalog, .. }| {
-        let dc = query.datacenter()?;
-        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        let view = node_of(catalog, &name, &query)?;
         let shown = view.map(|view| {
             let services = kept(own_services(catalog, view), filter.as_ref())?;
             Ok(NodeServices { node: shape::node(view, catalog.versions().nodes), services })
@@ -286,8 +292,7 @@ pub(super) async fn catalog_node_services(
     let name = label(&name)?;
     let filter = query.filter()?;
     show_items(&api, &uri, &query, Topic::All, None, |Known { catalog, .. }| {
-        let dc = query.datacenter()?;
-        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        let view = node_of(catalog, &name, &query)?;
         let services = view.map_or_else(BTreeMap::new, |view| own_services(catalog, view));
         let services = kept(services, filter.as_ref())?.into_values().collect();
         let node = view.map(|view| shape::node(view, catalog.versions().nodes));
@@ -328,8 +333,7 @@ pub(super) async fn health_node(
 ) -> Result<Response, Refusal> {
     let name = label(&name)?;
     show(&api, &uri, &query, Topic::All, |Known { catalog, .. }| {
-        let dc = query.datacenter()?;
-        let view = catalog.view().get(&name).filter(|view| query.is_about(&view.node, dc.as_ref()));
+        let view = node_of(catalog, &name, &query)?;
         Ok(view.map_or_else(Vec::new, |view| checks_on(catalog, view)))
     })
     .await
