@@ -157,6 +157,7 @@ const CORE_CRATES: &[&str] = &[
     "smol_str",
     "strsim",
     "subtle",
+    "thiserror",
     "url",
     // Reading and writing ids: the random ones are made by adapters.
     "uuid",
