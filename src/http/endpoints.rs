@@ -38,8 +38,8 @@ use crate::{
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
         // The page.
-        Endpoint::get("/", None, page::elsewhere, "Leads to the page").says(Answer::Elsewhere),
-        Endpoint::get("/ui", None, page::elsewhere, "Leads to the page").says(Answer::Elsewhere),
+        Endpoint::get("/", None, page::redirect, "Leads to the page").says(Answer::Elsewhere),
+        Endpoint::get("/ui", None, page::redirect, "Leads to the page").says(Answer::Elsewhere),
         Endpoint::get("/ui/", None, page::index, "A web page that shows what the API says")
             .says(Answer::Text("text/html")),
         Endpoint::get("/ui/{file}", None, page::file, "A file of the page").says(Answer::Text("text/*")),

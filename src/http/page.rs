@@ -1,8 +1,8 @@
-//! The web page at `/ui`: its files, which are part of the program, and what a browser is told to make of them.
+//! The web page at `/ui`: its files, which are embedded in the program, and their response headers.
 //!
-//! The page is a client of the API like any other: it shows what `/v1` answers and gives no orders. What it shows comes from
-//! services, whose names, tags and outputs anybody may have written, so it is kept from running or fetching anything but the
-//! files here ([Content Security Policy](https://www.w3.org/TR/CSP3/)). The files need no token; what they ask for does.
+//! The page is an unprivileged client of the API: it reads `/v1` and changes nothing. Names, tags and check output come from
+//! services and are untrusted, so a [Content Security Policy](https://www.w3.org/TR/CSP3/) keeps the page from running or
+//! loading anything but the files here. The files require no token; the API requests of the page do.
 
 use std::hash::Hasher;
 
@@ -15,7 +15,7 @@ use siphasher::sip::SipHasher13;
 
 use super::answer::Refusal;
 
-/// A file of the page.
+/// An embedded file of the page.
 struct File {
     name: &'static str,
     content_type: &'static str,
@@ -28,75 +28,81 @@ macro_rules! file {
     };
 }
 
-/// The page itself.
+/// The document.
 const INDEX: File = file!("index.html", "text/html; charset=utf-8");
 
-/// What it is made of.
+/// The files that the document loads, by their names below `/ui/`.
 const FILES: &[File] = &[
     file!("page.css", "text/css; charset=utf-8"),
     file!("icon.svg", "image/svg+xml"),
     file!("main.js", "text/javascript; charset=utf-8"),
+    file!("agent.js", "text/javascript; charset=utf-8"),
+    file!("announce.js", "text/javascript; charset=utf-8"),
+    file!("api.js", "text/javascript; charset=utf-8"),
     file!("banners.js", "text/javascript; charset=utf-8"),
     file!("dom.js", "text/javascript; charset=utf-8"),
-    file!("live.js", "text/javascript; charset=utf-8"),
-    file!("words.js", "text/javascript; charset=utf-8"),
-    file!("narrow.js", "text/javascript; charset=utf-8"),
-    file!("news.js", "text/javascript; charset=utf-8"),
-    file!("services.js", "text/javascript; charset=utf-8"),
-    file!("explain.js", "text/javascript; charset=utf-8"),
-    file!("nodes.js", "text/javascript; charset=utf-8"),
     file!("events.js", "text/javascript; charset=utf-8"),
-    file!("agent.js", "text/javascript; charset=utf-8"),
+    file!("explain.js", "text/javascript; charset=utf-8"),
+    file!("filter.js", "text/javascript; charset=utf-8"),
+    file!("format.js", "text/javascript; charset=utf-8"),
+    file!("nodes.js", "text/javascript; charset=utf-8"),
+    file!("order.js", "text/javascript; charset=utf-8"),
+    file!("overview.js", "text/javascript; charset=utf-8"),
+    file!("rows.js", "text/javascript; charset=utf-8"),
+    file!("services.js", "text/javascript; charset=utf-8"),
+    file!("status.js", "text/javascript; charset=utf-8"),
     file!("token.js", "text/javascript; charset=utf-8"),
 ];
 
-/// What the page may do: run and look like its own files, ask its own server. Nothing of it may be framed.
+/// Content Security Policy: only the page's own files and requests to its own server; no framing, no HTML parsed by scripts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// From `/` and from `/ui`: relative, so that it is right behind a proxy with a path of its own.
-pub(super) async fn elsewhere() -> Response {
+/// Redirects `/` and `/ui` to the page. The location is relative, so it also works behind a proxy with a path prefix.
+pub(super) async fn redirect() -> Response {
     let text = "The page is at /ui/; the API is below /v1/, and GET /v1/ lists it.\n";
     (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ui/")], text).into_response()
 }
 
+/// Responds with the document.
 pub(super) async fn index(headers: HeaderMap) -> Response {
-    show(&INDEX, &headers)
+    respond(&INDEX, &headers)
 }
 
+/// Responds with one of the files that the document loads.
 pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
     let found = FILES.iter().find(|file| file.name == name);
-    let refusal = || Refusal(StatusCode::NOT_FOUND, "The page has no such file: it is at /ui/.".to_owned());
-    found.map(|file| show(file, &headers)).ok_or_else(refusal)
+    let refusal = || Refusal(StatusCode::NOT_FOUND, "The page has no such file. The page is at /ui/.".to_owned());
+    found.map(|file| respond(file, &headers)).ok_or_else(refusal)
 }
 
-/// The file, or that it is what the browser has already (RFC 9110 §13.1.2).
-fn show(file: &File, headers: &HeaderMap) -> Response {
-    let tag = tag(file.text);
-    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut known = known.flat_map(|value| value.split(',')).map(|one| one.trim().trim_start_matches("W/"));
-    let mut response = if known.any(|one| one == tag || one == "*") {
+/// The file, or 304 if the browser has it already (RFC 9110 §13.1.2).
+fn respond(file: &File, headers: &HeaderMap) -> Response {
+    let etag = etag(file.text);
+    let cached = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut cached = cached.flat_map(|value| value.split(',')).map(|tag| tag.trim().trim_start_matches("W/"));
+    let mut response = if cached.any(|tag| tag == etag || tag == "*") {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
         ([(header::CONTENT_TYPE, file.content_type)], file.text).into_response()
     };
-    let told = [
-        // An agent may be replaced by another version: asked each time, and sent again only then.
+    let policies = [
+        // Browsers revalidate on each load, because another version of the agent has other files.
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
         (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     ];
-    response.headers_mut().extend(told);
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
-        response.headers_mut().insert(header::ETAG, tag);
+    response.headers_mut().extend(policies);
+    if let Ok(tag) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(header::ETAG, etag);
     }
     response
 }
 
-/// Another text has another tag.
-fn tag(text: &str) -> String {
+/// An entity tag: a hash of the content.
+fn etag(text: &str) -> String {
     let mut hasher = SipHasher13::new();
     hasher.write(text.as_bytes());
     format!("\"{:016x}\"", hasher.finish())

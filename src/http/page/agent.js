@@ -1,50 +1,50 @@
-// The agent that serves this page: what it is, what it listens on, and what is not as it should be.
+// The agent that serves this page: its identity, listeners, view of the cluster, files and holds.
 
-import { el, show } from "./dom.js";
-import { follow, setToken, token } from "./live.js";
-import { clock, count, mark, since } from "./words.js";
+import { setToken, token } from "./api.js";
+import { el, message, show } from "./dom.js";
+import { clock, count, hrefOf, mark, since } from "./format.js";
+import { onStatus } from "./status.js";
 
-/** Shows it until the function that it returns is called. */
+/** Shows the agent until the returned function is called. */
 export function agent(main) {
-  const place = el("div", { class: "agent" });
-  main.append(place);
-  place.addEventListener("click", (event) => {
-    if (event.target.dataset.do === "forget") setToken(null);
+  const sections = el("div", { class: "agent" });
+  main.append(sections);
+  sections.addEventListener("click", (event) => {
+    if (event.target.dataset.action === "forget") setToken(null);
   });
-  return follow("watch/agent/self", (self) => {
-    const { Config: config, Member: member, Muster: status } = self;
+  return onStatus(({ Config: config, Member: member, Muster: status }) => {
     const { Listen: listen } = status;
     show(
-      place,
+      sections,
       facts("This node", [
         ["Name", config.NodeName],
         ["Datacenter", config.Datacenter],
         ["Zone", status.Domain],
         ["Version", config.Version],
-        ["Running for", since(member.Muster.Since)],
-        ["Advertises", list(status.Advertise)],
-        ["DNS on", list(listen.Dns)],
-        ["HTTP on", list(listen.Http)],
-        ["Gossip on", listen.Gossip],
+        ["Uptime", since(member.Muster.Since)],
+        ["Advertised addresses", list(status.Advertise)],
+        ["DNS", list(listen.Dns)],
+        ["HTTP", list(listen.Http)],
+        ["Gossip", listen.Gossip],
       ]),
-      facts("Its cluster", [
+      facts("Cluster", [
         ["Members", list(Object.entries(status.Members).map(([reach, number]) => `${number} ${reach}`))],
         [
-          "Partitioned",
-          status.Partitioned ? [mark("bad", "yes"), " for ", since(status.Partitioned)] : mark("good", "no"),
+          "Partition",
+          status.Partitioned ? [mark("critical", "yes"), " for ", since(status.Partitioned)] : mark("ok", "no"),
         ],
-        status.Diverging ? ["Answers", alike(status.Diverging)] : null,
+        status.Diverging && ["Views", views(status.Diverging)],
         [
-          "Sealed",
+          "Encryption",
           status.Sealed
-            ? mark("good", "with a key")
-            : [mark("fair", "no"), " what nodes tell each other can be read and forged"],
+            ? mark("ok", "on")
+            : [mark("warning", "off"), " Gossip can be read and forged. Set ", el("code", {}, "gossip.key_file"), "."],
         ],
-        ["Rejected", rejected(status.Rejected)],
+        ["Rejected frames", rejected(status.Rejected)],
       ]),
       files(status.Files ?? []),
-      held(status.Held ?? []),
-      token() ? el("p", {}, el("button", { type: "button", "data-do": "forget" }, "Forget the token")) : null,
+      holds(status.Held ?? []),
+      token() && el("p", {}, el("button", { type: "button", "data-action": "forget" }, "Forget the token")),
     );
   });
 }
@@ -54,71 +54,62 @@ function facts(title, pairs) {
   return el("section", {}, el("h2", {}, title), el("dl", {}, items));
 }
 
-/** The folders, what of them is in service, and what is wrong with their files. */
+/** The folders, what of each is in service, and the diagnostics of their files. */
 function files(folders) {
   if (folders.length === 0) return null;
   const pairs = folders.map((folder) => {
     const { Problems: problems, MoreProblems: more } = folder;
-    const all = problems.length + more;
-    const said = all > 0 ? mark("bad", count(all, "problem")) : mark("good", "no problem");
-    const shown = problems.map(problem);
-    if (more > 0) shown.push(el("li", { class: "detail" }, `and ${more} more`));
-    return [folder.Path, [said, ` ${folder.InService} in service`, el("ul", { class: "problems" }, shown)]];
+    const number = problems.length + more;
+    const state = number > 0 ? mark("critical", count(number, "problem")) : mark("ok", "no problems");
+    const lines = problems.map(diagnostic);
+    if (more > 0) lines.push(el("li", { class: "detail" }, `and ${more} more`));
+    return [folder.Path, [state, ` ${folder.InService} in service`, el("ul", { class: "problems" }, lines)]];
   });
   return facts("Files", pairs);
 }
 
-function problem({ File: file, Line: line, Column: column, Severity: severity, Message: message, Hint: hint }) {
-  const place = el("code", {}, `${file}:${line}:${column}`);
+function diagnostic({ File: file, Line: line, Column: column, Severity: severity, Message: text, Hint: hint }) {
   return el(
     "li",
     {},
-    mark(severity === "error" ? "bad" : "fair", severity),
+    mark(severity === "error" ? "critical" : "warning", severity),
     " ",
-    place,
-    ` ${message}`,
-    hint ? el("span", { class: "detail" }, ` ${hint}`) : null,
+    el("code", {}, `${file}:${line}:${column}`),
+    " ",
+    message(text),
+    hint && el("span", { class: "detail" }, " ", message(hint)),
   );
 }
 
-/** What somebody holds back on this node. */
-function held(all) {
+/** The holds on this node: instances, or the whole node, that an operator or a rule keeps out of answers. */
+function holds(all) {
   if (all.length === 0) return null;
-  const pairs = all.map(({ Instance: instance, Gate: gate, Reason: reason, Since: at, Until: until }) => {
-    const name = instance
-      ? el("a", { href: `#/services/${encodeURIComponent(instance.split("/")[0])}` }, instance)
-      : "The node";
-    const end = until ? [", until ", clock(until)] : [];
-    return [name, [mark("held", gate), " for ", since(at), end, reason ? `: ${reason}` : null]];
+  const pairs = all.map(({ Instance: instance, Gate: kind, Reason: reason, Since: at, Until: until }) => {
+    const name = instance ? el("a", { href: hrefOf("services", instance.split("/")[0]) }, instance) : "The whole node";
+    const end = until && [", until ", clock(until)];
+    return [name, [mark("neutral", kind), " for ", since(at), end, reason && `: ${reason}`]];
   });
-  return facts("Held back here", pairs);
+  return facts("Holds", pairs);
 }
 
 function list(texts) {
   return texts.length > 0 ? texts.join(", ") : "none";
 }
 
-/** Nodes that answer otherwise than this one. */
-function alike(diverging) {
-  const told = Object.entries(diverging);
-  if (told.length === 0) return mark("good", "alike on all nodes");
-  return [
-    mark("fair", "differ"),
-    told.map(([node, at]) => [" ", el("a", { href: `#/nodes/${encodeURIComponent(node)}` }, node), " for ", since(at)]),
-  ];
+/** The nodes whose view of the cluster differs from this agent's. */
+function views(diverging) {
+  const nodes = Object.entries(diverging);
+  if (nodes.length === 0) return mark("ok", "equal on all nodes");
+  const links = nodes.map(([node, at]) => [" ", el("a", { href: hrefOf("nodes", node) }, node), " for ", since(at)]);
+  return [mark("warning", "differ"), links];
 }
 
 function rejected(reasons) {
-  const told = Object.entries(reasons);
-  if (told.length === 0) return mark("good", "nothing");
+  const entries = Object.entries(reasons);
+  if (entries.length === 0) return mark("ok", "none");
+  const total = entries.reduce((sum, [, number]) => sum + number, 0);
   return [
-    mark(
-      "fair",
-      count(
-        told.reduce((sum, [, number]) => sum + number, 0),
-        "frame",
-      ),
-    ),
-    ` ${told.map(([why, number]) => `${why}: ${number}`).join(", ")}`,
+    mark("warning", count(total, "frame")),
+    ` ${entries.map(([reason, number]) => `${reason}: ${number}`).join(", ")}`,
   ];
 }

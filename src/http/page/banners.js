@@ -1,91 +1,96 @@
-// Above every part: whether what is shown is current, and what of the agent is not as it should be.
+// The state of the connection, and the warnings above every part: stale data, a partition, file errors, another version.
 
-import { el, show } from "./dom.js";
-import { follow, retry, token, watchLiveness } from "./live.js";
+import { retry, token, watchConnection } from "./api.js";
+import { el, message, show } from "./dom.js";
+import { count, mark, since } from "./format.js";
+import { onStatus } from "./status.js";
 import { askForToken } from "./token.js";
-import { count, mark, since } from "./words.js";
 
-/** How the streams stand: a tone and words. */
+/** A tone and words for each state of the connection. */
 const STATES = {
-  connecting: ["held", "connecting"],
-  live: ["good", "live"],
-  lost: ["bad", "not current"],
-  denied: ["bad", "no token"],
-  refused: ["bad", "refused"],
+  connecting: ["neutral", "connecting"],
+  live: ["ok", "live"],
+  lost: ["critical", "stale"],
+  denied: ["critical", "no token"],
+  refused: ["critical", "refused"],
 };
 
 const banners = document.getElementById("banners");
-let liveness = { state: "connecting" };
-/** What the agent says of itself; its version when the page was loaded. */
-let self = null;
-let version = null;
+let connection = { state: "connecting" };
+/** The agent's state, and its version when the page was loaded. */
+let agent = null;
+let loadedVersion = null;
 
-/** Shows it from now on. */
-export function watch() {
-  follow("watch/agent/self", (news) => {
-    self = news;
-    version ??= self.Config.Version;
+/** Shows the banners from now on. */
+export function showBanners() {
+  onStatus((status) => {
+    agent = status;
+    loadedVersion ??= agent.Config.Version;
     draw();
   });
-  watchLiveness((now) => {
-    const denied = now.state === "denied" && liveness.state !== "denied";
-    liveness = now;
+  watchConnection((now) => {
+    const isNewlyDenied = now.state === "denied" && connection.state !== "denied";
+    connection = now;
     draw();
-    if (denied) askForToken(token() ? now.why : "");
+    if (isNewlyDenied) askForToken(token() ? now.reason : "");
   });
 }
 
 function draw() {
-  const status = document.getElementById("liveness");
-  status.dataset.state = liveness.state;
-  show(status, mark(...STATES[liveness.state]));
-  if (self) show(document.getElementById("who"), el("b", {}, self.Config.NodeName), ` ${self.Config.Datacenter}`);
-  show(banners, notCurrent(), self && [partition(self.Muster), files(self.Muster), otherVersion(self.Config)]);
+  const status = document.getElementById("connection");
+  status.dataset.state = connection.state;
+  show(status, mark(...STATES[connection.state]));
+  if (agent) {
+    const { NodeName: name, Datacenter: site } = agent.Config;
+    show(document.getElementById("agent-name"), el("b", {}, name), ` ${site}`);
+  }
+  show(banners, stale(), agent && [partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Config)]);
 }
 
 function banner(tone, word, text, button) {
-  const [what, label] = button ?? [];
-  const press = what ? el("button", { type: "button", "data-do": what }, label) : null;
-  return el("div", { class: `banner ${tone}` }, el("p", {}, mark(tone, word), text), press);
+  const [action, label] = button ?? [];
+  const control = action && el("button", { type: "button", "data-action": action }, label);
+  return el("div", { class: `banner ${tone}` }, el("p", {}, mark(tone, word), " ", text), control);
 }
 
-function notCurrent() {
-  const { state, why, lost } = liveness;
+function stale() {
+  const { state, reason, lost } = connection;
   if (state === "lost") {
     const at = el("time", { datetime: lost.toISOString() }, lost.toLocaleTimeString(undefined, { hour12: false }));
-    return banner("bad", "Not current", [" since ", at, `: the agent ${why}. Trying again.`], ["retry", "Try now"]);
+    const text = ["The data is from ", at, `: the agent ${reason}. Retrying.`];
+    return banner("critical", "Stale", text, ["retry", "Retry now"]);
   }
-  const refuses = ` The agent refuses: ${why}`;
-  if (state === "denied") return banner("bad", "Not shown", refuses, ["token", "Enter a token"]);
-  if (state === "refused") return banner("bad", "Not shown", refuses);
+  const text = ["The agent rejects the request: ", message(reason ?? "")];
+  if (state === "denied") return banner("critical", "No access", text, ["token", "Enter a token"]);
+  if (state === "refused") return banner("critical", "No data", text);
   return null;
 }
 
 function partition({ Partitioned: began }) {
   const text = [
-    " More than half of the other nodes are out of reach, for ",
+    "More than half of the other nodes have been unreachable for ",
     since(began),
-    ": the fault may be here. Their instances are answered as last known.",
+    ". This node may be the one that is cut off. The instances of unreachable nodes are answered as last known.",
   ];
-  return began && banner("fair", "Partition", text);
+  return began && banner("warning", "Partition", text);
 }
 
-function files({ Files: folders }) {
-  // An agent of a version before has none.
+function fileErrors({ Files: folders }) {
+  // An older agent reports no folders.
   const errors = ({ Problems: all, MoreProblems: more }) => all.filter((one) => one.Severity === "error").length + more;
-  const problems = (folders ?? []).reduce((sum, folder) => sum + errors(folder), 0);
-  const text = ` ${count(problems, "problem")} in files of this node; what was good before is in service. `;
-  return problems > 0 && banner("fair", "Files", [text, el("a", { href: "#/agent" }, "Which ones")]);
+  const number = (folders ?? []).reduce((sum, folder) => sum + errors(folder), 0);
+  const text = `${count(number, "error")} in files of this node. The last valid version of each file stays in service. `;
+  return number > 0 && banner("warning", "Files", [text, el("a", { href: "#/agent" }, "Show errors")]);
 }
 
-function otherVersion({ Version: now }) {
-  const text = ` The agent is ${now} now, this page is of ${version}.`;
-  return now !== version && banner("fair", "Another version", text, ["reload", "Load it again"]);
+function otherVersion({ Version: current }) {
+  const text = `The agent runs version ${current}; this page is from version ${loadedVersion}.`;
+  return current !== loadedVersion && banner("warning", "New version", text, ["reload", "Reload"]);
 }
 
 banners.addEventListener("click", (event) => {
-  const what = event.target.dataset.do;
-  if (what === "retry") retry();
-  if (what === "token") askForToken(liveness.why);
-  if (what === "reload") location.reload();
+  const { action } = event.target.dataset;
+  if (action === "retry") retry();
+  if (action === "token") askForToken(connection.reason);
+  if (action === "reload") location.reload();
 });

@@ -1,7 +1,7 @@
-// Elements, built and brought up to date.
+// Builds and updates elements.
 //
-// What services say is somebody else's text: it becomes text nodes and nothing else. Nothing here, and nothing in the other
-// files, reads text as HTML; the page's policy would stop it.
+// Text from services is untrusted. It becomes text nodes and nothing else: no file of the page parses text as HTML, and the
+// Content Security Policy would prevent it.
 
 /** An element. A child is a node, a text or nothing; an attribute that is `null` or `false` is left out. */
 export function el(tag, attributes = {}, ...children) {
@@ -11,15 +11,24 @@ export function el(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(
-    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
-  );
+  element.append(...nodes(children));
   return element;
 }
 
+function nodes(children) {
+  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+}
+
+/** A message of the agent: text between backticks becomes `<code>` elements. A backtick without a partner stays. */
+export function message(text) {
+  const pieces = text.split("`");
+  if (pieces.length % 2 === 0) pieces.splice(-2, 2, pieces.slice(-2).join("`"));
+  return pieces.map((piece, at) => (at % 2 === 1 ? el("code", {}, piece) : piece)).filter((piece) => piece !== "");
+}
+
 /**
- * Makes `old` look like `fresh` by changing what differs, so that focus, selection and scroll positions stay.
- * A `<details>` keeps what its reader did to it until `data-open`, what we think of it, changes.
+ * Makes `old` equal to `fresh` by changing only what differs, so that focus, selection and scroll positions stay.
+ * A `<details>` keeps the state its reader gave it until `data-open`, the page's own choice, changes.
  */
 export function morph(old, fresh) {
   if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
@@ -30,103 +39,45 @@ export function morph(old, fresh) {
     if (old.data !== fresh.data) old.data = fresh.data;
     return old;
   }
-  const thought = old.getAttribute("data-open");
+  const choice = old.getAttribute("data-open");
   for (const { name } of [...old.attributes]) {
     if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
   }
   for (const { name, value } of fresh.attributes) {
     if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  if (old.getAttribute("data-open") !== thought) old.open = fresh.open;
-  const [had, has] = [[...old.childNodes], [...fresh.childNodes]];
-  has.forEach((child, at) => (at < had.length ? morph(had[at], child) : old.append(child)));
-  had.slice(has.length).forEach((child) => child.remove());
+  if (old.getAttribute("data-open") !== choice) old.open = fresh.open;
+  const [present, wanted] = [[...old.childNodes], [...fresh.childNodes]];
+  for (const [at, child] of wanted.entries()) {
+    if (at < present.length) morph(present[at], child);
+    else old.append(child);
+  }
+  for (const child of present.slice(wanted.length)) child.remove();
   return old;
 }
 
-/** Puts these children into `parent` by [`morph`]: where a view has no list. */
+/** Replaces the children of `parent` by [`morph`]. */
 export function show(parent, ...children) {
   const fresh = parent.cloneNode(false);
-  fresh.append(...children.flat(Infinity).filter(Boolean));
+  fresh.append(...nodes(children));
   morph(parent, fresh);
 }
 
-/** A list of items that come again and again, a little different: rows are kept, and only those that differ are touched. */
-export class Rows {
-  #parent;
-  #head;
-  #key;
-  #build;
-  #kept = new Map();
-
-  /** `key` names an item among the others; `build` makes its row; rows come after `head`, if there is one. */
-  constructor(parent, key, build, head = null) {
-    this.#parent = parent;
-    this.#head = head;
-    this.#key = key;
-    this.#build = build;
-  }
-
-  /** Shows these items in this order, and returns those that were there before and have changed. */
-  update(items) {
-    const first = this.#kept.size === 0;
-    const changed = [];
-    const kept = new Map();
-    for (const item of items) {
-      const key = this.#key(item);
-      if (kept.has(key)) continue;
-      const text = JSON.stringify(item);
-      const before = this.#kept.get(key);
-      this.#kept.delete(key);
-      let row = before?.row;
-      if (!before) {
-        row = this.#build(item);
-        if (!first) flash(row);
-      } else if (before.text !== text) {
-        row = morph(row, this.#build(item));
-        flash(row);
-        changed.push({ item, before: before.item });
-      }
-      kept.set(key, { row, text, item });
-    }
-    this.#kept.forEach(({ row }) => row.remove());
-    this.#kept = kept;
-    let at = this.#head ? this.#head.nextSibling : this.#parent.firstChild;
-    for (const { row } of kept.values()) {
-      if (row === at) at = at.nextSibling;
-      else this.#parent.insertBefore(row, at);
-    }
-    return changed;
-  }
-
-  /** Shows the rows whose item passes, hides the others, and returns how many are shown. */
-  filter(passes) {
-    let shown = 0;
-    for (const { row, item } of this.#kept.values()) {
-      const passed = passes(item);
-      if (row.hidden === passed) row.hidden = !passed;
-      if (passed) shown += 1;
-    }
-    return shown;
-  }
-}
-
-/** Draws the eye to what has just changed, of those who do not mind. */
-function flash(row) {
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  row.animate({ backgroundColor: ["var(--flash)", "transparent"] }, { duration: 1500 });
-}
-
 /** A table with a name for screen readers. `columns` are texts, or `[text, class]`. */
-export function table(name, columns) {
+export function table(name, kind, columns) {
   const heads = columns.map((column) => [column].flat());
   const row = heads.map(([text, kind]) => el("th", { scope: "col", role: "columnheader", class: kind ?? null }, text));
-  // The roles are said, since narrow screens lay rows out as blocks.
+  // Explicit roles: a table that is laid out as blocks or grids loses the implicit ones.
   const head = el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, row));
-  return el("table", { role: "table", "aria-label": name }, head);
+  return el("table", { role: "table", class: kind, "aria-label": name }, head);
 }
 
-/** A cell; what a narrow screen needs to tell it from others stands in `label`. */
+/** A cell. Narrow screens have no column heads and show `label` instead. */
 export function cell(kind, label, ...children) {
   return el("td", { role: "cell", class: kind, "data-label": label }, ...children);
+}
+
+/** The head of a row: a name that links to `href`. */
+export function rowHead(name, href, ...more) {
+  return el("th", { role: "rowheader", scope: "row", class: "name" }, el("a", { class: "row", href }, name), ...more);
 }

@@ -1,123 +1,158 @@
-// One service or node: its instances, and why each is answered or not.
+// One service, node or other name: what DNS answers, its instances, and the reason for the state of each.
 
-import { Rows, cell, el, show, table } from "./dom.js";
+import { announce } from "./announce.js";
+import { follow, request } from "./api.js";
+import { cell, el, message, show, table } from "./dom.js";
 import { eventRow, keyOf } from "./events.js";
-import { ask, follow } from "./live.js";
-import { announce } from "./news.js";
-import { chips, count, endpoint, mark, since, toneOfCheck, toneOfState } from "./words.js";
+import { chips, count, endpoint, hrefOf, mark, severity, since, toneOfCheck, toneOfInstance } from "./format.js";
+import { Order } from "./order.js";
+import { Rows } from "./rows.js";
 
-/** An output of so many characters stands in its line; a longer one is opened. */
-const SHORT = 240;
-/** The last events that are shown. */
-const EVENTS = 10;
-/** From one question for them to the next, at least, in milliseconds. */
-const PAUSE = 2000;
+/** A check's output of more characters than this is collapsed. */
+const MAX_INLINE_OUTPUT = 240;
+/** Number of recent events shown. */
+const MAX_EVENTS = 10;
+/** Milliseconds between two requests for them, at least. */
+const EVENTS_INTERVAL = 2000;
 
-/** Shows it until the function that it returns is called. */
+/** Fields of an explanation that have a place of their own. Others are listed by their names. */
+const KNOWN_FIELDS = ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Instances", "Notes"];
+
+/** Shows the name until the returned function is called. */
 export function explain(main, part, name) {
-  const above = el("div", { class: "facts" });
-  const body = el("div", { class: "instances-of" });
+  const facts = el("div", { class: "facts" });
   const notes = el("div", { class: "notes" });
-  const lately = el(
+  const instances = el("div", { class: "instances-list" });
+  const recent = el(
     "section",
-    { "aria-labelledby": "lately", hidden: true },
-    el("h2", { id: "lately" }, "Lately"),
+    { "aria-labelledby": "recent", hidden: true },
+    el("h2", { id: "recent" }, "Recent events"),
     el("ol", { class: "events" }),
   );
   const up = el("a", { href: `#/${part}`, class: "up" }, part === "nodes" ? "All nodes" : "All services");
   main.querySelector(".head").prepend(up);
-  main.append(above, notes, body, lately);
+  main.append(facts, notes, instances, recent);
+  const here = hrefOf(part, name);
+  let latest = null;
   let rows = null;
   let events = null;
-  let summary = null;
   let timer = 0;
 
+  const order = new Order(
+    keyOfInstance,
+    (one) => severity(toneOfInstance(one.State)),
+    () => drawInstances(),
+  );
+
   function list() {
-    const columns = [
-      "State",
-      "Instance",
-      part === "nodes" ? "Service" : "Node",
-      "Address",
-      ["Weight", "number"],
-      "Since",
-      "Why",
-    ];
-    const shown = table(`Instances of ${name}`, columns);
-    shown.className = "instances";
-    rows = new Rows(
-      shown,
-      (one) => `${one.Service}/${one.ID}@${one.Node}`,
-      (one) => instance(one, part),
-      shown.tHead,
-    );
-    body.append(shown);
+    const other = part === "nodes" ? "Service" : "Node";
+    const columns = ["State", "Instance", other, "Address", ["Weight", "number"], "Since", "Reason"];
+    const shown = table(`Instances of ${name}`, "instances", columns);
+    instances.append(shown);
+    return new Rows(shown, keyOfInstance, (one) => instanceRows(one, part), shown.tHead);
   }
 
-  async function askLately() {
-    const all = await ask(
-      `muster/events?follow=false&${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`,
-    );
+  function drawInstances() {
+    const all = latest.Instances ?? [];
+    if (all.length > 0) rows ??= list();
+    rows?.update(order.sort(all));
+    instances.hidden = all.length === 0;
+  }
+
+  async function requestEvents() {
+    const filter = `${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`;
+    const all = await request(`muster/events?follow=false&${filter}`);
     timer = 0;
     if (!all) return;
-    events ??= new Rows(lately.querySelector("ol"), keyOf, eventRow);
-    events.update(all.slice(-EVENTS).reverse());
-    lately.hidden = all.length === 0;
+    events ??= new Rows(recent.querySelector("ol"), keyOf, (event) => eventRow(event, here));
+    events.update(all.slice(-MAX_EVENTS).reverse());
+    recent.hidden = all.length === 0;
   }
 
   const path = part === "nodes" ? `${name}.node` : name;
   const stop = follow(`watch/muster/explain/${encodeURIComponent(path)}`, (explained) => {
-    if (explained.Instances.length > 0 && !rows) list();
-    rows?.update(explained.Instances);
-    body.hidden = explained.Instances.length === 0;
-    const ttl = ["service", "instance"].includes(explained.Kind)
-      ? el("p", { class: "detail" }, `TTL ${explained.TTLSeconds} s, from ${explained.TTLFrom}`)
-      : null;
-    show(above, el("p", { class: "summary" }, explained.Summary), ttl);
+    const previous = latest;
+    latest = explained;
+    drawInstances();
+    show(facts, el("p", { class: "summary" }, kindOf(explained), message(explained.Summary)), details(explained));
     show(
       notes,
-      explained.Notes.map((note) => el("p", { class: "note" }, note)),
+      (explained.Notes ?? []).map((note) => el("p", { class: "note" }, message(note))),
     );
-    if (summary !== null && summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
-    summary = explained.Summary;
-    // What changes all the time is not asked for all the time.
-    if (explained.Kind !== "unknown" && timer === 0) timer = setTimeout(askLately, events ? PAUSE : 0);
+    if (previous && previous.Summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
+    // States that change often do not cause as many requests.
+    if (explained.Kind !== "unknown" && timer === 0) timer = setTimeout(requestEvents, events ? EVENTS_INTERVAL : 0);
   });
   return () => {
     clearTimeout(timer);
+    order.stop();
     stop();
   };
 }
 
-/** An instance is a group of rows: what it is, and its checks. */
-function instance(one, part) {
-  const other = part === "nodes" ? ["services", one.Service] : ["nodes", one.Node];
-  const address = one.Addresses.map((address) => endpoint(address, one.Port)).join(" ");
-  const renamed = one.RegisteredAs && one.RegisteredAs !== one.ID;
-  const registered = renamed ? el("span", { class: "detail" }, ` registered as ${one.RegisteredAs}`) : null;
+function keyOfInstance(one) {
+  return `${one.Service}/${one.ID}@${one.Node}`;
+}
+
+/** The kind of the name, where the reader did not come for a service or a node. */
+function kindOf({ Kind: kind }) {
+  if (["service", "instance", "node", "unknown"].includes(kind)) return null;
+  return [el("span", { class: "chip" }, kind.replaceAll("-", " ")), " "];
+}
+
+/** The TTL with its source, and the fields that only some kinds have. */
+function details(explained) {
+  const { TTLSeconds: ttl, TTLFrom: from, Instances: instances = [] } = explained;
+  const hasTtl = from && (ttl > 0 || instances.length > 0);
+  const others = Object.entries(explained).filter(([field, value]) => !KNOWN_FIELDS.includes(field) && value);
+  return [
+    hasTtl && el("p", { class: "detail" }, `TTL ${ttl} s, from `, message(from)),
+    others.map(([field, value]) => el("p", { class: "detail" }, `${words(field)}: `, plain(value))),
+  ];
+}
+
+/** `ZoneFile` as `Zone file`. */
+function words(field) {
+  const [first, ...rest] = field.replace(/([a-z])([A-Z])/g, "$1 $2").split(" ");
+  return [first, ...rest.map((word) => word.toLowerCase())].join(" ");
+}
+
+function plain(value) {
+  if (Array.isArray(value)) return value.map(plain).join(", ") || "none";
+  if (typeof value !== "object") return String(value);
+  return Object.entries(value)
+    .filter(([, inner]) => inner !== null)
+    .map(([field, inner]) => `${words(field).toLowerCase()} ${plain(inner)}`)
+    .join(", ");
+}
+
+/** An instance is a group of rows: its state, and its checks. */
+function instanceRows(one, part) {
+  const [label, other, href] =
+    part === "nodes"
+      ? ["Service", one.Service, hrefOf("services", one.Service)]
+      : ["Node", one.Node, hrefOf("nodes", one.Node)];
+  const isRenamed = one.RegisteredAs && one.RegisteredAs !== one.ID;
   const group = el(
     "tbody",
     { role: "rowgroup" },
     el(
       "tr",
       { role: "row" },
-      cell("state", "State", mark(toneOfState(one.State), one.State)),
+      cell("state", "State", mark(toneOfInstance(one.State), one.State)),
       el(
         "th",
         { role: "rowheader", scope: "row", class: "name" },
         one.ID,
-        registered,
+        isRenamed && el("span", { class: "detail" }, ` registered as ${one.RegisteredAs}`),
         " ",
         el("span", { class: "tags" }, chips(one.Tags)),
       ),
-      cell(
-        "other",
-        part === "nodes" ? "Service" : "Node",
-        el("a", { class: "row", href: `#/${other[0]}/${encodeURIComponent(other[1])}` }, other[1]),
-      ),
-      cell("address", "Address", address),
+      cell("other", label, el("a", { class: "row", href }, other)),
+      cell("address", "Address", one.Addresses.map((address) => endpoint(address, one.Port)).join(" ")),
       cell("number", "Weight", String(one.Weight)),
       cell("since", "Since", since(one.Since)),
-      cell("why", "Why", one.Why),
+      cell("why", "Reason", message(one.Why)),
     ),
   );
   if (one.Checks.length > 0) {
@@ -126,37 +161,37 @@ function instance(one, part) {
   return group;
 }
 
+/** The checks of an instance, open if one does not pass. */
 function checks(one) {
-  const states = {};
-  for (const { Status: status } of one.Checks) states[status] = (states[status] ?? 0) + 1;
-  const told = Object.entries(states).map(([status, number]) => `${number} ${status}`);
+  const statuses = {};
+  for (const { Status: status } of one.Checks) statuses[status] = (statuses[status] ?? 0) + 1;
+  const parts = Object.entries(statuses).map(([status, number]) => `${number} ${status}`);
   const all = count(one.Checks.length, "check");
-  const short = told.length === 1 ? `${all} ${one.Checks[0].Status}` : `${all}: ${told.join(", ")}`;
-  const amiss = one.Checks.some((check) => check.Status !== "passing");
+  const heading = parts.length === 1 ? `${all} ${one.Checks[0].Status}` : `${all}: ${parts.join(", ")}`;
+  const open = one.Checks.some((check) => check.Status !== "passing");
   return el(
     "details",
-    { "data-open": String(amiss), open: amiss },
-    el("summary", {}, short),
+    { "data-open": String(open), open },
+    el("summary", {}, heading),
     el("ul", {}, one.Checks.map(check)),
   );
 }
 
 function check({ Name: name, Status: status, Output: output, Since: at }) {
-  const long = output.length > SHORT || output.includes("\n");
-  const said = long
-    ? el(
-        "details",
-        { class: "output" },
-        el("summary", {}, output.split("\n")[0].slice(0, SHORT)),
-        el("pre", {}, output),
-      )
-    : el("span", { class: "output" }, output);
   return el(
     "li",
     {},
     mark(toneOfCheck(status), status),
     el("span", { class: "name" }, name),
     el("span", { class: "since" }, since(at)),
-    said,
+    outputOf(output),
   );
+}
+
+/** The output of a check is the service's text: it is shown literally. */
+function outputOf(output) {
+  const isLong = output.length > MAX_INLINE_OUTPUT || output.includes("\n");
+  if (!isLong) return el("span", { class: "output" }, output);
+  const firstLine = output.split("\n")[0].slice(0, MAX_INLINE_OUTPUT);
+  return el("details", { class: "output" }, el("summary", {}, firstLine), el("pre", {}, output));
 }

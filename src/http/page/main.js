@@ -1,31 +1,31 @@
-// The page: which part is shown, and how to get about in it.
+// The entry point: routes addresses to the parts of the page, and handles the keyboard.
 //
-// The address says it all: `#/services`, `#/services/web`, `#/nodes`, `#/nodes/host-a`, `#/events`, `#/agent`, and after a
-// `?` what a list is narrowed to. A part is a function that shows something in `<main>` and returns how to stop it.
+// The address holds the whole state: `#/services`, `#/services/web`, `#/nodes`, `#/nodes/host-a`, `#/events`, `#/agent`, and
+// the filter of a list after a `?`. A part is a function that renders into `<main>` and returns a function that stops it.
 
 import { agent } from "./agent.js";
-import { watch } from "./banners.js";
+import { showBanners } from "./banners.js";
 import { el } from "./dom.js";
 import { events } from "./events.js";
 import { explain } from "./explain.js";
+import { hrefOf, tick } from "./format.js";
 import { nodes } from "./nodes.js";
 import { services } from "./services.js";
-import { tick } from "./words.js";
 
 const main = document.getElementById("main");
 const PARTS = {
-  services: { title: "Services", list: services, one: explain },
-  nodes: { title: "Nodes", list: nodes, one: explain },
+  services: { title: "Services", list: services, detail: explain },
+  nodes: { title: "Nodes", list: nodes, detail: explain },
   events: { title: "Events", list: events },
   agent: { title: "Agent", list: agent },
 };
 
-/** What is shown: its address, its part, the name of one thing in it, and how the list is narrowed. */
-let here = null;
-/** Whether the entry before in the history is the list that this thing stands in. */
+/** The current route: its hash, its part, the name of one item in the part, and the filter of the list. */
+let route = null;
+/** Whether the previous history entry is the list that the current item was opened from. */
 let cameFromList = false;
-/** By part: the address of its list as it was left. */
-const left = {};
+/** The last hash of each part's list. */
+const lastList = {};
 let stop = () => {};
 
 function parse(hash) {
@@ -37,85 +37,85 @@ function parse(hash) {
   try {
     name = decodeURIComponent(text);
   } catch {
-    // Somebody wrote it by hand: as it stands.
+    // An invalid escape in an address typed by hand: use the text literally.
   }
-  return { hash, part: known, name: PARTS[known].one ? name : "", query: new URLSearchParams(query) };
+  return { hash, part: known, name: PARTS[known].detail ? name : "", query: new URLSearchParams(query) };
 }
 
-function go() {
-  const before = here;
-  here = parse(location.hash);
-  const { part, name, query } = here;
-  const { title, list, one } = PARTS[part];
-  if (before && !before.name) left[before.part] = before.hash;
-  const sameList = before?.part === part;
-  cameFromList = sameList && !before.name && name !== "";
+function navigate() {
+  const previous = route;
+  route = parse(location.hash);
+  const { part, name, query } = route;
+  const { title, list, detail } = PARTS[part];
+  if (previous && !previous.name) lastList[previous.part] = previous.hash;
+  const isSamePart = previous?.part === part;
+  cameFromList = isSamePart && !previous.name && name !== "";
   stop();
   const heading = el("h1", { tabindex: "-1" }, name || title);
-  main.replaceChildren(el("div", { class: "head" }, heading));
+  main.replaceChildren(el("div", { class: "head" }, heading, el("p", { class: "overview" })));
   document.title = `${name || title} – muster`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.part === part) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  // The first thing that is shown leaves the focus where a page begins.
-  if (before) {
+  // The first view leaves the focus at the start of the document.
+  if (previous) {
     heading.focus({ preventScroll: true });
     scrollTo(0, 0);
   }
-  const ready = () => {
-    const away = sameList && before.name && `#/${part}/${encodeURIComponent(before.name)}`;
-    if (away && document.activeElement === heading) main.querySelector(`a[href="${CSS.escape(away)}"]`)?.focus();
+  const onReady = () => {
+    const opened = isSamePart && previous.name && hrefOf(part, previous.name);
+    if (opened && document.activeElement === heading) main.querySelector(`a[href="${CSS.escape(opened)}"]`)?.focus();
   };
-  stop = name ? one(main, part, name) : list(main, query, narrow, ready);
+  stop = name ? detail(main, part, name) : list(main, query, onFilter, onReady);
 }
 
-/** Keeps in the address what the list is narrowed to. */
-function narrow(query) {
+/** Keeps the filter in the address. */
+function onFilter(query) {
   const text = query.toString();
-  here.hash = `#/${here.part}${text ? `?${text}` : ""}`;
-  history.replaceState(null, "", here.hash);
+  route.hash = `#/${route.part}${text ? `?${text}` : ""}`;
+  history.replaceState(null, "", route.hash);
 }
 
-/** From one thing back to the list that it stands in. */
+/** Returns from an item to its list. */
 function back() {
-  if (!here.name) return;
+  if (!route.name) return;
   if (cameFromList) history.back();
-  else location.hash = left[here.part] ?? `#/${here.part}`;
+  else location.hash = lastList[route.part] ?? `#/${route.part}`;
 }
 
-addEventListener("hashchange", go);
+addEventListener("hashchange", navigate);
 
 document.getElementById("skip").addEventListener("click", () => main.querySelector("h1")?.focus());
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const box = main.querySelector("input[type=search]");
-  const typing = event.target.matches?.("input, textarea");
-  if (event.key === "/" && !typing && box) {
+  const isTyping = event.target.matches?.("input, textarea");
+  if (event.key === "/" && !isTyping && box) {
     event.preventDefault();
     box.focus();
     box.select();
-  } else if (event.key === "Escape" && !typing) {
+  } else if (event.key === "Escape" && !isTyping) {
     back();
   } else if (["ArrowDown", "ArrowUp", "Home", "End"].includes(event.key)) {
     move(event, box);
   }
 });
 
-/** Arrows go from row to row, as Tab does from link to link; elsewhere these keys do what they always do. */
+/** Arrow keys move from row to row; outside the list they keep their usual meaning. */
 function move(event, box) {
   const links = [...main.querySelectorAll("a.row")].filter((link) => !link.closest("[hidden]"));
   const focused = document.activeElement;
   const at = links.indexOf(focused);
-  const begins = event.key === "ArrowDown" && (focused === box || !focused.matches("a, button, summary, input"));
-  if (links.length === 0 || (at < 0 && !begins)) return;
+  const entersList = event.key === "ArrowDown" && (focused === box || !focused.matches("a, button, summary, input"));
+  if (links.length === 0 || (at < 0 && !entersList)) return;
   event.preventDefault();
   const last = links.length - 1;
   const to = { ArrowDown: Math.min(at + 1, last), ArrowUp: at - 1, Home: 0, End: last }[event.key];
   (links[to] ?? box)?.focus();
 }
 
-go();
-watch();
+navigate();
+showBanners();
 setInterval(tick, 1000);

@@ -1,61 +1,93 @@
-// All services: how many of their instances are answered, and what is amiss.
+// The list of services: health, instances in answers, tags and nodes.
 
-import { Rows, cell, el, table } from "./dom.js";
-import { follow } from "./live.js";
-import { narrowing } from "./narrow.js";
-import { announce } from "./news.js";
-import { chips, count, mark, standing } from "./words.js";
+import { announce } from "./announce.js";
+import { follow } from "./api.js";
+import { cell, el, rowHead, show, table } from "./dom.js";
+import { filterBar } from "./filter.js";
+import { chips, count, health, hrefOf, isProblem, mark, severity } from "./format.js";
+import { Order } from "./order.js";
+import { servicesOverview } from "./overview.js";
+import { Rows } from "./rows.js";
+import { onStatus } from "./status.js";
 
-const NONE = "No node announces a service yet: a file in services_dir, or a registration by HTTP, makes one.";
+const EMPTY = "No services yet. Add a file to services_dir or register a service over HTTP.";
 const COLUMNS = ["State", "Service", ["Answered", "number"], "Tags", "Nodes"];
+/** More nodes than this are shown as a number. */
+const MAX_NODES = 3;
 
-/** Shows them until the function that it returns is called. */
-export function services(main, query, narrowed, ready) {
+/** Shows the list until the returned function is called. */
+export function services(main, query, onFilter, onReady) {
+  const overview = main.querySelector(".overview");
   const body = el("tbody", { role: "rowgroup" });
-  const shown = table("Services", COLUMNS);
-  shown.className = "services";
-  shown.append(body);
+  const list = table("Services", "services", COLUMNS);
+  list.append(body);
   const rows = new Rows(body, (summary) => summary.Name, row);
-  const amiss = (summary) => ["fair", "bad"].includes(standing(summary).tone);
-  const narrow = narrowing(main, query, narrowed, rows, "service", NONE, amiss, text);
-  main.append(shown);
-  let first = true;
-  return follow("watch/internal/ui/services", (all) => {
-    const changed = rows.update(all);
-    narrow.update(all);
-    announce(
-      changed
-        .filter(({ item, before }) => said(item) !== said(before))
-        .map(({ item }) => `${item.Name}: ${said(item)}`),
-    );
-    if (first) ready();
-    first = false;
+  const filter = filterBar(main, query, {
+    rows,
+    noun: "service",
+    empty: EMPTY,
+    isProblem: (summary) => isProblem(health(summary).tone),
+    text: searched,
+    onFilter,
   });
+  main.append(list);
+  let all = null;
+  let members = null;
+
+  const order = new Order(
+    (summary) => summary.Name,
+    (summary) => severity(health(summary).tone),
+    () => draw(),
+  );
+
+  function draw() {
+    const changed = rows.update(order.sort(all));
+    filter.update(all);
+    return changed;
+  }
+
+  function summarize() {
+    if (all) show(overview, servicesOverview(all, members));
+  }
+
+  const stopStatus = onStatus((status) => {
+    members = status.Muster.Members;
+    summarize();
+  });
+  const stop = follow("watch/internal/ui/services", (summaries) => {
+    const isFirst = all === null;
+    all = summaries;
+    const changed = draw().filter(({ item, before }) => answered(item) !== answered(before));
+    announce(changed.map(({ item }) => `${item.Name}: ${answered(item)}`));
+    summarize();
+    if (isFirst) onReady();
+  });
+  return () => {
+    order.stop();
+    stopStatus();
+    stop();
+  };
 }
 
-function said(summary) {
-  return `${summary.Muster.Answered} of ${summary.InstanceCount} answered`;
+function answered(summary) {
+  return `${summary.Muster.Answered} of ${count(summary.InstanceCount, "instance")} answered`;
 }
 
-function text(summary) {
-  return [summary.Name, ...summary.Tags, ...summary.Nodes, ...Object.keys(summary.Muster.States)].join("\n");
+function searched(summary) {
+  const { Name: name, Tags: tags, Nodes: nodes, Muster: muster } = summary;
+  return [name, health(summary).word, ...tags, ...nodes, ...Object.keys(muster.States)].join("\n");
 }
 
 function row(summary) {
-  const { tone, word, detail } = standing(summary);
+  const { tone, word, detail } = health(summary);
   const { Name: name, Nodes: nodes, InstanceCount: all } = summary;
-  const more = detail ? el("span", { class: "detail" }, detail) : null;
   return el(
     "tr",
     { role: "row" },
-    cell("state", "State", mark(tone, word), " ", more),
-    el(
-      "th",
-      { role: "rowheader", scope: "row", class: "name" },
-      el("a", { class: "row", href: `#/services/${encodeURIComponent(name)}` }, name),
-    ),
+    cell("state", "State", mark(tone, word), " ", detail && el("span", { class: "detail" }, detail)),
+    rowHead(name, hrefOf("services", name)),
     cell("number", "Answered", `${summary.Muster.Answered} of ${all}`),
     cell("tags", "Tags", chips(summary.Tags)),
-    cell("nodes", "Nodes", nodes.length > 3 ? count(nodes.length, "node") : nodes.join(", ")),
+    cell("nodes", "Nodes", nodes.length > MAX_NODES ? count(nodes.length, "node") : nodes.join(", ")),
   );
 }

@@ -1,18 +1,18 @@
-// Asks for a token where the agent wants one.
+// The dialog that asks for an API token.
 
-import { setToken } from "./live.js";
+import { setToken } from "./api.js";
 
-const dialog = document.getElementById("ask");
-const box = document.getElementById("ask-token");
+const dialog = document.getElementById("token-dialog");
+const box = document.getElementById("token");
 
-/** Opens the dialog, with what the agent said of the token before. */
-export function askForToken(why) {
-  document.getElementById("ask-why").textContent = why;
+/** Opens the dialog with the agent's reason for rejecting the previous token, if there is one. */
+export function askForToken(reason) {
+  document.getElementById("token-error").textContent = reason;
   box.value = "";
   if (!dialog.open) dialog.showModal();
 }
 
-document.getElementById("ask-form").addEventListener("submit", (event) => {
+document.getElementById("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   dialog.close();
   setToken(box.value.trim());
