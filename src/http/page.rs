@@ -96,7 +96,7 @@ fn respond(file: &File, headers: &HeaderMap) -> Response {
     ];
     response.headers_mut().extend(policies);
     if let Ok(tag) = HeaderValue::from_str(&etag) {
-        response.headers_mut().insert(header::ETAG, etag);
+        response.headers_mut().insert(header::ETAG, tag);
     }
     response
 }
