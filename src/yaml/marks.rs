@@ -36,8 +36,10 @@ struct Mark<'t> {
 enum Kind<'t> {
     /// A scalar without quotes, as it is written.
     Plain(Cow<'t, str>),
-    /// The text of a scalar with quotes or in block style.
+    /// The text of a scalar in quotes.
     Quoted(Cow<'t, str>),
+    /// The text of a scalar in block style, which begins with `|` or `>`.
+    Block(Cow<'t, str>),
     /// A table or a list.
     Collection,
     /// What the mark of this number says, once more.
@@ -92,16 +94,21 @@ impl<'t> Marks<'t> {
     pub(super) fn written(&self, node: usize) -> Option<&str> {
         match &self.mark(node)?.kind {
             Kind::Plain(text) => Some(text),
-            Kind::Quoted(_) | Kind::Collection | Kind::Alias(_) => None,
+            Kind::Quoted(_) | Kind::Block(_) | Kind::Collection | Kind::Alias(_) => None,
         }
     }
 
     /// The text of the scalar of this number, with quotes or without.
     pub(super) fn text(&self, node: usize) -> Option<&str> {
         match &self.mark(node)?.kind {
-            Kind::Plain(text) | Kind::Quoted(text) => Some(text),
+            Kind::Plain(text) | Kind::Quoted(text) | Kind::Block(text) => Some(text),
             Kind::Collection | Kind::Alias(_) => None,
         }
+    }
+
+    /// Whether the node of this number is a scalar in quotes.
+    pub(super) fn is_quoted(&self, node: usize) -> bool {
+        self.mark(node).is_some_and(|mark| matches!(mark.kind, Kind::Quoted(_)))
     }
 
     /// How many nodes the text has, what aliases repeat included; at most one more than the tree has.
@@ -154,7 +161,11 @@ impl<'t> Builder<'t> {
                     Some(key) if span.is_empty() && self.turn() == Some(Turn::Value) => key.place,
                     _ => place,
                 };
-                let kind = if style == ScalarStyle::Plain { Kind::Plain } else { Kind::Quoted };
+                let kind = match style {
+                    ScalarStyle::Plain => Kind::Plain,
+                    ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Kind::Quoted,
+                    ScalarStyle::Literal | ScalarStyle::Folded => Kind::Block,
+                };
                 self.push(place, kind(text), anchor)?;
             }
             Event::SequenceStart(anchor, tag) => {

@@ -63,6 +63,7 @@ impl<'t> Document<'t> {
             if marks.count() != nodes {
                 return Err(ambiguous(&marks, root.id));
             }
+            resolve_leading_zeros(&marks, &mut root);
             let clashes = tree::settle(&mut root);
             Ok(Self { path: path.to_owned(), marks, root, clashes })
         };
@@ -103,6 +104,29 @@ fn agree(marks: &Marks<'_>, node: &Node<'_>) -> Result<(), Fault> {
         Value::Null | Value::Float => written.is_some(),
     };
     if same { Ok(()) } else { Err(ambiguous(marks, node.id)) }
+}
+
+/// Makes `08080` the integer 8080, as the core schema of YAML 1.2.2 (§10.3.2) has it; serde_yaml reads a text. Recursive,
+/// but no deeper than [`MAX_DEPTH`].
+fn resolve_leading_zeros(marks: &Marks<'_>, node: &mut Node<'_>) {
+    let number = node.id.node;
+    match &mut node.value {
+        Value::Text(text) if marks.written(number).is_some() && is_decimal(text) => {
+            // What does not fit is a number all the same, as without the zeros.
+            node.value = text.parse().map_or(Value::Float, Value::Integer);
+        }
+        Value::Table(entries) => {
+            entries.iter_mut().for_each(|entry| resolve_leading_zeros(marks, &mut entry.value));
+        }
+        Value::List(items) => items.iter_mut().for_each(|item| resolve_leading_zeros(marks, item)),
+        Value::Text(_) | Value::Null | Value::Bool(_) | Value::Integer(_) | Value::Float => {}
+    }
+}
+
+/// `[-+]?[0-9]+`
+fn is_decimal(text: &str) -> bool {
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn ambiguous(marks: &Marks<'_>, id: Id) -> Fault {

@@ -102,6 +102,11 @@ impl<'d, 't> Reader<'d, 't> {
         self.document(id)?.marks.written(id.node)
     }
 
+    /// Whether a scalar is in quotes.
+    pub(super) fn is_quoted(&self, id: Id) -> bool {
+        self.document(id).is_some_and(|document| document.marks.is_quoted(id.node))
+    }
+
     fn document(&self, id: Id) -> Option<&'d Document<'t>> {
         self.documents.get(usize::from(id.source))
     }

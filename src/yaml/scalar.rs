@@ -1,7 +1,8 @@
 //! Scalars by their meaning: durations, addresses, labels, numbers, words.
 //!
 //! A message says what was expected and what was found; a hint says what to write, above all where quotes are the
-//! difference: `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit.
+//! difference: `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit. Each hint holds for the scalar
+//! as it is written: only a scalar in quotes can lose them.
 
 use std::{
     collections::BTreeMap,
@@ -85,7 +86,7 @@ impl Reader<'_, '_> {
             Value::Text(text) => match text.to_ascii_lowercase().as_str() {
                 "yes" | "on" => self.mismatch_with_hint(node, WHAT, "in YAML 1.2 that is text: write `true`"),
                 "no" | "off" => self.mismatch_with_hint(node, WHAT, "in YAML 1.2 that is text: write `false`"),
-                "true" | "false" => self.mismatch_with_hint(node, WHAT, "write it without quotes"),
+                plain @ ("true" | "false") => self.mismatch_with_hint(node, WHAT, self.as_plain(node, plain)),
                 _ => self.mismatch(node, WHAT),
             },
             _ => self.mismatch(node, WHAT),
@@ -107,12 +108,23 @@ impl Reader<'_, '_> {
                 }
                 self.mismatch(node, &what);
             }
-            Value::Text(text) if text.parse().is_ok_and(|value| within(value).is_some()) => {
-                self.mismatch_with_hint(node, &what, "that is text: write it without quotes");
-            }
+            Value::Text(text) => match digits_of(text).filter(|value| within(*value).is_some()) {
+                Some(value) => self.mismatch_with_hint(node, &what, self.as_plain(node, &value.to_string())),
+                None => self.mismatch(node, &what),
+            },
             _ => self.mismatch(node, &what),
         }
         None
+    }
+
+    /// What to write instead of a text that looks like `plain`, which is no text.
+    fn as_plain(&self, node: &Node<'_>, plain: &str) -> String {
+        match &node.value {
+            Value::Text(text) if self.is_quoted(node.id) && *text == plain => {
+                "that is text: write it without quotes".to_owned()
+            }
+            _ => format!("that is text: write `{plain}`"),
+        }
     }
 
     /// A port that something listens on: 1 to 65535.
@@ -123,12 +135,13 @@ impl Reader<'_, '_> {
     /// A duration such as `500ms`, `5s`, `1m` or `1h`, within bounds.
     pub fn duration(&self, node: &Node<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
         const WHAT: &str = "a duration such as `5s`";
-        const UNITS: &str = "units are ms, s, m and h; there are no fractions";
+        const FORM: &str = "a duration is a whole number and one unit: ms, s, m or h";
         let duration = match &node.value {
             Value::Text(text) => match parse_duration(text) {
                 Some(duration) => duration,
                 None => {
-                    self.mismatch_with_hint(node, WHAT, UNITS);
+                    let hint = similar_duration(text).map(|similar| format!("did you mean `{similar}`?"));
+                    self.mismatch_with_hint(node, WHAT, hint.unwrap_or_else(|| FORM.to_owned()));
                     return None;
                 }
             },
@@ -137,7 +150,7 @@ impl Reader<'_, '_> {
                 return None;
             }
             _ => {
-                self.mismatch_with_hint(node, WHAT, UNITS);
+                self.mismatch_with_hint(node, WHAT, FORM);
                 return None;
             }
         };
@@ -283,22 +296,34 @@ impl Reader<'_, '_> {
     }
 }
 
-/// `500ms`, `5s`, `1m`, `1h`.
+/// The integer that a text shows, whatever stands between or around its digits: `8_080`, ` 8080`, a block's line end.
+fn digits_of(text: &str) -> Option<i64> {
+    text.trim().replace('_', "").parse().ok()
+}
+
+/// `500ms`, `5s`, `1m`, `1h`. A number that is too large is the longest duration, and out of every range.
 fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let digits = text.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0)?;
     let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok()?;
+    let number: u64 = number.parse().unwrap_or(u64::MAX);
     match unit {
         "ms" => Some(Duration::from_millis(number)),
         "s" => Some(Duration::from_secs(number)),
-        "m" => number.checked_mul(60).map(Duration::from_secs),
-        "h" => number.checked_mul(60 * 60).map(Duration::from_secs),
+        "m" => Some(Duration::from_secs(number.saturating_mul(60))),
+        "h" => Some(Duration::from_secs(number.saturating_mul(60 * 60))),
         _ => None,
     }
 }
 
+/// A duration that a text shows in another form: `5 s` and `5S`; `10` in quotes lacks its unit.
+fn similar_duration(text: &str) -> Option<String> {
+    let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
+    let with_unit = if compact.bytes().all(|b| b.is_ascii_digit()) { format!("{compact}s") } else { compact };
+    parse_duration(&with_unit).map(|_| with_unit)
+}
+
 /// A duration in the largest unit that leaves no fraction.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     match (seconds, millis) {
         (_, 1..) => format!("{}ms", duration.as_millis()),
