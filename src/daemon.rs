@@ -147,11 +147,13 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let folders = Folders { rescan, reports, metrics: counted, shutdown: shutdown.clone() };
 
     let files = Services::new(config.node.clone(), config.advertise.clone(), config.checks.allow_exec);
-    let (folder, names) =
-        (services::folder(config.services_dir.clone()), ["watches the service files", "reads the service files"]);
+    let (service_files, zone_files) =
+        (services::folder(config.services_dir.clone()), zones::folder(config.zones_dir.clone()));
+    let folder = service_files.clone().beside(&zone_files);
+    let names = ["watches the service files", "reads the service files"];
     let services = folders.follow(folder, files, Folder::Services, names, &mut parts).await;
     let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };
-    let (folder, names) = (zones::folder(config.zones_dir.clone()), ["watches the zone files", "reads the zone files"]);
+    let (folder, names) = (zone_files.beside(&service_files), ["watches the zone files", "reads the zone files"]);
     let zones = folders.follow(folder, Zones::new(rules), Folder::Zones, names, &mut parts).await;
 
     let (announced, mut announcements) = watch::channel(Announcements::new());

@@ -198,10 +198,113 @@ fn one_file_can_be_written_in_many_ways() {
     }
 }
 
+/// An editor may have truncated the file to write it anew: only an empty list says that there are no services.
 #[test]
-fn an_empty_file_is_no_service_and_no_problem() {
-    for text in ["", "\n", "# nothing\n", "---\n", "services:\n", "services: []\n", "\u{feff}", "null"] {
-        assert_eq!(definitions(text), [], "{text:?}");
+fn a_file_without_content_is_a_warning_and_no_definition() {
+    let cases = [
+        ("", "1:1: warning: the file is empty"),
+        ("\n \n", "1:1: warning: the file is empty"),
+        ("\u{feff}", "1:1: warning: the file is empty"),
+        ("# nothing\n", "1:1: warning: the file has no content"),
+        ("---\n", "1:1: warning: the file has no content"),
+        ("null", "1:1: warning: the file has no content"),
+        ("~\n", "1:1: warning: the file has no content"),
+        ("services:\n", "1:1: warning: `services` has no content"),
+        ("services: ~\n", "1:1: warning: `services` has no content"),
+    ];
+    for (text, expected) in cases {
+        let hint = " (to withdraw its services, delete the file or write `services: []`)";
+        assert_eq!(problems(text), format!("{expected}{hint}"), "{text:?}");
+    }
+    let file = read(b"services: []\n").unwrap();
+    assert!(file.entries.is_empty());
+    assert_eq!(shown(&file.warnings), "1:11: warning: the list of services is empty (the file defines no service)");
+}
+
+/// The core schema of YAML 1.2.2, §10.3.2. Each hint has to be true for the scalar as it is written.
+#[test]
+fn scalars_are_those_of_yaml_1_2_and_hints_fit_how_they_are_written() {
+    const TEXT: &str = "expected a port from 1 to 65535, found";
+    let ports = [
+        ("8080", Ok(8080)),
+        ("08080", Ok(8080)),
+        ("0008080", Ok(8080)),
+        ("+8080", Ok(8080)),
+        ("+08080", Ok(8080)),
+        ("0x50", Ok(80)),
+        ("0o120", Ok(80)),
+        ("0120", Ok(120)),
+        ("00", Err("the number `00`")),
+        ("-080", Err("the number `-080`")),
+        ("0099999999999999999999", Err("the number `0099999999999999999999`")),
+        ("8080.0", Err("the number `8080.0`")),
+        ("08080.0", Err("the number `08080.0`")),
+        ("1e3", Err("the number `1e3`")),
+        ("8_080", Err("`8_080` (that is text: write `8080`)")),
+        ("80,81", Err("`80,81`")),
+        ("1:30", Err("`1:30`")),
+        ("2024-01-01", Err("`2024-01-01`")),
+        ("yes", Err("`yes`")),
+        ("\"8080\"", Err("`8080` (that is text: write it without quotes)")),
+        ("'8080'", Err("`8080` (that is text: write it without quotes)")),
+        ("'08080'", Err("`08080` (that is text: write `8080`)")),
+        ("' 8080'", Err("` 8080` (that is text: write `8080`)")),
+        ("'0x50'", Err("`0x50`")),
+        ("'99999'", Err("`99999`")),
+        ("|-\n  8080", Err("`8080` (that is text: write `8080`)")),
+        (">\n  8080", Err("`8080\\n` (that is text: write `8080`)")),
+    ];
+    for (written, expected) in ports {
+        let text = format!("service: web\nport: {written}\n");
+        match expected {
+            Ok(port) => assert_eq!(definitions(&text)[0].instance.port, Some(port), "{written}"),
+            Err(found) => {
+                let place = if written.contains('\n') { "3:3" } else { "2:7" };
+                assert_eq!(problems(&text), format!("{place}: {TEXT} {found}"), "{written}");
+            }
+        }
+    }
+    // Nothing leaves the default; a text is taken as it is written, zeros included.
+    assert_eq!(definitions("service: web\nport: ~\n")[0].instance.port, None);
+    let meta = &definitions("service: web\nmeta: {a: 08080, b: 1.10, c: yes, d: '08'}\ntags: [007]\n")[0].instance;
+    assert_eq!(meta.meta.values().collect::<Vec<_>>(), ["08080", "1.10", "yes", "08"]);
+    assert_eq!(meta.tags, ["007"]);
+
+    let booleans = [
+        ("True", "Ok"),
+        ("tRUE", "`tRUE` (that is text: write `true`)"),
+        ("'true'", "`true` (that is text: write it without quotes)"),
+        ("'TRUE'", "`TRUE` (that is text: write `true`)"),
+        ("|-\n  true", "`true` (that is text: write `true`)"),
+        ("yes", "`yes` (in YAML 1.2 that is text: write `true`)"),
+        ("'off'", "`off` (in YAML 1.2 that is text: write `false`)"),
+        ("0", "the number `0`"),
+        ("00", "the number `00`"),
+    ];
+    let durations = [
+        ("010s", "Ok"),
+        ("10", "the number `10` (did you mean `10s`?)"),
+        ("'10'", "`10` (did you mean `10s`?)"),
+        ("010", "the number `010` (did you mean `10s`?)"),
+        ("10S", "`10S` (did you mean `10s`?)"),
+        ("10 ms", "`10 ms` (did you mean `10ms`?)"),
+        ("1m30s", "`1m30s` (a duration is a whole number and one unit: ms, s, m or h)"),
+        ("1:30", "`1:30` (a duration is a whole number and one unit: ms, s, m or h)"),
+        ("1.5", "the number `1.5` (a duration is a whole number and one unit: ms, s, m or h)"),
+        ("-5", "the number `-5` (a duration is a whole number and one unit: ms, s, m or h)"),
+        ("s", "`s` (a duration is a whole number and one unit: ms, s, m or h)"),
+    ];
+    for (key, place, what, cases) in
+        [("enabled", "2:10", "true or false", &booleans[..]), ("ttl", "2:6", "a duration such as `5s`", &durations[..])]
+    {
+        for (written, found) in cases {
+            let text = format!("service: web\n{key}: {written}\n");
+            match *found {
+                "Ok" => assert_eq!(definitions(&text).len(), 1, "{text}"),
+                found if written.contains('\n') => assert!(problems(&text).ends_with(found), "{text}"),
+                found => assert_eq!(problems(&text), format!("{place}: expected {what}, found {found}"), "{text}"),
+            }
+        }
     }
 }
 
@@ -351,29 +454,26 @@ fn what_a_service_cannot_say() {
         ("ttl: 2147483648s", "2:6: expected a duration from 0s to 2147483647s, found `2147483648s`"),
         (
             "ttl: 99999999999999999999s",
-            "2:6: expected a duration such as `5s`, found `99999999999999999999s` (units are ms, s, m and h; there are no fractions)",
+            "2:6: expected a duration from 0s to 2147483647s, found `99999999999999999999s`",
         ),
         (
             "ttl: 1.5s",
-            "2:6: expected a duration such as `5s`, found `1.5s` (units are ms, s, m and h; there are no fractions)",
+            "2:6: expected a duration such as `5s`, found `1.5s` (a duration is a whole number and one unit: ms, s, m or h)",
         ),
-        (
-            "ttl: 5 s",
-            "2:6: expected a duration such as `5s`, found `5 s` (units are ms, s, m and h; there are no fractions)",
-        ),
+        ("ttl: 5 s", "2:6: expected a duration such as `5s`, found `5 s` (did you mean `5s`?)"),
         (
             "ttl: 1d",
-            "2:6: expected a duration such as `5s`, found `1d` (units are ms, s, m and h; there are no fractions)",
+            "2:6: expected a duration such as `5s`, found `1d` (a duration is a whole number and one unit: ms, s, m or h)",
         ),
         (
             "ttl: [5s]",
-            "2:6: expected a duration such as `5s`, found a list (units are ms, s, m and h; there are no fractions)",
+            "2:6: expected a duration such as `5s`, found a list (a duration is a whole number and one unit: ms, s, m or h)",
         ),
         (
             "ttl: -5s",
-            "2:6: expected a duration such as `5s`, found `-5s` (units are ms, s, m and h; there are no fractions)",
+            "2:6: expected a duration such as `5s`, found `-5s` (a duration is a whole number and one unit: ms, s, m or h)",
         ),
-        ("enabled: \"true\"", "2:10: expected true or false, found `true` (write it without quotes)"),
+        ("enabled: \"true\"", "2:10: expected true or false, found `true` (that is text: write it without quotes)"),
         ("enabled: off", "2:10: expected true or false, found `off` (in YAML 1.2 that is text: write `false`)"),
         ("enabled: 1", "2:10: expected true or false, found the number `1`"),
         ("services: []", "1:1: unknown key `service` (did you mean `services`?)"),

@@ -1,6 +1,7 @@
 //! `muster validate`: everything that is wrong with some files, before the agent reads them.
 //!
-//! What a PATH is shows in its name and content. A folder stands for the `*.yaml`, `*.yml` and `*.zone` in it. A YAML
+//! What a PATH is shows in its name and content. A folder stands for the `*.yaml`, `*.yml` and `*.zone` in it, and other files
+//! in a folder of service, zone or token files are listed as ignored, by the agent's rule ([`Folder::ignores`]). A YAML
 //! file is configuration if its keys are rather the configuration's than a service's. The configuration files of one
 //! folder are one configuration, as for `agent --config FOLDER`; with it come the files of its `services_dir` and its
 //! `zones_dir`, and what else it names.
@@ -13,6 +14,7 @@ mod named;
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,8 +29,10 @@ use crate::{
     config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
     diagnostic::Problem,
     files::{
+        contents::{Folder, FolderProblem},
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
+        services,
         zone_file::{MAX_ZONE_FILE, ZoneFile},
         zones::{self, Rules},
     },
@@ -83,6 +87,14 @@ impl Report {
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
         self.unread.push(format!("muster: cannot read {}: {error}\n", path.display()));
+    }
+
+    /// Warns of the files that the agent does not read. A folder that cannot be listed is reported by who reads its files.
+    fn ignored(&mut self, folder: &Folder) {
+        let names = fs::read_dir(&folder.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
+        let ignored = names.filter(|name| folder.ignores(name));
+        let problem = |name| FolderProblem::Ignored(name, folder.extensions).at(&folder.path);
+        self.problems.extend(ignored.map(problem));
     }
 
     fn print(mut self) -> Exit {
@@ -149,6 +161,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
 /// Puts a PATH's service and zone files to the others, and returns its configuration.
 fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     let mut configuration = Vec::new();
+    let before = files.len();
     for text in texts(path, |_| true, report) {
         if is_zone(&text.path) {
             files.zones.push(text);
@@ -163,6 +176,10 @@ fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
             Ok(false) => files.services.push(text),
             Err(problem) => report.problems.push(problem),
         }
+    }
+    // The folder of a whole configuration, or of a whole project, holds other files for good reasons.
+    if configuration.is_empty() && files.len() > before && path.is_dir() {
+        report.ignored(&Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path.to_owned()) });
     }
     configuration
 }
@@ -217,11 +234,18 @@ impl Files {
             let problem = Problem::whole(named_in, format!("there is no folder {}", folder.display()));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
+        let (of_services, of_zones) = (services::folder(folder.clone()), zones::folder(config.zones_dir.clone()));
+        report.ignored(&of_services.clone().beside(&of_zones));
+        report.ignored(&of_zones.beside(&of_services));
         // Nobody has to have static zones.
         let mut texts = |folder: &Path, zones: bool| {
             if folder.exists() { texts(folder, |file| is_zone(file) == zones, report) } else { Vec::new() }
         };
         Self { services: texts(folder, false), zones: texts(&config.zones_dir, true) }
+    }
+
+    fn len(&self) -> usize {
+        self.services.len() + self.zones.len()
     }
 
     /// Where they really are.

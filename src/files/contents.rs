@@ -4,7 +4,7 @@
 //! from one that was deleted: the former keeps its last good content in service, the latter is withdrawn.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -46,6 +46,8 @@ pub struct Folder {
     pub path: PathBuf,
     /// The extensions of its files, without the dot.
     pub extensions: &'static [&'static str],
+    /// The extensions of files in the same folder that something else reads.
+    pub neighbour: &'static [&'static str],
     /// Whether it is a problem that there is no such folder. One that vanishes always is, until its files are
     /// withdrawn.
     pub required: bool,
@@ -64,6 +66,8 @@ pub struct Limits {
     pub total: u64,
 }
 
+/// The most ignored files of a folder that are listed by name; the rest is counted.
+pub const MAX_IGNORED: usize = 20;
 /// Files of one folder: a thousand services in a file each are usual, more than this is a folder given by mistake.
 pub const MAX_FILES: usize = 20_000;
 /// Octets of all files of one folder, which stay in memory for as long as they are in service.
@@ -83,11 +87,48 @@ impl Folder {
     /// (`.web.yaml.swp`, `web.yaml~`, `#web.yaml#`, `4913`, `web.yaml.dpkg-new`): those have another extension, or
     /// begin with a dot or a `#`.
     pub fn wants(&self, name: &OsStr) -> bool {
-        !matches!(name.as_encoded_bytes().first(), None | Some(b'.' | b'#'))
+        !is_hidden(name)
             && Path::new(name)
                 .extension()
                 .is_some_and(|extension| self.extensions.iter().any(|wanted| extension == *wanted))
     }
+
+    /// Whether the author of a file of this name probably expects it to be read, and it is not: `web.json`,
+    /// `db.example.org`, `web.YAML`, a sub-folder.
+    pub fn ignores(&self, name: &OsStr) -> bool {
+        let is_of_neighbour = Path::new(name)
+            .extension()
+            .is_some_and(|extension| self.neighbour.iter().any(|wanted| extension == *wanted));
+        !self.wants(name) && !is_of_neighbour && !is_left_behind(name)
+    }
+
+    /// The same, if `other` reads its files from the same path: neither reports the files of the other as ignored.
+    #[must_use]
+    pub fn beside(self, other: &Self) -> Self {
+        if self.path == other.path { Self { neighbour: other.extensions, ..self } } else { self }
+    }
+}
+
+/// Begins with a dot, or with a `#` as Emacs' backups do.
+fn is_hidden(name: &OsStr) -> bool {
+    matches!(name.as_encoded_bytes().first(), None | Some(b'.' | b'#'))
+}
+
+/// What nobody expects to be read, and no warning is printed for: hidden files, READMEs, and what editors, package managers
+/// and people leave beside a file (`web.yaml~`, `4913`, `web.yaml.dpkg-new`, `web.yaml.disabled`).
+fn is_left_behind(name: &OsStr) -> bool {
+    const SUFFIXES: &[&str] = &[
+        "bak", "backup", "disabled", "off", "old", "orig", "part", "rej", "rpmnew", "rpmorig", "rpmsave", "save",
+        "swp", "tmp",
+    ];
+    let Some(name) = name.to_str().map(str::to_ascii_lowercase) else { return false };
+    let (stem, suffix) = name.rsplit_once('.').unwrap_or((&name, ""));
+    is_hidden(OsStr::new(&name))
+        || name.ends_with('~')
+        || name.bytes().all(|b| b.is_ascii_digit())
+        || stem == "readme"
+        || SUFFIXES.contains(&suffix)
+        || ["dpkg-", "ucf-"].iter().any(|prefix| suffix.starts_with(prefix))
 }
 
 /// Why a file's octets are not at hand.
@@ -167,6 +208,10 @@ pub enum FolderProblem {
     Unreadable(Unreadable),
     /// More than so many files: what is new is not read.
     Crowded(usize),
+    /// A file or sub-folder of this name is not read, though its author may expect it. Only these names are read.
+    Ignored(OsString, &'static [&'static str]),
+    /// So many more are not read.
+    MoreIgnored(usize),
     /// The kernel does not tell of all changes, so they are looked for at intervals.
     Unwatched(Unwatched),
 }
@@ -187,7 +232,11 @@ pub enum Unwatched {
 impl FolderProblem {
     /// As a problem of the folder at `path`.
     pub fn at(&self, path: &Path) -> Problem {
-        let problem = Problem::whole(path, self.to_string());
+        let problem = match self {
+            Self::Ignored(name, _) => Problem::whole(&path.join(name), self.to_string()).as_warning(),
+            Self::MoreIgnored(_) => Problem::whole(path, self.to_string()).as_warning(),
+            _ => Problem::whole(path, self.to_string()),
+        };
         match self.hint() {
             Some(hint) => problem.with_hint(hint),
             None => problem,
@@ -196,6 +245,7 @@ impl FolderProblem {
 
     fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::Ignored(..) | Self::MoreIgnored(_) => None,
             Self::Missing => Some("create it"),
             Self::Vanished(_) => None,
             Self::Unreadable(Unreadable::Denied) => Some("let the user that muster runs as read it"),
@@ -226,6 +276,11 @@ impl fmt::Display for FolderProblem {
             Self::Crowded(limit) => {
                 write!(f, "more than {limit} files: the new ones among them are not read")
             }
+            Self::Ignored(_, extensions) => {
+                write!(f, "ignored: the files that are read here end in .{}", extensions.join(" or ."))
+            }
+            Self::MoreIgnored(1) => f.write_str("1 more file is ignored"),
+            Self::MoreIgnored(count) => write!(f, "{count} more files are ignored"),
             Self::Unwatched(why) => write!(f, "changes here may be noticed late: {why}"),
         }
     }
@@ -251,6 +306,7 @@ mod tests {
         let folder = Folder {
             path: "services.d".into(),
             extensions: &["yaml", "yml"],
+            neighbour: &[],
             required: true,
             limits: Limits::for_files_of(1 << 20),
         };
@@ -280,6 +336,39 @@ mod tests {
     }
 
     #[test]
+    fn ignored_files_are_those_whose_author_may_expect_to_be_read() {
+        let folder = crate::files::services::folder("services.d".into());
+        let expected =
+            ["web.json", "web.YAML", "web.yam", "db.example.org", "web", "sub", "web.conf", "example.org.zone"];
+        let left = [
+            "web.yaml",
+            "web.yml",
+            ".hidden",
+            "..data",
+            "#web.yaml#",
+            "web.yaml~",
+            "4913",
+            "README",
+            "README.md",
+            "readme.txt",
+            "web.yaml.bak",
+            "web.yaml.dpkg-dist",
+            "web.yaml.ucf-old",
+            "web.yaml.rpmnew",
+            "web.yaml.disabled",
+            "web.yaml.swp",
+        ];
+        for (names, ignored) in [(&expected[..], true), (&left, false)] {
+            for name in names {
+                assert_eq!(folder.ignores(OsStr::new(name)), ignored, "{name}");
+            }
+        }
+        let zones = crate::files::zones::folder("services.d".into());
+        assert!(!folder.clone().beside(&zones).ignores(OsStr::new("example.org.zone")));
+        assert!(folder.beside(&crate::files::zones::folder("zones".into())).ignores(OsStr::new("example.org.zone")));
+    }
+
+    #[test]
     fn problems_say_what_to_do() {
         let cases = [
             (
@@ -290,6 +379,11 @@ mod tests {
                 Unreadable::TooLarge(1024).at(Path::new("d/web.yaml")),
                 "d/web.yaml:1:1: the file has more than 1024 octets and is not read (split it)",
             ),
+            (
+                FolderProblem::Ignored("web.json".into(), &["yaml", "yml"]).at(Path::new("d")),
+                "d/web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml",
+            ),
+            (FolderProblem::MoreIgnored(2).at(Path::new("d")), "d:1:1: warning: 2 more files are ignored"),
             (FolderProblem::Missing.at(Path::new("d")), "d:1:1: there is no such folder (create it)"),
             (
                 FolderProblem::Unwatched(Unwatched::Watches).at(Path::new("d")),

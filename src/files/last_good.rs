@@ -2,7 +2,7 @@
 //!
 //! Pure: contents and a parser in, values and problems out. A file that cannot be parsed or read keeps its last good
 //! value, so that a slip of the hand withdraws nothing; one that is deleted is dropped; one that was never good says
-//! nothing. What does not survive is a restart: a file that is broken then has no value until it is mended.
+//! nothing. A file without content is such a file, even if that is only a warning: it may be about to be written. What does not survive is a restart: a file that is broken then has no value until it is mended.
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +26,7 @@ struct Kept<T> {
     /// What was parsed: the same `Arc` is not parsed again.
     text: Arc<FileText>,
     value: Option<Arc<T>>,
+    /// Why the text was not taken over; none if it was.
     problems: Vec<Problem>,
 }
 
@@ -80,9 +81,9 @@ impl<T> LastGood<T> {
         self.files.iter().filter_map(|(path, kept)| Some((path.as_path(), kept.value.as_ref()?)))
     }
 
-    /// What the problems of each file mean for what is in service: one warning a file.
+    /// For each file whose text was not taken over, what is in service instead: one warning a file.
     pub fn consequences(&self) -> impl Iterator<Item = Problem> {
-        self.files.iter().filter(|(_, kept)| kept.problems.iter().any(Problem::is_error)).map(|(path, kept)| {
+        self.files.iter().filter(|(_, kept)| !kept.problems.is_empty()).map(|(path, kept)| {
             let what = match kept.value {
                 Some(_) => "what this file last said well stays in service",
                 None => "nothing of this file is in service",
@@ -155,6 +156,27 @@ mod tests {
         let consequences: Vec<_> = files.consequences().map(|problem| problem.to_string()).collect();
         let nothing = "b:1:1: warning: nothing of this file is in service (until its problems are mended)";
         assert_eq!(consequences, [nothing]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_taken_over_says_what_is_in_service_instead() {
+        let mut now = Contents::empty(Path::new("d"));
+        let mut files = LastGood::new();
+        let steps = [
+            ("a= b=1", "a: nothing of this file is in service"),
+            ("a=1 b=", "b: what this file last said well stays in service"),
+            ("a=1 b=2", ""),
+        ];
+        for (text, expected) in steps {
+            now = contents(&now, text);
+            files.update(&now, |path, octets| match octets {
+                [] => Err(vec![Problem::whole(path, "empty").as_warning()]),
+                _ => Ok(()),
+            });
+            let told: Vec<_> =
+                files.consequences().map(|it| format!("{}: {}", it.path.display(), it.message)).collect();
+            assert_eq!(told.join(" "), expected, "{text}");
+        }
     }
 
     #[test]

@@ -59,16 +59,39 @@ pub struct Located {
     pub column: usize,
 }
 
-/// Reads a service file. An empty one is a file without services.
+/// Reads a service file.
+///
+/// A file without content (empty, or comments alone) defines nothing and withdraws nothing: an editor may have truncated it
+/// and be about to write it. An empty list, `services: []`, says that there are no services.
 ///
 /// # Errors
-/// All problems of the file, warnings included, sorted by place.
+/// All problems of the file, warnings included, sorted by place. For a file without content this is one warning.
 pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<ServiceFile, Vec<Problem>> {
     let document = Document::read(path, bytes, 0).map_err(|problem| vec![problem])?;
+    if let Some(what) = without_content(document.root(), bytes) {
+        let hint = "to withdraw its services, delete the file or write `services: []`";
+        return Err(vec![Problem::whole(path, what).with_hint(hint).as_warning()]);
+    }
     let reader = Reader::new(std::slice::from_ref(&document));
     let entries = read_services(&reader, document.root(), defaults);
     let (entries, warnings) = reader.finish(Some(entries))?;
     Ok(ServiceFile { entries, warnings })
+}
+
+/// What to say of a file that has no content.
+fn without_content(root: &Node<'_>, bytes: &[u8]) -> Option<&'static str> {
+    let is_empty = || bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii().is_empty();
+    match &root.value {
+        Value::Null if is_empty() => Some("the file is empty"),
+        Value::Null => Some("the file has no content"),
+        Value::Table(entries) => match entries.as_slice() {
+            [only] if only.key == "services" && matches!(only.value.value, Value::Null) => {
+                Some("`services` has no content")
+            }
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The keys of a file with several services.
@@ -98,12 +121,16 @@ const MIN_PACE: Duration = Duration::from_secs(1);
 
 fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'_>) -> Vec<Located> {
     let services = match &root.value {
-        Value::Null => return Vec::new(),
         Value::Table(entries) if entries.iter().any(|entry| entry.key == "services") => {
             let Some(table) = reader.table(root, "a file with `services`", FILE_KEYS) else { return Vec::new() };
             match table.get("services").map(|node| (node, &node.value)) {
                 None => return Vec::new(),
-                Some((_, Value::List(items))) => items.as_slice(),
+                Some((node, Value::List(items))) => {
+                    if items.is_empty() && table.entries().len() == 1 {
+                        reader.warning(node.id, "the list of services is empty", "the file defines no service");
+                    }
+                    items.as_slice()
+                }
                 Some((node, _)) => {
                     let hint = "each service is an item of its own that begins with `- service: NAME`";
                     reader.mismatch_with_hint(node, "a list of services", hint);

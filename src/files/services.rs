@@ -8,14 +8,17 @@ use super::{
     last_good::{LastGood, Loaded, Reloadable},
     service_file::{self, Defaults, MAX_FILE, ServiceFile},
 };
-use crate::{
-    diagnostic::Problem,
-    model::{name::Label, service::Definitions},
-};
+use crate::model::{name::Label, service::Definitions};
 
 /// The files of `services_dir`.
 pub fn folder(path: std::path::PathBuf) -> Folder {
-    Folder { path, extensions: &["yaml", "yml"], required: true, limits: Limits::for_files_of(MAX_FILE as u64) }
+    Folder {
+        path,
+        extensions: &["yaml", "yml"],
+        neighbour: &[],
+        required: true,
+        limits: Limits::for_files_of(MAX_FILE as u64),
+    }
 }
 
 /// The state of the services folder.
@@ -38,14 +41,7 @@ impl Reloadable for Services {
 
     fn load(&mut self, contents: &Contents) -> Loaded<Definitions> {
         let defaults = Defaults { node: &self.node, addresses: &self.addresses, allow_exec: self.allow_exec };
-        self.files.update(contents, |path, octets| {
-            if octets.iter().all(u8::is_ascii_whitespace) {
-                // Most often somebody is about to write into it. Who means to withdraw services deletes the file.
-                let problem = Problem::whole(path, "the file is empty: what it last said stays in service");
-                return Err(vec![problem.with_hint("delete it to withdraw its services").as_warning()]);
-            }
-            service_file::parse(path, octets, &defaults)
-        });
+        self.files.update(contents, |path, octets| service_file::parse(path, octets, &defaults));
         let entries = self.files.values().map(|(path, file)| (path, file.entries.as_slice()));
         let (value, across) = definitions::merge(entries);
         let warnings = self.files.values().flat_map(|(_, file)| &file.warnings);

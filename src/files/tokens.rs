@@ -29,7 +29,13 @@ const TOKEN_KEYS: &[&str] = &["name", "scope", "token"];
 
 /// The files of `http.tokens_dir`.
 pub fn folder(path: PathBuf) -> Folder {
-    Folder { path, extensions: &["yaml", "yml"], required: true, limits: Limits::for_files_of(MAX_FILE as u64) }
+    Folder {
+        path,
+        extensions: &["yaml", "yml"],
+        neighbour: &[],
+        required: true,
+        limits: Limits::for_files_of(MAX_FILE as u64),
+    }
 }
 
 /// Reads one file.
@@ -46,7 +52,11 @@ pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Problem>> {
 fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
     let Some(table) = reader.table(root, "a file with `tokens`", FILE_KEYS) else { return Vec::new() };
     match table.get("tokens").map(|node| (node, &node.value)) {
-        None => Vec::new(),
+        None => {
+            // Nothing behind the key revokes nothing: a file may be half written. An empty list does.
+            reader.required(&table, "tokens", "tokens: []");
+            Vec::new()
+        }
         Some((_, Value::List(items))) => items.iter().filter_map(|item| read_token(reader, item)).collect(),
         Some((node, _)) => {
             // Not `mismatch`, which shows what was found.
@@ -65,13 +75,16 @@ fn read_token(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Token> {
     let scopes = Scope::ALL.map(|scope| (scope.as_str(), scope));
     let name = table.get("name").and_then(|node| reader.line(node, "a name"));
     let scope = table.get("scope").and_then(|node| reader.word(node, &scopes));
-    let token = table.get("token").and_then(|node| match &node.value {
-        Value::Text(text) if is_token(text) => Some(text.to_string()),
-        _ => {
+    let token = table.get("token").and_then(|node| {
+        // A number is taken as it is written. Lists and tables are not shown: a secret may be in them.
+        let is_scalar = !matches!(node.value, Value::List(_) | Value::Table(_));
+        let token = if is_scalar { reader.text(node, "a token") } else { None };
+        let token = token.filter(|token| is_token(token));
+        if token.is_none() {
             let what = format!("a token is a text of {MIN_TOKEN} to {MAX_TOKEN} printable characters without spaces");
-            reader.error_with_hint(node.id, what, "`openssl rand -hex 32` makes one; quote what is digits alone");
-            None
+            reader.error_with_hint(node.id, what, "`openssl rand -hex 32` makes one");
         }
+        token
     });
     for key in TOKEN_KEYS.iter().filter(|key| table.get(key).is_none()) {
         reader.error(node.id, format!("the token has no `{key}`"));
@@ -126,13 +139,22 @@ mod tests {
         let tokens = Tokens::new(read(good).unwrap());
         assert_eq!(tokens.find(b"0123456789abcdefg").map(|token| token.scope), Some(Scope::Read));
         assert_eq!(tokens.find(b"01234567890123456789").map(|token| token.scope), Some(Scope::Operate));
+        // A token of digits is a text, however a number of them would be written.
+        for token in ["12345678901234567", "00012345678901234", "0x123456789abcdef0", "1234567890123456.70"] {
+            let tokens = read(&format!("tokens: [{{name: a, scope: read, token: {token}}}]")).unwrap();
+            assert!(Tokens::new(tokens).find(token.as_bytes()).is_some(), "{token}");
+        }
+        assert!(read("tokens: []").unwrap().is_empty());
         let cases = [
+            ("", "t:1:1: expected a file with `tokens`, found nothing"),
+            ("# nothing\n---\n", "found nothing"),
+            ("tokens:\n", "t:1:1: `tokens` is missing"),
+            ("{}", "t:1:1: `tokens` is missing"),
             ("tokens: [secretsecretsecret]", "t:1:10: expected a table"),
             ("tokens: secretsecretsecret", "t:1:9: expected a list"),
             ("tokens: [{name: a, scope: read}]", "the token has no `token`"),
             ("tokens: [{name: a, scope: all, token: secretsecretsecret}]", "expected `read`, `register` or `operate`"),
             ("tokens: [{name: a, scope: read, token: secret}]", "a token is a text of 16"),
-            ("tokens: [{name: a, scope: read, token: 12345678901234567}]", "a token is a text of 16"),
             ("tokens: [{name: a, scope: read, token: [secretsecretsecret]}]", "a token is a text of 16"),
             ("token: [secretsecretsecret]", "unknown key `token`"),
         ];

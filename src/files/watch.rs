@@ -298,6 +298,9 @@ impl Eye {
         if !missing && self.listing.is_crowded() {
             problems.push(FolderProblem::Crowded(folder.limits.files));
         }
+        if !missing {
+            problems.extend(self.listing.ignored());
+        }
         problems.extend(self.unwatched.clone().map(FolderProblem::Unwatched));
         Contents { folder: folder.path.as_path().into(), files, problems }
     }

@@ -22,7 +22,13 @@ pub type ZoneFiles = Arc<[Arc<ZoneFile>]>;
 
 /// The files of `zones_dir`. Who has no static zones needs no folder.
 pub fn folder(path: PathBuf) -> Folder {
-    Folder { path, extensions: &["zone"], required: false, limits: Limits::for_files_of(MAX_ZONE_FILE as u64) }
+    Folder {
+        path,
+        extensions: &["zone"],
+        neighbour: &[],
+        required: false,
+        limits: Limits::for_files_of(MAX_ZONE_FILE as u64),
+    }
 }
 
 /// Where zone files stand among the zones that the configuration names. The running agent and `muster validate` apply
@@ -59,6 +65,12 @@ impl Rules {
                 return Err(problems);
             }
             file.warnings.extend(file.check_targets(path));
+        }
+        // An editor may have truncated the file and be about to write it. Any other zone has an SOA.
+        if file.records.is_empty() {
+            let problem =
+                Problem::whole(path, "the file has no record").with_hint("to withdraw its records, delete it");
+            return Err(vec![problem.as_warning()]);
         }
         Ok(file)
     }
@@ -156,6 +168,19 @@ mod tests {
         assert_eq!(problems.len(), 1);
         assert!(problems[0].to_string().starts_with("service.local.zone:1:1: a name here has more than 255 octets"));
         assert!(rules("svc.example").parse(Path::new("svc.example.zone"), b"a A 10.0.0.1\n").is_err());
+    }
+
+    #[test]
+    fn a_file_without_records_withdraws_none() {
+        for text in ["", "\n", "; nothing\n", "$TTL 5\n"] {
+            let read = |name: &str| rules("svc.example").parse(Path::new(name), text.as_bytes()).unwrap_err();
+            let problems = read("service.local.zone");
+            assert_eq!(problems.len(), 1, "{text:?}");
+            let expected =
+                "service.local.zone:1:1: warning: the file has no record (to withdraw its records, delete it)";
+            assert_eq!(problems[0].to_string(), expected, "{text:?}");
+            assert!(read("example.org.zone").iter().any(Problem::is_error), "{text:?}: it has no SOA");
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     if let Some(folder) = &config.http.tokens_dir
         && is_there(folder, "http.tokens_dir", "make the folder, and a file with a token in it", report)
     {
+        report.ignored(&tokens::folder(folder.clone()));
         let mut any = false;
         for text in texts(folder, |file| !super::is_zone(file), report) {
             match tokens::parse(&text.path, &text.bytes) {

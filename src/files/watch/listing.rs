@@ -17,7 +17,7 @@ use std::{
 
 use super::grace::Files;
 use crate::files::{
-    contents::{FileText, Folder, Unreadable},
+    contents::{FileText, Folder, FolderProblem, MAX_IGNORED, Unreadable},
     read::{self, Entry},
 };
 
@@ -33,6 +33,7 @@ pub(super) struct Listing {
     /// Octets of all files.
     total: u64,
     crowded: bool,
+    ignored: Ignored,
 }
 
 struct Known {
@@ -58,10 +59,34 @@ pub(super) struct Orders<'a> {
     pub(super) distrust: bool,
 }
 
+/// Names that are not read: the first in their order, and how many more.
+#[derive(Default)]
+struct Ignored {
+    names: BTreeSet<OsString>,
+    more: usize,
+}
+
+impl Ignored {
+    fn add(&mut self, name: OsString) {
+        self.names.insert(name);
+        if self.names.len() > MAX_IGNORED {
+            self.names.pop_last();
+            self.more += 1;
+        }
+    }
+}
+
 impl Listing {
     /// Nothing is known yet.
     pub(super) fn new(folder: Folder) -> Self {
-        Self { folder, known: BTreeMap::new(), files: Files::new(), total: 0, crowded: false }
+        Self {
+            folder,
+            known: BTreeMap::new(),
+            files: Files::new(),
+            total: 0,
+            crowded: false,
+            ignored: Ignored::default(),
+        }
     }
 
     /// The folder that is listed.
@@ -77,6 +102,13 @@ impl Listing {
     /// Whether there are more files than the limit.
     pub(super) fn is_crowded(&self) -> bool {
         self.crowded
+    }
+
+    /// The files that are not read though their authors may expect it, as the folder was listed last.
+    pub(super) fn ignored(&self) -> impl Iterator<Item = FolderProblem> {
+        let names = self.ignored.names.iter();
+        let named = names.map(|name| FolderProblem::Ignored(name.clone(), self.folder.extensions));
+        named.chain((self.ignored.more > 0).then_some(FolderProblem::MoreIgnored(self.ignored.more)))
     }
 
     /// The paths of files that are symbolic links.
@@ -103,8 +135,8 @@ impl Listing {
 
     /// Lists the folder and looks at every file. On an error nothing has changed.
     pub(super) fn look_at_all(&mut self, orders: &Orders<'_>) -> io::Result<()> {
-        let (names, crowded) = self.names()?;
-        self.crowded = crowded;
+        let (names, ignored, crowded) = self.names()?;
+        (self.ignored, self.crowded) = (ignored, crowded);
         let unlisted: Vec<OsString> = self.known.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
             if !orders.held.contains(&name) {
@@ -120,10 +152,10 @@ impl Listing {
         Ok(())
     }
 
-    /// The wanted names, at most as many as the limit, and whether there are more. What is in service stays: of new
-    /// names, the first are taken as long as there is room.
-    fn names(&self) -> io::Result<(BTreeSet<OsString>, bool)> {
-        let (mut names, mut new) = (BTreeSet::new(), BTreeSet::new());
+    /// The wanted names, at most as many as the limit; the ignored ones; and whether there are more wanted ones. What is in
+    /// service stays: of new names, the first are taken as long as there is room.
+    fn names(&self) -> io::Result<(BTreeSet<OsString>, Ignored, bool)> {
+        let (mut names, mut new, mut ignored) = (BTreeSet::new(), BTreeSet::new(), Ignored::default());
         let limit = self.folder.limits.files;
         let mut crowded = false;
         for entry in fs::read_dir(&self.folder.path)? {
@@ -132,6 +164,8 @@ impl Listing {
                 names.insert(name);
             } else if self.folder.wants(&name) {
                 new.insert(name);
+            } else if self.folder.ignores(&name) {
+                ignored.add(name);
             }
             if new.len() > limit {
                 new.pop_last();
@@ -141,7 +175,7 @@ impl Listing {
         let room = limit.saturating_sub(names.len());
         crowded |= new.len() > room;
         names.extend(new.into_iter().take(room));
-        Ok((names, crowded))
+        Ok((names, ignored, crowded))
     }
 
     fn look(&mut self, name: &OsStr, read_anyway: bool) {
@@ -248,7 +282,7 @@ mod tests {
     use crate::files::contents::Limits;
 
     fn listing(dir: &Path, limits: Limits) -> Listing {
-        Listing::new(Folder { path: dir.to_owned(), extensions: &["yaml"], required: true, limits })
+        Listing::new(Folder { path: dir.to_owned(), extensions: &["yaml"], neighbour: &[], required: true, limits })
     }
 
     const LIMITS: Limits = Limits { file: 16, files: 10, total: 100 };
