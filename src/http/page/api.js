@@ -44,7 +44,7 @@ export function setToken(text) {
 
 /** Starts all streams again at once. */
 export function retry() {
-  followed.forEach((stream) => stream.begin());
+  for (const stream of followed) stream.begin();
 }
 
 function headers(more = {}) {
@@ -193,7 +193,7 @@ function report() {
 
 function sleep() {
   asleep = true;
-  followed.forEach((stream) => stream.end());
+  for (const stream of followed) stream.end();
 }
 
 function wake() {

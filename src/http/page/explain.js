@@ -6,6 +6,7 @@ import { cell, el, message, show, table } from "./dom.js";
 import { eventRow, keyOf } from "./events.js";
 import { chips, count, endpoint, hrefOf, mark, severity, since, toneOfCheck, toneOfInstance } from "./format.js";
 import { Order } from "./order.js";
+import { instancesOverview } from "./overview.js";
 import { Rows } from "./rows.js";
 
 /** A check's output of more characters than this is collapsed. */
@@ -57,11 +58,12 @@ export function explain(main, part, name) {
     if (all.length > 0) rows ??= list();
     rows?.update(order.sort(all));
     instances.hidden = all.length === 0;
+    show(main.querySelector(".overview"), instancesOverview(all));
   }
 
   async function requestEvents() {
-    const filter = `${part === "nodes" ? "node" : "service"}=${encodeURIComponent(name)}`;
-    const all = await request(`muster/events?follow=false&${filter}`);
+    const filter = eventFilter(latest);
+    const all = filter && (await request(`muster/events?follow=false&${filter}`));
     timer = 0;
     if (!all) return;
     events ??= new Rows(recent.querySelector("ol"), keyOf, (event) => eventRow(event, here));
@@ -81,13 +83,20 @@ export function explain(main, part, name) {
     );
     if (previous && previous.Summary !== explained.Summary) announce([`${name}: ${explained.Summary}`]);
     // States that change often do not cause as many requests.
-    if (explained.Kind !== "unknown" && timer === 0) timer = setTimeout(requestEvents, events ? EVENTS_INTERVAL : 0);
+    if (eventFilter(explained) && timer === 0) timer = setTimeout(requestEvents, events ? EVENTS_INTERVAL : 0);
   });
   return () => {
     clearTimeout(timer);
     order.stop();
     stop();
   };
+}
+
+/** The query for the events of a service or a node. Other names have no events. */
+function eventFilter({ Name: name, Kind: kind, Instances: [first] = [] }) {
+  if (kind === "node") return `node=${encodeURIComponent(first?.Node ?? name.replace(/\.node$/, ""))}`;
+  if (kind === "service" || kind === "instance") return first ? `service=${encodeURIComponent(first.Service)}` : null;
+  return null;
 }
 
 function keyOfInstance(one) {

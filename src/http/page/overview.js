@@ -1,7 +1,7 @@
 // The summary line above a list: how much is healthy, and how much is not, in one line.
 
 import { el } from "./dom.js";
-import { count, health, mark } from "./format.js";
+import { count, health, mark, severity, toneOfInstance } from "./format.js";
 
 /** The line for all services and, once the agent's own state is known, the nodes. */
 export function servicesOverview(summaries, members) {
@@ -27,6 +27,17 @@ export function nodesOverview(members, diverging) {
     members.left > 0 && mark("neutral", `${members.left} left`),
   ];
   return separated(parts);
+}
+
+/** The line for the instances of a service or a node: how many are in each state, the most severe first. */
+export function instancesOverview(instances) {
+  if (instances.length === 0) return [];
+  const states = {};
+  for (const { State: state } of instances) states[state] = (states[state] ?? 0) + 1;
+  const entries = Object.entries(states).map(([state, number]) => ({ state, number, tone: toneOfInstance(state) }));
+  entries.sort((a, b) => severity(a.tone) - severity(b.tone));
+  const marks = entries.map(({ state, number, tone }) => mark(tone, `${number} ${state}`));
+  return separated([el("span", {}, count(instances.length, "instance")), ...marks]);
 }
 
 /** A node that left the cluster is no node of it. */
