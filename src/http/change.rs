@@ -155,7 +155,7 @@ async fn hold(api: &Api, target: Target, gate: Gate, query: &Query) -> Result<Ou
         None => None,
         Some(text) => {
             let period = go_duration(text).filter(|period| !period.is_zero());
-            Some(period.ok_or_else(|| bad(&format!("for={text}: expected a duration such as 30m")))?)
+            Some(period.ok_or_else(|| bad(&format!("for must be a duration such as 30m, got {text:?}")))?)
         }
     };
     let reason = query.text("reason").unwrap_or_default().to_owned();

@@ -48,7 +48,7 @@ pub(super) async fn events(
     let follow = query.all("follow").next().is_none() || query.flag("follow")?;
     let seen = match query.text("since") {
         Some(text) if text.parse::<u64>().is_err() => {
-            return Err(bad(&format!("since={text}: expected a whole number")));
+            return Err(bad(&format!("since must be an integer from 0 to {}, got {text:?}", u64::MAX)));
         }
         _ => sse::seen(request.headers(), &query, "since"),
     };

@@ -61,14 +61,15 @@ impl Query {
             None => Ok(false),
             Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
             Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
-            Some(other) => Err(bad(&format!("{name}={other}: expected true or false"))),
+            Some(other) => Err(bad(&format!("{name} must be true or false, got {other:?}"))),
         }
     }
 
     /// The index that a client has seen; `None`: it does not want to wait.
     pub(super) fn index(&self) -> Result<Option<u64>, Refusal> {
         let Some(text) = self.text("index") else { return Ok(None) };
-        let index = text.parse().map_err(|_| bad(&format!("index={text}: expected a whole number")))?;
+        let expected = || bad(&format!("index must be an integer from 0 to {}, got {text:?}", u64::MAX));
+        let index = text.parse().map_err(|_| expected())?;
         Ok(Some(index).filter(|index| *index > 0))
     }
 
@@ -77,7 +78,8 @@ impl Query {
         let wait = match self.text("wait") {
             None => WAIT,
             Some(text) => {
-                let span = go_duration(text).ok_or_else(|| bad(&format!("wait={text}: expected such as 30s or 5m")))?;
+                let expected = || bad(&format!("wait must be a duration such as 30s or 5m, got {text:?}"));
+                let span = go_duration(text).ok_or_else(expected)?;
                 if span.is_zero() { WAIT } else { span.min(MAX_WAIT) }
             }
         };
@@ -93,7 +95,7 @@ impl Query {
     /// The site that it is about; `None`: all of them.
     pub(super) fn datacenter(&self) -> Result<Option<Label>, Refusal> {
         let Some(text) = self.text("dc") else { return Ok(None) };
-        Label::parse(text).map(Some).map_err(|_| bad(&format!("dc={text}: no datacenter has such a name")))
+        Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
 
     /// Whether the query is about this node: one of its site, with all of its `node-meta=KEY:VALUE`.

@@ -1,32 +1,50 @@
-//! Why something is not registered, held or reported.
+//! Why a registration, a hold or a report is refused.
 
 use std::fmt;
 
-/// A field of what a client sent, and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    field: String,
-    why: String,
+use crate::model::bounds;
+
+/// What is wrong with a registration that a client sent. `field` is the path of the field, such as `Checks[1].Interval`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// A required field is missing.
+    #[error("{field} is missing: it is {what}")]
+    Missing {
+        /// The field.
+        field: &'static str,
+        /// What the field says.
+        what: &'static str,
+    },
+    /// A value of another type, form or range.
+    #[error("{field} must be {expected}, got {found}")]
+    Mismatch {
+        /// The field.
+        field: String,
+        /// The type, form or range.
+        expected: String,
+        /// The value.
+        found: String,
+    },
+    /// A field for a feature that muster does not have.
+    #[error("{field} is not supported: {reason}")]
+    Unsupported {
+        /// The field.
+        field: String,
+        /// The feature, and what to use instead.
+        reason: &'static str,
+    },
+    /// A value that does not fit the other values.
+    #[error("{field}: {reason}")]
+    Conflict {
+        /// The field.
+        field: String,
+        /// The other values.
+        reason: String,
+    },
+    /// An instance that is out of the bounds for all instances.
+    #[error("{0}")]
+    Bounds(bounds::Fault),
 }
-
-impl Fault {
-    pub(super) fn new(field: &str, why: String) -> Self {
-        Self { field: field.to_owned(), why }
-    }
-
-    pub(super) fn missing(field: &str, what: &str) -> Self {
-        Self::new(field, format!("it is missing: {what}"))
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, why } = self;
-        if field.is_empty() { f.write_str(why) } else { write!(f, "{field}: {why}") }
-    }
-}
-
-impl std::error::Error for Fault {}
 
 /// Why a change was not made, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]

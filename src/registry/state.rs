@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use smol_str::SmolStr;
 
 use super::{
-    failure::{Denied, Fault},
+    failure::{Denied, FieldError},
     registration::{CheckRegistration, Host, Registration},
 };
 use crate::model::{
@@ -269,7 +269,7 @@ impl State {
         self.upkeep.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
     }
 
-    fn replace(&mut self, registration: Result<Registration, Fault>) -> Result<Outcome, Denied> {
+    fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, Denied> {
         let registration = registration.map_err(|fault| Denied::Refused(fault.to_string()))?;
         self.check_ids_are_free(&registration)?;
         let key = registration.definition.instance.key.clone();

@@ -390,9 +390,9 @@ async fn events_are_told_as_they_happen_and_kept_for_a_while() {
     }
     let cases = [
         ("kind=nothing", "expected one of service-added"),
-        ("since=x", "expected a whole number"),
+        ("since=x", "since must be an integer from 0"),
         ("service=my_web", "no name of a service"),
-        ("follow=maybe", "expected true or false"),
+        ("follow=maybe", "follow must be true or false, got \"maybe\""),
     ];
     for (query, text) in cases {
         let (status, body) = ask(&stage.server, &format!("GET /v1/muster/events?{query}"), "").await;

@@ -128,54 +128,147 @@ fn ids_that_differ_never_become_one_label() {
 }
 
 #[test]
-fn what_muster_has_not_is_refused_with_its_field() {
+fn a_refused_field_is_named_with_what_it_must_be_and_what_it_is() {
     let service = |field: &str, value: Value| json!({"Name": "web", field: value});
     let check = |value: Value| json!({"Name": "web", "Check": value});
+    let label = "a DNS label (1 to 63 letters, digits and inner hyphens)";
+    let duration = "a duration such as \"10s\" or \"1m30s\"";
+    let must = |field: &str, expected: &str, found: &str| format!("{field} must be {expected}, got {found}");
     let cases = [
-        (json!([]), "expected a JSON object"),
-        (json!({}), "Name: it is missing"),
-        (json!({"Name": ""}), "Name: it is missing"),
-        (json!({"Name": 1}), "Name: expected a text"),
-        (json!({"Name": "my_web"}), "Name: '_' cannot stand in a DNS label"),
-        (json!({"Name": "node"}), "the service name `node` is reserved"),
-        (service("ID", "a\nb".into()), "ID: an id has 1 to 255 octets"),
-        (service("ID", "a".repeat(256).into()), "ID: an id has 1 to 255 octets"),
-        (service("Port", 65536.into()), "Port: 65536 is no port"),
-        (service("Port", "80".into()), "Port: expected a whole number"),
-        (service("Port", (-1).into()), "Port: expected a whole number"),
-        (service("Address", "db.example".into()), "Address: \"db.example\" is no IP address"),
-        (service("Address", "0.0.0.0".into()), "Address: `0.0.0.0` is not the IP address of a host"),
-        (service("Tags", "v2".into()), "Tags: expected a list"),
-        (service("Tags", json!(["a\u{1}"])), "a tag is"),
-        (service("Meta", json!({"a=b": "c"})), "a key of `meta`"),
-        (service("Meta", json!({"a": 1})), "Meta: its values are texts"),
-        (service("Kind", "connect-proxy".into()), "Kind: muster has no proxies and gateways"),
-        (service("Connect", json!({"Native": true})), "Connect: muster has no service mesh"),
-        (service("Namespace", "team".into()), "Namespace: muster has one namespace"),
-        (service("Weights", json!({"Passing": 70000})), "Weights.Passing: 70000 is no weight"),
-        (service("Checks", json!({"TTL": "1s"})), "Checks: expected a list"),
-        (check(json!({"Args": ["/bin/true"], "Interval": "1s"})), "Check.Args: commands are never taken by HTTP"),
-        (check(json!({"ScriptArgs": ["/bin/true"]})), "Check.ScriptArgs: commands are never taken by HTTP"),
-        (check(json!({"UDP": "a:1"})), "Check.UDP: muster has no check over UDP"),
-        (check(json!({"Name": "x"})), "Check: a check has one of TTL, HTTP, TCP, GRPC and AliasService"),
-        (check(json!({"TTL": "1s", "TCP": "a:1"})), "Check.TCP: a check asks one thing"),
-        (check(json!({"HTTP": "ftp://a"})), "Check.HTTP: \"ftp://a\" is no URL"),
-        (check(json!({"HTTP": "http://a", "Header": {"a b": ["c"]}})), "Check.Header: \"a b\" is no header"),
-        (check(json!({"TCP": "a"})), "Check.TCP: \"a\" is not host:port"),
-        (check(json!({"TCP": "a:1", "Interval": "soon"})), "Check.Interval: \"soon\" is no duration"),
-        (check(json!({"TCP": "a:1", "Interval": "1ms"})), "Check.Interval: 1ms is not from"),
-        (check(json!({"TCP": "a:1", "Status": "fine"})), "Check.Status: \"fine\" is none of"),
-        (check(json!({"TCP": "a:1", "SuccessBeforePassing": 5000})), "Check.SuccessBeforePassing: 5000 is more"),
-        (check(json!({"AliasService": "web"})), "Check.AliasService: the service is an alias of itself"),
+        (json!([]), must("the body", "a JSON object", "an array")),
+        (json!(null), must("the body", "a JSON object", "null")),
+        (json!({}), "Name is missing: it is the service's name".to_owned()),
+        (json!({"Name": ""}), "Name is missing: it is the service's name".to_owned()),
+        (json!({"Name": 1}), must("Name", "a string", "the number 1")),
+        (json!({"Name": "my_web"}), must("Name", label, "the string \"my_web\"")),
+        (json!({"Name": "node"}), "the service name `node` is reserved".to_owned()),
+        (
+            service("ID", "a\nb".into()),
+            must("ID", "a string of 1 to 255 octets without control characters", "the string \"a\\nb\""),
+        ),
+        (service("ID", "a".repeat(256).into()), "got a string of 256 octets that begins with \"aaaa".to_owned()),
+        (service("Port", 65536.into()), must("Port", "an integer from 0 to 65535", "the number 65536")),
+        (service("Port", "80".into()), must("Port", "an integer from 0 to 65535", "the string \"80\"")),
+        (service("Port", (-1).into()), must("Port", "an integer from 0 to 65535", "the number -1")),
+        (service("Port", json!(80.5)), must("Port", "an integer from 0 to 65535", "the number 80.5")),
+        (service("Port", json!([80])), must("Port", "an integer from 0 to 65535", "an array")),
+        (service("Port", json!(true)), must("Port", "an integer from 0 to 65535", "true")),
+        (service("Address", "db.example".into()), must("Address", "an IP address", "the string \"db.example\"")),
+        (service("Address", json!({})), must("Address", "a string", "an object")),
+        (service("Address", "0.0.0.0".into()), must("Address", "the IP address of a host", "the string \"0.0.0.0\"")),
+        (
+            service("TaggedAddresses", json!({"lan_ipv6": {"Address": "x"}})),
+            must("TaggedAddresses.lan_ipv6.Address", "an IP address", "the string \"x\""),
+        ),
+        (
+            service("TaggedAddresses", json!({"lan_ipv4": "x"})),
+            must("TaggedAddresses.lan_ipv4", "a JSON object", "the string \"x\""),
+        ),
+        (service("Tags", "v2".into()), must("Tags", "an array of strings", "the string \"v2\"")),
+        (service("Tags", json!(["a", 5])), must("Tags[1]", "a string", "the number 5")),
+        (service("Tags", json!(["a\u{1}"])), "a tag is".to_owned()),
+        (service("Meta", json!({"a=b": "c"})), "a key of `meta`".to_owned()),
+        (service("Meta", json!({"a": 1})), must("Meta.a", "a string", "the number 1")),
+        (service("Meta", json!("a")), must("Meta", "an object of strings", "the string \"a\"")),
+        (
+            service("Kind", "connect-proxy".into()),
+            "Kind is not supported: muster has no proxies and gateways".to_owned(),
+        ),
+        (
+            service("Connect", json!({"Native": true})),
+            "Connect is not supported: muster has no service mesh".to_owned(),
+        ),
+        (service("Namespace", "team".into()), "Namespace is not supported: muster has one namespace".to_owned()),
+        (
+            service("Weights", json!({"Passing": 70000})),
+            must("Weights.Passing", "an integer from 0 to 65535", "the number 70000"),
+        ),
+        (service("Weights", json!(5)), must("Weights", "a JSON object", "the number 5")),
+        (service("Checks", json!({"TTL": "1s"})), must("Checks", "an array of objects", "an object")),
+        (service("Checks", json!([5])), must("Checks[0]", "a JSON object", "the number 5")),
+        (
+            check(json!({"Args": ["/bin/true"], "Interval": "1s"})),
+            "Check.Args is not supported: commands are never taken by HTTP".to_owned(),
+        ),
+        (
+            check(json!({"ScriptArgs": ["/bin/true"]})),
+            "Check.ScriptArgs is not supported: commands are never".to_owned(),
+        ),
+        (check(json!({"UDP": "a:1"})), "Check.UDP is not supported: muster has no check over UDP".to_owned()),
+        (
+            check(json!({"Name": "x"})),
+            "Check: a check needs exactly one of TTL, HTTP, TCP, GRPC and AliasService".to_owned(),
+        ),
+        (
+            check(json!({"TTL": "1s", "TCP": "a:1"})),
+            "exactly one of TTL, HTTP, TCP, GRPC and AliasService, got TTL and TCP".to_owned(),
+        ),
+        (
+            check(json!({"HTTP": "ftp://a"})),
+            must(
+                "Check.HTTP",
+                "a URL of at most 8192 octets that begins with http:// or https://",
+                "the string \"ftp://a\"",
+            ),
+        ),
+        (
+            check(json!({"HTTP": "http://a", "Method": "G T"})),
+            must("Check.Method", "an HTTP method such as \"GET\"", "the string \"G T\""),
+        ),
+        (
+            check(json!({"HTTP": "http://a", "Header": {"a b": ["c"]}})),
+            "Check.Header: \"a b\" cannot be the name of a header".to_owned(),
+        ),
+        (
+            check(json!({"HTTP": "http://a", "Header": {"a": [5]}})),
+            must("Check.Header.a", "a string of printable ASCII", "the number 5"),
+        ),
+        (
+            check(json!({"HTTP": "http://a", "Header": "a: b"})),
+            must("Check.Header", "a JSON object", "the string \"a: b\""),
+        ),
+        (
+            check(json!({"HTTP": "http://a", "TLSSkipVerify": "no"})),
+            must("Check.TLSSkipVerify", "true or false", "the string \"no\""),
+        ),
+        (check(json!({"TCP": "a"})), must("Check.TCP", "`host:port`, such as \"127.0.0.1:8080\"", "the string \"a\"")),
+        (check(json!({"GRPC": "a/b"})), must("Check.GRPC", "`host:port` or `host:port/SERVICE`", "the string \"a/b\"")),
+        (check(json!({"TCP": "a:1", "Interval": "soon"})), must("Check.Interval", duration, "the string \"soon\"")),
+        (check(json!({"TCP": "a:1", "Interval": -1})), must("Check.Interval", duration, "the number -1")),
+        (
+            check(json!({"TCP": "a:1", "Interval": "1ms"})),
+            must("Check.Interval", "a duration from 100ms to 24h", "the string \"1ms\""),
+        ),
+        (
+            check(json!({"TCP": "a:1", "Timeout": "25h"})),
+            must("Check.Timeout", "a duration from 1ms to 24h", "the string \"25h\""),
+        ),
+        (
+            check(json!({"TCP": "a:1", "DeregisterCriticalServiceAfter": []})),
+            must("Check.DeregisterCriticalServiceAfter", duration, "an array"),
+        ),
+        (
+            check(json!({"TCP": "a:1", "Status": "fine"})),
+            must("Check.Status", "\"passing\", \"warning\" or \"critical\"", "the string \"fine\""),
+        ),
+        (
+            check(json!({"TCP": "a:1", "SuccessBeforePassing": 5000})),
+            must("Check.SuccessBeforePassing", "an integer from 0 to 1000", "the number 5000"),
+        ),
+        (check(json!({"AliasService": "web"})), "Check.AliasService: the service is an alias of itself".to_owned()),
+        (check(json!({"AliasService": "a_b"})), must("Check.AliasService", label, "the string \"a_b\"")),
         (
             json!({"Name": "web", "Checks": [{"TTL": "1s", "CheckID": "a"}, {"TTL": "2s", "CheckID": "a"}]}),
-            "Checks: two checks have the id \"a\"",
+            "Checks: two checks have the id \"a\"".to_owned(),
         ),
-        (json!({"Name": "web", "Checks": vec![json!({"TTL": "1s"}); 33]}), "Checks: 33 checks"),
+        (
+            json!({"Name": "web", "Checks": vec![json!({"TTL": "1s"}); 33]}),
+            "Checks: a service has at most 32 checks, got 33".to_owned(),
+        ),
     ];
     for (body, expected) in cases {
         let error = read(&body).map(|read| shown(&read)).expect_err(&body.to_string());
-        assert!(error.contains(expected), "{body}: {error}");
+        assert!(error.contains(&expected), "{body}: {error}, expected {expected}");
     }
 }
 

@@ -1,0 +1,33 @@
+//! The DNS label of a registered id.
+
+use crate::model::name::{Label, MAX_LABEL};
+
+/// Characters of the digest that tells apart ids with the same label: 24 bits.
+const MARK: usize = 6;
+
+/// The label of a registered id: unique in the cluster, since the node's name ends it, and the same at each start.
+///
+/// `web-1` on `host-a` becomes `web-1-host-a`. An id in other characters than a label's, or too long, is shortened and gets
+/// a mark of its own: `db:5432` becomes `db-5432-x1f2e3-host-a`.
+pub(super) fn label_of(id: &str, node: &Label) -> Label {
+    let ending = format!("-{node}");
+    let room = MAX_LABEL.saturating_sub(ending.len());
+    let whole = id.strip_suffix(ending.as_str()).unwrap_or(id);
+    if whole.len() <= room
+        && whole.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && let Ok(label) = Label::parse(&format!("{whole}{ending}"))
+    {
+        return label;
+    }
+    let digest = ring::digest::digest(&ring::digest::SHA256, id.as_bytes());
+    let mark = data_encoding::HEXLOWER.encode(digest.as_ref());
+    let mark = format!("x{}", &mark[..MARK]);
+    let plain: String =
+        id.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let most = room.saturating_sub(mark.len() + 1);
+    let stem = plain[..plain.len().min(most)].trim_matches('-');
+    let short = node.as_str()[..node.as_str().len().min(MAX_LABEL - mark.len() - 1)].trim_end_matches('-');
+    let text = if stem.is_empty() { format!("{mark}-{short}") } else { format!("{stem}-{mark}-{short}") };
+    // It cannot fail: letters, digits, and hyphens inside, within the length. If it did, the node's name is a label.
+    Label::parse(&text).unwrap_or_else(|_| node.clone())
+}
