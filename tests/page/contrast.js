@@ -1,5 +1,5 @@
-// What can hardly be read: texts whose colour has less than 4.5 to 1 against what they stand on (WCAG 2.2, 1.4.3).
-// The body of a function; it returns one line for each.
+// Finds texts whose contrast to their background is below 4.5:1 (WCAG 2.2, 1.4.3).
+// This is the body of a function that returns one line for each text found.
 
 const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
@@ -39,7 +39,7 @@ let seen = 0;
 for (const element of document.querySelectorAll("body *")) {
   const has = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim() !== "");
   const input = element.matches("input");
-  if (!(has || input) || element.closest(".unseen, noscript") || !element.checkVisibility()) continue;
+  if (!(has || input) || element.closest(".visually-hidden, noscript") || !element.checkVisibility()) continue;
   seen += 1;
   const styles = [getComputedStyle(element), ...(input ? [getComputedStyle(element, "::placeholder")] : [])];
   for (const style of styles) {
@@ -48,4 +48,4 @@ for (const element of document.querySelectorAll("body *")) {
       poor.push(`${found.toFixed(2)}: ${element.tagName} ${element.className}: ${element.textContent.slice(0, 40)}`);
   }
 }
-return seen > 10 ? poor : [`only ${seen} texts were found`];
+return seen > 10 ? poor : [`only ${seen} texts found`];
