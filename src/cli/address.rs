@@ -36,24 +36,79 @@ impl Address {
 }
 
 impl FromStr for Address {
-    type Err = String;
+    type Err = AddressError;
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix://") {
-            let path = PathBuf::from(path);
-            return if path.is_absolute() { Ok(Self::Unix(path)) } else { Err(EXPECTED.to_owned()) };
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").map(PathBuf::from).filter(|path| path.is_absolute());
+            return path.map(Self::Unix).ok_or(AddressError::Socket);
         }
-        let (kind, bare): (fn(Endpoint) -> Self, _) = match text.strip_prefix("https://") {
-            Some(bare) => (Self::Https, bare),
-            None => (Self::Http, text.strip_prefix("http://").unwrap_or(text)),
+        let (kind, bare): (fn(Endpoint) -> Self, _) = match text.split_once("://") {
+            None => (Self::Http, text),
+            Some((scheme, bare)) if scheme.eq_ignore_ascii_case("http") => (Self::Http, bare),
+            Some((scheme, bare)) if scheme.eq_ignore_ascii_case("https") => (Self::Https, bare),
+            Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
         };
-        let endpoint = parse_endpoint(bare.strip_suffix('/').unwrap_or(bare), Some(HTTP_PORT));
-        endpoint.map(kind).ok_or_else(|| EXPECTED.to_owned())
+        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        parse_endpoint(bare, Some(HTTP_PORT)).map(kind).ok_or_else(|| AddressError::of(bare))
     }
 }
 
-/// What an address looks like.
-const EXPECTED: &str = "expected http://host:port, https://host:port, host:port, [v6]:port or unix:///path";
+/// Why a text is no address of an agent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum AddressError {
+    /// There is no host.
+    #[error("the host is missing; {FORMS}")]
+    Empty,
+    /// The path of a Unix socket is not absolute.
+    #[error("the path of a Unix socket must be absolute, as in unix:///run/muster/api.sock")]
+    Socket,
+    /// Something else than HTTP.
+    #[error("the scheme {0:?} is unknown; {FORMS}")]
+    Scheme(String),
+    /// A path, a query or a fragment behind the port.
+    #[error("an address has nothing behind the port, got {0:?}")]
+    Path(String),
+    /// A user or a password.
+    #[error("an address has no user; --token-file names a file with a token")]
+    User,
+    /// A port that is none.
+    #[error("the port must be an integer from 1 to 65535, got {0:?}")]
+    Port(String),
+    /// Neither an IP address nor the name of a host.
+    #[error("{0:?} is neither an IP address nor the name of a host; {FORMS}")]
+    Host(String),
+}
+
+/// The forms of an address.
+const FORMS: &str = "an address is http://host:port, https://host:port, host:port, [v6]:port or unix:///path";
+
+impl AddressError {
+    /// What is wrong with a text that is not `host:port`.
+    fn of(text: &str) -> Self {
+        if text.is_empty() {
+            return Self::Empty;
+        }
+        if let Some(at) = text.find(['/', '?', '#']) {
+            return Self::Path(text[at..].to_owned());
+        }
+        if text.contains('@') {
+            return Self::User;
+        }
+        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once("]:")) {
+            Some((host, port)) => (host, Some(port)),
+            None => match text.split_once(':') {
+                Some((host, port)) if !port.contains(':') => (host, Some(port)),
+                _ => (text, None),
+            },
+        };
+        match port {
+            Some(port) if !port.parse::<u16>().is_ok_and(|port| port > 0) => Self::Port(port.to_owned()),
+            Some(_) if host.is_empty() => Self::Empty,
+            _ => Self::Host(host.to_owned()),
+        }
+    }
+}
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,6 +149,34 @@ mod tests {
             let got = text.parse::<Address>().ok().map(|address| address.to_string());
             assert_eq!(got.as_deref(), *expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn a_malformed_address_is_refused_with_its_fault() {
+        let cases = [
+            ("", "the host is missing; an address is http://host:port"),
+            ("http://", "the host is missing"),
+            (":8500", "the host is missing"),
+            ("unix:/run/muster/api.sock", "the path of a Unix socket must be absolute"),
+            ("unix://run/muster", "the path of a Unix socket must be absolute"),
+            ("ftp://host-a", "the scheme \"ftp\" is unknown"),
+            ("http://host-a:8500/v1/", "an address has nothing behind the port, got \"/v1\""),
+            ("host-a?dc=dc1", "an address has nothing behind the port, got \"?dc=dc1\""),
+            ("http://root:secret@host-a", "an address has no user"),
+            ("host-a:0", "the port must be an integer from 1 to 65535, got \"0\""),
+            ("host-a:99999", "the port must be an integer from 1 to 65535, got \"99999\""),
+            ("host-a:http", "the port must be an integer from 1 to 65535, got \"http\""),
+            ("host-a:", "the port must be an integer from 1 to 65535, got \"\""),
+            ("[::1]:x", "the port must be an integer from 1 to 65535, got \"x\""),
+            ("10.0.0.300", "\"10.0.0.300\" is neither an IP address nor the name of a host"),
+            ("host a:8500", "\"host a\" is neither"),
+            ("[::1", "\"[::1\" is neither"),
+        ];
+        for (text, expected) in cases {
+            let error = text.parse::<Address>().expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{text:?}: {error}");
+        }
+        assert!(matches!("HTTPS://host-a".parse(), Ok(Address::Https(_))));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The commands' way to a running agent: one request on one connection, and words for what can go wrong.
+//! The commands' way to a running agent: one request on one connection.
 
-use std::{env, future::pending, io, os::fd::AsFd, path::PathBuf, time::Duration};
+use std::{future::pending, io, os::fd::AsFd, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
@@ -19,15 +19,16 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{sleep, timeout},
 };
-use tokio_rustls::client::TlsStream;
+use tokio_rustls::{client::TlsStream, rustls::RootCertStore};
 use tokio_util::either::Either;
 
 use super::{
     Exit,
     address::Address,
-    sources::read,
+    ask_error::AskError,
     table::{print, printable},
-    tls,
+    tls::{self, CaFileError},
+    token::token,
 };
 use crate::api;
 
@@ -39,10 +40,6 @@ const ANSWER: Duration = Duration::from_secs(20);
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// How often it is looked whether what a command prints is still read.
 const LOOK: Duration = Duration::from_millis(500);
-/// Octets of a token's file.
-const MAX_TOKEN: usize = 4096;
-/// Where the token may stand instead of a file.
-const TOKEN: &str = "MUSTER_HTTP_TOKEN";
 
 /// TCP, TLS over it, or a Unix socket.
 type Connection = Either<TcpStream, Either<TlsStream<TcpStream>, UnixStream>>;
@@ -100,6 +97,8 @@ pub(super) struct Client {
     address: Address,
     token: Option<HeaderValue>,
     ca_file: Option<PathBuf>,
+    /// What may certify the agent, if it is asked over TLS.
+    authorities: Option<RootCertStore>,
     runtime: Runtime,
 }
 
@@ -115,11 +114,21 @@ impl Client {
     fn new(args: &Args) -> Result<Self, Trouble> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Trouble::NotAsked(format!("cannot begin to ask: {error}")))?;
-        let (address, token) = (args.http_addr.clone(), token(args)?);
+        let token = token(args.token_file.as_deref()).map_err(|error| {
+            Trouble::NotAsked(format!(
+                "{error}\n--token-file names a file with one token, and MUSTER_HTTP_TOKEN holds one."
+            ))
+        })?;
+        let (address, ca_file) = (args.http_addr.clone(), args.ca_file.clone());
+        // A file that is named is read, needed or not: a wrong name is found at once.
+        let authorities = (ca_file.is_some() || matches!(address, Address::Https(_)))
+            .then(|| tls::authorities(ca_file.as_deref()))
+            .transpose()
+            .map_err(|error| Trouble::NotAsked(format!("{error}\n{}", CaFileError::ADVICE)))?;
         if token.is_some() && address.is_open() {
             eprintln!("muster: warning: whoever listens on the way to {address} can read the token: use https://");
         }
-        Ok(Self { address, token, ca_file: args.ca_file.clone(), runtime })
+        Ok(Self { address, token, ca_file, authorities, runtime })
     }
 
     /// The agent itself. Give no order without having seen that it is one: Consul's agents listen on the same port, and
@@ -164,7 +173,7 @@ impl Client {
     /// Begins an answer that has no end. `seen` is the last of its events that was seen. Only within [`run`](Self::run).
     pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, Trouble> {
         let answer = timeout(ANSWER, self.begin(path, seen)).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {ANSWER:?}")));
+        let answer = answer.unwrap_or(Err(AskError::NoAnswer(ANSWER)));
         let answer = answer.map_err(|why| self.not_asked(&why))?;
         let status = answer.status();
         if status.is_success() {
@@ -174,16 +183,16 @@ impl Client {
         Err(refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
     }
 
-    async fn begin(&self, path: &str, seen: Option<u64>) -> Result<Response<Incoming>, String> {
+    async fn begin(&self, path: &str, seen: Option<u64>) -> Result<Response<Incoming>, AskError> {
         let stream = self.connect().await?;
-        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|error| error.to_string())?;
+        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|e| AskError::http(&e))?;
         if let Some(seen) = seen {
             request.headers_mut().insert("last-event-id", seen.into());
         }
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| AskError::http(&e))?;
         // Ends with the answer, whose reader is told.
         tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|e| words(&e))
+        sender.send_request(request).await.map_err(|e| AskError::http(&e))
     }
 
     fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
@@ -192,26 +201,20 @@ impl Client {
         if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
     }
 
-    fn not_asked(&self, why: &str) -> Trouble {
+    fn not_asked(&self, error: &AskError) -> Trouble {
         let address = &self.address;
-        // What TLS says has this word in it, whatever is wrong.
-        let what_now = if why.contains("certificate") || why.contains("--ca-file") {
-            "Is it certified by who this host trusts? --ca-file names a file with other authorities, in PEM."
-        } else if why.contains("invalid HTTP version") {
-            "Does it speak TLS? Then its address begins with https://."
-        } else {
-            "Is it running? `muster agent` starts one; --http-addr or MUSTER_HTTP_ADDR names another address."
-        };
-        Trouble::NotAsked(format!("cannot ask the agent at {address}: {why}\n{what_now}"))
+        let advice = error.advice(address, self.ca_file.as_deref());
+        Trouble::NotAsked(format!("cannot ask the agent at {address}: {error}\n{advice}"))
     }
 
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<Connection, AskError> {
         match &self.address {
             Address::Http(endpoint) => {
                 Ok(Either::Left(within(TcpStream::connect((&*endpoint.host, endpoint.port))).await?))
             }
             Address::Https(endpoint) => {
-                let connector = tls::connector(self.ca_file.as_deref())?;
+                let authorities = self.authorities.clone().unwrap_or_else(RootCertStore::empty);
+                let connector = tls::connector(authorities)?;
                 let name = tls::name(&endpoint.host)?;
                 let opened = async {
                     connector.connect(name, TcpStream::connect((&*endpoint.host, endpoint.port)).await?).await
@@ -222,8 +225,8 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let request = self.request(method, path, body).map_err(|error| error.to_string())?;
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AskError> {
+        let request = self.request(method, path, body).map_err(|e| AskError::http(&e))?;
         converse(self.connect().await?, request).await
     }
 
@@ -242,20 +245,20 @@ impl Client {
 }
 
 /// A connection, if it opens soon.
-async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, String> {
-    let opened = timeout(CONNECT, opened).await.map_err(|_| format!("no connection within {CONNECT:?}"))?;
-    opened.map_err(|error| words(&error))
+async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, AskError> {
+    let opened = timeout(CONNECT, opened).await.map_err(|_| AskError::NoConnection(CONNECT))?;
+    opened.map_err(AskError::from)
 }
 
 /// One request and its answer.
-async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), String> {
+async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), AskError> {
     let exchanged = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| words(&e))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| AskError::http(&e))?;
         let answered = async move {
-            let answer = sender.send_request(request).await.map_err(|e| words(&e))?;
+            let answer = sender.send_request(request).await.map_err(|e| AskError::http(&e))?;
             let status = answer.status();
             let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, body.map_err(|error| words(error.as_ref()))?.to_bytes()))
+            Ok((status, body.map_err(|error| AskError::http(error.as_ref()))?.to_bytes()))
         };
         tokio::pin!(answered, connection);
         tokio::select! {
@@ -264,11 +267,11 @@ async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(
             answer = &mut answered => answer,
             ended = connection => match ended {
                 Ok(()) => answered.await,
-                Err(error) => Err(words(&error)),
+                Err(error) => Err(AskError::http(&error)),
             }
         }
     };
-    timeout(ANSWER, exchanged).await.map_err(|_| format!("no answer within {ANSWER:?}"))?
+    timeout(ANSWER, exchanged).await.map_err(|_| AskError::NoAnswer(ANSWER))?
 }
 
 fn refused(status: StatusCode, answer: &[u8]) -> Trouble {
@@ -313,35 +316,4 @@ pub(super) fn print_json(client: &Client, answer: &[u8]) -> Result<(), Trouble> 
 /// A part of a path, whatever is in it.
 pub(super) fn segment(text: &str) -> String {
     percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
-}
-
-/// The innermost cause: what is around it names libraries.
-fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
-}
-
-fn token(args: &Args) -> Result<Option<HeaderValue>, Trouble> {
-    let (text, place) = match &args.token_file {
-        Some(path) => {
-            let text = read(path, MAX_TOKEN).map_err(|error| {
-                Trouble::NotAsked(format!("cannot read the token file {}: {error}", path.display()))
-            })?;
-            (text.bytes, path.display().to_string())
-        }
-        None => (env::var_os(TOKEN).unwrap_or_default().into_encoded_bytes(), TOKEN.to_owned()),
-    };
-    let text = text.trim_ascii();
-    if text.is_empty() && args.token_file.is_none() {
-        return Ok(None);
-    }
-    let mut token =
-        HeaderValue::from_bytes(text).ok().filter(|_| (1..=MAX_TOKEN).contains(&text.len())).ok_or_else(|| {
-            Trouble::NotAsked(format!("there is no token in {place}: expected one line of printable characters"))
-        })?;
-    token.set_sensitive(true);
-    Ok(Some(token))
 }

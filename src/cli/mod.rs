@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod address;
 mod agent;
+mod ask_error;
 mod client;
 mod drain;
 pub mod environment;
@@ -22,6 +23,7 @@ pub mod sources;
 mod status;
 mod table;
 mod tls;
+mod token;
 mod validate;
 
 /// How the program ends.
