@@ -1,8 +1,8 @@
-//! What the documents show is true: the README's commands print what it says they print, its files are read without a
-//! problem, the examples validate, and links lead somewhere.
+//! The README and the pages of `docs/` are correct: commands print the output shown, files have no problems, the examples
+//! validate, and links have targets.
 //!
-//! A comment above a fenced block says what it is: `<!-- run: ask -->` for commands with their output, `<!-- service -->`
-//! for a service file, and so on. A block in one of those languages without such a comment fails the test.
+//! A comment above a fenced block names its kind: `<!-- run: ask -->` for commands with their output, `<!-- service -->`
+//! for a service file, `<!-- not run: REASON -->` for everything else. A block without a comment fails the test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -13,8 +13,6 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use muster::{
@@ -26,20 +24,34 @@ use muster::{
     model::name::Label,
 };
 use support::{
-    agent::{Agent, DEADLINE},
-    document::{Block, blocks},
+    agent::Agent,
+    document::{self, Block, blocks},
     machine::Machine,
-    skip,
+    process::{self, Finish},
+    run, skip, wait,
 };
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The README, then the pages of `docs/` in name order.
+fn documents() -> Vec<String> {
+    let pages = fs::read_dir(repository().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut pages: Vec<_> = pages.filter_map(|name| name.into_string().ok()).filter(|n| n.ends_with(".md")).collect();
+    pages.sort();
+    [String::from("README.md")].into_iter().chain(pages.into_iter().map(|page| format!("docs/{page}"))).collect()
+}
+
+/// The blocks of all [`documents`]. `tests/real_clients.rs` reads those of the integrations.
+fn all_blocks() -> Vec<Block> {
+    documents().iter().filter(|name| *name != "docs/integrations.md").flat_map(|name| blocks(name)).collect()
+}
+
 /// Commands after `$ `, each with the output that is shown below it.
-fn commands(block: &Block) -> Vec<(String, String)> {
+fn commands(text: &str) -> Vec<(String, String)> {
     let mut commands: Vec<(String, String)> = vec![];
-    for line in block.text.lines() {
+    for line in text.lines() {
         match (line.strip_prefix("$ "), commands.last_mut()) {
             (Some(command), _) => commands.push((command.to_owned(), String::new())),
             (None, Some((_, output))) => output.extend([line, "\n"]),
@@ -49,14 +61,13 @@ fn commands(block: &Block) -> Vec<(String, String)> {
     commands
 }
 
-/// A query's id is another each time.
+/// Output of `dig` without the query id, which is random.
 fn without_id(output: &str) -> String {
     let words = output.lines().map(|line| line.split(" id: ").next().unwrap_or_default().to_owned() + "\n");
     words.collect()
 }
 
-/// With a single space for any number of them and `…` for how long ago something was, which start this is, which index, and
-/// the digest of a view.
+/// Output with single spaces, and `…` instead of durations, generations, indexes and digests.
 fn without_times(output: &str) -> String {
     let is_time = |word: &str| {
         let units = word.trim_start_matches(|c: char| c.is_ascii_digit() || "smhd".contains(c));
@@ -90,23 +101,22 @@ struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        process::kill_now(&mut self.0);
     }
 }
 
 #[test]
-fn the_quick_start_prints_what_it_shows() {
+fn quick_start_commands_print_the_documented_output() {
     let test = "the README's quick start";
     if !skip::tool(test, "dig", "bind9-dnsutils") || !skip::tool(test, "python3", "python3") {
         return;
     }
-    let blocks = blocks("README.md");
+    let blocks = all_blocks();
     let of_kind = |kind: &str| blocks.iter().find(|b| b.kind == kind).unwrap_or_else(|| panic!("no block {kind:?}"));
-    let [(start, _)] = &commands(of_kind("run: agent"))[..] else { panic!("one command starts the agent") };
+    let [(start, _)] = &commands(&of_kind("run: agent").text)[..] else { panic!("one command starts the agent") };
     assert_eq!(start, "cargo run --release -- agent --config examples/quickstart/muster.yaml");
 
-    // The same files on ports that are free here.
+    // The same files, with free ports.
     let api = free_port().to_string();
     let agent = Agent::start_with("", &[], |folder| {
         let change = |text: String| {
@@ -114,19 +124,21 @@ fn the_quick_start_prints_what_it_shows() {
                 .replace("127.0.0.1:8500", "127.0.0.1:0")
                 .replace("127.0.0.1:7946", "127.0.0.1:0")
                 .replace("../../target/quickstart", "data")
+                .replace("../../zones", "zones")
                 .replace("8000", &api)
         };
         for name in ["services.d", "zones"] {
             fs::remove_dir(folder.join(name)).unwrap();
         }
         copy_folder(&repository().join("examples/quickstart"), folder, &change);
+        copy_folder(&repository().join("zones"), &folder.join("zones"), &change);
     });
     let port = agent.address().port().to_string();
     let http = agent.http().to_string();
     let gossip = agent.gossip().to_string();
     let run = |kind: &str| {
         for block in blocks.iter().filter(|block| block.kind == kind) {
-            for (command, expected) in commands(block) {
+            for (command, expected) in commands(&block.text) {
                 let here = |text: &str| {
                     text.replace("8600", &port)
                         .replace("127.0.0.1:7946", &gossip)
@@ -134,7 +146,7 @@ fn the_quick_start_prints_what_it_shows() {
                         .replace("8000", &api)
                         .replace("target/release/muster", env!("CARGO_BIN_EXE_muster"))
                 };
-                let mut shell = Command::new("sh");
+                let mut shell = process::command("sh");
                 shell.arg("-c").arg(here(&command)).env("MUSTER_HTTP_ADDR", &http);
                 prints(shell, &here(&expected));
             }
@@ -143,9 +155,9 @@ fn the_quick_start_prints_what_it_shows() {
     run("run: ask");
     run("run: commands");
     run("run: ask while the api is down");
-    let [(serve, _)] = &commands(of_kind("run: server"))[..] else { panic!("one command starts the server") };
+    let [(serve, _)] = &commands(&of_kind("run: server").text)[..] else { panic!("one command starts the server") };
     let mut words = serve.split(' ').map(|word| word.replace("8000", &api));
-    let server = Command::new(words.next().unwrap())
+    let server = process::command(words.next().unwrap())
         .args(words)
         .current_dir(agent.path("services.d"))
         .stdout(Stdio::null())
@@ -157,22 +169,20 @@ fn the_quick_start_prints_what_it_shows() {
     run("run: ask while the api is down");
 }
 
-/// A command prints what is expected sooner or later.
+/// Repeats a command until it prints the expected output.
 fn prints(mut command: Command, expected: &str) {
     let same = |text: &str| without_times(&without_id(text));
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    wait::poll(|| {
+        let output = String::from_utf8(command.finish().stdout).unwrap();
         if same(&output) == same(expected) {
-            return;
+            return Ok(());
         }
-        assert!(Instant::now() < deadline, "{command:?}\nprints\n{output}where the README shows\n{expected}");
-        thread::sleep(Duration::from_millis(50));
-    }
+        Err(format!("{command:?}\nprints\n{output}instead of\n{expected}"))
+    });
 }
 
 #[test]
-fn the_cluster_prints_what_it_shows() {
+fn cluster_commands_print_the_documented_output() {
     let test = "the README's cluster";
     if !skip::tool(test, "dig", "bind9-dnsutils") || !skip::tool(test, "bash", "bash") {
         return;
@@ -180,18 +190,18 @@ fn the_cluster_prints_what_it_shows() {
     let blocks = blocks("README.md");
     let of_kind = |kind: &str| {
         let block = blocks.iter().find(|block| block.kind == kind).unwrap_or_else(|| panic!("no block {kind:?}"));
-        commands(block)
+        commands(&block.text)
     };
     let [(start, _)] = &of_kind("run: cluster")[..] else { panic!("one command starts the cluster") };
-    // The same files on addresses that nobody else uses.
-    let folder = tempfile::tempdir().unwrap();
+    // The same files, with unused addresses.
+    let folder = run::temp_dir();
     let id = std::process::id();
     let network = format!("127.{}.{}.", 100 + id % 100, id / 100 % 250);
     let here =
         |text: &str| text.replace("127.0.1.", &network).replace("target/release/muster", env!("CARGO_BIN_EXE_muster"));
     copy_folder(&repository().join("examples/cluster"), &folder.path().join("examples/cluster"), &|text| here(&text));
     let command = |text: &str| {
-        let mut command = Command::new("bash");
+        let mut command = process::command("bash");
         command.arg("-c").arg(here(text)).current_dir(folder.path());
         command
     };
@@ -207,18 +217,16 @@ fn the_cluster_prints_what_it_shows() {
     drop(cluster);
 }
 
-/// What `examples/cluster/run` has started, which it ends itself.
+/// A running `examples/cluster/run`, which stops its agents at SIGTERM.
 struct Cluster(Child);
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
+        process::terminate(&mut self.0);
     }
 }
 
-/// With `…` for serials, and no space at the end of lines.
+/// Output with `…` instead of serials, without trailing spaces.
 fn without_serials(output: &str) -> String {
     let line = |line: &str| {
         let (text, serial) = line.rsplit_once(" has serial ").unwrap_or((line, ""));
@@ -228,12 +236,12 @@ fn without_serials(output: &str) -> String {
 }
 
 #[test]
-fn the_setup_of_a_host_prints_what_it_shows() {
+fn setup_commands_print_the_documented_output() {
     let test = "the README's setup of a host";
     if !skip::machines(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let paths = ["usr/lib/systemd/systemd-resolved", "lib/systemd/systemd-resolved"];
     let Some(program) = skip::file_of(test, "systemd-resolved", &paths, folder.path()) else { return };
     let services = "service: web\nport: 8080\naddress: 10.0.0.8\n";
@@ -246,7 +254,7 @@ fn the_setup_of_a_host_prints_what_it_shows() {
         let world = machine.start_world();
         let _network = machine.start_agent("127.0.0.2:53", &world, "");
         let _agent = machine.start_agent("127.0.0.1:53", &world, services);
-        let block = blocks("README.md").into_iter().find(|block| block.kind == kind).unwrap();
+        let block = document::block("docs/clients.md", kind);
         for (command, expected) in commands(&block) {
             let printed = machine.says("sh", &["-c", command.trim_start_matches("sudo ")]);
             assert_eq!(without_serials(&printed), without_serials(&expected), "{command}");
@@ -255,16 +263,12 @@ fn the_setup_of_a_host_prints_what_it_shows() {
 }
 
 #[test]
-fn the_validate_command_passes_on_the_examples() {
+fn examples_pass_validate_without_warnings() {
     let blocks = blocks("README.md");
     let block = blocks.iter().find(|block| block.kind == "run: validate").unwrap();
-    let (command, _) = commands(block).remove(0);
+    let (command, _) = commands(&block.text).remove(0);
     let arguments = command.strip_prefix("cargo run --release -- ").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_muster"))
-        .args(arguments.split(' '))
-        .current_dir(repository())
-        .output()
-        .unwrap();
+    let output = process::muster().args(arguments.split(' ')).current_dir(repository()).finish();
     assert!(
         output.status.success(),
         "{}{}",
@@ -279,12 +283,12 @@ fn the_validate_command_passes_on_the_examples() {
 }
 
 #[test]
-fn every_file_that_is_shown_is_read_without_a_problem() {
+fn documented_files_have_no_problems() {
     let node = Label::parse("host-a").unwrap();
     let addresses = ["10.0.0.7".parse().unwrap()];
     let environment = Environment { host_name: "host-a".into(), default_address: addresses[0] };
     let mut seen = 0;
-    for block in blocks("README.md").into_iter().chain(blocks("docs/api.md")) {
+    for block in all_blocks() {
         let octets = block.text.as_bytes();
         let words: Vec<&str> = block.kind.split(' ').collect();
         let problems = match words[..] {
@@ -301,41 +305,64 @@ fn every_file_that_is_shown_is_read_without_a_problem() {
                 }
             }
             ["tokens"] => tokens::parse(Path::new("tokens.yaml"), octets).err().unwrap_or_default(),
-            ["run:", ..] | ["ci:", ..] | ["on", "three", "hosts"] => continue,
+            ["run:" | "ci:", ..] | ["on", "three", "hosts"] | ["not", "run:", ..] => continue,
+            // `prometheus_configurations_pass_promtool` reads these.
+            ["prometheus"] | ["prometheus", "local"] => continue,
             _ => panic!("a block in {:?} without a comment that says what it is:\n{}", block.language, block.text),
         };
         assert!(problems.is_empty(), "{problems:#?}\nin\n{}", block.text);
         seen += 1;
     }
-    assert!(seen >= 5, "the README shows a configuration, service files and a zone file");
+    assert!(seen >= 10, "the documents show configurations, service files, a zone file and tokens: {seen}");
 }
 
 #[test]
-fn links_lead_somewhere() {
+fn prometheus_configurations_pass_promtool() {
+    if !skip::tool("prometheus_configurations_pass_promtool", "promtool", "prometheus") {
+        return;
+    }
+    let folder = run::temp_dir();
+    let rules = repository().join("packaging/prometheus/muster.rules.yaml");
+    for kind in ["prometheus local", "prometheus"] {
+        let shown = document::block("docs/metrics.md", kind);
+        let here = shown
+            .replace("/usr/share/muster/prometheus/muster.rules.yaml", rules.to_str().unwrap())
+            .replace("/etc/prometheus", folder.path().to_str().unwrap());
+        for file in ["prometheus.yml", "muster-ca.pem", "muster.token"] {
+            fs::write(folder.path().join(file), &here).unwrap();
+        }
+        let mut check = process::command("promtool");
+        let output = check.args(["check", "config"]).arg(folder.path().join("prometheus.yml")).finish();
+        assert!(output.status.success(), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Anchors of a document's headings, as GitHub derives them.
+fn anchors(text: &str) -> impl Iterator<Item = String> {
+    let headings = text.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    headings.map(|heading| {
+        let kept = |c: char| (c.is_alphanumeric() || "-_ ".contains(c)).then(|| c.to_ascii_lowercase());
+        heading.chars().filter_map(kept).map(|c| if c == ' ' { '-' } else { c }).collect()
+    })
+}
+
+#[test]
+fn links_have_targets() {
     let mut links = 0;
-    for document in [
-        "README.md",
-        "ARCHITECTURE.md",
-        "CONTRIBUTING.md",
-        "CHANGELOG.md",
-        "docs/api.md",
-        "docs/rfc.md",
-        "docs/clients.md",
-        "docs/integrations.md",
-        "docs/cluster.md",
-        "docs/cluster-benchmark.md",
-        "docs/metrics.md",
-        "docs/performance.md",
-        "docs/scale.md",
-    ] {
-        let path = repository().join(document);
+    let others = ["ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(str::to_owned);
+    for document in documents().into_iter().chain(others) {
+        let path = repository().join(&document);
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{document}: {error}"));
         for rest in text.split("](").skip(1) {
-            let target = rest.split([')', '#']).next().unwrap_or_default();
-            if target.is_empty() || target.starts_with("http") {
+            let link = rest.split(')').next().unwrap_or_default();
+            if link.starts_with("http") {
                 continue;
             }
-            assert!(path.parent().unwrap().join(target).exists(), "{document} links to {target}, which does not exist");
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{document} links to {link}, which does not exist");
+            let has_anchor = || anchors(&fs::read_to_string(&target).unwrap()).any(|heading| heading == anchor);
+            assert!(anchor.is_empty() || has_anchor(), "{document} links to {link}: there is no such heading");
             links += 1;
         }
     }
@@ -343,7 +370,7 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn tests_that_the_rfc_page_names_exist() {
+fn rfc_page_names_existing_tests() {
     let page = fs::read_to_string(repository().join("docs/rfc.md")).unwrap();
     let mut sources = String::new();
     for folder in ["src", "tests"] {
