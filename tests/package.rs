@@ -1,4 +1,4 @@
-//! The Debian package: built, installed, run, upgraded, removed and purged in a tree of its own; and its unit.
+//! The Debian packages: built, installed, run, upgraded, removed and purged in a Debian of their own; the unit; man pages.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -18,16 +18,16 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Ask, agent::DEADLINE, decode, namespaces::Namespace, show_data, skip};
+use support::{Ask, agent::DEADLINE, decode, document, namespaces::Namespace, show_data, skip};
 
-/// The exposure that `systemd-analyze security` may find at most, in tenths.
+/// Highest exposure that `systemd-analyze security` may report, in tenths.
 const EXPOSURE: &str = "20";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs a command that has to succeed.
+/// Output of a command that must succeed.
 fn run(command: &mut Command) -> String {
     let output: Output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -35,17 +35,44 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-/// The package of the program that was built for this test. cargo-deb removes the one of before.
-fn package(version: &str) -> Vec<u8> {
-    // target/debug/muster
-    let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
-    let mut build = Command::new(repository().join("packaging/build"));
-    let text = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
-    let path = text.lines().map(PathBuf::from).find(|path| path.extension().is_some_and(|end| end == "deb"));
-    fs::read(path.expect(&text)).unwrap()
+/// Content of the packages of one version.
+struct Packages {
+    /// muster
+    program: Vec<u8>,
+    /// muster-dbgsym
+    symbols: Vec<u8>,
 }
 
-/// The mirror of Debian that this host's apt knows, and the release that this host is.
+impl Packages {
+    /// Builds both packages from the program that was built for this test. cargo-deb removes those of other versions.
+    fn build(version: &str) -> Self {
+        // target/debug/muster
+        let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
+        let mut build = Command::new(repository().join("packaging/build"));
+        let output = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
+        let package = |extension: &str| {
+            let path = output.lines().map(Path::new).find(|path| path.extension().is_some_and(|end| end == extension));
+            fs::read(path.expect(&output)).unwrap()
+        };
+        Self { program: package("deb"), symbols: package("ddeb") }
+    }
+}
+
+/// Names of the sections of an ELF file.
+fn sections(elf: &Path) -> Vec<String> {
+    let output = run(Command::new("readelf").args(["--section-headers", "--wide"]).arg(elf));
+    let name = |line: &str| line.split_once(']')?.1.split_whitespace().next().map(str::to_owned);
+    output.lines().filter_map(name).collect()
+}
+
+/// Build id of an ELF file, in hexadecimal.
+fn build_id(elf: &Path) -> String {
+    let output = run(Command::new("readelf").arg("--notes").arg(elf));
+    let id = output.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
+    id.expect("a build id").to_owned()
+}
+
+/// Debian mirror of this host's apt, and the release of this host.
 fn mirror() -> (String, String) {
     let lists = fs::read_dir("/etc/apt/sources.list.d").unwrap().map(|entry| entry.unwrap().path());
     let texts: Vec<String> = [PathBuf::from("/etc/apt/sources.list")]
@@ -63,7 +90,7 @@ fn mirror() -> (String, String) {
     (url, release.to_owned())
 }
 
-/// A Debian of nothing but what every Debian has.
+/// A minimal Debian, in a directory.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -92,11 +119,11 @@ impl Tree {
         run(&mut self.chroot(&["dpkg", "-i", "/tmp/muster.deb"]))
     }
 
-    /// Runs the agent as it was installed, as its user, and asks it for a name.
+    /// Runs the installed agent as its user and queries it.
     fn ask(&self, name: &str, qtype: u16) -> Vec<String> {
         let network = Namespace::new();
         network.enter(|| {
-            // With what its unit gives it.
+            // The privileges that the unit grants.
             let mut command = self.chroot(&["setpriv", "--reuid=muster", "--regid=muster", "--init-groups"]);
             command.args(["--no-new-privs", "--bounding-set=-all,+net_bind_service"]);
             command.args(["--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service"]);
@@ -127,24 +154,24 @@ impl Tree {
 }
 
 #[test]
-fn a_package_comes_serves_changes_and_goes() {
-    const TEST: &str = "a_package_comes_serves_changes_and_goes";
-    let tools = [("debootstrap", "debootstrap"), ("dpkg-deb", "dpkg"), ("strip", "binutils")];
+fn package_installs_upgrades_and_purges() {
+    const TEST: &str = "package_installs_upgrades_and_purges";
+    let tools = [("debootstrap", "debootstrap"), ("dpkg-deb", "dpkg"), ("objcopy", "binutils")];
     if !skip::namespaces(TEST) || !tools.iter().all(|(program, package)| skip::tool(TEST, program, package)) {
         return;
     }
     if !skip::crate_tool(TEST, "cargo-deb") {
         return;
     }
-    let (first, second) = (package("1.0.0-1"), package("1.1.0-1"));
+    let (first, second) = (Packages::build("1.0.0-1"), Packages::build("1.1.0-1"));
     let tree = Tree::new();
-    tree.install(&first);
+    tree.install(&first.program);
     let owner = |path: &str| {
         let facts = fs::metadata(tree.path(path)).unwrap();
         (facts.uid(), facts.mode() & 0o777)
     };
     let user: u32 = run(&mut tree.chroot(&["id", "-u", "muster"])).trim().parse().unwrap();
-    assert!(user > 0 && user < 1000, "a user of the system");
+    assert!(user > 0 && user < 1000, "{user} is no system user");
     assert_eq!(owner("/var/lib/muster"), (user, 0o750));
     assert_eq!(owner("/etc/muster/muster.yaml"), (0, 0o644));
     assert_eq!(owner("/usr/bin/muster"), (0, 0o755));
@@ -156,14 +183,18 @@ fn a_package_comes_serves_changes_and_goes() {
         "/usr/share/man/man5/muster.yaml.5.gz",
         "/usr/share/bash-completion/completions/muster",
         "/usr/share/doc/muster/copyright",
+        "/usr/share/doc/muster/docs/README.md",
+        "/usr/share/doc/muster/examples/services.d/web.yaml",
+        "/usr/share/doc/muster/examples/zones/example.org.zone",
         "/usr/share/muster/grafana/muster.json",
         "/usr/share/muster/prometheus/muster.rules.yaml",
     ] {
         assert!(files.lines().any(|line| line == file || format!("/usr{line}") == file), "{file} is not in {files}");
     }
     let enabled = "/etc/systemd/system/multi-user.target.wants/muster.service";
-    assert!(fs::symlink_metadata(tree.path(enabled)).is_ok(), "it starts with the system");
+    assert!(fs::symlink_metadata(tree.path(enabled)).is_ok(), "the unit is not enabled");
     run(&mut tree.chroot(&["muster", "validate", "/etc/muster"]));
+    assert_symbols_are_separate(&tree, &first.symbols);
 
     let service = tree.path("/etc/muster/services.d/web.yaml");
     fs::write(&service, "{service: web, address: 10.0.0.1, port: 80}").unwrap();
@@ -172,13 +203,13 @@ fn a_package_comes_serves_changes_and_goes() {
     let config = tree.path("/etc/muster/muster.yaml");
     let edited = fs::read_to_string(&config).unwrap() + "domain: svc.example\n";
     fs::write(&config, &edited).unwrap();
-    tree.install(&second);
-    assert_eq!(fs::read_to_string(&config).unwrap(), edited, "what was edited stays");
+    tree.install(&second.program);
+    assert_eq!(fs::read_to_string(&config).unwrap(), edited, "the upgrade changed an edited file");
     assert_eq!(tree.ask("web.svc.example.", 1), ["10.0.0.1"]);
 
     run(&mut tree.chroot(&["dpkg", "-r", "muster"]));
     assert!(!tree.path("/usr/bin/muster").exists());
-    assert!(config.exists() && tree.path("/var/lib/muster").exists(), "for when it comes back");
+    assert!(config.exists() && tree.path("/var/lib/muster").exists(), "removal deleted configuration or state");
     fs::remove_file(service).unwrap();
     run(&mut tree.chroot(&["dpkg", "-P", "muster"]));
     for path in ["/etc/muster", "/var/lib/muster", "/usr/share/doc/muster", enabled] {
@@ -186,9 +217,32 @@ fn a_package_comes_serves_changes_and_goes() {
     }
 }
 
+/// Asserts that the installed program has no debug information, and that muster-dbgsym has the debug information of
+/// exactly this build, at the path where debuggers look for it.
+#[track_caller]
+fn assert_symbols_are_separate(tree: &Tree, package: &[u8]) {
+    const DEBUG_INFORMATION: [&str; 4] = [".debug_info", ".debug_line", ".debug_str", ".symtab"];
+    let program = tree.path("/usr/bin/muster");
+    let found = sections(&program);
+    for section in DEBUG_INFORMATION {
+        assert!(!found.iter().any(|name| name == section), "the program has {section}");
+    }
+    assert!(found.iter().any(|name| name == ".gnu_debuglink"), "the program has no .gnu_debuglink: {found:?}");
+
+    tree.install(package);
+    let id = build_id(&program);
+    let symbols = tree.path(&format!("/usr/lib/debug/.build-id/{}/{}.debug", &id[..2], &id[2..]));
+    assert_eq!(build_id(&symbols), id);
+    let found = sections(&symbols);
+    for section in DEBUG_INFORMATION {
+        assert!(found.iter().any(|name| name == section), "{} has no {section}: {found:?}", symbols.display());
+    }
+    run(&mut tree.chroot(&["dpkg", "-P", "muster-dbgsym"]));
+}
+
 #[test]
-fn the_unit_gives_away_little() {
-    if !skip::tool("the_unit_gives_away_little", "systemd-analyze", "systemd") {
+fn unit_has_low_exposure() {
+    if !skip::tool("unit_has_low_exposure", "systemd-analyze", "systemd") {
         return;
     }
     let unit = repository().join("packaging/muster.service");
@@ -203,31 +257,46 @@ fn man_pages_are_well_formed() {
     }
     let folder = tempfile::tempdir().unwrap();
     run(Command::new(env!("CARGO_BIN_EXE_muster")).arg("man").arg(folder.path()));
-    let made = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    for page in made.chain([repository().join("packaging/man/muster.yaml.5")]) {
+    let generated = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+    for page in generated.chain([repository().join("packaging/man/muster.yaml.5")]) {
         let mut groff = Command::new("groff");
-        let said = run(groff.args(["-man", "-Tutf8", "-ww", "-z"]).arg(&page));
-        assert_eq!(said, "", "{}", page.display());
+        let warnings = run(groff.args(["-man", "-Tutf8", "-ww", "-z"]).arg(&page));
+        assert_eq!(warnings, "", "{}", page.display());
     }
 }
 
-/// Every key of the configuration and of service files is in the manual.
+/// The documents' examples name every key, and other tests read them.
 #[test]
-fn the_manual_has_every_key() {
+fn manual_lists_every_key() {
     let manual = fs::read_to_string(repository().join("packaging/man/muster.yaml.5")).unwrap();
     let words: Vec<&str> = manual.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    for key in muster::config::CONFIG_KEYS {
-        assert!(words.contains(key), "{key}");
-    }
-    // The README's examples name every key, and are read by a test.
-    let is_yaml = |block: &&str| block.starts_with("yaml\n");
-    for block in readme.split("```").filter(is_yaml) {
-        for line in block.lines().skip(1) {
-            let key = line.trim_start_matches([' ', '-']).split(':').next().unwrap_or_default();
-            let is_key =
-                line.contains(':') && key.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !key.is_empty();
-            assert!(!is_key || words.contains(&key), "{key}");
+    let mut keys: Vec<String> = muster::config::CONFIG_KEYS.iter().map(|key| (*key).to_owned()).collect();
+    for document in ["docs/configuration.md", "docs/service-files.md", "docs/resolver.md"] {
+        for block in document::blocks(document).iter().filter(|block| block.language == "yaml") {
+            let found = keys_of(&block.text);
+            assert!(!found.is_empty(), "{document} has a YAML block without keys: {}", block.text);
+            keys.extend(found);
         }
     }
+    let missing: Vec<&String> = keys.iter().filter(|key| !words.contains(&key.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// Keys at the start of lines and in flow mappings, such as `cache: {stale: 24h}`. Text in comments does not count.
+fn keys_of(yaml: &str) -> Vec<String> {
+    let lines = yaml.lines().map(|line| line.split_once(" #").map_or(line, |(content, _)| content));
+    // Keys of these tables are names that the user chooses.
+    let is_free = |line: &str| ["meta", "ports", "headers", "routes"].iter().any(|key| line.starts_with(key));
+    let candidates = lines.flat_map(|line| {
+        let line = line.trim_start_matches([' ', '-']);
+        let parts = if is_free(line) { 1 } else { usize::MAX };
+        line.split(['{', ',']).take(parts)
+    });
+    let key = |part: &str| {
+        let (key, _) = part.split_once(':')?;
+        let key = key.trim();
+        let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        is_key.then(|| key.to_owned())
+    };
+    candidates.filter_map(key).collect()
 }
