@@ -4,67 +4,21 @@
 
 mod support;
 
-use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
 
 use serde_json::{Value, json};
-use support::agent::{Agent, DEADLINE};
+use support::{
+    agent::Agent,
+    http::{self, ask, ask_with, get, put},
+    process::{self, Finish},
+    wait::until,
+};
 
 const SRV: u16 = 33;
 const A: u16 = 1;
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    fn index(&self) -> u64 {
-        self.header("X-Consul-Index").unwrap().parse().unwrap()
-    }
-}
-
-fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let length = body.len();
-    let request = format!(
-        "{method} /v1/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    Answer { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
-}
-
-fn get(agent: &Agent, path: &str) -> Answer {
-    ask(agent.http(), "GET", path, "")
-}
-
-fn put(agent: &Agent, path: &str, body: &Value) {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let answer = ask(agent.http(), "PUT", path, &body);
-    assert_eq!(answer.status, 200, "{path}: {}", answer.body);
-}
-
 fn refused(agent: &Agent, method: &str, path: &str, body: &str, status: u16, text: &str) {
-    let answer = ask(agent.http(), method, path, body);
+    let answer = ask(agent.http(), method, &format!("/v1/{path}"), body);
     assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
     assert!(answer.body.contains(text), "{method} {path}: {}", answer.body);
 }
@@ -172,10 +126,7 @@ fn what_is_in_maintenance_or_drained_is_not_answered_and_says_why() {
         // It outlives a restart.
         agent = restart(agent);
         agent.write_service("web.yaml", "service: web\nport: 80\n");
-        let deadline = Instant::now() + DEADLINE;
-        while get(&agent, "muster/explain/web").json()["Kind"] == "unknown" && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(20));
-        }
+        until("the service of the file is known", || get(&agent, "muster/explain/web").json()["Kind"] != "unknown");
         assert_eq!(state(&agent), expected, "after a restart");
         put(&agent, end, &Value::Null);
         agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
@@ -202,7 +153,7 @@ fn blocking_queries_return_when_their_own_part_changes() {
             .iter()
             .map(|path| {
                 let seen = get(&agent, path).index();
-                let query = format!("{path}?index={seen}&wait=700ms");
+                let query = format!("/v1/{path}?index={seen}&wait=700ms");
                 thread::spawn(move || (ask(http, "GET", &query, "").index(), seen))
             })
             .collect();
@@ -231,6 +182,7 @@ fn parameters_do_what_clients_expect_or_are_refused() {
         let id = |one: &Value| one["Service"]["ID"].as_str().or(one["ServiceID"].as_str()).unwrap().to_owned();
         all.as_array().unwrap().iter().map(id).collect()
     };
+    until("the API lists both instances", || ids("health/service/web").len() == 2);
     let cases: &[(&str, &[&str])] = &[
         ("health/service/web", &["a", "b"]),
         ("health/service/WEB", &["a", "b"]),
@@ -251,10 +203,16 @@ fn parameters_do_what_clients_expect_or_are_refused() {
     let cases = [
         ("GET", "health/service/web?dc=elsewhere", "", 400, "No path to datacenter elsewhere"),
         ("GET", "health/service/web?ns=team", "", 400, "muster has no namespaces"),
-        ("GET", "health/service/web?index=x", "", 400, "expected a whole number"),
-        ("GET", "health/service/web?index=1&wait=soon", "", 400, "expected such as 30s"),
+        ("GET", "health/service/web?index=x", "", 400, "index must be an integer from 0 to"),
+        (
+            "GET",
+            "health/service/web?index=1&wait=soon",
+            "",
+            400,
+            "wait must be a duration such as 30s or 5m, got \"soon\"",
+        ),
         ("GET", "health/service/web?filter=x", "", 400, "expected an operator"),
-        ("GET", "health/service/web?passing=maybe", "", 400, "expected true or false"),
+        ("GET", "health/service/web?passing=maybe", "", 400, "passing must be true or false, got \"maybe\""),
         ("GET", "health/service/my_web", "", 400, "is no name of a service"),
         ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
         ("GET", "agent/service/none", "", 404, "unknown service ID"),
@@ -326,8 +284,8 @@ fn commands_explain_drain_and_resume() {
     agent.write_service("web.yaml", "service: web\nport: 80\nttl: 0s\n");
     agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
     let muster = |arguments: &[&str]| -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-        let output = command.args(arguments).env("MUSTER_HTTP_ADDR", agent.http().to_string()).output().unwrap();
+        let mut command = process::muster();
+        let output = command.args(arguments).env("MUSTER_HTTP_ADDR", agent.http().to_string()).finish();
         let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
         (output.status.code().unwrap(), text)
     };
@@ -354,18 +312,6 @@ fn commands_explain_drain_and_resume() {
     agent.wait_for_answers("web.service.local.", SRV, &["SRV 1 10 80 web-host-a.web.service.local."]);
 }
 
-/// At which index the services are.
-fn index_of(agent: &Agent, token: &str) -> u64 {
-    let mut stream = TcpStream::connect(agent.http()).unwrap();
-    let head = format!("HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Consul-Token: {token}\r\n\r\n");
-    stream.write_all(format!("GET /v1/catalog/services {head}").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let lines = answer.lines().filter_map(|line| line.split_once(": "));
-    let index = lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case("x-consul-index")).unwrap().1;
-    index.parse().unwrap()
-}
-
 #[test]
 fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
     let file = |text: &str| format!("tokens:\n{text}");
@@ -378,16 +324,8 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
             std::fs::write(folder.join("tokens.d/all.yaml"), file(&[read, register, operate].concat())).unwrap();
         });
     let with = |agent: &Agent, method: &str, path: &str, header: &str| -> u16 {
-        let mut stream = TcpStream::connect(agent.http()).unwrap();
         let body = if path.contains("service/register") { r#"{"Name": "db"}"# } else { "" };
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n{header}\r\n{body}",
-            body.len()
-        );
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer[9..12].parse().unwrap()
+        ask_with(agent.http(), method, path, header, body).status
     };
     let tokens = [
         "",
@@ -415,12 +353,11 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
     let named = "Host: muster.corp.example\r\nX-Consul-Token: reads-reads-reads-reads\r\n";
     assert_eq!(with(&agent, "GET", "/v1/catalog/services", named), 200);
     // The socket's file says who may.
-    let over_socket = Command::new("curl")
+    let over_socket = process::command("curl")
         .args(["-s", "--unix-socket"])
         .arg(agent.path("http.sock"))
         .args(["-X", "PUT", "-w", "%{http_code}", "http://localhost/v1/agent/reload"])
-        .output()
-        .unwrap();
+        .finish();
     assert_eq!(String::from_utf8(over_socket.stdout).unwrap(), "200");
 
     // Another token takes over; a broken file leaves the tokens of before.
@@ -429,26 +366,20 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
     agent.wait_for_log("the token has no `scope`");
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 200);
     // Who waits with a token that is withdrawn meanwhile sees nothing of what it waited for.
-    let mut waiting = TcpStream::connect(agent.http()).unwrap();
-    let request = format!(
-        "GET /v1/catalog/services?index={}&wait=1m HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{}\r\n",
-        index_of(&agent, "operates-operates-operat"),
-        bearer("operates-operates-operat")
-    );
-    waiting.write_all(request.as_bytes()).unwrap();
-    let next = "- {name: root, scope: operate, token: operates-anew-operates-anew}\n";
+    let withdrawn = bearer("operates-operates-operat");
+    let index = ask_with(agent.http(), "GET", "/v1/catalog/services", &withdrawn, "").index();
+    let path = format!("/v1/catalog/services?index={index}&wait=1m");
+    let waiting = http::begin(agent.http(), "GET", &path, &withdrawn, "");
+    let next = "- {name: root, scope: operate, token: operates-next-operates-next}\n";
     std::fs::write(agent.path("tokens.d/all.yaml"), file(next)).unwrap();
-    let deadline = Instant::now() + DEADLINE;
-    while with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-anew-operates-anew")) != 200 {
-        assert!(Instant::now() < deadline, "{}", agent.log());
-        thread::sleep(Duration::from_millis(20));
-    }
+    until("the new token is known", || {
+        with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-next-operates-next")) == 200
+    });
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 403);
     let gone = "/v1/agent/service/deregister/db";
-    assert_eq!(with(&agent, "PUT", gone, &bearer("operates-anew-operates-anew")), 200);
-    let mut answer = String::new();
-    waiting.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("not known here any more"), "{answer}");
+    assert_eq!(with(&agent, "PUT", gone, &bearer("operates-next-operates-next")), 200);
+    let answer = waiting.answer();
+    assert!(answer.status == 403 && answer.body.contains("not known here any more"), "{}", answer.body);
     assert!(!agent.log().contains("operates"), "{}", agent.log());
 }
 
@@ -461,9 +392,9 @@ fn the_api_has_tls_where_it_has_a_certificate() {
             std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
         });
     let curl = |url: &str| {
-        let mut command = Command::new("curl");
+        let mut command = process::command("curl");
         command.args(["-s", "-m", "20", "-w", "%{http_code}", "--cacert"]).arg(agent.path("cert.pem")).arg(url);
-        String::from_utf8(command.output().unwrap().stdout).unwrap()
+        String::from_utf8(command.finish().stdout).unwrap()
     };
     assert_eq!(curl(&format!("https://{}/v1/catalog/services", agent.http())), "{}200");
     assert_eq!(curl(&format!("http://{}/v1/catalog/services", agent.http())), "000", "no clear text beside it");

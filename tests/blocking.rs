@@ -9,11 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{
-    agent::{Agent, DEADLINE},
-    skip,
-    waiting::Waiting,
-};
+use support::{agent::Agent, skip, wait::DEADLINE, waiting::Waiting};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -11,8 +11,9 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
-    agent::{Agent, DEADLINE},
+    agent::Agent,
     http::{ask, get, put},
+    wait::until,
 };
 
 const TXT: u16 = 16;
@@ -323,9 +324,6 @@ fn events_are_heard_of_by_those_who_wait() {
     assert_eq!(heard.header("X-Consul-Index").unwrap().parse(), Ok(half(0) ^ half(16)));
     // One that is meant for others is not shown.
     put(&agent, "event/fire/elsewhere?node=host-b", &Value::Null);
-    let deadline = Instant::now() + DEADLINE;
-    while get(&agent, "event/list").json().as_array().unwrap().len() != 3 {
-        assert!(Instant::now() < deadline, "{}", get(&agent, "event/list").body);
-    }
+    until("the event is listed", || get(&agent, "event/list").json().as_array().unwrap().len() == 3);
     assert_eq!(get(&agent, "event/list?name=elsewhere").json(), json!([]));
 }

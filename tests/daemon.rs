@@ -1,4 +1,4 @@
-//! The agent as a process: start, signals, readiness, what it says when it cannot start.
+//! The agent as a process: start, signals, readiness, and errors of a failed start.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -6,22 +6,29 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     net::{TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt, net::UnixDatagram},
     path::Path,
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
+    sync::mpsc,
     time::Duration,
 };
 
 use nix::sys::signal::Signal;
-use support::agent::{Agent, DEADLINE};
+use notify::{EventKind, RecursiveMode, Watcher, event::AccessKind};
+use support::{
+    agent::Agent,
+    namespaces::Namespace,
+    process::{self, Finish},
+    run, skip,
+    wait::{DEADLINE, until},
+};
 
 /// Runs an agent that is expected to end by itself.
 fn run(config: &str, folder: &Path) -> Output {
     let path = folder.join("muster.yaml");
     fs::write(&path, config).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config"]).arg(&path).output().unwrap()
+    process::muster().args(["agent", "--config"]).arg(&path).finish()
 }
 
 fn stderr(output: &Output) -> String {
@@ -29,7 +36,7 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
-fn a_service_file_becomes_an_answer_over_udp_and_tcp() {
+fn service_file_is_answered_over_udp_and_tcp() {
     let agent = Agent::start_with("", &[], |folder| {
         fs::write(folder.join("services.d/web.yaml"), "service: web\nport: 8080\n").unwrap();
     });
@@ -39,7 +46,7 @@ fn a_service_file_becomes_an_answer_over_udp_and_tcp() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_it_with_0() {
+fn sigterm_and_sigint_stop_the_agent_with_exit_code_0() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let mut agent = Agent::start();
         agent.signal(signal);
@@ -49,21 +56,38 @@ fn sigterm_and_sigint_end_it_with_0() {
 }
 
 #[test]
-fn sighup_reads_the_files_again_and_ends_nothing() {
+fn sighup_reads_unchanged_files_again() {
     let mut agent = Agent::start();
-    agent.signal(Signal::SIGHUP);
-    agent.wait_for_log("SIGHUP");
     agent.write_service("web.yaml", "service: web\nport: 1\n");
     agent.wait_for_answers("web.service.local.", 33, &["SRV 1 10 1 web-host-a.web.service.local."]);
+    let (sender, events) = mpsc::channel();
+    let mut watcher = notify::recommended_watcher(move |event| drop(sender.send(event))).unwrap();
+    watcher.watch(&agent.path("services.d/web.yaml"), RecursiveMode::NonRecursive).unwrap();
+    let opened = |patience: Duration| {
+        let mut next = || events.recv_timeout(patience).ok().map(Result::unwrap);
+        std::iter::from_fn(&mut next).any(|event| matches!(event.kind, EventKind::Access(AccessKind::Open(_))))
+    };
+    // A file that has just changed may be read twice. After that, only SIGHUP makes the agent open it.
+    until("the agent opens the file no more", || !opened(Duration::from_secs(2)));
+    agent.signal(Signal::SIGHUP);
+    agent.wait_for_log("SIGHUP");
+    assert!(opened(DEADLINE), "SIGHUP did not make the agent read the file");
+    assert_eq!(agent.answers("web.service.local.", 33).len(), 1);
 }
 
 #[test]
-fn the_serial_grows_with_every_change_and_over_a_restart() {
+fn soa_serial_grows_with_every_change_and_over_a_restart() {
+    /// More than the clock: without the stored serial, an agent begins at the number of seconds since 1970.
+    const STORED: u32 = 3_000_000_000;
     let serial =
         |agent: &Agent| -> u32 { agent.answers("service.local.", 6)[0].split(' ').nth(3).unwrap().parse().unwrap() };
-    let mut agent = Agent::start();
-    let data = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start_with("", &[], |folder| {
+        fs::create_dir(folder.join("data")).unwrap();
+        fs::write(folder.join("data/zone-serial"), format!("{STORED}\n")).unwrap();
+    });
+    let data = run::temp_dir();
     let mut last = serial(&agent);
+    assert!(last > STORED, "{last}");
     for port in 1..20 {
         agent.write_service("web.yaml", &format!("service: web\nport: {port}\n"));
         agent.wait_for_answers("web.service.local.", 33, &[&format!("SRV 1 10 {port} web-host-a.web.service.local.")]);
@@ -79,8 +103,8 @@ fn the_serial_grows_with_every_change_and_over_a_restart() {
 }
 
 #[test]
-fn systemd_hears_of_readiness_life_and_stop() {
-    let folder = tempfile::tempdir().unwrap();
+fn systemd_is_notified_of_readiness_watchdog_and_stop() {
+    let folder = run::temp_dir();
     let path = folder.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -100,9 +124,9 @@ fn systemd_hears_of_readiness_life_and_stop() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_with_what_to_do() {
+fn taken_dns_port_is_reported_with_what_to_do() {
     let agent = Agent::start();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let config = format!(
         "data_dir: data\nhttp: {{listen: []}}\ngossip: {{listen: 127.0.0.1:0}}\ndns: {{listen: [{}]}}\n",
         agent.address()
@@ -115,14 +139,15 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
 }
 
 #[test]
-fn port_53_without_the_capability_says_what_to_do() {
+fn port_53_without_the_capability_is_reported_with_what_to_do() {
     let unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-net_bind_service"];
-    let start = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
-    let test = "port 53 without the capability";
-    if !support::skip::root(test) || !support::skip::tool(test, "setpriv", "util-linux") || start.trim() != "1024" {
+    let test = "port_53_without_the_capability_is_reported_with_what_to_do";
+    if !skip::namespaces(test) || !skip::tool(test, "setpriv", "util-linux") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    // In a new network namespace, ports below 1024 need the capability, whatever containers permit.
+    let namespace = Namespace::new();
+    let folder = run::temp_dir();
     let binary = folder.path().join("muster");
     fs::copy(env!("CARGO_BIN_EXE_muster"), &binary).unwrap();
     let config = folder.path().join("muster.yaml");
@@ -134,20 +159,16 @@ fn port_53_without_the_capability_says_what_to_do() {
     for path in [folder.path(), &config, &binary] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let output = Command::new(unprivileged[0])
-        .args(&unprivileged[1..])
-        .arg(&binary)
-        .args(["agent", "--config"])
-        .arg(&config)
-        .output()
-        .unwrap();
+    let mut command = process::command(unprivileged[0]);
+    command.args(&unprivileged[1..]).arg(&binary).args(["agent", "--config"]).arg(&config);
+    let output = namespace.enter(|| command.finish());
     let message = stderr(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("127.0.0.1:53") && message.contains("CAP_NET_BIND_SERVICE"), "{message}");
 }
 
 #[test]
-fn what_keeps_it_from_starting_is_said() {
+fn failed_start_reports_cause_and_exit_code() {
     let cases = [
         (
             "an address of nobody",
@@ -164,20 +185,19 @@ fn what_keeps_it_from_starting_is_said() {
         ("an unknown key", "domian: x\n", 1, "muster.yaml:1:1: "),
     ];
     for (case, config, code, expected) in cases {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = run::temp_dir();
         let output = run(config, folder.path());
         let message = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{case}: {message}");
         assert!(message.contains(expected), "{case}: {message}");
     }
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config", "/nowhere.yaml"]).output().unwrap();
+    let output = process::muster().args(["agent", "--config", "/nowhere.yaml"]).finish();
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("/nowhere.yaml") && stderr(&output).contains("--config"));
 }
 
 #[test]
-fn junk_from_clients_is_not_logged_and_takes_nothing_down() {
+fn malformed_packets_are_not_logged_and_stop_nothing() {
     let agent = Agent::start();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
@@ -201,7 +221,7 @@ fn junk_from_clients_is_not_logged_and_takes_nothing_down() {
 }
 
 #[test]
-fn idle_clients_do_not_keep_a_dead_instance_in_service() {
+fn idle_tcp_clients_do_not_starve_health_checks() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let target = listener.local_addr().unwrap();
     let agent = Agent::start_with_files(128, "", |folder| {
@@ -217,7 +237,7 @@ fn idle_clients_do_not_keep_a_dead_instance_in_service() {
 }
 
 #[test]
-fn a_data_folder_that_is_removed_comes_back() {
+fn removed_data_folder_is_created_again() {
     let mut agent = Agent::start();
     fs::remove_dir_all(agent.path("data")).unwrap();
     agent.signal(Signal::SIGTERM);
@@ -226,17 +246,21 @@ fn a_data_folder_that_is_removed_comes_back() {
 }
 
 #[test]
-fn dev_needs_no_file_and_leaves_none() {
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--dev"]).stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    let line = log.next().unwrap();
-    let folder = line.rsplit('=').next().unwrap().to_owned();
-    assert!(Path::new(&folder).join("services.d").is_dir(), "{line}");
-    // It answers, or says that port 8600 is taken here and ends.
-    log.find(|line| line.contains("answering"));
-    let pid = nix::unistd::Pid::from_raw(child.id() as i32);
-    let _ = nix::sys::signal::kill(pid, Signal::SIGTERM);
-    child.wait().unwrap();
-    assert!(!Path::new(&folder).exists());
+fn agent_dev_answers_without_files_and_removes_its_folder() {
+    if !skip::namespaces("agent_dev_answers_without_files_and_removes_its_folder") {
+        return;
+    }
+    // The ports of --dev are fixed.
+    let namespace = Namespace::new();
+    let mut command = process::muster();
+    command.args(["agent", "--dev"]).stderr(Stdio::piped());
+    let mut child = namespace.enter(|| command.spawn().unwrap());
+    let log = process::lines(child.stderr.take().unwrap());
+    let next = || log.recv_timeout(DEADLINE).expect("another log line");
+    let first = next();
+    let folder = Path::new(first.rsplit('=').next().unwrap());
+    assert!(folder.join("services.d").is_dir(), "{first}");
+    while !next().contains("INFO answering") {}
+    process::terminate(&mut child);
+    assert!(!folder.exists(), "{} is left", folder.display());
 }

@@ -4,21 +4,17 @@
 
 mod support;
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::Path, thread};
 
 use hickory_proto::op::ResponseCode;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{
-    agent::{Agent, DEADLINE},
-    decode, extended_error, show_data, skip,
+    agent::Agent,
+    decode, extended_error,
+    process::{self, Finish},
+    show_data, skip,
     upstream::{Upstream, octets},
+    wait::until,
 };
 
 const A: u16 = 1;
@@ -66,13 +62,12 @@ fn agent(authority: &Authority, upstream: Option<&Upstream>) -> Agent {
 
 /// Asks with kdig, over what `way` says, at `address`; returns what it prints.
 fn kdig(agent: &Agent, address: SocketAddr, way: &[&str], question: &[&str]) -> String {
-    let output = Command::new("kdig")
+    let output = process::command("kdig")
         .args(["@127.0.0.1", "-p", &address.port().to_string(), &format!("+tls-hostname={NAME}"), "+retry=0"])
         .arg(format!("+tls-ca={}", agent.path("ca.pem").display()))
         .args(way)
         .args(question)
-        .output()
-        .unwrap();
+        .finish();
     String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
 }
 
@@ -119,11 +114,7 @@ fn a_renewed_certificate_is_used_without_a_restart() {
     let other = Authority::new();
     other.certify(&agent.path(""), &[NAME]);
     agent.wait_for_log("certificate renewed");
-    let deadline = Instant::now() + DEADLINE;
-    while !asked(&agent).contains("w1.web") {
-        assert!(Instant::now() < deadline, "the new certificate, of another authority, is not shown");
-        thread::sleep(Duration::from_millis(50));
-    }
+    until("the new certificate, of another authority, is in use", || asked(&agent).contains("w1.web"));
 }
 
 #[test]
@@ -155,13 +146,12 @@ fn what_is_no_question_gets_a_status() {
         ([get("/dns-query"), vec!["-X".to_owned(), "DELETE".to_owned()]].concat(), "405"),
     ];
     for (arguments, expected) in cases {
-        let output = Command::new("curl")
+        let output = process::command("curl")
             .args(["--silent", "--http2", "--output", "/dev/null", "--write-out", "%{http_code} %{http_version}"])
             .arg("--cacert")
             .arg(agent.path("ca.pem"))
             .args(&arguments)
-            .output()
-            .unwrap();
+            .finish();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{expected} 2"), "{arguments:?}");
     }
 }

@@ -7,20 +7,19 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::Instant,
+    net::SocketAddr,
+    process::{Child, Output, Stdio},
+    sync::mpsc::Receiver,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use serde_json::Value;
-use support::agent::{Agent, DEADLINE};
+use support::{
+    agent::Agent,
+    http::put,
+    process::{self, Finish},
+    wait::{DEADLINE, until},
+};
 
 const A: u16 = 1;
 
@@ -33,12 +32,22 @@ struct Printing {
 
 impl Printing {
     fn start(http: SocketAddr, arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let mut command = process::muster();
         command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = lines_of(child.stdout.take().unwrap());
-        let said = lines_of(child.stderr.take().unwrap());
+        let lines = process::lines(child.stdout.take().unwrap());
+        let said = process::lines(child.stderr.take().unwrap());
         Self { child, lines, said }
+    }
+
+    /// Causes events until the command prints one of them, and discards what it has printed.
+    fn wait_for_first(&self, agent: &Agent) {
+        until("the command prints an event", || {
+            for enable in [true, false] {
+                put(agent, &format!("agent/maintenance?enable={enable}"), &Value::Null);
+            }
+            self.lines.try_iter().count() > 0
+        });
     }
 
     fn next(&self) -> String {
@@ -59,43 +68,20 @@ impl Printing {
     }
 
     fn end(mut self, signal: Signal) -> Option<i32> {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
-        self.child.wait().unwrap().code()
+        kill(process::pid(&self.child), signal).unwrap();
+        process::wait(&mut self.child).code()
     }
 }
 
 impl Drop for Printing {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::kill_now(&mut self.child);
     }
 }
 
-fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                return;
-            }
-        }
-    });
-    lines
-}
-
-fn put(http: SocketAddr, path: &str) {
-    let mut stream = TcpStream::connect(http).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("PUT /v1/{path} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
-}
-
 fn muster(http: SocketAddr, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-    command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string()).output().unwrap()
+    let mut command = process::muster();
+    command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string()).finish()
 }
 
 /// An agent that answers the service `web`.
@@ -111,23 +97,15 @@ fn monitor_tells_what_happens_as_it_happens() {
     let agent = agent();
     let monitor = Printing::start(agent.http(), &["monitor"]);
     let services = Printing::start(agent.http(), &["monitor", "--service", "web", "--kind", "instance", "--json"]);
-    // Until both are there.
-    until(|| {
-        put(agent.http(), "agent/maintenance?enable=true");
-        put(agent.http(), "agent/maintenance?enable=false");
-        !monitor.lines.try_iter().collect::<Vec<_>>().is_empty()
-    });
-    until(|| {
-        put(agent.http(), "agent/maintenance?enable=true");
-        put(agent.http(), "agent/maintenance?enable=false");
-        !services.lines.try_iter().collect::<Vec<_>>().is_empty()
-    });
+    for printing in [&monitor, &services] {
+        printing.wait_for_first(&agent);
+    }
     let mark = |printing: &Printing, text: &str| while !printing.next().contains(text) {};
 
-    put(agent.http(), "muster/drain/web-host-a?reason=new+disk");
+    put(&agent, "muster/drain/web-host-a?reason=new+disk", &Value::Null);
     mark(&services, "draining");
     mark(&monitor, "draining: new disk");
-    put(agent.http(), "muster/resume/web-host-a");
+    put(&agent, "muster/resume/web-host-a", &Value::Null);
     let expected = "instance-released web/web-host-a on host-a is held back no longer, and answered: passing";
     assert_eq!(monitor.told(), expected);
     let event: Value = serde_json::from_str(&services.next()).unwrap();
@@ -153,23 +131,12 @@ fn monitor_tells_what_happens_as_it_happens() {
     assert_eq!(services.end(Signal::SIGINT), Some(0));
 }
 
-fn until(mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "it never does");
-    }
-}
-
 #[test]
 fn monitor_waits_for_an_agent_that_is_started_anew() {
     let agent = agent();
     let http = agent.http();
     let monitor = Printing::start(http, &["monitor", "--kind", "instance", "--json"]);
-    until(|| {
-        put(http, "agent/maintenance?enable=true");
-        put(http, "agent/maintenance?enable=false");
-        !monitor.lines.try_iter().collect::<Vec<_>>().is_empty()
-    });
+    monitor.wait_for_first(&agent);
     drop(agent);
     monitor.says("the agent has ended");
     let config = format!("http: {{listen: [\"{http}\"]}}\n");
@@ -177,7 +144,7 @@ fn monitor_waits_for_an_agent_that_is_started_anew() {
         fs::write(folder.join("services.d/web.yaml"), "service: web\n").unwrap();
     });
     monitor.says("the agent is there again");
-    put(agent.http(), "agent/maintenance?enable=true");
+    put(&agent, "agent/maintenance?enable=true", &Value::Null);
     let mut kinds = Vec::new();
     while kinds.last().is_none_or(|kind| kind != "instance-held") {
         let event: Value = serde_json::from_str(&monitor.next()).unwrap();
@@ -189,14 +156,14 @@ fn monitor_waits_for_an_agent_that_is_started_anew() {
 #[test]
 fn monitor_ends_when_nobody_reads_it_and_says_what_is_refused() {
     let agent = agent();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
+    let mut child = process::muster()
         .arg("monitor")
         .env("MUSTER_HTTP_ADDR", agent.http().to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     drop(child.stdout.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(process::wait(&mut child).code(), Some(0));
 
     let output = muster(agent.http(), &["monitor", "--kind", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
@@ -213,7 +180,7 @@ fn status_shows_what_is_not_as_it_should_be() {
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     };
     let shows = |code: i32, expected: &[&str]| {
-        until(|| {
+        until("the status is as expected", || {
             let (exit, text) = status();
             exit == code && expected.iter().all(|line| text.contains(line))
         });
@@ -231,7 +198,7 @@ fn status_shows_what_is_not_as_it_should_be() {
 
     agent.write_service("web.yaml", "service: web\nport: 81\n");
     fs::remove_file(agent.path("zones/example.org.zone")).unwrap();
-    put(agent.http(), "muster/drain/web-host-a?reason=new+disk&for=1h");
+    put(&agent, "muster/drain/web-host-a?reason=new+disk&for=1h", &Value::Null);
     shows(0, &[&files, "held back   web/web-host-a: draining for ", ": new disk"]);
     assert!(!status().1.contains("problem"));
     let output = muster(agent.http(), &["status", "--json"]);
@@ -246,8 +213,8 @@ fn curl_reads_a_stream() {
     }
     let agent = agent();
     let url = format!("http://{}/v1/watch/health/service/web?passing", agent.http());
-    let mut child = Command::new("curl").args(["-sN", &url]).stdout(Stdio::piped()).spawn().unwrap();
-    let lines = lines_of(child.stdout.take().unwrap());
+    let mut child = process::command("curl").args(["-sN", &url]).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = process::lines(child.stdout.take().unwrap());
     let next = || lines.recv_timeout(DEADLINE).unwrap();
     for expected in [1, 0] {
         let id: u64 = next().strip_prefix("id: ").unwrap().parse().unwrap();
@@ -257,9 +224,8 @@ fn curl_reads_a_stream() {
         assert_eq!(data.as_array().unwrap().len(), expected);
         assert_eq!(next(), "");
         if expected == 1 {
-            put(agent.http(), "agent/maintenance?enable=true");
+            put(&agent, "agent/maintenance?enable=true", &Value::Null);
         }
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    process::kill_now(&mut child);
 }

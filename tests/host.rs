@@ -10,15 +10,16 @@ use std::{
     io::{BufRead, BufReader, Write},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     sync::{Arc, Mutex},
     thread,
 };
 
 use support::{
-    cluster::wait_until,
     machine::{ADDRESS, Machine},
-    skip,
+    process::{self, Finish},
+    run, skip,
+    wait::until,
 };
 
 /// Services with an address in the network of the host, which is not its own.
@@ -52,7 +53,7 @@ fn musl_program(folder: &Path) -> PathBuf {
     "#;
     let (source, program) = (folder.join("lookup.c"), folder.join("lookup"));
     fs::write(&source, SOURCE).unwrap();
-    let compiled = Command::new("musl-gcc").arg("-static").arg("-o").arg(&program).arg(&source).output().unwrap();
+    let compiled = process::command("musl-gcc").arg("-static").arg("-o").arg(&program).arg(&source).finish();
     assert!(compiled.status.success(), "{}", text(&compiled.stderr));
     program
 }
@@ -85,7 +86,7 @@ fn programs_ask_muster_by_resolv_conf() {
     if !can_run("a host whose resolv.conf names muster") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let machine = Machine::new("# by hand\nnameserver 127.0.0.2\nsearch a.example\n", "files dns");
     let upstream = machine.start_world();
     // Whoever resolved for the host before.
@@ -168,7 +169,7 @@ fn names_of_two_labels_are_left_to_multicast_dns() {
     if !can_run(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let arch = format!("usr/lib/{}-linux-gnu/libnss_mdns4_minimal.so.2", std::env::consts::ARCH);
     let Some(library) = skip::file_of(
         test,
@@ -225,7 +226,7 @@ fn programs_ask_muster_by_systemd_resolved() {
     if !can_run(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
     let upstream = machine.start_world();
     // Not port 53, as on a host where somebody else has it.
@@ -253,7 +254,7 @@ fn programs_ask_muster_by_systemd_resolved() {
     assert!(upstream.asked().iter().all(|asked| !asked.name().to_ascii_lowercase().starts_with("printer.")));
     // It keeps nothing of what muster says: a change of health shows at once.
     agent.write_service("services.yaml", &SERVICES.replace(OURS, "10.0.0.9"));
-    wait_until("the stub answers what has changed", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
+    until("the stub answers what has changed", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
 
     assert_done(&machine.run("muster", &["setup", "resolved", "--undo"]));
     assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
@@ -267,7 +268,7 @@ fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
     if !can_run(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
     let (upstream, others) = (machine.start_world(), machine.start_world());
     // It has the same zone, so that a question that goes astray shows.
@@ -275,7 +276,7 @@ fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
     machine.name_server("127.0.0.2");
     machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
     let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
-    wait_until("the network's server is asked", || dig(&["www.example"]) == "192.0.2.80\n");
+    until("the network's server is asked", || dig(&["www.example"]) == "192.0.2.80\n");
     let agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     assert!(
         assert_done(&machine.run("muster", &["setup", "resolved"]))
@@ -308,7 +309,7 @@ fn programs_ask_muster_by_nss_resolve() {
     if !can_run(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let arch = format!("usr/lib/{}-linux-gnu/libnss_resolve.so.2", std::env::consts::ARCH);
     let paths = [arch.as_str(), "usr/lib64/libnss_resolve.so.2"];
     let Some(library) = skip::file_of(test, "libnss-resolve", &paths, folder.path()) else { return };
@@ -330,7 +331,7 @@ fn what_resolved_does_not_take_is_undone() {
     if !can_run(test) {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
     let upstream = machine.start_world();
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);

@@ -4,12 +4,13 @@
 
 mod support;
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::{Value, json};
 use support::{
     agent::Agent,
     http::{ask, exchange, get, put},
+    process::{self, Finish},
     skip,
 };
 
@@ -168,7 +169,7 @@ fn schemathesis_finds_no_fault() {
     let agent = agent();
     let served = ask(agent.http(), "GET", "/v1/openapi.json", "");
     let run = |program: &str, arguments: &[&str]| {
-        let output = Command::new(program).args(arguments).current_dir(agent.path("")).output().unwrap();
+        let output = process::command(program).args(arguments).current_dir(agent.path("")).finish();
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(output.status.success(), "{program}: {said}");
     };

@@ -8,35 +8,24 @@ use std::{
     fs,
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Command, Output, Stdio},
+    process::Output,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::agent::{Agent, DEADLINE};
+use support::{
+    agent::Agent,
+    http::{exchange, status},
+    process::{self, Finish},
+    run,
+    wait::{DEADLINE, until},
+};
 
-/// Sends octets as they are and reads until the server ends the connection.
-fn exchange(address: SocketAddr, octets: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_write_timeout(Some(DEADLINE)).unwrap();
-    // The server may have heard enough before it has read everything.
-    let _ = stream.write_all(octets);
-    let mut answer = Vec::new();
-    if let Err(error) = stream.read_to_end(&mut answer) {
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
-    }
-    String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// A request with the headers that every client sends, and these.
+/// A request without a body, and with these headers.
 fn request(line: &str, headers: &str) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n").into_bytes()
-}
-
-fn status(answer: &str) -> u16 {
-    answer.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no status in {answer:?}"))
 }
 
 fn body(answer: &str) -> &str {
@@ -49,18 +38,8 @@ fn muster(address: &str, arguments: &[&str]) -> Output {
 }
 
 fn muster_with(address: &str, arguments: &[&str], input: &str, environment: &[(&str, &str)]) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
-        .args(arguments)
-        .env("MUSTER_HTTP_ADDR", address)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A command that does not read its input may have ended.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    child.wait_with_output().unwrap()
+    let mut command = process::muster();
+    command.args(arguments).env("MUSTER_HTTP_ADDR", address).envs(environment.iter().copied()).finish_with(input)
 }
 
 fn out(output: &Output) -> String {
@@ -149,16 +128,18 @@ fn hostile_clients_cost_no_more_than_their_connection() {
         ("a control character", request("GET /\u{1}", ""), &[400]),
         ("no version", b"GET /\r\n\r\n".to_vec(), &[400]),
         ("another version", b"GET / HTTP/3.0\r\n\r\n".to_vec(), &[400]),
-        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[400]),
+        // The server closes the connection without a response.
+        ("HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[]),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), &[400]),
         ("a proxy's request", request("CONNECT evil.example:443", ""), &[403, 404, 405]),
         ("a request by full URL", request("PUT http://evil.example/v1/agent/nothing", ""), &[403, 404]),
     ];
     for (case, octets, expected) in cases {
         let answer = exchange(agent.http(), octets);
-        // What is answered may be lost, where the server closes before it has read everything.
-        if !answer.is_empty() {
-            assert!(expected.contains(&status(&answer)), "{case}: {answer}");
+        // The server closes before it has read a long request, and the reset may overtake the response.
+        if !answer.is_empty() || octets.len() < 1_000 {
+            let is_expected = if expected.is_empty() { answer.is_empty() } else { expected.contains(&status(&answer)) };
+            assert!(is_expected, "{case}: {answer}");
         }
     }
     let mut rng = fastrand::Rng::with_seed(5);
@@ -218,11 +199,7 @@ fn further_clients_are_turned_away_and_come_back() {
     agent.wait_for_log("as many HTTP connections are open as may be");
     assert_eq!(agent.answers("service.local.", 6).len(), 1);
     drop(idle);
-    let deadline = Instant::now() + DEADLINE;
-    while exchange(agent.http(), &request("GET /v1/agent/self", "")).is_empty() {
-        assert!(Instant::now() < deadline, "{}", agent.log());
-        thread::yield_now();
-    }
+    until("a client is let in", || !exchange(agent.http(), request("GET /v1/agent/self", "")).is_empty());
 }
 
 #[test]
@@ -310,8 +287,8 @@ fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
         assert_eq!(out(&output), "", "{arguments:?}");
     }
     let cases: &[(&[&str], &str)] = &[
-        (&["members", "--http-addr", "ftp://127.0.0.1:8500"], "expected http://host:port"),
-        (&["members", "--http-addr", "127.0.0.1:x"], "http://host:port"),
+        (&["members", "--http-addr", "ftp://127.0.0.1:8500"], "the scheme \"ftp\" is unknown"),
+        (&["members", "--http-addr", "127.0.0.1:x"], "the port must be an integer from 1 to 65535, got \"x\""),
         (&["members", "--token-file", "/nowhere"], "/nowhere"),
         (&["join"], "<ADDR>"),
         (&["keyring"], "install"),
@@ -364,7 +341,7 @@ fn who_is_no_muster_agent_gets_no_orders() {
 
 #[test]
 fn a_token_is_sent_and_not_shown() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let path = folder.path().join("token");
     fs::write(&path, "from-file\n").unwrap();
     let from_file = ["members", "--token-file", path.to_str().unwrap()];
@@ -410,29 +387,27 @@ fn keygen_needs_no_agent_and_never_says_the_same() {
 }
 
 #[test]
-fn a_taken_port_is_named_with_its_key_and_no_api_is_no_fault() {
+fn taken_http_port_is_reported_with_its_configuration_key() {
     let agent = Agent::start();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let path = folder.path().join("muster.yaml");
     let config = format!(
         "data_dir: data\ndns: {{listen: [127.0.0.1:0]}}\nhttp: {{listen: [{}]}}\ngossip: {{listen: 127.0.0.1:0}}\n",
         agent.http()
     );
     fs::write(&path, config).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_muster")).args(["agent", "--config"]).arg(&path).output().unwrap();
+    let output = process::muster().args(["agent", "--config"]).arg(&path).finish();
     assert_eq!(output.status.code(), Some(2), "{}", err(&output));
     for expected in [&format!("cannot listen for HTTP on {}", agent.http()), "http.listen"] {
         assert!(err(&output).contains(expected), "{}", err(&output));
     }
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-    fs::write(
-        &path,
-        "node: a\ndata_dir: data\ndns: {listen: [127.0.0.1:0]}\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\n",
-    )
-    .unwrap();
-    let mut child = command.args(["agent", "--config"]).arg(&path).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-    assert!(lines.any(|line| line.unwrap().contains("INFO answering")));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn agent_without_http_starts_and_stops() {
+    let mut agent = Agent::start_with("http: {listen: []}\n", &[], |_| {});
+    assert_eq!(agent.answers("service.local.", 6).len(), 1);
+    assert!(!agent.log().contains("listening for HTTP"), "{}", agent.log());
+    agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
 }

@@ -4,102 +4,54 @@
 
 mod support;
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
-    thread,
+use std::{fs, net::UdpSocket};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::{
+    Ask,
+    agent::Agent,
+    http::{ask, put},
+    wait::{self, DEADLINE},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
-use serde_json::Value;
-use support::{Ask, agent::DEADLINE};
-
-/// A running agent that logs JSON.
+/// A running agent that logs JSON, and a cursor in its log.
 struct Logging {
-    child: Child,
-    lines: Receiver<Value>,
-    seen: Vec<Value>,
-    folder: tempfile::TempDir,
+    agent: Agent,
+    read: usize,
 }
 
 impl Logging {
     fn start(services: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let config = "node: host-a\nadvertise: 10.0.0.7\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
-                      dns: {listen: [127.0.0.1:0]}\nhttp: {listen: [127.0.0.1:0]}\ngossip: {listen: 127.0.0.1:0}\n\
-                      resolver: {allow: []}\nchecks: {allow_exec: true}\nlog: {format: json}\n";
-        fs::create_dir(folder.path().join("services.d")).unwrap();
-        fs::create_dir(folder.path().join("zones")).unwrap();
-        fs::write(folder.path().join("services.d/all.yaml"), services).unwrap();
-        fs::write(folder.path().join("muster.yaml"), config).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-        command.args(["agent", "--config"]).arg(folder.path().join("muster.yaml"));
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let (sender, lines) = channel();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                let event = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-                if sender.send(event).is_err() {
-                    return;
-                }
-            }
+        let config = "checks: {allow_exec: true}\nlog: {format: json}\n";
+        let agent = Agent::start_with(config, &[], |folder| {
+            fs::write(folder.join("services.d/all.yaml"), services).unwrap();
         });
-        Self { child, lines, seen: Vec::new(), folder }
+        Self { agent, read: 0 }
     }
 
-    /// The next event with this message; those before it are kept.
+    /// All events so far.
+    fn events(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        self.agent.log().lines().map(parse).collect()
+    }
+
+    /// Waits for the next event with this message and moves the cursor behind it.
+    #[track_caller]
     fn wait_for(&mut self, message: &str) -> Value {
-        loop {
-            let event = self.lines.recv_timeout(DEADLINE);
-            let event = event.unwrap_or_else(|error| panic!("{error}: no {message:?} in {:#?}", self.seen));
-            self.seen.push(event.clone());
-            if event["message"].as_str().unwrap().contains(message) {
-                return event;
-            }
-        }
+        let (at, event) = wait::poll(|| {
+            let mut events = self.events().into_iter().enumerate().skip(self.read);
+            let found = events.find(|(_, event)| event["message"].as_str().unwrap().contains(message));
+            found.ok_or_else(|| format!("no {message:?} in {}", self.agent.log()))
+        });
+        self.read = at + 1;
+        event
     }
 
-    /// How many events with this message there were.
+    /// Number of events with this message.
     fn count(&self, message: &str) -> usize {
-        self.seen.iter().filter(|event| event["message"].as_str().unwrap().contains(message)).count()
+        self.events().iter().filter(|event| event["message"].as_str().unwrap().contains(message)).count()
     }
-
-    /// The rest of the log, when the agent has ended.
-    fn stop(&mut self) {
-        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
-        self.child.wait().unwrap();
-        while let Ok(event) = self.lines.recv_timeout(DEADLINE) {
-            self.seen.push(event);
-        }
-    }
-}
-
-impl Drop for Logging {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn address(event: &Value) -> SocketAddr {
-    event["address"].as_str().unwrap().parse().unwrap()
-}
-
-fn request(api: SocketAddr, line: &str, body: &str) -> String {
-    let mut stream = TcpStream::connect(api).unwrap();
-    let head =
-        format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 /// The fields of an event that are there, as `name=value`.
@@ -111,8 +63,7 @@ fn fields(event: &Value, names: &[&str]) -> String {
 #[test]
 fn events_are_told_once_with_their_fields_and_questions_never() {
     let mut agent = Logging::start("service: web\nport: 80\nchecks: [{exec: [/bin/sh, -c, exit 2], interval: 1s}]\n");
-    let dns = address(&agent.wait_for("listening for DNS"));
-    let api = address(&agent.wait_for("listening for HTTP"));
+    let (dns, api) = (agent.agent.address(), agent.agent.http());
     let answering = agent.wait_for("answering");
     assert_eq!(fields(&answering, &["level", "node", "domain"]), "level=INFO node=host-a domain=service.local.");
     let turned = agent.wait_for("check critical");
@@ -121,15 +72,15 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
         "level=INFO service=web id=web-host-a check=exec /bin/sh status=critical reason=exit 2"
     );
 
-    for answer in [
-        request(api, "PUT /v1/agent/service/register", "{\"Name\": \"db\", \"Port\": 5432}"),
-        request(api, "PUT /v1/agent/service/register", "{\"Name\": \"db\", \"Port\": 5432}"),
-        request(api, "PUT /v1/muster/drain/db-host-a?reason=new%20disk", ""),
-        request(api, "PUT /v1/muster/drain/db-host-a?reason=new%20disk", ""),
-        request(api, "PUT /v1/muster/resume/db-host-a", ""),
-        request(api, "PUT /v1/agent/service/deregister/db", ""),
+    for (path, body) in [
+        ("agent/service/register", json!({"Name": "db", "Port": 5432})),
+        ("agent/service/register", json!({"Name": "db", "Port": 5432})),
+        ("muster/drain/db-host-a?reason=new%20disk", Value::Null),
+        ("muster/drain/db-host-a?reason=new%20disk", Value::Null),
+        ("muster/resume/db-host-a", Value::Null),
+        ("agent/service/deregister/db", Value::Null),
     ] {
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        put(&agent.agent, path, &body);
     }
     let registered = agent.wait_for("registered by HTTP");
     assert_eq!(fields(&registered, &["level", "service", "id"]), "level=INFO service=db id=db-host-a");
@@ -139,7 +90,7 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
     agent.wait_for("instance is not held back any more");
     agent.wait_for("deregistered by HTTP");
 
-    let broken = agent.folder.path().join("services.d/broken.yaml");
+    let broken = agent.agent.path("services.d/broken.yaml");
     fs::write(&broken, "service: [").unwrap();
     let problem = agent.wait_for("broken.yaml:");
     assert_eq!(fields(&problem, &["level", "path"]), format!("level=WARN path={}", broken.display()));
@@ -147,7 +98,7 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
     let mended = agent.wait_for("no problems any more");
     assert_eq!(fields(&mended, &["level", "path"]), format!("level=INFO path={}", broken.display()));
 
-    let before = agent.seen.len();
+    let before = agent.read;
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(DEADLINE)).unwrap();
     for number in 0..100 {
@@ -155,16 +106,22 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
         let query = Ask { name, qtype: 33, edns: Some(1232), dnssec_ok: false }.packet(number);
         socket.send_to(&query, dns).unwrap();
         socket.recv(&mut [0; 4096]).unwrap();
-        request(api, "GET /v1/catalog/services", "");
-        request(api, "GET /nothing", "");
-        request(api, "PUT /v1/agent/service/deregister/nothing", "");
+        for (method, path, status) in [
+            ("GET", "/v1/catalog/services", 200),
+            ("GET", "/nothing", 404),
+            ("PUT", "/v1/agent/service/deregister/nothing", 404),
+        ] {
+            assert_eq!(ask(api, method, path, "").status, status, "{path}");
+        }
     }
-    agent.stop();
-    let after: Vec<&str> = agent.seen[before..].iter().map(|event| event["message"].as_str().unwrap()).collect();
+    agent.agent.signal(Signal::SIGTERM);
+    assert_eq!(agent.agent.wait().code(), Some(0));
+    let events = agent.events();
+    let after: Vec<&str> = events[before..].iter().map(|event| event["message"].as_str().unwrap()).collect();
     assert_eq!(after, ["SIGTERM: stopping", "stopped"]);
     for (message, times) in
         [("check critical", 1), ("registered by HTTP", 2), ("instance is held back", 1), ("not held back", 1)]
     {
-        assert_eq!(agent.count(message), times, "{message}: {:#?}", agent.seen);
+        assert_eq!(agent.count(message), times, "{message}: {events:#?}");
     }
 }

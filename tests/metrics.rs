@@ -7,44 +7,26 @@ mod support;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     path::Path,
-    process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use hickory_proto::op::ResponseCode;
 use regex_lite::Regex;
 use serde_json::Value;
 use support::{
-    agent::{Agent, DEADLINE},
+    agent::Agent,
+    http::{self, ask_with},
+    process::{self, Finish},
     skip,
     upstream::{Upstream, octets},
+    wait,
 };
 
 /// Sends a request and returns the status, the head and the body.
 fn get(address: SocketAddr, path: &str, headers: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let body = if head.contains("transfer-encoding: chunked") { unchunked(body) } else { body.to_owned() };
-    (head[9..12].parse().unwrap(), head.to_owned(), body)
-}
-
-fn unchunked(mut rest: &str) -> String {
-    let mut body = String::new();
-    while let Some((size, after)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).unwrap();
-        body.push_str(&after[..size]);
-        rest = after[size..].trim_start_matches("\r\n");
-    }
-    body
+    let answer = ask_with(address, "GET", path, headers, "");
+    (answer.status, answer.head, answer.body)
 }
 
 fn page(agent: &Agent) -> String {
@@ -58,17 +40,10 @@ fn value(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(|value| value.parse().unwrap())
 }
 
-/// Looks again and again until the series has this value.
+/// Waits until the series has this value.
+#[track_caller]
 fn wait_for(agent: &Agent, series: &str, expected: f64) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let page = page(agent);
-        if value(&page, series) == Some(expected) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "{series} never was {expected}:\n{page}");
-        thread::sleep(Duration::from_millis(10));
-    }
+    wait::until_equal(series, &Some(expected), || value(&page(agent), series));
 }
 
 /// A family as the text format declares it.
@@ -213,12 +188,11 @@ fn who_waits_is_counted_while_it_waits() {
     let (agent, _upstream) = busy();
     let index = get(agent.http(), "/v1/catalog/services", "").1;
     let index = index.lines().find_map(|line| line.strip_prefix("x-consul-index: ")).unwrap().to_owned();
-    let mut stream = TcpStream::connect(agent.http()).unwrap();
     let path = format!("/v1/catalog/services?index={index}&wait=5m");
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).unwrap();
+    let waiting = http::begin(agent.http(), "GET", &path, "", "");
     wait_for(&agent, "muster_http_waiting", 1.0);
     assert_eq!(value(&page(&agent), "muster_http_requests_in_flight"), Some(2.0));
-    drop(stream);
+    drop(waiting);
     wait_for(&agent, "muster_http_waiting", 0.0);
     let answered = "muster_http_requests_total{endpoint=\"/v1/catalog/services\",status=\"2xx\"}";
     assert_eq!(value(&page(&agent), answered), Some(1.0), "who goes away is not answered");
@@ -348,15 +322,7 @@ fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
 }
 
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Command::new("promtool")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = process::command("promtool").args(arguments).finish_with(input);
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.success() && output.stderr.is_empty(), said)
 }

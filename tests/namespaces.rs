@@ -19,11 +19,12 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
-    agent::{Agent, DEADLINE},
-    cluster::{Cluster, GOSSIP, Host, SERVICE, Setup, Watch, address, keygen, wait_until, wait_until_gone},
+    agent::Agent,
+    cluster::{Cluster, GOSSIP, Host, SERVICE, Setup, Watch, address, keygen, wait_until_gone},
     frames::{self, Datagram, Hub},
     namespaces::{Namespace, ip},
-    skip,
+    run, skip,
+    wait::{DEADLINE, until},
 };
 
 /// RFC 8914: what is answered may not be true any more.
@@ -62,7 +63,7 @@ fn flip(cluster: &Cluster, file: &std::path::Path, healthy: bool) -> Duration {
         true => fs::write(file, "").unwrap(),
         false => fs::remove_file(file).unwrap(),
     }
-    wait_until("a changed health is everywhere", || answers_flip(cluster, healthy))
+    until("a changed health is everywhere", || answers_flip(cluster, healthy))
 }
 
 /// What members say of one that is gone, see `model::member::Cause`.
@@ -76,7 +77,7 @@ const LEFT: &str = "it left";
 #[track_caller]
 fn wait_until_said<'a>(hosts: impl Iterator<Item = &'a Host>, node: &str, why: &str) {
     let hosts: Vec<&Host> = hosts.collect();
-    wait_until(&format!("{node} stands so: {why}"), || {
+    until(&format!("{node} stands so: {why}"), || {
         hosts.iter().all(|host| host.members().get(node).is_some_and(|stands| stands == why))
     });
 }
@@ -86,7 +87,7 @@ fn a_fifth_of_all_packets_lost_each_way_removes_nobody() {
     if !skip::namespaces("a fifth of all packets lost") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let file = folder.path().join("healthy");
     fs::write(&file, "").unwrap();
     let mut cluster = Cluster::wired(5);
@@ -95,7 +96,7 @@ fn a_fifth_of_all_packets_lost_each_way_removes_nobody() {
         cluster.start_agent(at, Setup { services, ..Setup::default() });
     }
     cluster.converge();
-    wait_until("all is healthy", || answers_flip(&cluster, true));
+    until("all is healthy", || answers_flip(&cluster, true));
     for host in &cluster.hosts {
         host.namespace.drop_incoming(&["iifname eth0 meta l4proto { tcp, udp } numgen random mod 100 < 20"]);
     }
@@ -164,7 +165,7 @@ fn a_host_that_hears_nobody_is_removed_and_removes_nobody() {
     let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     deaf.namespace.drop_incoming(&["iifname eth0"]);
     let gone = wait_until_gone("web-n4", cluster.others(3));
-    wait_until("it says that its answers are old", || deaf.error(SERVICE) == STALE_ANSWER);
+    until("it says that its answers are old", || deaf.error(SERVICE) == STALE_ANSWER);
     // Its frames arrive all the time; that must not bring it back.
     others.go_on(5 * SECOND);
     wait_until_said(cluster.others(3), "n4", DEAF);
@@ -238,7 +239,7 @@ fn a_large_state_passes_a_narrow_path_that_drops_fragments() {
         let agent = b.agent();
         b.namespace.enter(|| agent.ask_tcp(&name, 33)).answers.len()
     };
-    wait_until("the other host answers all", || (0..SERVICES).all(|service| answered(service) == INSTANCES));
+    until("the other host answers all", || (0..SERVICES).all(|service| answered(service) == INSTANCES));
     println!("{} instances over the narrow path: {:?}", SERVICES * INSTANCES, begun.elapsed());
 }
 
@@ -351,7 +352,7 @@ fn a_host_that_vanishes_is_removed_and_comes_back() {
     let gone = wait_until_gone("web-n5", cluster.others(4));
     assert!(gone.iter().all(|took| *took < SOON), "{gone:?}");
     wait_until_said(cluster.others(4), "n5", SILENT);
-    wait_until("it says that its answers are old", || cluster.hosts[4].error(SERVICE) == STALE_ANSWER);
+    until("it says that its answers are old", || cluster.hosts[4].error(SERVICE) == STALE_ANSWER);
     ip(&format!("-n {} link set p5 up", cluster.bridge.name()));
     let back = cluster.converge();
     rest.finish();
@@ -376,13 +377,13 @@ fn a_network_that_splits_keeps_the_smaller_part_answering_and_heals() {
     let gone = [wait_until_gone("web-n1", many), wait_until_gone("web-n2", many)].concat();
     // It exits with 1 meanwhile.
     let partitioned = |host: &Host| String::from_utf8_lossy(&host.muster(&["status"]).stdout).contains("\npartition");
-    wait_until("the smaller part says so", || {
+    until("the smaller part says so", || {
         few.iter().all(|host| host.error(SERVICE) == STALE_ANSWER && partitioned(host))
     });
     assert!(many.iter().all(|host| host.error(SERVICE).is_none() && !partitioned(host)));
     split(&[], &[]);
     let back = cluster.converge();
-    wait_until("nobody speaks of a partition", || !cluster.hosts.iter().any(partitioned));
+    until("nobody speaks of a partition", || !cluster.hosts.iter().any(partitioned));
     few_watched.finish();
     many_watched.finish();
     println!("two of five split off: gone {gone:?}, healed {back:?}");
@@ -393,7 +394,7 @@ fn keys_are_changed_while_everything_goes_on() {
     if !skip::namespaces("keys are changed") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let file = folder.path().join("healthy");
     fs::write(&file, "").unwrap();
     let mut cluster = Cluster::wired(3);
@@ -402,7 +403,7 @@ fn keys_are_changed_while_everything_goes_on() {
         cluster.start_agent(at, Setup { services, ..Setup::default() });
     }
     cluster.converge();
-    wait_until("all is healthy", || answers_flip(&cluster, true));
+    until("all is healthy", || answers_flip(&cluster, true));
     let watch = Watch::start(&cluster.hosts, cluster.instances());
     let (old, new) = (cluster.key.clone(), keygen());
     let operator = &cluster.hosts[0];
@@ -421,7 +422,7 @@ fn keys_are_changed_while_everything_goes_on() {
     cluster.start_agent(3, Setup::default());
     let counted = || cluster.hosts[0].rejected().get("unknown key").copied().unwrap_or(0);
     let told = || cluster.hosts[0].agent().log().lines().filter(|line| line.contains("unknown key")).count();
-    wait_until("its frames are counted, and told", || counted() >= 3 && told() > 0);
+    until("its frames are counted, and told", || counted() >= 3 && told() > 0);
     assert_eq!(told(), 1, "{}", cluster.hosts[0].agent().log());
     assert!(cluster.hosts[0].said(&["status"]).contains("unknown key"));
     assert_eq!(cluster.hosts[3].members().len(), 1);
@@ -489,7 +490,7 @@ fn what_strangers_send_is_counted_and_changes_nothing() {
         }
     }
     for host in &cluster.hosts[..2] {
-        wait_until("everything is counted", || {
+        until("everything is counted", || {
             let counted = host.rejected();
             ["foreign", "forged", "replayed"].iter().all(|why| counted.get(*why).is_some_and(|count| *count > 0))
         });
@@ -514,8 +515,8 @@ fn a_node_comes_back_elsewhere_by_what_it_remembers() {
         fs::read_to_string(&peers)
             .is_ok_and(|text| text.contains(&address(1).to_string()) || text.contains(&address(2).to_string()))
     };
-    wait_until("it remembers a peer", remembered);
-    let kept = tempfile::tempdir().unwrap();
+    until("it remembers a peer", remembered);
+    let kept = run::temp_dir();
     let data = kept.path().join("data");
     let mut before = cluster.hosts.pop().unwrap();
     let mut crashed = before.take_agent();
@@ -526,7 +527,7 @@ fn a_node_comes_back_elsewhere_by_what_it_remembers() {
     moved.node = "n3".to_owned();
     moved.start(Setup { key: cluster.key.clone(), data: Some(data), ..Setup::default() });
     cluster.hosts.push(moved);
-    let back = wait_until("all know where it is now", || {
+    let back = until("all know where it is now", || {
         cluster.hosts.iter().all(|host| {
             let members = host.said(&["members"]);
             members.contains("10.77.0.4:7946") && !members.contains("10.77.0.3:7946")
@@ -550,8 +551,7 @@ fn a_node_that_crashed_and_lost_its_data_is_back_at_once() {
     // Something new, so that what is left of the run before is not taken for it.
     let services = vec![("new.yaml".to_owned(), "service: new\nport: 1\n".to_owned())];
     cluster.start_agent(2, Setup { services, ..Setup::default() });
-    let back =
-        wait_until("all answer what is new", || cluster.hosts.iter().all(|host| !host.instances("new").is_empty()));
+    let back = until("all answer what is new", || cluster.hosts.iter().all(|host| !host.instances("new").is_empty()));
     cluster.converge();
     rest.finish();
     println!("back after a crash, without its data: {back:?}");

@@ -4,18 +4,16 @@
 
 mod support;
 
-use std::{
-    fs,
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::net::UnixDatagram, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use support::agent::{Agent, DEADLINE};
+use support::{
+    agent::Agent,
+    process::{self, Finish},
+    run,
+    wait::{DEADLINE, until},
+};
 
 const A: u16 = 1;
 const TXT: u16 = 16;
@@ -23,8 +21,8 @@ const WEB: &str = "web.service.local.";
 
 /// Runs a command with these variables; its exit code, and all that it prints.
 fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-    let output = command.args(arguments).envs(environment.iter().copied()).output().unwrap();
+    let mut command = process::muster();
+    let output = command.args(arguments).envs(environment.iter().copied()).finish();
     let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     (output.status.code().unwrap(), text)
 }
@@ -40,19 +38,11 @@ fn drain(agent: &Agent, target: &str) -> u64 {
     serde_json::from_str::<Value>(&text).unwrap()["WaitSeconds"].as_u64().unwrap()
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "it never happened that {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Ends an agent at once and starts another with its files and its data.
 fn restart(agent: Agent) -> Agent {
-    let kept = tempfile::tempdir().unwrap();
+    let kept = run::temp_dir();
     for name in ["data", "services.d"] {
-        let status = Command::new("cp").arg("-r").arg(agent.path(name)).arg(kept.path()).status().unwrap();
+        let status = process::command("cp").arg("-r").arg(agent.path(name)).arg(kept.path()).finish().status;
         assert!(status.success());
     }
     drop(agent);
@@ -216,7 +206,7 @@ fn what_is_drained_for_a_time_comes_back_by_itself_also_after_a_restart() {
 
 #[test]
 fn an_agent_that_drains_answers_without_its_instances_until_no_cache_has_them() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let path = folder.path().join("notify");
     let systemd = UnixDatagram::bind(&path).unwrap();
     systemd.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -287,18 +277,24 @@ fn commands_ask_over_tls_and_on_a_unix_socket() {
     });
     let path = |name: &str| agent.path(name).display().to_string();
     let https = format!("https://{}", agent.http());
-    let (cert, empty, none) = (path("cert.pem"), path("empty.pem"), path("none.pem"));
+    let (cert, empty, none, key) = (path("cert.pem"), path("empty.pem"), path("none.pem"), path("key.pem"));
+    let other = Agent::start();
+    let clear = format!("https://{}", other.http());
     let (socket, nowhere) = (format!("unix://{}", path("http.sock")), format!("unix://{}", path("none.sock")));
     let plain = format!("http://{}", agent.http());
     let wrong_name = format!("https://localhost:{}", agent.http().port());
     let cases: &[(&str, &[&str], i32, &str)] = &[
         (&https, &["--ca-file", &cert], 0, "host-a"),
         (&socket, &[], 0, "host-a"),
-        (&https, &[], 2, "cannot ask the agent"),
+        (&https, &[], 2, "no trusted authority has issued its certificate\nName the authority's certificate with --ca-file"),
         (&https, &["--ca-file", &empty], 2, "holds no certificate in PEM"),
         (&https, &["--ca-file", &none], 2, "cannot read --ca-file"),
-        (&wrong_name, &["--ca-file", &cert], 2, "cannot ask the agent"),
-        (&plain, &[], 2, "cannot ask the agent"),
+        (&plain, &["--ca-file", &none], 2, "cannot read --ca-file"),
+        (&https, &["--ca-file", &key], 2, "holds a private key, but it holds no certificate in PEM"),
+        (&wrong_name, &["--ca-file", &cert], 2, "its certificate is for 127.0.0.1, not for localhost"),
+        (&plain, &[], 2, "Does it speak TLS? Then its address begins with https://."),
+        (&clear, &["--ca-file", &cert], 2, "it does not speak TLS\nIts address begins with http://."),
+        (&https, &["--ca-file", &cert, "--token-file", &none], 2, "cannot read the token file"),
         (&nowhere, &[], 2, "cannot ask the agent at unix://"),
     ];
     for (address, options, code, expected) in cases {

@@ -18,7 +18,13 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{Ask, agent::DEADLINE, decode, document, namespaces::Namespace, show_data, skip};
+use support::{
+    Ask, decode, document,
+    namespaces::Namespace,
+    process::{self, Finish},
+    run, show_data, skip,
+    wait::DEADLINE,
+};
 
 /// Highest exposure that `systemd-analyze security` may report, in tenths.
 const EXPOSURE: &str = "20";
@@ -29,7 +35,7 @@ fn repository() -> &'static Path {
 
 /// Output of a command that must succeed.
 fn run(command: &mut Command) -> String {
-    let output: Output = command.output().unwrap();
+    let output: Output = command.finish();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {text}");
     text
@@ -48,7 +54,7 @@ impl Packages {
     fn build(version: &str) -> Self {
         // target/debug/muster
         let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
-        let mut build = Command::new(repository().join("packaging/build"));
+        let mut build = process::command(repository().join("packaging/build"));
         let output = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
         let package = |extension: &str| {
             let path = output.lines().map(Path::new).find(|path| path.extension().is_some_and(|end| end == extension));
@@ -60,14 +66,14 @@ impl Packages {
 
 /// Names of the sections of an ELF file.
 fn sections(elf: &Path) -> Vec<String> {
-    let output = run(Command::new("readelf").args(["--section-headers", "--wide"]).arg(elf));
+    let output = run(process::command("readelf").args(["--section-headers", "--wide"]).arg(elf));
     let name = |line: &str| line.split_once(']')?.1.split_whitespace().next().map(str::to_owned);
     output.lines().filter_map(name).collect()
 }
 
 /// Build id of an ELF file, in hexadecimal.
 fn build_id(elf: &Path) -> String {
-    let output = run(Command::new("readelf").arg("--notes").arg(elf));
+    let output = run(process::command("readelf").arg("--notes").arg(elf));
     let id = output.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
     id.expect("a build id").to_owned()
 }
@@ -95,9 +101,9 @@ struct Tree(tempfile::TempDir);
 
 impl Tree {
     fn new() -> Self {
-        let tree = tempfile::tempdir().unwrap();
+        let tree = run::temp_dir();
         let (url, release) = mirror();
-        run(Command::new("debootstrap")
+        run(process::command("debootstrap")
             .args(["--variant=minbase", "--include=systemd-standalone-sysusers", &release])
             .arg(tree.path())
             .arg(url));
@@ -109,7 +115,7 @@ impl Tree {
     }
 
     fn chroot(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("chroot");
+        let mut command = process::command("chroot");
         command.arg(self.0.path()).args(arguments).env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C");
         command
     }
@@ -147,7 +153,7 @@ impl Tree {
                 }
             };
             kill(Pid::from_raw(agent.id() as i32), Signal::SIGTERM).unwrap();
-            assert!(agent.wait().unwrap().success());
+            assert!(process::wait(&mut agent).success());
             decode(&reply[..len]).answers.iter().map(|record| show_data(&record.data)).collect()
         })
     }
@@ -246,7 +252,7 @@ fn unit_has_low_exposure() {
         return;
     }
     let unit = repository().join("packaging/muster.service");
-    let mut analyze = Command::new("systemd-analyze");
+    let mut analyze = process::command("systemd-analyze");
     run(analyze.args(["security", "--offline=true", "--threshold", EXPOSURE]).arg(unit));
 }
 
@@ -255,11 +261,11 @@ fn man_pages_are_well_formed() {
     if !skip::tool("man_pages_are_well_formed", "groff", "groff-base") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    run(Command::new(env!("CARGO_BIN_EXE_muster")).arg("man").arg(folder.path()));
+    let folder = run::temp_dir();
+    run(process::muster().arg("man").arg(folder.path()));
     let generated = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
     for page in generated.chain([repository().join("packaging/man/muster.yaml.5")]) {
-        let mut groff = Command::new("groff");
+        let mut groff = process::command("groff");
         let warnings = run(groff.args(["-man", "-Tutf8", "-ww", "-z"]).arg(&page));
         assert_eq!(warnings, "", "{}", page.display());
     }

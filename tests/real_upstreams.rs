@@ -12,8 +12,7 @@ use std::{
     net::{SocketAddr, TcpStream, UdpSocket},
     path::Path,
     process::{Child, Command, Stdio},
-    thread::sleep,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hickory_proto::{
@@ -24,10 +23,12 @@ use hickory_proto::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{
     Ask,
-    agent::{Agent, DEADLINE},
+    agent::Agent,
     decode, extended_error,
+    process::{self, Finish},
     program::free,
-    show_data, skip,
+    run, show_data, skip,
+    wait::{self, DEADLINE},
 };
 use tempfile::TempDir;
 
@@ -45,23 +46,22 @@ impl Server {
         let log = fs::File::create(folder.join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let mut server = Self { child, address };
-        let started = Instant::now();
-        while !ask_once(address, &query(name, A, false, false))
-            .is_some_and(|reply| reply.metadata.response_code == ResponseCode::NoError)
-        {
-            let ended = server.child.try_wait().unwrap();
-            let log = || fs::read_to_string(folder.join("log")).unwrap();
-            assert!(ended.is_none() && started.elapsed() < DEADLINE, "{command:?} does not answer: {}", log());
-            sleep(Duration::from_millis(20));
-        }
+        wait::poll(|| {
+            let reply = ask_once(address, &query(name, A, false, false));
+            if reply.is_some_and(|reply| reply.metadata.response_code == ResponseCode::NoError) {
+                return Ok(());
+            }
+            let log = fs::read_to_string(folder.join("log")).unwrap();
+            assert!(server.child.try_wait().unwrap().is_none(), "{command:?} has ended: {log}");
+            Err(format!("{command:?} does not answer: {log}"))
+        });
         server
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::kill_now(&mut self.child);
     }
 }
 
@@ -83,13 +83,9 @@ fn ask_once(server: SocketAddr, query: &[u8]) -> Option<Message> {
 
 /// Asks over UDP, and over TCP where that is cut.
 fn ask(server: SocketAddr, query: &[u8]) -> Message {
-    let started = Instant::now();
-    loop {
-        match ask_once(server, query) {
-            Some(reply) if !reply.metadata.truncation => return reply,
-            Some(_) => break,
-            None => assert!(started.elapsed() < DEADLINE, "no answer"),
-        }
+    let reply = wait::poll(|| ask_once(server, query).ok_or("no answer"));
+    if !reply.metadata.truncation {
+        return reply;
     }
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -139,7 +135,7 @@ fn knot(folder: &Path) -> Server {
         address.port()
     );
     fs::write(path.join("config"), config).unwrap();
-    let mut command = Command::new("knotd");
+    let mut command = process::command("knotd");
     command.arg("-c").arg(path.join("config"));
     Server::start(command, address, &path, "www.example.")
 }
@@ -149,8 +145,8 @@ fn unbound(folder: &Path, knot: &Server) -> (Server, SocketAddr, SocketAddr) {
     let (address, tls, https) = (free(), free(), free());
     let path = folder.join("unbound");
     fs::create_dir(&path).unwrap();
-    let mut keys = Command::new("keymgr");
-    let output = keys.arg("-c").arg(folder.join("knot/config")).args(["example.", "ds"]).output().unwrap();
+    let mut keys = process::command("keymgr");
+    let output = keys.arg("-c").arg(folder.join("knot/config")).args(["example.", "ds"]).finish();
     let anchors = String::from_utf8(output.stdout).unwrap();
     let anchor = anchors.lines().next().unwrap();
     let wrong = anchor.replacen("example.", "bogus.", 1);
@@ -183,7 +179,7 @@ fn unbound(folder: &Path, knot: &Server) -> (Server, SocketAddr, SocketAddr) {
         knot.address.port()
     );
     fs::write(path.join("config"), config).unwrap();
-    let mut command = Command::new("unbound");
+    let mut command = process::command("unbound");
     command.args(["-d", "-c"]).arg(path.join("config"));
     (Server::start(command, address, &path, "www.example."), tls, https)
 }
@@ -208,7 +204,7 @@ fn what_knot_says_comes_through() {
     if !are_there("what_knot_says_comes_through") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let knot = knot(folder.path());
     let agent = agent(&[quoted(knot.address)], &folder);
     let types = ["A", "AAAA", "MX", "TXT", "SRV", "HTTPS", "CAA", "NAPTR", "NS", "SOA", "DNSKEY", "DS"];
@@ -252,7 +248,7 @@ fn what_unbound_vouches_for_comes_through() {
     if !are_there("what_unbound_vouches_for_comes_through") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let knot = knot(folder.path());
     let (unbound, ..) = unbound(folder.path(), &knot);
     let agent = agent(&[quoted(unbound.address)], &folder);
@@ -284,7 +280,7 @@ fn unbound_is_asked_over_tls_and_https() {
     if !are_there("unbound_is_asked_over_tls_and_https") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let knot = knot(folder.path());
     let (unbound, tls, https) = unbound(folder.path(), &knot);
     for server in [format!("tls://{tls}#dns.example"), format!("https://{https}#dns.example"), format!("tls://{tls}")] {
@@ -303,7 +299,7 @@ fn servers_that_die_are_noticed_by_nobody() {
     if !are_there("servers_that_die_are_noticed_by_nobody") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let knot = knot(folder.path());
     let (unbound, ..) = unbound(folder.path(), &knot);
     let agent = agent(&[quoted(knot.address), quoted(unbound.address)], &folder);
@@ -314,14 +310,10 @@ fn servers_that_die_are_noticed_by_nobody() {
     drop(knot);
     assert_eq!(asked("www.example.").answers.len(), 1, "from unbound's cache");
     drop(unbound);
-    let deadline = Instant::now() + DEADLINE;
-    let gone = loop {
+    let gone = wait::poll(|| {
         let reply = asked("nobody-knows.example.");
-        if reply.metadata.response_code == ResponseCode::ServFail {
-            break reply;
-        }
-        assert!(Instant::now() < deadline);
-    };
+        if reply.metadata.response_code == ResponseCode::ServFail { Ok(reply) } else { Err(reply) }
+    });
     let (code, text) = extended_error(&gone).unwrap();
     assert_eq!(code, 22, "{text}");
     assert!(text.contains("refuses"), "who, and why: {text}");

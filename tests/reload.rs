@@ -7,15 +7,10 @@
 
 mod support;
 
-use std::{
-    fs,
-    os::unix::fs::symlink,
-    path::Path,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, os::unix::fs::symlink, path::Path};
 
-use support::agent::{Agent, DEADLINE};
+use hickory_proto::op::ResponseCode;
+use support::{agent::Agent, wait::until};
 
 const SRV: u16 = 33;
 const A: u16 = 1;
@@ -34,11 +29,9 @@ fn wait_for_port(agent: &Agent, port: u16) {
 }
 
 fn wait_for_nothing(agent: &Agent) {
-    let deadline = Instant::now() + DEADLINE;
-    while agent.ask("web.service.local.", SRV).metadata.response_code.to_string() != "Non-Existent Domain" {
-        assert!(Instant::now() < deadline, "web is still there\n{}", agent.log());
-        thread::sleep(Duration::from_millis(5));
-    }
+    until("web does not exist", || {
+        agent.ask("web.service.local.", SRV).metadata.response_code == ResponseCode::NXDomain
+    });
 }
 
 #[test]
@@ -115,9 +108,30 @@ fn a_file_that_is_emptied_keeps_its_last_good_content() {
     wait_for_port(&agent, 1);
     agent.write_service("web.yaml", "");
     agent.wait_for_log("web.yaml:1:1: warning: the file is empty");
+    agent.wait_for_log("web.yaml:1:1: warning: what this file last said well stays in service");
+    agent.write_service("new.yaml", "# nothing yet\n");
+    agent.wait_for_log("new.yaml:1:1: warning: the file has no content");
+    agent.wait_for_log("new.yaml:1:1: warning: nothing of this file is in service");
     assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
     agent.write_service("web.yaml", &service(2));
     wait_for_port(&agent, 2);
+    // A list that is empty is meant.
+    agent.write_service("web.yaml", "services: []\n");
+    wait_for_nothing(&agent);
+}
+
+#[test]
+fn files_that_are_not_read_are_named_once() {
+    let mut agent = Agent::start_with("", &[], |folder| {
+        fs::write(folder.join("services.d/web.json"), "{}").unwrap();
+        fs::write(folder.join("services.d/README.md"), "x").unwrap();
+    });
+    agent.wait_for_log("web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml");
+    agent.write_service("web.yaml", &service(1));
+    wait_for_port(&agent, 1);
+    let log = agent.log();
+    assert_eq!(log.matches("web.json:1:1").count(), 1, "{log}");
+    assert!(!log.contains("README.md"), "{log}");
 }
 
 #[test]
@@ -205,9 +219,7 @@ fn a_day_of_reloads_leaks_no_descriptor_and_no_thread() {
     round(1001);
     round(2001);
     // A probe may be under way, and tokio's pool of blocking threads breathes.
-    let deadline = Instant::now() + DEADLINE;
-    while count(&agent, "fd") > before + 2 || count(&agent, "task") > 20 {
-        assert!(Instant::now() < deadline, "{} descriptors where {before} were", count(&agent, "fd"));
-        thread::sleep(Duration::from_millis(50));
-    }
+    until("descriptors and threads are no more than before", || {
+        count(&agent, "fd") <= before + 2 && count(&agent, "task") <= 20
+    });
 }

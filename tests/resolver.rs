@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hickory_proto::{
@@ -24,9 +24,10 @@ use hickory_proto::{
 };
 use support::{
     Ask,
-    agent::{Agent, DEADLINE},
+    agent::Agent,
     decode, extended_error, show_data,
     upstream::{Asked, Upstream, octets},
+    wait::{self, DEADLINE, until},
 };
 
 const A: u16 = 1;
@@ -243,11 +244,9 @@ fn one_without_edns_is_asked_without() {
 #[test]
 fn the_same_question_goes_out_once_at_a_time() {
     let go = Arc::new(AtomicBool::new(false));
-    let wait = go.clone();
+    let may_answer = go.clone();
     let upstream = Upstream::start(move |asked| {
-        while !wait.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(1));
-        }
+        until("the upstream may answer", || may_answer.load(Ordering::SeqCst));
         vec![octets(&asked.address(ADDRESS, 60))]
     });
     let agent = agent_of(&[&upstream]);
@@ -259,11 +258,7 @@ fn the_same_question_goes_out_once_at_a_time() {
             thread::spawn(move || exchange(server, &query))
         })
         .collect();
-    let deadline = Instant::now() + DEADLINE;
-    while upstream.asked().is_empty() {
-        assert!(Instant::now() < deadline);
-        thread::sleep(Duration::from_millis(1));
-    }
+    until("the upstream is asked", || !upstream.asked().is_empty());
     go.store(true, Ordering::SeqCst);
     for (id, client) in clients.into_iter().enumerate() {
         let reply = client.join().unwrap();
@@ -301,14 +296,12 @@ fn ttls_are_counted_down() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let agent = agent_of(&[&upstream]);
     let mut last = 60;
-    let deadline = Instant::now() + DEADLINE;
-    while last > 57 {
+    until("three seconds are counted", || {
         let ttl = agent.ask("www.example.", A).answers[0].ttl;
         assert!(ttl <= last, "{ttl} after {last}");
         last = ttl;
-        assert!(Instant::now() < deadline);
-        thread::sleep(Duration::from_millis(20));
-    }
+        last <= 57
+    });
     assert_eq!(upstream.asked().len(), 1);
 }
 
@@ -320,23 +313,15 @@ fn when_nobody_answers_what_was_true_is_told_as_stale() {
     assert_eq!(extended_error(&agent.ask("www.example.", A)), None);
     upstream.be_silent(true);
     let query = Ask { name: "www.example.".to_owned(), qtype: A, edns: Some(1232), dnssec_ok: false }.packet(3);
-    let deadline = Instant::now() + DEADLINE;
-    let stale = loop {
+    let stale = wait::poll(|| {
         let reply = exchange(agent.address(), &query);
         assert_eq!(addresses(&reply), ["192.0.2.1"]);
-        if extended_error(&reply).is_some() {
-            break reply;
-        }
-        assert!(Instant::now() < deadline);
-        thread::sleep(Duration::from_millis(50));
-    };
+        if extended_error(&reply).is_some() { Ok(reply) } else { Err("the answer is not marked as stale") }
+    });
     assert_eq!(extended_error(&stale).unwrap().0, 3);
     assert!(stale.answers[0].ttl <= 30, "RFC 8767 §4");
     upstream.be_silent(false);
-    while extended_error(&exchange(agent.address(), &query)).is_some() {
-        assert!(Instant::now() < deadline, "it is asked again, and comes back");
-        thread::sleep(Duration::from_millis(50));
-    }
+    until("the upstream is asked again and answers", || extended_error(&exchange(agent.address(), &query)).is_none());
 }
 
 #[test]
@@ -545,14 +530,8 @@ fn an_upstream_that_asks_us_is_left_out() {
     let target = Arc::new(Mutex::new(None::<SocketAddr>));
     let back = target.clone();
     let looped = Upstream::start(move |asked| {
-        // It asks as soon as it starts, before the test knows where it is.
-        let known = || *back.lock().unwrap();
-        let agent = loop {
-            if let Some(agent) = known() {
-                break agent;
-            }
-            thread::sleep(Duration::from_millis(5));
-        };
+        // The agent asks as soon as it starts, before the test knows its address.
+        let agent = wait::poll(|| back.lock().unwrap().ok_or("the address of the agent is not known"));
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         socket.send_to(&asked.octets, agent).unwrap();

@@ -10,10 +10,13 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
 };
 
-use support::skip;
+use support::{
+    process::{self, Finish},
+    run, skip,
+};
 use tempfile::TempDir;
 
 /// A folder that stands for a host, and its agent's configuration.
@@ -27,7 +30,7 @@ const UPSTREAMS: &str = "resolver: {upstreams: [192.0.2.53]}\n";
 
 impl Host {
     fn new(config: &str) -> Self {
-        let host = Self { root: tempfile::tempdir().unwrap(), folder: tempfile::tempdir().unwrap() };
+        let host = Self { root: run::temp_dir(), folder: run::temp_dir() };
         fs::create_dir(host.path("etc")).unwrap();
         let text = format!("node: host-a\nadvertise: 10.0.5.7\nzones_dir: zones\n{config}");
         fs::write(host.folder.path().join("muster.yaml"), text).unwrap();
@@ -55,9 +58,9 @@ impl Host {
     }
 
     fn command(&self, program: &str, before: &[&str], arguments: &[&str]) -> Output {
-        let mut command = Command::new(program);
+        let mut command = process::command(program);
         command.args(before).arg("setup").args(arguments).arg("--root").arg(self.root.path());
-        command.arg("--config").arg(self.folder.path().join("muster.yaml")).output().unwrap()
+        command.arg("--config").arg(self.folder.path().join("muster.yaml")).finish()
     }
 
     fn run(&self, arguments: &[&str]) -> Output {

@@ -2,18 +2,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::{
     fs::{self, File},
     os::unix::fs::symlink,
     path::Path,
-    process::Command,
 };
 
+use support::{
+    process::{self, Finish},
+    run,
+};
 use tempfile::TempDir;
 
 /// A folder with these files.
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     for (path, content) in files {
         let path = folder.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -24,8 +29,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
 
 /// Exit code, output and error output of `muster validate PATHS` in a folder.
 fn validate(folder: &Path, paths: &[&str]) -> (i32, String, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_muster")).arg("validate").args(paths).current_dir(folder).output().unwrap();
+    let output = process::muster().arg("validate").args(paths).current_dir(folder).finish();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -49,12 +53,61 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
                 ("s/web.yaml", "service: web\n"),
                 ("s/db.yml", "service: db\n"),
                 ("s/.web.yaml.swp", "x"),
-                ("s/a.txt", "x"),
+                ("s/README.md", "x"),
                 ("s/web.yaml~", "x"),
             ],
             vec!["s"],
             0,
             "2 files checked: no problems\n",
+        ),
+        (
+            "files beside service files that their author may expect to be read",
+            vec![
+                ("s/web.yaml", "service: web\n"),
+                ("s/web.json", "{}"),
+                ("s/db.example.org", "x"),
+                ("s/more/db.yaml", "service: db\n"),
+            ],
+            vec!["s"],
+            0,
+            "s/db.example.org:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
+             s/more:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
+             s/web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
+             1 file checked: no problems, 3 warnings\n",
+        ),
+        (
+            "ignored files in the folders of a configuration",
+            vec![
+                ("muster.yaml", "node: host-a\nservices_dir: s\nzones_dir: z\ndata_dir: d\nhttp: {tokens_dir: t}\n"),
+                ("s/web.yaml", "service: web\n"),
+                ("s/example.org.zone", "x"),
+                ("z/db.example.org", "x"),
+                ("t/a.yaml", "tokens:\n- {name: a, scope: read, token: 0123456789abcdefg}\n"),
+                ("t/b.txt", "x"),
+                ("notes.txt", "x"),
+            ],
+            vec!["muster.yaml"],
+            0,
+            "s/example.org.zone:1:1: warning: ignored: the files that are read here end in .yaml or .yml\n\
+             t/b.txt:1:1: warning: ignored: the files that are read here end in .yaml or .yml\n\
+             z/db.example.org:1:1: warning: ignored: the files that are read here end in .zone\n\
+             3 files checked: no problems, 3 warnings\n",
+        ),
+        (
+            "files without content",
+            vec![
+                ("s/a.yaml", ""),
+                ("s/b.yaml", "# nothing\n---\n"),
+                ("s/c.yaml", "services: []\n"),
+                ("service.local.zone", ""),
+            ],
+            vec!["s", "service.local.zone"],
+            0,
+            "s/a.yaml:1:1: warning: the file is empty (to withdraw its services, delete the file or write `services: []`)\n\
+             s/b.yaml:1:1: warning: the file has no content (to withdraw its services, delete the file or write `services: []`)\n\
+             s/c.yaml:1:11: warning: the list of services is empty (the file defines no service)\n\
+             service.local.zone:1:1: warning: the file has no record (to withdraw its records, delete it)\n\
+             4 files checked: no problems, 4 warnings\n",
         ),
         (
             "problems of several files",
@@ -271,14 +324,12 @@ fn what_is_no_configuration_at_all_is_one_problem_a_file() {
 }
 
 #[test]
-fn texts_of_other_systems_and_empty_ones_are_good() {
+fn texts_of_other_systems_are_good() {
     let folder = folder(&[
         ("bom.yaml", b"\xef\xbb\xbfservice: a\n"),
         ("crlf.yaml", b"service: b\r\nmeta:\r\n  note: |\r\n    two\r\n    lines\r\n"),
-        ("empty.yaml", b""),
-        ("comment.yaml", b"# nothing yet\n"),
     ]);
-    let expected = "4 files checked: no problems\n".to_owned();
+    let expected = "2 files checked: no problems\n".to_owned();
     assert_eq!(validate(folder.path(), &["."]), (0, expected, String::new()));
 }
 

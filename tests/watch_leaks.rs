@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::{
     fs,
     os::unix::fs::symlink,
@@ -15,6 +17,7 @@ use muster::files::{
     contents::{Contents, Folder, Limits},
     watch,
 };
+use support::run;
 use tokio::{sync, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -74,11 +77,12 @@ struct Watched {
 
 impl Watched {
     async fn new(shutdown: CancellationToken, tasks: &mut JoinSet<()>) -> Self {
-        let root = tempfile::tempdir().unwrap();
+        let root = run::temp_dir();
         write_folder(&root.path().join("services.d"), "start");
         let folder = Folder {
             path: root.path().join("services.d"),
             extensions: &["yaml"],
+            neighbour: &[],
             required: true,
             limits: Limits::for_files_of(64),
         };

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod support;
+
 use std::{fs, path::Path, time::Duration};
 
 use muster::files::{
@@ -11,6 +13,7 @@ use muster::files::{
     watch,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use support::run;
 use tokio::{
     sync,
     time::{sleep, timeout},
@@ -29,10 +32,15 @@ fn leave_two_descriptors() {
 
 #[tokio::test]
 async fn without_inotify_changes_are_looked_for_until_it_is_back() {
-    let dir = tempfile::tempdir().unwrap();
+    let dir = run::temp_dir();
     let path = dir.path().join("web.yaml");
-    let folder =
-        Folder { path: dir.path().to_owned(), extensions: &["yaml"], required: true, limits: Limits::for_files_of(64) };
+    let folder = Folder {
+        path: dir.path().to_owned(),
+        extensions: &["yaml"],
+        neighbour: &[],
+        required: true,
+        limits: Limits::for_files_of(64),
+    };
     let (_, rescans) = sync::watch::channel(());
     let shutdown = CancellationToken::new();
     let (limit, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

@@ -2,16 +2,25 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::Receiver,
 };
 
 use serde_json::Value;
 
 use crate::{
     scene::{DOCUMENT, assert_success, fetched},
-    support::{agent::Agent, backend::Backend, document::block, http::ask, skip},
+    support::{
+        agent::Agent,
+        backend::Backend,
+        document::block,
+        http::ask,
+        process::{self, Finish},
+        skip,
+        wait::DEADLINE,
+    },
 };
 
 fn script(name: &str) -> String {
@@ -30,10 +39,10 @@ fn host_b() -> Agent {
 
 fn assert_python(python: &Path, modules: &Path) {
     let (agent, other, backend) = (Agent::start(), host_b(), Backend::start(&["web"]));
-    let mut command = Command::new(python);
+    let mut command = process::command(python);
     command.args(["-W", "ignore", &script("consul_client.py")]).env("PYTHONPATH", modules);
     command.args([agent.http(), other.gossip(), backend[0].address()].map(|address| address.to_string()));
-    assert_success(&command.output().unwrap());
+    assert_success(&command.finish());
 }
 
 fn node_modules(test: &str) -> Option<PathBuf> {
@@ -59,23 +68,24 @@ fn the_older_python_consul_does_too() {
 fn node_consul_finds_what_it_expects() {
     let Some(modules) = node_modules("node_consul_finds_what_it_expects") else { return };
     let agent = Agent::start();
-    let mut command = Command::new("node");
+    let mut command = process::command("node");
     command.arg(script("consul_client.js")).arg(agent.http().to_string()).env("NODE_PATH", modules);
-    assert_success(&command.output().unwrap());
+    assert_success(&command.finish());
 }
 
 /// A program from the document, ended with its test.
 struct Example(Child);
 
 impl Example {
-    fn start(mut command: Command) -> (Self, impl Iterator<Item = String>) {
+    fn start(mut command: Command) -> (Self, Receiver<String>) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let lines = process::lines(child.stdout.take().unwrap());
         (Self(child), lines)
     }
 
     /// What it complained of.
     fn errors(&mut self) -> String {
+        process::kill_now(&mut self.0);
         let mut text = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
@@ -84,8 +94,7 @@ impl Example {
 
 impl Drop for Example {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        process::kill_now(&mut self.0);
     }
 }
 
@@ -95,15 +104,15 @@ fn the_example_in_python_runs() {
     let Some(python) = fetched("the_example_in_python_runs", "python/bin/python") else { return };
     let agent = Agent::start();
     let text = block(DOCUMENT, "python").replace("port=8500", &format!("port={}", agent.http().port()));
-    let mut command = Command::new(python);
+    let mut command = process::command(python);
     command.args(["-u", "-c", &format!("{text}\nprint(len(instances))")]);
-    let (mut example, mut lines) = Example::start(command);
-    let first = lines.next();
+    let (mut example, lines) = Example::start(command);
+    let first = lines.recv_timeout(DEADLINE).ok();
     if first.as_deref() != Some("10.0.0.7 8000") {
         panic!("{first:?}: {}", example.errors());
     }
     assert_eq!(ask(agent.http(), "PUT", "/v1/agent/check/fail/service:api-1", "").status, 200);
-    assert_eq!(lines.next().as_deref(), Some("0"));
+    assert_eq!(lines.recv_timeout(DEADLINE).ok().as_deref(), Some("0"));
 }
 
 /// Its watch prints what is healthy, at once and after a change.
@@ -112,15 +121,15 @@ fn the_example_in_javascript_runs() {
     let Some(modules) = node_modules("the_example_in_javascript_runs") else { return };
     let agent = Agent::start();
     let text = block(DOCUMENT, "node").replace("port: 8500", &format!("port: {}", agent.http().port()));
-    let mut command = Command::new("node");
+    let mut command = process::command("node");
     command.args(["-e", &format!("(async () => {{ {text} }})();")]).env("NODE_PATH", modules);
-    let (mut example, mut lines) = Example::start(command);
-    let first = lines.next();
+    let (mut example, lines) = Example::start(command);
+    let first = lines.recv_timeout(DEADLINE).ok();
     if first.as_deref() != Some("10.0.0.7:8000") {
         panic!("{first:?}: {}", example.errors());
     }
     assert_eq!(ask(agent.http(), "PUT", "/v1/agent/check/fail/service:api-1", "").status, 200);
-    assert_eq!(lines.next().as_deref(), Some(""));
+    assert_eq!(lines.recv_timeout(DEADLINE).ok().as_deref(), Some(""));
     let known: Value = ask(agent.http(), "GET", "/v1/agent/services", "").json();
     assert_eq!(known["api-1"]["Port"], 8000);
 }

@@ -7,14 +7,13 @@ use std::{
     ops::RangeInclusive,
     os::unix::net::UnixStream,
     path::PathBuf,
-    process::Command,
 };
 
 use serde_json::json;
 
 use crate::{
     scene::{Scene, listen},
-    support::{program::Program, skip},
+    support::{process, program::Program, skip},
 };
 
 /// Starts it with the document's configuration, changed by `change`, and a frontend at `listen`.
@@ -27,7 +26,7 @@ fn start(scene: &Scene, listen: SocketAddr, change: impl FnOnce(String) -> Strin
          frontend web\n bind {listen}\n default_backend web\n{shown}",
         socket.display()
     );
-    let mut command = Command::new("haproxy");
+    let mut command = process::command("haproxy");
     command.arg("-f").arg(scene.write("haproxy.cfg", &text));
     (scene.program(command), Runtime(socket))
 }

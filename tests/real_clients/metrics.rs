@@ -1,12 +1,12 @@
 //! Prometheus and VictoriaMetrics: what is scraped is what muster knows.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, process::Command};
+use std::{collections::BTreeMap, fs, net::SocketAddr};
 
 use serde_json::{Value, json};
 
 use crate::{
     scene::{DOCUMENT, Scene, listen, report, services},
-    support::{backend::Backend, document::block, http::try_ask, machine::Machine, skip},
+    support::{backend::Backend, document::block, http::try_ask, machine::Machine, process, run, skip},
 };
 
 const A: u16 = 1;
@@ -60,7 +60,7 @@ fn consul_sd_of_victoria_metrics_follows() {
     let order = |path: &str, body: &str| scene.order(&format!("{path}?token={OPERATES}"), body);
     let api = listen();
     let path = scene.write("scrape.yaml", &[OFTEN, &scene.configuration("prometheus consul", api)].concat());
-    let mut command = Command::new("victoria-metrics");
+    let mut command = process::command("victoria-metrics");
     command.arg(format!("-httpListenAddr={api}")).arg("-retentionPeriod=1").arg("-memory.allowedBytes=64MB");
     command.arg(format!("-storageDataPath={}", scene.folder.path().join("data").display()));
     command.arg("-promscrape.consulSDCheckInterval=1s").arg(format!("-promscrape.config={}", path.display()));
@@ -122,7 +122,7 @@ fn dns_sd_of_prometheus_follows() {
     let agent = machine.start_agent("127.0.0.1:53", &world, &services(&[("a", ""), ("b", "")], &backends));
     let port = backends[0].address().port();
     let shown = block(DOCUMENT, "prometheus dns").replace("9000", &port.to_string());
-    let folder = tempfile::tempdir().unwrap();
+    let folder = run::temp_dir();
     let path = folder.path().join("prometheus.yaml");
     fs::write(&path, [OFTEN, &shown.replace("refresh_interval: 5s", "refresh_interval: 1s")].concat()).unwrap();
     let api = SocketAddr::from(([127, 0, 0, 1], 9090));

@@ -1,15 +1,18 @@
 //! nginx, Caddy, Envoy and clients of gRPC: traffic goes to those that muster answers, and to nobody else.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, Command, Stdio},
+    io::Write,
+    process::{Child, Stdio},
     thread,
-    time::Instant,
 };
 
 use crate::{
     scene::{DOCUMENT, Scene, fetched, listen},
-    support::{agent::DEADLINE, document::block, skip},
+    support::{
+        document::block,
+        process, skip,
+        wait::{self, DEADLINE},
+    },
 };
 
 const THREE: &[(&str, &str)] = &[("a", ""), ("b", ""), ("c", "")];
@@ -38,7 +41,7 @@ fn assert_nginx_follows(ipv6: &str) {
         "daemon off;\nmaster_process off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n\
          {paths}{server}}}\n"
     );
-    let mut nginx = Command::new("nginx");
+    let mut nginx = process::command("nginx");
     nginx.args(["-e", "stderr", "-c"]).arg(scene.write("nginx.conf", &text));
     let nginx = scene.program(nginx);
     scene.assert_followed(nginx, listen);
@@ -51,7 +54,7 @@ fn caddy_follows() {
     let site = scene.configuration("caddy", listen);
     let global = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}\n";
     let path = scene.write("Caddyfile", &[global, &site].concat());
-    let mut caddy = Command::new(program);
+    let mut caddy = process::command(program);
     caddy.args(["run", "--adapter", "caddyfile", "--config"]).arg(path);
     for variable in ["HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"] {
         caddy.env(variable, scene.folder.path());
@@ -82,7 +85,7 @@ fn envoy_follows() {
 "#;
     let listener = listener.replace("PORT", &listen.port().to_string());
     let path = scene.write("envoy.yaml", &format!("static_resources:\n  {clusters}{listener}"));
-    let mut envoy = Command::new(program);
+    let mut envoy = process::command(program);
     envoy.args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"]).arg(path);
     let envoy = scene.program(envoy);
     scene.assert_followed(envoy, listen);
@@ -93,8 +96,7 @@ struct Grpc(Child);
 
 impl Drop for Grpc {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        process::kill_now(&mut self.0);
     }
 }
 
@@ -112,29 +114,22 @@ fn grpc_follows_by_name() {
     let addresses: Vec<String> =
         scene.backends.iter().map(|(_, backend)| format!("{}:{port}", backend.address().ip())).collect();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_clients/grpc_client.py");
-    let mut command = Command::new(python);
+    let mut command = process::command(python);
     command.args([script, &channel]).args(&addresses);
     let mut grpc = Grpc(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     let (mut orders, answers) = (grpc.0.stdin.take().unwrap(), grpc.0.stdout.take().unwrap());
-    let mut lines = BufReader::new(answers).lines().map(Result::unwrap);
-    assert_eq!(lines.next().as_deref(), Some("ready"));
+    let lines = process::lines(answers);
+    let next = || lines.recv_timeout(DEADLINE).expect("the script prints a line");
+    assert_eq!(next(), "ready");
     for (ill, due) in [(None, "a b"), (Some("b"), "a"), (Some("a"), "b"), (None, "a b")] {
         let well: Vec<&str> = names.iter().copied().filter(|name| Some(*name) != ill).collect();
         for name in names {
             scene.turn(name, Some(name) != ill);
         }
         scene.wait_for(&well);
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        wait::until_equal("the servers that answer", due, || {
             writeln!(orders, "ask").unwrap();
-            let mut answered = lines.next().expect("the script goes on");
-            for (name, address) in names.iter().zip(&addresses) {
-                answered = answered.replace(address, name);
-            }
-            if answered == due {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{answered} answer where {due} is due");
-        }
+            names.iter().zip(&addresses).fold(next(), |answered, (name, address)| answered.replace(address, name))
+        });
     }
 }

@@ -17,7 +17,7 @@ use crate::support::{
     document::block,
     http::{ask, try_ask},
     program::{Program, free},
-    skip,
+    run, skip,
 };
 
 /// The document whose configurations are tried.
@@ -50,7 +50,7 @@ impl Scene {
             prepare(folder);
         });
         let backends = names.iter().map(|name| (*name).to_owned()).zip(backends).collect();
-        let scene = Self { agent, backends, folder: tempfile::tempdir().unwrap() };
+        let scene = Self { agent, backends, folder: run::temp_dir() };
         scene.wait_for(&names);
         scene
     }

@@ -8,20 +8,18 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hickory_proto::op::Message;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Ask, decode, show};
-
-/// Longer than anything takes on a busy machine; what does not happen until then does not happen.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+use super::{
+    Ask, decode, process, run, show,
+    wait::{self, DEADLINE},
+};
 
 /// A running agent.
 pub struct Agent {
@@ -40,35 +38,43 @@ impl Agent {
         Self::start_with("", &[], |_| {})
     }
 
-    /// The same with more configuration, variables of the environment, and a folder that `prepare` fills.
+    /// Starts an agent with more configuration, with environment variables, and in a folder that `prepare` fills.
     pub fn start_with(config: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let mut command = process::muster();
         command.envs(environment.iter().copied());
         Self::launch(command, config, &[], prepare)
     }
 
-    /// The same with options of the command.
+    /// Starts an agent with options on its command line.
     pub fn start_as(options: &[&str], environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let mut command = process::muster();
         command.envs(environment.iter().copied());
         Self::launch(command, "", options, prepare)
     }
 
-    /// The same that answers at this address, which nobody else may take meanwhile.
+    /// Starts an agent that answers DNS at this address, which has to be free.
     pub fn start_at(address: SocketAddr, config: &str) -> Self {
         Self::start_with(&format!("dns: {{listen: [\"{address}\"]}}\n{config}"), &[], |_| {})
     }
 
-    /// The same with so many files at most that it may have open.
+    /// Starts an agent with a limit on open files.
     pub fn start_with_files(most: u32, config: &str, prepare: impl FnOnce(&Path)) -> Self {
-        let mut command = Command::new("sh");
+        let mut command = process::command("sh");
         command.args(["-c", "ulimit -n \"$1\" && shift && exec \"$@\"", "sh", &most.to_string()]);
         command.arg(env!("CARGO_BIN_EXE_muster"));
         Self::launch(command, config, &[], prepare)
     }
 
+    /// Starts an agent whose parent ignores these signals, which it inherits.
+    pub fn start_with_ignored_signals(signals: &[&str]) -> Self {
+        let mut command = process::command("sh");
+        command.args(["-c", &format!("trap '' {} && exec \"$@\"", signals.join(" ")), "sh"]);
+        command.arg(env!("CARGO_BIN_EXE_muster"));
+        Self::launch(command, "", &[], |_| {})
+    }
+
     fn launch(mut command: Command, config: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = run::temp_dir();
         fs::create_dir(folder.path().join("services.d")).unwrap();
         fs::create_dir(folder.path().join("zones")).unwrap();
         prepare(folder.path());
@@ -101,36 +107,44 @@ impl Agent {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut agent =
             Self { child, address: nowhere, http: nowhere, gossip: nowhere, log, reader: Some(reader), folder };
-        agent.wait_for_log("INFO answering");
+        // In both of the log formats.
+        agent.wait_for_log_where("answering", |line| {
+            line.contains("INFO answering") || line.contains("\"message\":\"answering\"")
+        });
         agent.address = agent.listening("DNS");
-        agent.http = agent.listening("HTTP");
+        if agent.log().contains("listening for HTTP") {
+            agent.http = agent.listening("HTTP");
+        }
         agent.gossip = agent.listening("gossip");
         agent
     }
 
-    /// The first address on which it said to listen for something.
+    /// The first address on which the agent logged that it listens for a protocol.
     pub fn listening(&self, what: &str) -> SocketAddr {
         let (log, expected) = (self.log(), format!("listening for {what}"));
         let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no {expected}: {log}"));
-        line.rsplit('=').next().unwrap().parse().unwrap()
+        match serde_json::from_str::<Value>(line) {
+            Ok(event) => event["address"].as_str().unwrap().parse().unwrap(),
+            Err(_) => line.rsplit('=').next().unwrap().parse().unwrap(),
+        }
     }
 
-    /// Where it answers.
+    /// Address of its DNS server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where its HTTP API is.
+    /// Address of its HTTP API; port 0 where its configuration has none.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Where it gossips.
+    /// Address of its gossip.
     pub fn gossip(&self) -> SocketAddr {
         self.gossip
     }
 
-    /// Its process.
+    /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -145,20 +159,32 @@ impl Agent {
         fs::write(self.path("services.d").join(name), text).unwrap();
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for a line that contains `text`.
+    /// Waits for a log line that contains `text`.
+    #[track_caller]
     pub fn wait_for_log(&mut self, text: &str) {
-        let deadline = Instant::now() + DEADLINE;
-        while !self.log().contains(text) {
+        self.wait_for_log_where(text, |line| line.contains(text));
+    }
+
+    #[track_caller]
+    fn wait_for_log_where(&mut self, what: &str, matches: impl Fn(&str) -> bool) {
+        wait::poll(|| {
+            // In this order: an agent that has ended logs no more.
             let ended = self.child.try_wait().unwrap();
-            assert!(ended.is_none(), "the agent ended before it said {text:?}: {}", self.log());
-            assert!(Instant::now() < deadline, "the agent never said {text:?}: {}", self.log());
-            thread::sleep(Duration::from_millis(5));
-        }
+            if ended.is_some() {
+                self.reader.take().map(thread::JoinHandle::join);
+            }
+            let log = self.log();
+            if log.lines().any(&matches) {
+                return Ok(());
+            }
+            assert!(ended.is_none(), "the agent ended before it logged {what:?}: {log}");
+            Err(format!("no {what:?} in the log: {log}"))
+        });
     }
 
     /// Asks over UDP.
@@ -168,14 +194,11 @@ impl Agent {
         socket.connect(self.address).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         let mut reply = [0; 4096];
-        let deadline = Instant::now() + DEADLINE;
-        loop {
+        let len = wait::poll(|| {
             socket.send(&query).unwrap();
-            match socket.recv(&mut reply) {
-                Ok(len) => return decode(&reply[..len]),
-                Err(_) => assert!(Instant::now() < deadline, "no answer to {name}"),
-            }
-        }
+            socket.recv(&mut reply).map_err(|error| format!("no answer to {name}: {error}"))
+        });
+        decode(&reply[..len])
     }
 
     /// Asks over TCP.
@@ -199,42 +222,29 @@ impl Agent {
         lines
     }
 
-    /// Asks again and again until the answers are these.
+    /// Asks until the answers are these.
+    #[track_caller]
     pub fn wait_for_answers(&self, name: &str, qtype: u16, expected: &[&str]) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let answers = self.answers(name, qtype);
-            if answers == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{name}: {answers:?} where {expected:?} is due\n{}", self.log());
-            thread::sleep(Duration::from_millis(5));
-        }
+        wait::until_equal(name, expected, || self.answers(name, qtype));
     }
 
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+        kill(process::pid(&self.child), signal).unwrap();
     }
 
-    /// Waits for the process to end, and for the last of its log.
+    /// Waits for the process and its log to end.
+    #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                self.reader.take().map(thread::JoinHandle::join);
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the agent does not end: {}", self.log());
-            thread::sleep(Duration::from_millis(5));
-        }
+        let status = process::wait(&mut self.child);
+        self.reader.take().map(thread::JoinHandle::join);
+        status
     }
 }
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::kill_now(&mut self.child);
         if thread::panicking() {
             eprintln!("the agent's log:\n{}", self.log());
         }

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpStream, UdpSocket},
     ops::Deref,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,9 +21,11 @@ use serde_json::Value;
 
 use super::{
     Ask,
-    agent::{Agent, DEADLINE},
+    agent::Agent,
     decode, extended_error,
     namespaces::{Namespace, ip},
+    process::{self, Finish},
+    wait::until,
 };
 
 /// Where all hosts gossip.
@@ -94,7 +96,7 @@ impl Cluster {
     /// Waits until each host answers the instances of all, as live ones.
     pub fn converge(&self) -> Duration {
         let all = self.instances();
-        wait_until("each host answers all instances", || {
+        until("each host answers all instances", || {
             self.hosts.iter().all(|host| {
                 let answer = host.ask(SERVICE);
                 answer.is_some_and(|answer| instances(&answer) == all && extended_error(&answer).is_none())
@@ -178,9 +180,9 @@ impl Host {
 
     /// Runs a command on it.
     pub fn muster(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let mut command = process::muster();
         command.args(arguments).stdin(Stdio::null());
-        self.namespace.enter(|| command.output().unwrap())
+        self.namespace.enter(|| command.finish())
     }
 
     /// What a command prints that has to succeed.
@@ -285,19 +287,8 @@ pub fn address(number: u8) -> Ipv4Addr {
 
 /// A new gossip key.
 pub fn keygen() -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_muster")).arg("keygen").output().unwrap();
+    let output = process::muster().arg("keygen").finish();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
-}
-
-/// Waits for something, and tells how long that took.
-#[track_caller]
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < DEADLINE, "it never happened that {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-    begun.elapsed()
 }
 
 /// Waits until none of the hosts answers this instance; how long that took on each.
@@ -306,7 +297,7 @@ pub fn wait_until_gone<'a>(instance: &str, hosts: impl IntoIterator<Item = &'a H
     let begun = Instant::now();
     let mut waiting: Vec<&Host> = hosts.into_iter().collect();
     let mut took = Vec::new();
-    wait_until(&format!("{instance} is answered no more"), || {
+    until(&format!("{instance} is answered no more"), || {
         waiting.retain(|host| {
             let gone = host.ask(SERVICE).is_some_and(|answer| !instances(&answer).contains(instance));
             if gone {

@@ -7,24 +7,22 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
 use hickory_proto::{
     op::{Message, ResponseCode},
     rr::{Name, RData, Record, RecordType, rdata::NS},
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tempfile::TempDir;
 
 use super::{
-    agent::{Agent, DEADLINE},
+    agent::Agent,
     namespaces::{Namespace, ip},
+    process::{self, Finish},
     program::Program,
+    run,
     upstream::{Asked, Upstream, octets},
+    wait,
 };
 
 /// The address of its one interface, a network of 24 bits.
@@ -74,8 +72,8 @@ impl Machine {
         // systemd-resolved asks nobody while there is no network at all.
         namespace.connect("eth0", &network, "p1");
         ip(&format!("-n {} address add {ADDRESS}/24 dev eth0", namespace.name()));
-        let folder = tempfile::tempdir().unwrap();
-        let copied = Command::new("cp").args(["-a", "/etc"]).arg(folder.path()).status().unwrap();
+        let folder = run::temp_dir();
+        let copied = process::command("cp").args(["-a", "/etc"]).arg(folder.path()).finish().status;
         assert!(copied.success());
         for name in ["run/systemd", "bin"] {
             fs::create_dir_all(folder.path().join(name)).unwrap();
@@ -112,7 +110,7 @@ impl Machine {
 
     /// A program on it; spawn it within [`Self::namespace`].
     fn command(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Command {
-        let mut command = Command::new("unshare");
+        let mut command = process::command("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh"]).arg(self.folder.path());
         command.arg(program.as_ref()).args(arguments).stdin(Stdio::null());
         let path = std::env::var("PATH").unwrap_or_default();
@@ -126,7 +124,7 @@ impl Machine {
         if let Some(folder) = libraries {
             command.env("LD_LIBRARY_PATH", folder);
         }
-        self.namespace.enter(|| command.output().unwrap())
+        self.namespace.enter(|| command.finish())
     }
 
     /// Runs a program on it.
@@ -195,12 +193,14 @@ impl Machine {
         self.program("unit", UNIT);
         let mut command = self.command(self.path("bin/unit"), &[program.to_str().unwrap()]);
         self.resolved = Some(self.namespace.enter(|| command.spawn().unwrap()));
-        let deadline = Instant::now() + DEADLINE;
-        while !self.path("run/started").exists() {
-            let log = fs::read_to_string(self.path("run/log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "systemd-resolved does not start: {log}");
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait::poll(|| {
+            let log = || fs::read_to_string(self.path("run/log")).unwrap_or_default();
+            if self.path("run/started").exists() {
+                Ok(())
+            } else {
+                Err(format!("systemd-resolved does not start: {}", log()))
+            }
+        });
     }
 }
 
@@ -225,8 +225,7 @@ impl Drop for Machine {
             if thread::panicking() {
                 eprintln!("systemd-resolved's log:\n{}", fs::read_to_string(self.path("run/log")).unwrap_or_default());
             }
-            let _ = kill(Pid::from_raw(unit.id() as i32), Signal::SIGTERM);
-            let _ = unit.wait();
+            process::terminate(&mut unit);
         }
     }
 }

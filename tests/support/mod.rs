@@ -12,9 +12,12 @@ pub mod frames;
 pub mod http;
 pub mod machine;
 pub mod namespaces;
+pub mod process;
 pub mod program;
+pub mod run;
 pub mod skip;
 pub mod upstream;
+pub mod wait;
 pub mod waiting;
 pub mod world;
 

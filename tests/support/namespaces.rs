@@ -1,17 +1,21 @@
-//! Networks of their own: namespaces, cables between them, and what is dropped on the way. Everything is removed with its
-//! test, also after a panic. Networks do not see each other, so all may use the same addresses.
+//! Network namespaces, veth pairs between them, and nftables rules that drop packets. A namespace is removed with its test,
+//! also after a panic; one of a killed run is removed by the next run. Namespaces are isolated, so all may use the same
+//! addresses.
 
 use std::{
     fmt::Write as _,
     fs::File,
-    io::Write as _,
     path::Path,
-    process::{self, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
 use nix::sched::{CloneFlags, setns};
+
+use super::{
+    process::{self, Finish},
+    run,
+};
 
 /// A network namespace, removed when dropped.
 pub struct Namespace {
@@ -22,19 +26,19 @@ impl Namespace {
     /// Makes one in which only the loopback is up.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("muster-test-{}-{}", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}-{}", run::name(), NEXT.fetch_add(1, Ordering::Relaxed));
         ip(&format!("netns add {name}"));
         let namespace = Self { name };
         ip(&format!("-n {} link set lo up", namespace.name));
         namespace
     }
 
-    /// By which `ip` knows it.
+    /// Its name for `ip`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Runs `work` in it, on a thread of its own. What `work` opens or starts stays in it.
+    /// Runs `work` in the namespace, on a thread. Sockets and processes of `work` stay in the namespace.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let file = File::open(Path::new("/run/netns").join(&self.name)).unwrap();
         let work = || {
@@ -44,7 +48,7 @@ impl Namespace {
         thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Lays a cable to another one; its ends have these names and are up.
+    /// Connects two namespaces with a veth pair whose ends have these names and are up.
     pub fn connect(&self, end: &str, other: &Self, other_end: &str) {
         let (here, there) = (&self.name, &other.name);
         ip(&format!("link add {end} netns {here} type veth peer name {other_end} netns {there}"));
@@ -71,28 +75,24 @@ impl Namespace {
     }
 
     fn nft(&self, script: &str) {
-        self.enter(|| run("nft", "-f -", script));
+        self.enter(|| succeed("nft", "-f -", script));
     }
 }
 
 impl Drop for Namespace {
     fn drop(&mut self) {
         // A failure here must not hide why the test fails.
-        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        let _ = process::command("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
 /// Runs a program that has to succeed.
-fn run(program: &str, arguments: &str, input: &str) {
-    let mut command = Command::new(program);
-    command.args(arguments.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+fn succeed(program: &str, arguments: &str, input: &str) {
+    let output = process::command(program).args(arguments.split_whitespace()).finish_with(input);
     assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Configures a network.
 pub fn ip(arguments: &str) {
-    run("ip", arguments, "");
+    succeed("ip", arguments, "");
 }

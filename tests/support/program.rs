@@ -1,4 +1,4 @@
-//! Programs of others that a test starts: each with a log, ended with its test.
+//! Third-party programs that a test starts: each with a log, ended with its test.
 
 use std::{
     fs,
@@ -6,10 +6,9 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
 };
 
-use super::agent::DEADLINE;
+use super::{process, wait};
 
 /// A running program.
 pub struct Program {
@@ -33,34 +32,31 @@ impl Program {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until it shows what is due; what it shows instead is in the message of the failure.
+    /// Waits until `shown` returns the expected value.
     #[track_caller]
-    pub fn wait_for<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, due: &T, mut shown: impl FnMut() -> T) {
-        let deadline = Instant::now() + DEADLINE;
-        loop {
-            let now = shown();
-            if now == *due {
-                return;
+    pub fn wait_for<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, expected: &T, mut shown: impl FnMut() -> T) {
+        wait::poll(|| {
+            let shown = shown();
+            if shown == *expected {
+                return Ok(());
             }
-            let ended = self.child.try_wait().unwrap();
-            let in_time = ended.is_none() && Instant::now() < deadline;
-            assert!(in_time, "{what}: {} shows {now:?} where {due:?} is due\n{}", self.name, self.log());
-            thread::sleep(Duration::from_millis(20));
-        }
+            let state = format!("{what}: {} shows {shown:?} instead of {expected:?}\n{}", self.name, self.log());
+            assert!(self.child.try_wait().unwrap().is_none(), "the program ended: {state}");
+            Err(state)
+        });
     }
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        process::kill_now(&mut self.child);
         if thread::panicking() {
             eprintln!("{}'s log:\n{}", self.name, self.log());
         }
     }
 }
 
-/// A port on loopback that nobody has, over UDP and TCP, for programs that cannot be told to take any.
+/// A loopback port that is free over UDP and TCP, for programs that cannot bind port 0.
 pub fn free() -> SocketAddr {
     loop {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
