@@ -6,7 +6,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
@@ -46,8 +46,8 @@ pub struct Folder {
     pub path: PathBuf,
     /// The extensions of its files, without the dot.
     pub extensions: &'static [&'static str],
-    /// The extensions of files in the same folder that something else reads.
-    pub neighbour: &'static [&'static str],
+    /// Whether other files of the node belong into this folder, or into one below it: then no file is reported as ignored.
+    pub shared: bool,
     /// Whether it is a problem that there is no such folder. One that vanishes always is, until its files are
     /// withdrawn.
     pub required: bool,
@@ -96,16 +96,15 @@ impl Folder {
     /// Whether the author of a file of this name probably expects it to be read, and it is not: `web.json`,
     /// `db.example.org`, `web.YAML`, a sub-folder.
     pub fn ignores(&self, name: &OsStr) -> bool {
-        let is_of_neighbour = Path::new(name)
-            .extension()
-            .is_some_and(|extension| self.neighbour.iter().any(|wanted| extension == *wanted));
-        !self.wants(name) && !is_of_neighbour && !is_left_behind(name)
+        !self.shared && !self.wants(name) && !is_left_behind(name)
     }
 
-    /// The same, if `other` reads its files from the same path: neither reports the files of the other as ignored.
+    /// The folder of a node that has the folder `other`, too.
     #[must_use]
     pub fn beside(self, other: &Self) -> Self {
-        if self.path == other.path { Self { neighbour: other.extensions, ..self } } else { self }
+        // `./s` is in `.`, as `s` is.
+        let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
+        Self { shared: self.shared || plain(&other.path).starts_with(plain(&self.path)), ..self }
     }
 }
 
@@ -306,7 +305,7 @@ mod tests {
         let folder = Folder {
             path: "services.d".into(),
             extensions: &["yaml", "yml"],
-            neighbour: &[],
+            shared: false,
             required: true,
             limits: Limits::for_files_of(1 << 20),
         };
@@ -363,9 +362,19 @@ mod tests {
                 assert_eq!(folder.ignores(OsStr::new(name)), ignored, "{name}");
             }
         }
-        let zones = crate::files::zones::folder("services.d".into());
-        assert!(!folder.clone().beside(&zones).ignores(OsStr::new("example.org.zone")));
-        assert!(folder.beside(&crate::files::zones::folder("zones".into())).ignores(OsStr::new("example.org.zone")));
+        let cases = [
+            ("d/s", "d/zones", true),
+            ("d/s", "d", true),
+            ("d/s", "./d/s", false),
+            ("d/s", "d/./s/zones", false),
+            ("./", "zones", false),
+            ("", "zones", false),
+        ];
+        for (services, zones, ignored) in cases {
+            let folder = crate::files::services::folder(services.into());
+            let folder = folder.beside(&crate::files::zones::folder(zones.into()));
+            assert_eq!(folder.ignores(OsStr::new("web.json")), ignored, "{services} {zones}");
+        }
     }
 
     #[test]

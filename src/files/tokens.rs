@@ -32,7 +32,7 @@ pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
         extensions: &["yaml", "yml"],
-        neighbour: &[],
+        shared: false,
         required: true,
         limits: Limits::for_files_of(MAX_FILE as u64),
     }

@@ -25,7 +25,7 @@ pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
         extensions: &["zone"],
-        neighbour: &[],
+        shared: false,
         required: false,
         limits: Limits::for_files_of(MAX_ZONE_FILE as u64),
     }

@@ -282,7 +282,7 @@ mod tests {
     use crate::files::contents::Limits;
 
     fn listing(dir: &Path, limits: Limits) -> Listing {
-        Listing::new(Folder { path: dir.to_owned(), extensions: &["yaml"], neighbour: &[], required: true, limits })
+        Listing::new(Folder { path: dir.to_owned(), extensions: &["yaml"], shared: false, required: true, limits })
     }
 
     const LIMITS: Limits = Limits { file: 16, files: 10, total: 100 };

@@ -50,7 +50,7 @@ impl Scene {
         let folder = Folder {
             path: root.join("services.d"),
             extensions: &["yaml"],
-            neighbour: &[],
+            shared: false,
             required: true,
             limits: Limits { file: 64, files: 5000, total: 1 << 20 },
         };
@@ -434,7 +434,7 @@ async fn a_folder_that_nobody_requires_may_be_missing() {
     let folder = Folder {
         path: dir.path().join("zones"),
         extensions: &["zone"],
-        neighbour: &[],
+        shared: false,
         required: false,
         limits: Limits::for_files_of(64),
     };
