@@ -185,7 +185,7 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             "service files elsewhere are judged by the configuration that is named",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
-                ("s/a.yaml", ""),
+                ("s/a.yaml", "service: a\n"),
                 ("web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n"),
             ],
             vec!["web.yaml", "muster.yaml"],
