@@ -82,7 +82,7 @@ impl Watched {
         let folder = Folder {
             path: root.path().join("services.d"),
             extensions: &["yaml"],
-            neighbour: &[],
+            shared: false,
             required: true,
             limits: Limits::for_files_of(64),
         };

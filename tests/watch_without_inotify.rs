@@ -37,7 +37,7 @@ async fn without_inotify_changes_are_looked_for_until_it_is_back() {
     let folder = Folder {
         path: dir.path().to_owned(),
         extensions: &["yaml"],
-        neighbour: &[],
+        shared: false,
         required: true,
         limits: Limits::for_files_of(64),
     };

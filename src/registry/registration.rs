@@ -92,7 +92,7 @@ impl Registration {
                 return Err(fields.unsupported(field, "muster has one namespace and one partition: leave it out"));
             }
         }
-        let port = fields.integer("Port", u16::MAX)?.filter(|port| *port > 0);
+        let port = fields.integer("Port", &u16::MAX)?.filter(|port| *port > 0);
         let mut checks = Vec::new();
         let mut deregister_after = None;
         for (field, check) in fields.checks()? {
@@ -287,6 +287,6 @@ fn tags(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {
 }
 
 fn weight(fields: &Fields<'_>) -> Result<u16, FieldError> {
-    let passing = fields.object("Weights")?.map(|weights| weights.integer("Passing", u16::MAX)).transpose()?;
+    let passing = fields.object("Weights")?.map(|weights| weights.integer("Passing", &u16::MAX)).transpose()?;
     Ok(passing.flatten().unwrap_or(DEFAULT_WEIGHT))
 }

@@ -114,7 +114,7 @@ pub(super) fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Chec
     let word = fields.text("Status")?.unwrap_or("critical");
     let initial =
         Status::from_word(word).ok_or_else(|| fields.mismatch("Status", "\"passing\", \"warning\" or \"critical\""))?;
-    let streak = |field| Ok::<_, FieldError>(fields.integer(field, MAX_STREAK)?.unwrap_or(1).max(1));
+    let streak = |field| Ok::<_, FieldError>(fields.integer(field, &MAX_STREAK)?.unwrap_or(1).max(1));
     let (id, name) = (fields.text("CheckID")?.or(fields.text("ID")?), fields.text("Name")?);
     let title = match id {
         Some(id) => {

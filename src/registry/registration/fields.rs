@@ -89,12 +89,12 @@ impl<'a> Fields<'a> {
     }
 
     /// An integer from 0 to `most`.
-    pub(super) fn integer<N>(&self, field: &str, most: N) -> Result<Option<N>, FieldError>
+    pub(super) fn integer<N>(&self, field: &str, most: &N) -> Result<Option<N>, FieldError>
     where
         N: TryFrom<u64> + PartialOrd + Display,
     {
         let Some(value) = self.value(field) else { return Ok(None) };
-        let number = value.as_u64().and_then(|number| N::try_from(number).ok()).filter(|number| *number <= most);
+        let number = value.as_u64().and_then(|number| N::try_from(number).ok()).filter(|number| number <= most);
         match number {
             Some(number) => Ok(Some(number)),
             None => Err(self.mismatch(field, &format!("an integer from 0 to {most}"))),
