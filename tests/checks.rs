@@ -20,11 +20,12 @@ use tokio::{
     io::AsyncReadExt,
     net::TcpListener,
     sync::{mpsc, watch},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 const ROUNDS: usize = 100;
+const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_reloads_leave_no_file_and_no_process_behind() {
@@ -42,7 +43,8 @@ async fn a_hundred_reloads_leave_no_file_and_no_process_behind() {
     for round in 0..ROUNDS {
         let wanted = format!("GET /{round} ");
         definitions.send_replace(all_kinds(&hanging, round));
-        while !asked.recv().await.unwrap().starts_with(&wanted) {}
+        let arrives = async { while !asked.recv().await.unwrap().starts_with(&wanted) {} };
+        timeout(DEADLINE, arrives).await.unwrap_or_else(|_| panic!("no probe of round {round}"));
         if round == 5 || round == ROUNDS - 1 {
             definitions.send_replace(Definitions::new());
             until("the processes are gone", || children().is_empty()).await;
@@ -140,7 +142,7 @@ async fn hanging_server() -> (Endpoint, mpsc::UnboundedReceiver<String>) {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + DEADLINE;
     while !condition() {
         assert!(Instant::now() < end, "not in time: {what}; open: {:?}, children: {:?}", links(), children());
         sleep(Duration::from_millis(5)).await;

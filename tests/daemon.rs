@@ -113,7 +113,9 @@ fn systemd_is_notified_of_readiness_watchdog_and_stop() {
         let len = socket.recv(&mut message).unwrap();
         String::from_utf8_lossy(&message[..len]).into_owned()
     };
-    let wait_for = |expected: &str| while !receive().lines().any(|line| line == expected) {};
+    let wait_for = |expected: &str| {
+        until(expected, || receive().lines().any(|line| line == expected));
+    };
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
     let agent = Agent::start_with("", &environment, |_| {});
     wait_for("READY=1");
@@ -260,7 +262,7 @@ fn agent_dev_answers_without_files_and_removes_its_folder() {
     let first = next();
     let folder = Path::new(first.rsplit('=').next().unwrap());
     assert!(folder.join("services.d").is_dir(), "{first}");
-    while !next().contains("INFO answering") {}
+    until("the agent answers", || next().contains("INFO answering"));
     process::terminate(&mut child);
     assert!(!folder.exists(), "{} is left", folder.display());
 }

@@ -100,7 +100,9 @@ fn monitor_tells_what_happens_as_it_happens() {
     for printing in [&monitor, &services] {
         printing.wait_for_first(&agent);
     }
-    let mark = |printing: &Printing, text: &str| while !printing.next().contains(text) {};
+    let mark = |printing: &Printing, text: &str| {
+        until(text, || printing.next().contains(text));
+    };
 
     put(&agent, "muster/drain/web-host-a?reason=new+disk", &Value::Null);
     mark(&services, "draining");

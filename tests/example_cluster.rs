@@ -51,7 +51,7 @@ impl Example {
         let mut script = self.command().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = process::lines(script.stderr.take().unwrap());
         for _ in NODES {
-            while !log.recv_timeout(wait::DEADLINE).expect("an agent that answers").contains("INFO answering") {}
+            wait::until("an agent answers", || log.recv_timeout(wait::DEADLINE).unwrap().contains("INFO answering"));
         }
         script
     }

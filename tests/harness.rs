@@ -7,8 +7,7 @@
 mod support;
 
 use std::{
-    env,
-    fs::{self, File},
+    env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
@@ -173,7 +172,7 @@ fn scene_killed() {
 #[test]
 fn scene_next_run() {
     if scene("scene_next_run").is_some() {
-        assert!(File::open("/dev/null").is_ok() && !run::name().is_empty());
+        run::name();
     }
 }
 

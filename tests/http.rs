@@ -19,7 +19,7 @@ use support::{
     agent::Agent,
     http::{exchange, status},
     process::{self, Finish},
-    run,
+    run, skip,
     wait::{DEADLINE, until},
 };
 
@@ -230,7 +230,7 @@ fn commands_print_tables_and_json() {
 
 #[test]
 fn an_agent_over_ipv6_is_asked_alike() {
-    if TcpListener::bind("[::1]:0").is_err() {
+    if !skip::loopback_v6("an_agent_over_ipv6_is_asked_alike") {
         return;
     }
     let agent = Agent::start_with("", &[], |folder| {

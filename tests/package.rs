@@ -6,7 +6,6 @@ mod support;
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     net::UdpSocket,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -14,16 +13,13 @@ use std::{
     time::Duration,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::{Signal, kill};
 use support::{
     Ask, decode, document,
     namespaces::Namespace,
     process::{self, Finish},
     run, show_data, skip,
-    wait::DEADLINE,
+    wait::{self, DEADLINE},
 };
 
 /// Highest exposure that `systemd-analyze security` may report, in tenths.
@@ -135,24 +131,21 @@ impl Tree {
             command.args(["--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service"]);
             let mut agent = command.args(["/usr/bin/muster", "agent"]).stderr(Stdio::piped()).spawn().unwrap();
             let mut log = String::new();
-            let mut lines = BufReader::new(agent.stderr.take().unwrap()).lines();
-            while !log.contains("INFO answering") {
-                let line = lines.next().unwrap_or_else(|| panic!("the agent ended: {log}")).unwrap();
+            let lines = process::lines(agent.stderr.take().unwrap());
+            wait::until("the agent answers", || {
+                let line = lines.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("the agent ended: {log}"));
                 log.extend([&line, "\n"]);
-            }
+                line.contains("INFO answering")
+            });
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
             let query = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
             let mut reply = [0; 4096];
-            let started = std::time::Instant::now();
-            let len = loop {
+            let len = wait::poll(|| {
                 socket.send_to(&query, "127.0.0.1:53").unwrap();
-                match socket.recv(&mut reply) {
-                    Ok(len) => break len,
-                    Err(error) => assert!(started.elapsed() < DEADLINE, "{error}: {log}"),
-                }
-            };
-            kill(Pid::from_raw(agent.id() as i32), Signal::SIGTERM).unwrap();
+                socket.recv(&mut reply)
+            });
+            kill(process::pid(&agent), Signal::SIGTERM).unwrap();
             assert!(process::wait(&mut agent).success());
             decode(&reply[..len]).answers.iter().map(|record| show_data(&record.data)).collect()
         })

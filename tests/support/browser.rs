@@ -48,12 +48,12 @@ impl Browser {
         let mut command = process::command("chromedriver");
         let mut driver = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = process::lines(driver.stdout.take().unwrap());
-        let port = loop {
+        let port = wait::poll(|| {
             let line = lines.recv_timeout(DEADLINE).expect("chromedriver prints its port");
-            if let Some((_, port)) = line.split_once("successfully on port ") {
-                break port.trim_end_matches('.').parse().unwrap();
-            }
-        };
+            let port =
+                line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').parse().unwrap());
+            port.ok_or(line)
+        });
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut browser = Self { driver, address, session: String::new(), _profile: profile };
         let folder = format!("--user-data-dir={}", browser._profile.path().display());

@@ -16,7 +16,7 @@ use std::{
 use nix::{ifaddrs::getifaddrs, sys::socket::bind};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::namespaces::Namespace;
+use super::{namespaces::Namespace, wait};
 
 /// Every protocol, in the octet order that the kernel wants (packet(7)).
 const ETH_P_ALL: i32 = 0x0003_u16.to_be() as i32;
@@ -51,16 +51,14 @@ pub struct Datagram {
 /// The next UDP datagram to this port that passes.
 pub fn next_datagram(socket: &Socket, port: u16) -> Datagram {
     let mut frame = vec![0; MAX_FRAME];
-    loop {
-        match (&*socket).read(&mut frame) {
-            Ok(len) => {
-                if let Some(datagram) = datagram(&frame[..len], port) {
-                    return datagram;
-                }
-            }
-            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+    let missing = format!("no datagram to port {port}");
+    wait::poll(|| match (&*socket).read(&mut frame) {
+        Ok(len) => datagram(&frame[..len], port).ok_or(&missing),
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+            Err(&missing)
         }
-    }
+    })
 }
 
 fn datagram(frame: &[u8], port: u16) -> Option<Datagram> {

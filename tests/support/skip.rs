@@ -3,6 +3,7 @@
 use std::{
     env, fs,
     io::{self, Write},
+    net::TcpListener,
     path::{Path, PathBuf},
     thread,
 };
@@ -40,6 +41,11 @@ pub fn crate_tool(test: &str, program: &str) -> bool {
 /// Whether a program is installed that pip installs; if not, says that `test` is skipped.
 pub fn python_tool(test: &str, program: &str) -> bool {
     is_on_path(program) || skip(test, &format!("{program} is not installed (pip install {program})"))
+}
+
+/// Whether this host has ::1; if not, reports that `test` is skipped.
+pub fn loopback_v6(test: &str) -> bool {
+    TcpListener::bind("[::1]:0").is_ok() || skip(test, "this host has no ::1")
 }
 
 /// Whether the test runs as root; if not, says that `test` is skipped.
