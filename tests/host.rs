@@ -304,7 +304,8 @@ fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
     machine.write(file, &machine.read(file).replace(" ~0.0.10.in-addr.arpa", ""));
     machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
     let lost = machine.run("dig", &[STUB, "+short", "+tries=1", "-x", OURS]);
-    assert!(lost.status.success() && !text(&lost.stdout).contains("web-host-a"), "{lost:?}");
+    // The server of the network does not answer, so dig may time out.
+    assert!(!text(&lost.stdout).contains("web-host-a"), "{}", text(&lost.stdout));
     // muster is asked for names of the world too, and its absence costs nobody any.
     let asked = upstream.asked().len();
     dig(&["another.example"]);
