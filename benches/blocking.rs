@@ -16,13 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{agent::Agent, skip, waiting::Waiting};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    runtime::Builder,
-    time::sleep,
-};
+use support::{agent::Agent, http::ask, skip, watchers::Watchers};
+use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 
 const A: u16 = 1;
 const CLIENTS: [usize; 2] = [1_000, 10_000];
@@ -53,7 +48,7 @@ fn measure(what: &str, queries: usize, streams: usize) {
     let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let before = memory(&agent);
-        let mut waiting = Waiting::begin(agent.http(), queries, streams).await;
+        let mut waiting = Watchers::begin(agent.http(), queries, streams).await;
         while fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count() < clients {
             sleep(Duration::from_millis(20)).await;
         }
@@ -96,12 +91,9 @@ fn measure(what: &str, queries: usize, streams: usize) {
 }
 
 async fn change(http: SocketAddr, enable: bool) {
-    let mut stream = TcpStream::connect(http).await.unwrap();
-    let request = format!("PUT /v1/agent/maintenance?enable={enable} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    let path = format!("/v1/agent/maintenance?enable={enable}");
+    let status = spawn_blocking(move || ask(http, "PUT", &path, "").status).await.unwrap();
+    assert_eq!(status, 200);
 }
 
 /// Resident, in KB (proc_pid_status(5)).

@@ -9,11 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use support::{agent::Agent, skip, wait::DEADLINE, waiting::Waiting};
+use support::{agent::Agent, http::ask, skip, wait::DEADLINE, watchers::Watchers};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
     runtime::Builder,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -35,7 +34,7 @@ fn ten_thousand_who_wait_all_hear_of_a_change() {
     let open = || fs::read_dir(format!("/proc/{}/fd", agent.pid())).unwrap().count();
     let runtime = Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut waiting = Waiting::begin(agent.http(), QUERIES, STREAMS).await;
+        let mut waiting = Watchers::begin(agent.http(), QUERIES, STREAMS).await;
         let deadline = Instant::now() + DEADLINE;
         while open() < clients {
             assert!(Instant::now() < deadline, "{} of {clients} are let in", open());
@@ -44,16 +43,13 @@ fn ten_thousand_who_wait_all_hear_of_a_change() {
         let mut seen = waiting.seen;
         for enable in [true, false] {
             assert_eq!(waiting.unread(), 0, "nothing has changed since");
-            let mut stream = TcpStream::connect(agent.http()).await.unwrap();
-            let request = format!("PUT /v1/agent/maintenance?enable={enable} HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
+            let (http, path) = (agent.http(), format!("/v1/agent/maintenance?enable={enable}"));
+            let change = spawn_blocking(move || ask(http, "PUT", &path, "").status);
             let heard = timeout(DEADLINE, waiting.all()).await.expect("all hear of it");
             let index = heard[0].index;
             assert!(index > seen && heard.iter().all(|heard| heard.index == index), "all hear the same");
             seen = index;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+            assert_eq!(change.await.unwrap(), 200);
         }
     });
 }

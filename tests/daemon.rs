@@ -7,7 +7,7 @@ mod support;
 use std::{
     fs,
     net::{TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Output, Stdio},
     sync::mpsc,
@@ -21,6 +21,7 @@ use support::{
     namespaces::Namespace,
     process::{self, Finish},
     run, skip,
+    systemd::NotifySocket,
     wait::{DEADLINE, until},
 };
 
@@ -104,25 +105,15 @@ fn soa_serial_grows_with_every_change_and_over_a_restart() {
 
 #[test]
 fn systemd_is_notified_of_readiness_watchdog_and_stop() {
-    let folder = run::temp_dir();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(DEADLINE)).unwrap();
-    let receive = || {
-        let mut message = [0; 1024];
-        let len = socket.recv(&mut message).unwrap();
-        String::from_utf8_lossy(&message[..len]).into_owned()
-    };
-    let wait_for = |expected: &str| {
-        until(expected, || receive().lines().any(|line| line == expected));
-    };
+    let systemd = NotifySocket::bind();
+    let path = systemd.path();
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];
     let agent = Agent::start_with("", &environment, |_| {});
-    wait_for("READY=1");
-    wait_for("WATCHDOG=1");
-    wait_for("WATCHDOG=1");
+    systemd.wait_for("READY=1");
+    systemd.wait_for("WATCHDOG=1");
+    systemd.wait_for("WATCHDOG=1");
     agent.signal(Signal::SIGTERM);
-    wait_for("STOPPING=1");
+    systemd.wait_for("STOPPING=1");
 }
 
 #[test]

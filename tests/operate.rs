@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{fs, os::unix::net::UnixDatagram, path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -12,7 +12,8 @@ use support::{
     agent::Agent,
     process::{self, Finish},
     run,
-    wait::{DEADLINE, until},
+    systemd::NotifySocket,
+    wait::until,
 };
 
 const A: u16 = 1;
@@ -206,22 +207,15 @@ fn what_is_drained_for_a_time_comes_back_by_itself_also_after_a_restart() {
 
 #[test]
 fn an_agent_that_drains_answers_without_its_instances_until_no_cache_has_them() {
-    let folder = run::temp_dir();
-    let path = folder.path().join("notify");
-    let systemd = UnixDatagram::bind(&path).unwrap();
-    systemd.set_read_timeout(Some(DEADLINE)).unwrap();
-    let told = || {
-        let mut message = [0; 1024];
-        let len = systemd.recv(&mut message).unwrap();
-        String::from_utf8_lossy(&message[..len]).into_owned()
-    };
+    let systemd = NotifySocket::bind();
+    let path = systemd.path();
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
     let web = with_web("service: web\nport: 80\nttl: 3s\n");
     let mut agent = Agent::start_as(&["--drain"], &environment, web);
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
-    assert!(told().contains("READY=1"));
+    assert!(systemd.receive().contains("READY=1"));
     agent.signal(Signal::SIGTERM);
-    let stopping = told();
+    let stopping = systemd.receive();
     for line in ["STOPPING=1", "STATUS=draining: ", "EXTEND_TIMEOUT_USEC=45000000"] {
         assert!(stopping.contains(line), "{stopping}");
     }
@@ -286,7 +280,12 @@ fn commands_ask_over_tls_and_on_a_unix_socket() {
     let cases: &[(&str, &[&str], i32, &str)] = &[
         (&https, &["--ca-file", &cert], 0, "host-a"),
         (&socket, &[], 0, "host-a"),
-        (&https, &[], 2, "no trusted authority has issued its certificate\nName the authority's certificate with --ca-file"),
+        (
+            &https,
+            &[],
+            2,
+            "no trusted authority has issued its certificate\nName the authority's certificate with --ca-file",
+        ),
         (&https, &["--ca-file", &empty], 2, "holds no certificate in PEM"),
         (&https, &["--ca-file", &none], 2, "cannot read --ca-file"),
         (&plain, &["--ca-file", &none], 2, "cannot read --ca-file"),

@@ -97,14 +97,6 @@ fn copy_folder(from: &Path, to: &Path, change: &dyn Fn(String) -> String) {
     }
 }
 
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        process::kill_now(&mut self.0);
-    }
-}
-
 #[test]
 fn quick_start_commands_print_the_documented_output() {
     let test = "the README's quick start";
@@ -163,7 +155,7 @@ fn quick_start_commands_print_the_documented_output() {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let server = Server(server.unwrap());
+    let server = process::Owned(server.unwrap());
     run("run: ask while the api is up");
     drop(server);
     run("run: ask while the api is down");

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::mpsc::Receiver,
 };
 
@@ -74,27 +74,21 @@ fn node_consul_finds_what_it_expects() {
 }
 
 /// A program from the document, ended with its test.
-struct Example(Child);
+struct Example(process::Owned);
 
 impl Example {
     fn start(mut command: Command) -> (Self, Receiver<String>) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = process::lines(child.stdout.take().unwrap());
-        (Self(child), lines)
+        (Self(process::Owned(child)), lines)
     }
 
     /// What it complained of.
     fn errors(&mut self) -> String {
-        process::kill_now(&mut self.0);
+        process::kill_now(&mut self.0.0);
         let mut text = String::new();
-        self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        self.0.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        process::kill_now(&mut self.0);
     }
 }
 

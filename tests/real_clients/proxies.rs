@@ -1,10 +1,6 @@
 //! nginx, Caddy, Envoy and clients of gRPC: traffic goes to those that muster answers, and to nobody else.
 
-use std::{
-    io::Write,
-    process::{Child, Stdio},
-    thread,
-};
+use std::{io::Write, process::Stdio, thread};
 
 use crate::{
     scene::{DOCUMENT, Scene, fetched, listen},
@@ -91,15 +87,7 @@ fn envoy_follows() {
     scene.assert_followed(envoy, listen);
 }
 
-/// What `grpc_client.py` runs: servers at the addresses of the web servers' own, and a client.
-struct Grpc(Child);
-
-impl Drop for Grpc {
-    fn drop(&mut self) {
-        process::kill_now(&mut self.0);
-    }
-}
-
+/// `grpc_client.py` runs servers at the addresses of the web servers, and a client.
 #[test]
 fn grpc_follows_by_name() {
     let Some(python) = fetched("grpc_follows_by_name", "python/bin/python") else { return };
@@ -116,7 +104,7 @@ fn grpc_follows_by_name() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_clients/grpc_client.py");
     let mut command = process::command(python);
     command.args([script, &channel]).args(&addresses);
-    let mut grpc = Grpc(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
+    let mut grpc = process::Owned(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
     let (mut orders, answers) = (grpc.0.stdin.take().unwrap(), grpc.0.stdout.take().unwrap());
     let lines = process::lines(answers);
     let next = || lines.recv_timeout(DEADLINE).expect("the script prints a line");

@@ -16,9 +16,10 @@ pub mod process;
 pub mod program;
 pub mod run;
 pub mod skip;
+pub mod systemd;
 pub mod upstream;
 pub mod wait;
-pub mod waiting;
+pub mod watchers;
 pub mod world;
 
 use hickory_proto::{

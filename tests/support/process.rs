@@ -159,6 +159,15 @@ pub fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
+/// A child that ends with its test.
+pub struct Owned(pub Child);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        kill_now(&mut self.0);
+    }
+}
+
 /// Process id of a child.
 pub fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap())

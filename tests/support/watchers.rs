@@ -1,5 +1,5 @@
-//! Many programs that wait for news of one service on one node, each on a connection of its own: some with blocking queries,
-//! again and again, some with a stream.
+//! Clients that watch one service of one agent, each on a connection of its own: some with repeated blocking queries, some
+//! with a stream.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -9,30 +9,30 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
 };
 
-/// What they wait for.
+/// Path of the watched service.
 const PATH: &str = "health/service/web";
-/// Octets that a client reads at once.
+/// Size of a read buffer, in octets.
 const BUFFER: usize = 1024;
 
-/// A client has heard of a change.
+/// Receipt of a change by one client.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard {
-    /// When.
+    /// Time of the receipt.
     pub at: Instant,
-    /// The index that it was told.
+    /// Index of the change.
     pub index: u64,
 }
 
-/// All of them.
-pub struct Waiting {
+/// Clients that watch.
+pub struct Watchers {
     clients: usize,
     heard: UnboundedReceiver<Heard>,
-    /// What they had seen when they began.
+    /// Index at the start.
     pub seen: u64,
 }
 
-impl Waiting {
-    /// So many begin to wait.
+impl Watchers {
+    /// Starts clients with blocking queries and clients with streams.
     pub async fn begin(http: SocketAddr, queries: usize, streams: usize) -> Self {
         let mut first = BufReader::new(connect(http).await);
         let seen = query(&mut first, 0).await.unwrap();
@@ -49,12 +49,12 @@ impl Waiting {
         Self { clients: queries + streams, heard, seen }
     }
 
-    /// How many have heard of something that nobody has looked at.
+    /// Number of receipts that were not read.
     pub fn unread(&self) -> usize {
         self.heard.len()
     }
 
-    /// Waits until each has heard of one change.
+    /// Waits until each client has received one change.
     pub async fn all(&mut self) -> Vec<Heard> {
         let mut all = Vec::with_capacity(self.clients);
         while all.len() < self.clients {
@@ -70,7 +70,7 @@ async fn connect(http: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Asks for what comes after an index; the index of the answer. `None`: the agent has ended.
+/// Sends a blocking query and returns the index of the response. `None`: the agent has ended.
 async fn query(stream: &mut BufReader<TcpStream>, seen: u64) -> Option<u64> {
     let request = format!("GET /v1/{PATH}?index={seen}&wait=10m HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
