@@ -20,7 +20,7 @@ use muster::{
         announcement::Announcements,
         health::Status,
         name::Label,
-        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
+        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
         upkeep::Upkeep,
     },
 };
@@ -126,19 +126,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
         service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
     };
-    let instance = Instance {
-        key: key.clone(),
-        addresses: vec![[127, 0, 0, 1].into()],
-        port: Some(port),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: [].into(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
-    };
+    let instance = Instance { port: Some(port), ..Instance::new(key.clone(), vec![[127, 0, 0, 1].into()]) };
     (
         key,
         Arc::new(Definition {

@@ -19,7 +19,7 @@ use muster::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
-        service::{Instance, InstanceKey, Protocol},
+        service::{Instance, InstanceKey},
     },
 };
 
@@ -63,17 +63,10 @@ impl World {
             let key = InstanceKey { service: label(&service), id: label(&format!("i{id}")) };
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
-                key: key.clone(),
-                addresses: vec![[10, a, b, c].into()],
                 port: Some(8080),
-                ports: vec![],
-                protocol: Protocol::Tcp,
                 tags: vec!["v2".to_owned()],
                 meta: BTreeMap::from([("version".to_owned(), "2.3.1".to_owned())]),
-                priority: 1,
-                weight: 10,
-                ttl: None,
-                registered_as: None,
+                ..Instance::new(key.clone(), vec![[10, a, b, c].into()])
             };
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         };

@@ -36,7 +36,7 @@ use muster::{
         announcement::Standing,
         member::PeerId,
         name::Label,
-        service::{Instance, InstanceKey, Protocol},
+        service::{Instance, InstanceKey},
     },
 };
 use tokio::sync::watch;
@@ -194,17 +194,13 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             id: label(format!("service-{service}-n{number}-{at}")),
         };
         let instance = Instance {
-            key: key.clone(),
-            addresses: vec![IpAddr::from([10, (number / 250) as u8, (number % 250) as u8, (at % 250) as u8])],
             port: Some(8000 + (at % 1000) as u16),
-            ports: vec![],
-            protocol: Protocol::Tcp,
             tags: vec!["v2".into()],
             meta: BTreeMap::from([("version".into(), "2.3.1".into())]),
-            priority: 1,
-            weight: 10,
-            ttl: None,
-            registered_as: None,
+            ..Instance::new(
+                key.clone(),
+                vec![IpAddr::from([10, (number / 250) as u8, (number % 250) as u8, (at % 250) as u8])],
+            )
         };
         records.push(Record::Instance(Arc::new(instance)).encode());
         records.push(Record::Standing(key.clone(), Standing::Passing).encode());

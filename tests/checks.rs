@@ -12,7 +12,7 @@ use muster::{
         announcement::Announcements,
         health::Status,
         name::Label,
-        service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
+        service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
         upkeep::Upkeep,
     },
 };
@@ -96,19 +96,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
     ];
     let define = |id: &str| {
         let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(id).unwrap() };
-        let instance = Instance {
-            key: key.clone(),
-            addresses: vec![[127, 0, 0, 1].into()],
-            port: Some(80),
-            ports: vec![],
-            protocol: Protocol::Tcp,
-            tags: vec![],
-            meta: [].into(),
-            priority: 1,
-            weight: 10,
-            ttl: None,
-            registered_as: None,
-        };
+        let instance = Instance { port: Some(80), ..Instance::new(key.clone(), vec![[127, 0, 0, 1].into()]) };
         (
             key,
             Arc::new(Definition {

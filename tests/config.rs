@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod support;
+
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -19,18 +21,12 @@ use muster::{
         limit::Rate,
         server::{Server, Way},
     },
-    model::{
-        name::{Label, Name},
-        service::Endpoint,
-    },
+    model::{name::Name, service::Endpoint},
 };
+use support::label;
 
 fn environment() -> Environment {
     Environment { host_name: "Host-A.example.org".to_owned(), default_address: IpAddr::from([10, 0, 0, 7]) }
-}
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
 }
 
 fn name(text: &str) -> Name {

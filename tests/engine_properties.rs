@@ -34,16 +34,12 @@ use muster::{
     },
 };
 use proptest::prelude::*;
-use support::{Ask, decode, show_data};
+use support::{Ask, decode, label, show_data};
 
 const TTL: u32 = 5;
 const NEGATIVE_TTL: u32 = 1;
 const PAYLOAD: u16 = 1232;
 const DOMAINS: [&str; 2] = ["service.local.", "svc.example."];
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
 
 // What is generated.
 

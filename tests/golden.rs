@@ -37,7 +37,7 @@ use muster::{
         name::{Label, Name},
     },
 };
-use support::{Ask, decode, extended_error, show};
+use support::{Ask, decode, extended_error, label, show};
 
 const PAYLOAD: u16 = 1232;
 const TTL: u32 = 5;
@@ -189,10 +189,6 @@ impl World {
         tables.set_serial(2_026_000_001);
         tables
     }
-}
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
 }
 
 fn answer(tables: &Tables, ask: &str) -> String {

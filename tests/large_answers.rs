@@ -5,7 +5,7 @@
 mod support;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
     time::Duration,
@@ -23,15 +23,11 @@ use muster::{
     model::{
         announcement::{Announcement, Announcements, Node, Standing},
         catalog::{Catalog, Freshness, NodeView, View},
-        name::{Label, Name},
-        service::{Instance, InstanceKey, Protocol},
+        name::Name,
+        service::{Instance, InstanceKey},
     },
 };
-use support::{Ask, decode};
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
+use support::{Ask, decode, label};
 
 /// A service `web` of so many instances, each with so many addresses; all of them at one address where that is 0.
 fn tables(instances: u32, addresses: u32) -> Tables {
@@ -40,17 +36,11 @@ fn tables(instances: u32, addresses: u32) -> Tables {
             let key = InstanceKey { service: label("web"), id: label(&format!("i{number}")) };
             let of = |at: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number * addresses + at));
             let instance = Instance {
-                key: key.clone(),
-                addresses: if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() },
                 port: Some(80),
-                ports: vec![],
-                protocol: Protocol::Tcp,
-                tags: vec![],
-                meta: BTreeMap::new(),
-                priority: 1,
-                weight: 10,
-                ttl: None,
-                registered_as: None,
+                ..Instance::new(
+                    key.clone(),
+                    if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() },
+                )
             };
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         })

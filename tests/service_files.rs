@@ -2,24 +2,22 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
+mod support;
+
+use std::{net::IpAddr, path::Path, time::Duration};
 
 use muster::{
     diagnostic::Problem,
     files::service_file::{Defaults, MAX_FILE, ServiceFile, parse},
     model::{
         health::Status,
-        name::Label,
         pacing::Damping,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
     },
 };
+use support::label;
 
 const ADDRESS: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7))];
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
 
 fn read(bytes: &[u8]) -> Result<ServiceFile, Vec<Problem>> {
     parse(Path::new("f"), bytes, &Defaults { node: &label("host-a"), addresses: &ADDRESS, allow_exec: true })
@@ -156,20 +154,8 @@ slow_start: 30s
 #[test]
 fn a_short_file_has_defaults() {
     let expected = Definition {
-        instance: Instance {
-            key: InstanceKey { service: label("web"), id: label("web-host-a") },
-            addresses: ADDRESS.to_vec(),
-            port: None,
-            ports: Vec::new(),
-            protocol: Protocol::Tcp,
-            tags: Vec::new(),
-            meta: BTreeMap::new(),
-            priority: 1,
-            weight: 10,
-            ttl: None,
-            registered_as: None,
-        }
-        .into(),
+        instance: Instance::new(InstanceKey { service: label("web"), id: label("web-host-a") }, ADDRESS.to_vec())
+            .into(),
         enabled: true,
         checks: Vec::new(),
         pace: Pace::default(),

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use hickory_proto::op::Message;
 use muster::{
@@ -18,31 +18,19 @@ use muster::{
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         member::{Cause, Reach},
-        name::{Label, Name},
-        service::{Instance, InstanceKey, Protocol},
+        name::Name,
+        service::{Instance, InstanceKey},
         why,
     },
 };
-use support::{Ask, decode, extended_error, show_data};
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
+use support::{Ask, decode, extended_error, label, show_data};
 
 /// `web/web-1` on `b`, with a check that stands as badly as it does.
 fn announcement(standing: Standing) -> Announcement {
     let instance = Instance {
-        key: InstanceKey { service: label("web"), id: label("web-1") },
-        addresses: vec!["10.0.0.7".parse().unwrap()],
         port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: BTreeMap::new(),
-        priority: 1,
         weight: 50,
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(InstanceKey { service: label("web"), id: label("web-1") }, vec!["10.0.0.7".parse().unwrap()])
     };
     let status = match standing {
         Standing::Warning(_) => Status::Warning,

@@ -28,7 +28,7 @@ use muster::{
         catalog::View,
         member::{INCARNATIONS, PeerId},
         name::Label,
-        service::{Endpoint, Instance, InstanceKey, Protocol},
+        service::{Endpoint, Instance, InstanceKey},
     },
 };
 use tokio::{
@@ -283,19 +283,7 @@ fn number(name: &Label) -> usize {
 /// One instance, as in the clusters of processes.
 fn announcements(node: &Label, address: Ipv4Addr) -> Announcements {
     let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(&format!("web-{node}")).unwrap() };
-    let instance = Instance {
-        key: key.clone(),
-        addresses: vec![address.into()],
-        port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: [].into(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
-    };
+    let instance = Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.into()]) };
     Announcements::unit(key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
 }
 

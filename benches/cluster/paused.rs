@@ -2,7 +2,7 @@
 //! when nobody has anything left to do, so that times are those of hosts that have a processor each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -22,7 +22,7 @@ use muster::{
         catalog::{Freshness, View},
         member::PeerId,
         name::Label,
-        service::{Endpoint, Instance, InstanceKey, Protocol},
+        service::{Endpoint, Instance, InstanceKey},
     },
 };
 use tokio::{
@@ -145,17 +145,11 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         }
     });
     let instance = Instance {
-        key: InstanceKey { service: label("web".into()), id: label(format!("web-{number}")) },
-        addresses: vec![own.address.ip()],
         port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: BTreeMap::new(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(
+            InstanceKey { service: label("web".into()), id: label(format!("web-{number}")) },
+            vec![own.address.ip()],
+        )
     };
     let announcement = Announcement::new(Arc::new(instance.clone()), Standing::Passing);
     let (announced, announcements) = watch::channel(Announcements::unit(instance.key, Arc::new(announcement)));

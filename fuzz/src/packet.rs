@@ -310,17 +310,12 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
 
 fn instance(service: &str, id: &str, number: u8) -> Instance {
     Instance {
-        key: InstanceKey { service: label(service), id: label(id) },
-        addresses: addresses(number),
         port: Some(8080),
         ports: vec![(label("http"), 80), (label("metrics"), 9100)],
-        protocol: Protocol::Tcp,
         tags: vec!["v2".into(), "no label".into()],
         meta: [("version".into(), "2.3.1".into()), ("empty".into(), String::new())].into(),
-        priority: 1,
         weight: number.into(),
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, addresses(number))
     }
 }
 

@@ -12,13 +12,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Options;
 use crate::model::{
     health::Status,
-    name::Label,
-    service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe, Protocol},
+    name::label,
+    service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe},
 };
-
-pub(super) fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
 
 pub(super) fn check(probe: Probe) -> Check {
     Check {
@@ -44,17 +40,8 @@ pub(super) fn alias(service: &str) -> Check {
 pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition {
     let (service, id) = key.split_once('/').unwrap();
     let instance = Instance {
-        key: InstanceKey { service: label(service), id: label(id) },
-        addresses: vec![[127, 0, 0, 1].into()],
         port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: [].into(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, vec![[127, 0, 0, 1].into()])
     };
     Definition { instance: Arc::new(instance), enabled: true, checks: checks.into(), pace: Pace::default() }
 }

@@ -24,6 +24,7 @@ use crate::{
     model::{
         catalog::Catalog,
         member::{Cause, Member, Membership, PeerId, Reach},
+        name::label,
         upkeep::Upkeep,
     },
 };
@@ -32,10 +33,6 @@ mod streams;
 
 /// A key that is none of a cipher's, and easy to find where it must not be.
 const KEY: &str = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
 
 fn member(name: &str, address: &str, reach: Reach) -> Member {
     Member {

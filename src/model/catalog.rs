@@ -397,28 +397,14 @@ mod tests {
     use crate::model::{
         announcement::{Report, Standing},
         health::Status,
-        service::{Instance, Protocol},
+        name::label,
+        service::Instance,
     };
-
-    fn label(text: &str) -> Label {
-        Label::parse(text).unwrap()
-    }
 
     fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceKey, Arc<Announcement>) {
         let key = InstanceKey { service: label(service), id: label(id) };
-        let instance = Arc::new(Instance {
-            key: key.clone(),
-            addresses: vec![address.parse().unwrap()],
-            port: Some(80),
-            ports: vec![],
-            protocol: Protocol::Tcp,
-            tags: vec![],
-            meta: BTreeMap::new(),
-            priority: 1,
-            weight: 10,
-            ttl: None,
-            registered_as: None,
-        });
+        let instance =
+            Arc::new(Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.parse().unwrap()]) });
         (key, Arc::new(Announcement::new(instance, Standing::new(status, "down"))))
     }
 

@@ -135,26 +135,21 @@ mod tests {
     use super::*;
     use crate::model::{
         announcement::{Announcements, Node, Report, Standing},
+        name::label,
         service::{Instance, InstanceKey},
     };
 
-    fn label(text: &str) -> Label {
-        Label::parse(text).unwrap()
-    }
-
     fn known(id: &str, standing: Standing) -> Arc<Announcement> {
         let instance = Instance {
-            key: InstanceKey { service: label("web"), id: label(id) },
-            addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             port: Some(80),
             ports: vec![(label("http"), 80)],
-            protocol: Protocol::Tcp,
             tags: vec!["v2".to_owned()],
             meta: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
-            priority: 1,
-            weight: 10,
             ttl: Some(5),
-            registered_as: None,
+            ..Instance::new(
+                InstanceKey { service: label("web"), id: label(id) },
+                vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+            )
         };
         Arc::new(Announcement::new(Arc::new(instance), standing))
     }

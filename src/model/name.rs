@@ -106,6 +106,12 @@ impl fmt::Display for LabelError {
 
 impl std::error::Error for LabelError {}
 
+/// Label of a test.
+#[cfg(test)]
+pub(crate) fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
+}
+
 /// An absolute domain name in wire form and lower case: length-prefixed labels, then the root's zero octet.
 ///
 /// Any octet may stand in a label (RFC 2181 §11). At most [`MAX_NAME`] octets.

@@ -112,11 +112,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::{
-        announcement::Standing,
-        name::Label,
-        service::{Instance, Protocol},
-    };
+    use crate::model::{announcement::Standing, name::Label, service::Instance};
 
     fn key() -> InstanceKey {
         InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse("web-1").unwrap() }
@@ -125,19 +121,8 @@ mod tests {
     /// `p5`: passing with a TTL of 5 s, `c`: critical with the default one; nothing: not there.
     fn own(text: &str) -> Announcements {
         let Some(letter) = text.chars().next() else { return Announcements::new() };
-        let instance = Instance {
-            key: key(),
-            addresses: vec!["10.0.0.7".parse().unwrap()],
-            port: None,
-            ports: vec![],
-            protocol: Protocol::Tcp,
-            tags: vec![],
-            meta: BTreeMap::new(),
-            priority: 1,
-            weight: 10,
-            ttl: text[1..].parse().ok(),
-            registered_as: None,
-        };
+        let instance =
+            Instance { ttl: text[1..].parse().ok(), ..Instance::new(key(), vec!["10.0.0.7".parse().unwrap()]) };
         let standing = if letter == 'p' { Standing::Passing } else { Standing::Critical("".into()) };
         Announcements::unit(key(), Arc::new(Announcement::new(Arc::new(instance), standing)))
     }

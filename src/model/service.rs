@@ -132,6 +132,23 @@ impl Definition {
 }
 
 impl Instance {
+    /// Creates an instance as a service file without further keys describes it: no port, TCP, default priority and weight.
+    pub fn new(key: InstanceKey, addresses: Vec<IpAddr>) -> Self {
+        Self {
+            key,
+            addresses,
+            port: None,
+            ports: Vec::new(),
+            protocol: Protocol::Tcp,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+            priority: DEFAULT_PRIORITY,
+            weight: DEFAULT_WEIGHT,
+            ttl: None,
+            registered_as: None,
+        }
+    }
+
     /// The id by which clients of the HTTP API know it: the one that they registered it with, else its own.
     pub fn api_id(&self) -> &str {
         self.registered_as.as_deref().unwrap_or_else(|| self.key.id.as_str())

@@ -182,12 +182,9 @@ mod tests {
     use super::*;
     use crate::model::{
         announcement::{Announcement, Standing},
-        service::{Instance, InstanceKey, Protocol},
+        name::label,
+        service::{Instance, InstanceKey},
     };
-
-    fn label(text: &str) -> Label {
-        Label::parse(text).unwrap()
-    }
 
     fn event(name: &str, payload: usize, [node, service, tag]: [&str; 3], time: u64) -> UserEvent {
         let to = Audience { node: node.to_owned(), service: service.to_owned(), tag: tag.to_owned() };
@@ -219,17 +216,8 @@ mod tests {
         let instance = |service: &str, tags: &[&str]| {
             let key = InstanceKey { service: label(service), id: label("x") };
             let instance = Instance {
-                key: key.clone(),
-                addresses: vec![],
-                port: None,
-                ports: vec![],
-                protocol: Protocol::Tcp,
                 tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-                meta: Default::default(),
-                priority: 1,
-                weight: 10,
-                ttl: None,
-                registered_as: None,
+                ..Instance::new(key.clone(), vec![])
             };
             (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
         };

@@ -31,10 +31,7 @@ use crate::{
         bounds,
         health::Status,
         name::Label,
-        service::{
-            DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace,
-            Probe, Protocol,
-        },
+        service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
 };
 
@@ -105,18 +102,14 @@ impl Registration {
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
         let key = InstanceKey { service, id: label_of(id, &host.node) };
+        let base = Instance::new(key, addresses(&fields, host)?);
         let instance = Instance {
-            key,
-            addresses: addresses(&fields, host)?,
             port,
-            ports: Vec::new(),
-            protocol: Protocol::Tcp,
             tags: tags(&fields)?,
             meta: fields.texts("Meta")?,
-            priority: DEFAULT_PRIORITY,
             weight: weight(&fields)?,
-            ttl: None,
             registered_as: Some(SmolStr::new(id)),
+            ..base
         };
         instance.check().map_err(FieldError::Bounds)?;
         let octets = value_len(&instance);

@@ -15,10 +15,7 @@ use muster::{
 };
 use tokio::{sync::Mutex, task::JoinHandle};
 
-use crate::{
-    network::Network,
-    script::{INTERVAL, label},
-};
+use crate::{network::Network, script::INTERVAL, support::label};
 
 /// Where it gossips.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 66, 6)), 7946);

@@ -29,7 +29,7 @@ use muster::{
         health::Status,
         member::{INCARNATIONS, Membership, PeerId, Reach},
         name::{Label, Name},
-        service::{DEFAULT_PRIORITY, DEFAULT_WEIGHT, Endpoint, Instance, InstanceKey, Protocol},
+        service::{Endpoint, Instance, InstanceKey},
         user_event::{Audience, EventLog},
     },
 };
@@ -42,7 +42,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     network::Network,
-    support::{Ask, decode, extended_error},
+    support::{Ask, decode, extended_error, label},
 };
 
 /// The gossip interval.
@@ -503,21 +503,7 @@ impl Dns {
 /// An instance on that host, with nothing special.
 pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
     Instance {
-        key: InstanceKey { service: label(service), id: label(id) },
-        addresses: vec![host.ip()],
         port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: BTreeMap::new(),
-        priority: DEFAULT_PRIORITY,
-        weight: DEFAULT_WEIGHT,
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, vec![host.ip()])
     }
-}
-
-/// A label that is one.
-pub(crate) fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
 }

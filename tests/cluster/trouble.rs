@@ -17,7 +17,8 @@ use muster::{
 
 use crate::{
     rogue::{self, Rogue},
-    script::{Cluster, instance, label, ms},
+    script::{Cluster, instance, ms},
+    support::label,
 };
 
 /// A node and one instance of `web`, as the rogue announces them.

@@ -10,7 +10,10 @@ use muster::{
     model::{announcement::Standing, service::InstanceKey},
 };
 
-use crate::script::{Cluster, label, ms};
+use crate::{
+    script::{Cluster, ms},
+    support::label,
+};
 
 const ALL: &[&str] = &["a", "b", "c", "d"];
 

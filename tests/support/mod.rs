@@ -27,6 +27,7 @@ use hickory_proto::{
     rr::{Name, RData, Record, RecordType, rdata::opt::EdnsOption},
     serialize::binary::BinEncodable,
 };
+use muster::model::name::Label;
 
 /// What a test asks.
 #[derive(Clone, Debug)]
@@ -57,6 +58,11 @@ impl Ask {
         }
         message.to_bytes().expect("a query that hickory encodes")
     }
+}
+
+/// A label from text that is known to be valid.
+pub fn label(text: &str) -> Label {
+    Label::parse(text).unwrap()
 }
 
 /// A reply as hickory-proto reads it.

@@ -7,11 +7,12 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     super::{
         failure::Failure,
-        fixtures::{alias, check, definition, definitions, label, tcp},
+        fixtures::{alias, check, definition, definitions, tcp},
     },
     *,
 };
 use crate::model::{
+    name::label,
     pacing::Damping,
     service::Pace,
     upkeep::{Hold, Scope},

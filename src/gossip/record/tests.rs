@@ -3,30 +3,17 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, MAX_TTL};
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
+use crate::model::{
+    name::label,
+    service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, MAX_TTL},
+};
 
 fn key() -> InstanceKey {
     InstanceKey { service: label("web"), id: label("web-1") }
 }
 
 fn plain() -> Instance {
-    Instance {
-        key: key(),
-        addresses: vec!["10.0.0.7".parse().unwrap()],
-        port: None,
-        ports: vec![],
-        protocol: Protocol::Tcp,
-        tags: vec![],
-        meta: BTreeMap::new(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
-    }
+    Instance::new(key(), vec!["10.0.0.7".parse().unwrap()])
 }
 
 fn full() -> Instance {

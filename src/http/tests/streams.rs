@@ -17,7 +17,7 @@ use crate::{
         catalog::{Freshness, NodeView, View},
         health::Status,
         journal::KEPT,
-        service::{Instance, InstanceKey, Protocol},
+        service::{Instance, InstanceKey},
         token::{Scope, Token, Tokens},
         upkeep::{self, Hold},
     },
@@ -113,17 +113,9 @@ impl Stream {
 fn view(status: Status, reason: &str) -> View {
     let key = InstanceKey { service: label("web"), id: label("web-1") };
     let instance = Arc::new(Instance {
-        key: key.clone(),
-        addresses: vec!["10.0.0.8".parse().unwrap()],
         port: Some(80),
-        ports: vec![],
-        protocol: Protocol::Tcp,
         tags: vec!["v2".to_owned()],
-        meta: BTreeMap::new(),
-        priority: 1,
-        weight: 10,
-        ttl: None,
-        registered_as: None,
+        ..Instance::new(key.clone(), vec!["10.0.0.8".parse().unwrap()])
     });
     let mut announcements = Announcements::new();
     announcements.insert(key, Arc::new(Announcement::new(instance, Standing::new(status, reason))));

@@ -7,12 +7,9 @@ use crate::model::{
     announcement::{Gate, Node},
     catalog::View,
     member::PeerId,
-    service::{Instance, Protocol},
+    name::label,
+    service::Instance,
 };
-
-fn label(text: &str) -> Label {
-    Label::parse(text).unwrap()
-}
 
 /// `passing`, `critical refused`, `draining reason` and so on; a number behind `passing` is its port.
 fn standing(text: &str) -> (Standing, u16) {
@@ -45,19 +42,8 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             let (service, id) = key.split_once('/').unwrap();
             let key = InstanceKey { service: label(service), id: label(id) };
             let (standing, port) = standing(stands);
-            let instance = Instance {
-                key: key.clone(),
-                addresses: vec!["10.0.0.1".parse().unwrap()],
-                port: Some(port),
-                ports: vec![],
-                protocol: Protocol::Tcp,
-                tags: vec![],
-                meta: BTreeMap::new(),
-                priority: 1,
-                weight: 10,
-                ttl: None,
-                registered_as: None,
-            };
+            let instance =
+                Instance { port: Some(port), ..Instance::new(key.clone(), vec!["10.0.0.1".parse().unwrap()]) };
             announcements.insert(key, Arc::new(Announcement::new(Arc::new(instance), standing)));
         }
         let node = Node { name: name.clone(), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
