@@ -19,9 +19,9 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
+        maintenance::Maintenance,
         name::Label,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
-        upkeep::Upkeep,
     },
 };
 use nix::sys::{
@@ -71,7 +71,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let shutdown = CancellationToken::new();
     let began = Instant::now();
     let (_beats, heard) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, upkeep: watch::channel(Upkeep::default()).1, beats: heard };
+    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, beats: heard };
     let running =
         tokio::spawn(checks::run(inputs, announcements, Options::for_this_process(false, 1), shutdown.clone()));
 

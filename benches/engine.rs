@@ -12,11 +12,11 @@ use criterion::{BenchmarkId, Criterion};
 use muster::{
     dns::{
         engine::{Engine, Transport},
-        table::{Settings, Tables},
+        zone::{Settings, Tables},
     },
     metrics::{self, Tally, Writers},
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
         service::{Instance, InstanceKey},
@@ -68,7 +68,7 @@ impl World {
                 meta: BTreeMap::from([("version".to_owned(), "2.3.1".to_owned())]),
                 ..Instance::new(key.clone(), vec![[10, a, b, c].into()])
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
+            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
         };
         let announcements: Announcements = small.chain(large).map(announcement).collect();
         let node = Node {

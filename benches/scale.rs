@@ -23,21 +23,21 @@ use std::{
 
 use muster::{
     gossip::{
-        cluster::{Cluster, Settings},
-        keyring::Keyring,
-        link::{self, Inbound, Outbox},
+        anti_entropy::{Cluster, Settings},
+        channel::{self, Inbound, Outbox},
         liveness::Finding,
         message::{Change, Identity, Message, Push},
-        record::Record,
         rejected::Rejected,
-        wire::{Sockets, Wire},
+        transport::{Sockets, Wire},
     },
     model::{
-        announcement::Standing,
+        announcement::InstanceState,
+        keyring::Keyring,
         member::PeerId,
         name::Label,
         service::{Instance, InstanceKey},
     },
+    record::Record,
 };
 use tokio::sync::watch;
 
@@ -172,7 +172,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
     let label = |text: String| Label::parse(&text).unwrap();
     let address = SocketAddr::from(([127, 4, 1 + (number / 250) as u8, (number % 250) as u8 + 1], 7946));
     let own = Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address };
-    let (mut link, network) = link::pair();
+    let (mut link, network) = channel::pair();
     let (_, keyring) = watch::channel(Some(ring.clone()));
     let wire = Wire::new(own.clone(), keyring, network, Arc::new(Rejected::default())).unwrap();
     tokio::spawn(wire.run(Sockets::bind(address).unwrap()));
@@ -203,12 +203,12 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             )
         };
         records.push(Record::Instance(Arc::new(instance)).encode());
-        records.push(Record::Standing(key.clone(), Standing::Passing).encode());
+        records.push(Record::Standing(key.clone(), InstanceState::Passing).encode());
         keys.push(key);
     }
     let settings =
         Settings { id: own.id.clone(), incarnation: 0, address, cluster: "service.local.".into(), interval: INTERVAL };
-    let (to_cluster, inbox) = link::gossip();
+    let (to_cluster, inbox) = channel::gossip();
     let cluster = Cluster::start(settings, records, link.outbox.clone(), inbox).await.unwrap();
     cluster.talk_to(AGENT);
     let outbox = link.outbox.clone();
@@ -241,8 +241,8 @@ async fn flip(peers: &[Peer], rate: u64, span: Duration) -> u64 {
             let round = flips as usize / peers.len();
             let key = peer.keys[round % peer.keys.len()].clone();
             let standing = match round / peer.keys.len() % 2 {
-                0 => Standing::Critical("connection refused".into()),
-                _ => Standing::Passing,
+                0 => InstanceState::Critical("connection refused".into()),
+                _ => InstanceState::Passing,
             };
             let (key, value) = Record::Standing(key, standing).encode();
             let entries = peer.cluster.publish(&[(key, Some(value))]).await;

@@ -11,16 +11,18 @@ use std::{
 };
 
 use crate::{
-    diagnostic::Problem,
-    dns::{access::Allow, cache::Bounds, limit::Rate, server::Server},
+    diagnostic::Diagnostic,
+    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
     model::{
+        access::ClientRange,
         name::{Label, MAX_NAME, Name},
         service::Endpoint,
+        upstream_address::UpstreamAddress,
     },
     yaml::{Document, reader::Reader, tree::overlay},
 };
 
-mod read;
+mod parse;
 
 /// Everything that the files decide, with defaults in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +71,7 @@ pub struct Dns {
     /// Octets: the largest UDP answer (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
     pub udp_payload: u16,
     /// How many answers a network gets over UDP; `None`: as many as it asks for.
-    pub rate_limit: Option<Rate>,
+    pub rate_limit: Option<ResponseRate>,
     /// Where questions are taken over TLS, HTTPS and QUIC; `None`: nowhere.
     pub encrypted: Option<Encrypted>,
 }
@@ -95,9 +97,9 @@ pub struct Resolver {
     /// Who is asked.
     pub upstreams: Upstreams,
     /// Who is asked for names at and below a suffix, at least one each; no two suffixes alike.
-    pub routes: Vec<(Name, Vec<Server>)>,
+    pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
     /// Who may use recursion; nobody: there is no resolver.
-    pub allow: Vec<Allow>,
+    pub allow: Vec<ClientRange>,
     /// What is remembered.
     pub cache: Cache,
 }
@@ -117,7 +119,7 @@ pub enum Upstreams {
     /// The servers of the system's resolv.conf, less our own addresses.
     System,
     /// These: at least one, no port 0.
-    Servers(Vec<Server>),
+    Servers(Vec<UpstreamAddress>),
 }
 
 /// `gossip:`
@@ -280,7 +282,7 @@ const DEFAULT_HOLD: Duration = Duration::from_secs(10 * 60);
 /// Beyond it nothing of what was known is of use.
 const MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Our own host, and networks that the Internet cannot reach: no open resolver by default.
-const DEFAULT_ALLOW: [Allow; 2] = [Allow::Loopback, Allow::Private];
+const DEFAULT_ALLOW: [ClientRange; 2] = [ClientRange::Loopback, ClientRange::Private];
 /// Megabytes for what upstreams said: some 100,000 names.
 const DEFAULT_CACHE: u32 = 32;
 /// Megabytes: beyond it a host has no room for anything else.
@@ -319,7 +321,7 @@ impl Config {
     pub fn parse<'a>(
         files: impl IntoIterator<Item = (&'a Path, &'a [u8])>,
         environment: &Environment,
-    ) -> Result<Self, Vec<Problem>> {
+    ) -> Result<Self, Vec<Diagnostic>> {
         let mut documents = Vec::new();
         let mut unreadable = Vec::new();
         for (source, (path, bytes)) in (0..=u16::MAX).zip(files) {
@@ -336,7 +338,7 @@ impl Config {
         }
         let reader = Reader::new(&documents);
         let roots = documents.iter().map(|document| document.root().clone());
-        let config = roots.reduce(overlay).and_then(|root| read::config(&reader, &root, environment));
+        let config = roots.reduce(overlay).and_then(|root| parse::config(&reader, &root, environment));
         reader.finish(config).map(|(config, _)| config)
     }
 
@@ -344,7 +346,7 @@ impl Config {
     ///
     /// # Errors
     /// None that a user could cause; the type is [`parse`](Self::parse)'s.
-    pub fn dev(folder: &Path, environment: &Environment) -> Result<Self, Vec<Problem>> {
+    pub fn dev(folder: &Path, environment: &Environment) -> Result<Self, Vec<Diagnostic>> {
         let mut environment = environment.clone();
         if Label::parse(first_label(&environment.host_name)).is_err() {
             environment.host_name = DEV_NODE.to_owned();

@@ -32,15 +32,12 @@ use crate::{
     config::Config,
     data_dir,
     dns::{
-        clients::Clients,
-        cookie::Secret,
-        engine::{self, Engine},
-        limit::Limit,
+        engine::{self, Engine, rrl::ResponseRateLimiter},
+        message::cookie::Secret,
         publish::{Publisher, Sources},
         recursion::Recursion,
-        serial::Serial,
-        table::{Settings, Tables},
-        tcp, udp,
+        server::{connection_quota::ConnectionQuota, tcp, udp},
+        zone::{Settings, Tables, serial::Serial},
     },
     files::{
         services::{self, Services},
@@ -49,25 +46,25 @@ use crate::{
     http::{
         self,
         beyond::Beyond,
-        hub::{self, Hub},
-        serve::Server,
+        blocking::{self, BlockingQueries},
+        server::Server,
     },
     metrics::{Folder, Metrics, Transport, Writers},
     model::announcement::Announcements,
 };
 
-pub use self::failure::{Failure, Purpose};
+pub use self::error::{DaemonError, Purpose};
 use self::folders::Folders;
 
-mod api;
-mod beyond;
 mod cluster;
+mod commands;
 mod encrypted;
-mod failure;
+mod error;
 mod folders;
-mod measure;
-mod orders;
+mod http_api;
 mod registry;
+mod resolver;
+mod scrape;
 
 /// What this program calls itself.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -132,12 +129,12 @@ impl Parts {
 ///
 /// # Errors
 /// What keeps it from starting or from going on.
-pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), Failure> {
+pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), DaemonError> {
     let payload = config.dns.udp_payload;
     let sockets = config.dns.listen.iter().map(|address| listen(*address, payload)).collect::<Result<Vec<_>, _>>()?;
     let encrypted = encrypted::bind(&config).await?;
     let gossip = cluster::bind(&config)?;
-    let apis = api::bind(&config)?;
+    let apis = http_api::bind(&config)?;
     let serial = open_data_dir(&config)?;
     let shutdown = signals.shutdown.clone();
     let mut parts = Parts::default();
@@ -159,7 +156,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (inputs, registry) =
         registry::start(&config, services, announcements.clone(), &signals.drain, &mut parts, &shutdown);
-    let (defined, upkeep) = (inputs.definitions.clone(), inputs.upkeep.clone());
+    let (defined, maintenance) = (inputs.definitions.clone(), inputs.maintenance.clone());
     let loaded = defined.borrow().len();
     let options = checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..));
     let options = checks::Options { metrics: metrics.checks.clone(), ..options };
@@ -185,7 +182,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     parts.spawn("publishes answers", publisher.run(sources, shutdown.clone()));
 
     let dns: Vec<SocketAddr> = sockets.iter().map(|listener| listener.address).collect();
-    let beyond = beyond::start(&config, dns.clone(), metrics.upstreams.clone(), &mut parts, &shutdown).await;
+    let beyond = resolver::start(&config, dns.clone(), metrics.upstreams.clone(), &mut parts, &shutdown).await;
     let (resolver, recursion, upstreams) = match beyond {
         Some((resolver, recursion, upstreams)) => (Some(resolver), Some(recursion), Some(upstreams)),
         None => (None, None, None),
@@ -195,7 +192,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
-        clients: Clients::new(tcp::most_connections()),
+        clients: ConnectionQuota::new(tcp::most_connections()),
         resolver: resolver.clone(),
         tally: metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: shutdown.clone(),
@@ -204,7 +201,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         for socket in datagrams {
             let (resolver, shutdown) = (resolver.clone(), shutdown.clone());
             let answering = udp::serve(socket, tables.clone(), engine.clone(), resolver, &metrics.dns, shutdown);
-            let answering = answering.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
+            let answering = answering.map_err(|error| DaemonError::Listen { purpose: Purpose::Dns, address, error })?;
             parts.spawn("answers over UDP", answering);
         }
         parts.spawn("answers over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
@@ -213,10 +210,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         encrypted::start(&config, listeners, &shared, &engine, &metrics.dns, &mut parts)?;
     }
     let agent = Arc::new(facts(&config, cluster.address, dns, apis.addresses()));
-    let (orders, given) = mpsc::channel(orders::ORDERS);
-    let takers = orders::Takers { node: cluster.orders, registry: registry.requests, rescan: signals.rescan };
-    parts.spawn("passes orders on", orders::pass_on(given, takers, shutdown.clone()));
-    let scrape = measure::Sources {
+    let (orders, given) = mpsc::channel(commands::ORDERS);
+    let takers = commands::Takers { node: cluster.orders, registry: registry.requests, rescan: signals.rescan };
+    parts.spawn("passes orders on", commands::pass_on(given, takers, shutdown.clone()));
+    let scrape = scrape::Sources {
         catalog: catalog.clone(),
         tables,
         members: cluster.members.clone(),
@@ -227,9 +224,10 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         clients: shared.clients,
     };
     let scrape = scrape.scrape(metrics.clone());
-    let guard = api::guard(&config, &folders, &mut parts).await;
-    let sources = hub::Sources { catalog, members: cluster.members, files: reported, upkeep, keys: cluster.keyring };
-    let hub = Hub::new(sources, metrics.http.clone(), shutdown.clone());
+    let guard = http_api::guard(&config, &folders, &mut parts).await;
+    let sources =
+        blocking::Sources { catalog, members: cluster.members, files: reported, maintenance, keys: cluster.keyring };
+    let hub = BlockingQueries::new(sources, metrics.http.clone(), shutdown.clone());
     parts.spawn("wakes those who wait", hub.clone().run());
     let beyond =
         Beyond { zones, services: config.services_dir.clone(), routes: config.resolver.routes.clone(), upstreams };
@@ -245,7 +243,7 @@ pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Resu
         counted,
         stopping: stopping.clone(),
     };
-    api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
+    http_api::start(&config, apis, Server::new(api, shutdown.clone()), &mut parts, &shutdown)?;
     info!(node = %config.node, domain = %config.domain, services = loaded, "answering");
     ready();
 
@@ -311,15 +309,15 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
     }
 }
 
-fn engine_settings(config: &Config, recursion: Option<Recursion>) -> Result<engine::Settings, Failure> {
+fn engine_settings(config: &Config, recursion: Option<Recursion>) -> Result<engine::Settings, DaemonError> {
     // Drawn anew at each start: a client with an old cookie gets a new one with its answer.
     let mut secret = [0; 16];
-    SystemRandom::new().fill(&mut secret).map_err(|_| Failure::NoRandom)?;
+    SystemRandom::new().fill(&mut secret).map_err(|_| DaemonError::NoRandom)?;
     Ok(engine::Settings {
         udp_payload: config.dns.udp_payload,
         nsid: config.node.as_bytes().into(),
         secret: Some(Secret::new(secret)),
-        limit: config.dns.rate_limit.map(|rate| Limit::new(rate, fastrand::u64(..))),
+        limit: config.dns.rate_limit.map(|rate| ResponseRateLimiter::new(rate, fastrand::u64(..))),
         recursion,
     })
 }
@@ -343,7 +341,7 @@ struct Listener {
 }
 
 /// Binds both transports of an address, on one port; `payload` is the longest reply over UDP.
-fn listen(address: SocketAddr, payload: u16) -> Result<Listener, Failure> {
+fn listen(address: SocketAddr, payload: u16) -> Result<Listener, DaemonError> {
     let both = |address| {
         let connections = tcp::bind(address)?;
         let address = connections.local_addr()?;
@@ -351,7 +349,7 @@ fn listen(address: SocketAddr, payload: u16) -> Result<Listener, Failure> {
         Ok(Listener { address, datagrams, connections })
     };
     let bound = try_ports(address, both);
-    let listener = bound.map_err(|error| Failure::Listen { purpose: Purpose::Dns, address, error })?;
+    let listener = bound.map_err(|error| DaemonError::Listen { purpose: Purpose::Dns, address, error })?;
     info!(address = %listener.address, "listening for DNS over UDP and TCP");
     Ok(listener)
 }
@@ -375,9 +373,9 @@ fn is_taken(error: &io::Error) -> bool {
 }
 
 /// Makes sure that the data folder can be written to, and goes on with the serial that it holds.
-fn open_data_dir(config: &Config) -> Result<Serial, Failure> {
+fn open_data_dir(config: &Config) -> Result<Serial, DaemonError> {
     let path = &config.data_dir;
-    let failed = |error| Failure::DataDir { path: path.clone(), error };
+    let failed = |error| DaemonError::DataDir { path: path.clone(), error };
     fs::create_dir_all(path).map_err(failed)?;
     // Before 1970 or after 2106 a clock says nothing useful; the stored serial then decides alone.
     let now = u32::try_from(now_since_1970().as_secs()).unwrap_or(0);

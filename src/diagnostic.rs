@@ -11,7 +11,7 @@ use std::{
 /// Prints as `file:line:column: message` with ` (hint)` behind it where there is one, and with `warning: ` before the
 /// message of a warning. Sorts by place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Problem {
+pub struct Diagnostic {
     /// The file.
     pub path: PathBuf,
     /// Counted from 1.
@@ -35,7 +35,7 @@ pub enum Severity {
     Warning,
 }
 
-impl Problem {
+impl Diagnostic {
     /// An error at a place; line and column are counted from 1.
     pub fn at(path: &Path, line: usize, column: usize, message: impl Into<String>) -> Self {
         let message = message.into();
@@ -65,7 +65,7 @@ impl Problem {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}: ", self.path.display(), self.line, self.column)?;
         if self.severity == Severity::Warning {
@@ -81,32 +81,32 @@ impl fmt::Display for Problem {
 
 /// What a folder's files come to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct FolderReport {
     /// What is in service, in a few words: `12 instances`.
     pub in_service: String,
     /// All that is wrong, and what it means for what is in service.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
     /// How often the files have been read since the start.
     pub reads: u64,
 }
 
 /// What the files of each folder come to.
-pub type Reports = BTreeMap<PathBuf, Report>;
+pub type Reports = BTreeMap<PathBuf, FolderReport>;
 
 /// What is new between two lists of problems: a log tells of a problem when it appears and when it is mended, not
 /// each time that somebody looks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct News<'a> {
+pub struct DiagnosticChanges<'a> {
     /// Problems that were not there before, in the order of the new list.
-    pub appeared: Vec<&'a Problem>,
+    pub appeared: Vec<&'a Diagnostic>,
     /// Files that had problems and have none now, by name.
     pub mended: Vec<&'a Path>,
 }
 
-impl<'a> News<'a> {
+impl<'a> DiagnosticChanges<'a> {
     /// Compares what was wrong `before` with what is wrong `now`.
-    pub fn between(before: &'a [Problem], now: &'a [Problem]) -> Self {
-        let known: BTreeSet<&Problem> = before.iter().collect();
+    pub fn between(before: &'a [Diagnostic], now: &'a [Diagnostic]) -> Self {
+        let known: BTreeSet<&Diagnostic> = before.iter().collect();
         let broken: BTreeSet<&Path> = now.iter().map(|problem| problem.path.as_path()).collect();
         let were_broken: BTreeSet<&Path> = before.iter().map(|problem| problem.path.as_path()).collect();
         Self {
@@ -122,8 +122,8 @@ mod tests {
 
     #[test]
     fn problems_are_news_when_they_appear_and_when_their_file_has_none_left() {
-        let list = |text: &str| -> Vec<Problem> {
-            text.split_whitespace().map(|problem| Problem::whole(Path::new(&problem[..1]), &problem[1..])).collect()
+        let list = |text: &str| -> Vec<Diagnostic> {
+            text.split_whitespace().map(|problem| Diagnostic::whole(Path::new(&problem[..1]), &problem[1..])).collect()
         };
         let cases = [
             ("", "", "", ""),
@@ -135,7 +135,7 @@ mod tests {
         ];
         for (before, now, appeared, mended) in cases {
             let (before, now) = (list(before), list(now));
-            let news = News::between(&before, &now);
+            let news = DiagnosticChanges::between(&before, &now);
             let text: Vec<_> = news.appeared.iter().map(|p| format!("{}{}", p.path.display(), p.message)).collect();
             assert_eq!(text.join(" "), appeared, "{before:?} {now:?}");
             let text: Vec<_> = news.mended.iter().map(|path| path.display().to_string()).collect();

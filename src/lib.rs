@@ -31,5 +31,7 @@ pub mod gossip;
 pub mod http;
 pub mod metrics;
 pub mod model;
+pub mod record;
 pub mod registry;
+pub mod tls;
 pub mod yaml;

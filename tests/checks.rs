@@ -11,9 +11,9 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
+        maintenance::Maintenance,
         name::Label,
         service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
-        upkeep::Upkeep,
     },
 };
 use tokio::{
@@ -35,7 +35,7 @@ async fn a_hundred_reloads_leave_no_file_and_no_process_behind() {
     let shutdown = CancellationToken::new();
     let options = Options::for_this_process(true, 1);
     let (_beats, heard) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, upkeep: watch::channel(Upkeep::default()).1, beats: heard };
+    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, beats: heard };
     let running = tokio::spawn(checks::run(inputs, announcements, options, shutdown.clone()));
 
     // The first rounds open what stays open: the runtime's own descriptors.

@@ -15,13 +15,13 @@ use muster::{
     config::{
         Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams,
     },
-    dns::{
-        access::Allow,
-        cache::Bounds,
-        limit::Rate,
-        server::{Server, Way},
+    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
+    model::{
+        access::ClientRange,
+        name::Name,
+        service::Endpoint,
+        upstream_address::{UpstreamAddress, UpstreamTransport},
     },
-    model::{name::Name, service::Endpoint},
 };
 use support::label;
 
@@ -53,8 +53,8 @@ fn problems(text: &str) -> String {
     }
 }
 
-fn rate(per_second: u32, slip: u8, ipv4_prefix: u8, ipv6_prefix: u8) -> Rate {
-    Rate { per_second: per_second.try_into().unwrap(), slip, ipv4_prefix, ipv6_prefix }
+fn rate(per_second: u32, slip: u8, ipv4_prefix: u8, ipv6_prefix: u8) -> ResponseRate {
+    ResponseRate { per_second: per_second.try_into().unwrap(), slip, ipv4_prefix, ipv6_prefix }
 }
 
 fn defaults() -> Config {
@@ -79,7 +79,7 @@ fn defaults() -> Config {
         resolver: Resolver {
             upstreams: Upstreams::System,
             routes: Vec::new(),
-            allow: vec![Allow::Loopback, Allow::Private],
+            allow: vec![ClientRange::Loopback, ClientRange::Private],
             cache: Cache { size: 32 << 20, bounds: Bounds { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
         },
         gossip: Gossip {
@@ -140,9 +140,9 @@ checks:
 log: {level: debug, format: json}
 ";
     let socket = |text: &str| text.parse().unwrap();
-    let plain = |text: &str| Server::plain(text.parse().unwrap());
+    let plain = |text: &str| UpstreamAddress::plain(text.parse().unwrap());
     let endpoint = |host: &str, port| Endpoint { host: host.to_owned(), port };
-    let network = |address: &str, prefix| Allow::Network { address: address.parse().unwrap(), prefix };
+    let network = |address: &str, prefix| ClientRange::Network { address: address.parse().unwrap(), prefix };
     let expected = Config {
         node: label("host-b"),
         domain: name("example.org"),
@@ -171,8 +171,14 @@ log: {level: debug, format: json}
             upstreams: Upstreams::Servers(vec![
                 plain("9.9.9.9:53"),
                 plain("1.1.1.1:5353"),
-                Server { address: socket("9.9.9.9:853"), way: Way::Tls(Some("dns.quad9.net".into())) },
-                Server { address: socket("[2001:db8::53]:443"), way: Way::Https { name: None, path: "/q".into() } },
+                UpstreamAddress {
+                    address: socket("9.9.9.9:853"),
+                    way: UpstreamTransport::Tls(Some("dns.quad9.net".into())),
+                },
+                UpstreamAddress {
+                    address: socket("[2001:db8::53]:443"),
+                    way: UpstreamTransport::Https { name: None, path: "/q".into() },
+                },
             ]),
             cache: Cache { size: 64 << 20, bounds: Bounds { ttl: 3600, negative_ttl: 10, stale: 0 } },
             routes: vec![
@@ -180,8 +186,8 @@ log: {level: debug, format: json}
                 (name("10.in-addr.arpa"), ["10.0.0.2:53", "[::1]:54"].map(plain).to_vec()),
             ],
             allow: vec![
-                Allow::Loopback,
-                Allow::Any,
+                ClientRange::Loopback,
+                ClientRange::Any,
                 network("10.0.0.0", 8),
                 network("2001:db8::", 32),
                 network("192.0.2.1", 32),
@@ -219,7 +225,7 @@ fn of_several_files_tables_merge_and_all_else_is_replaced() {
         ("/b/40.yaml", "services_dir: services\ndns:\nnode: null\n"),
     ]);
     let socket = |text: &str| text.parse().unwrap();
-    let plain = |text: &str| Server::plain(text.parse().unwrap());
+    let plain = |text: &str| UpstreamAddress::plain(text.parse().unwrap());
     let expected = Config {
         node: label("two"),
         data_dir: PathBuf::from("/a/data"),

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use muster::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     files::{
         definitions::{merge, service_at},
         service_file::{Defaults, Located, parse},
@@ -29,7 +29,7 @@ fn merged(files: &[(&str, &str)]) -> (String, String) {
     let files: Vec<_> = files.iter().map(|(path, text)| (Path::new(path), read(path, text))).collect();
     let (definitions, problems) = merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
     let keys: Vec<String> = definitions.keys().map(ToString::to_string).collect();
-    let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    let problems: Vec<String> = problems.iter().map(Diagnostic::to_string).collect();
     (keys.join(" "), problems.join("\n"))
 }
 

@@ -7,11 +7,12 @@ mod support;
 use std::{net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use muster::dns::{
-    code::Rcode,
-    cookie::Secret,
-    engine::{Client, Engine, Origin, Settings, Transport},
-    limit::{Limit, Rate},
-    table::Tables,
+    engine::{
+        Client, Engine, Origin, Settings, Transport,
+        rrl::{ResponseRate, ResponseRateLimiter},
+    },
+    message::{codes::Rcode, cookie::Secret},
+    zone::Tables,
 };
 use support::world;
 
@@ -27,8 +28,8 @@ fn tables() -> Tables {
     world::tables(&format!("services:\n{instances}"))
 }
 
-fn engine(limit: Option<Rate>) -> Engine {
-    let limit = limit.map(|rate| Limit::new(rate, 7));
+fn engine(limit: Option<ResponseRate>) -> Engine {
+    let limit = limit.map(|rate| ResponseRateLimiter::new(rate, 7));
     let settings = Settings {
         udp_payload: 1232,
         nsid: b"host-a".as_slice().into(),
@@ -199,7 +200,7 @@ fn options_never_make_a_reply_longer_than_the_client_takes() {
 #[test]
 fn what_is_above_the_rate_is_cut_short_or_not_sent() {
     let tables = tables();
-    let rate = |slip| Rate { per_second: NonZero::new(100).unwrap(), slip, ipv4_prefix: 24, ipv6_prefix: 56 };
+    let rate = |slip| ResponseRate { per_second: NonZero::new(100).unwrap(), slip, ipv4_prefix: 24, ipv6_prefix: 56 };
     // How many whole answers, how many that say "come by TCP", how much silence.
     let flood = |engine: &mut Engine, packet: &[u8], origin: Origin| {
         let (mut whole, mut cut, mut silence) = (0, 0, 0);

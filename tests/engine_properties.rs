@@ -21,12 +21,12 @@ use hickory_proto::{
 };
 use muster::{
     dns::{
-        code::rtype,
         engine::{Engine, Transport},
-        table::{Settings, Tables, service::MAX_STALE_TTL},
+        message::codes::rtype,
+        zone::{Settings, Tables, service::MAX_STALE_TTL},
     },
     model::{
-        announcement::{Announcement, Node, Standing},
+        announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
@@ -52,12 +52,12 @@ fn addresses() -> impl Strategy<Value = Vec<IpAddr>> {
     prop::collection::btree_set(one, 1..4).prop_map(|set| set.into_iter().map(|a| a.parse().unwrap()).collect())
 }
 
-fn standing() -> impl Strategy<Value = Standing> {
+fn standing() -> impl Strategy<Value = InstanceState> {
     prop_oneof![
-        4 => Just(Standing::Passing),
-        1 => Just(Standing::new(Status::Warning, "slow")),
-        2 => Just(Standing::new(Status::Critical, "connection refused")),
-        1 => Just(Standing::Disabled),
+        4 => Just(InstanceState::Passing),
+        1 => Just(InstanceState::new(Status::Warning, "slow")),
+        2 => Just(InstanceState::new(Status::Critical, "connection refused")),
+        1 => Just(InstanceState::Disabled),
     ]
 }
 
@@ -213,12 +213,14 @@ impl Member<'_> {
         let node = self.node;
         Some(match (self.freshness, &self.standing) {
             (Freshness::Gone, _) => ("gone", format!("its node {node} is gone")),
-            (_, Standing::Critical(reason)) => ("critical", format!("it is critical: {reason}")),
-            (_, Standing::Disabled) => ("disabled", "it is disabled: its service file says enabled: false".to_owned()),
+            (_, InstanceState::Critical(reason)) => ("critical", format!("it is critical: {reason}")),
+            (_, InstanceState::Disabled) => {
+                ("disabled", "it is disabled: its service file says enabled: false".to_owned())
+            }
             (Freshness::LastKnown, _) => {
                 ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
             }
-            (_, Standing::Warning(reason)) => {
+            (_, InstanceState::Warning(reason)) => {
                 let weight = self.instance.weight;
                 let weight = if weight > 0 { (weight / 10).max(1) } else { 0 };
                 ("warning", format!("answered with weight {weight}: it warns: {reason}"))
@@ -235,8 +237,8 @@ impl Member<'_> {
 /// Why none of these is answered.
 fn none_answered(members: &Members<'_>) -> String {
     let there = || members.iter().filter(|member| member.freshness != Freshness::Gone);
-    let critical = there().filter(|member| matches!(member.standing, Standing::Critical(_))).count();
-    let disabled = there().filter(|member| matches!(member.standing, Standing::Disabled)).count();
+    let critical = there().filter(|member| matches!(member.standing, InstanceState::Critical(_))).count();
+    let disabled = there().filter(|member| matches!(member.standing, InstanceState::Disabled)).count();
     let gone: Vec<&str> = members.iter().filter(|m| m.freshness == Freshness::Gone).map(|m| m.node).collect();
     let nodes: BTreeSet<&&str> = gone.iter().collect();
     let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
@@ -411,7 +413,7 @@ impl Zone {
             let instance = &announcement.instance;
             let Some(port) = port(instance) else { continue };
             let weight = match announcement.standing {
-                Standing::Warning(_) if instance.weight > 0 => (instance.weight / 10).max(1),
+                InstanceState::Warning(_) if instance.weight > 0 => (instance.weight / 10).max(1),
                 _ => instance.weight,
             };
             let target = format!("{}.{}.{domain}", instance.key.id, instance.key.service);

@@ -24,14 +24,14 @@ use hickory_proto::rr::RecordType;
 use muster::{
     dns::{
         engine::{Engine, Transport},
-        table::{Settings, Tables},
+        zone::{Settings, Tables},
     },
     files::{
         service_file::{self, Defaults},
         zone_file,
     },
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
@@ -102,7 +102,7 @@ struct World {
     nodes: Vec<(Label, Vec<IpAddr>)>,
     freshness: BTreeMap<Label, Freshness>,
     announcements: BTreeMap<Label, Announcements>,
-    standings: BTreeMap<String, Standing>,
+    standings: BTreeMap<String, InstanceState>,
     zones: Vec<Arc<zone_file::ZoneFile>>,
     aliases: Vec<Name>,
 }
@@ -121,7 +121,7 @@ impl World {
                 ["gone", node] => drop(world.freshness.insert(label(node), Freshness::Gone)),
                 ["standing", instance, status, ref reason @ ..] => {
                     let status = if status == "warning" { Status::Warning } else { Status::Critical };
-                    world.standings.insert(instance.to_owned(), Standing::new(status, &reason.join(" ")));
+                    world.standings.insert(instance.to_owned(), InstanceState::new(status, &reason.join(" ")));
                 }
                 ["zone", name] => {
                     let path = format!("{name}.zone");
@@ -154,9 +154,9 @@ impl World {
         for entry in file.entries {
             let instance = entry.definition.instance.clone();
             let standing = match self.standings.get(&instance.key.to_string()) {
-                _ if !entry.definition.enabled => Standing::Disabled,
+                _ if !entry.definition.enabled => InstanceState::Disabled,
                 Some(standing) => standing.clone(),
-                None => Standing::Passing,
+                None => InstanceState::Passing,
             };
             let announcement = Announcement::new(instance.clone(), standing);
             self.announcements.entry(node.clone()).or_default().insert(instance.key.clone(), Arc::new(announcement));

@@ -18,10 +18,10 @@ use hickory_proto::{
 use muster::{
     dns::{
         engine::{Client, Engine, Origin, Transport},
-        table::{Settings, Tables},
+        zone::{Settings, Tables},
     },
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::Name,
         service::{Instance, InstanceKey},
@@ -42,7 +42,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
                     if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() },
                 )
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
+            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
         })
         .collect();
     let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };

@@ -7,7 +7,7 @@ mod support;
 use std::{net::IpAddr, path::Path, time::Duration};
 
 use muster::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     files::service_file::{Defaults, MAX_FILE, ServiceFile, parse},
     model::{
         health::Status,
@@ -19,7 +19,7 @@ use support::label;
 
 const ADDRESS: [IpAddr; 1] = [IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7))];
 
-fn read(bytes: &[u8]) -> Result<ServiceFile, Vec<Problem>> {
+fn read(bytes: &[u8]) -> Result<ServiceFile, Vec<Diagnostic>> {
     parse(Path::new("f"), bytes, &Defaults { node: &label("host-a"), addresses: &ADDRESS, allow_exec: true })
 }
 
@@ -29,7 +29,7 @@ fn definitions(text: &str) -> Vec<Definition> {
 }
 
 /// The problems, a line each, without the file's name.
-fn shown(problems: &[Problem]) -> String {
+fn shown(problems: &[Diagnostic]) -> String {
     let lines: Vec<String> = problems.iter().map(|p| p.to_string().split_off("f:".len())).collect();
     lines.join("\n")
 }

@@ -13,10 +13,9 @@ use std::{
 use arc_swap::ArcSwap;
 use muster::{
     dns::{
-        clients::Clients,
         engine::Engine,
-        table::{Settings, Tables},
-        tcp, udp,
+        server::{connection_quota::ConnectionQuota, tcp, udp},
+        zone::{Settings, Tables},
     },
     metrics::{Dns, Transport, Writers},
     model::name::{Label, Name},
@@ -70,7 +69,7 @@ impl Server {
         let counted = Dns::default();
         let shared = tcp::Shared {
             tables: tables.clone(),
-            clients: Clients::new(connections),
+            clients: ConnectionQuota::new(connections),
             resolver: None,
             tally: counted.tally(Transport::Tcp, Writers::Many),
             shutdown: shutdown.clone(),

@@ -182,7 +182,7 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             "s/web.yaml:2:7: expected a port from 1 to 65535, found `x`\n2 files checked: 1 problem\n",
         ),
         (
-            "service files elsewhere are judged by the configuration that is named",
+            "service files elsewhere are with_shadowed by the configuration that is named",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
                 ("s/a.yaml", "service: a\n"),

@@ -9,7 +9,7 @@ mod support;
 use std::{fs, path::Path, time::Duration};
 
 use muster::files::{
-    contents::{Contents, Folder, FolderProblem, Limits, Unwatched},
+    contents::{Contents, Folder, FolderError, Limits, WatchError},
     watch,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -47,7 +47,7 @@ async fn without_inotify_changes_are_looked_for_until_it_is_back() {
     leave_two_descriptors();
 
     let (mut contents, task) = watch::spawn(folder, rescans, shutdown.clone()).await;
-    assert_eq!(contents.borrow().problems, [FolderProblem::Unwatched(Unwatched::Instances)]);
+    assert_eq!(contents.borrow().problems, [FolderError::Unwatched(WatchError::Instances)]);
     let printed = contents.borrow().folder_problems().map(|problem| problem.to_string()).collect::<String>();
     assert!(printed.ends_with(
         ":1:1: changes here may be noticed late: no inotify instance is left \

@@ -9,36 +9,36 @@ use std::sync::Arc;
 use hickory_proto::op::Message;
 use muster::{
     dns::{
-        code::rtype,
         engine::{Engine, Transport},
-        table::{Settings, Tables},
+        message::codes::rtype,
+        zone::{Settings, Tables},
     },
     model::{
-        announcement::{Announcement, CheckReport, Gate, Node, Report, Standing},
+        announcement::{Announcement, CheckReport, HealthReport, HoldReason, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         member::{Cause, Reach},
         name::Name,
+        reason,
         service::{Instance, InstanceKey},
-        why,
     },
 };
 use support::{Ask, decode, extended_error, label, show_data};
 
 /// `web/web-1` on `b`, with a check that stands as badly as it does.
-fn announcement(standing: Standing) -> Announcement {
+fn announcement(standing: InstanceState) -> Announcement {
     let instance = Instance {
         port: Some(80),
         weight: 50,
         ..Instance::new(InstanceKey { service: label("web"), id: label("web-1") }, vec!["10.0.0.7".parse().unwrap()])
     };
     let status = match standing {
-        Standing::Warning(_) => Status::Warning,
-        Standing::Critical(_) => Status::Critical,
+        InstanceState::Warning(_) => Status::Warning,
+        InstanceState::Critical(_) => Status::Critical,
         _ => Status::Passing,
     };
     let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
-    let report = Some(Arc::new(Report { since: 1_000_000_000, checks: vec![check] }));
+    let report = Some(Arc::new(HealthReport { since: 1_000_000_000, checks: vec![check] }));
     Announcement { instance: Arc::new(instance), standing, report }
 }
 
@@ -89,31 +89,31 @@ impl World {
 fn for_every_standing_all_say_the_same() {
     let reason = "reason of it";
     let mut standings = vec![
-        Standing::Passing,
-        Standing::Warming(7),
-        Standing::new(Status::Warning, reason),
-        Standing::new(Status::Critical, reason),
-        Standing::Disabled,
+        InstanceState::Passing,
+        InstanceState::Warming(7),
+        InstanceState::new(Status::Warning, reason),
+        InstanceState::new(Status::Critical, reason),
+        InstanceState::Disabled,
     ];
-    standings.extend(Gate::ALL.map(|gate| Standing::withheld(gate, reason)));
+    standings.extend(HoldReason::ALL.map(|gate| InstanceState::withheld(gate, reason)));
     for standing in standings {
         for freshness in [Freshness::Live, Freshness::LastKnown, Freshness::Gone] {
             let case = format!("{standing:?} {freshness:?}");
             let world = World::of(view(announcement(standing.clone()), freshness));
-            let placement = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
-            let said = why::of(placement, true, None);
+            let entry = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+            let said = reason::of(entry, true, None);
             let answer = world.ask("web.service.local.", rtype::A, Transport::Udp);
             let error = extended_error(&answer);
             let is_answered = !answer.answers.is_empty();
-            assert_eq!(is_answered, placement.is_answered(), "{case}");
+            assert_eq!(is_answered, entry.is_answered(), "{case}");
             assert_eq!(is_answered, said.text.starts_with("answered"), "{case}: {}", said.text);
 
             // The words that an extended error has are those that the explanation has.
             let key_words: Vec<String> = match (&standing, freshness) {
                 (_, Freshness::Gone) => vec!["b".to_owned(), "is gone".to_owned()],
-                (Standing::Critical(reason), _) => vec![format!("critical: {reason}")],
-                (Standing::Disabled, _) => vec!["disabled".to_owned()],
-                (Standing::Withheld(gate, reason), _) => vec![format!("{}: {reason}", gate.words())],
+                (InstanceState::Critical(reason), _) => vec![format!("critical: {reason}")],
+                (InstanceState::Disabled, _) => vec!["disabled".to_owned()],
+                (InstanceState::Withheld(gate, reason), _) => vec![format!("{}: {reason}", gate.words())],
                 (_, Freshness::LastKnown) => vec!["b is out of reach".to_owned(), "as last known".to_owned()],
                 _ => vec![],
             };
@@ -130,7 +130,7 @@ fn for_every_standing_all_say_the_same() {
 
             // What `_why` says is the explanation, word for word.
             let since = if freshness == Freshness::Live { " since 2001-09-09T01:46:40Z" } else { "" };
-            let detail = if standing == Standing::Passing && freshness == Freshness::Live {
+            let detail = if standing == InstanceState::Passing && freshness == Freshness::Live {
                 format!("\"web-1: passing\" \"{}\"", said.text)
             } else {
                 format!("\"web-1 on b: {}{since}\" \"{}\"", said.state, said.text)
@@ -163,16 +163,16 @@ fn how_the_node_stands_is_said_and_decides_nothing() {
         (Freshness::Gone, Some(Reach::Alive), "its node b is gone: it has started anew and said nothing yet"),
     ];
     for (freshness, reach, expected) in cases {
-        let world = World::of(view(announcement(Standing::Passing), freshness));
-        let placement = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
-        assert_eq!(why::of(placement, true, reach).text, expected, "{freshness:?} {reach:?}");
+        let world = World::of(view(announcement(InstanceState::Passing), freshness));
+        let entry = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+        assert_eq!(reason::of(entry, true, reach).text, expected, "{freshness:?} {reach:?}");
     }
 }
 
 /// A report that arrives after the standing it is of is told, and one that nothing is to be said of costs nothing.
 #[test]
 fn a_report_is_told_where_there_is_something_to_say() {
-    for (standing, told) in [(Standing::Passing, false), (Standing::new(Status::Critical, "refused"), true)] {
+    for (standing, told) in [(InstanceState::Passing, false), (InstanceState::new(Status::Critical, "refused"), true)] {
         let early = Announcement { report: None, ..announcement(standing.clone()) };
         let mut world = World::of(view(early, Freshness::Live));
         let before = world.texts("_why.web.service.local.");
@@ -186,8 +186,8 @@ fn a_report_is_told_where_there_is_something_to_say() {
 
 #[test]
 fn an_instance_that_does_not_count_and_names_without_more() {
-    let mut both = view(announcement(Standing::Passing), Freshness::Live);
-    let critical = view(announcement(Standing::new(Status::Critical, "refused")), Freshness::Live);
+    let mut both = view(announcement(InstanceState::Passing), Freshness::Live);
+    let critical = view(announcement(InstanceState::new(Status::Critical, "refused")), Freshness::Live);
     let other = &critical[&label("b")];
     let node = Arc::new(Node { name: label("c"), ..Node::clone(&other.node) });
     both.insert(label("c"), Arc::new(NodeView { node, ..NodeView::clone(other) }));
@@ -215,7 +215,7 @@ fn an_instance_that_does_not_count_and_names_without_more() {
 #[test]
 fn what_does_not_fit_a_datagram_is_asked_for_over_tcp() {
     let announcements = (0..100).map(|at| {
-        let mut announcement = announcement(Standing::new(Status::Critical, "connection refused"));
+        let mut announcement = announcement(InstanceState::new(Status::Critical, "connection refused"));
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
         (announcement.instance.key.clone(), Arc::new(announcement))
     });

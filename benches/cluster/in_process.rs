@@ -15,17 +15,17 @@ use std::{
 
 use muster::{
     gossip::{
-        join::Targets,
-        keyring::{Key, Keyring},
-        link,
+        channel,
         message::Identity,
         node::{self, Inputs, Outputs, Settings},
         rejected::Rejected,
-        wire::{Sockets, Wire},
+        seeds::Targets,
+        transport::{Sockets, Wire},
     },
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::View,
+        keyring::{Key, Keyring},
         member::{INCARNATIONS, PeerId},
         name::Label,
         service::{Endpoint, Instance, InstanceKey},
@@ -211,7 +211,7 @@ struct Running {
     /// For what the node has spawned.
     shutdown: CancellationToken,
     /// What the daemon would hold: a node ends when it is gone.
-    _held: (watch::Sender<Announcements>, mpsc::Sender<node::Order>, watch::Receiver<BTreeSet<SocketAddr>>),
+    _held: (watch::Sender<Announcements>, mpsc::Sender<node::Command>, watch::Receiver<BTreeSet<SocketAddr>>),
 }
 
 impl Running {
@@ -230,7 +230,7 @@ impl Running {
             datacenter: Label::parse("dc1").unwrap(),
             meta: Default::default(),
         });
-        let (link, network) = link::pair();
+        let (link, network) = channel::pair();
         let rejected = Arc::new(Rejected::default());
         let keyring = Keyring::new(Key::from_random([7; 32]));
         let (announcing, announcements) = watch::channel(announcements(&name, address));
@@ -284,7 +284,7 @@ fn number(name: &Label) -> usize {
 fn announcements(node: &Label, address: Ipv4Addr) -> Announcements {
     let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(&format!("web-{node}")).unwrap() };
     let instance = Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.into()]) };
-    Announcements::unit(key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
+    Announcements::unit(key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
 }
 
 /// How late a timer of this process fires: what the nodes' own ticks suffer.

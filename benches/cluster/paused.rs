@@ -10,15 +10,15 @@ use std::{
 
 use muster::{
     gossip::{
-        join::Targets,
-        link::{self, Inbound, Outbound},
-        liveness::Knock,
+        channel::{self, Inbound, Outbound},
+        liveness::TcpProbeResult,
         message::Identity,
         node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
+        seeds::Targets,
     },
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Freshness, View},
         member::PeerId,
         name::Label,
@@ -125,7 +125,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     let label = |text: String| Label::parse(&text).unwrap();
     let own =
         Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address: address(number) };
-    let (link, mut wire) = link::pair();
+    let (link, mut wire) = channel::pair();
     network.lock().unwrap().hosts.insert(own.address, (own.clone(), wire.inbound.clone()));
     let (shared, who) = (network.clone(), own.clone());
     tokio::spawn(async move {
@@ -137,7 +137,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
                     Outbound::Message { to, octets } => deliver(&mut shared.lock().unwrap(), &who, to, &octets),
                     Outbound::Knock { peer, address } => {
                         let there = shared.lock().unwrap().hosts.contains_key(&address);
-                        let answer = if there { Knock::Accepted } else { Knock::Refused };
+                        let answer = if there { TcpProbeResult::Accepted } else { TcpProbeResult::Refused };
                         let _ = inbound.try_send(Inbound::Knocked { peer, answer });
                     }
                 }
@@ -151,7 +151,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
             vec![own.address.ip()],
         )
     };
-    let announcement = Announcement::new(Arc::new(instance.clone()), Standing::Passing);
+    let announcement = Announcement::new(Arc::new(instance.clone()), InstanceState::Passing);
     let (announced, announcements) = watch::channel(Announcements::unit(instance.key, Arc::new(announcement)));
     let (view, seen) = watch::channel(View::new());
     let join = [0, 1].map(|number| Endpoint { host: address(number).ip().to_string(), port: 7946 });

@@ -1,9 +1,11 @@
 //! The gossip target: nothing that was made without a key opens, and whatever is read as a message is one.
 
-use muster::gossip::{
-    keyring::{Key, Keyring},
-    message::{Malformed, Message},
-    seal::{MAX_PLAINTEXT, OVERHEAD, Protection, Refused, Seal, Session, To},
+use muster::{
+    gossip::{
+        crypto::{MAX_PLAINTEXT, OVERHEAD, OpenError, Protection, Seal, Session, To},
+        message::{Message, MessageError},
+    },
+    model::keyring::{Key, Keyring},
 };
 
 /// Takes the octets as a frame from a stranger, as a frame where nothing is sealed, as a message, and as what a stranger
@@ -19,7 +21,9 @@ pub fn run(octets: &[u8]) {
 fn stranger(octets: &[u8]) {
     match sealed(RECEIVER).open(&mut octets.to_vec()) {
         Ok(opened) => panic!("made without a key, and opened: {opened:?}"),
-        Err(refused @ (Refused::Elsewhere { .. } | Refused::Replayed)) => panic!("said of a forged frame: {refused:?}"),
+        Err(refused @ (OpenError::Elsewhere { .. } | OpenError::Replayed)) => {
+            panic!("said of a forged frame: {refused:?}")
+        }
         Err(_) => {}
     }
 }
@@ -36,7 +40,7 @@ fn without_keys(octets: &[u8]) {
             opened.bound
         }
     };
-    assert_eq!(receiver.open(&mut octets.to_vec()).err(), bound.then_some(Refused::Replayed));
+    assert_eq!(receiver.open(&mut octets.to_vec()).err(), bound.then_some(OpenError::Replayed));
 }
 
 /// What is read can be written, and is read as the same again.
@@ -45,7 +49,7 @@ fn message(octets: &[u8]) {
         Ok(message) => message,
         Err(error) => {
             let unknown = octets.first().is_some_and(|kind| !(1..=12).contains(kind));
-            assert_eq!(matches!(error, Malformed::Kind(_)), unknown, "{error:?}");
+            assert_eq!(matches!(error, MessageError::Kind(_)), unknown, "{error:?}");
             assert!(!error.to_string().contains(char::is_control), "{error:?}");
             return;
         }

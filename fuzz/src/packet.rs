@@ -18,13 +18,13 @@ use hickory_proto::{
 };
 use muster::{
     dns::{
-        code::Rcode,
         engine::{Engine, MAX_TCP, Transport},
-        table::{Settings, Tables},
+        message::codes::Rcode,
+        zone::{Settings, Tables},
     },
     files::zone_file::{self, ZoneFile},
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
@@ -290,20 +290,26 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     let node =
         Node { name: label(host), addresses: addresses(number), datacenter: label("dc1"), meta: Default::default() };
     let mut announcements = Announcements::new();
-    let mut add = |instance: Instance, standing: Standing| {
+    let mut add = |instance: Instance, standing: InstanceState| {
         let announcement = Announcement::new(Arc::new(instance), standing);
         announcements.insert(announcement.instance.key.clone(), Arc::new(announcement));
     };
-    let critical = || Standing::new(Status::Critical, "connection refused");
-    add(instance("web", &format!("web-{host}"), number), Standing::Passing);
+    let critical = || InstanceState::new(Status::Critical, "connection refused");
+    add(instance("web", &format!("web-{host}"), number), InstanceState::Passing);
     add(instance("web", &format!("ill-{host}"), number + 10), critical());
-    add(instance("web", &format!("slow-{host}"), number + 20), Standing::new(Status::Warning, "slow"));
+    add(instance("web", &format!("slow-{host}"), number + 20), InstanceState::new(Status::Warning, "slow"));
     add(instance("down", &format!("down-{host}"), number), critical());
-    add(instance("off", &format!("off-{host}"), number), Standing::Disabled);
-    add(Instance { port: None, ports: vec![], ..instance("bare", &format!("bare-{host}"), number) }, Standing::Passing);
-    add(Instance { protocol: Protocol::Udp, ..instance("time", &format!("time-{host}"), number) }, Standing::Passing);
+    add(instance("off", &format!("off-{host}"), number), InstanceState::Disabled);
+    add(
+        Instance { port: None, ports: vec![], ..instance("bare", &format!("bare-{host}"), number) },
+        InstanceState::Passing,
+    );
+    add(
+        Instance { protocol: Protocol::Udp, ..instance("time", &format!("time-{host}"), number) },
+        InstanceState::Passing,
+    );
     for at in 0..40 {
-        add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), Standing::Passing);
+        add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), InstanceState::Passing);
     }
     (label(host), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
 }

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use muster::diagnostic::Problem;
+use muster::diagnostic::Diagnostic;
 
 /// Judges the problems that a parser found in `octets`.
-pub(crate) fn judge(problems: &[Problem], path: &Path, octets: &[u8]) {
+pub(crate) fn judge(problems: &[Diagnostic], path: &Path, octets: &[u8]) {
     // A line ends with LF, CR or both. The YAML parser finds the end of a text on a line of its own.
     let lines = 2 + octets.iter().filter(|octet| matches!(octet, b'\n' | b'\r')).count();
     for problem in problems {

@@ -9,9 +9,9 @@ use muster::{
     dns::{
         answer::Outside,
         engine::{Client, Engine, Origin, Transport},
-        question::LookupName,
-        reply::{Age, Reply},
-        table::{Settings, Tables},
+        message::query::LookupName,
+        recursion::reply::{Age, Reply},
+        zone::{Settings, Tables},
     },
     model::name::{Label, Name},
 };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use muster::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     files::{
         definitions,
         service_file::{Defaults, parse},
@@ -27,11 +27,15 @@ pub fn run(octets: &[u8]) {
     let defaults = Defaults { node: &node, addresses: &addresses, allow_exec: true };
     match parse(path, octets, &defaults) {
         Err(found) => {
-            assert!(found.iter().any(Problem::is_error), "refused without a reason: {found:?}");
+            assert!(found.iter().any(Diagnostic::is_error), "refused without a reason: {found:?}");
             problems::judge(&found, path, octets);
         }
         Ok(file) => {
-            assert!(!file.warnings.iter().any(Problem::is_error), "an error that refuses nothing: {:?}", file.warnings);
+            assert!(
+                !file.warnings.iter().any(Diagnostic::is_error),
+                "an error that refuses nothing: {:?}",
+                file.warnings
+            );
             problems::judge(&file.warnings, path, octets);
             file.entries.iter().for_each(|entry| judge(&entry.definition));
             let keys: BTreeSet<_> = file.entries.iter().map(|entry| &entry.definition.instance.key).collect();

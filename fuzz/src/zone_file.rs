@@ -8,8 +8,8 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 use muster::{
-    diagnostic::Problem,
-    dns::table::{Settings, Tables},
+    diagnostic::Diagnostic,
+    dns::zone::{Settings, Tables},
     files::zone_file::{MAX_TTL, StaticRecord, parse},
     model::name::{Label, Name},
 };
@@ -21,11 +21,15 @@ pub fn run(octets: &[u8]) {
     let path = Path::new("example.org.zone");
     match parse(path, octets, 300) {
         Err(found) => {
-            assert!(found.iter().any(Problem::is_error), "refused without a reason: {found:?}");
+            assert!(found.iter().any(Diagnostic::is_error), "refused without a reason: {found:?}");
             problems::judge(&found, path, octets);
         }
         Ok(zone) => {
-            assert!(!zone.warnings.iter().any(Problem::is_error), "an error that refuses nothing: {:?}", zone.warnings);
+            assert!(
+                !zone.warnings.iter().any(Diagnostic::is_error),
+                "an error that refuses nothing: {:?}",
+                zone.warnings
+            );
             problems::judge(&zone.warnings, path, octets);
             for record in &zone.records {
                 assert!(record.owner.within(&zone.origin).is_some(), "out of the zone: {record:?}");

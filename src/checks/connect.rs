@@ -9,7 +9,7 @@ use std::{
 
 use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::timeout};
 
-use super::failure::Failure;
+use super::error::ProbeError;
 
 /// Name look-ups at once. Each blocks a thread until the system's resolver gives up, which no time-out of ours can
 /// hasten; the runtime has 512 such threads for all purposes.
@@ -31,15 +31,15 @@ impl Dialer {
 
     /// Connects to the first address of `host` that lets us. Each gets its share of `patience`, so that one that
     /// swallows packets leaves time for the others. If none does, the first one's failure is reported.
-    pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, Failure> {
+    pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, ProbeError> {
         let addresses = self.addresses(host, port).await?;
         let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut first = None;
         for address in addresses {
             let failure = match timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => Failure::from(error),
-                Err(_) => Failure::timed_out(patience),
+                Ok(Err(error)) => ProbeError::from(error),
+                Err(_) => ProbeError::timed_out(patience),
             };
             first.get_or_insert(failure);
         }
@@ -47,7 +47,7 @@ impl Dialer {
     }
 
     /// What `host` stands for. `localhost` is the loopback (RFC 6761 §6.3): the commonest name of all needs no thread.
-    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
@@ -66,13 +66,13 @@ impl Dialer {
             // A shortage is one here as well; the resolver's own errors have no number and many wordings.
             Ok(Err(error)) if error.raw_os_error().is_some() => Err(error.into()),
             Ok(Err(_)) => Err(not_found()),
-            Err(stopped) => Err(Failure::NotRun(stopped.to_string())),
+            Err(stopped) => Err(ProbeError::NotRun(stopped.to_string())),
         }
     }
 }
 
-fn not_found() -> Failure {
-    Failure::critical("name not found")
+fn not_found() -> ProbeError {
+    ProbeError::critical("name not found")
 }
 
 /// Has `connection` carry out what `exchange` says, and gives it a moment to part in good order.

@@ -7,29 +7,29 @@ use nix::sys::signal::Signal;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    failure::Failure,
+    error::ProbeError,
     process::{self, Finished},
 };
 
-pub(super) async fn probe(argv: &[String], permit: Option<OwnedSemaphorePermit>) -> Result<(), Failure> {
+pub(super) async fn probe(argv: &[String], permit: Option<OwnedSemaphorePermit>) -> Result<(), ProbeError> {
     let Some((program, arguments)) = argv.split_first() else {
-        return Err(Failure::critical("no program"));
+        return Err(ProbeError::critical("no program"));
     };
     judge(&process::run(OsStr::new(program), arguments, permit).await?)
 }
 
-fn judge(finished: &Finished) -> Result<(), Failure> {
+fn judge(finished: &Finished) -> Result<(), ProbeError> {
     let reason = |how: String| match finished.first_line() {
         line if line.is_empty() => how,
         line => format!("{how}: {line}"),
     };
     match (finished.status.code(), finished.status.signal()) {
         (Some(0), _) => Ok(()),
-        (Some(1), _) => Err(Failure::Warning(reason("exit 1".to_owned()))),
-        (Some(code), _) => Err(Failure::Critical(reason(format!("exit {code}")))),
+        (Some(1), _) => Err(ProbeError::Warning(reason("exit 1".to_owned()))),
+        (Some(code), _) => Err(ProbeError::Critical(reason(format!("exit {code}")))),
         (None, signal) => {
             let name = signal.and_then(|number| Signal::try_from(number).ok()).map_or("a signal", Signal::as_str);
-            Err(Failure::Critical(reason(format!("killed by {name}"))))
+            Err(ProbeError::Critical(reason(format!("killed by {name}"))))
         }
     }
 }
@@ -40,8 +40,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_exit_status_decides_and_the_first_line_tells_why() {
-        let critical = |reason: &str| Err(Failure::critical(reason));
-        let warning = |reason: &str| Err(Failure::Warning(reason.to_owned()));
+        let critical = |reason: &str| Err(ProbeError::critical(reason));
+        let warning = |reason: &str| Err(ProbeError::Warning(reason.to_owned()));
         let sh = |script: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];
         let cases = [
             (sh("echo fine"), Ok(())),

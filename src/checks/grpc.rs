@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Request, StatusCode, body::Bytes, header};
 
 use super::{
     connect::{Dialer, drive},
-    failure::Failure,
+    error::ProbeError,
 };
 use crate::model::service::Endpoint;
 
@@ -45,14 +45,14 @@ pub(super) async fn probe(
     service: &str,
     dialer: &Dialer,
     patience: Duration,
-) -> Result<(), Failure> {
+) -> Result<(), ProbeError> {
     let request = Request::post(format!("http://{endpoint}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, USER_AGENT)
         .header("grpc-timeout", format!("{}m", patience.as_millis().min(99_999_999)))
         .body(())
-        .map_err(|_| Failure::critical("grpc: bad endpoint"))?;
+        .map_err(|_| ProbeError::critical("grpc: bad endpoint"))?;
     let stream = dialer.connect(&endpoint.host, endpoint.port, patience).await?;
     stream.set_nodelay(true)?;
     let handshake = client::Builder::new().enable_push(false).max_header_list_size(MAX_HEADERS).handshake(stream);
@@ -62,7 +62,7 @@ pub(super) async fn probe(
         body.send_data(question(service), true).map_err(|e| failure(&e))?;
         let (head, body) = answer.await.map_err(|e| failure(&e))?.into_parts();
         if head.status != StatusCode::OK {
-            return Err(Failure::critical(format!("grpc: http {}", head.status)));
+            return Err(ProbeError::critical(format!("grpc: http {}", head.status)));
         }
         // An error may come in the headers, with no body at all.
         code(&head.headers)?;
@@ -74,28 +74,28 @@ pub(super) async fn probe(
 }
 
 /// Everything up to the end of the answer, and what came after it.
-async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), Failure> {
+async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), ProbeError> {
     let mut message = Vec::new();
     while let Some(part) = body.data().await {
         message.extend(part.map_err(|e| failure(&e))?);
         if message.len() > MAX_ANSWER {
-            return Err(Failure::critical("grpc: an answer of more than 4 KB"));
+            return Err(ProbeError::critical("grpc: an answer of more than 4 KB"));
         }
     }
     Ok((message, body.trailers().await.map_err(|e| failure(&e))?))
 }
 
 /// Fails on any `grpc-status` but OK.
-fn code(headers: &HeaderMap) -> Result<(), Failure> {
+fn code(headers: &HeaderMap) -> Result<(), ProbeError> {
     let Some(status) = headers.get("grpc-status") else { return Ok(()) };
     let code = status.to_str().ok().and_then(|text| text.parse::<usize>().ok());
     match code {
         Some(0) => Ok(()),
         Some(code) => {
             let name = CODES.get(code).map_or_else(|| format!("code {code}"), |name| (*name).to_owned());
-            Err(Failure::critical(format!("grpc: {name}")))
+            Err(ProbeError::critical(format!("grpc: {name}")))
         }
-        None => Err(Failure::critical("grpc: a status that is no number")),
+        None => Err(ProbeError::critical("grpc: a status that is no number")),
     }
 }
 
@@ -119,7 +119,7 @@ fn question(service: &str) -> Bytes {
 }
 
 /// Reads a framed `HealthCheckResponse`.
-fn judge(framed: &[u8]) -> Result<(), Failure> {
+fn judge(framed: &[u8]) -> Result<(), ProbeError> {
     let status = match framed.split_first_chunk::<5>() {
         Some(([0, length @ ..], message)) if u32::from_be_bytes(*length) as usize == message.len() => status(message),
         Some(_) | None => None,
@@ -132,7 +132,7 @@ fn judge(framed: &[u8]) -> Result<(), Failure> {
         Some(_) => "a status that the protocol does not have",
         None => "the answer is no health status",
     };
-    Err(Failure::critical(format!("grpc: {name}")))
+    Err(ProbeError::critical(format!("grpc: {name}")))
 }
 
 /// Field 1 of a message, an enum; absent means 0. `None`: not a message.
@@ -171,15 +171,15 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn failure(error: &h2::Error) -> Failure {
+fn failure(error: &h2::Error) -> ProbeError {
     if let Some(io) = error.get_io() {
-        return Failure::from(io).of("grpc");
+        return ProbeError::from(io).of("grpc");
     }
     if error.is_remote() {
-        return Failure::critical(format!("grpc: {error}"));
+        return ProbeError::critical(format!("grpc: {error}"));
     }
     // What we could not read was no HTTP/2.
-    Failure::critical("grpc: the server does not speak HTTP/2")
+    ProbeError::critical("grpc: the server does not speak HTTP/2")
 }
 
 #[cfg(test)]
@@ -190,10 +190,8 @@ mod tests {
     };
     use tonic_health::ServingStatus;
 
-    use super::{
-        super::fixtures::{Server, closed_port},
-        *,
-    };
+    use super::*;
+    use crate::checks::fixtures::{Server, closed_port};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -202,7 +200,7 @@ mod tests {
         let verdict = tokio::time::timeout(PATIENCE, probe(endpoint, service, &dialer, PATIENCE));
         match verdict.await.expect("an answer in time") {
             Ok(()) => "pass".to_owned(),
-            Err(Failure::Critical(reason)) => reason,
+            Err(ProbeError::Critical(reason)) => reason,
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -277,8 +275,8 @@ mod tests {
             (b"\0\0\0\0\x01\x0f", "the answer is no health status"),
         ];
         for (framed, expected) in cases {
-            let got = judge(framed).map_or_else(|failure| failure, |()| Failure::critical("grpc: pass"));
-            assert_eq!(got, Failure::critical(format!("grpc: {expected}")), "{framed:?}");
+            let got = judge(framed).map_or_else(|failure| failure, |()| ProbeError::critical("grpc: pass"));
+            assert_eq!(got, ProbeError::critical(format!("grpc: {expected}")), "{framed:?}");
         }
     }
 }

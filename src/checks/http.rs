@@ -1,4 +1,4 @@
-//! The HTTP and HTTPS probe: one request on a connection of its own, judged by the answer's status.
+//! The HTTP and HTTPS probe: one request on a connection of its own, with_shadowed by the answer's status.
 //!
 //! A redirect is an answer, not an order: it is not followed and does not pass, unless its status is expected. Nothing
 //! is taken from the environment: no proxy. Of the body the first [`MAX_BODY`] octets must arrive; nobody looks at
@@ -20,7 +20,7 @@ use url::{Host, Url};
 
 use super::{
     connect::{Dialer, drive},
-    failure::Failure,
+    error::ProbeError,
     tls::Tls,
 };
 use crate::model::service::HttpProbe;
@@ -34,8 +34,8 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Characters of a redirect's target that are shown.
 const MAX_LOCATION: usize = 80;
 
-pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patience: Duration) -> Result<(), Failure> {
-    let no_host = || Failure::critical("http: the URL has no host");
+pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patience: Duration) -> Result<(), ProbeError> {
+    let no_host = || ProbeError::critical("http: the URL has no host");
     let (host, name) = match probe.url.host().ok_or_else(no_host)? {
         Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned())),
         Host::Ipv4(address) => (address.to_string(), Ok(ServerName::from(std::net::IpAddr::V4(address)))),
@@ -45,7 +45,7 @@ pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patienc
     let request = request(probe)?;
     let stream = dialer.connect(&host, port, patience).await?;
     if probe.url.scheme() == "https" {
-        let name = name.map_err(|_| Failure::critical("tls: the host cannot be the name of a certificate"))?;
+        let name = name.map_err(|_| ProbeError::critical("tls: the host cannot be the name of a certificate"))?;
         let stream = Box::pin(tls.connect(stream, name, probe.tls_skip_verify)).await?;
         // Boxed: what TLS needs should not weigh on those who do without.
         Box::pin(exchange(stream, request, &probe.expect_status)).await
@@ -55,7 +55,7 @@ pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patienc
 }
 
 /// Sends the request, judges the answer.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, expected: &[u16]) -> Result<(), Failure>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, expected: &[u16]) -> Result<(), ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -86,8 +86,8 @@ where
     .await
 }
 
-fn request(probe: &HttpProbe) -> Result<Request<Full<Bytes>>, Failure> {
-    let bad = |what: &str| Failure::critical(format!("http: bad {what}"));
+fn request(probe: &HttpProbe) -> Result<Request<Full<Bytes>>, ProbeError> {
+    let bad = |what: &str| ProbeError::critical(format!("http: bad {what}"));
     let target = match probe.url.query() {
         Some(query) => format!("{}?{query}", probe.url.path()),
         None => probe.url.path().to_owned(),
@@ -100,7 +100,7 @@ fn request(probe: &HttpProbe) -> Result<Request<Full<Bytes>>, Failure> {
     let mut default = |name: HeaderName, value: String| {
         let value = HeaderValue::try_from(value).map_err(|_| bad("URL"))?;
         headers.entry(name).or_insert(value);
-        Ok::<(), Failure>(())
+        Ok::<(), ProbeError>(())
     };
     let host = probe.url.host_str().unwrap_or_default();
     default(header::HOST, probe.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))?;
@@ -129,7 +129,7 @@ fn credentials(url: &Url) -> Option<String> {
     Some(format!("Basic {}", data_encoding::BASE64.encode(&plain)))
 }
 
-fn judge(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<(), Failure> {
+fn judge(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<(), ProbeError> {
     let passes = if expected.is_empty() { status.is_success() } else { expected.contains(&status.as_u16()) };
     if passes {
         return Ok(());
@@ -146,21 +146,21 @@ fn judge(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<()
     } else if status.is_success() {
         reason.push_str(", not the expected status");
     }
-    Err(Failure::Critical(reason))
+    Err(ProbeError::Critical(reason))
 }
 
-fn failure(error: &hyper::Error) -> Failure {
+fn failure(error: &hyper::Error) -> ProbeError {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(at) = cause {
         if let Some(io) = at.downcast_ref::<io::Error>() {
-            return Failure::from(io).of("http");
+            return ProbeError::from(io).of("http");
         }
         if at.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return Failure::critical("http: connection closed before the answer was complete");
+            return ProbeError::critical("http: connection closed before the answer was complete");
         }
         cause = at.source();
     }
-    Failure::critical(format!("http: {error}"))
+    ProbeError::critical(format!("http: {error}"))
 }
 
 #[cfg(test)]
@@ -172,10 +172,8 @@ mod tests {
         rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
     };
 
-    use super::{
-        super::fixtures::{Server, closed_port, read_head},
-        *,
-    };
+    use super::*;
+    use crate::checks::fixtures::{Server, closed_port, read_head};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -196,7 +194,7 @@ mod tests {
         let verdict = tokio::time::timeout(PATIENCE, super::probe(probe, &dialer, tls, PATIENCE));
         match verdict.await.expect("an answer in time") {
             Ok(()) => "pass".to_owned(),
-            Err(Failure::Critical(reason)) => reason,
+            Err(ProbeError::Critical(reason)) => reason,
             Err(other) => panic!("{other:?}"),
         }
     }

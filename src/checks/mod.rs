@@ -8,7 +8,7 @@
 //!             announcements
 //! ```
 //!
-//! Two more things decide: what operators hold back (`upkeep`), and what applications report of themselves (`beats`).
+//! Two more things decide: what operators hold back (`maintenance`), and what applications report of themselves (`beats`).
 //!
 //! [`run`] is the way in. `owner` holds what is loaded and publishes whole states; `task` is one check's life: it
 //! waits for its next tick (`schedule`), asks (`probe`) and remembers (`model::health`). `probe` keeps the time-outs
@@ -21,19 +21,19 @@
 
 mod alias;
 mod connect;
+mod error;
 mod exec;
-mod failure;
 #[cfg(test)]
 mod fixtures;
 mod grpc;
 mod http;
-mod owner;
 mod probe;
 mod process;
-mod schedule;
+mod runner;
+mod scheduler;
 mod systemd;
-mod task;
 mod tcp;
+mod ticks;
 mod tls;
 
 pub use self::tls::system_roots;
@@ -48,8 +48,8 @@ use crate::{
     metrics,
     model::{
         announcement::Announcements,
+        maintenance::{Maintenance, TtlReport},
         service::Definitions,
-        upkeep::{Beat, Upkeep},
     },
 };
 
@@ -104,10 +104,10 @@ pub struct Inputs {
     /// What there is to check and to announce.
     pub definitions: watch::Receiver<Definitions>,
     /// What is held back whatever its checks find.
-    pub upkeep: watch::Receiver<Upkeep>,
+    pub maintenance: watch::Receiver<Maintenance>,
     /// What applications report about themselves. One for a check that is not there is passed over: whoever passes it
     /// on knows which there are.
-    pub beats: mpsc::Receiver<Beat>,
+    pub beats: mpsc::Receiver<TtlReport>,
 }
 
 /// Probes what `definitions` holds until `shutdown`, and keeps `announcements` up to date.
@@ -122,9 +122,9 @@ pub async fn run(
 ) {
     let (seed, metrics) = (options.seed, options.metrics.clone());
     let prober = Arc::new(probe::Prober::new(options));
-    let ask: task::Ask = Arc::new(move |check| {
+    let ask: runner::Ask = Arc::new(move |check| {
         let prober = Arc::clone(&prober);
         Box::pin(async move { prober.probe(&check).await })
     });
-    owner::run(inputs, announcements, ask, seed, metrics, shutdown).await;
+    scheduler::run(inputs, announcements, ask, seed, metrics, shutdown).await;
 }

@@ -20,9 +20,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Options, connect::Dialer, exec, failure::Failure, grpc, http, systemd, tcp, tls::Tls};
+use super::{Options, connect::Dialer, error::ProbeError, exec, grpc, http, systemd, tcp, tls::Tls};
 use crate::{
-    metrics::{Checks, Kind, Probed},
+    metrics::{Checks, Kind, ProbeResult},
     model::{
         health::Status,
         service::{Check, Probe},
@@ -59,7 +59,7 @@ impl Prober {
     }
 
     /// Asks once. All work has ended when this returns or is dropped.
-    pub(super) async fn probe(&self, check: &Check) -> Result<(), Failure> {
+    pub(super) async fn probe(&self, check: &Check) -> Result<(), ProbeError> {
         let patience = check.timeout;
         let mut _socket = None;
         // Boxed each for itself: ten thousand that hang should not each take the room of the largest kind.
@@ -80,25 +80,25 @@ impl Prober {
                 let process = self.processes.permit().await;
                 Box::pin(exec::probe(argv, process))
             }
-            Probe::Exec { .. } => return Err(Failure::critical("exec checks are not allowed here")),
+            Probe::Exec { .. } => return Err(ProbeError::critical("exec checks are not allowed here")),
             Probe::Systemd { unit } => {
                 let process = self.processes.permit().await;
                 Box::pin(systemd::probe(&self.systemctl, unit, process))
             }
             Probe::Alias { .. } | Probe::Ttl { .. } => {
-                return Err(Failure::NotRun("neither an alias nor a ttl check is probed".to_owned()));
+                return Err(ProbeError::NotRun("neither an alias nor a ttl check is probed".to_owned()));
             }
         };
         let began = Instant::now();
-        let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(Failure::timed_out(patience)));
+        let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(ProbeError::timed_out(patience)));
         let found = match &outcome {
-            Ok(()) => Probed::Found(Status::Passing),
-            Err(Failure::Warning(_)) => Probed::Found(Status::Warning),
-            Err(Failure::Critical(_)) => Probed::Found(Status::Critical),
-            Err(Failure::NotRun(_)) => Probed::NotRun,
+            Ok(()) => ProbeResult::Found(Status::Passing),
+            Err(ProbeError::Warning(_)) => ProbeResult::Found(Status::Warning),
+            Err(ProbeError::Critical(_)) => ProbeResult::Found(Status::Critical),
+            Err(ProbeError::NotRun(_)) => ProbeResult::NotRun,
         };
         self.metrics.probed(Kind::of(&check.probe), found, began.elapsed());
-        if let Err(Failure::NotRun(reason)) = &outcome
+        if let Err(ProbeError::NotRun(reason)) = &outcome
             && self.shortage.is_due()
         {
             warn!(check = %check.probe, %reason, "probes could not run: their checks keep their standing");
@@ -108,13 +108,13 @@ impl Prober {
 }
 
 /// A probe under way.
-type Work<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send + 'a>>;
+type Work<'a> = Pin<Box<dyn Future<Output = Result<(), ProbeError>> + Send + 'a>>;
 
 /// A probe that panics is a defect of ours. It makes its check critical: silence would leave the last standing for ever.
-async fn guarded(mut work: Work<'_>) -> Result<(), Failure> {
+async fn guarded(mut work: Work<'_>) -> Result<(), ProbeError> {
     poll_fn(|context| {
         catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)))
-            .unwrap_or_else(|_| Poll::Ready(Err(Failure::critical("the probe itself failed (a defect of muster)"))))
+            .unwrap_or_else(|_| Poll::Ready(Err(ProbeError::critical("the probe itself failed (a defect of muster)"))))
     })
     .await
 }
@@ -164,11 +164,11 @@ impl Mention {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::fixtures::{Server, check, options},
-        *,
+    use super::*;
+    use crate::{
+        checks::fixtures::{Server, check, options},
+        model::service::{Endpoint, HttpProbe},
     };
-    use crate::model::service::{Endpoint, HttpProbe};
 
     const BRIEF: Duration = Duration::from_millis(150);
 
@@ -201,7 +201,12 @@ mod tests {
         for probe in network.into_iter().chain(local) {
             let on_network = matches!(probe, Probe::Http(_) | Probe::Grpc { .. });
             let check = Check { timeout: BRIEF, ..check(probe) };
-            assert_eq!(prober.probe(&check).await, Err(Failure::critical("timed out after 150ms")), "{}", check.probe);
+            assert_eq!(
+                prober.probe(&check).await,
+                Err(ProbeError::critical("timed out after 150ms")),
+                "{}",
+                check.probe
+            );
             if on_network {
                 gone.recv().await.unwrap();
             }
@@ -234,7 +239,7 @@ mod tests {
     async fn exec_needs_the_operators_consent() {
         let prober = Prober::new(Options { allow_exec: false, ..options() });
         let check = check(Probe::Exec { argv: vec!["/bin/true".into()] });
-        assert_eq!(prober.probe(&check).await, Err(Failure::critical("exec checks are not allowed here")));
+        assert_eq!(prober.probe(&check).await, Err(ProbeError::critical("exec checks are not allowed here")));
     }
 
     #[tokio::test(start_paused = true)]
@@ -251,7 +256,9 @@ mod tests {
     #[tokio::test]
     async fn a_probe_that_panics_is_critical() {
         let work: Work<'_> = Box::pin(async { panic!("a defect") });
-        assert!(matches!(guarded(work).await, Err(Failure::Critical(reason)) if reason.contains("defect of muster")));
+        assert!(
+            matches!(guarded(work).await, Err(ProbeError::Critical(reason)) if reason.contains("defect of muster"))
+        );
         assert!(guarded(Box::pin(async { Ok(()) })).await.is_ok());
     }
 }

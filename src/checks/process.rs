@@ -27,7 +27,7 @@ use tokio::{
     task::spawn_blocking,
 };
 
-use super::failure::Failure;
+use super::error::ProbeError;
 
 /// Characters of a first line.
 const MAX_LINE: usize = 200;
@@ -64,7 +64,7 @@ pub(super) async fn run(
     program: &OsStr,
     arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     permit: Option<OwnedSemaphorePermit>,
-) -> Result<Finished, Failure> {
+) -> Result<Finished, ProbeError> {
     let (output, for_program) = io::pipe()?;
     let mut command = Command::new(program);
     command
@@ -83,9 +83,9 @@ pub(super) async fn run(
     let group = match spawn_blocking(start).await {
         Ok(Ok(group)) => group,
         Ok(Err(error)) => return Err(not_started(&error)),
-        Err(stopped) => return Err(Failure::NotRun(stopped.to_string())),
+        Err(stopped) => return Err(ProbeError::NotRun(stopped.to_string())),
     };
-    finish(group, output).await.map_err(Failure::from)
+    finish(group, output).await.map_err(ProbeError::from)
 }
 
 async fn finish(mut group: Group, output: PipeReader) -> io::Result<Finished> {
@@ -150,13 +150,13 @@ impl Drop for Group {
     }
 }
 
-fn not_started(error: &io::Error) -> Failure {
+fn not_started(error: &io::Error) -> ProbeError {
     match error.kind() {
-        io::ErrorKind::NotFound => Failure::critical("program not found"),
-        io::ErrorKind::PermissionDenied => Failure::critical("program not executable"),
+        io::ErrorKind::NotFound => ProbeError::critical("program not found"),
+        io::ErrorKind::PermissionDenied => ProbeError::critical("program not executable"),
         // Out of processes: the node's trouble, not the service's.
-        io::ErrorKind::WouldBlock => Failure::NotRun("no process can be started".to_owned()),
-        _ => Failure::from(error).of("program not started"),
+        io::ErrorKind::WouldBlock => ProbeError::NotRun("no process can be started".to_owned()),
+        _ => ProbeError::from(error).of("program not started"),
     }
 }
 

@@ -8,11 +8,15 @@ use std::path::Path;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    failure::Failure,
+    error::ProbeError,
     process::{self, Finished},
 };
 
-pub(super) async fn probe(systemctl: &Path, unit: &str, permit: Option<OwnedSemaphorePermit>) -> Result<(), Failure> {
+pub(super) async fn probe(
+    systemctl: &Path,
+    unit: &str,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Result<(), ProbeError> {
     let arguments = ["show", "--property=LoadState,ActiveState,SubState", "--", unit];
     match process::run(systemctl.as_os_str(), arguments, permit).await {
         Ok(finished) => judge(&finished),
@@ -20,9 +24,9 @@ pub(super) async fn probe(systemctl: &Path, unit: &str, permit: Option<OwnedSema
     }
 }
 
-fn judge(finished: &Finished) -> Result<(), Failure> {
+fn judge(finished: &Finished) -> Result<(), ProbeError> {
     if !finished.status.success() {
-        return Err(Failure::critical(format!("systemctl: {}", finished.first_line())));
+        return Err(ProbeError::critical(format!("systemctl: {}", finished.first_line())));
     }
     let text = finished.text();
     let property = |name: &str| {
@@ -32,17 +36,18 @@ fn judge(finished: &Finished) -> Result<(), Failure> {
     let (load, active, sub) = (property("LoadState"), property("ActiveState"), property("SubState"));
     match (load.as_str(), active.as_str()) {
         (_, "active" | "reloading" | "refreshing") => Ok(()),
-        ("not-found", _) => Err(Failure::critical("unit not found")),
-        ("masked", _) => Err(Failure::critical("unit masked")),
-        (_, "") => Err(Failure::critical("systemctl: no state of the unit")),
-        (_, state) if state == sub => Err(Failure::critical(format!("unit {state}"))),
-        (_, state) => Err(Failure::critical(format!("unit {state} ({sub})"))),
+        ("not-found", _) => Err(ProbeError::critical("unit not found")),
+        ("masked", _) => Err(ProbeError::critical("unit masked")),
+        (_, "") => Err(ProbeError::critical("systemctl: no state of the unit")),
+        (_, state) if state == sub => Err(ProbeError::critical(format!("unit {state}"))),
+        (_, state) => Err(ProbeError::critical(format!("unit {state} ({sub})"))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::fixtures::options, *};
+    use super::*;
+    use crate::checks::fixtures::options;
 
     #[tokio::test]
     async fn only_an_active_unit_passes() {
@@ -67,12 +72,12 @@ mod tests {
         for (unit, expected) in cases {
             let got = match probe(&options().systemctl, unit, None).await {
                 Ok(()) => "pass".to_owned(),
-                Err(Failure::Critical(reason)) => reason,
+                Err(ProbeError::Critical(reason)) => reason,
                 Err(other) => panic!("{other:?}"),
             };
             assert_eq!(got, expected, "{unit}");
         }
         let got = probe(Path::new("/nonexistent/systemctl"), "active.service", None).await;
-        assert_eq!(got, Err(Failure::critical("systemctl: program not found")));
+        assert_eq!(got, Err(ProbeError::critical("systemctl: program not found")));
     }
 }

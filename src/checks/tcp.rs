@@ -2,19 +2,17 @@
 
 use std::time::Duration;
 
-use super::{connect::Dialer, failure::Failure};
+use super::{connect::Dialer, error::ProbeError};
 use crate::model::service::Endpoint;
 
-pub(super) async fn probe(endpoint: &Endpoint, dialer: &Dialer, patience: Duration) -> Result<(), Failure> {
+pub(super) async fn probe(endpoint: &Endpoint, dialer: &Dialer, patience: Duration) -> Result<(), ProbeError> {
     dialer.connect(&endpoint.host, endpoint.port, patience).await.map(drop)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::fixtures::{Server, closed_port},
-        *,
-    };
+    use super::*;
+    use crate::checks::fixtures::{Server, closed_port};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -28,8 +26,8 @@ mod tests {
         let cases = [
             (open, Ok(())),
             (by_name, Ok(())),
-            (closed_port(), Err(Failure::critical("connection refused"))),
-            (no_name, Err(Failure::critical("name not found"))),
+            (closed_port(), Err(ProbeError::critical("connection refused"))),
+            (no_name, Err(ProbeError::critical("name not found"))),
         ];
         for (endpoint, expected) in cases {
             assert_eq!(probe(&endpoint, &Dialer::new(), PATIENCE).await, expected, "{endpoint}");

@@ -21,7 +21,7 @@ use tokio_rustls::{
 };
 use tracing::warn;
 
-use super::failure::Failure;
+use super::error::ProbeError;
 
 /// Opens TLS on connections.
 pub(super) struct Tls {
@@ -46,7 +46,7 @@ impl Tls {
         stream: TcpStream,
         name: ServerName<'static>,
         skip_verify: bool,
-    ) -> Result<TlsStream<TcpStream>, Failure> {
+    ) -> Result<TlsStream<TcpStream>, ProbeError> {
         let connector = if skip_verify {
             self.unverified.get_or_try_init(async || unverified()).await
         } else {
@@ -60,7 +60,7 @@ impl Tls {
         connector.connect(name, stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
                 Some(tls) => failure(tls),
-                None => Failure::from(error).of("tls"),
+                None => ProbeError::from(error).of("tls"),
             }
         })
     }
@@ -100,7 +100,7 @@ fn connector(mut config: ClientConfig) -> TlsConnector {
     Arc::new(config).into()
 }
 
-fn failure(error: &Error) -> Failure {
+fn failure(error: &Error) -> ProbeError {
     use CertificateError as Bad;
     let what = match error {
         Error::InvalidCertificate(certificate) => match certificate {
@@ -121,7 +121,7 @@ fn failure(error: &Error) -> Failure {
         Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
         other => other.to_string(),
     };
-    Failure::critical(format!("tls: {what}"))
+    ProbeError::critical(format!("tls: {what}"))
 }
 
 /// Takes any certificate. That its owner is the one who speaks is still verified: a server that does not have the key

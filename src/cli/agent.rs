@@ -24,7 +24,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::{Exit, environment::environment, sources};
+use super::{Exit, host_defaults::environment, inputs};
 use crate::{
     config::{self, Config, DEFAULT_PATH, Format},
     daemon::{self, MAX_DRAIN, Signals},
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     let config = match &folder {
         Some(folder) => Config::dev(folder.path(), &environment()),
-        None => match sources::configuration(&args.config) {
+        None => match inputs::configuration(&args.config) {
             Ok(texts) => {
                 Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), &environment())
             }

@@ -70,14 +70,14 @@ pub(super) struct Args {
 
 /// Why a command got no result.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ClientError {
     /// The agent said no; its words.
     Refused(String),
     /// It could not be asked; why, and what to do.
     NotAsked(String),
 }
 
-impl Trouble {
+impl ClientError {
     /// Tells the user.
     pub(super) fn report(&self) -> Exit {
         let (Self::Refused(text) | Self::NotAsked(text)) = self;
@@ -103,7 +103,7 @@ pub(super) struct Client {
 }
 
 /// Runs a command that asks an agent.
-pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), Trouble>) -> Exit {
+pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), ClientError>) -> Exit {
     match Client::new(args).and_then(|client| command(&client)) {
         Ok(()) => Exit::Done,
         Err(trouble) => trouble.report(),
@@ -111,11 +111,11 @@ pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), Trou
 }
 
 impl Client {
-    fn new(args: &Args) -> Result<Self, Trouble> {
+    fn new(args: &Args) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Trouble::NotAsked(format!("cannot begin to ask: {error}")))?;
+        let runtime = runtime.map_err(|error| ClientError::NotAsked(format!("cannot begin to ask: {error}")))?;
         let token = token(args.token_file.as_deref()).map_err(|error| {
-            Trouble::NotAsked(format!(
+            ClientError::NotAsked(format!(
                 "{error}\n--token-file names a file with one token, and MUSTER_HTTP_TOKEN holds one."
             ))
         })?;
@@ -124,7 +124,7 @@ impl Client {
         let authorities = (ca_file.is_some() || matches!(address, Address::Https(_)))
             .then(|| tls::authorities(ca_file.as_deref()))
             .transpose()
-            .map_err(|error| Trouble::NotAsked(format!("{error}\n{}", CaFileError::ADVICE)))?;
+            .map_err(|error| ClientError::NotAsked(format!("{error}\n{}", CaFileError::ADVICE)))?;
         if token.is_some() && address.is_open() {
             eprintln!("muster: warning: whoever listens on the way to {address} can read the token: use https://");
         }
@@ -133,26 +133,26 @@ impl Client {
 
     /// The agent itself. Give no order without having seen that it is one: Consul's agents listen on the same port, and
     /// would obey.
-    pub(super) fn myself(&self) -> Result<api::Agent, Trouble> {
+    pub(super) fn myself(&self) -> Result<api::Agent, ClientError> {
         self.read(&self.get("/v1/agent/self")?)
     }
 
     /// What the agent shows there, as it came.
-    pub(super) fn get(&self, path: &str) -> Result<Bytes, Trouble> {
+    pub(super) fn get(&self, path: &str) -> Result<Bytes, ClientError> {
         self.ask(Method::GET, path, Bytes::new())
     }
 
     /// Gives an order.
-    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
+    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         self.myself()?;
         self.ask(method, path, body)
     }
 
     /// Takes an answer for one of a muster agent.
-    pub(super) fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, Trouble> {
+    pub(super) fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
         serde_json::from_slice(answer).map_err(|error| {
             let address = &self.address;
-            Trouble::NotAsked(format!(
+            ClientError::NotAsked(format!(
                 "what answers at {address} is no muster agent: {error}\nName the agent's address by --http-addr or \
                  MUSTER_HTTP_ADDR."
             ))
@@ -160,7 +160,7 @@ impl Client {
     }
 
     /// Runs what goes on until somebody ends it: by SIGINT or SIGTERM, or because nobody reads what is printed any more.
-    pub(super) fn run(&self, endless: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+    pub(super) fn run(&self, endless: impl Future<Output = Result<(), ClientError>>) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             tokio::select! {
                 ended = endless => ended,
@@ -171,7 +171,7 @@ impl Client {
     }
 
     /// Begins an answer that has no end. `seen` is the last of its events that was seen. Only within [`run`](Self::run).
-    pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, Trouble> {
+    pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, ClientError> {
         let answer = timeout(ANSWER, self.begin(path, seen)).await;
         let answer = answer.unwrap_or(Err(AskError::NoAnswer(ANSWER)));
         let answer = answer.map_err(|why| self.not_asked(&why))?;
@@ -195,16 +195,16 @@ impl Client {
         sender.send_request(request).await.map_err(|e| AskError::http(&e))
     }
 
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Trouble> {
+    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let asked = self.runtime.block_on(self.exchange(method, path, body));
         let (status, answer) = asked.map_err(|why| self.not_asked(&why))?;
         if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
     }
 
-    fn not_asked(&self, error: &AskError) -> Trouble {
+    fn not_asked(&self, error: &AskError) -> ClientError {
         let address = &self.address;
         let advice = error.advice(address, self.ca_file.as_deref());
-        Trouble::NotAsked(format!("cannot ask the agent at {address}: {error}\n{advice}"))
+        ClientError::NotAsked(format!("cannot ask the agent at {address}: {error}\n{advice}"))
     }
 
     async fn connect(&self) -> Result<Connection, AskError> {
@@ -274,12 +274,12 @@ async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(
     timeout(ANSWER, exchanged).await.map_err(|_| AskError::NoAnswer(ANSWER))?
 }
 
-fn refused(status: StatusCode, answer: &[u8]) -> Trouble {
+fn refused(status: StatusCode, answer: &[u8]) -> ClientError {
     let mut text = String::from_utf8_lossy(answer).trim().to_owned();
     if text.starts_with("Permission denied") {
         text.push_str("\n--token-file names a file with a token for this command; else MUSTER_HTTP_TOKEN holds it.");
     }
-    Trouble::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
+    ClientError::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
 }
 
 /// Ends when somebody ends the program.
@@ -307,7 +307,7 @@ async fn unread() {
 }
 
 /// Prints the JSON of an answer, indented; an answer without any as an empty object.
-pub(super) fn print_json(client: &Client, answer: &[u8]) -> Result<(), Trouble> {
+pub(super) fn print_json(client: &Client, answer: &[u8]) -> Result<(), ClientError> {
     let value: serde_json::Value = if answer.is_empty() { serde_json::json!({}) } else { client.read(answer)? };
     print(&format!("{value:#}\n"));
     Ok(())

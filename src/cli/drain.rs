@@ -7,7 +7,7 @@ use hyper::{Method, body::Bytes};
 
 use super::{
     Exit,
-    client::{self, Client, Trouble, print_json, segment, with},
+    client::{self, Client, ClientError, print_json, segment, with},
     table::{print, printable},
 };
 use crate::api::{Drained, explain::Explained};
@@ -97,7 +97,7 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 /// Those of the drained instances that this node's answers carry all the same.
-fn answered(client: &Client, drained: &Drained) -> Result<Vec<String>, Trouble> {
+fn answered(client: &Client, drained: &Drained) -> Result<Vec<String>, ClientError> {
     let node = client.myself()?.config.node_name;
     let explained: Explained = client.read(&client.get(&format!("/v1/muster/explain/{}.node", segment(&node)))?)?;
     let answered = explained.instances.iter().filter(|instance| instance.answered);

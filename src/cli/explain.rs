@@ -4,7 +4,7 @@ use std::{fmt::Write, time::SystemTime};
 
 use super::{
     Exit,
-    client::{self, Client, Trouble, print_json, segment, with},
+    client::{self, Client, ClientError, print_json, segment, with},
     members::since,
     table::{Table, print, printable},
 };
@@ -37,7 +37,7 @@ pub(super) struct ServicesArgs {
     client: client::Args,
 }
 
-fn ask(client: &Client, name: &str) -> Result<(hyper::body::Bytes, Explained), Trouble> {
+fn ask(client: &Client, name: &str) -> Result<(hyper::body::Bytes, Explained), ClientError> {
     let answer = client.get(&format!("/v1/muster/explain/{}", segment(name)))?;
     let explained = client.read(&answer)?;
     Ok((answer, explained))
@@ -98,7 +98,7 @@ pub(super) fn instances(args: &InstancesArgs) -> Exit {
         let (answer, explained) = ask(client, &args.service)?;
         if explained.instances.is_empty() {
             let notes = explained.notes.join("\n");
-            return Err(Trouble::Refused(format!("{}: {}\n{notes}", explained.name, explained.summary)));
+            return Err(ClientError::Refused(format!("{}: {}\n{notes}", explained.name, explained.summary)));
         }
         if args.client.json {
             return print_json(client, &answer);

@@ -7,12 +7,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     Exit,
-    client::{self, Client, Trouble, print_json, with},
+    client::{self, Client, ClientError, print_json, with},
     table::{Table, print, printable},
 };
 use crate::{
     api::{self, Keyring},
-    gossip::keyring::{KEY_LEN, Key},
+    model::keyring::{KEY_LEN, Key},
 };
 
 /// Where the agent has it.
@@ -76,7 +76,7 @@ pub(super) fn generate() -> Exit {
     Exit::Done
 }
 
-fn list(client: &Client, json: bool) -> Result<(), Trouble> {
+fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     let answer = client.get(PATH)?;
     let rings: Vec<Keyring> = client.read(&answer)?;
     if json {
@@ -103,9 +103,9 @@ fn list(client: &Client, json: bool) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn give(client: &Client, json: bool, method: Method, key: String, done: &str) -> Result<(), Trouble> {
+fn give(client: &Client, json: bool, method: Method, key: String, done: &str) -> Result<(), ClientError> {
     let key = if key == "-" { from_input()? } else { key };
-    let body = serde_json::to_vec(&api::Key { key }).map_err(|error| Trouble::NotAsked(error.to_string()))?;
+    let body = serde_json::to_vec(&api::Key { key }).map_err(|error| ClientError::NotAsked(error.to_string()))?;
     let answer = client.order(method, PATH, Bytes::from(body))?;
     if json {
         return print_json(client, &answer);
@@ -114,11 +114,11 @@ fn give(client: &Client, json: bool, method: Method, key: String, done: &str) ->
     Ok(())
 }
 
-fn from_input() -> Result<String, Trouble> {
+fn from_input() -> Result<String, ClientError> {
     let mut text = String::new();
     io::stdin()
         .take(MAX_INPUT)
         .read_to_string(&mut text)
-        .map_err(|error| Trouble::NotAsked(format!("cannot read a key from the input: {error}")))?;
+        .map_err(|error| ClientError::NotAsked(format!("cannot read a key from the input: {error}")))?;
     Ok(text.trim().to_owned())
 }

@@ -6,7 +6,7 @@ use hyper::{Method, body::Bytes};
 
 use super::{
     Exit,
-    client::{self, Client, Trouble, print_json, segment, with},
+    client::{self, Client, ClientError, print_json, segment, with},
     table::{Table, age, print, printable},
 };
 use crate::api::{Joined, Member, Standing};
@@ -90,7 +90,7 @@ pub(super) fn join(args: &JoinArgs) -> Exit {
         for address in &args.addresses {
             match join_one(client, address) {
                 Ok(outcome) => joined.push((address, outcome)),
-                Err(Trouble::Refused(text)) => {
+                Err(ClientError::Refused(text)) => {
                     let before = refused.take().map_or_else(String::new, |before| format!("{before}\n"));
                     refused = Some(format!("{before}{address}: {text}"));
                 }
@@ -110,11 +110,11 @@ pub(super) fn join(args: &JoinArgs) -> Exit {
                 print("\n");
             }
         }
-        refused.map_or(Ok(()), |text| Err(Trouble::Refused(text)))
+        refused.map_or(Ok(()), |text| Err(ClientError::Refused(text)))
     })
 }
 
-fn join_one(client: &Client, address: &str) -> Result<Joined, Trouble> {
+fn join_one(client: &Client, address: &str) -> Result<Joined, ClientError> {
     let path = format!("/v1/agent/join/{}", segment(address));
     client.read(&client.order(Method::PUT, &path, Bytes::new())?)
 }

@@ -12,14 +12,14 @@ mod agent;
 mod ask_error;
 mod client;
 mod drain;
-pub mod environment;
 mod explain;
+mod generate;
+pub mod host_defaults;
+pub mod inputs;
 mod keyring;
 mod members;
 mod monitor;
-mod pages;
 mod setup;
-pub mod sources;
 mod status;
 mod table;
 mod tls;
@@ -92,10 +92,10 @@ enum Command {
     /// Print a new key for gossip: 32 random octets in base64
     Keygen,
     /// Print what completes these commands in a shell
-    Completions(pages::CompletionsArgs),
+    Completions(generate::CompletionsArgs),
     /// Write the man pages into a folder: for packages
     #[command(hide = true)]
-    Man(pages::ManArgs),
+    Man(generate::ManArgs),
 }
 
 /// Runs the program with these arguments, the first of which is its own name.
@@ -125,7 +125,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Monitor(args) => monitor::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Keygen => keyring::generate(),
-        Command::Completions(args) => pages::completions(&args),
-        Command::Man(args) => pages::man(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::Man(args) => generate::man(&args),
     }
 }

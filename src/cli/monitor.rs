@@ -7,7 +7,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Exit,
-    client::{self, Client, Trouble, segment, with},
+    client::{self, Client, ClientError, segment, with},
     table::{print, printable},
 };
 use crate::api::event::Event;
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 /// Prints events until the agent says no, over restarts of it.
-async fn follow(client: &Client, args: &Args) -> Result<(), Trouble> {
+async fn follow(client: &Client, args: &Args) -> Result<(), ClientError> {
     let (mut events, mut pause, mut lost) = (Events::default(), AGAIN[0], false);
     loop {
         match client.open(&args.path(), events.seen).await {
@@ -71,7 +71,7 @@ async fn follow(client: &Client, args: &Args) -> Result<(), Trouble> {
                 eprintln!("muster: the agent has ended, or cannot be reached any more: asking again until it is there");
                 (events.rest, lost) = (Vec::new(), true);
             }
-            Err(trouble) if !lost || matches!(trouble, Trouble::Refused(_)) => return Err(trouble),
+            Err(trouble) if !lost || matches!(trouble, ClientError::Refused(_)) => return Err(trouble),
             Err(_) => {}
         }
         sleep(pause).await;

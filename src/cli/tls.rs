@@ -16,7 +16,7 @@ use tokio_rustls::{
     },
 };
 
-use super::sources::read;
+use super::inputs::read;
 use crate::checks::system_roots;
 
 /// Octets of a file with authorities: all public authorities fit.

@@ -7,7 +7,7 @@ use std::{
 
 use hyper::header::HeaderValue;
 
-use super::sources::read;
+use super::inputs::read;
 
 /// Octets of a token's file.
 const MAX_TOKEN: usize = 4096;

@@ -10,7 +10,7 @@
 //! configuration that is named. If there is none, they get the default one, except that `exec` checks are let through:
 //! they may be right where the files belong.
 
-mod named;
+mod referenced;
 
 use std::{
     collections::BTreeSet,
@@ -22,14 +22,14 @@ use std::{
 
 use super::{
     Exit,
-    environment::environment,
-    sources::{Text, folder, has_extension, read},
+    host_defaults::environment,
+    inputs::{Text, folder, has_extension, read},
 };
 use crate::{
     config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     files::{
-        contents::{Folder, FolderProblem},
+        contents::{Folder, FolderError},
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Exit {
 /// What was found.
 #[derive(Default)]
 struct Report {
-    problems: Vec<Problem>,
+    problems: Vec<Diagnostic>,
     /// What kept a file from being read at all.
     unread: Vec<String>,
     read: BTreeSet<PathBuf>,
@@ -93,7 +93,7 @@ impl Report {
     fn ignored(&mut self, folder: &Folder) {
         let names = fs::read_dir(&folder.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let ignored = names.filter(|name| folder.ignores(name));
-        let problem = |name| FolderProblem::Ignored(name, folder.extensions).at(&folder.path);
+        let problem = |name| FolderError::Ignored(name, folder.extensions).at(&folder.path);
         self.problems.extend(ignored.map(problem));
     }
 
@@ -142,7 +142,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     for texts in &configurations {
         match Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), environment) {
             Ok(config) => {
-                named::check(&config, report);
+                referenced::check(&config, report);
                 let files = Files::of(&config, &texts[0].path, report);
                 seen.extend(files.paths());
                 let services = files.check(&config, BTreeSet::new(), report);
@@ -169,7 +169,7 @@ fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
         }
         match is_configuration(&text) {
             Ok(true) if path.is_dir() && !has_extension(&text.path, "yaml") => {
-                let problem = Problem::whole(&text.path, "in a folder of configuration this file is not read");
+                let problem = Diagnostic::whole(&text.path, "in a folder of configuration this file is not read");
                 report.problems.push(problem.with_hint("rename it: its name has to end in `.yaml`").as_warning());
             }
             Ok(true) => configuration.push(text),
@@ -203,7 +203,7 @@ fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Ve
 }
 
 /// Whether a YAML file is configuration; else it holds services. The problem: it cannot be read as YAML.
-fn is_configuration(text: &Text) -> Result<bool, Problem> {
+fn is_configuration(text: &Text) -> Result<bool, Diagnostic> {
     let document = Document::read(&text.path, &text.bytes, 0)?;
     let Value::Table(entries) = &document.root().value else { return Ok(false) };
     let count = |keys: &[&str]| entries.iter().filter(|entry| keys.contains(&&*entry.key)).count();
@@ -212,8 +212,8 @@ fn is_configuration(text: &Text) -> Result<bool, Problem> {
     Ok(!has_services && count(CONFIG_KEYS) > 0 && count(CONFIG_KEYS) >= count(SERVICE_KEYS))
 }
 
-/// What service and zone files are judged by whose node is not known.
-fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<Label>), Vec<Problem>> {
+/// What service and zone files are with_shadowed by whose node is not known.
+fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<Label>), Vec<Diagnostic>> {
     let mut config = Config::dev(Path::new(""), environment)?;
     config.checks.allow_exec = true;
     Ok((config, BTreeSet::new()))
@@ -231,7 +231,7 @@ impl Files {
     fn of(config: &Config, named_in: &Path, report: &mut Report) -> Self {
         let folder = &config.services_dir;
         if !folder.exists() {
-            let problem = Problem::whole(named_in, format!("there is no folder {}", folder.display()));
+            let problem = Diagnostic::whole(named_in, format!("there is no folder {}", folder.display()));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
         let (of_services, of_zones) = (services::folder(folder.clone()), zones::folder(config.zones_dir.clone()));

@@ -16,23 +16,23 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Failure, Parts, Purpose};
+use super::{DaemonError, Parts, Purpose};
 use crate::{
     config::{self, Config},
     data_dir,
     gossip::{
-        join::Targets,
-        keyring::Keyring,
-        link,
+        channel,
         message::Identity,
-        node::{self, End, Inputs, Order, Outputs, Settings},
+        node::{self, Command, End, Inputs, Outputs, Settings},
         rejected::Rejected,
-        wire::{Sockets, Wire},
+        seeds::Targets,
+        transport::{Sockets, Wire},
     },
     metrics::Gossip,
     model::{
         announcement::{Announcements, Node},
         catalog::View,
+        keyring::Keyring,
         member::{Membership, PeerId},
         name::Label,
         user_event::EventLog,
@@ -57,7 +57,7 @@ pub(super) struct Cluster {
     /// The gossip keys; `None` while nothing is sealed.
     pub(super) keyring: watch::Receiver<Option<Keyring>>,
     /// For what operators ask.
-    pub(super) orders: mpsc::Sender<Order>,
+    pub(super) orders: mpsc::Sender<Command>,
     /// Why the node has ended.
     pub(super) ended: oneshot::Receiver<End>,
     /// Where others reach us.
@@ -67,9 +67,9 @@ pub(super) struct Cluster {
 }
 
 /// Binds the sockets of gossip.
-pub(super) fn bind(config: &Config) -> Result<Sockets, Failure> {
+pub(super) fn bind(config: &Config) -> Result<Sockets, DaemonError> {
     let address = config.gossip.listen;
-    let failed = |error| Failure::Listen { purpose: Purpose::Gossip, address, error };
+    let failed = |error| DaemonError::Listen { purpose: Purpose::Gossip, address, error };
     let sockets = super::try_ports(address, Sockets::bind).map_err(failed)?;
     let local = sockets.local_addr().map_err(failed)?;
     info!(address = %local, "listening for gossip over UDP and TCP");
@@ -84,18 +84,21 @@ pub(super) fn start(
     metrics: Gossip,
     parts: &mut Parts,
     shutdown: &CancellationToken,
-) -> Result<Cluster, Failure> {
-    let data = |error| Failure::DataDir { path: config.data_dir.clone(), error };
+) -> Result<Cluster, DaemonError> {
+    let data = |error| DaemonError::DataDir { path: config.data_dir.clone(), error };
     let listen = config.gossip.listen;
-    let local =
-        sockets.local_addr().map_err(|error| Failure::Listen { purpose: Purpose::Gossip, address: listen, error })?;
+    let local = sockets.local_addr().map_err(|error| DaemonError::Listen {
+        purpose: Purpose::Gossip,
+        address: listen,
+        error,
+    })?;
     let generation = data_dir::next_generation(&config.data_dir).map_err(data)?;
     let own = Identity {
         id: PeerId { name: config.node.clone(), generation },
         address: SocketAddr::new(reachable(local.ip(), &config.advertise), local.port()),
     };
     let keyring = keyring(config)?;
-    let (link, network) = link::pair();
+    let (link, network) = channel::pair();
     let rejected = Arc::new(Rejected::default());
     let node = Arc::new(Node {
         name: config.node.clone(),
@@ -111,7 +114,7 @@ pub(super) fn start(
     let (orders, ordered) = mpsc::channel(ORDERS);
     let (events, fired) = watch::channel(EventLog::default());
 
-    let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| Failure::NoRandom)?;
+    let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
     parts.spawn("carries gossip", wire.counted(metrics).run(sockets));
     let settings = Settings {
         own: own.clone(),
@@ -143,12 +146,12 @@ pub(super) fn start(
 
 /// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by
 /// itself it is the cause: other parts end with it, and may be seen first.
-pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<End>) -> Option<Failure> {
+pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<End>) -> Option<DaemonError> {
     match node {
         Some(End::Left) => None,
-        Some(End::NameTaken(by)) => Some(Failure::NameTaken { name: name.clone(), by: by.address }),
-        Some(End::NoGossip(error)) => Some(Failure::Gossip(error)),
-        Some(End::Stopped) | None => first.map(Failure::Ended),
+        Some(End::NameTaken(by)) => Some(DaemonError::NameTaken { name: name.clone(), by: by.address }),
+        Some(End::NoGossip(error)) => Some(DaemonError::Gossip(error)),
+        Some(End::Stopped) | None => first.map(DaemonError::Ended),
     }
 }
 
@@ -162,7 +165,7 @@ fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
 }
 
 /// The keys to begin with: those that were changed at run time, unless the key file has been changed since; then its own.
-fn keyring(config: &Config) -> Result<Option<Keyring>, Failure> {
+fn keyring(config: &Config) -> Result<Option<Keyring>, DaemonError> {
     let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
     let file = key_file(path)?;
     let Some(stored) = data_dir::load_keyring(&config.data_dir) else { return Ok(Some(file)) };
@@ -180,8 +183,8 @@ fn keyring(config: &Config) -> Result<Option<Keyring>, Failure> {
     }
 }
 
-fn key_file(path: &Path) -> Result<Keyring, Failure> {
-    let failed = |error: String| Failure::KeyFile { path: path.to_owned(), error };
+fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
+    let failed = |error: String| DaemonError::KeyFile { path: path.to_owned(), error };
     let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
     Keyring::parse(&text).map_err(|error| failed(error.to_string()))
 }
@@ -263,9 +266,9 @@ mod tests {
         ];
         for (first, node, expected) in cases {
             let seen = match failure(&name, first, node.clone()) {
-                Some(Failure::NameTaken { .. }) => "NameTaken",
-                Some(Failure::Gossip(_)) => "Gossip",
-                Some(Failure::Ended(part)) => {
+                Some(DaemonError::NameTaken { .. }) => "NameTaken",
+                Some(DaemonError::Gossip(_)) => "Gossip",
+                Some(DaemonError::Ended(part)) => {
                     assert_eq!(part, keeper);
                     "Ended"
                 }

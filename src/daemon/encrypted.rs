@@ -7,16 +7,19 @@ use tracing::info;
 
 use super::{
     Parts,
-    failure::{Failure, Purpose},
+    error::{DaemonError, Purpose},
 };
 use crate::{
     config::{Config, Encrypted},
     dns::{
-        encrypted::{certificate::Certificate, serve_https, serve_quic, serve_tls},
         engine::Engine,
-        tcp::{self, Shared},
+        server::{
+            encrypted::{serve_https, serve_quic, serve_tls},
+            tcp::{self, Shared},
+        },
     },
     metrics::{Dns, Transport, Writers},
+    tls::certificate::Certificate,
 };
 
 /// Listeners, bound.
@@ -27,19 +30,19 @@ pub(super) struct Listeners {
 }
 
 /// Binds what the configuration names.
-pub(super) async fn bind(config: &Config) -> Result<Option<Listeners>, Failure> {
+pub(super) async fn bind(config: &Config) -> Result<Option<Listeners>, DaemonError> {
     let Some(Encrypted { tls, https, quic, .. }) = &config.dns.encrypted else { return Ok(None) };
     let stream = |purpose: Purpose| {
         move |address: &SocketAddr| {
             let listener =
-                tcp::bind(*address).map_err(|error| Failure::Listen { purpose, address: *address, error })?;
+                tcp::bind(*address).map_err(|error| DaemonError::Listen { purpose, address: *address, error })?;
             info!(address = %listener.local_addr().unwrap_or(*address), "listening for {}", purpose.name());
             Ok(listener)
         }
     };
     let mut sockets = Vec::new();
     for address in quic {
-        let failed = |error| Failure::Listen { purpose: Purpose::Quic, address: *address, error };
+        let failed = |error| DaemonError::Listen { purpose: Purpose::Quic, address: *address, error };
         let socket = UdpSocket::bind(address).await.map_err(failed)?;
         info!(address = %socket.local_addr().unwrap_or(*address), "listening for DNS over QUIC");
         sockets.push(socket);
@@ -59,14 +62,14 @@ pub(super) fn start<E>(
     engine: &E,
     metrics: &Dns,
     parts: &mut Parts,
-) -> Result<(), Failure>
+) -> Result<(), DaemonError>
 where
     E: Fn() -> Engine + Clone + Send + Sync + Unpin + 'static,
 {
     let Some(Encrypted { certificate, key, .. }) = &config.dns.encrypted else { return Ok(()) };
     let (certificate, octets) =
-        Certificate::read(certificate, key).map_err(|error| Failure::Certificate(error.to_string()))?;
-    let tls = |protocol| certificate.config(protocol).map_err(|error| Failure::Certificate(error.to_string()));
+        Certificate::read(certificate, key).map_err(|error| DaemonError::Certificate(error.to_string()))?;
+    let tls = |protocol| certificate.config(protocol).map_err(|error| DaemonError::Certificate(error.to_string()));
     let counted = |transport| Shared { tally: metrics.tally(transport, Writers::Many), ..shared.clone() };
     for listener in listeners.tls {
         let shared = counted(Transport::Tls);

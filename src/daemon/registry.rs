@@ -48,7 +48,7 @@ pub(super) fn start(
     let host = host(config);
     let state = restore(&config.data_dir, &host);
     let (definitions, all) = watch::channel(state.definitions(&files.borrow()));
-    let (upkeep, held) = watch::channel(state.upkeep().clone());
+    let (maintenance, held) = watch::channel(state.maintenance().clone());
     let (beats, heard) = mpsc::channel(WAITING);
     let (requests, asked) = mpsc::channel(WAITING);
     let folder = config.data_dir.clone();
@@ -56,9 +56,9 @@ pub(super) fn start(
     let (ttl, default_ttl) = watch::channel(config.dns.ttl);
     let (outcome, withdrawn) = watch::channel(None);
     let inputs = Inputs { files, announced, default_ttl, requests: asked, withdraw: withdraw.clone() };
-    let outputs = Outputs { definitions, upkeep, beats, withdrawn: outcome };
+    let outputs = Outputs { definitions, maintenance, beats, withdrawn: outcome };
     parts.spawn("keeps what is registered", task::run(state, host, keep, inputs, outputs, shutdown.clone()));
-    (checks::Inputs { definitions: all, upkeep: held, beats: heard }, Registry { requests, ttl, withdrawn })
+    (checks::Inputs { definitions: all, maintenance: held, beats: heard }, Registry { requests, ttl, withdrawn })
 }
 
 /// Tells the registry with which TTL the nodes answer instances that name none: the greatest of them counts.

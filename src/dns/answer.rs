@@ -1,16 +1,20 @@
 //! An answer before it is bytes: which RRsets stand in which section, under which owner.
 //!
 //! It borrows everything from the tables, so that making one allocates nothing for the names that matter; writing it
-//! down is [`assemble`](super::assemble)'s part.
+//! down is [`assemble`](self::assemble)'s part.
+
+pub mod assemble;
+pub mod lookup;
+pub mod rotation;
 
 use smallvec::SmallVec;
 
 use super::{
-    code::{Rcode, ede, rtype},
-    table::{
+    message::codes::{Rcode, ede, rtype},
+    zone::{
         rrset::{RRset, Rdata},
         service::{HostIndex, Remark, Service, Weighted},
-        zone::Zone,
+        static_names::Zone,
     },
 };
 
@@ -133,22 +137,22 @@ pub enum Members<'t> {
 
 /// What an upstream said, to go on with.
 #[derive(Debug)]
-pub struct Said {
+pub struct UpstreamAnswer {
     /// Its code; one that we do not know is a failure.
     pub rcode: Rcode,
     /// Whether it says what there is, or that there is nothing.
     pub is_answer: bool,
     /// The answer section.
-    pub answer: Vec<Foreign>,
+    pub answer: Vec<ForeignRecord>,
     /// The authority section.
-    pub authority: Vec<Foreign>,
+    pub authority: Vec<ForeignRecord>,
     /// The first extended error.
     pub ede: Option<(u16, String)>,
 }
 
 /// A record of somebody else's message.
 #[derive(Debug)]
-pub struct Foreign {
+pub struct ForeignRecord {
     /// In wire form, whole.
     pub owner: Box<[u8]>,
     /// One record.
@@ -197,9 +201,9 @@ impl<'t> Answer<'t> {
     }
 
     /// Goes on with what somebody else said of the target.
-    pub fn append(&mut self, said: &'t Said) {
+    pub fn append(&mut self, said: &'t UpstreamAnswer) {
         let Some(zone) = self.answer.last().map(|group| group.zone) else { return };
-        let group = |record: &'t Foreign| Group {
+        let group = |record: &'t ForeignRecord| Group {
             owner: Owner::Absolute(&record.owner),
             zone,
             data: Data::Stored(&record.data),

@@ -1,23 +1,31 @@
 //! The engine: a packet in, a packet out, the same for every transport.
 
+pub mod rrl;
+
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 
-pub use super::access::Client;
+use self::rrl::ResponseRateLimiter;
 use super::{
-    answer::{Answer, Outside},
-    assemble::{Frame, Options, Scratch, assemble, bare},
-    code::Rcode,
-    cookie::{Checked, Secret},
-    forward::Forward,
-    limit::Limit,
-    question::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
-    recursion::{Known, Recursion},
-    reply::{Age, Reply},
-    table::Tables,
+    answer::{
+        Answer, Outside,
+        assemble::{Frame, Options, Scratch, assemble, bare},
+    },
+    message::{
+        codes::Rcode,
+        cookie::{Checked, Secret},
+        query::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
+    },
+    recursion::{
+        Known, Recursion,
+        forward::Forward,
+        reply::{Age, Reply},
+    },
+    zone::Tables,
 };
 use crate::metrics::{Account, Source};
+pub use crate::model::access::Client;
 
 /// The longest message over TCP (RFC 1035 §4.2.2).
 pub const MAX_TCP: usize = 65_535;
@@ -84,7 +92,7 @@ pub struct Settings {
     /// What cookies are made with (RFC 7873); `None`: there are none.
     pub secret: Option<Secret>,
     /// How many answers a network gets over UDP; `None`: as many as it asks for.
-    pub limit: Option<Limit>,
+    pub limit: Option<ResponseRateLimiter>,
     /// Who may ask for names that are not ours; `None`: nobody.
     pub recursion: Option<Recursion>,
 }

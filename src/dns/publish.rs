@@ -10,7 +10,7 @@ use tokio::{sync::watch, task::block_in_place};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{serial::Serial, table::Tables};
+use super::zone::{Tables, serial::Serial};
 use crate::{
     data_dir,
     files::zone_file::ZoneFile,

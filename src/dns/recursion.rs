@@ -1,28 +1,40 @@
 //! Names beyond our zones: who may ask for them, and what can be said without asking anybody.
 
+pub mod cache;
+pub mod forward;
+pub mod loop_detection;
+pub mod reply;
+pub mod special_use;
+
 use std::sync::Arc;
 
-use super::{
-    access::{Allow, Client},
-    answer::Ede,
+use self::{
     cache::{Cache, Hit, Key},
-    code::ede,
-    echo::Echoes,
-    local::Local,
-    question::{LookupName, Query},
+    loop_detection::LoopDetector,
+    special_use::SpecialUse,
 };
-use crate::model::name::Name;
+use super::{
+    answer::Ede,
+    message::{
+        codes::ede,
+        query::{LookupName, Query},
+    },
+};
+use crate::model::{
+    access::{Client, ClientRange},
+    name::Name,
+};
 
 /// What an agent knows of names that are not its own.
 pub struct Recursion {
     /// Who may ask for them.
-    pub allow: Vec<Allow>,
+    pub allow: Vec<ClientRange>,
     /// Suffixes that have upstreams of their own: nothing below them stays here.
     pub routes: Vec<Name>,
     /// What was asked for before.
     pub cache: Arc<Cache>,
     /// Questions of our own that may come back.
-    pub echoes: Arc<Echoes>,
+    pub echoes: Arc<LoopDetector>,
 }
 
 /// What is known of a question.
@@ -30,7 +42,7 @@ pub enum Known {
     /// What an upstream said of it.
     Cached(Hit),
     /// That it stays here.
-    Local(Local),
+    Local(SpecialUse),
     /// Nothing: an upstream has to be asked.
     Nothing,
 }
@@ -54,7 +66,7 @@ impl Recursion {
                 Known::Cached(hit)
             });
         }
-        if let Some(local) = Local::find(name).filter(|_| !self.is_routed(name)) {
+        if let Some(local) = SpecialUse::find(name).filter(|_| !self.is_routed(name)) {
             return Ok(Known::Local(local));
         }
         if self.echoes.hear(name) {

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::diagnostic::Problem;
+use crate::diagnostic::Diagnostic;
 
 /// A whole state of a folder. Clones share structure; a file that has not changed keeps its `Arc` from one state to
 /// the next, so that a consumer finds what is new by comparing pointers.
@@ -21,7 +21,7 @@ pub struct Contents {
     /// The files in it, by path and so in the order of their names.
     pub files: imbl::OrdMap<PathBuf, Arc<FileText>>,
     /// What is wrong with the folder itself.
-    pub problems: Vec<FolderProblem>,
+    pub problems: Vec<FolderError>,
 }
 
 impl Contents {
@@ -31,13 +31,13 @@ impl Contents {
     }
 
     /// What is wrong with the folder itself, as it is printed.
-    pub fn folder_problems(&self) -> impl Iterator<Item = Problem> {
+    pub fn folder_problems(&self) -> impl Iterator<Item = Diagnostic> {
         self.problems.iter().map(|problem| problem.at(&self.folder))
     }
 }
 
 /// A file's octets, or why there are none.
-pub type FileText = Result<Box<[u8]>, Unreadable>;
+pub type FileText = Result<Box<[u8]>, ReadError>;
 
 /// A folder to read: where, which of its files, how much of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn is_left_behind(name: &OsStr) -> bool {
 
 /// Why a file's octets are not at hand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unreadable {
+pub enum ReadError {
     /// It has more than so many octets.
     TooLarge(u64),
     /// With it the folder's files would have more than so many octets.
@@ -147,10 +147,10 @@ pub enum Unreadable {
     Io(String),
 }
 
-impl Unreadable {
+impl ReadError {
     /// As a problem of the file at `path`.
-    pub fn at(&self, path: &Path) -> Problem {
-        let problem = Problem::whole(path, self.to_string());
+    pub fn at(&self, path: &Path) -> Diagnostic {
+        let problem = Diagnostic::whole(path, self.to_string());
         match self.hint() {
             Some(hint) => problem.with_hint(hint),
             None => problem,
@@ -169,7 +169,7 @@ impl Unreadable {
     }
 }
 
-impl From<std::io::Error> for Unreadable {
+impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::PermissionDenied => Self::Denied,
@@ -178,7 +178,7 @@ impl From<std::io::Error> for Unreadable {
     }
 }
 
-impl fmt::Display for Unreadable {
+impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge(limit) => write!(f, "the file has more than {limit} octets and is not read"),
@@ -193,18 +193,18 @@ impl fmt::Display for Unreadable {
     }
 }
 
-impl std::error::Error for Unreadable {}
+impl std::error::Error for ReadError {}
 
 /// What is wrong with a folder as a whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FolderProblem {
+pub enum FolderError {
     /// There is no such folder, and nothing of it is in service.
     Missing,
     /// It has vanished, or came back without some of its files: these stay in service for so many seconds after it
     /// went.
     Vanished(u64),
     /// It is there and cannot be listed: its last contents stay.
-    Unreadable(Unreadable),
+    Unreadable(ReadError),
     /// More than so many files: what is new is not read.
     Crowded(usize),
     /// A file or sub-folder of this name is not read, though its author may expect it. Only these names are read.
@@ -212,12 +212,12 @@ pub enum FolderProblem {
     /// So many more are not read.
     MoreIgnored(usize),
     /// The kernel does not tell of all changes, so they are looked for at intervals.
-    Unwatched(Unwatched),
+    Unwatched(WatchError),
 }
 
 /// Why the kernel does not tell of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unwatched {
+pub enum WatchError {
     /// This user has no inotify watch left.
     Watches,
     /// This user has no inotify instance left, or the process no file descriptor.
@@ -228,13 +228,13 @@ pub enum Unwatched {
     Io(String),
 }
 
-impl FolderProblem {
+impl FolderError {
     /// As a problem of the folder at `path`.
-    pub fn at(&self, path: &Path) -> Problem {
+    pub fn at(&self, path: &Path) -> Diagnostic {
         let problem = match self {
-            Self::Ignored(name, _) => Problem::whole(&path.join(name), self.to_string()).as_warning(),
-            Self::MoreIgnored(_) => Problem::whole(path, self.to_string()).as_warning(),
-            _ => Problem::whole(path, self.to_string()),
+            Self::Ignored(name, _) => Diagnostic::whole(&path.join(name), self.to_string()).as_warning(),
+            Self::MoreIgnored(_) => Diagnostic::whole(path, self.to_string()).as_warning(),
+            _ => Diagnostic::whole(path, self.to_string()),
         };
         match self.hint() {
             Some(hint) => problem.with_hint(hint),
@@ -247,28 +247,28 @@ impl FolderProblem {
             Self::Ignored(..) | Self::MoreIgnored(_) => None,
             Self::Missing => Some("create it"),
             Self::Vanished(_) => None,
-            Self::Unreadable(Unreadable::Denied) => Some("let the user that muster runs as read it"),
+            Self::Unreadable(ReadError::Denied) => Some("let the user that muster runs as read it"),
             Self::Unreadable(_) => None,
             Self::Crowded(_) => Some("put several services into one file, or move what does not belong here"),
-            Self::Unwatched(Unwatched::Watches) => Some("raise the sysctl fs.inotify.max_user_watches"),
-            Self::Unwatched(Unwatched::Instances) => {
+            Self::Unwatched(WatchError::Watches) => Some("raise the sysctl fs.inotify.max_user_watches"),
+            Self::Unwatched(WatchError::Instances) => {
                 Some("raise the sysctl fs.inotify.max_user_instances or the limit of open files")
             }
-            Self::Unwatched(Unwatched::Denied(_)) => Some("let the user that muster runs as read that folder"),
-            Self::Unwatched(Unwatched::Io(_)) => None,
+            Self::Unwatched(WatchError::Denied(_)) => Some("let the user that muster runs as read that folder"),
+            Self::Unwatched(WatchError::Io(_)) => None,
         }
     }
 }
 
-impl fmt::Display for FolderProblem {
+impl fmt::Display for FolderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Missing => f.write_str("there is no such folder"),
             Self::Vanished(seconds) => {
                 write!(f, "the folder has vanished: what it held and has not come back is withdrawn after {seconds} s")
             }
-            Self::Unreadable(Unreadable::NotAFile) => f.write_str("this is not a folder"),
-            Self::Unreadable(Unreadable::Denied) => {
+            Self::Unreadable(ReadError::NotAFile) => f.write_str("this is not a folder"),
+            Self::Unreadable(ReadError::Denied) => {
                 f.write_str("no permission to list the folder, its last contents stay in service")
             }
             Self::Unreadable(error) => write!(f, "cannot list the folder, its last contents stay in service: {error}"),
@@ -285,7 +285,7 @@ impl fmt::Display for FolderProblem {
     }
 }
 
-impl fmt::Display for Unwatched {
+impl fmt::Display for WatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Watches => f.write_str("no inotify watch is left"),
@@ -381,21 +381,21 @@ mod tests {
     fn problems_say_what_to_do() {
         let cases = [
             (
-                Unreadable::Denied.at(Path::new("d/web.yaml")),
+                ReadError::Denied.at(Path::new("d/web.yaml")),
                 "d/web.yaml:1:1: no permission to read the file (let the user that muster runs as read it)",
             ),
             (
-                Unreadable::TooLarge(1024).at(Path::new("d/web.yaml")),
+                ReadError::TooLarge(1024).at(Path::new("d/web.yaml")),
                 "d/web.yaml:1:1: the file has more than 1024 octets and is not read (split it)",
             ),
             (
-                FolderProblem::Ignored("web.json".into(), &["yaml", "yml"]).at(Path::new("d")),
+                FolderError::Ignored("web.json".into(), &["yaml", "yml"]).at(Path::new("d")),
                 "d/web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml",
             ),
-            (FolderProblem::MoreIgnored(2).at(Path::new("d")), "d:1:1: warning: 2 more files are ignored"),
-            (FolderProblem::Missing.at(Path::new("d")), "d:1:1: there is no such folder (create it)"),
+            (FolderError::MoreIgnored(2).at(Path::new("d")), "d:1:1: warning: 2 more files are ignored"),
+            (FolderError::Missing.at(Path::new("d")), "d:1:1: there is no such folder (create it)"),
             (
-                FolderProblem::Unwatched(Unwatched::Watches).at(Path::new("d")),
+                FolderError::Unwatched(WatchError::Watches).at(Path::new("d")),
                 "d:1:1: changes here may be noticed late: no inotify watch is left \
                  (raise the sysctl fs.inotify.max_user_watches)",
             ),

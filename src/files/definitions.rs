@@ -10,7 +10,7 @@ use std::{
 
 use super::service_file::Located;
 use crate::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     model::{
         name::{Label, Name},
         service::{Definitions, Probe},
@@ -26,7 +26,7 @@ const MAX_SHOWN: usize = 10;
 /// depend on which file was read first; the other one is an error. Alias checks in a circle are errors too, but their
 /// services stay: each of them can say what is wrong with it only while it is there. An alias of a service that no file
 /// defines is a warning, and so is a tag that an instance of the same service has as its id.
-pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Definitions, Vec<Problem>) {
+pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Definitions, Vec<Diagnostic>) {
     let mut files: Vec<_> = files.collect();
     files.sort_by_key(|(path, _)| *path);
     let mut problems = Vec::new();
@@ -69,8 +69,8 @@ pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<Label>) 
     services.get(service)
 }
 
-fn problem(path: &Path, located: &Located, message: String) -> Problem {
-    Problem::at(path, located.line, located.column, message)
+fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
+    Diagnostic::at(path, located.line, located.column, message)
 }
 
 fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
@@ -85,7 +85,7 @@ fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
     })
 }
 
-fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Problem> {
+fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let services: HashSet<&Label> = entries.iter().map(|(_, entry)| &entry.definition.instance.key.service).collect();
     let missing = entries.iter().flat_map(|(path, entry)| {
         let missing = aliases(entry).filter(|alias| !services.contains(alias));
@@ -99,7 +99,7 @@ fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Problem> {
 }
 
 /// Services whose alias checks lead back to themselves: none of them could ever become healthy first.
-fn alias_circles(entries: &[(&Path, &Located)]) -> Vec<Problem> {
+fn alias_circles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let mut points_to: BTreeMap<&Label, BTreeSet<&Label>> = BTreeMap::new();
     for (_, entry) in entries {
         points_to.entry(&entry.definition.instance.key.service).or_default().extend(aliases(entry));
@@ -145,7 +145,7 @@ fn alias_circles(entries: &[(&Path, &Located)]) -> Vec<Problem> {
 }
 
 /// The problem of one circle, at the first of its services by file and line.
-fn circle(entries: &[(&Path, &Located)], circle: &[&Label]) -> Option<Problem> {
+fn circle(entries: &[(&Path, &Located)], circle: &[&Label]) -> Option<Diagnostic> {
     let service = |entry: &Located| entry.definition.instance.key.service.clone();
     let leads_on = |(_, entry): &&(&Path, &Located)| {
         let at = circle.iter().position(|label| **label == service(entry));
@@ -161,7 +161,7 @@ fn circle(entries: &[(&Path, &Located)], circle: &[&Label]) -> Option<Problem> {
 }
 
 /// Tags of an instance that are ids of other instances of the same service. (Of the same instance: `service_file`.)
-fn hidden_tags(entries: &[(&Path, &Located)]) -> Vec<Problem> {
+fn hidden_tags(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let instances = || entries.iter().map(|(path, entry)| (path, entry, &*entry.definition.instance));
     let ids: HashSet<_> =
         instances().map(|(_, _, instance)| (&instance.key.service, instance.key.id.as_str())).collect();

@@ -12,13 +12,13 @@ use std::{
 };
 
 use super::contents::{Contents, FileText};
-use crate::diagnostic::Problem;
+use crate::diagnostic::Diagnostic;
 
 /// The last good value of each file, and what is wrong now.
 #[derive(Clone, Debug)]
 pub struct LastGood<T> {
     files: BTreeMap<PathBuf, Kept<T>>,
-    folder: Vec<Problem>,
+    folder: Vec<Diagnostic>,
 }
 
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ struct Kept<T> {
     text: Arc<FileText>,
     value: Option<Arc<T>>,
     /// Why the text was not taken over; none if it was.
-    problems: Vec<Problem>,
+    problems: Vec<Diagnostic>,
 }
 
 impl<T> LastGood<T> {
@@ -42,7 +42,7 @@ impl<T> LastGood<T> {
     pub fn update(
         &mut self,
         contents: &Contents,
-        mut parse: impl FnMut(&Path, &[u8]) -> Result<T, Vec<Problem>>,
+        mut parse: impl FnMut(&Path, &[u8]) -> Result<T, Vec<Diagnostic>>,
     ) -> bool {
         let mut changed = false;
         self.folder = contents.folder_problems().collect();
@@ -59,7 +59,7 @@ impl<T> LastGood<T> {
             let parsed = match &**text {
                 // A defect of ours that one file shows must not take the others down, nor the next start.
                 Ok(octets) => catch_unwind(AssertUnwindSafe(|| parse(path, octets))).unwrap_or_else(|_| {
-                    let problem = Problem::whole(path, "reading this file made muster fail");
+                    let problem = Diagnostic::whole(path, "reading this file made muster fail");
                     Err(vec![problem.with_hint("this is a defect of muster: please report it with the file")])
                 }),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
@@ -82,18 +82,18 @@ impl<T> LastGood<T> {
     }
 
     /// For each file whose text was not taken over, what is in service instead: one warning a file.
-    pub fn consequences(&self) -> impl Iterator<Item = Problem> {
+    pub fn consequences(&self) -> impl Iterator<Item = Diagnostic> {
         self.files.iter().filter(|(_, kept)| !kept.problems.is_empty()).map(|(path, kept)| {
             let what = match kept.value {
                 Some(_) => "what this file last said well stays in service",
                 None => "nothing of this file is in service",
             };
-            Problem::whole(path, what).with_hint("until its problems are mended").as_warning()
+            Diagnostic::whole(path, what).with_hint("until its problems are mended").as_warning()
         })
     }
 
     /// What is wrong now: with the folder, then with its files in the order of their names.
-    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+    pub fn problems(&self) -> impl Iterator<Item = &Diagnostic> {
         self.folder.iter().chain(self.files.values().flat_map(|kept| &kept.problems))
     }
 }
@@ -120,13 +120,13 @@ pub struct Loaded<V> {
     /// The same in a few words, for the log: `12 instances`.
     pub summary: String,
     /// All that is wrong.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<Diagnostic>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::files::contents::{FolderProblem, Unreadable};
+    use crate::files::contents::{FolderError, ReadError};
 
     /// `a=1 b=! c=?`: files by name with their texts, `!` for one that does not parse, `?` for one that cannot be
     /// read. A file whose text did not change keeps its `Arc`.
@@ -134,7 +134,7 @@ mod tests {
         let mut files = imbl::OrdMap::new();
         for file in text.split_whitespace() {
             let (name, text) = file.split_once('=').unwrap();
-            let text = if text == "?" { Err(Unreadable::Denied) } else { Ok(text.as_bytes().into()) };
+            let text = if text == "?" { Err(ReadError::Denied) } else { Ok(text.as_bytes().into()) };
             let path = PathBuf::from(name);
             let kept = before.files.get(&path).filter(|kept| ***kept == text).cloned();
             files.insert(path, kept.unwrap_or_else(|| Arc::new(text)));
@@ -170,7 +170,7 @@ mod tests {
         for (text, expected) in steps {
             now = contents(&now, text);
             files.update(&now, |path, octets| match octets {
-                [] => Err(vec![Problem::whole(path, "empty").as_warning()]),
+                [] => Err(vec![Diagnostic::whole(path, "empty").as_warning()]),
                 _ => Ok(()),
             });
             let told: Vec<_> =
@@ -203,7 +203,7 @@ mod tests {
             let got = last_good.update(&now, |path, octets| {
                 seen.push(path.display().to_string());
                 let text = String::from_utf8_lossy(octets).into_owned();
-                if text.ends_with('!') { Err(vec![Problem::whole(path, "broken")]) } else { Ok(text) }
+                if text.ends_with('!') { Err(vec![Diagnostic::whole(path, "broken")]) } else { Ok(text) }
             });
             assert_eq!(seen.join(" "), parsed, "step {number}: parsed");
             assert_eq!(got, changed, "step {number}: changed");
@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn the_problems_of_the_folder_come_first_and_go_with_it() {
         let mut now = contents(&Contents::empty(Path::new("d")), "a=!");
-        now.problems = vec![FolderProblem::Vanished(5)];
+        now.problems = vec![FolderError::Vanished(5)];
         let mut last_good = LastGood::<()>::new();
-        let broken = |path: &Path, _: &[u8]| Err(vec![Problem::whole(path, "broken")]);
+        let broken = |path: &Path, _: &[u8]| Err(vec![Diagnostic::whole(path, "broken")]);
         last_good.update(&now, broken);
         let paths: Vec<_> = last_good.problems().map(|problem| problem.path.clone()).collect();
         assert_eq!(paths, [PathBuf::from("d"), PathBuf::from("a")]);

@@ -11,7 +11,7 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use super::contents::{FileText, Unreadable};
+use super::contents::{FileText, ReadError};
 
 /// What stands at a path.
 pub(super) enum Entry {
@@ -53,9 +53,9 @@ impl Entry {
 pub fn read(path: &Path, limit: u64) -> FileText {
     match Entry::at(path)? {
         Entry::Absent => Err(io::Error::from(ErrorKind::NotFound).into()),
-        Entry::Dangling => Err(Unreadable::Dangling),
+        Entry::Dangling => Err(ReadError::Dangling),
         // Opening a device can have effects, so it is looked at first.
-        Entry::There { metadata, .. } if !metadata.is_file() => Err(Unreadable::NotAFile),
+        Entry::There { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
         Entry::There { .. } => open(path)?.octets(limit),
     }
 }
@@ -86,11 +86,11 @@ impl Opened {
     pub(super) fn octets(self, limit: u64) -> FileText {
         let size = self.metadata.len();
         if size > limit {
-            return Err(Unreadable::TooLarge(limit));
+            return Err(ReadError::TooLarge(limit));
         }
         let mut octets = Vec::with_capacity(size as usize);
         self.file.take(limit.saturating_add(1)).read_to_end(&mut octets)?;
-        if octets.len() as u64 > limit { Err(Unreadable::TooLarge(limit)) } else { Ok(octets.into()) }
+        if octets.len() as u64 > limit { Err(ReadError::TooLarge(limit)) } else { Ok(octets.into()) }
     }
 }
 
@@ -114,21 +114,21 @@ mod tests {
         symlink("fits", at("link")).unwrap();
         symlink("nothing", at("dangling")).unwrap();
         symlink("pipe", at("link to a pipe")).unwrap();
-        let cases: [(&str, Result<&[u8], Unreadable>); 8] = [
+        let cases: [(&str, Result<&[u8], ReadError>); 8] = [
             ("fits", Ok(b"12345678")),
-            ("large", Err(Unreadable::TooLarge(8))),
-            ("folder", Err(Unreadable::NotAFile)),
-            ("pipe", Err(Unreadable::NotAFile)),
-            ("socket", Err(Unreadable::NotAFile)),
+            ("large", Err(ReadError::TooLarge(8))),
+            ("folder", Err(ReadError::NotAFile)),
+            ("pipe", Err(ReadError::NotAFile)),
+            ("socket", Err(ReadError::NotAFile)),
             ("link", Ok(b"12345678")),
-            ("dangling", Err(Unreadable::Dangling)),
-            ("link to a pipe", Err(Unreadable::NotAFile)),
+            ("dangling", Err(ReadError::Dangling)),
+            ("link to a pipe", Err(ReadError::NotAFile)),
         ];
         for (name, expected) in cases {
             assert_eq!(read(&at(name), 8), expected.map(Into::into), "{name}");
         }
         assert!(read(&at("nothing"), 8).is_err());
-        assert_eq!(read(Path::new("/dev/zero"), 8), Err(Unreadable::NotAFile));
+        assert_eq!(read(Path::new("/dev/zero"), 8), Err(ReadError::NotAFile));
     }
 
     /// What [`read`]'s first look cannot exclude: the file becomes something else before it is opened.
@@ -143,6 +143,6 @@ mod tests {
     /// Its size says 0.
     #[test]
     fn a_file_that_has_more_than_it_says_is_cut_off_at_the_limit() {
-        assert_eq!(read(Path::new("/proc/self/status"), 8), Err(Unreadable::TooLarge(8)));
+        assert_eq!(read(Path::new("/proc/self/status"), 8), Err(ReadError::TooLarge(8)));
     }
 }

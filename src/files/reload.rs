@@ -15,7 +15,7 @@ use super::{
     last_good::{Loaded, Reloadable},
 };
 use crate::{
-    diagnostic::{News, Problem, Report, Reports},
+    diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports},
     metrics::Watched,
 };
 
@@ -66,8 +66,8 @@ pub async fn follow<F: Reloadable>(
     (receiver, task)
 }
 
-fn tell(before: &[Problem], now: &[Problem]) {
-    let news = News::between(before, now);
+fn tell(before: &[Diagnostic], now: &[Diagnostic]) {
+    let news = DiagnosticChanges::between(before, now);
     for problem in &news.appeared {
         let path = problem.path.display();
         if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
@@ -81,12 +81,12 @@ fn report<V>(reports: &watch::Sender<Arc<Reports>>, folder: &Path, loaded: &Load
     reports.send_modify(|all| {
         let report = Arc::make_mut(all).entry(folder.to_owned()).or_default();
         let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
-        *report = Report { in_service, problems, reads: report.reads + 1 };
+        *report = FolderReport { in_service, problems, reads: report.reads + 1 };
     });
 }
 
 /// Each file once, for the worst of its problems.
-fn count(metrics: &Watched, problems: &[Problem]) {
+fn count(metrics: &Watched, problems: &[Diagnostic]) {
     let mut files = BTreeMap::<&Path, bool>::new();
     for problem in problems {
         *files.entry(&problem.path).or_default() |= problem.is_error();

@@ -7,10 +7,9 @@ use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Durati
 
 use super::check;
 use crate::{
-    diagnostic::Problem,
-    gossip::record::{self, MAX_VALUE},
+    diagnostic::Diagnostic,
     model::{
-        bounds::{self, Fault},
+        bounds::{self, BoundsError},
         name::{Label, MAX_LABEL},
         pacing::Damping,
         service::{
@@ -18,6 +17,7 @@ use crate::{
             MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
         },
     },
+    record::{self, MAX_VALUE},
     yaml::{
         Document, MAX_TEXT,
         reader::{Reader, Table, quote},
@@ -45,7 +45,7 @@ pub struct ServiceFile {
     /// In the order of the file, no two of one key.
     pub entries: Vec<Located>,
     /// What its author should look at.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A definition and where its `service` key stands.
@@ -66,11 +66,11 @@ pub struct Located {
 ///
 /// # Errors
 /// All problems of the file, warnings included, sorted by place. For a file without content this is one warning.
-pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<ServiceFile, Vec<Problem>> {
+pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<ServiceFile, Vec<Diagnostic>> {
     let document = Document::read(path, bytes, 0).map_err(|problem| vec![problem])?;
     if let Some(what) = without_content(document.root(), bytes) {
         let hint = "to withdraw its services, delete the file or write `services: []`";
-        return Err(vec![Problem::whole(path, what).with_hint(hint).as_warning()]);
+        return Err(vec![Diagnostic::whole(path, what).with_hint(hint).as_warning()]);
     }
     let reader = Reader::new(std::slice::from_ref(&document));
     let entries = read_services(&reader, document.root(), defaults);
@@ -298,7 +298,7 @@ fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, V
             let port = reader.port(&entry.value);
             let (Some(name), Some(port)) = (name, port) else { continue };
             if ports.iter().any(|(other, _)| *other == name) {
-                let fault = Fault::SamePort(name.clone());
+                let fault = BoundsError::SamePort(name.clone());
                 reader.error_with_hint(entry.id, fault.to_string(), "names differ in more than letter case");
             }
             ports.push((name, port));

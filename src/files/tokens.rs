@@ -12,7 +12,7 @@ use super::{
     last_good::{LastGood, Loaded, Reloadable},
 };
 use crate::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     model::token::{MAX_TOKEN, MIN_TOKEN, Scope, Token, Tokens},
     yaml::{
         Document,
@@ -42,7 +42,7 @@ pub fn folder(path: PathBuf) -> Folder {
 ///
 /// # Errors
 /// All problems of the file.
-pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Problem>> {
+pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Diagnostic>> {
     let document = Document::read(path, octets, 0).map_err(|problem| vec![problem])?;
     let reader = Reader::new(std::slice::from_ref(&document));
     let tokens = read_all(&reader, document.root());
@@ -107,14 +107,14 @@ impl Reloadable for TokenFiles {
 
     fn load(&mut self, contents: &Contents) -> Loaded<Tokens> {
         self.files.update(contents, parse);
-        let mut problems: Vec<Problem> = self.files.problems().cloned().collect();
+        let mut problems: Vec<Diagnostic> = self.files.problems().cloned().collect();
         let mut named: BTreeMap<String, &Path> = BTreeMap::new();
         let mut tokens = Vec::new();
         for (path, file) in self.files.values() {
             for token in file.iter() {
                 if let Some(first) = named.insert(token.name.clone(), path) {
                     let text = format!("the token {} is here and in {}", token.name, first.display());
-                    problems.push(Problem::whole(path, text).with_hint("give each a name of its own").as_warning());
+                    problems.push(Diagnostic::whole(path, text).with_hint("give each a name of its own").as_warning());
                 }
                 tokens.push(token.clone());
             }

@@ -10,14 +10,14 @@
 //! ```
 //!
 //! - [`pending`]: marks, one a file however many events, and when to look. Pure.
-//! - [`route`]: which folders to watch, through all symbolic links.
-//! - [`listing`]: reads what changed.
-//! - [`grace`]: what is in service while the folder is gone. Pure.
+//! - [`symlinks`]: which folders to watch, through all symbolic links.
+//! - [`scan`]: reads what changed.
+//! - [`grace_period`]: what is in service while the folder is gone. Pure.
 
-mod grace;
-mod listing;
+mod grace_period;
 mod pending;
-mod route;
+mod scan;
+mod symlinks;
 #[cfg(test)]
 mod tests;
 
@@ -42,12 +42,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    grace::{Grace, Seen},
-    listing::{Listing, Orders},
+    grace_period::{GracePeriod, Seen},
     pending::{Pace, Pending, Sign, Work},
-    route::Route,
+    scan::{FolderScan, ScanRequest},
+    symlinks::SymlinkChain,
 };
-use super::contents::{Contents, Folder, FolderProblem, Unreadable, Unwatched};
+use super::contents::{Contents, Folder, FolderError, ReadError, WatchError};
 
 /// A file at rest is read this long after its last event: longer than any editor pauses between the writes of one
 /// save, and a small part of the 200 ms in which an edit has to be answered.
@@ -85,7 +85,7 @@ struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { pace: Pace { settle: SETTLE, longest: LONGEST }, scan: SCAN, poll: POLL, grace: grace::GRACE }
+        Self { pace: Pace { settle: SETTLE, longest: LONGEST }, scan: SCAN, poll: POLL, grace: grace_period::GRACE }
     }
 }
 
@@ -181,13 +181,13 @@ async fn look(mut eye: Eye, work: Work, shutdown: &CancellationToken) -> Option<
 /// The blocking half: looks at the folder, and sees to it that the kernel tells of what happens there.
 struct Eye {
     path: PathBuf,
-    listing: Listing,
-    grace: Grace,
+    listing: FolderScan,
+    grace: GracePeriod,
     timing: Timing,
     marks: Arc<Marks>,
-    route: Route,
+    route: SymlinkChain,
     watcher: Option<INotifyWatcher>,
-    unwatched: Option<Unwatched>,
+    unwatched: Option<WatchError>,
 }
 
 impl Eye {
@@ -195,11 +195,11 @@ impl Eye {
         Self {
             // Without a working folder there is nothing that a relative path could be relative to.
             path: std::path::absolute(&folder.path).unwrap_or_else(|_| folder.path.clone()),
-            listing: Listing::new(folder),
-            grace: Grace::new(timing.grace),
+            listing: FolderScan::new(folder),
+            grace: GracePeriod::new(timing.grace),
             timing,
             marks,
-            route: Route::default(),
+            route: SymlinkChain::default(),
             watcher: None,
             unwatched: None,
         }
@@ -218,7 +218,7 @@ impl Eye {
             if work.rearm {
                 self.arm();
             }
-            let orders = Orders { named: &work.named, held: &work.held, distrust: work.distrust };
+            let orders = ScanRequest { named: &work.named, held: &work.held, distrust: work.distrust };
             listed = if work.scan || work.rearm || self.route.folder.is_none() {
                 self.listing.look_at_all(&orders)
             } else {
@@ -233,8 +233,11 @@ impl Eye {
         self.contents(listed)
     }
 
-    fn walk(&self) -> Route {
-        Route::walk(&self.path, self.listing.links().map(|link| self.path.join(link.file_name().unwrap_or_default())))
+    fn walk(&self) -> SymlinkChain {
+        SymlinkChain::walk(
+            &self.path,
+            self.listing.links().map(|link| self.path.join(link.file_name().unwrap_or_default())),
+        )
     }
 
     /// Watches all folders of the route, with a new watcher.
@@ -279,11 +282,11 @@ impl Eye {
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => Seen::Missing,
                 ErrorKind::NotADirectory => {
-                    problems.push(FolderProblem::Unreadable(Unreadable::NotAFile));
+                    problems.push(FolderError::Unreadable(ReadError::NotAFile));
                     Seen::Missing
                 }
                 _ => {
-                    problems.push(FolderProblem::Unreadable(error.into()));
+                    problems.push(FolderError::Unreadable(error.into()));
                     Seen::Unreadable
                 }
             },
@@ -291,33 +294,33 @@ impl Eye {
         let missing = matches!(seen, Seen::Missing);
         let files = self.grace.show(seen, Instant::now()).clone();
         if self.grace.until().is_some() {
-            problems.push(FolderProblem::Vanished(self.grace.length().as_secs()));
+            problems.push(FolderError::Vanished(self.grace.length().as_secs()));
         } else if missing && problems.is_empty() && folder.required {
-            problems.push(FolderProblem::Missing);
+            problems.push(FolderError::Missing);
         }
         if !missing && self.listing.is_crowded() {
-            problems.push(FolderProblem::Crowded(folder.limits.files));
+            problems.push(FolderError::Crowded(folder.limits.files));
         }
         if !missing {
             problems.extend(self.listing.ignored());
         }
-        problems.extend(self.unwatched.clone().map(FolderProblem::Unwatched));
+        problems.extend(self.unwatched.clone().map(FolderError::Unwatched));
         Contents { folder: folder.path.as_path().into(), files, problems }
     }
 }
 
-fn reason(error: &notify::Error) -> Unwatched {
+fn reason(error: &notify::Error) -> WatchError {
     match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => Unwatched::Watches,
+        notify::ErrorKind::MaxFilesWatch => WatchError::Watches,
         notify::ErrorKind::Io(io) if io.kind() == ErrorKind::PermissionDenied => {
-            Unwatched::Denied(error.paths.first().cloned().unwrap_or_default())
+            WatchError::Denied(error.paths.first().cloned().unwrap_or_default())
         }
         notify::ErrorKind::Io(io)
             if [Errno::EMFILE, Errno::ENFILE].iter().any(|errno| io.raw_os_error() == Some(*errno as i32)) =>
         {
-            Unwatched::Instances
+            WatchError::Instances
         }
-        _ => Unwatched::Io(error.to_string()),
+        _ => WatchError::Io(error.to_string()),
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     zone_file::{self, MAX_ZONE_FILE, StaticRecord, ZoneFile, target_at},
 };
 use crate::{
-    diagnostic::Problem,
+    diagnostic::Diagnostic,
     model::name::{Label, MAX_NAME, Name},
 };
 
@@ -48,10 +48,10 @@ impl Rules {
     ///
     /// # Errors
     /// Every problem of the file.
-    pub fn parse(&self, path: &Path, octets: &[u8]) -> Result<ZoneFile, Vec<Problem>> {
+    pub fn parse(&self, path: &Path, octets: &[u8]) -> Result<ZoneFile, Vec<Diagnostic>> {
         let mut file = zone_file::parse(path, octets, self.ttl)?;
         if self.aliases.contains(&file.origin) {
-            let problem = Problem::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
+            let problem = Diagnostic::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
             return Err(vec![problem.with_hint(format!("put its records into {}zone", self.domain))]);
         }
         let problems = self.too_long_for_aliases(path, &file);
@@ -69,14 +69,14 @@ impl Rules {
         // An editor may have truncated the file and be about to write it. Any other zone has an SOA.
         if file.records.is_empty() {
             let problem =
-                Problem::whole(path, "the file has no record").with_hint("to withdraw its records, delete it");
+                Diagnostic::whole(path, "the file has no record").with_hint("to withdraw its records, delete it");
             return Err(vec![problem.as_warning()]);
         }
         Ok(file)
     }
 
     /// Names in data of the discovery zone that would be too long with an alias in place of the domain.
-    fn too_long_for_aliases(&self, path: &Path, file: &ZoneFile) -> Vec<Problem> {
+    fn too_long_for_aliases(&self, path: &Path, file: &ZoneFile) -> Vec<Diagnostic> {
         let longest = self.aliases.iter().max_by_key(|alias| alias.wire().len());
         let Some(alias) = longest.filter(|_| file.origin == self.domain) else { return Vec::new() };
         let target = |record: &StaticRecord| {
@@ -86,13 +86,13 @@ impl Rules {
         };
         let problem = |(line, column)| {
             let message = format!("a name here has more than {MAX_NAME} octets in the alias domain {alias}");
-            Problem::at(path, line, column, message).with_hint("shorten it, or the alias")
+            Diagnostic::at(path, line, column, message).with_hint("shorten it, or the alias")
         };
         file.records.iter().filter_map(target).map(problem).collect()
     }
 
     /// Static names that a live service takes.
-    pub fn taken(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Problem> {
+    pub fn taken(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Diagnostic> {
         let domains = || std::iter::once(&self.domain).chain(&self.aliases);
         let mut told = BTreeSet::new();
         let mut problems = Vec::new();
@@ -100,7 +100,7 @@ impl Rules {
             let service = domains().find_map(|domain| service_at(&record.owner, domain, services));
             if let Some(service) = service.filter(|_| told.insert(&record.owner)) {
                 let message = format!("{} is a name of the service `{service}`", record.owner);
-                let problem = Problem::at(path, record.line, record.column, message);
+                let problem = Diagnostic::at(path, record.line, record.column, message);
                 problems.push(problem.with_hint("what is healthy decides about its records: choose another name"));
             }
         }
@@ -109,13 +109,13 @@ impl Rules {
 }
 
 /// Puts zone files together. Of two for one zone the first by file name stays.
-pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> (ZoneFiles, Vec<Problem>) {
+pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> (ZoneFiles, Vec<Diagnostic>) {
     let mut kept: BTreeMap<&Name, (&Path, &Arc<ZoneFile>)> = BTreeMap::new();
     let mut problems = Vec::new();
     for (path, file) in files {
         if let Some((first, _)) = kept.get(&file.origin) {
             let message = format!("the zone {} is in {} already", file.origin, first.display());
-            problems.push(Problem::whole(path, message).with_hint("a zone is one file"));
+            problems.push(Diagnostic::whole(path, message).with_hint("a zone is one file"));
         } else {
             kept.insert(&file.origin, (path, file));
         }
@@ -179,7 +179,7 @@ mod tests {
             let expected =
                 "service.local.zone:1:1: warning: the file has no record (to withdraw its records, delete it)";
             assert_eq!(problems[0].to_string(), expected, "{text:?}");
-            assert!(read("example.org.zone").iter().any(Problem::is_error), "{text:?}: it has no SOA");
+            assert!(read("example.org.zone").iter().any(Diagnostic::is_error), "{text:?}: it has no SOA");
         }
     }
 

@@ -4,19 +4,17 @@
 //! directions: what [`Message::decode`] would refuse, [`Message::encode`] does not write. A kind that is not known is an
 //! error of its own, since newer peers may have more.
 //!
-//! Who sent a message, and whether it was made for this process, the frame says: see [`super::seal`].
+//! Who sent a message, and whether it was made for this process, the frame says: see [`super::crypto`].
 
+mod codec;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 use std::{fmt, net::SocketAddr};
 
-use super::{
-    keyring::{Key, KeyId},
-    liveness::Finding,
-};
+use super::liveness::Finding;
 use crate::model::{
+    keyring::{Key, KeyId},
     member::{Cause, PeerId},
     name::LabelError,
 };
@@ -115,11 +113,11 @@ pub struct Push<'a> {
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// At most [`MAX_KEY`](super::record::MAX_KEY) octets.
+    /// At most [`MAX_KEY`](crate::record::MAX_KEY) octets.
     pub key: &'a str,
     /// Grows with each change of the state.
     pub version: u64,
-    /// At most [`MAX_VALUE`](super::record::MAX_VALUE) octets; `None`: deleted.
+    /// At most [`MAX_VALUE`](crate::record::MAX_VALUE) octets; `None`: deleted.
     pub value: Option<&'a str>,
 }
 
@@ -139,7 +137,7 @@ pub enum KeyringChange {
 /// What came of that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyringOutcome<'a> {
-    /// These keys are in the ring now, the primary one first; at most [`MAX_KEYS`](super::keyring::MAX_KEYS).
+    /// These keys are in the ring now, the primary one first; at most [`MAX_KEYS`](crate::model::keyring::MAX_KEYS).
     Ring(Vec<KeyId>),
     /// It stays as it was, for this reason: one line of at most [`MAX_REASON_LEN`] octets.
     Refused(&'a str),
@@ -147,7 +145,7 @@ pub enum KeyringOutcome<'a> {
 
 /// Why octets are no message, or a message has no octets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Malformed {
+pub enum MessageError {
     /// No kind that this version knows.
     Kind(u8),
     /// It ends too early.
@@ -180,7 +178,7 @@ pub enum Malformed {
     Order,
 }
 
-impl Malformed {
+impl MessageError {
     /// One word, for counters.
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -190,7 +188,7 @@ impl Malformed {
     }
 }
 
-impl fmt::Display for Malformed {
+impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Kind(kind) => {
@@ -210,4 +208,4 @@ impl fmt::Display for Malformed {
     }
 }
 
-impl std::error::Error for Malformed {}
+impl std::error::Error for MessageError {}

@@ -7,19 +7,17 @@
 //!                                └─► liveness ─┴─► view, membership
 //! ```
 //!
-//! [`record`], [`replica`], [`liveness`], [`keyring`], [`seal`] and [`message`] are core: values in, values out. [`node`]
-//! is the task that feeds them, [`cluster`] the one that knows chitchat, [`wire`] the one with sockets.
+//! [`crate::record`], [`replica`], [`liveness`], [`crate::model::keyring`], [`crypto`] and [`message`] are core: values in, values out. [`node`]
+//! is the task that feeds them, [`anti_entropy`] the one that knows chitchat, [`transport`] the one with sockets.
 
-pub mod cluster;
-pub mod join;
-pub mod keyring;
-pub mod link;
+pub mod anti_entropy;
+pub mod channel;
+pub mod crypto;
+pub mod key_rotation;
 pub mod liveness;
 pub mod message;
 pub mod node;
-pub mod record;
 pub mod rejected;
 pub mod replica;
-pub mod rotation;
-pub mod seal;
-pub mod wire;
+pub mod seeds;
+pub mod transport;

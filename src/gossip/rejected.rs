@@ -14,14 +14,14 @@ use std::{
 
 use tracing::warn;
 
-use super::seal::Refused;
+use super::crypto::OpenError;
 
 /// From one line in the log to the next.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Why something was not let in.
+/// RejectReason something was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RejectReason {
     /// Not a frame of muster.
     Foreign,
     /// Not sealed, while we seal.
@@ -47,32 +47,32 @@ pub enum Why {
 }
 
 /// All reasons, with the word that counters and logs have for it.
-const REASONS: [(Why, &str); 11] = [
-    (Why::Foreign, "foreign"),
-    (Why::Plain, "not sealed"),
-    (Why::Sealed, "sealed"),
-    (Why::UnknownKey, "unknown key"),
-    (Why::Forged, "forged"),
-    (Why::Elsewhere, "for another run"),
-    (Why::Replayed, "replayed"),
-    (Why::Own, "own"),
-    (Why::Malformed, "malformed"),
-    (Why::Record, "bad record"),
-    (Why::Overload, "overload"),
+const REASONS: [(RejectReason, &str); 11] = [
+    (RejectReason::Foreign, "foreign"),
+    (RejectReason::Plain, "not sealed"),
+    (RejectReason::Sealed, "sealed"),
+    (RejectReason::UnknownKey, "unknown key"),
+    (RejectReason::Forged, "forged"),
+    (RejectReason::Elsewhere, "for another run"),
+    (RejectReason::Replayed, "replayed"),
+    (RejectReason::Own, "own"),
+    (RejectReason::Malformed, "malformed"),
+    (RejectReason::Record, "bad record"),
+    (RejectReason::Overload, "overload"),
 ];
 
-impl Why {
+impl RejectReason {
     /// The reason of a frame that could not be opened.
-    pub fn of(refused: &Refused) -> Self {
+    pub fn of(refused: &OpenError) -> Self {
         match refused {
-            Refused::TooShort | Refused::TooLong | Refused::NotOurs => Self::Foreign,
-            Refused::Plain => Self::Plain,
-            Refused::Sealed => Self::Sealed,
-            Refused::UnknownKey(_) => Self::UnknownKey,
-            Refused::Forged => Self::Forged,
-            Refused::Elsewhere { .. } => Self::Elsewhere,
-            Refused::Replayed => Self::Replayed,
-            Refused::Own => Self::Own,
+            OpenError::TooShort | OpenError::TooLong | OpenError::NotOurs => Self::Foreign,
+            OpenError::Plain => Self::Plain,
+            OpenError::Sealed => Self::Sealed,
+            OpenError::UnknownKey(_) => Self::UnknownKey,
+            OpenError::Forged => Self::Forged,
+            OpenError::Elsewhere { .. } => Self::Elsewhere,
+            OpenError::Replayed => Self::Replayed,
+            OpenError::Own => Self::Own,
         }
     }
 
@@ -101,12 +101,12 @@ pub struct Rejected {
 struct Report {
     at: Option<Instant>,
     told: [u64; REASONS.len()],
-    source: Option<(Why, String)>,
+    source: Option<(RejectReason, String)>,
 }
 
 impl Rejected {
     /// Counts one.
-    pub fn count(&self, why: Why, source: SocketAddr) {
+    pub fn count(&self, why: RejectReason, source: SocketAddr) {
         self.counts[why as usize].fetch_add(1, Ordering::Relaxed);
         if why.advice().is_some()
             && let Ok(mut last) = self.last.lock()
@@ -117,9 +117,9 @@ impl Rejected {
 
     /// Counts a record of a node's state.
     pub fn record(&self, node: &str, what: &str) {
-        self.counts[Why::Record as usize].fetch_add(1, Ordering::Relaxed);
+        self.counts[RejectReason::Record as usize].fetch_add(1, Ordering::Relaxed);
         if let Ok(mut last) = self.last.lock() {
-            last.source = Some((Why::Record, format!("{node} ({what})")));
+            last.source = Some((RejectReason::Record, format!("{node} ({what})")));
         }
     }
 

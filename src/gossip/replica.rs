@@ -12,12 +12,14 @@ use std::{
     sync::Arc,
 };
 
-use super::record::{self, Bad, Key, Record};
-use crate::model::{
-    announcement::{Announcement, Announcements, Report, Standing},
-    name::Label,
-    service::InstanceKey,
-    user_event::{Heard, UserEvent},
+use crate::{
+    model::{
+        announcement::{Announcement, Announcements, HealthReport, InstanceState},
+        name::Label,
+        service::InstanceKey,
+        user_event::{Heard, UserEvent},
+    },
+    record::{self, Key, Record, RecordError},
 };
 
 /// Instances of one node; more are not taken, and counted. Ten times what one host is meant to carry.
@@ -55,7 +57,7 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Skipped {
     /// It is no record, or out of bounds.
-    Bad(Bad),
+    Bad(RecordError),
     /// The peer announces more than [`MAX_INSTANCES`].
     TooMany,
 }
@@ -90,9 +92,9 @@ pub struct Replica {
     /// Keys that a push has brought with a later version.
     ahead: HashMap<String, u64>,
     /// Health that came before its instance.
-    early: HashMap<InstanceKey, Standing>,
+    early: HashMap<InstanceKey, InstanceState>,
     /// Reports that came before their instance.
-    early_reports: HashMap<InstanceKey, Arc<Report>>,
+    early_reports: HashMap<InstanceKey, Arc<HealthReport>>,
 }
 
 impl Replica {
@@ -168,7 +170,7 @@ impl Replica {
                     None if self.announcements.len() >= MAX_INSTANCES => return Err(Skipped::TooMany),
                     None => {
                         let standing = self.early.remove(&key);
-                        let standing = standing.unwrap_or_else(|| Standing::Critical(NO_HEALTH_YET.into()));
+                        let standing = standing.unwrap_or_else(|| InstanceState::Critical(NO_HEALTH_YET.into()));
                         (standing, self.early_reports.remove(&key))
                     }
                 };

@@ -6,10 +6,10 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 
 use crate::{
-    diagnostic::{Problem, Reports},
-    dns::{local::Local, question::LookupName, server::Server},
+    diagnostic::{Diagnostic, Reports},
+    dns::{message::query::LookupName, recursion::special_use::SpecialUse},
     files::zone_file::{EXTENSION, StaticRecord, ZoneFile},
-    model::name::Name,
+    model::{name::Name, upstream_address::UpstreamAddress},
 };
 
 /// Owners of hidden records that are told of, of one file.
@@ -23,9 +23,9 @@ pub struct Beyond {
     /// The folder of service files: what is wrong with them is told.
     pub services: PathBuf,
     /// Suffixes with upstreams of their own; the longest counts.
-    pub routes: Vec<(Name, Vec<Server>)>,
+    pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
     /// Who is asked for all other names; `None`: nobody may ask for them.
-    pub upstreams: Option<watch::Receiver<Vec<Server>>>,
+    pub upstreams: Option<watch::Receiver<Vec<UpstreamAddress>>>,
 }
 
 impl Beyond {
@@ -42,9 +42,9 @@ impl Beyond {
 /// The same at a moment.
 pub(super) struct Files {
     zones: Arc<[Arc<ZoneFile>]>,
-    pub(super) problems: Vec<Problem>,
-    routes: Vec<(Name, Vec<Server>)>,
-    upstreams: Option<Vec<Server>>,
+    pub(super) problems: Vec<Diagnostic>,
+    routes: Vec<(Name, Vec<UpstreamAddress>)>,
+    upstreams: Option<Vec<UpstreamAddress>>,
 }
 
 impl Files {
@@ -112,7 +112,7 @@ impl Files {
         };
         let routes = self.routes.iter().filter(|(suffix, _)| name.within(suffix).is_some());
         let route = routes.max_by_key(|(suffix, _)| suffix.wire().len());
-        let local = LookupName::from_wire(name.wire()).and_then(|name| Local::find(&name));
+        let local = LookupName::from_wire(name.wire()).and_then(|name| SpecialUse::find(&name));
         match (route, local) {
             (Some((suffix, servers)), _) => {
                 format!("outside our zones: the route {suffix} asks {}", list(servers))
@@ -135,6 +135,6 @@ fn path_of(file: &ZoneFile) -> String {
     format!("{}{EXTENSION}", file.origin.to_string().trim_end_matches('.'))
 }
 
-fn list(servers: &[Server]) -> String {
+fn list(servers: &[UpstreamAddress]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -6,7 +6,7 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Api, parameter::Parameter, watch::watch};
+use super::{Api, muster::watch::watch, parameter::Parameter};
 use crate::model::token::Scope;
 
 /// A method on a path.

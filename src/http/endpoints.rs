@@ -14,14 +14,15 @@ use axum::{
 use serde_json::Value;
 
 use super::{
-    Api, agent, change,
+    Api,
+    consul::{agent, agent_services, catalog, event, keyring, metrics, register},
     endpoint::{Answer, Body, Endpoint},
-    events, explain, keyring, local, metrics, openapi, page,
+    muster::{events, explain},
+    openapi, page,
     parameter::{
         CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HAPPENED, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING, REGISTER, TAG,
         WAIT,
     },
-    read, user_event,
 };
 use crate::{
     api::{
@@ -68,28 +69,28 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             "Has all nodes forget one that is gone",
         ),
         Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leaves the cluster and ends the agent"),
-        Endpoint::put("/v1/agent/reload", Operate, change::reload, "Reads all files again"),
+        Endpoint::put("/v1/agent/reload", Operate, register::reload, "Reads all files again"),
         Endpoint::put(
             "/v1/agent/maintenance",
             Operate,
-            change::maintain_node,
+            register::maintain_node,
             "Takes the node out of answers, or back",
         )
         .query(&[ENABLE]),
         // The services of this node.
-        Endpoint::get("/v1/agent/services", Read, local::services, "The services of this node")
+        Endpoint::get("/v1/agent/services", Read, agent_services::services, "The services of this node")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Table<Service>>(),
-        Endpoint::get("/v1/agent/service/{id}", Read, local::service, "One service of this node")
+        Endpoint::get("/v1/agent/service/{id}", Read, agent_services::service, "One service of this node")
             .query(&[WAIT, HASH, JSON])
             .answers::<Service>(),
-        Endpoint::get("/v1/agent/checks", Read, local::checks, "The checks of this node's services")
+        Endpoint::get("/v1/agent/checks", Read, agent_services::checks, "The checks of this node's services")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Table<Check>>(),
         Endpoint::get(
             "/v1/agent/health/service/id/{id}",
             Read,
-            local::health_by_id,
+            agent_services::health_by_id,
             "How an instance of this node stands",
         )
         .query(&[FORMAT, JSON])
@@ -97,7 +98,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get(
             "/v1/agent/health/service/name/{name}",
             Read,
-            local::health_by_name,
+            agent_services::health_by_name,
             "How this node's instances of a service stand",
         )
         .query(&[FORMAT, JSON])
@@ -105,102 +106,102 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::put(
             "/v1/agent/service/register",
             Register,
-            change::register,
+            register::register,
             "Adds or replaces a service of this node",
         )
         .query(&[REGISTER])
         .body(Body::Json(openapi::registration)),
-        Endpoint::put("/v1/agent/service/deregister/{id}", Register, change::deregister, "Takes a service away"),
+        Endpoint::put("/v1/agent/service/deregister/{id}", Register, register::deregister, "Takes a service away"),
         Endpoint::put(
             "/v1/agent/service/maintenance/{id}",
             Register,
-            change::maintain_service,
+            register::maintain_service,
             "Takes an instance out of answers, or back",
         )
         .query(&[ENABLE]),
         Endpoint::put(
             "/v1/agent/check/register",
             Register,
-            change::register_check,
+            register::register_check,
             "Adds or replaces a check of a service",
         )
         .body(Body::Json(openapi::check)),
-        Endpoint::put("/v1/agent/check/deregister/{id}", Register, change::deregister_check, "Takes a check away"),
-        Endpoint::put("/v1/agent/check/pass/{id}", Register, change::pass, "Reports that a TTL check passes")
+        Endpoint::put("/v1/agent/check/deregister/{id}", Register, register::deregister_check, "Takes a check away"),
+        Endpoint::put("/v1/agent/check/pass/{id}", Register, register::pass, "Reports that a TTL check passes")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/warn/{id}", Register, change::warn, "Reports that a TTL check warns")
+        Endpoint::put("/v1/agent/check/warn/{id}", Register, register::warn, "Reports that a TTL check warns")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/fail/{id}", Register, change::fail, "Reports that a TTL check fails")
+        Endpoint::put("/v1/agent/check/fail/{id}", Register, register::fail, "Reports that a TTL check fails")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/update/{id}", Register, change::update, "Reports how a TTL check stands")
+        Endpoint::put("/v1/agent/check/update/{id}", Register, register::update, "Reports how a TTL check stands")
             .body(Body::Json(openapi::report)),
         // What all nodes announce.
-        Endpoint::get("/v1/catalog/datacenters", Read, read::catalog_datacenters, "The datacenters")
+        Endpoint::get("/v1/catalog/datacenters", Read, catalog::catalog_datacenters, "The datacenters")
             .query(&[WAIT, JSON])
             .answers::<Vec<String>>(),
-        Endpoint::get("/v1/catalog/nodes", Read, read::catalog_nodes, "The nodes")
+        Endpoint::get("/v1/catalog/nodes", Read, catalog::catalog_nodes, "The nodes")
             .query(&[WAIT, CATALOG, NEAR, JSON])
             .answers::<Vec<Node>>(),
-        Endpoint::get("/v1/catalog/node/{node}", Read, read::catalog_node, "A node and its services")
+        Endpoint::get("/v1/catalog/node/{node}", Read, catalog::catalog_node, "A node and its services")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Option<NodeServices>>(),
         Endpoint::get(
             "/v1/catalog/node-services/{node}",
             Read,
-            read::catalog_node_services,
+            catalog::catalog_node_services,
             "A node and its services, as a list",
         )
         .query(&[WAIT, CATALOG, JSON])
         .answers::<NodeServiceList>(),
-        Endpoint::get("/v1/catalog/services", Read, read::catalog_services, "The services' names and tags")
+        Endpoint::get("/v1/catalog/services", Read, catalog::catalog_services, "The services' names and tags")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Table<Vec<String>>>(),
-        Endpoint::get("/v1/catalog/service/{service}", Read, read::catalog_service, "The instances of a service")
+        Endpoint::get("/v1/catalog/service/{service}", Read, catalog::catalog_service, "The instances of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
             .answers::<Vec<CatalogService>>(),
-        Endpoint::put("/v1/catalog/register", Register, change::catalog_register, "Adds a service of this node")
+        Endpoint::put("/v1/catalog/register", Register, register::catalog_register, "Adds a service of this node")
             .body(Body::Json(openapi::catalog_registration))
             .answers::<bool>(),
         Endpoint::put(
             "/v1/catalog/deregister",
             Register,
-            change::catalog_deregister,
+            register::catalog_deregister,
             "Takes a service of this node away",
         )
         .body(Body::Json(openapi::catalog_deregistration))
         .answers::<bool>(),
-        Endpoint::get("/v1/health/node/{node}", Read, read::health_node, "The checks of a node")
+        Endpoint::get("/v1/health/node/{node}", Read, catalog::health_node, "The checks of a node")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Vec<Check>>(),
-        Endpoint::get("/v1/health/checks/{service}", Read, read::health_checks, "The checks of a service")
+        Endpoint::get("/v1/health/checks/{service}", Read, catalog::health_checks, "The checks of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
             .answers::<Vec<Check>>(),
         Endpoint::get(
             "/v1/health/service/{service}",
             Read,
-            read::health_service,
+            catalog::health_service,
             "The instances of a service, with their nodes and checks",
         )
         .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
         .answers::<Vec<Entry>>(),
-        Endpoint::get("/v1/health/state/{state}", Read, read::health_state, "The checks in a state")
+        Endpoint::get("/v1/health/state/{state}", Read, catalog::health_state, "The checks in a state")
             .query(&[WAIT, CATALOG, NEAR, JSON])
             .answers::<Vec<Check>>(),
-        Endpoint::get("/v1/internal/ui/services", Read, read::ui_services, "Each service with its counts")
+        Endpoint::get("/v1/internal/ui/services", Read, catalog::ui_services, "Each service with its counts")
             .query(&[WAIT, CATALOG, JSON])
             .answers::<Vec<Summary>>(),
-        Endpoint::get("/v1/status/leader", Read, read::leader, "Whom to ask: always the agent itself")
+        Endpoint::get("/v1/status/leader", Read, catalog::leader, "Whom to ask: always the agent itself")
             .query(&[JSON])
             .answers::<String>(),
-        Endpoint::get("/v1/status/peers", Read, read::peers, "The nodes that are alive")
+        Endpoint::get("/v1/status/peers", Read, catalog::peers, "The nodes that are alive")
             .query(&[JSON])
             .answers::<Vec<String>>(),
         // What somebody wants all nodes to know.
-        Endpoint::put("/v1/event/fire/{name}", Operate, user_event::fire, "Tells all nodes something")
+        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Tells all nodes something")
             .query(&[EVENT, JSON])
             .body(Body::Octets)
             .answers::<Event>(),
-        Endpoint::get("/v1/event/list", Read, user_event::list, "The last events that were meant for this node")
+        Endpoint::get("/v1/event/list", Read, event::list, "The last events that were meant for this node")
             .query(&[WAIT, NAME, JSON])
             .answers::<Vec<Event>>(),
         // What only muster has.
@@ -213,29 +214,29 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::put(
             "/v1/muster/drain/{target}",
             Operate,
-            change::drain,
+            register::drain,
             "Takes an instance or the node out of answers",
         )
         .query(&[DRAIN, JSON])
         .answers::<api::Drained>(),
-        Endpoint::put("/v1/muster/resume/{target}", Operate, change::resume, "Gives it back")
+        Endpoint::put("/v1/muster/resume/{target}", Operate, register::resume, "Gives it back")
             .query(&[JSON])
             .answers::<api::Drained>(),
         // What others above show, as streams.
         Endpoint::watch("/v1/watch/agent/self", agent::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),
-        Endpoint::watch("/v1/watch/agent/services", local::services),
-        Endpoint::watch("/v1/watch/agent/checks", local::checks),
-        Endpoint::watch("/v1/watch/catalog/datacenters", read::catalog_datacenters),
-        Endpoint::watch("/v1/watch/catalog/nodes", read::catalog_nodes),
-        Endpoint::watch("/v1/watch/catalog/node/{node}", read::catalog_node),
-        Endpoint::watch("/v1/watch/catalog/services", read::catalog_services),
-        Endpoint::watch("/v1/watch/catalog/service/{service}", read::catalog_service),
-        Endpoint::watch("/v1/watch/health/node/{node}", read::health_node),
-        Endpoint::watch("/v1/watch/health/checks/{service}", read::health_checks),
-        Endpoint::watch("/v1/watch/health/service/{service}", read::health_service),
-        Endpoint::watch("/v1/watch/health/state/{state}", read::health_state),
-        Endpoint::watch("/v1/watch/internal/ui/services", read::ui_services),
+        Endpoint::watch("/v1/watch/agent/services", agent_services::services),
+        Endpoint::watch("/v1/watch/agent/checks", agent_services::checks),
+        Endpoint::watch("/v1/watch/catalog/datacenters", catalog::catalog_datacenters),
+        Endpoint::watch("/v1/watch/catalog/nodes", catalog::catalog_nodes),
+        Endpoint::watch("/v1/watch/catalog/node/{node}", catalog::catalog_node),
+        Endpoint::watch("/v1/watch/catalog/services", catalog::catalog_services),
+        Endpoint::watch("/v1/watch/catalog/service/{service}", catalog::catalog_service),
+        Endpoint::watch("/v1/watch/health/node/{node}", catalog::health_node),
+        Endpoint::watch("/v1/watch/health/checks/{service}", catalog::health_checks),
+        Endpoint::watch("/v1/watch/health/service/{service}", catalog::health_service),
+        Endpoint::watch("/v1/watch/health/state/{state}", catalog::health_state),
+        Endpoint::watch("/v1/watch/internal/ui/services", catalog::ui_services),
         Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
         // The keys of gossip.
         Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids")

@@ -3,7 +3,7 @@
 //! The order of the arms in [`live`] is that of `dns::lookup`: what is explained is what is answered.
 
 use crate::model::{
-    catalog::{Catalog, Placement},
+    catalog::{Catalog, CatalogEntry},
     name::{Label, Name},
     service::{InstanceKey, Protocol, RESERVED_SERVICE},
 };
@@ -40,8 +40,8 @@ pub(super) enum Part {
 
 impl Part {
     /// Whether the instance belongs to it.
-    pub(super) fn has(&self, placement: &Placement) -> bool {
-        let instance = &placement.announcement.instance;
+    pub(super) fn has(&self, entry: &CatalogEntry) -> bool {
+        let instance = &entry.announcement.instance;
         match self {
             Self::All => true,
             Self::Instance(id) => instance.key.id == *id,
@@ -87,7 +87,7 @@ pub(super) fn live(name: &Name, zone: &Name, catalog: &Catalog) -> Option<Meant>
     // As in the tables, what nobody has declares no name.
     let part = |name: &str, part: Part| {
         let (name, service) = service(name)?;
-        service.instances().any(|placement| part.has(placement)).then_some(Meant::Service(name, part))
+        service.instances().any(|entry| part.has(entry)).then_some(Meant::Service(name, part))
     };
     match labels[..] {
         [] => Some(Meant::Apex),
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        announcement::{Announcement, Node, Standing},
+        announcement::{Announcement, InstanceState, Node},
         catalog::{Freshness, NodeView},
         service::Instance,
     };
@@ -174,7 +174,7 @@ mod tests {
             registered_as: Some("web:1.a".into()),
         };
         let key = instance.key.clone();
-        let announcement = Announcement::new(Arc::new(instance), Standing::Passing);
+        let announcement = Announcement::new(Arc::new(instance), InstanceState::Passing);
         let node = Node {
             name: label("host-a"),
             addresses: vec!["10.0.0.7".parse().unwrap()],

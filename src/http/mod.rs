@@ -1,8 +1,8 @@
 //! The HTTP API: what the agent knows, for programs and for muster's own commands.
 //!
 //! Paths, methods and shapes are Consul's where it has them ([`crate::api`] holds the shapes). What is shown comes out of
-//! a `watch`; what is to be done leaves as an [`Order`] for whoever does it, and its outcome comes back. So the API knows
-//! no other adapter. [`serve`](serve::serve) bounds what a client can cost, `browser` keeps web pages of others out; [`page`] is our own.
+//! a `watch`; what is to be done leaves as an [`Command`] for whoever does it, and its outcome comes back. So the API knows
+//! no other adapter. [`server`](server::serve) bounds what a client can cost, `browser` keeps web pages of others out; [`page`] is our own.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{answer::Refusal, beyond::Beyond, hub::Hub, order::Order, pass::Guard};
+use self::{
+    beyond::Beyond, blocking::BlockingQueries, command::Command, response::ApiError, server::credentials::Guard,
+};
 use crate::{
     metrics::{Http, Scrape},
     model::{
@@ -37,37 +39,22 @@ use crate::{
     registry::registration::Host,
 };
 
-mod agent;
-mod answer;
 pub mod beyond;
-mod browser;
-mod change;
+pub mod blocking;
+pub mod command;
+pub mod consul;
 mod endpoint;
 mod endpoints;
-mod events;
-mod explain;
-mod filter;
-pub mod hub;
-mod keyring;
-mod local;
 mod meant;
-mod metrics;
+pub mod muster;
 mod openapi;
-pub mod order;
 mod page;
 mod parameter;
-pub mod pass;
-mod permit;
 mod query;
-mod read;
-mod refused;
-pub mod serve;
-mod shape;
-mod sse;
+mod response;
+pub mod server;
 #[cfg(test)]
 mod tests;
-mod user_event;
-mod watch;
 
 /// Octets of a request's body: the largest one holds a key.
 const MAX_BODY: usize = 64 * 1024;
@@ -82,9 +69,9 @@ pub struct Api {
     /// User events that were meant for this node.
     pub events: Receiver<EventLog>,
     /// What is known of the cluster and its services, and who waits for news of it.
-    pub hub: Arc<Hub>,
+    pub hub: Arc<BlockingQueries>,
     /// Where orders are carried out.
-    pub orders: mpsc::Sender<Order>,
+    pub orders: mpsc::Sender<Command>,
     /// What is asked of those who come by TCP.
     pub guard: Guard,
     /// What the agent counts.
@@ -137,17 +124,18 @@ impl Agent {
 }
 
 fn router(api: Api) -> Router {
-    let readings = if api.guard.is_some() { browser::Readings::Guarded } else { browser::Readings::Open };
-    let hosts = browser::Hosts::new(&api.agent, readings);
+    let readings =
+        if api.guard.is_some() { server::origin::ReadAccess::Guarded } else { server::origin::ReadAccess::Open };
+    let hosts = server::origin::AllowedHosts::new(&api.agent, readings);
     let (guard, counted) = (api.guard.clone(), api.counted.clone());
     endpoints::routes()
-        .fallback(refused::no_such_endpoint)
-        .method_not_allowed_fallback(refused::no_such_method)
+        .fallback(consul::unsupported::no_such_endpoint)
+        .method_not_allowed_fallback(consul::unsupported::no_such_method)
         .with_state(api)
         .layer(from_fn(with_body))
         .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(guard, permit::check))
-        .layer(from_fn_with_state(Arc::new(hosts), browser::keep_out))
+        .layer(from_fn_with_state(guard, server::authorization::check))
+        .layer(from_fn_with_state(Arc::new(hosts), server::origin::keep_out))
         .layer(from_fn(within_time))
         .layer(from_fn_with_state(counted, log))
 }
@@ -158,7 +146,7 @@ fn router(api: Api) -> Router {
 async fn with_body(request: Request, next: Next) -> Response {
     if request.body().size_hint().lower() > MAX_BODY as u64 {
         let text = format!("A request's body has at most {MAX_BODY} octets.");
-        return Refusal(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+        return ApiError(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
@@ -166,7 +154,7 @@ async fn with_body(request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
     match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
         Ok(octets) => next.run(Request::from_parts(parts, octets.into())).await,
-        Err(rejection) => Refusal(rejection.status(), rejection.body_text()).into_response(),
+        Err(rejection) => ApiError(rejection.status(), rejection.body_text()).into_response(),
     }
 }
 
@@ -190,7 +178,7 @@ async fn within_time(request: Request, next: Next) -> Response {
         Ok(response) => response,
         Err(_) => {
             let text = format!("The request was not complete within {REQUEST:?}.");
-            Refusal(StatusCode::REQUEST_TIMEOUT, text).into_response()
+            ApiError(StatusCode::REQUEST_TIMEOUT, text).into_response()
         }
     }
 }

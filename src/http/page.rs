@@ -13,7 +13,7 @@ use axum::{
 };
 use siphasher::sip::SipHasher13;
 
-use super::answer::Refusal;
+use super::response::ApiError;
 
 /// An embedded file of the page.
 struct File {
@@ -71,9 +71,9 @@ pub(super) async fn index(headers: HeaderMap) -> Response {
 }
 
 /// Responds with one of the files that the document loads.
-pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|file| file.name == name);
-    let refusal = || Refusal(StatusCode::NOT_FOUND, "The page has no such file. The page is at /ui/.".to_owned());
+    let refusal = || ApiError(StatusCode::NOT_FOUND, "The page has no such file. The page is at /ui/.".to_owned());
     found.map(|file| respond(file, &headers)).ok_or_else(refusal)
 }
 

@@ -7,8 +7,8 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Api,
-    answer::Refusal,
-    filter::{self, Filter},
+    consul::filter::{self, Filter},
+    response::ApiError,
 };
 use crate::{
     model::{announcement::Node, name::Label},
@@ -56,7 +56,7 @@ impl Query {
     }
 
     /// Whether it is there, and not `false`: Consul takes `?passing` and `?passing=1` alike.
-    pub(super) fn flag(&self, name: &str) -> Result<bool, Refusal> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.all(name).next() {
             None => Ok(false),
             Some("" | "1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
@@ -66,7 +66,7 @@ impl Query {
     }
 
     /// The index that a client has seen; `None`: it does not want to wait.
-    pub(super) fn index(&self) -> Result<Option<u64>, Refusal> {
+    pub(super) fn index(&self) -> Result<Option<u64>, ApiError> {
         let Some(text) = self.text("index") else { return Ok(None) };
         let expected = || bad(&format!("index must be an integer from 0 to {}, got {text:?}", u64::MAX));
         let index = text.parse().map_err(|_| expected())?;
@@ -74,7 +74,7 @@ impl Query {
     }
 
     /// How long it wants to wait, with the jitter.
-    pub(super) fn wait(&self) -> Result<Duration, Refusal> {
+    pub(super) fn wait(&self) -> Result<Duration, ApiError> {
         let wait = match self.text("wait") {
             None => WAIT,
             Some(text) => {
@@ -87,13 +87,13 @@ impl Query {
     }
 
     /// The expression of `filter`, if there is one.
-    pub(super) fn filter(&self) -> Result<Option<Filter>, Refusal> {
+    pub(super) fn filter(&self) -> Result<Option<Filter>, ApiError> {
         let Some(text) = self.text("filter") else { return Ok(None) };
         filter::parse(text).map(Some).map_err(|error| bad(&format!("filter: {error}")))
     }
 
     /// The site that it is about; `None`: all of them.
-    pub(super) fn datacenter(&self) -> Result<Option<Label>, Refusal> {
+    pub(super) fn datacenter(&self) -> Result<Option<Label>, ApiError> {
         let Some(text) = self.text("dc") else { return Ok(None) };
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
@@ -123,12 +123,12 @@ impl Query {
     }
 
     /// That node.
-    pub(super) fn own_node(&self) -> Result<Label, Refusal> {
+    pub(super) fn own_node(&self) -> Result<Label, ApiError> {
         self.1.clone().ok_or_else(|| bad("near: this endpoint has no order"))
     }
 
     /// Refuses what would be passed over in silence.
-    pub(super) fn check(&self) -> Result<(), Refusal> {
+    pub(super) fn check(&self) -> Result<(), ApiError> {
         for (name, what) in
             [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
         {
@@ -140,6 +140,6 @@ impl Query {
     }
 }
 
-pub(super) fn bad(text: &str) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, text.to_owned())
+pub(super) fn bad(text: &str) -> ApiError {
+    ApiError(StatusCode::BAD_REQUEST, text.to_owned())
 }

@@ -11,21 +11,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    hub::Sources,
-    order::{JoinOutcome, KeyReport, KeyringReport},
-    serve::{Server, converse},
+    blocking::Sources,
+    command::{JoinOutcome, KeyReport, KeyringReport},
+    server::{Server, converse},
     *,
 };
 use crate::{
-    gossip::{
-        keyring::{Key, KeyId},
-        message::KeyringChange,
-    },
+    gossip::message::KeyringChange,
     model::{
         catalog::Catalog,
+        keyring::{Key, KeyId},
+        maintenance::Maintenance,
         member::{Cause, Member, Membership, PeerId, Reach},
         name::label,
-        upkeep::Upkeep,
     },
 };
 
@@ -71,20 +69,20 @@ fn sources(catalog: Catalog, known: Membership) -> Sources {
         catalog: channel(catalog).1,
         members: channel(Arc::new(known)).1,
         files: channel(Arc::default()).1,
-        upkeep: channel(Upkeep::default()).1,
+        maintenance: channel(Maintenance::default()).1,
         keys: channel(None).1,
     }
 }
 
 /// An agent of such a cluster, whose orders nobody takes before the test does.
-fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Receiver<Order>) {
+fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Receiver<Command>) {
     let (orders, given) = mpsc::channel(4);
-    let hub = Hub::new(sources(Catalog::default(), known), Http::default(), shutdown.clone());
+    let hub = BlockingQueries::new(sources(Catalog::default(), known), Http::default(), shutdown.clone());
     (Server::new(api(hub, orders, None, shutdown), shutdown.clone()), given)
 }
 
 /// An API that shows what this hub knows.
-fn api(hub: Arc<Hub>, orders: mpsc::Sender<Order>, guard: Guard, shutdown: &CancellationToken) -> Api {
+fn api(hub: Arc<BlockingQueries>, orders: mpsc::Sender<Command>, guard: Guard, shutdown: &CancellationToken) -> Api {
     let (scrape, counted, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
     let events = channel(EventLog::default()).1;
     let beyond =
@@ -96,7 +94,8 @@ fn api(hub: Arc<Hub>, orders: mpsc::Sender<Order>, guard: Guard, shutdown: &Canc
 #[tokio::test]
 async fn an_agent_that_stops_is_not_ready() {
     let (shutdown, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let hub = Hub::new(sources(Catalog::default(), Membership::default()), Http::default(), shutdown.clone());
+    let hub =
+        BlockingQueries::new(sources(Catalog::default(), Membership::default()), Http::default(), shutdown.clone());
     let api = Api { stopping: stopping.clone(), ..api(hub, mpsc::channel(1).0, None, &shutdown) };
     let server = Server::new(api, shutdown);
     assert_eq!(ask(&server, "GET /readyz", "").await, (200, "ready\n".to_owned()));
@@ -202,7 +201,7 @@ async fn a_join_tells_whom_it_reached() {
     ];
     for (asked, target, outcome) in cases {
         let carry_out = async {
-            let Some(Order::Join { target, done }) = orders.recv().await else { panic!("no join") };
+            let Some(Command::Join { target, done }) = orders.recv().await else { panic!("no join") };
             let reached =
                 JoinOutcome { asked: addresses(&["[fd00::8]:1", "10.0.0.8:1"]), answered: addresses(&["10.0.0.8:1"]) };
             done.send(outcome.map(|()| reached).map_err(str::to_owned)).unwrap();
@@ -252,7 +251,7 @@ async fn the_keyring_shows_ids_and_changes_everywhere_or_says_where_not() {
     ];
     for (method, order, report, status, shown) in cases {
         let carry_out = async {
-            let Some(Order::Keyring { change, done }) = orders.recv().await else { panic!("no order") };
+            let Some(Command::Keyring { change, done }) = orders.recv().await else { panic!("no order") };
             done.send(Ok(report)).unwrap();
             change
         };
@@ -333,7 +332,7 @@ async fn a_stop_lets_answers_out_and_waits_for_no_idler() {
     let (mut half, half_served) = connect(&server);
     half.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     let stop = async {
-        let Some(Order::Leave { done }) = orders.recv().await else { panic!("no order") };
+        let Some(Command::Leave { done }) = orders.recv().await else { panic!("no order") };
         shutdown.cancel();
         tokio::time::sleep(Duration::from_secs(1)).await;
         done.send(Ok(())).unwrap();

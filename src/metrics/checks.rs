@@ -63,18 +63,18 @@ pub(super) const STATUSES: [Status; 3] = [Status::Passing, Status::Warning, Stat
 
 /// What a probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probed {
+pub enum ProbeResult {
     /// This.
     Found(Status),
     /// Nothing: it could not run, for want of what a probe takes.
     NotRun,
 }
 
-const PROBED: [(Probed, &str); 4] = [
-    (Probed::Found(Status::Passing), "passing"),
-    (Probed::Found(Status::Warning), "warning"),
-    (Probed::Found(Status::Critical), "critical"),
-    (Probed::NotRun, "not-run"),
+const PROBED: [(ProbeResult, &str); 4] = [
+    (ProbeResult::Found(Status::Passing), "passing"),
+    (ProbeResult::Found(Status::Warning), "warning"),
+    (ProbeResult::Found(Status::Critical), "critical"),
+    (ProbeResult::NotRun, "not-run"),
 ];
 
 /// Of one kind.
@@ -91,14 +91,14 @@ pub struct Checks(Arc<[Counts; Kind::ALL.len()]>);
 
 impl Checks {
     /// A probe of that kind has ended.
-    pub fn probed(&self, kind: Kind, probed: Probed, took: Duration) {
+    pub fn probed(&self, kind: Kind, probed: ProbeResult, took: Duration) {
         let of_kind = &self.0[kind as usize];
         let at = match probed {
-            Probed::Found(status) => status as usize,
-            Probed::NotRun => PROBED.len() - 1,
+            ProbeResult::Found(status) => status as usize,
+            ProbeResult::NotRun => PROBED.len() - 1,
         };
         Writers::Many.add(&of_kind.found[at], 1);
-        if probed != Probed::NotRun {
+        if probed != ProbeResult::NotRun {
             of_kind.latency.add(Writers::Many, took, 1);
         }
     }

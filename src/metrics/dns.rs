@@ -231,10 +231,8 @@ impl Dns {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::family::{Content, Value},
-        *,
-    };
+    use super::*;
+    use crate::metrics::family::{Content, Value};
 
     /// The series of a family that are not zero: labels and value.
     fn counted(family: &Family) -> Vec<String> {

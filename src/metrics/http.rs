@@ -101,10 +101,8 @@ impl Http {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::family::{Content, Value},
-        *,
-    };
+    use super::*;
+    use crate::metrics::family::{Content, Value};
 
     #[test]
     fn what_is_under_way_is_counted_until_it_is_dropped() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! who does something ─► a handle of this module (`Dns`, `Http`, …) ─┐
-//! the catalog, the members, the process ─► `Now` ───────────────────┴─► families ─► text, JSON
+//! the catalog, the members, the process ─► `Snapshot` ───────────────────┴─► families ─► text, JSON
 //! ```
 //!
 //! `daemon` makes one [`Metrics`] and gives its handles away; nothing here is global. Counting is an addition to an atomic
@@ -19,21 +19,21 @@ mod folders;
 mod gossip;
 mod http;
 mod latency;
-mod now;
 pub mod process;
+mod snapshot;
 mod upstreams;
 mod writers;
 
 use std::{fmt, sync::Arc};
 
 pub use self::{
-    checks::{Checks, Kind, Probed},
+    checks::{Checks, Kind, ProbeResult},
     dns::{Account, Dns, Source, Tally, Transport},
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
     gossip::{Gossip, Way},
     http::{Guard, Http},
-    now::{Now, Process},
+    snapshot::{Process, Snapshot},
     upstreams::{Cause, Upstream, Upstreams},
     writers::Writers,
 };
@@ -57,7 +57,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Everything as it is now, in the order in which it is shown.
-    pub fn gather(&self, now: &Now<'_>) -> Vec<Family> {
+    pub fn gather(&self, now: &Snapshot<'_>) -> Vec<Family> {
         let mut families = now.families();
         families.extend(self.dns.families());
         families.extend(self.upstreams.families());

@@ -21,21 +21,21 @@ pub struct Announcement {
     /// What it is.
     pub instance: Arc<Instance>,
     /// Whether it is answered.
-    pub standing: Standing,
+    pub standing: InstanceState,
     /// What its checks found; `None` where it has none, or where that has not arrived yet. Nothing is decided from it.
-    pub report: Option<Arc<Report>>,
+    pub report: Option<Arc<HealthReport>>,
 }
 
 impl Announcement {
     /// An instance of which no more is known than how it stands.
-    pub fn new(instance: Arc<Instance>, standing: Standing) -> Self {
+    pub fn new(instance: Arc<Instance>, standing: InstanceState) -> Self {
         Self { instance, standing, report: None }
     }
 }
 
 /// Why an instance stands as it does, for people and for clients that list checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct HealthReport {
     /// When it came to stand so: seconds since 1970, by its node's clock.
     pub since: u64,
     /// Its checks, in the order of their definition.
@@ -62,7 +62,7 @@ pub const MAX_CHECK_TEXT: usize = 160;
 
 /// Whether an instance is answered and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum InstanceState {
     /// Answered with its full weight.
     Passing,
     /// Answered with this weight, which grows: it has come up lately, and its file asks for a slow start.
@@ -74,12 +74,12 @@ pub enum Standing {
     /// Not answered: its file says `enabled: false`.
     Disabled,
     /// Not answered, whatever its checks find; the reason in at most [`MAX_REASON`] octets, and it may be empty.
-    Withheld(Gate, Arc<str>),
+    Withheld(HoldReason, Arc<str>),
 }
 
 /// What keeps an instance out of answers although it may be well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Gate {
+pub enum HoldReason {
     /// Somebody is about to stop it (`muster drain`).
     Draining,
     /// Somebody works on it.
@@ -90,7 +90,7 @@ pub enum Gate {
     Flapping,
 }
 
-impl Gate {
+impl HoldReason {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
 
@@ -115,7 +115,7 @@ impl Gate {
     }
 }
 
-impl Standing {
+impl InstanceState {
     /// A standing from a status; the reason is cut at [`MAX_REASON`] octets, on a character's edge, and control
     /// characters become spaces.
     pub fn new(status: Status, reason: &str) -> Self {
@@ -133,7 +133,7 @@ impl Standing {
     }
 
     /// Withheld, with a reason that is cut as [`new`](Self::new) does.
-    pub fn withheld(gate: Gate, reason: &str) -> Self {
+    pub fn withheld(gate: HoldReason, reason: &str) -> Self {
         Self::Withheld(gate, bounded(reason).into())
     }
 

@@ -22,7 +22,7 @@ pub const MAX_NODE_META: usize = 1024;
 
 /// What an instance may not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum BoundsError {
     /// The service has the name under which nodes have theirs.
     ReservedService,
     /// There is no address.
@@ -70,24 +70,24 @@ impl Instance {
     ///
     /// # Errors
     /// The first thing that is not.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub fn check(&self) -> Result<(), BoundsError> {
         service(&self.key.service)?;
         addresses(&self.addresses)?;
         if self.port == Some(0) || self.ports.iter().any(|(_, port)| *port == 0) {
-            return Err(Fault::PortZero);
+            return Err(BoundsError::PortZero);
         }
         within("ports", self.ports.len(), MAX_PORTS)?;
         for (at, (name, _)) in self.ports.iter().enumerate() {
             port_name(name)?;
             if self.ports[..at].iter().any(|(other, _)| other == name) {
-                return Err(Fault::SamePort(name.clone()));
+                return Err(BoundsError::SamePort(name.clone()));
             }
         }
         within("tags", self.tags.len(), MAX_TAGS)?;
         for (at, text) in self.tags.iter().enumerate() {
             tag(text)?;
             if self.tags[..at].contains(text) {
-                return Err(Fault::SameTag);
+                return Err(BoundsError::SameTag);
             }
         }
         meta(&self.meta)?;
@@ -95,67 +95,67 @@ impl Instance {
             registered_id(id)?;
         }
         match self.ttl {
-            Some(ttl) if ttl > MAX_TTL => Err(Fault::Ttl(ttl)),
+            Some(ttl) if ttl > MAX_TTL => Err(BoundsError::Ttl(ttl)),
             _ => Ok(()),
         }
     }
 }
 
 /// A service may be called so.
-pub fn service(name: &Label) -> Result<(), Fault> {
-    if name.as_str() == RESERVED_SERVICE { Err(Fault::ReservedService) } else { Ok(()) }
+pub fn service(name: &Label) -> Result<(), BoundsError> {
+    if name.as_str() == RESERVED_SERVICE { Err(BoundsError::ReservedService) } else { Ok(()) }
 }
 
 /// An instance or a node may have these addresses.
-pub fn addresses(addresses: &[IpAddr]) -> Result<(), Fault> {
+pub fn addresses(addresses: &[IpAddr]) -> Result<(), BoundsError> {
     if addresses.is_empty() {
-        return Err(Fault::NoAddress);
+        return Err(BoundsError::NoAddress);
     }
     within("addresses", addresses.len(), MAX_ADDRESSES)?;
     for (at, address) in addresses.iter().enumerate() {
         host_address(address)?;
         if addresses[..at].contains(address) {
-            return Err(Fault::SameAddress(*address));
+            return Err(BoundsError::SameAddress(*address));
         }
     }
     Ok(())
 }
 
 /// A host can be reached at this address, and it is written as what it is.
-pub fn host_address(address: &IpAddr) -> Result<(), Fault> {
+pub fn host_address(address: &IpAddr) -> Result<(), BoundsError> {
     if address.is_unspecified() || address.is_multicast() || address.to_canonical() != *address {
-        return Err(Fault::Address(*address));
+        return Err(BoundsError::Address(*address));
     }
     Ok(())
 }
 
 /// A port may be called so.
-pub fn port_name(name: &Label) -> Result<(), Fault> {
-    if name.as_str().len() > MAX_PORT_NAME { Err(Fault::PortName(name.clone())) } else { Ok(()) }
+pub fn port_name(name: &Label) -> Result<(), BoundsError> {
+    if name.as_str().len() > MAX_PORT_NAME { Err(BoundsError::PortName(name.clone())) } else { Ok(()) }
 }
 
 /// This may be a tag.
-pub fn tag(text: &str) -> Result<(), Fault> {
+pub fn tag(text: &str) -> Result<(), BoundsError> {
     if text.is_empty() || text.chars().any(char::is_control) {
-        return Err(Fault::Tag);
+        return Err(BoundsError::Tag);
     }
-    if text.len() > MAX_TAG { Err(Fault::TagLength(text.len())) } else { Ok(()) }
+    if text.len() > MAX_TAG { Err(BoundsError::TagLength(text.len())) } else { Ok(()) }
 }
 
 /// This may be a key of `meta` (RFC 6763 §6.4: printable ASCII without `=`, which ends the key).
-pub fn meta_key(key: &str) -> Result<(), Fault> {
+pub fn meta_key(key: &str) -> Result<(), BoundsError> {
     let printable = |b: u8| matches!(b, 0x20..=0x7e) && b != b'=';
-    if key.is_empty() || !key.bytes().all(printable) { Err(Fault::MetaKey) } else { Ok(()) }
+    if key.is_empty() || !key.bytes().all(printable) { Err(BoundsError::MetaKey) } else { Ok(()) }
 }
 
 /// An entry of `meta` fits a TXT record's character-string.
-pub fn meta_entry(key: &str, value: &str) -> Result<(), Fault> {
+pub fn meta_entry(key: &str, value: &str) -> Result<(), BoundsError> {
     let octets = key.len() + 1 + value.len();
-    if octets > MAX_META_ENTRY { Err(Fault::MetaLength(octets)) } else { Ok(()) }
+    if octets > MAX_META_ENTRY { Err(BoundsError::MetaLength(octets)) } else { Ok(()) }
 }
 
 /// An instance may have this `meta`.
-pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), Fault> {
+pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
     within("entries of `meta`", entries.len(), MAX_META)?;
     for (key, value) in entries {
         meta_key(key)?;
@@ -165,23 +165,23 @@ pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), Fault> {
 }
 
 /// A node may have this `meta`: what an instance may have, and no more than [`MAX_NODE_META`] octets of it.
-pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), Fault> {
+pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
     meta(entries)?;
     let octets = entries.iter().map(|(key, value)| key.len() + 1 + value.len()).sum();
-    if octets > MAX_NODE_META { Err(Fault::NodeMeta(octets)) } else { Ok(()) }
+    if octets > MAX_NODE_META { Err(BoundsError::NodeMeta(octets)) } else { Ok(()) }
 }
 
 /// A client of the HTTP API may give this id.
-pub fn registered_id(id: &str) -> Result<(), Fault> {
+pub fn registered_id(id: &str) -> Result<(), BoundsError> {
     let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(Fault::RegisteredId(id.len())) }
+    if fits { Ok(()) } else { Err(BoundsError::RegisteredId(id.len())) }
 }
 
-fn within(what: &'static str, found: usize, most: usize) -> Result<(), Fault> {
-    if found > most { Err(Fault::TooMany { what, found, most }) } else { Ok(()) }
+fn within(what: &'static str, found: usize, most: usize) -> Result<(), BoundsError> {
+    if found > most { Err(BoundsError::TooMany { what, found, most }) } else { Ok(()) }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for BoundsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReservedService => write!(f, "the service name `{RESERVED_SERVICE}` is reserved"),
@@ -210,4 +210,4 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for BoundsError {}

@@ -49,7 +49,7 @@ pub type View = imbl::OrdMap<Label, Arc<NodeView>>;
 
 /// An instance where it was announced.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Placement {
+pub struct CatalogEntry {
     /// The announcing node's name.
     pub node: Label,
     /// What it announced.
@@ -58,7 +58,7 @@ pub struct Placement {
     pub freshness: Freshness,
 }
 
-impl Placement {
+impl CatalogEntry {
     /// Whether DNS answers carry the instance.
     pub fn is_answered(&self) -> bool {
         self.freshness != Freshness::Gone && self.announcement.standing.is_answered()
@@ -74,7 +74,7 @@ impl Placement {
 pub struct Service {
     /// Sorted by id, then by freshness, then by node. An id that two nodes announce stands here twice; the first one
     /// counts, so that what a live node says goes before what is last known of another.
-    placements: Vec<Placement>,
+    entries: Vec<CatalogEntry>,
     /// Of the catalog, when something here changed last.
     version: u64,
 }
@@ -86,34 +86,34 @@ impl Service {
     }
 
     /// The instances that count: one an id, sorted by id.
-    pub fn instances(&self) -> impl Iterator<Item = &Placement> {
-        self.judged().filter(|(_, counts)| *counts).map(|(placement, _)| placement)
+    pub fn instances(&self) -> impl Iterator<Item = &CatalogEntry> {
+        self.with_shadowed().filter(|(_, counts)| *counts).map(|(entry, _)| entry)
     }
 
     /// All that was announced, those that do not count included; each id's first one counts.
-    pub fn placements(&self) -> impl Iterator<Item = &Placement> {
-        self.placements.iter()
+    pub fn entries(&self) -> impl Iterator<Item = &CatalogEntry> {
+        self.entries.iter()
     }
 
     /// The same, each with whether it counts.
-    pub fn judged(&self) -> impl Iterator<Item = (&Placement, bool)> {
+    pub fn with_shadowed(&self) -> impl Iterator<Item = (&CatalogEntry, bool)> {
         let mut last: Option<&Label> = None;
-        self.placements.iter().map(move |placement| {
-            let id = &placement.announcement.instance.key.id;
-            (placement, last.replace(id) != Some(id))
+        self.entries.iter().map(move |entry| {
+            let id = &entry.announcement.instance.key.id;
+            (entry, last.replace(id) != Some(id))
         })
     }
 
-    fn set(&mut self, placement: Placement) {
-        match self.placements.binary_search_by(|p| p.order().cmp(&placement.order())) {
-            Ok(at) => self.placements[at] = placement,
-            Err(at) => self.placements.insert(at, placement),
+    fn set(&mut self, entry: CatalogEntry) {
+        match self.entries.binary_search_by(|p| p.order().cmp(&entry.order())) {
+            Ok(at) => self.entries[at] = entry,
+            Err(at) => self.entries.insert(at, entry),
         }
     }
 
     fn remove(&mut self, id: &Label, freshness: Freshness, node: &Label) {
-        if let Ok(at) = self.placements.binary_search_by(|p| p.order().cmp(&(id, freshness, node))) {
-            self.placements.remove(at);
+        if let Ok(at) = self.entries.binary_search_by(|p| p.order().cmp(&(id, freshness, node))) {
+            self.entries.remove(at);
         }
     }
 }
@@ -271,11 +271,11 @@ impl Catalog {
                 service.remove(&change.id, freshness, &change.node);
             }
             if let Some(Known { announcement, freshness, .. }) = change.new {
-                service.set(Placement { node: change.node, announcement, freshness });
+                service.set(CatalogEntry { node: change.node, announcement, freshness });
             }
         }
         service.version = self.versions.all;
-        if service.placements.is_empty() {
+        if service.entries.is_empty() {
             self.services.remove(&name);
         } else {
             self.services.insert(name, Arc::new(service));
@@ -395,7 +395,7 @@ impl Changes {
 mod tests {
     use super::*;
     use crate::model::{
-        announcement::{Report, Standing},
+        announcement::{HealthReport, InstanceState},
         health::Status,
         name::label,
         service::Instance,
@@ -405,7 +405,7 @@ mod tests {
         let key = InstanceKey { service: label(service), id: label(id) };
         let instance =
             Arc::new(Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.parse().unwrap()]) });
-        (key, Arc::new(Announcement::new(instance, Standing::new(status, "down"))))
+        (key, Arc::new(Announcement::new(instance, InstanceState::new(status, "down"))))
     }
 
     fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
@@ -430,8 +430,8 @@ mod tests {
     }
 
     /// The services without their versions, which say how they came to be so.
-    fn placements(catalog: &Catalog) -> BTreeMap<&Label, &[Placement]> {
-        catalog.services.iter().map(|(name, service)| (name, service.placements.as_slice())).collect()
+    fn entries(catalog: &Catalog) -> BTreeMap<&Label, &[CatalogEntry]> {
+        catalog.services.iter().map(|(name, service)| (name, service.entries.as_slice())).collect()
     }
 
     fn touched(services: &[&str], nodes: &[&str]) -> Touched {
@@ -516,7 +516,7 @@ mod tests {
             // However it got there, it holds what it would from scratch.
             let mut fresh = Catalog::default();
             fresh.update(view);
-            assert_eq!(placements(&catalog), placements(&fresh), "{step}");
+            assert_eq!(entries(&catalog), entries(&fresh), "{step}");
             assert_eq!(catalog.addresses, fresh.addresses, "{step}");
         }
         assert!(catalog.services.is_empty() && catalog.addresses.0.is_empty());
@@ -527,7 +527,7 @@ mod tests {
         let reported = |(name, view): (Label, Arc<NodeView>)| {
             let mut view = NodeView::clone(&view);
             for (key, known) in view.announcements.clone() {
-                let report = Some(Arc::new(Report { since: 1, checks: vec![] }));
+                let report = Some(Arc::new(HealthReport { since: 1, checks: vec![] }));
                 view.announcements.insert(key, Arc::new(Announcement { report, ..Announcement::clone(&known) }));
             }
             (name, Arc::new(view))

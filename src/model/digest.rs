@@ -134,12 +134,12 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        announcement::{Announcements, Node, Report, Standing},
+        announcement::{Announcements, HealthReport, InstanceState, Node},
         name::label,
         service::{Instance, InstanceKey},
     };
 
-    fn known(id: &str, standing: Standing) -> Arc<Announcement> {
+    fn known(id: &str, standing: InstanceState) -> Arc<Announcement> {
         let instance = Instance {
             port: Some(80),
             ports: vec![(label("http"), 80)],
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn it_is_the_same_on_every_machine_and_in_every_version() {
-        assert_eq!(of("a", &view(&[known("w1", Standing::Passing)])).value(), PINNED, "raise FORMAT with it");
+        assert_eq!(of("a", &view(&[known("w1", InstanceState::Passing)])).value(), PINNED, "raise FORMAT with it");
     }
 
     /// Worked out once; a difference would make nodes of two versions suspect each other.
@@ -179,11 +179,11 @@ mod tests {
     fn it_is_what_is_known_and_not_how_that_came_about() {
         let steps = [
             view(&[]),
-            view(&[known("w1", Standing::Passing)]),
-            view(&[known("w1", Standing::Passing), known("w2", Standing::Critical("refused".into()))]),
-            view(&[known("w1", Standing::Warning("disk".into())), known("w2", Standing::Passing)]),
-            NodeView { freshness: Freshness::LastKnown, ..view(&[known("w1", Standing::Passing)]) },
-            view(&[known("w2", Standing::Disabled)]),
+            view(&[known("w1", InstanceState::Passing)]),
+            view(&[known("w1", InstanceState::Passing), known("w2", InstanceState::Critical("refused".into()))]),
+            view(&[known("w1", InstanceState::Warning("disk".into())), known("w2", InstanceState::Passing)]),
+            NodeView { freshness: Freshness::LastKnown, ..view(&[known("w1", InstanceState::Passing)]) },
+            view(&[known("w2", InstanceState::Disabled)]),
             view(&[]),
         ];
         let mut digest = Digest::default();
@@ -199,22 +199,22 @@ mod tests {
 
     #[test]
     fn what_is_answered_otherwise_differs_and_the_rest_does_not() {
-        let passing = view(&[known("w1", Standing::Passing)]);
+        let passing = view(&[known("w1", InstanceState::Passing)]);
         let changed = |change: fn(&mut Announcement)| {
-            let mut announcement = Announcement::clone(&known("w1", Standing::Passing));
+            let mut announcement = Announcement::clone(&known("w1", InstanceState::Passing));
             change(&mut announcement);
             view(&[Arc::new(announcement)])
         };
         let same: [fn(&mut Announcement); 2] = [
-            |known| known.report = Some(Arc::new(Report { since: 1, checks: vec![] })),
+            |known| known.report = Some(Arc::new(HealthReport { since: 1, checks: vec![] })),
             |known| Arc::make_mut(&mut known.instance).registered_as = Some("web".into()),
         ];
         for change in same {
             assert_eq!(of("a", &changed(change)), of("a", &passing));
         }
         let others: [fn(&mut Announcement); 10] = [
-            |known| known.standing = Standing::Warning("disk".into()),
-            |known| known.standing = Standing::Critical("".into()),
+            |known| known.standing = InstanceState::Warning("disk".into()),
+            |known| known.standing = InstanceState::Critical("".into()),
             |known| Arc::make_mut(&mut known.instance).weight = 11,
             |known| Arc::make_mut(&mut known.instance).port = None,
             |known| Arc::make_mut(&mut known.instance).ttl = None,
@@ -228,7 +228,7 @@ mod tests {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");
         }
         assert_ne!(of("b", &passing), of("a", &passing), "on another node");
-        let critical = |reason: &str| of("a", &view(&[known("w1", Standing::Critical(reason.into()))]));
+        let critical = |reason: &str| of("a", &view(&[known("w1", InstanceState::Critical(reason.into()))]));
         assert_eq!(critical("refused"), critical("timed out"), "for whatever reason");
     }
 }

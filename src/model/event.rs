@@ -12,14 +12,14 @@ use std::{
 use imbl::ordmap::DiffItem;
 
 use super::{
-    announcement::{Announcement, Announcements, Standing},
+    announcement::{Announcement, Announcements, InstanceState},
     catalog::{Catalog, Freshness, NodeView},
     member::{Cause, Member, Membership, Reach},
     name::Label,
+    reason,
     service::InstanceKey,
-    why,
 };
-use crate::diagnostic::{News, Problem, Report, Reports};
+use crate::diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports};
 
 /// What kind of event it is. The part of the word before `-` is its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,7 +180,7 @@ impl Event {
 
 /// What events are made of.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct Observed<'a> {
     /// All that is announced.
     pub catalog: &'a Catalog,
     /// The cluster.
@@ -192,7 +192,7 @@ pub struct Seen<'a> {
 }
 
 /// Tells what happened between two states. What arrived and was not let in has [`rejected`], since that may never end.
-pub fn between(before: Seen<'_>, after: Seen<'_>, tell: &mut dyn FnMut(Event)) {
+pub fn between(before: Observed<'_>, after: Observed<'_>, tell: &mut dyn FnMut(Event)) {
     members(before.members, after.members, tell);
     announced(before.catalog, after.catalog, tell);
     if !std::ptr::eq(before.files, after.files) {
@@ -374,19 +374,19 @@ struct Stood<'a> {
 impl<'a> Stood<'a> {
     fn new((announcement, freshness): (&'a Arc<Announcement>, Freshness)) -> Self {
         let standing = &announcement.standing;
-        let word = why::state(freshness, standing);
+        let word = reason::state(freshness, standing);
         Self {
             announcement,
             word,
             answered: freshness != Freshness::Gone && standing.is_answered(),
-            held: freshness != Freshness::Gone && matches!(standing, Standing::Withheld(..)),
+            held: freshness != Freshness::Gone && matches!(standing, InstanceState::Withheld(..)),
         }
     }
 
     /// `critical: connection refused`.
     fn words(&self) -> String {
         match &self.announcement.standing {
-            Standing::Critical(why) | Standing::Warning(why) | Standing::Withheld(_, why)
+            InstanceState::Critical(why) | InstanceState::Warning(why) | InstanceState::Withheld(_, why)
                 if !why.is_empty() && !matches!(self.word, "gone" | "stale") =>
             {
                 format!("{}: {why}", self.word)
@@ -421,16 +421,16 @@ fn instance_event(was: Option<&Stood<'_>>, is: Option<&Stood<'_>>) -> Option<(Ki
     })
 }
 
-fn files(before: Option<&Report>, now: &Report, folder: &Path, tell: &mut dyn FnMut(Event)) {
+fn files(before: Option<&FolderReport>, now: &FolderReport, folder: &Path, tell: &mut dyn FnMut(Event)) {
     let place = |path: &Path| Some((path.to_owned(), 1, 1));
-    let none = Report::default();
+    let none = FolderReport::default();
     let before = before.unwrap_or(&none);
     if before == now {
         return;
     }
-    let news = News::between(&before.problems, &now.problems);
+    let news = DiagnosticChanges::between(&before.problems, &now.problems);
     for problem in news.appeared {
-        let Problem { path, line, column, .. } = problem;
+        let Diagnostic { path, line, column, .. } = problem;
         let place = Some((path.clone(), *line, *column));
         tell(Event { place, ..Event::new(Kind::FileProblem, problem.to_string()) });
     }

@@ -54,7 +54,7 @@ pub struct Audience {
 
 /// What is wrong with an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum UserEventError {
     /// A name that is empty, too long, or has control characters.
     Name,
     /// A payload of more than [`MAX_PAYLOAD`] octets; holds how many.
@@ -72,28 +72,28 @@ impl UserEvent {
     ///
     /// # Errors
     /// The first thing that is not.
-    pub fn check(&self) -> Result<(), Fault> {
+    pub fn check(&self) -> Result<(), UserEventError> {
         if !(1..=MAX_EVENT_NAME).contains(&self.name.len()) || self.name.chars().any(char::is_control) {
-            return Err(Fault::Name);
+            return Err(UserEventError::Name);
         }
         if self.payload.len() > MAX_PAYLOAD {
-            return Err(Fault::Payload(self.payload.len()));
+            return Err(UserEventError::Payload(self.payload.len()));
         }
         if self.time > MAX_TIME {
-            return Err(Fault::Time);
+            return Err(UserEventError::Time);
         }
         self.to.check()
     }
 }
 
 impl Audience {
-    fn check(&self) -> Result<(), Fault> {
+    fn check(&self) -> Result<(), UserEventError> {
         for (what, pattern) in [("node", &self.node), ("service", &self.service), ("tag", &self.tag)] {
             if pattern.len() > MAX_PATTERN || compile(pattern).is_none() {
-                return Err(Fault::Pattern(what));
+                return Err(UserEventError::Pattern(what));
             }
         }
-        if !self.tag.is_empty() && self.service.is_empty() { Err(Fault::TagAlone) } else { Ok(()) }
+        if !self.tag.is_empty() && self.service.is_empty() { Err(UserEventError::TagAlone) } else { Ok(()) }
     }
 
     /// Whether this node, which announces that, is among them.
@@ -115,7 +115,7 @@ fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().ok()
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for UserEventError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name => write!(f, "an event's name has 1 to {MAX_EVENT_NAME} octets and no control characters"),
@@ -134,7 +134,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for UserEventError {}
 
 /// The last [`MAX_EVENTS`] events that were meant for this node, oldest first. Clones share structure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Heard {
 mod tests {
     use super::*;
     use crate::model::{
-        announcement::{Announcement, Standing},
+        announcement::{Announcement, InstanceState},
         name::label,
         service::{Instance, InstanceKey},
     };
@@ -194,17 +194,17 @@ mod tests {
     #[test]
     fn an_event_is_within_bounds() {
         let long = "x".repeat(256);
-        let cases: &[(UserEvent, Option<Fault>)] = &[
+        let cases: &[(UserEvent, Option<UserEventError>)] = &[
             (event("deploy", 512, ["^web-[0-9]+$", "web", "v2"], MAX_TIME), None),
-            (event("", 0, [""; 3], 1), Some(Fault::Name)),
-            (event(&long[..129], 0, [""; 3], 1), Some(Fault::Name)),
-            (event("a\nb", 0, [""; 3], 1), Some(Fault::Name)),
-            (event("deploy", 513, [""; 3], 1), Some(Fault::Payload(513))),
-            (event("deploy", 0, ["(", "", ""], 1), Some(Fault::Pattern("node"))),
-            (event("deploy", 0, ["", &long, ""], 1), Some(Fault::Pattern("service"))),
-            (event("deploy", 0, ["", "x", "((a{99}){99}){99}"], 1), Some(Fault::Pattern("tag"))),
-            (event("deploy", 0, ["", "", "v2"], 1), Some(Fault::TagAlone)),
-            (event("deploy", 0, [""; 3], MAX_TIME + 1), Some(Fault::Time)),
+            (event("", 0, [""; 3], 1), Some(UserEventError::Name)),
+            (event(&long[..129], 0, [""; 3], 1), Some(UserEventError::Name)),
+            (event("a\nb", 0, [""; 3], 1), Some(UserEventError::Name)),
+            (event("deploy", 513, [""; 3], 1), Some(UserEventError::Payload(513))),
+            (event("deploy", 0, ["(", "", ""], 1), Some(UserEventError::Pattern("node"))),
+            (event("deploy", 0, ["", &long, ""], 1), Some(UserEventError::Pattern("service"))),
+            (event("deploy", 0, ["", "x", "((a{99}){99}){99}"], 1), Some(UserEventError::Pattern("tag"))),
+            (event("deploy", 0, ["", "", "v2"], 1), Some(UserEventError::TagAlone)),
+            (event("deploy", 0, [""; 3], MAX_TIME + 1), Some(UserEventError::Time)),
         ];
         for (event, expected) in cases {
             assert_eq!(event.check().err(), *expected, "{event:?}");
@@ -219,7 +219,7 @@ mod tests {
                 tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
                 ..Instance::new(key.clone(), vec![])
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), Standing::Passing)))
+            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
         };
         let announced: Announcements = [instance("web", &["v1"]), instance("db", &["v2"])].into_iter().collect();
         let cases = [

@@ -9,7 +9,7 @@
 //! Core: [`registration`] reads what is sent, [`state`] decides. Adapter: [`task`] owns the state, and makes a change only
 //! once it is on the disk, so that what a client was told stays so.
 
-pub mod failure;
+pub mod error;
 pub mod registration;
 pub mod state;
 pub mod task;

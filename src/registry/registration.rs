@@ -24,15 +24,15 @@ use self::{
     fields::{Fields, is},
     label::label_of,
 };
-use super::failure::FieldError;
+use super::error::FieldError;
 use crate::{
-    gossip::record::{MAX_VALUE, value_len},
     model::{
         bounds,
         health::Status,
         name::Label,
         service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
+    record::{MAX_VALUE, value_len},
 };
 
 /// What the name of a service is.

@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use smol_str::SmolStr;
 
 use super::{
-    failure::{Denied, FieldError},
+    error::{FieldError, RegistryError},
     registration::{CheckRegistration, Host, Registration},
 };
 use crate::model::{
-    announcement::{Announcements, Gate, Standing},
+    announcement::{Announcements, HoldReason, InstanceState},
     health::Status,
+    maintenance::{Hold, Maintenance, Scope},
     service::{Definition, Definitions, InstanceKey, Probe},
-    upkeep::{Hold, Scope, Upkeep},
 };
 
 /// Services that may be registered on one node: as many as one node is meant to carry.
@@ -56,7 +56,7 @@ pub enum Change {
         /// What.
         target: Target,
         /// Why, in one word.
-        gate: Gate,
+        gate: HoldReason,
         /// Why, for people.
         reason: String,
         /// For how long; `None`: until it is released.
@@ -67,7 +67,7 @@ pub enum Change {
         /// What.
         target: Target,
         /// What it was held back for; empty: whatever it was.
-        gates: Vec<Gate>,
+        gates: Vec<HoldReason>,
     },
 }
 
@@ -97,15 +97,15 @@ pub struct Outcome {
 #[derive(Clone, Debug, Default)]
 pub struct State {
     registered: BTreeMap<SmolStr, Registration>,
-    upkeep: Upkeep,
+    maintenance: Maintenance,
     /// Seconds: the greatest TTL of any answer with an instance of this node that a cache may have; `None`: none was given.
     greatest_ttl: Option<u32>,
 }
 
 impl State {
     /// What is held.
-    pub fn upkeep(&self) -> &Upkeep {
-        &self.upkeep
+    pub fn maintenance(&self) -> &Maintenance {
+        &self.maintenance
     }
 
     /// The greatest TTL, in seconds, that the run before may have left in caches.
@@ -144,7 +144,13 @@ impl State {
     ///
     /// # Errors
     /// Why it is not made; nothing has changed then.
-    pub fn apply(&mut self, change: Change, files: &Definitions, host: &Host, now: u64) -> Result<Outcome, Denied> {
+    pub fn apply(
+        &mut self,
+        change: Change,
+        files: &Definitions,
+        host: &Host,
+        now: u64,
+    ) -> Result<Outcome, RegistryError> {
         match change {
             Change::Register { registration, only_these_checks } => {
                 self.register(*registration, only_these_checks, files, host)
@@ -164,7 +170,7 @@ impl State {
                 let mut found = self.registered.values().filter_map(|known| known.without_check(&id, host));
                 match found.next() {
                     Some(registration) => self.replace(registration),
-                    None if with_check(files, &id).is_some() => Err(Denied::Refused(format!(
+                    None if with_check(files, &id).is_some() => Err(RegistryError::Refused(format!(
                         "The check {id:?} is defined by a service file: edit the file to remove it."
                     ))),
                     None => Err(unknown_check(&id)),
@@ -175,24 +181,26 @@ impl State {
                 let (scope, instances) = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
                 // Held again is held on: what it waits for began with the first.
-                let known = self.upkeep.0.get(&(scope.clone(), gate));
+                let known = self.maintenance.0.get(&(scope.clone(), gate));
                 let since = known.map_or(now, |known| known.since);
-                self.upkeep.0.insert((scope, gate), Hold { reason, since, until });
+                self.maintenance.0.insert((scope, gate), Hold { reason, since, until });
                 Ok(changed(instances))
             }
             Change::Release { target, gates } => {
                 let found = self.find(&target, files);
                 let (scope, instances) = found.or_else(|unknown| self.find_held(&target).ok_or(unknown))?;
-                let before = self.upkeep.0.len();
-                self.upkeep.0.retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
-                Ok(Outcome { instances, changed: self.upkeep.0.len() != before, ..Outcome::default() })
+                let before = self.maintenance.0.len();
+                self.maintenance
+                    .0
+                    .retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
+                Ok(Outcome { instances, changed: self.maintenance.0.len() != before, ..Outcome::default() })
             }
         }
     }
 
     /// Ends what has run out; whether there was anything.
     pub fn expire(&mut self, now: u64) -> bool {
-        self.upkeep.expire(now)
+        self.maintenance.expire(now)
     }
 
     /// Takes away what has been critical for longer than its registration allows; the ids. Where a file defines the instance
@@ -203,7 +211,7 @@ impl State {
             let Some(after) = registration.deregister_after else { return true };
             let key = &registration.definition.instance.key;
             let known = announced.get(key).filter(|_| !files.contains_key(key));
-            let critical = known.filter(|known| matches!(known.standing, Standing::Critical(_)));
+            let critical = known.filter(|known| matches!(known.standing, InstanceState::Critical(_)));
             let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
             let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
             if !stays {
@@ -228,23 +236,23 @@ impl State {
         only_these_checks: bool,
         files: &Definitions,
         host: &Host,
-    ) -> Result<Outcome, Denied> {
+    ) -> Result<Outcome, RegistryError> {
         let key = registration.definition.instance.key.clone();
         if files.contains_key(&key) {
-            return Err(Denied::Refused(format!(
+            return Err(RegistryError::Refused(format!(
                 "A service file defines the instance {key} already: give the service another ID, or remove the file."
             )));
         }
         let is_other = |known: &&Registration| known.id != registration.id && known.definition.instance.key == key;
         if let Some(other) = self.registered.values().find(is_other) {
-            return Err(Denied::Refused(format!(
+            return Err(RegistryError::Refused(format!(
                 "The instance {key} is registered already, by the ID {:?}: give the service another ID, or deregister that one.",
                 other.id
             )));
         }
         let before = self.registered.get(&registration.id);
         if before.is_none() && self.registered.len() >= MAX_REGISTERED {
-            return Err(Denied::Refused(format!(
+            return Err(RegistryError::Refused(format!(
                 "{MAX_REGISTERED} services are registered on this node, which is as many as may be: deregister some."
             )));
         }
@@ -252,7 +260,7 @@ impl State {
             Some(before) => registration.instead_of(before, only_these_checks, host),
             None => Ok(registration),
         };
-        let next = next.map_err(|fault| Denied::Refused(fault.to_string()))?;
+        let next = next.map_err(|fault| RegistryError::Refused(fault.to_string()))?;
         self.check_ids_are_free(&next)?;
         let before = self.registered.insert(next.id.clone(), next.clone());
         if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
@@ -266,22 +274,22 @@ impl State {
         if files.contains_key(key) {
             return;
         }
-        self.upkeep.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
+        self.maintenance.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
     }
 
-    fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, Denied> {
-        let registration = registration.map_err(|fault| Denied::Refused(fault.to_string()))?;
+    fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, RegistryError> {
+        let registration = registration.map_err(|fault| RegistryError::Refused(fault.to_string()))?;
         self.check_ids_are_free(&registration)?;
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
         Ok(changed(vec![key]))
     }
 
-    fn report(&mut self, check: &str, status: Status, files: &Definitions) -> Result<Outcome, Denied> {
+    fn report(&mut self, check: &str, status: Status, files: &Definitions) -> Result<Outcome, RegistryError> {
         let definitions = self.definitions(files);
         let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
         if !matches!(definition.checks[at].probe, Probe::Ttl { .. }) {
-            return Err(Denied::Refused(format!(
+            return Err(RegistryError::Refused(format!(
                 "The check {check:?} is not of the kind TTL: muster asks for itself how it stands."
             )));
         }
@@ -296,13 +304,13 @@ impl State {
         Ok(Outcome { instances: vec![key], beat, changed, ..Outcome::default() })
     }
 
-    fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), Denied> {
+    fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
         let all = self.definitions(files);
         match target {
             Target::Node => Ok((Scope::Node, all.keys().cloned().collect())),
             Target::Instance(id) => {
                 let key = instance(&all, id).map(|definition| definition.instance.key.clone());
-                let key = key.ok_or_else(|| Denied::Unknown(no_instance(&all, id)))?;
+                let key = key.ok_or_else(|| RegistryError::Unknown(no_instance(&all, id)))?;
                 Ok((Scope::Instance(key.clone()), vec![key]))
             }
         }
@@ -313,7 +321,7 @@ impl State {
         let Target::Instance(id) = target else { return None };
         let is =
             |key: &&InstanceKey| key.id.as_str().eq_ignore_ascii_case(id) || key.to_string().eq_ignore_ascii_case(id);
-        let held = self.upkeep.0.keys().filter_map(|(scope, _)| match scope {
+        let held = self.maintenance.0.keys().filter_map(|(scope, _)| match scope {
             Scope::Instance(key) => Some(key),
             Scope::Node => None,
         });
@@ -322,7 +330,7 @@ impl State {
     }
 
     /// Reports name a check by its id alone, so that no two services may have one of the same.
-    fn check_ids_are_free(&self, next: &Registration) -> Result<(), Denied> {
+    fn check_ids_are_free(&self, next: &Registration) -> Result<(), RegistryError> {
         let ids = |known: &Registration| {
             let definition = known.definition.clone();
             (0..definition.checks.len()).map(move |at| definition.check_id(at)).collect::<Vec<_>>()
@@ -330,7 +338,7 @@ impl State {
         let own = ids(next);
         for other in self.registered.values().filter(|known| known.id != next.id) {
             if let Some(id) = ids(other).iter().find(|id| own.contains(id)) {
-                return Err(Denied::Refused(format!(
+                return Err(RegistryError::Refused(format!(
                     "The check ID {:?} belongs to the service {:?}: give this one another CheckID.",
                     id, other.id
                 )));
@@ -339,13 +347,13 @@ impl State {
         Ok(())
     }
 
-    fn no_registered(&self, id: &str, files: &Definitions) -> Denied {
+    fn no_registered(&self, id: &str, files: &Definitions) -> RegistryError {
         match instance(files, id) {
-            Some(definition) => Denied::Refused(format!(
+            Some(definition) => RegistryError::Refused(format!(
                 "The instance {} is defined by a service file: edit or delete the file.",
                 definition.instance.key
             )),
-            None => Denied::Unknown(format!(
+            None => RegistryError::Unknown(format!(
                 "Unknown service ID {id:?}. Ensure that the service ID is passed, not the service name."
             )),
         }
@@ -374,8 +382,8 @@ fn with_check<'a>(all: &'a Definitions, id: &str) -> Option<(&'a Definition, usi
     })
 }
 
-fn unknown_check(id: &str) -> Denied {
-    Denied::Unknown(format!("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."))
+fn unknown_check(id: &str) -> RegistryError {
+    RegistryError::Unknown(format!("Unknown check ID {id:?}. Ensure that the check ID is passed, not the check name."))
 }
 
 fn changed(instances: Vec<InstanceKey>) -> Outcome {
@@ -387,7 +395,7 @@ impl State {
     pub fn to_text(&self) -> String {
         let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
         let holds: Vec<Value> =
-            self.upkeep.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
+            self.maintenance.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
         let mut all = json!({"format": FORMAT, "services": services, "holds": holds});
         if let Some(ttl) = self.greatest_ttl {
             all["greatest_ttl"] = ttl.into();
@@ -422,7 +430,7 @@ impl State {
         }
         for value in holds {
             match read_hold(&value) {
-                Some((scope, gate, hold)) => drop(state.upkeep.0.insert((scope, gate), hold)),
+                Some((scope, gate, hold)) => drop(state.maintenance.0.insert((scope, gate), hold)),
                 None => lost.push(format!("what is held back: {value}")),
             }
         }
@@ -432,7 +440,7 @@ impl State {
     }
 }
 
-fn hold_value(scope: &Scope, gate: Gate, hold: &Hold) -> Value {
+fn hold_value(scope: &Scope, gate: HoldReason, hold: &Hold) -> Value {
     let mut value = json!({"gate": gate.as_str(), "reason": hold.reason, "since": hold.since, "until": hold.until});
     if let Scope::Instance(key) = scope {
         value["service"] = key.service.as_str().into();
@@ -441,10 +449,10 @@ fn hold_value(scope: &Scope, gate: Gate, hold: &Hold) -> Value {
     value
 }
 
-fn read_hold(value: &Value) -> Option<(Scope, Gate, Hold)> {
+fn read_hold(value: &Value) -> Option<(Scope, HoldReason, Hold)> {
     use crate::model::name::Label;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
-    let gate = Gate::ALL.into_iter().find(|gate| text("gate") == Some(gate.as_str()))?;
+    let gate = HoldReason::ALL.into_iter().find(|gate| text("gate") == Some(gate.as_str()))?;
     let scope = match text("service") {
         None => Scope::Node,
         Some(service) => {

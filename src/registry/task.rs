@@ -14,15 +14,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    failure::Denied,
+    error::RegistryError,
     registration::Host,
     state::{Change, MAX_KEPT, Outcome, State},
 };
 use crate::model::{
     announcement::Announcements,
-    served::Served,
+    maintenance::{Maintenance, TtlReport},
     service::{Definitions, InstanceKey},
-    upkeep::{Beat, Upkeep},
+    ttl_ledger::TtlLedger,
 };
 
 /// How often it is looked for services that have been critical for too long, and for TTLs that have run out:
@@ -37,7 +37,7 @@ pub struct Request {
     /// What.
     pub change: Change,
     /// Where the outcome goes; whoever asked may be gone.
-    pub done: oneshot::Sender<Result<Outcome, Denied>>,
+    pub done: oneshot::Sender<Result<Outcome, RegistryError>>,
 }
 
 /// Where the state is read from.
@@ -59,9 +59,9 @@ pub struct Outputs {
     /// All that there is to check and to announce.
     pub definitions: watch::Sender<Definitions>,
     /// What is held back.
-    pub upkeep: watch::Sender<Upkeep>,
+    pub maintenance: watch::Sender<Maintenance>,
     /// What applications report.
-    pub beats: mpsc::Sender<Beat>,
+    pub beats: mpsc::Sender<TtlReport>,
     /// Once all was withdrawn: for how long answers with it may be in caches.
     pub withdrawn: watch::Sender<Option<Duration>>,
 }
@@ -83,7 +83,7 @@ pub fn restore(text: Option<&str>, host: &Host) -> (State, bool) {
 /// Makes changes until `shutdown`.
 pub async fn run(state: State, host: Host, keep: Keep, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) {
     let clock = Clock::start();
-    let served = Served::resume(state.greatest_ttl(), clock.now());
+    let served = TtlLedger::resume(state.greatest_ttl(), clock.now());
     Task { state, host, keep, outputs, clock, served, stopping: None }.run(inputs, shutdown).await;
 }
 
@@ -109,7 +109,7 @@ struct Task {
     keep: Keep,
     outputs: Outputs,
     clock: Clock,
-    served: Served,
+    served: TtlLedger,
     /// Since when the agent is about to stop.
     stopping: Option<u64>,
 }
@@ -123,7 +123,7 @@ impl Task {
         let mut asked = true;
         self.follow(&announced.borrow_and_update().clone(), *default_ttl.borrow_and_update());
         loop {
-            let end = self.state.upkeep().next_end();
+            let end = self.state.maintenance().next_end();
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = files.changed() => {
@@ -187,17 +187,17 @@ impl Task {
 
     /// For how long answers with an instance may be in caches.
     fn left(&self, key: &InstanceKey) -> Duration {
-        let held = self.state.upkeep().since(key).map(Duration::from_secs);
+        let held = self.state.maintenance().since(key).map(Duration::from_secs);
         self.served.left(key, held, self.clock.now())
     }
 
     fn show_upkeep(&self) {
-        let held = self.state.upkeep();
+        let held = self.state.maintenance();
         let held = match self.stopping {
             Some(since) => held.with_node_drained(ABOUT_TO_STOP, since),
             None => held.clone(),
         };
-        self.outputs.upkeep.send_if_modified(|known| replace(known, held));
+        self.outputs.maintenance.send_if_modified(|known| replace(known, held));
     }
 
     fn reap(&mut self, announced: &Announcements, files: &Definitions) {
@@ -212,7 +212,7 @@ impl Task {
         self.outputs.definitions.send_replace(self.state.definitions(files));
     }
 
-    async fn make(&mut self, change: Change, files: &Definitions) -> Result<Outcome, Denied> {
+    async fn make(&mut self, change: Change, files: &Definitions) -> Result<Outcome, RegistryError> {
         let word = match &change {
             Change::Register { .. } => Some("registered by HTTP"),
             Change::Deregister(_) => Some("deregistered by HTTP"),
@@ -231,10 +231,10 @@ impl Task {
             if text.len() > MAX_KEPT && text.len() > self.state.to_text().len() {
                 let what =
                     format!("All that is registered on this node has at most {MAX_KEPT} octets: deregister some.");
-                return Err(Denied::Refused(what));
+                return Err(RegistryError::Refused(what));
             }
             block_in_place(|| (self.keep)(&text)).map_err(|error| {
-                Denied::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}"))
+                RegistryError::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}"))
             })?;
             self.state = next;
             // What is registered anew as it was is no change.
@@ -248,7 +248,7 @@ impl Task {
         }
         if let (Some((instance, check)), Some((status, output))) = (outcome.beat.clone(), said) {
             // The checks end with the agent alone.
-            let _ = self.outputs.beats.send(Beat { instance, check, status, output }).await;
+            let _ = self.outputs.beats.send(TtlReport { instance, check, status, output }).await;
         }
         Ok(outcome)
     }

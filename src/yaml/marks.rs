@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
-use super::{Fault, MAX_DEPTH, MAX_NODES, place::Place, text::too_many_nodes};
+use super::{Fault, MAX_DEPTH, MAX_NODES, position::Position, text::too_many_nodes};
 
 /// The marks of one text.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Marks<'t> {
 
 #[derive(Debug)]
 struct Mark<'t> {
-    place: Place,
+    place: Position,
     /// The first mark behind this node and all inside it.
     end: usize,
     /// How many nodes it is, all inside it and what aliases repeat there included.
@@ -56,7 +56,7 @@ impl<'t> Marks<'t> {
             builder.add(event, span)?;
         }
         if builder.marks.is_empty() {
-            builder.push(Place::START, Kind::Plain(Cow::Borrowed("")), 0)?;
+            builder.push(Position::START, Kind::Plain(Cow::Borrowed("")), 0)?;
         }
         Ok(Self { marks: builder.marks, order: None })
     }
@@ -86,8 +86,8 @@ impl<'t> Marks<'t> {
     }
 
     /// Where the node of this number stands. What an alias repeats stands where it is written.
-    pub(super) fn place(&self, node: usize) -> Place {
-        self.mark(node).or(self.marks.last()).map_or(Place::START, |mark| mark.place)
+    pub(super) fn place(&self, node: usize) -> Position {
+        self.mark(node).or(self.marks.last()).map_or(Position::START, |mark| mark.place)
     }
 
     /// How the scalar of this number is written, if it has no quotes: `1.10`, which the tree only knows as 1.1.
@@ -207,7 +207,7 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn push(&mut self, place: Place, kind: Kind<'t>, anchor: usize) -> Result<(), Fault> {
+    fn push(&mut self, place: Position, kind: Kind<'t>, anchor: usize) -> Result<(), Fault> {
         let nodes = if let Kind::Alias(target) = kind { self.marks[target].nodes } else { 1 };
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
@@ -228,7 +228,7 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn open(&mut self, turn: Turn, place: Place, anchor: usize) -> Result<(), Fault> {
+    fn open(&mut self, turn: Turn, place: Position, anchor: usize) -> Result<(), Fault> {
         if self.turn() == Some(Turn::Key) {
             return Err(key_is_no_text(place));
         }
@@ -244,7 +244,7 @@ impl<'t> Builder<'t> {
         self.open.last().map(|open| open.turn)
     }
 
-    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Fault> {
+    fn refuse_tag(&self, tagged: bool, place: Position) -> Result<(), Fault> {
         if tagged {
             return Err(Fault::new(place, "YAML tags are not supported")
                 .with_hint("remove the tag; a text that begins with `!` has to be quoted"));
@@ -253,11 +253,11 @@ impl<'t> Builder<'t> {
     }
 }
 
-pub(super) fn too_deep(place: Place) -> Fault {
+pub(super) fn too_deep(place: Position) -> Fault {
     Fault::new(place, format!("tables and lists are nested deeper than {MAX_DEPTH} levels"))
 }
 
-fn key_is_no_text(place: Place) -> Fault {
+fn key_is_no_text(place: Position) -> Fault {
     Fault::new(place, "a key has to be text").with_hint("a value that begins with `[`, `{` or `*` has to be quoted")
 }
 
@@ -275,7 +275,7 @@ fn syntax(text: &str, error: &ScanError) -> Fault {
 }
 
 /// What usually stands behind an error of syntax.
-fn syntax_hint(text: &str, place: Place, info: &str) -> Option<&'static str> {
+fn syntax_hint(text: &str, place: Position, info: &str) -> Option<&'static str> {
     let line = text.lines().nth(place.line - 1).unwrap_or_default();
     if info.contains("tab") && line.contains('\t') {
         return Some("indent with spaces");
@@ -304,6 +304,6 @@ fn syntax_hint(text: &str, place: Place, info: &str) -> Option<&'static str> {
     None
 }
 
-fn place_of(marker: Marker) -> Place {
-    Place { line: marker.line().max(1), column: marker.col() + 1 }
+fn place_of(marker: Marker) -> Position {
+    Position { line: marker.line().max(1), column: marker.col() + 1 }
 }

@@ -4,7 +4,7 @@
 //!
 //! 1. `text`: octets become characters. Binary junk and other encodings end here.
 //! 2. `marks`: saphyr's parser says where everything stands. Its time and memory grow with the text and no faster,
-//!    so that nesting, size and syntax are judged here, before serde_yaml sees the text.
+//!    so that nesting, size and syntax are with_shadowed here, before serde_yaml sees the text.
 //! 3. [`tree`]: serde_yaml reads what it says, with a budget that aliases cannot exceed.
 //! 4. [`reader`], and `scalar` with it: the walk from the tree to typed values, which collects problems and goes on.
 //!
@@ -16,18 +16,20 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::Problem;
+use crate::diagnostic::Diagnostic;
 
 mod marks;
-mod place;
+mod position;
 pub mod reader;
 pub(crate) mod scalar;
 mod text;
 pub mod tree;
 
-use marks::Marks;
-use place::Place;
-use tree::{Clash, Id, Node, Value};
+use self::{
+    marks::Marks,
+    position::Position,
+    tree::{Clash, Id, Node, Value},
+};
 
 /// The largest file, in octets: some five thousand services. What is larger is no hand-written or templated YAML.
 pub const MAX_TEXT: usize = 1024 * 1024;
@@ -53,7 +55,7 @@ impl<'t> Document<'t> {
     /// Reads a file's octets; `path` is shown in problems. `source` is its number among those read together, from 0.
     ///
     /// The problem is the first fault of text or syntax: behind it nothing can be understood.
-    pub fn read(path: &Path, bytes: &'t [u8], source: u16) -> Result<Self, Problem> {
+    pub fn read(path: &Path, bytes: &'t [u8], source: u16) -> Result<Self, Diagnostic> {
         let read = || {
             let text = text::decode(bytes)?;
             let mut marks = Marks::read(text)?;
@@ -137,13 +139,13 @@ fn ambiguous(marks: &Marks<'_>, id: Id) -> Fault {
 /// What keeps a text from being read at all.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
-    place: Place,
+    place: Position,
     message: String,
     hint: Option<String>,
 }
 
 impl Fault {
-    fn new(place: Place, message: impl Into<String>) -> Self {
+    fn new(place: Position, message: impl Into<String>) -> Self {
         Self { place, message: message.into(), hint: None }
     }
 
@@ -151,8 +153,8 @@ impl Fault {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    fn in_file(self, path: &Path) -> Problem {
-        let problem = Problem::at(path, self.place.line, self.place.column, self.message);
+    fn in_file(self, path: &Path) -> Diagnostic {
+        let problem = Diagnostic::at(path, self.place.line, self.place.column, self.message);
         match self.hint {
             Some(hint) => problem.with_hint(hint),
             None => problem,

@@ -12,7 +12,7 @@ use super::{
     Document,
     tree::{Clash, Entry, Id, Node, Value},
 };
-use crate::diagnostic::Problem;
+use crate::diagnostic::Diagnostic;
 
 /// The most problems that one reader keeps: nobody reads more, and the agent holds them in memory.
 pub const MAX_PROBLEMS: usize = 1000;
@@ -25,7 +25,7 @@ const MAX_MISSPELT: usize = 40;
 #[derive(Debug)]
 pub struct Reader<'d, 't> {
     documents: &'d [Document<'t>],
-    problems: RefCell<Vec<Problem>>,
+    problems: RefCell<Vec<Diagnostic>>,
     left_out: Cell<usize>,
     refused: Cell<bool>,
 }
@@ -49,11 +49,11 @@ impl<'d, 't> Reader<'d, 't> {
     }
 
     /// What was read, with the warnings; or all problems, if one of them was an error. Both are sorted by place.
-    pub fn finish<T>(self, read: Option<T>) -> Result<(T, Vec<Problem>), Vec<Problem>> {
+    pub fn finish<T>(self, read: Option<T>) -> Result<(T, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut problems = self.problems.into_inner();
         problems.sort();
         if let (left_out @ 1.., Some(last)) = (self.left_out.get(), problems.last()) {
-            problems.push(Problem::at(&last.path, last.line, last.column, format!("and {left_out} more problems")));
+            problems.push(Diagnostic::at(&last.path, last.line, last.column, format!("and {left_out} more problems")));
         }
         match read {
             Some(read) if !self.refused.get() => Ok((read, problems)),
@@ -111,12 +111,12 @@ impl<'d, 't> Reader<'d, 't> {
         self.documents.get(usize::from(id.source))
     }
 
-    fn problem(&self, id: Id, message: impl Into<String>) -> Problem {
+    fn problem(&self, id: Id, message: impl Into<String>) -> Diagnostic {
         let (line, column) = self.position(id);
-        Problem::at(self.file(id), line, column, message)
+        Diagnostic::at(self.file(id), line, column, message)
     }
 
-    fn report(&self, problem: Problem) {
+    fn report(&self, problem: Diagnostic) {
         self.refused.set(self.refused.get() || problem.is_error());
         let mut problems = self.problems.borrow_mut();
         if problems.len() < MAX_PROBLEMS {

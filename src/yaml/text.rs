@@ -1,6 +1,6 @@
 //! From octets to characters: UTF-8, with or without a byte-order mark, and nothing that is not text.
 
-use super::{Fault, MAX_NODES, MAX_TEXT, place::Place};
+use super::{Fault, MAX_NODES, MAX_TEXT, position::Position};
 
 /// The file's text without its byte-order mark.
 ///
@@ -8,39 +8,39 @@ use super::{Fault, MAX_NODES, MAX_TEXT, place::Place};
 /// here, because a comment to one must not be content to the other.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
     if bytes.len() > MAX_TEXT {
-        return Err(Fault::new(Place::START, format!("the file is larger than {} KiB", MAX_TEXT / 1024))
+        return Err(Fault::new(Position::START, format!("the file is larger than {} KiB", MAX_TEXT / 1024))
             .with_hint("split it into several files"));
     }
     if is_utf16(bytes) {
-        return Err(Fault::new(Place::START, "the file is UTF-16").with_hint("save it as UTF-8"));
+        return Err(Fault::new(Position::START, "the file is UTF-16").with_hint("save it as UTF-8"));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let (good, bad) = bytes.split_at(error.valid_up_to());
         let octet = bad.first().copied().unwrap_or_default();
-        Fault::new(Place::after(&String::from_utf8_lossy(good)), format!("octet 0x{octet:02x} is not UTF-8 text"))
+        Fault::new(Position::after(&String::from_utf8_lossy(good)), format!("octet 0x{octet:02x} is not UTF-8 text"))
             .with_hint(NOT_TEXT)
     })?;
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_refused(*c)) {
         let code = u32::from(c);
-        return Err(Fault::new(Place::after(&text[..at]), format!("the character U+{code:04X} is not text"))
+        return Err(Fault::new(Position::after(&text[..at]), format!("the character U+{code:04X} is not text"))
             .with_hint(if code > 0xff { "in double quotes it can be written as an escape" } else { NOT_TEXT }));
     }
     if let Some((line, _)) = text.lines().enumerate().find(|(_, line)| line.starts_with('%')) {
-        return Err(Fault::new(Place { line: line + 1, column: 1 }, "YAML directives are not supported")
+        return Err(Fault::new(Position { line: line + 1, column: 1 }, "YAML directives are not supported")
             .with_hint("delete the line"));
     }
     // Each node but the first stands behind one of these. The parser has to keep a whole flow collection in memory
     // before it can tell us about its first node, so that marks cannot count in time.
     if text.bytes().filter(|b| matches!(b, b',' | b':' | b'[' | b'{')).nth(MAX_NODES).is_some() {
-        return Err(too_many_nodes(Place::START));
+        return Err(too_many_nodes(Position::START));
     }
     Ok(text)
 }
 
 const NOT_TEXT: &str = "is this a YAML file? If it is, save it as UTF-8";
 
-pub(super) fn too_many_nodes(place: Place) -> Fault {
+pub(super) fn too_many_nodes(place: Position) -> Fault {
     Fault::new(place, format!("the file has more than {MAX_NODES} values, those that its aliases repeat included"))
         .with_hint("split it into several files")
 }
@@ -99,7 +99,7 @@ mod tests {
         for (bytes, line, column, message) in cases {
             let fault = decode(bytes).unwrap_err();
             assert!(fault.message.contains(message), "{fault:?}");
-            assert_eq!(fault.place, Place { line: *line, column: *column }, "{fault:?}");
+            assert_eq!(fault.place, Position { line: *line, column: *column }, "{fault:?}");
             assert!(fault.hint.is_some());
         }
     }

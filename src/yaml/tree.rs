@@ -12,7 +12,7 @@ use std::{
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS, marks::too_deep, place::Place, text::too_many_nodes};
+use super::{Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS, marks::too_deep, position::Position, text::too_many_nodes};
 
 /// Which node, of which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,7 +208,7 @@ impl Budget {
 
     fn fault(&self, error: &serde_yaml::Error) -> Fault {
         let location = error.location();
-        let place = location.map_or(Place::START, |at| Place { line: at.line(), column: at.column() });
+        let place = location.map_or(Position::START, |at| Position { line: at.line(), column: at.column() });
         match self.exceeded.get() {
             Some(Exceeded::Nodes) => too_many_nodes(place),
             Some(Exceeded::Octets) => {

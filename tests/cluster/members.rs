@@ -8,7 +8,7 @@ use muster::{
         node::End,
     },
     model::{
-        announcement::Standing,
+        announcement::InstanceState,
         member::{Cause, INCARNATIONS, PeerId, Reach},
     },
 };
@@ -69,7 +69,7 @@ async fn who_leaves_is_gone_at_once_and_known_to_have_left() {
         let mut cluster = Cluster::running(&["a", "b", "c"]).await;
         cluster.flip("a", false);
         cluster.flip("b", false);
-        cluster.announce("c", "only", "one", Standing::Passing);
+        cluster.announce("c", "only", "one", InstanceState::Passing);
         cluster.answers(ms(300), &["a", "b"], "c").await;
         cluster.until(ms(300), "the service of c", |c| c.answer("a", "only") == "one").await;
         let end = if by_order {
@@ -124,12 +124,12 @@ async fn a_node_that_is_started_again_is_served_again_with_what_it_has_now() {
     for pause in [ms(0), ms(300), ms(5000)] {
         for join in [&["a"][..], &[]] {
             let mut cluster = Cluster::running(&["a", "b", "c"]).await;
-            cluster.announce("c", "web", "old", Standing::Passing);
+            cluster.announce("c", "web", "old", InstanceState::Passing);
             cluster.settles(ms(300)).await;
             cluster.kill("c").await;
             tokio::time::sleep(pause).await;
             cluster.withdraw("c", "web", "old");
-            cluster.announce("c", "web", "new", Standing::Passing);
+            cluster.announce("c", "web", "new", InstanceState::Passing);
             let generation = cluster.identity("c").id.generation + INCARNATIONS;
             cluster.start_as("c", generation, join, &["b"]).await;
             let took = cluster.settles(ms(2000)).await;

@@ -10,8 +10,8 @@ use std::{
 
 use muster::{
     gossip::{
-        link::{self, Inbound, Outbound},
-        liveness::Knock,
+        channel::{self, Inbound, Outbound},
+        liveness::TcpProbeResult,
         message::{Identity, Message},
     },
     model::{member::PeerId, name::Label},
@@ -50,8 +50,8 @@ struct Process {
 
 impl Network {
     /// A process starts on its host.
-    pub(crate) fn attach(&self, identity: Identity, side: link::Network) {
-        let link::Network { outbound, inbound } = side;
+    pub(crate) fn attach(&self, identity: Identity, side: channel::Network) {
+        let channel::Network { outbound, inbound } = side;
         let process = Process { identity: identity.clone(), inbound };
         self.lock().hosts.insert(identity.address, Some(process));
         tokio::spawn(self.clone().carry(identity, outbound));
@@ -124,7 +124,7 @@ impl Network {
             }
             Outbound::Knock { peer, address } => {
                 let answer = self.lock().knock(from.address, address);
-                sleep(if answer == Knock::Silent { NO_ANSWER } else { 2 * DELAY }).await;
+                sleep(if answer == TcpProbeResult::Silent { NO_ANSWER } else { 2 * DELAY }).await;
                 self.lock().deliver(from.address, Inbound::Knocked { peer, answer });
             }
         }
@@ -180,14 +180,14 @@ impl State {
         self.loss.is_some_and(|loss| loss(&Message::decode(octets).unwrap()))
     }
 
-    fn knock(&self, from: SocketAddr, to: SocketAddr) -> Knock {
+    fn knock(&self, from: SocketAddr, to: SocketAddr) -> TcpProbeResult {
         if self.is_cut(from, to) || self.is_cut(to, from) {
-            return Knock::Silent;
+            return TcpProbeResult::Silent;
         }
         match self.hosts.get(&to) {
-            Some(Some(_)) => Knock::Accepted,
-            Some(None) => Knock::Refused,
-            None => Knock::Silent,
+            Some(Some(_)) => TcpProbeResult::Accepted,
+            Some(None) => TcpProbeResult::Refused,
+            None => TcpProbeResult::Silent,
         }
     }
 

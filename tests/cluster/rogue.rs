@@ -7,8 +7,8 @@ use std::{
 
 use muster::{
     gossip::{
-        cluster::{Cluster as Gossip, Settings},
-        link::{self, Inbound},
+        anti_entropy::{Cluster as Gossip, Settings},
+        channel::{self, Inbound},
         message::{Identity, Message},
     },
     model::member::{INCARNATIONS, PeerId},
@@ -32,9 +32,9 @@ impl Rogue {
     /// Joins through that address, with these records.
     pub(crate) async fn join(network: &Network, through: SocketAddr, records: &[(String, String)]) -> Self {
         let identity = Identity { id: PeerId { name: label("r"), generation: INCARNATIONS }, address: ADDRESS };
-        let (link, side) = link::pair();
+        let (link, side) = channel::pair();
         network.attach(identity.clone(), side);
-        let (to_gossip, inbox) = link::gossip();
+        let (to_gossip, inbox) = channel::gossip();
         let settings = Settings {
             id: identity.id.clone(),
             incarnation: 0,

@@ -12,21 +12,21 @@ use hickory_proto::rr::{RData, RecordType};
 use muster::{
     dns::{
         engine::{Engine, Transport},
-        table::{self, Tables},
+        zone::{self, Tables},
     },
     gossip::{
-        join::Targets,
-        keyring::{Key, Keyring},
-        link,
+        channel,
+        key_rotation::KeyringReport,
         message::{Identity, KeyringChange},
-        node::{self, End, Firing, Inputs, NotForgotten, Order, Outputs, Settings},
+        node::{self, Command, End, FireEvent, ForgetError, Inputs, Outputs, Settings},
         rejected::Rejected,
-        rotation::KeyringReport,
+        seeds::Targets,
     },
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, View},
         health::Status,
+        keyring::{Key, Keyring},
         member::{INCARNATIONS, Membership, PeerId, Reach},
         name::{Label, Name},
         service::{Endpoint, Instance, InstanceKey},
@@ -77,7 +77,7 @@ struct Process {
     members: watch::Receiver<Arc<Membership>>,
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
     events: watch::Receiver<EventLog>,
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Command>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
     dns: RefCell<Dns>,
@@ -118,7 +118,7 @@ impl Cluster {
         });
         let cluster = Self { network: Network::default(), hold, hosts: hosts.collect() };
         for name in names {
-            cluster.announce(name, "web", name, Standing::Passing);
+            cluster.announce(name, "web", name, InstanceState::Passing);
         }
         cluster
     }
@@ -180,7 +180,7 @@ impl Cluster {
         };
         let process = Process::start(&self.network, &identity, targets, self.hold, &announcements);
         self.hosts.insert(host, Host { identity, announcements, process: Some(process) });
-        self.announce(host, "web", host, Standing::Passing);
+        self.announce(host, "web", host, InstanceState::Passing);
     }
 
     /// Tells a node to leave, as a signal would.
@@ -225,7 +225,7 @@ impl Cluster {
     }
 
     /// A service file of a host defines an instance, or a check changes its standing.
-    pub(crate) fn announce(&self, host: &str, service: &str, id: &str, standing: Standing) {
+    pub(crate) fn announce(&self, host: &str, service: &str, id: &str, standing: InstanceState) {
         let host = &self.hosts[host];
         let instance = instance(host.identity.address, service, id);
         let announcement = Announcement::new(Arc::new(instance), standing);
@@ -237,7 +237,7 @@ impl Cluster {
     /// The host's instance of `web` becomes healthy, or not.
     pub(crate) fn flip(&self, host: &str, healthy: bool) {
         let status = if healthy { Status::Passing } else { Status::Critical };
-        self.announce(host, "web", host, Standing::new(status, "refused"));
+        self.announce(host, "web", host, InstanceState::new(status, "refused"));
     }
 
     /// A service file goes.
@@ -249,29 +249,29 @@ impl Cluster {
     /// Gives an order for the keyring to one node.
     pub(crate) async fn keyring(&self, at: &str, change: KeyringChange) -> KeyringReport {
         let (done, outcome) = oneshot::channel();
-        self.process(at).orders.send(Order::Keyring { change, done }).await.unwrap();
+        self.process(at).orders.send(Command::Keyring { change, done }).await.unwrap();
         outcome.await.unwrap().unwrap()
     }
 
     /// Fires a user event on a node.
     pub(crate) async fn fire(&self, at: &str, name: &str, to: Audience) {
-        let firing = Firing { name: name.to_owned(), payload: b"x".to_vec(), to };
+        let firing = FireEvent { name: name.to_owned(), payload: b"x".to_vec(), to };
         let (done, fired) = oneshot::channel();
-        self.process(at).orders.send(Order::Fire { firing, done }).await.unwrap();
+        self.process(at).orders.send(Command::Fire { firing, done }).await.unwrap();
         assert_eq!(fired.await.unwrap().name, name);
     }
 
     /// Orders a node to have another one forgotten.
-    pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), NotForgotten> {
+    pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), ForgetError> {
         let (done, outcome) = oneshot::channel();
-        self.process(at).orders.send(Order::Dismiss { name: label(name), done }).await.unwrap();
+        self.process(at).orders.send(Command::Dismiss { name: label(name), done }).await.unwrap();
         outcome.await.unwrap()
     }
 
     /// Lets a node leave by an order.
     pub(crate) async fn leave(&mut self, name: &str) -> End {
         let (done, said) = oneshot::channel();
-        self.process(name).orders.send(Order::Leave { done }).await.unwrap();
+        self.process(name).orders.send(Command::Leave { done }).await.unwrap();
         said.await.unwrap();
         self.ends(name).await
     }
@@ -416,7 +416,7 @@ impl Process {
             datacenter: label("dc1"),
             meta: Default::default(),
         });
-        let (link, side) = link::pair();
+        let (link, side) = channel::pair();
         network.attach(identity.clone(), side);
         let settings = Settings {
             own: identity.clone(),
@@ -457,7 +457,7 @@ impl Process {
 impl Dns {
     fn of(node: Label) -> Self {
         let domain = Name::parse("service.local").unwrap();
-        let tables = Tables::new(table::Settings { node, domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
+        let tables = Tables::new(zone::Settings { node, domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
         let engine = Engine::new(1232, fastrand::Rng::with_seed(1));
         Self { catalog: Catalog::default(), tables, engine, answered: BTreeMap::new() }
     }

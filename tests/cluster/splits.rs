@@ -63,7 +63,7 @@ async fn a_split_of_minutes_heals_without_anybody_to_join() {
     cluster.cut(&["a"], &["b", "c"]);
     tokio::time::sleep(ms(200_000)).await;
     cluster.flip("a", false);
-    cluster.announce("b", "web", "new", muster::model::announcement::Standing::Passing);
+    cluster.announce("b", "web", "new", muster::model::announcement::InstanceState::Passing);
     tokio::time::sleep(ms(1000)).await;
     cluster.network.heal();
     let took = cluster.settles(ms(7000)).await;

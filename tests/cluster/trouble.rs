@@ -4,15 +4,13 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fastrand::Rng;
 use muster::{
-    gossip::{
-        keyring::Key,
-        message::{Change, KeyringChange, Message, Push},
-        record::{MAX_KEY, MAX_VALUE, Record},
-    },
+    gossip::message::{Change, KeyringChange, Message, Push},
     model::{
-        announcement::Standing,
+        announcement::InstanceState,
+        keyring::Key,
         member::{INCARNATIONS, Reach},
     },
+    record::{MAX_KEY, MAX_VALUE, Record},
 };
 
 use crate::{
@@ -31,7 +29,7 @@ fn sound() -> Vec<(String, String)> {
         ttl: None,
     };
     let instance = instance(rogue::ADDRESS, "web", "r");
-    let standing = Record::Standing(instance.key.clone(), Standing::Passing);
+    let standing = Record::Standing(instance.key.clone(), InstanceState::Passing);
     [node, Record::Instance(Arc::new(instance)), standing].iter().map(Record::encode).collect()
 }
 
@@ -248,7 +246,7 @@ async fn step(cluster: &mut Cluster, names: &[&'static str], random: &mut Rng) -
         }
         7 => {
             let id = format!("more-{name}");
-            cluster.announce(name, "web", &id, Standing::Passing);
+            cluster.announce(name, "web", &id, InstanceState::Passing);
             format!("announce {id}")
         }
         _ => {

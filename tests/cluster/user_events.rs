@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use muster::{
-    gossip::node::NotForgotten,
+    gossip::node::ForgetError,
     model::{
-        announcement::Standing,
+        announcement::InstanceState,
         member::{Cause, Reach},
         user_event::{Audience, SLOTS},
     },
@@ -26,7 +26,7 @@ async fn an_event_reaches_whom_it_is_for_once() {
         println!("an event at {at}: {took:?}");
     }
     let by_service = Audience { service: "^only$".to_owned(), ..Audience::default() };
-    cluster.announce("c", "only", "one", Standing::Passing);
+    cluster.announce("c", "only", "one", InstanceState::Passing);
     cluster.until(ms(300), "the service of c", |c| c.answer("b", "only") == "one").await;
     cluster.fire("b", "for-b", to("^b$")).await;
     cluster.fire("b", "for-c", by_service).await;
@@ -68,11 +68,11 @@ async fn the_last_events_reach_a_node_that_was_away() {
 #[tokio::test(start_paused = true)]
 async fn who_is_gone_is_forgotten_by_order_and_who_lives_is_not() {
     let mut cluster = Cluster::running(&["a", "b", "c", "d"]).await;
-    cluster.announce("d", "only", "one", Standing::Passing);
+    cluster.announce("d", "only", "one", InstanceState::Passing);
     cluster.until(ms(300), "the service of d", |c| c.answer("a", "only") == "one").await;
-    assert_eq!(cluster.forget("a", "d").await, Err(NotForgotten::Lives(Reach::Alive)));
-    assert_eq!(cluster.forget("a", "a").await, Err(NotForgotten::Itself));
-    assert_eq!(cluster.forget("a", "nobody").await, Err(NotForgotten::Unknown));
+    assert_eq!(cluster.forget("a", "d").await, Err(ForgetError::Lives(Reach::Alive)));
+    assert_eq!(cluster.forget("a", "a").await, Err(ForgetError::Itself));
+    assert_eq!(cluster.forget("a", "nobody").await, Err(ForgetError::Unknown));
     cluster.kill("d").await;
     for at in ["a", "b", "c"] {
         cluster.until(ms(2000), "its service is not answered", |c| c.answer(at, "only") == "nothing, EDE 14").await;

@@ -3,11 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use muster::{
-    gossip::{
-        message::{Change, Message, Push},
-        record::Record,
-    },
-    model::{announcement::Standing, service::InstanceKey},
+    gossip::message::{Change, Message, Push},
+    model::{announcement::InstanceState, service::InstanceKey},
+    record::Record,
 };
 
 use crate::{
@@ -62,20 +60,20 @@ async fn a_node_that_answers_otherwise_shows_on_all_and_stops_to_when_it_does_no
     cluster.until(ms(15_000), "they agree", agree).await;
     let b = cluster.identity("b");
     let instance = InstanceKey { service: label("web"), id: label("b") };
-    let forge = async |standing: Standing, version: u64| {
+    let forge = async |standing: InstanceState, version: u64| {
         let (key, value) = Record::Standing(instance.clone(), standing).encode();
         let changes = vec![Change { key: &key, version, value: Some(&value) }];
         let push = Message::Push(Push { generation: b.id.generation, changes });
         cluster.network.forge(&b, cluster.address("c"), &push).await;
     };
-    forge(Standing::Disabled, 1 << 40).await;
+    forge(InstanceState::Disabled, 1 << 40).await;
     cluster.answers(ms(300), &["c"], "a c d").await;
     let others = ["a", "b", "d"];
     let took = cluster.until(ms(25_000), "c shows", |c| others.iter().all(|by| differs(c, by, "c"))).await;
     println!("shows after {took:?}");
     cluster.until(ms(2_000), "c sees that it stands alone", |c| others.iter().all(|of| differs(c, "c", of))).await;
     assert!(!differs(&cluster, "a", "b"), "the others agree\n{}", cluster.show());
-    forge(Standing::Passing, (1 << 40) + 1).await;
+    forge(InstanceState::Passing, (1 << 40) + 1).await;
     cluster.until(ms(15_000), "they agree again", |c| agree(c) && !differs(c, "a", "c")).await;
 }
 

@@ -3,10 +3,10 @@
 use std::{path::Path, sync::Arc};
 
 use muster::{
-    dns::table::{Settings, Tables},
+    dns::zone::{Settings, Tables},
     files::service_file::{self, Defaults},
     model::{
-        announcement::{Announcement, Announcements, Node, Standing},
+        announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
     },
@@ -21,7 +21,7 @@ pub fn tables(services: &str) -> Tables {
     let entries = file.unwrap_or_else(|problems| panic!("{problems:#?}")).entries;
     let announced = entries.into_iter().map(|entry| {
         let instance = entry.definition.instance.clone();
-        (instance.key.clone(), Arc::new(Announcement::new(instance, Standing::Passing)))
+        (instance.key.clone(), Arc::new(Announcement::new(instance, InstanceState::Passing)))
     });
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();

@@ -14,27 +14,27 @@ use std::{
 use nix::ifaddrs::getifaddrs;
 
 use self::{
-    failure::Failure,
-    place::{Place, Undone},
+    backup::{Place, RestoreError},
+    error::SetupError,
     resolved::{File, Network},
 };
 use super::{
     Exit,
-    environment::environment,
-    sources::{self, has_extension},
+    host_defaults::environment,
+    inputs::{self, has_extension},
     table::print,
 };
 use crate::{
     config::{Config, DEFAULT_PATH, DNS_PORT, Upstreams},
-    dns::{local::Local, question::LookupName},
+    dns::{message::query::LookupName, recursion::special_use::SpecialUse},
     model::{name::Name, service::RESERVED_SERVICE},
 };
 
-mod check;
-mod failure;
-mod place;
+mod backup;
+mod error;
 mod resolv_conf;
 mod resolved;
+mod verify;
 
 /// Where systemd-resolved takes questions (systemd-resolved.service(8)).
 const STUB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), DNS_PORT);
@@ -123,13 +123,13 @@ struct Task<'o> {
     hint: &'static str,
 }
 
-fn with_resolved(options: &Options) -> Result<(), Failure> {
+fn with_resolved(options: &Options) -> Result<(), SetupError> {
     let place = Place::new(options.root(), resolved::PATH, "resolved");
     if options.undo {
         return undo(options, &place, Some(RELOAD));
     }
     let config = configuration(&options.config)?;
-    let agent = server(&config.dns.listen).ok_or(Failure::NoServer)?;
+    let agent = server(&config.dns.listen).ok_or(SetupError::NoServer)?;
     let domains = domains(&config, agent);
     let mut task = Task {
         body: resolved::text(agent, &domains),
@@ -146,13 +146,13 @@ fn with_resolved(options: &Options) -> Result<(), Failure> {
                it where /etc/resolv.conf names 127.0.0.53, or `hosts:` in /etc/nsswitch.conf has `resolve`.",
     };
     if !options.root().join(RUNNING).exists() {
-        task.object(Failure::NoResolved)?;
+        task.object(SetupError::NoResolved)?;
     }
     let files = resolved_files(options.root(), task.place.path())?;
     let others: Vec<(&File, SocketAddr)> =
         resolved::global_servers(&files).into_iter().filter(|(_, server)| *server != agent).collect();
     if let Some((file, _)) = others.iter().find(|(file, _)| file.is_after(task.place.path())) {
-        task.object(Failure::Later(file.path.clone()))?;
+        task.object(SetupError::Later(file.path.clone()))?;
     } else if !others.is_empty() {
         task.needs_upstreams(others.iter().map(|(_, server)| *server).collect())?;
     }
@@ -164,14 +164,14 @@ fn with_resolved(options: &Options) -> Result<(), Failure> {
     task.carry_out()
 }
 
-fn with_resolv_conf(options: &Options) -> Result<(), Failure> {
+fn with_resolv_conf(options: &Options) -> Result<(), SetupError> {
     let place = Place::new(options.root(), resolv_conf::PATH, "resolv-conf");
     if options.undo {
         return undo(options, &place, None);
     }
     let config = configuration(&options.config)?;
     let with_port: Vec<SocketAddr> = config.dns.listen.iter().copied().filter(|own| own.port() == DNS_PORT).collect();
-    let agent = server(&with_port).ok_or_else(|| Failure::NoPort53(config.dns.listen.clone()))?;
+    let agent = server(&with_port).ok_or_else(|| SetupError::NoPort53(config.dns.listen.clone()))?;
     let (at, former) = place.former()?;
     let link = at.read_link().ok();
     let servers = resolv_conf::servers(&former, &[agent]);
@@ -188,7 +188,7 @@ fn with_resolv_conf(options: &Options) -> Result<(), Failure> {
         place,
     };
     if resolv_conf::is_resolved(&former, link.as_deref()) {
-        task.object(Failure::AsksResolved)?;
+        task.object(SetupError::AsksResolved)?;
     }
     task.needs_upstreams(servers)?;
     task.carry_out()
@@ -196,7 +196,7 @@ fn with_resolv_conf(options: &Options) -> Result<(), Failure> {
 
 impl Task<'_> {
     /// Something speaks against it.
-    fn object(&mut self, failure: Failure) -> Result<(), Failure> {
+    fn object(&mut self, failure: SetupError) -> Result<(), SetupError> {
         if !self.options.force {
             return Err(failure);
         }
@@ -206,24 +206,24 @@ impl Task<'_> {
     }
 
     /// muster has to resolve for those who asked `upstreams` before.
-    fn needs_upstreams(&mut self, upstreams: Vec<SocketAddr>) -> Result<(), Failure> {
+    fn needs_upstreams(&mut self, upstreams: Vec<SocketAddr>) -> Result<(), SetupError> {
         if !resolves(&self.config, self.agent) {
-            return self.object(Failure::NoRecursion);
+            return self.object(SetupError::NoRecursion);
         }
         match self.config.resolver.upstreams {
             Upstreams::System => {
                 let (config, named_in) = (self.options.config.clone(), self.place.path().to_owned());
-                self.object(Failure::NoUpstreams { config, named_in, upstreams })
+                self.object(SetupError::NoUpstreams { config, named_in, upstreams })
             }
             Upstreams::Servers(_) => Ok(()),
         }
     }
 
-    fn carry_out(&self) -> Result<(), Failure> {
+    fn carry_out(&self) -> Result<(), SetupError> {
         if self.options.dry_run { self.describe() } else { self.perform() }
     }
 
-    fn describe(&self) -> Result<(), Failure> {
+    fn describe(&self) -> Result<(), SetupError> {
         let mut text = format!("would write {}:\n", self.place.path().display());
         text.extend(self.place.text(&self.body)?.lines().map(|line| format!("    {line}\n")));
         text.extend(self.reload().map(|command| format!("would run: {}\n", command.join(" "))));
@@ -236,16 +236,16 @@ impl Task<'_> {
         Ok(())
     }
 
-    fn perform(&self) -> Result<(), Failure> {
+    fn perform(&self) -> Result<(), SetupError> {
         let live = self.options.is_live();
-        if live && let Err(why) = check::serial(self.agent, &self.config.domain) {
-            let failure = Failure::Agent { server: self.agent, why };
+        if live && let Err(why) = verify::serial(self.agent, &self.config.domain) {
+            let failure = SetupError::Agent { server: self.agent, why };
             if !self.options.force {
                 return Err(failure);
             }
             eprintln!("muster: {failure}");
         }
-        let knew_the_world = live && self.before.iter().any(|server| check::world(*server).is_ok());
+        let knew_the_world = live && self.before.iter().any(|server| verify::world(*server).is_ok());
         self.place.put(&self.body)?;
         print(&format!("{}: written\n{}", self.place.path().display(), self.notes()));
         let outcome = self.reload().map_or(Ok(()), run_command);
@@ -266,40 +266,40 @@ impl Task<'_> {
     }
 
     /// Asks as programs of this host do.
-    fn check(&self, knew_the_world: bool) -> Result<(), Failure> {
+    fn check(&self, knew_the_world: bool) -> Result<(), SetupError> {
         let domain = &self.config.domain;
         let astray = |asked: &str| {
             let asked = asked.to_owned();
-            move |why| Failure::Astray { asked, why, hint: self.hint }
+            move |why| SetupError::Astray { asked, why, hint: self.hint }
         };
-        if self.reload.is_some() && check::is_there(STUB) {
+        if self.reload.is_some() && verify::is_there(STUB) {
             let same = || {
-                let expected = check::serial(self.agent, domain)?;
-                match check::serial(STUB, domain)? {
+                let expected = verify::serial(self.agent, domain)?;
+                match verify::serial(STUB, domain)? {
                     serial if serial == expected => Ok(serial),
                     other => Err(format!("{domain} has serial {other} there, and {expected} at the agent")),
                 }
             };
-            let serial = check::patiently(same).map_err(astray("systemd-resolved at 127.0.0.53"))?;
+            let serial = verify::patiently(same).map_err(astray("systemd-resolved at 127.0.0.53"))?;
             print(&format!(
                 "the agent at {} and systemd-resolved at 127.0.0.53: {domain} has serial {serial}\n",
                 self.agent
             ));
         } else {
-            let serial = check::patiently(|| check::serial(self.agent, domain)).map_err(astray("the agent"))?;
+            let serial = verify::patiently(|| verify::serial(self.agent, domain)).map_err(astray("the agent"))?;
             print(&format!("the agent at {}: {domain} has serial {serial}\n", self.agent));
         }
         let name = self.own_name();
         let found = || {
-            let found = check::look_up(name.trim_end_matches('.'))?;
+            let found = verify::look_up(name.trim_end_matches('.'))?;
             let is_ours = self.config.advertise.iter().any(|address| found.contains(address));
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             if is_ours { Ok(found.join(", ")) } else { Err(format!("{name} is {}", found.join(", "))) }
         };
-        let found = check::patiently(found).map_err(astray("programs of this host"))?;
+        let found = verify::patiently(found).map_err(astray("programs of this host"))?;
         print(&format!("programs of this host: {name} is {found}\n"));
         if knew_the_world {
-            check::patiently(|| check::world(self.after)).map_err(|why| Failure::Astray {
+            verify::patiently(|| verify::world(self.after)).map_err(|why| SetupError::Astray {
                 asked: format!("names of the world, which were resolved before, at {}", self.after),
                 why,
                 hint: "muster asks its upstreams for them, and finds none that answers: set resolver.upstreams.",
@@ -323,18 +323,18 @@ impl Task<'_> {
     }
 }
 
-fn undo(options: &Options, place: &Place, reload: Option<[&'static str; 3]>) -> Result<(), Failure> {
+fn undo(options: &Options, place: &Place, reload: Option<[&'static str; 3]>) -> Result<(), SetupError> {
     let undone = place.undo(options.dry_run)?;
     let would = if options.dry_run { "would be " } else { "" };
     let path = place.path().display();
     print(&match undone {
-        Undone::Nothing => format!("nothing to undo: muster has written no {path}\n"),
-        Undone::Removed => format!("{path}: {would}removed\n"),
-        Undone::Restored => {
+        RestoreError::Nothing => format!("nothing to undo: muster has written no {path}\n"),
+        RestoreError::Removed => format!("{path}: {would}removed\n"),
+        RestoreError::Restored => {
             format!("{path}: what was there before {}\n", if would.is_empty() { "is back" } else { "would be back" })
         }
     });
-    match reload.filter(|_| undone != Undone::Nothing && options.is_live()) {
+    match reload.filter(|_| undone != RestoreError::Nothing && options.is_live()) {
         Some(command) if options.dry_run => print(&format!("would run: {}\n", command.join(" "))),
         Some(command) => run_command(command)?,
         None => {}
@@ -342,9 +342,9 @@ fn undo(options: &Options, place: &Place, reload: Option<[&'static str; 3]>) -> 
     Ok(())
 }
 
-fn run_command(command: [&str; 3]) -> Result<(), Failure> {
+fn run_command(command: [&str; 3]) -> Result<(), SetupError> {
     let [program, arguments @ ..] = command;
-    let failed = |why| Failure::Command { command: command.join(" "), why };
+    let failed = |why| SetupError::Command { command: command.join(" "), why };
     let output = Command::new(program).args(arguments).output().map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -354,10 +354,10 @@ fn run_command(command: [&str; 3]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn configuration(path: &Path) -> Result<Config, Failure> {
-    let texts = sources::configuration(path).map_err(|error| Failure::NoConfig { path: path.to_owned(), error })?;
+fn configuration(path: &Path) -> Result<Config, SetupError> {
+    let texts = inputs::configuration(path).map_err(|error| SetupError::NoConfig { path: path.to_owned(), error })?;
     let texts = texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice()));
-    Config::parse(texts, &environment()).map_err(Failure::Config)
+    Config::parse(texts, &environment()).map_err(SetupError::Config)
 }
 
 /// Where clients of this host reach an agent that listens there: rather at port 53, rather over loopback.
@@ -378,7 +378,7 @@ fn resolves(config: &Config, agent: SocketAddr) -> bool {
 }
 
 fn domains(config: &Config, agent: SocketAddr) -> Vec<String> {
-    let files = sources::folder(&config.zones_dir).unwrap_or_default();
+    let files = inputs::folder(&config.zones_dir).unwrap_or_default();
     let zones: Vec<Name> = files
         .iter()
         .filter(|file| has_extension(file, "zone"))
@@ -394,7 +394,7 @@ fn stays_here(config: &Config, zone: &str) -> bool {
     let is_ours = |other: &Name| zone.within(other).is_some();
     let is_routed = config.resolver.routes.iter().any(|(suffix, _)| is_ours(suffix));
     let is_zone = is_ours(&config.domain) || config.alias_domains.iter().any(is_ours);
-    !is_routed && !is_zone && LookupName::from_wire(zone.wire()).is_some_and(|name| Local::find(&name).is_some())
+    !is_routed && !is_zone && LookupName::from_wire(zone.wire()).is_some_and(|name| SpecialUse::find(&name).is_some())
 }
 
 fn reverse_note(zone: &str) -> String {
@@ -421,11 +421,11 @@ fn network(address: IpAddr) -> Option<Network> {
 }
 
 /// The files of resolved's configuration in the order in which it reads them, without ours.
-fn resolved_files(root: &Path, ours: &Path) -> Result<Vec<File>, Failure> {
+fn resolved_files(root: &Path, ours: &Path) -> Result<Vec<File>, SetupError> {
     let main = FOLDERS.iter().map(|folder| root.join(folder).join("resolved.conf")).find(|path| path.exists());
     let mut drop_ins = BTreeMap::new();
     for folder in FOLDERS.iter().rev() {
-        for path in sources::folder(&root.join(folder).join("resolved.conf.d")).unwrap_or_default() {
+        for path in inputs::folder(&root.join(folder).join("resolved.conf.d")).unwrap_or_default() {
             if has_extension(&path, "conf") && path != ours {
                 drop_ins.insert(path.file_name().map(ToOwned::to_owned), path);
             }
@@ -433,7 +433,7 @@ fn resolved_files(root: &Path, ours: &Path) -> Result<Vec<File>, Failure> {
     }
     let mut files = Vec::new();
     for path in main.into_iter().chain(drop_ins.into_values()) {
-        let text = place::read(&path)?.unwrap_or_default();
+        let text = backup::read(&path)?.unwrap_or_default();
         files.push(File { path, text });
     }
     Ok(files)

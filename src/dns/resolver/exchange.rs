@@ -15,15 +15,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    super::{
-        code::Rcode,
-        forward::{Forward, Manners, Message},
-        reply::{Reply, Unfit},
-        server::{Server, Way},
+use super::{error::UpstreamError, secure::Secure};
+use crate::{
+    dns::{
+        message::codes::Rcode,
+        recursion::{
+            forward::{Forward, Manners, Message},
+            reply::{Reply, ReplyError},
+        },
     },
-    failed::Failed,
-    secure::Secure,
+    model::upstream_address::{UpstreamAddress, UpstreamTransport},
 };
 
 /// Longer than any reply that we ask for, and short enough for thousands at once. What is longer cannot be read.
@@ -40,24 +41,24 @@ pub(super) struct Said {
 
 /// Asks an upstream of which this is known; waits for as long as the caller does.
 pub(super) async fn ask(
-    upstream: &Server,
+    upstream: &UpstreamAddress,
     secure: &Secure,
     forward: &Forward,
     known: Manners,
     mut rng: Rng,
-) -> Result<Said, Failed> {
+) -> Result<Said, UpstreamError> {
     let mut manners = known;
     loop {
         let said = once(upstream, secure, &forward.message(manners, &mut rng)).await;
         let knows_no_edns = match &said {
             Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
-            Err(Failed::Malformed) => true,
+            Err(UpstreamError::Malformed) => true,
             Err(_) => false,
         };
         // Some never heard of it (RFC 6891 §6.2.2), and some write all names alike.
         if manners.edns && knows_no_edns {
             manners.edns = false;
-        } else if manners.case && matches!(said, Err(Failed::OtherCase)) {
+        } else if manners.case && matches!(said, Err(UpstreamError::OtherCase)) {
             manners.case = false;
         } else {
             let reply = said?;
@@ -68,23 +69,23 @@ pub(super) async fn ask(
     }
 }
 
-async fn once(upstream: &Server, secure: &Secure, message: &Message) -> Result<Reply, Failed> {
-    if upstream.way == Way::Plain {
+async fn once(upstream: &UpstreamAddress, secure: &Secure, message: &Message) -> Result<Reply, UpstreamError> {
+    if upstream.way == UpstreamTransport::Plain {
         return datagram(upstream.address, message).await;
     }
     whole(message, &secure.ask(upstream, &message.octets).await?)
 }
 
 /// Reads what came over a connection: it answers, and is not cut.
-fn whole(message: &Message, octets: &[u8]) -> Result<Reply, Failed> {
+fn whole(message: &Message, octets: &[u8]) -> Result<Reply, UpstreamError> {
     message.reply(octets).map_err(|unfit| match unfit {
-        Unfit::Foreign | Unfit::Malformed => Failed::Malformed,
-        Unfit::OtherCase => Failed::OtherCase,
-        Unfit::Truncated => Failed::Truncated,
+        ReplyError::Foreign | ReplyError::Malformed => UpstreamError::Malformed,
+        ReplyError::OtherCase => UpstreamError::OtherCase,
+        ReplyError::Truncated => UpstreamError::Truncated,
     })
 }
 
-async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed> {
+async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, UpstreamError> {
     let any: SocketAddr = match upstream {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -98,19 +99,21 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Fail
         let len = match folded {
             None => socket.recv(&mut octets).await?,
             // A good one may still come, if that was a forger's.
-            Some(deadline) => timeout_at(deadline, socket.recv(&mut octets)).await.map_err(|_| Failed::OtherCase)??,
+            Some(deadline) => {
+                timeout_at(deadline, socket.recv(&mut octets)).await.map_err(|_| UpstreamError::OtherCase)??
+            }
         };
         match message.reply(&octets[..len]) {
             Ok(reply) => return Ok(reply),
-            Err(Unfit::Foreign) => {}
-            Err(Unfit::OtherCase) => drop(folded.get_or_insert_with(|| Instant::now() + GRACE)),
-            Err(Unfit::Malformed) => return Err(Failed::Malformed),
-            Err(Unfit::Truncated) => return stream(upstream, message).await,
+            Err(ReplyError::Foreign) => {}
+            Err(ReplyError::OtherCase) => drop(folded.get_or_insert_with(|| Instant::now() + GRACE)),
+            Err(ReplyError::Malformed) => return Err(UpstreamError::Malformed),
+            Err(ReplyError::Truncated) => return stream(upstream, message).await,
         }
     }
 }
 
-async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, Failed> {
+async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, UpstreamError> {
     let mut stream = TcpStream::connect(upstream).await?;
     stream.set_nodelay(true)?;
     let mut framed = (message.octets.len() as u16).to_be_bytes().to_vec();

@@ -16,19 +16,21 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    super::{
-        echo::Echoes,
-        forward::{Forward, Manners},
-        reply::Reply,
-        server::Server,
-    },
+    error::UpstreamError,
     exchange::{Said, ask},
-    failed::Failed,
     rng,
     secure::Secure,
     upstream::Upstreams,
 };
-use crate::metrics::{self, Cause};
+use crate::{
+    dns::recursion::{
+        forward::{Forward, Manners},
+        loop_detection::LoopDetector,
+        reply::Reply,
+    },
+    metrics::{self, Cause},
+    model::upstream_address::UpstreamAddress,
+};
 
 /// How long a question may take in all: glibc and musl ask again after five seconds, and then should not do so in vain.
 pub(super) const PATIENCE: Duration = Duration::from_millis(4500);
@@ -50,12 +52,12 @@ pub(super) struct Pool {
 }
 
 /// Where it is counted how each upstream does.
-type Meters = HashMap<Server, Arc<metrics::Upstream>>;
+type Meters = HashMap<UpstreamAddress, Arc<metrics::Upstream>>;
 
 /// An attempt, as long as it runs.
 struct Attempt {
     at: usize,
-    server: Server,
+    server: UpstreamAddress,
     meter: Arc<metrics::Upstream>,
     began: Instant,
     patience: Duration,
@@ -63,13 +65,13 @@ struct Attempt {
 }
 
 impl Pool {
-    pub(super) fn new(servers: &[Server], secure: Arc<Secure>, metrics: metrics::Upstreams) -> Self {
+    pub(super) fn new(servers: &[UpstreamAddress], secure: Arc<Secure>, metrics: metrics::Upstreams) -> Self {
         let (upstreams, meters) = (Mutex::new(Upstreams::new(servers)), Mutex::new(meters(servers, &metrics)));
         Self { upstreams, meters, metrics, secure, started: Instant::now() }
     }
 
     /// Asks these from now on; says whether they are others.
-    pub(super) fn replace(&self, servers: &[Server]) -> bool {
+    pub(super) fn replace(&self, servers: &[UpstreamAddress]) -> bool {
         *self.meters.lock().unwrap_or_else(PoisonError::into_inner) = meters(servers, &self.metrics);
         self.with(|upstreams| upstreams.replace(servers))
     }
@@ -163,7 +165,7 @@ impl Pool {
 
     /// Finds out which upstreams ask us what we ask them: they are left out. Those that are well are not suspected, unless
     /// `all` are.
-    pub(super) async fn look_for_loops(&self, echoes: &Echoes, all: bool) {
+    pub(super) async fn look_for_loops(&self, echoes: &LoopDetector, all: bool) {
         for server in self.with(|upstreams| upstreams.suspects(all)) {
             let (number, name) = echoes.draw();
             let probe = Forward::probe(&name);
@@ -190,13 +192,13 @@ impl Pool {
         }
     }
 
-    fn blame(&self, at: usize, server: &Server, failed: &Failed) {
+    fn blame(&self, at: usize, server: &UpstreamAddress, failed: &UpstreamError) {
         if self.with(|upstreams| upstreams.failed(at, self.now())) {
             warn!(upstream = %server, "upstream {failed}: others are asked first");
         }
     }
 
-    fn meter(&self, server: &Server) -> Arc<metrics::Upstream> {
+    fn meter(&self, server: &UpstreamAddress) -> Arc<metrics::Upstream> {
         let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was replaced since is counted for as long as it is asked.
         meters.get(server).cloned().unwrap_or_else(|| self.metrics.of(server.label()))
@@ -212,6 +214,6 @@ impl Pool {
     }
 }
 
-fn meters(servers: &[Server], metrics: &metrics::Upstreams) -> Meters {
+fn meters(servers: &[UpstreamAddress], metrics: &metrics::Upstreams) -> Meters {
     servers.iter().map(|server| (server.clone(), metrics.of(server.label()))).collect()
 }

@@ -9,8 +9,8 @@
 //! One task owns what is in flight; a question that several clients ask goes out once. `upstream` and [`system`] are core:
 //! whom to ask, and what a resolv.conf names.
 
+mod error;
 mod exchange;
-mod failed;
 mod fetch;
 mod secure;
 pub mod system;
@@ -33,16 +33,20 @@ pub use self::secure::Authorities;
 use self::{fetch::Pool, secure::Secure};
 use super::{
     answer::Ede,
-    cache::{Cache, Entry, Hit},
-    code::{Rcode, ede},
-    echo::Echoes,
-    forward::Forward,
-    recursion::is_within,
-    reply::{Age, Reply},
-    server::Server,
+    message::codes::{Rcode, ede},
+    recursion::{
+        cache::{Cache, Entry, Hit},
+        forward::Forward,
+        is_within,
+        loop_detection::LoopDetector,
+        reply::{Age, Reply},
+    },
     socket,
 };
-use crate::{metrics, model::name::Name};
+use crate::{
+    metrics,
+    model::{name::Name, upstream_address::UpstreamAddress},
+};
 
 /// Questions in flight, each with its own name or type. A socket each, or a few: beyond it there is a flood.
 const MAX_FLIGHTS: usize = 2048;
@@ -58,13 +62,13 @@ const STALE_AFTER: Duration = Duration::from_millis(1800);
 /// What a resolver works with.
 pub struct Options {
     /// Who is asked for what no route has.
-    pub upstreams: watch::Receiver<Vec<Server>>,
+    pub upstreams: watch::Receiver<Vec<UpstreamAddress>>,
     /// Who is asked for names at and below a suffix; the longest suffix counts.
-    pub routes: Vec<(Name, Vec<Server>)>,
+    pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
     /// Where replies are kept.
     pub cache: Arc<Cache>,
     /// How an upstream is found that asks us.
-    pub echoes: Arc<Echoes>,
+    pub echoes: Arc<LoopDetector>,
     /// Whom upstreams over TLS are certified by.
     pub authorities: Authorities,
     /// Where it is counted how they do.
@@ -79,14 +83,14 @@ pub struct Resolver {
 }
 
 /// What was found for a client.
-pub struct Found {
+pub struct Resolved {
     /// What an upstream said, or that none did.
     pub entry: Arc<Entry>,
     /// How old it is.
     pub age: Age,
 }
 
-impl Found {
+impl Resolved {
     /// The reply, and how old it is.
     pub fn parts(&self) -> (&Reply, Age) {
         (&self.entry.reply, self.age)
@@ -101,17 +105,17 @@ struct Ask {
 
 impl Resolver {
     /// Has a question answered, in a few seconds at most.
-    pub async fn resolve(&self, forward: Forward) -> Found {
+    pub async fn resolve(&self, forward: Forward) -> Resolved {
         let (to, found) = oneshot::channel();
         let old = || match self.cache.get(forward.key(), socket::now()) {
-            Some(Hit::Stale { entry, .. }) if forward.is_shared() => Some(Found { entry, age: Age::Stale }),
+            Some(Hit::Stale { entry, .. }) if forward.is_shared() => Some(Resolved { entry, age: Age::Stale }),
             _ => None,
         };
         let question = forward.clone();
         let failed = |text| {
             let error = Ede { code: ede::NO_REACHABLE_AUTHORITY, text };
             let reply = Reply::bare(Rcode::ServFail, error, question.question());
-            Found { entry: Entry::new(reply, socket::now()), age: Age::Fresh(0) }
+            Resolved { entry: Entry::new(reply, socket::now()), age: Age::Fresh(0) }
         };
         if self.asks.try_send(Ask { forward: question.clone(), to: Some(to) }).is_err() {
             return old().unwrap_or_else(|| failed("too many questions at once"));
@@ -126,8 +130,8 @@ impl Resolver {
             },
         };
         match entry {
-            Ok(entry) if entry.reply.is_answer() => Found { entry, age: Age::Fresh(0) },
-            Ok(entry) => old().unwrap_or(Found { entry, age: Age::Fresh(0) }),
+            Ok(entry) if entry.reply.is_answer() => Resolved { entry, age: Age::Fresh(0) },
+            Ok(entry) => old().unwrap_or(Resolved { entry, age: Age::Fresh(0) }),
             Err(_) => old().unwrap_or_else(|| failed("the resolver is busy or stopping")),
         }
     }
@@ -161,7 +165,7 @@ struct Flights {
 async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
     let Options { mut upstreams, routes, cache, echoes, authorities, metrics } = options;
     let secure = Arc::new(Secure::new(authorities));
-    let pool_of = |servers: &[Server]| Arc::new(Pool::new(servers, secure.clone(), metrics.clone()));
+    let pool_of = |servers: &[UpstreamAddress]| Arc::new(Pool::new(servers, secure.clone(), metrics.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
         routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
@@ -218,7 +222,7 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
 }
 
 /// Sees to it that nobody is asked who asks us.
-async fn look_for_loops(pools: Vec<Arc<Pool>>, echoes: Arc<Echoes>, mut changes: watch::Receiver<()>) {
+async fn look_for_loops(pools: Vec<Arc<Pool>>, echoes: Arc<LoopDetector>, mut changes: watch::Receiver<()>) {
     let mut is_new = true;
     loop {
         for pool in &pools {
@@ -232,7 +236,7 @@ async fn look_for_loops(pools: Vec<Arc<Pool>>, echoes: Arc<Echoes>, mut changes:
     }
 }
 
-fn list(servers: &[Server]) -> String {
+fn list(servers: &[UpstreamAddress]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 

@@ -32,10 +32,8 @@ use tokio_rustls::{
 };
 use tracing::debug;
 
-use super::{
-    super::server::{Server, Way},
-    failed::Failed,
-};
+use super::error::UpstreamError;
+use crate::model::upstream_address::{UpstreamAddress, UpstreamTransport};
 
 /// How long a connection is kept without questions (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
 const IDLE: Duration = Duration::from_secs(9);
@@ -60,13 +58,13 @@ pub(super) struct Secure {
     authorities: Authorities,
     /// With those that this host trusted when the first connection was opened.
     roots: OnceCell<Arc<RootCertStore>>,
-    lines: Mutex<HashMap<Server, mpsc::Sender<Call>>>,
+    lines: Mutex<HashMap<UpstreamAddress, mpsc::Sender<Call>>>,
 }
 
 /// A message, and where its reply goes.
 struct Call {
     message: Vec<u8>,
-    to: oneshot::Sender<Result<Vec<u8>, Failed>>,
+    to: oneshot::Sender<Result<Vec<u8>, UpstreamError>>,
 }
 
 impl Secure {
@@ -76,7 +74,7 @@ impl Secure {
     }
 
     /// Has a message answered by an upstream, for as long as the caller waits.
-    pub(super) async fn ask(&self, server: &Server, message: &[u8]) -> Result<Vec<u8>, Failed> {
+    pub(super) async fn ask(&self, server: &UpstreamAddress, message: &[u8]) -> Result<Vec<u8>, UpstreamError> {
         let authorities = self.authorities;
         let read = async || Arc::new(spawn_blocking(authorities).await.unwrap_or_else(|_| RootCertStore::empty()));
         let roots = self.roots.get_or_init(read).await;
@@ -86,13 +84,13 @@ impl Secure {
             let sent = line.send(Call { message: message.to_vec(), to }).await;
             match reply.await {
                 Ok(result) if sent.is_ok() => return result,
-                _ if is_new => return Err(Failed::Io(io::ErrorKind::ConnectionAborted.into())),
+                _ if is_new => return Err(UpstreamError::Io(io::ErrorKind::ConnectionAborted.into())),
                 _ => {}
             }
         }
     }
 
-    fn line(&self, server: &Server, roots: &Arc<RootCertStore>) -> (mpsc::Sender<Call>, bool) {
+    fn line(&self, server: &UpstreamAddress, roots: &Arc<RootCertStore>) -> (mpsc::Sender<Call>, bool) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(server).filter(|line| !line.is_closed()) {
             return (line.clone(), false);
@@ -106,17 +104,19 @@ impl Secure {
 }
 
 /// A connection from its opening to its end.
-async fn serve(server: Server, roots: Arc<RootCertStore>, mut calls: mpsc::Receiver<Call>) {
+async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut calls: mpsc::Receiver<Call>) {
     let opened = timeout(OPEN, open(&server, roots)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let ended = match (opened, &server.way) {
-        (Ok(stream), Way::Https { name, path }) => https(stream, &server, name.as_deref(), path, &mut calls).await,
+        (Ok(stream), UpstreamTransport::Https { name, path }) => {
+            https(stream, &server, name.as_deref(), path, &mut calls).await
+        }
         (Ok(stream), _) => tls(stream, &mut calls).await,
         (Err(error), _) => {
             // Those who waited for it hear why.
             let text = error.to_string();
             calls.close();
             while let Some(call) = calls.recv().await {
-                let _ = call.to.send(Err(Failed::Secure(text.clone())));
+                let _ = call.to.send(Err(UpstreamError::Secure(text.clone())));
             }
             return;
         }
@@ -126,11 +126,11 @@ async fn serve(server: Server, roots: Arc<RootCertStore>, mut calls: mpsc::Recei
     }
 }
 
-async fn open(server: &Server, roots: Arc<RootCertStore>) -> io::Result<TlsStream<TcpStream>> {
+async fn open(server: &UpstreamAddress, roots: Arc<RootCertStore>) -> io::Result<TlsStream<TcpStream>> {
     let (name, protocol) = match &server.way {
-        Way::Https { name, .. } => (name, &b"h2"[..]),
-        Way::Tls(name) => (name, &b"dot"[..]),
-        Way::Plain => (&None, &b"dot"[..]),
+        UpstreamTransport::Https { name, .. } => (name, &b"h2"[..]),
+        UpstreamTransport::Tls(name) => (name, &b"dot"[..]),
+        UpstreamTransport::Plain => (&None, &b"dot"[..]),
     };
     let name = match name {
         Some(name) => ServerName::try_from(name.to_string()).map_err(io::Error::other)?,
@@ -200,7 +200,7 @@ fn first_frame(input: &[u8]) -> Option<(&[u8], usize)> {
 /// A request a message, all at once over HTTP/2.
 async fn https(
     stream: TlsStream<TcpStream>,
-    server: &Server,
+    server: &UpstreamAddress,
     name: Option<&str>,
     path: &str,
     calls: &mut mpsc::Receiver<Call>,
@@ -227,7 +227,7 @@ async fn https(
                     // A connection that broke says nothing: the question is asked again over another.
                     match posted {
                         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-                        posted => drop(call.to.send(posted.map_err(Failed::Io))),
+                        posted => drop(call.to.send(posted.map_err(UpstreamError::Io))),
                     }
                     is_alive
                 });

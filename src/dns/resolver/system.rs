@@ -12,7 +12,7 @@ use tokio::{fs, sync::watch, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::server::Server;
+use crate::model::upstream_address::UpstreamAddress;
 
 /// Where the system has it.
 const PATH: &str = "/etc/resolv.conf";
@@ -32,7 +32,7 @@ const MAX_SERVERS: usize = 8;
 pub async fn watch(
     ours: Vec<SocketAddr>,
     shutdown: CancellationToken,
-) -> (watch::Receiver<Vec<Server>>, impl Future<Output = ()>) {
+) -> (watch::Receiver<Vec<UpstreamAddress>>, impl Future<Output = ()>) {
     let look = async move || {
         let is_ours = |server| ours.iter().any(|own| is_same(*own, server));
         let named = |text: Vec<u8>| servers(&String::from_utf8_lossy(&text), is_ours);
@@ -42,7 +42,7 @@ pub async fn watch(
             found.retain(|server| behind.is_empty() || !STUBS.contains(&server.ip()));
             found.extend(behind);
         }
-        found.into_iter().map(Server::plain).collect::<Vec<_>>()
+        found.into_iter().map(UpstreamAddress::plain).collect::<Vec<_>>()
     };
     let first = look().await;
     if first.is_empty() {

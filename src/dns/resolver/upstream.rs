@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use super::super::{forward::Manners, server::Server};
+use crate::{dns::recursion::forward::Manners, model::upstream_address::UpstreamAddress};
 
 /// How long an upstream has to answer before another is asked as well, where nothing is known of it yet.
 const FIRST_PATIENCE: Duration = Duration::from_millis(150);
@@ -34,7 +34,7 @@ pub(super) struct Upstreams {
 /// A server, and how it is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstream {
-    pub(super) server: Server,
+    pub(super) server: UpstreamAddress,
     /// How long it takes to answer, and how much that varies (RFC 6298 §2).
     usual: Option<(Duration, Duration)>,
     failures: u32,
@@ -58,8 +58,8 @@ pub(super) struct Plan {
 
 impl Upstreams {
     /// Servers of which nothing is known yet.
-    pub(super) fn new(servers: &[Server]) -> Self {
-        let new = |server: &Server| Upstream {
+    pub(super) fn new(servers: &[UpstreamAddress]) -> Self {
+        let new = |server: &UpstreamAddress| Upstream {
             server: server.clone(),
             usual: None,
             failures: 0,
@@ -72,7 +72,7 @@ impl Upstreams {
     }
 
     /// Takes other addresses; what is known of those that stay is kept. Says whether anything changed.
-    pub(super) fn replace(&mut self, servers: &[Server]) -> bool {
+    pub(super) fn replace(&mut self, servers: &[UpstreamAddress]) -> bool {
         let is_same = self.servers.iter().map(|known| &known.server).eq(servers);
         let mut new = Self::new(servers);
         for server in &mut new.servers {
@@ -104,13 +104,13 @@ impl Upstreams {
     }
 
     /// Those of which it is to be found out whether they ask us: they seem to be down, or did so before; all, where `all`.
-    pub(super) fn suspects(&self, all: bool) -> Vec<Server> {
+    pub(super) fn suspects(&self, all: bool) -> Vec<UpstreamAddress> {
         let suspects = self.servers.iter().filter(|known| all || known.loops || known.is_down());
         suspects.map(|known| known.server.clone()).collect()
     }
 
     /// Whether it asks us. Says whether that is news.
-    pub(super) fn loops(&mut self, server: &Server, loops: bool) -> bool {
+    pub(super) fn loops(&mut self, server: &UpstreamAddress, loops: bool) -> bool {
         match self.servers.iter_mut().find(|known| known.server == *server) {
             Some(known) => std::mem::replace(&mut known.loops, loops) != loops,
             None => false,
@@ -183,8 +183,8 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn server(host: u8) -> Server {
-        Server::plain(([192, 0, 2, host], 53).into())
+    fn server(host: u8) -> UpstreamAddress {
+        UpstreamAddress::plain(([192, 0, 2, host], 53).into())
     }
 
     #[test]

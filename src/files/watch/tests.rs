@@ -78,7 +78,7 @@ impl Scene {
         show(&self.contents.borrow())
     }
 
-    fn problems(&self) -> Vec<FolderProblem> {
+    fn problems(&self) -> Vec<FolderError> {
         self.contents.borrow().problems.clone()
     }
 
@@ -93,7 +93,7 @@ impl Scene {
         assert!(reached, "expected {expected:?}, got {:?}", self.shown());
     }
 
-    async fn until_problems(&mut self, expected: &[FolderProblem]) {
+    async fn until_problems(&mut self, expected: &[FolderError]) {
         let reached = self.reach(|contents| contents.problems == expected).await;
         assert!(reached, "expected {expected:?}, got {:?}", self.problems());
     }
@@ -418,7 +418,7 @@ async fn a_folder_that_is_a_link_is_followed_when_it_is_swapped() {
 async fn a_folder_may_come_later_with_all_that_leads_to_it() {
     let mut scene =
         Scene::new(by_events(), |root| symlink("opt/muster/services.d", root.join("services.d")).unwrap()).await;
-    assert_eq!((scene.shown().as_str(), scene.problems()), ("", vec![FolderProblem::Missing]));
+    assert_eq!((scene.shown().as_str(), scene.problems()), ("", vec![FolderError::Missing]));
     fs::create_dir(scene.at("opt")).unwrap();
     fs::create_dir(scene.at("opt/muster")).unwrap();
     fs::create_dir(scene.at("opt/muster/services.d")).unwrap();
@@ -453,7 +453,7 @@ async fn a_folder_that_nobody_requires_may_be_missing() {
 async fn a_folder_that_vanishes_keeps_its_files_in_service_until_they_come_back() {
     let mut scene = Scene::with(by_events(), "a=1 b=1").await;
     let history = scene.history();
-    let vanished = [FolderProblem::Vanished(NEVER.as_secs())];
+    let vanished = [FolderError::Vanished(NEVER.as_secs())];
     fs::rename(scene.at("services.d"), scene.at("older")).unwrap();
     scene.until_problems(&vanished).await;
     fs::create_dir(scene.at("services.d")).unwrap();
@@ -473,17 +473,17 @@ async fn a_folder_that_is_gone_for_good_is_withdrawn_in_the_end() {
     let timing = Timing { grace: Duration::from_millis(300), ..by_events() };
     let mut scene = Scene::with(timing, "a=1").await;
     fs::rename(scene.at("services.d"), scene.at("older")).unwrap();
-    scene.until_problems(&[FolderProblem::Vanished(0)]).await;
+    scene.until_problems(&[FolderError::Vanished(0)]).await;
     assert_eq!(scene.shown(), "a=1");
     scene.until("").await;
-    assert_eq!(scene.problems(), [FolderProblem::Missing]);
+    assert_eq!(scene.problems(), [FolderError::Missing]);
     write_folder(&scene.at("services.d"), "a=2");
     scene.until("a=2").await;
     assert_eq!(scene.problems(), []);
     fs::rename(scene.at("services.d"), scene.at("old")).unwrap();
     fs::write(scene.at("services.d"), "").unwrap();
     scene.until("").await;
-    assert_eq!(scene.problems(), [FolderProblem::Unreadable(Unreadable::NotAFile)]);
+    assert_eq!(scene.problems(), [FolderError::Unreadable(ReadError::NotAFile)]);
     scene.end().await;
 }
 
@@ -495,7 +495,7 @@ async fn a_folder_may_vanish_with_its_parent() {
     })
     .await;
     fs::rename(scene.at("etc/muster"), scene.at("older")).unwrap();
-    scene.until_problems(&[FolderProblem::Vanished(NEVER.as_secs())]).await;
+    scene.until_problems(&[FolderError::Vanished(NEVER.as_secs())]).await;
     fs::remove_dir(scene.at("etc")).unwrap();
     write_folder(&scene.at("etc/muster/services.d"), "a=2");
     scene.until("a=2").await;
@@ -718,11 +718,11 @@ fn events_mean_what_the_file_is_worth_reading_for() {
 fn the_reason_for_being_unwatched_is_one_that_a_user_can_mend() {
     let system = |errno: Errno| notify::Error::io(errno.into());
     let cases = [
-        (notify::Error::new(notify::ErrorKind::MaxFilesWatch), Unwatched::Watches),
-        (system(Errno::EMFILE), Unwatched::Instances),
-        (system(Errno::ENFILE), Unwatched::Instances),
-        (system(Errno::EACCES).add_path("/etc/muster".into()), Unwatched::Denied("/etc/muster".into())),
-        (system(Errno::ENOSYS), Unwatched::Io("Function not implemented (os error 38)".to_owned())),
+        (notify::Error::new(notify::ErrorKind::MaxFilesWatch), WatchError::Watches),
+        (system(Errno::EMFILE), WatchError::Instances),
+        (system(Errno::ENFILE), WatchError::Instances),
+        (system(Errno::EACCES).add_path("/etc/muster".into()), WatchError::Denied("/etc/muster".into())),
+        (system(Errno::ENOSYS), WatchError::Io("Function not implemented (os error 38)".to_owned())),
     ];
     for (error, expected) in cases {
         assert_eq!(reason(&error), expected, "{error:?}");

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Findings, Problem, StaticRecord, ZoneFile,
+    Diagnostic, Findings, StaticRecord, ZoneFile,
     types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) fn zone(origin: &Name, mut records: Vec<StaticRecord>, findings: &mut
 }
 
 /// See [`ZoneFile::check_apex`].
-pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Problem> {
+pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
     let mut findings = Findings::new(path);
     if zone.find(file.origin.wire(), SOA).is_empty() {
@@ -63,7 +63,7 @@ pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Problem> {
 }
 
 /// See [`ZoneFile::check_targets`].
-pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Problem> {
+pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
     let mut findings = Findings::new(path);
     for record in &file.records {

@@ -26,7 +26,7 @@ mod types;
 use std::path::Path;
 
 use crate::{
-    diagnostic::{Problem, Severity},
+    diagnostic::{Diagnostic, Severity},
     model::name::Name,
 };
 
@@ -53,7 +53,7 @@ pub struct ZoneFile {
     /// and have one TTL: the smallest that the file gives any of them (RFC 2181 §5.2).
     pub records: Vec<StaticRecord>,
     /// What is legal and probably not meant, such as a name without its final dot.
-    pub warnings: Vec<Problem>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// One record of class IN, and where it was written.
@@ -82,7 +82,7 @@ pub struct StaticRecord {
 /// # Errors
 ///
 /// Every problem, in the order of the file, at most [`MAX_PROBLEMS`] and then one that counts the rest.
-pub fn parse(path: &Path, bytes: &[u8], default_ttl: u32) -> Result<ZoneFile, Vec<Problem>> {
+pub fn parse(path: &Path, bytes: &[u8], default_ttl: u32) -> Result<ZoneFile, Vec<Diagnostic>> {
     let origin = origin_of(path).map_err(|problem| vec![problem])?;
     let text = readable(path, bytes).map_err(|problem| vec![problem])?;
     let mut findings = Findings::new(path);
@@ -114,10 +114,10 @@ pub fn target_at(rtype: u16) -> Option<usize> {
 /// # Errors
 ///
 /// The name does not end in [`EXTENSION`], or what stands before it is no domain name, or it is the root.
-pub fn origin_of(path: &Path) -> Result<Name, Problem> {
+pub fn origin_of(path: &Path) -> Result<Name, Diagnostic> {
     let wrong = |why: &str| {
         let hint = "the file that holds the zone example.org is named `example.org.zone`";
-        Problem::whole(path, format!("the name of this zone file {why}")).with_hint(hint)
+        Diagnostic::whole(path, format!("the name of this zone file {why}")).with_hint(hint)
     };
     let file = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| wrong("is no UTF-8 text"))?;
     let zone = file.strip_suffix(EXTENSION).ok_or_else(|| wrong("does not end in `.zone`"))?;
@@ -136,33 +136,33 @@ impl ZoneFile {
     /// What a zone needs to stand on its own: an SOA, and at its apex an NS whose name has an address.
     ///
     /// For every zone file but that of the discovery zone, whose SOA and NS are generated.
-    pub fn check_apex(&self, path: &Path) -> Vec<Problem> {
+    pub fn check_apex(&self, path: &Path) -> Vec<Diagnostic> {
         check::apex(self, path)
     }
 
     /// Warnings of targets of NS, MX and SRV that are names of this zone and have no address in it.
     ///
     /// For every zone file but that of the discovery zone, where a live service may have the address.
-    pub fn check_targets(&self, path: &Path) -> Vec<Problem> {
+    pub fn check_targets(&self, path: &Path) -> Vec<Diagnostic> {
         check::targets(self, path)
     }
 }
 
 /// The text to read: without a byte-order mark, of a bearable size, and a text at all.
-fn readable<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8], Problem> {
+fn readable<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a [u8], Diagnostic> {
     if bytes.len() > MAX_ZONE_FILE {
         let len = bytes.len();
-        return Err(Problem::whole(path, format!("the file has {len} octets, a zone file at most {MAX_ZONE_FILE}")));
+        return Err(Diagnostic::whole(path, format!("the file has {len} octets, a zone file at most {MAX_ZONE_FILE}")));
     }
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
-        return Err(Problem::whole(path, "the file is written in UTF-16").with_hint("save it as UTF-8"));
+        return Err(Diagnostic::whole(path, "the file is written in UTF-16").with_hint("save it as UTF-8"));
     }
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     match text.iter().position(|octet| *octet == 0) {
         None => Ok(text),
         Some(at) => {
             let (line, column) = entry::place(text, 1, 0, at);
-            Err(Problem { line, column, ..Problem::whole(path, "a zero octet: this is no text file") })
+            Err(Diagnostic { line, column, ..Diagnostic::whole(path, "a zero octet: this is no text file") })
         }
     }
 }
@@ -196,7 +196,7 @@ struct Findings<'a> {
 /// Up to [`MAX_PROBLEMS`] problems, and how many more there are.
 #[derive(Default)]
 struct Bounded {
-    list: Vec<Problem>,
+    list: Vec<Diagnostic>,
     more: usize,
 }
 
@@ -217,20 +217,20 @@ impl<'a> Findings<'a> {
 impl Bounded {
     fn push(&mut self, path: &Path, (line, column): (usize, usize), message: String, hint: Option<String>) {
         if self.list.len() < MAX_PROBLEMS {
-            self.list.push(Problem { line, column, hint, ..Problem::whole(path, message) });
+            self.list.push(Diagnostic { line, column, hint, ..Diagnostic::whole(path, message) });
         } else {
             self.more += 1;
         }
     }
 
     /// All of them in the order of the file.
-    fn finish(mut self, path: &Path, severity: Severity) -> Vec<Problem> {
+    fn finish(mut self, path: &Path, severity: Severity) -> Vec<Diagnostic> {
         self.list.sort();
         if let (1.., Some(last)) = (self.more, self.list.last()) {
             let what = if severity == Severity::Error { "problem" } else { "warning" };
             let message = format!("and {} more {what}{}", self.more, if self.more == 1 { "" } else { "s" });
-            self.list.push(Problem { line: last.line, column: last.column, ..Problem::whole(path, message) });
+            self.list.push(Diagnostic { line: last.line, column: last.column, ..Diagnostic::whole(path, message) });
         }
-        self.list.into_iter().map(|problem| Problem { severity, ..problem }).collect()
+        self.list.into_iter().map(|problem| Diagnostic { severity, ..problem }).collect()
     }
 }

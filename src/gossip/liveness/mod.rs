@@ -31,13 +31,13 @@
 //! stalled blames nobody for it. Work is bounded: each peer has one place in an agenda ordered by time, and a tick takes
 //! at most [`MAX_LOOKS`] from it. Messages per node do not grow with the cluster. Memory is bounded by [`MAX_PEERS`].
 
-mod errand;
-mod look;
+mod action;
+mod indirect_probe;
+mod membership;
 mod peer;
+mod probe;
 mod rendezvous;
-mod roster;
 mod timing;
-mod word;
 
 #[cfg(test)]
 mod simulation;
@@ -50,12 +50,12 @@ use std::{
     time::Duration,
 };
 
-pub use word::{Action, Finding, Knock, Verdict};
+pub use self::action::{Action, Finding, TcpProbeResult, Verdict};
 
 use self::{
-    errand::Errand,
+    indirect_probe::IndirectProbe,
+    membership::Judgement,
     peer::{Peer, Rival},
-    roster::Judgement,
     timing::{HELD_PING, IN_FLIGHT, Timing},
 };
 use crate::model::{
@@ -87,7 +87,7 @@ pub struct Settings {
 
 /// A peer as [`Liveness::peers`] shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct PeerState {
     /// Which run of which node.
     pub id: PeerId,
     /// Where it gossips.
@@ -118,7 +118,7 @@ pub struct Liveness {
     partitioned: Option<Duration>,
     /// When peers were last held, or came back from it, by our own clock.
     united: Duration,
-    errands: Vec<Errand>,
+    errands: Vec<IndirectProbe>,
     /// Verdicts of ours that are still repeated.
     rumours: Vec<Repeat<Verdict>>,
     refute: Option<Repeat<()>>,
@@ -282,21 +282,21 @@ impl Liveness {
     }
 
     /// How knocking at this run's port went.
-    pub fn knocked(&mut self, id: &PeerId, knock: Knock, now: Duration) {
+    pub fn knocked(&mut self, id: &PeerId, knock: TcpProbeResult, now: Duration) {
         let at = self.wake(now);
         let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
         match knock {
-            Knock::Accepted => {
+            TcpProbeResult::Accepted => {
                 peer.knock.accepted = Some(at);
                 peer.knock.silent = 0;
                 peer.knock.refused = 0;
             }
-            Knock::Silent => {
+            TcpProbeResult::Silent => {
                 peer.knock.silent += 1;
                 peer.knock.refused = 0;
             }
-            Knock::Refused => {
+            TcpProbeResult::Refused => {
                 let doubtful = peer.is_live() && peer.silence(at) < timing.knock;
                 if peer.knock.misled || doubtful || matches!(peer.reach, None | Some(Reach::Gone(_))) {
                     return;
@@ -396,10 +396,10 @@ impl Liveness {
     }
 
     /// All members, and those that are gone and remembered, sorted by name; not ourselves.
-    pub fn peers(&self) -> impl Iterator<Item = Standing> + '_ {
+    pub fn peers(&self) -> impl Iterator<Item = PeerState> + '_ {
         self.peers.iter().filter_map(|(name, peer)| {
             let id = PeerId { name: name.clone(), generation: peer.generation };
-            Some(Standing { id, address: peer.address, reach: peer.reach?, since: peer.since })
+            Some(PeerState { id, address: peer.address, reach: peer.reach?, since: peer.since })
         })
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Peer {
     pub(super) errand: Option<(Duration, Duration)>,
     /// The last ping.
     pub(super) pinged: Option<Duration>,
-    pub(super) knock: Knocking,
+    pub(super) knock: TcpProbe,
     /// The questions about it that are under way.
     pub(super) inquiry: Option<Inquiry>,
     /// When it is looked at next: its place in the agenda.
@@ -66,7 +66,7 @@ pub(super) struct Rival {
 
 /// What knocking brought.
 #[derive(Debug, Default)]
-pub(super) struct Knocking {
+pub(super) struct TcpProbe {
     pub(super) at: Option<Duration>,
     /// The last time that anybody found its host taking connections.
     pub(super) accepted: Option<Duration>,
@@ -116,7 +116,7 @@ impl Peer {
             doubted: None,
             errand: None,
             pinged: None,
-            knock: Knocking::default(),
+            knock: TcpProbe::default(),
             inquiry: None,
             due: at,
         }

@@ -48,7 +48,7 @@ enum Event {
     Tick(usize),
     Gossip(usize),
     Frame { from: PeerId, to: usize, frame: Frame },
-    Knocked { by: usize, peer: PeerId, knock: Knock },
+    Knocked { by: usize, peer: PeerId, knock: TcpProbeResult },
 }
 
 /// Ordered by time, then by who came first.
@@ -309,10 +309,10 @@ impl Cluster {
                     let to = index(&peer.name);
                     let lost = self.lost(i, to) || self.lost(to, i);
                     let (after, knock) = match self.nodes[to].state {
-                        State::Crashed => (ms(300), Knock::Silent),
-                        _ if lost => (ms(300), Knock::Silent),
-                        State::Killed => (ms(2), Knock::Refused),
-                        State::Up | State::Stopped => (ms(2), Knock::Accepted),
+                        State::Crashed => (ms(300), TcpProbeResult::Silent),
+                        _ if lost => (ms(300), TcpProbeResult::Silent),
+                        State::Killed => (ms(2), TcpProbeResult::Refused),
+                        State::Up | State::Stopped => (ms(2), TcpProbeResult::Accepted),
                     };
                     self.schedule(after, Event::Knocked { by: i, peer, knock });
                 }
@@ -337,7 +337,7 @@ impl Cluster {
         }
         let node = &mut self.nodes[i];
         if node.liveness.changed() {
-            for Standing { id, reach, .. } in node.liveness.peers() {
+            for PeerState { id, reach, .. } in node.liveness.peers() {
                 let subject = index(&id.name);
                 if node.seen[subject].replace(reach) != Some(reach) {
                     self.changes.push(Change { at: self.now, observer: i, subject, reach });

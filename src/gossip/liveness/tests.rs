@@ -57,7 +57,7 @@ impl Bench {
     }
 
     /// As `run`, while each ask for `target` is answered with the finding, each knock so.
-    fn run_with(&mut self, time: Duration, target: &str, finding: Option<Finding>, knock: Knock) {
+    fn run_with(&mut self, time: Duration, target: &str, finding: Option<Finding>, knock: TcpProbeResult) {
         let until = self.now + time;
         while self.now < until {
             self.run(ms(50));
@@ -94,18 +94,18 @@ fn the_verdict_follows_from_the_evidence() {
     let alive = Reach::Alive;
     let suspect = Reach::Suspect;
     let gone = Reach::Gone;
-    let cases: &[(Option<Finding>, Knock, bool, [Reach; 3])] = &[
-        (None, Knock::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Nothing), Knock::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Nothing), Knock::Silent, false, [suspect, gone(Cause::Silent), gone(Cause::Silent)]),
+    let cases: &[(Option<Finding>, TcpProbeResult, bool, [Reach; 3])] = &[
+        (None, TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
+        (Some(Nothing), TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
+        (Some(Nothing), TcpProbeResult::Silent, false, [suspect, gone(Cause::Silent), gone(Cause::Silent)]),
         // Nobody says that it cannot be reached.
-        (None, Knock::Silent, false, [suspect; 3]),
-        (Some(Answers), Knock::Silent, false, [alive; 3]),
-        (Some(Listens), Knock::Silent, false, [suspect, suspect, gone(Cause::Hung)]),
-        (Some(Nothing), Knock::Accepted, false, [suspect, suspect, gone(Cause::Hung)]),
-        (Some(Nothing), Knock::Silent, true, [suspect, suspect, gone(Cause::Deaf)]),
-        (Some(Nothing), Knock::Accepted, true, [suspect, suspect, gone(Cause::Deaf)]),
-        (None, Knock::Silent, true, [suspect; 3]),
+        (None, TcpProbeResult::Silent, false, [suspect; 3]),
+        (Some(Answers), TcpProbeResult::Silent, false, [alive; 3]),
+        (Some(Listens), TcpProbeResult::Silent, false, [suspect, suspect, gone(Cause::Hung)]),
+        (Some(Nothing), TcpProbeResult::Accepted, false, [suspect, suspect, gone(Cause::Hung)]),
+        (Some(Nothing), TcpProbeResult::Silent, true, [suspect, suspect, gone(Cause::Deaf)]),
+        (Some(Nothing), TcpProbeResult::Accepted, true, [suspect, suspect, gone(Cause::Deaf)]),
+        (None, TcpProbeResult::Silent, true, [suspect; 3]),
     ];
     for (finding, knock, beats, expected) in cases {
         let mut bench = Bench::new(FOUR);
@@ -228,13 +228,13 @@ fn who_is_gone_comes_back_by_what_is_new() {
 fn a_refusal_that_was_wrong_is_not_believed_again() {
     let mut bench = Bench::new(FOUR);
     bench.mute.push("a");
-    bench.run_with(ms(500), "a", None, Knock::Refused);
+    bench.run_with(ms(500), "a", None, TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Refused)));
     bench.liveness.heard(&id("a", 1), bench.now);
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
-    bench.run_with(ms(2000), "a", None, Knock::Refused);
+    bench.run_with(ms(2000), "a", None, TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Suspect));
-    bench.run_with(ms(2000), "a", Some(Finding::Nothing), Knock::Refused);
+    bench.run_with(ms(2000), "a", Some(Finding::Nothing), TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
 }
 
@@ -347,11 +347,11 @@ fn who_was_stalled_blames_nobody() {
 fn lost_together_is_held_and_what_stays_away_is_gone() {
     let mut bench = Bench::new(FOUR);
     bench.mute.extend(["a", "b", "c", "d"]);
-    bench.run_with(ms(2500), "-", None, Knock::Silent);
+    bench.run_with(ms(2500), "-", None, TcpProbeResult::Silent);
     let knock = |bench: &mut Bench| {
         for name in FOUR {
-            bench.liveness.knocked(&id(name, 1), Knock::Silent, bench.now);
-            bench.liveness.knocked(&id(name, 1), Knock::Silent, bench.now);
+            bench.liveness.knocked(&id(name, 1), TcpProbeResult::Silent, bench.now);
+            bench.liveness.knocked(&id(name, 1), TcpProbeResult::Silent, bench.now);
         }
     };
     knock(&mut bench);

@@ -4,13 +4,10 @@ use std::net::IpAddr;
 
 use proptest::{collection, option, prelude::*};
 
-use super::{wire::sendable, *};
+use super::{codec::sendable, *};
 use crate::{
-    gossip::{
-        keyring::MAX_KEYS,
-        record::{MAX_KEY, MAX_VALUE},
-    },
-    model::name::Label,
+    model::{keyring::MAX_KEYS, name::Label},
+    record::{MAX_KEY, MAX_VALUE},
 };
 
 fn encoded(message: &Message<'_>) -> Vec<u8> {
@@ -88,10 +85,10 @@ fn messages_cut_short_or_gone_on_are_refused() {
     for (_, message, _) in examples().into_iter().filter(|(kind, ..)| *kind != 3) {
         let octets = encoded(&message);
         for len in 0..octets.len() {
-            assert_eq!(Message::decode(&octets[..len]), Err(Malformed::Cut), "{message:?}, {len} octets");
+            assert_eq!(Message::decode(&octets[..len]), Err(MessageError::Cut), "{message:?}, {len} octets");
         }
         let more = [&octets[..], b"!!"].concat();
-        assert_eq!(Message::decode(&more), Err(Malformed::Trailing(2)), "{message:?}");
+        assert_eq!(Message::decode(&more), Err(MessageError::Trailing(2)), "{message:?}");
     }
 }
 
@@ -99,17 +96,17 @@ fn messages_cut_short_or_gone_on_are_refused() {
 fn what_is_malformed_is_named() {
     let number = [0; 8];
     let push = |changes: &[u8]| [&[4][..], &number, changes].concat();
-    let choice = |what, octet| Malformed::Choice { what, octet };
-    let long = |what, len, most| Malformed::TooLong { what, len, most };
+    let choice = |what, octet| MessageError::Choice { what, octet };
+    let long = |what, len, most| MessageError::TooLong { what, len, most };
     let hello = |rest: &[u8]| [b"\x01\x01a", &number[..], rest].concat();
-    let address = |text: &str| Malformed::Address(text.parse().unwrap());
+    let address = |text: &str| MessageError::Address(text.parse().unwrap());
     let cases = [
-        (vec![0], Malformed::Kind(0)),
-        (vec![13, 1, 2], Malformed::Kind(13)),
-        (vec![255], Malformed::Kind(255)),
-        (b"\x01\x00".into(), Malformed::Name(LabelError::Empty)),
-        (b"\x01\x03a.b".into(), Malformed::Name(LabelError::Character('.'))),
-        (b"\x01\x02\xff\xfe".into(), Malformed::Text),
+        (vec![0], MessageError::Kind(0)),
+        (vec![13, 1, 2], MessageError::Kind(13)),
+        (vec![255], MessageError::Kind(255)),
+        (b"\x01\x00".into(), MessageError::Name(LabelError::Empty)),
+        (b"\x01\x03a.b".into(), MessageError::Name(LabelError::Character('.'))),
+        (b"\x01\x02\xff\xfe".into(), MessageError::Text),
         (b"\x01\x40".into(), long("a name", 64, 63)),
         (hello(b"\x05"), choice("a kind of address", 5)),
         (hello(b"\x04\x0a\0\0\x01\0\0"), address("10.0.0.1:0")),
@@ -117,18 +114,18 @@ fn what_is_malformed_is_named() {
         (hello(b"\x04\xe0\0\0\x01\0\x01"), address("224.0.0.1:1")),
         (hello(b"\x04\xff\xff\xff\xff\0\x01"), address("255.255.255.255:1")),
         (push(b"\x04\x01"), long("a push", 1025, MAX_CHANGES)),
-        (push(b"\x04\x00"), Malformed::Cut),
+        (push(b"\x04\x00"), MessageError::Cut),
         (push(&[b"\0\x01\x01\x01", &[b'k'; 300][..]].concat()), long("a key", 257, MAX_KEY)),
         (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("a value", 8193, MAX_VALUE)),
         (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("yes or no", 2)),
-        (push(&[b"\0\x02", &[0; 22][..]].concat()), Malformed::Order),
+        (push(&[b"\0\x02", &[0; 22][..]].concat()), MessageError::Order),
         ([&[8][..], &number, b"\x01a", &number, &[7]].concat(), choice("a finding", 7)),
         ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("a cause", 0)),
         ([&[11][..], &number, &[5]].concat(), choice("a change of a keyring", 5)),
         ([&[12][..], &number, &[3]].concat(), choice("an outcome", 3)),
         ([&[12][..], &number, &[1, 9]].concat(), long("a ring", 9, MAX_KEYS)),
         ([&[12][..], &number, b"\x02\0\x79"].concat(), long("a reason", 121, MAX_REASON_LEN)),
-        ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), Malformed::Text),
+        ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), MessageError::Text),
         ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("a message of chitchat", MAX_GOSSIP + 1, MAX_GOSSIP)),
     ];
     for (octets, expected) in cases {

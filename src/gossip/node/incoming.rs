@@ -7,13 +7,13 @@ use tracing::warn;
 
 use crate::{
     gossip::{
-        cluster::{Entry, Peer},
-        link::Inbound,
-        liveness::{Standing, Verdict},
+        anti_entropy::{Entry, Peer},
+        channel::Inbound,
+        key_rotation,
+        liveness::{PeerState, Verdict},
         message::{Identity, KeyringOutcome, Message, Push},
         rejected::Rejected,
         replica::{Change, Skipped},
-        rotation,
     },
     model::{
         member::{INCARNATIONS, PeerId, Reach},
@@ -61,7 +61,7 @@ impl Task {
             Message::Verdict { peer, cause } => self.liveness.verdict(&Verdict { subject: peer, cause }, now),
             Message::Conflict { holder } if self.is_namesake(&holder) => return Some(End::NameTaken(holder)),
             Message::Keyring { sequence, change } => {
-                let outcome = rotation::apply(&self.outputs.keyring, &change, &from.id.name);
+                let outcome = key_rotation::apply(&self.outputs.keyring, &change, &from.id.name);
                 let outcome = match &outcome {
                     Ok(keys) => KeyringOutcome::Ring(keys.clone()),
                     Err(why) => KeyringOutcome::Refused(why),
@@ -119,7 +119,7 @@ impl Task {
     /// one of them is talked to: with its answer come all others that are with it.
     pub(super) fn reconnect(&self) {
         let now = self.now();
-        let forgotten = |peer: &&Standing| {
+        let forgotten = |peer: &&PeerState| {
             let listed = self.replicas.get(&peer.id).map_or(Duration::ZERO, |known| known.listed);
             matches!(peer.reach, Reach::Alive | Reach::Suspect) && now >= listed + self.settings.interval
         };
@@ -168,7 +168,7 @@ impl Task {
         }
         // Gossip mentions the dead for long. One that claims a name from elsewhere and does not live was turned away: it
         // must not take the place of who has the name, whenever that one is out of reach for a while.
-        let claims = |peer: &Standing| peer.id.generation < id.generation && peer.address != address;
+        let claims = |peer: &PeerState| peer.id.generation < id.generation && peer.address != address;
         if rises || !self.standings.get(&id.name).is_some_and(claims) {
             self.liveness.learn(&id, address, now);
         }

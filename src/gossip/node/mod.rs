@@ -7,15 +7,15 @@
 //! ```
 //!
 //! It decides nothing by itself: whether a peer lives is [`liveness`]'s, what a peer announces is
-//! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::cluster)'s. What it owns is the order in which
+//! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::anti_entropy)'s. What it owns is the order in which
 //! they hear of things.
 
+mod digest;
 mod incoming;
+mod join;
 mod outgoing;
-mod seeking;
-mod showing;
+mod publish;
 mod user_events;
-mod viewing;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -32,26 +32,26 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use self::user_events::Firing;
+pub use self::user_events::FireEvent;
 use self::{
-    seeking::{Found, Joining},
+    digest::ViewDigests,
+    join::{Found, Joining},
     user_events::Events,
-    viewing::Views,
 };
 use super::{
-    cluster::Cluster,
-    join,
-    keyring::Keyring,
-    link::{self, Link, Outbox},
-    liveness::{self, Liveness, Standing},
+    anti_entropy::Cluster,
+    channel::{self, Link, Outbox},
+    key_rotation::{KeyringReport, Rotations},
+    liveness::{self, Liveness, PeerState},
     message::{Identity, KeyringChange},
     rejected::Rejected,
     replica::Replica,
-    rotation::{KeyringReport, Rotations},
+    seeds,
 };
 use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
+    keyring::Keyring,
     member::{Membership, PeerId, Reach},
     name::Label,
     service::Endpoint,
@@ -86,7 +86,7 @@ pub struct Settings {
     /// How long nodes out of reach together are held.
     pub hold: Duration,
     /// Whom to look for.
-    pub targets: join::Targets,
+    pub targets: seeds::Targets,
     /// For the choice of partners.
     pub seed: u64,
 }
@@ -98,7 +98,7 @@ pub struct Inputs {
     /// The network.
     pub link: Link,
     /// What operators ask for.
-    pub orders: mpsc::Receiver<Order>,
+    pub orders: mpsc::Receiver<Command>,
     /// Counts records that break a bound, and frames that were not let in.
     pub rejected: Arc<Rejected>,
 }
@@ -119,7 +119,7 @@ pub struct Outputs {
 
 /// What an operator asks for. Dropping `done` withdraws nothing.
 #[derive(Debug)]
-pub enum Order {
+pub enum Command {
     /// Join the cluster that a node is in.
     Join {
         /// That node.
@@ -137,12 +137,12 @@ pub enum Order {
         /// Its name.
         name: Label,
         /// Once they are told, or why they are not.
-        done: oneshot::Sender<Result<(), NotForgotten>>,
+        done: oneshot::Sender<Result<(), ForgetError>>,
     },
     /// Make a user event known to all nodes.
     Fire {
         /// What.
-        firing: Firing,
+        firing: FireEvent,
         /// The event, once it is on its way; dropped where it is out of bounds.
         done: oneshot::Sender<Arc<UserEvent>>,
     },
@@ -157,7 +157,7 @@ pub enum Order {
 
 /// Why a node is not forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotForgotten {
+pub enum ForgetError {
     /// It is the one that was asked.
     Itself,
     /// None of that name is known.
@@ -210,7 +210,7 @@ struct Task {
     started: Instant,
     liveness: Liveness,
     /// How peers stood when it was last asked.
-    standings: BTreeMap<Label, Standing>,
+    standings: BTreeMap<Label, PeerState>,
     cluster: Cluster,
     news: Arc<Notify>,
     ended: Pin<Box<dyn Future<Output = String> + Send>>,
@@ -221,7 +221,7 @@ struct Task {
     published: Announcements,
     push_at: Instant,
     view: View,
-    views: Views,
+    views: ViewDigests,
     /// Names whose part of the view may have changed.
     dirty: BTreeSet<Label>,
     /// The membership may have changed.
@@ -249,12 +249,12 @@ impl Task {
     async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
-        let (to_cluster, inbox) = link::gossip();
+        let (to_cluster, inbox) = channel::gossip();
         let cluster = Cluster::start(settings.cluster(0), settings.records(&published), outbox.clone(), inbox).await?;
         let started = Instant::now();
         let rng = fastrand::Rng::with_seed(settings.seed);
         let view = alone(&settings.node, &published);
-        let views = Views::new(&view, started);
+        let views = ViewDigests::new(&view, started);
         let rotations = Rotations::new(settings.seed);
         let mut task = Self {
             liveness: Liveness::new(

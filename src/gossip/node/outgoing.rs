@@ -9,17 +9,17 @@ use tracing::warn;
 use super::{Settings, Task};
 use crate::{
     gossip::{
-        cluster::{Cluster, Entry, Settings as ClusterSettings},
-        link,
+        anti_entropy::{Cluster, Entry, Settings as ClusterSettings},
+        channel,
         liveness::{Action, Verdict},
         message::{Change, Identity, Message, Push},
-        record::{Key, Record},
     },
     model::{
         announcement::{Announcement, Announcements},
         member::{INCARNATIONS, Reach},
         service::InstanceKey,
     },
+    record::{Key, Record},
 };
 
 /// Octets of the changes in one push: with what surrounds them it fits a datagram.
@@ -115,7 +115,7 @@ impl Task {
     /// Starts gossip anew, with all keys, after it has ended by itself.
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
-        let (to_cluster, inbox) = link::gossip();
+        let (to_cluster, inbox) = channel::gossip();
         let mut records = self.settings.records(&self.published);
         records.extend(self.events.records());
         self.cluster =

@@ -6,16 +6,16 @@ use tokio::sync::oneshot;
 
 use super::Task;
 use crate::{
-    gossip::record::Record,
     model::{
         member::PeerId,
         user_event::{Audience, EventLog, SLOTS, UserEvent},
     },
+    record::Record,
 };
 
 /// What somebody wants to be known.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Firing {
+pub struct FireEvent {
     /// The event's name.
     pub name: String,
     /// What it says.
@@ -44,8 +44,8 @@ impl Events {
 
 impl Task {
     /// Makes an event known. It is within bounds, or is not fired: then `done` is dropped.
-    pub(super) async fn fire(&mut self, firing: Firing, done: oneshot::Sender<Arc<UserEvent>>) {
-        let Firing { name, payload, to } = firing;
+    pub(super) async fn fire(&mut self, firing: FireEvent, done: oneshot::Sender<Arc<UserEvent>>) {
+        let FireEvent { name, payload, to } = firing;
         // Random enough: an id tells events apart and is no secret.
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
         let event = Arc::new(UserEvent { id, name, payload, to, time: self.events.clock + 1 });

@@ -10,16 +10,16 @@ use tokio::{
 
 use super::*;
 use crate::{
-    diagnostic::{Problem, Report, Reports},
-    gossip::keyring::Keyring,
+    diagnostic::{Diagnostic, FolderReport, Reports},
     model::{
-        announcement::{Announcement, Announcements, Gate, Node, Standing},
+        announcement::{Announcement, Announcements, HoldReason, InstanceState, Node},
         catalog::{Freshness, NodeView, View},
         health::Status,
         journal::KEPT,
+        keyring::Keyring,
+        maintenance::{self, Hold},
         service::{Instance, InstanceKey},
         token::{Scope, Token, Tokens},
-        upkeep::{self, Hold},
     },
 };
 
@@ -29,7 +29,7 @@ struct Stage {
     catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
     files: watch::Sender<Arc<Reports>>,
-    upkeep: watch::Sender<Upkeep>,
+    maintenance: watch::Sender<Maintenance>,
     _keys: watch::Sender<Option<Keyring>>,
     shutdown: CancellationToken,
 }
@@ -40,14 +40,14 @@ impl Stage {
         let (catalog, shown) = channel(Catalog::starting_at(1000));
         let (members, known) = channel(Arc::default());
         let (files, reported) = channel(Arc::default());
-        let (upkeep, held) = channel(Upkeep::default());
+        let (maintenance, held) = channel(Maintenance::default());
         let (keys, ring) = channel(None);
-        let sources = Sources { catalog: shown, members: known, files: reported, upkeep: held, keys: ring };
-        let hub = Hub::new(sources, Http::default(), shutdown.clone());
+        let sources = Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring };
+        let hub = BlockingQueries::new(sources, Http::default(), shutdown.clone());
         tokio::spawn(hub.clone().run());
         let orders = mpsc::channel(1).0;
         let server = Server::new(api(hub, orders, guard, &shutdown), shutdown.clone());
-        Self { server, catalog, members, files, upkeep, _keys: keys, shutdown }
+        Self { server, catalog, members, files, maintenance, _keys: keys, shutdown }
     }
 
     /// Changes how the instance `web-1` of the node `host-b` stands.
@@ -118,7 +118,7 @@ fn view(status: Status, reason: &str) -> View {
         ..Instance::new(key.clone(), vec!["10.0.0.8".parse().unwrap()])
     });
     let mut announcements = Announcements::new();
-    announcements.insert(key, Arc::new(Announcement::new(instance, Standing::new(status, reason))));
+    announcements.insert(key, Arc::new(Announcement::new(instance, InstanceState::new(status, reason))));
     let view = |name: &str, announcements| {
         let node = Node {
             name: label(name),
@@ -310,9 +310,9 @@ async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
     let mut stream = stage.stream("/v1/watch/agent/self", "").await;
     stream.state().await;
     let path = std::path::Path::new("services.d/web.yaml");
-    let mut problems = vec![Problem::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
-    problems.extend((0..120).map(|_| Problem::whole(path, "one of many").as_warning()));
-    let report = Report { in_service: "2 instances".to_owned(), problems, reads: 1 };
+    let mut problems = vec![Diagnostic::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
+    problems.extend((0..120).map(|_| Diagnostic::whole(path, "one of many").as_warning()));
+    let report = FolderReport { in_service: "2 instances".to_owned(), problems, reads: 1 };
     stage.files.send_replace(Arc::new(Reports::from([("services.d".into(), report)])));
     let folder = stream.state().await.1["Muster"]["Files"][0].clone();
     let expected = json!({
@@ -328,9 +328,9 @@ async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
     let key = InstanceKey { service: label("web"), id: label("web-1") };
     let hold = Hold { reason: "new disk".to_owned(), since: 10, until: Some(70) };
     let node = Hold { reason: String::new(), since: 10, until: None };
-    stage.upkeep.send_modify(|held| {
-        held.0.insert((upkeep::Scope::Instance(key), Gate::Draining), hold);
-        held.0.insert((upkeep::Scope::Node, Gate::NodeMaintenance), node);
+    stage.maintenance.send_modify(|held| {
+        held.0.insert((maintenance::Scope::Instance(key), HoldReason::Draining), hold);
+        held.0.insert((maintenance::Scope::Node, HoldReason::NodeMaintenance), node);
     });
     let expected = json!([
         {"Instance": null, "Gate": "node-maintenance", "Reason": "", "Since": "1970-01-01T00:00:10Z", "Until": null},

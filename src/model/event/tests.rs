@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    announcement::{Gate, Node},
+    announcement::{HoldReason, Node},
     catalog::View,
     member::PeerId,
     name::label,
@@ -12,15 +12,17 @@ use crate::model::{
 };
 
 /// `passing`, `critical refused`, `draining reason` and so on; a number behind `passing` is its port.
-fn standing(text: &str) -> (Standing, u16) {
+fn standing(text: &str) -> (InstanceState, u16) {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     let standing = match word {
-        "passing" => Standing::Passing,
-        "warming" => Standing::Warming(1),
-        "warning" => Standing::Warning(rest.into()),
-        "critical" => Standing::Critical(rest.into()),
-        "disabled" => Standing::Disabled,
-        gate => Standing::withheld(Gate::ALL.into_iter().find(|known| known.as_str() == gate).unwrap(), rest),
+        "passing" => InstanceState::Passing,
+        "warming" => InstanceState::Warming(1),
+        "warning" => InstanceState::Warning(rest.into()),
+        "critical" => InstanceState::Critical(rest.into()),
+        "disabled" => InstanceState::Disabled,
+        gate => {
+            InstanceState::withheld(HoldReason::ALL.into_iter().find(|known| known.as_str() == gate).unwrap(), rest)
+        }
     };
     (standing, rest.parse().unwrap_or(80))
 }
@@ -152,7 +154,7 @@ fn instances_and_services_come_go_and_flip() {
     let (members, files) = (Membership::default(), Reports::new());
     for (before, after, expected) in cases {
         let (was, is) = (catalog(before), catalog(after));
-        let seen = |catalog| Seen { catalog, members: &members, files: &files, keys: &[] };
+        let seen = |catalog| Observed { catalog, members: &members, files: &files, keys: &[] };
         assert_eq!(told(|tell| between(seen(&was), seen(&is), tell)), *expected, "{before:?} {after:?}");
     }
 }
@@ -161,7 +163,7 @@ fn instances_and_services_come_go_and_flip() {
 fn an_event_says_what_it_is_about() {
     let (was, is) = (catalog(&[("a", &["web/w1 passing"])]), catalog(&[("a", &["web/w1 critical refused"])]));
     let (members, files) = (Membership::default(), Reports::new());
-    let seen = |catalog| Seen { catalog, members: &members, files: &files, keys: &[] };
+    let seen = |catalog| Observed { catalog, members: &members, files: &files, keys: &[] };
     let mut all = Vec::new();
     between(seen(&was), seen(&is), &mut |event| all.push(event));
     let expected = Event {
@@ -233,7 +235,7 @@ fn nodes_come_go_and_come_back() {
     let (catalog, files) = (Catalog::default(), Reports::new());
     for (before, after, expected) in cases {
         let (was, is) = (membership(before), membership(after));
-        let seen = |members| Seen { catalog: &catalog, members, files: &files, keys: &[] };
+        let seen = |members| Observed { catalog: &catalog, members, files: &files, keys: &[] };
         let told = told(|tell| between(seen(&was), seen(&is), tell));
         assert_eq!(told.join("\n"), expected, "{before:?} {after:?}");
     }
@@ -242,8 +244,11 @@ fn nodes_come_go_and_come_back() {
 #[test]
 fn files_keys_and_what_is_not_let_in() {
     let report = |reads, problems: &[&str]| {
-        let problems = problems.iter().map(|message| Problem::at(Path::new("d/web.yaml"), 3, 5, *message)).collect();
-        Reports::from([(PathBuf::from("d"), Report { in_service: format!("{reads} instances"), problems, reads })])
+        let problems = problems.iter().map(|message| Diagnostic::at(Path::new("d/web.yaml"), 3, 5, *message)).collect();
+        Reports::from([(
+            PathBuf::from("d"),
+            FolderReport { in_service: format!("{reads} instances"), problems, reads },
+        )])
     };
     let cases = [
         (report(1, &[]), report(1, &[]), &[][..]),
@@ -266,7 +271,7 @@ fn files_keys_and_what_is_not_let_in() {
     ];
     let (catalog, members) = (Catalog::default(), Membership::default());
     for (was, is, expected) in cases {
-        let seen = |files| Seen { catalog: &catalog, members: &members, files, keys: &[] };
+        let seen = |files| Observed { catalog: &catalog, members: &members, files, keys: &[] };
         assert_eq!(told(|tell| between(seen(&was), seen(&is), tell)), expected, "{was:?} {is:?}");
     }
     let keys = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
@@ -279,7 +284,7 @@ fn files_keys_and_what_is_not_let_in() {
         (&one, &none, "gossip-keys: gossip is not sealed any more"),
     ];
     for (was, is, expected) in cases {
-        let seen = |keys| Seen { catalog: &catalog, members: &members, files: &files, keys };
+        let seen = |keys| Observed { catalog: &catalog, members: &members, files: &files, keys };
         assert_eq!(told(|tell| between(seen(was), seen(is), tell)).join("\n"), expected);
     }
     let told = told(|tell| rejected(&[("forged", 3), ("own", 1)], &[("forged", 5), ("own", 1), ("sealed", 1)], tell));

@@ -20,7 +20,7 @@ use crate::{
             MIN_INTERVAL, Probe,
         },
     },
-    registry::failure::FieldError,
+    registry::error::FieldError,
     yaml::scalar::{parse_endpoint, show_duration},
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, time::Duration};
 use serde_json::{Map, Value};
 
 use super::duration::go_duration;
-use crate::registry::failure::FieldError;
+use crate::registry::error::FieldError;
 
 /// The most characters of a client's string that a message repeats.
 const MAX_QUOTE: usize = 60;

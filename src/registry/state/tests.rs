@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{
-    super::{
-        failure::Denied,
+use super::{Change, State, Target};
+use crate::{
+    model::{
+        announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
+        health::Status,
+        name::Label,
+        service::{Definitions, Probe},
+    },
+    registry::{
+        error::RegistryError,
         registration::{CheckRegistration, Host, Registration, go_duration},
     },
-    Change, State, Target,
-};
-use crate::model::{
-    announcement::{Announcement, Announcements, Gate, Report, Standing},
-    health::Status,
-    name::Label,
-    service::{Definitions, Probe},
 };
 
 fn host() -> Host {
@@ -313,9 +313,9 @@ impl Node {
         let outcome = self.state.apply(change, &self.files, &host(), 100);
         outcome.map(|outcome| outcome.changed).map_err(|denied| {
             let kind = match denied {
-                Denied::Unknown(_) => "unknown",
-                Denied::Refused(_) => "refused",
-                Denied::NotKept(_) => "not kept",
+                RegistryError::Unknown(_) => "unknown",
+                RegistryError::Refused(_) => "refused",
+                RegistryError::NotKept(_) => "not kept",
             };
             format!("{kind}: {denied}")
         })
@@ -383,7 +383,7 @@ fn services_and_checks_come_and_go_by_their_ids() {
         (
             Change::Hold {
                 target: Target::Instance("x".into()),
-                gate: Gate::Draining,
+                gate: HoldReason::Draining,
                 reason: String::new(),
                 period: None,
             },
@@ -460,7 +460,7 @@ fn who_registers_again_and_again_loses_nothing() {
 fn what_is_held_goes_with_what_is_registered() {
     let hold = || Change::Hold {
         target: Target::Instance("a".into()),
-        gate: Gate::Maintenance,
+        gate: HoldReason::Maintenance,
         reason: "x".into(),
         period: None,
     };
@@ -475,7 +475,7 @@ fn what_is_held_goes_with_what_is_registered() {
     ] {
         let shown = format!("{change:?}");
         node.apply(change).unwrap();
-        assert_eq!(node.state.upkeep().0.len(), held, "{shown}");
+        assert_eq!(node.state.maintenance().0.len(), held, "{shown}");
     }
 }
 
@@ -499,20 +499,23 @@ fn what_is_held_ends_by_itself_or_when_somebody_says_so() {
         Change::Hold { target, gate, reason: "kernel".into(), period }
     };
     let web = || Target::Instance("web-host-a".into());
-    let gates = |state: &State| -> Vec<(Gate, Option<u64>)> {
-        state.upkeep().0.iter().map(|((_, gate), hold)| (*gate, hold.until)).collect()
+    let gates = |state: &State| -> Vec<(HoldReason, Option<u64>)> {
+        state.maintenance().0.iter().map(|((_, gate), hold)| (*gate, hold.until)).collect()
     };
-    node.apply(hold(web(), Gate::Draining, Some(60))).unwrap();
-    node.apply(hold(web(), Gate::Maintenance, None)).unwrap();
-    node.apply(hold(Target::Node, Gate::Draining, None)).unwrap();
-    let all = [(Gate::Draining, None), (Gate::Draining, Some(160)), (Gate::Maintenance, None)];
+    node.apply(hold(web(), HoldReason::Draining, Some(60))).unwrap();
+    node.apply(hold(web(), HoldReason::Maintenance, None)).unwrap();
+    node.apply(hold(Target::Node, HoldReason::Draining, None)).unwrap();
+    let all = [(HoldReason::Draining, None), (HoldReason::Draining, Some(160)), (HoldReason::Maintenance, None)];
     assert_eq!(gates(&node.restarted()), all);
     assert!(!node.state.clone().expire(159));
     let mut later = node.state.clone();
     assert!(later.expire(160));
-    assert_eq!(gates(&later), [(Gate::Draining, None), (Gate::Maintenance, None)]);
-    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![Gate::NodeMaintenance] }), Ok(false));
-    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![Gate::Draining] }), Ok(true));
+    assert_eq!(gates(&later), [(HoldReason::Draining, None), (HoldReason::Maintenance, None)]);
+    assert_eq!(
+        node.apply(Change::Release { target: Target::Node, gates: vec![HoldReason::NodeMaintenance] }),
+        Ok(false)
+    );
+    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![HoldReason::Draining] }), Ok(true));
     assert_eq!(node.apply(Change::Release { target: web(), gates: vec![] }), Ok(true));
     assert!(gates(&node.state).is_empty());
 }
@@ -531,7 +534,7 @@ fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
     ];
     for text in texts {
         let (state, lost) = State::parse(text, &host());
-        assert!(state.is_empty() && state.upkeep().0.is_empty(), "{text}");
+        assert!(state.is_empty() && state.maintenance().0.is_empty(), "{text}");
         assert!(!lost.is_empty(), "{text}: nothing is lost in silence");
     }
     let text = r#"{"format": 1, "services": [{"Name": "a_b"}, {"Name": "web"}], "holds": []}"#;
@@ -540,7 +543,7 @@ fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
 }
 
 fn drain(id: &str) -> Change {
-    let (target, gate) = (Target::Instance(id.into()), Gate::Draining);
+    let (target, gate) = (Target::Instance(id.into()), HoldReason::Draining);
     Change::Hold { target, gate, reason: String::new(), period: None }
 }
 
@@ -554,10 +557,10 @@ fn a_registration_behind_a_file_goes_without_a_trace() {
     assert_eq!(node.apply(drain("web-host-a")), Ok(true));
 
     let key = node.files.keys().next().unwrap().clone();
-    let report = Report { since: 0, checks: vec![] };
+    let report = HealthReport { since: 0, checks: vec![] };
     let critical = Announcement {
         report: Some(Arc::new(report)),
-        ..Announcement::new(node.files[&key].instance.clone(), Standing::new(Status::Critical, "down"))
+        ..Announcement::new(node.files[&key].instance.clone(), InstanceState::new(Status::Critical, "down"))
     };
     let announced = Announcements::from_iter([(key, Arc::new(critical))]);
     assert!(node.state.clone().reap(&announced, &node.files, 1_000).is_empty(), "it is the file's that is critical");
@@ -566,7 +569,7 @@ fn a_registration_behind_a_file_goes_without_a_trace() {
     for change in [Change::Deregister("web".into()), register(&json!({"Name": "other", "ID": "web"}), false)] {
         let mut node = Node { state: node.state.clone(), files: node.files.clone() };
         assert_eq!(node.apply(change), Ok(true));
-        assert_eq!(node.state.upkeep().0.len(), 1, "the file's instance is drained as before");
+        assert_eq!(node.state.maintenance().0.len(), 1, "the file's instance is drained as before");
     }
 }
 
@@ -577,7 +580,7 @@ fn what_is_held_of_an_instance_that_is_not_there_any_more_can_be_given_back() {
     node.files = Definitions::new();
     let release = || Change::Release { target: Target::Instance("old-host-a".into()), gates: vec![] };
     assert_eq!(node.apply(release()), Ok(true));
-    assert!(node.state.upkeep().0.is_empty());
+    assert!(node.state.maintenance().0.is_empty());
     assert!(node.apply(release()).unwrap_err().starts_with("unknown: This node has no instance"));
 }
 

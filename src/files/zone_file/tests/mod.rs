@@ -13,13 +13,13 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use super::{Problem, StaticRecord, ZoneFile, parse};
+use super::{Diagnostic, StaticRecord, ZoneFile, parse};
 
 /// The TTL where the file gives none.
 const DEFAULT_TTL: u32 = 5;
 
 /// Reads `text` as the zone `z.test.`.
-fn read(text: impl AsRef<[u8]>) -> Result<ZoneFile, Vec<Problem>> {
+fn read(text: impl AsRef<[u8]>) -> Result<ZoneFile, Vec<Diagnostic>> {
     parse(Path::new("z.test.zone"), text.as_ref(), DEFAULT_TTL)
 }
 
@@ -40,7 +40,7 @@ fn data(text: &str) -> Vec<u8> {
 /// What is wrong with `text`: `line:column: message (hint)`.
 fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
     let mut problems = read(text).err().unwrap_or_default();
-    problems.retain(Problem::is_error);
+    problems.retain(Diagnostic::is_error);
     lines(&problems)
 }
 
@@ -49,8 +49,8 @@ fn warnings(text: &str) -> Vec<String> {
     lines(&read(text).map_err(|problems| lines(&problems)).unwrap().warnings)
 }
 
-fn lines(problems: &[Problem]) -> Vec<String> {
-    let line = |problem: &Problem| {
+fn lines(problems: &[Diagnostic]) -> Vec<String> {
+    let line = |problem: &Diagnostic| {
         let text = problem.to_string().split_once(':').unwrap().1.to_owned();
         if problem.is_error() { text } else { text.replacen("warning: ", "", 1) }
     };

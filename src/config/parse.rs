@@ -1,0 +1,428 @@
+//! The walk over the configuration's tree: one function a table.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    num::NonZero,
+    path::PathBuf,
+    time::Duration,
+};
+
+use super::{
+    CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
+    DEFAULT_DOMAIN, DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX,
+    DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_STALE,
+    DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, GOSSIP_PORT,
+    Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE,
+    MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, TLS_PORT, Upstreams, first_label,
+};
+use crate::{
+    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
+    model::{
+        access::ClientRange,
+        bounds,
+        name::{Label, Name},
+        service::MAX_ADDRESSES,
+        upstream_address::UpstreamAddress,
+    },
+    yaml::{
+        reader::{Reader, Table, quote},
+        tree::{Node, Value},
+    },
+};
+
+/// The whole of it.
+pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Environment) -> Option<Config> {
+    let empty = Node { id: root.id, value: Value::Table(Vec::new()) };
+    let root = if matches!(root.value, Value::Null) { &empty } else { root };
+    let table = reader.table(root, "the configuration", CONFIG_KEYS)?;
+    let part = |key, known| table_below(reader, &table, &empty, key, known);
+    let path = |key, default: &str| match table.get(key) {
+        Some(node) => reader.path(node),
+        None => Some(PathBuf::from(default)),
+    };
+
+    let node = read_node(reader, &table, environment);
+    let zones = read_zones(reader, &table);
+    let datacenter = match table.get("datacenter") {
+        Some(node) => reader.label(node, "a datacenter's name"),
+        None => Label::parse(DEFAULT_DATACENTER).ok(),
+    };
+    let meta = read_meta(reader, &table);
+    let advertise = read_advertise(reader, &table, environment.default_address);
+    let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
+    let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
+    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
+        .map(|part| read_dns(reader, &part));
+    let resolver =
+        part("resolver", &["upstreams", "routes", "allow", "cache"]).map(|part| read_resolver(reader, &part, &empty));
+    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
+    let gossip = gossip.map(|part| read_gossip(reader, &part));
+    let http = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"])
+        .map(|part| read_http(reader, &part));
+    let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
+    let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
+
+    let (domain, alias_domains) = zones?;
+    Some(Config {
+        node: node?,
+        domain,
+        alias_domains,
+        datacenter: datacenter?,
+        meta,
+        advertise,
+        data_dir: data_dir?,
+        services_dir: services_dir?,
+        zones_dir: zones_dir?,
+        dns: dns?,
+        resolver: resolver?,
+        gossip: gossip?,
+        http: http?,
+        checks: checks?,
+        log: log?,
+    })
+}
+
+/// A table below the top; where the file has none, an empty one.
+fn table_below<'n, 't>(
+    reader: &Reader<'_, '_>,
+    table: &Table<'n, 't>,
+    empty: &'n Node<'t>,
+    key: &str,
+    known: &[&str],
+) -> Option<Table<'n, 't>> {
+    reader.table(table.get(key).unwrap_or(empty), &format!("the table `{key}`"), known)
+}
+
+fn read_node(reader: &Reader<'_, '_>, table: &Table<'_, '_>, environment: &Environment) -> Option<Label> {
+    if let Some(node) = table.get("node") {
+        return reader.label(node, "a node's name");
+    }
+    let host = first_label(&environment.host_name);
+    match Label::parse(host) {
+        Ok(label) => Some(label),
+        Err(error) => {
+            let message = format!("the host name {} cannot be the node's: {error}", quote(host));
+            reader.error_with_hint(table.id, message, "set `node`");
+            None
+        }
+    }
+}
+
+/// The discovery zone and its aliases.
+fn read_zones(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<(Name, Vec<Name>)> {
+    let domain = match table.get("domain") {
+        Some(node) => read_zone(reader, node),
+        None => Name::parse(DEFAULT_DOMAIN).ok(),
+    };
+    let mut zones: Vec<Name> = domain.iter().cloned().collect();
+    let aliases = table.get("alias_domains").map(|node| reader.one_or_list(node)).unwrap_or_default();
+    for node in aliases {
+        let Some(alias) = read_zone(reader, node) else { continue };
+        match zones.iter().find(|zone| alias.within(zone).is_some() || zone.within(&alias).is_some()) {
+            Some(zone) if *zone == alias => reader.error(node.id, format!("the zone `{alias}` is here already")),
+            Some(zone) => {
+                let hint = "one name cannot be in two zones";
+                reader.error_with_hint(node.id, format!("the zones `{alias}` and `{zone}` overlap"), hint);
+            }
+            None => zones.push(alias),
+        }
+    }
+    let aliases = zones.split_off(domain.is_some().into());
+    Some((domain?, aliases))
+}
+
+fn read_zone(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Name> {
+    let zone = reader.domain(node, "a zone's name")?;
+    if zone.wire().len() > MAX_ZONE {
+        let message = format!("the zone's name has {} octets in wire form, more than {MAX_ZONE}", zone.wire().len());
+        reader.error_with_hint(node.id, message, "names of ports and services have to fit before it");
+        return None;
+    }
+    Some(zone)
+}
+
+fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String, String> {
+    let Some(node) = table.get("meta") else { return BTreeMap::new() };
+    let meta = reader.meta(node);
+    if let Err(fault) = bounds::node_meta(&meta) {
+        reader.error_with_hint(node.id, fault.to_string(), "every node keeps it of every other");
+    }
+    meta
+}
+
+fn read_advertise(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: IpAddr) -> Vec<IpAddr> {
+    let Some(node) = table.get("advertise") else { return vec![default] };
+    let items = reader.one_or_list(node);
+    let mut addresses = Vec::new();
+    if items.is_empty() {
+        reader.mismatch(node, "at least one IP address");
+    }
+    if reader.is_within(node.id, items.len(), MAX_ADDRESSES, "addresses") {
+        for item in items {
+            match reader.host_address(item) {
+                Some(again) if addresses.contains(&again) => {
+                    reader.error(item.id, format!("the address `{again}` is here already"));
+                }
+                address => addresses.extend(address),
+            }
+        }
+    }
+    addresses
+}
+
+fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
+    let ttl = |key, default| part.get(key).and_then(|node| reader.ttl(node)).unwrap_or(default);
+    let listen = match part.get("listen") {
+        Some(node) => {
+            if reader.one_or_list(node).is_empty() {
+                reader.mismatch(node, "at least one address");
+            }
+            read_listen(reader, node, DNS_PORT)
+        }
+        None => vec![SocketAddr::new(LOOPBACK, DNS_PORT)],
+    };
+    let payload = part.get("udp_payload");
+    let payload = payload.and_then(|node| reader.integer(node, "a size", MIN_UDP_PAYLOAD..=MAX_UDP_PAYLOAD));
+    Dns {
+        listen,
+        ttl: ttl("ttl", DEFAULT_TTL),
+        negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
+        udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
+        rate_limit: part.get("rate_limit").and_then(|node| read_rate(reader, node)),
+        encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),
+    }
+}
+
+fn read_encrypted(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Encrypted> {
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    let table = reader.table(node, "the table `encrypted`", &["tls", "https", "quic", "certificate", "key"])?;
+    let listen = |key, port| table.get(key).map(|node| read_listen(reader, node, port)).unwrap_or_default();
+    let (tls, https, quic) = (listen("tls", TLS_PORT), listen("https", HTTPS_PORT), listen("quic", TLS_PORT));
+    let path = |key, example| reader.required(&table, key, example).and_then(|node| reader.path(node));
+    let certificate = path("certificate", "certificate: /etc/muster/tls/fullchain.pem");
+    let (certificate, key) = (certificate?, path("key", "key: /etc/muster/tls/key.pem")?);
+    let is_used = !(tls.is_empty() && https.is_empty() && quic.is_empty());
+    is_used.then_some(Encrypted { tls, https, quic, certificate, key })
+}
+
+fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ResponseRate> {
+    if matches!(node.value, Value::Null) {
+        return None;
+    }
+    let table = reader.table(node, "the table `rate_limit`", &["per_second", "slip", "ipv4_prefix", "ipv6_prefix"])?;
+    let number = |key, what, most: u8, default| {
+        table.get(key).and_then(|node| reader.integer(node, what, 0..=most)).unwrap_or(default)
+    };
+    let per_second = reader.required(&table, "per_second", "per_second: 200");
+    let per_second = per_second.and_then(|node| reader.integer(node, "a number of answers", 1..=MAX_RATE));
+    Some(ResponseRate {
+        slip: number("slip", "a number of answers", u8::MAX, DEFAULT_SLIP),
+        ipv4_prefix: number("ipv4_prefix", "a number of bits", 32, DEFAULT_IPV4_PREFIX),
+        ipv6_prefix: number("ipv6_prefix", "a number of bits", 128, DEFAULT_IPV6_PREFIX),
+        per_second: NonZero::new(per_second?)?,
+    })
+}
+
+/// Addresses to listen on: no two alike, unless the system chooses the port.
+fn read_listen(reader: &Reader<'_, '_>, node: &Node<'_>, default_port: u16) -> Vec<SocketAddr> {
+    let mut addresses = Vec::new();
+    for item in reader.one_or_list(node) {
+        match reader.socket_address(item, default_port) {
+            Some(again) if again.port() > 0 && addresses.contains(&again) => {
+                reader.error(item.id, format!("the address `{again}` is here already"));
+            }
+            address => addresses.extend(address),
+        }
+    }
+    addresses
+}
+
+fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Resolver {
+    let upstreams = part.get("upstreams").map(|node| read_servers(reader, node)).unwrap_or_default();
+    let mut routes: Vec<(Name, Vec<UpstreamAddress>)> = Vec::new();
+    let entries =
+        part.get("routes").and_then(|node| reader.entries(node, "a table such as `{corp.example: 10.0.0.2}`"));
+    for entry in entries.unwrap_or_default() {
+        let suffix = reader.domain_of(entry.id, "a suffix of names", &entry.key);
+        let servers = read_servers(reader, &entry.value);
+        if servers.is_empty() && reader.one_or_list(&entry.value).is_empty() {
+            reader.mismatch(&entry.value, "at least one address");
+        }
+        let Some(suffix) = suffix else { continue };
+        if routes.iter().any(|(other, _)| *other == suffix) {
+            reader.error(entry.id, format!("the suffix `{suffix}` is here already"));
+        } else {
+            routes.push((suffix, servers));
+        }
+    }
+    let allow = match part.get("allow") {
+        Some(node) => reader.one_or_list(node).iter().filter_map(|item| read_allow(reader, item)).collect(),
+        None => DEFAULT_ALLOW.to_vec(),
+    };
+    let upstreams = if upstreams.is_empty() { Upstreams::System } else { Upstreams::Servers(upstreams) };
+    Resolver { upstreams, routes, allow, cache: read_cache(reader, part, empty) }
+}
+
+fn read_cache<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Cache {
+    let table = table_below(reader, part, empty, "cache", &["megabytes", "max_ttl", "max_negative_ttl", "stale"]);
+    let get = |key| table.as_ref().and_then(|table| table.get(key));
+    let seconds = |key, default| get(key).and_then(|node| reader.ttl(node)).unwrap_or(default);
+    let megabytes = get("megabytes").and_then(|node| reader.integer(node, "a number of megabytes", 1..=MAX_CACHE));
+    Cache {
+        size: (megabytes.unwrap_or(DEFAULT_CACHE) as usize) << 20,
+        bounds: Bounds {
+            ttl: seconds("max_ttl", DEFAULT_MAX_TTL),
+            negative_ttl: seconds("max_negative_ttl", DEFAULT_MAX_NEGATIVE_TTL),
+            stale: seconds("stale", DEFAULT_STALE),
+        },
+    }
+}
+
+fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<UpstreamAddress> {
+    let mut servers = Vec::new();
+    for item in reader.one_or_list(node) {
+        match read_server(reader, item) {
+            Some(server) if server.address.port() == 0 || server.address.ip().is_unspecified() => {
+                reader.mismatch(item, "the address of a DNS server");
+            }
+            Some(again) if servers.contains(&again) => {
+                reader.error(item.id, format!("the server `{again}` is here already"));
+            }
+            server => servers.extend(server),
+        }
+    }
+    servers
+}
+
+fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddress> {
+    match &node.value {
+        Value::Text(text) if text.contains("://") => match UpstreamAddress::parse(text) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                reader.mismatch_with_hint(node, "a DNS server", error.to_string());
+                None
+            }
+        },
+        _ => reader.socket_address(node, DNS_PORT).map(UpstreamAddress::plain),
+    }
+}
+
+fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {
+    const WHAT: &str = "`loopback`, `private`, `any` or a network such as `10.0.0.0/8`";
+    let text = reader.line(node, WHAT)?;
+    match text.as_str() {
+        "loopback" => return Some(ClientRange::Loopback),
+        "private" => return Some(ClientRange::Private),
+        "any" => return Some(ClientRange::Any),
+        _ => {}
+    }
+    let Some((address, prefix)) = parse_network(&text) else {
+        reader.mismatch(node, WHAT);
+        return None;
+    };
+    let first = first_address(address, prefix);
+    if first != address {
+        let hint = format!("did you mean `{first}/{prefix}`?");
+        reader.mismatch_with_hint(node, "the first address of a network", hint);
+        return None;
+    }
+    Some(ClientRange::Network { address, prefix })
+}
+
+/// `10.0.0.0/8`, or an address alone.
+fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
+    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+    let address: IpAddr = address.parse().ok()?;
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let prefix = match prefix {
+        Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= bits)?,
+        None => bits,
+    };
+    Some((address, prefix))
+}
+
+fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !u32::MAX.checked_shr(prefix.into()).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::MAX.checked_shr(prefix.into()).unwrap_or(0)).into()),
+    }
+}
+
+fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
+    let listen = part.get("listen").and_then(|node| reader.socket_address(node, GOSSIP_PORT));
+    let listen = listen.unwrap_or(SocketAddr::new(LOOPBACK, GOSSIP_PORT));
+    let join = part.get("join").map(|node| reader.one_or_list(node)).unwrap_or_default();
+    let join = join.iter().filter_map(|node| reader.endpoint(node, Some(GOSSIP_PORT))).collect();
+    let key_file = part.get("key_file").map(|node| reader.path(node));
+    let insecure = part.get("insecure").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    let interval = part.get("interval");
+    let interval = interval.and_then(|node| reader.duration(node, MIN_GOSSIP_INTERVAL..=MAX_GOSSIP_INTERVAL));
+    let hold = part.get("hold").and_then(|node| reader.duration(node, Duration::ZERO..=MAX_HOLD));
+    if let Some(node) = part.get("listen")
+        && !listen.ip().is_loopback()
+        && key_file.is_none()
+        && !insecure
+    {
+        let message = format!("gossip on `{listen}` without a key: whoever reaches it could announce instances");
+        reader.error_with_hint(node.id, message, "set `key_file`, or `insecure: true` if the network is trusted");
+    }
+    let seal = key_file.flatten().map_or(Seal::Open, Seal::KeyFile);
+    let interval = interval.unwrap_or(DEFAULT_GOSSIP_INTERVAL);
+    Gossip { listen, join, seal, interval, hold: hold.unwrap_or(DEFAULT_HOLD) }
+}
+
+fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Http {
+    let listen = match part.get("listen") {
+        Some(node) => read_listen(reader, node, HTTP_PORT),
+        None => vec![SocketAddr::new(LOOPBACK, HTTP_PORT)],
+    };
+    let insecure = part.get("insecure").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    let path = |key| part.get(key).and_then(|node| reader.path(node));
+    let (socket, tokens_dir) = (path("socket"), path("tokens_dir"));
+    let tls = match (part.get("certificate"), part.get("key")) {
+        (None, None) => None,
+        (Some(_), Some(_)) => path("certificate").zip(path("key")),
+        (Some(node), None) | (None, Some(node)) => {
+            reader.error(node.id, "TLS needs both `certificate` and `key`");
+            None
+        }
+    };
+    if let Some(node) = part.get("listen")
+        && let Some(open) = listen.iter().find(|address| !address.ip().is_loopback())
+        && !insecure
+    {
+        if tokens_dir.is_none() && part.get("tokens_dir").is_none() {
+            let message = format!("the HTTP API on `{open}` without tokens: whoever reaches it could use it");
+            let hint = "set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted";
+            reader.error_with_hint(node.id, message, hint);
+        } else if tls.is_none() {
+            let message =
+                format!("the HTTP API on `{open}` without TLS: whoever listens on the way can read the tokens");
+            let hint = "set `certificate` and `key`, or `insecure: true` if the network is trusted";
+            reader.error_with_hint(node.id, message, hint);
+        }
+    }
+    Http { listen, socket, tokens_dir, tls }
+}
+
+fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {
+    Checks { allow_exec: part.get("allow_exec").and_then(|node| reader.boolean(node)).unwrap_or(false) }
+}
+
+fn read_log(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Log {
+    let levels = [
+        ("error", Level::Error),
+        ("warn", Level::Warn),
+        ("info", Level::Info),
+        ("debug", Level::Debug),
+        ("trace", Level::Trace),
+    ];
+    let formats = [("text", Format::Text), ("json", Format::Json)];
+    Log {
+        level: part.get("level").and_then(|node| reader.word(node, &levels)).unwrap_or(Level::Info),
+        format: part.get("format").and_then(|node| reader.word(node, &formats)).unwrap_or(Format::Text),
+    }
+}

@@ -1,0 +1,170 @@
+//! A client's query on its way to an upstream.
+//!
+//! Everything that means something to whoever answers goes on as it came: the question, DO, CD, options that are not known
+//! here. What is between two neighbours (cookies, padding, the size of datagrams) does not. The letter case of the name is
+//! drawn anew each time and has to come back (0x20): a forger has to guess it besides id and port (RFC 5452 §9.1).
+
+use fastrand::Rng;
+
+use super::{
+    cache::Key,
+    reply::{Reply, ReplyError},
+};
+use crate::dns::message::{
+    codes::{class, option, rtype},
+    query::{HEADER, LookupName, Query},
+};
+
+/// The longest reply that we take over UDP: what passes any path in one piece (RFC 9715).
+const PAYLOAD: u16 = 1232;
+
+/// What an upstream is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// The question section, in lower case.
+    question: Box<[u8]>,
+    /// The client's options that go on.
+    options: Box<[u8]>,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+    key: Box<[u8]>,
+}
+
+/// What a server can bear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Manners {
+    /// It knows EDNS, or at least takes no offence (RFC 6891 §7).
+    pub edns: bool,
+    /// It repeats a question letter for letter.
+    pub case: bool,
+}
+
+impl Default for Manners {
+    /// All that a good one does.
+    fn default() -> Self {
+        Self { edns: true, case: true }
+    }
+}
+
+/// One message to an upstream, and what its reply must show.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// To be sent.
+    pub octets: Vec<u8>,
+    question: usize,
+}
+
+impl Forward {
+    /// What a client asks in `packet`, which was read as `query`, but of `name`: the question's, or what that leads to.
+    pub fn new(packet: &[u8], query: &Query<'_>, name: &LookupName) -> Self {
+        let (_, fields) = query.question.split_at(query.question.len() - 4);
+        Self {
+            options: options(packet, HEADER + query.question.len()).into(),
+            question: [name.wire(), fields].concat().into(),
+            dnssec_ok: query.edns.is_some_and(|edns| edns.dnssec_ok),
+            checking_disabled: query.header.checking_disabled,
+            key: Key::new(query, name).as_bytes().into(),
+        }
+    }
+
+    /// A question for this name, which is in wire form and lower case: to see where it arrives.
+    pub fn probe(name: &[u8]) -> Self {
+        let fields = [rtype::TXT.to_be_bytes(), class::IN.to_be_bytes()].concat();
+        Self {
+            question: [name, &fields].concat().into(),
+            options: Box::default(),
+            dnssec_ok: false,
+            checking_disabled: false,
+            key: Box::default(),
+        }
+    }
+
+    /// Under what the reply is kept.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Whether another client that asks the same gets the same.
+    pub fn is_shared(&self) -> bool {
+        self.options.is_empty()
+    }
+
+    /// The question section, in lower case.
+    pub fn question(&self) -> &[u8] {
+        &self.question
+    }
+
+    /// The name that is asked for, in wire form and lower case.
+    pub fn name(&self) -> &[u8] {
+        &self.question[..self.question.len() - 4]
+    }
+
+    /// A message to an upstream that bears this. Without EDNS neither DO nor options go on.
+    pub fn message(&self, Manners { edns, case }: Manners, rng: &mut Rng) -> Message {
+        let [i0, i1] = rng.u16(..).to_be_bytes();
+        // AD: say whether it is authentic, also to who did not ask for signatures (RFC 6840 §5.7).
+        let flags = 0x20 | u8::from(self.checking_disabled) << 4;
+        let mut octets = vec![i0, i1, 0x01, flags, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+        octets.extend_from_slice(&self.question);
+        for octet in &mut octets[HEADER..HEADER + self.name().len()] {
+            if case && octet.is_ascii_lowercase() && rng.bool() {
+                octet.make_ascii_uppercase();
+            }
+        }
+        if edns {
+            let [p0, p1] = PAYLOAD.to_be_bytes();
+            let [l0, l1] = (self.options.len() as u16).to_be_bytes();
+            let flags = u8::from(self.dnssec_ok) << 7;
+            octets.extend([0, 0, rtype::OPT as u8, p0, p1, 0, 0, flags, 0, l0, l1]);
+            octets.extend_from_slice(&self.options);
+        }
+        Message { octets, question: self.question.len() }
+    }
+}
+
+impl Message {
+    /// Reads what came back.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn reply(&self, octets: &[u8]) -> Result<Reply, ReplyError> {
+        let id = u16::from_be_bytes([self.octets[0], self.octets[1]]);
+        Reply::read(octets, id, &self.octets[HEADER..HEADER + self.question])
+    }
+}
+
+/// The options of a query's OPT record that go on. The query was read before: what stands behind its question is whole.
+fn options(packet: &[u8], mut at: usize) -> Vec<u8> {
+    let mut found = vec![];
+    // Records of a query are the OPT record, and hardly ever others: skip those by their length.
+    while let Some(rest) = packet.get(at..) {
+        let Some(owner) = owner_len(rest) else { break };
+        let Some([t0, t1, _, _, _, _, _, _, l0, l1]) = rest.get(owner..owner + 10) else { break };
+        let (start, len) = (at + owner + 10, usize::from(u16::from_be_bytes([*l0, *l1])));
+        let Some(mut rdata) = packet.get(start..start + len) else { break };
+        at = start + len;
+        if u16::from_be_bytes([*t0, *t1]) != rtype::OPT {
+            continue;
+        }
+        while let [c0, c1, l0, l1, rest @ ..] = rdata {
+            let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let Some(next) = rest.get(len..) else { break };
+            if !option::is_for_one_hop(u16::from_be_bytes([*c0, *c1])) {
+                found.extend_from_slice(&rdata[..4 + len]);
+            }
+            rdata = next;
+        }
+    }
+    found
+}
+
+fn owner_len(rest: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *rest.get(at)? {
+            0 => return Some(at + 1),
+            0xc0.. => return Some(at + 2),
+            len => at += 1 + usize::from(len),
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! What an upstream said, kept so that it can be handed out as it came.
+//!
+//! A [`Reply`] is the upstream's message without its OPT record: records of any type, names compressed as they were. Handing
+//! it out copies it, and changes what belongs to the client (id, flags, the question's letter case, the OPT record) and the
+//! TTLs. Nothing else is understood, so that nothing can be lost.
+
+use self::walk::{Record, Walk};
+use crate::dns::{
+    answer::{
+        Ede, ForeignRecord, UpstreamAnswer,
+        assemble::{Extra, Frame},
+    },
+    message::{
+        codes::{Rcode, class, ede, option, rtype},
+        query::HEADER,
+    },
+    zone::rrset::{RRset, Rdata},
+};
+
+#[cfg(test)]
+mod tests;
+mod walk;
+
+/// Seconds for which a failure is kept, so that those who insist do not make it worse (RFC 9520 §3.2).
+const FAILURE_TTL: u32 = 1;
+/// Seconds that a stale record is said to be good for (RFC 8767 §4).
+const STALE_TTL: u32 = 30;
+
+/// A reply of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The message; its header's id and flags mean nothing any more.
+    octets: Box<[u8]>,
+    /// Where the TTLs of all records stand.
+    ttls: Box<[u16]>,
+    /// Where the answer and the authority section end.
+    ends: [u16; 2],
+    /// With the upper bits of the OPT record (RFC 6891 §6.1.3).
+    rcode: u16,
+    authentic: bool,
+    /// The options of the upstream's OPT record that are meant for the client.
+    options: Box<[u8]>,
+    ttl: u32,
+    /// It says that there is nothing.
+    negative: bool,
+}
+
+/// Why a message is no reply to what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyError {
+    /// Another id, another question, or no response at all: somebody guesses, or it is late.
+    Foreign,
+    /// It answers the question in other letters' case: somebody guesses, or the server does not keep it.
+    OtherCase,
+    /// It answers the question and cannot be read.
+    Malformed,
+    /// It is cut: the whole of it comes over TCP.
+    Truncated,
+}
+
+/// How old a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// So many seconds, fewer than its TTL.
+    Fresh(u32),
+    /// Beyond its TTL, and nobody had a newer one.
+    Stale,
+}
+
+impl Reply {
+    /// Reads what came back for a message with this id and question section, letter case included (0x20).
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(octets: &[u8], id: u16, question: &[u8]) -> Result<Self, ReplyError> {
+        let (head, body) = octets.split_at_checked(HEADER).ok_or(ReplyError::Foreign)?;
+        // To a query: the opcode is 0.
+        let is_response = head[2] & 0xf8 == 0x80;
+        if !is_response || head[..2] != id.to_be_bytes() {
+            return Err(ReplyError::Foreign);
+        }
+        let count = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let low = u16::from(head[3] & 0x0f);
+        match count(4) {
+            1 if body.starts_with(question) => {}
+            1 if body.get(..question.len()).is_some_and(|other| other.eq_ignore_ascii_case(question)) => {
+                return Err(ReplyError::OtherCase);
+            }
+            // Servers that could not read the question leave it out.
+            0 if low == Rcode::FormErr as u16 || low == Rcode::NotImp as u16 => return Err(ReplyError::Malformed),
+            _ => return Err(ReplyError::Foreign),
+        }
+        if head[2] & 0x02 != 0 {
+            return Err(ReplyError::Truncated);
+        }
+        // Offsets are 16 bits wide: no transport brings more.
+        if octets.len() > usize::from(u16::MAX) {
+            return Err(ReplyError::Malformed);
+        }
+        let mut walk = Walk::new(octets, HEADER + question.len());
+        let mut reply = Unfinished { octets: octets.to_vec(), ..Unfinished::default() };
+        for (section, field) in [(Section::Answer, 6), (Section::Authority, 8), (Section::Additional, 10)] {
+            for _ in 0..count(field) {
+                let record = walk.record().ok_or(ReplyError::Malformed)?;
+                // OPT and TSIG are between the upstream and us. Records behind them would have to move, and pointers with
+                // them: they are extras.
+                if section == Section::Additional && (is_for_one_hop(record.rtype) || reply.cut.is_some()) {
+                    reply.cut.get_or_insert(record.owner);
+                    if record.rtype == rtype::OPT {
+                        reply.opt(&record, octets)?;
+                    }
+                    continue;
+                }
+                if !walk.has_good_names(&record) {
+                    return Err(ReplyError::Malformed);
+                }
+                reply.record(section, &record, question)?;
+            }
+            if let Some(end) = reply.ends.get_mut(section as usize) {
+                *end = walk.at() as u16;
+            }
+        }
+        // What stands behind the last record belongs to nothing.
+        reply.octets.truncate(walk.at());
+        reply.finish(low, head, question)
+    }
+
+    /// A reply without records, of our own making.
+    pub fn bare(rcode: Rcode, error: Ede<'_>, question: &[u8]) -> Self {
+        let mut octets = vec![0; HEADER];
+        octets.extend_from_slice(question);
+        let mut options = vec![];
+        options.extend(option::EDE.to_be_bytes());
+        options.extend((2 + error.text.len() as u16).to_be_bytes());
+        options.extend(error.code.to_be_bytes());
+        options.extend(error.text.as_bytes());
+        let end = octets.len() as u16;
+        Self {
+            octets: octets.into(),
+            ttls: Box::default(),
+            ends: [end; 2],
+            rcode: rcode as u16,
+            authentic: false,
+            options: options.into(),
+            ttl: FAILURE_TTL,
+            negative: false,
+        }
+    }
+
+    /// The response code, extended.
+    pub fn rcode(&self) -> u16 {
+        self.rcode
+    }
+
+    /// Whether it says what there is, or that there is nothing; if not, another upstream may know.
+    pub fn is_answer(&self) -> bool {
+        self.rcode == Rcode::NoError as u16 || self.rcode == Rcode::NxDomain as u16
+    }
+
+    /// Seconds for which it may be handed out again; 0: not at all.
+    pub fn ttl(&self) -> u32 {
+        self.ttl
+    }
+
+    /// The same, with no TTL beyond `ttl` seconds; one that says that there is nothing is good for `negative` seconds.
+    pub fn bounded(mut self, ttl: u32, negative: u32) -> Self {
+        let most = if self.negative { negative } else { ttl };
+        for at in &self.ttls {
+            let field = &mut self.octets[usize::from(*at)..][..4];
+            let known = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+            field.copy_from_slice(&known.min(most).to_be_bytes());
+        }
+        self.ttl = self.ttl.min(most);
+        self
+    }
+
+    /// What it takes in memory, in octets.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.octets.len() + 2 * self.ttls.len() + self.options.len()
+    }
+
+    /// What it says of its question's name, apart from the message: for an answer that begins in one of our zones.
+    pub fn said(&self, age: Age) -> UpstreamAnswer {
+        let section = |from: usize, to: usize| {
+            let mut walk = Walk::new(&self.octets, from);
+            let mut records = Vec::new();
+            while walk.at() < to {
+                let record = walk.record()?;
+                if record.class != class::IN {
+                    continue;
+                }
+                let (owner, octets) = (walk.whole_name(record.owner)?, walk.whole_rdata(&record)?);
+                let ttl = self.ttl_at(record.ttl, age);
+                let data = RRset { rtype: record.rtype, ttl, records: vec![Rdata::fixed(octets)] };
+                records.push(ForeignRecord { owner: owner.into(), data });
+            }
+            Some(records)
+        };
+        let [answer, authority] = self.ends.map(usize::from);
+        let start = Walk::new(&self.octets, HEADER).after_question();
+        let sections = start.and_then(|start| section(start, answer)).zip(section(answer, authority));
+        // All of it was looked at before: this does not happen.
+        let Some((answer, authority)) = sections else {
+            let ede = Some((ede::OTHER, "the upstream's reply cannot be read".to_owned()));
+            return UpstreamAnswer { rcode: Rcode::ServFail, is_answer: false, answer: vec![], authority: vec![], ede };
+        };
+        let ede = match age {
+            Age::Fresh(_) => error_in(&self.options),
+            Age::Stale => Some(self.stale()).map(|ede| (ede.code, ede.text.to_owned())),
+        };
+        let rcode = Rcode::from_number(self.rcode).unwrap_or(Rcode::ServFail);
+        UpstreamAnswer { rcode, is_answer: self.is_answer(), answer, authority, ede }
+    }
+
+    /// The TTL that stands at `at`, as a client is told it.
+    fn ttl_at(&self, at: usize, age: Age) -> u32 {
+        let field = &self.octets[at..at + 4];
+        let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+        match age {
+            Age::Fresh(age) => ttl.saturating_sub(age),
+            Age::Stale => ttl.min(STALE_TTL),
+        }
+    }
+
+    fn stale(&self) -> Ede<'static> {
+        let code = if self.rcode == Rcode::NxDomain as u16 { ede::STALE_NXDOMAIN } else { ede::STALE_ANSWER };
+        Ede { code, text: "no upstream answers" }
+    }
+
+    /// Writes it for a client. What does not fit goes as in our own answers: the additional section in silence, then TC is
+    /// set. The frame's question is the one that the reply is for, whatever its letter case.
+    pub fn write(&self, frame: &Frame<'_>, age: Age, out: &mut Vec<u8>) {
+        let extra = match age {
+            Age::Fresh(_) => Extra::Options(&self.options),
+            Age::Stale => Extra::Error(self.stale()),
+        };
+        let room = frame.limit.saturating_sub(frame.opt_len());
+        let end = HEADER + frame.question.len();
+        let (end, whole) = match [self.octets.len(), self.ends[1].into()].into_iter().find(|end| *end <= room) {
+            Some(end) => (end, true),
+            None => (end, false),
+        };
+        out.clear();
+        out.extend_from_slice(&self.octets[..end]);
+        out[HEADER..HEADER + frame.question.len()].copy_from_slice(frame.question);
+        for at in self.ttls.iter().map(|at| usize::from(*at)).take_while(|at| *at < end) {
+            out[at..at + 4].copy_from_slice(&self.ttl_at(at, age).to_be_bytes());
+        }
+        let header = frame.header;
+        let authentic = self.authentic
+            && age != Age::Stale
+            && (header.authentic_data || frame.edns.is_some_and(|edns| edns.dnssec_ok));
+        out[..2].copy_from_slice(&header.id.to_be_bytes());
+        out[2] = 0x80 | header.opcode << 3 | u8::from(!whole) << 1 | u8::from(header.recursion_desired);
+        out[3] = 0x80 | u8::from(authentic) << 5 | u8::from(header.checking_disabled) << 4 | (self.rcode & 0x0f) as u8;
+        out[4..6].copy_from_slice(&1_u16.to_be_bytes());
+        if end < usize::from(self.ends[1]) {
+            out[6..HEADER].fill(0);
+        } else if end < self.octets.len() {
+            out[10..HEADER].fill(0);
+        }
+        if frame.edns.is_some() {
+            frame.write_opt((self.rcode >> 4) as u8, extra, out);
+            let additionals = u16::from_be_bytes([out[10], out[11]]).saturating_add(1);
+            out[10..HEADER].copy_from_slice(&additionals.to_be_bytes());
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Answer,
+    Authority,
+    Additional,
+}
+
+#[derive(Default)]
+struct Unfinished {
+    octets: Vec<u8>,
+    ttls: Vec<u16>,
+    ends: [u16; 2],
+    /// Where the first record begins that is for one hop.
+    cut: Option<usize>,
+    has_opt: bool,
+    options: Vec<u8>,
+    extended_rcode: u16,
+    /// Of all records.
+    least: Option<u32>,
+    /// For how long the SOA record of the authority section lets an absence be kept.
+    negative: Option<u32>,
+    /// Records of the answer section of the type that was asked for.
+    found: bool,
+}
+
+impl Unfinished {
+    fn record(&mut self, section: Section, record: &Record, question: &[u8]) -> Result<(), ReplyError> {
+        if is_for_one_hop(record.rtype) {
+            return Err(ReplyError::Malformed);
+        }
+        let name = &question[..question.len() - 4];
+        if let Some(owner) = self.octets.get_mut(record.owner..record.owner + name.len())
+            && owner.eq_ignore_ascii_case(name)
+        {
+            // The letter case that was made up for the upstream is none of the client's.
+            owner.make_ascii_lowercase();
+        }
+        let field = &mut self.octets[record.ttl..record.ttl + 4];
+        let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
+        // With the highest bit it is none (RFC 2181 §8).
+        let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
+        field.copy_from_slice(&ttl.to_be_bytes());
+        self.ttls.push(record.ttl as u16);
+        self.least = Some(self.least.map_or(ttl, |least| least.min(ttl)));
+        let qtype = &question[name.len()..name.len() + 2];
+        match section {
+            Section::Answer => {
+                self.found |= record.rtype.to_be_bytes() == *qtype || *qtype == rtype::ANY.to_be_bytes();
+            }
+            Section::Authority if record.rtype == rtype::SOA && record.class == class::IN => {
+                // The minimum is the last field (RFC 1035 §3.3.13).
+                let minimum = self.octets[record.rdata.clone()].last_chunk().map(|octets| u32::from_be_bytes(*octets));
+                self.negative = minimum.map(|minimum| ttl.min(minimum));
+            }
+            Section::Authority | Section::Additional => {}
+        }
+        Ok(())
+    }
+
+    fn opt(&mut self, record: &Record, octets: &[u8]) -> Result<(), ReplyError> {
+        if self.has_opt || octets[record.owner] != 0 {
+            return Err(ReplyError::Malformed);
+        }
+        self.has_opt = true;
+        self.extended_rcode = u16::from(octets[record.ttl]) << 4;
+        let mut rdata = &octets[record.rdata.clone()];
+        while let [c0, c1, l0, l1, rest @ ..] = rdata {
+            let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let (_, next) = rest.split_at_checked(len).ok_or(ReplyError::Malformed)?;
+            if !option::is_for_one_hop(u16::from_be_bytes([*c0, *c1])) {
+                self.options.extend_from_slice(&rdata[..4 + len]);
+            }
+            rdata = next;
+        }
+        if rdata.is_empty() { Ok(()) } else { Err(ReplyError::Malformed) }
+    }
+
+    fn finish(mut self, low: u16, head: &[u8], question: &[u8]) -> Result<Reply, ReplyError> {
+        if let Some(cut) = self.cut {
+            self.octets.truncate(cut);
+            let kept = self.ttls.len() - usize::from(count_of(head, 6)) - usize::from(count_of(head, 8));
+            self.octets[10..HEADER].copy_from_slice(&(kept as u16).to_be_bytes());
+        }
+        // The letter case that was made up for the upstream is none of the client's.
+        self.octets[HEADER..HEADER + question.len() - 4].make_ascii_lowercase();
+        let rcode = low | self.extended_rcode;
+        let is_negative = rcode == Rcode::NxDomain as u16 || rcode == Rcode::NoError as u16 && !self.found;
+        let ttl = match rcode {
+            // An absence that nobody vouches for is not kept (RFC 2308 §5).
+            0 | 3 if is_negative => self.negative.unwrap_or(0).min(self.least.unwrap_or(0)),
+            0 => self.least.unwrap_or(0),
+            _ => FAILURE_TTL,
+        };
+        debug_assert!(self.octets.len() >= HEADER + question.len());
+        Ok(Reply {
+            octets: self.octets.into(),
+            ttls: self.ttls.into(),
+            ends: self.ends,
+            rcode,
+            authentic: head[3] & 0x20 != 0,
+            options: self.options.into(),
+            ttl,
+            negative: is_negative,
+        })
+    }
+}
+
+/// Whether a record is between two neighbours (RFC 6891 §6.1.1, RFC 8945 §5.1).
+fn is_for_one_hop(rtype: u16) -> bool {
+    rtype == rtype::OPT || rtype == rtype::TSIG
+}
+
+fn count_of(head: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([head[at], head[at + 1]])
+}
+
+/// The first extended error among these options (RFC 8914 §2).
+fn error_in(mut options: &[u8]) -> Option<(u16, String)> {
+    while let [c0, c1, l0, l1, rest @ ..] = options {
+        let (data, next) = rest.split_at_checked(u16::from_be_bytes([*l0, *l1]).into())?;
+        if u16::from_be_bytes([*c0, *c1]) == option::EDE
+            && let [i0, i1, text @ ..] = data
+        {
+            return Some((u16::from_be_bytes([*i0, *i1]), String::from_utf8_lossy(text).into_owned()));
+        }
+        options = next;
+    }
+    None
+}
+
+/// The least TTL in a whole message's answer and authority sections, which is for how long all of it may be kept; `None`
+/// where there are no records, or it cannot be read.
+pub fn least_ttl(message: &[u8]) -> Option<u32> {
+    let counts = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    let mut walk = Walk::new(message, Walk::new(message, HEADER).after_question()?);
+    let records = (0..u32::from(counts(6)?) + u32::from(counts(8)?)).map_while(|_| walk.record());
+    let ttl = |record: Record| message.get(record.ttl..)?.first_chunk().map(|field| u32::from_be_bytes(*field));
+    records.filter_map(ttl).min()
+}

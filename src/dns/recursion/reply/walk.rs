@@ -1,0 +1,156 @@
+//! From record to record through somebody else's message: every offset is checked, no name goes round in circles.
+
+use std::ops::Range;
+
+use crate::{dns::message::query::HEADER, model::name::MAX_NAME};
+
+/// Compression pointers of one name (RFC 1035 §4.1.4): as many as it can have labels.
+const MAX_POINTERS: usize = 127;
+/// A record's fields behind its owner: type, class, TTL, the length of RDATA.
+const FIELDS: usize = 10;
+
+/// Where a record's parts stand.
+pub(super) struct Record {
+    /// Where the owner's name begins.
+    pub(super) owner: usize,
+    pub(super) rtype: u16,
+    pub(super) class: u16,
+    /// Where the TTL stands.
+    pub(super) ttl: usize,
+    pub(super) rdata: Range<usize>,
+}
+
+/// Goes from record to record.
+pub(super) struct Walk<'m> {
+    octets: &'m [u8],
+    at: usize,
+    /// Where the TTLs of the records so far stand.
+    ttls: Vec<usize>,
+}
+
+impl<'m> Walk<'m> {
+    /// Begins at `at`.
+    pub(super) fn new(octets: &'m [u8], at: usize) -> Self {
+        Self { octets, at, ttls: Vec::new() }
+    }
+
+    /// Where the next record begins.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Where the first record begins, if the question begins here.
+    pub(super) fn after_question(&self) -> Option<usize> {
+        Some(self.name(self.at)? + 4)
+    }
+
+    /// The next record; `None` where it is not whole.
+    pub(super) fn record(&mut self) -> Option<Record> {
+        let owner = self.at;
+        let fields = self.name(owner)?;
+        let field = |at: usize| Some(u16::from_be_bytes([*self.octets.get(at)?, *self.octets.get(at + 1)?]));
+        let (rtype, class) = (field(fields)?, field(fields + 2)?);
+        let rdata = fields + FIELDS;
+        let end = rdata + usize::from(field(fields + 8)?);
+        if end > self.octets.len() {
+            return None;
+        }
+        self.at = end;
+        self.ttls.push(fields + 4);
+        Some(Record { owner, rtype, class, ttl: fields + 4, rdata: rdata..end })
+    }
+
+    /// Where a name ends that begins at `start`; `None` where it is not whole, too long, or goes round in circles.
+    fn name(&self, start: usize) -> Option<usize> {
+        let (mut at, mut end, mut pointers, mut length) = (start, None, 0, 1);
+        loop {
+            match *self.octets.get(at)? {
+                0 => return (length <= MAX_NAME && self.is_clear(at..at + 1)).then_some(end.unwrap_or(at + 1)),
+                len @ 1..=0x3f => {
+                    if !self.is_clear(at..at + 1 + usize::from(len)) {
+                        return None;
+                    }
+                    at += 1 + usize::from(len);
+                    length += 1 + usize::from(len);
+                }
+                high @ 0xc0..=0xff => {
+                    let to = usize::from(high & 0x3f) << 8 | usize::from(*self.octets.get(at + 1)?);
+                    end = end.or(Some(at + 2));
+                    pointers += 1;
+                    // Only to what stands before (RFC 1035 §4.1.4).
+                    if to >= at || !self.is_clear(at..at + 2) || pointers > MAX_POINTERS {
+                        return None;
+                    }
+                    at = to;
+                }
+                0x40..=0xbf => return None,
+            }
+        }
+    }
+
+    /// Whether a part of a name is nothing that changes when the message is handed out: the header, TTLs.
+    fn is_clear(&self, part: Range<usize>) -> bool {
+        let next = self.ttls.partition_point(|ttl| ttl + 4 <= part.start);
+        part.start >= HEADER && self.ttls.get(next).is_none_or(|ttl| *ttl >= part.end)
+    }
+
+    /// Whether the names in a record's RDATA are names, and end with it.
+    pub(super) fn has_good_names(&self, record: &Record) -> bool {
+        let (fields, names) = names_in(record.rtype);
+        let first = record.rdata.start + fields;
+        let last = (0..names).try_fold(first, |at, _| self.name(at));
+        last.is_some_and(|end| names == 0 || end <= record.rdata.end)
+    }
+
+    /// The name that begins at `start`, without pointers.
+    pub(super) fn whole_name(&self, start: usize) -> Option<Vec<u8>> {
+        self.name(start)?;
+        let (mut name, mut at) = (Vec::new(), start);
+        loop {
+            match *self.octets.get(at)? {
+                0 => {
+                    name.push(0);
+                    return Some(name);
+                }
+                len @ 1..=0x3f => {
+                    let label = self.octets.get(at..at + 1 + usize::from(len))?;
+                    name.extend_from_slice(label);
+                    at += label.len();
+                }
+                high => at = usize::from(high & 0x3f) << 8 | usize::from(*self.octets.get(at + 1)?),
+            }
+        }
+    }
+
+    /// A record's RDATA, its names without pointers.
+    pub(super) fn whole_rdata(&self, record: &Record) -> Option<Vec<u8>> {
+        let (fields, names) = names_in(record.rtype);
+        let (mut at, end) = (record.rdata.start + fields, record.rdata.end);
+        let mut rdata = self.octets.get(record.rdata.start..at.min(end))?.to_vec();
+        for _ in 0..names {
+            let next = self.name(at).filter(|next| *next <= end)?;
+            rdata.extend(self.whole_name(at)?);
+            at = next;
+        }
+        rdata.extend_from_slice(self.octets.get(at.min(end)..end)?);
+        Some(rdata)
+    }
+}
+
+/// How many octets stand before the names that may be compressed in RDATA of a type, and how many names (RFC 3597 §4: those
+/// of RFC 1035, and some that older servers compressed).
+fn names_in(rtype: u16) -> (usize, usize) {
+    match rtype {
+        // NS, MD, MF, CNAME, MB, MG, MR, PTR, DNAME
+        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 => (0, 1),
+        // SOA, MINFO, RP
+        6 | 14 | 17 => (0, 2),
+        // MX, AFSDB, RT, KX
+        15 | 18 | 21 | 36 => (2, 1),
+        // PX
+        26 => (2, 2),
+        // SRV
+        33 => (6, 1),
+        _ => (0, 0),
+    }
+}

@@ -1,0 +1,331 @@
+//! All that can be answered, as one immutable snapshot.
+//!
+//! [`Tables`] is a value: cloning it is a handful of reference counts, changing a clone copies only the path to what
+//! changed. One task owns the newest and publishes clones; those who answer hold a clone for a packet and never wait.
+
+pub mod reverse;
+pub mod rrset;
+pub mod serial;
+pub mod service;
+pub mod static_names;
+pub mod why_names;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    ops::RangeInclusive,
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+
+use self::{
+    rrset::{RRset, Rdata},
+    service::Service,
+    static_names::{Kind, Soa, StaticNames, Zone, hostmaster},
+    why_names::Reasons,
+};
+use super::message::{codes::rtype, query::LookupName};
+use crate::{
+    files::zone_file::ZoneFile,
+    model::{
+        announcement::Node,
+        catalog::{Addresses, Catalog, Map, Touched},
+        name::{Label, Name},
+        service::{InstanceKey, RESERVED_SERVICE},
+    },
+};
+
+/// What the tables take from the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// This node: the first of the zone's name servers.
+    pub node: Label,
+    /// The discovery zone.
+    pub domain: Name,
+    /// Zones with the same content.
+    pub aliases: Vec<Name>,
+    /// Of answers, in seconds, unless the service says otherwise.
+    pub ttl: u32,
+    /// The SOA minimum, in seconds.
+    pub negative_ttl: u32,
+}
+
+/// Name servers at the apex: a response to `NS` with glue stays within one packet.
+pub const MAX_NAME_SERVERS: usize = 8;
+
+/// Timers for secondaries (RFC 1912 §2.2 gives the ranges): refresh, retry, expire, in seconds. Refresh and retry are
+/// short, since a secondary that missed a NOTIFY would answer with dead instances for that long.
+const TIMERS: [u32; 3] = [60, 10, 604_800];
+
+/// A snapshot of everything that is answered.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    settings: Arc<Settings>,
+    zones: Arc<Zones>,
+    services: Map<Label, Arc<Service>>,
+    /// Of services of which there is more to say than that all their instances are answered.
+    reasons: Map<Label, Arc<Reasons>>,
+    nodes: Map<Label, Arc<NodeNames>>,
+    name_servers: Arc<[RRset]>,
+    addresses: Addresses,
+    node_addresses: Arc<BTreeMap<IpAddr, Label>>,
+    serial: u32,
+}
+
+/// The records of `NODE.node.ZONE`: A, AAAA, TXT.
+#[derive(Debug)]
+pub struct NodeNames {
+    rrsets: Vec<RRset>,
+}
+
+#[derive(Debug)]
+struct Zones {
+    by_origin: HashMap<Name, Zone, RandomState>,
+    /// Which numbers of labels an origin has: bit `n` for `n`.
+    depths: u128,
+}
+
+impl Tables {
+    /// Empty zones: the discovery zone and its aliases.
+    pub fn new(settings: Settings) -> Self {
+        let settings = Arc::new(settings);
+        Self {
+            zones: Arc::new(Zones::new(&settings, &[])),
+            settings,
+            services: Map::default(),
+            reasons: Map::default(),
+            nodes: Map::default(),
+            name_servers: Arc::default(),
+            addresses: Addresses::default(),
+            node_addresses: Arc::default(),
+            serial: 0,
+        }
+    }
+
+    /// Takes over what was touched in the catalog.
+    pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
+        for name in &touched.services {
+            match catalog.service(name) {
+                Some(service) => {
+                    self.services.insert(name.clone(), Arc::new(Service::new(name, service, self.settings.ttl)));
+                }
+                None => drop(self.services.remove(name)),
+            }
+            self.update_reasons(catalog, name);
+        }
+        self.addresses = catalog.addresses().clone();
+        if !touched.nodes.is_empty() {
+            self.update_nodes(catalog, touched);
+        }
+    }
+
+    /// Takes over what checks found of these services, for those who ask why; whether anything is answered otherwise now.
+    pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<Label>) -> bool {
+        // What is answered plainly has no reason, whatever its checks say.
+        let told = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
+        told.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
+    }
+
+    fn update_reasons(&mut self, catalog: &Catalog, name: &Label) -> bool {
+        let now = catalog.service(name).and_then(|service| Reasons::new(service));
+        if self.reasons.get(name).map(|known| &**known) == now.as_ref() {
+            return false;
+        }
+        match now {
+            Some(reasons) => drop(self.reasons.insert(name.clone(), Arc::new(reasons))),
+            None => drop(self.reasons.remove(name)),
+        }
+        true
+    }
+
+    /// Takes over all zone files.
+    pub fn set_zones(&mut self, files: &[Arc<ZoneFile>]) {
+        self.zones = Arc::new(Zones::new(&self.settings, files));
+    }
+
+    /// Sets the serial of the generated SOA.
+    pub fn set_serial(&mut self, serial: u32) {
+        self.serial = serial;
+    }
+
+    /// The serial of the generated SOA.
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// The zone of a name: the one with the longest origin that the name is at or below.
+    pub fn zone(&self, name: &LookupName) -> Option<&Zone> {
+        self.zone_of_suffix(name, name.count())
+    }
+
+    /// The zone above the one whose apex `name` is.
+    pub fn zone_above(&self, name: &LookupName) -> Option<&Zone> {
+        self.zone_of_suffix(name, name.count().checked_sub(1)?)
+    }
+
+    /// The discovery zone that a static zone lies in.
+    pub fn zone_around(&self, zone: &Zone) -> Option<&Zone> {
+        self.zones.by_origin.get(zone.inside.as_ref()?)
+    }
+
+    /// The zone with the longest origin of at most `most` labels.
+    fn zone_of_suffix(&self, name: &LookupName, most: usize) -> Option<&Zone> {
+        let mut depths = self.zones.depths & (u128::MAX >> (127 - most.min(127)));
+        while depths != 0 {
+            let depth = 127 - depths.leading_zeros() as usize;
+            let suffix = &name.wire()[name.offset(name.count() - depth)..];
+            if let Some(zone) = self.zones.by_origin.get(suffix) {
+                return Some(zone);
+            }
+            depths &= !(1 << depth);
+        }
+        None
+    }
+
+    /// The discovery zone: the zone of PTR targets.
+    pub fn domain(&self) -> Option<&Zone> {
+        self.zones.by_origin.get(self.settings.domain.wire())
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &[u8]) -> Option<&Service> {
+        self.services.get(name).map(|service| &**service)
+    }
+
+    /// What is to be said of the service of that name, where there is something.
+    pub fn reasons(&self, name: &[u8]) -> Option<&Reasons> {
+        self.reasons.get(name).map(|reasons| &**reasons)
+    }
+
+    /// Seconds: how long an answer that is of the moment alone may be cached.
+    pub fn negative_ttl(&self) -> u32 {
+        self.settings.negative_ttl
+    }
+
+    /// The records of a node.
+    pub fn node(&self, name: &[u8]) -> Option<&[RRset]> {
+        self.nodes.get(name).map(|node| node.rrsets.as_slice())
+    }
+
+    /// The NS RRset of the discovery zone, as a slice of one; empty while no node is known.
+    pub fn name_servers(&self) -> &[RRset] {
+        &self.name_servers
+    }
+
+    /// The announced instances at an address.
+    pub fn instances_at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
+        self.addresses.at(address)
+    }
+
+    /// Whether an instance or a node is announced at an address of that range.
+    pub fn any_address_in(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
+        self.addresses.any_in(addresses) || self.node_addresses.range(addresses.clone()).next().is_some()
+    }
+
+    /// The node at an address.
+    pub fn node_at(&self, address: &IpAddr) -> Option<&Label> {
+        self.node_addresses.get(address)
+    }
+
+    /// Seconds, for records that belong to no service.
+    pub fn ttl(&self) -> u32 {
+        self.settings.ttl
+    }
+
+    fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
+        for name in &touched.nodes {
+            match catalog.node(name) {
+                Some(node) => drop(self.nodes.insert(name.clone(), Arc::new(NodeNames::new(node, self.settings.ttl)))),
+                None => drop(self.nodes.remove(name)),
+            }
+        }
+        let mut nodes: Vec<_> = catalog.nodes().collect();
+        // Stable: of nodes that are alike the first by name.
+        nodes.sort_by_key(|(_, freshness)| *freshness);
+        let mut node_addresses = BTreeMap::new();
+        for (node, _) in &nodes {
+            for address in &node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| node.name.clone());
+            }
+        }
+        self.node_addresses = Arc::new(node_addresses);
+        // This node first: whoever asks it can reach it. Those out of reach last.
+        let own = catalog.node(&self.settings.node);
+        let others = nodes.iter().map(|(node, _)| *node).filter(|node| node.name != self.settings.node);
+        let targets = own.into_iter().chain(others).take(MAX_NAME_SERVERS);
+        let records: Vec<Rdata> = targets.map(|node| node_name(&node.name)).collect();
+        let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, records };
+        self.name_servers = if ns.records.is_empty() { Arc::default() } else { [ns].into() };
+    }
+}
+
+/// `NODE.node` below the origin.
+fn node_name(node: &Label) -> Rdata {
+    Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()])
+}
+
+impl NodeNames {
+    fn new(node: &Node, ttl: u32) -> Self {
+        let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, records });
+        let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
+        let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
+        // Each is one character-string: `meta` is bounded for that.
+        let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
+            .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let mut txt = Vec::new();
+        for (key, value) in pairs {
+            txt.push((key.len() + 1 + value.len()) as u8);
+            txt.extend_from_slice(format!("{key}={value}").as_bytes());
+        }
+        let rrsets = [
+            set(rtype::A, v4.map(Rdata::fixed).collect()),
+            set(rtype::AAAA, v6.map(Rdata::fixed).collect()),
+            set(rtype::TXT, vec![Rdata::fixed(txt)]),
+        ];
+        Self { rrsets: rrsets.into_iter().flatten().collect() }
+    }
+}
+
+impl Zones {
+    fn new(settings: &Settings, files: &[Arc<ZoneFile>]) -> Self {
+        let mut by_origin = HashMap::default();
+        for file in
+            files.iter().filter(|file| file.origin != settings.domain && !settings.aliases.contains(&file.origin))
+        {
+            let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
+            // A zone without an SOA is refused when its file is read.
+            let Some(soa) = soa else { continue };
+            let names = Arc::new(StaticNames::new(file));
+            let mut discovery = std::iter::once(&settings.domain).chain(&settings.aliases);
+            let inside = discovery.find(|domain| file.origin.within(domain).is_some()).cloned();
+            let zone = Zone { inside, ..Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)) };
+            by_origin.insert(file.origin.clone(), zone);
+        }
+        let own = files.iter().find(|file| file.origin == settings.domain);
+        let names = Arc::new(own.map(|file| StaticNames::new(file)).unwrap_or_default());
+        let soa = Arc::new(discovery_soa(settings, own));
+        for origin in std::iter::once(&settings.domain).chain(&settings.aliases) {
+            by_origin.insert(origin.clone(), Zone::new(origin, Kind::Discovery, names.clone(), soa.clone()));
+        }
+        let depths = by_origin.values().fold(0, |depths, zone: &Zone| depths | 1 << zone.labels);
+        Self { by_origin, depths }
+    }
+}
+
+/// The SOA of the discovery zone: its file's where it has one, always with a serial that grows by itself.
+fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
+    let record = file.and_then(|file| file.records.iter().find(|r| r.rtype == rtype::SOA));
+    match record.and_then(|record| Soa::of_zone(record, &settings.domain)) {
+        Some(soa) => Soa { serial: None, ..soa },
+        None => Soa {
+            mname: node_name(&settings.node),
+            rname: hostmaster(),
+            serial: None,
+            timers: TIMERS,
+            minimum: settings.negative_ttl,
+            // A negative answer's TTL is the lesser of the two (RFC 2308 §3), and the minimum is what was asked for.
+            ttl: settings.ttl.max(settings.negative_ttl),
+        },
+    }
+}

@@ -1,0 +1,202 @@
+//! What is shown: the view for answers, the membership for people, the log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tracing::{info, warn};
+
+use super::Task;
+use crate::{
+    gossip::liveness::PeerState,
+    model::{
+        announcement::Node,
+        catalog::{Freshness, NodeView},
+        member::{Cause, Member, Membership, Reach},
+        name::Label,
+    },
+};
+
+impl Task {
+    /// Time since the start.
+    pub(super) fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Brings the view up to date with what has changed.
+    pub(super) fn update_view(&mut self) {
+        if self.liveness.changed() {
+            self.take_standings();
+        }
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut touched = false;
+        for name in std::mem::take(&mut self.dirty) {
+            let now = self.node_view(&name).map(Arc::new);
+            let before = match &now {
+                Some(view) => self.view.insert(name.clone(), view.clone()),
+                None => self.view.remove(&name),
+            };
+            touched |= now.is_some() || before.is_some();
+            self.views.change(&name, before.as_deref(), now.as_deref());
+        }
+        if touched {
+            self.changed = true;
+            self.outputs.view.send_replace(self.view.clone());
+        }
+    }
+
+    /// Takes over how peers stand. Shown at once, before the view is: who is answered is a member.
+    fn take_standings(&mut self) {
+        let now: BTreeMap<Label, PeerState> = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        for (name, peer) in &now {
+            let before = self.standings.get(name);
+            if before.is_none_or(|before| before.id != peer.id || before.reach != peer.reach) {
+                tell(peer);
+                self.dirty.insert(name.clone());
+            }
+        }
+        self.dirty.extend(self.standings.keys().filter(|name| !now.contains_key(*name)).cloned());
+        self.standings = now;
+        self.changed = true;
+        self.show();
+    }
+
+    /// What is answered of a node; `None`: nothing.
+    fn node_view(&self, name: &Label) -> Option<NodeView> {
+        if *name == self.settings.own.id.name {
+            let node = self.settings.node.clone();
+            return Some(NodeView { node, announcements: self.published.clone(), freshness: Freshness::Live });
+        }
+        let peer = self.standings.get(name)?;
+        let freshness = match peer.reach {
+            Reach::Alive | Reach::Suspect => Freshness::Live,
+            Reach::Held => Freshness::LastKnown,
+            Reach::Gone(Cause::Left | Cause::Dismissed) => return None,
+            Reach::Gone(_) => Freshness::Gone,
+        };
+        let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
+        let Some((replica, facts)) = replica.and_then(|replica| Some((replica, replica.facts.as_ref()?))) else {
+            // A new run has not said anything yet: the one before is over, and what it had is not unheard of.
+            return self.view.get(name).map(|view| NodeView { freshness: Freshness::Gone, ..NodeView::clone(view) });
+        };
+        let node = Node {
+            name: name.clone(),
+            addresses: facts.addresses.clone(),
+            datacenter: facts.datacenter.clone(),
+            meta: facts.meta.clone(),
+        };
+        let known = self.view.get(name).map(|view| view.node.clone());
+        let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
+        Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
+    }
+
+    /// Tells who is in the cluster, if that changed.
+    pub(super) fn show(&mut self) {
+        let rejected = self.inputs.rejected.counts();
+        if !std::mem::take(&mut self.changed) && rejected == self.outputs.members.borrow().rejected {
+            return;
+        }
+        let (now, today) = (self.now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let at = |since: Duration| today.saturating_sub(now.saturating_sub(since));
+        let before = self.outputs.members.borrow().clone();
+        let own = Member {
+            id: self.settings.own.id.clone(),
+            address: self.settings.own.address,
+            datacenter: Some(self.settings.node.datacenter.clone()),
+            version: Some(self.settings.version.clone()),
+            reach: Reach::Alive,
+            since: at(Duration::ZERO),
+            instances: self.published.len(),
+            ttl: Some(self.settings.ttl),
+            view: Some(self.views.own()),
+            differs: None,
+        };
+        let mut members = vec![own];
+        let mut reached = BTreeSet::new();
+        for peer in self.standings.values() {
+            let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
+            let facts = replica.and_then(|replica| replica.facts.as_ref());
+            if peer.reach == Reach::Alive {
+                reached.insert(peer.address);
+            }
+            members.push(Member {
+                id: peer.id.clone(),
+                address: peer.address,
+                datacenter: facts.map(|facts| facts.datacenter.clone()),
+                version: facts.map(|facts| facts.version.clone()),
+                reach: peer.reach,
+                since: at(peer.since),
+                instances: replica.map_or(0, |replica| replica.announcements.len()),
+                ttl: facts.and_then(|facts| facts.ttl),
+                view: replica.and_then(|replica| replica.view),
+                differs: self.views.differs(&peer.id).map(|since| at(now.saturating_sub(since.elapsed()))),
+            });
+        }
+        members.sort_by(|a, b| a.id.cmp(&b.id));
+        for member in &mut members {
+            let known = before.members.binary_search_by(|known| known.id.cmp(&member.id)).ok();
+            let known = known.map(|at| &before.members[at]).filter(|known| known.reach == member.reach);
+            member.since = steady(known.map(|known| known.since), member.since);
+        }
+        let partitioned = self.liveness.partitioned().map(|since| steady(before.partitioned, at(since)));
+        match (before.partitioned, partitioned) {
+            (None, Some(_)) => warn!("partition: more than half of the other nodes are out of reach together"),
+            (Some(_), None) => info!("the partition is over"),
+            (None, None) | (Some(_), Some(_)) => {}
+        }
+        let sealed = self.outputs.keyring.borrow().is_some();
+        self.outputs.members.send_replace(Arc::new(Membership { members, partitioned, rejected, sealed }));
+        self.outputs.peers.send_if_modified(|known| {
+            let changed = *known != reached;
+            if changed {
+                *known = reached;
+            }
+            changed
+        });
+    }
+}
+
+/// A time since 1970 that was worked out before, and again: two clocks are read for it, one after the other. Where it is the
+/// same time it stays the same value, so that what has not changed does not look as if it had.
+fn steady(before: Option<Duration>, again: Duration) -> Duration {
+    before.filter(|before| before.abs_diff(again) < Duration::from_secs(1)).unwrap_or(again)
+}
+
+/// Logs how a peer stands now.
+fn tell(peer: &PeerState) {
+    let (node, address) = (&peer.id.name, peer.address);
+    match peer.reach {
+        Reach::Alive => info!(%node, %address, "node is alive"),
+        Reach::Suspect => info!(%node, %address, "node does not answer; others are asked"),
+        Reach::Held => {
+            warn!(%node, %address, "node is out of reach, with too many others: its instances are answered as last known");
+        }
+        Reach::Gone(cause) => {
+            let reason = cause.as_str();
+            info!(%node, %address, reason, "node is gone: {reason}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_that_is_worked_out_again_is_the_same() {
+        let cases = [
+            (None, 5_000, 5_000),
+            (Some(5_000), 5_001, 5_000),
+            (Some(5_001), 5_000, 5_001),
+            (Some(5_000), 6_000, 6_000),
+        ];
+        for (before, again, expected) in cases {
+            let got = steady(before.map(Duration::from_millis), Duration::from_millis(again));
+            assert_eq!(got.as_millis(), expected, "{before:?} {again}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! `/v1/event`: user events, as Consul has them.
+
+use std::time::Duration;
+
+use axum::{
+    body::Bytes,
+    extract::{Path, State},
+    http::Uri,
+    response::Response,
+};
+use data_encoding::BASE64;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use super::{
+    catalog::with_index,
+    register::{Body, octets},
+};
+use crate::{
+    api::catalog::Event,
+    http::{
+        Api,
+        command::{Command, TELL, give},
+        query::{Query, bad},
+        response::{ApiError, json, text_of},
+    },
+    model::user_event::{Audience, EventLog, UserEvent},
+};
+
+/// The version of Consul's user events.
+const VERSION: u8 = 1;
+
+/// Tells all nodes. The body is the payload, whatever it is.
+pub(crate) async fn fire(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+    body: Body,
+) -> Result<Response, ApiError> {
+    query.check()?;
+    if let Some(dc) = query.text("dc") {
+        return Err(bad(&format!("dc={dc}: an event goes to the nodes of all datacenters; choose some by ?node=")));
+    }
+    let text = |name| query.text(name).unwrap_or_default().to_owned();
+    let to = Audience { node: text("node"), service: text("service"), tag: text("tag") };
+    let payload = octets(body)?.to_vec();
+    let draft = UserEvent { id: Uuid::nil(), name, payload, to, time: 0 };
+    draft.check().map_err(|fault| bad(&format!("{fault}.")))?;
+    let UserEvent { name, payload, to, .. } = draft;
+    let what_now = "It may have gone out: look at /v1/event/list.";
+    let fired = give(&api.orders, |done| Command::Fire { name, payload, to, done }, TELL, what_now).await?;
+    Ok(json(&uri, &shape(&fired)))
+}
+
+/// The last ones that were meant for this node, oldest first.
+pub(crate) async fn list(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
+    query.check()?;
+    let (name, seen, wait) = (query.text("name"), query.index()?, query.wait()?);
+    let mut events = api.events.clone();
+    if let Some(seen) = seen {
+        wait_for_news(&mut events, name, seen, wait).await;
+    }
+    let log = events.borrow().clone();
+    let shown: Vec<Event> = named(&log, name).map(shape).collect();
+    let text = Bytes::from(text_of(&uri, &shown)?);
+    Ok(with_index(text, index(&log, name)))
+}
+
+async fn wait_for_news(
+    events: &mut tokio::sync::watch::Receiver<EventLog>,
+    name: Option<&str>,
+    seen: u64,
+    wait: Duration,
+) {
+    let news = events.wait_for(|log| index(log, name) != seen);
+    let _ = timeout_at(Instant::now() + wait, news).await;
+}
+
+fn named<'a>(log: &'a EventLog, name: Option<&'a str>) -> impl DoubleEndedIterator<Item = &'a UserEvent> {
+    log.iter().map(|event| &**event).filter(move |event| name.is_none_or(|name| event.name == name))
+}
+
+/// That of the last event, as Consul makes it of the event's id: its halves, one upon the other. It does not grow.
+fn index(log: &EventLog, name: Option<&str>) -> u64 {
+    let last = named(log, name).next_back().map(|event| event.id.as_u64_pair());
+    last.map_or(1, |(upper, lower)| (upper ^ lower).max(1))
+}
+
+fn shape(event: &UserEvent) -> Event {
+    Event {
+        id: event.id.to_string(),
+        name: event.name.clone(),
+        payload: (!event.payload.is_empty()).then(|| BASE64.encode(&event.payload)),
+        node_filter: event.to.node.clone(),
+        service_filter: event.to.service.clone(),
+        tag_filter: event.to.tag.clone(),
+        version: VERSION,
+        time: event.time,
+    }
+}

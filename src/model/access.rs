@@ -1,0 +1,91 @@
+//! Who may have names resolved that are not ours. An open resolver is a weapon in others' hands (RFC 5358).
+
+use std::{net::IpAddr, time::Duration};
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that the reply goes to.
+    pub address: IpAddr,
+    /// Since 1970.
+    pub now: Duration,
+}
+
+/// Clients that may use recursion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientRange {
+    /// 127.0.0.0/8 and ::1.
+    Loopback,
+    /// The networks of RFC 1918 and RFC 4193, and link-local addresses.
+    Private,
+    /// Everybody.
+    Any,
+    /// The addresses whose first `prefix` bits are `address`'s; its other bits are zero.
+    Network {
+        /// The first address.
+        address: IpAddr,
+        /// At most 32 or 128.
+        prefix: u8,
+    },
+}
+
+impl ClientRange {
+    /// Whether the client is meant. An address of IPv4 in the guise of IPv6 is one of IPv4.
+    pub fn matches(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        match (*self, client) {
+            (Self::Any, _) => true,
+            (Self::Loopback, client) => client.is_loopback(),
+            (Self::Private, IpAddr::V4(client)) => client.is_private() || client.is_link_local(),
+            (Self::Private, IpAddr::V6(client)) => client.is_unique_local() || client.is_unicast_link_local(),
+            (Self::Network { address: IpAddr::V4(first), prefix }, IpAddr::V4(client)) => {
+                (client.to_bits() ^ first.to_bits()).leading_zeros() >= u32::from(prefix)
+            }
+            (Self::Network { address: IpAddr::V6(first), prefix }, IpAddr::V6(client)) => {
+                (client.to_bits() ^ first.to_bits()).leading_zeros() >= u32::from(prefix)
+            }
+            (Self::Network { .. }, _) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_allowed() {
+        let network = |address: &str, prefix| ClientRange::Network { address: address.parse().unwrap(), prefix };
+        let cases = [
+            (ClientRange::Loopback, "127.0.0.1", true),
+            (ClientRange::Loopback, "127.255.0.9", true),
+            (ClientRange::Loopback, "::1", true),
+            (ClientRange::Loopback, "::ffff:127.0.0.1", true),
+            (ClientRange::Loopback, "10.0.0.1", false),
+            (ClientRange::Private, "10.255.0.1", true),
+            (ClientRange::Private, "172.16.0.1", true),
+            (ClientRange::Private, "172.32.0.1", false),
+            (ClientRange::Private, "192.168.1.1", true),
+            (ClientRange::Private, "169.254.1.1", true),
+            (ClientRange::Private, "fd00::1", true),
+            (ClientRange::Private, "fe80::1", true),
+            (ClientRange::Private, "::ffff:10.0.0.1", true),
+            (ClientRange::Private, "100.64.0.1", false),
+            (ClientRange::Private, "127.0.0.1", false),
+            (ClientRange::Private, "2001:db8::1", false),
+            (ClientRange::Any, "203.0.113.9", true),
+            (network("203.0.113.0", 24), "203.0.113.255", true),
+            (network("203.0.113.0", 24), "203.0.114.0", false),
+            (network("203.0.113.7", 32), "203.0.113.7", true),
+            (network("203.0.113.7", 32), "203.0.113.6", false),
+            (network("0.0.0.0", 0), "203.0.113.7", true),
+            (network("0.0.0.0", 0), "2001:db8::1", false),
+            (network("2001:db8::", 32), "2001:db8:ffff::1", true),
+            (network("2001:db8::", 32), "2001:db9::1", false),
+            (network("::", 0), "2001:db9::1", true),
+        ];
+        for (allow, client, expected) in cases {
+            assert_eq!(allow.matches(client.parse().unwrap()), expected, "{allow:?} {client}");
+        }
+    }
+}

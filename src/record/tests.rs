@@ -1,0 +1,378 @@
+//! What records look like, that nothing is lost on the way, and what is refused.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    name::label,
+    service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, MAX_TTL},
+};
+
+fn key() -> InstanceKey {
+    InstanceKey { service: label("web"), id: label("web-1") }
+}
+
+fn plain() -> Instance {
+    Instance::new(key(), vec!["10.0.0.7".parse().unwrap()])
+}
+
+fn full() -> Instance {
+    Instance {
+        addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+        port: Some(8080),
+        ports: vec![(label("metrics"), 9100), (label("http"), 8080)],
+        protocol: Protocol::Udp,
+        tags: vec!["v2".to_owned(), "größer".to_owned()],
+        meta: [("version".to_owned(), "2.3.1".to_owned()), ("note".to_owned(), "a\"b\n".to_owned())].into(),
+        priority: 0,
+        weight: 20,
+        ttl: Some(0),
+        ..plain()
+    }
+}
+
+fn report() -> HealthReport {
+    let check = |id: &str, name: &str, status, output: &str, since| CheckReport {
+        id: id.into(),
+        name: name.into(),
+        status,
+        output: output.into(),
+        since,
+    };
+    HealthReport {
+        since: 1_795_535_600,
+        checks: vec![
+            check("service:web-1:1", "tcp 10.0.0.7:80", Status::Passing, "", 1_795_535_600),
+            check("disk", "disk", Status::Critical, "91 %", 1_795_535_601),
+        ],
+    }
+}
+
+fn node(version: &str) -> Record {
+    let addresses = vec!["10.0.0.7".parse().unwrap()];
+    Record::Node {
+        addresses,
+        datacenter: label("dc1"),
+        version: version.to_owned(),
+        meta: Default::default(),
+        ttl: None,
+    }
+}
+
+fn with_meta(pairs: &[(&str, &str)]) -> Record {
+    let meta = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let Record::Node { addresses, datacenter, version, .. } = node("1") else { unreachable!() };
+    Record::Node { addresses, datacenter, version, meta, ttl: None }
+}
+
+fn event() -> UserEvent {
+    UserEvent {
+        id: uuid::Uuid::from_u128(7),
+        name: "deploy".to_owned(),
+        payload: b"v2".to_vec(),
+        to: crate::model::user_event::Audience { node: String::new(), service: "web".to_owned(), tag: "v2".to_owned() },
+        time: 9,
+    }
+}
+
+/// The format, which nodes of other versions have to read: a line that changes here is a break.
+#[test]
+fn records_are_written_so() {
+    let standing = |status, reason| Record::Standing(key(), InstanceState::new(status, reason));
+    let cases = [
+        (Record::Instance(Arc::new(plain())), "i/web/web-1", r#"{"addr":["10.0.0.7"]}"#),
+        (
+            Record::Instance(Arc::new(full())),
+            "i/web/web-1",
+            r#"{"addr":["10.0.0.7","fd00::7"],"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0}"#,
+        ),
+        (standing(Status::Passing, ""), "h/web/web-1", "p"),
+        (standing(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),
+        (standing(Status::Critical, "connection refused"), "h/web/web-1", "c connection refused"),
+        (standing(Status::Critical, ""), "h/web/web-1", "c "),
+        (Record::Standing(key(), InstanceState::Disabled), "h/web/web-1", "d"),
+        (Record::Standing(key(), InstanceState::Warming(3)), "h/web/web-1", "u 3"),
+        (
+            Record::Standing(key(), InstanceState::withheld(HoldReason::NodeMaintenance, "new kernel")),
+            "h/web/web-1",
+            "x node-maintenance new kernel",
+        ),
+        (Record::Standing(key(), InstanceState::withheld(HoldReason::Draining, "")), "h/web/web-1", "x draining "),
+        (
+            Record::Report(key(), Arc::new(report())),
+            "r/web/web-1",
+            r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
+        ),
+        (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
+        (
+            with_meta(&[("rack", "r1")]),
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{"rack":"r1"}}"#,
+        ),
+        (
+            Record::Event(15, Arc::new(event())),
+            "e/15",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"deploy","data":"djI=","service":"web","tag":"v2","time":9}"#,
+        ),
+        (
+            Record::Node {
+                addresses: vec!["10.0.0.7".parse().unwrap()],
+                datacenter: label("dc1"),
+                version: "0.2.0".to_owned(),
+                meta: Default::default(),
+                ttl: Some(5),
+            },
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0","ttl":5}"#,
+        ),
+        (Record::View(0xabc), "n/view", "1 0000000000000abc"),
+        (Record::Left, "n/left", "1"),
+    ];
+    for (record, key, value) in cases {
+        assert_eq!(record.encode(), (key.to_owned(), value.to_owned()));
+        assert_eq!(decode(key, value), Ok(Some(record)), "{key} {value}");
+    }
+}
+
+#[test]
+fn what_newer_nodes_add_is_passed_over() {
+    let addresses = r#""addr":["10.0.0.7"]"#;
+    let instance = || Some(Record::Instance(Arc::new(plain())));
+    let cases = [
+        ("x/web", "anything".to_owned(), None),
+        ("n/keys", "{".to_owned(), None),
+        ("", String::new(), None),
+        ("n/nodes", "1".to_owned(), None),
+        ("e/16", "{".to_owned(), None),
+        ("e/00", "{".to_owned(), None),
+        ("n/view", "2 whatever".to_owned(), None),
+        ("i/web/web-1", format!(r#"{{"zone":{{"a":[1]}},{addresses}}}"#), instance()),
+        ("i/web/web-1", format!(r#" {{ {addresses} , "tags" : [] , "port" : null }} "#), instance()),
+        ("n/node", format!(r#"{{{addresses},"dc":"dc1","version":"1","load":0.5}}"#), Some(node("1"))),
+    ];
+    for (key, value, expected) in cases {
+        assert_eq!(decode(key, &value), Ok(expected), "{key} {value}");
+    }
+}
+
+#[test]
+fn bad_keys() {
+    let cases = [
+        ("k".repeat(257), RecordError::KeyLength(257)),
+        ("i/web".to_owned(), RecordError::KeyParts),
+        ("i/".to_owned(), RecordError::KeyParts),
+        ("h//a".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
+        ("h/web/".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
+        ("i/web/a/b".to_owned(), RecordError::KeyLabel(LabelError::Character('/'))),
+        ("i/my_web/a".to_owned(), RecordError::KeyLabel(LabelError::Character('_'))),
+        (format!("i/web/{}", "a".repeat(64)), RecordError::KeyLabel(LabelError::TooLong(64))),
+        ("i/Web/a".to_owned(), RecordError::KeyCase),
+        ("h/web/A".to_owned(), RecordError::KeyCase),
+        ("i/node/a".to_owned(), RecordError::Fault(BoundsError::ReservedService)),
+        ("h/node/a".to_owned(), RecordError::Fault(BoundsError::ReservedService)),
+    ];
+    for (key, expected) in cases {
+        assert_eq!(Key::parse(&key), Err(expected), "{key}");
+    }
+}
+
+#[test]
+fn bad_instances() {
+    let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
+    let addressed = |rest: &str| format!(r#"{{"addr":["10.0.0.7"],{rest}}}"#);
+    let at = |addresses: &str| format!(r#"{{"addr":[{addresses}]}}"#);
+    let too_many = |what, found, most| BoundsError::TooMany { what, found, most };
+    let address = |text: &str| BoundsError::Address(text.parse().unwrap());
+    let cases = [
+        (at(""), BoundsError::NoAddress),
+        (at(&list(17, &|n| format!(r#""10.0.0.{n}""#))), too_many("addresses", 17, MAX_ADDRESSES)),
+        (at(r#""10.0.0.7","10.0.0.7""#), BoundsError::SameAddress("10.0.0.7".parse().unwrap())),
+        (at(r#""0.0.0.0""#), address("0.0.0.0")),
+        (at(r#""::""#), address("::")),
+        (at(r#""224.0.0.1""#), address("224.0.0.1")),
+        (at(r#""ff02::1""#), address("ff02::1")),
+        (at(r#""::ffff:10.0.0.7""#), address("::ffff:10.0.0.7")),
+        (addressed(r#""port":0"#), BoundsError::PortZero),
+        (addressed(r#""ports":{"http":0}"#), BoundsError::PortZero),
+        (addressed(r#""ports":{"http":1,"HTTP":2}"#), BoundsError::SamePort(label("http"))),
+        (addressed(r#""ports":{"http":1,"http":1}"#), BoundsError::SamePort(label("http"))),
+        (addressed(&format!(r#""ports":{{"{}":1}}"#, "a".repeat(63))), BoundsError::PortName(label(&"a".repeat(63)))),
+        (
+            addressed(&format!(r#""ports":{{{}}}"#, list(33, &|n| format!(r#""p{n}":1"#)))),
+            too_many("ports", 33, MAX_PORTS),
+        ),
+        (addressed(r#""tags":[""]"#), BoundsError::Tag),
+        (addressed(r#""tags":["a\nb"]"#), BoundsError::Tag),
+        (addressed(r#""tags":["a","b","a"]"#), BoundsError::SameTag),
+        (addressed(&format!(r#""tags":["{}"]"#, "a".repeat(256))), BoundsError::TagLength(256)),
+        (addressed(&format!(r#""tags":[{}]"#, list(65, &|n| format!(r#""t{n}""#)))), too_many("tags", 65, MAX_TAGS)),
+        (addressed(r#""meta":{"":"x"}"#), BoundsError::MetaKey),
+        (addressed(r#""meta":{"a=b":"x"}"#), BoundsError::MetaKey),
+        (addressed(r#""meta":{"é":"x"}"#), BoundsError::MetaKey),
+        (addressed(&format!(r#""meta":{{"k":"{}"}}"#, "a".repeat(254))), BoundsError::MetaLength(256)),
+        (
+            addressed(&format!(r#""meta":{{{}}}"#, list(65, &|n| format!(r#""k{n}":"""#)))),
+            too_many("entries of `meta`", 65, MAX_META),
+        ),
+        (addressed(r#""ttl":2147483648"#), BoundsError::Ttl(MAX_TTL + 1)),
+    ];
+    for (value, expected) in cases {
+        assert_eq!(decode("i/web/web-1", &value), Err(RecordError::Fault(expected)), "{value}");
+    }
+}
+
+#[test]
+fn bad_values() {
+    let long = format!(r#"{{"addr":["10.0.0.7"]}}{}"#, " ".repeat(MAX_VALUE));
+    let variant = format!(r#"{{"addr":["10.0.0.7"],"proto":"{}\n"}}"#, "s".repeat(500));
+    let version = |text: &str| format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"{text}"}}"#);
+    let long_version = version(&"1".repeat(65));
+    let entries: Vec<String> = (0..5).map(|key| format!(r#""k{key}":"{}""#, "x".repeat(252))).collect();
+    let much_meta = format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{{{}}}}}"#, entries.join(","));
+    let (no_version, control) = (version(""), version("1\\u0007"));
+    let cases: &[(&str, &str, &str)] = &[
+        ("i/web/a", &long, "a value has at most 8192 octets, this one has 8213"),
+        ("i/web/a", "", "EOF while parsing a value at line 1 column 0"),
+        ("i/web/a", "{}", "missing field `addr` at line 1 column 2"),
+        ("i/web/a", r#"{"addr":["10.0.0.7"]}x"#, "trailing characters at line 1 column 22"),
+        ("i/web/a", r#"{"addr":["10.0.0.7"],"addr":[]}"#, "duplicate field `addr` at line 1 column 27"),
+        ("i/web/a", r#"{"addr":["web.example"]}"#, "invalid IP address syntax at line 1 column 22"),
+        (
+            "i/web/a",
+            r#"{"addr":["10.0.0.7"],"port":65536}"#,
+            "invalid value: integer `65536`, expected u16 at line 1 column 33",
+        ),
+        (
+            "i/web/a",
+            r#"{"addr":["10.0.0.7"],"ports":{"a_b":1}}"#,
+            "'_' cannot stand in a DNS label: letters, digits and hyphens can at line 1 column 35",
+        ),
+        ("n/node", r#"{"addr":[],"dc":"dc1","version":"1"}"#, "there is no address"),
+        ("n/node", r#"{"addr":["10.0.0.7"],"dc":"","version":"1"}"#, "dc: a DNS label has at least one character"),
+        ("n/node", &no_version, "a version is 1 to 64 characters of printable ASCII"),
+        ("n/node", &long_version, "a version is 1 to 64 characters of printable ASCII"),
+        ("n/node", &control, "a version is 1 to 64 characters of printable ASCII"),
+        ("h/web/a", "", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "x", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "p up", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "u -1", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("h/web/a", "x tired ", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        (
+            "r/web/a",
+            r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
+            "a report is of at most 32 checks, each text of at most 160 octets",
+        ),
+        (
+            "n/node",
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{"":"x"}}"#,
+            "a key of `meta` is printable ASCII without `=`",
+        ),
+        ("n/node", &much_meta, "a node's `meta` has at most 1024 octets, this one has 1275"),
+        ("e/0", r#"{"id":"7","name":"x","time":1}"#, "id: it is no UUID"),
+        (
+            "e/0",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"x","data":"!","time":1}"#,
+            "data: invalid length at 0",
+        ),
+        (
+            "e/15",
+            r#"{"id":"00000000-0000-0000-0000-000000000007","name":"","time":1}"#,
+            "an event's name has 1 to 128 octets and no control characters",
+        ),
+        ("h/web/a", "critical", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("n/left", "0", "the value of `n/left` is `1`"),
+    ];
+    for (key, value, expected) in cases {
+        assert_eq!(decode(key, value).unwrap_err().to_string(), *expected, "{key} {value}");
+    }
+    let Err(RecordError::Json(told)) = decode("i/web/a", &variant) else { panic!("{variant}") };
+    assert!(told.len() <= 120 && !told.contains('\n'), "what a peer wrote stays on one line: {told:?}");
+}
+
+#[test]
+fn reasons_are_cut_where_they_arrive() {
+    let told = decode("h/web/web-1", &format!("c {}\n", "é".repeat(200)));
+    let Ok(Some(Record::Standing(_, InstanceState::Critical(reason)))) = told else { panic!("{told:?}") };
+    assert_eq!(&*reason, "é".repeat(60));
+}
+
+prop_compose! {
+    fn instance()(
+        addresses in prop::collection::hash_set(any::<IpAddr>(), 1..=MAX_ADDRESSES),
+        port in prop::option::of(1u16..),
+        ports in prop::collection::hash_map("[a-z0-9]([a-z0-9-]{0,60}[a-z0-9])?", 1u16.., 0..4),
+        protocol in prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]),
+        tags in prop::collection::hash_set("\\PC{1,40}", 0..6),
+        meta in prop::collection::btree_map("[ -<>-~]{1,20}", any::<String>(), 0..6),
+        priority: u16,
+        weight in prop_oneof![Just(10), any::<u16>()],
+        ttl in prop::option::of(0..=MAX_TTL),
+        registered_as in prop::option::of("\\PC{1,60}"),
+    ) -> Instance {
+        let registered_as = registered_as.map(Into::into);
+        let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
+        let mut addresses: Vec<IpAddr> = addresses.into_iter().filter(is_host).collect();
+        if addresses.is_empty() {
+            addresses = plain().addresses;
+        }
+        let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
+        let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
+        let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
+        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as }
+    }
+}
+
+/// Texts that come near to being records.
+fn nearly() -> impl Strategy<Value = (String, String)> {
+    let pairs = [full(), plain()].map(|instance| Record::Instance(Arc::new(instance)).encode());
+    let pairs = [pairs.to_vec(), vec![node("1").encode(), ("h/web/a".to_owned(), "c é".to_owned())]].concat();
+    (prop::sample::select(pairs), any::<prop::sample::Index>(), any::<char>()).prop_map(
+        |((key, mut value), at, with)| {
+            let places: Vec<usize> = value.char_indices().map(|(at, _)| at).collect();
+            let at = *at.get(&places);
+            value.remove(at);
+            value.insert(at, with);
+            (key, value)
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_lost_on_the_way(instance in instance()) {
+        prop_assert_eq!(instance.check(), Ok(()));
+        let record = Record::Instance(Arc::new(instance));
+        let (key, value) = record.encode();
+        prop_assert_eq!(decode(&key, &value), Ok(Some(record)));
+    }
+
+    #[test]
+    fn a_standing_arrives_as_it_was(status in 0..3, reason in any::<String>()) {
+        let status = [Status::Passing, Status::Warning, Status::Critical][status as usize];
+        let record = Record::Standing(key(), InstanceState::new(status, &reason));
+        let (key, value) = record.encode();
+        prop_assert_eq!(decode(&key, &value), Ok(Some(record)));
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(
+        key in prop_oneof!["[ihn]/\\PC{0,12}/?\\PC{0,70}", any::<String>(), Just("i/web/a".to_owned()), Just("n/node".to_owned())],
+        value in any::<String>(),
+        (near_key, near_value) in nearly(),
+    ) {
+        for (key, value) in [(key, value), (near_key, near_value)] {
+            match decode(&key, &value) {
+                // What is taken can be said again, and is within the bounds.
+                Ok(Some(record)) => {
+                    let (again, value) = record.encode();
+                    prop_assert_eq!(&again, &key);
+                    prop_assert_eq!(decode(&again, &value), Ok(Some(record)));
+                }
+                Ok(None) => prop_assert_eq!(Key::parse(&key), Ok(Key::Unknown)),
+                Err(bad) => prop_assert!(!bad.reason().is_empty() && !bad.to_string().contains('\n')),
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! User events as values: `e/0` to `e/15` are the last ones that a node fired, each in the place of the one 16 before.
+
+use std::borrow::Cow;
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{RecordError, json, parse};
+use crate::model::user_event::{Audience, UserEvent};
+
+#[derive(Serialize, Deserialize)]
+struct EventText<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    /// In base64.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "data")]
+    payload: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    node: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    service: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    tag: Cow<'a, str>,
+    time: u64,
+}
+
+pub(super) fn value(event: &UserEvent) -> String {
+    json(&EventText {
+        id: event.id.to_string().into(),
+        name: event.name.as_str().into(),
+        payload: BASE64.encode(&event.payload).into(),
+        node: event.to.node.as_str().into(),
+        service: event.to.service.as_str().into(),
+        tag: event.to.tag.as_str().into(),
+        time: event.time,
+    })
+}
+
+pub(super) fn read(value: &str) -> Result<UserEvent, RecordError> {
+    let text: EventText<'_> = parse(value)?;
+    let event = UserEvent {
+        id: Uuid::parse_str(&text.id).map_err(|_| RecordError::Json("id: it is no UUID".to_owned()))?,
+        name: text.name.into_owned(),
+        payload: BASE64.decode(text.payload.as_bytes()).map_err(|error| RecordError::Json(format!("data: {error}")))?,
+        to: Audience { node: text.node.into_owned(), service: text.service.into_owned(), tag: text.tag.into_owned() },
+        time: text.time,
+    };
+    event.check().map_err(RecordError::Event)?;
+    Ok(event)
+}
