@@ -1,4 +1,4 @@
-//! EDNS options, and the limit on rates, over the engine: who gets what, and who is cut short.
+//! EDNS options and response rate limiting of the engine.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -6,13 +6,13 @@ mod support;
 
 use std::{net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
-use muster::dns::{
-    engine::{
-        Client, Engine, Origin, Settings, Transport,
-        rrl::{ResponseRate, ResponseRateLimiter},
+use muster::{
+    dns::{
+        engine::{Client, Engine, Origin, Settings, Transport, rrl::ResponseRateLimiter},
+        message::{codes::Rcode, cookie::Secret},
+        zone::Tables,
     },
-    message::{codes::Rcode, cookie::Secret},
-    zone::Tables,
+    model::dns_limits::ResponseRate,
 };
 use support::world;
 
@@ -49,7 +49,7 @@ fn udp() -> Origin {
     from("192.0.2.1", Transport::Udp)
 }
 
-/// A query for SRV of `web`, with these options in an OPT record of that version.
+/// Returns a query for SRV of `web` with these EDNS options.
 fn query(payload: u16, version: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
     let options: Vec<u8> = options
         .iter()
@@ -65,7 +65,7 @@ fn query(payload: u16, version: u8, options: &[(u16, &[u8])]) -> Vec<u8> {
     .concat()
 }
 
-/// The options of a reply's OPT record, which is its last record.
+/// Returns the options of a reply's OPT record, which is its last record.
 fn options(reply: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let message = support::decode(reply);
     assert!(message.edns.is_some(), "no OPT record in {reply:02x?}");
@@ -91,31 +91,31 @@ fn option(reply: &[u8], code: u16) -> Option<Vec<u8>> {
 }
 
 #[test]
-fn rfc_7873_5_2_cookies_are_answered_with_cookies() {
+fn rfc_7873_5_2_replies_carry_server_cookies() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
     let client = [1, 2, 3, 4, 5, 6, 7, 8];
     let mut ask = |origin, options: &[(u16, &[u8])]| {
         let rcode = engine.respond(&tables, &query(1232, 0, options), origin, &mut reply);
         (rcode, option(&reply, COOKIE))
     };
-    assert_eq!(ask(udp(), &[]), (Some(Rcode::NoError), None), "§5.2.1: none");
+    assert_eq!(ask(udp(), &[]), (Some(Rcode::NoError), None), "§5.2.1: no cookie");
     let (rcode, given) = ask(udp(), &[(COOKIE, &client)]);
     let given = given.expect("§5.2.3: a server cookie for a client cookie");
     assert_eq!((rcode, &given[..8], given.len()), (Some(Rcode::NoError), &client[..], 24));
     for transport in [Transport::Udp, Transport::Tcp] {
         let origin = from("192.0.2.1", transport);
-        assert_eq!(ask(origin, &[(COOKIE, &given)]).1.as_ref(), Some(&given), "§5.2.5: it is good over {transport:?}");
+        assert_eq!(ask(origin, &[(COOKIE, &given)]).1.as_ref(), Some(&given), "§5.2.5: valid over {transport:?}");
     }
-    let elsewhere = ask(from("192.0.2.2", Transport::Udp), &[(COOKIE, &given)]);
-    assert_eq!(elsewhere.0, Some(Rcode::NoError), "§5.2.4: answered all the same");
-    assert_ne!(elsewhere.1, Some(given.clone()), "with one for that address");
-    assert_eq!(ask(udp(), &[(COOKIE, &client[..4])]).0, Some(Rcode::FormErr), "§5.2.2: a length that none has");
+    let other_address = ask(from("192.0.2.2", Transport::Udp), &[(COOKIE, &given)]);
+    assert_eq!(other_address.0, Some(Rcode::NoError), "§5.2.4: an invalid server cookie is not an error");
+    assert_ne!(other_address.1, Some(given.clone()), "the reply carries a cookie for that address");
+    assert_eq!(ask(udp(), &[(COOKIE, &client[..4])]).0, Some(Rcode::FormErr), "§5.2.2: invalid length");
     let twice = ask(udp(), &[(COOKIE, &given), (COOKIE, &client[..4])]);
-    assert_eq!(twice, (Some(Rcode::NoError), Some(given)), "§5.2: of two the first counts");
+    assert_eq!(twice, (Some(Rcode::NoError), Some(given)), "§5.2: only the first of two cookies counts");
 }
 
 #[test]
-fn rfc_5001_2_2_the_server_says_who_it_is_to_those_who_ask() {
+fn rfc_5001_2_2_nsid_is_sent_on_request() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
     for (asked, expected) in [(&[(NSID, &b""[..])][..], Some(b"host-a".to_vec())), (&[], None)] {
         engine.respond(&tables, &query(1232, 0, asked), udp(), &mut reply);
@@ -123,9 +123,9 @@ fn rfc_5001_2_2_the_server_says_who_it_is_to_those_who_ask() {
     }
 }
 
-/// §3.2.1: over UDP the option is ignored.
+/// §3.2.1: the option is ignored over UDP.
 #[test]
-fn rfc_7828_3_3_1_who_asks_over_tcp_is_told_how_long_a_connection_may_idle() {
+fn rfc_7828_3_3_1_idle_timeout_is_sent_on_request_over_tcp() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
     let asked: &[(u16, &[u8])] = &[(KEEPALIVE, b"")];
     for (transport, options, expected) in [
@@ -139,7 +139,7 @@ fn rfc_7828_3_3_1_who_asks_over_tcp_is_told_how_long_a_connection_may_idle() {
 }
 
 #[test]
-fn rfc_6891_6_1_3_a_version_that_is_not_known_is_told_so_with_its_cookie() {
+fn rfc_6891_6_1_3_unknown_edns_version_gets_badvers_with_a_cookie() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
     let rcode = engine.respond(&tables, &query(1232, 1, &[(COOKIE, &[1; 8])]), udp(), &mut reply);
     assert_eq!(rcode, Some(Rcode::BadVers));
@@ -148,9 +148,9 @@ fn rfc_6891_6_1_3_a_version_that_is_not_known_is_told_so_with_its_cookie() {
     assert_eq!(option(&reply, COOKIE).map(|cookie| cookie.len()), Some(24));
 }
 
-/// RFC 7830 §4: padding is for encrypted transports. RFC 6891 §6.1.2: options that are not known are ignored.
+/// RFC 7830 §4: padding is for encrypted transports. RFC 6891 §6.1.2: unknown options are ignored.
 #[test]
-fn options_that_say_nothing_change_nothing() {
+fn unsupported_options_do_not_change_the_reply() {
     let tables = tables();
     let answer = |options: &[(u16, &[u8])]| {
         let mut reply = vec![];
@@ -163,9 +163,9 @@ fn options_that_say_nothing_change_nothing() {
     }
 }
 
-/// RFC 7766 §3: one server, one answer.
+/// RFC 7766 §3: UDP and TCP give equal answers.
 #[test]
-fn what_fits_is_the_same_over_udp_and_tcp() {
+fn replies_that_fit_are_equal_over_udp_and_tcp() {
     let tables = world::tables(
         "services: [{service: web, id: a, address: 10.0.0.1, port: 80}, {service: web, id: b, address: 10.0.0.2, port: 80}]",
     );
@@ -174,7 +174,7 @@ fn what_fits_is_the_same_over_udp_and_tcp() {
         let ask = support::Ask { name: format!("{name}.service.local"), qtype, edns: Some(1232), dnssec_ok: true };
         let [over_udp, over_tcp] = [Transport::Udp, Transport::Tcp].map(|transport| {
             let mut reply = vec![];
-            // Each draws the same order.
+            // Both engines draw the same order.
             engine(None).respond(&tables, &ask.packet(7), from("192.0.2.1", transport), &mut reply);
             reply
         });
@@ -182,9 +182,9 @@ fn what_fits_is_the_same_over_udp_and_tcp() {
     }
 }
 
-/// Options have their place before records have theirs.
+/// Room for options is reserved before records are written.
 #[test]
-fn options_never_make_a_reply_longer_than_the_client_takes() {
+fn replies_with_options_respect_the_clients_limit() {
     let (tables, mut engine, mut reply) = (tables(), engine(None), vec![]);
     for payload in 512..1300 {
         let packet = query(payload, 0, &[(COOKIE, &[1; 8]), (NSID, &[])]);
@@ -192,50 +192,58 @@ fn options_never_make_a_reply_longer_than_the_client_takes() {
         assert!(reply.len() <= usize::from(payload.min(1232)), "{} octets for {payload}", reply.len());
         let codes: Vec<u16> = options(&reply).into_iter().map(|(code, _)| code).collect();
         assert_eq!(codes, [NSID, COOKIE]);
-        // RFC 1035 §4.1.4 names as elsewhere: the letters' case is the question's.
+        // The question keeps its letter case.
         assert_eq!(&reply[12..16], b"\x03wEb");
     }
 }
 
 #[test]
-fn what_is_above_the_rate_is_cut_short_or_not_sent() {
+fn responses_above_the_rate_are_truncated_or_dropped() {
     let tables = tables();
     let rate = |slip| ResponseRate { per_second: NonZero::new(100).unwrap(), slip, ipv4_prefix: 24, ipv6_prefix: 56 };
-    // How many whole answers, how many that say "come by TCP", how much silence.
+    // Numbers of full replies, truncated replies (TC) and dropped replies.
     let flood = |engine: &mut Engine, packet: &[u8], origin: Origin| {
-        let (mut whole, mut cut, mut silence) = (0, 0, 0);
+        let (mut full, mut truncated, mut dropped) = (0, 0, 0);
         let mut reply = vec![];
         for _ in 0..1100 {
             match engine.respond(&tables, packet, origin, &mut reply) {
-                None => silence += 1,
+                None => dropped += 1,
                 Some(_) if reply[2] & 2 != 0 && reply[7] == 0 => {
-                    assert!(reply.len() <= packet.len(), "what is cut short amplifies nothing");
+                    assert!(reply.len() <= packet.len(), "truncated replies do not amplify");
                     assert!(support::decode(&reply).edns.is_some());
-                    cut += 1;
+                    truncated += 1;
                 }
-                Some(_) => whole += 1,
+                Some(_) => full += 1,
             }
         }
-        (whole, cut, silence)
+        (full, truncated, dropped)
     };
     let packet = query(1232, 0, &[]);
     assert_eq!(flood(&mut engine(Some(rate(0))), &packet, udp()), (100, 0, 1000), "slip 0");
     assert_eq!(flood(&mut engine(Some(rate(1))), &packet, udp()), (100, 1000, 0), "slip 1");
-    let (whole, cut, silence) = flood(&mut engine(Some(rate(2))), &packet, udp());
-    assert_eq!((whole, cut + silence), (100, 1000), "slip 2");
-    assert!((400..600).contains(&cut), "slip 2: {cut} of 1000 cut short");
+    let (full, truncated, dropped) = flood(&mut engine(Some(rate(2))), &packet, udp());
+    assert_eq!((full, truncated + dropped), (100, 1000), "slip 2");
+    assert!((400..600).contains(&truncated), "slip 2: {truncated} of 1000 truncated");
 
     let mut limited = engine(Some(rate(0)));
     let malformed = [&packet[..], b"junk"].concat();
-    assert_eq!(flood(&mut limited, &malformed, udp()), (100, 0, 1000), "what cannot be read counts as well");
-    assert_eq!(flood(&mut limited, &packet, from("192.0.2.99", Transport::Udp)).0, 0, "the network has had its share");
-    assert_eq!(flood(&mut limited, &packet, from("198.51.100.1", Transport::Udp)).0, 100, "another has its own");
-    assert_eq!(flood(&mut limited, &packet, from("192.0.2.1", Transport::Tcp)), (1100, 0, 0), "TCP proves the address");
-    assert_eq!(flood(&mut limited, &packet, from("127.0.0.1", Transport::Udp)), (1100, 0, 0), "so does loopback");
+    assert_eq!(flood(&mut limited, &malformed, udp()), (100, 0, 1000), "malformed queries count");
+    assert_eq!(flood(&mut limited, &packet, from("192.0.2.99", Transport::Udp)).0, 0, "the /24 has used its rate");
+    assert_eq!(
+        flood(&mut limited, &packet, from("198.51.100.1", Transport::Udp)).0,
+        100,
+        "another network has its own rate"
+    );
+    assert_eq!(
+        flood(&mut limited, &packet, from("192.0.2.1", Transport::Tcp)),
+        (1100, 0, 0),
+        "TCP is exempt: the address is verified"
+    );
+    assert_eq!(flood(&mut limited, &packet, from("127.0.0.1", Transport::Udp)), (1100, 0, 0), "loopback is exempt");
 
     let mut reply = vec![];
     engine(None).respond(&tables, &query(1232, 0, &[(COOKIE, &[1; 8])]), udp(), &mut reply);
     let given = option(&reply, COOKIE).unwrap();
     let with_cookie = query(1232, 0, &[(COOKIE, &given)]);
-    assert_eq!(flood(&mut limited, &with_cookie, udp()), (1100, 0, 0), "so does a cookie");
+    assert_eq!(flood(&mut limited, &with_cookie, udp()), (1100, 0, 0), "a valid cookie is exempt");
 }

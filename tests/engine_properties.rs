@@ -1,8 +1,8 @@
-//! Whatever the catalog holds and whatever is asked: the reply decodes in hickory-proto and says what the catalog says.
+//! For random catalogs and questions, hickory-proto decodes the reply, and its records match the catalog.
 //!
-//! What the catalog says is worked out by [`Zone`], which writes down every name of the zone from the catalog, as a
-//! generator of a zone file would; the engine goes the other way, from the name asked to what it means. The labels are
-//! few, so that ids, tags, services, ports and reserved words collide.
+//! The reference is [`Zone`], which enumerates all names of the zone from the catalog, like a generator of a zone file. The engine
+//! works in the opposite direction, from the name to its records. The set of labels is small, so that ids, tags, services,
+//! ports and reserved words collide.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -41,7 +41,7 @@ const NEGATIVE_TTL: u32 = 1;
 const PAYLOAD: u16 = 1232;
 const DOMAINS: [&str; 2] = ["service.local.", "svc.example."];
 
-// What is generated.
+// Generators.
 
 fn labels() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["web", "db", "a", "tcp", "udp", "v2", "x-1", "host-a", "host-b"])
@@ -52,7 +52,7 @@ fn addresses() -> impl Strategy<Value = Vec<IpAddr>> {
     prop::collection::btree_set(one, 1..4).prop_map(|set| set.into_iter().map(|a| a.parse().unwrap()).collect())
 }
 
-fn standing() -> impl Strategy<Value = InstanceState> {
+fn state() -> impl Strategy<Value = InstanceState> {
     prop_oneof![
         4 => Just(InstanceState::Passing),
         1 => Just(InstanceState::new(Status::Warning, "slow")),
@@ -74,7 +74,7 @@ prop_compose! {
         weight in prop::sample::select(vec![0, 1, 10, 65535]),
         priority in 0u16..3,
         ttl in prop::option::of(0u32..100),
-        standing in standing(),
+        state in state(),
     ) -> Announcement {
         let key = InstanceKey { service: label(service), id: label(id) };
         let instance = Instance {
@@ -90,7 +90,7 @@ prop_compose! {
             ttl,
             registered_as: None,
         };
-        Announcement::new(Arc::new(instance), standing)
+        Announcement::new(Arc::new(instance), state)
     }
 }
 
@@ -99,8 +99,8 @@ fn view() -> impl Strategy<Value = View> {
         prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown), 1 => Just(Freshness::Gone)];
     let node = (addresses(), prop::collection::vec(announcement(), 0..8), freshness);
     let views = prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3);
-    // Whoever answers is there.
-    let views = views.prop_filter("nobody is there", |nodes: &BTreeMap<_, (_, _, Freshness)>| {
+    // The node that answers is not gone.
+    let views = views.prop_filter("all nodes are gone", |nodes: &BTreeMap<_, (_, _, Freshness)>| {
         nodes.values().any(|(_, _, freshness)| *freshness != Freshness::Gone)
     });
     views.prop_map(|nodes| {
@@ -114,9 +114,9 @@ fn view() -> impl Strategy<Value = View> {
     })
 }
 
-/// A question, most often of a name that exists: which one is known when there is a zone to take it from.
+/// A random question, mostly for an existing name, which is chosen once the names of the zone are known.
 #[derive(Clone, Debug)]
-struct Asking {
+struct Question {
     existing: Option<prop::sample::Index>,
     below: Option<String>,
     otherwise: String,
@@ -125,7 +125,7 @@ struct Asking {
     edns: Option<u16>,
 }
 
-fn asking() -> impl Strategy<Value = Asking> {
+fn question() -> impl Strategy<Value = Question> {
     let word = || {
         prop_oneof![
             6 => labels().prop_map(str::to_owned),
@@ -141,11 +141,11 @@ fn asking() -> impl Strategy<Value = Asking> {
     let qtype = prop::sample::select(vec![1, 1, 28, 33, 33, 16, 255, 6, 2, 5, 12, 65, 43, 64000]);
     let edns = prop::option::of(prop::sample::select(vec![0, 512, 1232, 4096, 65535]));
     (existing, prop::option::weighted(0.2, word()), otherwise, any::<u64>(), qtype, edns).prop_map(
-        |(existing, below, otherwise, case, qtype, edns)| Asking { existing, below, otherwise, case, qtype, edns },
+        |(existing, below, otherwise, case, qtype, edns)| Question { existing, below, otherwise, case, qtype, edns },
     )
 }
 
-impl Asking {
+impl Question {
     fn of(&self, names: &[String]) -> Ask {
         let name = match &self.existing {
             Some(index) => self.below.iter().map(|w| format!("{w}.")).collect::<String>() + index.get::<String>(names),
@@ -161,7 +161,7 @@ impl Asking {
     }
 }
 
-// What the catalog says.
+// Reference.
 
 #[derive(Clone, Debug, Default, PartialEq)]
 struct RRset {
@@ -169,16 +169,17 @@ struct RRset {
     data: BTreeSet<String>,
 }
 
-/// Every name of one domain with its RRsets; names without any are there too.
+/// All names of one domain with their RRsets, including empty ones.
 #[derive(Default)]
 struct Zone {
     names: BTreeMap<String, BTreeMap<u16, RRset>>,
+    /// Names with Extended DNS Error 14.
     not_ready: BTreeSet<String>,
-    /// What is said of names some of whose answered instances are of nodes out of reach.
+    /// Text of Extended DNS Error 3 by name.
     stale: BTreeMap<String, String>,
 }
 
-/// An announcement that counts, and whose it is.
+/// An announcement that is not shadowed, with its node.
 #[derive(Clone, Copy)]
 struct Member<'v> {
     announcement: &'v Announcement,
@@ -203,27 +204,23 @@ impl Member<'_> {
     }
 
     fn is_answered(&self) -> bool {
-        self.freshness != Freshness::Gone && self.standing.is_answered()
+        self.freshness != Freshness::Gone && self.state.is_answered()
     }
 }
 
 impl Member<'_> {
-    /// In which state it is and why; `None`: it is answered, and that is all.
+    /// Returns state and reason; `None` if the instance is plainly answered.
     fn why(&self) -> Option<(&'static str, String)> {
         let node = self.node;
-        Some(match (self.freshness, &self.standing) {
-            (Freshness::Gone, _) => ("gone", format!("its node {node} is gone")),
-            (_, InstanceState::Critical(reason)) => ("critical", format!("it is critical: {reason}")),
-            (_, InstanceState::Disabled) => {
-                ("disabled", "it is disabled: its service file says enabled: false".to_owned())
-            }
-            (Freshness::LastKnown, _) => {
-                ("stale", format!("answered as last known: its node {node} is out of reach, with too many others"))
-            }
+        Some(match (self.freshness, &self.state) {
+            (Freshness::Gone, _) => ("gone", format!("node {node} is gone")),
+            (_, InstanceState::Critical(reason)) => ("critical", format!("critical: {reason}")),
+            (_, InstanceState::Disabled) => ("disabled", "disabled: `enabled: false` in its service file".to_owned()),
+            (Freshness::LastKnown, _) => ("stale", format!("answered as last known: node {node} is unreachable")),
             (_, InstanceState::Warning(reason)) => {
                 let weight = self.instance.weight;
                 let weight = if weight > 0 { (weight / 10).max(1) } else { 0 };
-                ("warning", format!("answered with weight {weight}: it warns: {reason}"))
+                ("warning", format!("answered with weight {weight}: warning: {reason}"))
             }
             _ => return None,
         })
@@ -234,11 +231,11 @@ impl Member<'_> {
     }
 }
 
-/// Why none of these is answered.
+/// Returns the reason why none of the instances is answered.
 fn none_answered(members: &Members<'_>) -> String {
     let there = || members.iter().filter(|member| member.freshness != Freshness::Gone);
-    let critical = there().filter(|member| matches!(member.standing, InstanceState::Critical(_))).count();
-    let disabled = there().filter(|member| matches!(member.standing, InstanceState::Disabled)).count();
+    let critical = there().filter(|member| matches!(member.state, InstanceState::Critical(_))).count();
+    let disabled = there().filter(|member| matches!(member.state, InstanceState::Disabled)).count();
     let gone: Vec<&str> = members.iter().filter(|m| m.freshness == Freshness::Gone).map(|m| m.node).collect();
     let nodes: BTreeSet<&&str> = gone.iter().collect();
     let mut text = format!("{} instance{}", members.len(), if members.len() == 1 { "" } else { "s" });
@@ -250,25 +247,28 @@ fn none_answered(members: &Members<'_>) -> String {
     }
     match (nodes.first(), nodes.len()) {
         (None, _) => {}
-        (Some(node), 1) => text += &format!(", {} on {node}, which is gone", gone.len()),
-        (Some(node), len) => text += &format!(", {} on {len} nodes that are gone, such as {node}", gone.len()),
+        (Some(node), 1) => text += &format!(", {} gone (node {node})", gone.len()),
+        (Some(node), len) => text += &format!(", {} gone (node {node} and {} more)", gone.len(), len - 1),
     }
     text
 }
 
-/// The nodes in the order in which they count: those that are live first.
-fn by_standing(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
+/// Returns the nodes in order of precedence: live nodes first.
+fn by_freshness(view: &View) -> impl Iterator<Item = (&Label, &Arc<NodeView>)> {
     let of = |freshness| view.iter().filter(move |(_, node)| node.freshness == freshness);
     of(Freshness::Live).chain(of(Freshness::LastKnown)).chain(of(Freshness::Gone))
 }
 
-/// What an extended error says of the nodes out of reach that have one of these.
+/// Returns the text of Extended DNS Error 3 for the unreachable nodes of these instances.
 fn out_of_reach(members: &Members<'_>) -> Option<String> {
     let stale = members.iter().filter(|member| member.freshness == Freshness::LastKnown && member.is_answered());
     let nodes: BTreeSet<&str> = stale.map(|member| member.node).collect();
     match (nodes.first()?, nodes.len()) {
-        (node, 1) => Some(format!("{node} is out of reach: its instances are as last known")),
-        (node, len) => Some(format!("{node} and {} more are out of reach: their instances are as last known", len - 1)),
+        (node, 1) => Some(format!("node {node} is unreachable: answered as last known")),
+        (node, len) => {
+            let more = len - 1;
+            Some(format!("node {node} and {more} more are unreachable: answered as last known"))
+        }
     }
 }
 
@@ -279,7 +279,7 @@ impl Zone {
         let mut shadowed: BTreeMap<&str, Members<'_>> = BTreeMap::new();
         zone.exists(domain);
         zone.exists(&format!("node.{domain}"));
-        for (name, node) in by_standing(view) {
+        for (name, node) in by_freshness(view) {
             if node.freshness != Freshness::Gone {
                 let owner = format!("{name}.node.{domain}");
                 zone.exists(&owner);
@@ -310,14 +310,14 @@ impl Zone {
         let base = format!("{service}.{domain}");
         let all: Members<'_> = instances.values().copied().collect();
         self.set(&base, &all, domain, true);
-        self.why(&base, instances, shadowed);
+        self.add_why_names(&base, instances, shadowed);
         for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
-            let speaking: Members<'_> = all.iter().copied().filter(|a| a.instance.protocol == protocol).collect();
-            if !speaking.is_empty() {
-                self.set(&format!("_{service}._{word}.{domain}"), &speaking, domain, false);
+            let with_protocol: Members<'_> = all.iter().copied().filter(|a| a.instance.protocol == protocol).collect();
+            if !with_protocol.is_empty() {
+                self.set(&format!("_{service}._{word}.{domain}"), &with_protocol, domain, false);
             }
             let mut ports: BTreeMap<&str, Members<'_>> = BTreeMap::new();
-            for member in speaking {
+            for member in with_protocol {
                 for (port, _) in &member.announcement.instance.ports {
                     ports.entry(port.as_str()).or_default().push(member);
                 }
@@ -356,14 +356,14 @@ impl Zone {
         }
     }
 
-    /// The `_why` names: a text for each instance of which there is more to say than that it is answered.
-    fn why(&mut self, base: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>) {
+    /// Adds the `_why` names, with a record per instance that is not plainly answered.
+    fn add_why_names(&mut self, base: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>) {
         let all: Members<'_> = instances.values().copied().collect();
         let mut details: Vec<(&str, String)> = Vec::new();
         for (id, member) in instances {
             details.extend(member.why().map(|(state, text)| (*id, member.detail(state, &text))));
         }
-        let text = "another node announces an instance of the same id, and that one counts";
+        let text = "another node announces the same instance id and takes precedence";
         for member in shadowed {
             details.push((member.announcement.instance.key.id.as_str(), member.detail("shadowed", text)));
         }
@@ -412,7 +412,7 @@ impl Zone {
         for announcement in members.iter().filter(|a| a.is_answered()) {
             let instance = &announcement.instance;
             let Some(port) = port(instance) else { continue };
-            let weight = match announcement.standing {
+            let weight = match announcement.state {
                 InstanceState::Warning(_) if instance.weight > 0 => (instance.weight / 10).max(1),
                 _ => instance.weight,
             };
@@ -431,7 +431,7 @@ impl Zone {
         set.data.insert(data);
     }
 
-    /// Names that exist because they do, because something stands below them, or because tags might.
+    /// Reports whether a name exists: it has records, is an empty non-terminal, or may be one for tags.
     fn has(&self, owner: &str, domain: &str) -> bool {
         let below = format!(".{owner}");
         let relative = owner.strip_suffix(&format!(".{domain}")).unwrap_or_default();
@@ -445,13 +445,13 @@ fn ttl(members: &Members<'_>) -> u32 {
     answered.or(members.iter().map(Member::ttl).min()).unwrap()
 }
 
-/// Every name that exists for that view, in both domains and in reverse.
+/// Returns all names of the view, in both domains and in reverse.
 fn existing_names(view: &View) -> Vec<String> {
     let zones = DOMAINS.iter().flat_map(|domain| Zone::of(view, domain).names.into_keys());
     zones.chain(reverse(view).into_keys()).collect()
 }
 
-// The comparison.
+// Comparison.
 
 fn tables(view: &View) -> Tables {
     let mut tables = Tables::new(Settings {
@@ -482,7 +482,7 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
     let (_, over_tcp) = reply(&tables, ask, Transport::Tcp, seed.wrapping_add(1));
 
     let limit = ask.edns.map_or(512, |payload| payload.clamp(512, PAYLOAD));
-    prop_assert!(datagram.len() <= usize::from(limit), "{} octets where {limit} are allowed", datagram.len());
+    prop_assert!(datagram.len() <= usize::from(limit), "{} octets exceed {limit}", datagram.len());
     prop_assert_eq!(
         &datagram[12..][..ask.packet(0)[12..].len().min(ask.name.len() + 1)],
         &ask.packet(0)[12..][..ask.name.len() + 1]
@@ -497,7 +497,7 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
     let Some(domain) = DOMAINS.iter().find(|d| name == **d || name.ends_with(&format!(".{d}"))) else {
         match reverse(view).get(&name) {
             None => prop_assert_eq!(code, "Query Refused"),
-            // A reverse name is a zone of its own.
+            // A reverse name is a zone with a single name.
             Some(_) if matches!(ask.qtype, rtype::SOA | rtype::NS) => prop_assert!(!answered.is_empty()),
             Some(_) if !matches!(ask.qtype, rtype::PTR | rtype::ANY) => {
                 prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0));
@@ -506,8 +506,8 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
                 let ttl = if stale.is_some() { TTL.min(MAX_STALE_TTL) } else { TTL };
                 let expected: BTreeSet<_> = targets.iter().map(|t| (rtype::PTR, ttl, t.clone())).collect();
                 prop_assert_eq!(answered, expected);
-                let told = stale.clone().filter(|_| ask.edns.is_some()).map(|text| (3, text));
-                prop_assert_eq!(support::extended_error(&over_tcp), told);
+                let expected_error = stale.clone().filter(|_| ask.edns.is_some()).map(|text| (3, text));
+                prop_assert_eq!(support::extended_error(&over_tcp), expected_error);
             }
         }
         return Ok(());
@@ -523,7 +523,7 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
     };
     match ask.qtype {
         rtype::SOA if name == *domain => prop_assert_eq!(over_tcp.answers.len(), 1),
-        // RFC 8482 §4.1: one of the RRsets.
+        // RFC 8482 §4.1: a single RRset.
         rtype::ANY if name != *domain => {
             let one = answered.first().map(|(rtype, ..)| *rtype);
             prop_assert_eq!(one.is_none(), rrsets.is_empty());
@@ -532,24 +532,24 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
         rtype::ANY => {}
         rtype => prop_assert_eq!(&answered, &expected(rtype)),
     }
-    prop_assert_eq!(over_tcp.answers.len(), answered.len(), "a record stands twice");
+    prop_assert_eq!(over_tcp.answers.len(), answered.len(), "duplicate record");
     prop_assert!(answers(&over_udp).is_subset(&answered) || ask.qtype == rtype::ANY);
     prop_assert!(over_udp.metadata.truncation || over_udp.answers.len() == over_tcp.answers.len());
 
     if answered.is_empty() {
-        // RFC 2308 §3: the SOA with the TTL of its minimum.
+        // RFC 2308 §3: the TTL of the SOA is its minimum.
         let [soa] = &over_tcp.authorities[..] else { return Err(TestCaseError::fail("no SOA in a negative answer")) };
         prop_assert_eq!((soa.name.to_lowercase().to_string(), soa.ttl), ((*domain).to_owned(), NEGATIVE_TTL));
     }
-    let told = support::extended_error(&over_tcp);
+    let error = support::extended_error(&over_tcp);
     match zone.stale.get(&name).filter(|_| ask.edns.is_some()) {
-        Some(stale) => prop_assert_eq!(told, Some((3, stale.clone()))),
+        Some(stale) => prop_assert_eq!(error, Some((3, stale.clone()))),
         None => {
-            prop_assert_eq!(told.is_some(), ask.edns.is_some() && zone.not_ready.contains(&name), "extended error");
-            prop_assert!(told.is_none_or(|(code, text)| code == 14 && !text.is_empty()));
+            prop_assert_eq!(error.is_some(), ask.edns.is_some() && zone.not_ready.contains(&name), "extended error");
+            prop_assert!(error.is_none_or(|(code, text)| code == 14 && !text.is_empty()));
         }
     }
-    // Every address in the additional section is the zone's own.
+    // Every address in the additional section belongs to the zone.
     for record in over_tcp.additionals.iter().filter(|r| r.record_type() != RecordType::OPT) {
         let set =
             zone.names.get(&record.name.to_lowercase().to_string()).and_then(|s| s.get(&record.record_type().into()));
@@ -565,8 +565,8 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// PTR records of announced addresses: the instances that are answered there, else the node. With what is said of the
-/// first of them that is of a node out of reach.
+/// Returns the PTR targets of announced addresses: the instances answered there, else the node. The text is that of Extended DNS
+/// Error 3 for the first instance on an unreachable node.
 fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> {
     #[derive(Default)]
     struct At {
@@ -575,21 +575,21 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
     }
     let mut counted = BTreeSet::new();
     let mut names: BTreeMap<IpAddr, At> = BTreeMap::new();
-    for (node_name, node) in by_standing(view) {
+    for (node_name, node) in by_freshness(view) {
         for address in node.node.addresses.iter().filter(|_| node.freshness != Freshness::Gone) {
             let name = || format!("{node_name}.node.{}", DOMAINS[0]);
             names.entry(*address).or_default().node.get_or_insert_with(name);
         }
         for announcement in node.announcements.values() {
             let key = &announcement.instance.key;
-            // An id counts where its first node announces it.
-            let counts = counted.insert(key.clone());
+            // The first node that announces an id takes precedence.
+            let takes_precedence = counted.insert(key.clone());
             let member = Member { announcement, node: node_name.as_str(), freshness: node.freshness };
-            let said = out_of_reach(&vec![member]);
+            let stale = out_of_reach(&vec![member]);
             for address in &announcement.instance.addresses {
                 let at = names.entry(*address).or_default();
-                if counts && member.is_answered() {
-                    at.instances.insert(key.clone(), said.clone());
+                if takes_precedence && member.is_answered() {
+                    at.instances.insert(key.clone(), stale.clone());
                 }
             }
         }
@@ -607,7 +607,7 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
 fn answers(message: &Message) -> BTreeSet<(u16, u32, String)> {
     let one = |record: &Record| {
         let data = show_data(&record.data);
-        // A compressed name has the letter case of the question that it points into.
+        // A compressed name takes the letter case of the question.
         let data = if record.record_type() == RecordType::NS { data.to_lowercase() } else { data };
         (record.record_type().into(), record.ttl, data)
     };
@@ -618,29 +618,29 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn replies_say_what_the_catalog_says(view in view(), asks in prop::collection::vec(asking(), 8), seed in any::<u64>()) {
+    fn replies_match_the_catalog(view in view(), questions in prop::collection::vec(question(), 8), seed in any::<u64>()) {
         let names = existing_names(&view);
-        for asking in &asks {
-            let ask = asking.of(&names);
+        for question in &questions {
+            let ask = question.of(&names);
             check(&view, &ask, seed).map_err(|error| TestCaseError::fail(format!("{ask:?}: {error}")))?;
         }
     }
 
     #[test]
-    fn incremental_tables_equal_fresh_ones(views in prop::collection::vec(view(), 2..5), asks in prop::collection::vec(asking(), 8)) {
+    fn incremental_updates_equal_a_rebuild(views in prop::collection::vec(view(), 2..5), questions in prop::collection::vec(question(), 8)) {
         let mut catalog = Catalog::default();
-        let mut grown = tables(&View::new());
+        let mut incremental = tables(&View::new());
         for view in &views {
             let touched = catalog.update(view.clone());
-            grown.update(&catalog, &touched);
+            incremental.update(&catalog, &touched);
         }
-        let fresh = tables(views.last().unwrap());
+        let rebuilt = tables(views.last().unwrap());
         let names: Vec<String> = views.iter().flat_map(existing_names).collect();
-        for asking in &asks {
-            let ask = &asking.of(&names);
-            let (grown, _) = reply(&grown, ask, Transport::Tcp, 1);
-            let (fresh, _) = reply(&fresh, ask, Transport::Tcp, 1);
-            prop_assert_eq!(grown, fresh, "{:?}", ask);
+        for question in &questions {
+            let ask = &question.of(&names);
+            let (incremental, _) = reply(&incremental, ask, Transport::Tcp, 1);
+            let (rebuilt, _) = reply(&rebuilt, ask, Transport::Tcp, 1);
+            prop_assert_eq!(incremental, rebuilt, "{:?}", ask);
         }
     }
 }

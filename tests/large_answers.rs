@@ -1,4 +1,4 @@
-//! Services of more instances than anybody has: what is sent decodes, and is right as far as it goes.
+//! Very large services: replies decode, and contain only correct records.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -29,7 +29,7 @@ use muster::{
 };
 use support::{Ask, decode, label};
 
-/// A service `web` of so many instances, each with so many addresses; all of them at one address where that is 0.
+/// Returns tables of a service `web` with `addresses` addresses per instance; 0 puts all instances at one address.
 fn tables(instances: u32, addresses: u32) -> Tables {
     let announcements: Announcements = (0..instances)
         .map(|number| {
@@ -67,8 +67,8 @@ fn ask(tables: &Tables, name: &str, qtype: u16, transport: Transport) -> Message
 }
 
 #[test]
-fn addresses_of_targets_beyond_the_reach_of_a_pointer_have_whole_names() {
-    // RFC 1035 §4.1.4: a pointer has 14 bits.
+fn owner_names_beyond_the_pointer_range_are_uncompressed() {
+    // RFC 1035 §4.1.4: a pointer offset has 14 bits.
     let message = ask(&tables(1000, 1), "web.service.local.", 33, Transport::Tcp);
     assert!(!message.metadata.truncation);
     let targets: BTreeSet<String> = message
@@ -91,7 +91,7 @@ fn addresses_of_targets_beyond_the_reach_of_a_pointer_have_whole_names() {
 }
 
 #[test]
-fn what_no_message_can_hold_is_cut_and_marked() {
+fn oversized_answers_are_truncated_with_tc() {
     for (instances, addresses) in [(5000, 1), (20, 300)] {
         let tables = tables(instances, addresses);
         for (qtype, transport) in [(33, Transport::Tcp), (33, Transport::Udp), (1, Transport::Tcp), (1, Transport::Udp)]
@@ -104,9 +104,9 @@ fn what_no_message_can_hold_is_cut_and_marked() {
     }
 }
 
-/// HAProxy passes over TC and takes for gone what is not in the answer.
+/// HAProxy ignores TC, and removes servers that are missing from the answer.
 #[test]
-fn what_is_left_of_a_cut_answer_is_the_same_each_time_for_the_same_client() {
+fn truncated_answer_is_stable_per_client() {
     let tables = tables(100, 1);
     for qtype in [33, 1] {
         let packet = Ask { name: "web.service.local.".into(), qtype, edns: Some(1232), dnssec_ok: false }.packet(1);
@@ -124,12 +124,12 @@ fn what_is_left_of_a_cut_answer_is_the_same_each_time_for_the_same_client() {
             assert_eq!(kept(client as u8, 2), *first, "{qtype} {client}");
         }
         let all: BTreeSet<&String> = clients.iter().flatten().collect();
-        assert_eq!(all.len(), 100, "{qtype}: together they have all");
+        assert_eq!(all.len(), 100, "{qtype}: the clients together get all records");
     }
 }
 
 #[test]
-fn an_address_of_many_instances_names_a_bounded_number() {
+fn number_of_ptr_records_is_bounded() {
     let message = ask(&tables(5000, 0), "0.0.0.10.in-addr.arpa.", 12, Transport::Tcp);
     assert_eq!(message.answers.len(), 32);
 }

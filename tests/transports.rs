@@ -1,4 +1,4 @@
-//! The same engine over real sockets: UDP, and TCP with its framing, pipelining and bounds (RFC 7766).
+//! The engine over UDP and TCP sockets: framing, pipelining and limits (RFC 7766).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -28,11 +28,9 @@ use support::{
 use tokio::{net::UdpSocket, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Longer than anything here takes, shorter than a test run's patience.
-
-/// Threads for UDP: more than one, whatever the machine has.
+/// Number of UDP workers, regardless of the cores.
 const WORKERS: usize = 2;
-/// The longest reply over UDP.
+/// Maximum UDP payload in octets.
 const PAYLOAD: u16 = 1232;
 
 struct Server {
@@ -42,7 +40,7 @@ struct Server {
 }
 
 impl Server {
-    /// A server of an empty discovery zone on both transports, with so many TCP connections allowed.
+    /// Starts a server of an empty discovery zone on both transports with a limit of TCP connections.
     fn start(ip: IpAddr, connections: usize) -> Self {
         let settings = Settings {
             node: Label::parse("host-a").unwrap(),
@@ -57,7 +55,7 @@ impl Server {
     fn of(tables: Tables, ip: IpAddr, connections: usize) -> Self {
         let tables = Arc::new(ArcSwap::from_pointee(tables));
         let shutdown = CancellationToken::new();
-        // The port that TCP got may be taken for UDP, by another test.
+        // Another test may use the TCP port's number for UDP.
         let both = || {
             let listener = tcp::bind(SocketAddr::new(ip, 0))?;
             let datagrams = udp::bind(listener.local_addr()?, WORKERS, PAYLOAD)?;
@@ -66,18 +64,18 @@ impl Server {
         let (datagrams, listener) = std::iter::repeat_with(both).take(50).find_map(Result::ok).expect("a free port");
         let address = listener.local_addr().unwrap();
         let engine = || Engine::new(PAYLOAD, fastrand::Rng::new());
-        let counted = Dns::default();
+        let metrics = Dns::default();
         let shared = tcp::Shared {
             tables: tables.clone(),
             clients: ConnectionQuota::new(connections),
             resolver: None,
-            tally: counted.tally(Transport::Tcp, Writers::Many),
+            tally: metrics.tally(Transport::Tcp, Writers::Many),
             shutdown: shutdown.clone(),
         };
         let mut tasks = vec![tokio::spawn(tcp::serve(listener, shared, engine))];
         for socket in datagrams {
-            let answering = udp::serve(socket, tables.clone(), engine, None, &counted, shutdown.clone()).unwrap();
-            tasks.push(tokio::spawn(answering));
+            let worker = udp::serve(socket, tables.clone(), engine, None, &metrics, shutdown.clone()).unwrap();
+            tasks.push(tokio::spawn(worker));
         }
         Self { address, shutdown, tasks }
     }
@@ -86,7 +84,7 @@ impl Server {
         Self::start(Ipv4Addr::LOCALHOST.into(), 100)
     }
 
-    /// A blocking connection, used from `spawn_blocking`.
+    /// Returns a blocking connection, for use in `spawn_blocking`.
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -127,7 +125,7 @@ async fn datagrams_are_answered_over_both_address_families() {
         let server = Server::start(ip, 10);
         let client = UdpSocket::bind(SocketAddr::new(ip, 0)).await.unwrap();
         client.connect(server.address).await.unwrap();
-        // Junk and responses get silence, and hold nothing up.
+        // Malformed datagrams and responses get no reply.
         for junk in [&b""[..], b"x", &[0xff; 600]] {
             client.send(junk).await.unwrap();
         }
@@ -141,9 +139,9 @@ async fn datagrams_are_answered_over_both_address_families() {
     }
 }
 
-/// On loopback every address of 127.0.0.0/8 is the host's own; a connected client takes a reply from the one it asked.
+/// All of 127.0.0.0/8 is local, and a connected socket accepts only replies from the queried address.
 #[tokio::test]
-async fn replies_leave_from_the_address_that_was_asked() {
+async fn replies_are_sent_from_the_queried_address() {
     let any: [(IpAddr, &[IpAddr]); 2] = [
         (Ipv4Addr::UNSPECIFIED.into(), &[1, 2, 77].map(|last| Ipv4Addr::new(127, 0, 0, last).into())),
         (Ipv6Addr::UNSPECIFIED.into(), &[Ipv6Addr::LOCALHOST.into()]),
@@ -162,9 +160,9 @@ async fn replies_leave_from_the_address_that_was_asked() {
     }
 }
 
-/// A burst is as large as the least receive buffer holds that a kernel grants; then the server is told to end.
+/// The burst fits the smallest receive buffer that a kernel grants.
 #[tokio::test]
-async fn what_has_arrived_is_answered_even_at_the_end() {
+async fn received_queries_are_answered_at_shutdown() {
     const BURST: u16 = 200;
     let server = Server::v4();
     let clients: Vec<std::net::UdpSocket> = (0..8)
@@ -181,14 +179,14 @@ async fn what_has_arrived_is_answered_even_at_the_end() {
     server.stop().await;
     for id in 0..BURST {
         let mut reply = [0; 1500];
-        let len = clients[usize::from(id) % clients.len()].recv(&mut reply).expect("an answer to each");
+        let len = clients[usize::from(id) % clients.len()].recv(&mut reply).expect("a reply to each query");
         assert_eq!(decode(&reply[..len]).metadata.id, id);
     }
 }
 
-/// A proxy's address has the names of all that stand behind it.
+/// A proxy's address has a PTR record for each instance behind the proxy.
 #[tokio::test]
-async fn a_name_that_takes_long_is_answered_too() {
+async fn deferred_queries_are_answered() {
     let instances: String =
         (0..1000).map(|at| format!("- {{service: web, id: w{at}, address: 10.0.0.9, port: 80}}\n")).collect();
     let tables = world::tables(&format!("services:\n{instances}"));
@@ -212,9 +210,9 @@ async fn a_name_that_takes_long_is_answered_too() {
 }
 
 #[tokio::test]
-async fn a_port_that_another_program_has_is_not_shared() {
+async fn udp_port_in_use_is_an_error() {
     let server = Server::v4();
-    let refused = udp::bind(server.address, WORKERS, PAYLOAD).expect_err("taken");
+    let refused = udp::bind(server.address, WORKERS, PAYLOAD).expect_err("address in use");
     assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
     server.stop().await;
 }
@@ -234,7 +232,7 @@ async fn rfc_7766_6_2_1_1_pipelined_queries_are_all_answered() {
 }
 
 #[tokio::test]
-async fn rfc_7766_8_a_message_may_come_octet_by_octet() {
+async fn rfc_7766_8_message_may_arrive_octet_by_octet() {
     let server = Server::v4();
     let mut stream = server.connect();
     blocking(move || {
@@ -249,16 +247,16 @@ async fn rfc_7766_8_a_message_may_come_octet_by_octet() {
 }
 
 #[tokio::test]
-async fn what_is_no_query_closes_the_connection_and_no_other() {
+async fn message_other_than_a_query_closes_its_connection_only() {
     let server = Server::v4();
     let mut good = server.connect();
     let mut bad = server.connect();
     blocking(move || {
-        // A response, which nobody may answer.
+        // A response, which must not be answered.
         bad.write_all(&framed(b"\0\x01\x80\0\0\0\0\0\0\0\0\0")).unwrap();
         bad.write_all(&[0; 20_000]).ok();
         let mut rest = Vec::new();
-        // Closed with what it sent unread, a connection may end in a reset.
+        // Unread input may turn the close into a reset.
         bad.read_to_end(&mut rest).ok();
         assert!(rest.is_empty());
         good.write_all(&framed(&soa(9))).unwrap();
@@ -269,7 +267,7 @@ async fn what_is_no_query_closes_the_connection_and_no_other() {
 }
 
 #[tokio::test]
-async fn what_was_asked_before_junk_is_answered_before_the_close() {
+async fn queries_before_a_malformed_message_are_answered() {
     let server = Server::v4();
     let mut stream = server.connect();
     blocking(move || {
@@ -283,7 +281,7 @@ async fn what_was_asked_before_junk_is_answered_before_the_close() {
 }
 
 #[tokio::test]
-async fn a_message_longer_than_any_query_is_not_waited_for() {
+async fn excessive_length_prefix_closes_the_connection() {
     let server = Server::v4();
     let mut stream = server.connect();
     blocking(move || {
@@ -296,9 +294,9 @@ async fn a_message_longer_than_any_query_is_not_waited_for() {
     server.stop().await;
 }
 
-/// RFC 7766 §6.2.4: whoever has said all it has to say still wants the answers.
+/// RFC 7766 §6.2.4: a client may close its side and still expect answers.
 #[tokio::test]
-async fn a_client_that_closes_its_side_gets_all_answers() {
+async fn client_that_half_closes_gets_all_answers() {
     let server = Server::v4();
     let mut stream = server.connect();
     blocking(move || {
@@ -314,26 +312,26 @@ async fn a_client_that_closes_its_side_gets_all_answers() {
     server.stop().await;
 }
 
-/// A client that asks and asks and does not read is not read either, until it does; then it gets everything.
+/// The server stops reading from a client that does not read its answers, and continues once the client does.
 #[tokio::test]
-async fn a_client_that_does_not_read_is_held_back_and_loses_nothing() {
+async fn client_that_does_not_read_gets_backpressure_without_loss() {
     let server = Server::v4();
     let mut stream = server.connect();
     blocking(move || {
         stream.set_nonblocking(true).unwrap();
         let (mut asked, mut rest) = (0_u32, framed(&soa(0)));
-        let held_back = loop {
+        let blocked = loop {
             match stream.write(&rest) {
                 Ok(written) => drop(rest.drain(..written)),
                 Err(error) => break error.kind(),
             }
             if rest.is_empty() {
                 asked += 1;
-                assert!(asked < 5_000_000, "the server reads on while its client does not");
+                assert!(asked < 5_000_000, "the server keeps reading while the client does not");
                 rest = framed(&soa(asked as u16));
             }
         };
-        assert_eq!(held_back, std::io::ErrorKind::WouldBlock);
+        assert_eq!(blocked, std::io::ErrorKind::WouldBlock);
         stream.set_nonblocking(false).unwrap();
         let mut answers = stream.try_clone().unwrap();
         let reading = std::thread::spawn(move || {
@@ -349,7 +347,7 @@ async fn a_client_that_does_not_read_is_held_back_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn connections_above_the_limit_are_closed_and_free_again_afterwards() {
+async fn connections_above_the_limit_are_closed() {
     let server = Server::start(Ipv4Addr::LOCALHOST.into(), 2);
     let address = server.address;
     blocking(move || {
@@ -363,7 +361,7 @@ async fn connections_above_the_limit_are_closed_and_free_again_afterwards() {
         assert!(ask(&mut first) && ask(&mut second));
         assert!(!ask(&mut TcpStream::connect(address).unwrap()), "a third connection is closed");
         drop(first);
-        wait::until("the server accepts a connection again", || ask(&mut TcpStream::connect(address).unwrap()));
+        wait::until("the server accepts connections again", || ask(&mut TcpStream::connect(address).unwrap()));
     })
     .await;
     server.stop().await;

@@ -1,86 +1,104 @@
-//! `GET /v1/muster/explain/{name}`: what is answered under a name, and why the rest is not.
+//! `GET /v1/muster/explain/{name}`: the DNS answer of a name and its reasons.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a name comes to.
+/// Explanation of the DNS answer of a name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Explained {
-    /// As it was asked for.
+    /// Name as requested.
     pub name: String,
-    /// `service`, `instance`, `node`, `zone` (the discovery zone itself), `static` (a zone file's name), `outside` (a name in
-    /// none of the node's zones) or `unknown`.
+    /// DNS name that was looked up; empty if the request is not a name.
+    pub question: String,
+    /// `service`, `instance`, `node`, `zone` (apex of the discovery zone), `static` (name in a zone file), `delegation` (name at
+    /// or below a delegation), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
+    /// outside the node's zones) or `unknown`.
     pub kind: String,
-    /// One sentence: what is answered.
+    /// Source of the answer: `service`, `tag`, `protocol`, `port`, `instance`, `why`, `node`, `apex`, `static`,
+    /// `wildcard`, `delegation`, `reverse`, `empty` or `nothing` in the node's zones; `special-use`, `route`, `upstream`,
+    /// `loop` or `refused` outside them.
+    pub source: String,
+    /// Response code, such as `NXDOMAIN`; empty if an upstream decides.
+    #[serde(rename = "RCode")]
+    pub rcode: String,
+    /// Record types of the name.
+    pub records: Vec<String>,
+    /// Owner name of the matching wildcard or of the delegation; empty otherwise.
+    pub owner: String,
+    /// File name of the zone with the matching record; empty if there is none.
+    pub file: String,
+    /// Line of the record; 0 if there is none.
+    pub line: u32,
+    /// Summary of the answer in one sentence.
     pub summary: String,
-    /// Seconds: the TTL of its answers.
+    /// TTL of the answer in seconds.
     #[serde(rename = "TTLSeconds")]
     pub ttl: u32,
-    /// Where the TTL comes from.
+    /// Source of the TTL.
     #[serde(rename = "TTLFrom")]
     pub ttl_from: String,
-    /// Every instance, whether it is answered or not.
+    /// All instances of the name, answered or not.
     pub instances: Vec<Instance>,
-    /// What else there is to know.
+    /// Further notes, such as errors in service files.
     pub notes: Vec<String>,
 }
 
-/// One instance.
+/// An instance of an explained name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ExplainedInstance")]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Instance {
-    /// The service's name.
+    /// Name of the service.
     pub service: String,
-    /// Its id: its name in the zone is `ID.SERVICE`.
+    /// Instance id; the DNS name is `ID.SERVICE`.
     #[serde(rename = "ID")]
     pub id: String,
-    /// The id that a client registered it with; `None`: a file defines it.
+    /// Id that an HTTP client registered; null for instances of service files.
     pub registered_as: Option<String>,
-    /// The node that announces it.
+    /// Node that announces the instance.
     pub node: String,
-    /// Where it listens.
+    /// IP addresses.
     pub addresses: Vec<String>,
-    /// 0: none, so that it has no SRV record.
+    /// Default port; 0 if it has none, and therefore no SRV record.
     pub port: u16,
-    /// As announced.
+    /// Tags as announced.
     pub tags: Vec<String>,
-    /// The weight of its SRV records while it is answered.
+    /// SRV weight while answered.
     pub weight: u16,
-    /// Seconds: the TTL of its records.
+    /// TTL of the records in seconds.
     #[serde(rename = "TTLSeconds")]
     pub ttl: u32,
-    /// Where that comes from.
+    /// Source of the TTL.
     #[serde(rename = "TTLFrom")]
     pub ttl_from: String,
-    /// Whether answers carry it.
+    /// True if DNS answers contain the instance.
     pub answered: bool,
     /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `flapping`,
     /// `stale`, `gone` or `shadowed`.
     pub state: String,
-    /// One sentence: why it is answered as it is, or why not.
+    /// Reason for the state, in one sentence.
     pub why: String,
-    /// Since when (RFC 3339); empty where nobody told.
+    /// Time of the last state change (RFC 3339); empty if unknown.
     pub since: String,
-    /// Its checks.
+    /// Results of the checks.
     pub checks: Vec<Check>,
 }
 
-/// One check.
+/// Result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "ExplainedCheck")]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Check {
-    /// Its id.
+    /// Check id.
     #[serde(rename = "ID")]
     pub id: String,
-    /// For people.
+    /// Display name.
     pub name: String,
     /// `passing`, `warning` or `critical`.
     pub status: String,
-    /// What it found.
+    /// Output of the last run.
     pub output: String,
-    /// Since when it stands so (RFC 3339).
+    /// Time of the last status change (RFC 3339).
     pub since: String,
 }

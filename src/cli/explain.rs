@@ -1,4 +1,4 @@
-//! `muster explain`, `muster instances` and `muster services`: what is answered, and why the rest is not.
+//! `muster explain`, `muster instances` and `muster services`.
 
 use std::{fmt::Write, time::SystemTime};
 
@@ -8,23 +8,36 @@ use super::{
     members::since,
     table::{Table, print, printable},
 };
-use crate::api::{
-    catalog::Summary,
-    explain::{Explained, Instance},
+use crate::{
+    api::{
+        catalog::Summary,
+        explain::{Explained, Instance},
+    },
+    dns::message::codes::rtype,
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A service, an instance, a node, or a name in the zone
+    /// Service, instance, node or DNS name
     #[arg(value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     name: String,
+    /// The record type that is asked for, such as SRV [default: any]
+    #[arg(value_name = "TYPE", value_parser = record_type)]
+    rtype: Option<String>,
     #[command(flatten)]
     client: client::Args,
 }
 
+fn record_type(text: &str) -> Result<String, String> {
+    match rtype::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err("expected a record type such as A, SRV or TYPE65".to_owned()),
+    }
+}
+
 #[derive(Debug, clap::Args)]
 pub(super) struct InstancesArgs {
-    /// The service
+    /// Name of the service
     #[arg(value_name = "SERVICE")]
     service: String,
     #[command(flatten)]
@@ -37,8 +50,9 @@ pub(super) struct ServicesArgs {
     client: client::Args,
 }
 
-fn ask(client: &Client, name: &str) -> Result<(hyper::body::Bytes, Explained), ClientError> {
-    let answer = client.get(&format!("/v1/muster/explain/{}", segment(name)))?;
+fn ask(client: &Client, name: &str, rtype: Option<&str>) -> Result<(hyper::body::Bytes, Explained), ClientError> {
+    let query = rtype.map_or_else(String::new, |rtype| format!("?type={rtype}"));
+    let answer = client.get(&format!("/v1/muster/explain/{}{query}", segment(name)))?;
     let explained = client.read(&answer)?;
     Ok((answer, explained))
 }
@@ -46,7 +60,7 @@ fn ask(client: &Client, name: &str) -> Result<(hyper::body::Bytes, Explained), C
 pub(super) fn run(args: &Args) -> Exit {
     let mut exit = Exit::Done;
     let ran = with(&args.client, |client| {
-        let (answer, explained) = ask(client, &args.name)?;
+        let (answer, explained) = ask(client, &args.name, args.rtype.as_deref())?;
         if explained.kind == "unknown" {
             exit = Exit::Problems;
         }
@@ -59,13 +73,13 @@ pub(super) fn run(args: &Args) -> Exit {
     if ran == Exit::Done { exit } else { ran }
 }
 
-/// One instance a paragraph, so that long reasons stay whole.
+/// Formats an explanation with a paragraph per instance, so that long reasons are not wrapped in a table.
 fn text(explained: &Explained, now: SystemTime) -> String {
     let mut text = format!("{}: {}\n", printable(&explained.name), printable(&explained.summary));
-    if ["service", "instance", "static"].contains(&explained.kind.as_str()) {
+    if ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
         let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
     }
-    let differ = explained.instances.iter().any(|instance| instance.ttl != explained.ttl);
+    let differ = explained.instances.iter().any(|instance| instance.answered && instance.ttl != explained.ttl);
     for instance in &explained.instances {
         let sign = if instance.answered { '+' } else { '-' };
         let since = since(&instance.since, now);
@@ -73,8 +87,8 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         let Instance { service, id, node, state, why, .. } = instance;
         let _ = writeln!(text, "\n{sign} {}", printable(&format!("{service}/{id} on {node}: {state}{since}")));
         let _ = writeln!(text, "    {}", printable(why));
-        // An agent before 0.2 does not say where it comes from.
-        if differ && !instance.ttl_from.is_empty() {
+        // Agents before 0.2 do not send the source.
+        if differ && instance.answered && !instance.ttl_from.is_empty() {
             let _ = writeln!(text, "    TTL {} s, from {}", instance.ttl, printable(&instance.ttl_from));
         }
         if let Some(registered) = &instance.registered_as {
@@ -95,7 +109,7 @@ fn text(explained: &Explained, now: SystemTime) -> String {
 
 pub(super) fn instances(args: &InstancesArgs) -> Exit {
     with(&args.client, |client| {
-        let (answer, explained) = ask(client, &args.service)?;
+        let (answer, explained) = ask(client, &args.service, None)?;
         if explained.instances.is_empty() {
             let notes = explained.notes.join("\n");
             return Err(ClientError::Refused(format!("{}: {}\n{notes}", explained.name, explained.summary)));
@@ -126,8 +140,8 @@ pub(super) fn instances(args: &InstancesArgs) -> Exit {
 
 pub(super) fn services(args: &ServicesArgs) -> Exit {
     with(&args.client, |client| {
-        // Consul has the same endpoint, and no word of what is answered.
-        client.myself()?;
+        // Consul has the same endpoint, without the number of answered instances.
+        client.agent()?;
         let answer = client.get("/v1/internal/ui/services")?;
         let services: Vec<Summary> = client.read(&answer)?;
         if args.client.json {
@@ -150,7 +164,7 @@ mod tests {
     use crate::api::explain::Check;
 
     #[test]
-    fn an_explanation_says_what_holds_each_instance_back() {
+    fn explanation_shows_the_reason_of_each_instance() {
         let check = |name: &str, status: &str, output: &str| Check {
             name: name.to_owned(),
             status: status.to_owned(),
@@ -178,10 +192,11 @@ mod tests {
                 Instance {
                     registered_as: Some("web:2".to_owned()),
                     checks: vec![check("tcp a:1", "passing", ""), check("tcp b:2", "critical", "refused\u{1b}")],
-                    ..instance("web-2", false, "critical", "the check tcp b:2 is critical: refused")
+                    ..instance("web-2", false, "critical", "check tcp b:2 is critical: refused")
                 },
             ],
             notes: vec!["A note.".to_owned()],
+            ..Explained::default()
         };
         let expected = "\
 web: 1 of 2 answered
@@ -191,7 +206,7 @@ TTL 5 s, from dns.ttl of this node's configuration
     answered with weight 10
 
 - web/web-2 on host-a: critical for 1m30s
-    the check tcp b:2 is critical: refused
+    check tcp b:2 is critical: refused
     registered by HTTP as web:2
     passing tcp a:1
     critical tcp b:2: refused\u{20}

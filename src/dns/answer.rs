@@ -1,14 +1,17 @@
-//! An answer before it is bytes: which RRsets stand in which section, under which owner.
+//! An answer before encoding: the RRsets of each section with their owner names.
 //!
-//! It borrows everything from the tables, so that making one allocates nothing for the names that matter; writing it
-//! down is [`assemble`](self::assemble)'s part.
+//! An [`Answer`] borrows from the tables, so that a lookup on the hot path does not allocate. [`assemble`]
+//! encodes it.
 
 pub mod assemble;
+pub mod frame;
 pub mod lookup;
-pub mod rotation;
+pub mod provenance;
+pub mod record_order;
 
 use smallvec::SmallVec;
 
+use self::provenance::Step;
 use super::{
     message::codes::{Rcode, ede, rtype},
     zone::{
@@ -18,31 +21,33 @@ use super::{
     },
 };
 
-/// What is said to a question.
+/// Answer to a question.
 #[derive(Debug)]
 pub struct Answer<'t> {
-    /// The zone of the question's name, and where its origin begins in the name's wire form.
-    pub home: Option<(&'t Zone, usize)>,
-    /// The outcome.
+    /// Zone of the question's name, and the offset of its origin in the name's wire form.
+    pub question_zone: Option<(&'t Zone, usize)>,
+    /// Matches of the question's name and of each CNAME target; empty if the type alone decides.
+    pub steps: SmallVec<[Step<'t>; 1]>,
+    /// Response code.
     pub rcode: Rcode,
-    /// The AA bit: the question's name is in our zones, and not below a delegation.
+    /// AA bit: the question's name is in our zones and not below a delegation.
     pub authoritative: bool,
-    /// What a resolver may know better.
+    /// Part of the answer that only recursion can complete.
     pub outside: Outside,
-    /// The answer section: the chain of CNAMEs, then what was asked for.
+    /// Answer section: the CNAME chain, then the RRset of the question's type.
     pub answer: SmallVec<[Group<'t>; 2]>,
-    /// The authority section.
+    /// Authority section.
     pub authority: Authority<'t>,
-    /// Addresses of the names in the sections before; those of SRV targets of a service are left to the assembler.
+    /// Additional section, without the addresses of a service's SRV targets: the assembler adds those.
     pub additional: Vec<Group<'t>>,
-    /// An Extended DNS Error (RFC 8914), for clients that speak EDNS.
+    /// Extended DNS Error (RFC 8914), for clients with EDNS.
     pub ede: Option<Ede<'t>>,
 }
 
-/// What of a question is in none of our zones.
+/// Name of an answer that is outside our zones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
-    /// All is said.
+    /// None: the answer is complete.
     Nothing,
     /// The question's name.
     Question,
@@ -50,113 +55,115 @@ pub enum Outside {
     Target,
 }
 
-/// What the authority section holds.
+/// Authority section of an answer.
 #[derive(Debug)]
 pub enum Authority<'t> {
     /// Nothing.
     Empty,
     /// The SOA of a negative answer (RFC 2308).
     Soa(Group<'t>),
-    /// The NS RRset of a delegation: then the additional section holds glue that must not be left out (RFC 9471).
+    /// The NS RRset of a delegation; the glue in the additional section is required (RFC 9471).
     Referral(Group<'t>),
-    /// What somebody else said, whole or not at all.
-    Foreign(Vec<Group<'t>>),
 }
 
 /// An RRset under its owner name.
 #[derive(Debug)]
 pub struct Group<'t> {
-    /// Whose it is.
+    /// Owner name.
     pub owner: Owner<'t>,
-    /// The zone that relative names belong to.
+    /// Zone of relative names.
     pub zone: &'t Zone,
     /// The records.
     pub data: Data<'t>,
 }
 
-/// An owner name, as the assembler can find it.
+/// An owner name, in a form that the assembler can compress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner<'t> {
-    /// The name that was asked for.
+    /// The question's name.
     Question,
-    /// The target of the CNAME before.
+    /// The target of the preceding CNAME.
     Target,
     /// The zone's origin.
     Zone,
-    /// These labels below the zone's origin.
+    /// Labels relative to the zone's origin.
     Below(&'t [u8]),
-    /// This name, in wire form.
+    /// A name in wire form.
     Absolute(&'t [u8]),
 }
 
-/// Records of one type, wherever they are kept.
+/// Records of one type.
 #[derive(Debug)]
 pub enum Data<'t> {
-    /// From a table.
+    /// Stored in the tables.
     Stored(&'t RRset),
-    /// Made for this answer.
+    /// Generated for this answer.
     Made(RRset),
     /// The zone's SOA.
     Soa {
-        /// Seconds: the minimum in negative answers (RFC 2308 §3).
+        /// TTL in seconds: the minimum in negative answers (RFC 2308 §3).
         ttl: u32,
-        /// The zone's own or the tables'.
+        /// Serial of the zone file or of the tables.
         serial: u32,
     },
-    /// A records of a service.
+    /// A records of a service, and their TTL in seconds.
     V4(&'t [Weighted<4>], u32),
-    /// AAAA records of a service.
+    /// AAAA records of a service, and their TTL in seconds.
     V6(&'t [Weighted<16>], u32),
-    /// Records of one instance: RDATA of `size` octets each, back to back.
+    /// Records of one instance: RDATA of `size` octets each, contiguous.
     Host {
-        /// Their type.
+        /// Record type.
         rtype: u16,
-        /// Of one RDATA, in octets; never 0.
+        /// Length of one RDATA in octets; never 0.
         size: usize,
-        /// All RDATA.
+        /// RDATA of all records.
         octets: &'t [u8],
-        /// Seconds.
+        /// TTL in seconds.
         ttl: u32,
     },
-    /// TXT records: a summary, then the rest.
+    /// TXT records of a `_why` name, the summary first, and their TTL in seconds.
     Texts(&'t [Rdata], u32),
-    /// SRV records of a service.
+    /// SRV records of a service, and their TTL in seconds.
     Srv(&'t Service, Members<'t>, u32),
 }
 
-/// Which instances an SRV RRset names.
+/// Instances of an SRV RRset.
 #[derive(Clone, Copy, Debug)]
 pub enum Members<'t> {
-    /// These, at their default port.
+    /// Instances at their default ports.
     Hosts(&'t [HostIndex]),
-    /// These, each at this port.
+    /// Instances, each with a port.
     Ports(&'t [(HostIndex, u16)]),
-    /// This one, at its default port.
+    /// One instance at its default port.
     One(HostIndex),
 }
 
-/// What an upstream said, to go on with.
+/// An upstream's reply, decoded to complete a CNAME chain.
 #[derive(Debug)]
 pub struct UpstreamAnswer {
-    /// Its code; one that we do not know is a failure.
+    /// Response code; an unknown code is SERVFAIL.
     pub rcode: Rcode,
-    /// Whether it says what there is, or that there is nothing.
+    /// True for a positive answer, NXDOMAIN and NODATA; false for failures.
     pub is_answer: bool,
-    /// The answer section.
-    pub answer: Vec<ForeignRecord>,
-    /// The authority section.
-    pub authority: Vec<ForeignRecord>,
-    /// The first extended error.
+    /// Answer section.
+    pub answer: Vec<UpstreamRecord>,
+    /// Authority section.
+    pub authority: Vec<UpstreamRecord>,
+    /// First Extended DNS Error: INFO-CODE and EXTRA-TEXT.
     pub ede: Option<(u16, String)>,
 }
 
-/// A record of somebody else's message.
+/// A record of an upstream's message.
 #[derive(Debug)]
-pub struct ForeignRecord {
-    /// In wire form, whole.
+pub struct UpstreamRecord {
+    /// Owner name in wire form, uncompressed.
     pub owner: Box<[u8]>,
-    /// One record.
-    pub data: RRset,
+    /// Record type.
+    pub rtype: u16,
+    /// TTL in seconds.
+    pub ttl: u32,
+    /// RDATA with uncompressed names.
+    pub rdata: Box<[u8]>,
 }
 
 /// An Extended DNS Error.
@@ -164,7 +171,7 @@ pub struct ForeignRecord {
 pub struct Ede<'t> {
     /// The INFO-CODE.
     pub code: u16,
-    /// EXTRA-TEXT, for people.
+    /// The EXTRA-TEXT, for humans.
     pub text: &'t str,
 }
 
@@ -178,10 +185,11 @@ impl<'t> From<&'t Remark> for Ede<'t> {
 }
 
 impl<'t> Answer<'t> {
-    /// An authoritative answer without records.
+    /// Returns an authoritative answer without records.
     pub fn empty(rcode: Rcode) -> Self {
         Self {
-            home: None,
+            question_zone: None,
+            steps: SmallVec::new(),
             rcode,
             authoritative: true,
             outside: Outside::Nothing,
@@ -192,7 +200,7 @@ impl<'t> Answer<'t> {
         }
     }
 
-    /// Where the chain of CNAMEs leaves our zones, as a name in wire form.
+    /// Returns the CNAME target at which the chain leaves our zones, in wire form.
     pub fn target(&self) -> Option<&'t [u8]> {
         match self.answer.last()?.data {
             Data::Stored(set) if self.outside == Outside::Target => Some(&set.records.first()?.octets),
@@ -200,34 +208,23 @@ impl<'t> Answer<'t> {
         }
     }
 
-    /// Goes on with what somebody else said of the target.
-    pub fn append(&mut self, said: &'t UpstreamAnswer) {
-        let Some(zone) = self.answer.last().map(|group| group.zone) else { return };
-        let group = |record: &'t ForeignRecord| Group {
-            owner: Owner::Absolute(&record.owner),
-            zone,
-            data: Data::Stored(&record.data),
-        };
-        self.outside = Outside::Nothing;
-        self.rcode = said.rcode;
-        self.ede = said.ede.as_ref().map(|(code, text)| Ede { code: *code, text });
-        if said.is_answer {
-            self.answer.extend(said.answer.iter().map(group));
-            self.authority = Authority::Foreign(said.authority.iter().map(group).collect());
-        } else {
-            // Half a chain with a failure is nothing that clients expect.
-            self.answer.clear();
-        }
+    /// Returns a REFUSED answer.
+    pub fn refused(ede: Ede<'t>) -> Self {
+        let mut answer = Self::empty(Rcode::Refused);
+        answer.refuse(ede);
+        answer
     }
 
-    /// An answer that does not come from our zones.
-    pub fn refused(ede: Ede<'t>) -> Self {
-        Self { authoritative: false, ede: Some(ede), ..Self::empty(Rcode::Refused) }
+    /// Turns an answer without records into REFUSED.
+    pub fn refuse(&mut self, ede: Ede<'t>) {
+        self.rcode = Rcode::Refused;
+        self.authoritative = false;
+        self.ede = Some(ede);
     }
 }
 
 impl<'t> Members<'t> {
-    /// How many.
+    /// Returns the number of instances.
     pub fn len(&self) -> usize {
         match self {
             Self::Hosts(hosts) => hosts.len(),
@@ -236,12 +233,12 @@ impl<'t> Members<'t> {
         }
     }
 
-    /// Whether there are none.
+    /// Reports whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The instance at `at`, and its port where it is not the default one.
+    /// Returns the instance at index `at`, and its port unless that is the default port.
     pub fn get(&self, at: usize) -> (HostIndex, Option<u16>) {
         match self {
             Self::Hosts(hosts) => (hosts[at], None),
@@ -252,23 +249,23 @@ impl<'t> Members<'t> {
 }
 
 impl<'t> Data<'t> {
-    /// The A records of one instance.
+    /// Returns the A records of one instance.
     pub fn host_v4(service: &'t Service, host: HostIndex) -> Self {
         Self::Host { rtype: rtype::A, size: 4, octets: service.host_v4(host), ttl: service.host_ttl(host) }
     }
 
-    /// The AAAA records of one instance.
+    /// Returns the AAAA records of one instance.
     pub fn host_v6(service: &'t Service, host: HostIndex) -> Self {
         Self::Host { rtype: rtype::AAAA, size: 16, octets: service.host_v6(host), ttl: service.host_ttl(host) }
     }
 
-    /// The TXT record of one instance.
+    /// Returns the TXT record of one instance.
     pub fn host_txt(service: &'t Service, host: HostIndex) -> Self {
         let octets = service.host_txt(host);
         Self::Host { rtype: rtype::TXT, size: octets.len().max(1), octets, ttl: service.host_ttl(host) }
     }
 
-    /// The records' type.
+    /// Returns the record type.
     pub fn rtype(&self) -> u16 {
         match self {
             Self::Stored(set) => set.rtype,
@@ -282,7 +279,7 @@ impl<'t> Data<'t> {
         }
     }
 
-    /// Seconds.
+    /// Returns the TTL in seconds.
     pub fn ttl(&self) -> u32 {
         match self {
             Self::Stored(set) => set.ttl,
@@ -292,7 +289,7 @@ impl<'t> Data<'t> {
         }
     }
 
-    /// How many records.
+    /// Returns the number of records.
     pub fn len(&self) -> usize {
         match self {
             Self::Stored(set) => set.records.len(),
@@ -306,13 +303,13 @@ impl<'t> Data<'t> {
         }
     }
 
-    /// Whether there are none.
+    /// Reports whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The SRV priority of the record at `at`: the lowest are answered first, so that those are left where an answer is
-    /// cut. Of texts the summary is the first; 0 for other types.
+    /// Returns the SRV priority of the record at index `at`. The lowest are encoded first, so that a truncated answer keeps
+    /// them. The summary of a `_why` name precedes its other texts. 0 for other types.
     pub fn priority(&self, at: usize) -> u16 {
         match self {
             Self::Srv(service, members, _) => service.host_priority(members.get(at).0),
@@ -321,7 +318,7 @@ impl<'t> Data<'t> {
         }
     }
 
-    /// The share of the record at `at` in being answered first.
+    /// Returns the weight of the record at index `at` in the draw for the first position.
     pub fn weight(&self, at: usize) -> u16 {
         match self {
             Self::V4(addresses, _) => addresses[at].weight,

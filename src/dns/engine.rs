@@ -1,4 +1,7 @@
-//! The engine: a packet in, a packet out, the same for every transport.
+//! The decision for one packet, the same for every transport.
+//!
+//! [`Engine::answer`] parses, looks up once, and either writes the reply or returns what a later step needs. The result has
+//! the account to count; the engine keeps nothing of a packet.
 
 pub mod rrl;
 
@@ -9,46 +12,47 @@ use fastrand::Rng;
 use self::rrl::ResponseRateLimiter;
 use super::{
     answer::{
-        Answer, Outside,
-        assemble::{Frame, Options, Scratch, assemble, bare},
+        Ede, Outside,
+        assemble::{Chain, Scratch, assemble, bare, begin, complete},
+        frame::{Frame, Options, OwnedFrame},
     },
     message::{
-        codes::Rcode,
+        codes::{Rcode, ede},
         cookie::{Checked, Secret},
         query::{CLASSIC_UDP, Edns, Header, LookupName, Query, Rejected},
     },
     recursion::{
-        Known, Recursion,
-        forward::Forward,
-        reply::{Age, Reply},
+        Recursion, Resolution,
+        upstream_query::Forward,
+        upstream_reply::{Age, Reply},
     },
     zone::Tables,
 };
 use crate::metrics::{Account, Source};
-pub use crate::model::access::Client;
+pub use crate::model::recursion_access::Client;
 
 /// The longest message over TCP (RFC 1035 §4.2.2).
 pub const MAX_TCP: usize = 65_535;
 
-/// How long a connection may wait for its next query, or take to bring it (RFC 7766 §6.2.3 asks for seconds). Clients that
-/// ask are told (RFC 7828 §3.3).
+/// Idle timeout of a connection, and time limit for sending a query: RFC 7766 §6.2.3 recommends a few seconds. Announced to clients
+/// that send the edns-tcp-keepalive option (RFC 7828 §3.3).
 pub const TCP_IDLE: Duration = Duration::from_secs(10);
 
-/// How a packet came: it decides how long the reply may be.
+/// Transport of a packet, which bounds the length of its reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A datagram.
     Udp,
-    /// A message with its length in front.
+    /// A message with a length prefix.
     Tcp,
 }
 
-/// How a packet came, and from whom.
+/// Transport and sender of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
-    /// How.
+    /// The transport.
     pub transport: Transport,
-    /// From whom, and when; `None`: from nobody who would get cookies or be limited.
+    /// The sender and the time; `None` disables cookies, rate limiting and recursion.
     pub client: Option<Client>,
 }
 
@@ -58,81 +62,122 @@ impl From<Transport> for Origin {
     }
 }
 
-/// What became of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// There is a reply, with this code.
-    Reply(Rcode),
-    /// There is a reply, which an upstream gave some time ago.
-    Relayed {
-        /// Whether somebody should ask the upstreams anew.
-        refresh: bool,
-    },
-    /// It gets none.
-    Silence,
-    /// Its answer takes long: it was not looked for.
-    Slow,
-    /// An upstream has to be asked; [`Engine::relay`] then writes what it said.
-    Beyond,
+/// Action for a packet, with the account to count once it is known.
+#[derive(Debug)]
+pub enum Decision {
+    /// Send the reply that is written.
+    Reply(Account),
+    /// Send the reply that is written. It is from a cache entry that this question refreshes.
+    ReplyAndRefresh(Account, Box<Forward>),
+    /// Send nothing.
+    Drop(Account),
+    /// Call [`Engine::answer`] on a thread that may take long.
+    Defer,
+    /// Query an upstream, and send the reply that [`Pending::relay`] then writes.
+    Resolve(Box<Pending>),
 }
 
-/// Whether an answer may take long.
+impl Decision {
+    /// Returns what to count; `None` while the reply is pending.
+    #[inline]
+    pub fn account(&self) -> Option<Account> {
+        match self {
+            Self::Reply(account) | Self::ReplyAndRefresh(account, _) | Self::Drop(account) => Some(*account),
+            Self::Defer | Self::Resolve(_) => None,
+        }
+    }
+
+    /// Reports whether a reply was written.
+    pub fn has_reply(&self) -> bool {
+        matches!(self, Self::Reply(_) | Self::ReplyAndRefresh(..))
+    }
+}
+
+/// A query that waits for an upstream.
+#[derive(Debug)]
+pub struct Pending {
+    /// The question to the upstream.
+    pub forward: Forward,
+    qtype: u16,
+    frame: OwnedFrame,
+    /// The CNAME chain within our zones that precedes the upstream's answer.
+    chain: Option<Chain>,
+}
+
+impl Pending {
+    /// Writes the reply from the upstream's reply and returns what to count.
+    pub fn relay(&self, (reply, age): (&Reply, Age), out: &mut Vec<u8>) -> Account {
+        relay(&self.frame.frame(), self.chain.as_ref(), (reply, age), out);
+        let source = if age == Age::Stale { Source::Stale } else { Source::Upstream };
+        relayed(self.qtype, source, out)
+    }
+}
+
+fn relay(frame: &Frame<'_>, chain: Option<&Chain>, (reply, age): (&Reply, Age), out: &mut Vec<u8>) {
+    match chain {
+        Some(chain) => complete(frame, chain, &reply.to_answer(age), out),
+        None => reply.write(frame, age, out),
+    }
+}
+
+/// Counts an upstream's reply, whose code may be one that [`Rcode`] does not name.
+fn relayed(qtype: u16, source: Source, reply: &[u8]) -> Account {
+    let rcode = reply.get(3).map(|flags| u16::from(flags & 0x0f));
+    Account { qtype, source, rcode, truncated: is_truncated(reply) }
+}
+
+fn replied(qtype: u16, source: Source, rcode: Rcode, reply: &[u8]) -> Decision {
+    Decision::Reply(Account { qtype, source, rcode: Some(rcode as u16), truncated: is_truncated(reply) })
+}
+
+fn is_truncated(reply: &[u8]) -> bool {
+    reply.get(2).is_some_and(|flags| flags & 0x02 != 0)
+}
+
+/// True if the caller accepts an answer that takes long.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Patience {
     None,
     Any,
 }
 
-/// What all engines of an agent have in common.
+/// Settings that all engines of an agent share.
 pub struct Settings {
-    /// The longest reply over UDP in octets, at least 512.
+    /// Largest reply over UDP in octets, at least 512.
     pub udp_payload: u16,
-    /// What is said to those who ask which server answers (RFC 5001); empty: nothing.
+    /// Name server identifier (RFC 5001); empty if not sent.
     pub nsid: Box<[u8]>,
-    /// What cookies are made with (RFC 7873); `None`: there are none.
+    /// Secret of server cookies (RFC 7873); `None` disables cookies.
     pub secret: Option<Secret>,
-    /// How many answers a network gets over UDP; `None`: as many as it asks for.
+    /// Response rate limit per client network over UDP; `None` is unlimited.
     pub limit: Option<ResponseRateLimiter>,
-    /// Who may ask for names that are not ours; `None`: nobody.
-    pub recursion: Option<Recursion>,
+    /// Resolution of names outside our zones; `None` refuses them.
+    pub recursion: Option<Arc<Recursion>>,
 }
 
-/// Answers packets; one for each worker. Holds what is used anew for every answer.
+/// Answers packets. Each worker has its own engine, with buffers that are reused for every answer.
 pub struct Engine {
     settings: Arc<Settings>,
     rng: Rng,
     name: LookupName,
     scratch: Scratch,
-    last: Last,
-}
-
-/// What the last packet asked for, and where its answer is from.
-#[derive(Clone, Copy)]
-struct Last {
-    qtype: u16,
-    source: Source,
-}
-
-impl Last {
-    /// A packet of which nothing is known.
-    const NOTHING: Self = Self { qtype: 0, source: Source::Dropped };
 }
 
 impl Engine {
-    /// An engine of the plain protocol. `udp_payload` is the longest reply over UDP in octets, at least 512; `rng` draws
-    /// the order of records.
+    /// Returns an engine without cookies, rate limit and recursion. `udp_payload` is the largest reply over UDP in octets, at
+    /// least 512; `rng` rotates records.
     pub fn new(udp_payload: u16, rng: Rng) -> Self {
         let settings = Settings { udp_payload, nsid: Box::default(), secret: None, limit: None, recursion: None };
         Self::with(Arc::new(settings), rng)
     }
 
-    /// An engine with all that an agent has.
+    /// Returns an engine with these settings.
     pub fn with(settings: Arc<Settings>, rng: Rng) -> Self {
-        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default(), last: Last::NOTHING }
+        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default() }
     }
 
-    /// Writes the reply to `packet` into `out`; `None` where silence is the answer, and `out` then is empty. For who has no
-    /// resolver: what is beyond our zones and not known yet is met with silence as well.
+    /// Writes the reply to `packet` into `out` and returns its code; `None` if there is no reply, and `out` is empty. For callers
+    /// without a resolver: a question for an upstream has no reply.
     pub fn respond(
         &mut self,
         tables: &Tables,
@@ -140,158 +185,120 @@ impl Engine {
         origin: impl Into<Origin>,
         out: &mut Vec<u8>,
     ) -> Option<Rcode> {
-        match self.answer(tables, packet, origin.into(), out) {
-            Outcome::Reply(rcode) => Some(rcode),
-            Outcome::Relayed { .. } | Outcome::Silence | Outcome::Slow | Outcome::Beyond => None,
-        }
+        self.answer(tables, packet, origin.into(), out).account()?.rcode.and_then(Rcode::from_number)
     }
 
-    /// The same, and says what became of the packet; never [`Outcome::Slow`].
-    pub fn answer(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
-        self.reply(tables, packet, origin, Patience::Any, out)
+    /// Decides on `packet` and writes the reply, if any, into `out`. Never returns [`Decision::Defer`].
+    pub fn answer(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Decision {
+        self.decide(tables, packet, origin, Patience::Any, out)
     }
 
-    /// The same, unless the answer would take so long that others should not wait for it: then [`Outcome::Slow`], which
-    /// [`Self::answer`] answers.
-    pub fn answer_at_once(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Outcome {
-        self.reply(tables, packet, origin, Patience::None, out)
+    /// Like [`answer`](Self::answer), but returns [`Decision::Defer`] for an answer that takes long.
+    pub fn answer_at_once(&mut self, tables: &Tables, packet: &[u8], origin: Origin, out: &mut Vec<u8>) -> Decision {
+        self.decide(tables, packet, origin, Patience::None, out)
     }
 
-    /// What became of the last packet, for who counts: with the outcome that it had and the reply that was written.
-    /// `None` where its answer is still to come. After [`Self::relay`] the outcome is [`Outcome::Relayed`].
-    #[inline]
-    pub fn account(&self, outcome: Outcome, reply: &[u8]) -> Option<Account> {
-        let Last { qtype, source } = self.last;
-        let rcode = match outcome {
-            Outcome::Slow | Outcome::Beyond => return None,
-            Outcome::Silence => None,
-            Outcome::Reply(rcode) => Some(rcode as u16),
-            // An upstream's code may be one that we have no word for.
-            Outcome::Relayed { .. } => reply.get(3).map(|flags| u16::from(flags & 0x0f)),
-        };
-        let truncated = rcode.is_some() && reply.get(2).is_some_and(|flags| flags & 0x02 != 0);
-        Some(Account { qtype, source, rcode, truncated })
-    }
-
-    /// What an upstream is to be asked for a packet that was [`Outcome::Beyond`], or whose reply is to be renewed.
-    pub fn forward(&mut self, tables: &Tables, packet: &[u8]) -> Option<Forward> {
-        let query = Query::parse(packet, &mut self.name).ok()?;
-        let target = tables.lookup(&self.name, query.qtype).target().and_then(LookupName::from_wire);
-        Some(Forward::new(packet, &query, target.as_ref().unwrap_or(&self.name)))
-    }
-
-    /// Writes the reply to such a packet, now that an upstream said this.
-    pub fn relay(
-        &mut self,
-        tables: &Tables,
-        packet: &[u8],
-        origin: Origin,
-        (reply, age): (&Reply, Age),
-        out: &mut Vec<u8>,
-    ) {
-        out.clear();
-        let Ok(query) = Query::parse(packet, &mut self.name) else { return };
-        let source = if age == Age::Stale { Source::Stale } else { Source::Upstream };
-        self.last = Last { qtype: query.qtype, source };
-        let frame = self.settings.frame(Ok(&query), origin).0;
-        let said;
-        let mut answer = tables.lookup(&self.name, query.qtype);
-        match answer.outside {
-            Outside::Question => return reply.write(&frame, age, out),
-            Outside::Target => {
-                said = reply.said(age);
-                answer.append(&said);
-            }
-            // It was ours meanwhile.
-            Outside::Nothing => {}
-        }
-        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-    }
-
-    fn reply(
+    fn decide(
         &mut self,
         tables: &Tables,
         packet: &[u8],
         origin: Origin,
         patience: Patience,
         out: &mut Vec<u8>,
-    ) -> Outcome {
+    ) -> Decision {
         out.clear();
-        self.last = Last::NOTHING;
-        let settings = &*self.settings;
-        let parsed = Query::parse(packet, &mut self.name);
+        let Self { settings, rng, name, scratch } = self;
+        let dropped = |qtype, source| Decision::Drop(Account { qtype, source, rcode: None, truncated: false });
+        let parsed = Query::parse(packet, name);
         if let Err(Rejected::Silence) = parsed {
-            return Outcome::Silence;
+            return dropped(0, Source::Dropped);
         }
-        if patience == Patience::None && parsed.is_ok() && tables.takes_long(&self.name) {
-            return Outcome::Slow;
+        if patience == Patience::None && parsed.is_ok() && tables.is_expensive(name) {
+            return Decision::Defer;
         }
         let (frame, known) = settings.frame(parsed.as_ref(), origin);
         if let (false, Some(limit), Some(client)) = (known, &settings.limit, origin.client)
             && !limit.allows(client.address, client.now)
         {
-            self.last = Last { qtype: parsed.map_or(0, |query| query.qtype), source: Source::Limited };
-            if limit.slip() == 0 || self.rng.u8(0..limit.slip()) > 0 {
-                return Outcome::Silence;
+            let qtype = parsed.map_or(0, |query| query.qtype);
+            if limit.slip() == 0 || rng.u8(0..limit.slip()) > 0 {
+                return dropped(qtype, Source::Limited);
             }
             bare(&frame, Rcode::NoError, true, out);
-            return Outcome::Reply(Rcode::NoError);
+            return replied(qtype, Source::Limited, Rcode::NoError, out);
         }
         let query = match parsed {
             Ok(query) => query,
             Err(Rejected::Reply { rcode, .. }) => {
-                self.last.source = Source::Rejected;
                 bare(&frame, rcode, false, out);
-                return Outcome::Reply(rcode);
+                return replied(0, Source::Rejected, rcode, out);
             }
-            Err(Rejected::Silence) => return Outcome::Silence,
+            Err(Rejected::Silence) => return dropped(0, Source::Dropped),
         };
-        let said;
-        let mut answer = tables.lookup(&self.name, query.qtype);
-        let is_ours = answer.outside != Outside::Question;
-        self.last = Last { qtype: query.qtype, source: if is_ours { Source::Zone } else { Source::Refused } };
-        let recursion = settings.recursion.as_ref().filter(|_| query.header.recursion_desired);
-        let known = recursion.and_then(|recursion| match answer.outside {
+        let name = &*name;
+        let mut answer = tables.lookup(name, query.qtype);
+        let mut source = Source::Zone;
+        let target;
+        let outside = match answer.outside {
             Outside::Nothing => None,
-            Outside::Question => Some(recursion.find(&query, &self.name, origin.client)),
+            Outside::Question => {
+                source = Source::Refused;
+                Some(name)
+            }
             Outside::Target => {
-                let target = LookupName::from_wire(answer.target()?)?;
-                // Who may not ask has the chain as far as it is ours.
-                Some(Ok(recursion.find(&query, &target, origin.client).ok()?))
+                target = answer.target().and_then(LookupName::from_wire);
+                target.as_ref()
             }
-        });
-        let mut outcome = None;
-        match known {
-            None => {}
-            Some(Err(reason)) => answer = Answer::refused(reason),
-            Some(Ok(Known::Nothing)) => return Outcome::Beyond,
-            Some(Ok(Known::Local(local))) => {
-                // The end of a chain that stays here is the client's to follow.
-                if let (Outside::Question, Some(zone)) = (answer.outside, tables.domain()) {
-                    answer = local.answer(&self.name, query.qtype, zone);
-                    self.last.source = Source::Host;
+        };
+        let recursion = settings.recursion.as_ref().filter(|_| query.header.recursion_desired);
+        if let (Some(outside), Some(recursion)) = (outside, recursion) {
+            let is_chain = answer.outside == Outside::Target;
+            let refusal = match recursion.resolution(outside, origin.client.map(|client| client.address)) {
+                Resolution::Prohibited => Some((ede::PROHIBITED, "resolver.allow does not list this client")),
+                Resolution::Loop(number) => {
+                    recursion.loop_detector.record(number);
+                    Some((ede::OTHER, "this question is this server's own"))
                 }
-            }
-            Some(Ok(Known::Cached(hit))) => {
-                let (reply, age) = hit.parts();
-                self.last.source = if age == Age::Stale { Source::Stale } else { Source::Cache };
-                let relayed = Outcome::Relayed { refresh: hit.refresh() };
-                if answer.outside == Outside::Question {
-                    reply.write(&frame, age, out);
-                    return relayed;
+                Resolution::SpecialUse(local) => {
+                    // The client resolves a special-use name at the end of a chain itself.
+                    if let (false, Some(zone)) = (is_chain, tables.domain()) {
+                        answer = local.answer(name, query.qtype, zone);
+                        source = Source::Host;
+                    }
+                    None
                 }
-                outcome = Some(relayed);
-                said = reply.said(age);
-                answer.append(&said);
+                Resolution::Route(_) | Resolution::Upstream => {
+                    let chain = is_chain.then(|| begin(&frame, &answer, rng, scratch, out));
+                    out.clear();
+                    let now = origin.client.map(|client| client.now).unwrap_or_default();
+                    let hit = recursion.cached(&query, outside, now);
+                    if let Some(hit) = &hit {
+                        let (reply, age) = hit.parts();
+                        relay(&frame, chain.as_ref(), (reply, age), out);
+                        let source = if age == Age::Stale { Source::Stale } else { Source::Cache };
+                        let account = relayed(query.qtype, source, out);
+                        if !hit.refresh() {
+                            return Decision::Reply(account);
+                        }
+                        return Decision::ReplyAndRefresh(account, Forward::new(packet, &query, outside).into());
+                    }
+                    let (qtype, frame) = (query.qtype, OwnedFrame::from(&frame));
+                    let forward = Forward::new(packet, &query, outside);
+                    return Decision::Resolve(Pending { forward, qtype, frame, chain }.into());
+                }
+            };
+            // A client without recursion receives the part of the chain within our zones.
+            if let Some((code, text)) = refusal.filter(|_| !is_chain) {
+                answer.refuse(Ede { code, text });
             }
         }
-        assemble(&frame, &answer, &mut self.rng, &mut self.scratch, out);
-        outcome.unwrap_or(Outcome::Reply(answer.rcode))
+        assemble(&frame, &answer, rng, scratch, out);
+        replied(query.qtype, source, answer.rcode, out)
     }
 }
 
 impl Settings {
-    /// What the reply repeats of a query, and whether the client is known not to be forged.
+    /// Returns what the reply repeats of a query, and whether the client's address is proven not to be forged.
     fn frame<'p>(
         &'p self,
         parsed: Result<&Query<'p>, &Rejected<'p>>,
@@ -315,13 +322,13 @@ impl Settings {
             (Transport::Udp, None) => CLASSIC_UDP.into(),
         };
         let recursion = self.recursion.as_ref().zip(client);
-        let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client));
+        let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client.address));
         let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
         let client = client.map(|client| client.address);
         (Frame { header, question, edns, options, recursion_available, udp_payload, limit, client }, known)
     }
 
-    /// What the client's cookie is worth, if it sent one.
+    /// Validates the client's cookie, if it sent one.
     fn check(&self, edns: Option<Edns>, client: Option<Client>) -> Option<Checked> {
         let (cookie, client) = (edns?.cookie?, client?);
         // Cookies count seconds modulo 2^32 (RFC 9018 §4.3).

@@ -1,13 +1,14 @@
-//! The DNS side: from a packet to a packet.
+//! DNS: authoritative answers for our zones, recursion through upstreams for all other names.
 //!
 //! ```text
-//! packet ─► question ─► lookup (in table) ─► answer ─► assemble ─► packet
+//! packet ─► message::query ─► answer::lookup (over zone) ─► answer ─► answer::assemble ─► packet
+//!                                      └─ other names ─► recursion ─► resolver
 //! ```
 //!
-//! Everything up to `engine` is core: no socket, no clock, no log; the order of records comes from a generator that the
-//! caller owns. [`crate::model::upstream_address::udp`] and [`crate::model::upstream_address::tcp`] bring packets to the engine; both say the same, because there is one engine.
+//! [`message`], [`zone`], [`answer`], [`recursion`] and [`engine`] are core: no sockets, no clock, no logs. The caller owns the
+//! random generator that rotates records. [`server`] and [`resolver`] do the I/O; [`publish`] updates the tables.
 //!
-//! Reading order: [`message::codes`], [`message::query`], [`zone`], [`answer::lookup`], [`answer`], [`answer::assemble`], [`engine`].
+//! Reading order: [`message::query`], [`zone`], [`answer::provenance`], [`answer::lookup`], [`answer::assemble`], [`engine`].
 
 pub mod answer;
 pub mod engine;

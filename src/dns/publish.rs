@@ -1,7 +1,7 @@
-//! From what is known to what is answered: the one task that changes the tables.
+//! Publisher of the DNS tables: the only task that changes them.
 //!
-//! It takes whole-state snapshots (the view of all nodes, the zone files), works out what they touch, and publishes new
-//! tables. Snapshots that arrive while it works are taken together: it always goes to the newest state.
+//! It receives whole snapshots (the view of all nodes, the zone files), computes the affected names, and publishes new
+//! tables. Snapshots that arrive meanwhile are merged: it always proceeds to the latest state.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -13,11 +13,13 @@ use tracing::warn;
 use super::zone::{Tables, serial::Serial};
 use crate::{
     data_dir,
-    files::zone_file::ZoneFile,
-    model::catalog::{Catalog, Touched, View},
+    model::{
+        catalog::{Catalog, Touched, View},
+        zone::ZoneFile,
+    },
 };
 
-/// What is published, and what it is made of.
+/// Published tables and their sources.
 pub struct Publisher {
     catalog: Catalog,
     shown: watch::Sender<Catalog>,
@@ -29,17 +31,16 @@ pub struct Publisher {
     data_dir: PathBuf,
 }
 
-/// Where the newest states come from.
+/// Channels of the latest snapshots.
 pub struct Sources {
-    /// What every node announces.
+    /// Announcements of all nodes.
     pub view: watch::Receiver<View>,
-    /// All zone files.
+    /// Zone files.
     pub zones: watch::Receiver<Arc<[Arc<ZoneFile>]>>,
 }
 
 impl Publisher {
-    /// A publisher of tables that are still empty; `data_dir` keeps the serial's ceiling.
-    /// The versions of its catalog begin at `version`.
+    /// Creates a publisher of empty tables. `data_dir` stores the ceiling of the serial; catalog versions start at `version`.
     pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf, version: u64) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
@@ -48,28 +49,27 @@ impl Publisher {
         Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, data_dir }
     }
 
-    /// What is answered, always the newest.
+    /// Returns the latest tables.
     pub fn published(&self) -> Arc<ArcSwap<Tables>> {
         self.published.clone()
     }
 
-    /// What is known of all services, always the newest.
+    /// Returns a receiver of the latest catalog.
     pub fn catalog(&self) -> watch::Receiver<Catalog> {
         self.shown.subscribe()
     }
 
-    /// Takes over the sources as they are now. May take long, when a large zone is replaced: not for a thread that
-    /// answers questions.
+    /// Publishes the current state of the sources. Replacing a large zone takes long: not for a thread that answers queries.
     pub fn publish(&mut self, sources: &mut Sources) {
         let zones = sources.zones.borrow_and_update().clone();
         let view = sources.view.borrow_and_update().clone();
         let before = self.catalog.versions();
         let touched = self.catalog.update(view);
-        let told = self.tables.update_reports(&self.catalog, &touched.reports);
-        if told || !touched.is_empty() || zones != self.zones {
+        let reports_changed = self.tables.update_reports(&self.catalog, &touched.reports);
+        if reports_changed || !touched.is_empty() || zones != self.zones {
             self.publish_tables(&touched, zones);
         }
-        // Last: whoever sees a change here and asks by DNS is answered accordingly.
+        // Last, so that a client that sees a change in the catalog gets it by DNS too.
         if self.catalog.versions() != before {
             self.shown.send_replace(self.catalog.clone());
         }
@@ -86,12 +86,12 @@ impl Publisher {
             self.store(ceiling);
         }
         self.tables.set_serial(serial);
-        // Those who answer let go of the tables before at their next query; whoever is last takes them apart. Held
-        // until the next change, that is done here.
+        // Query threads release the previous tables at their next query. Kept until the next change, they are freed here
+        // instead of on a query thread.
         self.previous = self.published.swap(Arc::new(self.tables.clone()));
     }
 
-    /// Publishes every change until `shutdown`, and stores where the serial stands. Needs a runtime with several threads.
+    /// Publishes every change until `shutdown`, then stores the serial. Needs a multi-threaded runtime.
     pub async fn run(mut self, mut sources: Sources, shutdown: CancellationToken) {
         loop {
             let changed = tokio::select! {
@@ -110,7 +110,7 @@ impl Publisher {
     fn store(&self, ceiling: u32) {
         if let Err(error) = data_dir::store_serial(&self.data_dir, ceiling) {
             let path = self.data_dir.display();
-            warn!(%error, %path, "cannot keep the zone's serial: after a restart it may go back");
+            warn!(%error, %path, "cannot store the zone serial; it may go back after a restart");
         }
     }
 }

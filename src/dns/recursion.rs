@@ -1,93 +1,98 @@
-//! Names beyond our zones: who may ask for them, and what can be said without asking anybody.
+//! Names outside our zones: clients that may query them, and the sources of their answers.
 
 pub mod cache;
-pub mod forward;
 pub mod loop_detection;
-pub mod reply;
 pub mod special_use;
+pub mod upstream_query;
+pub mod upstream_reply;
 
-use std::sync::Arc;
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use self::{
     cache::{Cache, Hit, Key},
     loop_detection::LoopDetector,
     special_use::SpecialUse,
 };
-use super::{
-    answer::Ede,
-    message::{
-        codes::ede,
-        query::{LookupName, Query},
-    },
-};
-use crate::model::{
-    access::{Client, ClientRange},
-    name::Name,
-};
+use super::message::query::{LookupName, Query};
+use crate::model::{name::Name, recursion_access::ClientRange, upstream_address::UpstreamAddress};
 
-/// What an agent knows of names that are not its own.
+/// Resolution of names outside our zones.
 pub struct Recursion {
-    /// Who may ask for them.
+    /// Clients that may use recursion.
     pub allow: Vec<ClientRange>,
-    /// Suffixes that have upstreams of their own: nothing below them stays here.
-    pub routes: Vec<Name>,
-    /// What was asked for before.
+    /// Suffixes with upstreams of their own.
+    pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
+    /// Replies of upstreams.
     pub cache: Arc<Cache>,
-    /// Questions of our own that may come back.
-    pub echoes: Arc<LoopDetector>,
+    /// Detects our own questions that come back.
+    pub loop_detector: Arc<LoopDetector>,
 }
 
-/// What is known of a question.
-pub enum Known {
-    /// What an upstream said of it.
-    Cached(Hit),
-    /// That it stays here.
-    Local(SpecialUse),
-    /// Nothing: an upstream has to be asked.
-    Nothing,
+/// Source of the answer to a name outside our zones.
+#[derive(Clone, Copy, Debug)]
+pub enum Resolution<'r> {
+    /// Nothing: the client may not use recursion.
+    Prohibited,
+    /// Nothing: the question is one of our own that an upstream sent back. Holds its number.
+    Loop(u64),
+    /// This server: the name is a special-use name, which is never forwarded.
+    SpecialUse(SpecialUse),
+    /// The upstreams of this route.
+    Route(&'r (Name, Vec<UpstreamAddress>)),
+    /// The default upstreams.
+    Upstream,
 }
 
 impl Recursion {
-    /// What is known of a question, of `name` rather than the query's own.
-    ///
-    /// # Errors
-    /// Why it is not answered.
-    pub fn find(&self, query: &Query<'_>, name: &LookupName, client: Option<Client>) -> Result<Known, Ede<'static>> {
-        let Some(client) = client.filter(|client| self.allows(*client)) else {
-            let text = "resolver.allow does not list this client";
-            return Err(Ede { code: ede::PROHIBITED, text });
-        };
-        let is_plain = query.edns.is_none_or(|edns| !edns.others);
-        if is_plain && let Some(hit) = self.cache.get(Key::new(query, name).as_bytes(), client.now) {
-            // An upstream is asked before what it said of old is told.
-            return Ok(if matches!(hit, Hit::Stale { tried: false, .. }) {
-                Known::Nothing
-            } else {
-                Known::Cached(hit)
-            });
+    /// Returns the source of the answer to `name` for this client.
+    pub fn resolution(&self, name: &LookupName, client: Option<IpAddr>) -> Resolution<'_> {
+        if !client.is_some_and(|client| self.allows(client)) {
+            return Resolution::Prohibited;
         }
-        if let Some(local) = SpecialUse::find(name).filter(|_| !self.is_routed(name)) {
-            return Ok(Known::Local(local));
+        let route = route(&self.routes, name.wire());
+        // A route for the root replaces the default upstreams, which never receive special-use names.
+        let is_routed = route.is_some_and(|(suffix, _)| *suffix != Name::root());
+        if let Some(local) = SpecialUse::find(name).filter(|_| !is_routed) {
+            return Resolution::SpecialUse(local);
         }
-        if self.echoes.hear(name) {
-            return Err(Ede { code: ede::OTHER, text: "this question is this server's own" });
+        match (self.loop_detector.number(name), route) {
+            (Some(number), _) => Resolution::Loop(number),
+            (None, Some(route)) => Resolution::Route(route),
+            (None, None) => Resolution::Upstream,
         }
-        Ok(Known::Nothing)
     }
 
-    /// Whether this client may ask.
-    pub fn allows(&self, client: Client) -> bool {
-        self.allow.iter().any(|allow| allow.matches(client.address))
+    /// Reports whether this client may use recursion.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allow.iter().any(|allow| allow.matches(client))
     }
 
-    fn is_routed(&self, name: &LookupName) -> bool {
-        // A route for everything is like `upstreams`: local names are none of it.
-        self.routes.iter().any(|route| route.wire().len() > 1 && is_within(name.wire(), route.wire()))
+    /// Returns the cached reply for `name` and the type and flags of `query`; `now` is the Unix time. `None` if an upstream must be
+    /// queried, which includes a stale reply without a failed refresh.
+    pub fn cached(&self, query: &Query<'_>, name: &LookupName, now: Duration) -> Option<Hit> {
+        if query.edns.is_some_and(|edns| edns.others) {
+            return None;
+        }
+        let hit = self.cache.get(Key::new(query, name).as_bytes(), now)?;
+        (!matches!(hit, Hit::Stale { tried: false, .. })).then_some(hit)
     }
 }
 
-/// Whether a name is at or below a suffix: both in wire form and lower case.
-pub fn is_within(name: &[u8], suffix: &[u8]) -> bool {
+impl fmt::Debug for Recursion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { allow, routes, .. } = self;
+        f.debug_struct("Recursion").field("allow", allow).field("routes", routes).finish_non_exhaustive()
+    }
+}
+
+/// Returns the route of a name, which is in wire form and lower case: the one with the longest suffix.
+pub fn route<'r, T>(routes: &'r [(Name, T)], name: &[u8]) -> Option<&'r (Name, T)> {
+    let fitting = routes.iter().filter(|(suffix, _)| is_within(name, suffix.wire()));
+    fitting.max_by_key(|(suffix, _)| suffix.wire().len())
+}
+
+/// Reports whether a name is at or below a suffix, both in wire form and lower case.
+fn is_within(name: &[u8], suffix: &[u8]) -> bool {
     let mut rest = name;
     loop {
         if rest == suffix {

@@ -1,19 +1,22 @@
-//! Writing an [`Answer`] down: names compressed, records in their order, never longer than the client takes.
+//! Encoding of an [`Answer`]: name compression, record order and the length limit.
 //!
-//! What does not fit goes in this order: whole RRsets of the additional section, in silence; then the TC bit is set and
-//! the answer keeps the records that fit, whole (RFC 2181 §9), the same each time for the same client; the OPT record
-//! always stays. The extended error is the first to go.
+//! A reply that exceeds the limit first loses its Extended DNS Error, then whole RRsets of the additional section. Then the TC
+//! bit is set and the answer keeps the whole records that fit (RFC 2181 §9), always the same ones for the same client. The OPT
+//! record is always sent.
 
-use std::{net::IpAddr, ops::Range, time::Duration};
+use std::{net::IpAddr, ops::Range};
 
 use fastrand::Rng;
 
-use super::{Answer, Authority, Data, Ede, Group, Owner, rotation};
+use super::{
+    Answer, Authority, Data, Ede, Group, Owner, UpstreamAnswer, UpstreamRecord,
+    frame::{Extra, Frame},
+    record_order,
+};
 use crate::dns::{
     message::{
-        codes::{Rcode, class, option, rtype},
-        cookie,
-        query::{Edns, HEADER, Header},
+        codes::{Rcode, class, rtype},
+        query::HEADER,
     },
     zone::{
         rrset::{Rdata, Tail, compressible},
@@ -22,121 +25,30 @@ use crate::dns::{
     },
 };
 
-/// The highest offset that a compression pointer can name (RFC 1035 §4.1.4).
+/// Maximum offset of a compression pointer (RFC 1035 §4.1.4).
 const MAX_POINTER: usize = 0x3fff;
-/// An OPT record without options (RFC 6891 §6.1.2).
-const OPT: usize = 11;
-/// What stands before RDATA, where the owner is a pointer (RFC 1035 §3.2.1).
+/// Octets of a record before its RDATA if the owner name is a pointer (RFC 1035 §3.2.1).
 const HEAD: usize = 12;
-/// An option's code and length (RFC 6891 §6.1.2).
-const OPTION: usize = 4;
-/// An EDE option's INFO-CODE (RFC 8914 §2).
-const INFO_CODE: usize = 2;
 
-/// The time-out of the keepalive option (RFC 7828 §3.1).
-const KEEPALIVE: usize = 2;
-
-/// What a reply repeats of its query, and how long it may be.
-#[derive(Clone, Copy)]
-pub struct Frame<'p> {
-    /// The query's header.
-    pub header: Header,
-    /// The question section as it came; empty where it could not be read.
-    pub question: &'p [u8],
-    /// The client's EDNS; `None`: the reply carries none.
-    pub edns: Option<Edns>,
-    /// What the OPT record carries in any case.
-    pub options: Options<'p>,
-    /// Whether this client may ask for names that are not ours (RFC 1035 §4.1.1).
-    pub recursion_available: bool,
-    /// The payload that our OPT record announces.
-    pub udp_payload: u16,
-    /// The reply's longest length, in octets; at least a header, a question and an OPT record.
-    pub limit: usize,
-    /// Who gets it: decides which records an answer keeps that is cut.
-    pub client: Option<IpAddr>,
+/// Encoded CNAMEs of our zones, kept while an upstream is queried for the last target.
+#[derive(Debug)]
+pub struct Chain {
+    /// The records, encoded to follow the question.
+    records: Box<[u8]>,
+    count: u16,
+    /// True if all records fit.
+    whole: bool,
 }
 
-/// What else an OPT record carries, if there is room for it.
-#[derive(Clone, Copy)]
-pub enum Extra<'p> {
-    /// An error that is ours.
-    Error(Ede<'p>),
-    /// Somebody else's options, as they came.
-    Options(&'p [u8]),
-}
-
-/// Options that the client asked for.
-#[derive(Clone, Copy, Default)]
-pub struct Options<'p> {
-    /// Which server answers (RFC 5001).
-    pub nsid: Option<&'p [u8]>,
-    /// The client's cookie and ours (RFC 7873).
-    pub cookie: Option<[u8; cookie::REPLY]>,
-    /// How long its connection may idle (RFC 7828).
-    pub keepalive: Option<Duration>,
-}
-
-impl Frame<'_> {
-    /// Octets that the OPT record needs at least; 0 where there is none.
-    pub fn opt_len(&self) -> usize {
-        self.edns.map_or(0, |_| OPT + self.options.len())
-    }
-
-    /// Writes the OPT record, if the client speaks EDNS; `rcode` is the code's upper part. Who calls counts the record.
-    pub fn write_opt(&self, rcode: u8, extra: Extra<'_>, out: &mut Vec<u8>) {
-        let Some(edns) = self.edns else { return };
-        let len = match extra {
-            Extra::Error(ede) => OPTION + INFO_CODE + ede.text.len(),
-            Extra::Options(octets) => octets.len(),
-        };
-        let fits = out.len() + self.opt_len() + len <= self.limit;
-        let [p0, p1] = self.udp_payload.to_be_bytes();
-        let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
-        let [l0, l1] = ((self.options.len() + if fits { len } else { 0 }) as u16).to_be_bytes();
-        out.extend_from_slice(&[0, 0, rtype::OPT as u8, p0, p1, rcode, 0, dnssec_ok, 0, l0, l1]);
-        if let Some(nsid) = self.options.nsid {
-            put_option(option::NSID, &[], nsid, out);
-        }
-        if let Some(cookie) = &self.options.cookie {
-            put_option(option::COOKIE, &[], cookie, out);
-        }
-        if let Some(idle) = self.options.keepalive {
-            // In tenths of a second.
-            put_option(option::KEEPALIVE, &[], &((idle.as_millis() / 100) as u16).to_be_bytes(), out);
-        }
-        match extra {
-            Extra::Error(ede) if fits => put_option(option::EDE, &ede.code.to_be_bytes(), ede.text.as_bytes(), out),
-            Extra::Options(octets) if fits => out.extend_from_slice(octets),
-            Extra::Error(_) | Extra::Options(_) => {}
-        }
-    }
-}
-
-fn put_option(code: u16, field: &[u8], data: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&code.to_be_bytes());
-    out.extend_from_slice(&((field.len() + data.len()) as u16).to_be_bytes());
-    out.extend_from_slice(field);
-    out.extend_from_slice(data);
-}
-
-impl Options<'_> {
-    fn len(&self) -> usize {
-        self.nsid.map_or(0, |nsid| OPTION + nsid.len())
-            + self.cookie.map_or(0, |cookie| OPTION + cookie.len())
-            + self.keepalive.map_or(0, |_| OPTION + KEEPALIVE)
-    }
-}
-
-/// What the writing of one reply needs besides; kept between replies so that nothing is allocated anew.
+/// Scratch buffers, reused between replies to avoid allocations.
 #[derive(Default)]
 pub struct Scratch {
     order: Vec<u32>,
-    /// The instances that the answer's SRV records name, and where each target stands in the packet.
+    /// Instances of the answer's SRV records, and the packet offset of each target.
     targets: Vec<(HostIndex, usize)>,
 }
 
-/// Writes a reply without records; `truncated` sends the client to TCP.
+/// Writes a reply without records; `truncated` sets TC, so that the client retries over TCP.
 pub fn bare(frame: &Frame<'_>, rcode: Rcode, truncated: bool, out: &mut Vec<u8>) {
     let mut writer = Writer::new(frame, None, 0, out);
     writer.opt(frame, rcode, None);
@@ -145,7 +57,7 @@ pub fn bare(frame: &Frame<'_>, rcode: Rcode, truncated: bool, out: &mut Vec<u8>)
 
 /// Writes an answer.
 pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let mut writer = Writer::new(frame, answer.home, frame.opt_len(), out);
+    let mut writer = Writer::new(frame, answer.question_zone, frame.opt_len(), out);
     scratch.targets.clear();
     let mut whole = true;
     for group in &answer.answer {
@@ -156,14 +68,13 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
             Authority::Empty => true,
             Authority::Soa(group) => writer.rrset(group, Section::Authority),
             Authority::Referral(group) => writer.rrset(group, Section::Authority),
-            Authority::Foreign(groups) => groups.iter().all(|group| writer.rrset(group, Section::Authority)),
         };
     }
     if whole {
         let required = matches!(answer.authority, Authority::Referral(_));
         for group in &answer.additional {
             let fits = writer.rrset(group, Section::Additional);
-            // Referral glue is no extra: without it the name cannot be resolved (RFC 9471 §3.1).
+            // Referral glue is required: without it the name cannot be resolved (RFC 9471 §3.1).
             whole = fits || !required;
             if !fits {
                 break;
@@ -179,6 +90,31 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
     writer.finish(frame, answer.rcode, answer.authoritative, !whole);
 }
 
+/// Encodes the CNAMEs of an answer for [`complete`]. The content of `out` is unspecified afterwards.
+pub fn begin(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: &mut Scratch, out: &mut Vec<u8>) -> Chain {
+    let mut writer = Writer::new(frame, answer.question_zone, frame.opt_len(), out);
+    let whole = answer.answer.iter().all(|group| writer.answer(group, frame.client, rng, scratch));
+    let [count, ..] = writer.counts;
+    Chain { records: out[HEADER + frame.question.len()..].into(), count, whole }
+}
+
+/// Writes a reply of our CNAMEs followed by the upstream's records for the last target. A failure is relayed without the
+/// CNAMEs.
+pub fn complete(frame: &Frame<'_>, chain: &Chain, upstream: &UpstreamAnswer, out: &mut Vec<u8>) {
+    let mut writer = Writer::new(frame, None, frame.opt_len(), out);
+    let mut whole = true;
+    if upstream.is_answer {
+        writer.out.extend_from_slice(&chain.records);
+        writer.counts[Section::Answer as usize] = chain.count;
+        whole = chain.whole
+            && upstream.answer.iter().all(|record| writer.upstream_record(record, Section::Answer))
+            && upstream.authority.iter().all(|record| writer.upstream_record(record, Section::Authority));
+    }
+    let ede = upstream.ede.as_ref().map(|(code, text)| Ede { code: *code, text });
+    writer.opt(frame, upstream.rcode, ede);
+    writer.finish(frame, upstream.rcode, true, !whole);
+}
+
 #[derive(Clone, Copy)]
 enum Section {
     Answer,
@@ -186,34 +122,34 @@ enum Section {
     Additional,
 }
 
-/// How the origin behind RDATA is written.
+/// Encoding of the origin at the end of RDATA.
 enum Origin {
     Nothing,
-    /// As a pointer to there.
+    /// A pointer to this offset.
     Pointer(usize),
     Whole,
 }
 
 struct Writer<'o, 'z> {
     out: &'o mut Vec<u8>,
-    /// Up to where records may go: the OPT record has its place behind.
+    /// End of the records, which leaves room for the OPT record.
     end: usize,
-    /// The zone of the question's name, and where its origin begins in that.
-    home: Option<(&'z Zone, usize)>,
-    /// Where the target of the last CNAME stands.
+    /// Zone of the question's name, and the offset of its origin in the name.
+    question_zone: Option<(&'z Zone, usize)>,
+    /// Packet offset of the last CNAME's target.
     target: usize,
     counts: [u16; 3],
 }
 
 impl<'o, 'z> Writer<'o, 'z> {
-    fn new(frame: &Frame<'_>, home: Option<(&'z Zone, usize)>, reserve: usize, out: &'o mut Vec<u8>) -> Self {
+    fn new(frame: &Frame<'_>, question_zone: Option<(&'z Zone, usize)>, reserve: usize, out: &'o mut Vec<u8>) -> Self {
         out.clear();
         out.extend_from_slice(&[0; HEADER]);
         out.extend_from_slice(frame.question);
-        Self { out, end: frame.limit.saturating_sub(reserve), home, target: HEADER, counts: [0; 3] }
+        Self { out, end: frame.limit.saturating_sub(reserve), question_zone, target: HEADER, counts: [0; 3] }
     }
 
-    /// Fills in the header.
+    /// Writes the header.
     fn finish(self, frame: &Frame<'_>, rcode: Rcode, authoritative: bool, truncated: bool) {
         let header = frame.header;
         let flags = 0x80
@@ -237,30 +173,30 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
     }
 
-    /// Writes an RRset of the answer section in drawn order, or what fits of it in one that stays; says whether all of it
-    /// fitted.
+    /// Writes an RRset of the answer section in weighted random order. If it does not fit, writes a subset that is stable for
+    /// the client, and returns false.
     fn answer(&mut self, group: &Group<'_>, client: Option<IpAddr>, rng: &mut Rng, scratch: &mut Scratch) -> bool {
         let data = &group.data;
         let ranked = (1..data.len()).any(|at| data.priority(at) != data.priority(0));
-        // One more than may fit, to see that it does not; but whom to try last is known of all only.
+        // At most one more than can fit, to detect overflow; sorting by priority needs all records.
         let most = if ranked { data.len() } else { self.end.saturating_sub(self.out.len()) / HEAD + 1 };
         let (mark, count, targets) = (self.out.len(), self.counts, scratch.targets.len());
-        rotation::draw(data.len(), most, |at| data.weight(at), rng, &mut scratch.order);
+        record_order::draw(data.len(), most, |at| data.weight(at), rng, &mut scratch.order);
         if self.ordered(group, ranked, scratch) {
             return true;
         }
         self.out.truncate(mark);
         self.counts = count;
         scratch.targets.truncate(targets);
-        rotation::stay(data.len(), most, client, &mut scratch.order);
+        record_order::rotate(data.len(), most, client, &mut scratch.order);
         self.ordered(group, ranked, scratch)
     }
 
-    /// Writes an RRset in the order of `scratch`, by priority where it has several; says whether all of it fitted.
+    /// Writes an RRset in the order of `scratch`, sorted by priority if priorities differ; returns whether it fits.
     fn ordered(&mut self, group: &Group<'_>, ranked: bool, scratch: &mut Scratch) -> bool {
         let data = &group.data;
         if ranked {
-            // Stable: within a priority the order stays.
+            // The sort is stable: it keeps the drawn order within a priority.
             scratch.order.sort_by_key(|&at| data.priority(at as usize));
         }
         let mut target = self.target;
@@ -277,12 +213,12 @@ impl<'o, 'z> Writer<'o, 'z> {
             }
             target = rdata.start;
         }
-        // Not earlier: all records of this group have one owner, which may be the target of the CNAME before.
+        // Set after the loop: the owner of all records of this group may be the preceding CNAME's target.
         self.target = target;
         true
     }
 
-    /// Writes an RRset, or nothing; says whether it fitted.
+    /// Writes an RRset if it fits; returns whether it does.
     fn rrset(&mut self, group: &Group<'_>, section: Section) -> bool {
         let mark = self.out.len();
         for at in 0..group.data.len() {
@@ -296,7 +232,25 @@ impl<'o, 'z> Writer<'o, 'z> {
         true
     }
 
-    /// Writes the addresses of a service's instances, under the targets of the SRV records before.
+    /// Writes a record of an upstream if it fits; returns whether it does.
+    fn upstream_record(&mut self, record: &UpstreamRecord, section: Section) -> bool {
+        let mark = self.out.len();
+        self.out.extend_from_slice(&record.owner);
+        self.out.extend_from_slice(&record.rtype.to_be_bytes());
+        self.out.extend_from_slice(&class::IN.to_be_bytes());
+        self.out.extend_from_slice(&record.ttl.to_be_bytes());
+        self.out.extend_from_slice(&(record.rdata.len() as u16).to_be_bytes());
+        self.out.extend_from_slice(&record.rdata);
+        let fits = self.out.len() <= self.end;
+        if fits {
+            self.counts[section as usize] += 1;
+        } else {
+            self.out.truncate(mark);
+        }
+        fits
+    }
+
+    /// Writes the addresses of SRV targets to the additional section, as far as they fit.
     fn target_addresses(&mut self, service: &Service, zone: &Zone, targets: &[(HostIndex, usize)]) {
         for &(host, target) in targets {
             for (rtype, size, octets) in
@@ -318,10 +272,10 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
     }
 
-    /// Writes a record and returns where its RDATA stands.
+    /// Writes a record and returns the range of its RDATA.
     fn record(&mut self, group: &Group<'_>, at: usize) -> Range<usize> {
         let (zone, data) = (group.zone, &group.data);
-        // SRV targets are written in full, as RFC 2782 asks.
+        // SRV targets are never compressed (RFC 2782).
         let (octets, origin, port) = match data {
             Data::V4(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
             Data::V6(addresses, _) => (&addresses[at].octets[..], Origin::Nothing, None),
@@ -355,7 +309,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         start..self.out.len()
     }
 
-    /// RDATA as it is kept, and how the origin behind it is written.
+    /// Returns stored RDATA and the encoding of the origin at its end.
     fn stored<'r>(&self, rdata: &'r Rdata, zone: &Zone, compress: bool) -> (&'r [u8], Origin, Option<u16>) {
         let origin = match (rdata.tail, self.origin_at(zone)) {
             (Tail::Nothing, _) => Origin::Nothing,
@@ -383,7 +337,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         start..self.out.len()
     }
 
-    /// Where an owner's name stands in the packet already.
+    /// Returns the packet offset of an owner name that is already written.
     fn written(&self, owner: Owner<'_>, zone: &Zone) -> Option<usize> {
         match owner {
             Owner::Question => Some(HEADER),
@@ -393,7 +347,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         }
     }
 
-    /// Writes what stands before RDATA of `len` octets; the owner as a pointer to where it is written, if it is.
+    /// Writes owner name, type, class, TTL and RDLENGTH. The owner is a pointer if it is already written.
     fn head(&mut self, (owner, written): (Owner<'_>, Option<usize>), zone: &Zone, rtype: u16, ttl: u32, len: usize) {
         let mut head = [0; HEAD];
         head[2..4].copy_from_slice(&rtype.to_be_bytes());
@@ -401,7 +355,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         head[6..10].copy_from_slice(&ttl.to_be_bytes());
         head[10..].copy_from_slice(&(len as u16).to_be_bytes());
         if let Some(at) = written {
-            // As of most: one write.
+            // The common case: a single write.
             head[..2].copy_from_slice(&pointer_to(at));
             return self.out.extend_from_slice(&head);
         }
@@ -416,12 +370,12 @@ impl<'o, 'z> Writer<'o, 'z> {
         self.out.extend_from_slice(&head[2..]);
     }
 
-    /// Where a zone's origin stands in the question, if it ends in it.
+    /// Returns the packet offset of a zone's origin if the question's name ends in it.
     fn origin_at(&self, zone: &Zone) -> Option<usize> {
-        self.home.filter(|(home, _)| std::ptr::eq(*home, zone)).map(|(_, at)| HEADER + at)
+        self.question_zone.filter(|(own, _)| std::ptr::eq(*own, zone)).map(|(_, at)| HEADER + at)
     }
 
-    /// Writes a zone's origin, as a pointer where the question ends in it.
+    /// Writes a zone's origin, as a pointer if the question's name ends in it.
     fn origin(&mut self, zone: &Zone) {
         match self.origin_at(zone) {
             Some(at) => self.pointer(at),
@@ -433,7 +387,7 @@ impl<'o, 'z> Writer<'o, 'z> {
         self.out.extend_from_slice(&pointer_to(at));
     }
 
-    /// Writes the OPT record, with the extended error if it fits.
+    /// Writes the OPT record, with the Extended DNS Error if it fits.
     fn opt(&mut self, frame: &Frame<'_>, rcode: Rcode, ede: Option<Ede<'_>>) {
         if frame.edns.is_some() {
             frame.write_opt((rcode as u16 >> 4) as u8, ede.map_or(Extra::Options(&[]), Extra::Error), self.out);
@@ -442,7 +396,7 @@ impl<'o, 'z> Writer<'o, 'z> {
     }
 }
 
-/// A compression pointer. `at` is at most [`MAX_POINTER`]: callers point into the question, or check.
+/// Returns a compression pointer. `at` is at most [`MAX_POINTER`]: it is in the question, or the caller has checked it.
 fn pointer_to(at: usize) -> [u8; 2] {
     (0xc000 | at as u16).to_be_bytes()
 }

@@ -1,10 +1,20 @@
-//! From a name and a type to an [`Answer`]: RFC 1034 §4.3.2 over the tables.
+//! Lookup of a name and type in the tables (RFC 1034 §4.3.2).
 //!
-//! In two steps. [`Tables::locate`] finds what the name is: a service, an instance, static records, nothing.
-//! [`Place::select`] takes what the type asks of it. The precedence of names is the order of the arms in `locate_live`:
-//! services and nodes before static names, RFC 2782 forms before tag forms, instance ids before tags.
+//! Each name is looked up in two steps: [`Tables::find`] matches the name, and `select` selects the RRset of the type. The
+//! order of the arms in `locate_live` is the precedence of names: services and nodes before static names, RFC 2782 forms
+//! before tag forms, instance ids before tags.
+//!
+//! The [`Answer`] keeps its [`Step`]s as provenance, so that `explain` uses the same lookup as DNS.
 
-use super::{Answer, Authority, Data, Ede, Group, Members, Outside, Owner};
+mod hidden_static;
+mod rrset_selection;
+
+pub use self::hidden_static::Hidden;
+use self::rrset_selection::Selected;
+use super::{
+    Answer, Authority, Data, Ede, Group, Outside, Owner,
+    provenance::{Form, Match, Step},
+};
 use crate::{
     dns::{
         message::{
@@ -13,24 +23,27 @@ use crate::{
         },
         zone::{
             Tables,
-            reverse::Pointers,
-            rrset::{RRset, Rdata, Tail},
-            service::{HostIndex, NamedPort, Remark, Service, Set},
+            rrset::{Rdata, Tail},
+            service::Service,
             static_names::{Found, Kind, Zone},
-            why_names::{self, Reasons},
         },
     },
-    files::zone_file::target_at,
-    model::{name::MAX_NAME, service::Protocol},
+    model::{service::Protocol, zone::target_at},
 };
 
-/// CNAMEs that are followed in one answer; a chain beyond that is a mistake, and the client can go on by itself.
+/// Maximum number of CNAMEs followed in one answer. A longer chain is a misconfiguration; the client can continue it.
 const MAX_CHAIN: usize = 8;
-/// Below a service or an instance: why it is answered as it is. No label that a file may define begins so.
+/// Label of the `_why` names below a service or an instance. Labels of services, ids and tags never start with an underscore.
 const WHY: &[u8] = b"_why";
 
 impl Tables {
-    /// What is said to a question of this name and type.
+    /// Matches a name for a question of this type, without following CNAMEs.
+    pub fn find(&self, name: &LookupName, qtype: u16) -> Step<'_> {
+        let zone = self.zone_for(name, qtype);
+        Step { zone, found: self.locate(zone, name, qtype) }
+    }
+
+    /// Returns the answer to a question of this name and type.
     pub fn lookup(&self, name: &LookupName, qtype: u16) -> Answer<'_> {
         match qtype {
             rtype::AXFR | rtype::IXFR => {
@@ -42,14 +55,14 @@ impl Tables {
             _ => {}
         }
         let zone = self.zone_for(name, qtype);
-        let home = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
-        let mut answer = Answer { home, ..Answer::empty(Rcode::NoError) };
+        let question_zone = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
+        let mut answer = Answer { question_zone, ..Answer::empty(Rcode::NoError) };
         self.follow(name, zone, qtype, Owner::Question, &mut answer);
         self.add_addresses(&mut answer);
         answer
     }
 
-    /// Answers `name`, which is in `zone`, and the targets of CNAMEs on the way.
+    /// Adds the records of `name`, which is in `zone`, and follows its CNAMEs.
     fn follow<'t>(
         &'t self,
         name: &LookupName,
@@ -58,29 +71,27 @@ impl Tables {
         owner: Owner<'t>,
         answer: &mut Answer<'t>,
     ) {
-        if let Some(pointers) = self.pointers(name, zone)
-            && let Some(domain) = self.domain()
-        {
-            let soa = |owner, zone: &'t Zone, ttl| Group { owner, zone, data: self.soa(zone, ttl) };
-            let (own, negative) = match zone {
-                Some(zone) => (None, soa(Owner::Zone, zone, zone.soa.negative_ttl())),
-                // A zone of one name.
-                None => (Some(self.soa(domain, domain.soa.ttl)), soa(owner, domain, domain.soa.negative_ttl())),
-            };
-            let place = Place::Reverse { pointers, soa: own, name_servers: self.name_servers() };
-            return answer.conclude(place.select(qtype), owner, domain, negative);
-        }
-        let Some(zone) = zone else {
-            // The end of a chain that leaves our zones is a resolver's to follow, or the client's.
-            if owner == Owner::Question {
-                let ede = Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" };
-                *answer = Answer { outside: Outside::Question, ..Answer::refused(ede) };
-            } else {
-                answer.outside = Outside::Target;
+        let step = Step { zone, found: self.locate(zone, name, qtype) };
+        answer.steps.push(step);
+        // PTR targets are in the discovery zone, also if a zone file has the reverse zone.
+        let domain = if let Match::Reverse(_) = step.found { self.domain() } else { None };
+        let (owner_of_soa, zone) = match (zone, domain) {
+            (None, None) => {
+                // A CNAME target outside our zones is left to recursion or the client.
+                if owner == Owner::Question {
+                    let ede = Ede { code: ede::NOT_AUTHORITATIVE, text: "not one of this server's zones" };
+                    answer.refuse(ede);
+                    answer.outside = Outside::Question;
+                } else {
+                    answer.outside = Outside::Target;
+                }
+                return;
             }
-            return;
+            // A reverse name outside our zones is a zone with a single name.
+            (None, Some(domain)) => (owner, domain),
+            (Some(zone), _) => (Owner::Zone, zone),
         };
-        match self.locate(zone, name, qtype).select(qtype) {
+        match self.select(&step, qtype) {
             Selected::Alias(cname) => {
                 let seen = answer
                     .answer
@@ -90,22 +101,22 @@ impl Tables {
                     return;
                 }
                 answer.answer.push(Group { owner, zone, data: Data::Stored(cname) });
-                let target = cname.records.first().and_then(|rdata| target(rdata, 0, zone));
+                let target = cname.records.first().and_then(|rdata| zone.target(rdata, 0));
                 if let Some(target) = target {
                     self.follow(&target, self.zone_for(&target, qtype), qtype, Owner::Target, answer);
                 }
             }
             selected => {
-                let soa = Group { owner: Owner::Zone, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
-                answer.conclude(selected, owner, zone, soa);
+                let soa = Group { owner: owner_of_soa, zone, data: self.soa(zone, zone.soa.negative_ttl()) };
+                answer.conclude(selected, owner, domain.unwrap_or(zone), soa);
             }
         }
     }
 
-    /// The zone that answers a question.
+    /// Returns the zone that answers a question.
     fn zone_for(&self, name: &LookupName, qtype: u16) -> Option<&Zone> {
         let zone = self.zone(name)?;
-        // DS is the parent's to answer where it delegates the name (RFC 4035 §3.1.4.1).
+        // The parent zone answers for DS at a delegation (RFC 4035 §3.1.4.1).
         if qtype == rtype::DS
             && zone.labels == name.count()
             && let Some(parent) = self.zone_above(name)
@@ -115,87 +126,93 @@ impl Tables {
             return Some(parent);
         }
         if let Some(around) = self.zone_around(zone)
-            && let Live::Place(_) = self.locate_live(name, name.count() - around.labels)
+            && let Live::Found(_) = self.locate_live(around, name, name.count() - around.labels)
         {
             return Some(around);
         }
         Some(zone)
     }
 
-    fn apex<'t>(&'t self, zone: &'t Zone, name_servers: &'t [RRset]) -> Place<'t> {
-        Place::Apex { rrsets: zone.names.apex(), name_servers, soa: self.soa(zone, zone.soa.ttl) }
-    }
-
     fn soa<'t>(&self, zone: &'t Zone, ttl: u32) -> Data<'t> {
         Data::Soa { ttl, serial: zone.soa.serial.unwrap_or(self.serial()) }
     }
 
-    /// What `name` is, in `zone`.
-    fn locate<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Place<'t> {
+    /// Matches `name`, which is in `zone`.
+    fn locate<'t>(&'t self, zone: Option<&'t Zone>, name: &LookupName, qtype: u16) -> Match<'t> {
+        match (self.announced_address(name, zone), zone) {
+            (Some(address), _) => Match::Reverse(address),
+            (None, Some(zone)) => self.locate_in(zone, name, qtype),
+            (None, None) => Match::Outside,
+        }
+    }
+
+    /// Matches `name` in `zone`, except as the reverse name of an announced address.
+    fn locate_in<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Match<'t> {
         let below = name.count() - zone.labels;
         let existing = match zone.kind {
-            Kind::Static if below == 0 => return self.apex(zone, &[]),
+            Kind::Static if below == 0 => return Match::Apex(zone),
             Kind::Static => self.announced_labels(name, zone),
-            Kind::Discovery => match self.locate_live(name, below) {
-                Live::Apex => return self.apex(zone, self.name_servers()),
-                Live::Place(place) => return place,
+            Kind::Discovery => match self.locate_live(zone, name, below) {
+                Live::Found(found) => return found,
                 Live::Nothing { existing } => existing,
             },
         };
         match zone.names.find(name, zone.labels, existing, qtype) {
-            Found::Name(rrsets) => Place::Records(rrsets),
+            Found::Name([]) => Match::Empty,
+            Found::Name(rrsets) => Match::Static { rrsets, wildcard: None },
+            Found::Wildcard { owner, rrsets } => Match::Static { rrsets, wildcard: Some(owner) },
             Found::Cut { owner, rrsets } if !(zone.kind == Kind::Discovery && labels(owner) <= existing) => {
-                Place::Cut { owner, rrsets }
+                Match::Delegation { owner, rrsets }
             }
-            // A delegation at a live service's name: the service wins.
-            Found::Cut { .. } | Found::Nothing if existing >= below => Place::Records(&[]),
-            Found::Cut { .. } | Found::Nothing => Place::Nothing,
+            // A service takes precedence over a delegation of the same name.
+            Found::Cut { .. } | Found::Nothing if existing >= below => Match::Empty,
+            Found::Cut { .. } | Found::Nothing => Match::Nothing,
         }
     }
 
-    /// What `name` is among services and nodes, `below` labels under the discovery zone's origin.
-    fn locate_live(&self, name: &LookupName, below: usize) -> Live<'_> {
-        let Some(top) = below.checked_sub(1) else { return Live::Apex };
+    /// Matches `name` with services and nodes; it has `below` labels below the origin of the discovery zone.
+    fn locate_live<'t>(&'t self, zone: &'t Zone, name: &LookupName, below: usize) -> Live<'t> {
+        let Some(top) = below.checked_sub(1) else { return Live::Found(Match::Apex(zone)) };
         let nothing = |existing| Live::Nothing { existing };
         match name.label(top) {
             b"node" => match top.checked_sub(1).map(|at| (at, self.node(name.label(at)))) {
-                Some((0, Some(rrsets))) => Live::Place(Place::Records(rrsets)),
+                Some((0, Some((node, rrsets)))) => Live::Found(Match::Node { node, rrsets }),
                 Some((_, Some(_))) => nothing(2),
                 _ => nothing(1),
             },
             [b'_', form @ ..] => {
-                // `_tcp.ZONE` and `_TAG.ZONE` exist as far as anybody can tell: below them stand names.
+                // `_tcp.ZONE` and `_TAG.ZONE` always exist as empty non-terminals.
                 let Some(at) = top.checked_sub(1) else { return nothing(1) };
                 let [b'_', service @ ..] = name.label(at) else { return nothing(1) };
                 let found = self.service(service).and_then(|service| {
-                    let set = match protocol(form) {
-                        Some(protocol) => service.protocol(protocol),
-                        None => service.tag(form),
+                    let (form, set) = match protocol(form) {
+                        Some(protocol) => (Form::SrvProtocol(protocol), service.protocol(protocol)?),
+                        None => service.tag(form).map(|(tag, set)| (Form::SrvTag(tag), set))?,
                     };
-                    set.map(|set| Place::Set { service, set, srv_only: true })
+                    Some(Match::Set { service, set, form })
                 });
                 match found {
-                    Some(place) if at == 0 => Live::Place(place),
+                    Some(found) if at == 0 => Live::Found(found),
                     Some(_) => nothing(2),
                     None => nothing(1),
                 }
             }
             label => match self.service(label) {
-                Some(service) => self.locate_in_service(service, name, top),
+                Some(service) => Self::locate_in_service(service, name, top),
                 None => nothing(0),
             },
         }
     }
 
-    /// What `name` is at or below a service, whose own label is the one at `top`.
-    fn locate_in_service<'t>(&'t self, service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
+    /// Matches `name` at or below a service; the service's label has index `top`.
+    fn locate_in_service<'t>(service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
         let nothing = |existing| Live::Nothing { existing };
         let Some(at) = top.checked_sub(1) else {
-            return Live::Place(Place::Set { service, set: service.apex(), srv_only: false });
+            return Live::Found(Match::Set { service, set: service.apex(), form: Form::Service });
         };
         let label = name.label(at);
         if label == WHY {
-            return if at == 0 { self.locate_why(service, name.label(top), None) } else { nothing(2) };
+            return if at == 0 { Live::Found(Match::Why { service, host: None }) } else { nothing(2) };
         }
         if let [b'_', form @ ..] = label {
             let Some(protocol) = protocol(form).filter(|protocol| service.has_ports(*protocol)) else {
@@ -204,35 +221,29 @@ impl Tables {
             let Some(at) = at.checked_sub(1) else { return nothing(2) };
             let port = name.label(at).strip_prefix(b"_").and_then(|port| service.port(port, protocol));
             return match port {
-                Some(port) if at == 0 => Live::Place(Place::Port { service, port }),
+                Some(port) if at == 0 => Live::Found(Match::Port { service, port }),
                 Some(_) => nothing(3),
                 None => nothing(2),
             };
         }
-        let place = match (service.host(label), service.tag(label)) {
-            (Some(host), _) => Place::Host { service, host },
-            (None, Some(set)) => Place::Set { service, set, srv_only: false },
-            (None, None) => return nothing(1),
+        let found = match service.host(label) {
+            Some(host) => Match::Instance { service, host },
+            None => match service.tag(label) {
+                Some((tag, set)) => Match::Set { service, set, form: Form::Tag(tag) },
+                None => return nothing(1),
+            },
         };
-        match (at, place) {
-            (0, place) => Live::Place(place),
-            (_, Place::Host { host, .. }) if name.label(at - 1) == WHY => {
-                if at == 1 {
-                    self.locate_why(service, name.label(top), Some(host))
-                } else {
-                    nothing(3)
-                }
+        match (at, found) {
+            (0, found) => Live::Found(found),
+            (1, Match::Instance { host, .. }) if name.label(0) == WHY => {
+                Live::Found(Match::Why { service, host: Some(host) })
             }
+            (_, Match::Instance { .. }) if name.label(at - 1) == WHY => nothing(3),
             _ => nothing(2),
         }
     }
 
-    /// Why a service, or one of its instances, is answered as it is.
-    fn locate_why<'t>(&'t self, service: &'t Service, name: &[u8], host: Option<HostIndex>) -> Live<'t> {
-        Live::Place(Place::Why { service, reasons: self.reasons(name), host, ttl: self.negative_ttl() })
-    }
-
-    /// Fills the additional section with the addresses of name servers and of targets in static records.
+    /// Adds the addresses of name servers and of static records' targets to the additional section.
     fn add_addresses<'t>(&'t self, answer: &mut Answer<'t>) {
         let mut additional = std::mem::take(&mut answer.additional);
         let referral = if let Authority::Referral(group) = &answer.authority { Some(group) } else { None };
@@ -256,7 +267,7 @@ impl Tables {
         referral: bool,
         additional: &mut Vec<Group<'t>>,
     ) {
-        let Some(name) = target(rdata, at, in_zone) else { return };
+        let Some(name) = in_zone.target(rdata, at) else { return };
         let Some(zone) = self.zone(&name) else { return };
         let owner = match rdata.tail {
             Tail::Origin => Owner::Below(&rdata.octets[at..]),
@@ -266,15 +277,16 @@ impl Tables {
             return;
         }
         for qtype in [rtype::A, rtype::AAAA] {
-            let place = match self.locate(zone, &name, qtype) {
-                // Below a delegation the zone holds glue, which only a referral may show (RFC 2181 §5.4.1).
-                Place::Cut { .. } if referral => {
+            let found = match self.locate_in(zone, &name, qtype) {
+                // Records below a delegation are glue, which only a referral may carry (RFC 2181 §5.4.1).
+                Match::Delegation { .. } if referral => {
                     let labels = name.count() - zone.labels;
-                    Place::Records(zone.names.at(&name.wire()[..name.offset(labels)]).unwrap_or_default())
+                    let rrsets = zone.names.at(&name.wire()[..name.offset(labels)]).unwrap_or_default();
+                    Match::Static { rrsets, wildcard: None }
                 }
-                place => place,
+                found => found,
             };
-            if let Selected::Data(data, _) = place.select(qtype) {
+            if let Selected::Data(data, _) = self.select(&Step { zone: Some(zone), found }, qtype) {
                 additional.push(Group { owner, zone: in_zone, data });
             }
         }
@@ -282,7 +294,8 @@ impl Tables {
 }
 
 impl<'t> Answer<'t> {
-    /// Ends the answer with what was selected, whose names belong to `zone`; negative answers carry the SOA.
+    /// Completes the answer with the selected records, whose relative names belong to `zone`, or with the SOA if there are
+    /// none.
     fn conclude(&mut self, selected: Selected<'t>, owner: Owner<'t>, zone: &'t Zone, soa: Group<'t>) {
         match selected {
             Selected::Data(data, ede) => {
@@ -299,7 +312,7 @@ impl<'t> Answer<'t> {
                 self.authority = Authority::Soa(soa);
             }
             Selected::Referral { owner, ns } => {
-                // The AA bit speaks of the first owner name (RFC 1034 §6.2.7).
+                // The AA bit refers to the first owner name (RFC 1034 §6.2.7).
                 self.authoritative = !self.answer.is_empty();
                 self.authority =
                     Authority::Referral(Group { owner: Owner::Below(owner), zone, data: Data::Stored(ns) });
@@ -308,157 +321,16 @@ impl<'t> Answer<'t> {
     }
 }
 
-/// What a name is among services and nodes.
+/// Match of a name with services and nodes.
 enum Live<'t> {
-    Apex,
-    Place(Place<'t>),
-    /// Not a live name. `existing` labels below the origin exist all the same; the name itself does where that is all.
+    Found(Match<'t>),
+    /// No match. `existing` is the number of labels of the closest encloser below the origin.
     Nothing {
         existing: usize,
     },
 }
 
-/// What a name is.
-enum Place<'t> {
-    /// A zone's apex, with generated name servers where the zone has them.
-    Apex { rrsets: &'t [RRset], name_servers: &'t [RRset], soa: Data<'t> },
-    /// The name of several instances; RFC 2782 names have SRV records only.
-    Set { service: &'t Service, set: &'t Set, srv_only: bool },
-    /// One instance.
-    Host { service: &'t Service, host: HostIndex },
-    /// What is to be said of a service or of one of its instances, in words.
-    Why { service: &'t Service, reasons: Option<&'t Reasons>, host: Option<HostIndex>, ttl: u32 },
-    /// A named port.
-    Port { service: &'t Service, port: &'t NamedPort },
-    /// These records, perhaps none.
-    Records(&'t [RRset]),
-    /// A reverse name, with the SOA where it is a zone of its own.
-    Reverse { pointers: Pointers<'t>, soa: Option<Data<'t>>, name_servers: &'t [RRset] },
-    /// At or below a delegation.
-    Cut { owner: &'t [u8], rrsets: &'t [RRset] },
-    /// Nothing.
-    Nothing,
-}
-
-/// What a place has of a type.
-enum Selected<'t> {
-    /// Records, with what is to be said of them.
-    Data(Data<'t>, Option<Ede<'t>>),
-    /// A CNAME to follow.
-    Alias(&'t RRset),
-    /// The name exists. With why it is empty, or of how long ago that is known.
-    NoData(Option<Ede<'t>>),
-    NoName,
-    Referral {
-        owner: &'t [u8],
-        ns: &'t RRset,
-    },
-}
-
-impl<'t> Place<'t> {
-    /// What the place has of this type. ANY gets the first RRset there is (RFC 8482 §4.1).
-    fn select(self, qtype: u16) -> Selected<'t> {
-        match self {
-            Self::Apex { rrsets, name_servers, soa } => match select_records(rrsets, qtype) {
-                Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => Selected::Data(soa, None),
-                Selected::NoData(_) if qtype == rtype::NS => select_records(name_servers, qtype),
-                selected => selected,
-            },
-            Self::Set { service, set, srv_only } => {
-                let of = |rtype| match rtype {
-                    rtype::SRV => Some(Data::Srv(service, Members::Hosts(&set.srv), set.ttl)),
-                    rtype::A if !srv_only => Some(Data::V4(&set.v4, set.ttl)),
-                    rtype::AAAA if !srv_only => Some(Data::V6(&set.v6, set.ttl)),
-                    _ => None,
-                };
-                select_made(qtype, of, set.remark.as_ref())
-            }
-            Self::Host { service, host } => {
-                let remark = service.remark(host);
-                let of = |rtype| match rtype {
-                    // It is not healthy.
-                    _ if matches!(remark, Some(Remark::NotReady(_))) => None,
-                    rtype::A => Some(Data::host_v4(service, host)),
-                    rtype::AAAA => Some(Data::host_v6(service, host)),
-                    rtype::SRV => {
-                        let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
-                        service.host_srv(host).map(|_| srv)
-                    }
-                    rtype::TXT => Some(Data::host_txt(service, host)),
-                    _ => None,
-                };
-                select_made(qtype, of, remark)
-            }
-            Self::Port { service, port } => {
-                let of = |rtype| match rtype {
-                    rtype::SRV => Some(Data::Srv(service, Members::Ports(&port.srv), port.ttl)),
-                    _ => None,
-                };
-                select_made(qtype, of, port.remark.as_ref())
-            }
-            Self::Why { service, reasons, host, ttl } if matches!(qtype, rtype::TXT | rtype::ANY) => {
-                let texts = match (reasons, host) {
-                    (None, _) => &[],
-                    (Some(reasons), None) => reasons.all(),
-                    (Some(reasons), Some(host)) => reasons.of(service.host_id(host)),
-                };
-                let data = match host {
-                    _ if !texts.is_empty() => Data::Texts(texts, ttl),
-                    None => Data::Made(why_names::of_service(service.declared(), ttl)),
-                    Some(host) => {
-                        Data::Made(why_names::of_instance(service.host_id(host), service.host_weight(host), ttl))
-                    }
-                };
-                Selected::Data(data, None)
-            }
-            Self::Why { .. } => Selected::NoData(None),
-            Self::Records(rrsets) => select_records(rrsets, qtype),
-            Self::Reverse { pointers: Pointers { set, remark }, .. }
-                if matches!(qtype, rtype::PTR | rtype::ANY) && !set.records.is_empty() =>
-            {
-                Selected::Data(Data::Made(set), remark.map(Ede::from))
-            }
-            Self::Reverse { soa: Some(soa), .. } if qtype == rtype::SOA => Selected::Data(soa, None),
-            Self::Reverse { soa: Some(_), name_servers, .. } => match select_records(name_servers, qtype) {
-                Selected::Data(data, ede) if qtype == rtype::NS => Selected::Data(data, ede),
-                _ => Selected::NoData(None),
-            },
-            Self::Reverse { .. } => Selected::NoData(None),
-            Self::Cut { owner, rrsets } => match rrsets.iter().find(|set| set.rtype == rtype::NS) {
-                Some(ns) => Selected::Referral { owner, ns },
-                None => Selected::NoName,
-            },
-            Self::Nothing => Selected::NoName,
-        }
-    }
-}
-
-fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
-    if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype || qtype == rtype::ANY) {
-        return Selected::Data(Data::Stored(set), None);
-    }
-    match rrsets.iter().find(|set| set.rtype == rtype::CNAME) {
-        Some(cname) => Selected::Alias(cname),
-        None => Selected::NoData(None),
-    }
-}
-
-/// What is selected where records are made from instances.
-fn select_made<'t>(qtype: u16, of: impl Fn(u16) -> Option<Data<'t>>, remark: Option<&'t Remark>) -> Selected<'t> {
-    let there = |data: &Data<'_>| !data.is_empty();
-    let data = match qtype {
-        // The first RRset there is (RFC 8482 §4.1).
-        rtype::ANY => [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT].into_iter().filter_map(of).find(there),
-        _ => of(qtype).filter(there),
-    };
-    let ede = remark.map(Ede::from);
-    match data {
-        Some(data) => Selected::Data(data, ede),
-        None => Selected::NoData(ede),
-    }
-}
-
-/// The transport that a label without its underscore names.
+/// Parses a protocol label without its underscore.
 fn protocol(label: &[u8]) -> Option<Protocol> {
     match label {
         b"tcp" => Some(Protocol::Tcp),
@@ -467,20 +339,7 @@ fn protocol(label: &[u8]) -> Option<Protocol> {
     }
 }
 
-/// The name that RDATA holds from `at` on.
-fn target(rdata: &Rdata, at: usize, zone: &Zone) -> Option<LookupName> {
-    let octets = rdata.octets.get(at..)?;
-    match rdata.tail {
-        Tail::Nothing => LookupName::from_wire(octets),
-        Tail::Origin => {
-            let mut wire = smallvec::SmallVec::<[u8; MAX_NAME]>::from_slice(octets);
-            wire.extend_from_slice(zone.origin.wire());
-            LookupName::from_wire(&wire)
-        }
-    }
-}
-
-/// How many labels these octets hold.
+/// Returns the number of labels in wire form.
 fn labels(mut wire: &[u8]) -> usize {
     let mut count = 0;
     while let Some((len, rest)) = wire.split_first() {

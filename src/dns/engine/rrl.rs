@@ -1,81 +1,66 @@
-//! A limit on how many answers a network gets over UDP (response rate limiting): whoever sends queries with a forged
-//! address must not be able to flood whom it belongs to.
+//! Response rate limiting over UDP: queries with a forged source address must not flood the owner of that address.
 //!
-//! Every network has an allowance that refills steadily; a table of fixed size holds when each one's is full again, in
-//! one atomic word, so that all threads share it without a lock. Two networks that fall on one place take it from each
-//! other: a flood can make the limit forget, never make it bite others.
+//! Every client network has a token bucket. A table of fixed size stores, in one atomic word each, when a bucket is full
+//! again, so that all threads share it without a lock. Networks whose hashes collide evict each other: a flood can reset a
+//! bucket but not drain another network's.
 
+use crate::model::dns_limits::ResponseRate;
 use std::{
     hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    num::NonZero,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
 use foldhash::fast::FixedState;
 
-/// Places of the table: half a megabyte, for as many networks as answer a flood at a time.
-const PLACES: usize = 1 << 16;
-/// Bits of a word that hold a time, in microseconds: twelve days, of which half are the past.
+/// Buckets in the table, which takes half a megabyte.
+const BUCKETS: usize = 1 << 16;
+/// Bits of a word for the time in microseconds, which wraps after twelve days; half of the range is the past.
 const TIME_BITS: u32 = 40;
 const TIME: u64 = (1 << TIME_BITS) - 1;
-/// The allowance when it is full: what a network may use at once is what it gets in this time.
+/// Burst of a full bucket, as the time that refills it.
 const ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// What the configuration says of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ResponseRate {
-    /// Answers a second for each network.
-    pub per_second: NonZero<u32>,
-    /// Of so many answers that are held back one is sent, cut short, so that a client in that network that is no attacker
-    /// comes back over TCP; 0: none.
-    pub slip: u8,
-    /// Bits that make a network of IPv4, at most 32.
-    pub ipv4_prefix: u8,
-    /// Bits that make a network of IPv6, at most 128.
-    pub ipv6_prefix: u8,
-}
-
-/// The limit, and who used how much of it.
+/// The rate limit with the state of all client networks.
 pub struct ResponseRateLimiter {
     rate: ResponseRate,
     hash: FixedState,
-    places: Box<[AtomicU64]>,
+    buckets: Box<[AtomicU64]>,
 }
 
 impl ResponseRateLimiter {
-    /// `seed` keeps strangers from working out which networks share a place.
+    /// `seed` keeps clients from predicting hash collisions.
     pub fn new(rate: ResponseRate, seed: u64) -> Self {
-        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
-        Self { rate, hash: FixedState::with_seed(seed), places }
+        let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { rate, hash: FixedState::with_seed(seed), buckets }
     }
 
-    /// How many answers that are held back one is sent of, cut short; 0: none.
+    /// Returns the slip rate: every `slip`-th excess response is sent truncated; 0 sends none.
     pub fn slip(&self) -> u8 {
         self.rate.slip
     }
 
-    /// Whether this client's network may have one more answer; it is counted. `now` is a time since any fixed point.
+    /// Takes a token of the client's network and reports whether there was one. `now` is a time since any fixed point.
     ///
-    /// Loopback is not limited: no packet from elsewhere has such an address.
+    /// Loopback is not limited: its addresses cannot be forged from outside.
     pub fn allows(&self, client: IpAddr, now: Duration) -> bool {
         if client.is_loopback() {
             return true;
         }
         let hash = self.hash.hash_one(self.network(client));
-        let (place, tag) = (&self.places[hash as usize % PLACES], hash >> TIME_BITS);
+        let (bucket, tag) = (&self.buckets[hash as usize % BUCKETS], hash >> TIME_BITS);
         let now = now.as_micros() as u64 & TIME;
         let each = (ALLOWANCE.as_micros() as u64 / u64::from(self.rate.per_second.get())).max(1);
         let next = |word: u64| {
-            // When the allowance is full again. What is not ahead of us by an allowance at most is old, or another's.
+            // The time when the bucket is full again. A value further ahead than a full bucket is stale or a collision.
             let full = word & TIME;
             let ahead = full.wrapping_sub(now) & TIME;
             let used = if word >> TIME_BITS == tag && ahead <= ALLOWANCE.as_micros() as u64 { ahead } else { 0 };
             let used = used + each;
             (used <= ALLOWANCE.as_micros() as u64).then_some(tag << TIME_BITS | (now + used) & TIME)
         };
-        place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+        bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
     }
 
     fn network(&self, client: IpAddr) -> IpAddr {
@@ -94,6 +79,8 @@ impl ResponseRateLimiter {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZero;
+
     use super::*;
 
     fn limit(per_second: u32) -> ResponseRateLimiter {
@@ -102,19 +89,19 @@ mod tests {
         ResponseRateLimiter::new(rate, 7)
     }
 
-    /// How many of so many answers at one time are allowed.
+    /// Returns how many of `asked` answers at one time are allowed.
     fn allowed(limit: &ResponseRateLimiter, client: &str, now: Duration, asked: usize) -> usize {
         let client = client.parse().unwrap();
         (0..asked).filter(|_| limit.allows(client, now)).count()
     }
 
     #[test]
-    fn a_network_gets_its_allowance_and_what_refills() {
+    fn network_has_a_burst_that_refills() {
         let limit = limit(100);
         let mut now = Duration::from_secs(1_700_000_000);
         let steps = [
-            ("all at once", 0, "192.0.2.1", 1000, 100),
-            ("its neighbour", 0, "192.0.2.200", 1000, 0),
+            ("burst", 0, "192.0.2.1", 1000, 100),
+            ("neighbour in the network", 0, "192.0.2.200", 1000, 0),
             ("another network", 0, "192.0.3.1", 50, 50),
             ("a tenth of a second later", 100, "192.0.2.1", 1000, 10),
             ("a second later", 1000, "192.0.2.77", 1000, 100),
@@ -130,9 +117,9 @@ mod tests {
         }
     }
 
-    /// Whatever the clock does, nobody is held back for longer than an allowance takes to refill.
+    /// A clock step never limits a network for longer than a refill takes.
     #[test]
-    fn a_clock_that_steps_back_holds_nobody_back() {
+    fn clock_step_back_does_not_limit() {
         let limit = limit(10);
         let now = Duration::from_secs(1_700_000_000);
         assert_eq!(allowed(&limit, "192.0.2.1", now, 100), 10);

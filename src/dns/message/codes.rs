@@ -1,7 +1,11 @@
-//! The numbers of the protocol that muster gives a meaning to.
+//! Protocol numbers that muster interprets: record types, classes, options, response codes and EDE codes.
+
+use std::fmt;
 
 /// Record and query types (IANA "Resource Record (RR) TYPEs").
 pub mod rtype {
+    use std::borrow::Cow;
+
     /// RFC 1035 §3.4.1
     pub const A: u16 = 1;
     /// RFC 1035 §3.3.11
@@ -36,6 +40,46 @@ pub mod rtype {
     pub const MAILA: u16 = 254;
     /// RFC 8482
     pub const ANY: u16 = 255;
+
+    /// Mnemonics; other types are `TYPE` and their number (RFC 3597 §5).
+    const NAMES: [(u16, &str); 20] = [
+        (A, "A"),
+        (NS, "NS"),
+        (CNAME, "CNAME"),
+        (SOA, "SOA"),
+        (PTR, "PTR"),
+        (MX, "MX"),
+        (TXT, "TXT"),
+        (AAAA, "AAAA"),
+        (SRV, "SRV"),
+        (35, "NAPTR"),
+        (39, "DNAME"),
+        (DS, "DS"),
+        (44, "SSHFP"),
+        (48, "DNSKEY"),
+        (52, "TLSA"),
+        (64, "SVCB"),
+        (65, "HTTPS"),
+        (ANY, "ANY"),
+        (256, "URI"),
+        (257, "CAA"),
+    ];
+
+    /// The mnemonic of a type.
+    pub fn name(rtype: u16) -> Cow<'static, str> {
+        match NAMES.iter().find(|(number, _)| *number == rtype) {
+            Some((_, name)) => Cow::Borrowed(name),
+            None => Cow::Owned(format!("TYPE{rtype}")),
+        }
+    }
+
+    /// Reads a mnemonic, in any letter case.
+    pub fn parse(text: &str) -> Option<u16> {
+        let known = NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text)).map(|(number, _)| *number);
+        let number =
+            || text.get(..4).filter(|word| word.eq_ignore_ascii_case("TYPE")).and_then(|_| text.get(4..)?.parse().ok());
+        known.or_else(number)
+    }
 }
 
 /// Options of the OPT record (IANA "DNS EDNS0 Option Codes").
@@ -51,7 +95,7 @@ pub mod option {
     /// RFC 8914
     pub const EDE: u16 = 15;
 
-    /// Whether an option is between two neighbours, and none that a forwarder passes on.
+    /// Reports whether an option is hop-by-hop, so that a forwarder does not pass it on.
     pub const fn is_for_one_hop(code: u16) -> bool {
         matches!(code, NSID | COOKIE | KEEPALIVE | PADDING)
     }
@@ -59,7 +103,7 @@ pub mod option {
 
 /// Classes (RFC 1035 §3.2.4).
 pub mod class {
-    /// The Internet: the one class that muster serves.
+    /// Internet, the only class that muster serves.
     pub const IN: u16 = 1;
 }
 
@@ -67,24 +111,39 @@ pub mod class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Rcode {
-    /// All is well, even where there is no data (RFC 2308 §2.2).
+    /// Success, also without data (RFC 2308 §2.2).
     NoError = 0,
-    /// The query could not be read.
+    /// The query is malformed.
     FormErr = 1,
-    /// The answer could not be had.
+    /// Resolution failed.
     ServFail = 2,
     /// The name does not exist, nor anything below it (RFC 8020).
     NxDomain = 3,
     /// The opcode is not served.
     NotImp = 4,
-    /// Not our zone, not our class, not for this client.
+    /// The zone or class is not served, or not for this client.
     Refused = 5,
     /// An EDNS version above 0 (RFC 6891 §6.1.3).
     BadVers = 16,
 }
 
+impl fmt::Display for Rcode {
+    /// The mnemonic (IANA "DNS RCODEs").
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoError => "NOERROR",
+            Self::FormErr => "FORMERR",
+            Self::ServFail => "SERVFAIL",
+            Self::NxDomain => "NXDOMAIN",
+            Self::NotImp => "NOTIMP",
+            Self::Refused => "REFUSED",
+            Self::BadVers => "BADVERS",
+        })
+    }
+}
+
 impl Rcode {
-    /// The code of this number; `None` for those that we never send ourselves.
+    /// Returns the code of a number; `None` for codes that muster never originates.
     pub fn from_number(number: u16) -> Option<Self> {
         let known =
             [Self::NoError, Self::FormErr, Self::ServFail, Self::NxDomain, Self::NotImp, Self::Refused, Self::BadVers];
@@ -94,19 +153,19 @@ impl Rcode {
 
 /// INFO-CODEs of Extended DNS Errors (RFC 8914 §5.2).
 pub mod ede {
-    /// None of the others (RFC 8914 §4.1).
+    /// Other error (RFC 8914 §4.1).
     pub const OTHER: u16 = 0;
-    /// Some of what is answered is as last known: its node is out of reach (RFC 8914 §4.4).
+    /// Part of the answer is the last known state of an unreachable node (RFC 8914 §4.4).
     pub const STALE_ANSWER: u16 = 3;
-    /// An absence that was true, and may be no more (RFC 8914 §4.20).
+    /// Expired NXDOMAIN (RFC 8914 §4.20).
     pub const STALE_NXDOMAIN: u16 = 19;
-    /// The service exists and none of its instances is healthy.
+    /// The service exists, but none of its instances is healthy.
     pub const NOT_READY: u16 = 14;
-    /// Not one of our zones.
+    /// The zone is not served.
     pub const NOT_AUTHORITATIVE: u16 = 20;
-    /// Who asks may not (RFC 8914 §4.19).
+    /// The client is not permitted (RFC 8914 §4.19).
     pub const PROHIBITED: u16 = 18;
-    /// No upstream answers (RFC 8914 §4.23).
+    /// No upstream responds (RFC 8914 §4.23).
     pub const NO_REACHABLE_AUTHORITY: u16 = 22;
     /// A zone transfer, a class or an opcode that is not served.
     pub const NOT_SUPPORTED: u16 = 21;

@@ -1,7 +1,7 @@
-//! DNS cookies (RFC 7873), with server cookies that other servers with the same secret understand (RFC 9018).
+//! DNS cookies (RFC 7873), with interoperable server cookies (RFC 9018).
 //!
-//! A client that shows a server cookie of ours has received a packet of ours: its address is not forged. Everybody is
-//! answered all the same; only the limit on rates asks whether it is so.
+//! A client that returns a valid server cookie has received a packet from this server: its address is not forged. Queries
+//! without one are answered too; only response rate limiting distinguishes them.
 
 use std::{hash::Hasher, net::IpAddr};
 
@@ -9,43 +9,44 @@ use siphasher::sip::SipHasher24;
 
 /// Octets of a client cookie (RFC 7873 §4.1).
 pub const CLIENT: usize = 8;
-/// Octets of our server cookies (RFC 9018 §4).
+/// Octets of a server cookie (RFC 9018 §4).
 const SERVER: usize = 16;
-/// Octets of the option that a reply carries, without code and length.
+/// Octets of the option in a reply, without code and length.
 pub const REPLY: usize = CLIENT + SERVER;
-/// Lengths of others' server cookies (RFC 7873 §4.2).
+/// Valid lengths of other servers' cookies (RFC 7873 §4.2).
 const SERVERS: std::ops::RangeInclusive<usize> = 8..=32;
-/// The version of RFC 9018, and three reserved octets.
+/// Version 1 of RFC 9018, and three reserved octets.
 const VERSION: [u8; 4] = [1, 0, 0, 0];
-/// Seconds for which a cookie is good, and for which clocks of servers with one secret may be ahead (RFC 9018 §4.3).
+/// Lifetime of a cookie in seconds (RFC 9018 §4.3).
 const LIFE: u32 = 3600;
+/// Tolerated clock skew between servers with one secret, in seconds (RFC 9018 §4.3).
 const AHEAD: u32 = 300;
-/// Seconds after which a client gets a newer one (RFC 9018 §4.3).
+/// Age in seconds at which a cookie is renewed (RFC 9018 §4.3).
 const RENEWAL: u32 = 1800;
 
-/// What makes server cookies ours. Drawn at each start: clients take the new one and go on.
+/// Secret of server cookies. Drawn at each start; clients adopt the new cookies.
 #[derive(Clone, Copy)]
 pub struct Secret([u8; 16]);
 
-/// A COOKIE option of a query.
+/// COOKIE option of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cookie {
     client: [u8; CLIENT],
-    /// `None`: none, or one that cannot be ours by its length.
+    /// `None` if absent, or of a length that this server does not issue.
     server: Option<[u8; SERVER]>,
 }
 
-/// What a reply's COOKIE option holds, and what the query's was worth.
+/// COOKIE option of the reply, and the validity of the query's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// The option of the reply.
+    /// COOKIE option of the reply.
     pub reply: [u8; REPLY],
-    /// Whether the client has received a packet of ours, at that address and of late.
+    /// True if the server cookie was valid: issued by this server to this address, and not expired.
     pub known: bool,
 }
 
 impl Cookie {
-    /// Reads the option; `None` where its length is none that RFC 7873 §5.2.2 knows.
+    /// Parses the option; `None` if its length is invalid (RFC 7873 §5.2.2).
     pub fn parse(option: &[u8]) -> Option<Self> {
         let (client, server) = option.split_first_chunk()?;
         if !server.is_empty() && !SERVERS.contains(&server.len()) {
@@ -56,25 +57,25 @@ impl Cookie {
 }
 
 impl Secret {
-    /// Takes random octets.
+    /// Creates a secret from random octets.
     pub fn new(octets: [u8; 16]) -> Self {
         Self(octets)
     }
 
-    /// Checks a client's cookie; `now` is in seconds since 1970.
+    /// Checks a client's cookie; `now` is the Unix time in seconds.
     pub fn check(&self, cookie: &Cookie, client: IpAddr, now: u32) -> Checked {
         let age = |server: &[u8; SERVER]| {
             let [_, _, _, _, time @ .., _, _, _, _, _, _, _, _] = *server;
             let time = u32::from_be_bytes(time);
             let ours = self.make(&cookie.client, client, time);
-            // In the arithmetic of serial numbers (RFC 1982): a clock that passes 2106 is no reason to stop.
+            // Serial number arithmetic (RFC 1982): the clock may pass 2106.
             let age = now.wrapping_sub(time);
             let timely = age <= LIFE || age.wrapping_neg() <= AHEAD;
             (timely && is_same(&ours, server)).then_some(age)
         };
         let known = cookie.server.as_ref().and_then(age);
         let server = match (known, cookie.server) {
-            // One from ahead of our clock is as good as new.
+            // A cookie from a clock ahead counts as new.
             (Some(age), Some(server)) if age <= RENEWAL || age > LIFE => server,
             _ => self.make(&cookie.client, client, now),
         };
@@ -84,7 +85,7 @@ impl Secret {
         Checked { reply, known: known.is_some() }
     }
 
-    /// RFC 9018 §4.4.
+    /// Computes the server cookie of RFC 9018 §4.4.
     fn make(&self, cookie: &[u8; CLIENT], client: IpAddr, time: u32) -> [u8; SERVER] {
         let mut server = [0; SERVER];
         server[..4].copy_from_slice(&VERSION);
@@ -101,7 +102,7 @@ impl Secret {
     }
 }
 
-/// Compares in a time that says nothing of where they differ.
+/// Compares in constant time.
 fn is_same(a: &[u8; SERVER], b: &[u8; SERVER]) -> bool {
     u128::from_ne_bytes(*a) ^ u128::from_ne_bytes(*b) == 0
 }
@@ -120,7 +121,7 @@ mod tests {
         let v6 = "445536bcd2513298075a5d379663c962";
         let cases: [(&str, &str, &str, u32, &str, &str); 4] = [
             (
-                "§A.1: a new one",
+                "§A.1: new cookie",
                 v4,
                 "198.51.100.100",
                 1_559_731_985,
@@ -136,7 +137,7 @@ mod tests {
                 "2464c4abcf10c957010000005cf7a871d4a564a1442aca77",
             ),
             (
-                "§A.1, within that half hour",
+                "§A.1: not renewed within half an hour",
                 v4,
                 "198.51.100.100",
                 1_559_731_985 + 1800,
@@ -144,7 +145,7 @@ mod tests {
                 "2464c4abcf10c957010000005cf79f111f8130c3eee29480",
             ),
             (
-                "§A.4: IPv6, of another server's",
+                "§A.4: IPv6, issued by another server",
                 v6,
                 "2001:db8:220:1:59de:d0f4:8769:82b8",
                 1_559_741_961,
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_known_by_a_cookie_of_ours_of_late_at_its_address() {
+    fn cookie_is_valid_for_its_address_and_lifetime() {
         let (secret, now) = (Secret::new([7; 16]), 1_700_000_000);
         let (here, there): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let given = secret.check(&Cookie::parse(&[1; 8]).unwrap(), here, now).reply;
@@ -171,21 +172,21 @@ mod tests {
         let mut version = given;
         version[CLIENT] = 2;
         let cases: [(&str, &[u8], IpAddr, u32, bool); 10] = [
-            ("its own", &given, here, now, true),
+            ("valid", &given, here, now, true),
             ("after an hour", &given, here, now + LIFE, true),
-            ("after more", &given, here, now + LIFE + 1, false),
+            ("expired", &given, here, now + LIFE + 1, false),
             ("from a clock ahead", &given, here, now - AHEAD, true),
-            ("from the future", &given, here, now - AHEAD - 1, false),
+            ("from too far ahead", &given, here, now - AHEAD - 1, false),
             ("of another address", &given, there, now, false),
             ("one bit wrong", &bent, here, now, false),
             ("another version", &version, here, now, false),
-            ("none", &given[..CLIENT], here, now, false),
+            ("no server cookie", &given[..CLIENT], here, now, false),
             ("another server's length", &[&given[..], &[0]].concat(), here, now, false),
         ];
         for (case, option, client, now, known) in cases {
             let checked = secret.check(&Cookie::parse(option).unwrap(), client, now);
             assert_eq!(checked.known, known, "{case}");
-            // Whatever it had: what it gets is good.
+            // The cookie of the reply is always valid.
             let next = secret.check(&Cookie::parse(&checked.reply).unwrap(), client, now);
             assert!(next.known, "{case}");
         }

@@ -1,6 +1,6 @@
-//! DNS messages as they arrive: the numbers of the protocol, the query, cookies.
+//! Received DNS messages: protocol numbers, the query, cookies.
 //!
-//! Core. Everything else in [`dns`](super) is written in these terms.
+//! Core; all other modules of [`dns`](super) build on it.
 
 pub mod codes;
 pub mod cookie;

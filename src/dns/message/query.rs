@@ -1,8 +1,8 @@
-//! Reading a query: the one place that looks at bytes which a stranger sent.
+//! Parser of queries, the untrusted input of the DNS servers.
 //!
-//! [`Query::parse`] never allocates, never reads past the packet, and takes time linear in its length. What it cannot
-//! make sense of becomes a [`Rejected`], which says what the reply must be. Compression pointers are refused: nothing
-//! stands before the question that it could point to (RFC 1035 §4.1.4).
+//! [`Query::parse`] never allocates, never reads past the packet, and takes time linear in its length. An invalid packet
+//! becomes a [`Rejected`], which determines the reply. Compression pointers in the question are rejected: no earlier name
+//! exists for them to point to (RFC 1035 §4.1.4).
 
 use super::{
     codes::{Rcode, class, option, rtype},
@@ -10,75 +10,75 @@ use super::{
 };
 use crate::model::name::{MAX_LABEL, MAX_NAME};
 
-/// A header's length (RFC 1035 §4.1.1).
+/// Octets of a header (RFC 1035 §4.1.1).
 pub const HEADER: usize = 12;
-/// What a UDP reply may have where the client does not say (RFC 1035 §4.2.1).
+/// Maximum octets of a UDP reply to a client without EDNS (RFC 1035 §4.2.1).
 pub const CLASSIC_UDP: u16 = 512;
 
-/// A question that can be looked up.
+/// Valid query.
 pub struct Query<'p> {
-    /// The header, as it came.
+    /// Header of the packet.
     pub header: Header,
-    /// The question section as it came, letter case kept.
+    /// Question section as received, with its letter case.
     pub question: &'p [u8],
-    /// The type asked for.
+    /// Query type.
     pub qtype: u16,
-    /// Whether the client speaks EDNS, and how.
+    /// EDNS parameters; `None` if the client does not use EDNS.
     pub edns: Option<Edns>,
 }
 
-/// The header's fields that a reply depends on.
+/// Header fields that the reply depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The transaction id.
+    /// Transaction id.
     pub id: u16,
-    /// The opcode, 0 to 15.
+    /// Opcode, 0 to 15.
     pub opcode: u8,
-    /// Recursion desired.
+    /// RD bit.
     pub recursion_desired: bool,
-    /// The client wants to know whether the answer is authentic (RFC 6840 §5.7).
+    /// AD bit: the client asks whether the answer is authentic (RFC 6840 §5.7).
     pub authentic_data: bool,
-    /// The client checks signatures by itself (RFC 4035 §3.2.2).
+    /// CD bit: the client validates signatures itself (RFC 4035 §3.2.2).
     pub checking_disabled: bool,
 }
 
-/// What an OPT record says (RFC 6891 §6.1.2).
+/// Contents of an OPT record (RFC 6891 §6.1.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edns {
-    /// The largest UDP reply that the client takes; never below [`CLASSIC_UDP`] (RFC 6891 §6.2.3).
+    /// Maximum octets of a UDP reply; at least [`CLASSIC_UDP`] (RFC 6891 §6.2.3).
     pub payload: u16,
-    /// The client's DO bit, copied into the reply (RFC 3225 §3).
+    /// DO bit, copied into the reply (RFC 3225 §3).
     pub dnssec_ok: bool,
-    /// Whether it wants to know which server answers (RFC 5001 §2.1).
+    /// True if the client requests the server's identifier (RFC 5001 §2.1).
     pub nsid: bool,
-    /// Whether it wants to know how long its connection may idle (RFC 7828 §3.2.1).
+    /// True if the client requests the idle timeout of its connection (RFC 7828 §3.2.1).
     pub keepalive: bool,
-    /// Its cookie (RFC 7873 §5.1).
+    /// Cookie (RFC 7873 §5.1).
     pub cookie: Option<Cookie>,
-    /// Whether there are options that somebody else may understand: the answer may depend on them.
+    /// True if options unknown to muster are present, on which an upstream's answer may depend.
     pub others: bool,
 }
 
-/// A packet that cannot be looked up.
+/// Packet that is not a valid query.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejected<'p> {
-    /// A response, or too short for a header: answering it could start a loop.
+    /// Response, or too short for a header: not answered, since a reply could start a loop.
     Silence,
-    /// To be answered with this code.
+    /// Answered with an error code.
     Reply {
-        /// The header, as it came.
+        /// Header of the packet.
         header: Header,
-        /// The question section, where it could be read; else empty.
+        /// Question section; empty if it is malformed.
         question: &'p [u8],
-        /// Why.
+        /// Response code.
         rcode: Rcode,
-        /// Whether the reply carries an OPT record.
+        /// EDNS parameters; the reply has an OPT record if present.
         edns: Option<Edns>,
     },
 }
 
 impl<'p> Query<'p> {
-    /// Reads a packet; puts what is asked for into `name`, folded to lower case.
+    /// Parses a packet; stores the query name in `name`, in lower case.
     pub fn parse(packet: &'p [u8], name: &mut LookupName) -> Result<Self, Rejected<'p>> {
         let Some((head, body)) = packet.split_at_checked(HEADER) else { return Err(Rejected::Silence) };
         let flags = head[2];
@@ -96,7 +96,7 @@ impl<'p> Query<'p> {
         let mut reader = Reader { rest: body };
         let asked = if count(4) == 1 { reader.question(name) } else { None };
         let Some((qtype, qclass)) = asked else {
-            // Whether an opcode that is not served has a question is not ours to say.
+            // The format of opcodes that are not served is unknown.
             let rcode = if header.opcode == 0 { Rcode::FormErr } else { Rcode::NotImp };
             return Err(Rejected::Reply { header, question: &[], rcode, edns: None });
         };
@@ -125,7 +125,7 @@ impl<'p> Query<'p> {
 
 enum Unreadable {
     Malformed,
-    /// An EDNS version that is not served.
+    /// Unsupported EDNS version.
     Version,
 }
 
@@ -156,7 +156,7 @@ impl<'p> Reader<'p> {
             if len == 0 {
                 break;
             }
-            // The root's octet must have its place behind.
+            // The root's octet must fit behind.
             if len > MAX_LABEL || end + 1 + len >= MAX_NAME {
                 return None;
             }
@@ -168,7 +168,7 @@ impl<'p> Reader<'p> {
         name.len = octets.len() as u8;
         let wire = &mut name.wire[..octets.len()];
         wire.copy_from_slice(octets);
-        // Lengths are below any letter: they stay what they are.
+        // Length octets are below any letter and do not change.
         wire.make_ascii_lowercase();
         Some(())
     }
@@ -178,8 +178,8 @@ impl<'p> Reader<'p> {
         Some((self.u16()?, self.u16()?))
     }
 
-    /// Walks over the records behind the question, and keeps in `edns` what the OPT record among the additional ones
-    /// says, even if what follows it cannot be read.
+    /// Skips the records behind the question, and stores the OPT record of the additional section in `edns`, even if the
+    /// records after it are malformed.
     fn additional(&mut self, others: u32, additional: u32, edns: &mut Option<Edns>) -> Result<(), Unreadable> {
         for at in 0..others + additional {
             let root = self.skip_name().ok_or(Unreadable::Malformed)?;
@@ -189,7 +189,7 @@ impl<'p> Reader<'p> {
             let rdlength = self.u16().ok_or(Unreadable::Malformed)?;
             let rdata = self.take(usize::from(rdlength)).ok_or(Unreadable::Malformed)?;
             if rtype == rtype::OPT {
-                // One at most, of the root, among the additional records (RFC 6891 §6.1.1).
+                // At most one, owned by the root, in the additional section (RFC 6891 §6.1.1).
                 if edns.is_some() || !root || at < others {
                     return Err(Unreadable::Malformed);
                 }
@@ -201,7 +201,7 @@ impl<'p> Reader<'p> {
                     cookie: None,
                     others: false,
                 };
-                // Whatever its options say: the client speaks EDNS (RFC 6891 §7).
+                // Even with malformed options the client uses EDNS (RFC 6891 §7).
                 *edns = Some(found);
                 *edns = Some(found.with_options(rdata).ok_or(Unreadable::Malformed)?);
                 if ttl[1] != 0 {
@@ -213,7 +213,7 @@ impl<'p> Reader<'p> {
         if self.rest.is_empty() { Ok(()) } else { Err(Unreadable::Malformed) }
     }
 
-    /// Skips a name, compressed or not; says whether it was the root.
+    /// Skips a name, compressed or not. Reports whether it was the root.
     fn skip_name(&mut self) -> Option<bool> {
         let mut root = true;
         loop {
@@ -224,7 +224,7 @@ impl<'p> Reader<'p> {
                     self.u8()?;
                     return Some(false);
                 }
-                // RFC 6891 §5 gave up the other two label types.
+                // RFC 6891 §5 deprecates the other two label types.
                 0x40..=0xbf => return None,
             }
             root = false;
@@ -233,15 +233,15 @@ impl<'p> Reader<'p> {
 }
 
 impl Edns {
-    /// Takes in what the options of an OPT record say; `None` where they do not fill it exactly (RFC 6891 §6.1.2), or one
-    /// is not what it has to be. Options that are not known, padding among them (RFC 7830), say nothing.
+    /// Parses the options of an OPT record; `None` if they do not fill it exactly (RFC 6891 §6.1.2), or one is malformed.
+    /// Unknown options and padding (RFC 7830) are ignored.
     fn with_options(mut self, mut rdata: &[u8]) -> Option<Self> {
         while let [c0, c1, l0, l1, rest @ ..] = rdata {
             let (data, next) = rest.split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))?;
             match u16::from_be_bytes([*c0, *c1]) {
                 option::NSID => self.nsid = true,
                 option::KEEPALIVE => self.keepalive = true,
-                // Of several the first counts (RFC 7873 §5.2).
+                // The first of several is used (RFC 7873 §5.2).
                 option::COOKIE if self.cookie.is_none() => self.cookie = Some(Cookie::parse(data)?),
                 code => self.others |= !option::is_for_one_hop(code),
             }
@@ -251,7 +251,7 @@ impl Edns {
     }
 }
 
-/// A name that is being looked up: wire form, lower case, with the offsets of its labels. Lives on the stack.
+/// Query name in wire form and lower case, with the offsets of its labels; stored on the stack.
 #[derive(Clone)]
 pub struct LookupName {
     wire: [u8; MAX_NAME],
@@ -260,35 +260,40 @@ pub struct LookupName {
     count: u8,
 }
 
-/// Labels that fit into [`MAX_NAME`] octets, the root aside.
+/// Maximum number of labels in [`MAX_NAME`] octets, without the root.
 const MAX_LABELS: usize = MAX_NAME / 2;
 
 impl Default for LookupName {
-    /// The root.
+    /// Returns the root.
     fn default() -> Self {
         Self { wire: [0; MAX_NAME], len: 1, starts: [0; MAX_LABELS], count: 0 }
     }
 }
 
 impl LookupName {
-    /// A name from its wire form; `None` where it is too long or not whole.
+    /// Parses a name in wire form; `None` if it is too long or incomplete.
     pub fn from_wire(wire: &[u8]) -> Option<Self> {
         let (mut reader, mut name) = (Reader { rest: wire }, Self::default());
         reader.question_name(&mut name)?;
         reader.rest.is_empty().then_some(name)
     }
 
-    /// The whole name in wire form.
+    /// Returns the name in wire form.
     pub fn wire(&self) -> &[u8] {
         &self.wire[..usize::from(self.len)]
     }
 
-    /// How many labels it has, the root aside.
+    /// Returns the number of labels, without the root.
     pub fn count(&self) -> usize {
         usize::from(self.count)
     }
 
-    /// Where the label at `index` from the left begins in [`Self::wire`]; the root's octet for `index == count()`.
+    /// Returns the labels from left to right.
+    pub fn labels(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.count()).map(|index| self.label(index))
+    }
+
+    /// Returns the offset in [`Self::wire`] of the label at `index` from the left; of the root for `index == count()`.
     pub fn offset(&self, index: usize) -> usize {
         match self.starts[..self.count()].get(index) {
             Some(start) => usize::from(*start),
@@ -296,7 +301,7 @@ impl LookupName {
         }
     }
 
-    /// The octets of the label at `index` from the left, without its length.
+    /// Returns the label at `index` from the left, without its length octet.
     pub fn label(&self, index: usize) -> &[u8] {
         let start = self.offset(index);
         &self.wire[start + 1..][..usize::from(self.wire[start])]
@@ -307,7 +312,7 @@ impl LookupName {
 mod tests {
     use super::*;
 
-    /// A query for `web.` with these counts and this behind the question.
+    /// Builds a query for `web.` with these section counts, and `tail` behind the question.
     fn packet(flags: [u8; 2], counts: [u16; 4], tail: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x12, 0x34, flags[0], flags[1]];
         packet.extend(counts.iter().flat_map(|c| c.to_be_bytes()));
@@ -329,7 +334,7 @@ mod tests {
     const OPT: &[u8] = b"\0\0\x29\x10\0\0\0\x80\0\0\0";
 
     #[test]
-    fn packets_and_what_becomes_of_them() {
+    fn packets_are_parsed_or_rejected() {
         let opt_v1 = b"\0\0\x29\x10\0\0\x01\0\0\0\0";
         let opt_small = b"\0\0\x29\0\x10\0\0\0\0\0\0";
         let opt_named = b"\x01a\0\0\x29\x10\0\0\0\0\0\0\0";
@@ -346,7 +351,11 @@ mod tests {
             ("a response", packet([0x80, 0], [1, 0, 0, 0], b""), "silence"),
             ("opcode NOTIFY", packet([4 << 3, 0], [1, 0, 0, 0], b""), "NotImp, question true, edns false"),
             ("opcode UPDATE with OPT", packet([5 << 3, 0], [1, 0, 0, 1], OPT), "NotImp, question true, edns true"),
-            ("an opcode of no such form", packet([6 << 3, 0], [2, 0, 0, 0], b""), "NotImp, question false, edns false"),
+            (
+                "an opcode of another format",
+                packet([6 << 3, 0], [2, 0, 0, 0], b""),
+                "NotImp, question false, edns false",
+            ),
             (
                 "RFC 6891 §7: OPT, then junk",
                 packet([0, 0], [1, 0, 0, 1], &[OPT, b"x"].concat()),
@@ -380,7 +389,7 @@ mod tests {
             ("§6.1.1: OPT of a name", packet([0, 0], [1, 0, 0, 1], opt_named), "FormErr, question true, edns false"),
             ("OPT as an answer", packet([0, 0], [1, 1, 0, 0], OPT), "FormErr, question true, edns false"),
             (
-                "other records are passed over",
+                "other records are skipped",
                 packet([0, 0], [1, 1, 1, 1], &[a_record, a_record, OPT].concat()),
                 "query, edns Some((4096, true))",
             ),
@@ -391,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_that_cannot_be_looked_up() {
+    fn invalid_questions_are_rejected() {
         let with = |question: &[u8]| {
             let mut packet = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
             packet.extend(question);
@@ -414,10 +423,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_folded_and_their_labels_found() {
+    fn names_are_lowercased_and_split_into_labels() {
         let packet = packet([0, 0], [1, 0, 0, 0], b"");
         let mut name = LookupName::default();
-        let Ok(query) = Query::parse(&packet, &mut name) else { panic!("not read") };
+        let Ok(query) = Query::parse(&packet, &mut name) else { panic!("not parsed") };
         assert_eq!(query.question, b"\x03wEb\0\0\x01\0\x01");
         assert_eq!(name.wire(), b"\x03web\0");
         let name = LookupName::from_wire(b"\x01a\x02bc\0").unwrap();

@@ -1,9 +1,9 @@
-//! Replies that may be handed out again.
+//! Cache of upstream replies.
 //!
-//! Bounded by what they take in memory; who was asked for lately and often stays (S3-FIFO). The threads that answer share
-//! it: a hit takes a read lock of one of many shards for as long as it takes to clone a pointer. Clients choose the names:
-//! they are hashed with a secret (SipHash).
+//! Bounded in memory; recently and frequently used entries stay (S3-FIFO). All workers share it: a hit takes the read lock of
+//! one of many shards for the time of a pointer clone. Since clients choose the names, keys are hashed with a secret (SipHash).
 
+use crate::model::dns_limits::CacheTtls;
 use std::{
     hash::RandomState,
     sync::{
@@ -15,82 +15,71 @@ use std::{
 
 use quick_cache::{OptionsBuilder, Weighter, sync};
 
-use super::reply::{Age, Reply};
+use super::upstream_reply::{Age, Reply};
 use crate::{
     dns::message::query::{LookupName, Query},
     model::name::MAX_NAME,
 };
 
-/// What an entry takes besides the reply and its key: the table's own part, pointers, counters.
+/// Octets of an entry besides the reply and its key: table slot, pointers, counters.
 const OVERHEAD: usize = 96;
-/// What a usual entry takes, to size the table by.
+/// Octets of a typical entry, for the initial size of the table.
 const TYPICAL: usize = 512;
-/// The part of its life after which an entry that is asked for is fetched anew: the last tenth.
+/// Divisor of the TTL: an entry that is used in the last tenth of its TTL is prefetched.
 const PREFETCH: u32 = 10;
-/// Seconds. What lives shorter is not fetched in advance: it would be fetched for ever.
+/// Minimum TTL in seconds of prefetched entries. Shorter ones would be prefetched endlessly.
 const PREFETCH_MIN_TTL: u32 = 10;
-/// Seconds from one attempt to renew what is stale to the next (RFC 8767 §5 allows up to 30).
+/// Seconds between attempts to refresh a stale entry (RFC 8767 §5 allows up to 30).
 const RETRY: u64 = 5;
 
-/// Answers that were had from upstreams.
+/// The cache.
 pub struct Cache {
     entries: sync::Cache<Box<[u8]>, Arc<Entry>, Weight, RandomState>,
-    bounds: Bounds,
+    bounds: CacheTtls,
 }
 
-/// How long replies are good for, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// TTLs beyond it are cut down to it.
-    pub ttl: u32,
-    /// The same, where there is no such thing (RFC 2308 §5).
-    pub negative_ttl: u32,
-    /// For how long beyond its TTL a reply is given if no upstream answers (RFC 8767); 0: not at all.
-    pub stale: u32,
-}
-
-/// What is asked, as far as the answer depends on it.
+/// The parts of a question that its answer depends on.
 pub struct Key {
     octets: [u8; MAX_NAME + 3],
     len: usize,
 }
 
-/// A reply, and when it came.
+/// A reply with its arrival time.
 pub struct Entry {
-    /// What was said.
+    /// The reply.
     pub reply: Reply,
-    /// When, since 1970.
+    /// Unix time of arrival.
     came: Duration,
-    /// Whether somebody was told to fetch it anew.
-    told: AtomicBool,
-    /// Seconds since 1970 at which nobody could renew it; 0: nobody failed.
+    /// Set once a refresh was requested.
+    refresh_requested: AtomicBool,
+    /// Unix time in seconds of the last failed refresh; 0 if none failed.
     failed: AtomicU64,
 }
 
-/// What is known of a question.
+/// A cached reply.
 pub enum Hit {
-    /// This, and whether it is time to ask anew.
+    /// The reply is within its TTL.
     Fresh {
         /// The reply.
         entry: Arc<Entry>,
-        /// Its age in seconds.
+        /// Age in seconds.
         age: u32,
-        /// Whether it is asked for and about to end: true once.
+        /// Requests a prefetch; true once per entry.
         refresh: bool,
     },
-    /// This, if nobody knows better.
+    /// The reply is past its TTL and may be served if no upstream answers.
     Stale {
         /// The reply.
         entry: Arc<Entry>,
-        /// Whether the upstreams were asked of late and did not answer: whoever asks need not wait.
+        /// True if a recent refresh failed, so that clients need not wait for another.
         tried: bool,
-        /// Whether it is time to try again: true once.
+        /// Requests another refresh; true once per retry interval.
         refresh: bool,
     },
 }
 
 impl Key {
-    /// The key of a query for `name`.
+    /// Returns the key of a query for `name`.
     pub fn new(query: &Query<'_>, name: &LookupName) -> Self {
         let wire = name.wire();
         let mut octets = [0; MAX_NAME + 3];
@@ -101,34 +90,34 @@ impl Key {
         Self { octets, len: wire.len() + 3 }
     }
 
-    /// As octets.
+    /// Returns the key as octets.
     pub fn as_bytes(&self) -> &[u8] {
         &self.octets[..self.len]
     }
 }
 
 impl Cache {
-    /// A cache of at most so many octets.
-    pub fn new(octets: usize, bounds: Bounds) -> Self {
+    /// Returns an empty cache of at most `octets` octets.
+    pub fn new(octets: usize, bounds: CacheTtls) -> Self {
         let options = OptionsBuilder::new()
             .weight_capacity(octets as u64)
             .estimated_items_capacity((octets / TYPICAL).max(1))
             .build();
-        // Both capacities are set: that is all that can be wrong with options.
+        // Building fails only without one of the two capacities.
         #[allow(clippy::expect_used, reason = "proven above")]
         let options = options.expect("the capacities are set");
         let entries = sync::Cache::with_options(options, Weight, RandomState::new(), sync::DefaultLifecycle::default());
         Self { entries, bounds }
     }
 
-    /// What there is; `now` is since 1970.
+    /// Returns the entry of a key; `now` is the Unix time.
     pub fn get(&self, key: &[u8], now: Duration) -> Option<Hit> {
         let entry = self.entries.get(key)?;
         let age = entry.age(now);
         let ttl = entry.reply.ttl();
         if age < ttl {
             let is_late = ttl >= PREFETCH_MIN_TTL && ttl - age <= ttl / PREFETCH;
-            let refresh = is_late && !entry.told.swap(true, Ordering::Relaxed);
+            let refresh = is_late && !entry.refresh_requested.swap(true, Ordering::Relaxed);
             return Some(Hit::Fresh { entry, age, refresh });
         }
         if !entry.reply.is_answer() || age - ttl >= self.bounds.stale {
@@ -142,7 +131,7 @@ impl Cache {
         Some(Hit::Stale { entry, tried, refresh })
     }
 
-    /// Keeps a reply, if it may be kept. That nobody answers does not replace what was true before.
+    /// Stores a reply if it may be cached. A failure does not replace an answer that may still be served.
     pub fn put(&self, key: &[u8], reply: Reply, now: Duration) -> Arc<Entry> {
         let entry = Entry::new(reply.bounded(self.bounds.ttl, self.bounds.negative_ttl), now);
         if entry.reply.ttl() == 0 {
@@ -160,38 +149,38 @@ impl Cache {
         entry
     }
 
-    /// Forgets everything: what was true by way of other upstreams may be no more.
+    /// Removes all entries, for a change of upstreams.
     pub fn clear(&self) {
         self.entries.clear();
     }
 
-    /// How many replies there are, and what they take in octets.
+    /// Returns the number of entries and their size in octets.
     pub fn size(&self) -> (usize, u64) {
         (self.entries.len(), self.entries.weight())
     }
 }
 
 impl Entry {
-    /// What came now.
+    /// Returns an entry that arrived at `now`.
     pub fn new(reply: Reply, now: Duration) -> Arc<Self> {
-        Arc::new(Self { reply, came: now, told: AtomicBool::new(false), failed: AtomicU64::new(0) })
+        Arc::new(Self { reply, came: now, refresh_requested: AtomicBool::new(false), failed: AtomicU64::new(0) })
     }
 
-    /// Seconds. A clock that went back makes nothing younger than new.
+    /// Age in seconds; 0 if the clock was set back.
     fn age(&self, now: Duration) -> u32 {
         u32::try_from(now.saturating_sub(self.came).as_secs()).unwrap_or(u32::MAX)
     }
 }
 
 impl Hit {
-    /// Whether somebody should ask the upstreams anew.
+    /// Reports whether the caller should query the upstreams.
     pub fn refresh(&self) -> bool {
         match self {
             Self::Fresh { refresh, .. } | Self::Stale { refresh, .. } => *refresh,
         }
     }
 
-    /// The reply, and how old it is.
+    /// Returns the reply and its age.
     pub fn parts(&self) -> (&Reply, Age) {
         match self {
             Self::Fresh { entry, age, .. } => (&entry.reply, Age::Fresh(*age)),
@@ -214,7 +203,7 @@ mod tests {
     use super::*;
 
     const QUESTION: &[u8] = b"\x01a\0\0\x01\0\x01";
-    const BOUNDS: Bounds = Bounds { ttl: 1000, negative_ttl: 100, stale: 500 };
+    const BOUNDS: CacheTtls = CacheTtls { ttl: 1000, negative_ttl: 100, stale: 500 };
 
     /// A reply with one address, or a failure.
     fn reply(ttl: u32, rcode: u8) -> Reply {
@@ -230,7 +219,7 @@ mod tests {
         Duration::from_secs(1_000_000 + seconds)
     }
 
-    /// Its age, whether it is stale and was tried for, and whether it is to be renewed.
+    /// Returns age, whether a refresh of a stale entry failed, and whether a refresh is requested.
     fn seen(cache: &Cache, key: &[u8], seconds: u64) -> Option<(Age, bool, bool)> {
         let hit = cache.get(key, at(seconds))?;
         let tried = matches!(hit, Hit::Stale { tried: true, .. });
@@ -238,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lives_is_given_and_renewed_in_its_last_tenth() {
+    fn fresh_entry_is_prefetched_in_its_last_tenth() {
         let cache = Cache::new(1 << 20, BOUNDS);
         cache.put(b"hot", reply(100, 0), at(0));
         cache.put(b"short", reply(9, 0), at(0));
@@ -252,32 +241,32 @@ mod tests {
             assert_eq!(seen(&cache, key, seconds), Some(expected), "{key:?} at {seconds}");
         }
         cache.put(b"hot", reply(100, 0), at(95));
-        assert_eq!(seen(&cache, b"hot", 100), Some((Age::Fresh(5), false, false)), "the new one");
+        assert_eq!(seen(&cache, b"hot", 100), Some((Age::Fresh(5), false, false)), "replaced");
         assert_eq!(seen(&cache, b"other", 0), None);
     }
 
-    /// RFC 8767 §5: kept beyond its time, told when nobody answers, tried for now and then.
+    /// RFC 8767 §5: stale data is served after a failed refresh, and refreshes are retried at intervals.
     #[test]
-    fn what_is_stale_waits_for_a_failure() {
+    fn stale_entry_is_served_after_a_failure() {
         let cache = Cache::new(1 << 20, BOUNDS);
         cache.put(b"k", reply(100, 0), at(0));
-        assert_eq!(seen(&cache, b"k", 100), Some((Age::Stale, false, false)), "ask before it is told");
+        assert_eq!(seen(&cache, b"k", 100), Some((Age::Stale, false, false)), "refresh first");
         cache.put(b"k", reply(0, 2), at(101));
-        assert_eq!(seen(&cache, b"k", 102), Some((Age::Stale, true, false)), "a failure does not replace it");
-        assert_eq!(seen(&cache, b"k", 106), Some((Age::Stale, true, true)), "once in a while");
-        assert_eq!(seen(&cache, b"k", 107), Some((Age::Stale, true, false)), "not by everybody");
+        assert_eq!(seen(&cache, b"k", 102), Some((Age::Stale, true, false)), "a failure does not replace the answer");
+        assert_eq!(seen(&cache, b"k", 106), Some((Age::Stale, true, true)), "one retry per interval");
+        assert_eq!(seen(&cache, b"k", 107), Some((Age::Stale, true, false)), "not for every client");
         assert_eq!(seen(&cache, b"k", 599), Some((Age::Stale, true, true)));
-        assert_eq!(seen(&cache, b"k", 600), None, "no longer than said");
+        assert_eq!(seen(&cache, b"k", 600), None, "stale limit reached");
         cache.put(b"k", reply(100, 0), at(110));
         assert_eq!(seen(&cache, b"k", 111), Some((Age::Fresh(1), false, false)));
-        let never = Cache::new(1 << 20, Bounds { stale: 0, ..BOUNDS });
+        let never = Cache::new(1 << 20, CacheTtls { stale: 0, ..BOUNDS });
         never.put(b"k", reply(100, 0), at(0));
         assert_eq!(seen(&never, b"k", 100), None);
     }
 
-    /// RFC 9520 §3.2: failures too, for a second; what has a TTL of 0 not at all.
+    /// RFC 9520 §3.2: failures are cached for a second. A TTL of 0 is not cached.
     #[test]
-    fn what_may_not_be_kept_is_not() {
+    fn failures_are_cached_and_zero_ttls_are_not() {
         let cache = Cache::new(1 << 20, BOUNDS);
         cache.put(b"zero", reply(0, 0), at(0));
         assert_eq!(seen(&cache, b"zero", 0), None);
@@ -290,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_a_clock_that_goes_back_makes_nothing_young() {
+    fn memory_is_bounded_and_clock_step_back_is_age_zero() {
         let cache = Cache::new(64 << 10, BOUNDS);
         for number in 0..10_000_u32 {
             cache.put(&number.to_be_bytes(), reply(100, 0), at(0));

@@ -1,7 +1,7 @@
-//! Our own questions, should they come back to us: an upstream that asks us what we ask it.
+//! Detection of forwarding loops: an upstream that forwards our questions back to us.
 //!
-//! A resolver that suspects an upstream asks it for a name that nobody else can know. If that name arrives here as a
-//! question, the upstream's way leads back to us, perhaps by way of others.
+//! The resolver queries an upstream for a name with a secret. If a question for that name arrives, the upstream forwards to
+//! this agent, directly or through other servers.
 
 use std::{
     collections::HashSet,
@@ -13,29 +13,29 @@ use std::{
 
 use crate::dns::message::query::LookupName;
 
-/// Below it nothing exists in the world (it is reserved for private use), and forwarders pass it on, as they may not do
-/// with `test` and `invalid`.
+/// Zone of the test names. It is reserved for private use, so no public name exists there, and unlike `test` and `invalid`
+/// forwarders pass it on.
 const ZONE: &[u8] = b"\x08internal\0";
-/// What the first label begins with.
+/// Prefix of the first label.
 const PREFIX: &[u8] = b"muster-loop-";
 /// Hexadecimal digits of a number.
 const DIGITS: usize = 16;
 
-/// The questions that went out, and which of them came back.
+/// Test questions sent, and those that came back.
 pub struct LoopDetector {
-    /// Drawn at start: others cannot guess what we ask.
+    /// Random per process, so that test names cannot be guessed.
     secret: u64,
     asked: AtomicU64,
-    heard: Mutex<HashSet<u64>>,
+    returned: Mutex<HashSet<u64>>,
 }
 
 impl LoopDetector {
-    /// None asked so far; `secret` is drawn at random.
+    /// Returns a detector without questions; `secret` is random.
     pub fn new(secret: u64) -> Self {
-        Self { secret, asked: AtomicU64::new(0), heard: Mutex::default() }
+        Self { secret, asked: AtomicU64::new(0), returned: Mutex::default() }
     }
 
-    /// The number of a question that was not asked before, and its name in wire form.
+    /// Returns the number of a new test question and its name in wire form.
     pub fn draw(&self) -> (u64, Box<[u8]>) {
         let number = self.asked.fetch_add(1, Ordering::Relaxed);
         let label = format!("muster-loop-{:0DIGITS$x}{number:0DIGITS$x}", self.secret);
@@ -43,28 +43,25 @@ impl LoopDetector {
         (number, name.into())
     }
 
-    /// Whether this is one of ours; it is remembered.
-    pub fn hear(&self, name: &LookupName) -> bool {
-        let number = self.number(name);
-        if let Some(number) = number {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
-        }
-        number.is_some()
+    /// Records that this question came back.
+    pub fn record(&self, number: u64) {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
     }
 
-    /// Whether this question came back; asked once.
+    /// Reports whether this question came back, and forgets it.
     pub fn take(&self, number: u64) -> bool {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner).remove(&number)
     }
 
-    fn number(&self, name: &LookupName) -> Option<u64> {
+    /// Returns the number of a test question by its name.
+    pub fn number(&self, name: &LookupName) -> Option<u64> {
         if name.count() != 2 {
             return None;
         }
         let digits = name.label(0).strip_prefix(PREFIX).filter(|digits| digits.len() == 2 * DIGITS)?;
         let (secret, number) = std::str::from_utf8(digits).ok()?.split_at_checked(DIGITS)?;
         let parse = |digits| u64::from_str_radix(digits, 16).ok();
-        // No more can be remembered than was asked.
+        // Bounds the record of questions to those that were sent.
         parse(number)
             .filter(|number| parse(secret) == Some(self.secret) && *number < self.asked.load(Ordering::Relaxed))
     }
@@ -75,17 +72,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_asked_is_heard_once() {
-        let (echoes, others) = (LoopDetector::new(7), LoopDetector::new(8));
-        let (number, name) = echoes.draw();
+    fn returned_question_is_reported_once() {
+        let (loop_detector, others) = (LoopDetector::new(7), LoopDetector::new(8));
+        let (number, name) = loop_detector.draw();
         let name = LookupName::from_wire(&name).unwrap();
-        assert!(!echoes.take(number));
-        assert!(echoes.hear(&name));
-        assert!(echoes.take(number));
-        assert!(!echoes.take(number), "asked once");
+        assert!(!loop_detector.take(number));
+        assert_eq!(loop_detector.number(&name), Some(number));
+        loop_detector.record(number);
+        assert!(loop_detector.take(number));
+        assert!(!loop_detector.take(number), "forgotten");
         let (_, foreign) = others.draw();
-        assert!(!echoes.hear(&LookupName::from_wire(&foreign).unwrap()), "another agent's");
+        assert_eq!(loop_detector.number(&LookupName::from_wire(&foreign).unwrap()), None, "another agent's");
         let never_asked = b"\x2cmuster-loop-00000000000000070000000000000009\x08internal\0";
-        assert!(!echoes.hear(&LookupName::from_wire(never_asked).unwrap()));
+        assert_eq!(loop_detector.number(&LookupName::from_wire(never_asked).unwrap()), None);
     }
 }

@@ -1,9 +1,9 @@
-//! Names that mean something on this host or network only, and that no upstream should hear of.
+//! Special-use and private reverse names, which are never forwarded to the default upstreams.
 //!
-//! They are answered as if each were a zone of ours: RFC 6761 (`localhost`, `invalid`, `test`), RFC 6303 and RFC 7793
-//! (reverse names of private and special addresses), RFC 7686 (`onion`), RFC 8375 (`home.arpa`), RFC 9462
-//! (`resolver.arpa`), RFC 9476 (`alt`). Zone files and routes go before. `local` is not among them: RFC 6762 §22.1 would
-//! have it so, but many networks have names there that only their own servers know.
+//! They are answered like zones of ours: RFC 6761 (`localhost`, `invalid`, `test`), RFC 6303 and RFC 7793 (reverse names of
+//! private and special addresses), RFC 7686 (`onion`), RFC 8375 (`home.arpa`), RFC 9462 (`resolver.arpa`), RFC 9476 (`alt`).
+//! Zone files and routes take precedence. `local` is not included, contrary to RFC 6762 §22.1: many networks have unicast DNS
+//! names below it.
 
 use crate::dns::{
     answer::{Answer, Authority, Data, Group, Owner},
@@ -17,35 +17,35 @@ use crate::dns::{
     },
 };
 
-/// Seconds, of all records: RFC 6303 §3 has 10800 for what is not there, and nothing of this ever changes.
+/// TTL of all records in seconds: the negative TTL of RFC 6303 §3.
 const TTL: u32 = 10_800;
-/// Behind the names in the SOA's RDATA: serial, refresh, retry, expire, minimum (RFC 6303 §3).
+/// SOA serial, refresh, retry, expire and minimum (RFC 6303 §3).
 const SOA: [u32; 5] = [1, 3600, 1200, 604_800, TTL];
-/// Whom to write to: nobody (RFC 6303 §3).
-const NOBODY: &[u8] = b"\x06nobody\x07invalid\0";
-/// What the loopback addresses are called.
+/// SOA mailbox `nobody.invalid` (RFC 6303 §3).
+const MAILBOX: &[u8] = b"\x06nobody\x07invalid\0";
+/// PTR target of the loopback addresses.
 const LOCALHOST: &[u8] = b"\x09localhost\0";
 
-/// A zone of which a name is part.
+/// A special-use zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialUse {
-    /// The labels of its origin.
+    /// Number of labels of the origin.
     labels: usize,
     kind: Kind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// The origin exists, nothing below it does.
+    /// The origin exists; names below it do not.
     Empty,
-    /// Everything is this host (RFC 6761 §6.3).
+    /// All names resolve to the loopback addresses (RFC 6761 §6.3).
     Localhost,
-    /// The reverse name of a loopback address is `localhost`.
+    /// The reverse name of the loopback address has a PTR record for `localhost`.
     Loopback,
 }
 
 impl SpecialUse {
-    /// The zone of a name; `None` for names of the world.
+    /// Returns the special-use zone of a name; `None` for all other names.
     pub fn find(name: &LookupName) -> Option<Self> {
         let count = name.count();
         let label = |from_right: usize| count.checked_sub(from_right).map_or(&b""[..], |at| name.label(at));
@@ -64,32 +64,51 @@ impl SpecialUse {
         .filter(|zone| zone.labels <= count)
     }
 
-    /// How many labels its origin has.
+    /// Returns the number of labels of the origin.
     pub fn labels(self) -> usize {
         self.labels
     }
 
-    /// What is said of a name in it; `any` is any zone, for there is none of its own.
-    pub fn answer<'t>(self, name: &'t LookupName, qtype: u16, any: &'t Zone) -> Answer<'t> {
+    /// Returns the response code for a name in the zone.
+    pub fn rcode(self, name: &LookupName) -> Rcode {
+        let exists = name.count() == self.labels || self.kind == Kind::Localhost || self.is_loopback(name);
+        if exists { Rcode::NoError } else { Rcode::NxDomain }
+    }
+
+    /// Returns the record types of a name in the zone.
+    pub fn types(self, name: &LookupName) -> Vec<u16> {
+        let all = [rtype::A, rtype::NS, rtype::SOA, rtype::PTR, rtype::AAAA];
+        all.into_iter().filter(|rtype| self.rdata(name, *rtype).is_some()).collect()
+    }
+
+    fn is_loopback(self, name: &LookupName) -> bool {
+        self.kind == Kind::Loopback && is_first_address(name, name.count() - self.labels)
+    }
+
+    /// Returns the RDATA of this type at a name in the zone.
+    fn rdata(self, name: &LookupName, qtype: u16) -> Option<Vec<u8>> {
         let below = name.count() - self.labels;
         let origin = &name.wire()[name.offset(below)..];
-        let is_loopback = self.kind == Kind::Loopback && is_first_address(name, below);
-        let octets = match (self.kind, qtype) {
+        match (self.kind, qtype) {
             (_, rtype::SOA) if below == 0 => Some(soa(origin)),
             (_, rtype::NS) if below == 0 => Some(origin.to_vec()),
             (Kind::Localhost, rtype::A) => Some(vec![127, 0, 0, 1]),
             (Kind::Localhost, rtype::AAAA) => Some([[0; 15].as_slice(), &[1]].concat()),
-            (Kind::Loopback, rtype::PTR) if is_loopback => Some(LOCALHOST.to_vec()),
+            (Kind::Loopback, rtype::PTR) if self.is_loopback(name) => Some(LOCALHOST.to_vec()),
             _ => None,
-        };
+        }
+    }
+
+    /// Returns the answer for a name in the zone. `any` is an arbitrary zone of the tables, which records must refer to.
+    pub fn answer<'t>(self, name: &'t LookupName, qtype: u16, any: &'t Zone) -> Answer<'t> {
+        let origin = &name.wire()[name.offset(name.count() - self.labels)..];
         let group = |owner, rtype, octets: Vec<u8>| Group {
             owner,
             zone: any,
-            data: Data::Made(RRset { rtype, ttl: TTL, records: vec![Rdata::fixed(octets)] }),
+            data: Data::Made(RRset { rtype, ttl: TTL, line: 0, records: vec![Rdata::fixed(octets)] }),
         };
-        let exists = below == 0 || self.kind == Kind::Localhost || is_loopback;
-        let mut answer = Answer::empty(if exists { Rcode::NoError } else { Rcode::NxDomain });
-        match octets {
+        let mut answer = Answer::empty(self.rcode(name));
+        match self.rdata(name, qtype) {
             Some(octets) => answer.answer.push(group(Owner::Question, qtype, octets)),
             None => answer.authority = Authority::Soa(group(Owner::Absolute(origin), rtype::SOA, soa(origin))),
         }
@@ -98,12 +117,12 @@ impl SpecialUse {
 }
 
 fn soa(origin: &[u8]) -> Vec<u8> {
-    let mut rdata = [origin, NOBODY].concat();
+    let mut rdata = [origin, MAILBOX].concat();
     rdata.extend(SOA.iter().flat_map(|field| field.to_be_bytes()));
     rdata
 }
 
-/// Whether these labels are the last octet or nibbles of 127.0.0.1 or ::1.
+/// Reports whether the name, with `below` labels below the zone, is the reverse name of 127.0.0.1 or ::1.
 fn is_first_address(name: &LookupName, below: usize) -> bool {
     match below {
         0 => name.count() == 34,
@@ -112,7 +131,7 @@ fn is_first_address(name: &LookupName, below: usize) -> bool {
     }
 }
 
-/// The octets of an address from the left, as far as the name has them (RFC 6303 §4.1, §4.2, RFC 7793 §2).
+/// Returns the zone for the leading octets of an IPv4 address, as far as the name has them (RFC 6303 §4.1, §4.2, RFC 7793 §2).
 fn reverse_v4(octets: [Option<u8>; 4]) -> Option<SpecialUse> {
     let (count, kind) = match octets {
         [Some(127), ..] => (1, Kind::Loopback),
@@ -128,13 +147,13 @@ fn reverse_v4(octets: [Option<u8>; 4]) -> Option<SpecialUse> {
     Some(SpecialUse { labels: 2 + count, kind })
 }
 
-/// The same for nibbles (RFC 6303 §4.3 to §4.6).
+/// Returns the zone for the leading nibbles of an IPv6 address (RFC 6303 §4.3 to §4.6).
 fn reverse_v6<'n>(name: &LookupName, label: impl Fn(usize) -> &'n [u8]) -> Option<SpecialUse> {
     let (nibbles, kind) = match [label(3), label(4), label(5)] {
         [b"f", b"c" | b"d", _] => (2, Kind::Empty),
         [b"f", b"e", b"8" | b"9" | b"a" | b"b"] => (3, Kind::Empty),
         [b"2", b"0", b"0"] if (6..=10).map(&label).eq([b"1", b"0", b"d", b"b", b"8"]) => (8, Kind::Empty),
-        // `::` and `::1`, whole.
+        // The full names of `::` and `::1`.
         [b"0", ..] if name.count() == 34 && (1..32).all(|at| name.label(at) == b"0") => match name.label(0) {
             b"0" => (32, Kind::Empty),
             b"1" => (32, Kind::Loopback),
@@ -145,7 +164,7 @@ fn reverse_v6<'n>(name: &LookupName, label: impl Fn(usize) -> &'n [u8]) -> Optio
     Some(SpecialUse { labels: 2 + nibbles, kind })
 }
 
-/// A decimal number as reverse names have it.
+/// Parses an octet of a reverse name: decimal without leading zeros.
 fn number(label: &[u8]) -> Option<u8> {
     let is_plain = label.len() == 1 || label.first() != Some(&b'0');
     std::str::from_utf8(label).ok().filter(|_| is_plain)?.parse().ok()
@@ -157,7 +176,7 @@ mod tests {
     use crate::model::name::Name;
 
     #[test]
-    fn what_stays_here() {
+    fn special_use_zones_of_names() {
         let cases = [
             ("localhost", Some(1)),
             ("a.b.localhost", Some(1)),

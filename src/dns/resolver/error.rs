@@ -1,26 +1,33 @@
-//! Why an upstream has not answered, for people.
+//! Errors of upstream queries. Their texts are sent in Extended DNS Errors.
 
-use std::{fmt, io};
+use std::io;
+
+use thiserror::Error;
 
 use crate::metrics::Cause;
 
-/// Why an upstream has not answered.
-#[derive(Debug)]
+/// Reason that an upstream has no usable reply.
+#[derive(Debug, Error)]
 pub(super) enum UpstreamError {
-    /// The network, or the upstream's host, said so.
-    Io(io::Error),
-    /// What it said cannot be read.
+    /// Error of the network or of the upstream's host.
+    #[error("{}", io_text(.0))]
+    Io(#[from] io::Error),
+    /// Malformed reply.
+    #[error("malformed reply")]
     Malformed,
-    /// It answered in other letters' case than it was asked, and nobody else did.
+    /// The question of the reply has another letter case than the query (0x20).
+    #[error("the question of the reply differs from the query")]
     OtherCase,
-    /// It was cut over TCP as well.
+    /// The reply is truncated over TCP, too.
+    #[error("truncated reply over TCP")]
     Truncated,
-    /// TLS or HTTP, or the way to them.
+    /// Error of the connection, TLS or HTTP.
+    #[error("{0}")]
     Secure(String),
 }
 
 impl UpstreamError {
-    /// In one word, for who counts.
+    /// Returns the label of the error in metrics.
     pub(super) fn cause(&self) -> Cause {
         match self {
             Self::Io(_) => Cause::Network,
@@ -31,21 +38,9 @@ impl UpstreamError {
     }
 }
 
-impl From<io::Error> for UpstreamError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for UpstreamError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => f.write_str("refuses"),
-            Self::Io(error) => error.fmt(f),
-            Self::OtherCase => f.write_str("answers other questions than it was asked"),
-            Self::Malformed => f.write_str("answers what cannot be read"),
-            Self::Secure(text) => text.fmt(f),
-            Self::Truncated => f.write_str("cuts its answer over TCP"),
-        }
+fn io_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => error.to_string(),
     }
 }

@@ -1,7 +1,7 @@
-//! One message to one upstream, and its reply.
+//! Exchange of one query with one upstream.
 //!
-//! A socket for each: the kernel draws its port, and hands over only what comes from the upstream's own address (RFC 5452
-//! §9.2). What does not answer the question, letter for letter, is not looked at. Cut replies are fetched over TCP.
+//! Each query has its own socket: the kernel draws the port and delivers only packets from the upstream's address (RFC 5452
+//! §9.2). Replies whose question differs, letter case included, are ignored. Truncated replies are retried over TCP.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -20,65 +20,65 @@ use crate::{
     dns::{
         message::codes::Rcode,
         recursion::{
-            forward::{Forward, Manners, Message},
-            reply::{Reply, ReplyError},
+            upstream_query::{Forward, Manners, Message},
+            upstream_reply::{Reply, ReplyError},
         },
     },
     model::upstream_address::{UpstreamAddress, UpstreamTransport},
 };
 
-/// Longer than any reply that we ask for, and short enough for thousands at once. What is longer cannot be read.
+/// Receive buffer in octets: larger than the advertised payload, and small enough for thousands of queries.
 const DATAGRAM: usize = 4096;
-/// How long a reply in the right letter case may take after one in another.
+/// Wait for a reply in the right letter case after one in another.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What an upstream said.
-pub(super) struct Said {
+/// Reply of an upstream.
+pub(super) struct Exchanged {
     pub(super) reply: Reply,
-    /// What it bears, as is known now.
+    /// Features that the upstream supports, as learned.
     pub(super) manners: Manners,
 }
 
-/// Asks an upstream of which this is known; waits for as long as the caller does.
+/// Queries an upstream with the features it is known to support. Has no timeout of its own.
 pub(super) async fn ask(
     upstream: &UpstreamAddress,
     secure: &Secure,
     forward: &Forward,
     known: Manners,
     mut rng: Rng,
-) -> Result<Said, UpstreamError> {
+) -> Result<Exchanged, UpstreamError> {
     let mut manners = known;
     loop {
-        let said = once(upstream, secure, &forward.message(manners, &mut rng)).await;
-        let knows_no_edns = match &said {
+        let outcome = once(upstream, secure, &forward.message(manners, &mut rng)).await;
+        let lacks_edns = match &outcome {
             Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
             Err(UpstreamError::Malformed) => true,
             Err(_) => false,
         };
-        // Some never heard of it (RFC 6891 §6.2.2), and some write all names alike.
-        if manners.edns && knows_no_edns {
+        // Some servers lack EDNS (RFC 6891 §6.2.2), some change the letter case of names.
+        if manners.edns && lacks_edns {
             manners.edns = false;
-        } else if manners.case && matches!(said, Err(UpstreamError::OtherCase)) {
+        } else if manners.case && matches!(outcome, Err(UpstreamError::OtherCase)) {
             manners.case = false;
         } else {
-            let reply = said?;
-            // What did not help was not the reason.
+            let reply = outcome?;
+            // A fallback that did not help is not remembered.
             let manners = if reply.is_answer() { manners } else { known };
-            return Ok(Said { reply, manners });
+            return Ok(Exchanged { reply, manners });
         }
     }
 }
 
 async fn once(upstream: &UpstreamAddress, secure: &Secure, message: &Message) -> Result<Reply, UpstreamError> {
-    if upstream.way == UpstreamTransport::Plain {
+    if upstream.transport == UpstreamTransport::Plain {
         return datagram(upstream.address, message).await;
     }
-    whole(message, &secure.ask(upstream, &message.octets).await?)
+    parse_stream_reply(message, &secure.ask(upstream, &message.octets).await?)
 }
 
-/// Reads what came over a connection: it answers, and is not cut.
-fn whole(message: &Message, octets: &[u8]) -> Result<Reply, UpstreamError> {
-    message.reply(octets).map_err(|unfit| match unfit {
+/// Parses a reply received over a connection; it must not be truncated.
+fn parse_stream_reply(message: &Message, octets: &[u8]) -> Result<Reply, UpstreamError> {
+    message.reply(octets).map_err(|error| match error {
         ReplyError::Foreign | ReplyError::Malformed => UpstreamError::Malformed,
         ReplyError::OtherCase => UpstreamError::OtherCase,
         ReplyError::Truncated => UpstreamError::Truncated,
@@ -98,7 +98,7 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Upst
     loop {
         let len = match folded {
             None => socket.recv(&mut octets).await?,
-            // A good one may still come, if that was a forger's.
+            // The genuine reply may still arrive, if that one was forged.
             Some(deadline) => {
                 timeout_at(deadline, socket.recv(&mut octets)).await.map_err(|_| UpstreamError::OtherCase)??
             }
@@ -121,5 +121,5 @@ async fn stream(upstream: SocketAddr, message: &Message) -> Result<Reply, Upstre
     stream.write_all(&framed).await?;
     let mut octets = vec![0; stream.read_u16().await?.into()];
     stream.read_exact(&mut octets).await?;
-    whole(message, &octets)
+    parse_stream_reply(message, &octets)
 }

@@ -1,7 +1,7 @@
-//! One question through all upstreams that may know: the first good answer counts.
+//! One query across the upstreams of a pool: the first usable reply wins.
 //!
-//! An upstream that takes longer than usual is not waited for: the next one is asked as well, and whoever is first wins. So
-//! a dead server costs a client a tenth of a second while nobody knows it, and nothing after.
+//! If an upstream takes longer than usual, the next one is queried in parallel. A dead server therefore delays a client by
+//! a tenth of a second until it is detected, and not at all afterwards.
 
 use std::{
     collections::HashMap,
@@ -17,32 +17,32 @@ use tracing::{info, warn};
 
 use super::{
     error::UpstreamError,
-    exchange::{Said, ask},
+    exchange::{Exchanged, ask},
     rng,
     secure::Secure,
-    upstream::Upstreams,
+    upstreams::Upstreams,
 };
 use crate::{
     dns::recursion::{
-        forward::{Forward, Manners},
         loop_detection::LoopDetector,
-        reply::Reply,
+        upstream_query::{Forward, Manners},
+        upstream_reply::Reply,
     },
     metrics::{self, Cause},
     model::upstream_address::UpstreamAddress,
 };
 
-/// How long a question may take in all: glibc and musl ask again after five seconds, and then should not do so in vain.
+/// Total timeout of a query. glibc and musl retry after five seconds and should get a response before.
 pub(super) const PATIENCE: Duration = Duration::from_millis(4500);
-/// From one message to an upstream to the next one, at first; twice as long each time.
+/// First retransmission interval; doubles each time.
 const FIRST_REPEAT: Duration = Duration::from_millis(400);
-/// Messages for one question, to all upstreams together.
+/// Maximum number of messages per query, to all upstreams together.
 const MESSAGES: usize = 12;
 
-/// How long a question of ours may take to come back to us.
-const ECHO: Duration = Duration::from_secs(2);
+/// Time that a loop probe may take to return to this server.
+const LOOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Upstreams that are asked for the same names.
+/// Upstreams for the same names.
 pub(super) struct Pool {
     upstreams: Mutex<Upstreams>,
     meters: Mutex<Meters>,
@@ -51,10 +51,10 @@ pub(super) struct Pool {
     started: Instant,
 }
 
-/// Where it is counted how each upstream does.
+/// Metrics of each upstream.
 type Meters = HashMap<UpstreamAddress, Arc<metrics::Upstream>>;
 
-/// An attempt, as long as it runs.
+/// Query to one upstream.
 struct Attempt {
     at: usize,
     server: UpstreamAddress,
@@ -70,20 +70,20 @@ impl Pool {
         Self { upstreams, meters, metrics, secure, started: Instant::now() }
     }
 
-    /// Asks these from now on; says whether they are others.
+    /// Replaces the upstreams. Reports whether they differ.
     pub(super) fn replace(&self, servers: &[UpstreamAddress]) -> bool {
         *self.meters.lock().unwrap_or_else(PoisonError::into_inner) = meters(servers, &self.metrics);
         self.with(|upstreams| upstreams.replace(servers))
     }
 
-    /// Has an upstream answer.
+    /// Resolves a query.
     ///
     /// # Errors
-    /// Why none did, for people.
+    /// Text for the Extended DNS Error: the failure of each upstream.
     pub(super) async fn fetch(&self, forward: &Forward) -> Result<Reply, String> {
         let plan = self.with(|upstreams| upstreams.plan(self.now()));
         if plan.order.is_empty() {
-            return Err("there is no upstream that does not ask this server: set resolver.upstreams".to_owned());
+            return Err("no upstream is usable; set resolver.upstreams".to_owned());
         }
         let deadline = Instant::now() + PATIENCE;
         let (mut running, mut attempts) = (JoinSet::new(), Vec::<Attempt>::new());
@@ -121,19 +121,19 @@ impl Pool {
                 }
                 () = sleep_until(deadline) => break,
             };
-            let (number, said) = ended;
+            let (number, outcome) = ended;
             attempts[number].ended = true;
             let Attempt { at, server, meter, began, .. } = &attempts[number];
             let at = *at;
-            match said {
-                Ok(Said { reply, manners }) => {
+            match outcome {
+                Ok(Exchanged { reply, manners }) => {
                     meter.answered(began.elapsed());
                     self.with(|upstreams| {
                         upstreams.answered(at, began.elapsed());
                         upstreams.learned(at, manners);
                     });
                     if reply.is_answer() {
-                        self.blame_the_late(&attempts);
+                        self.fail_late_attempts(&attempts);
                         return Ok(reply);
                     }
                     meter.failed(Cause::Refusal);
@@ -141,8 +141,8 @@ impl Pool {
                 }
                 Err(failed) => {
                     meter.failed(failed.cause());
-                    self.blame(at, server, &failed);
-                    let reason = format!("{server} {failed}");
+                    self.fail(at, server, &failed);
+                    let reason = format!("{server}: {failed}");
                     if !reasons.contains(&reason) {
                         reasons.push(reason);
                     }
@@ -155,52 +155,51 @@ impl Pool {
                 break;
             }
         }
-        self.blame_the_late(&attempts);
+        self.fail_late_attempts(&attempts);
         match refusal {
             Some(reply) => Ok(reply),
-            None if reasons.is_empty() => Err("no upstream answers in time".to_owned()),
+            None if reasons.is_empty() => Err("no upstream responded in time".to_owned()),
             None => Err(reasons.join("; ")),
         }
     }
 
-    /// Finds out which upstreams ask us what we ask them: they are left out. Those that are well are not suspected, unless
-    /// `all` are.
-    pub(super) async fn look_for_loops(&self, echoes: &LoopDetector, all: bool) {
+    /// Probes upstreams for forwarding loops and disables those that loop. Probes only suspects, or all upstreams if `all`.
+    pub(super) async fn detect_loops(&self, loop_detector: &LoopDetector, all: bool) {
         for server in self.with(|upstreams| upstreams.suspects(all)) {
-            let (number, name) = echoes.draw();
+            let (number, name) = loop_detector.draw();
             let probe = Forward::probe(&name);
-            // What it says does not matter, nor whether it says anything.
-            let _ = timeout(ECHO, ask(&server, &self.secure, &probe, Manners::default(), rng())).await;
-            let loops = echoes.take(number);
-            if self.with(|upstreams| upstreams.loops(&server, loops)) {
+            // The reply is irrelevant: the detector sees whether the probe returned.
+            let _ = timeout(LOOP_TIMEOUT, ask(&server, &self.secure, &probe, Manners::default(), rng())).await;
+            let loops = loop_detector.take(number);
+            if self.with(|upstreams| upstreams.set_loops(&server, loops)) {
                 if loops {
-                    warn!(upstream = %server, "upstream asks this server: it is left out, name another in resolver.upstreams");
+                    warn!(upstream = %server, "forwarding loop detected; upstream disabled, set another in resolver.upstreams");
                 } else {
-                    info!(upstream = %server, "upstream does not ask this server any more");
+                    info!(upstream = %server, "forwarding loop ended; upstream enabled");
                 }
             }
         }
     }
 
-    /// Those that had more than their time while another was done.
-    fn blame_the_late(&self, attempts: &[Attempt]) {
+    /// Marks the attempts as failed that exceeded the usual time when another upstream had replied.
+    fn fail_late_attempts(&self, attempts: &[Attempt]) {
         for attempt in attempts.iter().filter(|attempt| !attempt.ended && attempt.began.elapsed() > attempt.patience) {
             attempt.meter.failed(Cause::Late);
             if self.with(|upstreams| upstreams.failed(attempt.at, self.now())) {
-                warn!(upstream = %attempt.server, "upstream does not answer: others are asked first");
+                warn!(upstream = %attempt.server, "upstream does not respond; preferring others");
             }
         }
     }
 
-    fn blame(&self, at: usize, server: &UpstreamAddress, failed: &UpstreamError) {
+    fn fail(&self, at: usize, server: &UpstreamAddress, failed: &UpstreamError) {
         if self.with(|upstreams| upstreams.failed(at, self.now())) {
-            warn!(upstream = %server, "upstream {failed}: others are asked first");
+            warn!(upstream = %server, "upstream failed: {failed}; preferring others");
         }
     }
 
     fn meter(&self, server: &UpstreamAddress) -> Arc<metrics::Upstream> {
         let meters = self.meters.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that was replaced since is counted for as long as it is asked.
+        // A replaced upstream is counted while its last queries run.
         meters.get(server).cloned().unwrap_or_else(|| self.metrics.of(server.label()))
     }
 
@@ -208,7 +207,7 @@ impl Pool {
         self.started.elapsed()
     }
 
-    /// Nothing that is done under the lock can panic half-way.
+    /// Runs `act` under the lock; no caller panics half-way.
     fn with<T>(&self, act: impl FnOnce(&mut Upstreams) -> T) -> T {
         act(&mut self.upstreams.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,20 +1,20 @@
-//! The resolver: names that are not ours, from upstreams.
+//! Resolver of names outside the served zones, through upstreams.
 //!
 //! ```text
-//! forward ─► resolver ─► (the same question in flight?) ─► pool ─► exchange ─► upstreams
-//!                │                                           (routes choose it)
+//! forward ─► resolver ─► (same query in flight?) ─► pool ─► exchange ─► upstreams
+//!                │                                    (selected by routes)
 //!                └─◄─ cache ◄─ reply
 //! ```
 //!
-//! One task owns what is in flight; a question that several clients ask goes out once. `upstream` and [`system`] are core:
-//! whom to ask, and what a resolv.conf names.
+//! One task owns the queries in flight; equal queries of several clients are sent once. `upstream` is core: it orders the
+//! upstreams by their state. [`system`] reads resolv.conf.
 
 mod error;
 mod exchange;
 mod fetch;
 mod secure;
 pub mod system;
-mod upstream;
+mod upstreams;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -36,10 +36,10 @@ use super::{
     message::codes::{Rcode, ede},
     recursion::{
         cache::{Cache, Entry, Hit},
-        forward::Forward,
-        is_within,
         loop_detection::LoopDetector,
-        reply::{Age, Reply},
+        route,
+        upstream_query::Forward,
+        upstream_reply::{Age, Reply},
     },
     socket,
 };
@@ -48,85 +48,83 @@ use crate::{
     model::{name::Name, upstream_address::UpstreamAddress},
 };
 
-/// Questions in flight, each with its own name or type. A socket each, or a few: beyond it there is a flood.
+/// Maximum number of distinct queries in flight. Each has a socket or a few; more indicate a flood.
 const MAX_FLIGHTS: usize = 2048;
-/// The part of the process's file descriptors that questions may take; some need two.
+/// Queries may take this fraction of the open files; some need two.
 const SHARE_OF_FILES: u64 = 16;
-/// From one look at upstreams that seem dead to the next: those whom nobody answers may be asking us.
-const SUSPICION: Duration = Duration::from_secs(60);
-/// Questions that wait to be taken up.
+/// Interval of loop probes to upstreams that seem dead: they may forward to this server.
+const LOOP_PROBE_INTERVAL: Duration = Duration::from_secs(60);
+/// Capacity of the queue of queries.
 const QUEUE: usize = 1024;
-/// How long a client waits before it gets what was true some time ago (RFC 8767 §5: 1.8 s).
+/// Wait before a client gets a stale reply (RFC 8767 §5: 1.8 s).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 
-/// What a resolver works with.
+/// Settings of a resolver.
 pub struct Options {
-    /// Who is asked for what no route has.
+    /// Default upstreams.
     pub upstreams: watch::Receiver<Vec<UpstreamAddress>>,
-    /// Who is asked for names at and below a suffix; the longest suffix counts.
+    /// Upstreams for names at and below a suffix; the longest suffix wins.
     pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
-    /// Where replies are kept.
+    /// Cache of replies.
     pub cache: Arc<Cache>,
-    /// How an upstream is found that asks us.
-    pub echoes: Arc<LoopDetector>,
-    /// Whom upstreams over TLS are certified by.
+    /// Detector of forwarding loops.
+    pub loop_detector: Arc<LoopDetector>,
+    /// Certificate authorities of encrypted upstreams.
     pub authorities: Authorities,
-    /// Where it is counted how they do.
+    /// Metrics of upstreams.
     pub metrics: metrics::Upstreams,
 }
 
-/// Asks upstreams for others.
+/// Handle of the resolver's task.
 #[derive(Clone)]
 pub struct Resolver {
-    asks: mpsc::Sender<Ask>,
+    queries: mpsc::Sender<ResolveRequest>,
     cache: Arc<Cache>,
 }
 
-/// What was found for a client.
+/// Result for a client.
 pub struct Resolved {
-    /// What an upstream said, or that none did.
+    /// Reply of an upstream, or SERVFAIL.
     pub entry: Arc<Entry>,
-    /// How old it is.
+    /// Age of the reply.
     pub age: Age,
 }
 
 impl Resolved {
-    /// The reply, and how old it is.
+    /// Returns the reply and its age.
     pub fn parts(&self) -> (&Reply, Age) {
         (&self.entry.reply, self.age)
     }
 }
 
-struct Ask {
+struct ResolveRequest {
     forward: Forward,
-    /// Where the reply goes; `None`: into the cache only.
+    /// Receives the reply; `None` to fill the cache only.
     to: Option<oneshot::Sender<Arc<Entry>>>,
 }
 
 impl Resolver {
-    /// Has a question answered, in a few seconds at most.
-    pub async fn resolve(&self, forward: Forward) -> Resolved {
-        let (to, found) = oneshot::channel();
+    /// Resolves a query, in a few seconds at most.
+    pub async fn resolve(&self, forward: &Forward) -> Resolved {
+        let (to, mut reply) = oneshot::channel();
         let old = || match self.cache.get(forward.key(), socket::now()) {
             Some(Hit::Stale { entry, .. }) if forward.is_shared() => Some(Resolved { entry, age: Age::Stale }),
             _ => None,
         };
-        let question = forward.clone();
         let failed = |text| {
             let error = Ede { code: ede::NO_REACHABLE_AUTHORITY, text };
-            let reply = Reply::bare(Rcode::ServFail, error, question.question());
+            let reply = Reply::bare(Rcode::ServFail, error, forward.question());
             Resolved { entry: Entry::new(reply, socket::now()), age: Age::Fresh(0) }
         };
-        if self.asks.try_send(Ask { forward: question.clone(), to: Some(to) }).is_err() {
-            return old().unwrap_or_else(|| failed("too many questions at once"));
+        if self.queries.try_send(ResolveRequest { forward: forward.clone(), to: Some(to) }).is_err() {
+            return old().unwrap_or_else(|| failed("too many queries in flight"));
         }
-        let mut found = found;
-        let soon = timeout(STALE_AFTER, &mut found).await;
+        let soon = timeout(STALE_AFTER, &mut reply).await;
         let entry = match soon {
             Ok(entry) => entry,
             Err(_) => match old() {
                 Some(old) => return old,
-                None => found.await,
+                None => reply.await,
             },
         };
         match entry {
@@ -136,34 +134,34 @@ impl Resolver {
         }
     }
 
-    /// Has the cache's reply to a question renewed.
+    /// Refreshes the cached reply to a query.
     pub fn refresh(&self, forward: Forward) {
-        // When there is no room for it, somebody asks again.
-        let _ = self.asks.try_send(Ask { forward, to: None });
+        // If the queue is full, a later query triggers the refresh.
+        let _ = self.queries.try_send(ResolveRequest { forward, to: None });
     }
 }
 
-/// How many questions this process can bear in flight.
+/// Returns the maximum number of queries in flight for the current limits of this process.
 fn most_flights() -> usize {
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_FLIGHTS)
 }
 
-/// Starts a resolver; the future is its work.
+/// Creates a resolver; the returned future runs it.
 pub fn start(options: Options, shutdown: CancellationToken) -> (Resolver, impl Future<Output = ()>) {
-    let (asks, asked) = mpsc::channel(QUEUE);
-    let resolver = Resolver { asks, cache: options.cache.clone() };
-    (resolver, run(options, asked, shutdown))
+    let (queries, received) = mpsc::channel(QUEUE);
+    let resolver = Resolver { queries, cache: options.cache.clone() };
+    (resolver, run(options, received, shutdown))
 }
 
-/// Questions in flight, and who waits for each.
+/// Queries in flight, and the clients that wait for each.
 struct Flights {
     running: JoinSet<(Arc<[u8]>, Arc<Entry>)>,
     waiting: HashMap<Arc<[u8]>, Vec<oneshot::Sender<Arc<Entry>>>>,
 }
 
-async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: CancellationToken) {
-    let Options { mut upstreams, routes, cache, echoes, authorities, metrics } = options;
+async fn run(options: Options, mut received: mpsc::Receiver<ResolveRequest>, shutdown: CancellationToken) {
+    let Options { mut upstreams, routes, cache, loop_detector, authorities, metrics } = options;
     let secure = Arc::new(Secure::new(authorities));
     let pool_of = |servers: &[UpstreamAddress]| Arc::new(Pool::new(servers, secure.clone(), metrics.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
@@ -171,8 +169,8 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
         routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
     let pools = routes.iter().map(|(_, pool)| pool.clone()).chain([default.clone()]).collect();
     let (changed, changes) = watch::channel(());
-    let mut looking = JoinSet::new();
-    looking.spawn(look_for_loops(pools, echoes, changes));
+    let mut loop_probes = JoinSet::new();
+    loop_probes.spawn(detect_loops(pools, loop_detector, changes));
     let most = most_flights();
     let mut flights = Flights { running: JoinSet::new(), waiting: HashMap::new() };
     loop {
@@ -183,7 +181,7 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
                 if default.replace(&servers) {
                     info!(servers = %list(&servers), "upstreams");
                     changed.send_replace(());
-                    // Other networks have other names.
+                    // Another network may resolve names differently.
                     cache.clear();
                 }
             }
@@ -193,9 +191,9 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
                         let _ = to.send(entry.clone());
                     }
                 }
-                Err(error) => debug!(%error, "a question was dropped"),
+                Err(error) => debug!(%error, "query task failed"),
             },
-            Some(Ask { forward, to }) = asked.recv(), if flights.running.len() < most => {
+            Some(ResolveRequest { forward, to }) = received.recv(), if flights.running.len() < most => {
                 let pool = pool(&routes, &default, forward.name()).clone();
                 let cache = cache.clone();
                 if !forward.is_shared() {
@@ -221,14 +219,14 @@ async fn run(options: Options, mut asked: mpsc::Receiver<Ask>, shutdown: Cancell
     }
 }
 
-/// Sees to it that nobody is asked who asks us.
-async fn look_for_loops(pools: Vec<Arc<Pool>>, echoes: Arc<LoopDetector>, mut changes: watch::Receiver<()>) {
+/// Probes upstreams for forwarding loops: all after a change, suspects periodically.
+async fn detect_loops(pools: Vec<Arc<Pool>>, loop_detector: Arc<LoopDetector>, mut changes: watch::Receiver<()>) {
     let mut is_new = true;
     loop {
         for pool in &pools {
-            pool.look_for_loops(&echoes, is_new).await;
+            pool.detect_loops(&loop_detector, is_new).await;
         }
-        is_new = match timeout(SUSPICION, changes.changed()).await {
+        is_new = match timeout(LOOP_PROBE_INTERVAL, changes.changed()).await {
             Ok(Ok(())) => true,
             Ok(Err(_)) => return,
             Err(_) => false,
@@ -240,10 +238,9 @@ fn list(servers: &[UpstreamAddress]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Those who may know a name, which is in wire form and lower case.
+/// Selects the pool for a name in wire form and lower case.
 fn pool<'p>(routes: &'p [(Name, Arc<Pool>)], default: &'p Arc<Pool>, name: &[u8]) -> &'p Arc<Pool> {
-    let routed = routes.iter().filter(|(suffix, _)| is_within(name, suffix.wire()));
-    routed.max_by_key(|(suffix, _)| suffix.wire().len()).map_or(default, |(_, pool)| pool)
+    route(routes, name).map_or(default, |(_, pool)| pool)
 }
 
 async fn fetched(pool: &Pool, forward: &Forward) -> Reply {
@@ -253,12 +250,12 @@ async fn fetched(pool: &Pool, forward: &Forward) -> Reply {
     })
 }
 
-/// Ids and letter cases that nobody can foresee.
+/// Returns an unpredictable generator for ids, ports and letter case.
 fn rng() -> Rng {
     let mut seed = [0; 8];
     match SystemRandom::new().fill(&mut seed) {
         Ok(()) => Rng::with_seed(u64::from_ne_bytes(seed)),
-        // The kernel has no random numbers: the process's own are the next best.
+        // Fallback if the kernel provides no random numbers.
         Err(_) => Rng::new(),
     }
 }
@@ -268,15 +265,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_route_counts() {
+    fn longest_route_is_selected() {
         let name = |text: &str| Name::parse(text).unwrap();
         let secure = Arc::new(Secure::new(tokio_rustls::rustls::RootCertStore::empty));
-        let nobody = || Arc::new(Pool::new(&[], secure.clone(), metrics::Upstreams::default()));
+        let empty = || Arc::new(Pool::new(&[], secure.clone(), metrics::Upstreams::default()));
         let routes: Vec<(Name, Arc<Pool>)> = ["example", "corp.example", "."]
             .iter()
-            .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, nobody()))
+            .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, empty()))
             .collect();
-        let default = nobody();
+        let default = empty();
         for (asked, expected) in
             [("corp.example", 1), ("a.corp.example", 1), ("notcorp.example", 0), ("example", 0), ("example.org", 2)]
         {

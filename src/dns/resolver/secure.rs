@@ -1,7 +1,7 @@
 //! Upstreams over TLS (RFC 7858) and HTTPS (RFC 8484).
 //!
-//! A connection for each, opened when somebody asks, shared by all questions, closed when idle. A task owns it; what it had
-//! in hand when it breaks is asked once more over a new one, since servers close idle connections without a word.
+//! Each upstream has one connection, opened on demand, shared by all queries and closed when idle. A task owns it. Queries
+//! pending when it breaks are retried once over a new connection, since servers close idle connections without notice.
 
 use std::{
     collections::HashMap,
@@ -35,53 +35,53 @@ use tracing::debug;
 use super::error::UpstreamError;
 use crate::model::upstream_address::{UpstreamAddress, UpstreamTransport};
 
-/// How long a connection is kept without questions (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
+/// Idle timeout of a connection (RFC 7858 §3.4 leaves it to both ends; many servers close after 10 s).
 const IDLE: Duration = Duration::from_secs(9);
-/// How long a connection may be silent while it owes replies: then it is dead.
-const SILENCE: Duration = Duration::from_secs(4);
-/// How long opening a connection may take.
-const OPEN: Duration = Duration::from_secs(4);
-/// Questions that wait for one connection.
+/// Time without data after which a connection with pending queries is dead.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(4);
+/// Timeout of opening a connection.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+/// Capacity of the queue of a connection.
 const QUEUE: usize = 256;
-/// Questions that were sent and not answered on one connection.
+/// Maximum number of pending queries on one connection.
 const PIPELINE: usize = 1024;
-/// Octets of the longest message, and more than any HTTP body that can be one.
+/// Maximum octets of a message, and of an HTTP body.
 const MAX_MESSAGE: usize = 65_535;
-/// What a message over HTTPS is (RFC 8484 §6).
+/// Media type of messages over HTTPS (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
 
-/// Reads which authorities this host trusts; takes milliseconds.
+/// Reads the certificate authorities that this host trusts; takes milliseconds.
 pub type Authorities = fn() -> RootCertStore;
 
-/// Connections to all encrypted upstreams.
+/// Connections to the encrypted upstreams.
 pub(super) struct Secure {
     authorities: Authorities,
-    /// With those that this host trusted when the first connection was opened.
+    /// Authorities read when the first connection was opened.
     roots: OnceCell<Arc<RootCertStore>>,
-    lines: Mutex<HashMap<UpstreamAddress, mpsc::Sender<Call>>>,
+    connections: Mutex<HashMap<UpstreamAddress, mpsc::Sender<PendingQuery>>>,
 }
 
-/// A message, and where its reply goes.
-struct Call {
+/// Query, and the receiver of its reply.
+struct PendingQuery {
     message: Vec<u8>,
     to: oneshot::Sender<Result<Vec<u8>, UpstreamError>>,
 }
 
 impl Secure {
-    /// No connection so far.
+    /// Creates an empty set of connections.
     pub(super) fn new(authorities: Authorities) -> Self {
-        Self { authorities, roots: OnceCell::new(), lines: Mutex::default() }
+        Self { authorities, roots: OnceCell::new(), connections: Mutex::default() }
     }
 
-    /// Has a message answered by an upstream, for as long as the caller waits.
+    /// Sends a message to an upstream and returns the reply. Has no timeout of its own.
     pub(super) async fn ask(&self, server: &UpstreamAddress, message: &[u8]) -> Result<Vec<u8>, UpstreamError> {
         let authorities = self.authorities;
         let read = async || Arc::new(spawn_blocking(authorities).await.unwrap_or_else(|_| RootCertStore::empty()));
         let roots = self.roots.get_or_init(read).await;
         loop {
-            let (line, is_new) = self.line(server, roots);
+            let (connection, is_new) = self.connection(server, roots);
             let (to, reply) = oneshot::channel();
-            let sent = line.send(Call { message: message.to_vec(), to }).await;
+            let sent = connection.send(PendingQuery { message: message.to_vec(), to }).await;
             match reply.await {
                 Ok(result) if sent.is_ok() => return result,
                 _ if is_new => return Err(UpstreamError::Io(io::ErrorKind::ConnectionAborted.into())),
@@ -90,33 +90,34 @@ impl Secure {
         }
     }
 
-    fn line(&self, server: &UpstreamAddress, roots: &Arc<RootCertStore>) -> (mpsc::Sender<Call>, bool) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(server).filter(|line| !line.is_closed()) {
-            return (line.clone(), false);
+    fn connection(&self, server: &UpstreamAddress, roots: &Arc<RootCertStore>) -> (mpsc::Sender<PendingQuery>, bool) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = connections.get(server).filter(|connection| !connection.is_closed()) {
+            return (connection.clone(), false);
         }
-        lines.retain(|_, line| !line.is_closed());
-        let (line, calls) = mpsc::channel(QUEUE);
-        lines.insert(server.clone(), line.clone());
-        tokio::spawn(serve(server.clone(), roots.clone(), calls));
-        (line, true)
+        connections.retain(|_, connection| !connection.is_closed());
+        let (connection, queries) = mpsc::channel(QUEUE);
+        connections.insert(server.clone(), connection.clone());
+        tokio::spawn(serve(server.clone(), roots.clone(), queries));
+        (connection, true)
     }
 }
 
-/// A connection from its opening to its end.
-async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut calls: mpsc::Receiver<Call>) {
-    let opened = timeout(OPEN, open(&server, roots)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let ended = match (opened, &server.way) {
+/// Opens a connection and serves its queries until it ends.
+async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut queries: mpsc::Receiver<PendingQuery>) {
+    let opened =
+        timeout(OPEN_TIMEOUT, open(&server, roots)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let ended = match (opened, &server.transport) {
         (Ok(stream), UpstreamTransport::Https { name, path }) => {
-            https(stream, &server, name.as_deref(), path, &mut calls).await
+            https(stream, &server, name.as_deref(), path, &mut queries).await
         }
-        (Ok(stream), _) => tls(stream, &mut calls).await,
+        (Ok(stream), _) => tls(stream, &mut queries).await,
         (Err(error), _) => {
-            // Those who waited for it hear why.
+            // All waiting queries fail with the error.
             let text = error.to_string();
-            calls.close();
-            while let Some(call) = calls.recv().await {
-                let _ = call.to.send(Err(UpstreamError::Secure(text.clone())));
+            queries.close();
+            while let Some(query) = queries.recv().await {
+                let _ = query.to.send(Err(UpstreamError::Secure(text.clone())));
             }
             return;
         }
@@ -127,7 +128,7 @@ async fn serve(server: UpstreamAddress, roots: Arc<RootCertStore>, mut calls: mp
 }
 
 async fn open(server: &UpstreamAddress, roots: Arc<RootCertStore>) -> io::Result<TlsStream<TcpStream>> {
-    let (name, protocol) = match &server.way {
+    let (name, protocol) = match &server.transport {
         UpstreamTransport::Https { name, .. } => (name, &b"h2"[..]),
         UpstreamTransport::Tls(name) => (name, &b"dot"[..]),
         UpstreamTransport::Plain => (&None, &b"dot"[..]),
@@ -145,25 +146,25 @@ async fn open(server: &UpstreamAddress, roots: Arc<RootCertStore>) -> io::Result
     TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Messages with their length in front, answered in any order (RFC 7858 §3.3).
-async fn tls(mut stream: TlsStream<TcpStream>, calls: &mut mpsc::Receiver<Call>) -> io::Result<()> {
-    let mut waiting = HashMap::<u16, Call>::new();
+/// Exchanges messages with a length prefix; replies may come in any order (RFC 7858 §3.3).
+async fn tls(mut stream: TlsStream<TcpStream>, queries: &mut mpsc::Receiver<PendingQuery>) -> io::Result<()> {
+    let mut waiting = HashMap::<u16, PendingQuery>::new();
     let (mut input, mut next, mut deadline) = (Vec::new(), 0_u16, Instant::now() + IDLE);
     loop {
         tokio::select! {
-            call = calls.recv(), if waiting.len() < PIPELINE => {
-                let Some(call) = call else { return Ok(()) };
-                // Ids are this connection's own; fewer than half of them are in use.
+            query = queries.recv(), if waiting.len() < PIPELINE => {
+                let Some(query) = query else { return Ok(()) };
+                // Ids are assigned per connection; fewer than half of them are in use.
                 while waiting.contains_key(&next) {
                     next = next.wrapping_add(1);
                 }
-                let mut framed = (call.message.len() as u16).to_be_bytes().to_vec();
+                let mut framed = (query.message.len() as u16).to_be_bytes().to_vec();
                 framed.extend(next.to_be_bytes());
-                framed.extend_from_slice(call.message.get(2..).unwrap_or_default());
+                framed.extend_from_slice(query.message.get(2..).unwrap_or_default());
                 if waiting.is_empty() {
-                    deadline = Instant::now() + SILENCE;
+                    deadline = Instant::now() + REPLY_TIMEOUT;
                 }
-                waiting.insert(next, call);
+                waiting.insert(next, query);
                 stream.write_all(&framed).await?;
                 stream.flush().await?;
             }
@@ -173,15 +174,15 @@ async fn tls(mut stream: TlsStream<TcpStream>, calls: &mut mpsc::Receiver<Call>)
                 }
                 while let Some((frame, rest)) = first_frame(&input) {
                     if let Some(id) = frame.first_chunk()
-                        && let Some(call) = waiting.remove(&u16::from_be_bytes(*id))
+                        && let Some(query) = waiting.remove(&u16::from_be_bytes(*id))
                     {
-                        let reply = [&call.message[..2], &frame[2..]].concat();
-                        let _ = call.to.send(Ok(reply));
+                        let reply = [&query.message[..2], &frame[2..]].concat();
+                        let _ = query.to.send(Ok(reply));
                     }
                     let done = input.len() - rest;
                     input.drain(..done);
                 }
-                deadline = Instant::now() + if waiting.is_empty() { IDLE } else { SILENCE };
+                deadline = Instant::now() + if waiting.is_empty() { IDLE } else { REPLY_TIMEOUT };
             }
             () = sleep_until(deadline) => {
                 return if waiting.is_empty() { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) };
@@ -190,20 +191,20 @@ async fn tls(mut stream: TlsStream<TcpStream>, calls: &mut mpsc::Receiver<Call>)
     }
 }
 
-/// The first message of what was read, without its length, and how many octets stand behind it.
+/// Returns the first message of the input without its length prefix, and the number of octets behind it.
 fn first_frame(input: &[u8]) -> Option<(&[u8], usize)> {
     let (length, rest) = input.split_first_chunk()?;
     let (frame, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
     Some((frame, rest.len()))
 }
 
-/// A request a message, all at once over HTTP/2.
+/// Sends each message as an HTTP/2 request, concurrently.
 async fn https(
     stream: TlsStream<TcpStream>,
     server: &UpstreamAddress,
     name: Option<&str>,
     path: &str,
-    calls: &mut mpsc::Receiver<Call>,
+    queries: &mut mpsc::Receiver<PendingQuery>,
 ) -> io::Result<()> {
     let uri = match name {
         Some(name) => format!("https://{name}:{}{path}", server.address.port()),
@@ -217,17 +218,17 @@ async fn https(
     loop {
         tokio::select! {
             ended = &mut connection => return ended.map_err(io::Error::other),
-            call = calls.recv(), if running.len() < PIPELINE => {
-                let Some(call) = call else { return Ok(()) };
+            query = queries.recv(), if running.len() < PIPELINE => {
+                let Some(query) = query else { return Ok(()) };
                 let (sender, uri) = (sender.clone(), uri.clone());
                 running.spawn(async move {
-                    let posted = timeout(SILENCE, post(sender, uri, &call.message)).await;
+                    let posted = timeout(REPLY_TIMEOUT, post(sender, uri, &query.message)).await;
                     let posted = posted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                     let is_alive = posted.as_ref().err().is_none_or(|error| error.kind() != io::ErrorKind::TimedOut);
-                    // A connection that broke says nothing: the question is asked again over another.
+                    // After a broken connection the query is retried over a new one.
                     match posted {
                         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {}
-                        posted => drop(call.to.send(posted.map_err(UpstreamError::Io))),
+                        posted => drop(query.to.send(posted.map_err(UpstreamError::Io))),
                     }
                     is_alive
                 });
@@ -244,7 +245,7 @@ async fn https(
 }
 
 async fn post(mut sender: SendRequest<Full<Bytes>>, uri: String, message: &[u8]) -> io::Result<Vec<u8>> {
-    // The id is 0, so that caches on the way see equal questions (RFC 8484 §4.1).
+    // The id is 0, so that equal queries are equal to HTTP caches (RFC 8484 §4.1).
     let body = [&[0, 0], message.get(2..).unwrap_or_default()].concat();
     let request = Request::builder().method(Method::POST).version(Version::HTTP_2).uri(uri);
     let request = request.header(CONTENT_TYPE, MEDIA_TYPE).header(ACCEPT, MEDIA_TYPE);

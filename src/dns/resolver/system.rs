@@ -1,7 +1,7 @@
-//! The system's resolv.conf (resolv.conf(5)): which servers it names, now and when it changes.
+//! Servers of the system's resolv.conf(5), now and after changes.
 //!
-//! It is looked at every second rather than watched: often it is a link, to a file that is replaced, in a folder that is not
-//! there yet.
+//! The file is read every second rather than watched: it is often a link to a file that is replaced, in a folder that may
+//! not exist yet.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -14,26 +14,26 @@ use tracing::warn;
 
 use crate::model::upstream_address::UpstreamAddress;
 
-/// Where the system has it.
+/// Path of the system's resolv.conf.
 const PATH: &str = "/etc/resolv.conf";
-/// Where systemd-resolved listens: it may ask us, so it is not asked,
+/// Addresses of systemd-resolved. It may forward to this server, so its upstreams are used instead.
 const STUBS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53)), IpAddr::V4(Ipv4Addr::new(127, 0, 0, 54))];
-/// but the servers that it would ask (systemd-resolved.service(8)).
+/// Upstreams of systemd-resolved (systemd-resolved.service(8)).
 const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
-/// From one look to the next.
+/// Interval of reads.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Where servers listen that are named without a port.
+/// Port of the servers: resolv.conf names none.
 const PORT: u16 = 53;
-/// Servers that are used: glibc takes three.
+/// Maximum number of servers: glibc uses three.
 const MAX_SERVERS: usize = 8;
 
-/// The system's servers, without those that are this agent, which answers on the addresses of `ours`.
+/// Returns the system's servers, without the agent's own addresses `ours`, and a future that keeps them up to date.
 pub async fn watch(
     ours: Vec<SocketAddr>,
     shutdown: CancellationToken,
 ) -> (watch::Receiver<Vec<UpstreamAddress>>, impl Future<Output = ()>) {
-    let look = async move || {
+    let read = async move || {
         let is_ours = |server| ours.iter().any(|own| is_same(*own, server));
         let named = |text: Vec<u8>| servers(&String::from_utf8_lossy(&text), is_ours);
         let mut found = named(fs::read(PATH).await.unwrap_or_default());
@@ -44,31 +44,31 @@ pub async fn watch(
         }
         found.into_iter().map(UpstreamAddress::plain).collect::<Vec<_>>()
     };
-    let first = look().await;
+    let first = read().await;
     if first.is_empty() {
-        warn!("{PATH} names no other server than this one: set resolver.upstreams, or other names are not resolved");
+        warn!("{PATH} names no server other than this agent; set resolver.upstreams to resolve other names");
     }
     let (sender, servers) = watch::channel(first);
     let work = async move {
         while shutdown.run_until_cancelled(sleep(PERIOD)).await.is_some() {
-            let now = look().await;
+            let now = read().await;
             sender.send_if_modified(|known| {
-                let is_news = *known != now;
+                let changed = *known != now;
                 *known = now;
-                is_news
+                changed
             });
         }
     };
     (servers, work)
 }
 
-/// Whether what is sent to `server` arrives at our own address.
+/// Reports whether packets to `server` arrive at the own address.
 fn is_same(own: SocketAddr, server: SocketAddr) -> bool {
     let reaches = own.ip() == server.ip() || own.ip().is_unspecified() && server.ip().is_loopback();
     own.port() == server.port() && reaches
 }
 
-/// The servers of a resolv.conf, without those that are ourselves. What else stands there is for stub resolvers.
+/// Parses the servers of a resolv.conf, without the agent's own. Other options concern stub resolvers.
 fn servers(text: &str, is_ours: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for line in text.lines() {
@@ -84,10 +84,10 @@ fn servers(text: &str, is_ours: impl Fn(SocketAddr) -> bool) -> Vec<SocketAddr> 
     servers
 }
 
-/// An address; of a link-local one the zone is a number (`fe80::1%2`), as names of interfaces need the system to resolve.
+/// Parses an address. Addresses with a scope (`fe80::1%2`) are ignored.
 fn address(word: &str) -> Option<SocketAddr> {
     let address: IpAddr = word.parse().ok()?;
-    // "Any address" stands for this host (resolv.conf(5) has 127.0.0.1 for none at all).
+    // The unspecified address means this host.
     (!address.is_unspecified() && !address.is_multicast()).then(|| SocketAddr::new(address, PORT))
 }
 
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_files_name() {
+    fn servers_are_parsed() {
         let ours = |server: SocketAddr| server.ip() == IpAddr::from([127, 0, 0, 1]);
         let cases: &[(&str, &[&str])] = &[
             ("", &[]),

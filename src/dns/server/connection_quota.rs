@@ -1,25 +1,25 @@
-//! Who has how many connections: bounded in all, and for each client, so that none can keep the others out.
+//! Connection quota: limits in total and per client, so that no client can lock out the others.
 
 use std::{
     collections::HashMap,
-    fmt,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use thiserror::Error;
+
 use crate::dns::engine::TCP_IDLE;
 
-/// The part of all connections that one client may have. A stub or a resolver needs a handful; of those that want more,
-/// it takes sixteen to use up all.
+/// Each client may have this fraction of all connections. A stub or resolver needs a handful; exhausting the quota takes
+/// sixteen clients.
 const SHARE_OF_ONE: usize = 16;
-/// A client of IPv6 is a network of this length: every host of one can have any address in it (RFC 4291 §2.5.4).
+/// An IPv6 client is a network of this prefix length: a host can use any address in it (RFC 4291 §2.5.4).
 const IPV6_PREFIX: u32 = 64;
-/// How long a connection may idle while three quarters of all places are taken (RFC 7766 §6.2.3: a server may be less
-/// patient under load).
+/// Idle timeout while three quarters of all connections are in use (RFC 7766 §6.2.3 permits a shorter one under load).
 const IDLE_WHEN_BUSY: Duration = Duration::from_secs(2);
 
-/// The connections of all listeners.
+/// Open connections of all listeners.
 pub struct ConnectionQuota {
     most: usize,
     most_of_one: usize,
@@ -32,73 +32,66 @@ struct Open {
     of: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place; it is free again when this goes.
+/// Slot of a connection; released on drop.
 pub(crate) struct ConnectionSlot {
-    clients: Arc<ConnectionQuota>,
+    quota: Arc<ConnectionQuota>,
     client: Option<IpAddr>,
 }
 
-/// Why there is no place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// All places are taken.
-    All,
-    /// This client has as many as one may have.
+/// Limit that a new connection would exceed.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(crate) enum QuotaError {
+    /// Limit of all connections.
+    #[error("too many connections are open")]
+    Total,
+    /// Limit per client.
+    #[error("too many connections of one client are open")]
     Client,
 }
 
-impl fmt::Display for Full {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::All => "as many TCP connections are open as may be",
-            Self::Client => "a client has as many TCP connections as one may have",
-        })
-    }
-}
-
 impl ConnectionQuota {
-    /// So many places.
+    /// Creates a quota of `most` connections.
     pub fn new(most: usize) -> Arc<Self> {
         Arc::new(Self { most, most_of_one: (most / SHARE_OF_ONE).max(1), open: Mutex::default() })
     }
 
-    /// Takes a place for a client. Those of this host share an address: they are bounded together, by the whole.
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, Full> {
+    /// Takes a slot for a client. Loopback clients share an address: only the total limits them.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, QuotaError> {
         let client = (!address.is_loopback()).then(|| network(address));
         let mut open = self.open();
         if open.all >= self.most {
-            return Err(Full::All);
+            return Err(QuotaError::Total);
         }
         if let Some(client) = client {
             let of = open.of.entry(client).or_default();
             if *of >= self.most_of_one {
-                return Err(Full::Client);
+                return Err(QuotaError::Client);
             }
             *of += 1;
         }
         open.all += 1;
-        Ok(ConnectionSlot { clients: self.clone(), client })
+        Ok(ConnectionSlot { quota: self.clone(), client })
     }
 
-    /// How many connections are open.
+    /// Returns the number of open connections.
     pub fn count(&self) -> usize {
         self.open().all
     }
 
-    /// How long a connection may wait for its next query.
-    pub(crate) fn patience(&self) -> Duration {
+    /// Returns the current idle timeout.
+    pub(crate) fn idle_timeout(&self) -> Duration {
         if self.open().all >= self.most - self.most / 4 { IDLE_WHEN_BUSY } else { TCP_IDLE }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        // Nothing that is done under it can stop half-way.
+        // No code under the lock can panic half-way.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut open = self.clients.open();
+        let mut open = self.quota.open();
         open.all -= 1;
         if let Some(client) = self.client
             && let Some(of) = open.of.get_mut(&client)
@@ -123,34 +116,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_has_its_share_and_all_have_the_whole() {
-        let clients = ConnectionQuota::new(64);
-        let mut places = vec![];
-        let mut take = |address: &str, count: usize| -> Vec<Option<Full>> {
+    fn connections_are_limited_per_client_and_in_total() {
+        let quota = ConnectionQuota::new(64);
+        let mut slots = vec![];
+        let mut take = |address: &str, count: usize| -> Vec<Option<QuotaError>> {
             let address = address.parse().unwrap();
-            let outcome = (0..count).map(|_| clients.admit(address));
-            outcome.map(|place| place.map(|place| places.push(place)).err()).collect()
+            let outcome = (0..count).map(|_| quota.admit(address));
+            outcome.map(|slot| slot.map(|slot| slots.push(slot)).err()).collect()
         };
-        let (ok, of_one, all) = (None, Some(Full::Client), Some(Full::All));
+        let (ok, of_one, all) = (None, Some(QuotaError::Client), Some(QuotaError::Total));
         assert_eq!(take("192.0.2.1", 5), [ok, ok, ok, ok, of_one]);
-        assert_eq!(take("192.0.2.2", 1), [ok], "its neighbour is another");
+        assert_eq!(take("192.0.2.2", 1), [ok], "another IPv4 address is another client");
         assert_eq!(take("2001:db8::1", 4), [ok; 4]);
-        assert_eq!(take("2001:db8::ffff", 1), [of_one], "of the same 64 bits");
+        assert_eq!(take("2001:db8::ffff", 1), [of_one], "the same /64 is the same client");
         assert_eq!(take("2001:db8:0:1::1", 1), [ok]);
-        assert_eq!(take("127.0.0.1", 55), [vec![ok; 54], vec![all]].concat(), "those of this host have what is left");
+        assert_eq!(take("127.0.0.1", 55), [vec![ok; 54], vec![all]].concat(), "loopback clients get the rest");
         assert_eq!(take("192.0.2.3", 1), [all]);
-        places.clear();
-        assert_eq!(clients.open().all, 0);
-        assert!(clients.open().of.is_empty(), "who has none is forgotten");
+        slots.clear();
+        assert_eq!(quota.open().all, 0);
+        assert!(quota.open().of.is_empty(), "clients without connections are removed");
     }
 
     #[test]
-    fn patience_wears_thin_as_places_do() {
-        let clients = ConnectionQuota::new(8);
-        let admit = || clients.admit(IpAddr::from([127, 0, 0, 1])).ok();
-        let mut places: Vec<_> = (0..5).map(|_| admit()).collect();
-        assert_eq!(clients.patience(), TCP_IDLE);
-        places.push(admit());
-        assert_eq!(clients.patience(), IDLE_WHEN_BUSY);
+    fn idle_timeout_is_shorter_under_load() {
+        let quota = ConnectionQuota::new(8);
+        let admit = || quota.admit(IpAddr::from([127, 0, 0, 1])).ok();
+        let mut slots: Vec<_> = (0..5).map(|_| admit()).collect();
+        assert_eq!(quota.idle_timeout(), TCP_IDLE);
+        slots.push(admit());
+        assert_eq!(quota.idle_timeout(), IDLE_WHEN_BUSY);
     }
 }

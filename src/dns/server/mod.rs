@@ -1,6 +1,6 @@
-//! The DNS servers: sockets to the engine and back.
+//! DNS servers: sockets, framing and limits.
 //!
-//! [`udp`] runs threads of its own, [`tcp`] and [`encrypted`] are tasks of the runtime. All of them answer by one
+//! [`udp`] runs worker threads; [`tcp`] and [`encrypted`] run tasks of the async runtime. All of them answer with an
 //! [`Engine`](super::engine::Engine).
 
 pub(super) mod accept;

@@ -1,9 +1,8 @@
-//! Messages over TCP (RFC 7766) to the engine and back.
+//! DNS over TCP (RFC 7766).
 //!
-//! A connection may send several queries without waiting; what we know is answered in turn, and the answers of queries that
-//! came together leave together. What an upstream has to be asked is answered when that is done, and holds nothing up (RFC
-//! 7766 §6.2.1.1). Everything is bounded: connections, in all and for each client, the time that one may idle, the time that
-//! a write may take, and what is read before its answer is taken.
+//! Clients may pipeline queries. Local answers are sent in order, with one write per burst; answers of upstreams follow out of
+//! order when they arrive (RFC 7766 §6.2.1.1). Limits apply to connections in total and per client, the idle time, the time of
+//! a write, and unsent output.
 
 use std::{
     future::poll_fn,
@@ -30,7 +29,8 @@ use tracing::debug;
 use super::{accept::accept, connection_quota::ConnectionQuota};
 use crate::{
     dns::{
-        engine::{Client, Engine, Origin, Outcome, Transport},
+        engine::{Client, Decision, Engine, Origin, Pending, Transport},
+        recursion::upstream_query::Forward,
         resolver::Resolver,
         socket,
         zone::Tables,
@@ -38,82 +38,80 @@ use crate::{
     metrics::Tally,
 };
 
-/// Connections at once, of all listeners, where the process may open enough files; one more is closed as soon as it is
-/// accepted.
+/// Maximum number of connections of all listeners, if the file limit allows. Further connections are closed on accept.
 const MAX_CONNECTIONS: usize = 16_384;
-/// The part of the process's files that connections may take: half are for probes, and the rest must do for commands
-/// and folders. Idle clients must not keep the health of a service from being seen.
-const SHARE_OF_FILES: u64 = 4;
-/// How long a client may take to read its answers.
-const WRITE: Duration = Duration::from_secs(5);
-/// Connections that the kernel completes before they are accepted.
+/// Connections may use 1/4 of the process's file limit. Half is for health checks, and the rest for commands and folders, so that
+/// idle clients cannot block health checks.
+const FILE_LIMIT_FRACTION: u64 = 4;
+/// Write timeout: the time a client may take to read its answers.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Listen backlog.
 const BACKLOG: i32 = 1024;
-/// The longest query, as over UDP. A message that says to be longer is none, and nobody waits for it with a buffer.
+/// Maximum length of a query in octets, as over UDP. A longer length prefix closes the connection.
 pub(crate) const MAX_QUERY: usize = 4096;
-/// What is read at once; a longer message takes several reads.
+/// Octets per read; a longer message takes several reads.
 const READ: usize = 4096;
-/// Answers are written out when they reach this, even if more queries wait.
+/// Octets of output after which answers are written, even if more queries are buffered.
 const FLUSH: usize = 64 * 1024;
-/// Queries of one connection that wait for an upstream; nothing more is read from it before one of them is done.
+/// Maximum number of queries of one connection that wait for an upstream. Reading pauses at the limit.
 pub(crate) const MAX_WAITING: usize = 64;
 
-/// How many connections this process can bear. Raise its limit of open files first.
+/// Returns the connection limit of this process, which depends on its file limit: raise that first.
 pub fn most_connections() -> usize {
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
+    usize::try_from(open_files / FILE_LIMIT_FRACTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
 /// Binds a listener for [`serve`].
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket::open(address, Type::STREAM, Protocol::TCP)?;
-    // A restart must not wait for the connections of the process before.
+    // A restart must not fail because of connections of the previous process.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-/// What all connections share.
+/// State shared by all connections.
 #[derive(Clone)]
 pub struct Shared {
-    /// What is answered.
+    /// Tables to answer from.
     pub tables: Arc<ArcSwap<Tables>>,
-    /// The connections of all listeners.
+    /// Connection quota of all listeners.
     pub clients: Arc<ConnectionQuota>,
-    /// Who knows names that are not ours.
+    /// Resolver of names outside our zones.
     pub resolver: Option<Resolver>,
-    /// Where what is answered is counted.
+    /// Query counters.
     pub tally: Arc<Tally>,
-    /// Ends accepting at once and connections at their next pause.
+    /// Stops accepting at once, and ends connections when they are idle.
     pub shutdown: CancellationToken,
 }
 
 impl Shared {
-    /// The reply to one message that came over a transport with messages of its own; `None` where silence is the answer.
+    /// Returns the reply to one message of a message-oriented transport (HTTPS, QUIC); `None` if the message gets no reply.
     pub(crate) async fn respond(&self, mut engine: Engine, packet: &[u8], address: IpAddr) -> Option<Vec<u8>> {
         let now = socket::now();
         let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
         let mut reply = Vec::new();
-        let mut outcome = engine.answer(&self.tables.load(), packet, origin, &mut reply);
-        if matches!(outcome, Outcome::Beyond | Outcome::Relayed { refresh: true }) {
-            let (resolver, forward) = self.resolver.as_ref().zip(engine.forward(&self.tables.load(), packet))?;
-            if outcome == Outcome::Beyond {
-                let found = resolver.resolve(forward).await;
-                engine.relay(&self.tables.load(), packet, origin, found.parts(), &mut reply);
-                outcome = Outcome::Relayed { refresh: false };
-            } else {
-                resolver.refresh(forward);
+        let account = match engine.answer(&self.tables.load(), packet, origin, &mut reply) {
+            Decision::Reply(account) | Decision::Drop(account) => account,
+            Decision::ReplyAndRefresh(account, forward) => {
+                self.resolver.as_ref()?.refresh(*forward);
+                account
             }
-        }
-        if let Some(account) = engine.account(outcome, &reply) {
-            self.tally.count(account);
-            self.tally.took(socket::now().saturating_sub(now), 1);
-        }
-        matches!(outcome, Outcome::Reply(_) | Outcome::Relayed { .. }).then_some(reply)
+            Decision::Resolve(pending) => {
+                let found = self.resolver.as_ref()?.resolve(&pending.forward).await;
+                pending.relay(found.parts(), &mut reply)
+            }
+            Decision::Defer => return None,
+        };
+        self.tally.count(account);
+        self.tally.took(socket::now().saturating_sub(now), 1);
+        account.rcode.is_some().then_some(reply)
     }
 }
 
-/// Answers connections until shutdown, then waits for those that are open to finish what they read.
+/// Serves connections until shutdown, then waits for open ones to answer the queries they have read.
 pub async fn serve<E>(listener: TcpListener, shared: Shared, engine: E)
 where
     E: Fn() -> Engine + Clone + Send + Sync + 'static,
@@ -122,7 +120,7 @@ where
     let serve = move |stream, client: SocketAddr| {
         let (shared, engine) = (shared.clone(), engine.clone());
         async move {
-            if let Err(error) = converse(stream, client.ip(), &shared, engine).await {
+            if let Err(error) = serve_connection(stream, client.ip(), &shared, engine).await {
                 debug!(%client, %error, "TCP connection ended");
             }
         }
@@ -130,9 +128,8 @@ where
     accept(listener, &clients, &shutdown, serve).await;
 }
 
-/// Answers what comes over a connection. While it waits a connection has neither buffers nor an engine: thousands of idle
-/// ones cost next to nothing.
-pub(crate) async fn converse(
+/// Serves one connection. An idle connection holds neither buffers nor an engine, so that thousands of them cost little memory.
+pub(crate) async fn serve_connection(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     address: IpAddr,
     shared: &Shared,
@@ -141,21 +138,21 @@ pub(crate) async fn converse(
     let mut input = Vec::new();
     let mut waiting = JoinSet::<Vec<u8>>::new();
     let mut is_open = true;
-    let mut deadline = Instant::now() + shared.clients.patience();
+    let mut deadline = Instant::now() + shared.clients.idle_timeout();
     while is_open || !waiting.is_empty() {
         let read = tokio::select! {
             Some(done) = waiting.join_next(), if !waiting.is_empty() => {
                 if let Ok(reply) = done {
                     write(&mut stream, &framed(&reply)).await?;
                 }
-                deadline = Instant::now() + shared.clients.patience();
+                deadline = Instant::now() + shared.clients.idle_timeout();
                 continue;
             }
             read = read(&mut stream, &mut input), if is_open && waiting.len() < MAX_WAITING => read?,
             () = sleep_until(deadline), if waiting.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
             () = shared.shutdown.cancelled(), if waiting.is_empty() => return Ok(()),
         };
-        // The client has no more questions, and waits for what it asked.
+        // The client has closed its side, and still waits for answers.
         if read == 0 {
             is_open = false;
             continue;
@@ -164,38 +161,32 @@ pub(crate) async fn converse(
             let now = socket::now();
             let origin = Origin { transport: Transport::Tcp, client: Some(Client { address, now }) };
             let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally);
-            let Burst { done, answered, output, beyond, next } = burst;
+            let Burst { done, answered, output, pending, refresh, next } = burst;
             input.drain(..done);
             if done > 0 {
-                // Octets that make no message do not prolong a connection.
-                deadline = Instant::now() + shared.clients.patience();
+                // An incomplete message does not extend the idle timeout.
+                deadline = Instant::now() + shared.clients.idle_timeout();
             }
-            for Beyond { packet, kind } in beyond {
-                let forward = engine().forward(&shared.tables.load(), &packet);
-                let Some((resolver, forward)) = shared.resolver.clone().zip(forward) else { continue };
-                if kind == Kind::Refresh {
-                    resolver.refresh(forward);
-                    continue;
-                }
-                let (engine, tables, tally) = (engine.clone(), shared.tables.clone(), shared.tally.clone());
-                waiting.spawn(async move {
-                    let found = resolver.resolve(forward).await;
-                    let (mut engine, mut reply) = (engine(), Vec::new());
-                    engine.relay(&tables.load(), &packet, origin, found.parts(), &mut reply);
-                    if let Some(account) = engine.account(Outcome::Relayed { refresh: false }, &reply) {
-                        tally.count(account);
+            if let Some(resolver) = &shared.resolver {
+                refresh.into_iter().for_each(|forward| resolver.refresh(forward));
+                for pending in pending {
+                    let (resolver, tally) = (resolver.clone(), shared.tally.clone());
+                    waiting.spawn(async move {
+                        let found = resolver.resolve(&pending.forward).await;
+                        let mut reply = Vec::new();
+                        tally.count(pending.relay(found.parts(), &mut reply));
                         tally.took(socket::now().saturating_sub(now), 1);
-                    }
-                    reply
-                });
+                        reply
+                    });
+                }
             }
             write(&mut stream, &output).await?;
             if answered > 0 {
                 shared.tally.took(socket::now().saturating_sub(now), answered);
             }
             match next {
-                Next::Again => {}
-                Next::Wait => break,
+                Next::Continue => {}
+                Next::Read => break,
                 Next::Close => {
                     is_open = false;
                     break;
@@ -213,14 +204,14 @@ async fn write(stream: &mut (impl AsyncWrite + Unpin), output: &[u8]) -> io::Res
     if output.is_empty() {
         return Ok(());
     }
-    timeout(WRITE, async {
+    timeout(WRITE_TIMEOUT, async {
         stream.write_all(output).await?;
         stream.flush().await
     })
     .await?
 }
 
-/// A message with its length in front.
+/// Returns a message with its length prefix.
 fn framed(message: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(2 + message.len());
     framed.extend((message.len() as u16).to_be_bytes());
@@ -228,8 +219,8 @@ fn framed(message: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Reads what is there, up to [`READ`]. By way of the stack, so that a connection which waits has no buffer, and a short
-/// query leaves no hole of that size among what other connections keep.
+/// Reads up to [`READ`] octets. The read buffer is on the stack: a waiting connection needs no buffer, and short queries do not
+/// fragment the heap.
 async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io::Result<usize> {
     poll_fn(|context| {
         let mut octets = [0; READ];
@@ -241,72 +232,60 @@ async fn read(stream: &mut (impl AsyncRead + Unpin), input: &mut Vec<u8>) -> io:
     .await
 }
 
-/// Some of what was read, answered.
+/// Result of answering buffered messages.
 struct Burst {
-    /// Octets of messages that are done with.
+    /// Length of the processed messages in octets.
     done: usize,
-    /// Messages that have an answer, or get none.
+    /// Number of messages counted: with a reply, or dropped.
     answered: u64,
-    /// Answers, each with its length in front.
+    /// Replies with length prefixes.
     output: Vec<u8>,
-    /// What upstreams have to be asked.
-    beyond: Vec<Beyond>,
+    /// Queries that wait for an upstream.
+    pending: Vec<Pending>,
+    /// Questions that refresh stale cache entries.
+    refresh: Vec<Forward>,
     next: Next,
 }
 
-/// A query that an upstream has to be asked.
-struct Beyond {
-    packet: Vec<u8>,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The client waits for it.
-    Resolve,
-    /// The client has its answer; the next one shall have a newer one.
-    Refresh,
-}
-
-/// What comes after a burst.
+/// Next step of a connection after a burst.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// More messages that were read.
-    Again,
-    /// What is not there yet.
-    Wait,
-    /// Nothing: this is no DNS client.
+    /// Answer more buffered messages.
+    Continue,
+    /// Read more octets.
+    Read,
+    /// Close: the peer is not a DNS client.
     Close,
 }
 
-/// Answers the messages that are whole, until the answers are long enough to be written.
+/// Answers the complete messages, up to [`FLUSH`] octets of output.
 fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tally: &Tally) -> Burst {
-    let mut burst = Burst { done: 0, answered: 0, output: Vec::new(), beyond: Vec::new(), next: Next::Wait };
+    let (output, pending, refresh) = (Vec::new(), Vec::new(), Vec::new());
+    let mut burst = Burst { done: 0, answered: 0, output, pending, refresh, next: Next::Read };
     let mut reply = Vec::new();
     while let Some(message) = first_message(&input[burst.done..]) {
-        if burst.output.len() >= FLUSH || burst.beyond.len() >= MAX_WAITING {
-            burst.next = Next::Again;
+        if burst.output.len() >= FLUSH || burst.pending.len() >= MAX_WAITING {
+            burst.next = Next::Continue;
             return burst;
         }
         burst.done += 2 + message.len();
-        let outcome = engine.answer(tables, message, origin, &mut reply);
-        if let Some(account) = engine.account(outcome, &reply) {
+        let decision = engine.answer(tables, message, origin, &mut reply);
+        if let Some(account) = decision.account() {
             tally.count(account);
             burst.answered += 1;
         }
-        let beyond = match outcome {
-            Outcome::Reply(_) | Outcome::Relayed { refresh: false } => None,
-            Outcome::Relayed { refresh: true } => Some(Kind::Refresh),
-            Outcome::Beyond => Some(Kind::Resolve),
-            // What is no query over TCP is no DNS client; what it asked before is answered.
-            Outcome::Silence | Outcome::Slow => {
+        match decision {
+            Decision::Reply(_) => {}
+            Decision::ReplyAndRefresh(_, forward) => burst.refresh.push(*forward),
+            Decision::Resolve(pending) => {
+                burst.pending.push(*pending);
+                continue;
+            }
+            // A peer that sends a message other than a query is not a DNS client. Its earlier queries are answered.
+            Decision::Drop(_) | Decision::Defer => {
                 burst.next = Next::Close;
                 return burst;
             }
-        };
-        burst.beyond.extend(beyond.map(|kind| Beyond { packet: message.to_vec(), kind }));
-        if beyond == Some(Kind::Resolve) {
-            continue;
         }
         burst.output.extend((reply.len() as u16).to_be_bytes());
         burst.output.extend_from_slice(&reply);
@@ -319,7 +298,7 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tal
     burst
 }
 
-/// The first message of what was read, without its length; `None` while it is not whole.
+/// Returns the first message of the input without its length prefix; `None` while it is incomplete.
 fn first_message(input: &[u8]) -> Option<&[u8]> {
     let (length, rest) = input.split_at_checked(2)?;
     rest.get(..usize::from(u16::from_be_bytes([length[0], length[1]])))

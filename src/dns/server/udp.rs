@@ -1,8 +1,8 @@
-//! Datagrams to the engine and back.
+//! DNS over UDP.
 //!
-//! A thread and a socket for each core, all of one address (SO_REUSEPORT): the kernel deals the clients out to them, and
-//! none waits for another. The threads are not the runtime's: nothing that gossip, checks or HTTP do keeps an answer
-//! waiting, and no answer is handed from one thread to the next.
+//! Each address has a worker thread and a socket per core (SO_REUSEPORT); the kernel distributes clients to the sockets. Workers
+//! are not threads of the async runtime, so that gossip, checks and HTTP never delay an answer. A slow thread per worker handles
+//! deferred queries.
 
 mod batch;
 
@@ -32,48 +32,49 @@ use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::batch::{BATCH, Deferred, Exchange, Verdict, Work};
+use self::batch::{BATCH, Deferred, Exchange, ReplyPath};
 use crate::{
     dns::{
-        engine::{Client, Engine, Origin, Outcome, Transport},
+        engine::{Client, Decision, Engine, Origin, Pending, Transport},
+        recursion::upstream_query::Forward,
         resolver::Resolver,
         socket,
         zone::Tables,
     },
-    metrics::{Dns, Tally, Transport as By, Writers},
+    metrics::{Account, Dns, Tally, Transport as By, Writers},
 };
 
-/// Threads for one address where there are more cores: one answers some 250,000 queries a second.
+/// Maximum number of workers per address. One worker answers some 250,000 queries per second.
 const MAX_WORKERS: usize = 8;
-/// Datagrams that the kernel keeps for each thread while that is busy: a burst of some ten thousand queries.
+/// Receive buffer of each worker's socket in octets: a burst of some 10,000 queries.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Turns at the end, for what waits in the receive buffer.
-const LAST_TURNS: usize = 65_536 / BATCH;
-/// Queries that wait for an answer which takes long: some ten milliseconds' worth. A client asks again after seconds.
-const SLOW: usize = 256;
-/// The pause after a socket error, so that a lasting one does not spin.
+/// Maximum number of batches answered from the receive buffer at shutdown.
+const LAST_BATCHES: usize = 65_536 / BATCH;
+/// Length of the queue of deferred queries: some ten milliseconds of work. Clients retry after seconds.
+const SLOW_QUEUE: usize = 256;
+/// Pause after a socket error, so that a persistent error does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
-/// The longest reply that every path carries whole: 1280 octets are the least that IPv6 asks of a link (RFC 8200 §5).
+/// Maximum payload that no IPv6 path fragments: the minimum MTU is 1280 octets (RFC 8200 §5).
 const SAFE_PAYLOAD: u16 = 1232;
 
-/// Threads for one address: one for each core that this process may use.
+/// Returns the number of workers per address: one per core that this process may use.
 pub fn workers() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get).min(MAX_WORKERS)
 }
 
-/// Binds so many sockets of one address for [`serve`]; port 0 lets the kernel choose. `payload` is the longest reply, in
-/// octets.
+/// Binds `workers` sockets to one address for [`serve`]. With port 0, the kernel chooses a port. `payload` is the maximum reply
+/// length in octets.
 ///
 /// # Errors
-/// The address is taken, by whomever, or cannot be had.
+/// The address is in use or not available.
 pub fn bind(address: SocketAddr, workers: usize, payload: u16) -> io::Result<Vec<UdpSocket>> {
-    // Alone at first: beside a socket of another program of ours, one with SO_REUSEPORT would get half of the queries.
-    let alone = open(address, payload)?;
-    alone.bind(&address.into())?;
-    let Some(address) = alone.local_addr()?.as_socket().filter(|_| workers > 1) else {
-        return Ok(vec![alone.into()]);
+    // First without SO_REUSEPORT: a socket of another process of this user would share the queries.
+    let exclusive = open(address, payload)?;
+    exclusive.bind(&address.into())?;
+    let Some(address) = exclusive.local_addr()?.as_socket().filter(|_| workers > 1) else {
+        return Ok(vec![exclusive.into()]);
     };
-    drop(alone);
+    drop(exclusive);
     let shared = || {
         let socket = open(address, payload)?;
         socket.set_reuse_port(true)?;
@@ -85,54 +86,53 @@ pub fn bind(address: SocketAddr, workers: usize, payload: u16) -> io::Result<Vec
 
 fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
     let socket = socket::open(address, Type::DGRAM, Protocol::UDP)?;
-    // The kernel caps it at net.core.rmem_max without an error: what it grants is better than its default.
+    // The kernel silently limits the size to net.core.rmem_max.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // No fragments, and no belief in what strangers say of the path (RFC 9715 §3.1). A longer reply may need them.
-    let whole = payload <= SAFE_PAYLOAD;
+    // Do not fragment, and ignore forgeable path MTU messages (RFC 9715 §3.1). A larger payload may need fragments.
+    let unfragmented = payload <= SAFE_PAYLOAD;
     if address.is_ipv4() {
-        let discovery = if whole { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::OMIT };
+        let discovery = if unfragmented { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::OMIT };
         set_ip_mtu_discover(&socket, discovery)?;
     } else {
-        let discovery = if whole { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::OMIT };
+        let discovery = if unfragmented { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::OMIT };
         set_ipv6_mtu_discover(&socket, discovery)?;
     }
     Ok(socket)
 }
 
-/// Starts a thread that answers a socket's datagrams until `shutdown`, and then those that had arrived; and one beside it
-/// for answers that take long, so that the others never wait for them. The future ends with both; dropped, it ends them.
-/// What they answer is counted in `counted`.
+/// Starts a worker for a socket, and a slow thread for its deferred queries. At `shutdown`, the worker answers the datagrams
+/// already received and stops. The future completes when both threads have ended; dropping it stops them. Queries are counted
+/// in `metrics`.
 ///
 /// # Errors
 /// The threads cannot be started.
-pub fn serve<E: Fn() -> Engine + Clone + Send + 'static>(
+pub fn serve<E: Fn() -> Engine>(
     socket: UdpSocket,
     tables: Arc<ArcSwap<Tables>>,
     engine: E,
     resolver: Option<Resolver>,
-    counted: &Dns,
+    metrics: &Dns,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + use<E>> {
-    let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake: EventFd::new()? });
-    let asking = Asking(stop.clone());
+    let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake: EventFd::new()? });
+    let stop_guard = StopGuard(stop.clone());
     let (end, ended) = oneshot::channel::<()>();
     batch::prepare(&socket)?;
-    let (later, queue) = sync_channel(SLOW);
-    let slow = Slow {
+    let (deferred, queue) = sync_channel(SLOW_QUEUE);
+    let slow = SlowWorker {
         socket: Arc::new(socket.try_clone()?),
         tables: Cache::new(tables.clone()),
         engine: engine(),
-        beyond: resolver.map(|resolver| Beyond { resolver, runtime: Handle::current() }),
-        new_engine: engine.clone(),
-        // Its thread, and the tasks that wait for upstreams.
-        tally: counted.tally(By::Udp, Writers::Many),
+        upstreams: resolver.map(|resolver| Upstreams { resolver, runtime: Handle::current() }),
+        // Written by the slow thread and by tasks that wait for upstreams.
+        tally: metrics.tally(By::Udp, Writers::Many),
     };
     let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
-    let (fast, tally) = (engine(), counted.tally(By::Udp, Writers::One));
+    let (fast, tally) = (engine(), metrics.tally(By::Udp, Writers::One));
     thread::Builder::new().name("dns-udp".to_owned()).spawn(move || {
-        let exchange = Exchange::new(socket, later);
+        let exchange = Exchange::new(socket, deferred);
         Worker { exchange, tables: Cache::new(tables), engine: fast, tally, stop }.run();
-        // With the worker the queue's other end is gone: it is answered to its end.
+        // The worker has dropped its end of the queue: the slow thread drains it and ends.
         let _ = slow.join();
         drop(end);
     })?;
@@ -142,101 +142,102 @@ pub fn serve<E: Fn() -> Engine + Clone + Send + 'static>(
             () = shutdown.cancelled() => {}
             _ = &mut ended => return,
         }
-        drop(asking);
+        drop(stop_guard);
         let _ = ended.await;
     })
 }
 
-/// What answers queries whose answers take long.
-struct Slow<E> {
+/// Answers queries that a worker has deferred.
+struct SlowWorker {
     socket: Arc<UdpSocket>,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
     engine: Engine,
-    beyond: Option<Beyond>,
-    new_engine: E,
+    upstreams: Option<Upstreams>,
     tally: Arc<Tally>,
 }
 
-/// Who knows names that are not ours.
-struct Beyond {
+/// Access to upstreams.
+struct Upstreams {
     resolver: Resolver,
     runtime: Handle,
 }
 
-impl<E: Fn() -> Engine + Clone + Send + 'static> Slow<E> {
+impl SlowWorker {
     fn run(mut self, queue: &Receiver<Deferred>) {
-        for query in queue {
-            match query.work {
-                Work::Answer => self.answer(query),
-                Work::Resolve => self.resolve(query),
-                Work::Refresh => self.refresh(&query),
+        for Deferred { decision, query, reply_path } in queue {
+            match decision {
+                Decision::Defer => self.answer(&query, reply_path),
+                Decision::Resolve(pending) => self.resolve(*pending, reply_path),
+                Decision::ReplyAndRefresh(_, forward) => self.refresh(*forward),
+                Decision::Reply(_) | Decision::Drop(_) => {}
             }
         }
     }
 
-    fn answer(&mut self, query: Deferred) {
+    fn answer(&mut self, query: &[u8], reply_path: ReplyPath) {
         let mut reply = Vec::new();
-        let outcome = self.engine.answer(self.tables.load(), &query.query, origin(query.client), &mut reply);
-        account(&self.engine, &self.tally, outcome, &reply, query.since);
-        match outcome {
-            Outcome::Reply(_) | Outcome::Relayed { .. } => query.send(&self.socket, reply),
-            Outcome::Beyond => self.resolve(query),
-            Outcome::Silence | Outcome::Slow => {}
+        let decision = self.engine.answer(self.tables.load(), query, origin(reply_path.client), &mut reply);
+        if let Some(account) = decision.account() {
+            count(&self.tally, account, reply_path.since);
+        }
+        match decision {
+            Decision::Reply(_) => reply_path.send(&self.socket, reply),
+            Decision::ReplyAndRefresh(_, forward) => {
+                reply_path.send(&self.socket, reply);
+                self.refresh(*forward);
+            }
+            Decision::Resolve(pending) => self.resolve(*pending, reply_path),
+            Decision::Drop(_) | Decision::Defer => {}
         }
     }
 
-    fn resolve(&mut self, query: Deferred) {
-        let forward = self.engine.forward(self.tables.load(), &query.query);
-        let Some((Beyond { resolver, runtime }, forward)) = self.beyond.as_ref().zip(forward) else { return };
-        let (resolver, socket, engine) = (resolver.clone(), self.socket.clone(), self.new_engine.clone());
-        let (mut tables, tally) = (self.tables.clone(), self.tally.clone());
+    fn resolve(&self, pending: Pending, reply_path: ReplyPath) {
+        let Some(Upstreams { resolver, runtime }) = &self.upstreams else { return };
+        let (resolver, socket, tally) = (resolver.clone(), self.socket.clone(), self.tally.clone());
         runtime.spawn(async move {
-            let found = resolver.resolve(forward).await;
-            let (mut engine, mut reply) = (engine(), Vec::new());
-            engine.relay(tables.load(), &query.query, origin(query.client), found.parts(), &mut reply);
-            account(&engine, &tally, Outcome::Relayed { refresh: false }, &reply, query.since);
-            query.send(&socket, reply);
+            let found = resolver.resolve(&pending.forward).await;
+            let mut reply = Vec::new();
+            count(&tally, pending.relay(found.parts(), &mut reply), reply_path.since);
+            reply_path.send(&socket, reply);
         });
     }
 
-    fn refresh(&mut self, query: &Deferred) {
-        let forward = self.engine.forward(self.tables.load(), &query.query);
-        if let Some((Beyond { resolver, .. }, forward)) = self.beyond.as_ref().zip(forward) {
+    fn refresh(&self, forward: Forward) {
+        if let Some(Upstreams { resolver, .. }) = &self.upstreams {
             resolver.refresh(forward);
         }
     }
 }
 
-/// Counts what became of a query that was put aside.
-fn account(engine: &Engine, tally: &Tally, outcome: Outcome, reply: &[u8], since: Instant) {
-    if let Some(account) = engine.account(outcome, reply) {
-        tally.count(account);
-        tally.took(since.elapsed(), 1);
-    }
+/// Counts a query that was deferred.
+fn count(tally: &Tally, account: Account, since: Instant) {
+    tally.count(account);
+    tally.took(since.elapsed(), 1);
 }
 
 fn origin(address: IpAddr) -> Origin {
     Origin { transport: Transport::Udp, client: Some(Client { address, now: socket::now() }) }
 }
 
-/// How a thread learns that it is to end.
+/// Stop request to a worker.
 struct Stop {
-    asked: AtomicBool,
-    /// Becomes readable with it.
+    requested: AtomicBool,
+    /// Becomes readable on a request.
     wake: EventFd,
 }
 
-/// Asks the thread to end when it goes.
-struct Asking(Arc<Stop>);
+/// Requests a stop on drop.
+struct StopGuard(Arc<Stop>);
 
-impl Drop for Asking {
+impl Drop for StopGuard {
     fn drop(&mut self) {
-        self.0.asked.store(true, Ordering::Relaxed);
-        // It fails where the counter is full: then it is readable as well.
+        self.0.requested.store(true, Ordering::Relaxed);
+        // An error means that the counter is full, and then it is readable too.
         let _ = self.0.wake.write(1);
     }
 }
 
+/// Answers the datagrams of one socket.
 struct Worker {
     exchange: Exchange,
     tables: Cache<Arc<ArcSwap<Tables>>, Arc<Tables>>,
@@ -247,60 +248,54 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        while !self.stop.asked.load(Ordering::Relaxed) {
-            let outcome = match self.turn() {
-                // More may be there.
+        while !self.stop.requested.load(Ordering::Relaxed) {
+            let outcome = match self.answer_batch() {
+                // A full batch: more datagrams may be waiting.
                 Ok(BATCH) => continue,
                 Ok(_) => self.wait(),
                 Err(error) => Err(error),
             };
             if let Err(error) = outcome {
-                debug!(%error, "UDP socket");
+                debug!(%error, "UDP socket error");
                 thread::sleep(ERROR_PAUSE);
             }
         }
-        for _ in 0..LAST_TURNS {
-            if !matches!(self.turn(), Ok(1..)) {
+        for _ in 0..LAST_BATCHES {
+            if !matches!(self.answer_batch(), Ok(1..)) {
                 break;
             }
         }
     }
 
-    /// Answers what is there, up to a batch.
-    fn turn(&mut self) -> io::Result<usize> {
+    /// Answers a batch of received datagrams; returns their number.
+    fn answer_batch(&mut self) -> io::Result<usize> {
         let (engine, tables, tally) = (&mut self.engine, self.tables.load(), &*self.tally);
         let (now, mut answered) = (socket::now(), 0);
-        let turned = self.exchange.turn(|query, address, reply| {
+        let received = self.exchange.run(|query, address, reply| {
             let origin = Origin { transport: Transport::Udp, client: Some(Client { address, now }) };
-            let outcome = engine.answer_at_once(tables, query, origin, reply);
-            if let Some(account) = engine.account(outcome, reply) {
+            let decision = engine.answer_at_once(tables, query, origin, reply);
+            if let Some(account) = decision.account() {
                 tally.count(account);
                 answered += 1;
             }
-            match outcome {
-                Outcome::Reply(_) | Outcome::Relayed { refresh: false } => Verdict::Send,
-                Outcome::Relayed { refresh: true } => Verdict::SendAndLater(Work::Refresh),
-                Outcome::Silence => Verdict::Silence,
-                Outcome::Slow => Verdict::Later(Work::Answer),
-                Outcome::Beyond => Verdict::Later(Work::Resolve),
-            }
+            decision
         });
         if answered > 0 {
-            // The replies left together: the clock is read once for all of them.
+            // The batch was sent at once: one clock read serves all replies.
             tally.took(socket::now().saturating_sub(now), answered);
         }
-        match self.exchange.lost() {
+        match self.exchange.take_dropped() {
             0 => {}
-            lost => tally.overload(lost),
+            dropped => tally.overload(dropped),
         }
-        turned
+        received
     }
 
-    /// Sleeps until there are datagrams, or the end.
+    /// Blocks until the socket is readable or a stop is requested.
     fn wait(&self) -> io::Result<()> {
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut both = [readable(self.exchange.socket().as_fd()), readable(self.stop.wake.as_fd())];
-        match poll(&mut both, PollTimeout::NONE) {
+        let mut events = [readable(self.exchange.socket().as_fd()), readable(self.stop.wake.as_fd())];
+        match poll(&mut events, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

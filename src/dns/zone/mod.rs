@@ -1,14 +1,15 @@
-//! All that can be answered, as one immutable snapshot.
+//! Zone data as one immutable snapshot.
 //!
-//! [`Tables`] is a value: cloning it is a handful of reference counts, changing a clone copies only the path to what
-//! changed. One task owns the newest and publishes clones; those who answer hold a clone for a packet and never wait.
+//! [`Tables`] uses persistent maps: a clone increments a few reference counts, and an update of a clone copies only the changed
+//! paths. One task owns the newest snapshot and publishes clones. DNS workers load a clone for each packet or batch without
+//! blocking.
 
 pub mod reverse;
 pub mod rrset;
 pub mod serial;
 pub mod service;
 pub mod static_names;
-pub mod why_names;
+pub mod why_records;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -23,48 +24,46 @@ use self::{
     rrset::{RRset, Rdata},
     service::Service,
     static_names::{Kind, Soa, StaticNames, Zone, hostmaster},
-    why_names::Reasons,
+    why_records::Reasons,
 };
 use super::message::{codes::rtype, query::LookupName};
-use crate::{
-    files::zone_file::ZoneFile,
-    model::{
-        announcement::Node,
-        catalog::{Addresses, Catalog, Map, Touched},
-        name::{Label, Name},
-        service::{InstanceKey, RESERVED_SERVICE},
-    },
+use crate::model::{
+    announcement::Node,
+    catalog::{Addresses, Catalog, Map, Touched},
+    name::{Label, Name},
+    service::{InstanceKey, RESERVED_SERVICE},
+    zone::ZoneFile,
 };
 
-/// What the tables take from the configuration.
+/// Configuration of the tables.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This node: the first of the zone's name servers.
+    /// This node, which is the first name server of the zone.
     pub node: Label,
     /// The discovery zone.
     pub domain: Name,
-    /// Zones with the same content.
+    /// Alias domains with the same content.
     pub aliases: Vec<Name>,
-    /// Of answers, in seconds, unless the service says otherwise.
+    /// Default TTL in seconds.
     pub ttl: u32,
-    /// The SOA minimum, in seconds.
+    /// SOA minimum in seconds.
     pub negative_ttl: u32,
 }
 
-/// Name servers at the apex: a response to `NS` with glue stays within one packet.
+/// Maximum number of name servers at the apex, so that NS records and their glue fit one packet.
 pub const MAX_NAME_SERVERS: usize = 8;
 
-/// Timers for secondaries (RFC 1912 §2.2 gives the ranges): refresh, retry, expire, in seconds. Refresh and retry are
-/// short, since a secondary that missed a NOTIFY would answer with dead instances for that long.
+/// SOA refresh, retry and expire in seconds (ranges in RFC 1912 §2.2). Refresh and retry are short, since a secondary that
+/// missed a NOTIFY answers with dead instances for that long.
 const TIMERS: [u32; 3] = [60, 10, 604_800];
 
-/// A snapshot of everything that is answered.
+/// A snapshot of all zones.
 #[derive(Clone, Debug)]
 pub struct Tables {
     settings: Arc<Settings>,
     zones: Arc<Zones>,
     services: Map<Label, Arc<Service>>,
-    /// Of services of which there is more to say than that all their instances are answered.
+    /// Services with an instance that is not plainly answered.
     reasons: Map<Label, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
     name_servers: Arc<[RRset]>,
@@ -73,7 +72,7 @@ pub struct Tables {
     serial: u32,
 }
 
-/// The records of `NODE.node.ZONE`: A, AAAA, TXT.
+/// Records of `NODE.node.ZONE`: A, AAAA and TXT.
 #[derive(Debug)]
 pub struct NodeNames {
     rrsets: Vec<RRset>,
@@ -82,12 +81,12 @@ pub struct NodeNames {
 #[derive(Debug)]
 struct Zones {
     by_origin: HashMap<Name, Zone, RandomState>,
-    /// Which numbers of labels an origin has: bit `n` for `n`.
+    /// Bit set of origin lengths: bit `n` is set if an origin has `n` labels.
     depths: u128,
 }
 
 impl Tables {
-    /// Empty zones: the discovery zone and its aliases.
+    /// Returns tables of an empty discovery zone and its aliases.
     pub fn new(settings: Settings) -> Self {
         let settings = Arc::new(settings);
         Self {
@@ -103,7 +102,7 @@ impl Tables {
         }
     }
 
-    /// Takes over what was touched in the catalog.
+    /// Applies the touched services and nodes of the catalog.
     pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
         for name in &touched.services {
             match catalog.service(name) {
@@ -120,11 +119,11 @@ impl Tables {
         }
     }
 
-    /// Takes over what checks found of these services, for those who ask why; whether anything is answered otherwise now.
+    /// Updates the `_why` texts of these services from their check reports; returns whether a text has changed.
     pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<Label>) -> bool {
-        // What is answered plainly has no reason, whatever its checks say.
-        let told = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
-        told.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
+        // Services without an entry are plainly answered: their reports change no text.
+        let explained = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
+        explained.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
     }
 
     fn update_reasons(&mut self, catalog: &Catalog, name: &Label) -> bool {
@@ -139,7 +138,7 @@ impl Tables {
         true
     }
 
-    /// Takes over all zone files.
+    /// Replaces the static zones.
     pub fn set_zones(&mut self, files: &[Arc<ZoneFile>]) {
         self.zones = Arc::new(Zones::new(&self.settings, files));
     }
@@ -149,27 +148,27 @@ impl Tables {
         self.serial = serial;
     }
 
-    /// The serial of the generated SOA.
+    /// Returns the serial of the generated SOA.
     pub fn serial(&self) -> u32 {
         self.serial
     }
 
-    /// The zone of a name: the one with the longest origin that the name is at or below.
+    /// Returns the zone of a name: the one with the longest matching origin.
     pub fn zone(&self, name: &LookupName) -> Option<&Zone> {
         self.zone_of_suffix(name, name.count())
     }
 
-    /// The zone above the one whose apex `name` is.
+    /// Returns the parent zone of the zone with apex `name`.
     pub fn zone_above(&self, name: &LookupName) -> Option<&Zone> {
         self.zone_of_suffix(name, name.count().checked_sub(1)?)
     }
 
-    /// The discovery zone that a static zone lies in.
+    /// Returns the discovery zone that contains a static zone.
     pub fn zone_around(&self, zone: &Zone) -> Option<&Zone> {
         self.zones.by_origin.get(zone.inside.as_ref()?)
     }
 
-    /// The zone with the longest origin of at most `most` labels.
+    /// Returns the zone with the longest matching origin of at most `most` labels.
     fn zone_of_suffix(&self, name: &LookupName, most: usize) -> Option<&Zone> {
         let mut depths = self.zones.depths & (u128::MAX >> (127 - most.min(127)));
         while depths != 0 {
@@ -183,52 +182,62 @@ impl Tables {
         None
     }
 
-    /// The discovery zone: the zone of PTR targets.
+    /// Returns the origins of the discovery zone and its aliases.
+    pub fn discovery_zones(&self) -> impl Iterator<Item = &Name> {
+        std::iter::once(&self.settings.domain).chain(&self.settings.aliases)
+    }
+
+    /// Returns the discovery zone, which contains all PTR targets.
     pub fn domain(&self) -> Option<&Zone> {
         self.zones.by_origin.get(self.settings.domain.wire())
     }
 
-    /// The service of that name.
+    /// Returns the service of that name.
     pub fn service(&self, name: &[u8]) -> Option<&Service> {
         self.services.get(name).map(|service| &**service)
     }
 
-    /// What is to be said of the service of that name, where there is something.
+    /// Returns the `_why` texts of a service; `None` if it is plainly answered.
     pub fn reasons(&self, name: &[u8]) -> Option<&Reasons> {
         self.reasons.get(name).map(|reasons| &**reasons)
     }
 
-    /// Seconds: how long an answer that is of the moment alone may be cached.
+    /// Returns the negative TTL in seconds, which `_why` records use too.
     pub fn negative_ttl(&self) -> u32 {
         self.settings.negative_ttl
     }
 
-    /// The records of a node.
-    pub fn node(&self, name: &[u8]) -> Option<&[RRset]> {
-        self.nodes.get(name).map(|node| node.rrsets.as_slice())
+    /// Returns a node and its records.
+    pub fn node(&self, name: &[u8]) -> Option<(&Label, &[RRset])> {
+        self.nodes.get_key_value(name).map(|(name, node)| (name, node.rrsets.as_slice()))
     }
 
-    /// The NS RRset of the discovery zone, as a slice of one; empty while no node is known.
+    /// Returns all zones, unordered.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.zones.by_origin.values()
+    }
+
+    /// Returns the NS RRset of the discovery zone; the slice is empty while no node is known.
     pub fn name_servers(&self) -> &[RRset] {
         &self.name_servers
     }
 
-    /// The announced instances at an address.
+    /// Returns the announced instances at an address.
     pub fn instances_at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
         self.addresses.at(address)
     }
 
-    /// Whether an instance or a node is announced at an address of that range.
+    /// Reports whether an instance or a node announces an address in the range.
     pub fn any_address_in(&self, addresses: &RangeInclusive<IpAddr>) -> bool {
         self.addresses.any_in(addresses) || self.node_addresses.range(addresses.clone()).next().is_some()
     }
 
-    /// The node at an address.
+    /// Returns the node at an address.
     pub fn node_at(&self, address: &IpAddr) -> Option<&Label> {
         self.node_addresses.get(address)
     }
 
-    /// Seconds, for records that belong to no service.
+    /// Returns the default TTL in seconds.
     pub fn ttl(&self) -> u32 {
         self.settings.ttl
     }
@@ -241,7 +250,7 @@ impl Tables {
             }
         }
         let mut nodes: Vec<_> = catalog.nodes().collect();
-        // Stable: of nodes that are alike the first by name.
+        // The sort is stable: nodes of equal freshness keep the order by name.
         nodes.sort_by_key(|(_, freshness)| *freshness);
         let mut node_addresses = BTreeMap::new();
         for (node, _) in &nodes {
@@ -250,27 +259,27 @@ impl Tables {
             }
         }
         self.node_addresses = Arc::new(node_addresses);
-        // This node first: whoever asks it can reach it. Those out of reach last.
+        // This node is first, since the client has reached it. Unreachable nodes are last.
         let own = catalog.node(&self.settings.node);
         let others = nodes.iter().map(|(node, _)| *node).filter(|node| node.name != self.settings.node);
         let targets = own.into_iter().chain(others).take(MAX_NAME_SERVERS);
         let records: Vec<Rdata> = targets.map(|node| node_name(&node.name)).collect();
-        let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, records };
+        let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, line: 0, records };
         self.name_servers = if ns.records.is_empty() { Arc::default() } else { [ns].into() };
     }
 }
 
-/// `NODE.node` below the origin.
+/// Returns RDATA `NODE.node`, relative to the origin.
 fn node_name(node: &Label) -> Rdata {
     Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()])
 }
 
 impl NodeNames {
     fn new(node: &Node, ttl: u32) -> Self {
-        let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, records });
+        let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, line: 0, records });
         let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
         let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
-        // Each is one character-string: `meta` is bounded for that.
+        // One character-string per pair: the length of `meta` entries is bounded accordingly.
         let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
             .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut txt = Vec::new();
@@ -294,7 +303,7 @@ impl Zones {
             files.iter().filter(|file| file.origin != settings.domain && !settings.aliases.contains(&file.origin))
         {
             let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
-            // A zone without an SOA is refused when its file is read.
+            // The parser rejects zones without an SOA.
             let Some(soa) = soa else { continue };
             let names = Arc::new(StaticNames::new(file));
             let mut discovery = std::iter::once(&settings.domain).chain(&settings.aliases);
@@ -313,7 +322,7 @@ impl Zones {
     }
 }
 
-/// The SOA of the discovery zone: its file's where it has one, always with a serial that grows by itself.
+/// Returns the SOA of the discovery zone: that of its zone file if any, but always with the generated serial.
 fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
     let record = file.and_then(|file| file.records.iter().find(|r| r.rtype == rtype::SOA));
     match record.and_then(|record| Soa::of_zone(record, &settings.domain)) {
@@ -324,7 +333,7 @@ fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
             serial: None,
             timers: TIMERS,
             minimum: settings.negative_ttl,
-            // A negative answer's TTL is the lesser of the two (RFC 2308 §3), and the minimum is what was asked for.
+            // The negative TTL is the lesser of TTL and minimum (RFC 2308 §3); it must equal the configured one.
             ttl: settings.ttl.max(settings.negative_ttl),
         },
     }

@@ -1,8 +1,8 @@
 //! Reverse names of announced addresses (RFC 1035 §3.5, RFC 3596 §2.5).
 //!
-//! They are answered although no zone holds them: each is a zone of its own name alone. Where a zone file has a reverse
-//! zone, they appear in that zone, with its SOA; what the file says of exactly that name, or delegates, wins, and a
-//! wildcard does not, since it stands for names that do not exist (RFC 4592 §2.2.1).
+//! Outside our zones, each reverse name is a zone with a single name. In a static reverse zone, the names appear with the SOA
+//! of that zone. Records of the exact name and delegations in its file take precedence. Wildcards do not, since they match only
+//! names that do not exist (RFC 4592 §2.2.1).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -20,51 +20,56 @@ use crate::{
     model::service::RESERVED_SERVICE,
 };
 
-/// Names in one PTR answer. An address with more instances is a proxy's or a cluster's; nobody reads more names than
-/// these, and every one of them costs a query time.
+/// Maximum number of PTR records in an answer. An address with more instances belongs to a proxy or a cluster, and each record
+/// costs query time.
 pub const MAX_POINTERS: usize = 32;
-/// Instances that are looked at to find those; the rest may be there or not.
+/// Maximum number of instances examined to find them; further instances are ignored.
 const MAX_EXAMINED: usize = 1024;
 
-/// Instances at an address that are looked at while others wait. Each costs about as much as a whole answer.
-const AT_ONCE: usize = 8;
+/// Maximum number of instances at an address for an answer on the fast path. Each costs about as much as a whole answer.
+const MAX_FAST: usize = 8;
 
-/// The PTR records of an announced address.
+/// PTR records of an announced address.
 pub(crate) struct Pointers<'t> {
-    /// The records.
+    /// The PTR RRset.
     pub(crate) set: RRset,
-    /// Of the first instance among them that is as last known.
+    /// Remark of the first instance among them on an unreachable node.
     pub(crate) remark: Option<&'t Remark>,
 }
 
 impl Tables {
-    /// The PTR records of an announced address: the names of the instances that are answered there, else of the node.
-    /// `None` where nothing is announced there, or a zone file says something of that very name.
-    pub(crate) fn pointers(&self, name: &LookupName, zone: Option<&Zone>) -> Option<Pointers<'_>> {
-        let address = addresses(name, 0).filter(|range| range.start() == range.end()).map(|range| *range.start())?;
-        let mut instances = self.instances_at(address).take(MAX_EXAMINED).peekable();
-        let node = self.node_at(&address);
-        if instances.peek().is_none() && node.is_none() {
+    /// Returns the announced address of this reverse name; `None` if the address is not announced, or if a zone file has records
+    /// of the exact name.
+    pub(crate) fn announced_address(&self, name: &LookupName, zone: Option<&Zone>) -> Option<IpAddr> {
+        let address = address(name)?;
+        if self.instances_at(address).next().is_none() && self.node_at(&address).is_none() {
             return None;
         }
         if let Some(zone) = zone {
             let below = name.count() - zone.labels;
             match zone.names.find(name, zone.labels, below, rtype::PTR) {
                 Found::Nothing | Found::Name([]) => {}
-                Found::Name(_) | Found::Cut { .. } => return None,
+                Found::Name(_) | Found::Wildcard { .. } | Found::Cut { .. } => return None,
             }
         }
+        Some(address)
+    }
+
+    /// Returns the PTR records of an announced address: the instances answered there, else the node.
+    pub(crate) fn pointers(&self, address: IpAddr) -> Pointers<'_> {
+        let instances = self.instances_at(address).take(MAX_EXAMINED);
+        let node = self.node_at(&address);
         let mut records: Vec<Rdata> = Vec::new();
         let mut stale = None;
         for key in instances {
             let Some(service) = self.service(key.service.as_bytes()) else { continue };
             let Some(host) = service.host(key.id.as_bytes()) else { continue };
-            // Where two nodes announce one id, the address may be the one that does not count.
+            // If two nodes announce the same id, the address may belong to the shadowed instance.
             let remark = service.remark(host);
             if !matches!(remark, Some(Remark::NotReady(_))) && service.host_has(host, &address) {
                 stale = stale.or(remark);
                 records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
-                // One that two nodes announce at one address.
+                // Two nodes may announce the same id at the same address.
                 records.dedup();
             }
             if records.len() == MAX_POINTERS {
@@ -75,16 +80,16 @@ impl Tables {
             records.push(Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]));
         }
         let ttl = if stale.is_some() { self.ttl().min(MAX_STALE_TTL) } else { self.ttl() };
-        Some(Pointers { set: RRset { rtype: rtype::PTR, ttl, records }, remark: stale })
+        Pointers { set: RRset { rtype: rtype::PTR, ttl, line: 0, records }, remark: stale }
     }
 
-    /// Whether an answer of this name takes so long that others should not wait for it.
-    pub(crate) fn takes_long(&self, name: &LookupName) -> bool {
-        let range = addresses(name, 0).filter(|range| range.start() == range.end());
-        range.is_some_and(|range| self.instances_at(*range.start()).nth(AT_ONCE).is_some())
+    /// Reports whether an answer to this name is too expensive for the fast path.
+    pub(crate) fn is_expensive(&self, name: &LookupName) -> bool {
+        address(name).is_some_and(|address| self.instances_at(address).nth(MAX_FAST).is_some())
     }
 
-    /// How many labels of a name below a static zone exist because an address below them is announced (RFC 8020).
+    /// Returns the number of labels below the origin of a static zone that exist because an address below them is announced
+    /// (RFC 8020).
     pub(crate) fn announced_labels(&self, name: &LookupName, zone: &Zone) -> usize {
         if zone.kind == Kind::Discovery || !is_reverse(name) {
             return 0;
@@ -102,20 +107,29 @@ fn is_reverse(name: &LookupName) -> bool {
     name.count().checked_sub(1).is_some_and(|top| name.label(top) == b"arpa")
 }
 
-/// The addresses that stand at or below a reverse name, its first `skip` labels left out: one, or all with that prefix.
+/// Returns the address of a reverse name.
+fn address(name: &LookupName) -> Option<IpAddr> {
+    // Fast path for most names.
+    if !name.wire().ends_with(b"\x04arpa\0") {
+        return None;
+    }
+    addresses(name, 0).filter(|range| range.start() == range.end()).map(|range| *range.start())
+}
+
+/// Returns the addresses at or below a reverse name without its first `skip` labels: one address, or all with a prefix.
 fn addresses(name: &LookupName, skip: usize) -> Option<RangeInclusive<IpAddr>> {
     let top = name.count().checked_sub(2)?;
     if top < skip || !is_reverse(name) {
         return None;
     }
-    // The labels from the most significant one on.
+    // Labels from the most significant one.
     let labels = (skip..top).rev().map(|at| name.label(at));
     match name.label(top) {
         b"in-addr" if top - skip <= 4 => {
             let (mut low, mut high) = ([0; 4], [255; 4]);
             for (at, label) in labels.enumerate() {
                 let text = std::str::from_utf8(label).ok()?;
-                // `01` and `+1` are other names than `1`.
+                // `01` and `+1` are different names from `1`.
                 low[at] = text.parse().ok().filter(|value: &u8| value.to_string() == text)?;
                 high[at] = low[at];
             }
@@ -142,7 +156,7 @@ mod tests {
     use crate::model::name::Name;
 
     #[test]
-    fn reverse_names_stand_for_ranges_of_addresses() {
+    fn reverse_names_map_to_address_ranges() {
         let nibbles = "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
         let cases = [
             ("7.0.0.10.in-addr.arpa", 0, Some("10.0.0.7..=10.0.0.7")),

@@ -1,48 +1,50 @@
-//! An RRset as it is kept: RDATA in wire form, relative to its zone.
+//! Stored RRsets, with RDATA in wire form and relative to the zone.
 //!
-//! RDATA that ends in a name of its own zone is kept without the zone's origin; the assembler writes the origin of the
-//! zone that was asked. So an alias domain answers with names of its own from the same records.
+//! RDATA that ends in a name of its zone is stored without the origin, and the assembler appends the origin of the queried
+//! zone. Alias domains therefore share records and answer with names of their own.
 
-use crate::{files::zone_file::target_at, model::name::Name};
+use crate::model::{name::Name, zone::target_at};
 
 use crate::dns::message::codes::rtype;
 
-/// Records of one owner and type; they have one TTL (RFC 2181 §5.2).
+/// Records of one owner name and type, with one TTL (RFC 2181 §5.2).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RRset {
-    /// The records' type.
+    /// Record type.
     pub rtype: u16,
-    /// Seconds.
+    /// TTL in seconds.
     pub ttl: u32,
-    /// At least one.
+    /// Line of the first record in the zone file; 0 if generated.
+    pub line: u32,
+    /// Records; at least one.
     pub records: Vec<Rdata>,
 }
 
-/// One record's data.
+/// Data of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rdata {
-    /// The wire form, up to the origin where `tail` says that one follows.
+    /// Wire form, without the origin that `tail` may append.
     pub octets: Box<[u8]>,
-    /// What stands behind `octets`.
+    /// End of the RDATA, after `octets`.
     pub tail: Tail,
 }
 
-/// What ends an [`Rdata`].
+/// End of an [`Rdata`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
-    /// Nothing: `octets` are all.
+    /// None: `octets` is complete.
     Nothing,
-    /// The origin of the zone that the record was found in.
+    /// The origin of the queried zone.
     Origin,
 }
 
 impl Rdata {
-    /// RDATA without a name that depends on the zone.
+    /// Returns RDATA that does not depend on the zone.
     pub fn fixed(octets: impl Into<Box<[u8]>>) -> Self {
         Self { octets: octets.into(), tail: Tail::Nothing }
     }
 
-    /// RDATA whose last name is these labels below the origin.
+    /// Returns RDATA that ends in these labels, relative to the origin.
     pub fn relative<'a>(fields: &[u8], labels: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut octets = fields.to_vec();
         for label in labels {
@@ -52,7 +54,7 @@ impl Rdata {
         Self { octets: octets.into(), tail: Tail::Origin }
     }
 
-    /// RDATA of a record of `zone`, taken from a master file: uncompressed, in lower case where it holds names.
+    /// Returns RDATA of a record of `zone` from a master file: uncompressed, and with names in lower case.
     pub fn of_zone(rtype: u16, rdata: &[u8], zone: &Name) -> Self {
         match target_at(rtype) {
             Some(at) if at < rdata.len() && rdata[at..].ends_with(zone.wire()) => {
@@ -67,7 +69,7 @@ impl Rdata {
     }
 }
 
-/// Whether a label of `name` ends `at` octets into it: what looks like the origin could be the inside of a label.
+/// Reports whether a label of `name` ends at offset `at`. Octets equal to the origin may be inside a label.
 fn ends_at_label(name: &[u8], at: usize) -> bool {
     let mut label = 0;
     while label < at {
@@ -76,7 +78,7 @@ fn ends_at_label(name: &[u8], at: usize) -> bool {
     label == at
 }
 
-/// Whether a name in RDATA of this type may be a compression pointer: those of RFC 1035, not SRV (RFC 3597 §4).
+/// Reports whether names in RDATA of this type may be compressed: types of RFC 1035, not SRV (RFC 3597 §4).
 pub fn compressible(rtype: u16) -> bool {
     matches!(rtype, rtype::NS | rtype::CNAME | rtype::PTR | rtype::MX)
 }
@@ -86,15 +88,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_zone_are_kept_without_its_origin() {
+    fn names_in_the_zone_are_stored_without_the_origin() {
         let zone = Name::parse("b.c").unwrap();
         let cases = [
-            ("inside", rtype::NS, &b"\x01a\x01b\x01c\0"[..], &b"\x01a"[..], Tail::Origin),
-            ("the apex", rtype::NS, b"\x01b\x01c\0", b"", Tail::Origin),
-            ("outside", rtype::NS, b"\x01a\x01d\0", b"\x01a\x01d\0", Tail::Nothing),
-            ("behind fields", rtype::MX, b"\0\x0a\x01a\x01b\x01c\0", b"\0\x0a\x01a", Tail::Origin),
-            ("within a label", rtype::NS, b"\x03a\x01b\x01c\0", b"\x03a\x01b\x01c\0", Tail::Nothing),
-            ("no name", rtype::A, b"\x01b\x01c", b"\x01b\x01c", Tail::Nothing),
+            ("in the zone", rtype::NS, &b"\x01a\x01b\x01c\0"[..], &b"\x01a"[..], Tail::Origin),
+            ("apex", rtype::NS, b"\x01b\x01c\0", b"", Tail::Origin),
+            ("outside the zone", rtype::NS, b"\x01a\x01d\0", b"\x01a\x01d\0", Tail::Nothing),
+            ("after fixed fields", rtype::MX, b"\0\x0a\x01a\x01b\x01c\0", b"\0\x0a\x01a", Tail::Origin),
+            ("inside a label", rtype::NS, b"\x03a\x01b\x01c\0", b"\x03a\x01b\x01c\0", Tail::Nothing),
+            ("type without names", rtype::A, b"\x01b\x01c", b"\x01b\x01c", Tail::Nothing),
         ];
         for (case, rtype, rdata, octets, tail) in cases {
             let got = Rdata::of_zone(rtype, rdata, &zone);

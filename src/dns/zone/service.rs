@@ -1,10 +1,9 @@
-//! One service's answers, ready to be copied into packets.
+//! Records of one service, precomputed in wire form.
 //!
-//! A service is rebuilt whole when one of its instances changes, and no other service is touched. Nothing here depends
-//! on the zone's name, so a domain and its aliases share it. Layout: what an instance contributes to an answer stands
-//! back to back in one block of octets ([`Service::wire`]); the names below the service are lists of indices into it.
-//! How many services there are costs a query nothing; how many instances
-//! one service has does, since their weights are added up to draw from them.
+//! A change of an instance rebuilds its service and no other. The records do not depend on the name of the zone, so that a
+//! domain and its aliases share them. The RDATA of all instances is contiguous in one block of octets ([`Service::wire`]); the
+//! names below the service are lists of indices into it. The cost of a query does not depend on the number of services. It
+//! grows with the number of the service's instances, whose weights are summed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,27 +21,26 @@ use crate::model::{
     service::{Instance, Protocol},
 };
 
-/// The index of an instance in [`Service::hosts`].
+/// Index of an instance in [`Service::hosts`].
 pub type HostIndex = u32;
 
-/// The longest TTL, in seconds, of what is answered of a node out of reach.
+/// Maximum TTL in seconds of records of unreachable nodes.
 ///
-/// RFC 8767 §4 advises 30 s for stale data, to spare a resolver the asking of servers that do not answer. Here asking
-/// again costs next to nothing, and a node out of reach is back, or gone, within seconds: its records should not outlive
-/// that in anybody's cache. Not 0, so that a burst of the same question is still one question.
+/// RFC 8767 §4 recommends 30 s for stale data, to limit queries to servers that do not respond. Here a query is cheap, and an
+/// unreachable node is back or gone within seconds; caches should not keep its records longer. The TTL is not 0, so that caches
+/// still collapse bursts of equal questions.
 pub const MAX_STALE_TTL: u32 = 1;
 
-/// As many as most services have stand beside the rest of the service: one wait for memory less, where it is not in the
-/// processor's cache.
+/// Inline storage for the number of instances that most services have, which spares a cache miss.
 pub type Few<T> = SmallVec<[T; 4]>;
 
 /// Everything at and below `SERVICE.ZONE`.
 #[derive(Debug)]
 pub struct Service {
     wire: Box<[u8]>,
-    /// All that are declared, sorted by id.
+    /// Declared instances, sorted by id.
     hosts: Box<[Host]>,
-    /// Sorted by index; hosts of which nothing is to be said, as of most, have no entry.
+    /// Remarks, sorted by index; most instances have none.
     remarks: Box<[(HostIndex, Remark)]>,
     /// `SERVICE`
     apex: Set,
@@ -54,37 +52,36 @@ pub struct Service {
     ports: Box<[NamedPort]>,
 }
 
-/// Which instances a name stands for, by record type.
+/// Records of a name that selects instances.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Set {
-    /// Those that are answered and have a port.
+    /// Answered instances with a default port.
     pub srv: Few<HostIndex>,
-    /// The A RRset: no address twice (RFC 2181 §5), each with the weight of all instances that have it.
+    /// A RRset without duplicates (RFC 2181 §5); the weight of an address is the sum over its instances.
     pub v4: Few<Weighted<4>>,
-    /// The AAAA RRset, likewise.
+    /// AAAA RRset, likewise.
     pub v6: Box<[Weighted<16>]>,
-    /// Seconds: the least of its instances'.
+    /// Lowest TTL of the instances, in seconds.
     pub ttl: u32,
-    /// What is to be said beside the records.
+    /// Content of the Extended DNS Error.
     pub remark: Option<Remark>,
 }
 
-/// What an Extended DNS Error says of instances. They are either not answered or as last known: of those that are not
-/// answered, it matters to nobody how current that is.
+/// Content of an Extended DNS Error about instances. Staleness is reported only for answered instances.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remark {
-    /// None of them is healthy, and why.
+    /// No instance is answered; holds the reason.
     NotReady(Box<str>),
-    /// Some that are answered are as last known, and of which nodes. The instances of one node share the text.
+    /// Some answered instances are on unreachable nodes; holds the text, which the instances of a node share.
     Stale(Arc<str>),
 }
 
-/// An address and its share of the traffic.
+/// An address and its weight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weighted<const N: usize> {
-    /// The address, as RDATA.
+    /// Address in wire form.
     pub octets: [u8; N],
-    /// The SRV weight.
+    /// Sum of the SRV weights.
     pub weight: u16,
 }
 
@@ -93,24 +90,24 @@ pub struct Weighted<const N: usize> {
 pub struct NamedPort {
     name: Label,
     protocol: Protocol,
-    /// Those that are answered, each with its port of that name.
+    /// Answered instances, each with its port of that name.
     pub srv: Box<[(HostIndex, u16)]>,
-    /// Seconds.
+    /// TTL in seconds.
     pub ttl: u32,
-    /// As [`Set::remark`].
+    /// Content of the Extended DNS Error.
     pub remark: Option<Remark>,
 }
 
-/// Most services speak one transport: then its set is the apex's.
+/// Sets of the transports. Most services use a single transport, whose set is that of the apex.
 #[derive(Debug)]
 enum Protocols {
     Only(Protocol),
     Both { tcp: Box<Set>, udp: Box<Set> },
 }
 
-/// One instance: where its parts stand in [`Service::wire`], in this order.
+/// Offset and lengths of an instance's RDATA in [`Service::wire`].
 ///
-/// SRV RDATA up to the origin (priority, weight, port, `INSTANCE`, `SERVICE`); A RDATA; AAAA RDATA; TXT RDATA.
+/// The order is: SRV RDATA without the origin (priority, weight, port, `INSTANCE`, `SERVICE`), A, AAAA, TXT.
 #[derive(Clone, Copy, Debug)]
 struct Host {
     at: u32,
@@ -122,21 +119,21 @@ struct Host {
     srv: u8,
 }
 
-/// The fixed fields of SRV RDATA: priority, weight, port (RFC 2782).
+/// Length of the fixed fields of SRV RDATA: priority, weight and port (RFC 2782).
 pub const SRV_FIELDS: usize = 6;
 
 impl Service {
-    /// Builds the answers; instances without a TTL of their own get `default_ttl` (seconds).
+    /// Builds the records; `default_ttl` (seconds) applies to instances without a TTL.
     pub fn new(name: &Label, service: &catalog::Service, default_ttl: u32) -> Self {
         Builder::new(name, service, default_ttl).finish()
     }
 
-    /// The service's own name.
+    /// Returns the set of `SERVICE`: all instances.
     pub fn apex(&self) -> &Set {
         &self.apex
     }
 
-    /// `_SERVICE._PROTOCOL`, while an instance with that transport is declared.
+    /// Returns the set of `_SERVICE._PROTOCOL`; `None` if no instance of that transport is declared.
     pub fn protocol(&self, protocol: Protocol) -> Option<&Set> {
         match (&self.protocols, protocol) {
             (Protocols::Only(only), asked) => (*only == asked).then_some(&self.apex),
@@ -145,65 +142,66 @@ impl Service {
         }
     }
 
-    /// `TAG.SERVICE`, while an instance with that tag is declared.
-    pub fn tag(&self, tag: &[u8]) -> Option<&Set> {
+    /// Returns the set of `TAG.SERVICE`; `None` if no instance with that tag is declared.
+    pub fn tag(&self, tag: &[u8]) -> Option<(&Label, &Set)> {
         let at = self.tags.binary_search_by(|(label, _)| label.as_bytes().cmp(tag)).ok()?;
-        Some(&self.tags[at].1)
+        let (label, set) = &self.tags[at];
+        Some((label, set))
     }
 
-    /// `_PORT._PROTOCOL.SERVICE`, while an instance with such a port is declared.
+    /// Returns the port of `_PORT._PROTOCOL.SERVICE`; `None` if no instance with such a port is declared.
     pub fn port(&self, name: &[u8], protocol: Protocol) -> Option<&NamedPort> {
         let key = (name, protocol as u8);
         let at = self.ports.binary_search_by(|p| (p.name.as_bytes(), p.protocol as u8).cmp(&key)).ok()?;
         Some(&self.ports[at])
     }
 
-    /// Whether a port of that transport has a name: then `_PROTOCOL.SERVICE` exists, empty (RFC 8020).
+    /// Reports whether the transport has named ports, which make `_PROTOCOL.SERVICE` an empty non-terminal (RFC 8020).
     pub fn has_ports(&self, protocol: Protocol) -> bool {
         self.ports.iter().any(|port| port.protocol == protocol)
     }
 
-    /// How many instances are declared.
+    /// Returns the number of declared instances.
     pub fn declared(&self) -> usize {
         self.hosts.len()
     }
 
-    /// The declared instance of that id.
+    /// Returns the index of the declared instance with that id.
     pub fn host(&self, id: &[u8]) -> Option<HostIndex> {
         self.hosts.binary_search_by(|host| self.id(host).cmp(id)).ok().map(|at| at as HostIndex)
     }
 
-    /// What is to be said of the instance. [`Remark::NotReady`]: it is not answered.
+    /// Returns the remark of an instance, which is [`Remark::NotReady`] if it is not answered.
     pub fn remark(&self, host: HostIndex) -> Option<&Remark> {
         let at = self.remarks.binary_search_by_key(&host, |(index, _)| *index).ok()?;
         Some(&self.remarks[at].1)
     }
 
-    /// The SRV RDATA of an instance up to the origin; `None` where it has no default port.
+    /// Returns the SRV RDATA of an instance without the origin; `None` if it has no default port.
     pub fn host_srv(&self, host: HostIndex) -> Option<&[u8]> {
         let srv = self.srv_parts(host);
         (srv[4..6] != [0, 0]).then_some(srv)
     }
 
-    /// As [`Self::host_srv`], the port 0 where it has none: named ports replace it.
+    /// Returns the SRV RDATA like [`Self::host_srv`], with port 0 if it has none. Named ports replace it.
     pub fn srv_parts(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];
         &self.wire[host.at as usize..][..usize::from(host.srv)]
     }
 
-    /// The A RDATA of an instance, back to back.
+    /// Returns the contiguous A RDATA of an instance.
     pub fn host_v4(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];
         &self.wire[host.at as usize + usize::from(host.srv)..][..usize::from(host.v4) * 4]
     }
 
-    /// The AAAA RDATA of an instance, back to back.
+    /// Returns the contiguous AAAA RDATA of an instance.
     pub fn host_v6(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];
         &self.wire[host.at as usize + usize::from(host.srv) + usize::from(host.v4) * 4..][..usize::from(host.v6) * 16]
     }
 
-    /// Whether the instance announces that address.
+    /// Reports whether the instance announces that address.
     pub fn host_has(&self, host: HostIndex, address: &IpAddr) -> bool {
         match address {
             IpAddr::V4(ip) => self.host_v4(host).chunks_exact(4).any(|octets| octets == ip.octets()),
@@ -211,30 +209,37 @@ impl Service {
         }
     }
 
-    /// The TXT RDATA of an instance; empty where it has no `meta`.
+    /// Returns the TXT RDATA of an instance; empty without `meta`.
     pub fn host_txt(&self, host: HostIndex) -> &[u8] {
         let host = &self.hosts[host as usize];
         let addresses = usize::from(host.v4) * 4 + usize::from(host.v6) * 16;
         &self.wire[host.at as usize + usize::from(host.srv) + addresses..][..host.txt as usize]
     }
 
-    /// Seconds.
+    /// Returns the TTL of an instance in seconds.
     pub fn host_ttl(&self, host: HostIndex) -> u32 {
         self.hosts[host as usize].ttl
     }
 
-    /// The share of the traffic.
+    /// Returns the SRV weight of an instance.
     pub fn host_weight(&self, host: HostIndex) -> u16 {
         self.hosts[host as usize].weight
     }
 
-    /// RFC 2782: lower is tried first.
+    /// Returns the SRV priority of an instance; clients try the lowest first (RFC 2782).
     pub fn host_priority(&self, host: HostIndex) -> u16 {
         let srv = self.srv_parts(host);
         u16::from_be_bytes([srv[0], srv[1]])
     }
 
-    /// The id of an instance.
+    /// Returns the name of the service, which is the last label of the first instance's SRV target.
+    pub fn name(&self) -> &[u8] {
+        let Some(host) = self.hosts.first() else { return &[] };
+        let at = host.at as usize + SRV_FIELDS + 1 + self.id(host).len();
+        &self.wire[at + 1..][..usize::from(self.wire[at])]
+    }
+
+    /// Returns the id of an instance.
     pub fn host_id(&self, host: HostIndex) -> &[u8] {
         self.id(&self.hosts[host as usize])
     }
@@ -245,11 +250,24 @@ impl Service {
     }
 }
 
-/// Instances in the order of [`Service::hosts`].
+impl NamedPort {
+    /// Returns the name of the port.
+    pub fn name(&self) -> &Label {
+        &self.name
+    }
+
+    /// Returns the transport of the port.
+    pub fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+}
+
+/// Builder of a [`Service`].
 struct Builder<'c> {
     name: &'c Label,
+    /// Instances in the order of [`Service::hosts`].
     instances: Vec<&'c CatalogEntry>,
-    /// What is said of instances of one node out of reach.
+    /// Texts of [`Remark::Stale`] by unreachable node.
     stale: BTreeMap<&'c Label, Arc<str>>,
     default_ttl: u32,
 }
@@ -281,7 +299,7 @@ impl<'c> Builder<'c> {
 
     fn host(&self, entry: &CatalogEntry, wire: &mut Vec<u8>) -> Host {
         let (instance, at) = (instance(entry), wire.len());
-        let weight = standing(entry).weight(instance.weight);
+        let weight = state(entry).weight(instance.weight);
         for field in [instance.priority, weight, instance.port.unwrap_or(0)] {
             wire.extend(field.to_be_bytes());
         }
@@ -305,7 +323,7 @@ impl<'c> Builder<'c> {
         }
         let txt_at = wire.len();
         for (key, value) in &instance.meta {
-            // One character-string an entry; service files bound its length (RFC 1035 §3.3).
+            // One character-string per entry; service files bound its length (RFC 1035 §3.3).
             wire.push((key.len() + 1 + value.len()).min(255) as u8);
             wire.extend(key.bytes().chain([b'=']).chain(value.bytes()).take(255));
         }
@@ -325,7 +343,7 @@ impl<'c> Builder<'c> {
         self.entries(members).filter(|(_, entry)| entry.is_answered())
     }
 
-    /// The least TTL of those that are answered; of all where none is.
+    /// Returns the lowest TTL of the answered instances, or of all if none is answered.
     fn least_ttl(&self, members: &[HostIndex]) -> u32 {
         let answered = self.answered(members).map(|(_, entry)| self.ttl(entry)).min();
         let all = self.entries(members).map(|(_, entry)| self.ttl(entry)).min();
@@ -337,7 +355,7 @@ impl<'c> Builder<'c> {
         let mut v6 = BTreeMap::new();
         for (_, entry) in self.answered(members) {
             let instance = instance(entry);
-            let weight = standing(entry).weight(instance.weight);
+            let weight = state(entry).weight(instance.weight);
             for address in &instance.addresses {
                 let total: &mut u16 = match address {
                     IpAddr::V4(ip) => v4.entry(ip.octets()).or_default(),
@@ -356,10 +374,10 @@ impl<'c> Builder<'c> {
     }
 
     fn protocols(&self, all: &[HostIndex]) -> Protocols {
-        let speaking = |protocol| -> Vec<HostIndex> {
+        let with_protocol = |protocol| -> Vec<HostIndex> {
             self.entries(all).filter(|(_, p)| instance(p).protocol == protocol).map(|(at, _)| at).collect()
         };
-        match (speaking(Protocol::Tcp), speaking(Protocol::Udp)) {
+        match (with_protocol(Protocol::Tcp), with_protocol(Protocol::Udp)) {
             (_, udp) if udp.is_empty() => Protocols::Only(Protocol::Tcp),
             (tcp, _) if tcp.is_empty() => Protocols::Only(Protocol::Udp),
             (tcp, udp) => Protocols::Both { tcp: Box::new(self.set(&tcp)), udp: Box::new(self.set(&udp)) },
@@ -369,7 +387,7 @@ impl<'c> Builder<'c> {
     fn tags(&self) -> Box<[(Label, Set)]> {
         let mut members: BTreeMap<Label, Vec<HostIndex>> = BTreeMap::new();
         for (at, entry) in self.instances.iter().enumerate() {
-            // A tag that is no label has no name; it stays visible to those who list tags.
+            // A tag that is not a valid label has no DNS name; the HTTP API still lists it.
             for tag in instance(entry).tags.iter().filter_map(|tag| Label::parse(tag).ok()) {
                 let hosts = members.entry(tag).or_default();
                 if hosts.last() != Some(&(at as HostIndex)) {
@@ -424,8 +442,8 @@ fn instance(entry: &CatalogEntry) -> &Instance {
     &entry.announcement.instance
 }
 
-fn standing(entry: &CatalogEntry) -> &InstanceState {
-    &entry.announcement.standing
+fn state(entry: &CatalogEntry) -> &InstanceState {
+    &entry.announcement.state
 }
 
 fn is_stale(entry: &CatalogEntry) -> bool {

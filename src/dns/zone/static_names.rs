@@ -1,77 +1,92 @@
-//! A zone's static names, and how one of them is found (RFC 1034 §4.3.2, RFC 4592).
+//! Static names of a zone and their lookup (RFC 1034 §4.3.2, RFC 4592).
 //!
-//! Owner names are kept relative to the zone, so a domain and its aliases share them. Names that only exist because
-//! something stands below them (empty non-terminals) are kept too: they are answered with no data, never with NXDOMAIN
-//! (RFC 8020).
+//! Owner names are stored relative to the zone, so that a domain and its aliases share them. Empty non-terminals are stored
+//! too: their answer is NODATA, never NXDOMAIN (RFC 8020).
 
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use super::rrset::{RRset, Rdata, Tail};
 use crate::{
     dns::message::{codes::rtype, query::LookupName},
-    files::zone_file::{StaticRecord, ZoneFile},
-    model::name::{MAX_NAME, Name},
+    model::{
+        name::{MAX_NAME, Name},
+        zone::{EXTENSION, StaticRecord, ZoneFile},
+    },
 };
 
-/// A zone: its origin and what stands at and below it.
+/// A zone: its origin, its SOA and its static names.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// The apex.
+    /// Name of the apex.
     pub origin: Name,
-    /// How many labels the origin has.
+    /// Number of labels of the origin.
     pub labels: usize,
-    /// The discovery zone that a static zone lies in: its services win over this zone's names.
+    /// Discovery zone that contains this static zone; its services take precedence over names of this zone.
     pub inside: Option<Name>,
-    /// Who answers below the apex beside the static names.
+    /// Kind of the zone.
     pub kind: Kind,
-    /// What the zone's file says; shared between a domain and its aliases.
+    /// Names of the zone file; shared between a domain and its aliases.
     pub names: Arc<StaticNames>,
-    /// The start of authority.
+    /// SOA record.
     pub soa: Arc<Soa>,
 }
 
 impl Zone {
-    /// A zone of this name, inside no other.
+    /// Returns a zone of this name that no discovery zone contains.
     pub fn new(origin: &Name, kind: Kind, names: Arc<StaticNames>, soa: Arc<Soa>) -> Self {
         Self { origin: origin.clone(), labels: origin.labels().count(), inside: None, kind, names, soa }
     }
+
+    /// Returns the name at offset `at` of this zone's RDATA.
+    pub fn target(&self, rdata: &Rdata, at: usize) -> Option<LookupName> {
+        let octets = rdata.octets.get(at..)?;
+        match rdata.tail {
+            Tail::Nothing => LookupName::from_wire(octets),
+            Tail::Origin => {
+                let mut wire = SmallVec::<[u8; MAX_NAME]>::from_slice(octets);
+                wire.extend_from_slice(self.origin.wire());
+                LookupName::from_wire(&wire)
+            }
+        }
+    }
 }
 
-/// What kind of zone.
+/// Kind of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The discovery zone or an alias of it: services and nodes, then static names.
+    /// Discovery zone or alias domain: services and nodes, then static names.
     Discovery,
-    /// Static names alone.
+    /// Static names only.
     Static,
 }
 
-/// The start of authority (RFC 1035 §3.3.13).
+/// SOA record (RFC 1035 §3.3.13).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Soa {
-    /// The primary's name, and its mailbox.
+    /// Name of the primary server.
     pub mname: Rdata,
-    /// The mailbox of who is responsible.
+    /// Mailbox of the administrator.
     pub rname: Rdata,
-    /// `None`: the tables' own serial, which grows with every change.
+    /// Serial of the zone file; `None` for the generated serial.
     pub serial: Option<u32>,
-    /// Refresh, retry, expire: seconds, for secondaries.
+    /// Refresh, retry and expire in seconds.
     pub timers: [u32; 3],
-    /// How long "no such name" may be cached (RFC 2308 §4), in seconds.
+    /// Minimum in seconds, which bounds negative caching (RFC 2308 §4).
     pub minimum: u32,
-    /// Of the SOA record itself, in seconds.
+    /// TTL of the SOA record in seconds.
     pub ttl: u32,
 }
 
 impl Soa {
-    /// The TTL of the record in a negative answer (RFC 2308 §3).
+    /// Returns the TTL of the SOA in a negative answer (RFC 2308 §3).
     pub fn negative_ttl(&self) -> u32 {
         self.minimum.min(self.ttl)
     }
 
-    /// Reads the SOA of a zone file.
+    /// Parses the SOA of a zone file; `None` if the RDATA is malformed.
     pub fn of_zone(record: &StaticRecord, origin: &Name) -> Option<Self> {
         let rdata = &record.rdata;
         let mname = name_len(rdata)?;
@@ -80,7 +95,7 @@ impl Soa {
             rdata.get(rname..rname + 20)?.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
         let mut field = || fields.next();
         Some(Self {
-            // Both are names alone, as NS RDATA is.
+            // Each is a single name, as in NS RDATA.
             mname: Rdata::of_zone(rtype::NS, &rdata[..mname], origin),
             rname: Rdata::of_zone(rtype::NS, &rdata[mname..rname], origin),
             serial: field(),
@@ -91,7 +106,7 @@ impl Soa {
     }
 }
 
-/// The length of the uncompressed name that `octets` begin with.
+/// Returns the length of the uncompressed name at the start of `octets`.
 fn name_len(octets: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -102,34 +117,45 @@ fn name_len(octets: &[u8]) -> Option<usize> {
     }
 }
 
-/// The static names of a zone, by owner relative to the origin: labels in wire form, without the root.
+/// Static names of a zone. Owner names are relative to the origin: labels in wire form without the root.
 #[derive(Debug, Default)]
 pub struct StaticNames {
+    /// File name of the zone; empty if there is none.
+    file: Box<str>,
     owners: HashMap<Box<[u8]>, Vec<RRset>, RandomState>,
 }
 
-/// What the zone's static names say of a name.
+/// Result of a lookup in the static names.
 #[derive(Debug)]
 pub enum Found<'z> {
-    /// The name exists, or a wildcard stands for it; perhaps with no records.
+    /// The name exists; without records if it is an empty non-terminal.
     Name(&'z [RRset]),
-    /// The name is at or below a delegation.
-    Cut {
-        /// The delegation's owner, relative to the origin.
+    /// A wildcard matches the name (RFC 4592 §3.3).
+    Wildcard {
+        /// Owner name of the wildcard, relative to the origin.
         owner: &'z [u8],
-        /// All records there.
+        /// RRsets of the owner name.
         rrsets: &'z [RRset],
     },
-    /// Nothing has that name.
+    /// The name is at or below a delegation.
+    Cut {
+        /// Delegated name, relative to the origin.
+        owner: &'z [u8],
+        /// RRsets of the owner name.
+        rrsets: &'z [RRset],
+    },
+    /// The name does not exist.
     Nothing,
 }
 
 impl StaticNames {
-    /// The names of a zone file, its SOA aside.
+    /// Returns the names of a zone file, without its SOA.
     pub fn new(file: &ZoneFile) -> Self {
-        let mut names = Self::default();
+        let name = file.origin.to_string();
+        let name = format!("{}{EXTENSION}", name.trim_end_matches('.')).into();
+        let mut names = Self { file: name, ..Self::default() };
         for record in file.records.iter().filter(|r| r.rtype != rtype::SOA) {
-            // The parser refuses owners outside the zone.
+            // The parser rejects owner names outside the zone.
             let Some(owner) = record.owner.within(&file.origin) else { continue };
             names.insert(owner, record, &file.origin);
         }
@@ -144,32 +170,48 @@ impl StaticNames {
         }
         let rrsets = self.owners.entry(owner.into()).or_default();
         let rdata = Rdata::of_zone(record.rtype, &record.rdata, origin);
+        let line = u32::try_from(record.line).unwrap_or(u32::MAX);
         match rrsets.iter_mut().find(|set| set.rtype == record.rtype) {
-            // Unequal TTLs become the least of them (RFC 2181 §5.2), equal records one (§5).
+            // Different TTLs become the lowest one (RFC 2181 §5.2); duplicates are removed (§5).
             Some(set) => {
                 set.ttl = set.ttl.min(record.ttl);
+                set.line = set.line.min(line);
                 if !set.records.contains(&rdata) {
                     set.records.push(rdata);
                 }
             }
-            None => rrsets.push(RRset { rtype: record.rtype, ttl: record.ttl, records: vec![rdata] }),
+            None => {
+                // Most names have one RRset, and `push` alone would allocate room for four.
+                rrsets.reserve_exact(1);
+                rrsets.push(RRset { rtype: record.rtype, ttl: record.ttl, line, records: vec![rdata] });
+            }
         }
     }
 
-    /// The records at the zone's apex.
+    /// Returns the file name of the zone; empty if there is none.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Returns all owner names, relative to the origin, with their RRsets; unordered.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[RRset])> {
+        self.owners.iter().map(|(owner, rrsets)| (&**owner, rrsets.as_slice()))
+    }
+
+    /// Returns the RRsets of the apex.
     pub fn apex(&self) -> &[RRset] {
         self.at(&[]).unwrap_or_default()
     }
 
-    /// The records at exactly this owner, relative to the origin; `None` where the name does not exist.
+    /// Returns the RRsets of an owner name, relative to the origin; `None` if the name does not exist.
     pub fn at(&self, owner: &[u8]) -> Option<&[RRset]> {
         self.owners.get(owner).map(Vec::as_slice)
     }
 
-    /// Looks up a name of which the last `zone_labels` labels are the origin.
+    /// Looks up a name whose last `zone_labels` labels are the origin.
     ///
-    /// `existing` is how many labels below the origin are known to exist beside the static names: a wildcard further
-    /// up does not reach below them (RFC 4592 §3.3.1).
+    /// `existing` is the number of labels below the origin that exist apart from static names. They may contain the closest
+    /// encloser, above which no wildcard matches (RFC 4592 §3.3.1).
     pub fn find(&self, name: &LookupName, zone_labels: usize, existing: usize, qtype: u16) -> Found<'_> {
         if self.owners.is_empty() {
             return Found::Nothing;
@@ -181,7 +223,7 @@ impl StaticNames {
         for depth in 1..=below {
             let Some((key, rrsets)) = self.owners.get_key_value(owner(depth)) else { break };
             encloser = depth;
-            // At a delegation the parent still answers for DS (RFC 4035 §3.1.4.1).
+            // The parent zone answers for DS at a delegation (RFC 4035 §3.1.4.1).
             let is_cut = rrsets.iter().any(|set| set.rtype == rtype::NS);
             if is_cut && !(depth == below && qtype == rtype::DS) {
                 return Found::Cut { owner: key, rrsets };
@@ -197,14 +239,14 @@ impl StaticNames {
         let above = owner(encloser);
         wildcard[..2].copy_from_slice(b"\x01*");
         wildcard[2..2 + above.len()].copy_from_slice(above);
-        match self.at(&wildcard[..2 + above.len()]) {
-            Some(rrsets) => Found::Name(rrsets),
+        match self.owners.get_key_value(&wildcard[..2 + above.len()]) {
+            Some((owner, rrsets)) => Found::Wildcard { owner, rrsets },
             None => Found::Nothing,
         }
     }
 }
 
-/// The mailbox of a generated SOA: `hostmaster` of the zone (RFC 2142 §7).
+/// Returns the mailbox of a generated SOA: `hostmaster` of the zone (RFC 2142 §7).
 pub fn hostmaster() -> Rdata {
     Rdata { octets: (*b"\x0ahostmaster").into(), tail: Tail::Origin }
 }

@@ -1,12 +1,9 @@
-//! `/v1/muster/events`: what happens, as a stream of single events, or what happened last as a list.
+//! `/v1/muster/events`: events as a stream, or the recent ones as a list.
 //!
-//! Events are taken from the journal as their client reads. One that is too slow for what the journal keeps loses the oldest,
-//! and is told how many; so is one that comes again late.
+//! A stream takes events from the journal at the client's pace. A client that is slower than the journal, or that
+//! reconnects late, loses the oldest events and receives their number.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
@@ -16,26 +13,26 @@ use axum::{
 use futures_util::{StreamExt, stream};
 use tokio::sync::watch;
 
-use super::sse::{self, Told};
+use super::sse::{self, Message};
 use crate::{
     api,
+    clock::unix_now,
     http::{
         Api,
         blocking::BlockingQueries,
-        consul::catalog::label,
-        query::{Query, bad},
+        query::{Query, bad, label},
         response::{ApiError, json},
         server::credentials::Credentials,
     },
     model::{
         date::rfc3339_millis,
         event::{Event, Kind},
-        journal::{Entry, Journal, Missed, News},
+        journal::{Batch, Entry, Journal, Missed},
         name::Label,
     },
 };
 
-/// Events that are taken from the journal at once.
+/// Most events taken from the journal at once.
 const BATCH: usize = 64;
 
 pub(crate) async fn events(
@@ -44,7 +41,7 @@ pub(crate) async fn events(
     query: Query,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::new(&query)?;
+    let selection = Selection::new(&query)?;
     let follow = query.all("follow").next().is_none() || query.flag("follow")?;
     let seen = match query.text("since") {
         Some(text) if text.parse::<u64>().is_err() => {
@@ -52,109 +49,106 @@ pub(crate) async fn events(
         }
         _ => sse::seen(request.headers(), &query, "since"),
     };
-    let journal = api.hub.journal();
+    let journal = api.queries.journal();
     if !follow {
-        let news = journal.borrow().after(seen.unwrap_or(0), usize::MAX);
-        return Ok(json(&uri, &wanted.of(&news).map(|(_, event)| event).collect::<Vec<_>>()));
+        let batch = journal.borrow().after(seen.unwrap_or(0), usize::MAX);
+        return Ok(json(&uri, &selection.of(&batch).map(|(_, event)| event).collect::<Vec<_>>()));
     }
-    // Who has seen nothing sees what happens from now on.
+    // Without a position, the stream starts now.
     let seen = seen.unwrap_or_else(|| journal.borrow().last());
-    let following = Following { hub: api.hub.clone(), journal, seen };
-    let batches = stream::unfold(following, |mut following| async move { Some((following.next().await?, following)) });
-    let told = batches.flat_map(move |news| stream::iter(wanted.told(&news)));
-    let begin = stream::iter([Told::Seen(seen)]);
-    Ok(sse::respond(begin.chain(told), Credentials::new(&api.guard, &request)))
+    let events = EventStream { queries: api.queries.clone(), journal, seen };
+    let batches = stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) });
+    let messages = batches.flat_map(move |batch| stream::iter(selection.messages(&batch)));
+    let begin = stream::iter([Message::Position(seen)]);
+    Ok(sse::respond(begin.chain(messages), Credentials::new(&api.guard, &request)))
 }
 
-/// Where a stream stands.
-struct Following {
-    hub: Arc<BlockingQueries>,
+/// State of a stream.
+struct EventStream {
+    queries: Arc<BlockingQueries>,
     journal: watch::Receiver<Journal>,
     seen: u64,
 }
 
-impl Following {
-    async fn next(&mut self) -> Option<News> {
+impl EventStream {
+    async fn next(&mut self) -> Option<Batch> {
         loop {
-            // Marked as seen while it is looked at: what is added afterwards is a change.
-            let news = self.journal.borrow_and_update().after(self.seen, BATCH);
-            self.seen = news.last;
-            if news.missed != Missed::Nothing || !news.entries.is_empty() {
-                return Some(news);
+            // Marks the journal as seen in the same borrow, so that a later event counts as a change.
+            let batch = self.journal.borrow_and_update().after(self.seen, BATCH);
+            self.seen = batch.last;
+            if batch.missed != Missed::Nothing || !batch.entries.is_empty() {
+                return Some(batch);
             }
             tokio::select! {
                 changed = self.journal.changed() => changed.ok()?,
-                () = self.hub.ended() => return None,
+                () = self.queries.shutting_down() => return None,
             }
         }
     }
 }
 
-/// What a client wants to hear of.
-struct Wanted {
+/// Events that a client selects.
+struct Selection {
     services: Vec<Label>,
     nodes: Vec<Label>,
     kinds: Vec<String>,
 }
 
-impl Wanted {
+impl Selection {
     fn new(query: &Query) -> Result<Self, ApiError> {
         let labels = |name: &str| query.all(name).map(label).collect::<Result<Vec<_>, _>>();
         let kinds: Vec<String> = query.all("kind").map(str::to_owned).collect();
         if let Some(unknown) = kinds.iter().find(|word| !Kind::ALL.iter().any(|kind| kind.is(word))) {
             let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
             return Err(bad(&format!(
-                "kind={unknown}: expected one of {}, or what stands before the -",
+                "kind={unknown}: expected one of {}, or the part before the `-`",
                 known.join(", ")
             )));
         }
         Ok(Self { services: labels("service")?, nodes: labels("node")?, kinds })
     }
 
-    fn has(&self, event: &Event) -> bool {
-        let among = |wanted: &[Label], is: &Option<Label>| {
-            wanted.is_empty() || is.as_ref().is_some_and(|is| wanted.contains(is))
+    fn matches(&self, event: &Event) -> bool {
+        let among = |selection: &[Label], is: &Option<Label>| {
+            selection.is_empty() || is.as_ref().is_some_and(|is| selection.contains(is))
         };
         let kind = self.kinds.is_empty() || self.kinds.iter().any(|word| event.kind.is(word));
         among(&self.services, &event.service) && among(&self.nodes, &event.node) && kind
     }
 
-    /// The events that are wanted; before them, whatever is wanted, that some are missing.
-    fn of(&self, news: &News) -> impl Iterator<Item = (Kind, api::event::Event)> {
-        let entries = news.entries.iter().filter(|entry| self.has(&entry.event));
-        missed(news.missed).into_iter().chain(entries.map(|entry| (entry.event.kind, shown(entry))))
+    /// Returns the selected events, preceded by a `missed` event if some were missed.
+    fn of(&self, batch: &Batch) -> impl Iterator<Item = (Kind, api::events::Event)> {
+        let entries = batch.entries.iter().filter(|entry| self.matches(&entry.event));
+        missed(batch.missed).into_iter().chain(entries.map(|entry| (entry.event.kind, event_json(entry))))
     }
 
-    /// The same for a stream.
-    fn told(&self, news: &News) -> Vec<Told> {
-        let events = self.of(news).filter_map(|(kind, event)| {
+    /// Returns the messages of the selected events.
+    fn messages(&self, batch: &Batch) -> Vec<Message> {
+        let events = self.of(batch).filter_map(|(kind, event)| {
             let data = serde_json::to_vec(&event).ok()?.into();
-            Some(Told::Event { id: event.sequence, kind: kind.as_str(), data })
+            Some(Message::Event { id: event.sequence, kind: kind.as_str(), data })
         });
-        // Where the last ones were not wanted, too.
-        events.chain([Told::Seen(news.last)]).collect()
+        // Also advances the position past events that are not selected.
+        events.chain([Message::Position(batch.last)]).collect()
     }
 }
 
-fn missed(missed: Missed) -> Option<(Kind, api::event::Event)> {
+fn missed(missed: Missed) -> Option<(Kind, api::events::Event)> {
     let (count, text) = match missed {
         Missed::Nothing => return None,
-        Missed::These(count) => (Some(count), format!("{count} events before these are not kept any more")),
-        Missed::Unknown => {
-            (None, "the agent was started anew: what happened before these is not known any more".to_owned())
-        }
+        Missed::These(count) => (Some(count), format!("{count} earlier events are no longer stored")),
+        Missed::Unknown => (None, "the agent was restarted; earlier events are no longer stored".to_owned()),
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let event = Event { count, ..Event::new(Kind::Missed, text) };
-    let shown = shown(&Entry { sequence: 0, at: now, event });
-    Some((Kind::Missed, api::event::Event { sequence: None, ..shown }))
+    let shown = event_json(&Entry { sequence: 0, at: unix_now(), event });
+    Some((Kind::Missed, api::events::Event { sequence: None, ..shown }))
 }
 
-fn shown(entry: &Entry) -> api::event::Event {
+fn event_json(entry: &Entry) -> api::events::Event {
     let Entry { sequence, at, event } = entry;
     let text = |label: &Option<Label>| label.as_ref().map(ToString::to_string);
     let place = event.place.as_ref();
-    api::event::Event {
+    api::events::Event {
         sequence: Some(*sequence),
         time: rfc3339_millis(*at),
         kind: event.kind.as_str().to_owned(),

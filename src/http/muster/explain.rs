@@ -1,263 +1,363 @@
-//! Why a name is answered as it is. What holds an instance back is said in the words of [`crate::model::reason`], which Extended
-//! DNS Errors and the `_why` names have too.
+//! Explanation of the DNS answer of a name.
+//!
+//! [`Explainer`] looks the name up in the tables that DNS uses, and describes the provenance of the answer. Reasons of
+//! instances come from [`crate::model::reason`], like those of Extended DNS Errors and `_why` names.
 
-use std::time::Duration;
+mod instances;
+mod user_input;
 
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
 use axum::{
     extract::{Path, State},
     http::Uri,
     response::Response,
 };
+use tokio::sync::watch;
 
+use self::{instances::NODE_TTL, user_input::Names};
 use crate::{
-    api::explain::{Check, Explained, Instance},
-    dns::zone::service::MAX_STALE_TTL,
+    api::explain::Explained,
+    diagnostic::Diagnostic,
+    dns::{
+        answer::{
+            Answer, Authority, Data, Group, Outside,
+            provenance::{Form, Match, Step},
+        },
+        message::{
+            codes::{Rcode, rtype},
+            query::LookupName,
+        },
+        recursion::{Recursion, Resolution, special_use::SpecialUse},
+        zone::{
+            Tables,
+            rrset::RRset,
+            static_names::{Kind, Zone},
+        },
+    },
     http::{
         Api,
-        beyond::Files,
         blocking::{self, Topic},
-        consul::catalog::show,
-        meant::{self, Meant, Part, meant},
-        query::Query,
+        blocking_response::show,
+        query::{Query, bad},
         response::ApiError,
     },
     model::{
-        catalog::{Catalog, CatalogEntry, Freshness},
-        date::rfc3339,
-        member::{Member, Membership},
+        catalog::Catalog,
+        member::Membership,
         name::{Label, Name},
-        reason,
+        upstream_address::UpstreamAddress,
     },
 };
 
-/// Names that are offered for one that is not there, and problems of files that are told of.
-const MAX_OFFERED: usize = 3;
-/// Where a TTL comes from that no service names.
-const NODE_TTL: &str = "dns.ttl of this node's configuration";
+/// Maximum number of similar service names suggested for an unknown name.
+const MAX_SUGGESTED: usize = 3;
+/// Source of the TTL of static records.
+const FILE_TTL: &str = "the zone file";
+/// Source of the TTL of negative answers in the discovery zone.
+const NEGATIVE_TTL: &str = "dns.negative_ttl of this node's configuration";
+/// Client of the explained question, unless the request names another.
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-pub(crate) async fn explain(
+/// Sources of explanations besides the catalog, in their current state.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Tables that DNS answers from.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// Resolution of names outside our zones; `None` if no client may use recursion.
+    pub recursion: Option<Arc<Recursion>>,
+    /// Default upstreams.
+    pub upstreams: Option<watch::Receiver<Vec<UpstreamAddress>>>,
+    /// Folder of service files, whose problems are included.
+    pub services: PathBuf,
+}
+
+pub(in crate::http) async fn explain(
     State(api): State<Api>,
     uri: Uri,
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    show(&api, &uri, &query, Topic::Explained, |blocking::Snapshot { catalog, members, files, .. }| {
-        let files = api.beyond.borrow(files);
-        let zones = api.agent.zones();
-        let known = Known { catalog, members, ttl: api.agent.ttl, node: &api.agent.node, zones, files: &files };
-        Ok(known.explain(&name))
+    let qtype = match query.text("type") {
+        None => None,
+        Some(text) => {
+            Some(rtype::parse(text).ok_or_else(|| bad(&format!("type={text}: expected such as A or TYPE65")))?)
+        }
+    };
+    let client = match query.text("client") {
+        None => CLIENT,
+        Some(text) => text.parse().map_err(|_| bad(&format!("client={text}: expected an IP address")))?,
+    };
+    show(&api, &uri, &query, Topic::Explain, |blocking::Snapshot { catalog, members, files, .. }| {
+        let Sources { tables, recursion, upstreams, services } = &api.explain;
+        let upstreams = upstreams.as_ref().map_or_else(Vec::new, |upstreams| upstreams.borrow().clone());
+        let explainer = Explainer {
+            tables: &tables.load(),
+            recursion: recursion.as_deref(),
+            upstreams: &upstreams,
+            catalog,
+            members,
+            node: &api.agent.node,
+            problems: files.get(services).map_or(&[], |report| &report.problems),
+        };
+        Ok(explainer.explain(&name, qtype, client))
     })
     .await
 }
 
-struct Known<'a> {
-    catalog: &'a Catalog,
-    members: &'a Membership,
-    /// Seconds: the TTL where a service names none.
-    ttl: u32,
+/// Explains names from one snapshot of the sources.
+pub struct Explainer<'a> {
+    /// Tables that DNS answers from.
+    pub tables: &'a Tables,
+    /// Resolution of names outside our zones; `None` if no client may use recursion.
+    pub recursion: Option<&'a Recursion>,
+    /// Default upstreams.
+    pub upstreams: &'a [UpstreamAddress],
+    /// Catalog of all announcements.
+    pub catalog: &'a Catalog,
+    /// Cluster membership.
+    pub members: &'a Membership,
     /// This node.
-    node: &'a Label,
-    /// The zones in which services have their names.
-    zones: Vec<Name>,
-    /// What this node's files say, and whom it asks for other names.
-    files: &'a Files,
+    pub node: &'a Label,
+    /// Problems of this node's service files.
+    pub problems: &'a [Diagnostic],
 }
 
-impl Known<'_> {
-    fn explain(&self, text: &str) -> Explained {
-        match meant(text, self.catalog, &self.zones) {
-            Meant::Service(name, part) => self.service(text, &name, &part),
-            Meant::Node(name) => self.node(text, &name),
-            Meant::Apex => {
-                let summary = "the discovery zone itself: SOA, NS, and what its zone file has there".to_owned();
-                self.other(text, "zone", summary, self.ttl)
+impl Explainer<'_> {
+    /// Explains the DNS answer to a recursive question of `client` for the name that `text` denotes, of `qtype` or of any type.
+    pub fn explain(&self, text: &str, qtype: Option<u16>, client: IpAddr) -> Explained {
+        let names = Names { tables: self.tables, catalog: self.catalog, recursion: self.recursion };
+        let name = names.resolve(text).and_then(|name| LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)));
+        let Some((name, lookup)) = name else {
+            return Explained { name: text.to_owned(), ..self.unknown(text) };
+        };
+        let answer = self.tables.lookup(&lookup, qtype.unwrap_or(rtype::A));
+        let explained = match answer.steps[..] {
+            [] => Explained {
+                kind: "unknown".to_owned(),
+                summary: format!("{}: query type not supported", answer.rcode),
+                rcode: answer.rcode.to_string(),
+                ..Explained::default()
+            },
+            [first, ..] => self.answer(text, &lookup, &answer, &first, client),
+        };
+        let mut explained = Explained { name: text.to_owned(), question: name.to_string(), ..explained };
+        // Without a type, a name with records of any type is not empty.
+        let is_negative = answer.answer.is_empty() && (qtype.is_some() || explained.records.is_empty());
+        if is_negative && let Some((ttl, from)) = negative_ttl(&answer) {
+            (explained.ttl, explained.ttl_from) = (ttl, from.to_owned());
+        }
+        if let Some(qtype) = qtype
+            && explained.rcode == Rcode::NoError.to_string()
+            && !matches!(explained.kind.as_str(), "delegation" | "outside")
+            && answer.answer.is_empty()
+            // Without an answered instance, the summary explains the lack of records.
+            && (explained.instances.is_empty() || explained.instances.iter().any(|instance| instance.answered))
+        {
+            explained.summary = format!("{}; no {} records", explained.summary, rtype::name(qtype));
+        }
+        explained
+    }
+
+    /// Explains an answer with its CNAME chain.
+    fn answer(
+        &self,
+        text: &str,
+        name: &LookupName,
+        answer: &Answer<'_>,
+        first: &Step<'_>,
+        client: IpAddr,
+    ) -> Explained {
+        let mut explained = self.step(text, name, first, client);
+        let mut rcode = match answer.outside {
+            Outside::Question => explained.rcode.clone(),
+            Outside::Target | Outside::Nothing => answer.rcode.to_string(),
+        };
+        if let Some((target, end)) = chain_end(answer) {
+            let target_name = presentation(&target);
+            let to = self.step(&target_name, &target, end, client);
+            explained.summary = format!("{}; CNAME to {target_name}: {}", explained.summary, to.summary);
+            explained.instances = to.instances;
+            explained.notes.extend(to.notes);
+            if matches!(to.source.as_str(), "route" | "upstream") {
+                rcode = to.rcode;
             }
-            Meant::Name(name) => self.name(text, &name),
-            Meant::Nothing => self.unknown(text),
         }
+        let types = match (answer.outside, SpecialUse::find(name)) {
+            (Outside::Question, Some(zone)) if explained.source == "special-use" => zone.types(name),
+            _ => self.tables.types(first),
+        };
+        let records = types.into_iter().map(|rtype| rtype::name(rtype).into_owned()).collect();
+        Explained { rcode, records, ..explained }
     }
 
-    fn service(&self, text: &str, name: &Label, part: &Part) -> Explained {
-        let Some(service) = self.catalog.service(name) else { return self.unknown(text) };
-        let with_shadowed: Vec<(&CatalogEntry, bool)> =
-            service.with_shadowed().filter(|(entry, _)| part.has(entry)).collect();
-        let instances: Vec<Instance> =
-            with_shadowed.iter().map(|(entry, counts)| self.instance(entry, *counts)).collect();
-        let answered = instances.iter().filter(|instance| instance.answered).count();
-        let summary = match (answered, instances.len()) {
-            (0, 0) => format!("{name} has no such instance"),
-            (0, all) => {
-                let counting = with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry);
-                let why = reason::none_answered(counting);
-                format!("none of {all} is answered: NOERROR without records, and Extended DNS Error 14: {why}")
+    /// Explains one name of an answer.
+    fn step(&self, text: &str, name: &LookupName, step: &Step<'_>, client: IpAddr) -> Explained {
+        let explained = match step.found {
+            Match::Node { node, .. } => self.node(node),
+            Match::Apex(zone) => self.apex(zone),
+            Match::Static { rrsets, wildcard } => self.static_records(step.zone, rrsets, wildcard),
+            Match::Delegation { owner, rrsets } => self.delegation(step.zone, owner, rrsets),
+            Match::Reverse(address) => self.reverse(address),
+            Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
+            Match::Nothing => self.nothing(text, step.zone),
+            Match::Outside => self.outside(name, client),
+            found => match found.service().and_then(|service| label(service.name())) {
+                Some(service) if matches!(found, Match::Why { .. }) => self.why(&service, &found),
+                Some(service) => self.service(&service, &found),
+                None => self.unknown(text),
+            },
+        };
+        if explained.source.is_empty() {
+            return Explained { source: source(&step.found).to_owned(), ..explained };
+        }
+        explained
+    }
+
+    fn apex(&self, zone: &Zone) -> Explained {
+        match zone.kind {
+            Kind::Discovery => {
+                let summary = "apex of the discovery zone".to_owned();
+                self.generated("zone", summary)
             }
-            (answered, all) => reason::summary(answered, all),
-        };
-        let entries: Vec<&CatalogEntry> = with_shadowed.into_iter().map(|(entry, _)| entry).collect();
-        let (ttl, ttl_from) = self.least_ttl(&entries);
-        let kind = if matches!(part, Part::Instance(_)) { "instance" } else { "service" };
-        let notes = self.notes(name, &instances);
-        Explained { name: text.to_owned(), kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes }
-    }
-
-    fn notes(&self, name: &Label, instances: &[Instance]) -> Vec<String> {
-        let mut notes = Vec::new();
-        if let Some(since) = self.members.partitioned {
-            let since = rfc3339(since);
-            notes.push(format!(
-                "More than half of the other nodes are out of reach since {since}: the fault may be here."
-            ));
-        }
-        let answered = instances.iter().any(|instance| instance.answered);
-        if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
-            notes.push("No instance that is answered has a port: there are A and AAAA records, and no SRV.".to_owned());
-        }
-        let below: Vec<Name> = self.zones.iter().filter_map(|zone| zone.prepend([name.as_bytes()]).ok()).collect();
-        let form = [&[name.as_bytes().len() as u8 + 1, b'_'], name.as_bytes()].concat();
-        let is_hidden = |owner: &Name| {
-            // A zone may have a million records: most are told apart without a closer look.
-            if !below.iter().any(|name| owner.within(name).is_some()) && !owner.wire().starts_with(&form) {
-                return false;
-            }
-            let live = self.zones.iter().find_map(|zone| meant::live(owner, zone, self.catalog));
-            matches!(live, Some(Meant::Service(hidden, _)) if hidden == *name)
-        };
-        notes.extend(self.files.hidden(&self.zones, is_hidden));
-        if instances.iter().any(|instance| instance.node == self.node.as_str()) {
-            notes.extend(self.problems());
-        }
-        notes
-    }
-
-    /// What is wrong with service files of this node, such as one that defines what somebody looks for in vain.
-    fn problems(&self) -> Vec<String> {
-        let problems: Vec<_> = self.files.problems.iter().filter(|problem| problem.is_error()).collect();
-        let mut notes: Vec<String> =
-            problems.iter().take(MAX_OFFERED).map(|problem| format!("Of this node's files: {problem}")).collect();
-        if problems.len() > MAX_OFFERED {
-            notes.push(format!(
-                "And {} problems more: `muster validate` prints them all.",
-                problems.len() - MAX_OFFERED
-            ));
-        }
-        notes
-    }
-
-    /// Seconds, and where they come from.
-    fn instance_ttl(&self, entry: &CatalogEntry) -> (u32, String) {
-        let instance = &entry.announcement.instance;
-        let (ttl, from) = match instance.ttl {
-            Some(ttl) => (ttl, format!("the ttl of {}", instance.key)),
-            None => (self.ttl, NODE_TTL.to_owned()),
-        };
-        if entry.freshness == Freshness::LastKnown && ttl > MAX_STALE_TTL {
-            return (MAX_STALE_TTL, "a node is out of reach: what is last known is cached briefly".to_owned());
-        }
-        (ttl, from)
-    }
-
-    /// The TTL of the whole: the least of those that are answered, or of all.
-    fn least_ttl(&self, entries: &[&CatalogEntry]) -> (u32, String) {
-        let least = |all: &mut dyn Iterator<Item = &&CatalogEntry>| {
-            all.map(|entry| self.instance_ttl(entry)).min_by_key(|(ttl, _)| *ttl)
-        };
-        least(&mut entries.iter().filter(|entry| entry.is_answered()))
-            .or_else(|| least(&mut entries.iter()))
-            .unwrap_or((self.ttl, NODE_TTL.to_owned()))
-    }
-
-    fn member(&self, name: &Label) -> Option<&Member> {
-        self.members.members.iter().find(|member| member.id.name == *name)
-    }
-
-    fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
-        let announcement = &entry.announcement;
-        let (instance, standing) = (&announcement.instance, &announcement.standing);
-        let member = self.member(&entry.node);
-        let why = reason::of(entry, counts, member.map(|member| member.reach));
-        let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
-        let report = announcement.report.as_ref();
-        let checks = report.iter().flat_map(|report| &report.checks).map(|check| Check {
-            id: check.id.to_string(),
-            name: check.name.to_string(),
-            status: check.status.as_str().to_owned(),
-            output: check.output.to_string(),
-            since: time(check.since),
-        });
-        let since = match entry.freshness {
-            Freshness::Live => reason::since(entry),
-            _ => member.map(|member| rfc3339(member.since)),
-        };
-        let (ttl, ttl_from) = self.instance_ttl(entry);
-        Instance {
-            service: instance.key.service.to_string(),
-            id: instance.key.id.to_string(),
-            registered_as: instance.registered_as.as_ref().map(ToString::to_string),
-            node: entry.node.to_string(),
-            addresses: instance.addresses.iter().map(ToString::to_string).collect(),
-            port: instance.port.unwrap_or(0),
-            tags: instance.tags.clone(),
-            weight: standing.weight(instance.weight),
-            ttl,
-            ttl_from,
-            answered: counts && entry.is_answered(),
-            state: why.state.to_owned(),
-            why: why.text,
-            since: since.unwrap_or_default(),
-            checks: checks.collect(),
+            Kind::Static => Explained {
+                kind: "static".to_owned(),
+                summary: format!("static: apex of the zone in {}", zone.names.file()),
+                file: zone.names.file().to_owned(),
+                line: first_line(zone.names.apex()),
+                ttl: zone.soa.ttl,
+                ttl_from: FILE_TTL.to_owned(),
+                ..Explained::default()
+            },
         }
     }
 
-    fn node(&self, text: &str, name: &Label) -> Explained {
-        let Some(view) = self.catalog.view().get(name) else { return self.unknown(text) };
-        let keys = view.announcements.keys();
-        let instances: Vec<Instance> = keys
-            .filter_map(|key| {
-                let service = self.catalog.service(&key.service)?;
-                let own = |p: &CatalogEntry| p.node == *name && p.announcement.instance.key.id == key.id;
-                let (entry, counts) = service.with_shadowed().find(|(entry, _)| own(entry))?;
-                Some(self.instance(entry, counts))
-            })
-            .collect();
-        let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
-        let answered = instances.iter().filter(|instance| instance.answered).count();
-        let summary = format!("the node {name} is {reach}; {}", reason::summary(answered, instances.len()));
-        Explained { instances, ..self.other(text, "node", summary, self.ttl) }
-    }
-
-    /// A name that no service and no node has.
-    fn name(&self, text: &str, name: &Name) -> Explained {
-        let zone = self.zones.iter().find(|zone| name.within(zone).is_some());
-        // A bare word may be a service's name with a slip.
-        let is_word = zone.is_none() && name.labels().count() == 1 && !text.ends_with('.');
-        // Aliases have what the domain has, and a bare word is below it.
-        let above = name.labels().count() - zone.map_or(0, |zone| zone.labels().count());
-        let in_domain = (zone.is_some() || is_word)
-            .then(|| Name::from_labels(name.labels().take(above).chain(self.zones.first()?.labels())).ok())
-            .flatten();
-        match self.files.answered(name).or_else(|| self.files.answered(&in_domain?)) {
-            Some((summary, ttl)) => self.other(text, "static", summary, ttl),
-            None if zone.is_some() || is_word => self.unknown(text),
-            None => self.other(text, "outside", self.files.outside(name), 0),
-        }
-    }
-
-    fn other(&self, text: &str, kind: &str, summary: String, ttl: u32) -> Explained {
-        let ttl_from = match kind {
-            "static" => "the zone file",
-            "outside" => "whoever answers it",
-            _ => NODE_TTL,
+    fn static_records(&self, zone: Option<&Zone>, rrsets: &[RRset], wildcard: Option<&[u8]>) -> Explained {
+        let Some(zone) = zone else { return Explained::default() };
+        let (file, line) = (zone.names.file(), first_line(rrsets));
+        let owner = wildcard.map_or_else(String::new, |owner| absolute(owner, zone));
+        let defined = if wildcard.is_some() { format!("wildcard {owner}") } else { "this name".to_owned() };
+        let (undeclared, notes) = match (zone.kind, wildcard) {
+            (Kind::Static, _) => ("", Vec::new()),
+            (Kind::Discovery, None) => ("; no node declares a service of this name", Vec::new()),
+            // The wildcard may hide that a service file has errors.
+            (Kind::Discovery, Some(_)) => ("; no node declares a service of this name", self.problems()),
         };
         Explained {
-            name: text.to_owned(),
-            kind: kind.to_owned(),
-            summary,
-            ttl,
-            ttl_from: ttl_from.to_owned(),
+            kind: "static".to_owned(),
+            summary: format!("static: {file}:{line} defines {defined}{undeclared}"),
+            owner,
+            file: file.to_owned(),
+            line,
+            ttl: rrsets.iter().map(|set| set.ttl).min().unwrap_or_default(),
+            ttl_from: FILE_TTL.to_owned(),
+            notes,
             ..Explained::default()
         }
     }
 
+    fn delegation(&self, zone: Option<&Zone>, owner: &[u8], rrsets: &[RRset]) -> Explained {
+        let (Some(zone), Some(ns)) = (zone, rrsets.iter().find(|set| set.rtype == rtype::NS)) else {
+            return Explained::default();
+        };
+        let (file, line, owner) = (zone.names.file(), ns.line, absolute(owner, zone));
+        let servers = ns.records.iter().filter_map(|rdata| zone.target(rdata, 0));
+        let servers = servers.map(|name| presentation(&name)).collect::<Vec<_>>().join(", ");
+        Explained {
+            kind: "delegation".to_owned(),
+            summary: format!("referral: {file}:{line} delegates {owner} to {servers}"),
+            owner,
+            file: file.to_owned(),
+            line,
+            ttl: ns.ttl,
+            ttl_from: FILE_TTL.to_owned(),
+            ..Explained::default()
+        }
+    }
+
+    fn reverse(&self, address: IpAddr) -> Explained {
+        let instances = self.at_address(address);
+        let answered = instances.iter().filter(|instance| instance.answered);
+        let names: Vec<String> = answered.map(|instance| format!("{}/{}", instance.service, instance.id)).collect();
+        let summary = match (&names[..], self.tables.node_at(&address)) {
+            ([], Some(node)) => format!("reverse name of {address}: address of node {node}"),
+            ([], None) => format!("reverse name of {address}: no instance at this address is answered"),
+            (names, _) => format!("reverse name of {address}: address of {}", names.join(", ")),
+        };
+        Explained { instances, ..self.generated("reverse", summary) }
+    }
+
+    /// Explains a name that does not exist in its zone.
+    fn nothing(&self, text: &str, zone: Option<&Zone>) -> Explained {
+        match zone {
+            Some(zone) if zone.kind == Kind::Static => {
+                let file = zone.names.file();
+                Explained {
+                    kind: "unknown".to_owned(),
+                    summary: format!("NXDOMAIN: {file} does not define this name"),
+                    file: file.to_owned(),
+                    ..Explained::default()
+                }
+            }
+            _ => self.unknown(text),
+        }
+    }
+
+    /// Explains a name outside our zones.
+    fn outside(&self, name: &LookupName, client: IpAddr) -> Explained {
+        let resolution = self.recursion.map(|recursion| recursion.resolution(name, Some(client)));
+        let (source, rcode, summary) = match resolution {
+            None => {
+                let summary = "REFUSED: outside this node's zones, and resolver.allow is empty".to_owned();
+                ("refused", Some(Rcode::Refused), summary)
+            }
+            Some(Resolution::Prohibited) => {
+                let summary =
+                    format!("REFUSED: outside this node's zones, and resolver.allow does not include {client}");
+                ("refused", Some(Rcode::Refused), summary)
+            }
+            Some(Resolution::Loop(_)) => {
+                ("loop", Some(Rcode::Refused), "REFUSED: test name of this server's loop detection".to_owned())
+            }
+            Some(Resolution::SpecialUse(zone)) => {
+                let rcode = zone.rcode(name);
+                ("special-use", Some(rcode), format!("{rcode}: special-use name, answered locally"))
+            }
+            Some(Resolution::Route((suffix, servers))) => {
+                let servers = join(servers);
+                ("route", None, format!("outside this node's zones: route {suffix} forwards it to {servers}"))
+            }
+            Some(Resolution::Upstream) if self.upstreams.is_empty() => {
+                let summary = "SERVFAIL: outside this node's zones, and no upstream is known".to_owned();
+                ("upstream", Some(Rcode::ServFail), summary)
+            }
+            Some(Resolution::Upstream) => {
+                let upstreams = join(self.upstreams);
+                ("upstream", None, format!("outside this node's zones: forwarded to {upstreams}"))
+            }
+        };
+        Explained {
+            kind: "outside".to_owned(),
+            source: source.to_owned(),
+            rcode: rcode.map_or_else(String::new, |rcode| rcode.to_string()),
+            summary,
+            ttl_from: "the upstream".to_owned(),
+            ..Explained::default()
+        }
+    }
+
+    /// Explains a name with generated records.
+    fn generated(&self, kind: &str, summary: String) -> Explained {
+        let ttl_from = NODE_TTL.to_owned();
+        Explained { kind: kind.to_owned(), summary, ttl: self.tables.ttl(), ttl_from, ..Explained::default() }
+    }
+
+    /// Explains an unknown name, with suggestions.
     fn unknown(&self, text: &str) -> Explained {
         let mut near: Vec<(usize, &str)> = self
             .catalog
@@ -265,23 +365,84 @@ impl Known<'_> {
             .map(|(name, _)| (strsim::damerau_levenshtein(&text.to_ascii_lowercase(), name.as_str()), name.as_str()))
             .collect();
         near.sort_unstable();
-        let near = near.iter().take(MAX_OFFERED).filter(|(far, name)| *far <= name.len().max(text.len()) / 2);
+        let near =
+            near.iter().take(MAX_SUGGESTED).filter(|(distance, name)| *distance <= name.len().max(text.len()) / 2);
         let near: Vec<&str> = near.map(|(_, name)| *name).collect();
         let mut notes = self.problems();
         notes.push(
-            "A service is declared by a file in services_dir or by the HTTP API of some node; one whose file has an \
-             error from the start is not declared: `muster validate` and the log of its node say why."
+            "Services are declared by files in services_dir or through the HTTP API of a node. A new file with errors \
+             declares no service: run `muster validate`, or see the log of its node."
                 .to_owned(),
         );
         if !near.is_empty() {
             notes.insert(0, format!("Did you mean {}?", near.join(", ")));
         }
         Explained {
-            name: text.to_owned(),
             kind: "unknown".to_owned(),
-            summary: "no node declares it: NXDOMAIN".to_owned(),
+            summary: "NXDOMAIN: no node declares this name".to_owned(),
             notes,
             ..Explained::default()
         }
     }
+}
+
+/// Returns the `Source` of a match.
+fn source(found: &Match<'_>) -> &'static str {
+    match found {
+        Match::Set { form: Form::Service, .. } => "service",
+        Match::Set { form: Form::Tag(_) | Form::SrvTag(_), .. } => "tag",
+        Match::Set { form: Form::SrvProtocol(_), .. } => "protocol",
+        Match::Instance { .. } => "instance",
+        Match::Port { .. } => "port",
+        Match::Why { .. } => "why",
+        Match::Node { .. } => "node",
+        Match::Apex(_) => "apex",
+        Match::Static { wildcard: None, .. } => "static",
+        Match::Static { wildcard: Some(_), .. } => "wildcard",
+        Match::Delegation { .. } => "delegation",
+        Match::Reverse(_) => "reverse",
+        Match::Empty => "empty",
+        Match::Nothing => "nothing",
+        Match::Outside => "outside",
+    }
+}
+
+/// Returns the last name of a CNAME chain and its step.
+fn chain_end<'a, 't>(answer: &'a Answer<'t>) -> Option<(LookupName, &'a Step<'t>)> {
+    let last = answer.steps.len().checked_sub(2)?;
+    let cname = answer.answer.get(last)?;
+    let Data::Stored(set) = cname.data else { return None };
+    Some((cname.zone.target(set.records.first()?, 0)?, answer.steps.last()?))
+}
+
+/// Returns the TTL of a negative answer and its source; `None` if the answer has no SOA.
+fn negative_ttl(answer: &Answer<'_>) -> Option<(u32, &'static str)> {
+    let Authority::Soa(Group { zone, data: Data::Soa { ttl, .. }, .. }) = answer.authority else { return None };
+    let from = match zone.kind {
+        Kind::Discovery => NEGATIVE_TTL,
+        Kind::Static => "the SOA of the zone file",
+    };
+    Some((ttl, from))
+}
+
+fn first_line(rrsets: &[RRset]) -> u32 {
+    rrsets.iter().map(|set| set.line).min().unwrap_or_default()
+}
+
+fn presentation(name: &LookupName) -> String {
+    Name::from_labels(name.labels()).map_or_else(|_| String::new(), |name| name.to_string())
+}
+
+/// Returns the absolute name of an owner name relative to a zone.
+fn absolute(owner: &[u8], zone: &Zone) -> String {
+    let name = LookupName::from_wire(&[owner, zone.origin.wire()].concat());
+    name.map_or_else(String::new, |name| presentation(&name))
+}
+
+fn label(octets: &[u8]) -> Option<Label> {
+    Label::parse(std::str::from_utf8(octets).ok()?).ok()
+}
+
+fn join(servers: &[UpstreamAddress]) -> String {
+    servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

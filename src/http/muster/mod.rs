@@ -1,6 +1,6 @@
 //! muster's own HTTP API: explanations, events and streams.
 
 pub(super) mod events;
-pub(super) mod explain;
+pub mod explain;
 pub(super) mod sse;
 pub(super) mod watch;

@@ -1,7 +1,7 @@
-//! Streams of events, as browsers read them: `text/event-stream` (WHATWG HTML, "Server-sent events").
+//! Server-sent events (`text/event-stream`, WHATWG HTML).
 //!
-//! A stream makes its next event when its client has taken the one before, so that nothing piles up for one that is slow;
-//! `serve` gives up one that takes nothing. A comment now and then shows everybody between the two that it is in use.
+//! A stream produces its next event when the client has taken the previous one, so a slow client causes no queue;
+//! `serve` disconnects a client that reads nothing. Comments keep the connection alive through proxies.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -15,60 +15,60 @@ use tokio::time::sleep;
 
 use crate::http::{query::Query, server::credentials::Credentials};
 
-/// The longest silence. Proxies close what is silent for a minute (nginx) or for 50 s (HAProxy).
-const SILENCE: Duration = Duration::from_secs(30);
+/// Longest time without data. Proxies close idle connections after 60 s (nginx) or 50 s (HAProxy).
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// What a stream says.
+/// An item of a stream.
 #[derive(Clone, Debug)]
-pub(crate) enum Told {
+pub(crate) enum Message {
     /// An event.
     Event {
-        /// What a client that comes again has seen, if this was the last; `None`: what it had seen before.
+        /// Position that a reconnecting client sends if this was its last event; `None`: the position stays.
         id: Option<u64>,
-        /// One word: what kind of event it is.
+        /// Kind of the event, one word.
         kind: &'static str,
-        /// JSON on one line. It is shared by all who get it.
+        /// JSON on one line, shared by all clients.
         data: Bytes,
     },
-    /// What the client has seen, although none of it was for it.
-    Seen(u64),
-    /// Nothing: the stream is in use.
-    Silence,
+    /// New position without an event: no event up to there matches the client's selection.
+    Position(u64),
+    /// Comment that keeps the connection alive.
+    KeepAlive,
 }
 
-impl Told {
+impl Message {
     fn frames(self) -> impl Iterator<Item = Bytes> {
         let frames = match self {
             Self::Event { id, kind, data } => {
                 let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
                 [format!("{id}event: {kind}\ndata: ").into(), data, Bytes::from_static(b"\n\n")]
             }
-            Self::Seen(id) => [format!("id: {id}\n\n").into(), Bytes::new(), Bytes::new()],
-            Self::Silence => [Bytes::from_static(b":\n\n"), Bytes::new(), Bytes::new()],
+            Self::Position(id) => [format!("id: {id}\n\n").into(), Bytes::new(), Bytes::new()],
+            Self::KeepAlive => [Bytes::from_static(b":\n\n"), Bytes::new(), Bytes::new()],
         };
         frames.into_iter().filter(|frame| !frame.is_empty())
     }
 }
 
-/// An answer that goes on while there is something to tell, and while the client may hear it.
-pub(crate) fn respond(told: impl Stream<Item = Told> + Send + 'static, pass: Credentials) -> Response {
-    let told = stream::unfold((Box::pin(told), pass), |(mut told, pass)| async move {
+/// Returns a response that streams the messages until they end or the credentials are revoked.
+pub(crate) fn respond(messages: impl Stream<Item = Message> + Send + 'static, credentials: Credentials) -> Response {
+    let messages = stream::unfold((Box::pin(messages), credentials), |(mut messages, credentials)| async move {
         let next = tokio::select! {
-            next = told.next() => next?,
-            // Streams that began together do not wake together.
-            () = sleep(SILENCE.mul_f64(0.5 + fastrand::f64() / 2.0)) => Told::Silence,
+            next = messages.next() => next?,
+            // Jitter, so that streams that started together do not wake together.
+            () = sleep(KEEP_ALIVE.mul_f64(0.5 + fastrand::f64() / 2.0)) => Message::KeepAlive,
         };
-        pass.is_good().then_some((next, (told, pass)))
+        credentials.is_valid().then_some((next, (messages, credentials)))
     });
-    let frames = told.flat_map(|told| stream::iter(told.frames().map(Ok::<_, Infallible>)));
+    let frames = messages.flat_map(|messages| stream::iter(messages.frames().map(Ok::<_, Infallible>)));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // nginx would keep events until it has enough of them.
+    // nginx would buffer events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     (headers, Body::from_stream(frames)).into_response()
 }
 
-/// What the client has seen already: one that comes again says so in the header, one that begins in the query.
+/// Returns the client's position: from the header of a reconnecting client, or from the query.
 pub(crate) fn seen(headers: &HeaderMap, query: &Query, parameter: &str) -> Option<u64> {
     let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     header.or_else(|| query.text(parameter)).and_then(|text| text.trim().parse().ok())

@@ -1,4 +1,4 @@
-//! DNS over HTTPS: a message is a request's body, or base64url in its query string (RFC 8484 §4.1).
+//! DNS over HTTPS: a message is the body of a request, or base64url in its query string (RFC 8484 §4.1).
 
 use std::{
     convert::Infallible,
@@ -30,24 +30,24 @@ use tracing::debug;
 use super::HANDSHAKE;
 use crate::dns::{
     engine::Engine,
-    recursion::reply::least_ttl,
+    recursion::upstream_reply::least_ttl,
     server::{
         accept::accept,
         tcp::{MAX_QUERY, MAX_WAITING, Shared},
     },
 };
 
-/// Where questions are taken: the path that all public resolvers have.
+/// Path of queries, which all public resolvers use.
 const PATH: &str = "/dns-query";
-/// What a message is (RFC 8484 §6).
+/// Media type of messages (RFC 8484 §6).
 const MEDIA_TYPE: &str = "application/dns-message";
-/// Octets of a request's body that are read, though only the shortest can be queries: clients that are answered while they
-/// still send take it for a broken connection.
+/// Maximum octets read of a request body. Queries are shorter, but clients take a response before the end of their request
+/// for a broken connection.
 const MAX_BODY: usize = 64 * 1024;
-/// Octets of a request's head: a question in the path has up to 5,500.
+/// Maximum octets of a request head: a query in the path has up to 5,500.
 const MAX_HEAD: u32 = 16 * 1024;
 
-/// Answers connections until shutdown, then waits for the requests that are under way.
+/// Serves connections until shutdown, then waits for running requests.
 pub async fn serve<E>(listener: TcpListener, shared: Shared, engine: E, config: Arc<ServerConfig>)
 where
     E: Fn() -> Engine + Clone + Send + Sync + 'static,
@@ -65,7 +65,7 @@ where
     accept(listener, &clients, &shutdown, serve).await;
 }
 
-/// What a connection is doing, for whoever ends it when it does nothing.
+/// Activity of a connection, to detect that it is idle.
 struct Activity {
     running: AtomicUsize,
     last: Mutex<Instant>,
@@ -104,7 +104,7 @@ where
     loop {
         let last = *seen.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_idle = seen.running.load(Ordering::Relaxed) == 0;
-        let deadline = if is_idle { last } else { Instant::now() } + clients.patience();
+        let deadline = if is_idle { last } else { Instant::now() } + clients.idle_timeout();
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
             () = shutdown.cancelled() => break,
@@ -119,21 +119,21 @@ where
     Ok(timeout(HANDSHAKE, connection).await??)
 }
 
-/// The answer to one request.
+/// Responds to one request.
 async fn respond(
     request: Request<Incoming>,
     shared: &Shared,
     engine: Engine,
     address: IpAddr,
 ) -> Response<Full<Bytes>> {
-    let packet = match question(request).await {
+    let packet = match message(request).await {
         Ok(packet) => packet,
-        Err((status, text)) => return refusal(status, text),
+        Err((status, text)) => return error_response(status, text),
     };
     let Some(reply) = shared.respond(engine, &packet, address).await else {
-        return refusal(StatusCode::BAD_REQUEST, "this is no DNS query");
+        return error_response(StatusCode::BAD_REQUEST, "not a DNS query");
     };
-    // What HTTP caches keep, they may keep for as long as resolvers (RFC 8484 §5.1).
+    // HTTP caches may keep the response for as long as resolvers (RFC 8484 §5.1).
     let age = format!("max-age={}", least_ttl(&reply).unwrap_or(0));
     let mut response = Response::new(Full::from(reply));
     let headers = response.headers_mut();
@@ -142,11 +142,11 @@ async fn respond(
     response
 }
 
-/// The message that a request brings.
-async fn question(request: Request<Incoming>) -> Result<Bytes, (StatusCode, &'static str)> {
+/// Returns the DNS message of a request.
+async fn message(request: Request<Incoming>) -> Result<Bytes, (StatusCode, &'static str)> {
     let too_long = (StatusCode::PAYLOAD_TOO_LARGE, "a DNS query has at most 4096 octets");
     if request.uri().path() != PATH {
-        return Err((StatusCode::NOT_FOUND, "questions go to /dns-query"));
+        return Err((StatusCode::NOT_FOUND, "not found; send queries to /dns-query"));
     }
     match *request.method() {
         Method::GET => {
@@ -162,19 +162,19 @@ async fn question(request: Request<Incoming>) -> Result<Bytes, (StatusCode, &'st
         Method::POST => {
             let is_message = request.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == MEDIA_TYPE);
             let body = timeout(HANDSHAKE, Limited::new(request.into_body(), MAX_BODY).collect()).await;
-            let body = body.map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body took too long"))?;
+            let body = body.map_err(|_| (StatusCode::REQUEST_TIMEOUT, "the body was not complete in time"))?;
             let body = body.map(Collected::to_bytes).map_err(|_| too_long)?;
             match (is_message, body.len()) {
-                (false, _) => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is to be application/dns-message")),
+                (false, _) => Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body must be application/dns-message")),
                 (true, ..=MAX_QUERY) => Ok(body),
                 (true, _) => Err(too_long),
             }
         }
-        _ => Err((StatusCode::METHOD_NOT_ALLOWED, "GET and POST bring questions")),
+        _ => Err((StatusCode::METHOD_NOT_ALLOWED, "use GET or POST")),
     }
 }
 
-fn refusal(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+fn error_response(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -1,8 +1,8 @@
-//! Questions that come encrypted: over TLS (RFC 7858), HTTPS (RFC 8484) and QUIC (RFC 9250), to the same engine.
+//! Encrypted DNS servers: over TLS (RFC 7858), HTTPS (RFC 8484) and QUIC (RFC 9250).
 //!
-//! What lies below the messages is others' work: rustls, hyper, and hickory-server for QUIC. hickory-server could do all
-//! three; but it takes any number of connections, answers those of one connection one after the other, and writes every
-//! reply anew from records. So TLS and HTTPS share the limits and the loop of plain TCP.
+//! The transports are rustls, hyper, and hickory-server for QUIC. hickory-server supports all three, but accepts any number
+//! of connections, answers the queries of one connection in sequence, and encodes every reply again from records. TLS and
+//! HTTPS therefore use the limits and the accept loop of plain TCP.
 
 mod https;
 mod quic;
@@ -12,5 +12,5 @@ use std::time::Duration;
 
 pub use self::{https::serve as serve_https, quic::serve as serve_quic, tls::serve as serve_tls};
 
-/// How long a client may take to shake hands.
+/// Timeout of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
-//! DNS over QUIC, by hickory-server.
+//! DNS over QUIC, with hickory-server.
 //!
-//! It decodes a query before it calls and encodes the reply itself, so the engine's octets become its records in between.
+//! hickory-server decodes queries and encodes replies itself, so the engine's reply is decoded into its records.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,9 +17,9 @@ use tracing::{debug, warn};
 
 use crate::dns::{engine::Engine, server::tcp::Shared};
 
-/// How long a connection may idle, or take for its next message.
+/// Idle timeout of a connection, and time limit of its next message.
 const IDLE: Duration = Duration::from_secs(10);
-/// Messages at once, of all connections.
+/// Maximum number of concurrent queries of all connections.
 const MAX_RUNNING: usize = 256;
 
 struct Handler<E> {
@@ -28,7 +28,7 @@ struct Handler<E> {
     running: Semaphore,
 }
 
-/// Answers what comes to a socket until shutdown.
+/// Answers the queries of a socket until shutdown.
 pub async fn serve<E>(socket: UdpSocket, shared: Shared, engine: E, config: Arc<ServerConfig>)
 where
     E: Fn() -> Engine + Send + Sync + Unpin + 'static,
@@ -37,31 +37,31 @@ where
     let address = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     let mut server = Server::new(Handler { shared, engine, running: Semaphore::new(MAX_RUNNING) });
     if let Err(error) = server.register_quic_listener_and_tls_config(socket, IDLE, config) {
-        warn!(%address, %error, "no answers over QUIC");
+        warn!(%address, %error, "cannot serve DNS over QUIC");
         return shutdown.cancelled().await;
     }
     shutdown.cancelled().await;
     if let Err(error) = server.shutdown_gracefully().await {
-        debug!(%address, %error, "QUIC ended");
+        debug!(%address, %error, "QUIC server ended");
     }
 }
 
 #[async_trait]
 impl<E: Fn() -> Engine + Send + Sync + Unpin + 'static> RequestHandler for Handler<E> {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut response: R) -> ResponseInfo {
-        let nothing = || {
+        let servfail = || {
             let mut metadata = Metadata::response_from_request(&request.metadata);
             metadata.response_code = ResponseCode::ServFail;
             ResponseInfo::from(Header { metadata, counts: HeaderCounts::default() })
         };
-        let Ok(_running) = self.running.acquire().await else { return nothing() };
+        let Ok(_running) = self.running.acquire().await else { return servfail() };
         let reply = self.shared.respond((self.engine)(), request.as_slice(), request.src().ip()).await;
-        let Some(Ok(reply)) = reply.map(|octets| Message::from_vec(&octets)) else { return nothing() };
+        let Some(Ok(reply)) = reply.map(|octets| Message::from_vec(&octets)) else { return servfail() };
         let builder = MessageResponseBuilder::new(&request.queries, reply.edns.as_ref());
         let message = builder.build(reply.metadata, &reply.answers, &reply.authorities, [], &reply.additionals);
         response.send_response(message).await.unwrap_or_else(|error| {
-            debug!(client = %request.src(), %error, "QUIC reply");
-            nothing()
+            debug!(client = %request.src(), %error, "cannot send a QUIC reply");
+            servfail()
         })
     }
 }

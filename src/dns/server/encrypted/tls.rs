@@ -1,4 +1,4 @@
-//! DNS over TLS: a connection as any other, once the hands are shaken.
+//! DNS over TLS: after the handshake, a connection is served as over plain TCP.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,11 +11,11 @@ use crate::dns::{
     engine::Engine,
     server::{
         accept::accept,
-        tcp::{Shared, converse},
+        tcp::{Shared, serve_connection},
     },
 };
 
-/// Answers connections until shutdown, then waits for those that are open to finish what they read.
+/// Serves connections until shutdown, then waits for open ones to answer the queries they have read.
 pub async fn serve<E>(listener: TcpListener, shared: Shared, engine: E, config: Arc<ServerConfig>)
 where
     E: Fn() -> Engine + Clone + Send + Sync + 'static,
@@ -26,7 +26,7 @@ where
         let (shared, engine, acceptor) = (shared.clone(), engine.clone(), acceptor.clone());
         async move {
             let ended = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => converse(stream, client.ip(), &shared, engine).await,
+                Ok(Ok(stream)) => serve_connection(stream, client.ip(), &shared, engine).await,
                 Ok(Err(error)) => Err(error),
                 Err(late) => Err(late.into()),
             };

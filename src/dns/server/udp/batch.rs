@@ -1,8 +1,8 @@
-//! Many datagrams for one system call, each way.
+//! Batched datagram I/O: one system call receives or sends many datagrams.
 //!
-//! An [`Exchange`] owns a socket and everything that a turn needs; a turn allocates nothing. Replies leave from the
-//! address that was asked, also where the socket listens on all of a host's (`IP_PKTINFO`, RFC 3542 §6.2). Where the
-//! kernel or a sandbox refuses the calls for many datagrams, each gets one of its own.
+//! An [`Exchange`] owns a socket and the buffers of a batch; a batch does not allocate. Replies are sent from the address that
+//! was queried, also on sockets bound to a wildcard address (`IP_PKTINFO`, RFC 3542 §6.2). If the kernel or a sandbox rejects
+//! recvmmsg(2) or sendmmsg(2), datagrams are received and sent one by one.
 
 use std::{
     array,
@@ -24,74 +24,59 @@ use nix::{
 };
 use tracing::debug;
 
-/// Datagrams of one turn. From eight on there was no further gain where system calls are cheap; where they are dear, there
-/// is some up to here. The first reply of a turn waits for the last one: more would only cost time.
+use crate::dns::engine::Decision;
+
+/// Datagrams per batch. Above eight, throughput increases only where system calls are expensive. The first reply of a batch waits
+/// for the last one, so that a larger batch would add latency.
 pub(super) const BATCH: usize = 16;
-/// The longest query that is read. Queries are short; what is longer is cut and then malformed.
+/// Maximum length of a query in octets. A longer datagram is truncated, and then malformed.
 const MAX_QUERY: usize = 4096;
 
-/// What becomes of a datagram.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// The reply is written: it is sent.
-    Send,
-    /// There is none.
-    Silence,
-    /// Somebody else does this, when there is time.
-    Later(Work),
-    /// The reply is sent, and somebody else does this besides.
-    SendAndLater(Work),
-}
-
-/// What takes long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
-    /// To answer from the tables.
-    Answer,
-    /// To ask an upstream, and to answer.
-    Resolve,
-    /// To ask an upstream for who asks next.
-    Refresh,
-}
-
-/// A datagram that somebody else has work with.
+/// A query that the slow thread completes.
 pub(super) struct Deferred {
-    pub(super) work: Work,
+    /// [`Decision::Defer`], [`Decision::Resolve`] or [`Decision::ReplyAndRefresh`].
+    pub(super) decision: Decision,
+    /// The query for [`Decision::Defer`]; else empty.
     pub(super) query: Vec<u8>,
+    pub(super) reply_path: ReplyPath,
+}
+
+/// Addresses for the reply to a deferred query.
+pub(super) struct ReplyPath {
     pub(super) client: IpAddr,
-    /// When it was put aside.
+    /// Time of the deferral.
     pub(super) since: Instant,
     reply: Reply,
 }
 
-/// Where datagrams go that somebody else has work with.
-struct Later {
-    queue: SyncSender<Deferred>,
-    /// Those that wanted an answer and for which there was no place.
-    lost: u64,
+/// Queue of deferred queries.
+struct DeferQueue {
+    sender: SyncSender<Deferred>,
+    /// Queries dropped without a reply because the queue was full.
+    dropped: u64,
 }
 
-/// A socket, and room for one turn's datagrams.
+/// A socket and the buffers of one batch.
 pub(super) struct Exchange {
     socket: UdpSocket,
-    later: Later,
+    deferred: DeferQueue,
     calls: Calls,
     queries: Box<[[u8; MAX_QUERY]; BATCH]>,
     replies: Box<[Reply; BATCH]>,
     headers: Headers,
 }
 
-/// What is kept for the system calls from turn to turn.
+/// Message headers, reused between batches.
 struct Headers {
     received: MultiHeaders<SockaddrStorage>,
-    /// Replies that the routing table gives an address.
+    /// Replies whose source address the kernel chooses.
     sent: MultiHeaders<SockaddrStorage>,
-    /// Replies with the address that was asked.
+    /// Replies sent from the queried address.
     sent_from: MultiHeaders<SockaddrStorage>,
     targets: [Option<SockaddrStorage>; BATCH],
 }
 
-/// Which system calls there are.
+/// System calls in use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Calls {
     /// recvmmsg(2) and sendmmsg(2).
@@ -106,16 +91,16 @@ struct Reply {
     from: Local,
 }
 
-/// The address that a query was sent to, where the socket does not say.
+/// Destination address of a query, which is the source address of its reply.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Local {
-    /// The socket has one address.
+    /// The address of the socket.
     Socket,
     V4(libc::in_pktinfo),
     V6(libc::in6_pktinfo),
 }
 
-/// Makes a bound socket tell which address was asked, where it has several, and never block.
+/// Makes a bound socket non-blocking, and enables destination addresses if it is bound to a wildcard address.
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     match socket.local_addr()?.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -126,14 +111,14 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
 }
 
 impl Exchange {
-    /// Takes a socket that is [prepared](prepare), and where datagrams go that somebody else answers. What that does not
-    /// take at once is dropped: it cannot hold up the others.
-    pub(super) fn new(socket: UdpSocket, later: SyncSender<Deferred>) -> Self {
-        let nobody = SockaddrStorage::from(SocketAddr::from(([0; 4], 0)));
-        let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: nobody, from: Local::Socket };
+    /// Returns an exchange of a [prepared](prepare) socket. Deferred queries go to `deferred`, and are dropped while that is full,
+    /// so that they never block the worker.
+    pub(super) fn new(socket: UdpSocket, deferred: SyncSender<Deferred>) -> Self {
+        let unset = SockaddrStorage::from(SocketAddr::from(([0; 4], 0)));
+        let reply = |_| Reply { octets: Vec::with_capacity(MAX_QUERY), to: unset, from: Local::Socket };
         Self {
             socket,
-            later: Later { queue: later, lost: 0 },
+            deferred: DeferQueue { sender: deferred, dropped: 0 },
             calls: Calls::Many,
             queries: Box::new([[0; MAX_QUERY]; BATCH]),
             replies: Box::new(array::from_fn(reply)),
@@ -146,22 +131,21 @@ impl Exchange {
         }
     }
 
-    /// The socket, to wait for datagrams.
+    /// Returns the socket, to wait for datagrams.
     pub(super) fn socket(&self) -> &UdpSocket {
         &self.socket
     }
 
-    /// How many queries were lost since the last call, because nobody had time for them.
-    pub(super) fn lost(&mut self) -> u64 {
-        std::mem::take(&mut self.later.lost)
+    /// Returns the number of queries dropped since the last call because the queue was full.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.deferred.dropped)
     }
 
-    /// Hands each datagram that is there, [`BATCH`] at most, to `answer`, with who sent it and where the reply goes, and does
-    /// with it what that says. Returns how many datagrams there were; fewer than [`BATCH`]: no more have come yet.
+    /// Receives up to [`BATCH`] datagrams, passes each with its sender and a reply buffer to `answer`, and carries out the
+    /// decisions. Returns the number of datagrams; fewer than [`BATCH`] if the receive buffer is empty.
     ///
-    /// What the kernel does not take at once is dropped, as the network would drop it: the client asks again, and nothing
-    /// queues up here.
-    pub(super) fn turn(&mut self, answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict) -> io::Result<usize> {
+    /// Replies that the kernel does not accept at once are dropped, like packets in the network: the client retries.
+    pub(super) fn run(&mut self, answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Decision) -> io::Result<usize> {
         let result = match self.calls {
             Calls::Many => self.receive_many(answer),
             Calls::One => self.receive_one(answer),
@@ -181,7 +165,7 @@ impl Exchange {
 
     fn receive_many(
         &mut self,
-        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Decision,
     ) -> Result<(usize, usize), Errno> {
         let mut queries = self.queries.iter_mut();
         let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
@@ -191,28 +175,28 @@ impl Exchange {
         let (mut received, mut replies) = (0, 0);
         for message in messages {
             received += 1;
-            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &mut self.later));
+            replies += usize::from(self.replies[replies].fill(&message, &mut answer, &mut self.deferred));
         }
         Ok((received, replies))
     }
 
     fn receive_one(
         &mut self,
-        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
+        mut answer: impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Decision,
     ) -> Result<(usize, usize), Errno> {
         let mut slices = [IoSliceMut::new(&mut self.queries[0])];
         let mut control = control();
         let fd = self.socket.as_raw_fd();
         let message = recvmsg(fd, &mut slices, Some(&mut control), MsgFlags::MSG_DONTWAIT)?;
-        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &mut self.later));
-        // There may be more.
+        let replies = usize::from(self.replies[0].fill(&message, &mut answer, &mut self.deferred));
+        // More datagrams may be waiting.
         Ok((BATCH, replies))
     }
 
     fn send(&mut self, count: usize) {
         let mut rest = &self.replies[..count];
         while let Some(first) = rest.first() {
-            // Together goes what leaves from one address.
+            // One call sends replies with the same source address.
             let same = rest.iter().take_while(|reply| reply.from == first.from).count();
             let sent = match self.calls {
                 Calls::Many => self.headers.send(self.socket.as_raw_fd(), &rest[..same]),
@@ -221,7 +205,7 @@ impl Exchange {
             match sent {
                 Ok(sent) => rest = &rest[sent.max(1)..],
                 Err(Errno::ENOSYS) if self.calls == Calls::Many => self.calls = Calls::One,
-                // What was not taken is the first of the rest.
+                // The kernel rejected the first of the rest.
                 Err(error) => {
                     debug!(%error, client = %first.to, "reply not sent");
                     rest = &rest[1..];
@@ -232,7 +216,7 @@ impl Exchange {
 }
 
 impl Headers {
-    /// Sends replies that leave from one address; returns how many the kernel took.
+    /// Sends replies with the same source address; returns the number that the kernel accepted.
     fn send(&mut self, fd: i32, replies: &[Reply]) -> Result<usize, Errno> {
         let slices: [[IoSlice<'_>; 1]; BATCH] =
             array::from_fn(|at| [IoSlice::new(replies.get(at).map_or(&[], |reply| &reply.octets))]);
@@ -269,37 +253,37 @@ fn send_one(fd: i32, reply: &Reply) -> Result<usize, Errno> {
 }
 
 impl Reply {
-    /// Has a message answered; says whether there is something to send.
+    /// Passes a message to `answer`; returns whether there is a reply to send.
     fn fill(
         &mut self,
         message: &RecvMsg<'_, '_, SockaddrStorage>,
-        answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Verdict,
-        later: &mut Later,
+        answer: &mut impl FnMut(&[u8], IpAddr, &mut Vec<u8>) -> Decision,
+        deferred: &mut DeferQueue,
     ) -> bool {
         let Some(to) = message.address else { return false };
         let Some(client) = ip(&to) else { return false };
         let query = message.iovs().next().unwrap_or_default();
         (self.to, self.from) = (to, local(message));
-        let (send, work) = match answer(query, client, &mut self.octets) {
-            Verdict::Send => (true, None),
-            Verdict::Silence => (false, None),
-            Verdict::Later(work) => (false, Some(work)),
-            Verdict::SendAndLater(work) => (true, Some(work)),
+        let decision = answer(query, client, &mut self.octets);
+        let send = decision.has_reply();
+        let wants_reply = match decision {
+            Decision::Reply(_) | Decision::Drop(_) => return send,
+            Decision::ReplyAndRefresh(..) => false,
+            Decision::Defer | Decision::Resolve(_) => true,
         };
-        if let Some(work) = work {
-            let reply = Self { octets: Vec::new(), to, from: self.from };
-            let deferred = Deferred { work, query: query.to_vec(), client, since: Instant::now(), reply };
-            if later.queue.try_send(deferred).is_err() {
-                later.lost += u64::from(work != Work::Refresh);
-                debug!(%client, ?work, "no time for a query that takes long");
-            }
+        let query = if matches!(decision, Decision::Defer) { query.to_vec() } else { Vec::new() };
+        let reply = Self { octets: Vec::new(), to, from: self.from };
+        let reply_path = ReplyPath { client, since: Instant::now(), reply };
+        if deferred.sender.try_send(Deferred { decision, query, reply_path }).is_err() {
+            deferred.dropped += u64::from(wants_reply);
+            debug!(%client, wants_reply, "deferred query dropped: the queue is full");
         }
         send
     }
 }
 
-impl Deferred {
-    /// Sends a reply by the socket that the query came by.
+impl ReplyPath {
+    /// Sends a reply; `socket` is the socket that received the query.
     pub(super) fn send(mut self, socket: &UdpSocket, reply: Vec<u8>) {
         self.reply.octets = reply;
         if let Err(error) = send_one(socket.as_raw_fd(), &self.reply) {
@@ -308,7 +292,7 @@ impl Deferred {
     }
 }
 
-/// Room for what the kernel says of one datagram.
+/// Returns a buffer for the control messages of one datagram.
 fn control() -> Vec<u8> {
     cmsg_space!(libc::in6_pktinfo)
 }
@@ -318,13 +302,13 @@ fn ip(client: &SockaddrStorage) -> Option<IpAddr> {
     v4.or_else(|| client.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
 }
 
-/// Where the reply to a message leaves from.
+/// Returns the destination address of a message, as the source address of its reply.
 fn local(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Local {
-    // An error: the kernel said more than there is room for, and nobody asked it to.
-    let Ok(mut said) = message.cmsgs() else { return Local::Socket };
-    let local = said.find_map(|control| match control {
+    // An error means that the control messages exceed the buffer, which the enabled options cannot cause.
+    let Ok(mut control) = message.cmsgs() else { return Local::Socket };
+    let local = control.find_map(|message| match message {
         ControlMessageOwned::Ipv4PacketInfo(info) => {
-            // The route decides on the interface, as for everything else that leaves.
+            // The routing table chooses the interface.
             Some(Local::V4(libc::in_pktinfo {
                 ipi_ifindex: 0,
                 ipi_spec_dst: info.ipi_spec_dst,
@@ -332,7 +316,7 @@ fn local(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Local {
             }))
         }
         ControlMessageOwned::Ipv6PacketInfo(info) => {
-            // But a link-local address means something on its link only.
+            // A link-local address is valid only on its link.
             let link_local = info.ipi6_addr.s6_addr[0] == 0xfe && info.ipi6_addr.s6_addr[1] & 0xc0 == 0x80;
             Some(Local::V6(libc::in6_pktinfo { ipi6_ifindex: if link_local { info.ipi6_ifindex } else { 0 }, ..info }))
         }
@@ -346,10 +330,12 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
+    use crate::metrics::{Account, Source};
 
-    /// Datagrams go in and come back, whichever calls there are, and leave from where they were sent to.
+    const NOTHING: Account = Account { qtype: 0, source: Source::Zone, rcode: None, truncated: false };
+
     #[test]
-    fn with_calls_for_many_datagrams_and_without_all_are_answered() {
+    fn replies_are_sent_from_the_queried_address_with_batched_and_single_calls() {
         for calls in [Calls::Many, Calls::One] {
             for listen in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
                 let socket = UdpSocket::bind(listen).unwrap();
@@ -376,12 +362,12 @@ mod tests {
                 let mut left = clients.len();
                 while left > 0 {
                     exchange
-                        .turn(|query, client, reply| {
+                        .run(|query, client, reply| {
                             assert!(client.is_loopback());
                             left -= 1;
                             reply.clear();
                             reply.extend(query.iter().map(|octet| octet + 1));
-                            if query[0] == 3 { Verdict::Silence } else { Verdict::Send }
+                            if query[0] == 3 { Decision::Drop(NOTHING) } else { Decision::Reply(NOTHING) }
                         })
                         .unwrap();
                 }
@@ -392,30 +378,30 @@ mod tests {
                         Err(error) => assert_eq!((at, error.kind()), (3, io::ErrorKind::WouldBlock), "{listen}"),
                     }
                 }
-                assert_eq!(exchange.turn(|_, _, _| Verdict::Silence).unwrap() % BATCH, 0, "nothing is left");
+                assert_eq!(exchange.run(|_, _, _| Decision::Drop(NOTHING)).unwrap() % BATCH, 0, "no datagram is left");
             }
         }
     }
 
     #[test]
-    fn what_is_for_later_waits_in_a_queue_that_holds_nothing_up() {
+    fn deferred_queries_do_not_delay_others() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         prepare(&socket).unwrap();
-        let (server, by) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
-        let (later, queue) = sync_channel(2);
-        let mut exchange = Exchange::new(socket, later);
+        let (server, sender) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+        let (deferred, queue) = sync_channel(2);
+        let mut exchange = Exchange::new(socket, deferred);
         let client = UdpSocket::bind("127.0.0.1:0").unwrap();
         client.connect(server).unwrap();
-        for query in *b"LLLLS" {
+        for query in *b"DDDDF" {
             client.send(&[query]).unwrap();
         }
         let mut left = 5;
         while left > 0 {
             exchange
-                .turn(|query, _, reply| {
+                .run(|query, _, reply| {
                     left -= 1;
                     *reply = query.to_vec();
-                    if query == b"L" { Verdict::Later(Work::Answer) } else { Verdict::Send }
+                    if query == b"D" { Decision::Defer } else { Decision::Reply(NOTHING) }
                 })
                 .unwrap();
         }
@@ -424,13 +410,13 @@ mod tests {
             let len = client.recv(&mut reply).unwrap();
             reply[..len].to_vec()
         };
-        assert_eq!(receive(), b"S", "it did not wait for those before it");
+        assert_eq!(receive(), b"F", "answered before the deferred queries");
         let deferred: Vec<Deferred> = queue.try_iter().collect();
-        assert_eq!(deferred.len(), 2, "what the queue does not hold is dropped");
+        assert_eq!(deferred.len(), 2, "queries are dropped while the queue is full");
         for query in deferred {
-            let reply = [&query.query[..], b"ate"].concat();
-            query.send(&by, reply);
-            assert_eq!(receive(), b"Late");
+            let reply = [&query.query[..], b"one"].concat();
+            query.reply_path.send(&sender, reply);
+            assert_eq!(receive(), b"Done");
         }
     }
 }

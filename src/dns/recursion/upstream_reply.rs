@@ -1,80 +1,79 @@
-//! What an upstream said, kept so that it can be handed out as it came.
+//! An upstream's reply, stored so that it can be relayed unchanged.
 //!
-//! A [`Reply`] is the upstream's message without its OPT record: records of any type, names compressed as they were. Handing
-//! it out copies it, and changes what belongs to the client (id, flags, the question's letter case, the OPT record) and the
-//! TTLs. Nothing else is understood, so that nothing can be lost.
+//! A [`Reply`] is the upstream's message without its OPT record, with records of any type and names compressed as received.
+//! Relaying copies it and sets only the client's fields (id, flags, letter case of the question, OPT record) and the TTLs.
+//! No record is decoded, so none is lost.
 
-use self::walk::{Record, Walk};
+use self::record_walk::{Record, Walk};
 use crate::dns::{
     answer::{
-        Ede, ForeignRecord, UpstreamAnswer,
-        assemble::{Extra, Frame},
+        Ede, UpstreamAnswer, UpstreamRecord,
+        frame::{Extra, Frame},
     },
     message::{
         codes::{Rcode, class, ede, option, rtype},
         query::HEADER,
     },
-    zone::rrset::{RRset, Rdata},
 };
 
+mod record_walk;
 #[cfg(test)]
 mod tests;
-mod walk;
 
-/// Seconds for which a failure is kept, so that those who insist do not make it worse (RFC 9520 §3.2).
+/// TTL in seconds of a cached failure, which limits retries (RFC 9520 §3.2).
 const FAILURE_TTL: u32 = 1;
-/// Seconds that a stale record is said to be good for (RFC 8767 §4).
+/// TTL in seconds of stale records in answers (RFC 8767 §4).
 const STALE_TTL: u32 = 30;
 
 /// A reply of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The message; its header's id and flags mean nothing any more.
+    /// The message. Id and flags of its header are unused.
     octets: Box<[u8]>,
-    /// Where the TTLs of all records stand.
+    /// Offsets of all TTLs.
     ttls: Box<[u16]>,
-    /// Where the answer and the authority section end.
+    /// Ends of the answer and the authority section.
     ends: [u16; 2],
-    /// With the upper bits of the OPT record (RFC 6891 §6.1.3).
+    /// Response code with the upper bits of the OPT record (RFC 6891 §6.1.3).
     rcode: u16,
     authentic: bool,
-    /// The options of the upstream's OPT record that are meant for the client.
+    /// End-to-end options of the upstream's OPT record.
     options: Box<[u8]>,
     ttl: u32,
-    /// It says that there is nothing.
+    /// True for NXDOMAIN and NODATA.
     negative: bool,
 }
 
-/// Why a message is no reply to what was asked.
+/// Reason that a message is not a reply to the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyError {
-    /// Another id, another question, or no response at all: somebody guesses, or it is late.
+    /// Other id, other question, or not a response: forged or late.
     Foreign,
-    /// It answers the question in other letters' case: somebody guesses, or the server does not keep it.
+    /// Other letter case of the question: forged, or the server does not preserve it.
     OtherCase,
-    /// It answers the question and cannot be read.
+    /// Answers the question but cannot be parsed.
     Malformed,
-    /// It is cut: the whole of it comes over TCP.
+    /// Truncated; TCP brings the whole reply.
     Truncated,
 }
 
-/// How old a reply is.
+/// Age of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Age {
-    /// So many seconds, fewer than its TTL.
+    /// Age in seconds, less than the TTL.
     Fresh(u32),
-    /// Beyond its TTL, and nobody had a newer one.
+    /// Past its TTL; no upstream had a newer reply.
     Stale,
 }
 
 impl Reply {
-    /// Reads what came back for a message with this id and question section, letter case included (0x20).
+    /// Parses the reply to a message with this id and question section, letter case included (0x20).
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first fault of the message.
     pub fn read(octets: &[u8], id: u16, question: &[u8]) -> Result<Self, ReplyError> {
         let (head, body) = octets.split_at_checked(HEADER).ok_or(ReplyError::Foreign)?;
-        // To a query: the opcode is 0.
+        // QR is set and the opcode is 0.
         let is_response = head[2] & 0xf8 == 0x80;
         if !is_response || head[..2] != id.to_be_bytes() {
             return Err(ReplyError::Foreign);
@@ -86,14 +85,14 @@ impl Reply {
             1 if body.get(..question.len()).is_some_and(|other| other.eq_ignore_ascii_case(question)) => {
                 return Err(ReplyError::OtherCase);
             }
-            // Servers that could not read the question leave it out.
+            // A server that could not parse the question omits it.
             0 if low == Rcode::FormErr as u16 || low == Rcode::NotImp as u16 => return Err(ReplyError::Malformed),
             _ => return Err(ReplyError::Foreign),
         }
         if head[2] & 0x02 != 0 {
             return Err(ReplyError::Truncated);
         }
-        // Offsets are 16 bits wide: no transport brings more.
+        // Offsets have 16 bits, like the length of messages.
         if octets.len() > usize::from(u16::MAX) {
             return Err(ReplyError::Malformed);
         }
@@ -102,8 +101,8 @@ impl Reply {
         for (section, field) in [(Section::Answer, 6), (Section::Authority, 8), (Section::Additional, 10)] {
             for _ in 0..count(field) {
                 let record = walk.record().ok_or(ReplyError::Malformed)?;
-                // OPT and TSIG are between the upstream and us. Records behind them would have to move, and pointers with
-                // them: they are extras.
+                // OPT and TSIG are hop-by-hop and removed. Records behind them are removed, too: moving them would break
+                // compression pointers, and additional records are optional.
                 if section == Section::Additional && (is_for_one_hop(record.rtype) || reply.cut.is_some()) {
                     reply.cut.get_or_insert(record.owner);
                     if record.rtype == rtype::OPT {
@@ -120,12 +119,12 @@ impl Reply {
                 *end = walk.at() as u16;
             }
         }
-        // What stands behind the last record belongs to nothing.
+        // Octets behind the last record are ignored.
         reply.octets.truncate(walk.at());
         reply.finish(low, head, question)
     }
 
-    /// A reply without records, of our own making.
+    /// Returns a reply without records, made by this server.
     pub fn bare(rcode: Rcode, error: Ede<'_>, question: &[u8]) -> Self {
         let mut octets = vec![0; HEADER];
         octets.extend_from_slice(question);
@@ -147,22 +146,22 @@ impl Reply {
         }
     }
 
-    /// The response code, extended.
+    /// Returns the extended response code.
     pub fn rcode(&self) -> u16 {
         self.rcode
     }
 
-    /// Whether it says what there is, or that there is nothing; if not, another upstream may know.
+    /// Reports whether the code is NOERROR or NXDOMAIN. With any other code, another upstream may answer.
     pub fn is_answer(&self) -> bool {
         self.rcode == Rcode::NoError as u16 || self.rcode == Rcode::NxDomain as u16
     }
 
-    /// Seconds for which it may be handed out again; 0: not at all.
+    /// Returns the TTL in seconds for caching; 0 forbids it.
     pub fn ttl(&self) -> u32 {
         self.ttl
     }
 
-    /// The same, with no TTL beyond `ttl` seconds; one that says that there is nothing is good for `negative` seconds.
+    /// Caps all TTLs at `ttl` seconds, or at `negative` seconds for a negative reply.
     pub fn bounded(mut self, ttl: u32, negative: u32) -> Self {
         let most = if self.negative { negative } else { ttl };
         for at in &self.ttls {
@@ -174,13 +173,13 @@ impl Reply {
         self
     }
 
-    /// What it takes in memory, in octets.
+    /// Returns its size in memory in octets.
     pub fn size(&self) -> usize {
         size_of::<Self>() + self.octets.len() + 2 * self.ttls.len() + self.options.len()
     }
 
-    /// What it says of its question's name, apart from the message: for an answer that begins in one of our zones.
-    pub fn said(&self, age: Age) -> UpstreamAnswer {
+    /// Returns the records as values, for an answer whose CNAME chain begins in our zones.
+    pub fn to_answer(&self, age: Age) -> UpstreamAnswer {
         let section = |from: usize, to: usize| {
             let mut walk = Walk::new(&self.octets, from);
             let mut records = Vec::new();
@@ -191,15 +190,14 @@ impl Reply {
                 }
                 let (owner, octets) = (walk.whole_name(record.owner)?, walk.whole_rdata(&record)?);
                 let ttl = self.ttl_at(record.ttl, age);
-                let data = RRset { rtype: record.rtype, ttl, records: vec![Rdata::fixed(octets)] };
-                records.push(ForeignRecord { owner: owner.into(), data });
+                records.push(UpstreamRecord { owner: owner.into(), rtype: record.rtype, ttl, rdata: octets.into() });
             }
             Some(records)
         };
         let [answer, authority] = self.ends.map(usize::from);
         let start = Walk::new(&self.octets, HEADER).after_question();
         let sections = start.and_then(|start| section(start, answer)).zip(section(answer, authority));
-        // All of it was looked at before: this does not happen.
+        // The message was validated before, so this does not happen.
         let Some((answer, authority)) = sections else {
             let ede = Some((ede::OTHER, "the upstream's reply cannot be read".to_owned()));
             return UpstreamAnswer { rcode: Rcode::ServFail, is_answer: false, answer: vec![], authority: vec![], ede };
@@ -212,7 +210,7 @@ impl Reply {
         UpstreamAnswer { rcode, is_answer: self.is_answer(), answer, authority, ede }
     }
 
-    /// The TTL that stands at `at`, as a client is told it.
+    /// Returns the TTL at offset `at` for a client.
     fn ttl_at(&self, at: usize, age: Age) -> u32 {
         let field = &self.octets[at..at + 4];
         let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
@@ -227,8 +225,8 @@ impl Reply {
         Ede { code, text: "no upstream answers" }
     }
 
-    /// Writes it for a client. What does not fit goes as in our own answers: the additional section in silence, then TC is
-    /// set. The frame's question is the one that the reply is for, whatever its letter case.
+    /// Writes the reply for a client. If it does not fit, the additional section is dropped first without TC, then TC is set.
+    /// The frame's question equals that of the reply except for letter case.
     pub fn write(&self, frame: &Frame<'_>, age: Age, out: &mut Vec<u8>) {
         let extra = match age {
             Age::Fresh(_) => Extra::Options(&self.options),
@@ -279,16 +277,16 @@ struct Unfinished {
     octets: Vec<u8>,
     ttls: Vec<u16>,
     ends: [u16; 2],
-    /// Where the first record begins that is for one hop.
+    /// Offset of the first hop-by-hop record.
     cut: Option<usize>,
     has_opt: bool,
     options: Vec<u8>,
     extended_rcode: u16,
-    /// Of all records.
+    /// Smallest TTL of all records.
     least: Option<u32>,
-    /// For how long the SOA record of the authority section lets an absence be kept.
+    /// Negative TTL of the SOA record in the authority section.
     negative: Option<u32>,
-    /// Records of the answer section of the type that was asked for.
+    /// True if the answer section has a record of the type in question.
     found: bool,
 }
 
@@ -301,12 +299,12 @@ impl Unfinished {
         if let Some(owner) = self.octets.get_mut(record.owner..record.owner + name.len())
             && owner.eq_ignore_ascii_case(name)
         {
-            // The letter case that was made up for the upstream is none of the client's.
+            // Removes the random letter case of the question to the upstream.
             owner.make_ascii_lowercase();
         }
         let field = &mut self.octets[record.ttl..record.ttl + 4];
         let ttl = u32::from_be_bytes([field[0], field[1], field[2], field[3]]);
-        // With the highest bit it is none (RFC 2181 §8).
+        // A TTL with the highest bit set counts as 0 (RFC 2181 §8).
         let ttl = if ttl > i32::MAX as u32 { 0 } else { ttl };
         field.copy_from_slice(&ttl.to_be_bytes());
         self.ttls.push(record.ttl as u16);
@@ -350,12 +348,12 @@ impl Unfinished {
             let kept = self.ttls.len() - usize::from(count_of(head, 6)) - usize::from(count_of(head, 8));
             self.octets[10..HEADER].copy_from_slice(&(kept as u16).to_be_bytes());
         }
-        // The letter case that was made up for the upstream is none of the client's.
+        // Removes the random letter case of the question to the upstream.
         self.octets[HEADER..HEADER + question.len() - 4].make_ascii_lowercase();
         let rcode = low | self.extended_rcode;
         let is_negative = rcode == Rcode::NxDomain as u16 || rcode == Rcode::NoError as u16 && !self.found;
         let ttl = match rcode {
-            // An absence that nobody vouches for is not kept (RFC 2308 §5).
+            // A negative reply without an SOA is not cached (RFC 2308 §5).
             0 | 3 if is_negative => self.negative.unwrap_or(0).min(self.least.unwrap_or(0)),
             0 => self.least.unwrap_or(0),
             _ => FAILURE_TTL,
@@ -374,7 +372,7 @@ impl Unfinished {
     }
 }
 
-/// Whether a record is between two neighbours (RFC 6891 §6.1.1, RFC 8945 §5.1).
+/// Reports whether records of this type are hop-by-hop (RFC 6891 §6.1.1, RFC 8945 §5.1).
 fn is_for_one_hop(rtype: u16) -> bool {
     rtype == rtype::OPT || rtype == rtype::TSIG
 }
@@ -383,7 +381,7 @@ fn count_of(head: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([head[at], head[at + 1]])
 }
 
-/// The first extended error among these options (RFC 8914 §2).
+/// Returns the first Extended DNS Error among these options (RFC 8914 §2).
 fn error_in(mut options: &[u8]) -> Option<(u16, String)> {
     while let [c0, c1, l0, l1, rest @ ..] = options {
         let (data, next) = rest.split_at_checked(u16::from_be_bytes([*l0, *l1]).into())?;
@@ -397,8 +395,8 @@ fn error_in(mut options: &[u8]) -> Option<(u16, String)> {
     None
 }
 
-/// The least TTL in a whole message's answer and authority sections, which is for how long all of it may be kept; `None`
-/// where there are no records, or it cannot be read.
+/// Returns the smallest TTL in the answer and authority sections of a message; `None` without records or if it cannot be
+/// parsed.
 pub fn least_ttl(message: &[u8]) -> Option<u32> {
     let counts = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
     let mut walk = Walk::new(message, Walk::new(message, HEADER).after_question()?);

@@ -1,69 +1,69 @@
-//! The servers that are asked, how each is doing, and whom to ask next.
+//! State of the upstreams of a pool, and the order in which they are queried.
 //!
-//! The order is the operator's: the first one that is well is asked. One that failed goes to the end, and for a while is
-//! asked only beside another, so that no client waits for a server that may be dead.
+//! The configured order applies: the first healthy upstream is queried. A failed one moves to the end, and is at first
+//! queried only in parallel with another, so that no client waits for a server that may be dead.
 
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
-use crate::{dns::recursion::forward::Manners, model::upstream_address::UpstreamAddress};
+use crate::{dns::recursion::upstream_query::Manners, model::upstream_address::UpstreamAddress};
 
-/// How long an upstream has to answer before another is asked as well, where nothing is known of it yet.
+/// Wait for an upstream without measurements before the next one is queried in parallel.
 const FIRST_PATIENCE: Duration = Duration::from_millis(150);
-/// The same, where its usual time is known: not less, since a resolver now and then has to ask around itself,
+/// Minimum of that wait with measurements: a resolver may have to query other servers.
 const MIN_PATIENCE: Duration = Duration::from_millis(50);
-/// and not more, since clients wait.
+/// Maximum of that wait, since clients are waiting.
 const MAX_PATIENCE: Duration = Duration::from_millis(400);
-/// Failures in a row after which an upstream is down. One lost datagram is none of its faults.
+/// Consecutive failures after which an upstream is down: a single datagram may get lost.
 const DOWN: u32 = 2;
-/// For how long one that is down is not asked at first; twice as long each time,
+/// First retry interval of an upstream that is down; doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// up to here.
+/// Maximum retry interval.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// From one word in the log that a server is down to the next.
-const TELL: Duration = Duration::from_secs(60);
+/// Minimum time between two log lines about one upstream going down.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Servers that are asked for the same names, in the order in which they are to be asked.
+/// Upstreams for the same names, in the configured order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstreams {
     servers: Vec<Upstream>,
 }
 
-/// A server, and how it is doing.
+/// Upstream and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Upstream {
     pub(super) server: UpstreamAddress,
-    /// How long it takes to answer, and how much that varies (RFC 6298 §2).
-    usual: Option<(Duration, Duration)>,
+    /// Smoothed response time and its variation (RFC 6298 §2).
+    response_time: Option<(Duration, Duration)>,
     failures: u32,
-    /// When it was last told that it is down.
-    told: Option<Duration>,
-    /// When one that is down is tried again, on the caller's clock.
+    /// Time of the last log line about it going down.
+    logged: Option<Duration>,
+    /// Time of the next retry while down, on the caller's clock.
     retry: Duration,
     manners: Manners,
-    /// It asks us: it is not asked.
+    /// Forwards to this server, and is therefore disabled.
     loops: bool,
 }
 
-/// Whom to ask.
+/// Upstreams to query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// All servers, the best first.
+    /// All enabled upstreams, the best first.
     pub(super) order: SmallVec<[usize; 4]>,
-    /// One that is down and may be back: asked beside the first.
+    /// Upstream that is down and due for a retry: queried in parallel with the first.
     pub(super) probe: Option<usize>,
 }
 
 impl Upstreams {
-    /// Servers of which nothing is known yet.
+    /// Creates upstreams without measurements.
     pub(super) fn new(servers: &[UpstreamAddress]) -> Self {
         let new = |server: &UpstreamAddress| Upstream {
             server: server.clone(),
-            usual: None,
+            response_time: None,
             failures: 0,
-            told: None,
+            logged: None,
             retry: Duration::ZERO,
             manners: Manners::default(),
             loops: false,
@@ -71,7 +71,7 @@ impl Upstreams {
         Self { servers: servers.iter().map(new).collect() }
     }
 
-    /// Takes other addresses; what is known of those that stay is kept. Says whether anything changed.
+    /// Replaces the addresses; upstreams that remain keep their state. Reports whether the addresses changed.
     pub(super) fn replace(&mut self, servers: &[UpstreamAddress]) -> bool {
         let is_same = self.servers.iter().map(|known| &known.server).eq(servers);
         let mut new = Self::new(servers);
@@ -84,17 +84,17 @@ impl Upstreams {
         !is_same
     }
 
-    /// A server of a plan.
+    /// Returns an upstream of a plan.
     pub(super) fn get(&self, at: usize) -> Option<&Upstream> {
         self.servers.get(at)
     }
 
-    /// Whom to ask now. One that is to be tried again is named once in a while only.
+    /// Plans a query. Sets the next retry of an upstream that is probed.
     pub(super) fn plan(&mut self, now: Duration) -> Plan {
         let (mut order, down): (SmallVec<[usize; 4]>, SmallVec<[usize; 4]>) =
-            self.asked().partition(|at| !self.servers[*at].is_down());
+            self.enabled().partition(|at| !self.servers[*at].is_down());
         let due = down.iter().copied().find(|at| self.servers[*at].retry <= now);
-        // Where all are down, they are asked one after the other anyway.
+        // If all are down, they are queried in order anyway.
         let probe = due.filter(|_| !order.is_empty());
         if let Some(at) = probe {
             self.servers[at].pause(now);
@@ -103,29 +103,29 @@ impl Upstreams {
         Plan { order, probe }
     }
 
-    /// Those of which it is to be found out whether they ask us: they seem to be down, or did so before; all, where `all`.
+    /// Returns the upstreams to probe for a forwarding loop: those that are down or looped before; all of them if `all`.
     pub(super) fn suspects(&self, all: bool) -> Vec<UpstreamAddress> {
         let suspects = self.servers.iter().filter(|known| all || known.loops || known.is_down());
         suspects.map(|known| known.server.clone()).collect()
     }
 
-    /// Whether it asks us. Says whether that is news.
-    pub(super) fn loops(&mut self, server: &UpstreamAddress, loops: bool) -> bool {
+    /// Records whether an upstream loops. Reports whether that changed.
+    pub(super) fn set_loops(&mut self, server: &UpstreamAddress, loops: bool) -> bool {
         match self.servers.iter_mut().find(|known| known.server == *server) {
             Some(known) => std::mem::replace(&mut known.loops, loops) != loops,
             None => false,
         }
     }
 
-    fn asked(&self) -> impl Iterator<Item = usize> {
+    fn enabled(&self) -> impl Iterator<Item = usize> {
         (0..self.servers.len()).filter(|at| !self.servers[*at].loops)
     }
 
-    /// It answered, after so long.
+    /// Records a reply and its response time.
     pub(super) fn answered(&mut self, at: usize, took: Duration) {
         if let Some(server) = self.servers.get_mut(at) {
             server.failures = 0;
-            server.usual = Some(match server.usual {
+            server.response_time = Some(match server.response_time {
                 None => (took, took / 2),
                 // RFC 6298 §2.3.
                 Some((mean, spread)) => ((mean * 7 + took) / 8, (spread * 3 + mean.abs_diff(took)) / 4),
@@ -133,20 +133,20 @@ impl Upstreams {
         }
     }
 
-    /// It did not answer in time, or nonsense. Says whether it is down by that, and somebody should be told: not of each time
-    /// of one that comes and goes.
+    /// Records a timeout or an invalid reply. Reports whether a log line is due: the upstream is down now, and none was logged
+    /// within the last minute.
     pub(super) fn failed(&mut self, at: usize, now: Duration) -> bool {
         let Some(server) = self.servers.get_mut(at) else { return false };
         server.failures = server.failures.saturating_add(1);
         server.pause(now);
-        let is_news = server.failures == DOWN && server.told.is_none_or(|told| now >= told + TELL);
-        if is_news {
-            server.told = Some(now);
+        let is_due = server.failures == DOWN && server.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL);
+        if is_due {
+            server.logged = Some(now);
         }
-        is_news
+        is_due
     }
 
-    /// It bears this.
+    /// Records the supported features.
     pub(super) fn learned(&mut self, at: usize, manners: Manners) {
         if let Some(server) = self.servers.get_mut(at) {
             server.manners = manners;
@@ -155,14 +155,15 @@ impl Upstreams {
 }
 
 impl Upstream {
-    /// What it bears.
+    /// Returns the supported features.
     pub(super) fn manners(&self) -> Manners {
         self.manners
     }
 
-    /// How long to wait for it before another is asked as well.
+    /// Returns how long to wait before the next upstream is queried in parallel.
     pub(super) fn patience(&self) -> Duration {
-        self.usual.map_or(FIRST_PATIENCE, |(mean, spread)| (mean + 4 * spread).clamp(MIN_PATIENCE, MAX_PATIENCE))
+        self.response_time
+            .map_or(FIRST_PATIENCE, |(mean, spread)| (mean + 4 * spread).clamp(MIN_PATIENCE, MAX_PATIENCE))
     }
 
     fn is_down(&self) -> bool {
@@ -188,14 +189,14 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_us_is_not_asked() {
+    fn looping_upstream_is_disabled() {
         let mut upstreams = three();
         assert_eq!(upstreams.suspects(false), []);
-        assert!(upstreams.loops(&server(1), true), "news");
-        assert!(!upstreams.loops(&server(1), true), "no news");
+        assert!(upstreams.set_loops(&server(1), true), "changed");
+        assert!(!upstreams.set_loops(&server(1), true), "unchanged");
         assert_eq!(upstreams.plan(ms(0)).order[..], [1, 2]);
-        assert_eq!(upstreams.suspects(false), [server(1)], "it may be mended");
-        assert!(upstreams.loops(&server(1), false));
+        assert_eq!(upstreams.suspects(false), [server(1)], "the loop may end");
+        assert!(upstreams.set_loops(&server(1), false));
         assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
     }
 
@@ -204,38 +205,38 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_well_is_asked() {
+    fn first_healthy_upstream_is_queried() {
         let mut upstreams = three();
         assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
-        assert!(!upstreams.failed(0, ms(0)), "one lost datagram is no reason");
+        assert!(!upstreams.failed(0, ms(0)), "a single lost datagram is tolerated");
         assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
-        assert!(upstreams.failed(0, ms(0)), "news");
-        assert!(!upstreams.failed(0, ms(0)), "no news");
+        assert!(upstreams.failed(0, ms(0)), "went down");
+        assert!(!upstreams.failed(0, ms(0)), "still down");
         assert_eq!(upstreams.plan(ms(0)).order[..], [1, 2, 0]);
         upstreams.answered(0, ms(10));
         assert_eq!(upstreams.plan(ms(0)).order[..], [0, 1, 2]);
         assert!(!upstreams.failed(0, ms(1000)));
-        assert!(!upstreams.failed(0, ms(1000)), "down again, of which was told a second ago");
+        assert!(!upstreams.failed(0, ms(1000)), "went down again within a minute");
         upstreams.answered(0, ms(10));
         assert!(!upstreams.failed(0, ms(60_000)));
-        assert!(upstreams.failed(0, ms(60_000)), "news again");
+        assert!(upstreams.failed(0, ms(60_000)), "went down again after a minute");
     }
 
     #[test]
-    fn one_that_is_down_is_tried_beside_another_now_and_then() {
+    fn down_upstream_is_probed_in_parallel_at_growing_intervals() {
         let mut upstreams = three();
         upstreams.failed(0, ms(0));
         upstreams.failed(0, ms(0));
         assert_eq!(upstreams.plan(ms(999)).probe, None);
         assert_eq!(upstreams.plan(ms(1000)).probe, Some(0));
-        assert_eq!(upstreams.plan(ms(1001)).probe, None, "not by everybody");
+        assert_eq!(upstreams.plan(ms(1001)).probe, None, "only one query probes");
         upstreams.failed(0, ms(2000));
-        assert_eq!(upstreams.plan(ms(3999)).probe, None, "and ever less often");
+        assert_eq!(upstreams.plan(ms(3999)).probe, None, "the interval doubles");
         assert_eq!(upstreams.plan(ms(4000)).probe, Some(0));
     }
 
     #[test]
-    fn where_all_are_down_all_are_asked() {
+    fn all_upstreams_are_queried_if_all_are_down() {
         let mut upstreams = three();
         for at in [0, 1, 2, 0, 1, 2] {
             upstreams.failed(at, ms(0));
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn patience_follows_what_is_usual() {
+    fn patience_follows_the_response_time() {
         let mut upstreams = three();
         let patience = |upstreams: &Upstreams| upstreams.get(0).unwrap().patience();
         assert_eq!(patience(&upstreams), FIRST_PATIENCE);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_servers_that_stay_is_kept() {
+    fn remaining_upstreams_keep_their_state() {
         let mut upstreams = three();
         upstreams.failed(1, ms(0));
         upstreams.failed(1, ms(0));

@@ -1,61 +1,62 @@
-//! A client's query on its way to an upstream.
+//! The query that is sent to an upstream for a client's query.
 //!
-//! Everything that means something to whoever answers goes on as it came: the question, DO, CD, options that are not known
-//! here. What is between two neighbours (cookies, padding, the size of datagrams) does not. The letter case of the name is
-//! drawn anew each time and has to come back (0x20): a forger has to guess it besides id and port (RFC 5452 §9.1).
+//! The question, DO, CD and unknown EDNS options are passed on. Hop-by-hop options (cookies, padding, payload size) are not. The
+//! letter case of the name is random in each message and must come back (0x20), so that a forger must guess it besides id
+//! and port (RFC 5452 §9.1).
 
 use fastrand::Rng;
 
 use super::{
     cache::Key,
-    reply::{Reply, ReplyError},
+    upstream_reply::{Reply, ReplyError},
 };
 use crate::dns::message::{
     codes::{class, option, rtype},
     query::{HEADER, LookupName, Query},
 };
 
-/// The longest reply that we take over UDP: what passes any path in one piece (RFC 9715).
+/// Largest reply accepted over UDP, which avoids fragmentation on common paths (RFC 9715).
 const PAYLOAD: u16 = 1232;
 
-/// What an upstream is asked.
+/// A question to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
     /// The question section, in lower case.
     question: Box<[u8]>,
-    /// The client's options that go on.
+    /// Options of the client that are passed on.
     options: Box<[u8]>,
     dnssec_ok: bool,
     checking_disabled: bool,
     key: Box<[u8]>,
 }
 
-/// What a server can bear.
+/// Features that an upstream supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Manners {
-    /// It knows EDNS, or at least takes no offence (RFC 6891 §7).
+    /// EDNS (RFC 6891 §7).
     pub edns: bool,
-    /// It repeats a question letter for letter.
+    /// Repeats the letter case of the question.
     pub case: bool,
 }
 
 impl Default for Manners {
-    /// All that a good one does.
+    /// All features.
     fn default() -> Self {
         Self { edns: true, case: true }
     }
 }
 
-/// One message to an upstream, and what its reply must show.
+/// A message to an upstream.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// To be sent.
+    /// The message.
     pub octets: Vec<u8>,
     question: usize,
 }
 
 impl Forward {
-    /// What a client asks in `packet`, which was read as `query`, but of `name`: the question's, or what that leads to.
+    /// Returns the question of a client's `packet`, parsed as `query`, for `name`: the name of the query or the end of its CNAME
+    /// chain.
     pub fn new(packet: &[u8], query: &Query<'_>, name: &LookupName) -> Self {
         let (_, fields) = query.question.split_at(query.question.len() - 4);
         Self {
@@ -67,7 +68,7 @@ impl Forward {
         }
     }
 
-    /// A question for this name, which is in wire form and lower case: to see where it arrives.
+    /// Returns a question for `name`, in wire form and lower case, that tests for a forwarding loop.
     pub fn probe(name: &[u8]) -> Self {
         let fields = [rtype::TXT.to_be_bytes(), class::IN.to_be_bytes()].concat();
         Self {
@@ -79,12 +80,12 @@ impl Forward {
         }
     }
 
-    /// Under what the reply is kept.
+    /// The cache key of the reply.
     pub fn key(&self) -> &[u8] {
         &self.key
     }
 
-    /// Whether another client that asks the same gets the same.
+    /// Reports whether clients with the same question may share the reply.
     pub fn is_shared(&self) -> bool {
         self.options.is_empty()
     }
@@ -94,15 +95,15 @@ impl Forward {
         &self.question
     }
 
-    /// The name that is asked for, in wire form and lower case.
+    /// The name in the question, in wire form and lower case.
     pub fn name(&self) -> &[u8] {
         &self.question[..self.question.len() - 4]
     }
 
-    /// A message to an upstream that bears this. Without EDNS neither DO nor options go on.
+    /// Returns a message for an upstream with these features. Without EDNS, DO and options are not passed on.
     pub fn message(&self, Manners { edns, case }: Manners, rng: &mut Rng) -> Message {
         let [i0, i1] = rng.u16(..).to_be_bytes();
-        // AD: say whether it is authentic, also to who did not ask for signatures (RFC 6840 §5.7).
+        // AD asks whether the answer is authentic, without signatures (RFC 6840 §5.7).
         let flags = 0x20 | u8::from(self.checking_disabled) << 4;
         let mut octets = vec![i0, i1, 0x01, flags, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
         octets.extend_from_slice(&self.question);
@@ -123,20 +124,20 @@ impl Forward {
 }
 
 impl Message {
-    /// Reads what came back.
+    /// Parses the reply to this message.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first fault of the reply.
     pub fn reply(&self, octets: &[u8]) -> Result<Reply, ReplyError> {
         let id = u16::from_be_bytes([self.octets[0], self.octets[1]]);
         Reply::read(octets, id, &self.octets[HEADER..HEADER + self.question])
     }
 }
 
-/// The options of a query's OPT record that go on. The query was read before: what stands behind its question is whole.
+/// Returns the options of a query's OPT record that are passed on. The query was parsed before, so its records are whole.
 fn options(packet: &[u8], mut at: usize) -> Vec<u8> {
     let mut found = vec![];
-    // Records of a query are the OPT record, and hardly ever others: skip those by their length.
+    // A query rarely has records besides OPT. They are skipped by their length.
     while let Some(rest) = packet.get(at..) {
         let Some(owner) = owner_len(rest) else { break };
         let Some([t0, t1, _, _, _, _, _, _, l0, l1]) = rest.get(owner..owner + 10) else { break };

@@ -1,50 +1,50 @@
-//! From record to record through somebody else's message: every offset is checked, no name goes round in circles.
+//! Walks the records of an untrusted message. Every offset is checked, and compression loops are rejected.
 
 use std::ops::Range;
 
 use crate::{dns::message::query::HEADER, model::name::MAX_NAME};
 
-/// Compression pointers of one name (RFC 1035 §4.1.4): as many as it can have labels.
+/// Maximum number of compression pointers in a name (RFC 1035 §4.1.4), equal to its maximum number of labels.
 const MAX_POINTERS: usize = 127;
-/// A record's fields behind its owner: type, class, TTL, the length of RDATA.
+/// Octets of the fixed fields behind the owner: type, class, TTL, RDATA length.
 const FIELDS: usize = 10;
 
-/// Where a record's parts stand.
+/// A record, as offsets into the message.
 pub(super) struct Record {
-    /// Where the owner's name begins.
+    /// Offset of the owner name.
     pub(super) owner: usize,
     pub(super) rtype: u16,
     pub(super) class: u16,
-    /// Where the TTL stands.
+    /// Offset of the TTL.
     pub(super) ttl: usize,
     pub(super) rdata: Range<usize>,
 }
 
-/// Goes from record to record.
+/// An iterator over the records.
 pub(super) struct Walk<'m> {
     octets: &'m [u8],
     at: usize,
-    /// Where the TTLs of the records so far stand.
+    /// Offsets of the TTLs of the records so far.
     ttls: Vec<usize>,
 }
 
 impl<'m> Walk<'m> {
-    /// Begins at `at`.
+    /// Returns a walk that starts at offset `at`.
     pub(super) fn new(octets: &'m [u8], at: usize) -> Self {
         Self { octets, at, ttls: Vec::new() }
     }
 
-    /// Where the next record begins.
+    /// Returns the offset of the next record.
     pub(super) fn at(&self) -> usize {
         self.at
     }
 
-    /// Where the first record begins, if the question begins here.
+    /// Returns the offset behind the question that starts here.
     pub(super) fn after_question(&self) -> Option<usize> {
         Some(self.name(self.at)? + 4)
     }
 
-    /// The next record; `None` where it is not whole.
+    /// Returns the next record; `None` if it is incomplete.
     pub(super) fn record(&mut self) -> Option<Record> {
         let owner = self.at;
         let fields = self.name(owner)?;
@@ -60,7 +60,7 @@ impl<'m> Walk<'m> {
         Some(Record { owner, rtype, class, ttl: fields + 4, rdata: rdata..end })
     }
 
-    /// Where a name ends that begins at `start`; `None` where it is not whole, too long, or goes round in circles.
+    /// Returns the end of the name at `start`; `None` if it is incomplete, too long, or loops.
     fn name(&self, start: usize) -> Option<usize> {
         let (mut at, mut end, mut pointers, mut length) = (start, None, 0, 1);
         loop {
@@ -77,7 +77,7 @@ impl<'m> Walk<'m> {
                     let to = usize::from(high & 0x3f) << 8 | usize::from(*self.octets.get(at + 1)?);
                     end = end.or(Some(at + 2));
                     pointers += 1;
-                    // Only to what stands before (RFC 1035 §4.1.4).
+                    // Pointers go to prior occurrences only (RFC 1035 §4.1.4).
                     if to >= at || !self.is_clear(at..at + 2) || pointers > MAX_POINTERS {
                         return None;
                     }
@@ -88,13 +88,13 @@ impl<'m> Walk<'m> {
         }
     }
 
-    /// Whether a part of a name is nothing that changes when the message is handed out: the header, TTLs.
+    /// Reports whether a part of a name avoids the header and the TTLs, which change when the message is relayed.
     fn is_clear(&self, part: Range<usize>) -> bool {
         let next = self.ttls.partition_point(|ttl| ttl + 4 <= part.start);
         part.start >= HEADER && self.ttls.get(next).is_none_or(|ttl| *ttl >= part.end)
     }
 
-    /// Whether the names in a record's RDATA are names, and end with it.
+    /// Reports whether the names in RDATA are valid and end within it.
     pub(super) fn has_good_names(&self, record: &Record) -> bool {
         let (fields, names) = names_in(record.rtype);
         let first = record.rdata.start + fields;
@@ -102,7 +102,7 @@ impl<'m> Walk<'m> {
         last.is_some_and(|end| names == 0 || end <= record.rdata.end)
     }
 
-    /// The name that begins at `start`, without pointers.
+    /// Returns the name at `start`, uncompressed.
     pub(super) fn whole_name(&self, start: usize) -> Option<Vec<u8>> {
         self.name(start)?;
         let (mut name, mut at) = (Vec::new(), start);
@@ -122,7 +122,7 @@ impl<'m> Walk<'m> {
         }
     }
 
-    /// A record's RDATA, its names without pointers.
+    /// Returns the RDATA of a record with uncompressed names.
     pub(super) fn whole_rdata(&self, record: &Record) -> Option<Vec<u8>> {
         let (fields, names) = names_in(record.rtype);
         let (mut at, end) = (record.rdata.start + fields, record.rdata.end);
@@ -137,8 +137,8 @@ impl<'m> Walk<'m> {
     }
 }
 
-/// How many octets stand before the names that may be compressed in RDATA of a type, and how many names (RFC 3597 §4: those
-/// of RFC 1035, and some that older servers compressed).
+/// Returns the number of octets before the compressible names in RDATA of a type, and the number of these names. Types as in
+/// RFC 3597 §4: those of RFC 1035, and some that older servers compressed.
 fn names_in(rtype: u16) -> (usize, usize) {
     match rtype {
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, DNAME

@@ -1,7 +1,7 @@
-//! `_why.SERVICE` and `_why.INSTANCE.SERVICE`: what `muster explain` says, short, as TXT records.
+//! `_why.SERVICE` and `_why.INSTANCE.SERVICE`: the content of `muster explain`, in short, as TXT records.
 //!
-//! Text is kept for what is not answered, or is answered otherwise than plainly. Of all others a line is made when
-//! somebody asks, so that a cluster in health keeps nothing here.
+//! Texts are stored only for instances that are not plainly answered, so that a healthy cluster stores none. All other texts
+//! are generated for each query.
 
 use super::rrset::{RRset, Rdata};
 use crate::{
@@ -9,24 +9,24 @@ use crate::{
     model::{
         catalog::{self, CatalogEntry},
         name::Label,
-        reason,
+        reason::{self, Reason},
     },
 };
 
-/// Octets of a character-string (RFC 1035 §3.3).
+/// Maximum length of a character-string in octets (RFC 1035 §3.3).
 const STRING: usize = 255;
 
-/// What is to be said of a service, where there is something.
+/// Texts of a service with an instance that is not plainly answered.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reasons {
-    /// TXT RDATA: the summary, then one for each instance, sorted by id.
+    /// TXT RDATA: the summary, then one record per instance that is not plainly answered, sorted by id.
     records: Box<[Rdata]>,
-    /// Whose the records after the first are.
+    /// Instance ids of the records after the summary.
     ids: Box<[Label]>,
 }
 
 impl Reasons {
-    /// Works out what is to be said; `None`: that all are answered.
+    /// Returns the texts of a service; `None` if all instances are plainly answered.
     pub fn new(service: &catalog::Service) -> Option<Self> {
         let (mut records, mut ids) = (Vec::new(), Vec::new());
         let mut last: Option<&Label> = None;
@@ -51,12 +51,12 @@ impl Reasons {
         Some(Self { records: records.into(), ids: ids.into() })
     }
 
-    /// The summary and what is said of each instance.
+    /// Returns the summary and the records of all instances.
     pub fn all(&self) -> &[Rdata] {
         &self.records
     }
 
-    /// What is said of the instance of that id: nothing, where it is answered plainly.
+    /// Returns the records of the instance with that id; none if it is plainly answered.
     pub fn of(&self, id: &[u8]) -> &[Rdata] {
         let from = self.ids.partition_point(|known| known.as_bytes() < id);
         let to = self.ids.partition_point(|known| known.as_bytes() <= id);
@@ -64,30 +64,30 @@ impl Reasons {
     }
 }
 
-/// What is said of a service all of whose instances are answered plainly.
+/// Returns the TXT RRset of a service whose instances are all plainly answered.
 pub fn of_service(all: usize, ttl: u32) -> RRset {
     one(text([reason::summary(all, all)]), ttl)
 }
 
-/// What is said of an instance that is answered plainly.
+/// Returns the TXT RRset of a plainly answered instance.
 pub fn of_instance(id: &[u8], weight: u16, ttl: u32) -> RRset {
     let id = String::from_utf8_lossy(id);
     one(text([format!("{id}: passing"), reason::plainly(weight)]), ttl)
 }
 
 fn one(record: Rdata, ttl: u32) -> RRset {
-    RRset { rtype: rtype::TXT, ttl, records: vec![record] }
+    RRset { rtype: rtype::TXT, ttl, line: 0, records: vec![record] }
 }
 
-/// Which instance, how it stands and since when; and why.
+/// Returns the record of one instance: id, node, state and time in the first string, the reason in the second.
 fn detail(entry: &CatalogEntry, counts: bool) -> Rdata {
-    let why = reason::of(entry, counts, None);
+    let Reason { state, text: why } = reason::of(entry, counts, None);
     let since = reason::since(entry).map_or_else(String::new, |since| format!(" since {since}"));
     let id = &entry.announcement.instance.key.id;
-    text([format!("{id} on {}: {}{since}", entry.node, why.state), why.text])
+    text([format!("{id} on {}: {state}{since}", entry.node), why])
 }
 
-/// TXT RDATA: each part in a string of its own, or in several where it is too long for one.
+/// Returns TXT RDATA with one character-string per part, or several if the part is too long for one.
 fn text<const N: usize>(parts: [String; N]) -> Rdata {
     let mut octets = Vec::new();
     for part in parts {
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_too_long_for_a_string_goes_on_in_the_next_on_a_characters_edge() {
+    fn long_text_is_split_at_character_boundaries() {
         let strings = |part: String| -> Vec<String> {
             let octets = text([part]).octets;
             let (mut rest, mut strings) = (&*octets, Vec::new());

@@ -1,4 +1,4 @@
-//! What is a reply, how long it may be kept, and what becomes of its TTLs: as tables.
+//! Tables of accepted and rejected replies, their cache TTLs, and the TTLs in answers.
 
 use super::*;
 
@@ -21,26 +21,26 @@ fn message(flags: [u8; 2], sections: [&[Given<'_>]; 3]) -> Vec<u8> {
 }
 
 const ADDRESS: &[u8] = &[192, 0, 2, 1];
-/// `ns. hm.`, and a minimum of 60 seconds.
+/// MNAME `ns.`, RNAME `hm.`, minimum 60 seconds.
 const SOA: &[u8] = b"\x02ns\0\x02hm\0\0\0\0\x01\0\0\x0e\x10\0\0\x02\x58\0\x01\x51\x80\0\0\0\x3c";
 
 #[test]
-fn how_long_a_reply_may_be_kept() {
+fn cache_ttl_of_replies() {
     let a = |ttl| (rtype::A, ttl, ADDRESS);
     let soa = |ttl| (rtype::SOA, ttl, SOA);
     let cname = (rtype::CNAME, 40, &b"\x01x\0"[..]);
     let cases: &[(&str, u8, [&[Given<'_>]; 3], u32)] = &[
-        ("the least counts", 0, [&[a(300), a(200)], &[], &[]], 200),
+        ("smallest TTL", 0, [&[a(300), a(200)], &[], &[]], 200),
         ("in all sections", 0, [&[a(300)], &[], &[a(100)]], 100),
-        ("with the highest bit it is none (RFC 2181 §8)", 0, [&[a(0x8000_0001)], &[], &[]], 0),
-        ("the OPT record's is none", 0, [&[a(300)], &[], &[(rtype::OPT, 0, b"")]], 300),
+        ("highest bit set counts as 0 (RFC 2181 §8)", 0, [&[a(0x8000_0001)], &[], &[]], 0),
+        ("OPT has no TTL", 0, [&[a(300)], &[], &[(rtype::OPT, 0, b"")]], 300),
         ("NXDOMAIN: the SOA's minimum (RFC 2308 §5)", 3, [&[], &[soa(300)], &[]], 60),
-        ("or its TTL", 3, [&[], &[soa(30)], &[]], 30),
-        ("NODATA too", 0, [&[], &[soa(300)], &[]], 60),
-        ("behind a CNAME, with the CNAME's", 0, [&[cname], &[soa(300)], &[]], 40),
-        ("nobody vouches for it", 3, [&[], &[], &[]], 0),
-        ("nor for this", 0, [&[], &[], &[]], 0),
-        ("nor here", 0, [&[cname], &[], &[]], 0),
+        ("or the SOA's TTL", 3, [&[], &[soa(30)], &[]], 30),
+        ("NODATA", 0, [&[], &[soa(300)], &[]], 60),
+        ("NODATA behind a CNAME: the CNAME's TTL", 0, [&[cname], &[soa(300)], &[]], 40),
+        ("NXDOMAIN without SOA", 3, [&[], &[], &[]], 0),
+        ("NODATA without SOA", 0, [&[], &[], &[]], 0),
+        ("CNAME without SOA", 0, [&[cname], &[], &[]], 0),
         ("a failure (RFC 9520 §3.2)", 2, [&[], &[], &[]], FAILURE_TTL),
     ];
     for (what, rcode, sections, expected) in cases {
@@ -50,7 +50,7 @@ fn how_long_a_reply_may_be_kept() {
 }
 
 #[test]
-fn what_is_no_reply() {
+fn faulty_messages_are_rejected() {
     let good = message([0x81, 0x80], [&[(rtype::A, 60, ADDRESS)], &[], &[]]);
     let changed = |change: fn(&mut Vec<u8>)| {
         let mut octets = good.clone();
@@ -58,18 +58,18 @@ fn what_is_no_reply() {
         octets
     };
     let cases: &[(&str, Vec<u8>, Result<(), ReplyError>)] = &[
-        ("a good one", good.clone(), Ok(())),
-        ("with something behind it", changed(|octets| octets.extend([1, 2, 3])), Ok(())),
-        ("nothing", vec![], Err(ReplyError::Foreign)),
-        ("another id", changed(|octets| octets[1] = 8), Err(ReplyError::Foreign)),
+        ("valid", good.clone(), Ok(())),
+        ("octets behind the last record", changed(|octets| octets.extend([1, 2, 3])), Ok(())),
+        ("empty", vec![], Err(ReplyError::Foreign)),
+        ("other id", changed(|octets| octets[1] = 8), Err(ReplyError::Foreign)),
         ("a query", changed(|octets| octets[2] = 1), Err(ReplyError::Foreign)),
         ("an update", changed(|octets| octets[2] = 0xa8), Err(ReplyError::Foreign)),
-        ("another question", changed(|octets| octets[13] = b'x'), Err(ReplyError::Foreign)),
-        ("another letter case", changed(|octets| octets[13] = b'W'), Err(ReplyError::OtherCase)),
+        ("other question", changed(|octets| octets[13] = b'x'), Err(ReplyError::Foreign)),
+        ("other letter case", changed(|octets| octets[13] = b'W'), Err(ReplyError::OtherCase)),
         ("no question", message([0x81, 0x80], [&[], &[], &[]])[..12].to_vec(), Err(ReplyError::Foreign)),
-        ("cut", changed(|octets| octets[2] |= 2), Err(ReplyError::Truncated)),
-        ("not whole", changed(|octets| octets.truncate(octets.len() - 1)), Err(ReplyError::Malformed)),
-        ("a record too few", changed(|octets| octets[7] = 2), Err(ReplyError::Malformed)),
+        ("truncated", changed(|octets| octets[2] |= 2), Err(ReplyError::Truncated)),
+        ("incomplete", changed(|octets| octets.truncate(octets.len() - 1)), Err(ReplyError::Malformed)),
+        ("one record missing", changed(|octets| octets[7] = 2), Err(ReplyError::Malformed)),
         ("a pointer to itself", changed(|octets| octets[30] = 29), Err(ReplyError::Malformed)),
         ("a pointer into the header", changed(|octets| octets[30] = 2), Err(ReplyError::Malformed)),
         (
@@ -78,12 +78,12 @@ fn what_is_no_reply() {
             Err(ReplyError::Malformed),
         ),
         (
-            "an OPT record as answer",
+            "OPT record in the answer section",
             message([0x81, 0x80], [&[(rtype::OPT, 0, b"")], &[], &[]]),
             Err(ReplyError::Malformed),
         ),
         (
-            "an option that is not whole",
+            "incomplete option",
             message([0x81, 0x80], [&[], &[], &[(rtype::OPT, 0, b"\0\x0f\0\x09\0")]]),
             Err(ReplyError::Malformed),
         ),
@@ -91,17 +91,17 @@ fn what_is_no_reply() {
     for (what, octets, expected) in cases {
         assert_eq!(Reply::read(octets, 7, QUESTION).map(|_| ()), *expected, "{what}");
     }
-    // Servers that could not read the question leave it out.
+    // A server that could not parse the question omits it.
     let mut bare = vec![0, 7, 0x81, 0x81];
     bare.extend([0; 8]);
     assert_eq!(Reply::read(&bare, 7, QUESTION), Err(ReplyError::Malformed));
 }
 
 #[test]
-fn ttls_are_cut_down_and_never_raised() {
+fn ttls_are_capped_and_never_raised() {
     let octets = message([0x81, 0x80], [&[(rtype::A, 300, ADDRESS), (rtype::A, 20, ADDRESS)], &[], &[]]);
     let reply = Reply::read(&octets, 7, QUESTION).unwrap().bounded(100, 5);
-    let ttls = |age| -> Vec<u32> { reply.said(age).answer.iter().map(|record| record.data.ttl).collect() };
+    let ttls = |age| -> Vec<u32> { reply.to_answer(age).answer.iter().map(|record| record.ttl).collect() };
     assert_eq!(reply.ttl(), 20);
     assert_eq!(ttls(Age::Fresh(0)), [100, 20]);
     assert_eq!(ttls(Age::Fresh(30)), [70, 0]);

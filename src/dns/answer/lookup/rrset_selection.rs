@@ -1,0 +1,165 @@
+//! Selection of the RRset of a type from a matched name.
+
+use crate::dns::{
+    answer::{
+        Data, Ede, Members,
+        provenance::{Match, Step},
+    },
+    message::codes::rtype,
+    zone::{
+        Tables,
+        reverse::Pointers,
+        rrset::RRset,
+        service::{HostIndex, Remark, Service, Set},
+        static_names::{Kind, Zone},
+        why_records,
+    },
+};
+
+/// Record types that may be generated.
+const GENERATED: [u16; 7] = [rtype::A, rtype::NS, rtype::SOA, rtype::PTR, rtype::TXT, rtype::AAAA, rtype::SRV];
+
+/// RRset of a type at a matched name.
+pub(super) enum Selected<'t> {
+    /// Records, with an Extended DNS Error.
+    Data(Data<'t>, Option<Ede<'t>>),
+    /// A CNAME to follow.
+    Alias(&'t RRset),
+    /// The name exists without records of the type.
+    NoData(Option<Ede<'t>>),
+    /// The name does not exist.
+    NoName,
+    /// The name is at or below a delegation.
+    Referral { owner: &'t [u8], ns: &'t RRset },
+}
+
+impl Tables {
+    /// Returns the record types of a name in numeric order.
+    pub fn types(&self, step: &Step<'_>) -> Vec<u16> {
+        let mut types: Vec<u16> = step.found.rrsets().iter().map(|set| set.rtype).chain(GENERATED).collect();
+        types.sort_unstable();
+        types.dedup();
+        types.retain(|rtype| matches!(self.select(step, *rtype), Selected::Data(..)));
+        types
+    }
+
+    /// Selects the RRset of this type; for ANY, the first RRset of the name (RFC 8482 §4.1).
+    pub(super) fn select<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
+        match step.found {
+            Match::Set { service, set, form } => select_set(service, set, form.is_srv_only(), qtype),
+            Match::Instance { service, host } => select_instance(service, host, qtype),
+            Match::Port { service, port } => {
+                let of = |rtype| match rtype {
+                    rtype::SRV => Some(Data::Srv(service, Members::Ports(&port.srv), port.ttl)),
+                    _ => None,
+                };
+                select_generated(qtype, of, port.remark.as_ref())
+            }
+            Match::Why { service, host } => self.select_why(service, host, qtype),
+            Match::Apex(zone) => self.select_apex(zone, qtype),
+            Match::Node { rrsets, .. } | Match::Static { rrsets, .. } => select_records(rrsets, qtype),
+            Match::Delegation { owner, rrsets } => match rrsets.iter().find(|set| set.rtype == rtype::NS) {
+                Some(ns) => Selected::Referral { owner, ns },
+                None => Selected::NoName,
+            },
+            Match::Reverse(address) => {
+                if matches!(qtype, rtype::PTR | rtype::ANY) {
+                    let Pointers { set, remark } = self.pointers(address);
+                    if !set.records.is_empty() {
+                        return Selected::Data(Data::Made(set), remark.map(Ede::from));
+                    }
+                }
+                match (step.zone, qtype, self.domain()) {
+                    // A zone with a single name.
+                    (None, rtype::SOA, Some(domain)) => Selected::Data(self.soa(domain, domain.soa.ttl), None),
+                    (None, rtype::NS, _) => select_records(self.name_servers(), qtype),
+                    _ => Selected::NoData(None),
+                }
+            }
+            Match::Empty => Selected::NoData(None),
+            Match::Nothing | Match::Outside => Selected::NoName,
+        }
+    }
+
+    fn select_apex<'t>(&'t self, zone: &'t Zone, qtype: u16) -> Selected<'t> {
+        match select_records(zone.names.apex(), qtype) {
+            Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => {
+                Selected::Data(self.soa(zone, zone.soa.ttl), None)
+            }
+            Selected::NoData(_) if qtype == rtype::NS && zone.kind == Kind::Discovery => {
+                select_records(self.name_servers(), qtype)
+            }
+            selected => selected,
+        }
+    }
+
+    fn select_why<'t>(&'t self, service: &'t Service, host: Option<HostIndex>, qtype: u16) -> Selected<'t> {
+        if !matches!(qtype, rtype::TXT | rtype::ANY) {
+            return Selected::NoData(None);
+        }
+        let ttl = self.negative_ttl();
+        let texts = match (self.reasons(service.name()), host) {
+            (None, _) => &[],
+            (Some(reasons), None) => reasons.all(),
+            (Some(reasons), Some(host)) => reasons.of(service.host_id(host)),
+        };
+        let data = match host {
+            _ if !texts.is_empty() => Data::Texts(texts, ttl),
+            None => Data::Made(why_records::of_service(service.declared(), ttl)),
+            Some(host) => Data::Made(why_records::of_instance(service.host_id(host), service.host_weight(host), ttl)),
+        };
+        Selected::Data(data, None)
+    }
+}
+
+fn select_set<'t>(service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16) -> Selected<'t> {
+    let of = |rtype| match rtype {
+        rtype::SRV => Some(Data::Srv(service, Members::Hosts(&set.srv), set.ttl)),
+        rtype::A if !srv_only => Some(Data::V4(&set.v4, set.ttl)),
+        rtype::AAAA if !srv_only => Some(Data::V6(&set.v6, set.ttl)),
+        _ => None,
+    };
+    select_generated(qtype, of, set.remark.as_ref())
+}
+
+fn select_instance(service: &Service, host: HostIndex, qtype: u16) -> Selected<'_> {
+    let remark = service.remark(host);
+    let of = |rtype| match rtype {
+        // The instance is not answered.
+        _ if matches!(remark, Some(Remark::NotReady(_))) => None,
+        rtype::A => Some(Data::host_v4(service, host)),
+        rtype::AAAA => Some(Data::host_v6(service, host)),
+        rtype::SRV => {
+            let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
+            service.host_srv(host).map(|_| srv)
+        }
+        rtype::TXT => Some(Data::host_txt(service, host)),
+        _ => None,
+    };
+    select_generated(qtype, of, remark)
+}
+
+fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
+    if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype || qtype == rtype::ANY) {
+        return Selected::Data(Data::Stored(set), None);
+    }
+    match rrsets.iter().find(|set| set.rtype == rtype::CNAME) {
+        Some(cname) => Selected::Alias(cname),
+        None => Selected::NoData(None),
+    }
+}
+
+/// Selects from RRsets that are generated from instances.
+fn select_generated<'t>(qtype: u16, of: impl Fn(u16) -> Option<Data<'t>>, remark: Option<&'t Remark>) -> Selected<'t> {
+    let has_records = |data: &Data<'_>| !data.is_empty();
+    let data = match qtype {
+        // The first RRset of the name (RFC 8482 §4.1).
+        rtype::ANY => [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT].into_iter().filter_map(of).find(has_records),
+        _ => of(qtype).filter(has_records),
+    };
+    let ede = remark.map(Ede::from);
+    match data {
+        Some(data) => Selected::Data(data, ede),
+        None => Selected::NoData(ede),
+    }
+}

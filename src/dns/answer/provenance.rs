@@ -1,0 +1,134 @@
+//! Provenance of an answer: the match of each of its names in the tables.
+
+use std::net::IpAddr;
+
+use crate::{
+    dns::zone::{
+        rrset::RRset,
+        service::{HostIndex, NamedPort, Service, Set},
+        static_names::Zone,
+    },
+    model::{name::Label, service::Protocol},
+};
+
+/// A name of an answer: the question's name or a CNAME target.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'t> {
+    /// Zone of the name; `None` outside our zones.
+    pub zone: Option<&'t Zone>,
+    /// Match of the name.
+    pub found: Match<'t>,
+}
+
+/// Match of a name in the tables (RFC 1034 §4.3.2).
+#[derive(Clone, Copy, Debug)]
+pub enum Match<'t> {
+    /// All or some instances of a service.
+    Set {
+        /// The service.
+        service: &'t Service,
+        /// The instances.
+        set: &'t Set,
+        /// Form of the name, which selects the instances.
+        form: Form<'t>,
+    },
+    /// One instance.
+    Instance {
+        /// The service.
+        service: &'t Service,
+        /// Index of the instance.
+        host: HostIndex,
+    },
+    /// A named port of a service.
+    Port {
+        /// The service.
+        service: &'t Service,
+        /// The port.
+        port: &'t NamedPort,
+    },
+    /// `_why` of a service or of one of its instances.
+    Why {
+        /// The service.
+        service: &'t Service,
+        /// The instance; `None` for the service.
+        host: Option<HostIndex>,
+    },
+    /// A node.
+    Node {
+        /// Name of the node.
+        node: &'t Label,
+        /// Records of the node.
+        rrsets: &'t [RRset],
+    },
+    /// The apex of a zone.
+    Apex(&'t Zone),
+    /// Records of a zone file.
+    Static {
+        /// RRsets of the owner name, with their lines.
+        rrsets: &'t [RRset],
+        /// Owner name of the matching wildcard, relative to the zone; `None` for an exact match.
+        wildcard: Option<&'t [u8]>,
+    },
+    /// A name at or below a delegation in a zone file.
+    Delegation {
+        /// The delegated name, relative to the zone.
+        owner: &'t [u8],
+        /// RRsets of the delegated name, including NS.
+        rrsets: &'t [RRset],
+    },
+    /// The reverse name of an address that an instance or a node announces.
+    Reverse(IpAddr),
+    /// An empty non-terminal: names exist below it (RFC 8020).
+    Empty,
+    /// The name does not exist in its zone.
+    Nothing,
+    /// The name is outside our zones.
+    Outside,
+}
+
+/// Form of a name, which selects instances of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form<'t> {
+    /// `SERVICE`: all instances.
+    Service,
+    /// `TAG.SERVICE`: instances with the tag.
+    Tag(&'t Label),
+    /// `_SERVICE._TAG`: SRV records of instances with the tag (RFC 2782).
+    SrvTag(&'t Label),
+    /// `_SERVICE._PROTOCOL`: SRV records of instances with the transport (RFC 2782).
+    SrvProtocol(Protocol),
+}
+
+impl<'t> Match<'t> {
+    /// Returns the service of the name.
+    pub fn service(&self) -> Option<&'t Service> {
+        match self {
+            Self::Set { service, .. }
+            | Self::Instance { service, .. }
+            | Self::Port { service, .. }
+            | Self::Why { service, .. } => Some(service),
+            _ => None,
+        }
+    }
+
+    /// Reports whether the name belongs to a service or a node.
+    pub fn is_live(&self) -> bool {
+        self.service().is_some() || matches!(self, Self::Node { .. })
+    }
+
+    /// Returns the stored RRsets of the name.
+    pub fn rrsets(&self) -> &'t [RRset] {
+        match self {
+            Self::Node { rrsets, .. } | Self::Static { rrsets, .. } | Self::Delegation { rrsets, .. } => rrsets,
+            Self::Apex(zone) => zone.names.apex(),
+            _ => &[],
+        }
+    }
+}
+
+impl Form<'_> {
+    /// Reports whether the name has only SRV records.
+    pub fn is_srv_only(self) -> bool {
+        matches!(self, Self::SrvTag(_) | Self::SrvProtocol(_))
+    }
+}

@@ -1,0 +1,236 @@
+//! Instances of a name: their states and reasons.
+
+use std::time::Duration;
+
+use super::{Explainer, NEGATIVE_TTL};
+use crate::{
+    api::explain::{Check, Explained, Instance},
+    dns::{
+        answer::provenance::{Form, Match},
+        zone::service::MAX_STALE_TTL,
+    },
+    model::{
+        catalog::{CatalogEntry, Freshness},
+        date::rfc3339,
+        member::Member,
+        name::Label,
+        reason,
+    },
+};
+
+/// Maximum number of listed file problems.
+const MAX_PROBLEMS: usize = 3;
+/// Maximum number of hidden static names listed per zone file.
+const MAX_HIDDEN: usize = 3;
+/// Source of the default TTL.
+pub(super) const NODE_TTL: &str = "dns.ttl of this node's configuration";
+
+impl Explainer<'_> {
+    /// Explains a name of a service, with the instances that the name selects.
+    pub(super) fn service(&self, name: &Label, found: &Match<'_>) -> Explained {
+        let service = self.catalog.service(name);
+        let with_shadowed: Vec<(&CatalogEntry, bool)> = service
+            .iter()
+            .flat_map(|service| service.with_shadowed())
+            .filter(|(entry, _)| selects(found, entry))
+            .collect();
+        let instances: Vec<Instance> =
+            with_shadowed.iter().map(|(entry, counts)| self.instance(entry, *counts)).collect();
+        let answered = instances.iter().filter(|instance| instance.answered).count();
+        let summary = match (answered, instances.len()) {
+            (0, 0) => format!("service {name} has no matching instance"),
+            (0, all) => {
+                let counting = with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry);
+                let reason = reason::none_answered(counting);
+                format!("{}: NODATA with Extended DNS Error 14: {reason}", reason::summary(0, all))
+            }
+            (answered, all) => reason::summary(answered, all),
+        };
+        let entries: Vec<&CatalogEntry> = with_shadowed.into_iter().map(|(entry, _)| entry).collect();
+        let (ttl, ttl_from) = self.least_ttl(&entries);
+        let is_instance = matches!(found, Match::Instance { .. } | Match::Why { host: Some(_), .. });
+        let kind = if is_instance { "instance" } else { "service" };
+        let notes = self.notes(name, &instances);
+        Explained { kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes, ..Explained::default() }
+    }
+
+    /// Explains a `_why` name, with the instances that its records explain.
+    pub(super) fn why(&self, name: &Label, found: &Match<'_>) -> Explained {
+        let explained = self.service(name, found);
+        let subject = match (found, &explained.instances[..]) {
+            (Match::Why { host: Some(_), .. }, [instance, ..]) => {
+                format!("instance {}/{}", instance.service, instance.id)
+            }
+            _ => format!("service {name}"),
+        };
+        let answered = explained.instances.iter().filter(|instance| instance.answered).count();
+        let counts = reason::summary(answered, explained.instances.len());
+        let summary = format!("TXT records that explain {subject}: {counts}");
+        let (ttl, ttl_from) = (self.tables.negative_ttl(), NEGATIVE_TTL.to_owned());
+        Explained { summary, ttl, ttl_from, ..explained }
+    }
+
+    /// Explains a node, with its instances.
+    pub(super) fn node(&self, name: &Label) -> Explained {
+        let keys = self.catalog.view().get(name).into_iter().flat_map(|view| view.announcements.keys());
+        let instances: Vec<Instance> = keys
+            .filter_map(|key| {
+                let service = self.catalog.service(&key.service)?;
+                let own = |p: &CatalogEntry| p.node == *name && p.announcement.instance.key.id == key.id;
+                let (entry, counts) = service.with_shadowed().find(|(entry, _)| own(entry))?;
+                Some(self.instance(entry, counts))
+            })
+            .collect();
+        let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
+        let answered = instances.iter().filter(|instance| instance.answered).count();
+        let summary = format!("node {name} is {reach}; {}", reason::summary(answered, instances.len()));
+        Explained { instances, ..self.generated("node", summary) }
+    }
+
+    /// Returns the instances that announce an address.
+    pub(super) fn at_address(&self, address: std::net::IpAddr) -> Vec<Instance> {
+        let keys = self.catalog.addresses().at(address);
+        let with_shadowed = keys.flat_map(|key| {
+            let with_shadowed =
+                self.catalog.service(&key.service).into_iter().flat_map(|service| service.with_shadowed());
+            with_shadowed.filter(|(entry, _)| {
+                let instance = &entry.announcement.instance;
+                instance.key == *key && instance.addresses.contains(&address)
+            })
+        });
+        with_shadowed.map(|(entry, counts)| self.instance(entry, counts)).collect()
+    }
+
+    /// Returns notes on errors in the service files of this node, one of which may define the name.
+    pub(super) fn problems(&self) -> Vec<String> {
+        let problems: Vec<_> = self.problems.iter().filter(|problem| problem.is_error()).collect();
+        let mut notes: Vec<String> = problems
+            .iter()
+            .take(MAX_PROBLEMS)
+            .map(|problem| format!("Error in a service file of this node: {problem}"))
+            .collect();
+        if problems.len() > MAX_PROBLEMS {
+            notes.push(format!("{} more errors: run `muster validate`.", problems.len() - MAX_PROBLEMS));
+        }
+        notes
+    }
+
+    fn notes(&self, name: &Label, instances: &[Instance]) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(since) = self.members.partitioned {
+            let since = rfc3339(since);
+            notes.push(format!(
+                "More than half of the other nodes have been unreachable since {since}: this node may be isolated."
+            ));
+        }
+        let answered = instances.iter().any(|instance| instance.answered);
+        if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
+            notes.push("No answered instance has a port: there are A and AAAA records, but no SRV records.".to_owned());
+        }
+        notes.extend(self.hidden(name));
+        if instances.iter().any(|instance| instance.node == self.node.as_str()) {
+            notes.extend(self.problems());
+        }
+        notes
+    }
+
+    /// Returns a note per zone file with static records that the service hides.
+    fn hidden(&self, name: &Label) -> Vec<String> {
+        let mut hidden = self.tables.hidden_by(name.as_bytes());
+        hidden.sort_by_key(|hidden| (hidden.file, hidden.line));
+        let of_file = hidden.chunk_by(|one, next| one.file == next.file);
+        let note = of_file.map(|of_file| {
+            let mut owners: Vec<String> = of_file.iter().map(|hidden| hidden.owner.to_string()).collect();
+            owners.sort();
+            let more = owners.len().saturating_sub(MAX_HIDDEN);
+            owners.truncate(MAX_HIDDEN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let (file, line, owners) = (of_file[0].file, of_file[0].line, owners.join(", "));
+            format!("{file}:{line} defines {owners}{more}: hidden by service {name}.")
+        });
+        note.collect()
+    }
+
+    /// Returns the TTL in seconds and its source.
+    fn instance_ttl(&self, entry: &CatalogEntry) -> (u32, String) {
+        let instance = &entry.announcement.instance;
+        let (ttl, from) = match instance.ttl {
+            Some(ttl) => (ttl, format!("the ttl of {}", instance.key)),
+            None => (self.tables.ttl(), NODE_TTL.to_owned()),
+        };
+        if entry.freshness == Freshness::LastKnown && ttl > MAX_STALE_TTL {
+            return (MAX_STALE_TTL, "the limit for unreachable nodes".to_owned());
+        }
+        (ttl, from)
+    }
+
+    /// Returns the lowest TTL of the answered instances, or of all if none is answered.
+    fn least_ttl(&self, entries: &[&CatalogEntry]) -> (u32, String) {
+        let least = |all: &mut dyn Iterator<Item = &&CatalogEntry>| {
+            all.map(|entry| self.instance_ttl(entry)).min_by_key(|(ttl, _)| *ttl)
+        };
+        least(&mut entries.iter().filter(|entry| entry.is_answered()))
+            .or_else(|| least(&mut entries.iter()))
+            .unwrap_or((self.tables.ttl(), NODE_TTL.to_owned()))
+    }
+
+    fn member(&self, name: &Label) -> Option<&Member> {
+        self.members.members.iter().find(|member| member.id.name == *name)
+    }
+
+    fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
+        let announcement = &entry.announcement;
+        let (instance, state) = (&announcement.instance, &announcement.state);
+        let member = self.member(&entry.node);
+        let reason = reason::of(entry, counts, member.map(|member| member.reach));
+        let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
+        let report = announcement.report.as_ref();
+        let checks = report.iter().flat_map(|report| &report.checks).map(|check| Check {
+            id: check.id.to_string(),
+            name: check.name.to_string(),
+            status: check.status.as_str().to_owned(),
+            output: check.output.to_string(),
+            since: time(check.since),
+        });
+        let since = match entry.freshness {
+            Freshness::Live => reason::since(entry),
+            _ => member.map(|member| rfc3339(member.since)),
+        };
+        let (ttl, ttl_from) = self.instance_ttl(entry);
+        Instance {
+            service: instance.key.service.to_string(),
+            id: instance.key.id.to_string(),
+            registered_as: instance.registered_as.as_ref().map(ToString::to_string),
+            node: entry.node.to_string(),
+            addresses: instance.addresses.iter().map(ToString::to_string).collect(),
+            port: instance.port.unwrap_or(0),
+            tags: instance.tags.clone(),
+            weight: state.weight(instance.weight),
+            ttl,
+            ttl_from,
+            answered: counts && entry.is_answered(),
+            state: reason.state.to_owned(),
+            why: reason.text,
+            since: since.unwrap_or_default(),
+            checks: checks.collect(),
+        }
+    }
+}
+
+/// Reports whether a name with this match selects the instance.
+fn selects(found: &Match<'_>, entry: &CatalogEntry) -> bool {
+    let instance = &entry.announcement.instance;
+    match found {
+        Match::Set { form: Form::Tag(tag) | Form::SrvTag(tag), .. } => {
+            instance.tags.iter().any(|known| known.eq_ignore_ascii_case(tag.as_str()))
+        }
+        Match::Set { form: Form::SrvProtocol(protocol), .. } => instance.protocol == *protocol,
+        Match::Instance { service, host } | Match::Why { service, host: Some(host) } => {
+            instance.key.id.as_bytes() == service.host_id(*host)
+        }
+        Match::Port { port, .. } => {
+            instance.protocol == port.protocol() && instance.ports.iter().any(|(known, _)| known == port.name())
+        }
+        _ => true,
+    }
+}

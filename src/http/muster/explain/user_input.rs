@@ -1,0 +1,93 @@
+//! Resolution of user input to a DNS name.
+//!
+//! Besides DNS names, users may enter `SERVICE`, `SERVICE/ID`, an instance id or a node. Each form yields candidate names; the
+//! lookup in the tables decides which one exists.
+
+use crate::{
+    dns::{
+        answer::provenance::Match,
+        message::query::LookupName,
+        recursion::{Recursion, route, special_use::SpecialUse},
+        zone::Tables,
+    },
+    model::{
+        catalog::Catalog,
+        name::{Label, Name},
+        service::{InstanceKey, RESERVED_SERVICE},
+    },
+};
+
+/// Query type of the lookups. The match of a name depends on the type only at a delegation.
+const TYPE: u16 = crate::dns::message::codes::rtype::A;
+
+/// Sources that candidate names are looked up in.
+pub(super) struct Names<'a> {
+    pub(super) tables: &'a Tables,
+    pub(super) catalog: &'a Catalog,
+    pub(super) recursion: Option<&'a Recursion>,
+}
+
+impl Names<'_> {
+    /// Returns the name that `text` denotes; `None` if it is not a name.
+    ///
+    /// A text with a final dot, or in the discovery zone, is an absolute name. Other texts are first tried relative to the
+    /// discovery zone: as a service or node, then as an id, then as a static name. Otherwise, a single label without an answer
+    /// is relative to the discovery zone, and any other text is absolute.
+    pub(super) fn resolve(&self, text: &str) -> Option<Name> {
+        let name = Name::parse(text).ok();
+        let domain = &self.tables.domain()?.origin;
+        if let Some(name) = &name
+            && (text.ends_with('.') || self.is_in_discovery_zone(name))
+        {
+            return Some(name.clone());
+        }
+        let below = name.as_ref().and_then(|name| domain.prepend(name.labels()).ok());
+        let live = |name: &Name| self.find(name).is_some_and(|found| found.is_live());
+        let in_file = |name: &Name| matches!(self.find(name), Some(Match::Static { wildcard: None, .. }));
+        let ids = self.ids(text, domain);
+        let candidates = below.iter().cloned().chain(ids);
+        if let Some(found) = candidates.into_iter().find(live).or_else(|| below.clone().filter(in_file)) {
+            return Some(found);
+        }
+        let name = name?;
+        let is_relative = name.labels().count() == 1 && !self.has_absolute_answer(&name);
+        if is_relative { below } else { Some(name) }
+    }
+
+    /// Returns the names of instances and nodes whose id the text may be.
+    fn ids(&self, text: &str, domain: &Name) -> Vec<Name> {
+        let instance = |key: &InstanceKey| domain.prepend([key.id.as_bytes(), key.service.as_bytes()]).ok();
+        let mut names = Vec::new();
+        if let Some((service, id)) = text.split_once('/')
+            && let (Ok(service), Ok(id)) = (Label::parse(service), Label::parse(id))
+        {
+            names.extend(instance(&InstanceKey { service, id }));
+        }
+        let announced = || self.catalog.view().values().flat_map(|view| view.announcements.iter());
+        if let Ok(label) = Label::parse(text) {
+            names.extend(domain.prepend([label.as_bytes(), RESERVED_SERVICE.as_bytes()]).ok());
+            names.extend(announced().find(|(key, _)| key.id == label).and_then(|(key, _)| instance(key)));
+        }
+        let registered = announced().find(|(_, announcement)| announcement.instance.api_id() == text);
+        names.extend(registered.and_then(|(key, _)| instance(key)));
+        names
+    }
+
+    fn is_in_discovery_zone(&self, name: &Name) -> bool {
+        self.tables.discovery_zones().any(|zone| name.within(zone).is_some())
+    }
+
+    /// Reports whether the absolute name has an answer: a route, a special-use zone or a zone of ours.
+    fn has_absolute_answer(&self, name: &Name) -> bool {
+        let Some(lookup) = LookupName::from_wire(name.wire()) else { return false };
+        let routes = self.recursion.map_or(&[][..], |recursion| &recursion.routes);
+        let is_routed = route(routes, name.wire()).is_some_and(|(suffix, _)| *suffix != Name::root());
+        is_routed
+            || SpecialUse::find(&lookup).is_some()
+            || !matches!(self.tables.find(&lookup, TYPE).found, Match::Outside)
+    }
+
+    fn find(&self, name: &Name) -> Option<Match<'_>> {
+        LookupName::from_wire(name.wire()).map(|name| self.tables.find(&name, TYPE).found)
+    }
+}
