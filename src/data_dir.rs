@@ -1,4 +1,4 @@
-//! What outlives a restart: small files in `data_dir`, each replaced as a whole.
+//! Persistent state: small files in `data_dir`, each replaced atomically.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -6,40 +6,39 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::model::member::INCARNATIONS;
+use crate::{clock::unix_now, model::member::INCARNATIONS};
 
 const SERIAL: &str = "zone-serial";
 const GENERATION: &str = "generation";
-/// Nobody else has a use for these files, and one holds keys.
+/// Mode of the files: one holds keys.
 const PRIVATE: u32 = 0o600;
 const PEERS: &str = "peers";
 const KEYRING: &str = "keyring";
 const REGISTERED: &str = "registered.json";
-/// A copy of that, where not all of it could be read.
+/// Copy of a registration file that was only partly readable.
 const DAMAGED: &str = "registered.damaged.json";
-/// Octets of the longest file that is read: what is registered on a full node, twice over.
+/// Maximum size of a file in octets: twice the registrations of a full node.
 const MAX_FILE: u64 = 128 << 20;
 
-/// The ceiling that [`store_serial`] stored; `None` where there is none that can be read.
+/// Returns the ceiling stored by [`store_serial`]; `None` if it is absent or unreadable.
 pub fn load_serial(data_dir: &Path) -> Option<u32> {
     fs::read_to_string(data_dir.join(SERIAL)).ok()?.trim().parse().ok()
 }
 
-/// Stores a ceiling of the zone's serial.
+/// Stores an upper bound for the serial of the discovery zone.
 pub fn store_serial(data_dir: &Path, ceiling: u32) -> io::Result<()> {
     replace(&data_dir.join(SERIAL), format!("{ceiling}\n").as_bytes())
 }
 
-/// A generation higher than any before, a multiple of [`INCARNATIONS`]: nanoseconds since 1970, or the next after the one
-/// that was stored, whichever is higher. So it grows when the clock goes back, and when the folder is lost.
+/// Returns a generation higher than any before, a multiple of [`INCARNATIONS`]: nanoseconds since 1970 or the successor of
+/// the stored one, whichever is higher. It grows even if the clock is set back or the folder is lost.
 ///
 /// # Errors
-/// It cannot be stored, so that the next one might not be higher.
+/// The generation cannot be stored, so the next one might not be higher.
 pub fn next_generation(data_dir: &Path) -> io::Result<u64> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+    let now = unix_now().as_nanos() as u64;
     let stored: Option<u64> = read(&data_dir.join(GENERATION)).and_then(|text| text.trim().parse().ok());
     let least = stored.map_or(0, |stored| stored.saturating_add(INCARNATIONS));
     let next = now.max(least) / INCARNATIONS * INCARNATIONS;
@@ -47,33 +46,32 @@ pub fn next_generation(data_dir: &Path) -> io::Result<u64> {
     Ok(next)
 }
 
-/// Where peers gossiped when [`store_peers`] was called last; empty where that cannot be read.
+/// Returns the addresses stored by [`store_peers`]; empty if they are unreadable.
 pub fn load_peers(data_dir: &Path) -> Vec<SocketAddr> {
     let text = read(&data_dir.join(PEERS)).unwrap_or_default();
     text.lines().filter_map(|line| line.trim().parse().ok()).collect()
 }
 
-/// Stores where peers gossip.
+/// Stores the gossip addresses of peers.
 pub fn store_peers(data_dir: &Path, peers: &[SocketAddr]) -> io::Result<()> {
     let lines: String = peers.iter().map(|peer| format!("{peer}\n")).collect();
     replace(&data_dir.join(PEERS), lines.as_bytes())
 }
 
-/// The gossip keys as they were changed at run time, as [`store_keyring`] got them.
+/// Returns the keyring stored by [`store_keyring`].
 pub fn load_keyring(data_dir: &Path) -> Option<String> {
     read(&data_dir.join(KEYRING))
 }
 
-/// Stores the gossip keys, for nobody else to read.
+/// Stores the gossip keys after a change at run time; only the owner can read the file.
 pub fn store_keyring(data_dir: &Path, keyring: &str) -> io::Result<()> {
     replace(&data_dir.join(KEYRING), keyring.as_bytes())
 }
 
-/// What clients of the HTTP API registered and held back, as [`store_registered`] got it.
-/// Nothing where there is none.
+/// Returns registrations and holds stored by [`store_registered`]; `None` if there is no file.
 ///
 /// # Errors
-/// It is there and cannot be read.
+/// The file cannot be read.
 pub fn load_registered(data_dir: &Path) -> io::Result<Option<String>> {
     match fs::read(data_dir.join(REGISTERED)) {
         Ok(octets) => Ok(Some(String::from_utf8_lossy(&octets).into_owned())),
@@ -82,17 +80,17 @@ pub fn load_registered(data_dir: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// Keeps a copy of what was registered, before it is replaced by less; where it is.
+/// Copies a partly readable registration file before it is overwritten; returns the path of the copy.
 ///
 /// # Errors
-/// It cannot be copied.
+/// The file cannot be copied.
 pub fn keep_damaged(data_dir: &Path) -> io::Result<PathBuf> {
     let copy = data_dir.join(DAMAGED);
     fs::copy(data_dir.join(REGISTERED), &copy)?;
     Ok(copy)
 }
 
-/// Stores what clients of the HTTP API registered and held back.
+/// Stores registrations and holds of the HTTP API.
 pub fn store_registered(data_dir: &Path, registered: &str) -> io::Result<()> {
     replace(&data_dir.join(REGISTERED), registered.as_bytes())
 }
@@ -103,20 +101,20 @@ fn read(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Replaces a file so that a crash leaves the old content or the new, never a part.
+/// Replaces a file atomically: after a crash it has the old or the new content, never a part.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // Somebody may have removed the folder while we run.
+    // The folder may have been removed at run time.
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let partial = path.with_extension("partial");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(PRIVATE).open(&partial)?;
-    // It may be left from before, with other rights.
+    // A leftover partial file may have another mode.
     file.set_permissions(Permissions::from_mode(PRIVATE))?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&partial, path)?;
-    // The new name is on the disk once its folder is.
+    // The rename is durable once the folder is synced.
     path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())
 }
 
@@ -125,12 +123,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generations_grow_whatever_the_clock_does() {
+    fn generations_grow_even_if_the_clock_is_set_back() {
         let folder = tempfile::tempdir().unwrap();
         let first = next_generation(folder.path()).unwrap();
         let second = next_generation(folder.path()).unwrap();
         assert!(second >= first + INCARNATIONS && second.is_multiple_of(INCARNATIONS), "{first} {second}");
-        // The clock was a century ahead, and has gone back since.
+        // The clock was a century ahead and was set back.
         let ahead = first + 100 * 365 * 86_400 * 1_000_000_000;
         fs::write(folder.path().join(GENERATION), format!("{ahead}")).unwrap();
         assert!(next_generation(folder.path()).unwrap() > ahead);
@@ -139,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_come_back_and_junk_does_not() {
+    fn peers_round_trip_and_junk_is_skipped() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(load_peers(folder.path()), []);
         let peers = ["10.0.0.7:7946".parse().unwrap(), "[2001:db8::1]:7946".parse().unwrap()];
@@ -150,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_nobody_elses_to_read() {
+    fn keyring_file_is_private() {
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join(KEYRING).with_extension("partial");
         fs::write(&partial, "").unwrap();
@@ -162,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_serial_comes_back_and_junk_does_not() {
+    fn serial_round_trips_and_junk_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(load_serial(folder.path()), None);
         store_serial(folder.path(), 7).unwrap();

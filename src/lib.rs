@@ -1,26 +1,30 @@
-//! Service discovery that is just DNS: one program on each host, which checks the health of the services there and
-//! answers DNS questions with those that are healthy.
+//! Service discovery by DNS: an agent on each host checks the health of local services, gossips their state, and answers
+//! DNS queries with the healthy instances of the whole cluster.
 //!
 //! ```text
 //! services_dir ─► files ─► checks ─► announcements ─► gossip ─► view ─► catalog ─┐
-//! zones_dir ────► files ────────────────────────────────────────────────────────┴─► tables ─► engine ─► UDP, TCP
+//! zones_dir ────► files ─────────────────────────────────────────────────────────┴─► zone tables ─► engine ─► servers
 //! ```
 //!
-//! Data flows from left to right and nothing flows back. Core modules hold the rules and do no I/O, adapters touch the
-//! world, [`daemon`] connects them; ARCHITECTURE.md has the invariants and `tests/architecture.rs` enforces them.
+//! Data flows from left to right only. Core modules have no I/O and no clock, adapters do the I/O, and [`daemon`] connects
+//! them. ARCHITECTURE.md lists the invariants; `tests/architecture.rs` enforces them.
 //!
-//! To find your way, read in this order:
+//! Reading order:
 //!
-//! 1. [`model::service`] and [`model::announcement`]: what a service is, and what is known of an instance.
-//! 2. [`model::catalog`]: all instances by service, and what an update touches.
-//! 3. [`dns::table`], [`dns::lookup`], [`dns::assemble`]: from the catalog to packets.
-//! 4. [`files`] and [`checks`]: where services and their health come from.
-//! 5. [`gossip`]: how nodes hear of each other.
-//! 6. [`daemon`]: how it all hangs together.
+//! 1. [`model::service`] and [`model::announcement`]: service definitions, and what a node announces of an instance.
+//! 2. [`model::catalog`]: all instances by service, updated by differences.
+//! 3. [`dns::zone`], [`dns::answer`] and [`dns::engine`]: from the catalog to packets.
+//! 4. [`dns::server`] and [`dns::resolver`]: transports, and recursion through upstreams with a cache.
+//! 5. [`files`], [`checks`] and [`registry`]: service files, health checks and API registrations.
+//! 6. [`gossip`]: membership, failure detection and dissemination.
+//! 7. [`http`]: Consul's API, muster's own API and the page.
+//! 8. [`daemon`]: startup, wiring and shutdown.
 
+pub mod accept;
 pub mod api;
 pub mod checks;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod data_dir;
@@ -29,6 +33,7 @@ pub mod dns;
 pub mod files;
 pub mod gossip;
 pub mod http;
+pub mod log_limit;
 pub mod metrics;
 pub mod model;
 pub mod record;

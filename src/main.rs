@@ -1,4 +1,4 @@
-//! The `muster` program.
+//! Entry point of the `muster` binary.
 
 use muster::cli::{Exit, run};
 

@@ -1,6 +1,6 @@
-//! The agent as a process: start, signals, readiness, and errors of a failed start.
+//! The agent's process: start, signals, readiness, and errors of a failed start.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -57,19 +57,19 @@ fn sigterm_and_sigint_stop_the_agent_with_exit_code_0() {
 }
 
 #[test]
-fn sighup_reads_unchanged_files_again() {
+fn sighup_rereads_unchanged_files() {
     let mut agent = Agent::start();
     agent.write_service("web.yaml", "service: web\nport: 1\n");
     agent.wait_for_answers("web.service.local.", 33, &["SRV 1 10 1 web-host-a.web.service.local."]);
     let (sender, events) = mpsc::channel();
     let mut watcher = notify::recommended_watcher(move |event| drop(sender.send(event))).unwrap();
     watcher.watch(&agent.path("services.d/web.yaml"), RecursiveMode::NonRecursive).unwrap();
-    let opened = |patience: Duration| {
-        let mut next = || events.recv_timeout(patience).ok().map(Result::unwrap);
+    let opened = |timeout: Duration| {
+        let mut next = || events.recv_timeout(timeout).ok().map(Result::unwrap);
         std::iter::from_fn(&mut next).any(|event| matches!(event.kind, EventKind::Access(AccessKind::Open(_))))
     };
     // A file that has just changed may be read twice. After that, only SIGHUP makes the agent open it.
-    until("the agent opens the file no more", || !opened(Duration::from_secs(2)));
+    until("the agent no longer opens the file", || !opened(Duration::from_secs(2)));
     agent.signal(Signal::SIGHUP);
     agent.wait_for_log("SIGHUP");
     assert!(opened(DEADLINE), "SIGHUP did not make the agent read the file");
@@ -77,8 +77,8 @@ fn sighup_reads_unchanged_files_again() {
 }
 
 #[test]
-fn soa_serial_grows_with_every_change_and_over_a_restart() {
-    /// More than the clock: without the stored serial, an agent begins at the number of seconds since 1970.
+fn soa_serial_increases_with_every_change_and_across_a_restart() {
+    /// Greater than the clock: without a stored serial, an agent starts at the number of seconds since 1970.
     const STORED: u32 = 3_000_000_000;
     let serial =
         |agent: &Agent| -> u32 { agent.answers("service.local.", 6)[0].split(' ').nth(3).unwrap().parse().unwrap() };
@@ -99,8 +99,9 @@ fn soa_serial_grows_with_every_change_and_over_a_restart() {
     agent.signal(Signal::SIGTERM);
     agent.wait();
     fs::rename(agent.path("data"), data.path().join("data")).unwrap();
-    let again = Agent::start_with("", &[], |folder| fs::rename(data.path().join("data"), folder.join("data")).unwrap());
-    assert!(serial(&again) > last);
+    let restarted =
+        Agent::start_with("", &[], |folder| fs::rename(data.path().join("data"), folder.join("data")).unwrap());
+    assert!(serial(&restarted) > last);
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn systemd_is_notified_of_readiness_watchdog_and_stop() {
 }
 
 #[test]
-fn taken_dns_port_is_reported_with_what_to_do() {
+fn occupied_dns_port_is_reported_with_a_remedy() {
     let agent = Agent::start();
     let folder = run::temp_dir();
     let config = format!(
@@ -132,13 +133,13 @@ fn taken_dns_port_is_reported_with_what_to_do() {
 }
 
 #[test]
-fn port_53_without_the_capability_is_reported_with_what_to_do() {
+fn port_53_without_the_capability_is_reported_with_a_remedy() {
     let unprivileged = ["setpriv", "--reuid=65534", "--clear-groups", "--bounding-set=-net_bind_service"];
-    let test = "port_53_without_the_capability_is_reported_with_what_to_do";
+    let test = "port_53_without_the_capability_is_reported_with_a_remedy";
     if !skip::namespaces(test) || !skip::tool(test, "setpriv", "util-linux") {
         return;
     }
-    // In a new network namespace, ports below 1024 need the capability, whatever containers permit.
+    // In a new network namespace, ports below 1024 need the capability; containers may permit them without it.
     let namespace = Namespace::new();
     let folder = run::temp_dir();
     let binary = folder.path().join("muster");
@@ -164,16 +165,16 @@ fn port_53_without_the_capability_is_reported_with_what_to_do() {
 fn failed_start_reports_cause_and_exit_code() {
     let cases = [
         (
-            "an address of nobody",
+            "an address of no interface",
             "data_dir: data\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [192.0.2.1:0]}\n",
             2,
             "No interface of this host",
         ),
         (
-            "a data folder that is a file",
+            "a data directory that is a file",
             "data_dir: muster.yaml\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [127.0.0.1:0]}\n",
             2,
-            "data folder",
+            "data directory",
         ),
         ("an unknown key", "domian: x\n", 1, "muster.yaml:1:1: "),
     ];
@@ -190,7 +191,7 @@ fn failed_start_reports_cause_and_exit_code() {
 }
 
 #[test]
-fn malformed_packets_are_not_logged_and_stop_nothing() {
+fn malformed_packets_are_neither_logged_nor_harmful() {
     let agent = Agent::start();
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
@@ -222,7 +223,7 @@ fn idle_tcp_clients_do_not_starve_health_checks() {
         fs::write(folder.join("services.d/web.yaml"), format!("service: web\nchecks: [{check}]\n")).unwrap();
     });
     agent.wait_for_answers("web.service.local.", 1, &["A 10.0.0.7"]);
-    // More than the process may have files; those that it turns away are closed by it.
+    // More clients than the process may have open files; the agent closes the excess connections.
     let clients: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(agent.address()).unwrap()).collect();
     drop(listener);
     agent.wait_for_answers("web.service.local.", 1, &[]);
@@ -230,7 +231,7 @@ fn idle_tcp_clients_do_not_starve_health_checks() {
 }
 
 #[test]
-fn removed_data_folder_is_created_again() {
+fn removed_data_directory_is_recreated() {
     let mut agent = Agent::start();
     fs::remove_dir_all(agent.path("data")).unwrap();
     agent.signal(Signal::SIGTERM);
@@ -255,5 +256,5 @@ fn agent_dev_answers_without_files_and_removes_its_folder() {
     assert!(folder.join("services.d").is_dir(), "{first}");
     until("the agent answers", || next().contains("INFO answering"));
     process::terminate(&mut child);
-    assert!(!folder.exists(), "{} is left", folder.display());
+    assert!(!folder.exists(), "{} was not removed", folder.display());
 }

@@ -1,4 +1,4 @@
-//! Wires the cluster: the keys, who we are, the sockets, the node, and what of it outlives a restart.
+//! Starts the node in its cluster: keyring, identity, transport, and the state that a restart needs.
 
 use std::{
     collections::BTreeSet,
@@ -16,19 +16,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{DaemonError, Parts, Purpose};
+use super::{Context, DaemonError, Purpose};
 use crate::{
     config::{self, Config},
     data_dir,
     gossip::{
-        channel,
+        command::Command,
+        link,
         message::Identity,
-        node::{self, Command, End, Inputs, Outputs, Settings},
+        node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
-        transport::{Sockets, Wire},
+        transport::{Sockets, Transport},
     },
-    metrics::Gossip,
     model::{
         announcement::{Announcements, Node},
         catalog::View,
@@ -39,52 +39,42 @@ use crate::{
     },
 };
 
-/// From storing the peers to storing them again: a cluster that starts changes them hundreds of times.
+/// Interval at which changed peers are stored: a starting cluster changes them hundreds of times.
 const STORE_AGAIN: Duration = Duration::from_secs(5);
-/// Orders that wait: operators give one after the other.
-const ORDERS: usize = 16;
-/// What marks, in the stored keyring, the keys of the file that it began with.
+/// Capacity of the command queue: operators send one command after the other.
+const COMMANDS: usize = 16;
+/// Prefix of the line in the stored keyring that names the keys of the key file it started from.
 const BEGAN_WITH: &str = "# began with ";
 
-/// What the rest of the agent sees of the cluster.
+/// The cluster, for the rest of the agent.
 pub(super) struct Cluster {
-    /// Every node that is answered, and what it announces.
+    /// Every node that is answered, with its announcements.
     pub(super) view: watch::Receiver<View>,
-    /// Who is in the cluster.
+    /// The members.
     pub(super) members: watch::Receiver<Arc<Membership>>,
-    /// User events that were meant for this node.
+    /// User events addressed to this node.
     pub(super) events: watch::Receiver<EventLog>,
-    /// The gossip keys; `None` while nothing is sealed.
+    /// The gossip keys; `None` if gossip is not encrypted.
     pub(super) keyring: watch::Receiver<Option<Keyring>>,
-    /// For what operators ask.
-    pub(super) orders: mpsc::Sender<Command>,
-    /// Why the node has ended.
+    /// Takes commands of operators.
+    pub(super) commands: mpsc::Sender<Command>,
+    /// The reason why the node ended.
     pub(super) ended: oneshot::Receiver<End>,
-    /// Where others reach us.
+    /// The address at which peers reach this node.
     pub(super) address: SocketAddr,
-    /// What gossip did not let in.
+    /// Counts of rejected packets and records.
     pub(super) rejected: Arc<Rejected>,
 }
 
-/// Binds the sockets of gossip.
-pub(super) fn bind(config: &Config) -> Result<Sockets, DaemonError> {
-    let address = config.gossip.listen;
-    let failed = |error| DaemonError::Listen { purpose: Purpose::Gossip, address, error };
-    let sockets = super::try_ports(address, Sockets::bind).map_err(failed)?;
-    let local = sockets.local_addr().map_err(failed)?;
-    info!(address = %local, "listening for gossip over UDP and TCP");
-    Ok(sockets)
-}
-
-/// Starts to take part.
+/// Starts the node.
 pub(super) fn start(
-    config: &Config,
+    context: &mut Context<'_>,
     sockets: Sockets,
     announcements: watch::Receiver<Announcements>,
-    metrics: Gossip,
-    parts: &mut Parts,
-    shutdown: &CancellationToken,
 ) -> Result<Cluster, DaemonError> {
+    let config = context.config;
+    let shutdown = &context.shutdown;
+    let tasks = &mut context.tasks;
     let data = |error| DaemonError::DataDir { path: config.data_dir.clone(), error };
     let listen = config.gossip.listen;
     let local = sockets.local_addr().map_err(|error| DaemonError::Listen {
@@ -98,7 +88,7 @@ pub(super) fn start(
         address: SocketAddr::new(reachable(local.ip(), &config.advertise), local.port()),
     };
     let keyring = keyring(config)?;
-    let (link, network) = channel::pair();
+    let (link, network) = link::pair();
     let rejected = Arc::new(Rejected::default());
     let node = Arc::new(Node {
         name: config.node.clone(),
@@ -111,15 +101,16 @@ pub(super) fn start(
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
     let keyring = ring.clone();
-    let (orders, ordered) = mpsc::channel(ORDERS);
+    let (commands, ordered) = mpsc::channel(COMMANDS);
     let (events, fired) = watch::channel(EventLog::default());
 
-    let wire = Wire::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
-    parts.spawn("carries gossip", wire.counted(metrics).run(sockets));
+    let transport =
+        Transport::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
+    tasks.spawn("gossip transport", transport.counted(context.metrics.gossip.clone()).run(sockets));
     let settings = Settings {
         own: own.clone(),
         node,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: super::VERSION.to_owned(),
         ttl: config.dns.ttl,
         cluster: config.domain.to_string(),
         interval: config.gossip.interval,
@@ -127,25 +118,25 @@ pub(super) fn start(
         targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir::load_peers(&config.data_dir) },
         seed: fastrand::u64(..),
     };
-    let inputs = Inputs { announcements, link, orders: ordered, rejected: rejected.clone() };
+    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone() };
     let outputs = Outputs { view, members, peers, keyring: keys, events };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
-    parts.spawn("takes part in the cluster", async move {
-        // The agent has ended before, if nobody wants to know.
+    tasks.spawn("cluster node", async move {
+        // The receiver is gone if the agent ended first.
         let _ = end.send(running.await);
     });
-    parts.spawn("remembers the peers", remember_peers(config.data_dir.clone(), reached, shutdown.clone()));
+    tasks.spawn("peer store", remember_peers(config.data_dir.clone(), reached, shutdown.clone()));
     if let config::Seal::KeyFile(path) = &config.gossip.seal {
         let began = began_with(&key_file(path)?);
-        parts.spawn("keeps the keyring", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
+        tasks.spawn("keyring store", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
     }
     let address = own.address;
-    Ok(Cluster { view: seen, members: membership, events: fired, keyring, orders, ended, address, rejected })
+    Ok(Cluster { view: seen, members: membership, events: fired, keyring, commands, ended, address, rejected })
 }
 
-/// What an end of the agent was, whose part `first` was the first that was seen to end by itself. Where the node ended by
-/// itself it is the cause: other parts end with it, and may be seen first.
+/// Returns the error of an agent whose task `first` was the first to end by itself. If the node ended by itself, it is the
+/// cause: other tasks end with it and may be noticed first.
 pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<End>) -> Option<DaemonError> {
     match node {
         Some(End::Left) => None,
@@ -155,7 +146,8 @@ pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<En
     }
 }
 
-/// The address that others reach us at: the one that is listened on or, where that is any, the first that is advertised.
+/// Returns the address at which peers reach this node: the listen address or, if that is unspecified, the first advertised
+/// address of its family.
 fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
     if !listen.is_unspecified() {
         return listen;
@@ -164,20 +156,20 @@ fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
     fitting.copied().unwrap_or(listen)
 }
 
-/// The keys to begin with: those that were changed at run time, unless the key file has been changed since; then its own.
+/// Returns the keys to start with: those changed at run time, or those of the key file if it has changed since.
 fn keyring(config: &Config) -> Result<Option<Keyring>, DaemonError> {
     let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
     let file = key_file(path)?;
     let Some(stored) = data_dir::load_keyring(&config.data_dir) else { return Ok(Some(file)) };
     let began = stored.lines().find_map(|line| line.strip_prefix(BEGAN_WITH));
     if began != Some(began_with(&file).as_str()) {
-        info!(key_file = %path.display(), "the key file has changed: its keys replace those that were kept");
+        info!(key_file = %path.display(), "the key file has changed; its keys replace the stored keyring");
         return Ok(Some(file));
     }
     match Keyring::parse(&stored) {
         Ok(kept) => Ok(Some(kept)),
         Err(error) => {
-            warn!(%error, "the keyring in data_dir cannot be read: the key file's keys are used");
+            warn!(%error, "cannot read the keyring in data_dir; using the key file");
             Ok(Some(file))
         }
     }
@@ -189,7 +181,7 @@ fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
     Keyring::parse(&text).map_err(|error| failed(error.to_string()))
 }
 
-/// What tells one content of the key file from another; gives no key away.
+/// Identifies the content of the key file by key ids, which reveal no key.
 fn began_with(file: &Keyring) -> String {
     let ids: Vec<String> = file.iter().map(|key| key.id().to_string()).collect();
     ids.join(" ")
@@ -206,12 +198,12 @@ async fn keep_keyring(
             changed = ring.changed() => changed.is_ok(),
             () = shutdown.cancelled() => false,
         };
-        // What came with the end is stored as well.
+        // A change that arrives with the shutdown is stored, too.
         if changed || ring.has_changed().unwrap_or(false) {
             let Some(keyring) = ring.borrow_and_update().clone() else { continue };
             let text = format!("{BEGAN_WITH}{began}\n{}", keyring.to_text());
             if let Err(error) = tokio::task::block_in_place(|| data_dir::store_keyring(&data_dir, &text)) {
-                warn!(%error, "cannot keep the gossip keys: a restart begins with those of gossip.key_file again");
+                warn!(%error, "cannot store the gossip keys; a restart starts with those of gossip.key_file");
             }
         }
         if !changed {
@@ -220,7 +212,7 @@ async fn keep_keyring(
     }
 }
 
-/// Stores where peers gossip, so that a restart finds them without anybody that the configuration names.
+/// Stores the gossip addresses of peers, so that a restart finds them even if no configured seed answers.
 async fn remember_peers(
     data_dir: std::path::PathBuf,
     mut peers: watch::Receiver<BTreeSet<SocketAddr>>,
@@ -232,11 +224,11 @@ async fn remember_peers(
             () = shutdown.cancelled() => return,
         }
         let now: Vec<SocketAddr> = peers.borrow_and_update().iter().copied().collect();
-        // Alone, the peers of before are what there is to try.
+        // Without peers, the stored ones are the only addresses to try.
         if !now.is_empty()
             && let Err(error) = tokio::task::block_in_place(|| data_dir::store_peers(&data_dir, &now))
         {
-            warn!(%error, "cannot remember the peers: after a restart only gossip.join is tried");
+            warn!(%error, "cannot store the peers; a restart tries only gossip.join");
         }
         tokio::select! {
             () = sleep(STORE_AGAIN) => {}
@@ -250,11 +242,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_node_ends_by_itself_what_ends_with_it_is_no_defect() {
+    fn node_that_ended_by_itself_is_the_cause() {
         let name = Label::parse("web-1").unwrap();
         let id = PeerId { name: name.clone(), generation: 1 };
         let other = Identity { id, address: "192.0.2.1:7946".parse().unwrap() };
-        let keeper = "keeps the keyring";
+        let keeper = "keyring store";
         let cases = [
             (Some(keeper), Some(End::NameTaken(other)), "NameTaken"),
             (Some(keeper), Some(End::NoGossip("x".to_owned())), "Gossip"),

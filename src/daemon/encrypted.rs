@@ -1,4 +1,4 @@
-//! Where questions come encrypted: binding, the certificate, and one part for each address.
+//! DNS over TLS, HTTPS and QUIC: binds the listeners, loads the certificate, serves each address.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tracing::info;
 
 use super::{
-    Parts,
+    Context,
     error::{DaemonError, Purpose},
 };
 use crate::{
@@ -18,18 +18,18 @@ use crate::{
             tcp::{self, Shared},
         },
     },
-    metrics::{Dns, Transport, Writers},
+    metrics::{Transport, Writers},
     tls::certificate::Certificate,
 };
 
-/// Listeners, bound.
+/// Bound listeners.
 pub(super) struct Listeners {
     tls: Vec<TcpListener>,
     https: Vec<TcpListener>,
     quic: Vec<UdpSocket>,
 }
 
-/// Binds what the configuration names.
+/// Binds the listeners that the configuration names; `None` if there are none.
 pub(super) async fn bind(config: &Config) -> Result<Option<Listeners>, DaemonError> {
     let Some(Encrypted { tls, https, quic, .. }) = &config.dns.encrypted else { return Ok(None) };
     let stream = |purpose: Purpose| {
@@ -54,35 +54,34 @@ pub(super) async fn bind(config: &Config) -> Result<Option<Listeners>, DaemonErr
     }))
 }
 
-/// Has them answered.
-pub(super) fn start<E>(
-    config: &Config,
+/// Starts one server per listener, all with one certificate.
+pub(super) fn serve<E>(
+    context: &mut Context<'_>,
     listeners: Listeners,
     shared: &Shared,
     engine: &E,
-    metrics: &Dns,
-    parts: &mut Parts,
 ) -> Result<(), DaemonError>
 where
     E: Fn() -> Engine + Clone + Send + Sync + Unpin + 'static,
 {
-    let Some(Encrypted { certificate, key, .. }) = &config.dns.encrypted else { return Ok(()) };
+    let Some(Encrypted { certificate, key, .. }) = &context.config.dns.encrypted else { return Ok(()) };
     let (certificate, octets) =
         Certificate::read(certificate, key).map_err(|error| DaemonError::Certificate(error.to_string()))?;
     let tls = |protocol| certificate.config(protocol).map_err(|error| DaemonError::Certificate(error.to_string()));
-    let counted = |transport| Shared { tally: metrics.tally(transport, Writers::Many), ..shared.clone() };
+    let dns = context.metrics.dns.clone();
+    let counted = |transport| Shared { tally: dns.tally(transport, Writers::Many), ..shared.clone() };
     for listener in listeners.tls {
         let shared = counted(Transport::Tls);
-        parts.spawn("answers over TLS", serve_tls(listener, shared, engine.clone(), tls(b"dot")?));
+        context.tasks.spawn("DNS over TLS", serve_tls(listener, shared, engine.clone(), tls(b"dot")?));
     }
     for listener in listeners.https {
         let shared = counted(Transport::Https);
-        parts.spawn("answers over HTTPS", serve_https(listener, shared, engine.clone(), tls(b"h2")?));
+        context.tasks.spawn("DNS over HTTPS", serve_https(listener, shared, engine.clone(), tls(b"h2")?));
     }
     for socket in listeners.quic {
         let shared = counted(Transport::Quic);
-        parts.spawn("answers over QUIC", serve_quic(socket, shared, engine.clone(), tls(b"doq")?));
+        context.tasks.spawn("DNS over QUIC", serve_quic(socket, shared, engine.clone(), tls(b"doq")?));
     }
-    parts.spawn("renews the certificate", certificate.clone().follow(octets, shared.shutdown.clone()));
+    context.tasks.spawn("DNS certificate reloader", certificate.clone().follow(octets, shared.shutdown.clone()));
     Ok(())
 }

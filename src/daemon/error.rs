@@ -1,62 +1,62 @@
-//! Why the agent could not start, or did not go on: each with what to do about it.
+//! Errors that keep the agent from starting or end it, each with advice.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf};
 
 use crate::model::name::Label;
 
-/// Why the agent could not start, or did not go on.
+/// An error that keeps the agent from starting or ends it.
 #[derive(Debug)]
 pub enum DaemonError {
-    /// An address that cannot be listened on.
+    /// An address cannot be listened on.
     Listen {
-        /// What for.
+        /// Its purpose.
         purpose: Purpose,
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
-    /// A data folder that cannot be written to.
+    /// The data directory is not writable.
     DataDir {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         error: io::Error,
     },
-    /// A file of gossip keys that cannot be used.
+    /// A gossip key file is unusable.
     KeyFile {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         error: String,
     },
-    /// A certificate that cannot be used; holds why.
+    /// The certificate for encrypted DNS is unusable; holds the reason.
     Certificate(String),
-    /// The certificate of the HTTP API cannot be used; holds why.
+    /// The certificate of the HTTP API is unusable; holds the reason.
     ApiCertificate(String),
     /// A Unix socket cannot be listened on.
     Socket {
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         error: io::Error,
     },
-    /// The system yields no random octets.
+    /// The system provides no random numbers.
     NoRandom,
-    /// Gossip cannot be started; holds why.
+    /// Gossip cannot be started; holds the reason.
     Gossip(String),
-    /// Another node, which was there before, has this node's name.
+    /// An older member of the cluster has this node's name.
     NameTaken {
         /// The name.
         name: Label,
-        /// Where the other one gossips.
+        /// Gossip address of the other node.
         by: SocketAddr,
     },
-    /// A part of the agent that ended by itself, which is a defect; holds its name.
+    /// A task ended by itself, which is a defect; holds its name.
     Ended(&'static str),
 }
 
-/// What an address is listened on for.
+/// Purpose of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// DNS over UDP and TCP.
@@ -74,12 +74,12 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// What it is called.
+    /// Name in messages.
     pub(super) fn name(self) -> &'static str {
         self.words().0
     }
 
-    /// What it is called, the key of the configuration that decides on it, and an address that mostly works.
+    /// Name in messages, configuration key, and an address that usually works.
     fn words(self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::Dns => ("DNS", "dns.listen", "127.0.0.1:8600"),
@@ -102,18 +102,18 @@ impl fmt::Display for DaemonError {
                 match error.kind() {
                     io::ErrorKind::AddrInUse => write!(
                         f,
-                        "\nAnother program has the port, or another entry of {key} covers it: `ss -antup 'sport = :{port}'` shows who. Stop \
-                         that program, or set {key} to another address or port."
+                        "\nAnother program, or another entry of {key}, uses the port: see `ss -antup 'sport = :{port}'`. Stop that program, or \
+                         set {key} to another address or port in a configuration file (--config)."
                     ),
                     io::ErrorKind::PermissionDenied => write!(
                         f,
-                        "\nPorts below 1024 need the capability CAP_NET_BIND_SERVICE: start muster by its systemd unit, run \
+                        "\nPorts below 1024 need the capability CAP_NET_BIND_SERVICE: start muster with its systemd unit, run \
                          `setcap cap_net_bind_service=+ep` on the binary, or set {key} to a higher port such as {example}."
                     ),
                     io::ErrorKind::AddrNotAvailable => {
                         write!(
                             f,
-                            "\nNo interface of this host has that address: `ip address` lists them. Set {key} to one of them."
+                            "\nNo interface of this host has this address: set {key} to one that `ip address` lists."
                         )
                     }
                     _ => Ok(()),
@@ -121,45 +121,45 @@ impl fmt::Display for DaemonError {
             }
             Self::DataDir { path, error } => write!(
                 f,
-                "cannot write to the data folder {}: {error}\nCreate it for the user that runs muster, or set data_dir to another folder.",
+                "cannot write to the data directory {}: {error}\nCreate it for the user that runs muster, or set data_dir to another directory.",
                 path.display()
             ),
             Self::KeyFile { path, error } => write!(
                 f,
-                "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` makes a file with a new key; all nodes of a cluster \
-                 have the same.",
+                "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` creates a key file. All nodes of a cluster need the \
+                 same key.",
                 path.display(),
                 path.display()
             ),
             Self::Certificate(error) => write!(
                 f,
-                "no certificate for encrypted DNS: {error}\nMake dns.encrypted.certificate the file with the certificate and those \
-                 between it and an authority, dns.encrypted.key its key, both in PEM and readable by the user that runs muster."
+                "unusable certificate for encrypted DNS: {error}\nSet dns.encrypted.certificate to the certificate chain and dns.encrypted.key to \
+                 its key, both in PEM and readable by the user that runs muster."
             ),
             Self::ApiCertificate(error) => write!(
                 f,
-                "no certificate for the HTTP API: {error}\nMake http.certificate the file with the certificate and those \
-                 between it and an authority, http.key its key, both in PEM and readable by the user that runs muster."
+                "unusable certificate for the HTTP API: {error}\nSet http.certificate to the certificate chain and http.key to its key, both in \
+                 PEM and readable by the user that runs muster."
             ),
             Self::Socket { path, error } => write!(
                 f,
-                "cannot listen on the Unix socket {}: {error}\nIts folder has to be there, and the user that runs muster has \
-                 to be allowed to write into it; no other program may listen there.",
+                "cannot listen on the Unix socket {}: {error}\nIts directory must exist and be writable by the user that runs \
+                 muster, and no other program may listen there.",
                 path.display()
             ),
-            Self::NoRandom => f.write_str(
-                "the system yields no random numbers, without which neither gossip can be sealed nor cookies be made",
-            ),
-            Self::Gossip(error) => write!(f, "gossip cannot be started: {error}"),
+            Self::NoRandom => {
+                f.write_str("the system provides no random numbers, which gossip encryption and DNS cookies need")
+            }
+            Self::Gossip(error) => write!(f, "cannot start gossip: {error}"),
             Self::NameTaken { name, by } => write!(
                 f,
-                "another node is called {name} too: the one that gossips at {by}, and it was there before\nSet `node` in the \
-                 configuration of one of them to another name."
+                "the name {name} belongs to another node of the cluster, which gossips at {by}\nSet `node` in the configuration of one \
+                 of them to another name."
             ),
             Self::Ended(part) => write!(
                 f,
-                "the part that {part} has ended, so the agent stops rather than answer what it no longer knows\nThis is a \
-                 defect of muster: please report it with the lines above."
+                "the task `{part}` ended unexpectedly, so the agent stops\nThis is a defect of muster: please report it with the log \
+                 lines above."
             ),
         }
     }

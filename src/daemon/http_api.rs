@@ -1,41 +1,57 @@
-//! Where the HTTP API is: binding, tokens, the certificate, and one part for each address.
+//! The HTTP API: binds its listeners, follows tokens and certificate, and serves the state of the other stages.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    sync::watch,
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{
-    Folders, Parts,
+    Context, VERSION,
+    answers::Published,
+    cluster::Cluster,
     error::{DaemonError, Purpose},
+    folders::Folders,
+    local_services::LocalServices,
+    resolver::Resolution,
+    scrape,
 };
 use crate::{
     config::Config,
+    dns::server::connection_quota::ConnectionQuota,
     files::tokens::{self, TokenFiles},
-    http::server::{self, Listener, Server, credentials::Guard},
+    http::{
+        self,
+        blocking::{self, BlockingQueries},
+        command::Commands,
+        muster::explain,
+        server::{self, Listener, Server, credentials::Guard},
+    },
     metrics::Folder,
     tls::certificate::Certificate,
 };
 
-/// The permissions of others than the owner and the group.
+/// Permission bits of users outside the group.
 const OTHERS: u32 = 0o007;
 
-/// Listeners, bound.
+/// Bound listeners.
 pub(super) struct Listeners {
     tcp: Vec<TcpListener>,
     unix: Option<UnixListener>,
 }
 
 impl Listeners {
-    /// The addresses of those over TCP.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    /// Addresses of the TCP listeners.
+    fn addresses(&self) -> Vec<SocketAddr> {
         self.tcp.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 }
 
-/// Binds what the configuration names.
+/// Binds the listeners that the configuration names.
 pub(super) fn bind(config: &Config) -> Result<Listeners, DaemonError> {
     let tcp = |address: &SocketAddr| {
         let failed = |error| DaemonError::Listen { purpose: Purpose::Http, address: *address, error };
@@ -54,49 +70,136 @@ pub(super) fn bind(config: &Config) -> Result<Listeners, DaemonError> {
     })
 }
 
-/// Follows the files with tokens, if there are any.
-pub(super) async fn guard(config: &Config, folders: &Folders, parts: &mut Parts) -> Guard {
-    let path = config.http.tokens_dir.clone()?;
+/// State that the API shows and controls.
+pub(super) struct Shown<'a> {
+    pub(super) services: &'a LocalServices,
+    pub(super) cluster: &'a Cluster,
+    pub(super) published: Published,
+    pub(super) resolution: Resolution,
+    /// Counts DNS connections.
+    pub(super) connections: Arc<ConnectionQuota>,
+    /// Addresses of the DNS listeners.
+    pub(super) dns: Vec<SocketAddr>,
+    /// Each new value makes the agent read all files again.
+    pub(super) rescan: watch::Sender<()>,
+    /// Set when the agent begins to drain or to stop.
+    pub(super) stopping: CancellationToken,
+}
+
+/// Starts the API on all listeners.
+pub(super) async fn serve(
+    context: &mut Context<'_>,
+    listeners: Listeners,
+    folders: &Folders,
+    shown: Shown<'_>,
+) -> Result<(), DaemonError> {
+    let guard = guard(context, folders).await;
+    let api = api(context, &listeners, folders, guard, shown);
+    listen(context, listeners, Server::new(api, context.shutdown.clone()))
+}
+
+fn api(
+    context: &mut Context<'_>,
+    listeners: &Listeners,
+    folders: &Folders,
+    guard: Guard,
+    shown: Shown<'_>,
+) -> http::Api {
+    let Shown { services, cluster, published, resolution, connections, dns, rescan, stopping } = shown;
+    let Published { tables, catalog } = published;
+    let scrape = scrape::Sources {
+        catalog: catalog.clone(),
+        tables: tables.clone(),
+        members: cluster.members.clone(),
+        rejected: cluster.rejected.clone(),
+        definitions: services.definitions.clone(),
+        announcements: services.announcements.clone(),
+        cache: resolution.recursion.as_ref().map(|recursion| recursion.cache.clone()),
+        clients: connections,
+    };
+    let sources = blocking::Sources {
+        catalog,
+        members: cluster.members.clone(),
+        files: folders.reports.subscribe(),
+        maintenance: services.maintenance.clone(),
+        keys: cluster.keyring.clone(),
+    };
+    let queries = BlockingQueries::new(sources, context.metrics.http.clone(), context.shutdown.clone());
+    context.tasks.spawn("blocking queries", queries.clone().run());
+    http::Api {
+        agent: Arc::new(facts(context.config, cluster.address, dns, listeners.addresses())),
+        events: cluster.events.clone(),
+        queries,
+        commands: Commands { cluster: cluster.commands.clone(), registry: services.requests.clone(), rescan },
+        guard,
+        explain: explain::Sources {
+            tables,
+            recursion: resolution.recursion,
+            upstreams: resolution.upstreams,
+            services: context.config.services_dir.clone(),
+        },
+        scrape: scrape.scrape(context.metrics.clone()),
+        metrics: context.metrics.http.clone(),
+        stopping,
+    }
+}
+
+/// Returns the constants of this agent, which is bound to these addresses.
+fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<SocketAddr>) -> http::Agent {
+    http::Agent {
+        node: config.node.clone(),
+        datacenter: config.datacenter.clone(),
+        domain: config.domain.clone(),
+        aliases: config.alias_domains.clone(),
+        meta: config.meta.clone(),
+        version: VERSION,
+        advertise: config.advertise.clone(),
+        gossip,
+        dns,
+        http,
+    }
+}
+
+/// Follows the token files, if `http.tokens_dir` is set.
+async fn guard(context: &mut Context<'_>, folders: &Folders) -> Guard {
+    let path = context.config.http.tokens_dir.clone()?;
     warn_of_readers(&path);
-    let names = ["watches the files with tokens", "reads the files with tokens"];
-    let tokens = folders.follow(tokens::folder(path), TokenFiles::default(), Folder::Tokens, names, parts).await;
+    let names = ["token file watcher", "token file reader"];
+    let tokens =
+        folders.follow(tokens::folder(path), TokenFiles::default(), Folder::Tokens, names, &mut context.tasks).await;
     if tokens.borrow().is_empty() {
-        warn!("no token is good for the HTTP API: nobody can use it over TCP");
+        warn!("no valid token for the HTTP API: it rejects every request over TCP");
     }
     Some(tokens)
 }
 
-/// Says so where everybody on the host can read the tokens.
+/// Warns if every user of the host can read the tokens.
 fn warn_of_readers(folder: &Path) {
     let open = |path: &Path| fs::metadata(path).is_ok_and(|known| known.permissions().mode() & OTHERS != 0);
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     if let Some(entry) = entries.map(|entry| entry.path()).find(|path| path.is_file() && open(path) && open(folder)) {
-        warn!(path = %entry.display(), "every user of this host can read these tokens: chmod 640");
+        warn!(path = %entry.display(), "token file is readable by every user of this host; run chmod 640");
     }
 }
 
-/// Has them answered.
-pub(super) fn start(
-    config: &Config,
-    listeners: Listeners,
-    server: Server,
-    parts: &mut Parts,
-    shutdown: &CancellationToken,
-) -> Result<(), DaemonError> {
+fn listen(context: &mut Context<'_>, listeners: Listeners, server: Server) -> Result<(), DaemonError> {
+    let config = context.config;
     let mut tls = None;
     if let Some((chain, key)) = &config.http.tls {
         let failed = |error: String| DaemonError::ApiCertificate(error);
         let (certificate, octets) = Certificate::read(chain, key).map_err(|error| failed(error.to_string()))?;
         let settings = certificate.config(b"http/1.1").map_err(|error| failed(error.to_string()))?;
         tls = Some(TlsAcceptor::from(settings));
-        parts.spawn("renews the API's certificate", Arc::clone(&certificate).follow(octets, shutdown.clone()));
+        context
+            .tasks
+            .spawn("HTTP certificate reloader", Arc::clone(&certificate).follow(octets, context.shutdown.clone()));
     }
     for listener in listeners.tcp {
         let listener = Listener::Tcp(listener, tls.clone());
-        parts.spawn("answers over HTTP", server::serve(listener, server.clone()));
+        context.tasks.spawn("HTTP server", server::serve(listener, server.clone()));
     }
     if let Some(listener) = listeners.unix {
-        parts.spawn("answers on the Unix socket", server::serve(Listener::Unix(listener), server));
+        context.tasks.spawn("HTTP server on the Unix socket", server::serve(Listener::Unix(listener), server));
     }
     Ok(())
 }

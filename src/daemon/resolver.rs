@@ -1,58 +1,60 @@
-//! Names that are not ours: who is asked for them, and who may ask us.
+//! Starts the resolver for names outside the node's zones.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
-use super::Parts;
+use super::Context;
 use crate::{
-    checks,
-    config::{self, Config},
+    config,
     dns::{
         recursion::{Recursion, cache::Cache, loop_detection::LoopDetector},
         resolver::{self, Resolver, system},
     },
-    metrics::Upstreams,
     model::upstream_address::UpstreamAddress,
+    tls,
 };
 
-/// Starts the resolver of an agent that answers at `own`; `None` where nobody may use it. With whom it asks for what no route
-/// has.
-pub(super) async fn start(
-    config: &Config,
-    own: Vec<SocketAddr>,
-    metrics: Upstreams,
-    parts: &mut Parts,
-    shutdown: &CancellationToken,
-) -> Option<(Resolver, Recursion, watch::Receiver<Vec<UpstreamAddress>>)> {
-    let config = &config.resolver;
+/// The resolver, for the rest of the agent. All fields are `None` if `resolver.allow` lists no client.
+#[derive(Default)]
+pub(super) struct Resolution {
+    /// Takes questions for upstreams.
+    pub(super) resolver: Option<Resolver>,
+    /// Access rules, routes and cache.
+    pub(super) recursion: Option<Arc<Recursion>>,
+    /// The upstreams of names without a route.
+    pub(super) upstreams: Option<watch::Receiver<Vec<UpstreamAddress>>>,
+}
+
+/// Starts the resolver of an agent that answers at the addresses `own`.
+pub(super) async fn start(context: &mut Context<'_>, own: Vec<SocketAddr>) -> Resolution {
+    let (config, shutdown) = (&context.config.resolver, &context.shutdown);
     if config.allow.is_empty() {
-        return None;
+        return Resolution::default();
     }
     let upstreams = match &config.upstreams {
         config::Upstreams::Servers(servers) => watch::Sender::new(servers.clone()).subscribe(),
         config::Upstreams::System => {
             let (upstreams, watching) = system::watch(own, shutdown.clone()).await;
-            parts.spawn("watches resolv.conf", watching);
+            context.tasks.spawn("resolv.conf watcher", watching);
             upstreams
         }
     };
     let recursion = Recursion {
         allow: config.allow.clone(),
-        routes: config.routes.iter().map(|(suffix, _)| suffix.clone()).collect(),
+        routes: config.routes.clone(),
         cache: Arc::new(Cache::new(config.cache.size, config.cache.bounds)),
-        echoes: Arc::new(LoopDetector::new(fastrand::u64(..))),
+        loop_detector: Arc::new(LoopDetector::new(fastrand::u64(..))),
     };
     let options = resolver::Options {
         upstreams: upstreams.clone(),
         routes: config.routes.clone(),
         cache: recursion.cache.clone(),
-        echoes: recursion.echoes.clone(),
-        authorities: checks::system_roots,
-        metrics,
+        loop_detector: recursion.loop_detector.clone(),
+        authorities: tls::authorities::system_roots,
+        metrics: context.metrics.upstreams.clone(),
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
-    parts.spawn("resolves other names", work);
-    Some((resolver, recursion, upstreams))
+    context.tasks.spawn("resolver", work);
+    Resolution { resolver: Some(resolver), recursion: Some(Arc::new(recursion)), upstreams: Some(upstreams) }
 }

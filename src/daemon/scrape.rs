@@ -1,4 +1,4 @@
-//! What a scrape reads: the states of all parts, and what they counted.
+//! Gathers metrics at a scrape: the states of all parts, and their counters.
 
 use std::sync::Arc;
 
@@ -13,33 +13,33 @@ use crate::{
     model::{announcement::Announcements, catalog::Catalog, member::Membership, service::Definitions},
 };
 
-/// Where the states are.
+/// The states that a scrape reads.
 pub(super) struct Sources {
-    /// What all nodes announce.
+    /// The announcements of all nodes, by service.
     pub(super) catalog: watch::Receiver<Catalog>,
-    /// What is answered.
+    /// Snapshot that DNS answers from.
     pub(super) tables: Arc<ArcSwap<Tables>>,
-    /// Who is in the cluster.
+    /// The members.
     pub(super) members: watch::Receiver<Arc<Membership>>,
-    /// What gossip did not let in.
+    /// Counts of rejected gossip.
     pub(super) rejected: Arc<Rejected>,
-    /// What this node checks.
+    /// The services of this node.
     pub(super) definitions: watch::Receiver<Definitions>,
-    /// How that stands.
+    /// Their health.
     pub(super) announcements: watch::Receiver<Announcements>,
-    /// Replies of upstreams; `None`: nobody may ask for other names.
+    /// The cache of upstream replies; `None` without a resolver.
     pub(super) cache: Option<Arc<Cache>>,
-    /// Connections of those who ask for names.
+    /// DNS connections.
     pub(super) clients: Arc<ConnectionQuota>,
 }
 
 impl Sources {
-    /// Reads them at each scrape, with what was counted.
+    /// Returns a function that reads the states at each scrape.
     pub(super) fn scrape(self, metrics: Metrics) -> Scrape {
-        // The process begins here, as far as anybody can tell.
+        // The first reading fixes the start time of the process.
         let _ = process::read();
         Scrape::new(move || {
-            // Clones share structure; a state that is looked at is not held, so that nobody waits to change it.
+            // Clones share structure. Borrowing a state for longer would block its writer.
             let (catalog, members) = (self.catalog.borrow().clone(), self.members.borrow().clone());
             let (definitions, announcements) = (self.definitions.borrow().clone(), self.announcements.borrow().clone());
             metrics.gather(&Snapshot {

@@ -1,16 +1,17 @@
-//! The certificate that clients see, read anew when its files change.
+//! Server certificate, reloaded when its files change.
 //!
-//! The files are looked at every few seconds rather than watched: tools that renew certificates replace links and folders.
-//! A pair that does not fit together, as in the middle of a renewal, leaves the last good one in use.
+//! The files are polled rather than watched, since renewal tools replace links and folders. While certificate and key do
+//! not match, as in the middle of a renewal, the previous certificate stays in use.
 
 use std::{
-    fmt, fs, io,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
+use thiserror::Error;
 use tokio::{task::spawn_blocking, time::sleep};
 use tokio_rustls::rustls::{
     self, ServerConfig,
@@ -25,79 +26,85 @@ use tokio_rustls::rustls::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// From one look to the next.
+/// Polling interval.
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// A certificate's files, and what was in them when they last were good.
+/// Files of a certificate, with the last valid content.
 #[derive(Debug)]
 pub struct Certificate {
     chain: PathBuf,
     key: PathBuf,
-    good: ArcSwap<CertifiedKey>,
+    valid: ArcSwap<CertifiedKey>,
 }
 
-/// Why files are no certificate.
-#[derive(Debug)]
+/// Files that are not a valid certificate.
+#[derive(Debug, Error)]
 pub enum CertificateError {
-    /// This file cannot be read.
+    /// The file cannot be read.
+    #[error("cannot read {}: {_1}", _0.display())]
     Read(PathBuf, io::Error),
-    /// This file is not what it should be.
+    /// The file has no PEM block of the kind expected.
+    #[error("{} has no {_1} in PEM", _0.display())]
+    Absent(PathBuf, &'static str),
+    /// The file is not PEM.
+    #[error("{} is not PEM: {_1}", _0.display())]
     Pem(PathBuf, pem::Error),
-    /// The two do not fit together, or the key is of a kind that is not known.
+    /// Certificate and key do not match, or the type of the key is not supported.
+    #[error("the key in {} does not match {}: {_2}", _1.display(), _0.display())]
     Pair(PathBuf, PathBuf, rustls::Error),
 }
 
-/// The octets of both files.
+/// Content of both files.
 type Octets = (Vec<u8>, Vec<u8>);
 
 impl Certificate {
-    /// Reads the files.
+    /// Reads the files; returns their content for [`follow`](Self::follow).
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// A file that cannot be read or parsed, or a key that does not match.
     pub fn read(chain: &Path, key: &Path) -> Result<(Arc<Self>, Octets), CertificateError> {
         let octets = read(chain, key)?;
-        let good = ArcSwap::from_pointee(parse(chain, key, &octets)?);
-        Ok((Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), good }), octets))
+        let valid = ArcSwap::from_pointee(parse(chain, key, &octets)?);
+        Ok((Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), valid }), octets))
     }
 
-    /// Follows the files until shutdown; `octets` are those that were read.
+    /// Reloads the files on changes until shutdown; `octets` is their current content.
     pub async fn follow(self: Arc<Self>, mut octets: Octets, shutdown: CancellationToken) {
-        let mut told = None;
+        let mut logged = None;
         while shutdown.run_until_cancelled(sleep(PERIOD)).await.is_some() {
             let certificate = self.clone();
-            let known = octets.clone();
-            let looked = spawn_blocking(move || {
+            let previous = octets.clone();
+            let reload = spawn_blocking(move || {
                 let now = read(&certificate.chain, &certificate.key)?;
-                let news = now != known;
-                let good = if news { Some(parse(&certificate.chain, &certificate.key, &now)?) } else { None };
-                Ok::<_, CertificateError>((now, good))
+                let changed = now != previous;
+                let valid = if changed { Some(parse(&certificate.chain, &certificate.key, &now)?) } else { None };
+                Ok::<_, CertificateError>((now, valid))
             });
-            match looked.await {
-                Ok(Ok((now, good))) => {
+            match reload.await {
+                Ok(Ok((now, valid))) => {
                     octets = now;
-                    told = None;
-                    if let Some(good) = good {
-                        self.good.store(Arc::new(good));
+                    logged = None;
+                    if let Some(valid) = valid {
+                        self.valid.store(Arc::new(valid));
                         info!(certificate = %self.chain.display(), "certificate renewed");
                     }
                 }
                 Ok(Err(error)) => {
                     let text = error.to_string();
-                    if told.as_ref() != Some(&text) {
-                        warn!("{text}: the certificate of before stays in use");
-                        told = Some(text);
+                    if logged.as_ref() != Some(&text) {
+                        warn!("{text}: keeping the previous certificate");
+                        logged = Some(text);
                     }
                 }
-                Err(error) => warn!(%error, "the certificate was not looked at"),
+                Err(error) => warn!(%error, "cannot check the certificate for changes"),
             }
         }
     }
 
-    /// What a listener needs whose protocol goes by this name (RFC 7301).
+    /// Returns the configuration of a listener; `protocol` is the ALPN protocol id (RFC 7301).
     ///
     /// # Errors
-    /// None that a user could cause: the versions are those of the provider.
+    /// None in practice: the protocol versions are those of the provider.
     pub fn config(self: &Arc<Self>, protocol: &[u8]) -> Result<Arc<ServerConfig>, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
@@ -109,7 +116,7 @@ impl Certificate {
 
 impl ResolvesServerCert for Certificate {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.good.load_full())
+        Some(self.valid.load_full())
     }
 }
 
@@ -119,33 +126,20 @@ fn read(chain: &Path, key: &Path) -> Result<Octets, CertificateError> {
 }
 
 fn parse(chain: &Path, key: &Path, (certificates, private): &Octets) -> Result<CertifiedKey, CertificateError> {
-    let unfit = |path: &Path| {
+    let invalid = |path: &Path, kind| {
         let path = path.to_owned();
-        move |error| CertificateError::Pem(path, error)
+        move |error| match error {
+            pem::Error::NoItemsFound => CertificateError::Absent(path, kind),
+            error => CertificateError::Pem(path, error),
+        }
     };
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(certificates).collect::<Result<_, _>>().map_err(unfit(chain))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates)
+        .collect::<Result<_, _>>()
+        .map_err(invalid(chain, "certificate"))?;
     if certificates.is_empty() {
-        return Err(CertificateError::Pem(chain.to_owned(), pem::Error::NoItemsFound));
+        return Err(CertificateError::Absent(chain.to_owned(), "certificate"));
     }
-    let private = PrivateKeyDer::from_pem_slice(private).map_err(unfit(key))?;
+    let private = PrivateKeyDer::from_pem_slice(private).map_err(invalid(key, "private key"))?;
     CertifiedKey::from_der(certificates, private, &ring::default_provider())
         .map_err(|error| CertificateError::Pair(chain.to_owned(), key.to_owned(), error))
 }
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Read(path, error) => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Pem(path, pem::Error::NoItemsFound) => {
-                write!(f, "{} holds nothing of the kind in PEM", path.display())
-            }
-            Self::Pem(path, error) => write!(f, "{} is not PEM: {error}", path.display()),
-            Self::Pair(chain, key, error) => {
-                write!(f, "the key in {} is not that of {}: {error}", key.display(), chain.display())
-            }
-        }
-    }
-}
-
-impl std::error::Error for CertificateError {}

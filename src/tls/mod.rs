@@ -1,4 +1,5 @@
-//! TLS that several servers and clients share: certificates that are read again when their files change, and the
-//! authorities that this host trusts.
+//! TLS shared by several servers and clients: certificates that are reloaded when their files change, and the trusted
+//! authorities.
 
+pub mod authorities;
 pub mod certificate;

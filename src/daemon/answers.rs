@@ -1,0 +1,68 @@
+//! Starts the publisher, which turns the cluster's view and the zone files into the catalog and the DNS tables.
+
+use std::{
+    fs,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use tokio::{sync::watch, task::block_in_place};
+
+use super::{Context, DaemonError};
+use crate::{
+    config::Config,
+    data_dir,
+    dns::{
+        publish::{Publisher, Sources},
+        zone::{Settings, Tables, serial::Serial},
+    },
+    model::catalog::Catalog,
+};
+
+/// Outputs of the publisher.
+pub(super) struct Published {
+    /// The snapshot that DNS answers from.
+    pub(super) tables: Arc<ArcSwap<Tables>>,
+    /// The snapshot that the HTTP API shows.
+    pub(super) catalog: watch::Receiver<Catalog>,
+}
+
+/// Publishes a first state and follows its sources.
+pub(super) fn publish(context: &mut Context<'_>, serial: Serial, mut sources: Sources) -> Published {
+    let config = context.config;
+    // In milliseconds, so that an index from before a restart is never ahead of ours.
+    let version = unix_now().as_millis() as u64;
+    let mut publisher = Publisher::new(Tables::new(settings(config)), serial, config.data_dir.clone(), version);
+    block_in_place(|| publisher.publish(&mut sources));
+    let published = Published { tables: publisher.published(), catalog: publisher.catalog() };
+    context.tasks.spawn("publisher", publisher.run(sources, context.shutdown.clone()));
+    published
+}
+
+/// Verifies that the data directory is writable, and resumes the serial that it holds.
+pub(super) fn resume_serial(config: &Config) -> Result<Serial, DaemonError> {
+    let path = &config.data_dir;
+    let failed = |error| DaemonError::DataDir { path: path.clone(), error };
+    fs::create_dir_all(path).map_err(failed)?;
+    // A clock before 1970 or after 2106 is of no use; the stored serial decides alone then.
+    let now = u32::try_from(unix_now().as_secs()).unwrap_or(0);
+    let stored = data_dir::load_serial(path);
+    data_dir::store_serial(path, stored.unwrap_or(0).max(now)).map_err(failed)?;
+    Ok(Serial::resume(stored, now))
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        node: config.node.clone(),
+        domain: config.domain.clone(),
+        aliases: config.alias_domains.clone(),
+        ttl: config.dns.ttl,
+        negative_ttl: config.dns.negative_ttl,
+    }
+}
+
+/// Zero if the clock is before 1970.
+fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,64 @@
+//! Serves DNS on all transports, with one engine configuration.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use ring::rand::{SecureRandom, SystemRandom};
+
+use super::{Context, DaemonError, Purpose, bind::Listener, encrypted, resolver::Resolution};
+use crate::{
+    config::Config,
+    dns::{
+        engine::{Engine, Settings, rrl::ResponseRateLimiter},
+        message::cookie::Secret,
+        recursion::Recursion,
+        server::{connection_quota::ConnectionQuota, tcp, udp},
+        zone::Tables,
+    },
+    metrics::{Transport, Writers},
+};
+
+/// Starts the DNS servers. Returns the quota that counts their connections.
+pub(super) fn serve(
+    context: &mut Context<'_>,
+    listeners: Vec<Listener>,
+    encrypted: Option<encrypted::Listeners>,
+    tables: &Arc<ArcSwap<Tables>>,
+    resolution: &Resolution,
+) -> Result<Arc<ConnectionQuota>, DaemonError> {
+    let settings = Arc::new(engine_settings(context.config, resolution.recursion.clone())?);
+    let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
+    let shared = tcp::Shared {
+        tables: tables.clone(),
+        clients: ConnectionQuota::new(tcp::most_connections()),
+        resolver: resolution.resolver.clone(),
+        tally: context.metrics.dns.tally(Transport::Tcp, Writers::Many),
+        shutdown: context.shutdown.clone(),
+    };
+    for Listener { address, datagrams, connections } in listeners {
+        for socket in datagrams {
+            let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
+            let workers = udp::serve(socket, tables.clone(), engine.clone(), resolver, &context.metrics.dns, shutdown);
+            let workers = workers.map_err(|error| DaemonError::Listen { purpose: Purpose::Dns, address, error })?;
+            context.tasks.spawn("DNS over UDP", workers);
+        }
+        context.tasks.spawn("DNS over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
+    }
+    if let Some(listeners) = encrypted {
+        encrypted::serve(context, listeners, &shared, &engine)?;
+    }
+    Ok(shared.clients)
+}
+
+fn engine_settings(config: &Config, recursion: Option<Arc<Recursion>>) -> Result<Settings, DaemonError> {
+    // A new secret at each start: a client with an old cookie receives a new one in the reply.
+    let mut secret = [0; 16];
+    SystemRandom::new().fill(&mut secret).map_err(|_| DaemonError::NoRandom)?;
+    Ok(Settings {
+        udp_payload: config.dns.udp_payload,
+        nsid: config.node.as_bytes().into(),
+        secret: Some(Secret::new(secret)),
+        limit: config.dns.rate_limit.map(|rate| ResponseRateLimiter::new(rate, fastrand::u64(..))),
+        recursion,
+    })
+}

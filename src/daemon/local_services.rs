@@ -1,0 +1,142 @@
+//! Starts this node's own services: the registry, which keeps what clients register, and the health checks.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::Context;
+use crate::{
+    checks,
+    config::Config,
+    data_dir,
+    model::{
+        announcement::Announcements,
+        maintenance::Maintenance,
+        member::{Member, Membership, Reach},
+        service::Definitions,
+    },
+    registry::{
+        registration::Host,
+        request::Request,
+        state::State,
+        task::{self, Inputs, Outputs, Store},
+    },
+};
+
+/// Capacity of the queues of changes and of TTL reports.
+const QUEUE: usize = 64;
+/// Time limit for the first announcement of the loaded services; afterwards the agent answers without them.
+const FIRST_ANNOUNCEMENT: Duration = Duration::from_secs(10);
+
+/// This node's services, for the rest of the agent.
+pub(super) struct LocalServices {
+    /// Number of services at the start.
+    pub(super) loaded: usize,
+    /// Definitions of files and clients.
+    pub(super) definitions: watch::Receiver<Definitions>,
+    /// Drains and maintenance.
+    pub(super) maintenance: watch::Receiver<Maintenance>,
+    /// The definitions with their health.
+    pub(super) announcements: watch::Receiver<Announcements>,
+    /// Takes changes of the registry.
+    pub(super) requests: mpsc::Sender<Request>,
+    /// Time for which caches may still have answers with this node's instances; set when all are withdrawn.
+    pub(super) withdrawn: watch::Receiver<Option<Duration>>,
+    /// The largest default TTL of all nodes.
+    default_ttl: watch::Sender<u32>,
+}
+
+/// Starts the registry and the checks. `drain` withdraws all instances of the node.
+pub(super) async fn start(
+    context: &mut Context<'_>,
+    files: watch::Receiver<Definitions>,
+    drain: &CancellationToken,
+) -> LocalServices {
+    let config = context.config;
+    let host = host(config);
+    let state = restore(&config.data_dir, &host);
+    let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
+    let (held, maintenance) = watch::channel(state.maintenance().clone());
+    let (announced, mut announcements) = watch::channel(Announcements::new());
+    let (report, ttl_reports) = mpsc::channel(QUEUE);
+    let (requests, asked) = mpsc::channel(QUEUE);
+    let (ttl, default_ttl) = watch::channel(config.dns.ttl);
+    let (outcome, withdrawn) = watch::channel(None);
+    let folder = config.data_dir.clone();
+    let store: Store = Box::new(move |text| data_dir::store_registered(&folder, text));
+    let inputs =
+        Inputs { files, announced: announcements.clone(), default_ttl, requests: asked, withdraw: drain.clone() };
+    let outputs = Outputs { definitions: defined, maintenance: held, ttl_reports: report, withdrawn: outcome };
+    let registry = task::run(state, host, store, inputs, outputs, context.shutdown.clone());
+    context.tasks.spawn("registry", registry);
+
+    let loaded = definitions.borrow().len();
+    let inputs = checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports };
+    let options = checks::Options {
+        metrics: context.metrics.checks.clone(),
+        ..checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..))
+    };
+    context.tasks.spawn("health checks", checks::run(inputs, announced, options, context.shutdown.clone()));
+    // A client that starts with the agent must not learn that a service of this node does not exist.
+    let all = announcements.wait_for(|now| now.len() >= loaded);
+    if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
+        warn!("checks are slow to start; some services are not answered yet");
+    }
+    LocalServices { loaded, definitions, maintenance, announcements, requests, withdrawn, default_ttl: ttl }
+}
+
+impl LocalServices {
+    /// Stores the registry informed of the largest default TTL of all nodes.
+    pub(super) fn follow_ttls(&self, context: &mut Context<'_>, members: watch::Receiver<Arc<Membership>>) {
+        let following =
+            follow_ttls(context.config.dns.ttl, members, self.default_ttl.clone(), context.shutdown.clone());
+        context.tasks.spawn("TTL follower", following);
+    }
+}
+
+/// An instance without a TTL is answered by each node with that node's default: the largest one counts for a drain.
+async fn follow_ttls(
+    own: u32,
+    mut members: watch::Receiver<Arc<Membership>>,
+    ttl: watch::Sender<u32>,
+    shutdown: CancellationToken,
+) {
+    loop {
+        let default = |member: &Member| member.ttl.filter(|_| !matches!(member.reach, Reach::Gone(_)));
+        let largest = members.borrow_and_update().members.iter().filter_map(default).max();
+        let largest = largest.unwrap_or(own).max(own);
+        ttl.send_if_modified(|known| std::mem::replace(known, largest) != largest);
+        tokio::select! {
+            changed = members.changed() => if changed.is_err() { return shutdown.cancelled().await },
+            () = shutdown.cancelled() => return,
+        }
+    }
+}
+
+/// Reads the stored registrations. A damaged file is copied first, since the next change replaces it.
+fn restore(folder: &Path, host: &Host) -> State {
+    let text = data_dir::load_registered(folder).unwrap_or_else(|error| {
+        warn!(%error, "cannot read the stored registrations; starting without them");
+        None
+    });
+    let (state, is_whole) = task::restore(text.as_deref(), host);
+    if !is_whole {
+        match data_dir::keep_damaged(folder) {
+            Ok(copy) => warn!(copy = %copy.display(), "the stored registrations are damaged; keeping a copy"),
+            Err(error) => {
+                warn!(%error, "the stored registrations are damaged and cannot be copied; the next change replaces them");
+            }
+        }
+    }
+    state
+}
+
+/// The part of this node that registrations default to.
+fn host(config: &Config) -> Host {
+    Host { node: config.node.clone(), addresses: config.advertise.clone() }
+}
