@@ -1,137 +1,152 @@
-//! What one node tells the others, as pairs of a key and a value, both text.
+//! Records: a node's replicated state as text keys and values.
 //!
 //! | key | value |
 //! | --- | --- |
-//! | `i/SERVICE/ID` | the instance, as JSON |
-//! | `h/SERVICE/ID` | how it stands: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON` |
-//! | `r/SERVICE/ID` | what its checks found, as JSON |
+//! | `i/SERVICE/ID` | instance, as JSON |
+//! | `h/SERVICE/ID` | instance state: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON` |
+//! | `r/SERVICE/ID` | results of the instance's checks, as JSON |
 //! | `n/node` | the node itself, as JSON |
-//! | `e/0` … `e/15` | the last user events that were fired on it, as JSON |
-//! | `n/view` | the digest of what the node answers: `FORMAT HEX`, once it has settled |
+//! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
+//! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
 //! | `n/left` | `1`: the node leaves |
 //!
-//! A health flip is a pair of some ten octets, and the instance is not said again. Newer nodes may say more: keys and
-//! JSON fields that are not known are passed over. What is known is held to the bounds of a service file, since a peer
-//! may be faulty or hostile.
+//! A health flip changes one record of some ten octets; the instance is not sent again. Newer nodes may add records:
+//! unknown keys and JSON fields are ignored. Known records have to meet the bounds of a service file, since a peer may be
+//! faulty or hostile.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
-use serde::{
-    Deserialize, Deserializer, Serialize, Serializer,
-    de::{MapAccess, Visitor},
-};
-use smol_str::SmolStr;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
+mod health;
+mod instance;
 mod user_event;
 
+use self::{
+    health::{read_report, read_state, report_value, state_value},
+    instance::{instance_value, is_empty, read_instance},
+};
 use crate::model::{
-    announcement::{CheckReport, HealthReport, HoldReason, InstanceState, MAX_CHECK_TEXT, bounded},
+    announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
-    digest::FORMAT,
-    health::Status,
     name::{Label, LabelError},
-    service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL, Protocol},
+    service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL},
     user_event::{self as user, SLOTS, UserEvent},
+    view_digest::FORMAT,
 };
 
-/// Octets of a key: two labels and a prefix have 129, the rest is for newer nodes.
+/// Longest key in octets. Two labels and a prefix have 129; the rest is reserved for newer versions.
 pub const MAX_KEY: usize = 256;
-/// Octets of a value: what the transport of gossip carries in one piece with room to spare, and some 30 times what an
-/// instance has.
+/// Longest value in octets: fits one gossip message with room to spare, and is some 30 times the size of an instance.
 pub const MAX_VALUE: usize = 8192;
-/// Octets of a program's version.
+/// Longest version of muster in octets.
 pub const MAX_VERSION: usize = 64;
 
-/// One thing that a node says of itself or of an instance.
+/// A record of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// What an instance is.
+    /// An instance.
     Instance(Arc<Instance>),
-    /// How an instance stands.
-    Standing(InstanceKey, InstanceState),
-    /// What an instance's checks found.
+    /// State of an instance.
+    State(InstanceKey, InstanceState),
+    /// Results of an instance's checks.
     Report(InstanceKey, Arc<HealthReport>),
-    /// What the node is. Its name is not said here: whoever hears it knows from whom.
+    /// The node itself. Its name is the name of the record's owner.
     Node {
-        /// Where it can be reached: within the bounds of an instance's addresses.
+        /// Addresses, within the bounds of an instance's addresses.
         addresses: Vec<IpAddr>,
-        /// The name of its site.
+        /// Datacenter.
         datacenter: Label,
-        /// Of its program: 1 to [`MAX_VERSION`] octets of printable ASCII.
+        /// Version of muster: 1 to [`MAX_VERSION`] octets of printable ASCII.
         version: String,
-        /// What its configuration says of it, within [`bounds::node_meta`].
+        /// Metadata of the configuration, within [`bounds::node_meta`].
         meta: BTreeMap<String, String>,
-        /// Seconds, at most [`MAX_TTL`]: with what it answers instances that name none. `None`: it has not told.
+        /// TTL in seconds of instances that specify none, at most [`MAX_TTL`]. `None` if not published.
         ttl: Option<u32>,
     },
-    /// A user event that was fired on it, and its slot: below [`SLOTS`].
+    /// A user event and its slot, below [`SLOTS`].
     Event(u8, Arc<UserEvent>),
-    /// The digest of its view; see [`crate::model::digest`].
+    /// Digest of the node's view; see [`crate::model::view_digest`].
     View(u64),
     /// The node leaves.
     Left,
 }
 
-/// What a key stands for.
+/// A parsed key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// What an instance is.
+    /// Key of an instance.
     Instance(InstanceKey),
-    /// How an instance stands.
-    Standing(InstanceKey),
-    /// What an instance's checks found.
+    /// Key of an instance's state.
+    State(InstanceKey),
+    /// Key of an instance's check results.
     Report(InstanceKey),
-    /// What the node is.
+    /// Key of the node itself.
     Node,
-    /// A user event.
+    /// Key of a user event's slot.
     Event(u8),
-    /// The digest of its view.
+    /// Key of the view's digest.
     View,
-    /// The node leaves.
+    /// Key of the leave.
     Left,
-    /// Something that only newer nodes know.
+    /// Key of a newer version.
     Unknown,
 }
 
-/// What is wrong with a pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reasons why a record is invalid.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// A key of more than [`MAX_KEY`] octets; holds how many.
+    /// The key exceeds [`MAX_KEY`] octets; holds its length.
+    #[error("key of {0} octets exceeds the limit of {MAX_KEY}")]
     KeyLength(usize),
-    /// A key without the name of a service or without an id.
+    /// The key lacks a service or an id.
+    #[error("key lacks a service or an id")]
     KeyParts,
-    /// A service's name or an id that is no label.
+    /// The service or the id in the key is no label.
+    #[error("key: {0}")]
     KeyLabel(LabelError),
-    /// A service's name or an id with upper case: one instance would have two keys.
+    /// The service or the id in the key has upper case, which would give one instance two keys.
+    #[error("key has upper case")]
     KeyCase,
-    /// A value of more than [`MAX_VALUE`] octets; holds how many.
+    /// The value exceeds [`MAX_VALUE`] octets; holds its length.
+    #[error("value of {0} octets exceeds the limit of {MAX_VALUE}")]
     ValueLength(usize),
-    /// A value that is not the JSON it should be; holds what the parser says, on one line and bounded.
+    /// The value is not the expected JSON; holds the parser's message, one line of bounded length.
+    #[error("{0}")]
     Json(String),
-    /// An instance or a node out of bounds.
-    Fault(BoundsError),
-    /// A standing that is none of those there are.
-    Standing,
-    /// A report with more checks than an instance has, or of a check with an empty id or too long a text.
+    /// An instance or a node is out of bounds.
+    #[error("{0}")]
+    Bounds(BoundsError),
+    /// An instance's state is invalid.
+    #[error("instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`")]
+    State,
+    /// A report has too many checks, or a check with an empty id or too long a text.
+    #[error("health report must have at most {MAX_CHECKS} checks and texts of at most {MAX_CHECK_TEXT} octets")]
     Report,
-    /// A version that is empty, too long or not printable ASCII.
+    /// A version is empty, too long or not printable ASCII.
+    #[error("version must be 1 to {MAX_VERSION} characters of printable ASCII")]
     Version,
-    /// A user event out of bounds.
+    /// A user event is out of bounds.
+    #[error("{0}")]
     Event(user::UserEventError),
-    /// A greater TTL than there is.
+    /// A TTL exceeds its limit.
+    #[error("TTL exceeds the limit of {MAX_TTL} s")]
     Ttl,
-    /// A digest that is none.
+    /// A view's digest is invalid.
+    #[error("view digest must be a number and 16 hexadecimal digits")]
     View,
-    /// `n/left` with another value than `1`.
+    /// The value of `n/left` is not `1`.
+    #[error("the value of `{LEFT_KEY}` must be `{LEFT}`")]
     Left,
 }
 
 impl Record {
-    /// The pair that says this.
+    /// Encodes the record as a key and a value.
     pub fn encode(&self) -> (String, String) {
         match self {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
-            Self::Standing(key, standing) => (Key::Standing(key.clone()).to_string(), standing_value(standing)),
+            Self::State(key, state) => (Key::State(key.clone()).to_string(), state_value(state)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
             Self::Node { addresses, datacenter, version, meta, ttl } => {
                 let value = NodeText {
@@ -150,10 +165,10 @@ impl Record {
     }
 }
 
-/// What a pair says; `None` where only newer nodes know.
+/// Decodes a record; `None` if only newer versions know it.
 ///
 /// # Errors
-/// The first thing that is wrong with it.
+/// Returns the first error found.
 pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
     let key = Key::parse(key)?;
     if key == Key::Unknown {
@@ -164,7 +179,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
     }
     let record = match key {
         Key::Instance(key) => Record::Instance(Arc::new(read_instance(key, value)?)),
-        Key::Standing(key) => Record::Standing(key, read_standing(value)?),
+        Key::State(key) => Record::State(key, read_state(value)?),
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::Node => read_node(value)?,
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
@@ -176,13 +191,13 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
     Ok(Some(record))
 }
 
-/// How many octets an instance has as a value. [`MAX_VALUE`] is for whoever defines one to keep.
+/// Length of an instance's value in octets. Definitions have to keep it within [`MAX_VALUE`].
 pub fn value_len(instance: &Instance) -> usize {
     instance_value(instance).len()
 }
 
 const INSTANCE: &str = "i/";
-const STANDING: &str = "h/";
+const STATE: &str = "h/";
 const REPORT: &str = "r/";
 const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
@@ -191,10 +206,10 @@ const LEFT_KEY: &str = "n/left";
 const LEFT: &str = "1";
 
 impl Key {
-    /// Reads a key.
+    /// Parses a key.
     ///
     /// # Errors
-    /// A key that is too long, or of an instance that cannot be.
+    /// Returns an error for a key that is too long or names an invalid instance.
     pub fn parse(key: &str) -> Result<Self, RecordError> {
         if key.len() > MAX_KEY {
             return Err(RecordError::KeyLength(key.len()));
@@ -202,14 +217,14 @@ impl Key {
         if let Some(rest) = key.strip_prefix(INSTANCE) {
             return Ok(Self::Instance(read_key(rest)?));
         }
-        if let Some(rest) = key.strip_prefix(STANDING) {
-            return Ok(Self::Standing(read_key(rest)?));
+        if let Some(rest) = key.strip_prefix(STATE) {
+            return Ok(Self::State(read_key(rest)?));
         }
         if let Some(rest) = key.strip_prefix(REPORT) {
             return Ok(Self::Report(read_key(rest)?));
         }
         if let Some(rest) = key.strip_prefix(EVENT) {
-            // A slot that this version does not have is a newer node's.
+            // A newer version may have more slots.
             let slot = (0..SLOTS).find(|slot| slot.to_string() == rest);
             return Ok(slot.map_or(Self::Unknown, Self::Event));
         }
@@ -229,16 +244,16 @@ fn read_key(text: &str) -> Result<InstanceKey, RecordError> {
         if label.as_str() == text { Ok(label) } else { Err(RecordError::KeyCase) }
     };
     let key = InstanceKey { service: label(service)?, id: label(id)? };
-    bounds::service(&key.service).map_err(RecordError::Fault)?;
+    bounds::service(&key.service).map_err(RecordError::Bounds)?;
     Ok(key)
 }
 
 impl fmt::Display for Key {
-    /// The key's text; nothing for what is not known.
+    /// Writes the key's text; nothing for an unknown key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Instance(key) => write!(f, "{INSTANCE}{key}"),
-            Self::Standing(key) => write!(f, "{STANDING}{key}"),
+            Self::State(key) => write!(f, "{STATE}{key}"),
             Self::Report(key) => write!(f, "{REPORT}{key}"),
             Self::Node => f.write_str(NODE_KEY),
             Self::Event(slot) => write!(f, "{EVENT}{slot}"),
@@ -248,253 +263,6 @@ impl fmt::Display for Key {
         }
     }
 }
-
-// The instance.
-
-/// An instance in JSON, less its key. What is left out has the value that `default` names: a part of the format, which
-/// stays as it is when the defaults of service files change.
-#[derive(Serialize, Deserialize)]
-struct InstanceText<'a> {
-    #[serde(rename = "addr")]
-    addresses: Cow<'a, [IpAddr]>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
-    ports: Cow<'a, [(Label, u16)]>,
-    #[serde(default = "tcp", skip_serializing_if = "is_tcp", rename = "proto", with = "ProtocolText")]
-    protocol: Protocol,
-    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
-    tags: Cow<'a, [String]>,
-    #[serde(default, skip_serializing_if = "is_empty")]
-    meta: Cow<'a, BTreeMap<String, String>>,
-    #[serde(default = "priority", skip_serializing_if = "is_priority", rename = "prio")]
-    priority: u16,
-    #[serde(default = "weight", skip_serializing_if = "is_weight")]
-    weight: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ttl: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
-    registered_as: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Protocol", rename_all = "lowercase")]
-enum ProtocolText {
-    Tcp,
-    Udp,
-}
-
-fn tcp() -> Protocol {
-    Protocol::Tcp
-}
-
-fn is_tcp(protocol: &Protocol) -> bool {
-    *protocol == tcp()
-}
-
-fn is_empty(meta: &BTreeMap<String, String>) -> bool {
-    meta.is_empty()
-}
-
-fn priority() -> u16 {
-    1
-}
-
-fn is_priority(value: &u16) -> bool {
-    *value == priority()
-}
-
-fn weight() -> u16 {
-    10
-}
-
-fn is_weight(value: &u16) -> bool {
-    *value == weight()
-}
-
-/// Named ports as a JSON object in their own order.
-mod port_table {
-    use super::{Cow, Deserializer, Label, MapAccess, PortName, Serializer, Visitor, fmt};
-
-    pub(crate) fn serialize<S: Serializer>(ports: &[(Label, u16)], serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(ports.iter().map(|(name, port)| (name.as_str(), port)))
-    }
-
-    pub(crate) fn deserialize<'de, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, [(Label, u16)]>, D::Error> {
-        struct Ports;
-        impl<'de> Visitor<'de> for Ports {
-            type Value = Vec<(Label, u16)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("named ports")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut ports = Vec::new();
-                while let Some((PortName(name), port)) = map.next_entry()? {
-                    ports.push((name, port));
-                }
-                Ok(ports)
-            }
-        }
-        from.deserialize_map(Ports).map(Cow::Owned)
-    }
-}
-
-/// A label straight from the parser's text.
-struct PortName(Label);
-
-impl<'de> Deserialize<'de> for PortName {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = PortName;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a port's name")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortName, E> {
-                Label::parse(text).map(PortName).map_err(E::custom)
-            }
-        }
-        from.deserialize_str(Text)
-    }
-}
-
-fn instance_value(instance: &Instance) -> String {
-    json(&InstanceText {
-        addresses: (&instance.addresses).into(),
-        port: instance.port,
-        ports: (&instance.ports).into(),
-        protocol: instance.protocol,
-        tags: (&instance.tags).into(),
-        meta: Cow::Borrowed(&instance.meta),
-        priority: instance.priority,
-        weight: instance.weight,
-        ttl: instance.ttl,
-        registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
-    })
-}
-
-fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
-    let text: InstanceText<'_> = parse(value)?;
-    let instance = Instance {
-        key,
-        addresses: text.addresses.into_owned(),
-        port: text.port,
-        ports: text.ports.into_owned(),
-        protocol: text.protocol,
-        tags: text.tags.into_owned(),
-        meta: text.meta.into_owned(),
-        priority: text.priority,
-        weight: text.weight,
-        ttl: text.ttl,
-        registered_as: text.registered_as.map(SmolStr::new),
-    };
-    instance.check().map_err(RecordError::Fault)?;
-    Ok(instance)
-}
-
-// The standing.
-
-fn standing_value(standing: &InstanceState) -> String {
-    match standing {
-        InstanceState::Passing => "p".to_owned(),
-        InstanceState::Warming(weight) => format!("u {weight}"),
-        InstanceState::Warning(reason) => format!("w {reason}"),
-        InstanceState::Critical(reason) => format!("c {reason}"),
-        InstanceState::Disabled => "d".to_owned(),
-        InstanceState::Withheld(gate, reason) => format!("x {} {reason}", gate.as_str()),
-    }
-}
-
-fn read_standing(value: &str) -> Result<InstanceState, RecordError> {
-    match value.split_once(' ') {
-        None if value == "p" => Ok(InstanceState::Passing),
-        None if value == "d" => Ok(InstanceState::Disabled),
-        Some(("w", reason)) => Ok(InstanceState::new(Status::Warning, reason)),
-        Some(("c", reason)) => Ok(InstanceState::new(Status::Critical, reason)),
-        Some(("u", weight)) => weight.parse().map(InstanceState::Warming).map_err(|_| RecordError::Standing),
-        Some(("x", rest)) => {
-            let (word, reason) = rest.split_once(' ').ok_or(RecordError::Standing)?;
-            let gate = HoldReason::ALL.into_iter().find(|gate| gate.as_str() == word).ok_or(RecordError::Standing)?;
-            Ok(InstanceState::withheld(gate, reason))
-        }
-        _ => Err(RecordError::Standing),
-    }
-}
-
-// What checks found.
-
-#[derive(Serialize, Deserialize)]
-struct ReportText<'a> {
-    since: u64,
-    #[serde(borrow)]
-    checks: Vec<CheckText<'a>>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct CheckText<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    name: Cow<'a, str>,
-    #[serde(rename = "is", with = "StatusText")]
-    status: Status,
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "out")]
-    output: Cow<'a, str>,
-    since: u64,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Status")]
-enum StatusText {
-    #[serde(rename = "p")]
-    Passing,
-    #[serde(rename = "w")]
-    Warning,
-    #[serde(rename = "c")]
-    Critical,
-}
-
-fn report_value(report: &HealthReport) -> String {
-    let check = |check: &CheckReport| CheckText {
-        id: check.id.to_string().into(),
-        name: check.name.to_string().into(),
-        status: check.status,
-        output: check.output.to_string().into(),
-        since: check.since,
-    };
-    // What is too long for a value loses the checks at its end; those before decide more often.
-    let mut checks: Vec<CheckText<'_>> = report.checks.iter().map(check).collect();
-    loop {
-        let value = json(&ReportText { since: report.since, checks });
-        if value.len() <= MAX_VALUE {
-            return value;
-        }
-        let kept = value.len().min(report.checks.len() * MAX_VALUE / value.len());
-        checks = report.checks[..kept].iter().map(check).collect();
-    }
-}
-
-fn read_report(value: &str) -> Result<HealthReport, RecordError> {
-    let text: ReportText<'_> = parse(value)?;
-    let long = |text: &str| text.len() > MAX_CHECK_TEXT;
-    if text.checks.len() > MAX_CHECKS || text.checks.iter().any(|c| c.id.is_empty() || long(&c.id) || long(&c.name)) {
-        return Err(RecordError::Report);
-    }
-    let checks = text.checks.into_iter().map(|check| CheckReport {
-        id: bounded(&check.id).into(),
-        name: bounded(&check.name).into(),
-        status: check.status,
-        output: bounded(&check.output).into(),
-        since: check.since,
-    });
-    Ok(HealthReport { since: text.since, checks: checks.collect() })
-}
-
-// The node.
 
 #[derive(Serialize, Deserialize)]
 struct NodeText<'a> {
@@ -512,8 +280,8 @@ struct NodeText<'a> {
 
 fn read_node(value: &str) -> Result<Record, RecordError> {
     let NodeText { addresses, datacenter, version, meta, ttl } = parse(value)?;
-    bounds::addresses(&addresses).map_err(RecordError::Fault)?;
-    bounds::node_meta(&meta).map_err(RecordError::Fault)?;
+    bounds::addresses(&addresses).map_err(RecordError::Bounds)?;
+    bounds::node_meta(&meta).map_err(RecordError::Bounds)?;
     let datacenter = Label::parse(&datacenter).map_err(|error| RecordError::Json(format!("dc: {error}")))?;
     if !(1..=MAX_VERSION).contains(&version.len()) || !version.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
         return Err(RecordError::Version);
@@ -525,7 +293,7 @@ fn read_node(value: &str) -> Result<Record, RecordError> {
     Ok(Record::Node { addresses, datacenter, version, meta, ttl })
 }
 
-/// `None` where the digest is made in another way than ours: there is nothing to compare.
+/// Returns `None` for a digest of another format, which cannot be compared.
 fn read_view(value: &str) -> Result<Option<Record>, RecordError> {
     let (format, digest) = value.split_once(' ').ok_or(RecordError::View)?;
     if format.parse() != Ok(FORMAT) {
@@ -537,7 +305,7 @@ fn read_view(value: &str) -> Result<Option<Record>, RecordError> {
 }
 
 fn json(value: &impl Serialize) -> String {
-    // It cannot fail: a string takes all octets, and every key is a text. If it did, the reader would refuse the value.
+    // Serialization cannot fail: all keys are strings. An empty value would be rejected by the reader.
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -546,15 +314,15 @@ fn parse<'a, T: Deserialize<'a>>(value: &'a str) -> Result<T, RecordError> {
 }
 
 impl RecordError {
-    /// One word or two, the same for all pairs that are wrong alike: what counters are kept by.
+    /// Short name of the error, for counters.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::KeyLength(_) => "key too long",
             Self::KeyParts | Self::KeyLabel(_) | Self::KeyCase => "bad key",
             Self::ValueLength(_) => "value too long",
             Self::Json(_) => "bad json",
-            Self::Fault(_) => "out of bounds",
-            Self::Standing => "bad standing",
+            Self::Bounds(_) => "out of bounds",
+            Self::State => "bad state",
             Self::Report => "bad report",
             Self::Version => "bad version",
             Self::Event(_) => "bad event",
@@ -564,33 +332,6 @@ impl RecordError {
         }
     }
 }
-
-impl fmt::Display for RecordError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::KeyLength(octets) => write!(f, "a key has at most {MAX_KEY} octets, this one has {octets}"),
-            Self::KeyParts => f.write_str("the key lacks the name of a service or an id"),
-            Self::KeyLabel(error) => write!(f, "the key: {error}"),
-            Self::KeyCase => f.write_str("the key has upper case"),
-            Self::ValueLength(octets) => write!(f, "a value has at most {MAX_VALUE} octets, this one has {octets}"),
-            Self::Json(error) => f.write_str(error),
-            Self::Fault(fault) => fault.fmt(f),
-            Self::Event(fault) => fault.fmt(f),
-            Self::Standing => {
-                f.write_str("a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`")
-            }
-            Self::Report => {
-                write!(f, "a report is of at most {MAX_CHECKS} checks, each text of at most {MAX_CHECK_TEXT} octets")
-            }
-            Self::Version => write!(f, "a version is 1 to {MAX_VERSION} characters of printable ASCII"),
-            Self::Ttl => write!(f, "a TTL is at most {MAX_TTL} s"),
-            Self::View => f.write_str("the digest of a view is a number and 16 hexadecimal digits"),
-            Self::Left => write!(f, "the value of `{LEFT_KEY}` is `{LEFT}`"),
-        }
-    }
-}
-
-impl std::error::Error for RecordError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
-//! A cluster in one process, under a script: real nodes, real DNS answers, a network that can be cut, and virtual time.
+//! Clusters in one process: real nodes, real DNS answers, a simulated network with partitions, and virtual time.
 //!
-//! Each scenario does something to a cluster (start, leave, kill, cut, heal, flip) and says what every node then answers
-//! to SRV of `web.service.local`, and within what time. chitchat draws random numbers of its own, so no two runs are the
-//! same: what is asserted holds in all of them.
+//! Each scenario acts on a cluster (start, leave, kill, cut, heal, flip) and asserts each node's answer to SRV of
+//! `web.service.local` and the time until it is given. chitchat draws random numbers of its own, so runs differ: the
+//! assertions hold in all of them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 

@@ -1,8 +1,8 @@
-//! Clusters of the built program on networks of their own, and what networks do: lose packets, let them through one way
-//! only, hold them back, swallow long ones, fall apart. Plus what hosts and operators do.
+//! Clusters of the built program in network namespaces: packet loss, one-way links, latency, small MTUs, partitions, and
+//! failures of hosts and agents.
 //!
-//! What must never happen is watched the whole time: an answer without an instance that is healthy and reachable. What has
-//! to happen is waited for; how long it took is printed (`--nocapture`).
+//! Invariants are checked throughout: no instance that is healthy and reachable is missing from an answer. Expected
+//! changes are awaited; their duration is printed (`--nocapture`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -27,9 +27,9 @@ use support::{
     wait::{DEADLINE, until},
 };
 
-/// RFC 8914: what is answered may not be true any more.
+/// RFC 8914 code for a stale answer.
 const STALE_ANSWER: Option<u16> = Some(3);
-/// Much longer than a crash takes to be noticed everywhere.
+/// Exceeds the time in which a crash is detected everywhere.
 const SOON: Duration = Duration::from_secs(10);
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -38,13 +38,13 @@ fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// What comes from these hosts.
+/// nftables match for packets from these hosts.
 fn from(hosts: &[Host]) -> String {
     let addresses: Vec<String> = hosts.iter().map(|host| host.address.to_string()).collect();
     format!("ip saddr {{ {} }}", addresses.join(", "))
 }
 
-/// A service that is healthy as long as this file exists: without it `ls` ends with 2, which is critical.
+/// A service that is healthy while this file exists: without it, `ls` exits with 2, which is critical.
 fn flipping(file: &std::path::Path) -> Vec<(String, String)> {
     let text = format!(
         "service: flip\nport: 1\nchecks: [{{exec: [/bin/ls, {}], interval: 200ms, rise: 1, fall: 1}}]\n",
@@ -63,46 +63,46 @@ fn flip(cluster: &Cluster, file: &std::path::Path, healthy: bool) -> Duration {
         true => fs::write(file, "").unwrap(),
         false => fs::remove_file(file).unwrap(),
     }
-    until("a changed health is everywhere", || answers_flip(cluster, healthy))
+    until("the changed health is answered everywhere", || answers_flip(cluster, healthy))
 }
 
-/// What members say of one that is gone, see `model::member::Cause`.
-const ENDED: &str = "its agent has ended";
-const SILENT: &str = "nothing is heard of it and nobody reaches it";
-const HUNG: &str = "its host answers, its agent does not";
-const DEAF: &str = "it can be heard and nobody reaches it";
-const LEFT: &str = "it left";
+/// Causes shown by `muster members`, see `model::member::Cause`.
+const ENDED: &str = "agent stopped";
+const SILENT: &str = "silent and unreachable";
+const UNRESPONSIVE: &str = "host responds, agent does not";
+const UNREACHABLE: &str = "unreachable, but still sending";
+const LEFT: &str = "left the cluster";
 
-/// Waits until this is how these hosts see a node.
+/// Waits until these hosts show a node with this state.
 #[track_caller]
-fn wait_until_said<'a>(hosts: impl Iterator<Item = &'a Host>, node: &str, why: &str) {
+fn wait_until_reported<'a>(hosts: impl Iterator<Item = &'a Host>, node: &str, why: &str) {
     let hosts: Vec<&Host> = hosts.collect();
-    until(&format!("{node} stands so: {why}"), || {
-        hosts.iter().all(|host| host.members().get(node).is_some_and(|stands| stands == why))
+    until(&format!("{node} is shown as: {why}"), || {
+        hosts.iter().all(|host| host.members().get(node).is_some_and(|state| state == why))
     });
 }
 
 #[test]
-fn a_fifth_of_all_packets_lost_each_way_removes_nobody() {
+fn packet_loss_of_a_fifth_removes_no_node() {
     if !skip::namespaces("a fifth of all packets lost") {
         return;
     }
     let folder = run::temp_dir();
     let file = folder.path().join("healthy");
     fs::write(&file, "").unwrap();
-    let mut cluster = Cluster::wired(5);
+    let mut cluster = Cluster::without_agents(5);
     for at in 0..5 {
         let services = if at == 0 { flipping(&file) } else { vec![] };
         cluster.start_agent(at, Setup { services, ..Setup::default() });
     }
     cluster.converge();
-    until("all is healthy", || answers_flip(&cluster, true));
+    until("all hosts answer the healthy instance", || answers_flip(&cluster, true));
     for host in &cluster.hosts {
         host.namespace.drop_incoming(&["iifname eth0 meta l4proto { tcp, udp } numgen random mod 100 < 20"]);
     }
     let watch = Watch::start(&cluster.hosts, cluster.instances());
     let flips: Vec<Duration> = (0..10).map(|count| flip(&cluster, &file, count % 2 == 1)).collect();
-    watch.go_on(20 * SECOND);
+    watch.run_for(20 * SECOND);
     watch.finish();
     let crashed = cluster.hosts[4].take_agent();
     crashed.signal(Signal::SIGKILL);
@@ -111,17 +111,17 @@ fn a_fifth_of_all_packets_lost_each_way_removes_nobody() {
 }
 
 #[test]
-fn a_way_that_is_cut_between_two_removes_nobody() {
-    if !skip::namespaces("a way that is cut between two") {
+fn broken_link_between_two_nodes_removes_none() {
+    if !skip::namespaces("a broken link between two nodes") {
         return;
     }
     let cluster = Cluster::start(4);
     let watch = Watch::start(&cluster.hosts, cluster.instances());
     cluster.hosts[1].namespace.drop_incoming(&[&from(&cluster.hosts[..1])]);
-    watch.go_on(7 * SECOND);
-    // Both ways, and then none.
+    watch.run_for(7 * SECOND);
+    // One direction, then both, then none.
     cluster.hosts[0].namespace.drop_incoming(&[&from(&cluster.hosts[1..2])]);
-    watch.go_on(7 * SECOND);
+    watch.run_for(7 * SECOND);
     for host in &cluster.hosts[..2] {
         host.namespace.drop_incoming(&[]);
     }
@@ -130,8 +130,8 @@ fn a_way_that_is_cut_between_two_removes_nobody() {
 }
 
 #[test]
-fn a_host_that_nobody_hears_is_removed_and_removes_nobody() {
-    if !skip::namespaces("a host that nobody hears") {
+fn host_that_cannot_send_is_removed_and_removes_none() {
+    if !skip::namespaces("a host that cannot send") {
         return;
     }
     let cluster = Cluster::start(4);
@@ -142,21 +142,21 @@ fn a_host_that_nobody_hears_is_removed_and_removes_nobody() {
         host.namespace.drop_incoming(&[&from(&cluster.hosts[3..])]);
     }
     let gone = wait_until_gone("web-n4", cluster.others(3));
-    wait_until_said(cluster.others(3), "n4", SILENT);
-    // It is given the time to make the mistake.
-    watch.go_on(5 * SECOND);
+    wait_until_reported(cluster.others(3), "n4", SILENT);
+    // Time for a false detection.
+    watch.run_for(5 * SECOND);
     for host in cluster.others(3) {
         host.namespace.drop_incoming(&[]);
     }
     let back = cluster.converge();
     watch.finish();
     others.finish();
-    println!("heard by nobody: gone {gone:?}, healed {back:?}");
+    println!("cannot send: gone {gone:?}, healed {back:?}");
 }
 
 #[test]
-fn a_host_that_hears_nobody_is_removed_and_removes_nobody() {
-    if !skip::namespaces("a host that hears nobody") {
+fn host_that_cannot_receive_is_removed_and_removes_none() {
+    if !skip::namespaces("a host that cannot receive") {
         return;
     }
     let cluster = Cluster::start(4);
@@ -165,10 +165,10 @@ fn a_host_that_hears_nobody_is_removed_and_removes_nobody() {
     let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     deaf.namespace.drop_incoming(&["iifname eth0"]);
     let gone = wait_until_gone("web-n4", cluster.others(3));
-    until("it says that its answers are old", || deaf.error(SERVICE) == STALE_ANSWER);
-    // Its frames arrive all the time; that must not bring it back.
-    others.go_on(5 * SECOND);
-    wait_until_said(cluster.others(3), "n4", DEAF);
+    until("it marks its answers as stale", || deaf.error(SERVICE) == STALE_ANSWER);
+    // Frames of the node keep arriving; they must not revive it.
+    others.run_for(5 * SECOND);
+    wait_until_reported(cluster.others(3), "n4", UNREACHABLE);
     for host in cluster.others(3) {
         assert_eq!(host.instances(SERVICE), names(&["web-n1", "web-n2", "web-n3"]), "{}", host.node);
     }
@@ -176,10 +176,10 @@ fn a_host_that_hears_nobody_is_removed_and_removes_nobody() {
     let back = cluster.converge();
     watch.finish();
     others.finish();
-    println!("hears nobody: gone {gone:?}, healed {back:?}");
+    println!("cannot receive: gone {gone:?}, healed {back:?}");
 }
 
-/// Two networks, each with one host, and a narrow path between them that drops fragments and every word about it.
+/// Two networks with one host each, and a path with a small MTU between them that drops fragments and all ICMP errors.
 fn narrow_path() -> (Vec<Namespace>, Host, Host) {
     let (near, far) = (Ipv4Addr::new(10, 78, 1, 2), Ipv4Addr::new(10, 78, 2, 2));
     let [a, left, right, b] = [Namespace::new(), Namespace::new(), Namespace::new(), Namespace::new()];
@@ -203,7 +203,7 @@ fn narrow_path() -> (Vec<Namespace>, Host, Host) {
     (vec![left, right], a, b)
 }
 
-/// Whether a datagram of so many octets arrives. One that does follows it, so that nothing needs waiting for.
+/// Reports whether a datagram of this length arrives. A short one follows it, so that no timeout is needed.
 fn arrives(from: &Host, to: &Host, len: usize) -> bool {
     let (sender, receiver) = (from.socket(), to.socket());
     receiver.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -214,7 +214,7 @@ fn arrives(from: &Host, to: &Host, len: usize) -> bool {
 }
 
 #[test]
-fn a_large_state_passes_a_narrow_path_that_drops_fragments() {
+fn large_state_passes_a_path_that_drops_fragments() {
     const SERVICES: usize = 20;
     const INSTANCES: usize = 50;
     if !skip::namespaces("a narrow path") {
@@ -241,12 +241,12 @@ fn a_large_state_passes_a_narrow_path_that_drops_fragments() {
         let agent = b.agent();
         b.namespace.enter(|| agent.ask_tcp(&name, 33)).answers.len()
     };
-    until("the other host answers all", || (0..SERVICES).all(|service| answered(service) == INSTANCES));
+    until("the other host answers all instances", || (0..SERVICES).all(|service| answered(service) == INSTANCES));
     println!("{} instances over the narrow path: {:?}", SERVICES * INSTANCES, begun.elapsed());
 }
 
 #[test]
-fn a_delay_of_100_ms_each_way_removes_nobody() {
+fn latency_of_100_ms_removes_no_node() {
     const DELAY: Duration = Duration::from_millis(100);
     if !skip::namespaces("a delay of 100 ms") {
         return;
@@ -257,7 +257,7 @@ fn a_delay_of_100_ms_each_way_removes_nobody() {
         .map(|number| {
             let namespace = Namespace::new();
             namespace.connect("eth0", &middle, &format!("p{number}"));
-            // Frames as they are on a cable: the hub writes none that is longer.
+            // No segmentation offload, so that frames are as short as on a cable: the hub writes no longer ones.
             ip(&format!("-n {} link set eth0 gso_max_segs 1", namespace.name()));
             Host::new(&format!("n{number}"), address(number), namespace)
         })
@@ -270,14 +270,14 @@ fn a_delay_of_100_ms_each_way_removes_nobody() {
     let mut cluster = Cluster { hosts, key, bridge: middle };
     let converged = cluster.converge();
     let watch = Watch::start(&cluster.hosts, cluster.instances());
-    watch.go_on(15 * SECOND);
+    watch.run_for(15 * SECOND);
     watch.finish();
     let crashed = cluster.hosts[2].take_agent();
     crashed.signal(Signal::SIGKILL);
     println!("100 ms each way: together {converged:?}, a crash {:?}", wait_until_gone("web-n3", cluster.others(2)));
 }
 
-/// That an echo takes at least so long.
+/// Asserts that an echo takes at least this long.
 fn assert_round_trip(from: &Host, to: &Host, least: Duration) {
     let (near, far) = (from.socket(), to.socket());
     far.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -291,25 +291,25 @@ fn assert_round_trip(from: &Host, to: &Host, least: Duration) {
 }
 
 #[test]
-fn an_agent_that_is_stopped_is_missed_only_after_a_while() {
-    if !skip::namespaces("an agent that is stopped") {
+fn stopped_agent_is_removed_after_its_grace_period() {
+    if !skip::namespaces("a stopped agent") {
         return;
     }
     let cluster = Cluster::start(4);
     let stopped = &cluster.hosts[3];
     let all = Watch::start(cluster.others(3), cluster.instances());
     stopped.agent().signal(Signal::SIGSTOP);
-    all.go_on(2 * SECOND);
+    all.run_for(2 * SECOND);
     stopped.agent().signal(Signal::SIGCONT);
-    // It was away, not the others.
+    // This agent was stopped, not the others.
     let own = Watch::start([stopped], cluster.instances());
-    own.go_on(3 * SECOND);
+    own.run_for(3 * SECOND);
     all.finish();
     let others = Watch::start(cluster.others(3), names(&["web-n1", "web-n2", "web-n3"]));
     own.finish();
     stopped.agent().signal(Signal::SIGSTOP);
     let gone = wait_until_gone("web-n4", cluster.others(3));
-    wait_until_said(cluster.others(3), "n4", HUNG);
+    wait_until_reported(cluster.others(3), "n4", UNRESPONSIVE);
     stopped.agent().signal(Signal::SIGCONT);
     let back = cluster.converge();
     others.finish();
@@ -317,8 +317,8 @@ fn an_agent_that_is_stopped_is_missed_only_after_a_while() {
 }
 
 #[test]
-fn who_crashes_ends_or_leaves_is_soon_answered_no_more() {
-    if !skip::namespaces("who crashes, ends or leaves") {
+fn instances_of_ended_agents_are_removed() {
+    if !skip::namespaces("ended agents") {
         return;
     }
     let mut cluster = Cluster::start(5);
@@ -334,16 +334,16 @@ fn who_crashes_ends_or_leaves_is_soon_answered_no_more() {
     end(&mut cluster, "a crash", &|host| host.agent().signal(Signal::SIGKILL)).wait();
     let mut ended = end(&mut cluster, "an end by SIGTERM", &|host| host.agent().signal(Signal::SIGTERM));
     assert_eq!(ended.wait().code(), Some(0));
-    let mut left = end(&mut cluster, "`muster leave`", &|host| drop(host.said(&["leave"])));
+    let mut left = end(&mut cluster, "`muster leave`", &|host| drop(host.output_of(&["leave"])));
     assert_eq!(left.wait().code(), Some(0));
     rest.finish();
     for (node, stands) in [("n1", "alive"), ("n2", "alive"), ("n3", LEFT), ("n4", LEFT), ("n5", ENDED)] {
-        wait_until_said(cluster.hosts.iter(), node, stands);
+        wait_until_reported(cluster.hosts.iter(), node, stands);
     }
 }
 
 #[test]
-fn a_host_that_vanishes_is_removed_and_comes_back() {
+fn vanished_host_is_removed_and_returns() {
     if !skip::namespaces("a host that vanishes") {
         return;
     }
@@ -353,17 +353,17 @@ fn a_host_that_vanishes_is_removed_and_comes_back() {
     ip(&format!("-n {} link set p5 down", cluster.bridge.name()));
     let gone = wait_until_gone("web-n5", cluster.others(4));
     assert!(gone.iter().all(|took| *took < SOON), "{gone:?}");
-    wait_until_said(cluster.others(4), "n5", SILENT);
-    until("it says that its answers are old", || cluster.hosts[4].error(SERVICE) == STALE_ANSWER);
+    wait_until_reported(cluster.others(4), "n5", SILENT);
+    until("it marks its answers as stale", || cluster.hosts[4].error(SERVICE) == STALE_ANSWER);
     ip(&format!("-n {} link set p5 up", cluster.bridge.name()));
     let back = cluster.converge();
     rest.finish();
     lonely.finish();
-    println!("a host vanishes: gone {gone:?}, back {back:?}");
+    println!("vanished host: gone {gone:?}, back {back:?}");
 }
 
 #[test]
-fn a_network_that_splits_keeps_the_smaller_part_answering_and_heals() {
+fn minority_of_a_split_keeps_answering_until_it_heals() {
     if !skip::namespaces("a network that splits") {
         return;
     }
@@ -377,63 +377,63 @@ fn a_network_that_splits_keeps_the_smaller_part_answering_and_heals() {
     };
     split(&[&from(many)], &[&from(few)]);
     let gone = [wait_until_gone("web-n1", many), wait_until_gone("web-n2", many)].concat();
-    // It exits with 1 meanwhile.
+    // `muster status` exits with 1 meanwhile.
     let partitioned = |host: &Host| String::from_utf8_lossy(&host.muster(&["status"]).stdout).contains("\npartition");
-    until("the smaller part says so", || {
+    until("the minority reports a partition", || {
         few.iter().all(|host| host.error(SERVICE) == STALE_ANSWER && partitioned(host))
     });
     assert!(many.iter().all(|host| host.error(SERVICE).is_none() && !partitioned(host)));
     split(&[], &[]);
     let back = cluster.converge();
-    until("nobody speaks of a partition", || !cluster.hosts.iter().any(partitioned));
+    until("no node reports a partition", || !cluster.hosts.iter().any(partitioned));
     few_watched.finish();
     many_watched.finish();
     println!("two of five split off: gone {gone:?}, healed {back:?}");
 }
 
 #[test]
-fn keys_are_changed_while_everything_goes_on() {
-    if !skip::namespaces("keys are changed") {
+fn key_rotation_interrupts_nothing() {
+    if !skip::namespaces("key rotation") {
         return;
     }
     let folder = run::temp_dir();
     let file = folder.path().join("healthy");
     fs::write(&file, "").unwrap();
-    let mut cluster = Cluster::wired(3);
+    let mut cluster = Cluster::without_agents(3);
     for at in 0..3 {
         let services = if at == 1 { flipping(&file) } else { vec![] };
         cluster.start_agent(at, Setup { services, ..Setup::default() });
     }
     cluster.converge();
-    until("all is healthy", || answers_flip(&cluster, true));
+    until("all hosts answer the healthy instance", || answers_flip(&cluster, true));
     let watch = Watch::start(&cluster.hosts, cluster.instances());
     let (old, new) = (cluster.key.clone(), keygen());
     let operator = &cluster.hosts[0];
     for (count, order) in [["install", &new], ["use", &new], ["remove", &old]].iter().enumerate() {
-        operator.said(&["keyring", order[0], order[1]]);
+        operator.output_of(&["keyring", order[0], order[1]]);
         let took = flip(&cluster, &file, count % 2 == 1);
         println!("keyring {}: then a flip took {took:?}", order[0]);
     }
-    let listed = operator.said(&["keyring", "list"]);
+    let listed = operator.output_of(&["keyring", "list"]);
     let lines: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines.len(), 2, "{listed}");
     assert_eq!(lines[1][1..], ["3", "of", "3", "3", "of", "3"], "{listed}");
 
-    // It has the key of before, and knocks where it always did.
-    cluster.hosts.push(cluster.wire(4));
+    // A node with the removed key keeps sending.
+    cluster.hosts.push(cluster.connect(4));
     cluster.start_agent(3, Setup::default());
     let counted = || cluster.hosts[0].rejected().get("unknown key").copied().unwrap_or(0);
-    let told = || cluster.hosts[0].agent().log().lines().filter(|line| line.contains("unknown key")).count();
-    until("its frames are counted, and told", || counted() >= 3 && told() > 0);
-    assert_eq!(told(), 1, "{}", cluster.hosts[0].agent().log());
-    assert!(cluster.hosts[0].said(&["status"]).contains("unknown key"));
+    let logged = || cluster.hosts[0].agent().log().lines().filter(|line| line.contains("unknown key")).count();
+    until("its frames are counted and logged", || counted() >= 3 && logged() > 0);
+    assert_eq!(logged(), 1, "{}", cluster.hosts[0].agent().log());
+    assert!(cluster.hosts[0].output_of(&["status"]).contains("unknown key"));
     assert_eq!(cluster.hosts[3].members().len(), 1);
     assert!(cluster.hosts[..3].iter().all(|host| host.members().len() == 3));
     cluster.hosts.truncate(3);
     watch.finish();
 }
 
-/// A datagram that is cut, and one for each of some bits that is turned over.
+/// A truncated datagram, and one with a flipped bit for each of some bits.
 fn spoiled(payload: &[u8]) -> Vec<Vec<u8>> {
     let cut = [0, 1, payload.len() / 2, payload.len() - 1].map(|len| payload[..len].to_vec());
     let turned = (0..8 * payload.len()).step_by(61).map(|bit| {
@@ -445,14 +445,14 @@ fn spoiled(payload: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn what_strangers_send_is_counted_and_changes_nothing() {
-    if !skip::namespaces("what strangers send") {
+fn packets_without_the_key_are_counted_and_have_no_effect() {
+    if !skip::namespaces("packets of strangers") {
         return;
     }
     let cluster = Cluster::start(3);
-    let stranger = cluster.wire(9);
+    let stranger = cluster.connect(9);
     let standing = |host: &Host| -> Vec<String> {
-        let members: Vec<serde_json::Value> = serde_json::from_str(&host.said(&["members", "--json"])).unwrap();
+        let members: Vec<serde_json::Value> = serde_json::from_str(&host.output_of(&["members", "--json"])).unwrap();
         members
             .iter()
             .map(|member| {
@@ -466,14 +466,14 @@ fn what_strangers_send_is_counted_and_changes_nothing() {
     let socket = stranger.socket();
     let send = |to: Ipv4Addr, payload: &[u8]| drop(socket.send_to(payload, (to, GOSSIP)));
     let stream = |to: Ipv4Addr, octets: &[u8]| {
-        // Who is turned away has been heard enough.
+        // The refused node has sent several frames.
         let _ = stranger.open(to, GOSSIP).write_all(octets);
     };
     let mut random = fastrand::Rng::with_seed(7);
     let theirs = |datagram: &Datagram| datagram.from != stranger.address && datagram.to != stranger.address;
     let captured = iter::repeat_with(|| frames::next_datagram(&tap, GOSSIP)).filter(theirs).take(100);
     for (round, Datagram { from, to, payload }) in captured.enumerate() {
-        // The frame itself, to whom it was for and to others.
+        // The frame itself, to its receiver and to others.
         for host in [from, to, cluster.hosts[2].address] {
             send(host, &payload);
         }
@@ -492,7 +492,7 @@ fn what_strangers_send_is_counted_and_changes_nothing() {
         }
     }
     for host in &cluster.hosts[..2] {
-        until("everything is counted", || {
+        until("all reasons are counted", || {
             let counted = host.rejected();
             ["foreign", "forged", "replayed"].iter().all(|why| counted.get(*why).is_some_and(|count| *count > 0))
         });
@@ -506,8 +506,8 @@ fn what_strangers_send_is_counted_and_changes_nothing() {
 }
 
 #[test]
-fn a_node_comes_back_elsewhere_by_what_it_remembers() {
-    if !skip::namespaces("a node comes back elsewhere") {
+fn node_with_a_new_address_rejoins_by_remembered_peers() {
+    if !skip::namespaces("a node with a new address") {
         return;
     }
     let mut cluster = Cluster::start(3);
@@ -525,23 +525,23 @@ fn a_node_comes_back_elsewhere_by_what_it_remembers() {
     crashed.signal(Signal::SIGKILL);
     crashed.wait();
     fs::rename(crashed.path("data"), &data).unwrap();
-    let mut moved = cluster.wire(4);
+    let mut moved = cluster.connect(4);
     moved.node = "n3".to_owned();
     moved.start(Setup { key: cluster.key.clone(), data: Some(data), ..Setup::default() });
     cluster.hosts.push(moved);
-    let back = until("all know where it is now", || {
+    let back = until("all know its new address", || {
         cluster.hosts.iter().all(|host| {
-            let members = host.said(&["members"]);
+            let members = host.output_of(&["members"]);
             members.contains("10.77.0.4:7946") && !members.contains("10.77.0.3:7946")
         })
     });
     cluster.converge();
     rest.finish();
-    println!("back elsewhere: {back:?}");
+    println!("back at a new address: {back:?}");
 }
 
 #[test]
-fn a_node_that_crashed_and_lost_its_data_is_back_at_once() {
+fn crashed_node_without_data_rejoins_at_once() {
     if !skip::namespaces("a node that crashed and lost its data") {
         return;
     }
@@ -550,36 +550,37 @@ fn a_node_that_crashed_and_lost_its_data_is_back_at_once() {
     let crashed = cluster.hosts[2].take_agent();
     crashed.signal(Signal::SIGKILL);
     drop(crashed);
-    // Something new, so that what is left of the run before is not taken for it.
+    // A new service, which cannot be left over from the previous run.
     let services = vec![("new.yaml".to_owned(), "service: new\nport: 1\n".to_owned())];
     cluster.start_agent(2, Setup { services, ..Setup::default() });
-    let back = until("all answer what is new", || cluster.hosts.iter().all(|host| !host.instances("new").is_empty()));
+    let back =
+        until("all answer the new service", || cluster.hosts.iter().all(|host| !host.instances("new").is_empty()));
     cluster.converge();
     rest.finish();
     println!("back after a crash, without its data: {back:?}");
 }
 
 #[test]
-fn a_name_stays_with_the_node_that_has_it() {
+fn name_stays_with_its_holder() {
     if !skip::namespaces("a name that is taken") {
         return;
     }
     let cluster = Cluster::start(3);
     let watch = Watch::start(&cluster.hosts, cluster.instances());
-    let mut second = cluster.wire(4);
+    let mut second = cluster.connect(4);
     second.node = "n3".to_owned();
     second.start(Setup { key: cluster.key.clone(), ..Setup::default() });
-    // It ends while it is asked to join, or a moment later.
+    // The node ends during the join or shortly after it.
     second.muster(&["join", "10.77.0.1"]);
     let mut ended = second.take_agent();
     assert_eq!(ended.wait().code(), Some(2), "{}", ended.log());
     assert!(
-        ended.log().contains("another node is called n3 too: the one that gossips at 10.77.0.3:7946"),
+        ended.log().contains("the name n3 belongs to another node of the cluster, which gossips at 10.77.0.3:7946"),
         "{}",
         ended.log()
     );
     watch.finish();
     for host in &cluster.hosts {
-        assert!(host.said(&["members"]).contains("10.77.0.3:7946"));
+        assert!(host.output_of(&["members"]).contains("10.77.0.3:7946"));
     }
 }

@@ -1,34 +1,33 @@
-//! The gossip target: nothing that was made without a key opens, and whatever is read as a message is one.
+//! Fuzz target for gossip: no frame made without a key opens, and decoded messages encode to the same octets.
 
 use muster::{
     gossip::{
-        crypto::{MAX_PLAINTEXT, OVERHEAD, OpenError, Protection, Seal, Session, To},
+        crypto::{MAX_PLAINTEXT, OVERHEAD, OpenError, Protection, Recipient, Seal, Session},
         message::{Message, MessageError},
     },
     model::keyring::{Key, Keyring},
 };
 
-/// Takes the octets as a frame from a stranger, as a frame where nothing is sealed, as a message, and as what a stranger
-/// does to a genuine frame.
+/// Uses the octets as a forged frame, as an unsealed frame, as a message, and as a modification of an authentic frame.
 pub fn run(octets: &[u8]) {
-    stranger(octets);
+    forged(octets);
     without_keys(octets);
     message(octets);
-    genuine(octets);
+    authentic(octets);
 }
 
-/// No seed and no mutation is sealed with one of the keys here: none opens.
-fn stranger(octets: &[u8]) {
+/// No seed or mutation is sealed with a key of this target, so no frame opens.
+fn forged(octets: &[u8]) {
     match sealed(RECEIVER).open(&mut octets.to_vec()) {
-        Ok(opened) => panic!("made without a key, and opened: {opened:?}"),
-        Err(refused @ (OpenError::Elsewhere { .. } | OpenError::Replayed)) => {
-            panic!("said of a forged frame: {refused:?}")
+        Ok(opened) => panic!("opened a frame made without a key: {opened:?}"),
+        Err(refused @ (OpenError::OtherSession { .. } | OpenError::Replayed)) => {
+            panic!("a forged frame passed authentication: {refused:?}")
         }
         Err(_) => {}
     }
 }
 
-/// Without keys, a frame that opens says what stands in it, and a bound one does so once.
+/// Without keys, an opened frame contains its plaintext, and a bound one opens once.
 fn without_keys(octets: &[u8]) {
     let mut receiver = Seal::new(Protection::Open, RECEIVER);
     let bound = match receiver.open(&mut octets.to_vec()) {
@@ -43,7 +42,7 @@ fn without_keys(octets: &[u8]) {
     assert_eq!(receiver.open(&mut octets.to_vec()).err(), bound.then_some(OpenError::Replayed));
 }
 
-/// What is read can be written, and is read as the same again.
+/// A decoded message can be encoded, and decodes to the same message.
 fn message(octets: &[u8]) {
     let message = match Message::decode(octets) {
         Ok(message) => message,
@@ -56,25 +55,25 @@ fn message(octets: &[u8]) {
     };
     let mut again = vec![];
     message.encode(&mut again).unwrap_or_else(|error| panic!("{error}: {message:?}"));
-    // Names may come in upper case and are written in lower case: nothing else may differ.
-    assert!(octets.eq_ignore_ascii_case(&again), "{octets:02x?} came out as {again:02x?}");
+    // Names are decoded in any case and encoded in lower case: nothing else may differ.
+    assert!(octets.eq_ignore_ascii_case(&again), "{octets:02x?} was encoded as {again:02x?}");
     assert_eq!(Message::decode(&again).as_ref(), Ok(&message));
 }
 
-/// A sealed frame opens, whatever is in it; changed in any way, it does not.
-fn genuine(octets: &[u8]) {
+/// A sealed frame opens with any content, and does not open if it is modified.
+fn authentic(octets: &[u8]) {
     let plaintext = &octets[..octets.len().min(MAX_PLAINTEXT)];
     let (mut sender, mut receiver) = (sealed(SENDER), sealed(RECEIVER));
     let mut frame = vec![];
-    let to = if octets.len().is_multiple_of(2) { To::Anyone } else { To::Session(RECEIVER) };
+    let to = if octets.len().is_multiple_of(2) { Recipient::Anyone } else { Recipient::Session(RECEIVER) };
     sender.seal(to, plaintext, &mut frame).unwrap_or_else(|error| panic!("{error}"));
     let mut changed = frame.clone();
-    // From the end, where short inputs would otherwise change the header alone; every other input from the front.
+    // Half of the inputs modify the end of the frame, since short inputs would otherwise modify the header only.
     let order: &mut dyn Iterator<Item = &mut u8> =
         if octets.len() % 4 < 2 { &mut changed.iter_mut().rev() } else { &mut changed.iter_mut() };
     order.zip(octets).for_each(|(octet, change)| *octet ^= change);
     if changed != frame {
-        assert!(receiver.open(&mut changed).is_err(), "changed, and opened all the same");
+        assert!(receiver.open(&mut changed).is_err(), "a modified frame was opened");
     }
     let opened = receiver.open(&mut frame).unwrap_or_else(|refused| panic!("{refused}"));
     assert_eq!((opened.from, opened.plaintext), (SENDER, plaintext));

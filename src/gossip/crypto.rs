@@ -1,41 +1,41 @@
-//! Sealed frames: what a stranger on the network sends has no effect beyond a counter.
+//! AEAD sessions for gossip frames: encryption, authentication and replay protection.
 //!
-//! The stranger may capture, hold back, replay and reorder what nodes send, forge what he likes, and send all of it to
-//! any node from any address. He has no key of the [`Keyring`]. He can keep nodes from hearing each other, which nobody
-//! on a network can prevent; he cannot make one believe anything. Whoever holds a key, on the other hand, can speak for every node.
+//! The attacker can capture, delay, replay, reorder and forge frames, and send them to any node from any address, but has
+//! no key of the [`Keyring`]. The attacker can suppress frames but cannot make a node accept a forged one. Every holder of
+//! a key can impersonate every node.
 //!
-//! **No clock is compared.** What is fresh follows from sessions: each process draws a random [`Session`] when it starts.
-//! A *bound* frame names the session that it is for, and a sender knows that session only from a frame of the
-//! receiver's. So a bound frame was made for this run of the receiver, and within the run a window of counters lets each
-//! one through once. An *unbound* frame is for anybody: it is how two nodes learn each other's sessions.
+//! **No clocks are compared.** Freshness follows from sessions: each process draws a random [`Session`] when it starts. A
+//! *bound* frame names its receiver's session, which the sender knows only from a frame of that receiver. So a bound frame
+//! was made for this run of the receiver; within the run, a replay window accepts each counter once. An *unbound* frame
+//! has no receiver: two nodes learn each other's sessions from unbound frames.
 //!
-//! What a caller has to know:
+//! Rules for callers:
 //!
-//! - **An unbound frame is unproven.** It was made by a holder of a key, but maybe long ago, by a process that is gone.
-//!   The one thing to do about it is to answer, not too often, with a frame bound to [`Opened::from`].
-//! - **[`OpenError::Elsewhere`] is unproven as well**: made with a key, for another session. A peer may still know an
-//!   earlier run of ours, or somebody replays. Again, answer and no more.
-//! - **The address that a frame comes from is no evidence**: a genuine frame may have been caught and sent on from
-//!   anywhere. Where a peer is to be reached has to stand in the plaintext.
-//! - **The first frame of a session to arrive may not be the first one sent**, and frames may be missing.
+//! - **An unbound frame proves nothing about the present.** A key holder made it, perhaps long ago, in a process that has
+//!   ended. The only permitted reaction is a rate-limited answer that is bound to [`Opened::from`].
+//! - **[`OpenError::OtherSession`] proves nothing about the present either.** The peer may know an earlier run of this node,
+//!   or the frame is a replay. The same reaction is permitted, nothing else.
+//! - **The source address of a frame is no evidence**: an attacker may relay a genuine frame from anywhere. The plaintext
+//!   has to carry the peer's address.
+//! - **Frames may be reordered or missing**, the first frame of a session included.
 //!
-//! Layout, numbers big-endian; all before the body is authenticated with it:
+//! Layout; numbers are big-endian, and everything before the body is authenticated with the body:
 //!
 //! | octets | |
 //! | --- | --- |
-//! | 1 | [`MAGIC`]: what this is, and its version |
+//! | 1 | [`MAGIC`]: frame type and version |
 //! | 1 | bit 0: sealed, bit 1: bound |
-//! | 4 | the id of the key; zeros when not sealed |
+//! | 4 | key id; zeros if not sealed |
 //! | 16 | the sender's session |
-//! | 8 | the counter: from 1, never twice in a session |
-//! | 8 | bound only: the first octets of the receiver's session |
-//! | | the body: the plaintext encrypted, then a tag of 16 octets; the plaintext itself when not sealed |
+//! | 8 | counter: starts at 1, never repeats within a session |
+//! | 8 | bound frames only: the first octets of the receiver's session |
+//! | | body: the ciphertext and a tag of 16 octets; the plaintext if not sealed |
 //!
-//! Eight octets of the receiver's session are enough: sessions are random and nobody chooses them, so that two nodes of
-//! one cluster share these octets by chance alone, one time in 2^64 for each pair. They are not for secrecy.
+//! Eight octets of the receiver's session suffice: sessions are random and cannot be chosen, so two nodes of a cluster
+//! share these octets with a probability of 2^-64. The octets are not secret.
 //!
-//! The cipher is AES-256-GCM under a key of the sender's session, derived from the shared key, with the counter as nonce:
-//! no two nodes and no two runs ever use the same key, so no nonce is ever used twice.
+//! The cipher is AES-256-GCM. Its key is derived from the shared key and the sender's session; the counter is the nonce.
+//! No two nodes and no two runs share a key, so no nonce is used twice.
 
 mod sessions;
 #[cfg(test)]
@@ -45,17 +45,18 @@ use std::fmt;
 
 use data_encoding::HEXLOWER;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use thiserror::Error;
 
 use self::sessions::Sessions;
 pub use self::sessions::{MAX_SESSIONS, WINDOW};
 use crate::model::keyring::{Key, KeyId, Keyring};
 
-/// The first octet of every frame. The low half is the version: a frame of another layout has another number there.
+/// First octet of every frame. The low half is the layout version.
 pub const MAGIC: u8 = 0xa1;
-/// Octets that a frame has more than its plaintext, at most: of a sealed and bound frame.
+/// Largest difference in octets between a frame and its plaintext: that of a sealed and bound frame.
 pub const OVERHEAD: usize = HEADER + BINDING + TAG;
-/// Octets of a plaintext: the largest datagram of chitchat, 65,507 octets, and room for what says that it is one. A
-/// frame in one datagram is smaller: [`OVERHEAD`] less than the datagram.
+/// Longest plaintext in octets: chitchat's largest datagram, 65,507 octets, and room for the message kind. A frame that
+/// has to fit a datagram carries [`OVERHEAD`] octets less than the datagram.
 pub const MAX_PLAINTEXT: usize = 65_536;
 
 const HEADER: usize = 1 + 1 + 4 + SESSION + 8;
@@ -66,58 +67,58 @@ const TAG: usize = 16;
 const SEALED: u8 = 1;
 const BOUND: u8 = 2;
 
-/// Keeps the keys of sessions apart from whatever else is derived from a shared key.
+/// Key derivation label: separates session keys from other keys derived from a shared key.
 const SESSION_INFO: &[u8] = b"muster gossip session aes-256-gcm";
 
-/// Makes frames and opens them, for one process.
+/// Seals and opens the frames of one process.
 #[derive(Debug)]
 pub struct Seal {
     protection: Protection,
     own: Session,
-    /// Of the last frame made.
+    /// Counter of the last sealed frame.
     counter: u64,
-    /// Our own session's key, once it is derived from the primary key.
+    /// Cached key of the own session, derived from the primary key.
     sealing: Option<LessSafeKey>,
     sessions: Sessions,
 }
 
-/// Whether frames are sealed.
+/// Protection of frames.
 #[derive(Clone, Debug)]
 pub enum Protection {
-    /// They are not. Frames look alike and are opened by the same rules, so that a lost or doubled datagram has the same
-    /// effects, but anybody can make them: this protects nothing and is for loopback, or for a network without strangers.
+    /// Frames are neither encrypted nor authenticated. The layout and the replay window are the same, so duplicates are
+    /// dropped, but any host can forge frames. For loopback and for trusted networks.
     Open,
-    /// With these keys.
+    /// Frames are sealed with keys of this ring.
     Sealed(Keyring),
 }
 
-/// One run of one process: 16 octets from a generator fit for secrets, drawn once. Not a secret itself.
+/// Identifier of one run of a process: 16 octets from a cryptographic random generator. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session(pub [u8; SESSION]);
 
-/// Whom a frame is for.
+/// The receiver of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum To {
-    /// Whoever has a key: for what opens a conversation, see the module.
+pub enum Recipient {
+    /// Any key holder; for the first frame of a handshake, see the module's description.
     Anyone,
-    /// This run of this process.
+    /// One run of a process.
     Session(Session),
 }
 
-/// What was in a frame.
+/// An opened frame.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Opened<'f> {
-    /// Whose it is.
+    /// Session of the sender.
     pub from: Session,
-    /// Whether it was made for this session of ours. One that was not is unproven, see the module.
+    /// True if the frame is bound to the receiver's session. An unbound frame may be a replay, see the module's description.
     pub bound: bool,
-    /// What it says.
+    /// Decrypted content.
     pub plaintext: &'f [u8],
 }
 
 impl Seal {
-    /// A seal for one process. Two with the same session would use nonces twice and give away what they seal: `own` is
-    /// drawn for this one.
+    /// Creates the state for one process. `own` must be freshly drawn: two instances with the same session would reuse
+    /// nonces, which breaks the encryption.
     pub fn new(protection: Protection, own: Session) -> Self {
         Self { protection, own, counter: 0, sealing: None, sessions: Sessions::default() }
     }
@@ -127,16 +128,16 @@ impl Seal {
         self.own
     }
 
-    /// Whether frames are sealed, and with which keys.
+    /// Protection of frames, with the keys in use.
     pub fn protection(&self) -> &Protection {
         &self.protection
     }
 
-    /// Seals with the primary key of this ring and opens with all of its keys from now on, also if frames were not
-    /// sealed before. What was let through once is not let through again, whichever key it was sealed with.
+    /// Replaces the keyring: seals with its primary key and opens with all its keys, also if frames were not sealed
+    /// before. The replay windows are kept, whichever key a frame was sealed with.
     pub fn set_keyring(&mut self, keyring: Keyring) {
         match self.protection {
-            // What was noted of unsealed frames, anybody may have made up.
+            // Any host may have forged unsealed frames, so their sessions are discarded.
             Protection::Open => self.sessions = Sessions::default(),
             Protection::Sealed(_) => self.sessions.forget_keys(),
         }
@@ -144,34 +145,34 @@ impl Seal {
         self.sealing = None;
     }
 
-    /// Whether so many sessions were met that the least recent ones may be forgotten soon, and with them which of their
-    /// frames were let through: time to [`renew`](Seal::renew). Strangers cannot bring this about, restarts of peers do,
-    /// by the thousand. Without keys it is never said, since anybody could.
+    /// Reports whether the session table is nearly full, so that replay windows may be evicted soon: time to
+    /// [`renew`](Seal::renew). Only thousands of peer restarts lead to this, an attacker without a key cannot. Always false
+    /// without keys, since any host could fill the table then.
     pub fn is_crowded(&self) -> bool {
         matches!(self.protection, Protection::Sealed(_)) && self.sessions.are_crowded()
     }
 
-    /// Goes on under a new session, as if the process had started again: all frames made for the old one are for
-    /// somewhere else from now on. Peers have to be greeted again. Also the thing to do once a key that leaked is removed:
-    /// its finder may have used up the counters of others' sessions.
+    /// Starts a new session, as if the process had restarted: frames bound to the old session are rejected from now on,
+    /// and peers have to be greeted again. Also required after a leaked key is removed: its finder may have used up the
+    /// counters of other nodes' sessions.
     pub fn renew(&mut self, own: Session) {
         *self = Self::new(self.protection.clone(), own);
     }
 
-    /// Puts `plaintext` into a frame behind what is in `out`. On an error `out` is as it was.
-    pub fn seal(&mut self, to: To, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
+    /// Appends a frame with `plaintext` to `out`. Leaves `out` unchanged on an error.
+    pub fn seal(&mut self, to: Recipient, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
         if plaintext.len() > MAX_PLAINTEXT {
             return Err(SealError::TooLong(plaintext.len()));
         }
-        // Counted before it is used: whatever happens next, this one is not used again.
+        // Increment before use: whatever fails below, this counter is never used again.
         self.counter = self.counter.checked_add(1).ok_or(SealError::Exhausted)?;
         let (flag, key) = match &self.protection {
             Protection::Open => (0, KeyId([0; 4])),
             Protection::Sealed(ring) => (SEALED, ring.primary().id()),
         };
         let to = match to {
-            To::Anyone => None,
-            To::Session(session) => Some(session.binding()),
+            Recipient::Anyone => None,
+            Recipient::Session(session) => Some(session.binding()),
         };
         let start = out.len();
         out.reserve(plaintext.len() + OVERHEAD);
@@ -195,7 +196,7 @@ impl Seal {
         Ok(())
     }
 
-    /// Opens a frame, in place: its octets are of no use afterwards, whatever the result.
+    /// Opens a frame in place. Its octets are undefined afterwards, whatever the result.
     pub fn open<'f>(&mut self, frame: &'f mut [u8]) -> Result<Opened<'f>, OpenError> {
         let header = Header::read(frame)?;
         let from = header.from;
@@ -218,11 +219,11 @@ impl Seal {
                 opened.map_err(|_| OpenError::Forged)?
             }
         };
-        // From here on the frame is a key holder's. It is remembered only if it was made for us: a stranger has frames of
-        // sessions long gone, as many as he was patient, and could push out the living ones with them.
+        // The frame is authenticated from here on. Only a bound frame is recorded: an attacker may have captured many
+        // frames of ended sessions and could evict live sessions with them.
         match header.to {
             None => {}
-            Some(to) if to != self.own.binding() => return Err(OpenError::Elsewhere { from }),
+            Some(to) if to != self.own.binding() => return Err(OpenError::OtherSession { from }),
             Some(_) => {
                 let key = derived.map(|cipher| (header.key, cipher));
                 if !self.sessions.admit(from, key, header.counter) {
@@ -235,7 +236,7 @@ impl Seal {
 }
 
 impl Session {
-    /// What a bound frame has of its receiver's session.
+    /// Octets of the session that a bound frame carries.
     fn binding(self) -> [u8; BINDING] {
         std::array::from_fn(|at| self.0[at])
     }
@@ -255,13 +256,13 @@ impl fmt::Debug for Session {
 
 // --- The cipher ------------------------------------------------------------------------------------------------------
 
-/// The key of one session; `None` only if the library refuses 32 octets for AES-256.
+/// Derives the key of one session; `None` only if the library refuses 32 octets for AES-256.
 fn session_key(key: &Key, session: Session) -> Option<LessSafeKey> {
     let secret = key.derive(&session.0, SESSION_INFO);
     UnboundKey::new(&AES_256_GCM, &secret).ok().map(LessSafeKey::new)
 }
 
-/// Encrypts `body` in place under our own session's key, which is derived if need be; returns the tag.
+/// Encrypts `body` in place under the own session's key, which is derived on first use. Returns the tag.
 fn encrypt(
     cached: &mut Option<LessSafeKey>,
     key: &Key,
@@ -286,7 +287,7 @@ fn nonce(counter: u64) -> Nonce {
 
 // --- The header ------------------------------------------------------------------------------------------------------
 
-/// What stands in front of a body.
+/// The parsed header of a frame.
 struct Header {
     sealed: bool,
     key: KeyId,
@@ -296,9 +297,9 @@ struct Header {
 }
 
 impl Header {
-    /// Reads a header. Behind it there is room for the tag, if there has to be one.
+    /// Parses a header and checks that a sealed frame has room for its tag.
     fn read(frame: &[u8]) -> Result<Self, OpenError> {
-        // In this order, so that what another program sends is called that, however short it is.
+        // The magic octet comes first, so that foreign packets are classified as such, however short they are.
         let (&magic, rest) = frame.split_first().ok_or(OpenError::TooShort)?;
         if magic != MAGIC {
             return Err(OpenError::NotOurs);
@@ -336,37 +337,47 @@ fn take<const N: usize>(octets: &[u8]) -> Result<([u8; N], &[u8]), OpenError> {
 
 // --- Errors ----------------------------------------------------------------------------------------------------------
 
-/// Why a frame was not opened. Only [`OpenError::Elsewhere`] and [`OpenError::Replayed`] are said of frames that a key holder
-/// made; the others anybody can bring about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Reasons why a frame cannot be opened. Only [`OpenError::OtherSession`] and [`OpenError::Replayed`] require a key to
+/// provoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum OpenError {
-    /// It ends within its header or its tag.
+    /// The frame ends within its header or its tag.
+    #[error("frame is truncated: a device on the path may drop long packets")]
     TooShort,
-    /// More than [`MAX_PLAINTEXT`] octets and a header.
+    /// The frame exceeds [`MAX_PLAINTEXT`] octets and a header.
+    #[error("frame is longer than any that muster sends")]
     TooLong,
-    /// Another program's, or of another version.
+    /// The packet is another program's, or of another version.
+    #[error("not a gossip frame of this version: another program or another version of muster sends to this port")]
     NotOurs,
-    /// It is not sealed, and we are.
+    /// The frame is not sealed; this node has keys.
+    #[error("not sealed: the sender has no key file, this node has one")]
     Plain,
-    /// It is sealed, and we have no keys.
+    /// The frame is sealed; this node has no keys.
+    #[error("sealed: the sender has a key file, this node has none")]
     Sealed,
-    /// Sealed with a key that is not in the ring.
+    /// The frame is sealed with a key that is not in the ring.
+    #[error("sealed with key {0}, which this node does not have: compare `muster keyring list` on both nodes")]
     UnknownKey(KeyId),
-    /// Not made with the key that it names, or changed under way.
+    /// Authentication failed: the key differs, or the frame was modified.
+    #[error("authentication failed: the frame was modified or made with another key")]
     Forged,
-    /// Made with a key of ours for another session than this one.
-    Elsewhere {
-        /// By whom; see the module for what may be done about it.
+    /// The frame is authentic but bound to another session.
+    #[error("session {from} sent it to another session: an earlier run of this agent, or another node")]
+    OtherSession {
+        /// Session of the sender; see the module's description for the permitted reaction.
         from: Session,
     },
-    /// It was let through before, or is too far behind to know.
+    /// The counter was seen before or is behind the replay window.
+    #[error("replayed: the frame was received before, or is behind the replay window")]
     Replayed,
-    /// One of our own, sent back.
+    /// The frame was sent by this node.
+    #[error("sent by this node itself: remove its own address from gossip.join")]
     Own,
 }
 
 impl OpenError {
-    /// One word, for counters.
+    /// Short name for counters.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TooShort => "short",
@@ -376,63 +387,23 @@ impl OpenError {
             Self::Sealed => "sealed",
             Self::UnknownKey(_) => "key",
             Self::Forged => "forged",
-            Self::Elsewhere { .. } => "elsewhere",
+            Self::OtherSession { .. } => "elsewhere",
             Self::Replayed => "replayed",
             Self::Own => "own",
         }
     }
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooShort => "the frame is cut short: something on the way may drop what is long",
-            Self::TooLong => "the frame is longer than any that muster sends",
-            Self::NotOurs => {
-                "not a gossip frame of this version: another program, or another version of muster, sends here"
-            }
-            Self::Plain => "not sealed: the sender has no key file, and this node has one",
-            Self::Sealed => "sealed: the sender has a key file, and this node has none",
-            Self::UnknownKey(id) => {
-                return write!(
-                    f,
-                    "sealed with the key {id}, which this node does not have: compare `muster keyring list` on both"
-                );
-            }
-            Self::Forged => "not made with the key that it names, or changed under way",
-            Self::Elsewhere { from } => {
-                return write!(
-                    f,
-                    "session {from} made it for another session: an earlier run of this agent, or another node"
-                );
-            }
-            Self::Replayed => "it came before, or so late that this cannot be told",
-            Self::Own => "one of this node's own, sent back: is its own address among those to join?",
-        })
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-/// Why no frame was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Reasons why a message cannot be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// More than [`MAX_PLAINTEXT`] octets; holds how many.
+    /// The plaintext has more than [`MAX_PLAINTEXT`] octets; holds its length.
+    #[error("gossip message of {0} octets exceeds the limit of {MAX_PLAINTEXT}")]
     TooLong(usize),
-    /// All counters of the session were used: [`Seal::renew`].
+    /// All counters of the session are used; see [`Seal::renew`].
+    #[error("the session has used all its counters: restart the agent")]
     Exhausted,
-    /// The cryptographic library refused, which it has no reason to.
+    /// The cryptographic library refused to encrypt, which indicates a defect.
+    #[error("encryption failed: please report this defect of muster")]
     Cipher,
 }
-
-impl fmt::Display for SealError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong(len) => write!(f, "a gossip message has at most {MAX_PLAINTEXT} octets, this one has {len}"),
-            Self::Exhausted => f.write_str("the session has used all its counters: restart the agent"),
-            Self::Cipher => f.write_str("the message could not be sealed: this is a fault of muster, please report it"),
-        }
-    }
-}
-
-impl std::error::Error for SealError {}

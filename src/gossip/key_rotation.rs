@@ -1,8 +1,8 @@
-//! Changing the gossip keys of all nodes, on one node's order.
+//! Changing the gossip keys of all nodes by a command on one node.
 //!
-//! Each node is asked, again and again until it answers or its time is over; what each said is reported. A rotation is
-//! three orders: install the new key, use it, remove the old one. Between them an operator sees whether all nodes have
-//! followed, so that no node is left with a key that the others no longer take.
+//! The node sends the change to each peer, repeats it until the peer answers or the timeout expires, and reports each
+//! outcome. A rotation takes three commands: install the new key, use it, remove the old one. Between them the operator
+//! verifies that all nodes have followed, so that no node is left with a key that the others no longer accept.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,8 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    channel::Outbox,
+    command::KeyringReport,
+    link::Outbox,
     message::{Identity, KeyringChange, Message},
 };
 use crate::model::{
@@ -25,27 +26,14 @@ use crate::model::{
     name::Label,
 };
 
-/// From asking a node to asking it again.
-const AGAIN: Duration = Duration::from_millis(300);
-/// How long nodes have to answer.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// Orders at once: operators give one after the other.
-const AT_ONCE: usize = 16;
+/// Interval between requests to a node that has not answered.
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
+/// Time that nodes have to answer.
+const TIMEOUT: Duration = Duration::from_secs(4);
+/// Largest number of concurrent commands.
+const MAX_RUNNING: usize = 16;
 
-/// What the nodes said.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyringReport {
-    /// Nodes that were asked, this one included.
-    pub nodes: usize,
-    /// Those that answered.
-    pub answered: usize,
-    /// The keys, by id: how many nodes have it, and how many seal with it.
-    pub keys: BTreeMap<KeyId, (usize, usize)>,
-    /// Which node did not do it, and why.
-    pub refusals: Vec<(Label, String)>,
-}
-
-/// Orders under way.
+/// Keyring commands in progress.
 pub(super) struct Rotations {
     next: u64,
     running: Vec<Running>,
@@ -62,12 +50,12 @@ struct Running {
 }
 
 impl Rotations {
-    /// `seed` keeps sequences of one run apart from those of the run before.
+    /// `seed` separates the sequence numbers of this run from those of the previous run.
     pub(super) fn new(seed: u64) -> Self {
         Self { next: seed, running: Vec::new() }
     }
 
-    /// Does it here, and has the peers do it.
+    /// Applies the change here and sends it to the peers.
     pub(super) fn begin(
         &mut self,
         change: KeyringChange,
@@ -78,28 +66,28 @@ impl Rotations {
         done: oneshot::Sender<Result<KeyringReport, String>>,
     ) {
         if keyring.borrow().is_none() {
-            let _ = done.send(Err("gossip is not sealed: set gossip.key_file and restart the agents".to_owned()));
+            let _ = done.send(Err("gossip is not encrypted: set gossip.key_file and restart the agents".to_owned()));
             return;
         }
-        if self.running.len() >= AT_ONCE {
-            let _ = done.send(Err("too many orders for the keyring at once: wait for those before".to_owned()));
+        if self.running.len() >= MAX_RUNNING {
+            let _ = done.send(Err("too many concurrent keyring commands: wait until one has finished".to_owned()));
             return;
         }
         let now = Instant::now();
         let mut report = KeyringReport { nodes: peers.len() + 1, ..KeyringReport::default() };
         report.take(own, apply(keyring, &change, own));
-        // What this node refuses, the others are not asked.
+        // A change that this node refuses is not sent to peers.
         let peers = if report.refusals.is_empty() { peers } else { Vec::new() };
         self.next = self.next.wrapping_add(1);
         let waiting = peers.into_iter().map(|peer| (peer.id.clone(), peer)).collect();
-        let until = now + PATIENCE;
+        let until = now + TIMEOUT;
         let running = Running { sequence: self.next, change, waiting, asked: now, until, report, done };
         running.ask(outbox);
         self.running.push(running);
         self.finish(now);
     }
 
-    /// A peer has answered.
+    /// Records the outcome of a peer.
     pub(super) fn answered(&mut self, sequence: u64, by: &PeerId, outcome: Result<Vec<KeyId>, String>) {
         let running = self.running.iter_mut().find(|running| running.sequence == sequence);
         if let Some(running) = running
@@ -110,11 +98,11 @@ impl Rotations {
         self.finish(Instant::now());
     }
 
-    /// Asks again, and ends what has had its time.
+    /// Repeats requests and finishes commands whose time is over.
     pub(super) fn tick(&mut self, outbox: &Outbox) {
         let now = Instant::now();
         for running in &mut self.running {
-            if now >= running.asked + AGAIN {
+            if now >= running.asked + RETRY_INTERVAL {
                 running.asked = now;
                 running.ask(outbox);
             }
@@ -127,7 +115,7 @@ impl Rotations {
         for Running { waiting, mut report, done, .. } in self.running.extract_if(.., over) {
             let silent: BTreeSet<Label> = waiting.into_keys().map(|peer| peer.name).collect();
             report.refusals.extend(silent.into_iter().map(|name| (name, "no answer".to_owned())));
-            // Whoever asked may have gone.
+            // The sender of the command may be gone.
             let _ = done.send(Ok(report));
         }
     }
@@ -146,9 +134,9 @@ impl KeyringReport {
         match outcome {
             Ok(keys) => {
                 for (at, key) in keys.into_iter().enumerate() {
-                    let (nodes, primary) = self.keys.entry(key).or_default();
-                    *nodes += 1;
-                    *primary += usize::from(at == 0);
+                    let held = self.keys.entry(key).or_default();
+                    held.nodes += 1;
+                    held.primary_on += usize::from(at == 0);
                 }
             }
             Err(why) => self.refusals.push((node.clone(), why)),
@@ -156,21 +144,21 @@ impl KeyringReport {
     }
 }
 
-/// Does on this node's keyring what `by` ordered, and says which keys there are then. Doing it twice changes nothing.
+/// Applies a change that `by` requested to this node's keyring and returns the resulting keys. Idempotent.
 pub(super) fn apply(
     keyring: &watch::Sender<Option<Keyring>>,
     change: &KeyringChange,
     by: &Label,
 ) -> Result<Vec<KeyId>, String> {
     let Some(mut ring) = keyring.borrow().clone() else {
-        return Err("gossip is not sealed here".to_owned());
+        return Err("gossip is not encrypted on this node".to_owned());
     };
     let before = ring.clone();
     let changed = match change {
         KeyringChange::List => Ok(()),
         KeyringChange::Install(key) => ring.install(key.clone()).map(drop),
         KeyringChange::Use(id) => ring.make_primary(*id).map(drop),
-        // It is not there: that is what was asked for.
+        // The key is already absent.
         KeyringChange::Remove(id) if ring.get(*id).is_none() => Ok(()),
         KeyringChange::Remove(id) => ring.remove(*id),
     };
@@ -179,7 +167,7 @@ pub(super) fn apply(
     }
     let keys = ring.iter().map(crate::model::keyring::Key::id).collect();
     if ring != before {
-        info!(%by, primary = %ring.primary().id(), keys = ring.iter().len(), "the gossip keys have changed");
+        info!(%by, primary = %ring.primary().id(), keys = ring.iter().len(), "gossip keys changed");
         keyring.send_replace(Some(ring));
     }
     Ok(keys)

@@ -1,185 +1,196 @@
-//! What nodes say to each other: the plaintext of frames.
+//! Gossip messages: the plaintext of frames.
 //!
-//! One octet says what kind of message follows, then its fields in order. Each length has a bound, the same for both
-//! directions: what [`Message::decode`] would refuse, [`Message::encode`] does not write. A kind that is not known is an
-//! error of its own, since newer peers may have more.
+//! One octet states the kind of the message; its fields follow in order. Each length has a bound, the same for both
+//! directions: [`Message::encode`] refuses what [`Message::decode`] would. An unknown kind is an error of its own, since
+//! newer peers may send more kinds.
 //!
-//! Who sent a message, and whether it was made for this process, the frame says: see [`super::crypto`].
+//! The frame authenticates the sender and the receiver: see [`super::crypto`].
 
 mod codec;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::SocketAddr};
+use std::net::SocketAddr;
 
-use super::liveness::Finding;
+use thiserror::Error;
+
+use super::liveness::IndirectProbeResult;
 use crate::model::{
     keyring::{Key, KeyId},
     member::{Cause, PeerId},
     name::LabelError,
 };
 
-/// Octets of a message of chitchat: the largest datagram that it makes.
+/// Longest chitchat message in octets: its largest datagram.
 pub const MAX_GOSSIP: usize = 65_507;
-/// Changes in one push. As many do not fit a frame, unless they are very short.
+/// Largest number of changes in one push. As many fit a frame only if they are very short.
 pub const MAX_CHANGES: usize = 1024;
-/// Octets of a sentence that says why not.
+/// Longest reason of a refusal in octets.
 pub const MAX_REASON_LEN: usize = 120;
 
-/// One message.
+/// A gossip message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// "Who are you? This is my session." In an unbound frame.
+    /// Announces the sender's session and requests the receiver's. Sent in an unbound frame.
     Hello(Identity),
-    /// Answers a hello, or introduces the sender to a peer whose session it knows.
+    /// Introduces the sender to a peer whose session is known; answers a hello.
     Welcome(Identity),
-    /// A message of chitchat, as that encodes it.
+    /// An encoded chitchat message.
     Gossip(&'a [u8]),
-    /// Changes of the sender's own state, ahead of chitchat.
+    /// Changes of the sender's own state, sent without waiting for the next gossip round.
     Push(Push<'a>),
-    /// "Are you there?"
+    /// Direct probe.
     Ping {
-        /// Comes back in the answer.
+        /// Sequence number, echoed in the ack.
         sequence: u64,
     },
-    /// "I am."
+    /// Answer to a ping.
     Ack {
-        /// Of the ping.
+        /// Sequence number of the ping.
         sequence: u64,
     },
-    /// "Do you reach that one?"
-    Ask {
-        /// Comes back in the answer.
+    /// Request to probe a third node (SWIM's ping-req).
+    IndirectProbe {
+        /// Sequence number, echoed in the result.
         sequence: u64,
-        /// Whom.
+        /// Run of the node to probe.
         target: PeerId,
     },
-    /// What came of asking.
-    Tell {
-        /// Of the question.
+    /// Result of an indirect probe.
+    IndirectResult {
+        /// Sequence number of the request.
         sequence: u64,
-        /// Whom it was about.
+        /// Probed run of a node.
         target: PeerId,
-        /// What was found.
-        finding: Finding,
+        /// Result of the probe.
+        result: IndirectProbeResult,
     },
-    /// "That peer is gone."
-    Verdict {
-        /// Which run of which node.
+    /// Announces that a peer is gone.
+    Dead {
+        /// Run of the node that is gone.
         peer: PeerId,
-        /// Why.
+        /// Reason why it is gone.
         cause: Cause,
     },
-    /// "Your name is taken."
+    /// Reports to the receiver that another node holds its name.
     Conflict {
-        /// By whom.
+        /// Node that keeps the name.
         holder: Identity,
     },
-    /// Asks for a change of the receiver's keyring. Only ever in a sealed frame.
+    /// Requests a change of the receiver's keyring. Only accepted in a sealed frame.
     Keyring {
-        /// Comes back in the answer.
+        /// Sequence number, echoed in the answer.
         sequence: u64,
-        /// Which.
+        /// Requested change.
         change: KeyringChange,
     },
-    /// What came of it.
+    /// Answer to a keyring request.
     KeyringDone {
-        /// Of the request.
+        /// Sequence number of the request.
         sequence: u64,
-        /// Which.
+        /// Outcome of the change.
         outcome: KeyringOutcome<'a>,
     },
 }
 
-/// Which run of which node, and where it is reached.
+/// Run of a node and its gossip address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Which run of which node.
+    /// Run of the node.
     pub id: PeerId,
-    /// Where it takes gossip: an address that one can send to. The flow label and the scope of an IPv6 address mean
-    /// something on one host only and are not sent.
+    /// Gossip address, usable as a destination. The flow label and the scope of an IPv6 address are local to one host
+    /// and are not sent.
     pub address: SocketAddr,
 }
 
 /// Changes of the sender's own state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push<'a> {
-    /// Of the sender.
+    /// The sender's generation, its gossip incarnation included.
     pub generation: u64,
-    /// In order of version, none twice; at most [`MAX_CHANGES`].
+    /// Changes in ascending order of version, at most [`MAX_CHANGES`].
     pub changes: Vec<Change<'a>>,
 }
 
-/// One of them.
+/// Change of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change<'a> {
-    /// At most [`MAX_KEY`](crate::record::MAX_KEY) octets.
+    /// Key of at most [`MAX_KEY`](crate::record::MAX_KEY) octets.
     pub key: &'a str,
-    /// Grows with each change of the state.
+    /// Version of the change; increases with each change of the state.
     pub version: u64,
-    /// At most [`MAX_VALUE`](crate::record::MAX_VALUE) octets; `None`: deleted.
+    /// Value of at most [`MAX_VALUE`](crate::record::MAX_VALUE) octets; `None` deletes the key.
     pub value: Option<&'a str>,
 }
 
-/// What to do with a keyring.
+/// A keyring request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyringChange {
-    /// Add this key.
+    /// Install a key.
     Install(Key),
-    /// Seal with this one.
+    /// Make a key the primary one.
     Use(KeyId),
-    /// Take this one out.
+    /// Remove a key.
     Remove(KeyId),
-    /// Nothing; say what is in it.
+    /// List the keys, without a change.
     List,
 }
 
-/// What came of that.
+/// Outcome of a keyring request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyringOutcome<'a> {
-    /// These keys are in the ring now, the primary one first; at most [`MAX_KEYS`](crate::model::keyring::MAX_KEYS).
+    /// Keys of the ring, the primary one first; at most [`MAX_KEYS`](crate::model::keyring::MAX_KEYS).
     Ring(Vec<KeyId>),
-    /// It stays as it was, for this reason: one line of at most [`MAX_REASON_LEN`] octets.
+    /// Reason of the refusal: one line of at most [`MAX_REASON_LEN`] octets. The ring is unchanged.
     Refused(&'a str),
 }
 
-/// Why octets are no message, or a message has no octets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reasons why a message cannot be decoded or encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MessageError {
-    /// No kind that this version knows.
+    /// The kind is unknown to this version.
+    #[error("unknown message kind {0}: the peer may run a newer version")]
     Kind(u8),
-    /// It ends too early.
+    /// The message is truncated.
+    #[error("message ends before its last field")]
     Cut,
-    /// It goes on behind its end; holds for how many octets.
+    /// Octets follow the end of the message; holds their number.
+    #[error("{0} octets follow the end of the message")]
     Trailing(usize),
-    /// Something is longer than it may be.
+    /// A field exceeds its bound.
+    #[error("{what} of length {len} exceeds the limit of {most}")]
     TooLong {
-        /// What.
+        /// Name of the field.
         what: &'static str,
-        /// Octets of a text, or how many changes or keys.
+        /// Octets of a text, or number of changes or keys.
         len: usize,
-        /// What it may be.
+        /// Largest permitted length.
         most: usize,
     },
-    /// An octet that stands for none of the things that it could.
+    /// An octet is not among the permitted values.
+    #[error("{octet} is not a valid {what}")]
     Choice {
-        /// What was to be there.
+        /// Name of the field.
         what: &'static str,
-        /// What is.
+        /// Received octet.
         octet: u8,
     },
-    /// A text is not UTF-8, or one to be shown has control characters.
+    /// A text is not UTF-8, or contains control characters where it must not.
+    #[error("a text is not UTF-8 or not a single line")]
     Text,
-    /// No name of a node.
+    /// A node's name is invalid.
+    #[error("node name: {0}")]
     Name(LabelError),
-    /// No peer can be reached there.
+    /// An address cannot be a destination.
+    #[error("{0} is not a valid gossip address")]
     Address(SocketAddr),
-    /// Changes are not in order of version.
+    /// Changes are not in ascending order of version.
+    #[error("the changes of a push are not in ascending order of version")]
     Order,
 }
 
 impl MessageError {
-    /// One word, for counters.
+    /// Short name for counters.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Kind(_) => "kind",
@@ -187,25 +198,3 @@ impl MessageError {
         }
     }
 }
-
-impl fmt::Display for MessageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Kind(kind) => {
-                write!(f, "a message of a kind unknown here, {kind}: the peer may be of a newer version")
-            }
-            Self::Cut => f.write_str("a message that ends too early"),
-            Self::Trailing(more) => write!(f, "a message with {more} octets behind its end"),
-            Self::TooLong { what, len, most } => write!(f, "{what} has at most {most} in a message, this one {len}"),
-            Self::Choice { what, octet } => {
-                write!(f, "{octet} stands for no {what}", what = what.trim_start_matches("a "))
-            }
-            Self::Text => f.write_str("a text in a message is not UTF-8, or not one line"),
-            Self::Name(error) => write!(f, "the name of a node: {error}"),
-            Self::Address(address) => write!(f, "no peer can be reached at {address}"),
-            Self::Order => f.write_str("the changes of a push are not in order of version"),
-        }
-    }
-}
-
-impl std::error::Error for MessageError {}

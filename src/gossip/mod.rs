@@ -1,23 +1,25 @@
-//! The cluster: how nodes find each other, tell each other what they announce, and notice who is gone.
+//! Gossip: membership, failure detection and replication of announcements between nodes.
 //!
 //! ```text
-//! own announcements ─► record ─► node ─┬─► cluster (chitchat) ─┐
-//!                                      └─► push ───────────────┴─► link ─► wire: seal, UDP, TCP ─► peers
-//! peers ─► wire ─► link ─► node ─┬─► replica ──┐
-//!                                └─► liveness ─┴─► view, membership
+//! own announcements ─► record ─► node ─┬─► anti_entropy (chitchat) ─┐
+//!                                      └─► push ────────────────────┴─► channel ─► transport (crypto, UDP, TCP) ─► peers
+//! peers ─► transport ─► channel ─► node ─┬─► replica ──┐
+//!                                        └─► liveness ─┴─► view, membership
 //! ```
 //!
-//! [`crate::record`], [`replica`], [`liveness`], [`crate::model::keyring`], [`crypto`] and [`message`] are core: values in, values out. [`node`]
-//! is the task that feeds them, [`anti_entropy`] the one that knows chitchat, [`transport`] the one with sockets.
+//! Core, without I/O: [`crate::record`], [`crate::model::keyring`], [`peer_replica`], [`liveness`], [`crypto`] and [`message`].
+//! [`node`] is the task that drives them, [`anti_entropy`] the only module that uses chitchat, and [`transport`] the only
+//! one with sockets.
 
 pub mod anti_entropy;
-pub mod channel;
+pub mod command;
 pub mod crypto;
 pub mod key_rotation;
+pub mod link;
 pub mod liveness;
 pub mod message;
 pub mod node;
+pub mod peer_replica;
 pub mod rejected;
-pub mod replica;
 pub mod seeds;
 pub mod transport;

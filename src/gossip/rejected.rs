@@ -1,7 +1,7 @@
-//! What arrived and was not let in: counted by reason, and told now and then.
+//! Counters of rejected gossip, by reason, with a rate-limited log line.
 //!
-//! Anybody can send packets to a port. Each costs a counter; a line in the log is written at most once a minute, at a
-//! level that says what it is: something that the operator may want to look at, never an error of ours.
+//! Any host can send packets to the port. Each rejected packet costs one counter increment; a warning is logged at most once
+//! a minute and names what the operator can check.
 
 use std::{
     net::SocketAddr,
@@ -9,51 +9,48 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use tracing::warn;
 
 use super::crypto::OpenError;
+use crate::log_limit::LogLimiter;
 
-/// From one line in the log to the next.
-const QUIET: Duration = Duration::from_secs(60);
-
-/// RejectReason something was not let in.
+/// Reasons for rejecting a frame or a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectReason {
-    /// Not a frame of muster.
+    /// The packet is not a muster frame.
     Foreign,
-    /// Not sealed, while we seal.
+    /// The frame is not sealed; this node has keys.
     Plain,
-    /// Sealed, while we do not.
+    /// The frame is sealed; this node has no keys.
     Sealed,
-    /// Sealed with a key that we do not have.
+    /// The frame is sealed with a key that is not in the ring.
     UnknownKey,
-    /// Not sealed by who has the key, or changed on the way.
+    /// Authentication failed.
     Forged,
-    /// Meant for another run or another node.
-    Elsewhere,
-    /// Received before.
+    /// The frame is bound to another run or another node.
+    OtherSession,
+    /// The frame was received before.
     Replayed,
-    /// Sent by ourselves.
+    /// The frame was sent by this node.
     Own,
-    /// Sealed rightly, and no message of ours.
+    /// The frame is authentic but its content is invalid.
     Malformed,
-    /// A record of a node's state that breaks a bound.
+    /// A record breaks a bound.
     Record,
-    /// More than we could take.
+    /// The inbound queue is full.
     Overload,
 }
 
-/// All reasons, with the word that counters and logs have for it.
+/// All reasons with their names in counters and logs.
 const REASONS: [(RejectReason, &str); 11] = [
     (RejectReason::Foreign, "foreign"),
     (RejectReason::Plain, "not sealed"),
     (RejectReason::Sealed, "sealed"),
     (RejectReason::UnknownKey, "unknown key"),
     (RejectReason::Forged, "forged"),
-    (RejectReason::Elsewhere, "for another run"),
+    (RejectReason::OtherSession, "for another run"),
     (RejectReason::Replayed, "replayed"),
     (RejectReason::Own, "own"),
     (RejectReason::Malformed, "malformed"),
@@ -62,7 +59,7 @@ const REASONS: [(RejectReason, &str); 11] = [
 ];
 
 impl RejectReason {
-    /// The reason of a frame that could not be opened.
+    /// Maps the error of a frame that could not be opened.
     pub fn of(refused: &OpenError) -> Self {
         match refused {
             OpenError::TooShort | OpenError::TooLong | OpenError::NotOurs => Self::Foreign,
@@ -70,42 +67,42 @@ impl RejectReason {
             OpenError::Sealed => Self::Sealed,
             OpenError::UnknownKey(_) => Self::UnknownKey,
             OpenError::Forged => Self::Forged,
-            OpenError::Elsewhere { .. } => Self::Elsewhere,
+            OpenError::OtherSession { .. } => Self::OtherSession,
             OpenError::Replayed => Self::Replayed,
             OpenError::Own => Self::Own,
         }
     }
 
-    /// What the operator can do about it; `None` where it happens in every cluster.
+    /// Advice for the operator; `None` for reasons that occur in every cluster.
     fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Plain => Some("a node there has no gossip.key_file, or somebody probes the port"),
+            Self::Plain => Some("a sender has no gossip.key_file, or the port is being scanned"),
             Self::Sealed => Some("other nodes seal their gossip: set gossip.key_file"),
-            Self::UnknownKey => Some("a node there has another gossip key: `muster keyring list` shows ours"),
-            Self::Foreign | Self::Forged | Self::Replayed => Some("somebody sends what no node of this cluster sends"),
-            Self::Malformed | Self::Record => Some("a node there may run another version"),
-            Self::Overload => Some("more gossip arrives than this host can take"),
-            Self::Elsewhere | Self::Own => None,
+            Self::UnknownKey => Some("a sender has another gossip key: compare `muster keyring list`"),
+            Self::Foreign | Self::Forged | Self::Replayed => Some("the sender is not a node of this cluster"),
+            Self::Malformed | Self::Record => Some("a sender may run another version"),
+            Self::Overload => Some("more gossip arrives than this host can process"),
+            Self::OtherSession | Self::Own => None,
         }
     }
 }
 
-/// The counters.
+/// Counters of rejected gossip.
 #[derive(Debug, Default)]
 pub struct Rejected {
     counts: [AtomicU64; REASONS.len()],
     last: Mutex<Report>,
+    log_limit: LogLimiter,
 }
 
 #[derive(Debug, Default)]
 struct Report {
-    at: Option<Instant>,
-    told: [u64; REASONS.len()],
+    logged: [u64; REASONS.len()],
     source: Option<(RejectReason, String)>,
 }
 
 impl Rejected {
-    /// Counts one.
+    /// Counts a rejected frame.
     pub fn count(&self, why: RejectReason, source: SocketAddr) {
         self.counts[why as usize].fetch_add(1, Ordering::Relaxed);
         if why.advice().is_some()
@@ -115,7 +112,7 @@ impl Rejected {
         }
     }
 
-    /// Counts a record of a node's state.
+    /// Counts a rejected record of a node's state.
     pub fn record(&self, node: &str, what: &str) {
         self.counts[RejectReason::Record as usize].fetch_add(1, Ordering::Relaxed);
         if let Ok(mut last) = self.last.lock() {
@@ -123,32 +120,31 @@ impl Rejected {
         }
     }
 
-    /// The counts that are not zero.
+    /// Counters that are not zero.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
         self.all().filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The counts of all reasons.
+    /// Counters of all reasons.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         REASONS.iter().zip(&self.counts).map(|((_, word), count)| (*word, count.load(Ordering::Relaxed)))
     }
 
-    /// Writes to the log what came since the last line, if that was long enough ago.
+    /// Logs the rejections since the last report, at most once a minute.
     pub fn report(&self) {
         let Ok(mut last) = self.last.lock() else { return };
-        if last.at.is_some_and(|at| at.elapsed() < QUIET) {
+        if last.source.is_none() || !self.log_limit.is_due() {
             return;
         }
         let Some((why, source)) = last.source.take() else { return };
         let mut new = Vec::new();
         for (at, (reason, word)) in REASONS.iter().enumerate() {
             let count = self.counts[at].load(Ordering::Relaxed);
-            if count > last.told[at] && reason.advice().is_some() {
-                new.push(format!("{} {word}", count - last.told[at]));
+            if count > last.logged[at] && reason.advice().is_some() {
+                new.push(format!("{} {word}", count - last.logged[at]));
             }
-            last.told[at] = count;
+            last.logged[at] = count;
         }
-        last.at = Some(Instant::now());
-        warn!(rejected = new.join(", "), last = %source, "gossip that was not let in: {}", why.advice().unwrap_or_default());
+        warn!(rejected = new.join(", "), last = %source, "gossip rejected: {}", why.advice().unwrap_or_default());
     }
 }

@@ -1,7 +1,7 @@
-//! Finding the others: addresses and host names that the configuration gives, and peers of before the restart.
+//! Seed discovery: configured addresses and host names, and peers remembered from before a restart.
 //!
-//! A host name is resolved anew at every attempt. Attempts go on for ever, each pause longer than the last up to a bound,
-//! and begin anew at short ones whenever the node is alone. Who has been found is gossip's to keep.
+//! A host name is resolved at every attempt. Attempts never end; their interval grows up to a bound and starts small again
+//! whenever the node is alone. Gossip maintains the peers that were found.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
@@ -15,28 +15,28 @@ use tracing::{info, warn};
 
 use crate::model::service::Endpoint;
 
-/// The first pause.
+/// Initial interval.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The longest pause while nobody was found.
+/// Longest interval while no peer is reached.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// The pause once all were found: one that restarts elsewhere under its name is found then.
+/// Interval once all seeds are reached: detects a seed that restarts under a new address.
 const SETTLED: Duration = Duration::from_secs(30);
-/// How long a name may take to resolve. The resolver may be this very agent, which is not answering yet.
+/// Time limit for resolving a name. The resolver may be this agent, which is not answering yet.
 const RESOLVE: Duration = Duration::from_secs(5);
-/// Peers of before that are tried at once: one that answers is enough.
+/// Number of remembered peers that are tried at once: one answer is enough.
 const REMEMBERED: usize = 8;
 
-/// Whom to look for.
+/// Addresses to contact.
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
-    /// Of the configuration.
+    /// Seeds of the configuration.
     pub configured: Vec<Endpoint>,
-    /// Peers of before the restart, tried while the node is alone.
+    /// Peers known before the restart, tried while the node is alone.
     pub remembered: Vec<SocketAddr>,
 }
 
-/// Sends addresses to `found` until `shutdown`: those of targets that are not among `peers`, which holds where peers that
-/// are reached gossip. `own` is left out.
+/// Sends seed addresses that are not among `peers` to `found` until `shutdown`. `peers` holds the gossip addresses of
+/// reachable peers. `own` is left out.
 pub async fn run(
     targets: Targets,
     own: SocketAddr,
@@ -48,8 +48,8 @@ pub async fn run(
     let Targets { configured, mut remembered } = targets;
     let mut pause = FIRST_PAUSE;
     let mut unresolved = BTreeSet::new();
-    let mut met = false;
-    // Ends with the node, too.
+    let mut joined = false;
+    // Ends with the node as well.
     while peers.has_changed().is_ok() {
         let mut missing = 0;
         for endpoint in &configured {
@@ -59,7 +59,7 @@ pub async fn run(
                         info!(host = %endpoint.host, "gossip.join resolves again");
                     }
                     let known = peers.borrow().clone();
-                    // One name may stand for many nodes: any of them is a way in, and each is tried.
+                    // One name may have the addresses of many nodes. Each is tried; one that answers is enough.
                     let new = addresses.iter().filter(|address| !known.contains(address) && **address != own);
                     for address in new {
                         missing += 1;
@@ -69,7 +69,7 @@ pub async fn run(
                 Err(error) => {
                     missing += 1;
                     if unresolved.insert(endpoint.host.clone()) {
-                        warn!(host = %endpoint.host, %error, "gossip.join: cannot resolve; it is tried again until it can be");
+                        warn!(host = %endpoint.host, %error, "gossip.join: cannot resolve; retrying");
                     }
                 }
             }
@@ -82,14 +82,14 @@ pub async fn run(
             }
         }
         pause = match (alone, missing) {
-            // Lost after it had been found: as at the start.
-            (true, _) if met => FIRST_PAUSE,
+            // The peers were lost: start over.
+            (true, _) if joined => FIRST_PAUSE,
             (true, _) => (pause * 2).min(LONGEST_PAUSE),
             (false, 0) => SETTLED,
             (false, _) => (pause * 2).min(SETTLED),
         };
-        met = !alone;
-        // Nodes that start together must not keep step.
+        joined = !alone;
+        // Jitter keeps nodes that start together from attempting in step.
         let jitter = pause.mul_f64(0.75 + rng.f64() / 2.0);
         let mut watched = peers.clone();
         let lost = async {
@@ -100,17 +100,17 @@ pub async fn run(
         };
         tokio::select! {
             () = sleep(jitter) => {}
-            // Nobody reaches peers any more, where the node has ended.
+            // The channel is closed: the node has ended.
             known = lost => if !known { return },
             () = shutdown.cancelled() => return,
         }
     }
 }
 
-/// The addresses of an endpoint.
+/// Resolves an endpoint to addresses.
 ///
 /// # Errors
-/// What the system's resolver said, for a person to read.
+/// Returns the system resolver's error as text.
 pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     if let Ok(ip) = endpoint.host.parse() {
         return Ok(vec![SocketAddr::new(ip, endpoint.port)]);
@@ -118,6 +118,6 @@ pub async fn resolve(endpoint: &Endpoint) -> Result<Vec<SocketAddr>, String> {
     match timeout(RESOLVE, lookup_host((endpoint.host.as_str(), endpoint.port))).await {
         Ok(Ok(addresses)) => Ok(addresses.collect()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {} s", RESOLVE.as_secs())),
+        Err(_) => Err(format!("lookup timed out after {} s", RESOLVE.as_secs())),
     }
 }

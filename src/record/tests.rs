@@ -1,11 +1,13 @@
-//! What records look like, that nothing is lost on the way, and what is refused.
+//! Encoding, decoding and rejection of records.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
+    announcement::{CheckReport, HoldReason},
+    health::Status,
     name::label,
-    service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, MAX_TTL},
+    service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, Protocol},
 };
 
 fn key() -> InstanceKey {
@@ -75,10 +77,10 @@ fn event() -> UserEvent {
     }
 }
 
-/// The format, which nodes of other versions have to read: a line that changes here is a break.
+/// The format that nodes of other versions have to read: changing a line here breaks compatibility.
 #[test]
-fn records_are_written_so() {
-    let standing = |status, reason| Record::Standing(key(), InstanceState::new(status, reason));
+fn record_format_is_stable() {
+    let state = |status, reason| Record::State(key(), InstanceState::new(status, reason));
     let cases = [
         (Record::Instance(Arc::new(plain())), "i/web/web-1", r#"{"addr":["10.0.0.7"]}"#),
         (
@@ -86,18 +88,18 @@ fn records_are_written_so() {
             "i/web/web-1",
             r#"{"addr":["10.0.0.7","fd00::7"],"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0}"#,
         ),
-        (standing(Status::Passing, ""), "h/web/web-1", "p"),
-        (standing(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),
-        (standing(Status::Critical, "connection refused"), "h/web/web-1", "c connection refused"),
-        (standing(Status::Critical, ""), "h/web/web-1", "c "),
-        (Record::Standing(key(), InstanceState::Disabled), "h/web/web-1", "d"),
-        (Record::Standing(key(), InstanceState::Warming(3)), "h/web/web-1", "u 3"),
+        (state(Status::Passing, ""), "h/web/web-1", "p"),
+        (state(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),
+        (state(Status::Critical, "connection refused"), "h/web/web-1", "c connection refused"),
+        (state(Status::Critical, ""), "h/web/web-1", "c "),
+        (Record::State(key(), InstanceState::Disabled), "h/web/web-1", "d"),
+        (Record::State(key(), InstanceState::Warming(3)), "h/web/web-1", "u 3"),
         (
-            Record::Standing(key(), InstanceState::withheld(HoldReason::NodeMaintenance, "new kernel")),
+            Record::State(key(), InstanceState::withheld(HoldReason::NodeMaintenance, "new kernel")),
             "h/web/web-1",
             "x node-maintenance new kernel",
         ),
-        (Record::Standing(key(), InstanceState::withheld(HoldReason::Draining, "")), "h/web/web-1", "x draining "),
+        (Record::State(key(), InstanceState::withheld(HoldReason::Draining, "")), "h/web/web-1", "x draining "),
         (
             Record::Report(key(), Arc::new(report())),
             "r/web/web-1",
@@ -135,7 +137,7 @@ fn records_are_written_so() {
 }
 
 #[test]
-fn what_newer_nodes_add_is_passed_over() {
+fn unknown_fields_and_keys_are_ignored() {
     let addresses = r#""addr":["10.0.0.7"]"#;
     let instance = || Some(Record::Instance(Arc::new(plain())));
     let cases = [
@@ -156,7 +158,7 @@ fn what_newer_nodes_add_is_passed_over() {
 }
 
 #[test]
-fn bad_keys() {
+fn invalid_keys_are_refused() {
     let cases = [
         ("k".repeat(257), RecordError::KeyLength(257)),
         ("i/web".to_owned(), RecordError::KeyParts),
@@ -168,8 +170,8 @@ fn bad_keys() {
         (format!("i/web/{}", "a".repeat(64)), RecordError::KeyLabel(LabelError::TooLong(64))),
         ("i/Web/a".to_owned(), RecordError::KeyCase),
         ("h/web/A".to_owned(), RecordError::KeyCase),
-        ("i/node/a".to_owned(), RecordError::Fault(BoundsError::ReservedService)),
-        ("h/node/a".to_owned(), RecordError::Fault(BoundsError::ReservedService)),
+        ("i/node/a".to_owned(), RecordError::Bounds(BoundsError::ReservedService)),
+        ("h/node/a".to_owned(), RecordError::Bounds(BoundsError::ReservedService)),
     ];
     for (key, expected) in cases {
         assert_eq!(Key::parse(&key), Err(expected), "{key}");
@@ -177,7 +179,7 @@ fn bad_keys() {
 }
 
 #[test]
-fn bad_instances() {
+fn instances_out_of_bounds_are_refused() {
     let list = |count: usize, item: &dyn Fn(usize) -> String| (0..count).map(item).collect::<Vec<_>>().join(",");
     let addressed = |rest: &str| format!(r#"{{"addr":["10.0.0.7"],{rest}}}"#);
     let at = |addresses: &str| format!(r#"{{"addr":[{addresses}]}}"#);
@@ -217,12 +219,12 @@ fn bad_instances() {
         (addressed(r#""ttl":2147483648"#), BoundsError::Ttl(MAX_TTL + 1)),
     ];
     for (value, expected) in cases {
-        assert_eq!(decode("i/web/web-1", &value), Err(RecordError::Fault(expected)), "{value}");
+        assert_eq!(decode("i/web/web-1", &value), Err(RecordError::Bounds(expected)), "{value}");
     }
 }
 
 #[test]
-fn bad_values() {
+fn invalid_values_are_refused() {
     let long = format!(r#"{{"addr":["10.0.0.7"]}}{}"#, " ".repeat(MAX_VALUE));
     let variant = format!(r#"{{"addr":["10.0.0.7"],"proto":"{}\n"}}"#, "s".repeat(500));
     let version = |text: &str| format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"{text}"}}"#);
@@ -231,7 +233,7 @@ fn bad_values() {
     let much_meta = format!(r#"{{"addr":["10.0.0.7"],"dc":"dc1","version":"1","meta":{{{}}}}}"#, entries.join(","));
     let (no_version, control) = (version(""), version("1\\u0007"));
     let cases: &[(&str, &str, &str)] = &[
-        ("i/web/a", &long, "a value has at most 8192 octets, this one has 8213"),
+        ("i/web/a", &long, "value of 8213 octets exceeds the limit of 8192"),
         ("i/web/a", "", "EOF while parsing a value at line 1 column 0"),
         ("i/web/a", "{}", "missing field `addr` at line 1 column 2"),
         ("i/web/a", r#"{"addr":["10.0.0.7"]}x"#, "trailing characters at line 1 column 22"),
@@ -245,22 +247,26 @@ fn bad_values() {
         (
             "i/web/a",
             r#"{"addr":["10.0.0.7"],"ports":{"a_b":1}}"#,
-            "'_' cannot stand in a DNS label: letters, digits and hyphens can at line 1 column 35",
+            "'_' is not allowed in a DNS label: use letters, digits and hyphens at line 1 column 35",
         ),
         ("n/node", r#"{"addr":[],"dc":"dc1","version":"1"}"#, "there is no address"),
         ("n/node", r#"{"addr":["10.0.0.7"],"dc":"","version":"1"}"#, "dc: a DNS label has at least one character"),
-        ("n/node", &no_version, "a version is 1 to 64 characters of printable ASCII"),
-        ("n/node", &long_version, "a version is 1 to 64 characters of printable ASCII"),
-        ("n/node", &control, "a version is 1 to 64 characters of printable ASCII"),
-        ("h/web/a", "", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
-        ("h/web/a", "x", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
-        ("h/web/a", "p up", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
-        ("h/web/a", "u -1", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
-        ("h/web/a", "x tired ", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
+        ("n/node", &no_version, "version must be 1 to 64 characters of printable ASCII"),
+        ("n/node", &long_version, "version must be 1 to 64 characters of printable ASCII"),
+        ("n/node", &control, "version must be 1 to 64 characters of printable ASCII"),
+        ("h/web/a", "", "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`"),
+        ("h/web/a", "x", "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`"),
+        ("h/web/a", "p up", "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`"),
+        ("h/web/a", "u -1", "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`"),
+        (
+            "h/web/a",
+            "x tired ",
+            "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`",
+        ),
         (
             "r/web/a",
             r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
-            "a report is of at most 32 checks, each text of at most 160 octets",
+            "health report must have at most 32 checks and texts of at most 160 octets",
         ),
         (
             "n/node",
@@ -268,7 +274,7 @@ fn bad_values() {
             "a key of `meta` is printable ASCII without `=`",
         ),
         ("n/node", &much_meta, "a node's `meta` has at most 1024 octets, this one has 1275"),
-        ("e/0", r#"{"id":"7","name":"x","time":1}"#, "id: it is no UUID"),
+        ("e/0", r#"{"id":"7","name":"x","time":1}"#, "id: not a UUID"),
         (
             "e/0",
             r#"{"id":"00000000-0000-0000-0000-000000000007","name":"x","data":"!","time":1}"#,
@@ -279,20 +285,24 @@ fn bad_values() {
             r#"{"id":"00000000-0000-0000-0000-000000000007","name":"","time":1}"#,
             "an event's name has 1 to 128 octets and no control characters",
         ),
-        ("h/web/a", "critical", "a standing is `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x GATE REASON`"),
-        ("n/left", "0", "the value of `n/left` is `1`"),
+        (
+            "h/web/a",
+            "critical",
+            "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`",
+        ),
+        ("n/left", "0", "the value of `n/left` must be `1`"),
     ];
     for (key, value, expected) in cases {
         assert_eq!(decode(key, value).unwrap_err().to_string(), *expected, "{key} {value}");
     }
-    let Err(RecordError::Json(told)) = decode("i/web/a", &variant) else { panic!("{variant}") };
-    assert!(told.len() <= 120 && !told.contains('\n'), "what a peer wrote stays on one line: {told:?}");
+    let Err(RecordError::Json(decoded)) = decode("i/web/a", &variant) else { panic!("{variant}") };
+    assert!(decoded.len() <= 120 && !decoded.contains('\n'), "peer-controlled text stays on one line: {decoded:?}");
 }
 
 #[test]
-fn reasons_are_cut_where_they_arrive() {
-    let told = decode("h/web/web-1", &format!("c {}\n", "é".repeat(200)));
-    let Ok(Some(Record::Standing(_, InstanceState::Critical(reason)))) = told else { panic!("{told:?}") };
+fn decoded_reasons_are_bounded() {
+    let decoded = decode("h/web/web-1", &format!("c {}\n", "é".repeat(200)));
+    let Ok(Some(Record::State(_, InstanceState::Critical(reason)))) = decoded else { panic!("{decoded:?}") };
     assert_eq!(&*reason, "é".repeat(60));
 }
 
@@ -322,8 +332,8 @@ prop_compose! {
     }
 }
 
-/// Texts that come near to being records.
-fn nearly() -> impl Strategy<Value = (String, String)> {
+/// Texts similar to records.
+fn near_records() -> impl Strategy<Value = (String, String)> {
     let pairs = [full(), plain()].map(|instance| Record::Instance(Arc::new(instance)).encode());
     let pairs = [pairs.to_vec(), vec![node("1").encode(), ("h/web/a".to_owned(), "c é".to_owned())]].concat();
     (prop::sample::select(pairs), any::<prop::sample::Index>(), any::<char>()).prop_map(
@@ -341,7 +351,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_lost_on_the_way(instance in instance()) {
+    fn instances_round_trip(instance in instance()) {
         prop_assert_eq!(instance.check(), Ok(()));
         let record = Record::Instance(Arc::new(instance));
         let (key, value) = record.encode();
@@ -349,22 +359,22 @@ proptest! {
     }
 
     #[test]
-    fn a_standing_arrives_as_it_was(status in 0..3, reason in any::<String>()) {
+    fn states_round_trip(status in 0..3, reason in any::<String>()) {
         let status = [Status::Passing, Status::Warning, Status::Critical][status as usize];
-        let record = Record::Standing(key(), InstanceState::new(status, &reason));
+        let record = Record::State(key(), InstanceState::new(status, &reason));
         let (key, value) = record.encode();
         prop_assert_eq!(decode(&key, &value), Ok(Some(record)));
     }
 
     #[test]
-    fn no_text_makes_the_reader_panic(
+    fn decode_never_panics(
         key in prop_oneof!["[ihn]/\\PC{0,12}/?\\PC{0,70}", any::<String>(), Just("i/web/a".to_owned()), Just("n/node".to_owned())],
         value in any::<String>(),
-        (near_key, near_value) in nearly(),
+        (near_key, near_value) in near_records(),
     ) {
         for (key, value) in [(key, value), (near_key, near_value)] {
             match decode(&key, &value) {
-                // What is taken can be said again, and is within the bounds.
+                // A decoded record can be encoded again and is within its bounds.
                 Ok(Some(record)) => {
                     let (again, value) = record.encode();
                     prop_assert_eq!(&again, &key);

@@ -1,4 +1,5 @@
-//! User events as values: `e/0` to `e/15` are the last ones that a node fired, each in the place of the one 16 before.
+//! User events as records. The slots `e/0` to `e/15` hold the last events fired on a node; each event overwrites the one 16
+//! before it.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ struct EventText<'a> {
     id: Cow<'a, str>,
     #[serde(borrow)]
     name: Cow<'a, str>,
-    /// In base64.
+    /// Payload in base64.
     #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "data")]
     payload: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
@@ -42,7 +43,7 @@ pub(super) fn value(event: &UserEvent) -> String {
 pub(super) fn read(value: &str) -> Result<UserEvent, RecordError> {
     let text: EventText<'_> = parse(value)?;
     let event = UserEvent {
-        id: Uuid::parse_str(&text.id).map_err(|_| RecordError::Json("id: it is no UUID".to_owned()))?,
+        id: Uuid::parse_str(&text.id).map_err(|_| RecordError::Json("id: not a UUID".to_owned()))?,
         name: text.name.into_owned(),
         payload: BASE64.decode(text.payload.as_bytes()).map_err(|error| RecordError::Json(format!("data: {error}")))?,
         to: Audience { node: text.node.into_owned(), service: text.service.into_owned(), tag: text.tag.into_owned() },

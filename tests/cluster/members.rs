@@ -1,4 +1,4 @@
-//! Nodes come and go, and what they announce changes.
+//! Nodes that join, leave and fail, and changes of what they announce.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use muster::{
 use crate::script::{Cluster, ms};
 
 #[tokio::test(start_paused = true)]
-async fn all_who_join_through_one_answer_all() {
+async fn nodes_that_join_through_one_node_answer_all_instances() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     assert_eq!(cluster.truth(), "a b c");
     for name in ["a", "b", "c"] {
@@ -26,20 +26,20 @@ async fn all_who_join_through_one_answer_all() {
     }
 }
 
-/// Who asks for the members as soon as an instance is answered finds its node among them.
+/// A client that requests the members as soon as an instance is answered finds the instance's node.
 #[tokio::test(start_paused = true)]
-async fn who_is_answered_is_a_member() {
+async fn nodes_of_answered_instances_are_members() {
     let mut cluster = Cluster::of(&["a", "b", "c"]);
     for name in ["a", "b", "c"] {
         cluster.start(name, &["a"]).await;
     }
     cluster
-        .until(ms(5000), "each answers all", |c| {
+        .until(ms(5000), "all nodes answer all instances", |c| {
             c.up().iter().all(|by| {
                 let answered = c.answer(by, "web");
-                // A node's own are answered before its task runs.
+                // Own instances are answered before the node's task runs.
                 for of in answered.split(' ').filter(|of| of != by && c.up().contains(of)) {
-                    assert!(c.reach(by, of).is_some(), "{by} answers {of} and does not show it\n{}", c.show());
+                    assert!(c.reach(by, of).is_some(), "{by} answers {of} without listing it\n{}", c.show());
                 }
                 answered == "a b c"
             })
@@ -47,9 +47,9 @@ async fn who_is_answered_is_a_member() {
         .await;
 }
 
-/// A push is there before the next round of gossip; where pushes are lost, gossip brings it.
+/// A push arrives before the next gossip round; where pushes are lost, gossip delivers the change.
 #[tokio::test(start_paused = true)]
-async fn a_flip_is_everywhere_at_once_and_without_pushes_by_gossip() {
+async fn health_flip_spreads_by_push_or_else_by_gossip() {
     let cluster = Cluster::running(&["a", "b", "c", "d", "e"]).await;
     let pushes: fn(&Message<'_>) -> bool = |message| matches!(message, Message::Push(_));
     for (lost, within) in [(None, ms(100)), (Some(pushes), ms(1500))] {
@@ -62,9 +62,9 @@ async fn a_flip_is_everywhere_at_once_and_without_pushes_by_gossip() {
     }
 }
 
-/// What is declared and not healthy is there, with a reason; what nobody declares is not.
+/// A declared service without healthy instances is answered with a reason; an undeclared one does not exist.
 #[tokio::test(start_paused = true)]
-async fn who_leaves_is_gone_at_once_and_known_to_have_left() {
+async fn node_that_leaves_is_removed_at_once() {
     for by_order in [false, true] {
         let mut cluster = Cluster::running(&["a", "b", "c"]).await;
         cluster.flip("a", false);
@@ -75,7 +75,7 @@ async fn who_leaves_is_gone_at_once_and_known_to_have_left() {
         let end = if by_order {
             cluster.leave("c").await
         } else {
-            cluster.dismiss("c");
+            cluster.signal("c");
             let took = cluster.answers(ms(300), &["a", "b"], "nothing, EDE 14").await;
             println!("left: {took:?}");
             cluster.ends("c").await
@@ -86,13 +86,13 @@ async fn who_leaves_is_gone_at_once_and_known_to_have_left() {
             assert_eq!(cluster.answer(name, "only"), "NXDOMAIN");
             cluster.until(ms(100), "c has left", |c| c.reach(name, "c") == Some(Reach::Gone(Cause::Left))).await;
         }
-        // What gossip still has of it brings nothing back.
+        // The state that gossip still holds brings nothing back.
         cluster.stays(ms(2500), &["a", "b"], "nothing, EDE 14").await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_killed_is_gone_within_two_seconds_and_the_others_know_why() {
+async fn killed_node_is_removed_within_two_seconds_with_its_cause() {
     for names in [&["a", "b"][..], &["a", "b", "c"], &["a", "b", "c", "d", "e", "f", "g"]] {
         let mut cluster = Cluster::running(names).await;
         cluster.kill("b").await;
@@ -105,9 +105,9 @@ async fn who_is_killed_is_gone_within_two_seconds_and_the_others_know_why() {
     }
 }
 
-/// A host that is gone with its node says nothing.
+/// A crashed host does not answer at all.
 #[tokio::test(start_paused = true)]
-async fn a_host_that_crashes_is_gone_within_two_seconds() {
+async fn crashed_host_is_removed_within_two_seconds() {
     let mut cluster = Cluster::running(&["a", "b", "c", "d", "e"]).await;
     cluster.cut(&["e"], &["a", "b", "c", "d"]);
     cluster.kill("e").await;
@@ -118,9 +118,9 @@ async fn a_host_that_crashes_is_gone_within_two_seconds() {
     }
 }
 
-/// At once, before anybody has noticed, and long after; it announces what its files say now.
+/// At once, before the crash is detected, and long after it; the node announces its current files.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_is_started_again_is_served_again_with_what_it_has_now() {
+async fn restarted_node_is_answered_with_its_current_instances() {
     for pause in [ms(0), ms(300), ms(5000)] {
         for join in [&["a"][..], &[]] {
             let mut cluster = Cluster::running(&["a", "b", "c"]).await;
@@ -140,9 +140,9 @@ async fn a_node_that_is_started_again_is_served_again_with_what_it_has_now() {
     }
 }
 
-/// Generations come from the clock, and from what was stored where that is higher: after a step back it is the next one.
+/// Generations come from the clock, or from the stored one if that is higher: after a step back it is the next one.
 #[tokio::test(start_paused = true)]
-async fn clocks_that_step_do_not_keep_a_node_out() {
+async fn clock_steps_do_not_exclude_a_node() {
     const HOUR: u64 = 3_600_000_000_000 / INCARNATIONS * INCARNATIONS;
     let mut cluster = Cluster::running(&["a", "b", "c"]).await;
     for step in [HOUR, INCARNATIONS, INCARNATIONS, 24 * HOUR, INCARNATIONS] {
@@ -157,9 +157,9 @@ async fn clocks_that_step_do_not_keep_a_node_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn peers_of_before_are_found_without_anybody_to_join() {
+async fn remembered_peers_suffice_to_rejoin() {
     let mut cluster = Cluster::running(&["a", "b", "c"]).await;
-    // Those that a node stores.
+    // The stored peers.
     assert!(cluster.peers("c").contains(&cluster.address("b")));
     cluster.stop("c").await;
     cluster.kill("a").await;
@@ -171,9 +171,9 @@ async fn peers_of_before_are_found_without_anybody_to_join() {
     assert_eq!(cluster.truth(), "b c");
 }
 
-/// Who was there first keeps the name; the newcomer's instances are nobody's.
+/// The earlier node keeps the name; the newcomer's instances are not answered.
 #[tokio::test(start_paused = true)]
-async fn a_newcomer_with_a_taken_name_ends() {
+async fn newcomer_with_a_taken_name_ends() {
     for join in ["a", "b"] {
         let mut cluster = Cluster::running(&["a", "b", "c"]).await;
         let holder = cluster.identity("b");
@@ -181,7 +181,7 @@ async fn a_newcomer_with_a_taken_name_ends() {
         let mut watched = std::pin::pin!(tokio::time::sleep(ms(3000)));
         let end = loop {
             tokio::select! {
-                () = &mut watched => panic!("x goes on\n{}", cluster.show()),
+                () = &mut watched => panic!("x still runs\n{}", cluster.show()),
                 () = tokio::time::sleep(ms(1)) => {}
             }
             for name in ["a", "b", "c"] {
@@ -196,9 +196,9 @@ async fn a_newcomer_with_a_taken_name_ends() {
     }
 }
 
-/// What gossip still knows of a newcomer that was turned away does not keep the one out that has the name.
+/// State of a refused newcomer that is still gossiped does not exclude the holder of the name.
 #[tokio::test(start_paused = true)]
-async fn who_has_the_name_comes_back_after_an_outage_though_another_claimed_it() {
+async fn holder_of_a_name_returns_after_an_outage_although_another_node_claimed_it() {
     let mut cluster = Cluster::running(&["a", "b", "c", "d", "e"]).await;
     cluster.impostor("x", "b", "a");
     assert!(matches!(cluster.ends("x").await, End::NameTaken(_)));
@@ -211,9 +211,9 @@ async fn who_has_the_name_comes_back_after_an_outage_though_another_claimed_it()
     cluster.stays(ms(2500), &["a", "b", "c", "d", "e"], "a b c d e").await;
 }
 
-/// A message about somebody else's name does nothing.
+/// A conflict about another node's name has no effect.
 #[tokio::test(start_paused = true)]
-async fn conflicts_of_others_end_nobody() {
+async fn conflict_about_another_name_is_ignored() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     let a = cluster.identity("a");
     let other = Identity { id: PeerId { name: a.id.name.clone(), generation: 1 << 40 }, address: a.address };

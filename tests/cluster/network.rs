@@ -1,5 +1,5 @@
-//! A network for nodes of one process, in the place of `gossip::wire`: it delays, it can be cut, and it can lose what a
-//! test says. As the wire does, it introduces two runs to each other before anything else passes between them.
+//! A network for nodes of one process, in place of `gossip::transport`, with delay, partitions and loss. Like the
+//! transport, it introduces two runs to each other before it delivers other messages.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 
 use muster::{
     gossip::{
-        channel::{self, Inbound, Outbound},
+        link::{self, Inbound, Outbound},
         liveness::TcpProbeResult,
         message::{Identity, Message},
     },
@@ -18,28 +18,28 @@ use muster::{
 };
 use tokio::{sync::mpsc, time::sleep};
 
-/// From one host to another.
+/// Latency between two hosts.
 const DELAY: Duration = Duration::from_millis(1);
-/// How long a knock waits for an answer that does not come.
+/// Timeout of a TCP probe.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
-/// Which messages get lost.
+/// Selects messages to lose.
 pub(crate) type Loss = fn(&Message<'_>) -> bool;
 
-/// All hosts, and what lies between them. Clones are the same network.
+/// All hosts and the links between them. Clones share the network.
 #[derive(Clone, Default)]
 pub(crate) struct Network(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    /// Who runs where; `None`: the host is up and nothing runs.
+    /// The process on each host; `None`: the host is up without a process.
     hosts: BTreeMap<SocketAddr, Option<Process>>,
-    /// From where to where nothing passes.
+    /// Links that are cut, by direction.
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
-    /// Which run knows which.
-    met: BTreeSet<(PeerId, PeerId)>,
+    /// Runs that know each other.
+    introduced: BTreeSet<(PeerId, PeerId)>,
     loss: Option<Loss>,
-    /// The generation that each node's last push named.
+    /// Generation in each node's last push.
     pushed: BTreeMap<Label, u64>,
 }
 
@@ -49,15 +49,15 @@ struct Process {
 }
 
 impl Network {
-    /// A process starts on its host.
-    pub(crate) fn attach(&self, identity: Identity, side: channel::Network) {
-        let channel::Network { outbound, inbound } = side;
+    /// Starts a process on its host.
+    pub(crate) fn attach(&self, identity: Identity, side: link::Network) {
+        let link::Network { outbound, inbound } = side;
         let process = Process { identity: identity.clone(), inbound };
         self.lock().hosts.insert(identity.address, Some(process));
         tokio::spawn(self.clone().carry(identity, outbound));
     }
 
-    /// A process ends: nothing listens there any more.
+    /// Ends a process; its port is closed afterwards.
     pub(crate) fn detach(&self, identity: &Identity) {
         let mut state = self.lock();
         if state.runs(identity) {
@@ -65,29 +65,29 @@ impl Network {
         }
     }
 
-    /// From now on nothing passes from there to there.
+    /// Cuts the link in one direction.
     pub(crate) fn cut(&self, from: SocketAddr, to: SocketAddr) {
         self.lock().cuts.insert((from, to));
     }
 
-    /// Everything passes everywhere.
+    /// Restores all links.
     pub(crate) fn heal(&self) {
         self.lock().cuts.clear();
     }
 
-    /// What gets lost from now on.
+    /// Selects the messages to lose from now on.
     pub(crate) fn lose(&self, loss: Option<Loss>) {
         self.lock().loss = loss;
     }
 
-    /// Hands a process a message that another one is made to have sent.
+    /// Delivers a message with a forged sender.
     pub(crate) async fn forge(&self, from: &Identity, to: SocketAddr, message: &Message<'_>) {
         let mut octets = Vec::new();
         message.encode(&mut octets).unwrap();
         self.clone().pass(from.clone(), Outbound::Message { to, octets: octets.into() }).await;
     }
 
-    /// The generation that a node's last push named: how often its gossip was started is in it.
+    /// Generation in a node's last push, which includes the number of gossip starts.
     pub(crate) fn pushed(&self, by: &Label) -> u64 {
         self.lock().pushed[by]
     }
@@ -122,20 +122,20 @@ impl Network {
                     self.lock().deliver(to, Inbound::Message { from, octets: octets.to_vec() });
                 }
             }
-            Outbound::Knock { peer, address } => {
-                let answer = self.lock().knock(from.address, address);
-                sleep(if answer == TcpProbeResult::Silent { NO_ANSWER } else { 2 * DELAY }).await;
-                self.lock().deliver(from.address, Inbound::Knocked { peer, answer });
+            Outbound::TcpProbe { peer, address } => {
+                let result = self.lock().tcp_probe(from.address, address);
+                sleep(if result == TcpProbeResult::Silent { NO_ANSWER } else { 2 * DELAY }).await;
+                self.lock().deliver(from.address, Inbound::TcpProbed { peer, result });
             }
         }
     }
 
-    /// Sees to it that two runs know each other; whether a message that was sent before reaches its receiver.
+    /// Introduces two runs to each other. Returns whether a message that was sent before reaches its receiver.
     async fn introduce(&self, from: &Identity, to: SocketAddr) -> bool {
         let there = {
             let state = self.lock();
             let Some(there) = state.process(to).map(|process| process.identity.clone()) else { return false };
-            if state.met.contains(&(from.id.clone(), there.id.clone())) {
+            if state.introduced.contains(&(from.id.clone(), there.id.clone())) {
                 return true;
             }
             if state.is_cut(from.address, to) || state.is_cut(to, from.address) {
@@ -143,22 +143,22 @@ impl Network {
             }
             there
         };
-        // The welcome, and our own.
+        // The welcomes of both sides.
         sleep(2 * DELAY).await;
         let mut state = self.lock();
         if !state.runs(from) || !state.runs(&there) {
             return false;
         }
         let pair = (from.id.clone(), there.id.clone());
-        if state.met.contains(&pair) {
+        if state.introduced.contains(&pair) {
             return true;
         }
-        // What was sealed for the run before is lost.
-        let sent_to_another = state.met.iter().any(|(a, b)| *a == from.id && b.name == there.id.name);
-        state.met.insert((pair.1.clone(), pair.0.clone()));
-        state.met.insert(pair);
-        state.deliver(from.address, Inbound::Met { peer: there.clone(), at: to });
-        state.deliver(to, Inbound::Met { peer: from.clone(), at: from.address });
+        // A frame sealed for the previous run is lost.
+        let sent_to_another = state.introduced.iter().any(|(a, b)| *a == from.id && b.name == there.id.name);
+        state.introduced.insert((pair.1.clone(), pair.0.clone()));
+        state.introduced.insert(pair);
+        state.deliver(from.address, Inbound::Introduced { peer: there.clone(), at: to });
+        state.deliver(to, Inbound::Introduced { peer: from.clone(), at: from.address });
         !sent_to_another
     }
 }
@@ -180,7 +180,7 @@ impl State {
         self.loss.is_some_and(|loss| loss(&Message::decode(octets).unwrap()))
     }
 
-    fn knock(&self, from: SocketAddr, to: SocketAddr) -> TcpProbeResult {
+    fn tcp_probe(&self, from: SocketAddr, to: SocketAddr) -> TcpProbeResult {
         if self.is_cut(from, to) || self.is_cut(to, from) {
             return TcpProbeResult::Silent;
         }

@@ -1,4 +1,4 @@
-//! A peer that takes part in gossip and says there what no muster says.
+//! A peer that gossips invalid state.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -8,7 +8,7 @@ use std::{
 use muster::{
     gossip::{
         anti_entropy::{Cluster as Gossip, Settings},
-        channel::{self, Inbound},
+        link::{self, Inbound},
         message::{Identity, Message},
     },
     model::member::{INCARNATIONS, PeerId},
@@ -17,10 +17,10 @@ use tokio::{sync::Mutex, task::JoinHandle};
 
 use crate::{network::Network, script::INTERVAL, support::label};
 
-/// Where it gossips.
+/// Its gossip address.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 66, 6)), 7946);
 
-/// Running beside the nodes of a cluster, until it is dropped.
+/// Runs beside the nodes of a cluster until it is dropped.
 pub(crate) struct Rogue {
     pub(crate) identity: Identity,
     network: Network,
@@ -29,12 +29,12 @@ pub(crate) struct Rogue {
 }
 
 impl Rogue {
-    /// Joins through that address, with these records.
+    /// Joins through an address, with these records.
     pub(crate) async fn join(network: &Network, through: SocketAddr, records: &[(String, String)]) -> Self {
         let identity = Identity { id: PeerId { name: label("r"), generation: INCARNATIONS }, address: ADDRESS };
-        let (link, side) = channel::pair();
+        let (link, side) = link::pair();
         network.attach(identity.clone(), side);
-        let (to_gossip, inbox) = channel::gossip();
+        let (to_gossip, inbox) = link::gossip();
         let settings = Settings {
             id: identity.id.clone(),
             incarnation: 0,
@@ -58,13 +58,13 @@ impl Rogue {
         Self { identity, network: network.clone(), gossip: Arc::new(Mutex::new(gossip)), running }
     }
 
-    /// Says something of its own that ends chitchat wherever it arrives: here too, but for the task that sends.
+    /// Publishes a key that ends chitchat's task on all nodes, here as well except for the sending task.
     pub(crate) async fn poison(&self) {
         let gossip = self.gossip.clone();
-        let said = tokio::spawn(async move {
+        let sender = tokio::spawn(async move {
             gossip.lock().await.publish(&[("é/x".to_owned(), Some("1".to_owned()))]).await;
         });
-        assert!(said.await.is_err(), "chitchat takes such keys now: this test needs another way to end it");
+        assert!(sender.await.is_err(), "chitchat accepts such keys now: this test needs another way to end it");
     }
 }
 

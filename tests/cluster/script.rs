@@ -1,4 +1,4 @@
-//! What a scenario does with its cluster, and what it sees of it: the DNS answers of each node, and its membership.
+//! Actions of a scenario on its cluster, and observations: DNS answers and membership of each node.
 
 use std::{
     cell::RefCell,
@@ -15,10 +15,10 @@ use muster::{
         zone::{self, Tables},
     },
     gossip::{
-        channel,
-        key_rotation::KeyringReport,
+        command::{Command, ForgetError, KeyringReport},
+        link,
         message::{Identity, KeyringChange},
-        node::{self, Command, End, FireEvent, ForgetError, Inputs, Outputs, Settings},
+        node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
     },
@@ -45,11 +45,11 @@ use super::{
     support::{Ask, decode, extended_error, label},
 };
 
-/// The gossip interval.
+/// Gossip interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
-/// How long peers are held, unless a scenario says otherwise.
+/// Default time that peers are held.
 const HOLD: Duration = Duration::from_secs(60);
-/// How exactly times are measured. While the codec's sockets are polled, paused time goes on by this much at most.
+/// Resolution of measured times: paused time advances by this much at most while the codec's sockets are polled.
 const STEP: Duration = Duration::from_millis(1);
 
 /// Milliseconds.
@@ -57,14 +57,14 @@ pub(crate) const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Hosts of one letter each, with a node on some of them.
+/// Hosts named by one letter, some of them with a node.
 pub(crate) struct Cluster {
     pub(crate) network: Network,
     hold: Duration,
     hosts: BTreeMap<&'static str, Host>,
 }
 
-/// One host: what outlives its processes.
+/// A host: the state that outlives its processes.
 struct Host {
     identity: Identity,
     announcements: watch::Sender<Announcements>,
@@ -77,31 +77,30 @@ struct Process {
     members: watch::Receiver<Arc<Membership>>,
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
     events: watch::Receiver<EventLog>,
-    orders: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Command>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
     dns: RefCell<Dns>,
 }
 
-/// What a node answers with, brought up to date as the publisher does it.
+/// The DNS engine of a node, updated like the daemon's.
 struct Dns {
     catalog: Catalog,
     tables: Tables,
     engine: Engine,
-    /// What was asked since the last change.
+    /// Answers since the last change.
     answered: BTreeMap<String, String>,
 }
 
 impl Cluster {
-    /// Hosts without nodes. Each has a service file of an instance of `web` with the host's name.
+    /// Creates hosts without nodes. Each has a service file with an instance of `web` named like the host.
     pub(crate) fn of(names: &[&'static str]) -> Self {
         Self::holding(names, HOLD)
     }
 
-    /// The same with another time for which peers are held.
+    /// Like `of`, with another hold time.
     pub(crate) fn holding(names: &[&'static str], hold: Duration) -> Self {
-        // Paused time jumps from timer to timer, also while a socket of the codec has something: with this one the
-        // jumps are short.
+        // Paused time jumps from timer to timer even while a codec socket has data. This timer keeps the jumps short.
         tokio::spawn(async {
             loop {
                 sleep(STEP).await;
@@ -123,14 +122,14 @@ impl Cluster {
         cluster
     }
 
-    /// All these run, joined through the first one, and each answers all.
+    /// Creates a cluster of running nodes, joined through the first one, that answer all instances.
     pub(crate) async fn running(names: &[&'static str]) -> Self {
         let mut cluster = Self::of(names);
         cluster.run_all(names).await;
         cluster
     }
 
-    /// Starts a node on each host, joined through the first one, and waits until each answers all.
+    /// Starts a node on each host, joined through the first one, and waits until each answers all instances.
     pub(crate) async fn run_all(&mut self, names: &[&'static str]) {
         for name in names {
             self.start(name, &names[..1]).await;
@@ -142,15 +141,15 @@ impl Cluster {
         .await;
     }
 
-    // --- What is done ------------------------------------------------------------------------------------------------
+    // --- Actions -----------------------------------------------------------------------------------------------------
 
-    /// Starts a node with the next generation, with these in its `gossip.join`.
+    /// Starts a node with the next generation and these seeds.
     pub(crate) async fn start(&mut self, name: &'static str, join: &[&'static str]) {
         let generation = self.hosts[name].identity.id.generation + INCARNATIONS;
         self.start_as(name, generation, join, &[]).await;
     }
 
-    /// Starts a node with this generation; `remembered` are peers of before.
+    /// Starts a node with this generation, seeds and remembered peers.
     pub(crate) async fn start_as(&mut self, name: &'static str, generation: u64, join: &[&str], remembered: &[&str]) {
         let endpoint = |name: &&str| {
             let address = self.address(name);
@@ -162,12 +161,12 @@ impl Cluster {
         };
         let (network, hold) = (self.network.clone(), self.hold);
         let host = self.hosts.get_mut(name).unwrap();
-        assert!(host.process.is_none(), "{name} runs already");
+        assert!(host.process.is_none(), "{name} is running already");
         host.identity.id.generation = generation;
         host.process = Some(Process::start(&network, &host.identity, targets, hold, &host.announcements));
     }
 
-    /// A host of another address with the name of one that is there already: a node starts on it.
+    /// Starts a node on a host of another address with the name of an existing one.
     pub(crate) fn impostor(&mut self, host: &'static str, of: &str, join: &str) {
         let join = self.address(join);
         let address = SocketAddr::from(([10, 0, 9, 9], 7946));
@@ -183,39 +182,39 @@ impl Cluster {
         self.announce(host, "web", host, InstanceState::Passing);
     }
 
-    /// Tells a node to leave, as a signal would.
-    pub(crate) fn dismiss(&self, name: &str) {
+    /// Asks a node to stop, like a signal.
+    pub(crate) fn signal(&self, name: &str) {
         self.process(name).shutdown.cancel();
     }
 
-    /// Lets a node leave; returns what it ended with.
+    /// Stops a node; returns its end.
     pub(crate) async fn stop(&mut self, name: &str) -> End {
-        self.dismiss(name);
+        self.signal(name);
         self.ends(name).await
     }
 
-    /// Ends a node without a good-bye.
+    /// Kills a node, so that it does not announce its leave.
     pub(crate) async fn kill(&mut self, name: &str) {
         let host = self.hosts.get_mut(name).unwrap();
-        let mut process = host.process.take().expect("a node that runs");
+        let mut process = host.process.take().expect("a running node");
         self.network.detach(&host.identity);
         process.running.abort();
         let _ = (&mut process.running).await;
     }
 
-    /// Waits for a node that ends by itself.
+    /// Waits for the end of a node.
     pub(crate) async fn ends(&mut self, name: &str) -> End {
-        let mut process = self.hosts.get_mut(name).unwrap().process.take().expect("a node that runs");
+        let mut process = self.hosts.get_mut(name).unwrap().process.take().expect("a running node");
         (&mut process.running).await.unwrap()
     }
 
-    /// Nothing passes between these and those.
+    /// Cuts the links between two groups of hosts.
     pub(crate) fn cut(&self, these: &[&str], those: &[&str]) {
         self.cut_one_way(these, those);
         self.cut_one_way(those, these);
     }
 
-    /// Nothing passes from these to those.
+    /// Cuts the links between two groups of hosts in one direction.
     pub(crate) fn cut_one_way(&self, from: &[&str], to: &[&str]) {
         for from in from {
             for to in to.iter().filter(|to| *to != from) {
@@ -224,7 +223,7 @@ impl Cluster {
         }
     }
 
-    /// A service file of a host defines an instance, or a check changes its standing.
+    /// Announces an instance on a host, or changes its state.
     pub(crate) fn announce(&self, host: &str, service: &str, id: &str, standing: InstanceState) {
         let host = &self.hosts[host];
         let instance = instance(host.identity.address, service, id);
@@ -234,106 +233,106 @@ impl Cluster {
         });
     }
 
-    /// The host's instance of `web` becomes healthy, or not.
+    /// Changes the health of the host's instance of `web`.
     pub(crate) fn flip(&self, host: &str, healthy: bool) {
         let status = if healthy { Status::Passing } else { Status::Critical };
         self.announce(host, "web", host, InstanceState::new(status, "refused"));
     }
 
-    /// A service file goes.
+    /// Removes an instance from a host.
     pub(crate) fn withdraw(&self, host: &str, service: &str, id: &str) {
         let key = InstanceKey { service: label(service), id: label(id) };
         self.hosts[host].announcements.send_modify(|all| drop(all.remove(&key)));
     }
 
-    /// Gives an order for the keyring to one node.
+    /// Sends a keyring command to a node.
     pub(crate) async fn keyring(&self, at: &str, change: KeyringChange) -> KeyringReport {
         let (done, outcome) = oneshot::channel();
-        self.process(at).orders.send(Command::Keyring { change, done }).await.unwrap();
+        self.process(at).commands.send(Command::Keyring { change, done }).await.unwrap();
         outcome.await.unwrap().unwrap()
     }
 
     /// Fires a user event on a node.
     pub(crate) async fn fire(&self, at: &str, name: &str, to: Audience) {
-        let firing = FireEvent { name: name.to_owned(), payload: b"x".to_vec(), to };
         let (done, fired) = oneshot::channel();
-        self.process(at).orders.send(Command::Fire { firing, done }).await.unwrap();
+        let command = Command::Fire { name: name.to_owned(), payload: b"x".to_vec(), to, done };
+        self.process(at).commands.send(command).await.unwrap();
         assert_eq!(fired.await.unwrap().name, name);
     }
 
-    /// Orders a node to have another one forgotten.
+    /// Sends a command to forget a node.
     pub(crate) async fn forget(&self, at: &str, name: &str) -> Result<(), ForgetError> {
         let (done, outcome) = oneshot::channel();
-        self.process(at).orders.send(Command::Dismiss { name: label(name), done }).await.unwrap();
+        self.process(at).commands.send(Command::Forget { name: label(name), done }).await.unwrap();
         outcome.await.unwrap()
     }
 
-    /// Lets a node leave by an order.
+    /// Sends a command to leave; returns the node's end.
     pub(crate) async fn leave(&mut self, name: &str) -> End {
-        let (done, said) = oneshot::channel();
-        self.process(name).orders.send(Command::Leave { done }).await.unwrap();
-        said.await.unwrap();
+        let (done, outcome) = oneshot::channel();
+        self.process(name).commands.send(Command::Leave { done }).await.unwrap();
+        outcome.await.unwrap();
         self.ends(name).await
     }
 
-    // --- What is seen ------------------------------------------------------------------------------------------------
+    // --- Observations ------------------------------------------------------------------------------------------------
 
-    /// What a node answers to SRV of a service: the ids, or that there are none, and the Extended DNS Error.
+    /// A node's answer to SRV of a service: the ids, or their absence, and the Extended DNS Error.
     pub(crate) fn answer(&self, at: &str, service: &str) -> String {
         let process = self.process(at);
         process.dns.borrow_mut().ask(process.view.borrow().clone(), service)
     }
 
-    /// The names of the user events that a node knows, oldest first.
+    /// Names of the user events that a node knows, oldest first.
     pub(crate) fn events(&self, at: &str) -> Vec<String> {
         self.process(at).events.borrow().iter().map(|event| event.name.clone()).collect()
     }
 
-    /// How `by` sees `of`.
+    /// Reachability of `of` as seen by `by`.
     pub(crate) fn reach(&self, by: &str, of: &str) -> Option<Reach> {
         let name = &self.hosts[of].identity.id.name;
         self.members(by).members.iter().find(|member| member.id.name == *name).map(|member| member.reach)
     }
 
-    /// The membership that a node shows.
+    /// Membership published by a node.
     pub(crate) fn members(&self, by: &str) -> Arc<Membership> {
         self.process(by).members.borrow().clone()
     }
 
-    /// Where the peers gossip that a node reaches.
+    /// Gossip addresses of the peers that a node reaches.
     pub(crate) fn peers(&self, by: &str) -> BTreeSet<SocketAddr> {
         self.process(by).peers.borrow().clone()
     }
 
-    /// Hosts on which a node runs.
+    /// Hosts with a running node.
     pub(crate) fn up(&self) -> Vec<&'static str> {
         let up = self.hosts.iter().filter(|(_, host)| host.process.is_some());
         up.map(|(name, _)| *name).collect()
     }
 
-    /// Where a host's node gossips.
+    /// Gossip address of a host's node.
     pub(crate) fn address(&self, name: &str) -> SocketAddr {
         self.hosts[name].identity.address
     }
 
-    /// Whether a node has ended by itself.
+    /// Reports whether a node has ended by itself.
     pub(crate) fn has_ended(&self, name: &str) -> bool {
         self.process(name).running.is_finished()
     }
 
-    /// Which run of a node it is now.
+    /// Current run of a node.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         self.hosts[name].identity.clone()
     }
 
-    /// What all should answer for `web`.
+    /// Correct answer for `web`.
     pub(crate) fn truth(&self) -> String {
         let mut declared = false;
         let mut ids = BTreeSet::new();
         for host in self.hosts.values().filter(|host| host.process.is_some()) {
             for (key, announced) in host.announcements.borrow().iter().filter(|(key, _)| key.service == label("web")) {
                 declared = true;
-                if announced.standing.is_answered() {
+                if announced.state.is_answered() {
                     ids.insert(key.id.to_string());
                 }
             }
@@ -345,28 +344,28 @@ impl Cluster {
         }
     }
 
-    /// Waits until a condition holds; returns how long that took.
+    /// Waits until a condition holds; returns the time that took.
     pub(crate) async fn until(&self, within: Duration, what: &str, holds: impl Fn(&Self) -> bool) -> Duration {
         let start = Instant::now();
         while !holds(self) {
-            assert!(start.elapsed() < within, "not within {within:?}: {what}\n{}", self.show());
+            assert!(start.elapsed() < within, "timeout after {within:?}: {what}\n{}", self.show());
             sleep(STEP).await;
         }
         start.elapsed()
     }
 
-    /// Waits until each of these answers `web` so.
+    /// Waits until all these nodes give this answer for `web`.
     pub(crate) async fn answers(&self, within: Duration, at: &[&str], expected: &str) -> Duration {
         let what = format!("{at:?} answer {expected:?}");
         self.until(within, &what, |c| at.iter().all(|at| c.answer(at, "web") == expected)).await
     }
 
-    /// Waits until every node that runs answers what is true.
+    /// Waits until every running node gives the correct answer.
     pub(crate) async fn settles(&self, within: Duration) -> Duration {
         self.answers(within, &self.up(), &self.truth()).await
     }
 
-    /// Each of these answers `web` so, whenever it is asked.
+    /// Asserts that these nodes keep giving this answer for `web`.
     pub(crate) async fn stays(&self, lasting: Duration, at: &[&str], expected: &str) {
         let start = Instant::now();
         while start.elapsed() < lasting {
@@ -378,7 +377,7 @@ impl Cluster {
         }
     }
 
-    /// All that each node answers and believes.
+    /// Correct answer, and answers and membership of each node.
     pub(crate) fn show(&self) -> String {
         let mut lines = vec![format!("true: {:?}", self.truth())];
         for name in self.up() {
@@ -391,7 +390,7 @@ impl Cluster {
     }
 
     fn process(&self, name: &str) -> &Process {
-        self.hosts[name].process.as_ref().unwrap_or_else(|| panic!("{name} does not run"))
+        self.hosts[name].process.as_ref().unwrap_or_else(|| panic!("{name} is not running"))
     }
 }
 
@@ -416,7 +415,7 @@ impl Process {
             datacenter: label("dc1"),
             meta: Default::default(),
         });
-        let (link, side) = channel::pair();
+        let (link, side) = link::pair();
         network.attach(identity.clone(), side);
         let settings = Settings {
             own: identity.clone(),
@@ -430,13 +429,13 @@ impl Process {
             seed: generation.wrapping_add(identity.address.ip().is_ipv4().into()),
         };
         let announced = announcements.subscribe();
-        let (orders, ordered) = mpsc::channel(4);
+        let (commands, queue) = mpsc::channel(4);
         let (view, seen) = watch::channel(node::alone(&node, &announced.borrow()));
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let inputs =
-            Inputs { announcements: announced, link, orders: ordered, rejected: Arc::new(Rejected::default()) };
+            Inputs { announcements: announced, link, commands: queue, rejected: Arc::new(Rejected::default()) };
         let (events, fired) = watch::channel(EventLog::default());
         let outputs = Outputs { view, members, peers, keyring, events };
         let shutdown = CancellationToken::new();
@@ -446,7 +445,7 @@ impl Process {
             members: membership,
             peers: reached,
             events: fired,
-            orders,
+            commands,
             shutdown,
             running,
             dns: RefCell::new(Dns::of(name)),
@@ -500,7 +499,7 @@ impl Dns {
     }
 }
 
-/// An instance on that host, with nothing special.
+/// A minimal instance on a host.
 pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
     Instance {
         port: Some(80),

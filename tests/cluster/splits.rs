@@ -1,4 +1,4 @@
-//! Networks that are cut, and heal.
+//! Network partitions and their healing.
 
 use muster::model::member::{Cause, Reach};
 
@@ -8,15 +8,15 @@ const ALL: &[&str] = &["a", "b", "c", "d", "e"];
 const FEW: &[&str] = &["a", "b"];
 const MOST: &[&str] = &["c", "d", "e"];
 
-/// The smaller part cannot tell whose fault it is: it answers what it knew last, and says so. The larger part removes.
+/// The minority holds its last known state and marks it as stale. The majority removes the minority.
 #[tokio::test(start_paused = true)]
-async fn a_split_leaves_the_few_with_what_they_knew_and_heals_with_all_that_changed() {
+async fn minority_holds_last_known_state_until_a_split_heals() {
     let cluster = Cluster::running(ALL).await;
     cluster.cut(FEW, MOST);
     let took = cluster.answers(ms(3000), FEW, "a b c d e, EDE 3").await;
-    println!("split, the few hold after {took:?}");
+    println!("split: the minority holds after {took:?}");
     let took = cluster.answers(ms(3000), MOST, "c d e").await;
-    println!("split, most have removed after {took:?} more");
+    println!("split: the majority has removed the minority after another {took:?}");
     for few in FEW {
         cluster.until(ms(100), "a split", |c| c.members(few).partitioned.is_some()).await;
         assert!(MOST.iter().all(|most| cluster.reach(few, most) == Some(Reach::Held)), "{}", cluster.show());
@@ -37,9 +37,9 @@ async fn a_split_leaves_the_few_with_what_they_knew_and_heals_with_all_that_chan
     cluster.stays(ms(1500), ALL, "b c e").await;
 }
 
-/// What is held has an end.
+/// A hold is bounded.
 #[tokio::test(start_paused = true)]
-async fn what_is_held_for_too_long_is_gone() {
+async fn hold_expires() {
     let mut cluster = Cluster::holding(&["a", "b", "c"], ms(4000));
     cluster.run_all(&["a", "b", "c"]).await;
     cluster.flip("a", false);
@@ -53,12 +53,12 @@ async fn what_is_held_for_too_long_is_gone() {
     }
     cluster.network.heal();
     let took = cluster.settles(ms(6000)).await;
-    println!("healed after what was held had expired: {took:?}");
+    println!("healed after the hold expired: {took:?}");
 }
 
-/// Long after gossip has forgotten those on the other side, and with nobody named to join.
+/// Long after gossip has removed the other side, and without configured seeds.
 #[tokio::test(start_paused = true)]
-async fn a_split_of_minutes_heals_without_anybody_to_join() {
+async fn split_of_minutes_heals_without_seeds() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     cluster.cut(&["a"], &["b", "c"]);
     tokio::time::sleep(ms(200_000)).await;
@@ -70,9 +70,9 @@ async fn a_split_of_minutes_heals_without_anybody_to_join() {
     println!("healed after minutes: {took:?}");
 }
 
-/// That one does not hear another is no reason to remove either: others reach both.
+/// A broken link between two nodes is no reason to remove either: others reach both.
 #[tokio::test(start_paused = true)]
-async fn a_way_that_is_cut_between_two_removes_nobody() {
+async fn broken_link_between_two_nodes_removes_none() {
     for both_ways in [false, true] {
         let cluster = Cluster::running(ALL).await;
         cluster.cut_one_way(&["a"], &["b"]);
@@ -80,7 +80,7 @@ async fn a_way_that_is_cut_between_two_removes_nobody() {
             cluster.cut_one_way(&["b"], &["a"]);
         }
         cluster.stays(ms(5000), ALL, "a b c d e").await;
-        // And what changes goes around.
+        // Changes take another path.
         for name in ["a", "b"] {
             cluster.flip(name, false);
             let took = cluster.settles(ms(2000)).await;
@@ -89,19 +89,19 @@ async fn a_way_that_is_cut_between_two_removes_nobody() {
     }
 }
 
-/// One that hears nobody and is heard by all, or the other way around.
+/// A node that receives nothing but is received by all, and the reverse.
 #[tokio::test(start_paused = true)]
-async fn one_that_is_cut_off_in_one_direction_is_gone_and_comes_back() {
+async fn one_way_cut_removes_a_node_until_it_heals() {
     let others = &["b", "c", "d", "e"];
-    for deaf in [true, false] {
+    for receives_nothing in [true, false] {
         let cluster = Cluster::running(ALL).await;
-        if deaf {
+        if receives_nothing {
             cluster.cut_one_way(others, &["a"]);
         } else {
             cluster.cut_one_way(&["a"], others);
         }
         let took = cluster.answers(ms(8000), others, "b c d e").await;
-        println!("gone, deaf: {deaf}: {took:?}");
+        println!("gone, receives nothing: {receives_nothing}: {took:?}");
         cluster.stays(ms(3000), others, "b c d e").await;
         cluster.network.heal();
         let took = cluster.settles(ms(8000)).await;

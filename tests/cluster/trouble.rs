@@ -1,4 +1,4 @@
-//! Peers that say what is wrong, gossip that ends, keys that change, and anything in any order.
+//! Invalid state of peers, ends of chitchat, key rotation, and random sequences of events.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +19,7 @@ use crate::{
     support::label,
 };
 
-/// A node and one instance of `web`, as the rogue announces them.
+/// A valid node and one valid instance of `web`, announced by the rogue.
 fn sound() -> Vec<(String, String)> {
     let node = Record::Node {
         addresses: vec![rogue::ADDRESS.ip()],
@@ -29,12 +29,12 @@ fn sound() -> Vec<(String, String)> {
         ttl: None,
     };
     let instance = instance(rogue::ADDRESS, "web", "r");
-    let standing = Record::Standing(instance.key.clone(), InstanceState::Passing);
+    let standing = Record::State(instance.key.clone(), InstanceState::Passing);
     [node, Record::Instance(Arc::new(instance)), standing].iter().map(Record::encode).collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn bad_records_are_skipped_and_counted_and_the_rest_is_served() {
+async fn invalid_records_are_skipped_and_counted() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     let long = |len: usize| "x".repeat(len);
     let bad = [
@@ -58,7 +58,7 @@ async fn bad_records_are_skipped_and_counted_and_the_rest_is_served() {
             all.iter().all(|at| c.members(at).rejected == [("bad record", 6)])
         })
         .await;
-    // The same in pushes, as far as one can be sent.
+    // The same in pushes, where they fit.
     let fits = bad.iter().filter(|(key, value)| key.len() <= MAX_KEY && value.len() <= MAX_VALUE);
     let changes: Vec<_> =
         fits.zip(1000..).map(|((key, value), version)| Change { key, version, value: Some(value) }).collect();
@@ -69,9 +69,9 @@ async fn bad_records_are_skipped_and_counted_and_the_rest_is_served() {
     cluster.stays(ms(2000), &all, "a b c r").await;
 }
 
-/// A push of another run, or of nobody, changes nothing.
+/// A push of another run or of an unknown node has no effect.
 #[tokio::test(start_paused = true)]
-async fn pushes_of_another_run_are_not_taken() {
+async fn pushes_of_other_runs_are_ignored() {
     let cluster = Cluster::running(&["a", "b"]).await;
     let mut b = cluster.identity("b");
     for generation in [0, b.id.generation + 1, b.id.generation + INCARNATIONS] {
@@ -86,9 +86,9 @@ async fn pushes_of_another_run_are_not_taken() {
     cluster.stays(ms(1000), &["a", "b"], "a b").await;
 }
 
-/// Gossip that ends is started anew, and nobody's answers have noticed.
+/// chitchat is restarted after its task has ended, without an effect on answers.
 #[tokio::test(start_paused = true)]
-async fn gossip_that_ends_is_started_anew_and_everything_stays_served() {
+async fn chitchat_is_restarted_while_answers_stay_complete() {
     let all = ["a", "b", "c"];
     let cluster = Cluster::running(&all).await;
     for (at, time) in (1..=3).zip(["first", "second", "third"]) {
@@ -98,7 +98,7 @@ async fn gossip_that_ends_is_started_anew_and_everything_stays_served() {
         cluster.stays(ms(80), &all, "a b c r").await;
         drop(rogue);
         cluster
-            .until(ms(2000), "the rogue is gone, and nobody else is", |c| {
+            .until(ms(2000), "only the rogue is gone", |c| {
                 for by in all {
                     let answer = c.answer(by, "web");
                     assert!(answer.starts_with("a b c"), "{by}: {answer}\n{}", c.show());
@@ -109,17 +109,17 @@ async fn gossip_that_ends_is_started_anew_and_everything_stays_served() {
         cluster.stays(ms(1500), &all, "a b c").await;
         let alive = all.iter().all(|by| all.iter().all(|of| cluster.reach(by, of) == Some(Reach::Alive)));
         assert!(alive, "{time}: {}", cluster.show());
-        // Gossip does its work again, on its own.
+        // Gossip without pushes works again.
         cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
         for name in all {
             cluster.flip(name, false);
             cluster.settles(ms(2000)).await;
             cluster.flip(name, true);
             let took = cluster.settles(ms(2000)).await;
-            println!("a flip by gossip that was started anew for the {time} time: {took:?}");
+            println!("a flip after the {time} restart of chitchat: {took:?}");
         }
         cluster.network.lose(None);
-        // It did end: the pushes say so.
+        // The pushes prove that chitchat was restarted.
         let mut started = 0;
         for name in all {
             cluster.flip(name, false);
@@ -128,13 +128,13 @@ async fn gossip_that_ends_is_started_anew_and_everything_stays_served() {
             cluster.settles(ms(300)).await;
             started += cluster.network.pushed(&label(name)) - cluster.identity(name).id.generation;
         }
-        assert!(started >= at, "gossip was started anew {started} times");
+        assert!(started >= at, "gossip was started {started} times");
     }
 }
 
-/// As long as there is one that ends gossip again and again: nobody is gone because of it, and pushes bring what changes.
+/// While a peer ends chitchat again and again: no node is removed, and pushes deliver changes.
 #[tokio::test(start_paused = true)]
-async fn gossip_that_never_lasts_takes_nobody_down() {
+async fn repeated_ends_of_chitchat_remove_no_node() {
     let all = ["a", "b", "c"];
     let cluster = Cluster::running(&all).await;
     let rogue = Rogue::join(&cluster.network, cluster.address("a"), &sound()).await;
@@ -143,14 +143,14 @@ async fn gossip_that_never_lasts_takes_nobody_down() {
     cluster.stays(ms(12_000), &all, "a b c r").await;
     drop(rogue);
     cluster.answers(ms(2000), &all, "a b c").await;
-    // By then it has been started anew.
+    // chitchat has been restarted by then.
     cluster.stays(ms(12_000), &all, "a b c").await;
     cluster.flip("b", false);
     cluster.settles(ms(2000)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_change_everywhere_and_who_does_not_follow_is_named() {
+async fn keyring_commands_reach_all_nodes_and_report_those_that_fail() {
     let names = ["a", "b", "c", "d"];
     let cluster = Cluster::running(&names).await;
     let (old, new) = (Key::from_random([7; 32]), Key::from_random([8; 32]));
@@ -172,17 +172,18 @@ async fn keys_change_everywhere_and_who_does_not_follow_is_named() {
     for (at, (step, change, keys)) in steps.into_iter().enumerate() {
         let report = cluster.keyring(names[at % names.len()], change).await;
         assert_eq!((report.nodes, report.answered, &report.refusals), (4, 4, &vec![]), "{step}");
-        assert_eq!(report.keys, BTreeMap::from_iter(keys.iter().copied()), "{step}");
+        let held = report.keys.iter().map(|(id, held)| (*id, (held.nodes, held.primary_on)));
+        assert_eq!(held.collect::<BTreeMap<_, _>>(), keys.iter().copied().collect(), "{step}");
     }
-    // What its own node refuses, the others are not asked.
+    // A change that the own node refuses is not sent to peers.
     let report = cluster.keyring("b", KeyringChange::Remove(new_id)).await;
     assert_eq!(report.answered, 1);
     assert_eq!(report.refusals.len(), 1);
 }
 
-/// Whatever happened, once the network is whole every node answers what is true.
+/// After any sequence of events, once the network is healed, every node answers the true state.
 #[tokio::test(start_paused = true)]
-async fn after_anything_in_any_order_all_answer_what_is_true() {
+async fn random_events_converge_to_the_true_state() {
     const NAMES: &[&str] = &["a", "b", "c", "d", "e"];
     for seed in 1..=4 {
         let mut random = Rng::with_seed(seed);
@@ -205,7 +206,7 @@ async fn after_anything_in_any_order_all_answer_what_is_true() {
     }
 }
 
-/// Does one thing, and says what.
+/// Performs a random event and returns its description.
 async fn step(cluster: &mut Cluster, names: &[&'static str], random: &mut Rng) -> String {
     let name = names[random.usize(..names.len())];
     let runs = cluster.up().contains(&name);

@@ -1,9 +1,9 @@
-//! User events reach whom they are for, once each; and who is gone is forgotten by order, while who lives is not.
+//! User events are delivered once to their audience; the command to forget a node applies to lost nodes only.
 
 use std::time::Duration;
 
 use muster::{
-    gossip::node::ForgetError,
+    gossip::command::ForgetError,
     model::{
         announcement::InstanceState,
         member::{Cause, Reach},
@@ -18,7 +18,7 @@ fn to(node: &str) -> Audience {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_reaches_whom_it_is_for_once() {
+async fn event_is_delivered_once_to_its_audience() {
     let mut cluster = Cluster::running(&["a", "b", "c"]).await;
     cluster.fire("a", "deploy", Audience::default()).await;
     for at in ["a", "b", "c"] {
@@ -35,10 +35,10 @@ async fn an_event_reaches_whom_it_is_for_once() {
         (cluster.events("a"), cluster.events("b")),
         (vec!["deploy".into()], vec!["deploy".into(), "for-b".into()])
     );
-    // Gossip brings again what a push has brought, and nobody counts it twice.
+    // Gossip repeats the events of a push without a second delivery.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(cluster.events("c"), ["deploy", "for-c"]);
-    // Who joins hears of what happens from then on.
+    // A new member receives later events only.
     cluster.stop("b").await;
     cluster.start("b", &["a"]).await;
     cluster.settles(ms(2000)).await;
@@ -51,9 +51,9 @@ async fn an_event_reaches_whom_it_is_for_once() {
     }
 }
 
-/// What a node missed comes with gossip, as far as its peer still has it.
+/// Gossip delivers missed events as far as the peer still keeps them.
 #[tokio::test(start_paused = true)]
-async fn the_last_events_reach_a_node_that_was_away() {
+async fn node_receives_the_last_events_after_an_outage() {
     let cluster = Cluster::running(&["a", "b", "c"]).await;
     cluster.cut(&["c"], &["a", "b"]);
     let names: Vec<String> = (0..usize::from(SLOTS) + 2).map(|number| format!("e{number}")).collect();
@@ -66,7 +66,7 @@ async fn the_last_events_reach_a_node_that_was_away() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_gone_is_forgotten_by_order_and_who_lives_is_not() {
+async fn forget_applies_to_lost_nodes_only() {
     let mut cluster = Cluster::running(&["a", "b", "c", "d"]).await;
     cluster.announce("d", "only", "one", InstanceState::Passing);
     cluster.until(ms(300), "the service of d", |c| c.answer("a", "only") == "one").await;
@@ -79,24 +79,24 @@ async fn who_is_gone_is_forgotten_by_order_and_who_lives_is_not() {
     }
     assert_eq!(cluster.forget("a", "d").await, Ok(()));
     for at in ["a", "b", "c"] {
-        cluster.until(ms(300), "its service is as if it had never been", |c| c.answer(at, "only") == "NXDOMAIN").await;
-        assert_eq!(cluster.reach(at, "d"), Some(Reach::Gone(Cause::Dismissed)), "{}", cluster.show());
+        cluster.until(ms(300), "its service does not exist", |c| c.answer(at, "only") == "NXDOMAIN").await;
+        assert_eq!(cluster.reach(at, "d"), Some(Reach::Gone(Cause::Forgotten)), "{}", cluster.show());
     }
-    assert_eq!(cluster.forget("b", "d").await, Ok(()), "an order may be given again");
-    // It comes back when it is started again.
+    assert_eq!(cluster.forget("b", "d").await, Ok(()), "the command is idempotent");
+    // The node returns when it is restarted.
     cluster.start("d", &["a"]).await;
     cluster.settles(ms(2000)).await;
 }
 
-/// One that was only out of reach comes back by itself.
+/// A node that was only unreachable returns by itself.
 #[tokio::test(start_paused = true)]
-async fn who_was_forgotten_and_lives_comes_back() {
+async fn forgotten_live_node_returns() {
     let cluster = Cluster::running(&["a", "b", "c", "d", "e"]).await;
     cluster.cut(&["e"], &["a", "b", "c", "d"]);
     cluster.answers(ms(3000), &["a", "b", "c", "d"], "a b c d").await;
     assert_eq!(cluster.forget("b", "e").await, Ok(()));
-    cluster.until(ms(300), "forgotten", |c| c.reach("a", "e") == Some(Reach::Gone(Cause::Dismissed))).await;
+    cluster.until(ms(300), "forgotten", |c| c.reach("a", "e") == Some(Reach::Gone(Cause::Forgotten))).await;
     cluster.network.heal();
     let took = cluster.settles(ms(12_000)).await;
-    println!("back after it was forgotten: {took:?}");
+    println!("returned after it was forgotten: {took:?}");
 }

@@ -1,4 +1,4 @@
-//! Whether nodes know the same, and whether it shows where they do not.
+//! Detection of divergent views.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ use crate::{
 
 const ALL: &[&str] = &["a", "b", "c", "d"];
 
-/// The digest that `by` shows of `of`.
+/// Digest of `of` as known by `by`.
 fn view(cluster: &Cluster, by: &str, of: &str) -> Option<u64> {
     cluster.members(by).members.iter().find(|member| member.id.name.as_str() == of)?.view
 }
@@ -31,13 +31,13 @@ fn agree(cluster: &Cluster) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_agree_after_all_that_happens_and_nobody_is_suspected_meanwhile() {
+async fn views_agree_after_changes_without_false_alarms() {
     let mut cluster = Cluster::running(ALL).await;
     let never = |cluster: &Cluster| {
         let up = cluster.up();
         up.iter().all(|by| up.iter().all(|of| !differs(cluster, by, of)))
     };
-    cluster.until(ms(15_000), "they agree", agree).await;
+    cluster.until(ms(15_000), "the views agree", agree).await;
     let before = view(&cluster, "a", "a");
     for round in 0..20 {
         cluster.flip("c", round % 2 == 1);
@@ -48,20 +48,20 @@ async fn all_agree_after_all_that_happens_and_nobody_is_suspected_meanwhile() {
     }
     cluster.kill("d").await;
     cluster.settles(ms(2000)).await;
-    let took = cluster.until(ms(15_000), "they agree anew", |c| agree(c) && view(c, "a", "a") != before).await;
-    println!("agree {took:?} after one was killed");
+    let took = cluster.until(ms(15_000), "the views agree again", |c| agree(c) && view(c, "a", "a") != before).await;
+    println!("agree {took:?} after a kill");
     assert!(never(&cluster), "{}", cluster.show());
 }
 
-/// One that was told something that its peer never said, and believes it.
+/// A node that accepted a forged change.
 #[tokio::test(start_paused = true)]
-async fn a_node_that_answers_otherwise_shows_on_all_and_stops_to_when_it_does_not() {
+async fn divergent_view_is_reported_on_all_nodes_until_it_converges() {
     let cluster = Cluster::running(ALL).await;
-    cluster.until(ms(15_000), "they agree", agree).await;
+    cluster.until(ms(15_000), "the views agree", agree).await;
     let b = cluster.identity("b");
     let instance = InstanceKey { service: label("web"), id: label("b") };
     let forge = async |standing: InstanceState, version: u64| {
-        let (key, value) = Record::Standing(instance.clone(), standing).encode();
+        let (key, value) = Record::State(instance.clone(), standing).encode();
         let changes = vec![Change { key: &key, version, value: Some(&value) }];
         let push = Message::Push(Push { generation: b.id.generation, changes });
         cluster.network.forge(&b, cluster.address("c"), &push).await;
@@ -69,17 +69,17 @@ async fn a_node_that_answers_otherwise_shows_on_all_and_stops_to_when_it_does_no
     forge(InstanceState::Disabled, 1 << 40).await;
     cluster.answers(ms(300), &["c"], "a c d").await;
     let others = ["a", "b", "d"];
-    let took = cluster.until(ms(25_000), "c shows", |c| others.iter().all(|by| differs(c, by, "c"))).await;
-    println!("shows after {took:?}");
-    cluster.until(ms(2_000), "c sees that it stands alone", |c| others.iter().all(|of| differs(c, "c", of))).await;
+    let took = cluster.until(ms(25_000), "c is divergent", |c| others.iter().all(|by| differs(c, by, "c"))).await;
+    println!("divergent after {took:?}");
+    cluster.until(ms(2_000), "c sees that all others diverge", |c| others.iter().all(|of| differs(c, "c", of))).await;
     assert!(!differs(&cluster, "a", "b"), "the others agree\n{}", cluster.show());
     forge(InstanceState::Passing, (1 << 40) + 1).await;
-    cluster.until(ms(15_000), "they agree again", |c| agree(c) && !differs(c, "a", "c")).await;
+    cluster.until(ms(15_000), "the views agree again", |c| agree(c) && !differs(c, "a", "c")).await;
 }
 
-/// A change of one node does not make all others talk at once: nothing of digests is pushed.
+/// Digests are never pushed, so that a change on one node does not cause traffic from all others.
 #[tokio::test(start_paused = true)]
-async fn digests_are_told_by_gossip_alone() {
+async fn digests_spread_by_gossip_only() {
     let cluster = Cluster::running(ALL).await;
     static PUSHES: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
     cluster.network.lose(Some(|message: &Message<'_>| {
@@ -92,8 +92,8 @@ async fn digests_are_told_by_gossip_alone() {
     }));
     cluster.flip("c", false);
     cluster.settles(ms(300)).await;
-    cluster.until(ms(15_000), "they agree", agree).await;
+    cluster.until(ms(15_000), "the views agree", agree).await;
     let [all, digests] = &PUSHES;
-    // The one push to each of the three others is of the flip.
+    // The one push to each of the three others carries the flip.
     assert_eq!((all.load(Ordering::Relaxed), digests.load(Ordering::Relaxed)), (3, 0));
 }

@@ -1,11 +1,11 @@
-//! chitchat, wrapped: how the state of every node reaches every other (anti-entropy after Scuttlebutt).
+//! Anti-entropy by chitchat (Scuttlebutt reconciliation): replicates every node's state to all nodes.
 //!
-//! This is the one module that knows chitchat. It offers what the rest of gossip needs and no more: change our own keys,
-//! talk to an address, read what moved since the last time. Who is alive is decided elsewhere
-//! ([`liveness`](super::liveness)): of chitchat's own failure detector only the choice of partners for gossip is used.
+//! This is the only module that uses chitchat. It offers three operations: change own keys, gossip with an address, and
+//! read the changes since the last read. [`liveness`](super::liveness) detects failures; chitchat's own failure detector
+//! only selects gossip partners.
 //!
-//! chitchat's task can end while the process lives (a digest beyond a datagram, a peer's key that begins with something
-//! other than ASCII). [`Cluster::ended`] tells, and whoever owns the cluster starts another with a new generation.
+//! chitchat's task can end while the process lives, for example when a digest exceeds a datagram or a peer's key starts
+//! with a character outside ASCII. [`Cluster::ended`] reports it; the owner then starts another with a new generation.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use tokio::sync::Notify;
 
 use self::transport::Envelopes;
 use super::{
-    channel::{Inbox, Outbox},
-    replica::Change,
+    link::{Inbox, Outbox},
+    peer_replica::Change,
 };
 use crate::model::{
     member::{INCARNATIONS, PeerId},
@@ -32,72 +32,72 @@ use crate::model::{
 
 mod transport;
 
-/// phi beyond which chitchat no longer picks a node for gossip: 8 intervals of silence, as its own default.
+/// phi above which chitchat no longer gossips with a node: 8 intervals of silence, chitchat's default.
 const PHI: f64 = 8.0;
-/// Heartbeats that the mean interval is taken from: 20 s at the default interval, so that it follows the network.
+/// Heartbeats that the mean interval is computed from: 20 s at the default interval, so that the mean follows the network.
 const WINDOW: usize = 100;
-/// A pause between heartbeats that counts as an interval, in gossip intervals; longer ones were an outage.
+/// Longest pause between heartbeats that counts as an interval, in gossip intervals; longer pauses are outages.
 const LONGEST_INTERVAL: u32 = 10;
-/// How long the state of a node that is gone is kept by chitchat; half of it in the digest. Every restart of an agent
-/// leaves one behind. A node that comes back later brings its state anew.
+/// Time that chitchat keeps the state of a node that is gone; half of it in the digest. Every restart of an agent leaves
+/// one behind. A node that returns later transfers its whole state again.
 const DEAD_NODE_GRACE: Duration = Duration::from_secs(180);
-/// How long the tombstone of a deleted key is kept. A node that was cut off for longer gets the whole state anew.
+/// Time that the tombstone of a deleted key is kept. A node that was cut off for longer receives the whole state.
 const TOMBSTONE_GRACE: Duration = Duration::from_secs(600);
 
-/// What a cluster is started with.
+/// Settings of a cluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This run of this node.
+    /// Run of this node.
     pub id: PeerId,
-    /// How often gossip was started before within this run; below [`INCARNATIONS`].
+    /// Number of earlier gossip starts within this run; below [`INCARNATIONS`].
     pub incarnation: u64,
-    /// Where others reach our gossip.
+    /// Advertised gossip address.
     pub address: SocketAddr,
-    /// Nodes with another name here do not listen to each other.
+    /// Cluster name. Nodes with different names ignore each other.
     pub cluster: String,
-    /// From one round to the next.
+    /// Interval between gossip rounds.
     pub interval: Duration,
 }
 
-/// What is known of one run of one node, ourselves excepted.
+/// State of one run of another node.
 #[derive(Debug)]
 pub struct Peer {
-    /// Which.
+    /// Run of the node.
     pub id: PeerId,
-    /// How often its gossip was started before: versions count from one in each.
+    /// Number of earlier gossip starts within the run; versions start at one in each.
     pub incarnation: u64,
-    /// Where it says that it gossips.
+    /// Advertised gossip address.
     pub address: SocketAddr,
-    /// Grows while it lives.
+    /// Heartbeat counter, which increases while the node lives.
     pub heartbeat: u64,
-    /// What moved since the last reading; `None`: nothing.
-    pub moved: Option<Moved>,
+    /// Changes since the last read, if any.
+    pub update: Option<Update>,
 }
 
-/// Keys of a node that moved.
+/// Changes of a node's keys.
 #[derive(Debug)]
-pub struct Moved {
-    /// All changes of the node up to this version are known.
+pub struct Update {
+    /// Version up to which all changes of the node are known.
     pub version: u64,
-    /// The entries are all that there is: what is not among them is gone.
+    /// True if the entries are the node's complete state: keys without an entry are deleted.
     pub whole: bool,
-    /// In order of version.
+    /// Changed keys in ascending order of version.
     pub entries: Vec<Entry>,
 }
 
-/// A key of a node.
+/// One key of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// Key.
     pub key: String,
-    /// Of the change that gave it this value.
+    /// Version of the last change.
     pub version: u64,
-    /// `None`: deleted.
+    /// Value; `None` if the key is deleted.
     pub value: Option<String>,
 }
 
 impl Entry {
-    /// The same, borrowed.
+    /// Borrows the entry as a change.
     pub fn as_change(&self) -> Change<'_> {
         Change { key: &self.key, version: self.version, value: self.value.as_deref() }
     }
@@ -111,7 +111,7 @@ pub struct Cluster {
     _listener: ListenerHandle,
 }
 
-/// What was read of a node.
+/// Versions up to which a node's state was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Versions {
     max: u64,
@@ -119,10 +119,10 @@ struct Versions {
 }
 
 impl Cluster {
-    /// Starts to gossip over the link with these keys of our own.
+    /// Starts to gossip over the link, with the node's own keys.
     ///
     /// # Errors
-    /// Loopback sockets cannot be had: chitchat's codec needs two.
+    /// Fails if the two loopback sockets of chitchat's codec cannot be opened.
     pub async fn start(
         settings: Settings,
         own: Vec<(String, String)>,
@@ -134,9 +134,9 @@ impl Cluster {
             chitchat_id: chitchat_id(&settings.id, settings.incarnation, settings.address),
             cluster_id: settings.cluster,
             gossip_interval: interval,
-            // Our transport has an address of its own.
+            // The transport has an address of its own.
             listen_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
-            // Whom to join is retried and resolved by `join`, without a limit on how often.
+            // `join` retries and resolves seeds, without a limit.
             seed_nodes: Vec::new(),
             failure_detector_config: FailureDetectorConfig {
                 phi_threshold: PHI,
@@ -147,8 +147,8 @@ impl Cluster {
             },
             marked_for_deletion_grace_period: TOMBSTONE_GRACE,
             catchup_callback: None,
-            // chitchat hands the whole state of all live nodes to a watcher whenever anything changes. Nobody watches,
-            // and at 100,000 instances the copy would be most of the work: no node passes.
+            // chitchat sends the whole state of all live nodes to a watcher whenever a key changes. There is no watcher,
+            // and at 100,000 instances the copy would dominate the cost: the predicate excludes every node.
             extra_liveness_predicate: Some(Box::new(|_| false)),
             protocol_version: ProtocolVersion::V1,
         };
@@ -156,7 +156,7 @@ impl Cluster {
         let handle = spawn_chitchat(config, own, &transport).await?;
         let news = Arc::new(Notify::new());
         let notified = news.clone();
-        // Runs under chitchat's lock, so it does nothing but wake.
+        // Runs under chitchat's lock, so it only wakes the reader.
         let listen = move |chitchat: &mut Chitchat| {
             let notified = notified.clone();
             chitchat.subscribe_event("", move |_| notified.notify_one())
@@ -165,25 +165,25 @@ impl Cluster {
         Ok(Self { handle, news, read: HashMap::new(), _listener: listener })
     }
 
-    /// Waits until a key of any node has a new value. Deleted keys and heartbeats do not wake: read once a round as well.
+    /// Returns a notifier for new values of any node's keys. Deletions and heartbeats do not notify: read once a round too.
     pub fn news(&self) -> Arc<Notify> {
         self.news.clone()
     }
 
-    /// Waits until chitchat's task has ended, and says why.
+    /// Waits until chitchat's task has ended and returns the reason.
     pub fn ended(&self) -> impl Future<Output = String> + use<> {
         let watcher = self.handle.termination_watcher();
         async move { watcher.await.err().map_or_else(|| "it was stopped".to_owned(), |error| error.to_string()) }
     }
 
-    /// Exchanges states with the node at that address, now.
+    /// Starts a gossip exchange with the node at an address.
     pub fn talk_to(&self, address: SocketAddr) {
-        // Fails only when the task has ended, which `ended` tells.
+        // Fails only if the task has ended, which `ended` reports.
         let _ = self.handle.gossip(address);
     }
 
-    /// Changes keys of our own, in this order; `None` deletes. Returns the changes with their versions, without those that
-    /// were so before.
+    /// Changes own keys in the given order; `None` deletes a key. Returns the changes with their versions, without those
+    /// that had no effect.
     pub async fn publish(&self, changes: &[(String, Option<String>)]) -> Vec<Entry> {
         let chitchat = self.handle.chitchat();
         let mut chitchat = chitchat.lock().await;
@@ -204,7 +204,8 @@ impl Cluster {
         published
     }
 
-    /// All nodes but ourselves, each with what moved since it was last read. Costs what moved, and a look at each node.
+    /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one
+    /// version check per node.
     pub async fn read(&mut self) -> Vec<Peer> {
         let chitchat = self.handle.chitchat();
         let chitchat = chitchat.lock().await;
@@ -212,10 +213,10 @@ impl Cluster {
         let states = chitchat.node_states();
         let mut peers = Vec::with_capacity(states.len());
         for (id, state) in states.iter().filter(|(id, _)| *id != own) {
-            // A name that is none is nobody's that runs muster.
+            // muster nodes have valid names; other names are ignored.
             let Ok(name) = Label::parse(&id.node_id) else { continue };
-            let moved = moved(state, self.read.get(id).copied());
-            if moved.is_some() {
+            let update = update(state, self.read.get(id).copied());
+            if update.is_some() {
                 let versions = Versions { max: state.max_version(), collected: state.last_gc_version() };
                 self.read.insert(id.clone(), versions);
             }
@@ -225,7 +226,7 @@ impl Cluster {
                 incarnation,
                 address: id.gossip_advertise_addr,
                 heartbeat: state.heartbeat().into(),
-                moved,
+                update,
             });
         }
         if self.read.len() > states.len() {
@@ -236,7 +237,7 @@ impl Cluster {
 
     /// Ends chitchat's task.
     pub async fn stop(self) {
-        // It can only have ended before.
+        // An error means that the task has ended already.
         let _ = self.handle.shutdown().await;
     }
 }
@@ -245,10 +246,10 @@ fn chitchat_id(id: &PeerId, incarnation: u64, address: SocketAddr) -> ChitchatId
     ChitchatId::new(id.name.as_str(), id.generation + incarnation, address)
 }
 
-/// What moved in a node's state.
-fn moved(state: &NodeState, read: Option<Versions>) -> Option<Moved> {
+/// Changes of a node's state since the versions in `read`.
+fn update(state: &NodeState, read: Option<Versions>) -> Option<Update> {
     let (max, collected) = (state.max_version(), state.last_gc_version());
-    // After a reset the state comes anew, in parts; until it is whole, what was read before stands.
+    // After a reset the state arrives in parts. The previous state is kept until the new one is complete.
     if collected > max {
         return None;
     }
@@ -267,5 +268,5 @@ fn moved(state: &NodeState, read: Option<Versions>) -> Option<Moved> {
         })
         .collect();
     entries.sort_unstable_by_key(|entry| entry.version);
-    Some(Moved { version: max, whole, entries })
+    Some(Update { version: max, whole, entries })
 }

@@ -1,8 +1,9 @@
-//! chitchat's messages over our own link.
+//! chitchat's transport over the node's own channel.
 //!
-//! chitchat encodes and decodes only within its own UDP socket. So that socket, on loopback, is the codec: what chitchat
-//! sends goes out of it to a socket of ours and from there, as octets, to the link; what the link brings goes the other
-//! way. Nothing of this leaves the host, and datagrams of other programs on it are told apart by their source address.
+//! chitchat encodes and decodes messages only inside its own UDP socket. So that socket, on loopback, serves as the codec:
+//! an outgoing message passes through it to a second socket and from there, encoded, to the channel; an incoming message
+//! takes the reverse path. Nothing leaves the host on this path. Datagrams of other local programs are dropped by their
+//! source address.
 
 use std::{
     io,
@@ -21,18 +22,18 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::gossip::{
-    channel::{Inbox, Outbox},
+    link::{Inbox, Outbox},
     message::MAX_GOSSIP,
 };
 
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// How long a message may take through the codec: loopback delivers while it sends. What takes longer was not valid, and
-/// the codec has dropped it.
-const THROUGH_CODEC: Duration = Duration::from_millis(100);
-/// The pause before the next look where the kernel delivers later, or has no room.
-const NOT_YET: Duration = Duration::from_millis(1);
+/// Time limit for a message in the codec. Loopback delivers at once, so a later message was invalid and the codec has
+/// dropped it.
+const CODEC_TIMEOUT: Duration = Duration::from_millis(100);
+/// Poll interval while the kernel has not delivered yet, or has no buffer space.
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A transport for one start of chitchat.
+/// Transport for one start of chitchat.
 pub(super) struct Envelopes {
     link: Mutex<Option<(Outbox, Inbox)>>,
 }
@@ -50,7 +51,7 @@ impl Transport for Envelopes {
         let (outbox, inbox) = link.context("the link is in use")?;
         let codec = Codec::open(LOOPBACK).await?;
         let ours = UdpSocket::bind(LOOPBACK)?;
-        // The kernel then passes nothing but the codec's datagrams.
+        // The kernel now drops all datagrams except the codec's.
         ours.connect(codec.local_addr()?)?;
         ours.set_nonblocking(true)?;
         let address = ours.local_addr()?;
@@ -61,26 +62,25 @@ impl Transport for Envelopes {
 
 struct Envelope {
     codec: Codec,
-    /// Not the runtime's: what was sent over loopback is there already, and to be woken for it would cost more than to
-    /// take it.
+    /// A plain socket: data sent over loopback can be read at once, without the cost of a wake-up by the runtime.
     ours: UdpSocket,
-    /// Where that is.
+    /// Address of `ours`.
     address: SocketAddr,
     buffer: Box<[u8]>,
     outbox: Outbox,
     inbox: Inbox,
-    /// From whom the message is that was given to the codec and has not come out of it yet.
+    /// Sender of the message that is in the codec, if any.
     fed: Option<SocketAddr>,
 }
 
 impl Envelope {
-    /// What the codec made of the envelope it was given last.
+    /// Receives the encoded form of the last envelope.
     async fn encoded(&mut self) -> io::Result<usize> {
-        let deadline = Instant::now() + THROUGH_CODEC;
+        let deadline = Instant::now() + CODEC_TIMEOUT;
         loop {
             match self.ours.recv(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                    sleep(NOT_YET).await;
+                    sleep(POLL_INTERVAL).await;
                 }
                 received => return received,
             }
@@ -95,36 +95,36 @@ impl Socket for Envelope {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
-        // One that came too late the last time would go to the wrong node.
+        // Drains late messages, which would otherwise go to the wrong node.
         while self.ours.recv(&mut self.buffer).is_ok() {}
         let len = self.codec.send(self.address, envelope).await?.num_bytes_sent;
         match self.encoded().await {
             Ok(read) => self.outbox.gossip(to, &self.buffer[..read]),
-            Err(error) => debug!(%error, "a message of chitchat was lost on loopback"),
+            Err(error) => debug!(%error, "gossip: a chitchat message was lost on loopback"),
         }
         Ok(SendOutcome { num_bytes_sent: len })
     }
 
-    /// Can be cancelled at any await: what was taken from the link is with the codec by then, and `fed` says so.
+    /// Cancel-safe at every await: a message taken from the channel is in the codec by then, and `fed` records its sender.
     async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
         loop {
             let from = match self.fed {
                 Some(from) => from,
                 None => {
                     let (from, octets) = self.inbox.recv().await.context("the link is closed")?;
-                    // Sending to loopback blocks only on a full buffer, and then the message is lost as on any network.
+                    // Sending to loopback blocks only on a full buffer; the message is then dropped.
                     if self.ours.send(&octets).is_err() {
-                        sleep(NOT_YET).await;
+                        sleep(POLL_INTERVAL).await;
                         continue;
                     }
                     self.fed = Some(from);
                     from
                 }
             };
-            match timeout(THROUGH_CODEC, self.codec.recv()).await {
+            match timeout(CODEC_TIMEOUT, self.codec.recv()).await {
                 Ok(received) => {
                     let received = received?;
-                    // Another program of this host wrote to the codec's port.
+                    // Another local program wrote to the codec's port.
                     if received.from_addr != self.address {
                         continue;
                     }
@@ -132,7 +132,7 @@ impl Socket for Envelope {
                     return Ok(RecvOutcome { from_addr: from, ..received });
                 }
                 Err(_) => {
-                    debug!(%from, "not a message of chitchat");
+                    debug!(%from, "gossip: not a chitchat message");
                     self.fed = None;
                 }
             }

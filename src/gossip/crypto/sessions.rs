@@ -1,7 +1,7 @@
-//! What is remembered of other processes' sessions: their keys, ready for use, and which counters were let through.
+//! Sessions of other processes: their derived keys and replay windows.
 //!
-//! Only [`Sessions::admit`] remembers, and it is called only for frames that were opened and are bound to us, so that a
-//! stranger makes nothing grow and pushes nothing out.
+//! Only [`Sessions::admit`] adds entries, and it is called only for authenticated frames bound to this session. So an
+//! attacker without a key can neither grow the table nor evict entries.
 
 use std::{collections::HashMap, mem};
 
@@ -9,40 +9,40 @@ use ring::aead::LessSafeKey;
 
 use super::{KeyId, Session};
 
-/// Sessions remembered at most: twice as many as nodes whose digest chitchat can send at all, some 4,000. With all its
-/// parts one takes less than a kilobyte.
+/// Largest number of remembered sessions: twice the number of nodes that chitchat's digest can hold, some 4,000. One
+/// session takes less than a kilobyte.
 pub const MAX_SESSIONS: usize = 2 * GENERATION;
-/// Counters back from the highest one within which a late frame is let through. A session counts its frames to all
-/// receivers together, so that this is one round of pushes to 2,048 nodes.
+/// Length of the replay window: late frames within this distance of the highest counter are accepted. A session counts
+/// its frames to all receivers together, so this covers one round of pushes to 2,048 nodes.
 pub const WINDOW: u64 = (BLOCKS as u64 - 1) * 64;
 
 const GENERATION: usize = 4096;
 const BLOCKS: usize = 33;
 
-/// Two generations of sessions. Whichever is used joins the young one; when that is full it becomes the old one, and what
-/// was old until then has not been used for at least [`GENERATION`] others and goes.
+/// Two generations of sessions. A session in use moves to the young generation. When that is full it becomes the old one,
+/// and the previous old generation is dropped: its sessions were not used while [`GENERATION`] others were.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    young: HashMap<Session, Box<Known>>,
-    old: HashMap<Session, Box<Known>>,
+    young: HashMap<Session, Box<SessionState>>,
+    old: HashMap<Session, Box<SessionState>>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// The last one that it sealed with.
+struct SessionState {
+    /// Id of the key last used for the session, and the session key derived from it.
     key: Option<(KeyId, LessSafeKey)>,
     window: Window,
 }
 
 impl Sessions {
-    /// The key of a session, if it is remembered and was last derived from the key with this id.
+    /// Returns the key of a session if it was derived from the key with this id.
     pub(super) fn key(&self, session: Session, id: KeyId) -> Option<&LessSafeKey> {
         let known = self.young.get(&session).or_else(|| self.old.get(&session))?;
         known.key.as_ref().filter(|(of, _)| *of == id).map(|(_, key)| key)
     }
 
-    /// Remembers a session and its key, if it was derived anew. False if this counter was let through before, or if
-    /// that is not known any more.
+    /// Records a counter of a session, and the session's key if it was newly derived. Returns false for a replay and for a
+    /// counter behind the window.
     pub(super) fn admit(&mut self, session: Session, key: Option<(KeyId, LessSafeKey)>, counter: u64) -> bool {
         if !self.young.contains_key(&session) {
             let known = self.old.remove(&session).unwrap_or_default();
@@ -57,15 +57,15 @@ impl Sessions {
         })
     }
 
-    /// Derives all keys anew when they are next needed, so that nothing of a removed key is left, and nothing of one whose
-    /// id another key has now. What was let through stays known.
+    /// Drops all derived keys, so that no trace of a removed key is left, nor of one whose id now belongs to another key.
+    /// Replay windows are kept.
     pub(super) fn forget_keys(&mut self) {
         for known in self.young.values_mut().chain(self.old.values_mut()) {
             known.key = None;
         }
     }
 
-    /// Whether the old generation goes soon.
+    /// Reports whether the old generation will be dropped soon.
     pub(super) fn are_crowded(&self) -> bool {
         !self.old.is_empty() && self.young.len() >= GENERATION / 4 * 3
     }
@@ -76,8 +76,8 @@ impl Sessions {
     }
 }
 
-/// Which counters of a session were let through: a bit for each of the last [`WINDOW`], in a ring of blocks that is
-/// cleared ahead of the highest one (RFC 6479).
+/// Replay window of a session: a bit for each of the last [`WINDOW`] counters, in a ring of blocks that is cleared ahead
+/// of the highest counter (RFC 6479).
 #[derive(Debug)]
 struct Window {
     highest: u64,
@@ -91,25 +91,25 @@ impl Default for Window {
 }
 
 impl Window {
-    /// True once for each counter. 0 is none.
+    /// Accepts each counter once; 0 is invalid.
     fn admit(&mut self, counter: u64) -> bool {
         let block = |counter: u64| counter / 64;
         if counter == 0 || self.highest.saturating_sub(counter) >= WINDOW {
             return false;
         }
         for passed in (block(self.highest)..block(counter)).take(BLOCKS) {
-            self.seen[place(passed + 1)] = 0;
+            self.seen[index(passed + 1)] = 0;
         }
         self.highest = self.highest.max(counter);
-        let (block, bit) = (&mut self.seen[place(block(counter))], 1 << (counter % 64));
+        let (block, bit) = (&mut self.seen[index(block(counter))], 1 << (counter % 64));
         let first = *block & bit == 0;
         *block |= bit;
         first
     }
 }
 
-/// Where a block stands in the ring.
-fn place(block: u64) -> usize {
+/// Index of a block in the ring.
+fn index(block: u64) -> usize {
     (block % BLOCKS as u64) as usize
 }
 
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_lets_each_counter_through_once() {
+    fn replay_window_accepts_each_counter_once() {
         const FAR: u64 = 1 << 40;
         let cases: &[(&str, &[(u64, bool)])] = &[
             ("zero is no counter", &[(0, false), (1, true)]),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_agrees_with_a_set() {
+    fn replay_window_agrees_with_a_set() {
         let mut rng = fastrand::Rng::with_seed(3);
         let (mut window, mut seen, mut highest) = (Window::default(), std::collections::HashSet::new(), 0_u64);
         for _ in 0..100_000 {

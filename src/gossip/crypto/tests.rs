@@ -1,4 +1,4 @@
-//! What a stranger may try, and what a cluster does to itself: restarts, reordering, rotation.
+//! Attacks on frames, restarts, reordering and key rotation.
 
 use super::*;
 
@@ -18,46 +18,46 @@ fn session(number: u8) -> Session {
     Session([number; 16])
 }
 
-/// A process with these keys, the first one primary; none: not sealed.
+/// A process with these keys, the first one primary; not sealed without keys.
 fn process(number: u8, keys: &[u8]) -> Seal {
     let protection = if keys.is_empty() { Protection::Open } else { Protection::Sealed(ring(keys)) };
     Seal::new(protection, session(number))
 }
 
-fn sealed(by: &mut Seal, to: To, plaintext: &[u8]) -> Vec<u8> {
+fn sealed(by: &mut Seal, to: Recipient, plaintext: &[u8]) -> Vec<u8> {
     let mut frame = vec![];
     by.seal(to, plaintext, &mut frame).unwrap();
     frame
 }
 
-/// Opens a copy, as if the frame came once more.
+/// Opens a copy, as if the frame arrived again.
 fn open(by: &mut Seal, frame: &[u8]) -> Result<(Session, bool, Vec<u8>), OpenError> {
     by.open(&mut frame.to_vec()).map(|opened| (opened.from, opened.bound, opened.plaintext.to_vec()))
 }
 
-fn to(receiver: &Seal) -> To {
-    To::Session(receiver.own())
+fn to(receiver: &Seal) -> Recipient {
+    Recipient::Session(receiver.own())
 }
 
 const MODES: [&[u8]; 2] = [&[], &[1]];
 
 #[test]
-fn what_is_sealed_is_opened() {
+fn sealed_frames_open() {
     for keys in MODES {
         let (mut a, mut b) = (process(1, keys), process(2, keys));
         let largest = vec![0x5a; MAX_PLAINTEXT];
         for plaintext in [&b""[..], b"x", b"some words", &largest] {
-            for whom in [To::Anyone, to(&b)] {
-                let frame = sealed(&mut a, whom, plaintext);
+            for recipient in [Recipient::Anyone, to(&b)] {
+                let frame = sealed(&mut a, recipient, plaintext);
                 assert!(frame.len() <= plaintext.len() + OVERHEAD);
-                assert_eq!(open(&mut b, &frame), Ok((session(1), whom != To::Anyone, plaintext.to_vec())));
+                assert_eq!(open(&mut b, &frame), Ok((session(1), recipient != Recipient::Anyone, plaintext.to_vec())));
             }
         }
     }
 }
 
 #[test]
-fn a_frame_looks_as_documented() {
+fn frame_layout_is_as_documented() {
     let (mut a, b) = (process(1, &[1]), process(2, &[1]));
     let frame = sealed(&mut a, to(&b), b"secret");
     let head = [&[0xa1, 3][..], &key(1).id().0, &[1; 16], &[0, 0, 0, 0, 0, 0, 0, 1], &[2; 8]].concat();
@@ -65,51 +65,51 @@ fn a_frame_looks_as_documented() {
     assert_eq!(frame.len(), head.len() + 6 + 16);
     assert_eq!(frame.len(), 6 + OVERHEAD);
     assert!(!frame.windows(6).any(|part| part == b"secret"));
-    let second = sealed(&mut a, To::Anyone, b"secret");
+    let second = sealed(&mut a, Recipient::Anyone, b"secret");
     assert_eq!(second[..30], [&[0xa1, 1][..], &key(1).id().0, &[1; 16], &[0, 0, 0, 0, 0, 0, 0, 2]].concat());
     let mut plain = process(1, &[]);
-    assert_eq!(sealed(&mut plain, To::Anyone, b"secret")[24..], *b"\0\0\0\0\0\x01secret");
+    assert_eq!(sealed(&mut plain, Recipient::Anyone, b"secret")[24..], *b"\0\0\0\0\0\x01secret");
     assert_eq!(sealed(&mut plain, to(&b), b"")[..2], [0xa1, 2]);
 }
 
 #[test]
-fn the_keys_and_the_modes_of_both_sides_decide() {
+fn opening_depends_on_keys_and_protection() {
     type Keys = &'static [u8];
     let unknown = |number| Some(OpenError::UnknownKey(key(number).id()));
     let cases: &[(&str, Keys, Keys, Option<OpenError>)] = &[
         ("the same key", &[1], &[1], None),
-        ("another key", &[1], &[2], unknown(1)),
-        ("an older key, still in the ring", &[1], &[2, 1], None),
-        ("a newer key, installed already", &[2, 1], &[1, 2], None),
-        ("the sender's second key seals nothing", &[3, 1], &[1, 2], unknown(3)),
-        ("neither has keys", &[], &[], None),
-        ("only the receiver has", &[], &[1], Some(OpenError::Plain)),
-        ("only the sender has", &[1], &[], Some(OpenError::Sealed)),
+        ("different keys", &[1], &[2], unknown(1)),
+        ("an older key that is still in the ring", &[1], &[2, 1], None),
+        ("a newer key that is installed already", &[2, 1], &[1, 2], None),
+        ("the sender's secondary key is not used", &[3, 1], &[1, 2], unknown(3)),
+        ("both without keys", &[], &[], None),
+        ("only the receiver with keys", &[], &[1], Some(OpenError::Plain)),
+        ("only the sender with keys", &[1], &[], Some(OpenError::Sealed)),
     ];
     for (what, sender, receiver, expected) in cases {
         let (mut a, mut b) = (process(1, sender), process(2, receiver));
-        for whom in [To::Anyone, to(&b)] {
-            let frame = sealed(&mut a, whom, b"words");
-            assert_eq!(open(&mut b, &frame).err(), *expected, "{what}, {whom:?}");
+        for recipient in [Recipient::Anyone, to(&b)] {
+            let frame = sealed(&mut a, recipient, b"words");
+            assert_eq!(open(&mut b, &frame).err(), *expected, "{what}, {recipient:?}");
         }
     }
 }
 
 #[test]
-fn a_removed_key_opens_nothing_even_where_its_session_is_known() {
+fn removed_key_opens_nothing_even_for_a_known_session() {
     let (mut a, mut b) = (process(1, &[1]), process(2, &[2, 1]));
     let frames: Vec<_> = (0..2).map(|_| sealed(&mut a, to(&b), b"words")).collect();
     assert!(open(&mut b, &frames[0]).is_ok());
     b.set_keyring(ring(&[2]));
     assert_eq!(open(&mut b, &frames[1]), Err(OpenError::UnknownKey(key(1).id())));
-    // Nor does its return bring anything back that was let through.
+    // Reinstalling the key does not reset the replay window.
     b.set_keyring(ring(&[2, 1]));
     assert_eq!(open(&mut b, &frames[0]), Err(OpenError::Replayed));
     assert!(open(&mut b, &frames[1]).is_ok());
 }
 
 #[test]
-fn a_key_that_merely_has_the_id_opens_nothing() {
+fn key_with_a_colliding_id_opens_nothing() {
     let (mut a, mut b) = (process(1, &[1]), process(2, &[2]));
     let mut frame = sealed(&mut a, to(&b), b"words");
     frame[2..6].copy_from_slice(&key(2).id().0);
@@ -117,30 +117,30 @@ fn a_key_that_merely_has_the_id_opens_nothing() {
 }
 
 #[test]
-fn a_bound_frame_is_let_through_once_and_by_its_receiver_alone() {
+fn bound_frame_opens_once_and_at_its_receiver_only() {
     for keys in MODES {
         let [mut a, mut b, mut c] = [1, 2, 3].map(|number| process(number, keys));
         let frame = sealed(&mut a, to(&b), b"words");
-        assert_eq!(open(&mut c, &frame), Err(OpenError::Elsewhere { from: session(1) }));
+        assert_eq!(open(&mut c, &frame), Err(OpenError::OtherSession { from: session(1) }));
         assert!(open(&mut b, &frame).is_ok());
         assert_eq!(open(&mut b, &frame), Err(OpenError::Replayed));
         assert_eq!(open(&mut a, &frame), Err(OpenError::Own));
         // The receiver's next run has another session.
         let mut restarted = process(4, keys);
-        assert_eq!(open(&mut restarted, &frame), Err(OpenError::Elsewhere { from: session(1) }));
-        // A new session in the same process does as much.
+        assert_eq!(open(&mut restarted, &frame), Err(OpenError::OtherSession { from: session(1) }));
+        // So has a renewed session in the same process.
         b.renew(session(5));
-        assert_eq!(open(&mut b, &frame), Err(OpenError::Elsewhere { from: session(1) }));
+        assert_eq!(open(&mut b, &frame), Err(OpenError::OtherSession { from: session(1) }));
         let again = sealed(&mut a, to(&b), b"words");
         assert!(open(&mut b, &again).is_ok());
     }
 }
 
 #[test]
-fn elsewhere_is_said_of_genuine_frames_only() {
+fn other_session_is_reported_for_authentic_frames_only() {
     let [mut a, b, mut c] = [1, 2, 3].map(|number| process(number, &[1]));
     let frame = sealed(&mut a, to(&b), b"words");
-    // To another session than it was made for; to the right one than it was not made for; by another sender.
+    // Modified receiver session; session of this node on a frame for another; modified sender session.
     for (at, octets) in [(30, [9; 8]), (30, [3; 8]), (6, [9; 8])] {
         let mut forged = frame.clone();
         forged[at..at + 8].copy_from_slice(&octets);
@@ -149,10 +149,10 @@ fn elsewhere_is_said_of_genuine_frames_only() {
 }
 
 #[test]
-fn an_unbound_frame_is_never_taken_for_a_bound_one() {
+fn unbound_frame_is_never_reported_as_bound() {
     let (mut a, mut b) = (process(1, &[1]), process(2, &[1]));
-    let hello = sealed(&mut a, To::Anyone, b"hello");
-    // As often as it comes, and without an effect on what is bound.
+    let hello = sealed(&mut a, Recipient::Anyone, b"hello");
+    // However often it arrives, and without an effect on bound frames.
     for _ in 0..3 {
         assert_eq!(open(&mut b, &hello), Ok((session(1), false, b"hello".to_vec())));
     }
@@ -168,7 +168,7 @@ fn an_unbound_frame_is_never_taken_for_a_bound_one() {
 }
 
 #[test]
-fn frames_come_in_any_order_within_the_window() {
+fn frames_open_in_any_order_within_the_window() {
     for keys in MODES {
         let (mut a, mut b) = (process(1, keys), process(2, keys));
         let mut frames: Vec<_> = (0..=WINDOW).map(|_| sealed(&mut a, to(&b), b"words")).collect();
@@ -184,10 +184,10 @@ fn frames_come_in_any_order_within_the_window() {
 }
 
 #[test]
-fn no_octet_of_a_sealed_frame_can_be_changed() {
+fn modified_frames_are_refused() {
     let mut a = process(1, &[1]);
-    for whom in [To::Anyone, To::Session(session(2))] {
-        let frame = sealed(&mut a, whom, b"words");
+    for recipient in [Recipient::Anyone, Recipient::Session(session(2))] {
+        let frame = sealed(&mut a, recipient, b"words");
         let mut b = process(2, &[1]);
         for at in 0..frame.len() {
             for bit in 0..8 {
@@ -206,17 +206,17 @@ fn no_octet_of_a_sealed_frame_can_be_changed() {
                 assert!(expected, "octet {at}, bit {bit}: {refused:?}");
             }
         }
-        // None of it left a trace.
+        // The failed attempts left no trace.
         assert_eq!(b.sessions.len(), 0);
         assert!(open(&mut b, &frame).is_ok());
     }
 }
 
 #[test]
-fn a_frame_cut_short_is_refused_at_every_length() {
+fn truncated_frames_are_refused() {
     let mut a = process(1, &[1]);
-    for (whom, head) in [(To::Anyone, HEADER), (To::Session(session(2)), HEADER + BINDING)] {
-        let frame = sealed(&mut a, whom, b"words");
+    for (recipient, head) in [(Recipient::Anyone, HEADER), (Recipient::Session(session(2)), HEADER + BINDING)] {
+        let frame = sealed(&mut a, recipient, b"words");
         let mut b = process(2, &[1]);
         for len in 0..frame.len() {
             let expected = if len < head + TAG { OpenError::TooShort } else { OpenError::Forged };
@@ -224,14 +224,14 @@ fn a_frame_cut_short_is_refused_at_every_length() {
         }
         assert_eq!(open(&mut b, &[&frame[..], &[0]].concat()), Err(OpenError::Forged));
     }
-    let frame = sealed(&mut process(1, &[]), To::Session(session(2)), b"");
+    let frame = sealed(&mut process(1, &[]), Recipient::Session(session(2)), b"");
     for len in 0..frame.len() {
         assert_eq!(open(&mut process(2, &[]), &frame[..len]), Err(OpenError::TooShort), "{len} octets");
     }
 }
 
 #[test]
-fn what_is_no_frame_is_refused() {
+fn foreign_packets_are_refused() {
     let cases: &[(&[u8], OpenError)] = &[
         (b"", OpenError::TooShort),
         (b"\xa1", OpenError::TooShort),
@@ -250,18 +250,18 @@ fn what_is_no_frame_is_refused() {
 }
 
 #[test]
-fn keys_rotate_under_traffic_without_a_refused_frame() {
+fn key_rotation_refuses_no_frame() {
     let (mut a, mut b) = (process(1, &[1]), process(2, &[1]));
     let mut on_the_way: Vec<(bool, Vec<u8>)> = vec![];
     let mut opened = 0;
-    // Each step reaches one side first, and frames of the step before are still on the way.
+    // Each step reaches one side first, while frames of the previous step are in flight.
     let mut step = |rings: [&[u8]; 2]| {
         a.set_keyring(ring(rings[0]));
         b.set_keyring(ring(rings[1]));
         let late = std::mem::take(&mut on_the_way);
         for _ in 0..3 {
-            on_the_way.push((true, sealed(&mut a, To::Session(session(2)), b"to b")));
-            on_the_way.push((false, sealed(&mut b, To::Session(session(1)), b"to a")));
+            on_the_way.push((true, sealed(&mut a, Recipient::Session(session(2)), b"to b")));
+            on_the_way.push((false, sealed(&mut b, Recipient::Session(session(1)), b"to a")));
         }
         for (to_b, frame) in &late {
             let receiver = if *to_b { &mut b } else { &mut a };
@@ -277,7 +277,7 @@ fn keys_rotate_under_traffic_without_a_refused_frame() {
         [installed, installed],
         [used, installed],
         [used, used],
-        // The last frame under the old key arrives before the key goes.
+        // The last frame under the old key arrives before the key is removed.
         [used, used],
         [new, used],
         [new, new],
@@ -289,7 +289,7 @@ fn keys_rotate_under_traffic_without_a_refused_frame() {
 }
 
 #[test]
-fn a_sender_may_change_its_key_within_a_session() {
+fn sender_can_change_its_key_within_a_session() {
     let (mut a, mut b) = (process(1, &[1]), process(2, &[1, 2]));
     for keys in [[1, 2], [2, 1], [1, 2]] {
         a.set_keyring(ring(&keys));
@@ -299,7 +299,7 @@ fn a_sender_may_change_its_key_within_a_session() {
 }
 
 #[test]
-fn going_from_open_to_sealed_forgets_what_anybody_may_have_made_up() {
+fn enabling_encryption_discards_unauthenticated_sessions() {
     let (mut a, mut b) = (process(1, &[]), process(2, &[]));
     let mut forged = sealed(&mut a, to(&b), b"words");
     forged[22..30].copy_from_slice(&u64::MAX.to_be_bytes());
@@ -310,7 +310,7 @@ fn going_from_open_to_sealed_forgets_what_anybody_may_have_made_up() {
     assert!(open(&mut b, &frame).is_ok());
 }
 
-/// A process that is one of many.
+/// One process of many.
 fn peer(number: u32, keys: &[u8]) -> Seal {
     let mut octets = [0; 16];
     octets[..4].copy_from_slice(&number.to_be_bytes());
@@ -319,7 +319,7 @@ fn peer(number: u32, keys: &[u8]) -> Seal {
 }
 
 #[test]
-fn sessions_are_remembered_within_bounds_and_the_living_ones_stay() {
+fn session_table_is_bounded_and_keeps_live_sessions() {
     for keys in MODES {
         let mut receiver = process(2, keys);
         let mut living = peer(0, keys);
@@ -338,8 +338,8 @@ fn sessions_are_remembered_within_bounds_and_the_living_ones_stay() {
                 assert!(open(&mut receiver, &frame).is_ok());
             }
         }
-        assert_eq!(open(&mut receiver, &first), Err(OpenError::Replayed), "the living one was forgotten");
-        // It is said before the first session is forgotten, and only where strangers cannot bring it about.
+        assert_eq!(open(&mut receiver, &first), Err(OpenError::Replayed), "a live session was evicted");
+        // Crowding is reported before the first eviction, and only with keys, where attackers cannot cause it.
         let sealed = !keys.is_empty();
         assert_eq!(crowded_at.is_some(), sealed);
         assert!(
@@ -352,39 +352,39 @@ fn sessions_are_remembered_within_bounds_and_the_living_ones_stay() {
 }
 
 #[test]
-fn a_stranger_makes_nothing_grow() {
+fn attackers_cannot_grow_the_session_table() {
     let mut receiver = process(2, &[1]);
-    let elsewhere = To::Session(session(9));
+    let elsewhere = Recipient::Session(session(9));
     for number in 1..5000 {
         let mut peer = peer(number, &[1]);
-        // What he may have captured over the years, and what he makes of it.
-        let hello = sealed(&mut peer, To::Anyone, b"hello");
+        // Captured frames, and forged ones.
+        let hello = sealed(&mut peer, Recipient::Anyone, b"hello");
         let other = sealed(&mut peer, elsewhere, b"words");
         let mut forged = hello.clone();
         forged[30] ^= 1;
         assert!(open(&mut receiver, &hello).is_ok());
-        assert!(matches!(open(&mut receiver, &other), Err(OpenError::Elsewhere { .. })));
+        assert!(matches!(open(&mut receiver, &other), Err(OpenError::OtherSession { .. })));
         assert_eq!(open(&mut receiver, &forged), Err(OpenError::Forged));
     }
     assert_eq!(receiver.sessions.len(), 0);
 }
 
 #[test]
-fn what_cannot_be_sealed_leaves_nothing_behind() {
+fn failed_sealing_leaves_the_output_unchanged() {
     let mut a = process(1, &[1]);
     let mut out = b"before".to_vec();
     let long = vec![0; MAX_PLAINTEXT + 1];
-    assert_eq!(a.seal(To::Anyone, &long, &mut out), Err(SealError::TooLong(MAX_PLAINTEXT + 1)));
+    assert_eq!(a.seal(Recipient::Anyone, &long, &mut out), Err(SealError::TooLong(MAX_PLAINTEXT + 1)));
     a.counter = u64::MAX;
-    assert_eq!(a.seal(To::Anyone, b"", &mut out), Err(SealError::Exhausted));
+    assert_eq!(a.seal(Recipient::Anyone, b"", &mut out), Err(SealError::Exhausted));
     assert_eq!(out, b"before");
     a.renew(session(7));
-    assert_eq!(a.seal(To::Anyone, b"", &mut out), Ok(()));
+    assert_eq!(a.seal(Recipient::Anyone, b"", &mut out), Ok(()));
     assert_eq!((&out[..6], out.len()), (&b"before"[..], 6 + HEADER + TAG));
 }
 
 #[test]
-fn each_refusal_has_a_word_of_its_own_and_a_sentence() {
+fn each_open_error_has_a_unique_name_and_a_message() {
     let all = [
         OpenError::TooShort,
         OpenError::TooLong,
@@ -393,7 +393,7 @@ fn each_refusal_has_a_word_of_its_own_and_a_sentence() {
         OpenError::Sealed,
         OpenError::UnknownKey(key(1).id()),
         OpenError::Forged,
-        OpenError::Elsewhere { from: session(1) },
+        OpenError::OtherSession { from: session(1) },
         OpenError::Replayed,
         OpenError::Own,
     ];

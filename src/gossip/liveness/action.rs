@@ -1,98 +1,99 @@
-//! The words that pass between the detector and the one who has sockets: what to send, and what was found.
+//! Inputs and outputs of the failure detector: actions to carry out and probe results.
 
 use std::net::SocketAddr;
 
 use crate::model::member::{Cause, PeerId};
 
-/// What is to be done now. Nothing is repeated by whoever does it: what gets lost is asked for again.
+/// An action for the caller to carry out. The caller does not retry; the detector repeats what gets lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Send a ping. Its ack names this run of this node and the sequence: [`Liveness::acked`](super::Liveness::acked).
+    /// Send a ping. Report its ack by [`Liveness::acked`](super::Liveness::acked).
     Ping {
-        /// Whom. The ack counts only if it is of this very run.
+        /// Run to ping. Only an ack of this run counts.
         to: PeerId,
-        /// Where.
+        /// Gossip address of the peer.
         address: SocketAddr,
-        /// To be echoed.
+        /// Sequence number to be echoed.
         sequence: u64,
     },
-    /// Open a TCP connection to the port where it gossips, close it, and tell how that went:
-    /// [`Liveness::knocked`](super::Liveness::knocked).
-    Knock {
-        /// Whose port.
+    /// Connect to a gossip port by TCP, close the connection, and report the result by
+    /// [`Liveness::tcp_probed`](super::Liveness::tcp_probed).
+    TcpProbe {
+        /// Run to probe.
         peer: PeerId,
-        /// Where.
+        /// Gossip address of the peer.
         address: SocketAddr,
     },
-    /// Ask another node to find `target`: its [`Liveness::asked`](super::Liveness::asked).
-    Ask {
-        /// Whom to ask.
+    /// Ask another node to probe `target`: its [`Liveness::indirect_probe`](super::Liveness::indirect_probe).
+    IndirectProbe {
+        /// Run of the node that probes.
         by: PeerId,
-        /// Where that is.
+        /// Gossip address of that node.
         address: SocketAddr,
-        /// Whom it shall find.
+        /// Run to probe.
         target: PeerId,
-        /// To be echoed.
+        /// Sequence number to be echoed.
         sequence: u64,
     },
-    /// Answer one who asked: its [`Liveness::told`](super::Liveness::told).
-    Tell {
-        /// Who asked.
+    /// Answer a request for an indirect probe: the requester's
+    /// [`Liveness::indirect_result`](super::Liveness::indirect_result).
+    IndirectResult {
+        /// Run of the requester.
         to: PeerId,
-        /// Where that is.
+        /// Gossip address of the requester.
         address: SocketAddr,
-        /// Whom it asked for.
+        /// Probed run.
         target: PeerId,
-        /// As it was asked.
+        /// Sequence number of the request.
         sequence: u64,
-        /// What we found.
-        finding: Finding,
+        /// Result of the probe.
+        result: IndirectProbeResult,
     },
-    /// Send to every peer, the one concerned included: their [`Liveness::verdict`](super::Liveness::verdict).
-    Announce(Verdict),
-    /// Somebody says that we are gone: send any frame to every peer, so that they hear us.
+    /// Send to every peer, the dead one included: their [`Liveness::dead`](super::Liveness::dead).
+    BroadcastDead(Dead),
+    /// Send any frame to every peer, to refute a report that this node is dead.
     Refute,
-    /// Two nodes have one name, and the one that was there first still answers: it stays until it is gone. Said once for
-    /// each newcomer.
+    /// Report that two nodes have one name while the earlier one still answers. The earlier one keeps the name until it is
+    /// gone. Emitted once for each newcomer.
     Conflict {
-        /// Who has the name.
+        /// Run that keeps the name.
         incumbent: PeerId,
-        /// Where.
+        /// Gossip address of the incumbent.
         address: SocketAddr,
-        /// Who claims it.
+        /// Run that claims the name.
         newcomer: PeerId,
-        /// From where.
+        /// Gossip address of the newcomer.
         from: SocketAddr,
     },
 }
 
-/// That a peer is gone, as one node found and all others take it.
+/// Report that a peer is gone, detected by one node and broadcast to all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Which run of which node.
-    pub subject: PeerId,
-    /// Why.
+pub struct Dead {
+    /// Run that is gone.
+    pub id: PeerId,
+    /// Reason why it is gone.
     pub cause: Cause,
 }
 
-/// How a TCP connection to a peer's port went.
+/// Result of a TCP probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TcpProbeResult {
-    /// The host answers that nothing listens there: the process has ended.
+    /// The host refused the connection: the process has ended.
     Refused,
-    /// The host took the connection: the process exists, but may be stopped.
+    /// The host accepted the connection: the process exists but may be stopped.
     Accepted,
-    /// Nothing came back in time, some 300 ms, or the attempt failed in any other way.
+    /// No answer within some 300 ms, or any other error.
     Silent,
 }
 
-/// What a node found that was asked to reach another.
+/// Result of an indirect probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finding {
-    /// It answers pings.
-    Answers,
-    /// It answers no ping, but its host takes connections.
-    Listens,
-    /// It answers nothing.
-    Nothing,
+pub enum IndirectProbeResult {
+    /// The target acked a ping.
+    Acked,
+    /// The target acked no ping, but its host accepts TCP connections.
+    TcpOnly,
+    /// The target did not react.
+    Unreachable,
 }

@@ -1,45 +1,52 @@
-//! Reaching a peer on somebody's behalf, whose own way to it may be broken.
+//! Indirect probes on behalf of other nodes, whose own path to the target may be broken.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::{
     Liveness, MAX_PENDING,
-    action::{Action, Finding},
+    action::{Action, IndirectProbeResult},
 };
 use crate::model::{member::PeerId, name::Label};
 
-/// One request that is under way.
+/// A request in progress.
 #[derive(Debug)]
 pub(super) struct IndirectProbe {
-    asker: PeerId,
+    requester: PeerId,
     address: SocketAddr,
     pub(super) target: Label,
     generation: u64,
     sequence: u64,
-    /// When we say that we could not.
+    /// Time of the negative result.
     until: Duration,
 }
 
 impl Liveness {
-    /// Another node, at `address`, asks us to reach `target`. What follows is an [`Action::Tell`] within two intervals.
-    /// About a run that we do not know there is nothing to tell.
-    pub fn asked(&mut self, by: &PeerId, address: SocketAddr, target: &PeerId, sequence: u64, now: Duration) {
-        let at = self.wake(now);
+    /// Handles a request by the node `by` at `address` to probe `target`. Leads to an [`Action::IndirectResult`] within two
+    /// intervals, unless this run of the target is unknown.
+    pub fn indirect_probe(&mut self, by: &PeerId, address: SocketAddr, target: &PeerId, sequence: u64, now: Duration) {
+        let at = self.advance_clock(now);
         if *target == self.own {
             let (to, target) = (by.clone(), target.clone());
-            self.actions.push(Action::Tell { to, address, target, sequence, finding: Finding::Answers });
+            self.actions.push(Action::IndirectResult {
+                to,
+                address,
+                target,
+                sequence,
+                result: IndirectProbeResult::Acked,
+            });
             return;
         }
-        let until = at + self.timing.errand;
+        let until = at + self.timing.indirect_timeout;
         let Some(peer) = self.run(target) else { return };
-        let since = peer.errand.map_or(at, |(since, _)| since);
-        // Who asks again has the answer to the first question coming.
-        let known = self.errands.iter().any(|errand| errand.asker.name == by.name && errand.target == target.name);
-        if known || self.errands.len() >= MAX_PENDING {
+        let since = peer.indirect_probe.map_or(at, |(since, _)| since);
+        // A repeated request is covered by the result of the first one.
+        let known =
+            self.indirect_probes.iter().any(|probe| probe.requester.name == by.name && probe.target == target.name);
+        if known || self.indirect_probes.len() >= MAX_PENDING {
             return;
         }
-        self.errands.push(IndirectProbe {
-            asker: by.clone(),
+        self.indirect_probes.push(IndirectProbe {
+            requester: by.clone(),
             address,
             target: target.name.clone(),
             generation: target.generation,
@@ -47,52 +54,56 @@ impl Liveness {
             until,
         });
         if let Some(peer) = self.run(target) {
-            peer.errand = Some((since, until));
+            peer.indirect_probe = Some((since, until));
         }
         self.schedule(&target.name, at);
     }
 
-    /// Tells everybody who asked for this peer.
-    pub(super) fn fulfil(&mut self, name: &Label, finding: Finding) {
-        self.tell(name, Duration::MAX, finding);
+    /// Sends a result to all requesters that wait for this peer.
+    pub(super) fn finish_indirect_probe(&mut self, name: &Label, result: IndirectProbeResult) {
+        self.send_results(name, Duration::MAX, result);
         if let Some(peer) = self.peers.get_mut(name) {
-            peer.errand = None;
+            peer.indirect_probe = None;
         }
     }
 
-    /// Goes on with the errands to this peer: tells those whose time is over what there is to tell.
-    pub(super) fn run_errands(&mut self, name: &Label, now: Duration, at: Duration) {
+    /// Continues the indirect probes of a peer and sends results where the time limit is reached.
+    pub(super) fn run_indirect_probes(&mut self, name: &Label, now: Duration, at: Duration) {
         let Some(peer) = self.peers.get_mut(name) else { return };
-        let Some((since, until)) = peer.errand else { return };
-        let listens = peer.knock.accepted.is_some_and(|accepted| accepted >= since);
-        // Several times: a stopped agent must not be taken for a dead host because of one lost packet.
-        let last = peer.knock.at.map_or(since, |knocked| knocked.max(since));
-        let wants_knock = !listens && at + self.timing.look / 2 >= last + self.timing.again;
+        let Some((since, until)) = peer.indirect_probe else { return };
+        let accepts = peer.tcp_probe.accepted.is_some_and(|accepted| accepted >= since);
+        // Several TCP probes: one lost packet must not make a stopped agent look like a dead host.
+        let last = peer.tcp_probe.at.map_or(since, |probed| probed.max(since));
+        let wants_tcp_probe = !accepts && at + self.timing.step / 2 >= last + self.timing.retry;
         let wants_ping = peer.wants_ping(at, &self.timing);
         if until <= at {
-            peer.errand = None;
+            peer.indirect_probe = None;
         }
-        self.tell(name, at, if listens { Finding::Listens } else { Finding::Nothing });
+        self.send_results(
+            name,
+            at,
+            if accepts { IndirectProbeResult::TcpOnly } else { IndirectProbeResult::Unreachable },
+        );
         if until > at {
             if wants_ping {
                 self.ping(name, now, at);
             }
-            if wants_knock {
-                self.knock(name, at);
+            if wants_tcp_probe {
+                self.tcp_probe(name, at);
             }
         }
     }
 
-    /// Tells those whose time is over by `at`.
-    fn tell(&mut self, name: &Label, at: Duration, finding: Finding) {
+    /// Sends a result to the requesters whose time limit is reached by `at`.
+    fn send_results(&mut self, name: &Label, at: Duration, result: IndirectProbeResult) {
         let actions = &mut self.actions;
-        self.errands.retain(|errand| {
-            if errand.target != *name || errand.until > at {
+        self.indirect_probes.retain(|probe| {
+            if probe.target != *name || probe.until > at {
                 return true;
             }
-            let (to, address, sequence) = (errand.asker.clone(), errand.address, errand.sequence);
-            let target = PeerId { name: name.clone(), generation: errand.generation };
-            actions.push(Action::Tell { to, address, target, sequence, finding });
+            let (to, address, sequence) = (probe.requester.clone(), probe.address, probe.sequence);
+            let target = PeerId { name: name.clone(), generation: probe.generation };
+            actions.push(Action::IndirectResult { to, address, target, sequence, result });
             false
         });
     }

@@ -1,41 +1,41 @@
-//! Who is there: the failure detector.
+//! The failure detector: SWIM with TCP fallback probes, corroboration, and a hold for common losses.
 //!
-//! Gossip tells a node's heartbeat to all others, which is cheap and slow: silence means something only after a second or
-//! two. So each node is also watched by [`MONITORS`](rendezvous::MONITORS) others, which all nodes know without asking
-//! (`rendezvous`). What follows when a watched peer stops answering, at the default interval of 200 ms:
+//! Gossip spreads heartbeats, which is cheap but slow: silence is significant only after a second or two. So each node is
+//! also monitored by [`MONITORS`](rendezvous::MONITORS) others, which all nodes compute without communication
+//! (`rendezvous`). Course of a detection at the default interval of 200 ms:
 //!
 //! ```text
-//! pings ──0.4 s──► knock: a TCP connection to its port
+//! pings ──0.4 s──► TCP fallback probe of the gossip port
 //!   ▲               │   refused, twice: the process has ended ───────────────────────────────► gone: Refused
-//!   │               │   accepted: stopped, perhaps ── nothing else for 5 s ──────────────────► gone: Hung
+//!   │               │   accepted: stopped, perhaps ── no ack for 5 s ────────────────────────► gone: Unresponsive
 //!   │               ▼
-//!   │     ──0.6 s──► ask three others, each interval three more
-//!   └───────────────┤   one reaches it: only our way to it is broken
-//!                   │   none does, no answer for 1.4 s, no heartbeat for 1 s, no knock taken ► gone: Silent
-//!                   │   none does for 3 s, though its heartbeats come ───────────────────────► gone: Deaf
-//!                   │   nobody there to ask for 2 s, or more than half of all peers silent ──► held
+//!   │     ──0.6 s──► indirect probes by three others, each interval by three more
+//!   └───────────────┤   one gets an ack: only the direct path is broken
+//!                   │   none, no ack for 1.4 s, no heartbeat for 1 s, no TCP accept ─────────► gone: Silent
+//!                   │   none for 3 s, although heartbeats arrive ────────────────────────────► gone: Unreachable
+//!                   │   no other prober for 2 s, or more than half of all peers silent ──────► held
 //! ```
 //!
-//! Nobody is gone on the word of one: a refusal is the word of the peer's own host; everything else needs a second node
-//! that cannot reach the peer either. So a node that is cut off declares nobody gone. It holds them: their instances are
-//! answered as stale for a bounded time.
+//! No node is declared gone on the evidence of one node, except by a refusal of its own host: another node has to fail to
+//! reach it as well. So an isolated node declares no peer gone. It holds its peers: their instances are answered as stale
+//! for a bounded time.
 //!
-//! Who finds a peer gone announces it, and everybody takes it, except from news that contradict their own: whoever had an
-//! answer of that peer just now, or has just taken it back, watches it himself. The one concerned refutes by being heard.
-//! A peer comes back when a frame of it arrives that was not under way at the verdict, when it acks a ping sent after it,
-//! when its heartbeat goes on rising, or as a new run.
+//! A node that declares a peer gone broadcasts it. All others accept the broadcast unless it contradicts recent evidence:
+//! a node that had an ack from the peer just now, or has just seen it return, monitors the peer itself. The peer refutes
+//! by sending frames. A peer returns when a frame arrives that was sent after its loss, when it acks a later ping, when its
+//! heartbeat keeps rising, or as a new run.
 //!
-//! A peer that was only ever mentioned is no member until there is a sign of life: gossip mentions the dead as well.
+//! A peer known only from gossip becomes a member with the first sign of life, since gossip lists dead nodes as well.
 //!
-//! The clock that things are waited for with stands still while this process does not tick, so that a node that was
-//! stalled blames nobody for it. Work is bounded: each peer has one place in an agenda ordered by time, and a tick takes
-//! at most [`MAX_LOOKS`] from it. Messages per node do not grow with the cluster. Memory is bounded by [`MAX_PEERS`].
+//! The detector's own clock does not advance while this process is stalled, so that a stalled node blames no peer. Work is
+//! bounded: each peer has one entry in an agenda ordered by time, and a tick processes at most [`MAX_PROBES_PER_TICK`]
+//! entries. The number of messages per node does not grow with the cluster. Memory is bounded by [`MAX_PEERS`].
 
 mod action;
 mod indirect_probe;
-mod membership;
 mod peer;
 mod probe;
+mod reachability;
 mod rendezvous;
 mod timing;
 
@@ -50,12 +50,12 @@ use std::{
     time::Duration,
 };
 
-pub use self::action::{Action, Finding, TcpProbeResult, Verdict};
+pub use self::action::{Action, Dead, IndirectProbeResult, TcpProbeResult};
 
 use self::{
     indirect_probe::IndirectProbe,
-    membership::Judgement,
-    peer::{Peer, Rival},
+    peer::{Claimant, Peer},
+    reachability::LossOutcome,
     timing::{HELD_PING, IN_FLIGHT, Timing},
 };
 use crate::model::{
@@ -63,82 +63,82 @@ use crate::model::{
     name::Label,
 };
 
-/// Peers that are known at once, those that are gone included. Chitchat's own digest holds some 4,000.
+/// Largest number of known peers, those that are gone included. chitchat's own digest holds some 4,000.
 pub const MAX_PEERS: usize = 4096;
 
-/// Peers that one tick looks at. Each look makes one ping, one knock and three questions at most.
-pub const MAX_LOOKS: usize = 128;
+/// Largest number of peers probed in one tick, each by at most one ping, one TCP probe and three indirect probes.
+pub const MAX_PROBES_PER_TICK: usize = 128;
 
-/// Verdicts that are being repeated, and requests of others that are under way. What is more is dropped: others have
-/// the same news, and who asked us asked others too.
+/// Largest number of dead broadcasts in progress, and of indirect probes for other nodes. The excess is dropped: other
+/// nodes broadcast and probe as well.
 const MAX_PENDING: usize = 64;
 
-/// How often a verdict, or our word against one, is sent: three may get lost.
-const TIMES: u32 = 4;
+/// Transmissions of each dead broadcast and refutation: three may get lost.
+const TRANSMISSIONS: u32 = 4;
 
-/// What the operator may set.
+/// Settings of the failure detector.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The gossip interval, from which most times follow.
+    /// Gossip interval, from which most times follow.
     pub interval: Duration,
-    /// How long peers are held that were lost together.
+    /// Time that peers lost together are held.
     pub hold: Duration,
 }
 
-/// A peer as [`Liveness::peers`] shows it.
+/// State of a peer, as returned by [`Liveness::peers`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerState {
-    /// Which run of which node.
+    /// Run of the node.
     pub id: PeerId,
-    /// Where it gossips.
+    /// Gossip address.
     pub address: SocketAddr,
-    /// How it stands.
+    /// Reachability.
     pub reach: Reach,
-    /// When it came to stand so, by the clock that the caller passes as `now`.
+    /// Time of the last change of `reach`, by the clock of `now`.
     pub since: Duration,
 }
 
-/// The failure detector of one node. `now` is everywhere the time since some fixed moment, by a clock that never goes
-/// back; what is wrong or unknown in an input is ignored.
+/// The failure detector of one node. `now` is the time since a fixed moment by a monotonic clock, in all methods. Unknown
+/// and invalid inputs are ignored.
 #[derive(Debug)]
 pub struct Liveness {
     own: PeerId,
-    /// Our name as a number.
+    /// Hash of the own name.
     key: u64,
     timing: Timing,
     hold: Duration,
     random: fastrand::Rng,
     peers: BTreeMap<Label, Peer>,
-    /// When each peer is looked at next.
+    /// Time of each peer's next probe.
     agenda: BTreeSet<(Duration, Label)>,
-    /// The members, in no order: to choose from.
+    /// Live members in no order, for random selection.
     members: Vec<Label>,
-    /// How many are held.
+    /// Number of held peers.
     held: usize,
     partitioned: Option<Duration>,
-    /// When peers were last held, or came back from it, by our own clock.
-    united: Duration,
-    errands: Vec<IndirectProbe>,
-    /// Verdicts of ours that are still repeated.
-    rumours: Vec<Repeat<Verdict>>,
+    /// Time when peers were last held or returned from a hold, by the own clock.
+    last_held: Duration,
+    indirect_probes: Vec<IndirectProbe>,
+    /// Own dead broadcasts that are still repeated.
+    dead_broadcasts: Vec<Repeat<Dead>>,
     refute: Option<Repeat<()>>,
     actions: Vec<Action>,
     changed: bool,
-    /// The last tick, and how long we were stalled altogether: together our own clock.
+    /// Time of the last tick, and the total time of stalls: both determine the own clock.
     ticked: Option<Duration>,
     stalled: Duration,
 }
 
-/// Something that is sent several times.
+/// A message that is sent several times.
 #[derive(Debug)]
 struct Repeat<T> {
-    what: T,
+    payload: T,
     next: Duration,
     left: u32,
 }
 
 impl Liveness {
-    /// Knows nobody yet. `random` chooses whom to ask and spreads pings.
+    /// Creates a detector without peers. `random` selects nodes for indirect probes and spreads pings.
     pub fn new(own: PeerId, settings: Settings, random: fastrand::Rng) -> Self {
         Self {
             key: rendezvous::key(&own.name),
@@ -151,9 +151,9 @@ impl Liveness {
             members: vec![],
             held: 0,
             partitioned: None,
-            united: Duration::ZERO,
-            errands: vec![],
-            rumours: vec![],
+            last_held: Duration::ZERO,
+            indirect_probes: vec![],
+            dead_broadcasts: vec![],
             refute: None,
             actions: vec![],
             changed: false,
@@ -162,18 +162,18 @@ impl Liveness {
         }
     }
 
-    /// Gossip mentions this run of a node. A new name is no member before there is a sign of life. A higher generation
-    /// takes the place of a lower one at the same address, or where that one is gone or held; elsewhere it is ignored
-    /// as long as the other lives. That one is asked whether it does: a node may have crashed and moved before anybody
-    /// noticed. If it answers, see [`Action::Conflict`]. Lower generations are ignored.
+    /// Records a run of a node that gossip lists. An unknown node becomes a member with its first sign of life. A higher
+    /// generation replaces a lower one at the same address, or one that is gone or held; otherwise it is ignored while
+    /// the lower one is alive. The lower one is pinged, since it may have crashed and moved unnoticed; if it acks, see
+    /// [`Action::Conflict`]. Lower generations are ignored.
     pub fn learn(&mut self, id: &PeerId, address: SocketAddr, now: Duration) {
-        let at = self.wake(now);
+        let at = self.advance_clock(now);
         if id.name == self.own.name {
             return;
         }
         let Some(known) = self.peers.get_mut(&id.name) else {
             if self.make_room() {
-                self.meet(id, address, None, now, at);
+                self.add_peer(id, address, None, now, at);
             }
             return;
         };
@@ -181,221 +181,228 @@ impl Liveness {
             return;
         }
         if known.is_live() && known.address != address {
-            let rival = known.rival.as_ref();
-            if rival.is_none_or(|rival| (rival.generation, rival.address) != (id.generation, address)) {
-                // As the ping has it, in whole microseconds.
+            let claimant = known.claimant.as_ref();
+            if claimant.is_none_or(|claimant| (claimant.generation, claimant.address) != (id.generation, address)) {
+                // Truncated to microseconds like the ping's sequence number.
                 let since = Duration::from_micros(sequence(now));
-                known.rival = Some(Rival { generation: id.generation, address, since, told: false });
+                known.claimant = Some(Claimant { generation: id.generation, address, since, reported: false });
                 self.ping(&id.name, now, at);
             }
             return;
         }
         let reach = known.reach.map(|_| Reach::Alive);
-        self.forget(&id.name, now, at);
-        self.meet(id, address, reach, now, at);
+        self.evict(&id.name, now, at);
+        self.add_peer(id, address, reach, now, at);
     }
 
-    /// Gossip has a heartbeat of this run.
+    /// Records a gossiped heartbeat of this run.
     pub fn heartbeat(&mut self, id: &PeerId, heartbeat: u64, now: Duration) {
-        let at = self.wake(now);
+        let at = self.advance_clock(now);
         let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
         if heartbeat <= peer.heartbeat {
             return;
         }
         peer.heartbeat = heartbeat;
-        let rising = peer.stir(at, &timing);
+        let rising = peer.note_activity(at, &timing);
         match peer.reach {
-            // One that is deaf has heartbeats.
-            Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => {}
-            None | Some(Reach::Held | Reach::Gone(_)) if rising => self.welcome(&id.name, now, at),
+            // Heartbeats of an unreachable peer keep arriving; only an ack proves that it receives.
+            Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Unreachable)) => {}
+            None | Some(Reach::Held | Reach::Gone(_)) if rising => self.mark_alive(&id.name, now, at),
             None | Some(Reach::Held | Reach::Gone(_)) => {}
         }
     }
 
-    /// A frame came from this run itself, not long after it was sent.
+    /// Records a frame received from this run, shortly after it was sent.
     pub fn heard(&mut self, id: &PeerId, now: Duration) {
-        let at = self.wake(now);
+        let at = self.advance_clock(now);
         let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
-        peer.stir(at, &timing);
+        peer.note_activity(at, &timing);
         let returns = match peer.reach {
-            Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Deaf)) => false,
+            Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Unreachable)) => false,
             Some(Reach::Gone(_)) => now >= peer.since + IN_FLIGHT,
             None | Some(Reach::Held) => true,
         };
-        // One that was deaf and speaks may hear again: only its ack tells.
-        let asks =
-            peer.reach == Some(Reach::Gone(Cause::Deaf)) && peer.pinged.is_none_or(|pinged| at >= pinged + HELD_PING);
+        // An unreachable peer that sends may receive again; only an ack proves that.
+        let asks = peer.reach == Some(Reach::Gone(Cause::Unreachable))
+            && peer.pinged.is_none_or(|pinged| at >= pinged + HELD_PING);
         if returns {
-            self.welcome(&id.name, now, at);
+            self.mark_alive(&id.name, now, at);
         }
         if asks {
             self.ping(&id.name, now, at);
         }
     }
 
-    /// This run acked a ping with this sequence. Also counts as [`heard`](Self::heard).
+    /// Records an ack by this run for a ping with this sequence number. Also counts as [`heard`](Self::heard).
     pub fn acked(&mut self, id: &PeerId, sequence: u64, now: Duration) {
-        let at = self.wake(now);
-        // A sequence is the time of its ping: see `sequence`.
+        let at = self.advance_clock(now);
+        // A sequence number is the time of its ping: see `sequence`.
         let sent = Duration::from_micros(sequence);
         let timing = self.timing;
         let Some(peer) = self.run(id).filter(|_| sent <= now) else { return };
         match peer.reach {
             Some(Reach::Gone(Cause::Left)) => return,
-            Some(Reach::Gone(_)) if !peer.lives_since(sent) => return,
+            Some(Reach::Gone(_)) if !peer.acked_since(sent) => return,
             _ => {}
         }
-        peer.stir(at, &timing);
+        peer.note_activity(at, &timing);
         peer.acked = Some(at);
-        peer.answer(at);
-        if let Some(rival) = peer.rival.as_mut().filter(|rival| !rival.told && sent >= rival.since) {
-            rival.told = true;
-            let newcomer = PeerId { name: id.name.clone(), generation: rival.generation };
-            let (from, address) = (rival.address, peer.address);
+        peer.note_answer(at);
+        if let Some(claimant) = peer.claimant.as_mut().filter(|claimant| !claimant.reported && sent >= claimant.since) {
+            claimant.reported = true;
+            let newcomer = PeerId { name: id.name.clone(), generation: claimant.generation };
+            let (from, address) = (claimant.address, peer.address);
             self.actions.push(Action::Conflict { incumbent: id.clone(), address, newcomer, from });
         }
         self.answered(&id.name, now, at);
-        self.fulfil(&id.name, Finding::Answers);
+        self.finish_indirect_probe(&id.name, IndirectProbeResult::Acked);
     }
 
-    /// `by`, whom we asked, tells what it found of `target`.
-    pub fn told(&mut self, by: &PeerId, target: &PeerId, sequence: u64, finding: Finding, now: Duration) {
-        let at = self.wake(now);
+    /// Records the result of an indirect probe of `target` by `by`.
+    pub fn indirect_result(
+        &mut self,
+        by: &PeerId,
+        target: &PeerId,
+        sequence: u64,
+        result: IndirectProbeResult,
+        now: Duration,
+    ) {
+        let at = self.advance_clock(now);
         if by.name == target.name || !self.run(by).is_some_and(|by| by.is_live()) {
             return;
         }
         let Some(peer) = self.run(target).filter(|peer| peer.is_live()) else { return };
-        let Some(inquiry) = peer.inquiry.as_mut().filter(|inquiry| sequence >= inquiry.first) else { return };
-        match finding {
-            Finding::Answers => {
-                peer.answer(at);
+        let Some(round) = peer.indirect_round.as_mut().filter(|round| sequence >= round.first) else { return };
+        match result {
+            IndirectProbeResult::Acked => {
+                peer.note_answer(at);
                 self.answered(&target.name, now, at);
             }
-            Finding::Listens => {
-                inquiry.corroborated = true;
-                peer.knock.accepted = Some(at);
+            IndirectProbeResult::TcpOnly => {
+                round.corroborated = true;
+                peer.tcp_probe.accepted = Some(at);
             }
-            Finding::Nothing => inquiry.corroborated = true,
+            IndirectProbeResult::Unreachable => round.corroborated = true,
         }
     }
 
-    /// How knocking at this run's port went.
-    pub fn knocked(&mut self, id: &PeerId, knock: TcpProbeResult, now: Duration) {
-        let at = self.wake(now);
+    /// Records the result of a TCP probe of this run.
+    pub fn tcp_probed(&mut self, id: &PeerId, result: TcpProbeResult, now: Duration) {
+        let at = self.advance_clock(now);
         let timing = self.timing;
         let Some(peer) = self.run(id) else { return };
-        match knock {
+        match result {
             TcpProbeResult::Accepted => {
-                peer.knock.accepted = Some(at);
-                peer.knock.silent = 0;
-                peer.knock.refused = 0;
+                peer.tcp_probe.accepted = Some(at);
+                peer.tcp_probe.silent = 0;
+                peer.tcp_probe.refused = 0;
             }
             TcpProbeResult::Silent => {
-                peer.knock.silent += 1;
-                peer.knock.refused = 0;
+                peer.tcp_probe.silent += 1;
+                peer.tcp_probe.refused = 0;
             }
             TcpProbeResult::Refused => {
-                let doubtful = peer.is_live() && peer.silence(at) < timing.knock;
-                if peer.knock.misled || doubtful || matches!(peer.reach, None | Some(Reach::Gone(_))) {
+                let doubtful = peer.is_live() && peer.silence(at) < timing.tcp_probe;
+                if peer.tcp_probe.unreliable || doubtful || matches!(peer.reach, None | Some(Reach::Gone(_))) {
                     return;
                 }
-                peer.knock.refused += 1;
-                if peer.knock.refused < 2 {
-                    self.knock(&id.name, at);
+                peer.tcp_probe.refused += 1;
+                if peer.tcp_probe.refused < 2 {
+                    self.tcp_probe(&id.name, at);
                 } else {
-                    self.find(&id.name, Cause::Refused, now, at);
+                    self.declare_gone(&id.name, Cause::Refused, now, at);
                 }
             }
         }
     }
 
-    /// Another node announces a verdict.
-    pub fn verdict(&mut self, verdict: &Verdict, now: Duration) {
-        let at = self.wake(now);
-        let Verdict { subject, cause } = verdict;
-        if *subject == self.own {
-            // Whoever has the verdict takes no frame for an answer that was under way when it came.
+    /// Handles a dead broadcast by another node.
+    pub fn dead(&mut self, dead: &Dead, now: Duration) {
+        let at = self.advance_clock(now);
+        let Dead { id, cause } = dead;
+        if *id == self.own {
+            // Peers ignore frames that were in flight when the broadcast arrived, so the refutation waits.
             let next = at + 2 * IN_FLIGHT;
-            self.refute.get_or_insert(Repeat { what: (), next, left: TIMES });
+            self.refute.get_or_insert(Repeat { payload: (), next, left: TRANSMISSIONS });
             return;
         }
         let timing = self.timing;
-        let Some(peer) = self.run(subject) else { return };
+        let Some(peer) = self.run(id) else { return };
         match (peer.reach, cause) {
-            (_, Cause::Left) => return self.left(subject, now),
-            // Who lives for us is not forgotten on an order that was given elsewhere.
-            (Some(Reach::Held | Reach::Gone(_)), Cause::Dismissed) if peer.reach != Some(Reach::Gone(Cause::Left)) => {
-                return self.stand(&subject.name, Reach::Gone(Cause::Dismissed), now, at);
+            (_, Cause::Left) => return self.left(id, now),
+            // A peer that is alive here is not forgotten by a command given elsewhere.
+            (Some(Reach::Held | Reach::Gone(_)), Cause::Forgotten) if peer.reach != Some(Reach::Gone(Cause::Left)) => {
+                return self.set_reach(&id.name, Reach::Gone(Cause::Forgotten), now, at);
             }
-            (_, Cause::Dismissed) => return,
+            (_, Cause::Forgotten) => return,
             (None | Some(Reach::Gone(_)), _) | (_, Cause::Expired) => return,
             _ => {}
         }
         let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
-        // A refusal is found at once, other causes after a second and more: such news is old if it answers us still, as
-        // when a split heals just after the verdict.
-        let answers = if *cause == Cause::Refused { timing.again } else { timing.knock };
-        let contradicted = recent(peer.acked, answers) || recent(peer.returned, timing.fading);
-        if !contradicted && self.judge(&subject.name, *cause, now, at) != Judgement::Unclear {
+        // A refusal is detected at once, other causes after a second or more. A recent ack contradicts the latter, as when
+        // a split heals just after the broadcast.
+        let answers = if *cause == Cause::Refused { timing.retry } else { timing.tcp_probe };
+        let contradicted = recent(peer.acked, answers) || recent(peer.rejoined, timing.fading);
+        if !contradicted && self.apply_loss(&id.name, *cause, now, at) != LossOutcome::Unclear {
             return;
         }
-        if let Some(peer) = self.run(subject).filter(|peer| peer.is_live()) {
-            peer.doubted = Some(at);
-            self.schedule(&subject.name, at);
+        if let Some(peer) = self.run(id).filter(|peer| peer.is_live()) {
+            peer.doubted_since = Some(at);
+            self.schedule(&id.name, at);
         }
     }
 
-    /// An operator wants a peer forgotten that is gone or held: so it is, here and everywhere. It is one again as soon as it
-    /// gives a sign of life.
+    /// Forgets a peer that is gone or held, here and on all nodes, by an operator's command. The peer becomes a member
+    /// again with the next sign of life.
     ///
     /// # Errors
-    /// How it stands, where it lives; `None` where it is no member.
-    pub fn dismiss(&mut self, name: &Label, now: Duration) -> Result<(), Option<Reach>> {
-        let at = self.wake(now);
+    /// Returns the reachability of a live peer, or `None` if there is no such member.
+    pub fn forget(&mut self, name: &Label, now: Duration) -> Result<(), Option<Reach>> {
+        let at = self.advance_clock(now);
         let Some(peer) = self.peers.get(name) else { return Err(None) };
         match peer.reach {
             None => Err(None),
             Some(reach @ (Reach::Alive | Reach::Suspect)) => Err(Some(reach)),
             Some(Reach::Gone(Cause::Left)) => Ok(()),
             Some(Reach::Held | Reach::Gone(_)) => {
-                let subject = PeerId { name: name.clone(), generation: peer.generation };
-                self.stand(name, Reach::Gone(Cause::Dismissed), now, at);
-                self.announce(Verdict { subject, cause: Cause::Dismissed }, at);
+                let id = PeerId { name: name.clone(), generation: peer.generation };
+                self.set_reach(name, Reach::Gone(Cause::Forgotten), now, at);
+                self.broadcast_dead(Dead { id, cause: Cause::Forgotten }, at);
                 Ok(())
             }
         }
     }
 
-    /// This run says that it leaves.
+    /// Records that this run leaves.
     pub fn left(&mut self, id: &PeerId, now: Duration) {
-        let at = self.wake(now);
+        let at = self.advance_clock(now);
         let Some(peer) = self.run(id) else { return };
         match peer.reach {
-            None => self.forget(&id.name, now, at),
+            None => self.evict(&id.name, now, at),
             Some(Reach::Gone(Cause::Left)) => {}
-            Some(_) => self.stand(&id.name, Reach::Gone(Cause::Left), now, at),
+            Some(_) => self.set_reach(&id.name, Reach::Gone(Cause::Left), now, at),
         }
     }
 
-    /// Time passes: to be called four times in an interval.
+    /// Advances time. To be called four times per gossip interval.
     pub fn tick(&mut self, now: Duration) {
-        let at = self.wake(now);
+        let at = self.advance_clock(now);
         self.ticked = Some(now);
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_PROBES_PER_TICK {
             let Some((_, name)) = self.agenda.first().filter(|(due, _)| *due <= at).cloned() else { break };
-            self.look(&name, now, at);
+            self.probe(&name, now, at);
         }
         self.repeat(at);
     }
 
-    /// What is to be done, and is now taken as done.
+    /// Takes the actions to carry out.
     pub fn actions(&mut self) -> impl Iterator<Item = Action> + '_ {
         self.actions.drain(..)
     }
 
-    /// All members, and those that are gone and remembered, sorted by name; not ourselves.
+    /// Returns all members and the remembered peers that are gone, sorted by name, without this node.
     pub fn peers(&self) -> impl Iterator<Item = PeerState> + '_ {
         self.peers.iter().filter_map(|(name, peer)| {
             let id = PeerId { name: name.clone(), generation: peer.generation };
@@ -403,18 +410,18 @@ impl Liveness {
         })
     }
 
-    /// Whether [`peers`](Self::peers) or [`partitioned`](Self::partitioned) differ from when this was last asked.
+    /// Reports whether [`peers`](Self::peers) or [`partitioned`](Self::partitioned) changed since the last call.
     pub fn changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Since when more than half of the peers are held; `None`: they are not.
+    /// Time since when more than half of the peers are held, if they are.
     pub fn partitioned(&self) -> Option<Duration> {
         self.partitioned
     }
 
-    /// Our own clock, which leaves out stalls: who was stalled has not waited.
-    fn wake(&mut self, now: Duration) -> Duration {
+    /// Returns the own clock, which excludes stalls, so that a stall does not count as waiting.
+    fn advance_clock(&mut self, now: Duration) -> Duration {
         let gap = now.saturating_sub(*self.ticked.get_or_insert(now));
         if gap > self.timing.stall {
             self.stalled += gap;
@@ -423,14 +430,14 @@ impl Liveness {
         now.saturating_sub(self.stalled)
     }
 
-    /// The peer, if this is its run.
+    /// Returns the peer if its current run is this one.
     fn run(&mut self, id: &PeerId) -> Option<&mut Peer> {
         self.peers.get_mut(&id.name).filter(|peer| peer.generation == id.generation)
     }
 }
 
-/// The sequence of what is sent now: its time in microseconds. So an echo tells what it answers, and nothing has to be
-/// kept for it.
+/// Sequence number of a message sent now: its time in microseconds. An echo identifies its request this way, without
+/// stored state.
 fn sequence(now: Duration) -> u64 {
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,98 +1,99 @@
-//! One peer: what speaks for it, what speaks against it, and what follows. Times here are of the detector's own clock,
-//! which stands still while this process does.
+//! Evidence about one peer and the conclusions from it. Times without a note are of the detector's own clock, which does
+//! not advance while this process is stalled.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::timing::{GONE_PING, Timing};
 use crate::model::member::{Cause, PeerId, Reach};
 
-/// Knocks in a row that must come to nothing before a host counts as silent: one may be lost.
-const KNOCKS: u32 = 2;
+/// Consecutive TCP probes without any reaction after which a host counts as silent: one probe may be lost.
+const SILENT_TCP_PROBES: u32 = 2;
 
 /// Evidence about one peer.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) generation: u64,
     pub(super) address: SocketAddr,
-    /// Its name as a number, see `rendezvous`.
+    /// Hash of the name, see `rendezvous`.
     pub(super) key: u64,
-    /// `None`: only mentioned. Nobody knows whether it still lives, so it is no member yet.
+    /// Reachability. `None`: known from gossip only, without a sign of life, so it is no member yet.
     pub(super) reach: Option<Reach>,
-    /// When it came to stand so, by the caller's clock.
+    /// Time of the last change of `reach`, by the caller's clock.
     pub(super) since: Duration,
-    /// The same by ours.
-    pub(super) stood: Duration,
-    /// When it was last taken back, or first taken in.
-    pub(super) returned: Option<Duration>,
-    /// Somebody claims its name from elsewhere.
-    pub(super) rival: Option<Rival>,
+    /// Time of the last change of `reach`.
+    pub(super) reach_since: Duration,
+    /// Time when it last became alive again after it was gone or held.
+    pub(super) rejoined: Option<Duration>,
+    /// Another node that claims this peer's name.
+    pub(super) claimant: Option<Claimant>,
 
-    /// The highest heartbeat known.
+    /// Highest known heartbeat.
     pub(super) heartbeat: u64,
-    /// When it first and last stirred without a long pause between: its heartbeat rose, or a frame came from it.
-    pub(super) pulse: Option<(Duration, Duration)>,
-    /// When it was first mentioned.
-    met: Duration,
-    /// When it answered us.
+    /// First and last sign of activity (a new heartbeat, or a frame) without a long pause between.
+    pub(super) activity: Option<(Duration, Duration)>,
+    /// Time when gossip first listed it.
+    learned: Duration,
+    /// Time of its last ack to this node.
     pub(super) acked: Option<Duration>,
-    /// When it last answered anybody who told us; where it was not asked, when there was a sign of it.
+    /// Time of its last known ack to any node; without probes, the time of its last sign of life.
     pub(super) answered: Duration,
 
-    /// How many members come before us among its monitors.
-    pub(super) ahead: usize,
-    /// Watched by us beside its monitors, since then: nothing was heard of it, or the others say what we cannot believe.
-    pub(super) doubted: Option<Duration>,
-    /// Somebody asked us to reach it: since when, and until when.
-    pub(super) errand: Option<(Duration, Duration)>,
-    /// The last ping.
+    /// Number of members that precede this node among the peer's monitors.
+    pub(super) monitors_ahead: usize,
+    /// Time since when this node monitors the peer in addition to its monitors, because it shows no sign of life or a dead
+    /// broadcast contradicts this node's evidence.
+    pub(super) doubted_since: Option<Duration>,
+    /// Start and end of the indirect probes on behalf of other nodes.
+    pub(super) indirect_probe: Option<(Duration, Duration)>,
+    /// Time of the last ping.
     pub(super) pinged: Option<Duration>,
-    pub(super) knock: TcpProbe,
-    /// The questions about it that are under way.
-    pub(super) inquiry: Option<Inquiry>,
-    /// When it is looked at next: its place in the agenda.
+    pub(super) tcp_probe: TcpProbe,
+    /// Indirect probes requested from other nodes.
+    pub(super) indirect_round: Option<IndirectRound>,
+    /// Time of the next probe; its position in the agenda.
     pub(super) due: Duration,
 }
 
 /// Another node with a peer's name.
 #[derive(Debug)]
-pub(super) struct Rival {
+pub(super) struct Claimant {
     pub(super) generation: u64,
     pub(super) address: SocketAddr,
-    /// When we heard of it, by the caller's clock. A peer that answers what was sent later lives beside it.
+    /// Time when it became known, by the caller's clock. A peer that acks a later ping is alive beside it.
     pub(super) since: Duration,
-    /// That was found, and told.
-    pub(super) told: bool,
+    /// True if the conflict was reported.
+    pub(super) reported: bool,
 }
 
-/// What knocking brought.
+/// Results of TCP probes.
 #[derive(Debug, Default)]
 pub(super) struct TcpProbe {
     pub(super) at: Option<Duration>,
-    /// The last time that anybody found its host taking connections.
+    /// Time when any node last found its host accepting connections.
     pub(super) accepted: Option<Duration>,
-    /// Knocks in a row without anything coming back.
+    /// Consecutive probes without any reaction.
     pub(super) silent: u32,
-    /// Refusals in a row.
+    /// Consecutive refusals.
     pub(super) refused: u32,
-    /// It was refused, and lived: something on the way refuses. Never believed again.
-    pub(super) misled: bool,
+    /// True if a refusal was wrong: a device on the path refuses connections. Refusals are ignored from then on.
+    pub(super) unreliable: bool,
 }
 
-/// Questions to others about a peer.
+/// A series of indirect probes of one peer.
 #[derive(Debug)]
-pub(super) struct Inquiry {
-    /// The sequence of the first question. Answers to older ones do not count.
+pub(super) struct IndirectRound {
+    /// Sequence number of the first request. Results of older requests are ignored.
     pub(super) first: u64,
     pub(super) asked: Duration,
-    /// Somebody could not reach it either.
+    /// True if another node failed to reach the peer as well.
     pub(super) corroborated: bool,
 }
 
-/// A verdict that is due.
+/// Conclusion that a peer is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Due {
+pub(super) struct Conclusion {
     pub(super) cause: Cause,
-    /// Somebody else says so too. Else the fault may be ours, and nobody is gone because of it.
+    /// True if another node confirms it. Otherwise the fault may be this node's, and the peer is not declared gone.
     pub(super) corroborated: bool,
 }
 
@@ -104,116 +105,117 @@ impl Peer {
             key,
             reach: None,
             since: now,
-            stood: at,
-            returned: None,
-            rival: None,
+            reach_since: at,
+            rejoined: None,
+            claimant: None,
             heartbeat: 0,
-            pulse: None,
-            met: at,
+            activity: None,
+            learned: at,
             acked: None,
             answered: at,
-            ahead: 0,
-            doubted: None,
-            errand: None,
+            monitors_ahead: 0,
+            doubted_since: None,
+            indirect_probe: None,
             pinged: None,
-            knock: TcpProbe::default(),
-            inquiry: None,
+            tcp_probe: TcpProbe::default(),
+            indirect_round: None,
             due: at,
         }
     }
 
-    /// Whether it counts as one that watches and is watched.
+    /// Reports whether it takes part in monitoring.
     pub(super) fn is_live(&self) -> bool {
         matches!(self.reach, Some(Reach::Alive | Reach::Suspect))
     }
 
-    /// When it last did something that we know of.
-    pub(super) fn stirred(&self) -> Duration {
-        self.pulse.map_or(self.met, |(_, last)| last)
+    /// Time of its last activity.
+    pub(super) fn last_activity(&self) -> Duration {
+        self.activity.map_or(self.learned, |(_, last)| last)
     }
 
-    /// When there was any sign of it.
-    pub(super) fn sign(&self) -> Duration {
-        self.stirred().max(self.answered)
+    /// Time of its last sign of life.
+    pub(super) fn last_seen(&self) -> Duration {
+        self.last_activity().max(self.answered)
     }
 
-    /// It stirs. Returns whether it has done so for long enough to be no echo: heartbeats from before its end go round
-    /// for some more intervals, and come in again when a network heals, but do not go on rising.
-    pub(super) fn stir(&mut self, at: Duration, timing: &Timing) -> bool {
-        let first = match self.pulse {
+    /// Records activity. Returns whether the activity has lasted long enough to prove life: stale heartbeats circulate for
+    /// some intervals after a node's end, and again when a network heals, but do not keep rising.
+    pub(super) fn note_activity(&mut self, at: Duration, timing: &Timing) -> bool {
+        let first = match self.activity {
             Some((first, last)) if at.saturating_sub(last) < timing.overlooked => first,
             _ => at,
         };
-        self.pulse = Some((first, at));
+        self.activity = Some((first, at));
         at.saturating_sub(first) >= timing.fading
     }
 
-    /// It answered us or somebody who told us.
-    pub(super) fn answer(&mut self, at: Duration) {
+    /// Records an ack to this node or to another one.
+    pub(super) fn note_answer(&mut self, at: Duration) {
         self.answered = at;
-        self.inquiry = None;
-        self.knock.silent = 0;
-        self.knock.refused = 0;
+        self.indirect_round = None;
+        self.tcp_probe.silent = 0;
+        self.tcp_probe.refused = 0;
     }
 
-    /// Watching it begins. What was missing before counts, so that nobody waits twice.
-    pub(super) fn watch(&mut self) {
-        self.answered = self.sign();
+    /// Starts to monitor the peer. Earlier silence counts, so that detection does not start over.
+    pub(super) fn start_monitoring(&mut self) {
+        self.answered = self.last_seen();
     }
 
-    /// Whether a ping is due: an answer to the last one makes the next one wait longer.
+    /// Reports whether a ping is due: sooner if the last one was not acked.
     pub(super) fn wants_ping(&self, at: Duration, timing: &Timing) -> bool {
         let Some(pinged) = self.pinged else { return true };
-        let pause = if self.acked.is_some_and(|acked| acked >= pinged) { timing.ping } else { timing.again };
-        // As exact as the ticks are.
-        at + timing.look / 2 >= pinged + pause
+        let pause = if self.acked.is_some_and(|acked| acked >= pinged) { timing.ping } else { timing.retry };
+        // Half a step of tolerance for the granularity of ticks.
+        at + timing.step / 2 >= pinged + pause
     }
 
-    /// Whether to knock, while nothing else answers.
-    pub(super) fn wants_knock(&self, at: Duration, timing: &Timing) -> bool {
-        self.silence(at) >= timing.knock
-            && self.knock.at.is_none_or(|last| at + timing.look / 2 >= last + timing.knock_again)
+    /// Reports whether a TCP probe is due.
+    pub(super) fn wants_tcp_probe(&self, at: Duration, timing: &Timing) -> bool {
+        self.silence(at) >= timing.tcp_probe
+            && self.tcp_probe.at.is_none_or(|last| at + timing.step / 2 >= last + timing.tcp_probe_again)
     }
 
-    /// For how long it has answered nobody.
+    /// Time without any ack.
     pub(super) fn silence(&self, at: Duration) -> Duration {
         at.saturating_sub(self.answered)
     }
 
-    /// The verdict that the evidence suffices for.
-    pub(super) fn verdict(&self, at: Duration, timing: &Timing) -> Option<Due> {
+    /// Returns the conclusion that the evidence permits, if any.
+    pub(super) fn conclusion(&self, at: Duration, timing: &Timing) -> Option<Conclusion> {
         let silence = self.silence(at);
-        let corroborated = self.inquiry.as_ref().is_some_and(|inquiry| inquiry.corroborated);
-        let least = if corroborated { timing.silent } else { timing.alone };
+        let corroborated = self.indirect_round.as_ref().is_some_and(|round| round.corroborated);
+        let least = if corroborated { timing.silent } else { timing.uncorroborated };
         if silence < least {
             return None;
         }
-        // One that is heard long after its last answer is deaf rather than silent. It hears nobody, so it holds its peers
-        // and speaks seldom.
-        let deaf = self.stirred() >= self.answered + timing.silent;
-        if at.saturating_sub(self.stirred()) < if deaf { timing.overlooked } else { timing.fading } {
-            // Where it has only just begun to stir again, it was stopped: its answers come as well.
-            let awake = self.pulse.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
-            let enough = silence >= timing.deaf && awake >= timing.fading;
-            return enough.then_some(Due { cause: Cause::Deaf, corroborated });
+        // A peer with activity long after its last ack receives nothing, so it holds its own peers and rarely sends. It is
+        // unreachable, not silent.
+        let one_way = self.last_activity() >= self.answered + timing.silent;
+        if at.saturating_sub(self.last_activity()) < if one_way { timing.overlooked } else { timing.fading } {
+            // Activity that has just resumed means that the process was stopped; its acks will follow.
+            let awake = self.activity.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
+            let enough = silence >= timing.unreachable && awake >= timing.fading;
+            return enough.then_some(Conclusion { cause: Cause::Unreachable, corroborated });
         }
-        if self.knock.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading) {
-            return (silence >= timing.hung).then_some(Due { cause: Cause::Hung, corroborated });
+        if self.tcp_probe.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading) {
+            return (silence >= timing.unresponsive).then_some(Conclusion { cause: Cause::Unresponsive, corroborated });
         }
-        (self.knock.silent >= KNOCKS || self.knock.misled).then_some(Due { cause: Cause::Silent, corroborated })
+        (self.tcp_probe.silent >= SILENT_TCP_PROBES || self.tcp_probe.unreliable)
+            .then_some(Conclusion { cause: Cause::Silent, corroborated })
     }
 
-    /// Whether an ack, to a ping of the time `sent` on the caller's clock, was of the time after it was lost.
-    pub(super) fn lives_since(&self, sent: Duration) -> bool {
+    /// Reports whether an ack proves life after the last change of `reach`: its ping was sent later, by the caller's clock.
+    pub(super) fn acked_since(&self, sent: Duration) -> bool {
         sent >= self.since
     }
 
-    /// How long it takes until a peer that is not a member is pinged again.
-    pub(super) fn patience(&self, at: Duration, timing: &Timing) -> Duration {
-        let new = self.reach.is_none() && at.saturating_sub(self.stood) < timing.fading;
+    /// Pause before the next ping to a peer that is not a member.
+    pub(super) fn retry_pause(&self, at: Duration, timing: &Timing) -> Duration {
+        let new = self.reach.is_none() && at.saturating_sub(self.reach_since) < timing.fading;
         match self.reach {
             Some(Reach::Held) => super::timing::HELD_PING,
-            _ if new => timing.again,
+            _ if new => timing.retry,
             _ => GONE_PING,
         }
     }

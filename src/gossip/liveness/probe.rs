@@ -1,12 +1,12 @@
-//! What a tick does about one peer: ping it, knock at it, ask others, judge.
+//! Probing one peer on a tick: direct, TCP fallback and indirect probes, and declaring it gone.
 
 use std::time::Duration;
 
 use super::{
-    Liveness, MAX_PENDING, Repeat, TIMES,
-    action::{Action, Verdict},
-    membership::Judgement,
-    peer::{Due, Inquiry},
+    Liveness, MAX_PENDING, Repeat, TRANSMISSIONS,
+    action::{Action, Dead},
+    peer::{Conclusion, IndirectRound},
+    reachability::LossOutcome,
     rendezvous::MONITORS,
     sequence,
     timing::{GONE_PING, REMEMBER},
@@ -16,109 +16,113 @@ use crate::model::{
     name::Label,
 };
 
-/// Peers that are asked at a time.
-const ASKED: usize = 3;
+/// Number of nodes that probe indirectly at a time, SWIM's k.
+const INDIRECT_PROBES: usize = 3;
 
 impl Liveness {
-    /// Looks at one peer, and says when to look again.
-    pub(super) fn look(&mut self, name: &Label, now: Duration, at: Duration) {
+    /// Probes one peer and schedules its next probe.
+    pub(super) fn probe(&mut self, name: &Label, now: Duration, at: Duration) {
         let Some(reach) = self.peers.get(name).map(|peer| peer.reach) else { return };
         let next = match reach {
-            Some(Reach::Alive | Reach::Suspect) => self.look_at_member(name, now, at),
-            None | Some(Reach::Held | Reach::Gone(_)) => self.look_for_lost(name, now, at),
+            Some(Reach::Alive | Reach::Suspect) => self.probe_member(name, now, at),
+            None | Some(Reach::Held | Reach::Gone(_)) => self.probe_non_member(name, now, at),
         };
         if let Some(mut next) = next {
-            self.run_errands(name, now, at);
-            if self.peers.get(name).is_some_and(|peer| peer.errand.is_some()) {
-                next = next.min(at + self.timing.look);
+            self.run_indirect_probes(name, now, at);
+            if self.peers.get(name).is_some_and(|peer| peer.indirect_probe.is_some()) {
+                next = next.min(at + self.timing.step);
             }
-            self.schedule(name, next.max(at + self.timing.look / 2));
+            self.schedule(name, next.max(at + self.timing.step / 2));
         }
     }
 
-    /// `None`: it is a member no longer, and was given its place in the agenda.
-    fn look_at_member(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
+    /// Returns the time of the next probe; `None` if the peer is no member any more and was scheduled as such.
+    fn probe_member(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
         let timing = self.timing;
         let peer = self.peers.get_mut(name)?;
-        let silence = at.saturating_sub(peer.sign());
-        if peer.doubted.is_some_and(|doubted| at >= doubted + timing.overlooked) && peer.silence(at) < timing.knock {
-            peer.doubted = None;
+        let silence = at.saturating_sub(peer.last_seen());
+        if peer.doubted_since.is_some_and(|since| at >= since + timing.overlooked)
+            && peer.silence(at) < timing.tcp_probe
+        {
+            peer.doubted_since = None;
         }
-        if peer.ahead >= MONITORS && peer.doubted.is_none() {
+        if peer.monitors_ahead >= MONITORS && peer.doubted_since.is_none() {
             if silence < timing.overlooked {
-                return Some(peer.sign() + timing.overlooked);
+                return Some(peer.last_seen() + timing.overlooked);
             }
-            peer.doubted = Some(at);
-            peer.watch();
+            peer.doubted_since = Some(at);
+            peer.start_monitoring();
         }
         let wants_ping = peer.wants_ping(at, &timing);
-        let wants_knock = peer.wants_knock(at, &timing);
+        let wants_tcp_probe = peer.wants_tcp_probe(at, &timing);
         let silence = peer.silence(at);
-        let wants_help = silence >= timing.ask
-            && peer.inquiry.as_ref().is_none_or(|inquiry| at + timing.look / 2 >= inquiry.asked + timing.ping);
+        let wants_indirect_probe = silence >= timing.indirect_probe
+            && peer.indirect_round.as_ref().is_none_or(|round| at + timing.step / 2 >= round.asked + timing.ping);
         let suspicious = silence >= timing.suspect && peer.reach == Some(Reach::Alive);
-        let due = peer.verdict(at, &timing);
+        let conclusion = peer.conclusion(at, &timing);
         if wants_ping {
             self.ping(name, now, at);
         }
-        if wants_knock {
-            self.knock(name, at);
+        if wants_tcp_probe {
+            self.tcp_probe(name, at);
         }
-        if wants_help {
-            self.ask(name, now, at);
+        if wants_indirect_probe {
+            self.request_indirect_probes(name, now, at);
         }
-        let settled = match due {
+        let settled = match conclusion {
             None => false,
-            Some(Due { cause, corroborated: true }) => self.find(name, cause, now, at) != Judgement::Unclear,
-            // Nobody can be asked. If that is because they are all silent, they are held.
-            Some(Due { corroborated: false, .. }) => self.hold_if_together(name, now, at),
+            Some(Conclusion { cause, corroborated: true }) => {
+                self.declare_gone(name, cause, now, at) != LossOutcome::Unclear
+            }
+            // No other node can confirm it. If that is because all are silent, they are held.
+            Some(Conclusion { corroborated: false, .. }) => self.hold_if_together(name, now, at),
         };
         if settled {
             return None;
         }
         if suspicious {
-            self.stand(name, Reach::Suspect, now, at);
+            self.set_reach(name, Reach::Suspect, now, at);
         }
         let peer = self.peers.get(name)?;
         let pinged = peer.pinged.unwrap_or(at);
         Some(match peer.acked {
-            _ if silence + timing.look >= timing.knock => at + timing.look,
+            _ if silence + timing.step >= timing.tcp_probe => at + timing.step,
             Some(acked) if acked >= pinged => pinged + timing.ping,
-            _ => pinged + timing.again,
+            _ => pinged + timing.retry,
         })
     }
 
-    /// Those that are no members: perhaps they come, or come back.
-    fn look_for_lost(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
+    /// Probes a peer that is no member, in case it joins or returns.
+    fn probe_non_member(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
         let peer = self.peers.get_mut(name)?;
-        let age = at.saturating_sub(peer.stood);
+        let age = at.saturating_sub(peer.reach_since);
         match peer.reach {
             Some(Reach::Held) if age >= self.hold => {
-                self.stand(name, Reach::Gone(Cause::Expired), now, at);
+                self.set_reach(name, Reach::Gone(Cause::Expired), now, at);
                 return None;
             }
-            // The others are back: what it was held for is over.
-            Some(Reach::Held) if self.partitioned.is_none() && at >= self.united + self.timing.settle => {
-                self.stand(name, Reach::Gone(Cause::Silent), now, at);
+            // Most peers are back, so this peer is no longer held with them.
+            Some(Reach::Held) if self.partitioned.is_none() && at >= self.last_held + self.timing.settle => {
+                self.set_reach(name, Reach::Gone(Cause::Silent), now, at);
                 return None;
             }
             Some(Reach::Held) => {}
             _ if age >= REMEMBER => {
-                self.forget(name, now, at);
+                self.evict(name, now, at);
                 return None;
             }
-            Some(Reach::Gone(Cause::Left)) => return Some(peer.stood + REMEMBER),
+            Some(Reach::Gone(Cause::Left)) => return Some(peer.reach_since + REMEMBER),
             _ => {}
         }
-        let pause = peer.patience(at, &self.timing);
-        // The agent of a peer that is held may have ended meanwhile.
+        let pause = peer.retry_pause(at, &self.timing);
+        // The agent of a held peer may have ended meanwhile.
         let held = peer.reach == Some(Reach::Held);
-        let wants_knock = held && peer.knock.at.is_none_or(|knocked| at >= knocked + GONE_PING);
+        let wants_tcp_probe = held && peer.tcp_probe.at.is_none_or(|probed| at >= probed + GONE_PING);
         self.ping(name, now, at);
-        if wants_knock {
-            self.knock(name, at);
+        if wants_tcp_probe {
+            self.tcp_probe(name, at);
         }
-        // A little uneven, so that not all nodes ping at once.
+        // Jitter keeps the nodes from pinging at once.
         Some(at + pause.mul_f64(0.9 + 0.2 * self.random.f64()))
     }
 
@@ -129,75 +133,75 @@ impl Liveness {
         self.actions.push(Action::Ping { to, address: peer.address, sequence: sequence(now) });
     }
 
-    pub(super) fn knock(&mut self, name: &Label, at: Duration) {
+    pub(super) fn tcp_probe(&mut self, name: &Label, at: Duration) {
         let Some(peer) = self.peers.get_mut(name) else { return };
-        peer.knock.at = Some(at);
+        peer.tcp_probe.at = Some(at);
         let id = PeerId { name: name.clone(), generation: peer.generation };
-        self.actions.push(Action::Knock { peer: id, address: peer.address });
+        self.actions.push(Action::TcpProbe { peer: id, address: peer.address });
     }
 
-    /// Asks some members that are heard themselves. A few draws find them where most are; where most are silent, the
-    /// next time brings others.
-    fn ask(&mut self, name: &Label, now: Duration, at: Duration) {
+    /// Asks some random live members for an indirect probe. A bounded number of draws suffices while most members are
+    /// live; otherwise the next round draws others.
+    fn request_indirect_probes(&mut self, name: &Label, now: Duration, at: Duration) {
         let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return };
         let mut chosen: Vec<usize> = vec![];
-        for _ in 0..4 * ASKED {
+        for _ in 0..4 * INDIRECT_PROBES {
             let draw = self.random.usize(..self.members.len().max(1));
             let Some(member) = self.members.get(draw).filter(|member| *member != name) else { continue };
             let Some(peer) = self.peers.get(member) else { continue };
-            if chosen.contains(&draw) || at.saturating_sub(peer.sign()) >= self.timing.ask {
+            if chosen.contains(&draw) || at.saturating_sub(peer.last_seen()) >= self.timing.indirect_probe {
                 continue;
             }
             let by = PeerId { name: member.clone(), generation: peer.generation };
             let target = PeerId { name: name.clone(), generation };
             let (address, sequence) = (peer.address, sequence(now));
-            self.actions.push(Action::Ask { by, address, target, sequence });
+            self.actions.push(Action::IndirectProbe { by, address, target, sequence });
             chosen.push(draw);
-            if chosen.len() == ASKED {
+            if chosen.len() == INDIRECT_PROBES {
                 break;
             }
         }
         let Some(peer) = self.peers.get_mut(name).filter(|_| !chosen.is_empty()) else { return };
-        match &mut peer.inquiry {
-            Some(inquiry) => inquiry.asked = at,
-            None => peer.inquiry = Some(Inquiry { first: sequence(now), asked: at, corroborated: false }),
+        match &mut peer.indirect_round {
+            Some(round) => round.asked = at,
+            None => peer.indirect_round = Some(IndirectRound { first: sequence(now), asked: at, corroborated: false }),
         }
     }
 
-    /// A verdict of our own. If the peer is gone, everybody is told.
-    pub(super) fn find(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> Judgement {
-        let judgement = self.judge(name, cause, now, at);
-        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return judgement };
-        if judgement != Judgement::Gone {
-            return judgement;
+    /// Declares a peer gone by this node's evidence, and broadcasts it if the peer is gone.
+    pub(super) fn declare_gone(&mut self, name: &Label, cause: Cause, now: Duration, at: Duration) -> LossOutcome {
+        let outcome = self.apply_loss(name, cause, now, at);
+        let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return outcome };
+        if outcome != LossOutcome::Gone {
+            return outcome;
         }
-        self.announce(Verdict { subject: PeerId { name: name.clone(), generation }, cause }, at);
-        judgement
+        self.broadcast_dead(Dead { id: PeerId { name: name.clone(), generation }, cause }, at);
+        outcome
     }
 
-    /// Tells everybody, several times.
-    pub(super) fn announce(&mut self, verdict: Verdict, at: Duration) {
-        self.actions.push(Action::Announce(verdict.clone()));
-        if self.rumours.len() < MAX_PENDING {
-            let next = at + self.timing.again;
-            self.rumours.push(Repeat { what: verdict, next, left: TIMES - 1 });
+    /// Broadcasts that a peer is dead, several times.
+    pub(super) fn broadcast_dead(&mut self, dead: Dead, at: Duration) {
+        self.actions.push(Action::BroadcastDead(dead.clone()));
+        if self.dead_broadcasts.len() < MAX_PENDING {
+            let next = at + self.timing.retry;
+            self.dead_broadcasts.push(Repeat { payload: dead, next, left: TRANSMISSIONS - 1 });
         }
     }
 
-    /// Says again what may have been lost, and is still true.
+    /// Repeats broadcasts that are due and still valid.
     pub(super) fn repeat(&mut self, at: Duration) {
-        let (peers, actions, again) = (&self.peers, &mut self.actions, self.timing.again);
-        self.rumours.retain_mut(|rumour| {
-            let Verdict { subject, cause } = &rumour.what;
+        let (peers, actions, again) = (&self.peers, &mut self.actions, self.timing.retry);
+        self.dead_broadcasts.retain_mut(|broadcast| {
+            let Dead { id, cause } = &broadcast.payload;
             let still = peers
-                .get(&subject.name)
-                .is_some_and(|peer| peer.generation == subject.generation && peer.reach == Some(Reach::Gone(*cause)));
-            if still && at >= rumour.next {
-                actions.push(Action::Announce(rumour.what.clone()));
-                rumour.next = at + again;
-                rumour.left -= 1;
+                .get(&id.name)
+                .is_some_and(|peer| peer.generation == id.generation && peer.reach == Some(Reach::Gone(*cause)));
+            if still && at >= broadcast.next {
+                actions.push(Action::BroadcastDead(broadcast.payload.clone()));
+                broadcast.next = at + again;
+                broadcast.left -= 1;
             }
-            still && rumour.left > 0
+            still && broadcast.left > 0
         });
         if let Some(refute) = self.refute.as_mut().filter(|refute| at >= refute.next) {
             self.actions.push(Action::Refute);

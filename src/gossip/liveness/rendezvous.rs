@@ -1,20 +1,20 @@
-//! Who watches whom: every node computes the same, from the names alone, without asking anybody.
+//! Assignment of monitors to targets. Every node computes the same assignment from the names alone.
 //!
-//! Rendezvous hashing: each pair of a monitor and a target has a score, and the members with the highest scores watch
-//! the target. When a member comes or goes, only the targets that it watches change hands.
+//! Rendezvous hashing: each pair of a monitor and a target has a score, and the members with the highest scores monitor
+//! the target. When a member joins or leaves, only the targets that it monitors are reassigned.
 
 use crate::model::name::Label;
 
-/// How many members watch each one. One of five is quick even where two packets are lost and one node is stalled.
+/// Number of monitors per member. One of five detects quickly even if two packets are lost and one monitor is stalled.
 pub(super) const MONITORS: usize = 5;
 
-/// A node's name as a number, the same on every node: FNV-1a of its letters, which labels keep in lower case.
+/// Hash of a node's name, the same on every node: FNV-1a of its octets, which labels keep in lower case.
 pub(super) fn key(name: &Label) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step)
 }
 
-/// The score of `monitor` for `target`, by their keys: the finalizer of splitmix64 over both.
+/// Score of `monitor` for `target`, by their hashes: the finalizer of splitmix64 over both.
 pub(super) fn score(monitor: u64, target: u64) -> u64 {
     let mut x = monitor.rotate_left(32) ^ target.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,5 +1,5 @@
-//! A cluster in virtual time: messages of about a millisecond that may get lost, heartbeats that spread by gossip, hosts
-//! that crash, processes that stop, links that are cut. The same seed gives the same run.
+//! A cluster in virtual time: frames with a latency of about a millisecond and loss, gossiped heartbeats, host crashes,
+//! stopped processes and partitions. Runs with the same seed are identical.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -20,15 +20,15 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// What a process or its host is doing.
+/// State of a process and its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Up,
-    /// SIGSTOP: the kernel takes connections and queues frames.
+    /// SIGSTOP: the kernel accepts connections and queues frames.
     Stopped,
-    /// The kernel refuses connections.
+    /// The process has ended: the kernel refuses connections.
     Killed,
-    /// Nothing comes back.
+    /// The host is down.
     Crashed,
 }
 
@@ -36,11 +36,11 @@ enum State {
 enum Frame {
     Ping(PeerId, u64),
     Ack(u64),
-    Ask(PeerId, u64),
-    Tell(PeerId, u64, Finding),
-    Announce(Verdict),
+    IndirectProbe(PeerId, u64),
+    IndirectResult(PeerId, u64, IndirectProbeResult),
+    Dead(Dead),
     Hello,
-    /// Everybody's generation and heartbeat, as far as known; whether it wants the same back.
+    /// Known generations and heartbeats of all nodes; whether the sender requests a reply.
     Digest(Rc<Vec<(u64, u64)>>, bool),
 }
 
@@ -48,10 +48,10 @@ enum Event {
     Tick(usize),
     Gossip(usize),
     Frame { from: PeerId, to: usize, frame: Frame },
-    Knocked { by: usize, peer: PeerId, knock: TcpProbeResult },
+    TcpProbed { by: usize, peer: PeerId, result: TcpProbeResult },
 }
 
-/// Ordered by time, then by who came first.
+/// Ordered by time, then by insertion.
 struct Scheduled {
     at: Duration,
     number: u64,
@@ -82,20 +82,20 @@ struct Node {
     liveness: Liveness,
     id: PeerId,
     state: State,
-    /// Generation and heartbeat of each node.
+    /// Generation and heartbeat of each known node.
     known: Vec<(u64, u64)>,
-    /// What arrived while it was stopped.
+    /// Frames queued while it was stopped.
     inbox: VecDeque<(PeerId, Frame)>,
-    /// How it last saw each node.
+    /// Last known reachability of each node.
     seen: Vec<Option<Reach>>,
 }
 
-/// One node came to see another differently.
+/// Change of one node's reachability as seen by another.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     at: Duration,
     observer: usize,
-    subject: usize,
+    id: usize,
     reach: Reach,
 }
 
@@ -105,22 +105,22 @@ struct Cluster {
     queue: BinaryHeap<Reverse<Scheduled>>,
     next: u64,
     random: fastrand::Rng,
-    /// The share of frames that are lost, each way.
+    /// Share of frames that are lost in each direction.
     loss: f64,
-    /// Whether what this one sends to that one is lost.
+    /// True if the link from one node to another is cut.
     cut: Vec<Vec<bool>>,
     changes: Vec<Change>,
     sent: Sent,
 }
 
-/// Messages of the detector, gossip aside.
+/// Number of the detector's messages, without gossip.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     pings: u64,
-    knocks: u64,
+    tcp_probes: u64,
     asks: u64,
     others: u64,
-    /// The most actions of one tick.
+    /// Largest number of actions in one tick.
     burst: usize,
 }
 
@@ -137,7 +137,7 @@ fn address(index: usize) -> SocketAddr {
 }
 
 impl Cluster {
-    /// All know of all, and have been running for two seconds.
+    /// Creates a cluster in which all nodes know each other and have run for two seconds.
     fn new(size: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let settings = Settings { interval: INTERVAL, hold: HOLD };
@@ -213,9 +213,9 @@ impl Cluster {
                 State::Stopped => self.nodes[to].inbox.push_back((from, frame)),
                 State::Killed | State::Crashed => {}
             },
-            Event::Knocked { by, peer, knock } => {
+            Event::TcpProbed { by, peer, result } => {
                 if self.nodes[by].state == State::Up {
-                    self.nodes[by].liveness.knocked(&peer, knock, self.now);
+                    self.nodes[by].liveness.tcp_probed(&peer, result, self.now);
                     self.perform(by);
                 }
             }
@@ -245,7 +245,7 @@ impl Cluster {
         let live: Vec<usize> = (0..seen.len()).filter(|n| seen[*n] == Some(Reach::Alive)).collect();
         let others: Vec<usize> = (0..seen.len()).filter(|n| *n != i && seen[*n] != Some(Reach::Alive)).collect();
         let mut chosen = self.random.choose_multiple(live, 3);
-        // As chitchat does: now and then one that is dead.
+        // chitchat gossips with dead nodes now and then.
         if !others.is_empty() && self.random.u32(..4) == 0 {
             chosen.extend(self.random.choice(&others));
         }
@@ -261,16 +261,20 @@ impl Cluster {
         node.liveness.learn(from, address(sender), now);
         node.liveness.heard(from, now);
         match frame {
-            Frame::Ping(whom, sequence) => {
-                if whom == node.id {
+            Frame::Ping(target, sequence) => {
+                if target == node.id {
                     self.sent.others += 1;
                     self.send(to, sender, Frame::Ack(sequence));
                 }
             }
             Frame::Ack(sequence) => node.liveness.acked(from, sequence, now),
-            Frame::Ask(target, sequence) => node.liveness.asked(from, address(sender), &target, sequence, now),
-            Frame::Tell(target, sequence, finding) => node.liveness.told(from, &target, sequence, finding, now),
-            Frame::Announce(verdict) => node.liveness.verdict(&verdict, now),
+            Frame::IndirectProbe(target, sequence) => {
+                node.liveness.indirect_probe(from, address(sender), &target, sequence, now);
+            }
+            Frame::IndirectResult(target, sequence, result) => {
+                node.liveness.indirect_result(from, &target, sequence, result, now);
+            }
+            Frame::Dead(dead) => node.liveness.dead(&dead, now),
             Frame::Hello => {}
             Frame::Digest(digest, more) => {
                 for (i, (generation, heartbeat)) in digest.iter().enumerate() {
@@ -293,7 +297,7 @@ impl Cluster {
         self.perform(to);
     }
 
-    /// Does what the detector of this node wants, and notes how it sees the others.
+    /// Carries out the actions of a node's detector and records its view of the others.
     fn perform(&mut self, i: usize) {
         let actions: Vec<Action> = self.nodes[i].liveness.actions().collect();
         self.sent.burst = self.sent.burst.max(actions.len());
@@ -304,49 +308,49 @@ impl Cluster {
                     let peer = index(&to.name);
                     self.send(i, peer, Frame::Ping(to, sequence));
                 }
-                Action::Knock { peer, .. } => {
-                    self.sent.knocks += 1;
+                Action::TcpProbe { peer, .. } => {
+                    self.sent.tcp_probes += 1;
                     let to = index(&peer.name);
                     let lost = self.lost(i, to) || self.lost(to, i);
-                    let (after, knock) = match self.nodes[to].state {
+                    let (after, result) = match self.nodes[to].state {
                         State::Crashed => (ms(300), TcpProbeResult::Silent),
                         _ if lost => (ms(300), TcpProbeResult::Silent),
                         State::Killed => (ms(2), TcpProbeResult::Refused),
                         State::Up | State::Stopped => (ms(2), TcpProbeResult::Accepted),
                     };
-                    self.schedule(after, Event::Knocked { by: i, peer, knock });
+                    self.schedule(after, Event::TcpProbed { by: i, peer, result });
                 }
-                Action::Ask { by, target, sequence, .. } => {
+                Action::IndirectProbe { by, target, sequence, .. } => {
                     self.sent.asks += 1;
-                    self.send(i, index(&by.name), Frame::Ask(target, sequence));
+                    self.send(i, index(&by.name), Frame::IndirectProbe(target, sequence));
                 }
-                Action::Tell { to, target, sequence, finding, .. } => {
+                Action::IndirectResult { to, target, sequence, result, .. } => {
                     self.sent.asks += 1;
-                    self.send(i, index(&to.name), Frame::Tell(target, sequence, finding));
+                    self.send(i, index(&to.name), Frame::IndirectResult(target, sequence, result));
                 }
-                Action::Announce(verdict) => {
+                Action::BroadcastDead(dead) => {
                     self.sent.others += self.nodes.len() as u64 - 1;
-                    self.broadcast(i, &Frame::Announce(verdict));
+                    self.broadcast(i, &Frame::Dead(dead));
                 }
                 Action::Refute => {
                     self.sent.others += self.nodes.len() as u64 - 1;
                     self.broadcast(i, &Frame::Hello);
                 }
-                Action::Conflict { .. } => panic!("nobody moves here"),
+                Action::Conflict { .. } => panic!("no node changes its address in the simulation"),
             }
         }
         let node = &mut self.nodes[i];
         if node.liveness.changed() {
             for PeerState { id, reach, .. } in node.liveness.peers() {
-                let subject = index(&id.name);
-                if node.seen[subject].replace(reach) != Some(reach) {
-                    self.changes.push(Change { at: self.now, observer: i, subject, reach });
+                let id = index(&id.name);
+                if node.seen[id].replace(reach) != Some(reach) {
+                    self.changes.push(Change { at: self.now, observer: i, id, reach });
                 }
             }
         }
     }
 
-    // --- What happens to nodes ---
+    // --- Events ---
 
     fn set(&mut self, i: usize, state: State) {
         self.nodes[i].state = state;
@@ -357,7 +361,7 @@ impl Cluster {
         }
     }
 
-    /// A new run of a node that was killed: it knows what its disk says, all names and addresses.
+    /// Starts a new run of a killed node, with the stored names and addresses.
     fn restart(&mut self, i: usize) {
         let generation = self.nodes[i].id.generation + 1;
         let id = PeerId { name: name(i), generation };
@@ -385,26 +389,26 @@ impl Cluster {
         self.cut(b, a, cut);
     }
 
-    // --- What came of it ---
+    // --- Results ---
 
-    /// When the last survivor came to see `subject` as gone, and why; panics where one does not.
-    fn gone(&self, subject: usize, since: Duration) -> (Duration, Cause) {
+    /// Time when the last survivor declared `id` gone, and the cause; panics if one has not.
+    fn gone(&self, id: usize, since: Duration) -> (Duration, Cause) {
         let mut last = (Duration::ZERO, Cause::Expired);
         for observer in 0..self.nodes.len() {
-            if observer == subject || self.nodes[observer].state != State::Up {
+            if observer == id || self.nodes[observer].state != State::Up {
                 continue;
             }
-            let Some(Reach::Gone(cause)) = self.nodes[observer].seen[subject] else {
-                panic!("{observer} sees {subject} as {:?}", self.nodes[observer].seen[subject]);
+            let Some(Reach::Gone(cause)) = self.nodes[observer].seen[id] else {
+                panic!("{observer} sees {id} as {:?}", self.nodes[observer].seen[id]);
             };
             let mut changes = self.changes.iter().rev();
-            let change = changes.find(|change| change.observer == observer && change.subject == subject).unwrap();
+            let change = changes.find(|change| change.observer == observer && change.id == id).unwrap();
             last = last.max_by_time((change.at - since, cause));
         }
         last
     }
 
-    /// How often anybody saw anybody so.
+    /// Number of changes to this reachability.
     fn count(&self, reach: impl Fn(&Change) -> bool) -> usize {
         self.changes.iter().filter(|change| reach(change)).count()
     }
@@ -424,8 +428,8 @@ impl Cluster {
     #[track_caller]
     fn assert_all_alive(&self, context: &str) {
         for (observer, node) in self.nodes.iter().enumerate() {
-            for (subject, reach) in node.seen.iter().enumerate().filter(|(subject, _)| *subject != observer) {
-                assert_eq!(*reach, Some(Reach::Alive), "{context}: {observer} sees {subject}");
+            for (id, reach) in node.seen.iter().enumerate().filter(|(id, _)| *id != observer) {
+                assert_eq!(*reach, Some(Reach::Alive), "{context}: {observer} sees {id}");
             }
         }
     }

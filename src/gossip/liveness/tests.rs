@@ -1,4 +1,4 @@
-//! Each rule by hand-made events. What follows from them together is in `simulation`.
+//! The detector's rules one by one, with scripted events. Their interplay is tested in `simulation`.
 
 use super::*;
 
@@ -14,31 +14,31 @@ fn address(last: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, last], 7946))
 }
 
-/// The node `own`, with a clock that goes in ticks of 50 ms, and peers that ack unless they are `mute`.
+/// A detector `own` with a tick each 50 ms, and peers that ack unless they are `mute`.
 struct Bench {
     liveness: Liveness,
     now: Duration,
     mute: Vec<&'static str>,
-    /// What it wanted, pings that were acked aside.
-    wanted: Vec<Action>,
+    /// Its actions, except pings that were acked.
+    actions: Vec<Action>,
 }
 
 impl Bench {
-    /// All of them have been answering for some time.
+    /// Creates a detector whose peers have been acking for some time.
     fn new(peers: &[&str]) -> Self {
         let settings = Settings { interval: ms(200), hold: ms(60_000) };
         let liveness = Liveness::new(id("own", 1), settings, fastrand::Rng::with_seed(1));
-        let mut bench = Self { liveness, now: ms(10_000), mute: vec![], wanted: vec![] };
+        let mut bench = Self { liveness, now: ms(10_000), mute: vec![], actions: vec![] };
         for (i, peer) in peers.iter().enumerate() {
             bench.liveness.learn(&id(peer, 1), address(i as u8 + 1), bench.now);
             bench.liveness.heard(&id(peer, 1), bench.now);
         }
         bench.run(ms(1000));
-        bench.wanted.clear();
+        bench.actions.clear();
         bench
     }
 
-    /// Each tick, and the acks to its pings.
+    /// Ticks and acks the resulting pings.
     fn run(&mut self, time: Duration) {
         let until = self.now + time;
         while self.now < until {
@@ -50,26 +50,32 @@ impl Bench {
                     Action::Ping { to, sequence, .. } if !self.mute.contains(&to.name.as_str()) => {
                         self.liveness.acked(to, *sequence, self.now);
                     }
-                    _ => self.wanted.push(action),
+                    _ => self.actions.push(action),
                 }
             }
         }
     }
 
-    /// As `run`, while each ask for `target` is answered with the finding, each knock so.
-    fn run_with(&mut self, time: Duration, target: &str, finding: Option<Finding>, knock: TcpProbeResult) {
+    /// Like `run`; answers indirect probes and TCP probes of `target` with these results.
+    fn run_with(
+        &mut self,
+        time: Duration,
+        target: &str,
+        result: Option<IndirectProbeResult>,
+        tcp_probe: TcpProbeResult,
+    ) {
         let until = self.now + time;
         while self.now < until {
             self.run(ms(50));
-            for action in std::mem::take(&mut self.wanted) {
-                match (&action, finding) {
-                    (Action::Ask { by, target, sequence, .. }, Some(finding)) => {
-                        self.liveness.told(by, target, *sequence, finding, self.now);
+            for action in std::mem::take(&mut self.actions) {
+                match (&action, result) {
+                    (Action::IndirectProbe { by, target, sequence, .. }, Some(result)) => {
+                        self.liveness.indirect_result(by, target, *sequence, result, self.now);
                     }
-                    (Action::Knock { peer, .. }, _) if peer.name.as_str() == target => {
-                        self.liveness.knocked(peer, knock, self.now);
+                    (Action::TcpProbe { peer, .. }, _) if peer.name.as_str() == target => {
+                        self.liveness.tcp_probed(peer, tcp_probe, self.now);
                     }
-                    (Action::Announce(_) | Action::Conflict { .. }, _) => self.wanted.push(action),
+                    (Action::BroadcastDead(_) | Action::Conflict { .. }, _) => self.actions.push(action),
                     _ => {}
                 }
             }
@@ -80,34 +86,34 @@ impl Bench {
         self.liveness.peers().find(|peer| peer.id.name.as_str() == name).map(|peer| peer.reach)
     }
 
-    fn verdict(&mut self, name: &str, cause: Cause) {
-        self.liveness.verdict(&Verdict { subject: id(name, 1), cause }, self.now);
+    fn dead(&mut self, name: &str, cause: Cause) {
+        self.liveness.dead(&Dead { id: id(name, 1), cause }, self.now);
     }
 }
 
 const FOUR: &[&str] = &["a", "b", "c", "d"];
 
 #[test]
-fn the_verdict_follows_from_the_evidence() {
-    use Finding::{Answers, Listens, Nothing};
-    // What others find, how knocks go, whether heartbeats come; how it stands after 1, 2 and 6 seconds.
+fn evidence_determines_cause() {
+    use IndirectProbeResult::{Acked, TcpOnly, Unreachable};
+    // Results of indirect and TCP probes, presence of heartbeats, and the reachability after 1, 2 and 6 seconds.
     let alive = Reach::Alive;
     let suspect = Reach::Suspect;
     let gone = Reach::Gone;
-    let cases: &[(Option<Finding>, TcpProbeResult, bool, [Reach; 3])] = &[
+    let cases: &[(Option<IndirectProbeResult>, TcpProbeResult, bool, [Reach; 3])] = &[
         (None, TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Nothing), TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Nothing), TcpProbeResult::Silent, false, [suspect, gone(Cause::Silent), gone(Cause::Silent)]),
-        // Nobody says that it cannot be reached.
+        (Some(Unreachable), TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
+        (Some(Unreachable), TcpProbeResult::Silent, false, [suspect, gone(Cause::Silent), gone(Cause::Silent)]),
+        // Without confirmation by another node.
         (None, TcpProbeResult::Silent, false, [suspect; 3]),
-        (Some(Answers), TcpProbeResult::Silent, false, [alive; 3]),
-        (Some(Listens), TcpProbeResult::Silent, false, [suspect, suspect, gone(Cause::Hung)]),
-        (Some(Nothing), TcpProbeResult::Accepted, false, [suspect, suspect, gone(Cause::Hung)]),
-        (Some(Nothing), TcpProbeResult::Silent, true, [suspect, suspect, gone(Cause::Deaf)]),
-        (Some(Nothing), TcpProbeResult::Accepted, true, [suspect, suspect, gone(Cause::Deaf)]),
+        (Some(Acked), TcpProbeResult::Silent, false, [alive; 3]),
+        (Some(TcpOnly), TcpProbeResult::Silent, false, [suspect, suspect, gone(Cause::Unresponsive)]),
+        (Some(Unreachable), TcpProbeResult::Accepted, false, [suspect, suspect, gone(Cause::Unresponsive)]),
+        (Some(Unreachable), TcpProbeResult::Silent, true, [suspect, suspect, gone(Cause::Unreachable)]),
+        (Some(Unreachable), TcpProbeResult::Accepted, true, [suspect, suspect, gone(Cause::Unreachable)]),
         (None, TcpProbeResult::Silent, true, [suspect; 3]),
     ];
-    for (finding, knock, beats, expected) in cases {
+    for (result, tcp_probe, beats, expected) in cases {
         let mut bench = Bench::new(FOUR);
         bench.mute.push("a");
         let mut heartbeat = 1;
@@ -118,26 +124,26 @@ fn the_verdict_follows_from_the_evidence() {
                     heartbeat += 1;
                     bench.liveness.heartbeat(&id("a", 1), heartbeat, bench.now);
                 }
-                bench.run_with(ms(200), "a", *finding, *knock);
+                bench.run_with(ms(200), "a", *result, *tcp_probe);
             }
-            let context = format!("{finding:?}, {knock:?}, heartbeats {beats}, after {after}");
+            let context = format!("{result:?}, {tcp_probe:?}, heartbeats {beats}, after {after}");
             assert_eq!(bench.reach("a"), Some(*expected), "{context}");
         }
-        let announced = bench.wanted.iter().filter(|action| matches!(action, Action::Announce(_))).count();
-        let times = if matches!(expected[2], Reach::Gone(_)) { TIMES as usize } else { 0 };
-        assert_eq!(announced, times, "{finding:?}, {knock:?}, heartbeats {beats}");
+        let announced = bench.actions.iter().filter(|action| matches!(action, Action::BroadcastDead(_))).count();
+        let times = if matches!(expected[2], Reach::Gone(_)) { TRANSMISSIONS as usize } else { 0 };
+        assert_eq!(announced, times, "{result:?}, {tcp_probe:?}, heartbeats {beats}");
     }
 }
 
 #[test]
-fn what_is_only_mentioned_is_no_member() {
+fn peers_known_from_gossip_only_are_no_members() {
     let mut bench = Bench::new(FOUR);
     bench.mute.extend(["e", "f"]);
     bench.liveness.learn(&id("e", 1), address(9), bench.now);
     bench.liveness.heartbeat(&id("e", 1), 1000, bench.now);
     bench.run(ms(5000));
     assert_eq!(bench.reach("e"), None);
-    // A rising heartbeat is a sign of life, one step is not.
+    // A rising heartbeat is a sign of life, a single new heartbeat is not.
     for heartbeat in 1001..1008 {
         bench.liveness.heartbeat(&id("e", 1), heartbeat, bench.now);
         bench.run(ms(200));
@@ -149,49 +155,49 @@ fn what_is_only_mentioned_is_no_member() {
 }
 
 #[test]
-fn an_order_to_forget_is_followed_where_the_peer_does_not_live() {
+fn forget_command_applies_to_lost_peers_only() {
     let mut bench = Bench::new(FOUR);
     let name = |text: &str| id(text, 1).name;
-    bench.verdict("a", Cause::Dismissed);
-    assert_eq!(bench.reach("a"), Some(Reach::Alive), "it answers us");
-    assert_eq!(bench.liveness.dismiss(&name("a"), bench.now), Err(Some(Reach::Alive)));
-    assert_eq!(bench.liveness.dismiss(&name("nobody"), bench.now), Err(None));
+    bench.dead("a", Cause::Forgotten);
+    assert_eq!(bench.reach("a"), Some(Reach::Alive), "it acks");
+    assert_eq!(bench.liveness.forget(&name("a"), bench.now), Err(Some(Reach::Alive)));
+    assert_eq!(bench.liveness.forget(&name("nobody"), bench.now), Err(None));
     for by_order in [true, false] {
         bench.mute.push("a");
         bench.run(ms(450));
-        bench.verdict("a", Cause::Silent);
+        bench.dead("a", Cause::Silent);
         assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
-        bench.wanted.clear();
+        bench.actions.clear();
         if by_order {
-            assert_eq!(bench.liveness.dismiss(&name("a"), bench.now), Ok(()));
+            assert_eq!(bench.liveness.forget(&name("a"), bench.now), Ok(()));
             bench.run(ms(2000));
-            let told = Action::Announce(Verdict { subject: id("a", 1), cause: Cause::Dismissed });
-            assert_eq!(bench.wanted.iter().filter(|action| **action == told).count(), TIMES as usize);
+            let told = Action::BroadcastDead(Dead { id: id("a", 1), cause: Cause::Forgotten });
+            assert_eq!(bench.actions.iter().filter(|action| **action == told).count(), TRANSMISSIONS as usize);
         } else {
-            bench.verdict("a", Cause::Dismissed);
+            bench.dead("a", Cause::Forgotten);
             bench.run(ms(2000));
         }
-        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Dismissed)));
-        // A sign of life undoes it.
+        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Forgotten)));
+        // A sign of life reverts it.
         bench.mute.clear();
         bench.liveness.heard(&id("a", 1), bench.now);
         assert_eq!(bench.reach("a"), Some(Reach::Alive));
         bench.run(ms(2000));
     }
     bench.liveness.left(&id("a", 1), bench.now);
-    bench.verdict("a", Cause::Dismissed);
-    assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Left)), "a good-bye stays one");
+    bench.dead("a", Cause::Forgotten);
+    assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Left)), "a leave is final");
 }
 
 #[test]
-fn who_is_gone_comes_back_by_what_is_new() {
+fn lost_peers_return_by_evidence_after_the_loss() {
     let mut bench = Bench::new(FOUR);
     let ping = |bench: &Bench| sequence(bench.now);
-    // A frame that was under way does not count, a later one does.
+    // A frame in flight does not count, a later one does.
     bench.mute.push("a");
     bench.run(ms(450));
     let before = ping(&bench);
-    bench.verdict("a", Cause::Silent);
+    bench.dead("a", Cause::Silent);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
     bench.now += ms(40);
     bench.liveness.heard(&id("a", 1), bench.now);
@@ -203,17 +209,17 @@ fn who_is_gone_comes_back_by_what_is_new() {
     bench.liveness.heard(&id("a", 1), bench.now);
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
 
-    // One that is deaf is heard all the time; only an ack counts.
+    // Frames of an unreachable peer keep arriving; only an ack counts.
     bench.mute.push("b");
     bench.run(ms(450));
-    bench.verdict("b", Cause::Deaf);
+    bench.dead("b", Cause::Unreachable);
     bench.now += ms(100);
     bench.liveness.heard(&id("b", 1), bench.now);
-    assert_eq!(bench.reach("b"), Some(Reach::Gone(Cause::Deaf)));
+    assert_eq!(bench.reach("b"), Some(Reach::Gone(Cause::Unreachable)));
     bench.liveness.acked(&id("b", 1), ping(&bench), bench.now);
     assert_eq!(bench.reach("b"), Some(Reach::Alive));
 
-    // Who left is back only as a new run.
+    // A peer that left returns only as a new run.
     bench.liveness.left(&id("c", 1), bench.now);
     bench.now += ms(500);
     bench.liveness.heard(&id("c", 1), bench.now);
@@ -223,9 +229,9 @@ fn who_is_gone_comes_back_by_what_is_new() {
     assert_eq!(bench.reach("c"), Some(Reach::Alive));
 }
 
-/// Something on the way refuses connections, while the peer lives.
+/// A device on the path refuses connections while the peer is alive.
 #[test]
-fn a_refusal_that_was_wrong_is_not_believed_again() {
+fn wrong_refusals_are_ignored_afterwards() {
     let mut bench = Bench::new(FOUR);
     bench.mute.push("a");
     bench.run_with(ms(500), "a", None, TcpProbeResult::Refused);
@@ -234,24 +240,24 @@ fn a_refusal_that_was_wrong_is_not_believed_again() {
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
     bench.run_with(ms(2000), "a", None, TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Suspect));
-    bench.run_with(ms(2000), "a", Some(Finding::Nothing), TcpProbeResult::Refused);
+    bench.run_with(ms(2000), "a", Some(IndirectProbeResult::Unreachable), TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
 }
 
 #[test]
-fn one_that_was_deaf_is_asked_each_second_in_which_it_speaks() {
+fn unreachable_peer_is_pinged_once_a_second_while_it_sends() {
     let mut bench = Bench::new(&["a", "b", "c", "d"]);
     bench.mute.push("a");
     bench.run(ms(450));
-    bench.verdict("a", Cause::Deaf);
-    bench.wanted.clear();
+    bench.dead("a", Cause::Unreachable);
+    bench.actions.clear();
     for _ in 0..40 {
         bench.liveness.heard(&id("a", 1), bench.now);
         bench.run(ms(50));
     }
-    let asked = bench.wanted.iter().filter(|action| matches!(action, Action::Ping { to, .. } if *to == id("a", 1)));
-    assert!((2..=3).contains(&asked.count()), "{:?}", bench.wanted);
-    // As soon as it hears, it is back.
+    let asked = bench.actions.iter().filter(|action| matches!(action, Action::Ping { to, .. } if *to == id("a", 1)));
+    assert!((2..=3).contains(&asked.count()), "{:?}", bench.actions);
+    // The peer returns with the first ack.
     bench.mute.clear();
     bench.run(ms(1000));
     bench.liveness.heard(&id("a", 1), bench.now);
@@ -260,52 +266,52 @@ fn one_that_was_deaf_is_asked_each_second_in_which_it_speaks() {
 }
 
 #[test]
-fn a_verdict_against_our_own_news_makes_us_look() {
+fn contradicted_dead_broadcast_starts_monitoring() {
     let mut bench = Bench::new(FOUR);
     // The pings of this tick are acked.
     let acked = |bench: &Bench| bench.liveness.peers[&id("a", 1).name].acked == Some(bench.now);
     while !acked(&bench) {
         bench.run(ms(50));
     }
-    bench.verdict("a", Cause::Silent);
+    bench.dead("a", Cause::Silent);
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
-    // The next is due, and may answer as this one did. That it is refused everywhere is newer.
+    // The next ping may be acked like the last one. A refusal is newer evidence.
     bench.now += ms(150);
-    bench.verdict("a", Cause::Silent);
+    bench.dead("a", Cause::Silent);
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
-    bench.verdict("c", Cause::Refused);
+    bench.dead("c", Cause::Refused);
     assert_eq!(bench.reach("c"), Some(Reach::Gone(Cause::Refused)));
-    // Another run, one of whom we know nothing: ignored.
-    bench.liveness.verdict(&Verdict { subject: id("b", 2), cause: Cause::Silent }, bench.now);
-    bench.liveness.verdict(&Verdict { subject: id("z", 1), cause: Cause::Silent }, bench.now);
+    // An unknown run is ignored.
+    bench.liveness.dead(&Dead { id: id("b", 2), cause: Cause::Silent }, bench.now);
+    bench.liveness.dead(&Dead { id: id("z", 1), cause: Cause::Silent }, bench.now);
     assert_eq!(bench.reach("b"), Some(Reach::Alive));
     bench.mute.push("a");
     bench.run(ms(450));
-    bench.verdict("a", Cause::Silent);
+    bench.dead("a", Cause::Silent);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
 }
 
 #[test]
-fn a_verdict_on_ourselves_is_refuted_a_few_times() {
+fn dead_broadcast_about_this_node_is_refuted() {
     let mut bench = Bench::new(FOUR);
-    bench.verdict("own", Cause::Silent);
-    bench.verdict("own", Cause::Silent);
+    bench.dead("own", Cause::Silent);
+    bench.dead("own", Cause::Silent);
     let since = bench.now;
     bench.run(ms(50));
-    assert!(bench.wanted.is_empty(), "{:?}", bench.wanted);
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
     bench.run(ms(1000));
-    let refuted = bench.wanted.iter().filter(|action| **action == Action::Refute).count();
-    assert_eq!(refuted, TIMES as usize, "since {since:?}");
+    let refuted = bench.actions.iter().filter(|action| **action == Action::Refute).count();
+    assert_eq!(refuted, TRANSMISSIONS as usize, "since {since:?}");
 }
 
 #[test]
-fn one_name_at_two_addresses() {
+fn name_conflict_is_reported_if_the_incumbent_acks() {
     let mut bench = Bench::new(FOUR);
     let reach = |bench: &Bench| {
         let peer = bench.liveness.peers().find(|peer| peer.id.name.as_str() == "a").unwrap();
         (peer.id.generation, peer.address, peer.reach)
     };
-    // An answer that was under way does not say that it still lives.
+    // An ack in flight does not prove that it is still alive.
     bench.now += Duration::from_nanos(1);
     let before = sequence(bench.now) - 1;
     for _ in 0..3 {
@@ -324,42 +330,42 @@ fn one_name_at_two_addresses() {
     assert_eq!(bench.liveness.actions().collect::<Vec<_>>(), [conflict]);
     bench.mute.push("a");
     bench.run(ms(450));
-    bench.verdict("a", Cause::Silent);
+    bench.dead("a", Cause::Silent);
     bench.liveness.learn(&id("a", 2), address(77), bench.now);
     assert_eq!(reach(&bench), (2, address(77), Reach::Alive));
-    // At the same address at once; lower ones never.
+    // At the same address a higher generation replaces it at once; a lower one never does.
     bench.liveness.learn(&id("a", 3), address(77), bench.now);
     bench.liveness.learn(&id("a", 1), address(77), bench.now);
     assert_eq!(reach(&bench), (3, address(77), Reach::Alive));
 }
 
 #[test]
-fn who_was_stalled_blames_nobody() {
+fn stall_of_this_node_removes_no_peer() {
     let mut bench = Bench::new(FOUR);
     bench.now += ms(60_000);
     bench.run(ms(50));
     let states: Vec<_> = bench.liveness.peers().map(|peer| peer.reach).collect();
     assert_eq!(states, [Reach::Alive; 4]);
-    assert!(bench.wanted.is_empty(), "{:?}", bench.wanted);
+    assert!(bench.actions.is_empty(), "{:?}", bench.actions);
 }
 
 #[test]
-fn lost_together_is_held_and_what_stays_away_is_gone() {
+fn common_loss_is_held_and_later_single_loss_is_gone() {
     let mut bench = Bench::new(FOUR);
     bench.mute.extend(["a", "b", "c", "d"]);
     bench.run_with(ms(2500), "-", None, TcpProbeResult::Silent);
-    let knock = |bench: &mut Bench| {
+    let tcp_probe = |bench: &mut Bench| {
         for name in FOUR {
-            bench.liveness.knocked(&id(name, 1), TcpProbeResult::Silent, bench.now);
-            bench.liveness.knocked(&id(name, 1), TcpProbeResult::Silent, bench.now);
+            bench.liveness.tcp_probed(&id(name, 1), TcpProbeResult::Silent, bench.now);
+            bench.liveness.tcp_probed(&id(name, 1), TcpProbeResult::Silent, bench.now);
         }
     };
-    knock(&mut bench);
+    tcp_probe(&mut bench);
     bench.run(ms(100));
     assert!(FOUR.iter().all(|name| bench.reach(name) == Some(Reach::Held)));
     assert!(bench.liveness.partitioned().is_some());
-    assert!(!bench.wanted.iter().any(|action| matches!(action, Action::Announce(_))));
-    // Three come back: the fourth is lost alone.
+    assert!(!bench.actions.iter().any(|action| matches!(action, Action::BroadcastDead(_))));
+    // Three return: the fourth is lost alone.
     bench.mute = vec!["a"];
     bench.run(ms(1500));
     assert_eq!(bench.reach("b"), Some(Reach::Alive));
@@ -370,35 +376,35 @@ fn lost_together_is_held_and_what_stays_away_is_gone() {
 }
 
 #[test]
-fn whoever_asks_is_told() {
+fn indirect_probe_requests_are_answered() {
     let ask = |bench: &mut Bench, target: &PeerId| {
-        bench.liveness.asked(&id("b", 1), address(2), target, 7, bench.now);
+        bench.liveness.indirect_probe(&id("b", 1), address(2), target, 7, bench.now);
         bench.run(ms(150));
-        let mut told = vec![];
+        let mut sent = vec![];
         for _ in 0..10 {
-            let wanted = std::mem::take(&mut bench.wanted);
-            told.extend(wanted.into_iter().filter(|action| matches!(action, Action::Tell { .. })));
+            let actions = std::mem::take(&mut bench.actions);
+            sent.extend(actions.into_iter().filter(|action| matches!(action, Action::IndirectResult { .. })));
             bench.run(ms(50));
         }
-        let findings = told.into_iter().filter_map(|action| match action {
-            Action::Tell { to, sequence, finding, .. } => Some((to, sequence, finding)),
+        let results = sent.into_iter().filter_map(|action| match action {
+            Action::IndirectResult { to, sequence, result, .. } => Some((to, sequence, result)),
             _ => None,
         });
-        findings.collect::<Vec<_>>()
+        results.collect::<Vec<_>>()
     };
-    let told = |finding| vec![(id("b", 1), 7, finding)];
+    let results = |result| vec![(id("b", 1), 7, result)];
     let mut bench = Bench::new(FOUR);
-    assert_eq!(ask(&mut bench, &id("a", 1)), told(Finding::Answers));
-    assert_eq!(ask(&mut bench, &id("own", 1)), told(Finding::Answers));
+    assert_eq!(ask(&mut bench, &id("a", 1)), results(IndirectProbeResult::Acked));
+    assert_eq!(ask(&mut bench, &id("own", 1)), results(IndirectProbeResult::Acked));
     assert_eq!(ask(&mut bench, &id("unknown", 1)), []);
     assert_eq!(ask(&mut bench, &id("a", 2)), []);
     bench.mute.push("a");
     bench.run(ms(100));
-    assert_eq!(ask(&mut bench, &id("a", 1)), told(Finding::Nothing));
+    assert_eq!(ask(&mut bench, &id("a", 1)), results(IndirectProbeResult::Unreachable));
 }
 
 #[test]
-fn what_is_known_is_bounded() {
+fn peer_table_is_bounded() {
     let mut bench = Bench::new(FOUR);
     for i in 0..2 * MAX_PEERS {
         bench.liveness.learn(&id(&format!("n{i}"), 1), address(5), bench.now);
@@ -408,12 +414,12 @@ fn what_is_known_is_bounded() {
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
     bench.now += ms(50);
     bench.liveness.tick(bench.now);
-    assert!(bench.liveness.actions().count() <= 5 * MAX_LOOKS);
+    assert!(bench.liveness.actions().count() <= 5 * MAX_PROBES_PER_TICK);
 }
 
-/// What each node computes from changes is what it would compute from the whole.
+/// The incrementally maintained assignment equals the computed one.
 #[test]
-fn monitors_are_the_same_however_the_members_came() {
+fn monitor_assignment_is_independent_of_join_order() {
     use rendezvous::{key, score};
     let mut random = fastrand::Rng::with_seed(3);
     let mut bench = Bench::new(&[]);
@@ -431,9 +437,9 @@ fn monitors_are_the_same_however_the_members_came() {
         let members: Vec<Label> = bench.liveness.members.clone();
         for member in &members {
             let ours = score(bench.liveness.key, key(member));
-            let ahead =
+            let monitors_ahead =
                 members.iter().filter(|other| *other != member && score(key(other), key(member)) > ours).count();
-            assert_eq!(bench.liveness.peers[member].ahead, ahead, "round {round}, {member}");
+            assert_eq!(bench.liveness.peers[member].monitors_ahead, monitors_ahead, "round {round}, {member}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! How messages look on the wire: writing on the one side, reading on the other, and what holds in both directions.
+//! Binary encoding of messages.
 //!
-//! Numbers are big-endian; a text has its length in front, in two octets.
+//! Numbers are big-endian; a text is preceded by its length in two octets.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,7 +9,7 @@ use super::{
     Push,
 };
 use crate::{
-    gossip::liveness::Finding,
+    gossip::liveness::IndirectProbeResult,
     model::{
         keyring::{KEY_LEN, Key, KeyId, MAX_KEYS},
         member::{Cause, PeerId},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl<'a> Message<'a> {
-    /// Reads a message, which ends where `octets` do. Allocates no more than is there.
+    /// Decodes a message that fills `octets`. Allocations are bounded by the input's length.
     pub fn decode(octets: &'a [u8]) -> Result<Self, MessageError> {
         let mut reader = Reader { rest: octets };
         let message = match reader.octet()? {
@@ -27,14 +27,18 @@ impl<'a> Message<'a> {
             kind::WELCOME => Self::Welcome(reader.identity()?),
             kind::GOSSIP => {
                 let rest = std::mem::take(&mut reader.rest);
-                Self::Gossip(bounded(rest, MAX_GOSSIP, "a message of chitchat")?)
+                Self::Gossip(bounded(rest, MAX_GOSSIP, "chitchat message")?)
             }
             kind::PUSH => Self::Push(reader.push()?),
             kind::PING => Self::Ping { sequence: reader.number()? },
             kind::ACK => Self::Ack { sequence: reader.number()? },
-            kind::ASK => Self::Ask { sequence: reader.number()?, target: reader.peer()? },
-            kind::TELL => Self::Tell { sequence: reader.number()?, target: reader.peer()?, finding: reader.finding()? },
-            kind::VERDICT => Self::Verdict { peer: reader.peer()?, cause: reader.cause()? },
+            kind::INDIRECT_PROBE => Self::IndirectProbe { sequence: reader.number()?, target: reader.peer()? },
+            kind::INDIRECT_RESULT => Self::IndirectResult {
+                sequence: reader.number()?,
+                target: reader.peer()?,
+                result: reader.indirect_result()?,
+            },
+            kind::DEAD => Self::Dead { peer: reader.peer()?, cause: reader.cause()? },
             kind::CONFLICT => Self::Conflict { holder: reader.identity()? },
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },
             kind::KEYRING_DONE => Self::KeyringDone { sequence: reader.number()?, outcome: reader.outcome()? },
@@ -46,8 +50,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Writes the message behind what is in `out`. On an error `out` is as it was: the message is one that `decode` would
-    /// refuse.
+    /// Appends the encoded message to `out`. On an error, for a message that `decode` would refuse, `out` is unchanged.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), MessageError> {
         let start = out.len();
         let written = self.write(out);
@@ -69,7 +72,7 @@ impl<'a> Message<'a> {
             }
             Self::Gossip(octets) => {
                 out.push(kind::GOSSIP);
-                out.extend(bounded(octets, MAX_GOSSIP, "a message of chitchat")?);
+                out.extend(bounded(octets, MAX_GOSSIP, "chitchat message")?);
                 Ok(())
             }
             Self::Push(push) => {
@@ -86,21 +89,21 @@ impl<'a> Message<'a> {
                 write_number(*sequence, out);
                 Ok(())
             }
-            Self::Ask { sequence, target } => {
-                out.push(kind::ASK);
+            Self::IndirectProbe { sequence, target } => {
+                out.push(kind::INDIRECT_PROBE);
                 write_number(*sequence, out);
                 write_peer(target, out);
                 Ok(())
             }
-            Self::Tell { sequence, target, finding } => {
-                out.push(kind::TELL);
+            Self::IndirectResult { sequence, target, result } => {
+                out.push(kind::INDIRECT_RESULT);
                 write_number(*sequence, out);
                 write_peer(target, out);
-                out.push(finding_octet(*finding));
+                out.push(result_octet(*result));
                 Ok(())
             }
-            Self::Verdict { peer, cause } => {
-                out.push(kind::VERDICT);
+            Self::Dead { peer, cause } => {
+                out.push(kind::DEAD);
                 write_peer(peer, out);
                 out.push(cause_octet(*cause));
                 Ok(())
@@ -130,13 +133,13 @@ impl Push<'_> {
 }
 
 impl Change<'_> {
-    /// Octets that this change adds to an encoded push, for whoever fills a datagram.
+    /// Octets that this change adds to an encoded push, for filling datagrams.
     pub fn encoded_len(&self) -> usize {
         MIN_CHANGE + self.key.len() + self.value.map_or(0, |value| 2 + value.len())
     }
 }
 
-/// The first octet of each message. Numbers are never given to another kind.
+/// First octet of each message. Numbers are never reused.
 mod kind {
     pub(super) const HELLO: u8 = 1;
     pub(super) const WELCOME: u8 = 2;
@@ -144,9 +147,9 @@ mod kind {
     pub(super) const PUSH: u8 = 4;
     pub(super) const PING: u8 = 5;
     pub(super) const ACK: u8 = 6;
-    pub(super) const ASK: u8 = 7;
-    pub(super) const TELL: u8 = 8;
-    pub(super) const VERDICT: u8 = 9;
+    pub(super) const INDIRECT_PROBE: u8 = 7;
+    pub(super) const INDIRECT_RESULT: u8 = 8;
+    pub(super) const DEAD: u8 = 9;
     pub(super) const CONFLICT: u8 = 10;
     pub(super) const KEYRING: u8 = 11;
     pub(super) const KEYRING_DONE: u8 = 12;
@@ -163,7 +166,7 @@ const LIST: u8 = 4;
 const RING: u8 = 1;
 const REFUSED: u8 = 2;
 
-/// Octets of the shortest change: an empty key, deleted.
+/// Octets of the shortest change: an empty key that is deleted.
 const MIN_CHANGE: usize = 2 + 8 + 1;
 
 fn cause_octet(cause: Cause) -> u8 {
@@ -171,28 +174,28 @@ fn cause_octet(cause: Cause) -> u8 {
         Cause::Left => 1,
         Cause::Refused => 2,
         Cause::Silent => 3,
-        Cause::Hung => 4,
-        Cause::Deaf => 5,
+        Cause::Unresponsive => 4,
+        Cause::Unreachable => 5,
         Cause::Expired => 6,
-        Cause::Dismissed => 7,
+        Cause::Forgotten => 7,
     }
 }
 
-fn finding_octet(finding: Finding) -> u8 {
-    match finding {
-        Finding::Answers => 1,
-        Finding::Listens => 2,
-        Finding::Nothing => 3,
+fn result_octet(result: IndirectProbeResult) -> u8 {
+    match result {
+        IndirectProbeResult::Acked => 1,
+        IndirectProbeResult::TcpOnly => 2,
+        IndirectProbeResult::Unreachable => 3,
     }
 }
 
-// --- Writing ---------------------------------------------------------------------------------------------------------
+// --- Encoding --------------------------------------------------------------------------------------------------------
 
 fn write_number(number: u64, out: &mut Vec<u8>) {
     out.extend(number.to_be_bytes());
 }
 
-/// The length and the text.
+/// Writes a length and a text.
 fn write_text(text: &str, most: usize, what: &'static str, out: &mut Vec<u8>) -> Result<(), MessageError> {
     let octets = bounded(text.as_bytes(), most, what)?;
     out.extend((octets.len() as u16).to_be_bytes());
@@ -226,18 +229,18 @@ fn write_identity(identity: &Identity, out: &mut Vec<u8>) -> Result<(), MessageE
 
 fn write_push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), MessageError> {
     write_number(push.generation, out);
-    let changes = bounded(&push.changes, MAX_CHANGES, "a push")?;
+    let changes = bounded(&push.changes, MAX_CHANGES, "push")?;
     out.extend((changes.len() as u16).to_be_bytes());
     let mut last = None;
     for change in changes {
         last = Some(in_order(last, change.version)?);
-        write_text(change.key, MAX_KEY, "a key", out)?;
+        write_text(change.key, MAX_KEY, "key", out)?;
         write_number(change.version, out);
         match change.value {
             None => out.push(NO),
             Some(value) => {
                 out.push(YES);
-                write_text(value, MAX_VALUE, "a value", out)?;
+                write_text(value, MAX_VALUE, "value", out)?;
             }
         }
     }
@@ -266,20 +269,20 @@ fn write_outcome(outcome: &KeyringOutcome<'_>, out: &mut Vec<u8>) -> Result<(), 
     match outcome {
         KeyringOutcome::Ring(ids) => {
             out.push(RING);
-            out.push(bounded(ids, MAX_KEYS, "a ring")?.len() as u8);
+            out.push(bounded(ids, MAX_KEYS, "keyring")?.len() as u8);
             out.extend(ids.iter().flat_map(|id| id.0));
             Ok(())
         }
         KeyringOutcome::Refused(reason) => {
             out.push(REFUSED);
-            write_text(one_line(reason)?, MAX_REASON_LEN, "a reason", out)
+            write_text(one_line(reason)?, MAX_REASON_LEN, "reason", out)
         }
     }
 }
 
-// --- Reading ---------------------------------------------------------------------------------------------------------
+// --- Decoding --------------------------------------------------------------------------------------------------------
 
-/// What has not been read yet.
+/// Unread rest of a message.
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -313,11 +316,11 @@ impl<'a> Reader<'a> {
         match self.octet()? {
             NO => Ok(false),
             YES => Ok(true),
-            octet => Err(MessageError::Choice { what: "yes or no", octet }),
+            octet => Err(MessageError::Choice { what: "boolean", octet }),
         }
     }
 
-    /// The length and the text.
+    /// Reads a length and a text.
     fn text(&mut self, most: usize, what: &'static str) -> Result<&'a str, MessageError> {
         let len = self.short()?.into();
         within(len, most, what)?;
@@ -326,7 +329,7 @@ impl<'a> Reader<'a> {
 
     fn peer(&mut self) -> Result<PeerId, MessageError> {
         let len = self.octet()?.into();
-        within(len, MAX_LABEL, "a name")?;
+        within(len, MAX_LABEL, "name")?;
         let text = str::from_utf8(self.take(len)?).map_err(|_| MessageError::Text)?;
         let name = Label::parse(text).map_err(MessageError::Name)?;
         Ok(PeerId { name, generation: self.number()? })
@@ -337,7 +340,7 @@ impl<'a> Reader<'a> {
         let ip: IpAddr = match self.octet()? {
             IPV4 => self.array::<4>()?.into(),
             IPV6 => self.array::<16>()?.into(),
-            octet => return Err(MessageError::Choice { what: "a kind of address", octet }),
+            octet => return Err(MessageError::Choice { what: "address family", octet }),
         };
         let address = sendable(SocketAddr::new(ip, self.short()?))?;
         Ok(Identity { id, address })
@@ -348,36 +351,36 @@ impl<'a> Reader<'a> {
             1 => Cause::Left,
             2 => Cause::Refused,
             3 => Cause::Silent,
-            4 => Cause::Hung,
-            5 => Cause::Deaf,
+            4 => Cause::Unresponsive,
+            5 => Cause::Unreachable,
             6 => Cause::Expired,
-            7 => Cause::Dismissed,
-            octet => return Err(MessageError::Choice { what: "a cause", octet }),
+            7 => Cause::Forgotten,
+            octet => return Err(MessageError::Choice { what: "cause", octet }),
         })
     }
 
-    fn finding(&mut self) -> Result<Finding, MessageError> {
+    fn indirect_result(&mut self) -> Result<IndirectProbeResult, MessageError> {
         Ok(match self.octet()? {
-            1 => Finding::Answers,
-            2 => Finding::Listens,
-            3 => Finding::Nothing,
-            octet => return Err(MessageError::Choice { what: "a finding", octet }),
+            1 => IndirectProbeResult::Acked,
+            2 => IndirectProbeResult::TcpOnly,
+            3 => IndirectProbeResult::Unreachable,
+            octet => return Err(MessageError::Choice { what: "probe result", octet }),
         })
     }
 
     fn push(&mut self) -> Result<Push<'a>, MessageError> {
         let generation = self.number()?;
         let count = self.short()?.into();
-        within(count, MAX_CHANGES, "a push")?;
-        // Before room is made for them.
+        within(count, MAX_CHANGES, "push")?;
+        // Checked before memory is allocated.
         if self.rest.len() < count * MIN_CHANGE {
             return Err(MessageError::Cut);
         }
         let mut changes: Vec<Change<'a>> = Vec::with_capacity(count);
         for _ in 0..count {
-            let key = self.text(MAX_KEY, "a key")?;
+            let key = self.text(MAX_KEY, "key")?;
             let version = in_order(changes.last().map(|last| last.version), self.number()?)?;
-            let value = if self.truth()? { Some(self.text(MAX_VALUE, "a value")?) } else { None };
+            let value = if self.truth()? { Some(self.text(MAX_VALUE, "value")?) } else { None };
             changes.push(Change { key, version, value });
         }
         Ok(Push { generation, changes })
@@ -389,7 +392,7 @@ impl<'a> Reader<'a> {
             USE => KeyringChange::Use(KeyId(self.array()?)),
             REMOVE => KeyringChange::Remove(KeyId(self.array()?)),
             LIST => KeyringChange::List,
-            octet => return Err(MessageError::Choice { what: "a change of a keyring", octet }),
+            octet => return Err(MessageError::Choice { what: "keyring change", octet }),
         })
     }
 
@@ -397,16 +400,16 @@ impl<'a> Reader<'a> {
         match self.octet()? {
             RING => {
                 let count = self.octet()?.into();
-                within(count, MAX_KEYS, "a ring")?;
+                within(count, MAX_KEYS, "keyring")?;
                 (0..count).map(|_| self.array().map(KeyId)).collect::<Result<_, _>>().map(KeyringOutcome::Ring)
             }
-            REFUSED => self.text(MAX_REASON_LEN, "a reason").and_then(one_line).map(KeyringOutcome::Refused),
-            octet => Err(MessageError::Choice { what: "an outcome", octet }),
+            REFUSED => self.text(MAX_REASON_LEN, "reason").and_then(one_line).map(KeyringOutcome::Refused),
+            octet => Err(MessageError::Choice { what: "keyring outcome", octet }),
         }
     }
 }
 
-// --- What holds in both directions -----------------------------------------------------------------------------------
+// --- Validation in both directions -----------------------------------------------------------------------------------
 
 fn within(len: usize, most: usize, what: &'static str) -> Result<(), MessageError> {
     if len <= most { Ok(()) } else { Err(MessageError::TooLong { what, len, most }) }
@@ -416,7 +419,7 @@ fn bounded<'a, T>(all: &'a [T], most: usize, what: &'static str) -> Result<&'a [
     within(all.len(), most, what).map(|()| all)
 }
 
-/// An address that a peer can be reached at.
+/// Accepts addresses that can be a destination.
 pub(super) fn sendable(address: SocketAddr) -> Result<SocketAddr, MessageError> {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -430,7 +433,7 @@ fn in_order(last: Option<u64>, version: u64) -> Result<u64, MessageError> {
     if last.is_none_or(|last| last < version) { Ok(version) } else { Err(MessageError::Order) }
 }
 
-/// A text that can be shown as it is.
+/// Accepts texts that can be printed on one line.
 fn one_line(text: &str) -> Result<&str, MessageError> {
     if text.contains(char::is_control) { Err(MessageError::Text) } else { Ok(text) }
 }

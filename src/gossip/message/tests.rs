@@ -1,4 +1,4 @@
-//! How messages look on the wire, what is refused, and that any message comes out as it went in.
+//! Encoding, rejection and round trips of messages.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ fn change<'a>(key: &'a str, version: u64, value: Option<&'a str>) -> Change<'a> 
     Change { key, version, value }
 }
 
-/// One of each kind, with the octets behind its first.
+/// One message of each kind, with the octets after its first.
 fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
     const HOST: &[u8] = b"\x06host-a\0\0\0\0\0\0\x01\x02";
     const HERE: &[u8] = b"\x04\x0a\0\0\x07\x1f\x0a";
@@ -50,13 +50,13 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
         ),
         (5, Message::Ping { sequence: 7 }, number(7).into()),
         (6, Message::Ack { sequence: 7 }, number(7).into()),
-        (7, Message::Ask { sequence: 7, target: peer() }, [&number(7)[..], HOST].concat()),
+        (7, Message::IndirectProbe { sequence: 7, target: peer() }, [&number(7)[..], HOST].concat()),
         (
             8,
-            Message::Tell { sequence: 7, target: peer(), finding: Finding::Listens },
+            Message::IndirectResult { sequence: 7, target: peer(), result: IndirectProbeResult::TcpOnly },
             [&number(7)[..], HOST, b"\x02"].concat(),
         ),
-        (9, Message::Verdict { peer: peer(), cause: Cause::Silent }, [HOST, b"\x03"].concat()),
+        (9, Message::Dead { peer: peer(), cause: Cause::Silent }, [HOST, b"\x03"].concat()),
         (10, Message::Conflict { holder: here() }, [HOST, HERE].concat()),
         (11, keyring(KeyringChange::List), [&number(5)[..], b"\x04"].concat()),
         (11, keyring(KeyringChange::Use(id(6))), [&number(5)[..], b"\x02\x06\x06\x06\x06"].concat()),
@@ -72,7 +72,7 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
 }
 
 #[test]
-fn messages_look_as_they_always_did() {
+fn encoding_is_stable() {
     for (kind, message, octets) in examples() {
         let octets = [&[kind][..], &octets].concat();
         assert_eq!(encoded(&message), octets, "{message:?}");
@@ -81,7 +81,7 @@ fn messages_look_as_they_always_did() {
 }
 
 #[test]
-fn messages_cut_short_or_gone_on_are_refused() {
+fn truncated_and_overlong_messages_are_refused() {
     for (_, message, _) in examples().into_iter().filter(|(kind, ..)| *kind != 3) {
         let octets = encoded(&message);
         for len in 0..octets.len() {
@@ -93,7 +93,7 @@ fn messages_cut_short_or_gone_on_are_refused() {
 }
 
 #[test]
-fn what_is_malformed_is_named() {
+fn malformed_fields_are_reported() {
     let number = [0; 8];
     let push = |changes: &[u8]| [&[4][..], &number, changes].concat();
     let choice = |what, octet| MessageError::Choice { what, octet };
@@ -107,26 +107,26 @@ fn what_is_malformed_is_named() {
         (b"\x01\x00".into(), MessageError::Name(LabelError::Empty)),
         (b"\x01\x03a.b".into(), MessageError::Name(LabelError::Character('.'))),
         (b"\x01\x02\xff\xfe".into(), MessageError::Text),
-        (b"\x01\x40".into(), long("a name", 64, 63)),
-        (hello(b"\x05"), choice("a kind of address", 5)),
+        (b"\x01\x40".into(), long("name", 64, 63)),
+        (hello(b"\x05"), choice("address family", 5)),
         (hello(b"\x04\x0a\0\0\x01\0\0"), address("10.0.0.1:0")),
         (hello(b"\x04\0\0\0\0\0\x01"), address("0.0.0.0:1")),
         (hello(b"\x04\xe0\0\0\x01\0\x01"), address("224.0.0.1:1")),
         (hello(b"\x04\xff\xff\xff\xff\0\x01"), address("255.255.255.255:1")),
-        (push(b"\x04\x01"), long("a push", 1025, MAX_CHANGES)),
+        (push(b"\x04\x01"), long("push", 1025, MAX_CHANGES)),
         (push(b"\x04\x00"), MessageError::Cut),
-        (push(&[b"\0\x01\x01\x01", &[b'k'; 300][..]].concat()), long("a key", 257, MAX_KEY)),
-        (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("a value", 8193, MAX_VALUE)),
-        (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("yes or no", 2)),
+        (push(&[b"\0\x01\x01\x01", &[b'k'; 300][..]].concat()), long("key", 257, MAX_KEY)),
+        (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("value", 8193, MAX_VALUE)),
+        (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("boolean", 2)),
         (push(&[b"\0\x02", &[0; 22][..]].concat()), MessageError::Order),
-        ([&[8][..], &number, b"\x01a", &number, &[7]].concat(), choice("a finding", 7)),
-        ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("a cause", 0)),
-        ([&[11][..], &number, &[5]].concat(), choice("a change of a keyring", 5)),
-        ([&[12][..], &number, &[3]].concat(), choice("an outcome", 3)),
-        ([&[12][..], &number, &[1, 9]].concat(), long("a ring", 9, MAX_KEYS)),
-        ([&[12][..], &number, b"\x02\0\x79"].concat(), long("a reason", 121, MAX_REASON_LEN)),
+        ([&[8][..], &number, b"\x01a", &number, &[7]].concat(), choice("probe result", 7)),
+        ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("cause", 0)),
+        ([&[11][..], &number, &[5]].concat(), choice("keyring change", 5)),
+        ([&[12][..], &number, &[3]].concat(), choice("keyring outcome", 3)),
+        ([&[12][..], &number, &[1, 9]].concat(), long("keyring", 9, MAX_KEYS)),
+        ([&[12][..], &number, b"\x02\0\x79"].concat(), long("reason", 121, MAX_REASON_LEN)),
         ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), MessageError::Text),
-        ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("a message of chitchat", MAX_GOSSIP + 1, MAX_GOSSIP)),
+        ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("chitchat message", MAX_GOSSIP + 1, MAX_GOSSIP)),
     ];
     for (octets, expected) in cases {
         let error = Message::decode(&octets).unwrap_err();
@@ -136,7 +136,7 @@ fn what_is_malformed_is_named() {
 }
 
 #[test]
-fn what_would_be_refused_is_not_written() {
+fn encode_refuses_messages_that_decode_would() {
     let (key, value, reason) = ("k".repeat(MAX_KEY + 1), "v".repeat(MAX_VALUE + 1), "r".repeat(MAX_REASON_LEN + 1));
     let push = |changes| Message::Push(Push { generation: 1, changes });
     let done = |outcome| Message::KeyringDone { sequence: 1, outcome };
@@ -161,7 +161,7 @@ fn what_would_be_refused_is_not_written() {
 }
 
 #[test]
-fn a_push_has_the_length_that_it_tells() {
+fn push_length_is_sum_of_encoded_len() {
     for value in [None, Some(""), Some("value")] {
         let changes = vec![change("key", 1, value), change("", 2, value)];
         let told: usize = changes.iter().map(Change::encoded_len).sum();
@@ -171,14 +171,14 @@ fn a_push_has_the_length_that_it_tells() {
 }
 
 #[test]
-fn a_key_on_its_way_is_not_shown() {
+fn debug_output_hides_keys() {
     let message = Message::Keyring { sequence: 1, change: KeyringChange::Install(Key::from_random([77; 32])) };
     assert!(!format!("{message:?}").contains("77, 77"));
 }
 
-// --- Any message -------------------------------------------------------------------------------------------------
+// --- Random messages -------------------------------------------------------------------------------------------------
 
-/// A message that owns what the real one borrows.
+/// Owned form of a message.
 #[derive(Clone, Debug)]
 enum Any {
     Short(Message<'static>),
@@ -193,16 +193,18 @@ fn any_identity() -> impl Strategy<Value = Identity> {
             let id = PeerId { name: Label::parse(&name).unwrap(), generation };
             Identity { id, address: SocketAddr::new(ip, port) }
         })
-        .prop_filter("no peer is there", |identity| sendable(identity.address).is_ok())
+        .prop_filter("not a destination", |identity| sendable(identity.address).is_ok())
 }
 
 fn any_cause() -> impl Strategy<Value = Cause> {
-    use Cause::{Deaf, Expired, Hung, Left, Refused, Silent};
-    prop::sample::select(&[Left, Refused, Silent, Hung, Deaf, Expired][..])
+    use Cause::{Expired, Left, Refused, Silent, Unreachable, Unresponsive};
+    prop::sample::select(&[Left, Refused, Silent, Unresponsive, Unreachable, Expired][..])
 }
 
-fn any_finding() -> impl Strategy<Value = Finding> {
-    prop::sample::select(&[Finding::Answers, Finding::Listens, Finding::Nothing][..])
+fn any_result() -> impl Strategy<Value = IndirectProbeResult> {
+    prop::sample::select(
+        &[IndirectProbeResult::Acked, IndirectProbeResult::TcpOnly, IndirectProbeResult::Unreachable][..],
+    )
 }
 
 fn any_keyring_change() -> impl Strategy<Value = KeyringChange> {
@@ -221,13 +223,13 @@ fn any_message() -> impl Strategy<Value = Any> {
         any_identity().prop_map(Message::Welcome),
         number.prop_map(|sequence| Message::Ping { sequence }),
         number.prop_map(|sequence| Message::Ack { sequence }),
-        (number, any_identity()).prop_map(|(sequence, target)| Message::Ask { sequence, target: target.id }),
-        (number, any_identity(), any_finding()).prop_map(|(sequence, target, finding)| Message::Tell {
+        (number, any_identity()).prop_map(|(sequence, target)| Message::IndirectProbe { sequence, target: target.id }),
+        (number, any_identity(), any_result()).prop_map(|(sequence, target, result)| Message::IndirectResult {
             sequence,
             target: target.id,
-            finding
+            result
         }),
-        (any_identity(), any_cause()).prop_map(|(peer, cause)| Message::Verdict { peer: peer.id, cause }),
+        (any_identity(), any_cause()).prop_map(|(peer, cause)| Message::Dead { peer: peer.id, cause }),
         any_identity().prop_map(|holder| Message::Conflict { holder }),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
         (number, collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS))
@@ -267,7 +269,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_written_is_read(any in any_message()) {
+    fn encoded_messages_decode_unchanged(any in any_message()) {
         let message = any.message();
         let octets = encoded(&message);
         prop_assert_eq!(Message::decode(&octets), Ok(message));

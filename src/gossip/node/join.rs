@@ -1,4 +1,4 @@
-//! Whom to join, and what operators order.
+//! Joining seeds, and the execution of commands.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,30 +8,33 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Command, ForgetError, Joined, Task};
+use super::Task;
 use crate::{
-    gossip::{message::Identity, seeds},
+    gossip::{
+        command::{Command, ForgetError, Joined},
+        message::Identity,
+        seeds,
+    },
     model::{member::Reach, name::Label},
 };
 
-/// How long an order to join waits for an answer.
-const JOIN: Duration = Duration::from_secs(5);
+/// Time that a join waits for an answer.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// An order to join that waits for one of these addresses to answer.
+/// A join that waits for an answer from one of its addresses.
 pub(super) struct Joining {
     addresses: Vec<SocketAddr>,
     until: Instant,
     done: oneshot::Sender<Result<Joined, String>>,
 }
 
-/// Where somebody may be found.
+/// Addresses to contact, with the channel for the outcome of a command.
 pub(super) struct Found {
     addresses: Vec<SocketAddr>,
     done: Option<oneshot::Sender<Result<Joined, String>>>,
 }
-
 impl Task {
-    pub(super) fn look_for_others(&self, shutdown: &CancellationToken) {
+    pub(super) fn start_joining(&self, shutdown: &CancellationToken) {
         let (found, mut addresses) = mpsc::channel(16);
         let forward = self.found.0.clone();
         let targets = self.settings.targets.clone();
@@ -52,64 +55,67 @@ impl Task {
             };
             tokio::select! {
                 ((), ()) = async { tokio::join!(searching, forwarding) } => {}
-                // The node has ended, whatever the reason.
+                // The node has ended.
                 () = forward.closed() => {}
             }
         });
     }
 
-    pub(super) fn approach(&mut self, found: Found) {
+    /// Gossips with the given addresses; waits for an answer if a command requested it.
+    pub(super) fn contact(&mut self, found: Found) {
         let Found { addresses, done } = found;
         for address in &addresses {
             self.cluster.talk_to(*address);
         }
         let Some(done) = done else { return };
         let known =
-            self.standings.values().find(|peer| peer.reach == Reach::Alive && addresses.contains(&peer.address));
+            self.peer_states.values().find(|peer| peer.reach == Reach::Alive && addresses.contains(&peer.address));
         if let Some(peer) = known {
             let by = Identity { id: peer.id.clone(), address: peer.address };
             let _ = done.send(Ok(Joined { asked: addresses, by }));
             return;
         }
-        self.joins.push(Joining { addresses, until: Instant::now() + JOIN, done });
+        self.joins.push(Joining { addresses, until: Instant::now() + JOIN_TIMEOUT, done });
     }
 
-    pub(super) fn joined(&mut self, peer: &Identity, at: SocketAddr) {
-        let is_it =
+    /// Finishes the joins that wait for this peer.
+    pub(super) fn finish_joins(&mut self, peer: &Identity, at: SocketAddr) {
+        let is_peer =
             |joining: &mut Joining| [peer.address, at].iter().any(|address| joining.addresses.contains(address));
-        for joining in self.joins.extract_if(.., is_it) {
-            // Whoever asked may have gone.
+        for joining in self.joins.extract_if(.., is_peer) {
+            // The sender of the command may be gone.
             let _ = joining.done.send(Ok(Joined { asked: joining.addresses, by: peer.clone() }));
         }
     }
 
-    /// Has all nodes forget one that is gone.
-    fn dismiss(&mut self, name: &Label) -> Result<(), ForgetError> {
+    /// Makes all nodes forget a node that is gone.
+    fn forget(&mut self, name: &Label) -> Result<(), ForgetError> {
         if *name == self.settings.own.id.name {
             return Err(ForgetError::Itself);
         }
         let now = self.now();
-        self.liveness.dismiss(name, now).map_err(|reach| reach.map_or(ForgetError::Unknown, ForgetError::Lives))
+        self.liveness.forget(name, now).map_err(|reach| reach.map_or(ForgetError::Unknown, ForgetError::Lives))
     }
 
-    pub(super) fn give_up_joins(&mut self) {
+    /// Finishes joins whose time is over with an error.
+    pub(super) fn expire_joins(&mut self) {
         let now = Instant::now();
         for joining in self.joins.extract_if(.., |joining| joining.until <= now) {
             let addresses: Vec<String> = joining.addresses.iter().map(ToString::to_string).collect();
             let _ = joining.done.send(Err(format!(
-                "no answer from {}: does an agent run there, with the same gossip key, and are UDP and TCP open to it?",
+                "no answer from {}: check that an agent runs there with the same gossip key, and that UDP and TCP are open",
                 addresses.join(", ")
             )));
         }
     }
 
-    /// Carries out an order; returns where to answer if it was to leave.
-    pub(super) async fn order(&mut self, order: Command) -> Option<oneshot::Sender<()>> {
-        match order {
+    /// Carries out a command. Returns the channel for the outcome if the command is to leave.
+    pub(super) async fn carry_out(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
             Command::Leave { done } => return Some(done),
-            Command::Fire { firing, done } => self.fire(firing, done).await,
-            Command::Dismiss { name, done } => {
-                let _ = done.send(self.dismiss(&name));
+            Command::Fire { name, payload, to, done } => self.fire(name, payload, to, done).await,
+            Command::Forget { name, done } => {
+                let _ = done.send(self.forget(&name));
             }
             Command::Join { target, done } => {
                 let found = self.found.0.clone();
@@ -125,8 +131,8 @@ impl Task {
                 });
             }
             Command::Keyring { change, done } => {
-                // One that is held would miss it, and has to be told of: it is asked, and does not answer.
-                let members = self.standings.values().filter(|peer| !matches!(peer.reach, Reach::Gone(_)));
+                // A held node cannot answer; the request is sent nevertheless, so that the report names the node.
+                let members = self.peer_states.values().filter(|peer| !matches!(peer.reach, Reach::Gone(_)));
                 let peers = members.map(|peer| Identity { id: peer.id.clone(), address: peer.address }).collect();
                 let own = &self.settings.own.id.name;
                 self.rotations.begin(change, own, peers, &self.outputs.keyring, &self.outbox, done);

@@ -1,16 +1,16 @@
-//! The node in its cluster: one task that owns what it believes of the others.
+//! The node: one task that owns the state of its cluster.
 //!
 //! ```text
-//! our announcements ─► records ─► chitchat, push ─► link
+//! own announcements ─► records ─► chitchat, push ─► link
 //! link ─► chitchat, push ─► replicas ─┐
 //! link ─► liveness ───────────────────┴─► view, membership
 //! ```
 //!
-//! It decides nothing by itself: whether a peer lives is [`liveness`]'s, what a peer announces is
-//! [`replica`](super::replica)'s, how state spreads is [`cluster`](super::anti_entropy)'s. What it owns is the order in which
-//! they hear of things.
+//! The task makes no decisions of its own. [`liveness`] decides which peers are alive, [`replica`](super::peer_replica) what a
+//! peer announces, and [`anti_entropy`](super::anti_entropy) how state spreads. The task determines the order of their
+//! updates.
 
-mod digest;
+mod divergence;
 mod incoming;
 mod join;
 mod outgoing;
@@ -26,175 +26,116 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, mpsc, oneshot, watch},
+    sync::{Notify, mpsc, watch},
     time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub use self::user_events::FireEvent;
 use self::{
-    digest::ViewDigests,
+    divergence::ViewDigests,
     join::{Found, Joining},
     user_events::Events,
 };
 use super::{
     anti_entropy::Cluster,
-    channel::{self, Link, Outbox},
-    key_rotation::{KeyringReport, Rotations},
+    command::Command,
+    key_rotation::Rotations,
+    link::{self, Link, Outbox},
     liveness::{self, Liveness, PeerState},
-    message::{Identity, KeyringChange},
+    message::Identity,
+    peer_replica::Replica,
     rejected::Rejected,
-    replica::Replica,
     seeds,
 };
 use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
     keyring::Keyring,
-    member::{Membership, PeerId, Reach},
+    member::{Membership, PeerId},
     name::Label,
-    service::Endpoint,
-    user_event::{EventLog, UserEvent},
+    user_event::EventLog,
 };
 
-/// How long news wait for more: a burst of changes is read together.
-const READ_TOGETHER: Duration = Duration::from_millis(2);
-/// Messages that are taken in before what follows from them is worked out.
-const TAKEN_TOGETHER: usize = 64;
-/// Addresses to approach that wait.
+/// Time that new gossip waits for more, so that a burst of changes is read together.
+const READ_DELAY: Duration = Duration::from_millis(2);
+/// Largest number of messages that are processed before the view is updated.
+const RECEIVE_BATCH: usize = 64;
+/// Capacity of the queue of addresses to contact.
 const FOUND: usize = 64;
-/// The pause before gossip is started anew, doubled each time up to the second. Where it has lasted for that long, the
-/// next pause is the first one again.
+/// First and longest pause before gossip is restarted; the pause doubles each time. After gossip has run for the longest
+/// pause, the next pause is the first one again.
 const RESTART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
 
-/// What a node is started with.
+/// Settings of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This run of this node, and where others reach it.
+    /// Run of this node and its advertised address.
     pub own: Identity,
-    /// What others learn of it.
+    /// Node data published to peers.
     pub node: Arc<Node>,
-    /// The version of the program.
+    /// Version of muster.
     pub version: String,
-    /// Seconds: with what this node answers instances that name no TTL.
+    /// TTL in seconds of this node's instances that specify none.
     pub ttl: u32,
-    /// Nodes with another name here do not listen to each other.
+    /// Cluster name. Nodes with different names ignore each other.
     pub cluster: String,
-    /// From one round of gossip to the next.
+    /// Interval between gossip rounds.
     pub interval: Duration,
-    /// How long nodes out of reach together are held.
+    /// Time that nodes are held that became unreachable together.
     pub hold: Duration,
-    /// Whom to look for.
+    /// Seeds and remembered peers.
     pub targets: seeds::Targets,
-    /// For the choice of partners.
+    /// Seed of the random number generator that selects partners.
     pub seed: u64,
 }
 
-/// What a node takes in.
+/// Inputs of a node.
 pub struct Inputs {
-    /// Our own announcements.
+    /// Own announcements.
     pub announcements: watch::Receiver<Announcements>,
-    /// The network.
+    /// Channels to the network.
     pub link: Link,
-    /// What operators ask for.
-    pub orders: mpsc::Receiver<Command>,
-    /// Counts records that break a bound, and frames that were not let in.
+    /// Commands of operators and clients.
+    pub commands: mpsc::Receiver<Command>,
+    /// Counters of rejected frames and records.
     pub rejected: Arc<Rejected>,
 }
 
-/// What a node gives out.
+/// Outputs of a node.
 pub struct Outputs {
-    /// Every node that is answered, and what it announces.
+    /// Nodes whose instances are answered, with their announcements.
     pub view: watch::Sender<View>,
-    /// Who is in the cluster.
+    /// Members of the cluster.
     pub members: watch::Sender<Arc<Membership>>,
-    /// Where peers that are reached gossip.
+    /// Gossip addresses of reachable peers.
     pub peers: watch::Sender<BTreeSet<SocketAddr>>,
-    /// The gossip keys; `None` while nothing is sealed.
+    /// Gossip keys; `None` without encryption.
     pub keyring: watch::Sender<Option<Keyring>>,
-    /// User events that were meant for this node.
+    /// User events for this node.
     pub events: watch::Sender<EventLog>,
 }
 
-/// What an operator asks for. Dropping `done` withdraws nothing.
-#[derive(Debug)]
-pub enum Command {
-    /// Join the cluster that a node is in.
-    Join {
-        /// That node.
-        target: Endpoint,
-        /// Who answered, or why nobody did.
-        done: oneshot::Sender<Result<Joined, String>>,
-    },
-    /// Say good-bye and end.
-    Leave {
-        /// Once it was said.
-        done: oneshot::Sender<()>,
-    },
-    /// Have all nodes forget one that is gone.
-    Dismiss {
-        /// Its name.
-        name: Label,
-        /// Once they are told, or why they are not.
-        done: oneshot::Sender<Result<(), ForgetError>>,
-    },
-    /// Make a user event known to all nodes.
-    Fire {
-        /// What.
-        firing: FireEvent,
-        /// The event, once it is on its way; dropped where it is out of bounds.
-        done: oneshot::Sender<Arc<UserEvent>>,
-    },
-    /// Change or list the keys of all nodes.
-    Keyring {
-        /// What to do.
-        change: KeyringChange,
-        /// What the nodes said.
-        done: oneshot::Sender<Result<KeyringReport, String>>,
-    },
-}
-
-/// Why a node is not forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForgetError {
-    /// It is the one that was asked.
-    Itself,
-    /// None of that name is known.
-    Unknown,
-    /// It is there: how it stands.
-    Lives(Reach),
-}
-
-/// Whom a join has found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Joined {
-    /// What the target stands for.
-    pub asked: Vec<SocketAddr>,
-    /// Who answered first.
-    pub by: Identity,
-}
-
-/// Why a node has ended.
+/// Reasons why a node has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the agent, and has said good-bye.
+    /// The agent was shut down; the node announced its leave.
     Stopped,
-    /// It was ordered to, and has said good-bye.
+    /// A command requested the leave; the node announced it.
     Left,
-    /// Another node, which was there before, has its name.
+    /// An older node has this node's name.
     NameTaken(Identity),
-    /// chitchat cannot be started: what it said.
+    /// chitchat cannot be started; holds its error.
     NoGossip(String),
 }
 
-/// The view of a node that has heard of nobody yet.
+/// The view of a node without peers.
 pub fn alone(node: &Arc<Node>, announcements: &Announcements) -> View {
     let view = NodeView { node: node.clone(), announcements: announcements.clone(), freshness: Freshness::Live };
     View::unit(node.name.clone(), Arc::new(view))
 }
 
-/// Takes part in the cluster until `shutdown`, an order to leave, or the name is found taken.
+/// Runs a node until `shutdown`, a command to leave, or a name conflict.
 pub async fn run(settings: Settings, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) -> End {
     match Task::start(settings, inputs, outputs).await {
         Ok(task) => task.run(shutdown).await,
@@ -209,38 +150,39 @@ struct Task {
     outbox: Outbox,
     started: Instant,
     liveness: Liveness,
-    /// How peers stood when it was last asked.
-    standings: BTreeMap<Label, PeerState>,
+    /// Peer states as last reported by `liveness`.
+    peer_states: BTreeMap<Label, PeerState>,
     cluster: Cluster,
     news: Arc<Notify>,
     ended: Pin<Box<dyn Future<Output = String> + Send>>,
-    to_cluster: mpsc::Sender<(SocketAddr, Vec<u8>)>,
+    to_chitchat: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     incarnation: u64,
-    replicas: HashMap<PeerId, Known>,
-    /// What was published of our own.
+    replicas: HashMap<PeerId, ReplicaState>,
+    /// Announcements last published.
     published: Announcements,
     push_at: Instant,
     view: View,
     views: ViewDigests,
-    /// Names whose part of the view may have changed.
+    /// Names of nodes whose part of the view may have changed.
     dirty: BTreeSet<Label>,
-    /// The membership may have changed.
+    /// True if the membership may have changed.
     changed: bool,
     joins: Vec<Joining>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     rotations: Rotations,
     events: Events,
-    /// The generation of another node with our name that was told to stop.
+    /// Generation of another node with this node's name that was sent a conflict.
     namesake: Option<u64>,
 }
 
-/// What is known of a peer's announcements, by which start of its gossip.
+/// Replicated state of a peer.
 #[derive(Default)]
-struct Known {
+struct ReplicaState {
+    /// Number of earlier gossip starts within the peer's run.
     incarnation: u64,
-    /// The highest heartbeat that gossip has brought.
+    /// Highest gossiped heartbeat.
     heartbeat: Option<u64>,
-    /// When gossip last had it among its nodes.
+    /// Time when chitchat last listed the peer.
     listed: Duration,
     replica: Replica,
 }
@@ -249,7 +191,7 @@ impl Task {
     async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
-        let (to_cluster, inbox) = channel::gossip();
+        let (to_chitchat, inbox) = link::gossip();
         let cluster = Cluster::start(settings.cluster(0), settings.records(&published), outbox.clone(), inbox).await?;
         let started = Instant::now();
         let rng = fastrand::Rng::with_seed(settings.seed);
@@ -262,7 +204,7 @@ impl Task {
                 liveness::Settings { interval: settings.interval, hold: settings.hold },
                 rng,
             ),
-            standings: BTreeMap::new(),
+            peer_states: BTreeMap::new(),
             news: cluster.news(),
             ended: Box::pin(cluster.ended()),
             settings,
@@ -271,7 +213,7 @@ impl Task {
             outbox,
             started,
             cluster,
-            to_cluster,
+            to_chitchat,
             incarnation: 0,
             replicas: HashMap::new(),
             published,
@@ -286,33 +228,33 @@ impl Task {
             events: Events::default(),
             namesake: None,
         };
-        task.show();
+        task.publish_membership();
         task.outputs.view.send_replace(task.view.clone());
         Ok(task)
     }
 
     async fn run(mut self, shutdown: CancellationToken) -> End {
-        self.look_for_others(&shutdown);
+        self.start_joining(&shutdown);
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut news_read = Instant::now();
         let mut read_at: Option<Instant> = None;
-        let mut arrived = Vec::with_capacity(TAKEN_TOGETHER);
-        // Whether anybody may still change our announcements.
-        let mut announced = true;
-        // When gossip is started anew, after it has ended; and what the pause was.
-        let (mut again, mut pause, mut steady) = (None::<Instant>, RESTART[0], Instant::now());
+        let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
+        // False once the sender of own announcements is gone.
+        let mut announcing = true;
+        // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
+        let (mut restart_at, mut pause, mut stable_at) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
             tokio::select! {
-                1.. = self.inputs.link.inbound.recv_many(&mut arrived, TAKEN_TOGETHER) => {
+                1.. = self.inputs.link.inbound.recv_many(&mut arrived, RECEIVE_BATCH) => {
                     for inbound in arrived.drain(..) {
                         if let Some(end) = self.receive(inbound) {
                             return end;
                         }
                     }
                 }
-                // A burst of changes is read together. Messages are taken in meanwhile: gossip itself is among them.
-                () = self.news.notified(), if read_at.is_none() => read_at = Some(Instant::now() + READ_TOGETHER),
+                // Changes are read in batches. Messages are processed meanwhile, chitchat's included.
+                () = self.news.notified(), if read_at.is_none() => read_at = Some(Instant::now() + READ_DELAY),
                 () = sleep_until(read_at.unwrap_or_else(Instant::now)), if read_at.is_some() => {
                     read_at = None;
                     self.read().await;
@@ -324,42 +266,42 @@ impl Task {
                         self.read().await;
                         self.reconnect();
                     }
-                    self.give_up_joins();
+                    self.expire_joins();
                     self.rotations.tick(&self.outbox);
                     self.compare_views().await;
-                    self.show();
+                    self.publish_membership();
                 }
-                changed = self.inputs.announcements.changed(), if announced && Instant::now() >= self.push_at => {
-                    // Whoever announces may end before us: what was said stands.
-                    announced = changed.is_ok();
-                    if announced {
+                changed = self.inputs.announcements.changed(), if announcing && Instant::now() >= self.push_at => {
+                    // The sender may end before the node; the last announcements remain valid.
+                    announcing = changed.is_ok();
+                    if announcing {
                         self.publish().await;
                     }
                 }
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}
-                Some(found) = self.found.1.recv() => self.approach(found),
-                Some(order) = self.inputs.orders.recv() => {
-                    if let Some(done) = self.order(order).await {
-                        self.say_goodbye().await;
+                Some(found) = self.found.1.recv() => self.contact(found),
+                Some(command) = self.inputs.commands.recv() => {
+                    if let Some(done) = self.carry_out(command).await {
+                        self.announce_leave().await;
                         let _ = done.send(());
                         return End::Left;
                     }
                 }
-                why = &mut self.ended, if again.is_none() => {
-                    warn!(%why, "gossip has ended by itself and is started anew");
+                why = &mut self.ended, if restart_at.is_none() => {
                     let now = Instant::now();
-                    pause = if now >= steady { RESTART[0] } else { (pause * 2).min(RESTART[1]) };
-                    again = Some(now + pause);
+                    pause = if now >= stable_at { RESTART[0] } else { (pause * 2).min(RESTART[1]) };
+                    warn!(%why, ?pause, "gossip has ended unexpectedly; restarting");
+                    restart_at = Some(now + pause);
                 }
-                // Peers go on being answered meanwhile: to them we are there.
-                () = sleep_until(again.unwrap_or(self.started)), if again.is_some() => {
+                // Peers are answered meanwhile, so this node stays alive for them.
+                () = sleep_until(restart_at.unwrap_or(self.started)), if restart_at.is_some() => {
                     if let Err(error) = self.restart().await {
                         return End::NoGossip(error.to_string());
                     }
-                    (again, steady) = (None, Instant::now() + RESTART[1]);
+                    (restart_at, stable_at) = (None, Instant::now() + RESTART[1]);
                 }
                 () = shutdown.cancelled() => {
-                    self.say_goodbye().await;
+                    self.announce_leave().await;
                     return End::Stopped;
                 }
             }

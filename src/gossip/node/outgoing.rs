@@ -1,4 +1,4 @@
-//! What goes out: our own changes, pushed and gossiped, and what the failure detector asks for.
+//! Outgoing messages: own changes by push and gossip, and the failure detector's actions.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,8 +10,8 @@ use super::{Settings, Task};
 use crate::{
     gossip::{
         anti_entropy::{Cluster, Entry, Settings as ClusterSettings},
-        channel,
-        liveness::{Action, Verdict},
+        link,
+        liveness::{Action, Dead},
         message::{Change, Identity, Message, Push},
     },
     model::{
@@ -22,17 +22,17 @@ use crate::{
     record::{Key, Record},
 };
 
-/// Octets of the changes in one push: with what surrounds them it fits a datagram.
+/// Octets of the changes in one push, so that the frame fits a datagram.
 const PUSH: usize = 1000;
-/// Octets of all pushes at once: what is more comes with gossip, whose next round is near.
+/// Octets of all pushes of one publication. The next gossip round carries the rest.
 const MAX_PUSH: usize = 64 * 1024;
-/// From one push to the next: changes that come together go together.
-const PUSH_AGAIN: Duration = Duration::from_millis(10);
-/// How long a good-bye takes: it is said twice, since a datagram may be lost.
-const FAREWELL: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
+/// Interval between pushes, so that concurrent changes share a push.
+const PUSH_INTERVAL: Duration = Duration::from_millis(10);
+/// Pauses after each announcement of a leave. It is sent twice, since a datagram may be lost.
+const LEAVE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
 impl Task {
-    /// Tells the others what changed of our own, at once and by gossip.
+    /// Publishes changes of the own announcements by push and gossip.
     pub(super) async fn publish(&mut self) {
         let now = self.inputs.announcements.borrow_and_update().clone();
         let changes = changes(&self.published, &now);
@@ -43,11 +43,12 @@ impl Task {
         }
         let published = self.cluster.publish(&changes).await;
         self.push(&published);
-        self.push_at = Instant::now() + PUSH_AGAIN;
+        self.push_at = Instant::now() + PUSH_INTERVAL;
     }
 
+    /// Pushes changes to all reachable peers.
     pub(super) fn push(&self, entries: &[Entry]) {
-        let reached = self.standings.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let reached = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
         let peers: Vec<SocketAddr> = reached.map(|peer| peer.address).collect();
         let generation = self.settings.own.id.generation + self.incarnation;
         let mut total = 0;
@@ -75,26 +76,26 @@ impl Task {
         send(batch);
     }
 
-    /// Does what the failure detector asks for.
+    /// Carries out the failure detector's actions.
     pub(super) fn act(&mut self) {
-        let everybody = || self.standings.values().map(|peer| peer.address);
+        let all = || self.peer_states.values().map(|peer| peer.address);
         for action in self.liveness.actions() {
             match action {
                 Action::Ping { address, sequence, .. } => self.outbox.send([address], &Message::Ping { sequence }),
-                Action::Knock { peer, address } => self.outbox.knock(peer, address),
-                Action::Ask { address, target, sequence, .. } => {
-                    self.outbox.send([address], &Message::Ask { sequence, target });
+                Action::TcpProbe { peer, address } => self.outbox.tcp_probe(peer, address),
+                Action::IndirectProbe { address, target, sequence, .. } => {
+                    self.outbox.send([address], &Message::IndirectProbe { sequence, target });
                 }
-                Action::Tell { address, target, sequence, finding, .. } => {
-                    self.outbox.send([address], &Message::Tell { sequence, target, finding });
+                Action::IndirectResult { address, target, sequence, result, .. } => {
+                    self.outbox.send([address], &Message::IndirectResult { sequence, target, result });
                 }
-                Action::Announce(Verdict { subject, cause }) => {
-                    self.outbox.send(everybody(), &Message::Verdict { peer: subject, cause });
+                Action::BroadcastDead(Dead { id, cause }) => {
+                    self.outbox.send(all(), &Message::Dead { peer: id, cause });
                 }
-                // Any frame says that we are here; its ack says nothing new.
-                Action::Refute => self.outbox.send(everybody(), &Message::Ping { sequence: 0 }),
+                // Any frame refutes. Its ack carries no information.
+                Action::Refute => self.outbox.send(all(), &Message::Ping { sequence: 0 }),
                 Action::Conflict { incumbent, address, newcomer, from } => {
-                    warn!(node = %newcomer.name, here = %address, there = %from, "two nodes have one name: the one that was there first keeps it");
+                    warn!(node = %newcomer.name, here = %address, there = %from, "name conflict between two nodes: the earlier one keeps the name");
                     let holder = Identity { id: incumbent, address };
                     self.outbox.send([from], &Message::Conflict { holder });
                 }
@@ -102,35 +103,35 @@ impl Task {
         }
     }
 
-    /// Withdraws ourselves from everybody's answers.
-    pub(super) async fn say_goodbye(&mut self) {
+    /// Announces to all peers that this node leaves.
+    pub(super) async fn announce_leave(&mut self) {
         let (key, value) = Record::Left.encode();
         let entries = self.cluster.publish(&[(key, Some(value))]).await;
-        for pause in FAREWELL {
+        for pause in LEAVE_PAUSES {
             self.push(&entries);
             sleep(pause).await;
         }
     }
 
-    /// Starts gossip anew, with all keys, after it has ended by itself.
+    /// Restarts chitchat with all own keys after its task has ended.
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
-        let (to_cluster, inbox) = channel::gossip();
+        let (to_chitchat, inbox) = link::gossip();
         let mut records = self.settings.records(&self.published);
         records.extend(self.events.records());
         self.cluster =
             Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
-        self.to_cluster = to_cluster;
+        self.to_chitchat = to_chitchat;
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());
-        for peer in self.standings.values() {
+        for peer in self.peer_states.values() {
             self.cluster.talk_to(peer.address);
         }
         Ok(())
     }
 }
 
-/// What differs between two states of our announcements, as records; an instance before its health.
+/// Returns the differences between two states of the announcements as records; an instance precedes its health state.
 fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option<String>)> {
     let mut changes = Vec::new();
     let mut reports = Vec::new();
@@ -140,7 +141,7 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), new),
             DiffItem::Remove(key, old) => {
                 changes.push((Key::Instance(key.clone()).to_string(), None));
-                changes.push((Key::Standing(key.clone()).to_string(), None));
+                changes.push((Key::State(key.clone()).to_string(), None));
                 reports.extend(old_report(key, old));
                 continue;
             }
@@ -149,8 +150,8 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             let (key, value) = Record::Instance(new.instance.clone()).encode();
             changes.push((key, Some(value)));
         }
-        if old.is_none_or(|old| old.standing != new.standing) {
-            let (key, value) = Record::Standing(new.instance.key.clone(), new.standing.clone()).encode();
+        if old.is_none_or(|old| old.state != new.state) {
+            let (key, value) = Record::State(new.instance.key.clone(), new.state.clone()).encode();
             changes.push((key, Some(value)));
         }
         if old.and_then(|old| old.report.as_ref()) != new.report.as_ref() {
@@ -163,12 +164,12 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             }
         }
     }
-    // Who is answered goes before why.
+    // Reports come last: the answers depend on instances and states only.
     changes.append(&mut reports);
     changes
 }
 
-/// The end of a report that was told.
+/// Returns the deletion of a published report.
 fn old_report(key: &InstanceKey, old: &Announcement) -> Option<(String, Option<String>)> {
     old.report.as_ref().map(|_| (Key::Report(key.clone()).to_string(), None))
 }
@@ -184,7 +185,7 @@ impl Settings {
         }
     }
 
-    /// All that we tell: ourselves first, so that who hears a part knows whose it is.
+    /// Returns all own records. The node's record comes first, so that peers can attribute partial data.
     pub(super) fn records(&self, announcements: &Announcements) -> Vec<(String, String)> {
         let node = Record::Node {
             addresses: self.node.addresses.clone(),

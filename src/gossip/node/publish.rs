@@ -1,15 +1,16 @@
-//! What is shown: the view for answers, the membership for people, the log.
+//! Outputs of the node: the view for answers, the membership, and log messages about peers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use tracing::{info, warn};
 
 use super::Task;
 use crate::{
+    clock::unix_now,
     gossip::liveness::PeerState,
     model::{
         announcement::Node,
@@ -20,15 +21,15 @@ use crate::{
 };
 
 impl Task {
-    /// Time since the start.
+    /// Time since the node's start.
     pub(super) fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// Brings the view up to date with what has changed.
+    /// Updates the view with all changes.
     pub(super) fn update_view(&mut self) {
         if self.liveness.changed() {
-            self.take_standings();
+            self.update_peer_states();
         }
         if self.dirty.is_empty() {
             return;
@@ -49,38 +50,38 @@ impl Task {
         }
     }
 
-    /// Takes over how peers stand. Shown at once, before the view is: who is answered is a member.
-    fn take_standings(&mut self) {
+    /// Takes over peer states. Publishes the membership first, so that every node in the view is a member.
+    fn update_peer_states(&mut self) {
         let now: BTreeMap<Label, PeerState> = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
         for (name, peer) in &now {
-            let before = self.standings.get(name);
+            let before = self.peer_states.get(name);
             if before.is_none_or(|before| before.id != peer.id || before.reach != peer.reach) {
-                tell(peer);
+                log_state(peer);
                 self.dirty.insert(name.clone());
             }
         }
-        self.dirty.extend(self.standings.keys().filter(|name| !now.contains_key(*name)).cloned());
-        self.standings = now;
+        self.dirty.extend(self.peer_states.keys().filter(|name| !now.contains_key(*name)).cloned());
+        self.peer_states = now;
         self.changed = true;
-        self.show();
+        self.publish_membership();
     }
 
-    /// What is answered of a node; `None`: nothing.
+    /// Returns a node's part of the view; `None` if it has none.
     fn node_view(&self, name: &Label) -> Option<NodeView> {
         if *name == self.settings.own.id.name {
             let node = self.settings.node.clone();
             return Some(NodeView { node, announcements: self.published.clone(), freshness: Freshness::Live });
         }
-        let peer = self.standings.get(name)?;
+        let peer = self.peer_states.get(name)?;
         let freshness = match peer.reach {
             Reach::Alive | Reach::Suspect => Freshness::Live,
             Reach::Held => Freshness::LastKnown,
-            Reach::Gone(Cause::Left | Cause::Dismissed) => return None,
+            Reach::Gone(Cause::Left | Cause::Forgotten) => return None,
             Reach::Gone(_) => Freshness::Gone,
         };
         let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
         let Some((replica, facts)) = replica.and_then(|replica| Some((replica, replica.facts.as_ref()?))) else {
-            // A new run has not said anything yet: the one before is over, and what it had is not unheard of.
+            // A new run has not published its record yet: keep the previous run's instances, as gone.
             return self.view.get(name).map(|view| NodeView { freshness: Freshness::Gone, ..NodeView::clone(view) });
         };
         let node = Node {
@@ -94,13 +95,13 @@ impl Task {
         Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
     }
 
-    /// Tells who is in the cluster, if that changed.
-    pub(super) fn show(&mut self) {
+    /// Publishes the membership if it changed.
+    pub(super) fn publish_membership(&mut self) {
         let rejected = self.inputs.rejected.counts();
         if !std::mem::take(&mut self.changed) && rejected == self.outputs.members.borrow().rejected {
             return;
         }
-        let (now, today) = (self.now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+        let (now, today) = (self.now(), unix_now());
         let at = |since: Duration| today.saturating_sub(now.saturating_sub(since));
         let before = self.outputs.members.borrow().clone();
         let own = Member {
@@ -117,7 +118,7 @@ impl Task {
         };
         let mut members = vec![own];
         let mut reached = BTreeSet::new();
-        for peer in self.standings.values() {
+        for peer in self.peer_states.values() {
             let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
             let facts = replica.and_then(|replica| replica.facts.as_ref());
             if peer.reach == Reach::Alive {
@@ -144,8 +145,8 @@ impl Task {
         }
         let partitioned = self.liveness.partitioned().map(|since| steady(before.partitioned, at(since)));
         match (before.partitioned, partitioned) {
-            (None, Some(_)) => warn!("partition: more than half of the other nodes are out of reach together"),
-            (Some(_), None) => info!("the partition is over"),
+            (None, Some(_)) => warn!("partition: more than half of the other nodes are unreachable together"),
+            (Some(_), None) => info!("partition has ended"),
             (None, None) | (Some(_), Some(_)) => {}
         }
         let sealed = self.outputs.keyring.borrow().is_some();
@@ -160,23 +161,27 @@ impl Task {
     }
 }
 
-/// A time since 1970 that was worked out before, and again: two clocks are read for it, one after the other. Where it is the
-/// same time it stays the same value, so that what has not changed does not look as if it had.
+/// Returns the earlier value of a recomputed time since 1970 if both are within a second. Reading two clocks one after the
+/// other makes recomputed values differ slightly; without this, an unchanged time would look changed.
 fn steady(before: Option<Duration>, again: Duration) -> Duration {
     before.filter(|before| before.abs_diff(again) < Duration::from_secs(1)).unwrap_or(again)
 }
 
-/// Logs how a peer stands now.
-fn tell(peer: &PeerState) {
+/// Logs a peer's state.
+fn log_state(peer: &PeerState) {
     let (node, address) = (&peer.id.name, peer.address);
     match peer.reach {
         Reach::Alive => info!(%node, %address, "node is alive"),
-        Reach::Suspect => info!(%node, %address, "node does not answer; others are asked"),
+        Reach::Suspect => info!(%node, %address, "node is suspect: no answer to direct probes; probing it indirectly"),
         Reach::Held => {
-            warn!(%node, %address, "node is out of reach, with too many others: its instances are answered as last known");
+            warn!(%node, %address, "node is unreachable, with too many others: holding its last known instances");
         }
         Reach::Gone(cause) => {
             let reason = cause.as_str();
+            if cause == Cause::Forgotten {
+                info!(%node, %address, reason, "node was {reason}");
+                return;
+            }
             info!(%node, %address, reason, "node is gone: {reason}");
         }
     }
@@ -187,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_that_is_worked_out_again_is_the_same() {
+    fn recomputed_times_within_a_second_are_equal() {
         let cases = [
             (None, 5_000, 5_000),
             (Some(5_000), 5_001, 5_000),

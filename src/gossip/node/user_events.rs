@@ -1,4 +1,4 @@
-//! User events: those fired here go out, those of peers are taken in, and what is meant for this node is shown.
+//! User events: sends events fired on this node and delivers those that are for this node.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,40 +13,34 @@ use crate::{
     record::Record,
 };
 
-/// What somebody wants to be known.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FireEvent {
-    /// The event's name.
-    pub name: String,
-    /// What it says.
-    pub payload: Vec<u8>,
-    /// Whom it is for.
-    pub to: Audience,
-}
-
-/// The events that this run of the node knows.
+/// User events of this run.
 #[derive(Default)]
 pub(super) struct Events {
     log: EventLog,
-    /// The greatest time of any event that is known.
+    /// Highest Lamport time of all known events.
     clock: u64,
-    /// Our own last ones, each in its slot.
+    /// Last own events by slot.
     own: BTreeMap<u8, Arc<UserEvent>>,
     next: u8,
 }
 
 impl Events {
-    /// What we tell of our own, for a gossip that begins anew.
+    /// Own events as records, for a restart of gossip.
     pub(super) fn records(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.own.iter().map(|(slot, event)| Record::Event(*slot, event.clone()).encode())
     }
 }
 
 impl Task {
-    /// Makes an event known. It is within bounds, or is not fired: then `done` is dropped.
-    pub(super) async fn fire(&mut self, firing: FireEvent, done: oneshot::Sender<Arc<UserEvent>>) {
-        let FireEvent { name, payload, to } = firing;
-        // Random enough: an id tells events apart and is no secret.
+    /// Fires an event. Drops `done` without a value if the event is out of bounds.
+    pub(super) async fn fire(
+        &mut self,
+        name: String,
+        payload: Vec<u8>,
+        to: Audience,
+        done: oneshot::Sender<Arc<UserEvent>>,
+    ) {
+        // The id only has to be unique, not secret.
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
         let event = Arc::new(UserEvent { id, name, payload, to, time: self.events.clock + 1 });
         if event.check().is_err() {
@@ -62,7 +56,7 @@ impl Task {
         let _ = done.send(event);
     }
 
-    /// Takes in what a peer has fired.
+    /// Delivers the new events of a peer.
     pub(super) fn take_events_of(&mut self, id: &PeerId) {
         let Some(known) = self.replicas.get_mut(id) else { return };
         for event in known.replica.take_fired() {

@@ -1,15 +1,16 @@
-//! The network's side of a [`Link`](super::channel): sockets, seals, and who is who.
+//! The network's side of the [channels](super::link): sockets, encryption and the session handshake.
 //!
-//! One task owns the seal and one UDP socket. What fits a packet of every path goes as a datagram; what does not, over a
-//! TCP connection of its own, so that nothing depends on IP fragments. The TCP listener serves a second purpose: whether
-//! the kernel takes a connection tells an agent that is stopped from one that has ended ([`Knock`](super::liveness::TcpProbeResult)).
+//! One task owns the AEAD state and one UDP socket. Frames that fit every path's MTU are sent as datagrams, longer frames
+//! over a TCP connection each, so that nothing depends on IP fragmentation. The TCP listener also serves
+//! [TCP fallback probes](super::liveness::TcpProbeResult): whether the kernel accepts a connection distinguishes a stopped
+//! agent from one that has ended.
 //!
-//! # Who is who
-//! A frame is bound to the run of the receiver that it is meant for (its session), so that a captured frame is worth
-//! nothing to another node or after a restart. Sessions are made known by two messages: `Hello`, not bound, proves nothing
-//! and is answered with `Welcome`, bound to the session that said hello. Who receives a `Welcome` knows that its sender
-//! has the key and lives now, and takes its name, address and session from it. What is to be sent to an address whose
-//! session is not known waits for a moment, behind a hello.
+//! # Handshake
+//! A frame is bound to one run of its receiver, its session, so that a captured frame is useless to another node and after
+//! a restart. Two messages exchange sessions. `Hello` is unbound and proves nothing. Its answer is `Welcome`, bound to the
+//! session of the hello. The receiver of a `Welcome` knows that the sender has the key and is alive, and takes its name,
+//! address and session from the message. A message to an address without a known session waits briefly while a hello is
+//! sent.
 
 mod directory;
 mod sockets;
@@ -18,13 +19,14 @@ mod streams;
 mod tests;
 
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
 use tokio::{
     net::UdpSocket,
     sync::{mpsc, watch},
@@ -35,45 +37,38 @@ use tracing::{debug, info, warn};
 
 pub use self::sockets::Sockets;
 use self::{
-    directory::{Directory, HELLO_AGAIN},
+    directory::{Directory, HELLO_INTERVAL},
     streams::{Arrived, MAX_FRAME, Opener},
 };
 use super::{
-    channel::{Inbound, Network, Outbound},
-    crypto::{OpenError, Opened, Protection, Seal, Session, To},
+    crypto::{OpenError, Opened, Protection, Recipient, Seal, Session},
+    link::{Inbound, Network, Outbound},
     message::{Identity, Message},
     rejected::{RejectReason, Rejected},
 };
 use crate::{
-    metrics::{Gossip, Way},
+    metrics::{Gossip, GossipTransport},
     model::keyring::Keyring,
 };
 
-/// Octets of the longest datagram: with IPv6's and UDP's headers it fits the 1,280 octets that every path carries
-/// (RFC 8200 §5).
+/// Longest datagram in octets: with IPv6 and UDP headers it fits the 1,280 octets that every path carries (RFC 8200 §5).
 const MAX_DATAGRAM: usize = 1232;
-/// Datagrams in a row before the rest gets a turn.
+/// Datagrams received in a row before other work gets a turn.
 const BATCH: usize = 64;
-/// Hellos and welcomes a second to whoever makes us say them: enough for 500 nodes that start together, and no use to
-/// somebody who wants us to flood a third.
+/// Limit of hellos and welcomes a second that are sent in reaction to received frames: enough for 500 nodes that start
+/// together, too few to flood a third party.
 const INTRODUCTIONS: u32 = 1000;
-/// The pause after a socket error, so that a lasting one does not spin.
+/// Pause after a socket error, so that a lasting error does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
+/// The system's random generator failed, so no session can be drawn.
 /// The system yields no random octets, without which there are no sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the system's random generator failed: gossip cannot be sealed")]
 pub struct RandomError;
 
-impl fmt::Display for RandomError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system yields no random numbers, without which gossip cannot be sealed")
-    }
-}
-
-impl std::error::Error for RandomError {}
-
-/// What the task is started with.
-pub struct Wire {
+/// The transport before its sockets are bound.
+pub struct Transport {
     own: Identity,
     seal: Seal,
     keyring: watch::Receiver<Option<Keyring>>,
@@ -82,12 +77,12 @@ pub struct Wire {
     metrics: Gossip,
 }
 
-impl Wire {
-    /// `own` is told to those who ask; `keyring` has the newest keys, `None` while nothing is sealed; `rejected` counts
-    /// what is not let in.
+impl Transport {
+    /// Creates the transport. `own` is sent to peers; `keyring` holds the current keys, `None` without encryption;
+    /// `rejected` counts rejected frames.
     ///
     /// # Errors
-    /// There is no session to be had.
+    /// Fails if no session can be drawn.
     pub fn new(
         own: Identity,
         mut keyring: watch::Receiver<Option<Keyring>>,
@@ -99,13 +94,13 @@ impl Wire {
         Ok(Self { own, seal, keyring, network, rejected, metrics: Gossip::default() })
     }
 
-    /// The same that counts its frames here.
+    /// Sets the metrics that count frames.
     #[must_use]
     pub fn counted(self, metrics: Gossip) -> Self {
         Self { metrics, ..self }
     }
 
-    /// Carries messages until the node has dropped its side, its last words included.
+    /// Carries messages until the node has dropped its end; queued messages are sent first.
     pub async fn run(self, sockets: Sockets) {
         let Sockets { udp, tcp } = sockets;
         let (frames, arrived) = streams::arrivals();
@@ -113,7 +108,7 @@ impl Wire {
         let _guard = ended.clone().drop_guard();
         tokio::spawn(streams::accept(tcp, frames, ended));
         let task = Task {
-            wire: self,
+            transport: self,
             udp,
             arrived,
             opener: Opener::new(),
@@ -126,21 +121,21 @@ impl Wire {
     }
 }
 
-/// How a frame came.
+/// Protocol that a frame arrived by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Via {
     Datagram,
-    /// Nobody listens where it came from.
+    /// The source port of a connection is not a listening port.
     Connection,
 }
 
 struct Task {
-    wire: Wire,
+    transport: Transport,
     udp: UdpSocket,
     arrived: mpsc::Receiver<Arrived>,
     opener: Opener,
     directory: Directory,
-    /// What is left of [`INTRODUCTIONS`] in this second.
+    /// Introductions left in this second, of [`INTRODUCTIONS`].
     introductions: u32,
     plaintext: Vec<u8>,
     frame: Vec<u8>,
@@ -151,9 +146,9 @@ impl Task {
         let mut buffer = vec![0; MAX_FRAME];
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = interval(HELLO_AGAIN);
+        let mut again = interval(HELLO_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Until the runtime has heard so from the kernel, nothing can be sent.
+        // Waits for the kernel's readiness event, without which nothing can be sent.
         let _ = self.udp.writable().await;
         loop {
             tokio::select! {
@@ -163,11 +158,11 @@ impl Task {
                     }
                 }
                 Some((source, mut frame)) = self.arrived.recv() => self.take(&mut frame, source, Via::Connection),
-                outbound = self.wire.network.outbound.recv() => match outbound {
+                outbound = self.transport.network.outbound.recv() => match outbound {
                     Some(outbound) => self.put(outbound),
                     None => return,
                 },
-                Ok(()) = self.wire.keyring.changed() => self.take_keyring(),
+                Ok(()) = self.transport.keyring.changed() => self.take_keyring(),
                 _ = again.tick() => {
                     for address in self.directory.unanswered(Instant::now()) {
                         self.hello(address);
@@ -176,8 +171,8 @@ impl Task {
                 _ = second.tick() => {
                     self.introductions = INTRODUCTIONS;
                     self.directory.tidy();
-                    self.wire.rejected.report();
-                    if self.wire.seal.is_crowded() {
+                    self.transport.rejected.report();
+                    if self.transport.seal.is_crowded() {
                         self.renew();
                     }
                 }
@@ -186,29 +181,29 @@ impl Task {
     }
 
     fn take_keyring(&mut self) {
-        let Some(keyring) = self.wire.keyring.borrow_and_update().clone() else { return };
-        let lost = match self.wire.seal.protection() {
+        let Some(keyring) = self.transport.keyring.borrow_and_update().clone() else { return };
+        let lost = match self.transport.seal.protection() {
             Protection::Open => false,
             Protection::Sealed(before) => before.iter().any(|key| keyring.get(key.id()).is_none()),
         };
-        self.wire.seal.set_keyring(keyring);
+        self.transport.seal.set_keyring(keyring);
         if lost {
-            // Whoever has the removed key may have used up the counters of others' sessions.
+            // A holder of the removed key may have used up the counters of other nodes' sessions.
             self.renew();
         }
     }
 
-    /// Goes on under a new session, and tells everybody at once.
+    /// Starts a new session and announces it to all peers.
     fn renew(&mut self) {
         match new_session() {
             Ok(session) => {
-                self.wire.seal.renew(session);
-                info!("gossip goes on under a new session");
-                for (address, session) in self.directory.everybody() {
+                self.transport.seal.renew(session);
+                info!("gossip: new session started");
+                for (address, session) in self.directory.all() {
                     self.welcome(address, session);
                 }
             }
-            Err(error) => warn!(%error, "gossip goes on under the old session"),
+            Err(error) => warn!(%error, "gossip: keeping the old session"),
         }
     }
 
@@ -218,7 +213,7 @@ impl Task {
                 Ok((len, source)) => self.take(&mut buffer[..len], source, Via::Datagram),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => {
-                    debug!(%error, "gossip: receiving failed");
+                    debug!(%error, "gossip: cannot receive a datagram");
                     return Err(error);
                 }
             }
@@ -227,59 +222,59 @@ impl Task {
         Ok(())
     }
 
-    /// Takes in one frame.
+    /// Processes a received frame.
     fn take(&mut self, frame: &mut [u8], source: SocketAddr, via: Via) {
-        let way = if via == Via::Datagram { Way::Udp } else { Way::Tcp };
-        self.wire.metrics.received(way, frame.len());
-        let Opened { from, bound, plaintext } = match self.wire.seal.open(frame) {
+        let transport = if via == Via::Datagram { GossipTransport::Udp } else { GossipTransport::Tcp };
+        self.transport.metrics.received(transport, frame.len());
+        let Opened { from, bound, plaintext } = match self.transport.seal.open(frame) {
             Ok(opened) => opened,
             Err(refused) => {
-                self.wire.rejected.count(RejectReason::of(&refused), source);
-                // It is meant for our run before, or for nobody: the sender learns who we are now.
-                if matches!(refused, OpenError::Elsewhere { .. }) {
+                self.transport.rejected.count(RejectReason::of(&refused), source);
+                // The frame was sent to an earlier run or to another node: introduce this run to the sender.
+                if matches!(refused, OpenError::OtherSession { .. }) {
                     self.greet(source, via);
                 }
                 return;
             }
         };
         let Ok(message) = Message::decode(plaintext) else {
-            return self.wire.rejected.count(RejectReason::Malformed, source);
+            return self.transport.rejected.count(RejectReason::Malformed, source);
         };
         match message {
-            // Proves nothing: it may be a replay. The answer is of use only to who has that session and the key.
+            // A hello may be a replay. The answer is useful only to the holder of that session and the key.
             Message::Hello(_) => {
-                if self.directory.may_introduce(from, Instant::now()) && self.may_speak() {
+                if self.directory.may_introduce(from, Instant::now()) && self.take_introduction() {
                     self.welcome(source, from);
                 }
             }
-            _ if !bound => self.wire.rejected.count(RejectReason::Malformed, source),
+            _ if !bound => self.transport.rejected.count(RejectReason::Malformed, source),
             Message::Welcome(identity) => self.learn(source, from, &identity),
-            _ => match self.directory.who(&from) {
+            _ => match self.directory.identity(&from) {
                 Some(identity) => {
                     let inbound = Inbound::Message { from: identity.clone(), octets: plaintext.to_vec() };
-                    if self.wire.network.inbound.try_send(inbound).is_err() {
-                        self.wire.rejected.count(RejectReason::Overload, source);
+                    if self.transport.network.inbound.try_send(inbound).is_err() {
+                        self.transport.rejected.count(RejectReason::Overload, source);
                     }
                 }
-                // It knows us, and we have forgotten it, or it has a new session.
+                // The sender knows this node, but its session is unknown here or new.
                 None => self.greet(source, via),
             },
         }
     }
 
-    /// A proven session: who it is, and where it is to be reached.
+    /// Records the identity of an authenticated session.
     fn learn(&mut self, source: SocketAddr, session: Session, identity: &Identity) {
         if self.directory.learn(session, identity) {
-            debug!(peer = %identity.id.name, address = %identity.address, "gossip: met");
-            if self.may_speak() {
+            debug!(peer = %identity.id.name, address = %identity.address, "gossip: new session of a peer");
+            if self.take_introduction() {
                 self.welcome(identity.address, session);
             }
-            let _ = self.wire.network.inbound.try_send(Inbound::Met { peer: identity.clone(), at: source });
+            let _ = self.transport.network.inbound.try_send(Inbound::Introduced { peer: identity.clone(), at: source });
         }
-        // It may be asked for at another address than it tells: what waits there is for it too.
+        // The peer may have been addressed by another address than it advertises: send what is queued for both.
         for address in [identity.address, source] {
-            for octets in self.directory.waited(&address) {
-                self.send(identity.address, To::Session(session), &octets);
+            for octets in self.directory.dequeue(&address) {
+                self.send(identity.address, Recipient::Session(session), &octets);
             }
         }
     }
@@ -287,70 +282,70 @@ impl Task {
     fn put(&mut self, outbound: Outbound) {
         match outbound {
             Outbound::Message { to, octets } => match self.directory.at(&to) {
-                Some(session) => self.send(to, To::Session(session), &octets),
+                Some(session) => self.send(to, Recipient::Session(session), &octets),
                 None => {
-                    if self.directory.wait(to, octets, Instant::now()) {
+                    if self.directory.enqueue(to, octets, Instant::now()) {
                         self.hello(to);
                     }
                 }
             },
-            Outbound::Knock { peer, address } => {
-                let inbound = self.wire.network.inbound.clone();
-                self.opener.knock(address, move |answer| {
-                    // The node has ended, or has more to do than this.
-                    let _ = inbound.try_send(Inbound::Knocked { peer, answer });
+            Outbound::TcpProbe { peer, address } => {
+                let inbound = self.transport.network.inbound.clone();
+                self.opener.tcp_probe(address, move |result| {
+                    // Fails if the node has ended or its queue is full.
+                    let _ = inbound.try_send(Inbound::TcpProbed { peer, result });
                 });
             }
         }
     }
 
-    /// Asks somebody who made us do so who it is.
+    /// Sends a hello in reaction to a frame, within the limit.
     fn greet(&mut self, to: SocketAddr, via: Via) {
-        if via == Via::Datagram && self.may_speak() {
+        if via == Via::Datagram && self.take_introduction() {
             self.hello(to);
         }
     }
 
     fn hello(&mut self, to: SocketAddr) {
-        self.introduce(to, To::Anyone, Message::Hello);
+        self.introduce(to, Recipient::Anyone, Message::Hello);
     }
 
-    /// Tells who we are to a session.
+    /// Introduces this node to a session.
     fn welcome(&mut self, to: SocketAddr, session: Session) {
-        self.introduce(to, To::Session(session), Message::Welcome);
+        self.introduce(to, Recipient::Session(session), Message::Welcome);
     }
 
-    /// Whether strangers have not yet made us speak too often in this second.
-    fn may_speak(&mut self) -> bool {
+    /// Uses up one introduction of this second. Returns false if none is left.
+    fn take_introduction(&mut self) -> bool {
         let may = self.introductions > 0;
         self.introductions = self.introductions.saturating_sub(1);
         may
     }
 
-    fn introduce(&mut self, to: SocketAddr, receiver: To, message: impl FnOnce(Identity) -> Message<'static>) {
+    fn introduce(&mut self, to: SocketAddr, receiver: Recipient, message: impl FnOnce(Identity) -> Message<'static>) {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
-        // An identity of ours is within all bounds.
-        if message(self.wire.own.clone()).encode(&mut plaintext).is_ok() {
+        // The own identity is within all bounds.
+        if message(self.transport.own.clone()).encode(&mut plaintext).is_ok() {
             self.send(to, receiver, &plaintext);
         }
         self.plaintext = plaintext;
     }
 
-    fn send(&mut self, to: SocketAddr, receiver: To, octets: &[u8]) {
+    fn send(&mut self, to: SocketAddr, receiver: Recipient, octets: &[u8]) {
         self.frame.clear();
-        if let Err(error) = self.wire.seal.seal(receiver, octets, &mut self.frame) {
-            warn!(%error, "gossip: a message cannot be sent");
+        if let Err(error) = self.transport.seal.seal(receiver, octets, &mut self.frame) {
+            warn!(%error, "gossip: cannot seal a message");
             return;
         }
         if self.frame.len() > MAX_DATAGRAM {
-            self.wire.metrics.sent(Way::Tcp, self.frame.len());
+            self.transport.metrics.sent(GossipTransport::Tcp, self.frame.len());
             return self.opener.send(to, std::mem::take(&mut self.frame));
         }
-        // A full buffer or an unreachable network loses it, as the way might have.
-        self.wire.metrics.sent(Way::Udp, self.frame.len());
+        // Loss by a full buffer or an unreachable network is like loss on the path.
+        self.transport.metrics.sent(GossipTransport::Udp, self.frame.len());
         if let Err(error) = self.udp.try_send_to(&self.frame, to) {
-            debug!(%error, %to, "gossip: sending failed");
+            debug!(%error, %to, "gossip: cannot send a datagram");
         }
     }
 }

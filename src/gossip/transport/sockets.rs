@@ -1,18 +1,18 @@
-//! The sockets of gossip: UDP and TCP on one port, and how segments and buffers are sized.
+//! The UDP and TCP sockets of gossip on one port, with their segment and buffer sizes.
 
 use std::{io, net::SocketAddr};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
-/// Octets of a TCP segment: fits every path, so that one that swallows "packet too big" does no harm.
+/// TCP segment size in octets that fits every path, so that connections work where path MTU discovery fails.
 const SEGMENT: u32 = 1200;
-/// Octets that the kernel keeps while the task is busy.
+/// Kernel receive buffer in octets, for bursts while the task is busy.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Connections that the kernel takes while the agent is stopped: enough for all who knock until it counts as hung.
+/// TCP backlog: holds the probes of all peers while the agent is stopped, until it counts as unresponsive.
 const BACKLOG: i32 = 1024;
 
-/// The sockets of a node: UDP and TCP on one port.
+/// Bound sockets of a node, UDP and TCP on one port.
 #[derive(Debug)]
 pub struct Sockets {
     pub(super) udp: UdpSocket,
@@ -20,18 +20,18 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds both. Port 0 lets the kernel choose.
+    /// Binds both sockets. Port 0 lets the kernel choose.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let udp = open(address, Type::DGRAM, Protocol::UDP)?;
-        // The kernel caps it at net.core.rmem_max without an error: what it grants is better than its default.
+        // The kernel silently caps the size at net.core.rmem_max, which still exceeds its default.
         udp.set_recv_buffer_size(RECEIVE_BUFFER)?;
         udp.bind(&address.into())?;
         let udp = UdpSocket::from_std(udp.into())?;
         let tcp = open(address, Type::STREAM, Protocol::TCP)?;
-        // A restart must not wait for connections of before.
+        // A restart must not wait for connections of the previous process.
         tcp.set_reuse_address(true)?;
         tcp.set_tcp_mss(SEGMENT)?;
         tcp.bind(&udp.local_addr()?.into())?;
@@ -39,16 +39,16 @@ impl Sockets {
         Ok(Self { udp, tcp: TcpListener::from_std(tcp.into())? })
     }
 
-    /// Where they are bound.
+    /// Bound address.
     ///
     /// # Errors
-    /// What the system said.
+    /// Returns the system's error.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.udp.local_addr()
     }
 }
 
-/// A socket of the address's family, not bound yet, that never blocks.
+/// Opens an unbound, non-blocking socket of the address's family.
 fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     if address.is_ipv6() {
@@ -58,7 +58,7 @@ fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
     Ok(socket)
 }
 
-/// A connection to where somebody gossips.
+/// Connects to a gossip port.
 pub(super) async fn connect(to: SocketAddr) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     SockRef::from(&socket).set_tcp_mss(SEGMENT)?;

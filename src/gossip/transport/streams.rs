@@ -1,5 +1,5 @@
-//! Frames that are too long for a datagram: each over a TCP connection of its own, its length in front. And knocks, which
-//! only open one.
+//! TCP connections of gossip: frames that exceed a datagram, one per connection after a length prefix, and TCP fallback
+//! probes, which only connect.
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,31 +19,31 @@ use crate::gossip::{
     liveness::TcpProbeResult,
 };
 
-/// Octets of the longest frame.
+/// Longest frame in octets.
 pub(super) const MAX_FRAME: usize = MAX_PLAINTEXT + OVERHEAD;
-/// Connections that are read from at once. Strangers can open them too, so whoever comes takes the place of the one that
-/// has been there longest: to keep a frame out, somebody has to open as many while it arrives.
+/// Largest number of incoming connections. Any host can connect, so a new connection replaces the oldest one: to suppress
+/// a frame, an attacker has to open as many connections while it arrives.
 const CONNECTIONS_IN: usize = 64;
-/// Connections that are opened at once; beyond it frames are lost, and gossip repairs.
+/// Largest number of outgoing connections. Excess frames are dropped; anti-entropy repairs the loss.
 const CONNECTIONS_OUT: usize = 64;
-/// How long a connection may take to bring or to take its frame.
+/// Time limit for transferring a frame.
 const CONNECTION: Duration = Duration::from_secs(5);
-/// How long a connection may take to open.
+/// Time limit for connecting.
 const CONNECT: Duration = Duration::from_secs(2);
-/// How long a host may take to answer a knock: a SYN lost is not sent again within it.
-const KNOCK: Duration = Duration::from_millis(300);
-/// The pause after an error, so that a lasting one does not spin.
+/// Time limit for a TCP probe; a lost SYN is not retransmitted within it.
+const TCP_PROBE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Pause after an error, so that a lasting error does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// A frame that came over a connection, and from where.
+/// A frame received over a connection, with its source address.
 pub(super) type Arrived = (SocketAddr, Vec<u8>);
 
-/// A channel for what arrives.
+/// Creates the channel for received frames.
 pub(super) fn arrivals() -> (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>) {
     mpsc::channel(CONNECTIONS_IN)
 }
 
-/// Takes connections, each of which brings one frame, or none if somebody only knocked.
+/// Accepts connections, each with one frame, or none if it is a probe.
 pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>, ended: CancellationToken) {
     let mut reading: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -54,7 +54,7 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
         let (mut stream, source) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "gossip: cannot take a connection");
+                warn!(%error, "gossip: cannot accept a connection");
                 sleep(ERROR_PAUSE).await;
                 continue;
             }
@@ -75,7 +75,7 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
     }
 }
 
-/// One frame with its length in front; `None` where there is none, or it is longer than any of ours.
+/// Reads one frame with its length prefix; `None` if the frame is incomplete or too long.
 async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     let mut len = [0; 4];
     stream.read_exact(&mut len).await?;
@@ -83,7 +83,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
     if len > MAX_FRAME {
         return Ok(None);
     }
-    // What a stranger announces is not reserved before it arrives.
+    // The announced length is untrusted: no buffer is reserved for it.
     let mut frame = Vec::new();
     stream.take(len as u64).read_to_end(&mut frame).await?;
     Ok((frame.len() == len).then_some(frame))
@@ -97,40 +97,39 @@ async fn write(to: SocketAddr, frame: &[u8]) -> io::Result<()> {
     stream.shutdown().await
 }
 
-/// Opens connections, not too many at once.
+/// Opens outgoing connections within a limit.
 #[derive(Debug)]
 pub(super) struct Opener {
     writers: Arc<Semaphore>,
-    knocks: Arc<Semaphore>,
+    probes: Arc<Semaphore>,
 }
 
 impl Opener {
     pub(super) fn new() -> Self {
         let permits = || Arc::new(Semaphore::new(CONNECTIONS_OUT));
-        Self { writers: permits(), knocks: permits() }
+        Self { writers: permits(), probes: permits() }
     }
 
-    /// Sends a frame, or loses it.
+    /// Sends a frame; drops it on any error.
     pub(super) fn send(&self, to: SocketAddr, frame: Vec<u8>) {
         let Some(permit) = permit(&self.writers) else {
-            debug!(%to, "gossip: too many connections; a message is lost");
+            debug!(%to, "gossip: too many connections; frame dropped");
             return;
         };
         tokio::spawn(async move {
             let sent = timeout(CONNECTION, write(to, &frame)).await.unwrap_or_else(|late| Err(late.into()));
             if let Err(error) = sent {
-                debug!(%error, %to, "gossip: a long message is lost");
+                debug!(%error, %to, "gossip: cannot send a long frame");
             }
             drop(permit);
         });
     }
 
-    /// Hears what the kernel there says to somebody who wants to connect. Too many at once are not carried out: who knocks
-    /// does so again.
-    pub(super) fn knock(&self, address: SocketAddr, heard: impl FnOnce(TcpProbeResult) + Send + 'static) {
-        let Some(permit) = permit(&self.knocks) else { return };
+    /// Probes a port by TCP and passes the result to `done`. Drops excess probes; their senders retry.
+    pub(super) fn tcp_probe(&self, address: SocketAddr, done: impl FnOnce(TcpProbeResult) + Send + 'static) {
+        let Some(permit) = permit(&self.probes) else { return };
         tokio::spawn(async move {
-            heard(match timeout(KNOCK, connect(address)).await {
+            done(match timeout(TCP_PROBE_TIMEOUT, connect(address)).await {
                 Ok(Ok(_)) => TcpProbeResult::Accepted,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => TcpProbeResult::Refused,
                 Ok(Err(_)) | Err(_) => TcpProbeResult::Silent,

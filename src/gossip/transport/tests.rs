@@ -1,4 +1,4 @@
-//! Two and more wires on loopback, and a stranger among them.
+//! Transports on loopback, with attackers among them.
 
 use std::{future::Future, io, time::Duration};
 
@@ -11,13 +11,13 @@ use tokio::{
 use super::*;
 use crate::{
     gossip::{
-        channel::{self, Link},
+        link::{self, Link},
         liveness::TcpProbeResult,
     },
     model::{keyring::Key, member::PeerId, name::Label},
 };
 
-/// Longer than anything takes on a busy machine, shorter than anybody's patience.
+/// Exceeds any delay on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -37,8 +37,8 @@ fn ring(keys: &[u8]) -> Option<Keyring> {
     Some(ring)
 }
 
-/// A wire with the node's side of it. Tests that give an address back use one of their own, so that no other test takes
-/// it meanwhile.
+/// A transport with the node's end of its channels. Tests that restart at an address use an address of their own, so that
+/// no other test takes it meanwhile.
 struct Host {
     own: Identity,
     link: Link,
@@ -54,27 +54,27 @@ impl Host {
 
     fn start_at(name: &str, generation: u64, address: &str, keys: &[u8]) -> Self {
         let address = address.parse().unwrap();
-        // The port that the kernel gives for UDP may be another test's for TCP.
+        // The UDP port chosen by the kernel may be in use for TCP by another test.
         let sockets = (0..20).find_map(|_| Sockets::bind(address).ok()).expect("an address that is free");
         let id = PeerId { name: Label::parse(name).unwrap(), generation };
         let own = Identity { id, address: sockets.local_addr().unwrap() };
-        let (link, network) = channel::pair();
+        let (link, network) = link::pair();
         let (keys, ring) = watch::channel(ring(keys));
         let rejected = Arc::new(Rejected::default());
-        let wire = Wire::new(own.clone(), ring, network, rejected.clone()).unwrap();
-        Self { own, link, keys, rejected, running: tokio::spawn(wire.run(sockets)) }
+        let transport = Transport::new(own.clone(), ring, network, rejected.clone()).unwrap();
+        Self { own, link, keys, rejected, running: tokio::spawn(transport.run(sockets)) }
     }
 
     fn ping(&self, to: SocketAddr, sequence: u64) {
         self.link.outbox.send([to], &Message::Ping { sequence });
     }
 
-    /// The next message, from whom.
+    /// Receives the next message with its sender.
     async fn hears(&mut self) -> (String, Vec<u8>) {
         loop {
             match soon("message", self.link.inbound.recv()).await.unwrap() {
                 Inbound::Message { from, octets } => return (from.id.name.to_string(), octets),
-                Inbound::Met { .. } | Inbound::Knocked { .. } => {}
+                Inbound::Introduced { .. } | Inbound::TcpProbed { .. } => {}
             }
         }
     }
@@ -97,7 +97,7 @@ impl Host {
         .await;
     }
 
-    /// Ends as a process does: the address is free afterwards.
+    /// Ends like a process: the address is free afterwards.
     async fn end(self) -> SocketAddr {
         let Self { own, link, running, .. } = self;
         drop(link);
@@ -106,7 +106,7 @@ impl Host {
     }
 }
 
-/// Someone with a socket, and with a seal where it has a key.
+/// A raw socket with its own AEAD state.
 struct Peer {
     udp: UdpSocket,
     seal: Seal,
@@ -122,7 +122,7 @@ impl Peer {
         Self { udp, seal: Seal::new(protection, Session([session; 16])), own }
     }
 
-    fn frame(&mut self, to: To, message: &Message<'_>) -> Vec<u8> {
+    fn frame(&mut self, to: Recipient, message: &Message<'_>) -> Vec<u8> {
         let (mut plaintext, mut frame) = (vec![], vec![]);
         message.encode(&mut plaintext).unwrap();
         self.seal.seal(to, &plaintext, &mut frame).unwrap();
@@ -133,33 +133,33 @@ impl Peer {
         self.udp.send_to(frame, to).await.unwrap();
     }
 
-    /// The session of whoever sends the next frame, if it is one for us.
+    /// Session of the next frame's sender, if the frame can be opened.
     async fn hears(&mut self) -> Result<Session, OpenError> {
         let mut buffer = [0; 2048];
         let len = soon("frame", self.udp.recv(&mut buffer)).await.unwrap();
         self.seal.open(&mut buffer[..len]).map(|opened| opened.from)
     }
 
-    /// Gets to know the host at `to`, and it us.
+    /// Exchanges sessions with the host at `to`.
     async fn meets(&mut self, to: SocketAddr) -> Session {
-        let hello = self.frame(To::Anyone, &Message::Hello(self.own.clone()));
+        let hello = self.frame(Recipient::Anyone, &Message::Hello(self.own.clone()));
         self.sends(to, &hello).await;
         let session = self.hears().await.unwrap();
-        let welcome = self.frame(To::Session(session), &Message::Welcome(self.own.clone()));
+        let welcome = self.frame(Recipient::Session(session), &Message::Welcome(self.own.clone()));
         self.sends(to, &welcome).await;
-        // It introduces itself to whom it has met.
+        // The host introduces itself to a new session.
         assert_eq!(self.hears().await, Ok(session));
         session
     }
 }
 
 #[tokio::test]
-async fn who_is_sent_something_is_met_first_and_hears_it() {
+async fn first_message_to_an_address_is_delivered_after_the_handshake() {
     for keys in [&[][..], &[1]] {
         let (a, mut b) = (Host::start("a", keys), Host::start("b", keys));
         a.ping(b.own.address, 7);
         match soon("meeting", b.link.inbound.recv()).await.unwrap() {
-            Inbound::Met { peer, at } => assert_eq!((peer, at), (a.own.clone(), a.own.address)),
+            Inbound::Introduced { peer, at } => assert_eq!((peer, at), (a.own.clone(), a.own.address)),
             other => panic!("{other:?}"),
         }
         assert_eq!(b.hears_ping().await, 7);
@@ -170,10 +170,10 @@ async fn who_is_sent_something_is_met_first_and_hears_it() {
 }
 
 #[tokio::test]
-async fn a_message_of_any_length_arrives() {
+async fn messages_of_any_length_are_delivered() {
     let (a, mut b) = (Host::start("a", &[1]), Host::start("b", &[1]));
     let whole: Vec<u8> = (0..65_507_u32).map(|number| number as u8).collect();
-    // The longest that fits a datagram is 1,232 octets with its seal; beyond it, a connection carries it.
+    // A sealed frame of up to 1,232 octets is a datagram; a longer one uses a connection.
     for len in [0, 1, 1_177, 1_178, 1_400, 9_000, 65_507] {
         a.link.outbox.gossip(b.own.address, &whole[..len]);
         let (from, octets) = b.hears().await;
@@ -186,24 +186,24 @@ async fn a_message_of_any_length_arrives() {
 }
 
 #[tokio::test]
-async fn what_a_stranger_sends_is_counted_and_no_more() {
+async fn frames_without_the_key_are_counted_and_dropped() {
     let mut b = Host::start("b", &[1, 2]);
     let mut stranger = Peer::new("mallory", &[9], 9).await;
     let mut open = Peer::new("open", &[], 8).await;
     let to = b.own.address;
-    let mut forged = stranger.frame(To::Anyone, &Message::Hello(stranger.own.clone()));
+    let mut forged = stranger.frame(Recipient::Anyone, &Message::Hello(stranger.own.clone()));
     forged[2..6].copy_from_slice(&key(1).id().0);
     let foreign = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03www\x07example\0\0\x01\0\x01".to_vec();
     let cases = [
-        ("unknown key", stranger.frame(To::Anyone, &Message::Hello(stranger.own.clone()))),
-        ("not sealed", open.frame(To::Anyone, &Message::Hello(open.own.clone()))),
+        ("unknown key", stranger.frame(Recipient::Anyone, &Message::Hello(stranger.own.clone()))),
+        ("not sealed", open.frame(Recipient::Anyone, &Message::Hello(open.own.clone()))),
         ("forged", forged),
         ("foreign", foreign),
     ];
     for (at, (word, frame)) in cases.iter().enumerate() {
         stranger.sends(to, frame).await;
         b.counts(word, 1).await;
-        // The same over TCP.
+        // The frame over TCP.
         let mut stream = TcpStream::connect(to).await.unwrap();
         use tokio::io::AsyncWriteExt;
         stream.write_all(&(frame.len() as u32).to_be_bytes()).await.unwrap();
@@ -211,21 +211,21 @@ async fn what_a_stranger_sends_is_counted_and_no_more() {
         b.counts(word, 2).await;
         assert_eq!(b.rejected.counts().len(), at + 1, "{:?}", b.rejected.counts());
     }
-    // Whoever has a key is heard as before, and nobody else was.
+    // Frames of key holders are still received, and none of other hosts was.
     let mut friend = Peer::new("friend", &[2, 1], 7).await;
     let session = friend.meets(to).await;
-    let ping = friend.frame(To::Session(session), &Message::Ping { sequence: 1 });
+    let ping = friend.frame(Recipient::Session(session), &Message::Ping { sequence: 1 });
     friend.sends(to, &ping).await;
     assert_eq!(b.hears().await.0, "friend");
 }
 
 #[tokio::test]
-async fn a_captured_frame_is_worth_nothing_to_anybody_at_any_time() {
+async fn captured_frames_are_useless_to_any_receiver() {
     let (mut b, mut c) = (Host::start_at("b", 1, "127.77.0.1:0", &[1]), Host::start("c", &[1]));
     let mut a = Peer::new("a", &[1], 7).await;
     let stranger = Peer::new("mallory", &[], 9).await;
     let session = a.meets(b.own.address).await;
-    let ping = a.frame(To::Session(session), &Message::Ping { sequence: 1 });
+    let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 1 });
     a.sends(b.own.address, &ping).await;
     assert_eq!(b.hears_ping().await, 1);
 
@@ -234,36 +234,36 @@ async fn a_captured_frame_is_worth_nothing_to_anybody_at_any_time() {
     stranger.sends(c.own.address, &ping).await;
     c.counts("for another run", 1).await;
 
-    // After a restart at the same address it is a frame for the run before.
+    // After a restart at the same address the frame belongs to the earlier run.
     let address = b.end().await.to_string();
     let mut b = Host::start_at("b", 2, &address, &[1]);
     stranger.sends(b.own.address, &ping).await;
     b.counts("for another run", 1).await;
-    // Nothing was delivered: what comes first is what is sent now.
+    // No captured frame was delivered: the first message is the one sent now.
     for host in [&mut b, &mut c] {
         let session = a.meets(host.own.address).await;
-        let ping = a.frame(To::Session(session), &Message::Ping { sequence: 2 });
+        let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 2 });
         a.sends(host.own.address, &ping).await;
         assert_eq!(host.hears_ping().await, 2);
     }
 }
 
 #[tokio::test]
-async fn a_hello_proves_nothing_and_is_answered_seldom() {
+async fn hello_is_answered_at_a_limited_rate_and_creates_no_peer() {
     let b = Host::start("b", &[1]);
     let mut a = Peer::new("a", &[1], 7).await;
     let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let hello = a.frame(To::Anyone, &Message::Hello(a.own.clone()));
+    let hello = a.frame(Recipient::Anyone, &Message::Hello(a.own.clone()));
     let mut welcomes = 0;
     let mut buffer = [0; 2048];
     let started = Instant::now();
     for _ in 0..500 {
         stranger.send_to(&hello, b.own.address).await.unwrap();
     }
-    // One more frame, whose answer comes behind all others.
+    // The answer to one more frame follows all others.
     let last = {
         let mut other = Peer::new("other", &[1], 8).await;
-        let hello = other.frame(To::Anyone, &Message::Hello(other.own.clone()));
+        let hello = other.frame(Recipient::Anyone, &Message::Hello(other.own.clone()));
         stranger.send_to(&hello, b.own.address).await.unwrap();
         other
     };
@@ -275,20 +275,20 @@ async fn a_hello_proves_nothing_and_is_answered_seldom() {
         }
         welcomes += 1;
     }
-    // One, and one more for each 50 ms that this took.
+    // One, and one more for each 50 ms that have passed.
     let most = 2 + started.elapsed().as_millis() / 50;
     assert!((1..=most).contains(&welcomes), "{welcomes} of at most {most}");
-    assert_eq!(b.link.inbound.len(), 0, "nobody was met");
+    assert_eq!(b.link.inbound.len(), 0, "no peer was created");
 }
 
 #[tokio::test]
-async fn who_restarts_is_found_again_by_what_is_sent_to_it() {
+async fn restarted_peer_is_reached_again() {
     let (a, mut b) = (Host::start("a", &[1]), Host::start_at("b", 1, "127.77.0.2:0", &[1]));
     a.ping(b.own.address, 1);
     assert_eq!(b.hears_ping().await, 1);
     let address = b.end().await.to_string();
     let mut b = Host::start_at("b", 2, &address, &[1]);
-    // What is sent to the run before is lost, and tells both that it is over.
+    // A message to the previous run is lost and reveals the restart to both sides.
     let heard = async {
         for sequence in 2.. {
             a.ping(b.own.address, sequence);
@@ -302,14 +302,14 @@ async fn who_restarts_is_found_again_by_what_is_sent_to_it() {
 }
 
 #[tokio::test]
-async fn keys_rotate_under_traffic() {
+async fn key_rotation_loses_no_message() {
     let (a, mut b) = (Host::start("a", &[1]), Host::start("b", &[1]));
     let to = b.own.address;
     let (mut sent, mut heard) = (0, 0);
     let both = |keys: &[u8]| {
         a.keys.send_replace(ring(keys));
     };
-    // Installed and used on one side after the other: whatever is sent arrives, in order.
+    // Installed and used on one side after the other: all messages arrive in order.
     let steps: [(&[u8], &[u8]); 5] =
         [(&[1], &[1]), (&[1, 2], &[1]), (&[1, 2], &[1, 2]), (&[2, 1], &[1, 2]), (&[2, 1], &[2, 1])];
     for (of_a, of_b) in steps {
@@ -325,7 +325,7 @@ async fn keys_rotate_under_traffic() {
         }
     }
     assert_eq!((heard, b.rejected.counts()), (sent, vec![]));
-    // Removed: both go on under new sessions, and what was on the way may be lost.
+    // Removed: both sides start new sessions; messages in flight may be lost.
     both(&[2]);
     b.keys.send_replace(ring(&[2]));
     let goes_on = async {
@@ -342,15 +342,15 @@ async fn keys_rotate_under_traffic() {
         }
     };
     soon("message after the removal", goes_on).await;
-    // Whoever has the removed key alone is nobody now.
+    // A host that has only the removed key is no longer a key holder.
     let mut late = Peer::new("late", &[1], 7).await;
-    let hello = late.frame(To::Anyone, &Message::Hello(late.own.clone()));
+    let hello = late.frame(Recipient::Anyone, &Message::Hello(late.own.clone()));
     late.sends(to, &hello).await;
     b.counts("unknown key", 1).await;
 }
 
 #[tokio::test]
-async fn connections_that_bring_nothing_make_room() {
+async fn idle_connections_are_replaced() {
     let (a, mut b) = (Host::start("a", &[1]), Host::start("b", &[1]));
     let mut idle = vec![];
     for _ in 0..200 {
@@ -363,9 +363,9 @@ async fn connections_that_bring_nothing_make_room() {
 }
 
 #[tokio::test]
-async fn a_knock_tells_a_process_that_ended_from_one_that_is_stopped() {
+async fn tcp_probe_distinguishes_ended_from_stopped_processes() {
     let mut a = Host::start("a", &[1]);
-    // Takes connections by its kernel alone, as a stopped process does.
+    // Only the kernel accepts, as for a stopped process.
     let stopped = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ended = {
         let listener = TcpListener::bind("127.77.0.3:0").await.unwrap();
@@ -375,16 +375,16 @@ async fn a_knock_tells_a_process_that_ended_from_one_that_is_stopped() {
         [(stopped.local_addr().unwrap(), TcpProbeResult::Accepted), (ended, TcpProbeResult::Refused)]
     {
         let peer = PeerId { name: Label::parse("b").unwrap(), generation: 1 };
-        a.link.outbox.knock(peer.clone(), address);
+        a.link.outbox.tcp_probe(peer.clone(), address);
         match soon("answer", a.link.inbound.recv()).await.unwrap() {
-            Inbound::Knocked { peer: whose, answer } => assert_eq!((whose, answer), (peer, expected)),
+            Inbound::TcpProbed { peer: probed, result } => assert_eq!((probed, result), (peer, expected)),
             other => panic!("{other:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn one_port_is_for_udp_and_tcp_and_a_taken_one_is_refused() {
+async fn udp_and_tcp_share_a_port_and_a_port_in_use_is_refused() {
     let sockets = Sockets::bind("127.77.0.4:0".parse().unwrap()).unwrap();
     let address = sockets.local_addr().unwrap();
     assert_eq!(Sockets::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -1,7 +1,8 @@
-//! What lies between a node and the network: two channels.
+//! Channels between a node and the network.
 //!
-//! On this side messages are plain octets and senders are known by name; the other side is [`wire`](super::transport), which
-//! seals and opens and owns the sockets, or a test's network, which loses, delays and cuts.
+//! On the node's side messages are plain octets and senders are known by name. On the other side is the
+//! [`transport`](super::transport), which encrypts, decrypts and owns the sockets, or a test network, which drops, delays
+//! and partitions.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,37 +12,37 @@ use tracing::debug;
 use super::message::{Identity, Message};
 use crate::model::member::PeerId;
 
-/// Messages on their way out: one to each of 500 nodes, some times over. Beyond it they are lost, as on a network.
+/// Capacity of the outbound queue: several messages to each of 500 nodes. Excess messages are dropped.
 const OUTBOX: usize = 8192;
-/// Messages on their way in.
+/// Capacity of the inbound queue.
 const INBOX: usize = 8192;
-/// Messages on their way to chitchat: a round has a handful, and each costs it up to a millisecond. Where more wait, they
-/// are stale: what is lost comes with the next round.
+/// Capacity of chitchat's inbound queue: a round has a handful of messages, each costs up to a millisecond. In a longer
+/// queue messages are stale; the next round repairs the loss.
 const GOSSIP: usize = 32;
 
-/// From the node to the network.
+/// A request from the node to the network.
 #[derive(Clone, Debug)]
 pub enum Outbound {
     /// An encoded [`Message`].
     Message {
-        /// Where the receiver gossips.
+        /// Gossip address of the receiver.
         to: SocketAddr,
         /// The message.
         octets: Arc<[u8]>,
     },
-    /// Try whether anything listens there.
-    Knock {
-        /// Whose agent.
+    /// Probe a gossip port by TCP.
+    TcpProbe {
+        /// Probed run of a node.
         peer: PeerId,
-        /// Where it gossips.
+        /// Gossip address of the peer.
         address: SocketAddr,
     },
 }
 
-/// From the network to the node.
+/// An event from the network to the node.
 #[derive(Clone, Debug)]
 pub enum Inbound {
-    /// An encoded [`Message`], and who proved to have sent it.
+    /// An encoded [`Message`] and its authenticated sender.
     Message {
         /// The sender.
         from: Identity,
@@ -49,64 +50,64 @@ pub enum Inbound {
         octets: Vec<u8>,
     },
     /// A node has introduced itself.
-    Met {
-        /// Who it is.
+    Introduced {
+        /// The node's identity.
         peer: Identity,
-        /// Where we reached it, or it us.
+        /// Source address of the introduction.
         at: SocketAddr,
     },
-    /// What came of a knock.
-    Knocked {
-        /// Whose agent.
+    /// Result of a TCP probe.
+    TcpProbed {
+        /// Probed run of a node.
         peer: PeerId,
-        /// What its host said.
-        answer: super::liveness::TcpProbeResult,
+        /// Result of the connection attempt.
+        result: super::liveness::TcpProbeResult,
     },
 }
 
-/// The way out.
+/// Sending half of the node's channel.
 #[derive(Clone, Debug)]
 pub struct Outbox(mpsc::Sender<Outbound>);
 
-/// chitchat's messages on their way in: from which address, and the octets.
+/// Messages for chitchat, each with the sender's gossip address.
 pub type Inbox = mpsc::Receiver<(SocketAddr, Vec<u8>)>;
 
-/// The ends of a link.
+/// The node's end of the channels.
 #[derive(Debug)]
 pub struct Link {
-    /// What the node sends.
+    /// Requests to the network.
     pub outbox: Outbox,
-    /// What the node receives.
+    /// Events from the network.
     pub inbound: mpsc::Receiver<Inbound>,
 }
 
-/// The other ends.
+/// The network's end of the channels.
 #[derive(Debug)]
 pub struct Network {
-    /// What the node sent.
+    /// Requests from the node.
     pub outbound: mpsc::Receiver<Outbound>,
-    /// What it shall receive.
+    /// Events for the node.
     pub inbound: mpsc::Sender<Inbound>,
 }
 
-/// A link and the network's side of it.
+/// Creates both ends of the channels.
 pub fn pair() -> (Link, Network) {
     let (outbox, outbound) = mpsc::channel(OUTBOX);
     let (sender, inbound) = mpsc::channel(INBOX);
     (Link { outbox: Outbox(outbox), inbound }, Network { outbound, inbound: sender })
 }
 
-/// A channel for chitchat's messages.
+/// Creates the channel for chitchat's messages.
 pub fn gossip() -> (mpsc::Sender<(SocketAddr, Vec<u8>)>, Inbox) {
     mpsc::channel(GOSSIP)
 }
 
 impl Outbox {
-    /// Sends a message to each of these addresses. What does not fit the channel is lost.
+    /// Sends a message to each address. Drops it where the queue is full.
     pub fn send(&self, to: impl IntoIterator<Item = SocketAddr>, message: &Message<'_>) {
         let mut octets = Vec::new();
         if let Err(error) = message.encode(&mut octets) {
-            debug!(%error, "gossip: a message that nobody would take");
+            debug!(%error, "gossip: cannot encode a message");
             return;
         }
         let octets: Arc<[u8]> = octets.into();
@@ -115,13 +116,13 @@ impl Outbox {
         }
     }
 
-    /// Sends a message of chitchat.
+    /// Sends a chitchat message.
     pub fn gossip(&self, to: SocketAddr, octets: &[u8]) {
         self.send([to], &Message::Gossip(octets));
     }
 
-    /// Tries whether anything listens there.
-    pub fn knock(&self, peer: PeerId, address: SocketAddr) {
-        let _ = self.0.try_send(Outbound::Knock { peer, address });
+    /// Requests a TCP probe.
+    pub fn tcp_probe(&self, peer: PeerId, address: SocketAddr) {
+        let _ = self.0.try_send(Outbound::TcpProbe { peer, address });
     }
 }

@@ -1,0 +1,227 @@
+//! One peer's announcements, merged from gossip and pushes.
+//!
+//! Gossip delivers every change in order of version, but late. A push delivers a change at once, but may be lost or
+//! duplicated. A pushed change counts if gossip has not passed its version yet; a gossiped change counts unless a push
+//! delivered a later version of its key. Both carry the same records ([`record`]); a record that breaks a bound is skipped,
+//! and the previous state of its instance is kept.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use thiserror::Error;
+
+use crate::{
+    model::{
+        announcement::{Announcement, Announcements, HealthReport, InstanceState},
+        name::Label,
+        service::InstanceKey,
+        user_event::{Received, UserEvent},
+    },
+    record::{self, Key, Record, RecordError},
+};
+
+/// Largest number of instances of one node: ten times the intended load of one host. Excess instances are counted and
+/// skipped.
+pub const MAX_INSTANCES: usize = 20_000;
+/// Output of an instance whose health state has not arrived.
+const NO_HEALTH_YET: &str = "its health has not arrived yet";
+
+/// Change of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change<'a> {
+    /// Changed key.
+    pub key: &'a str,
+    /// Version of the change; increases with every change of the peer.
+    pub version: u64,
+    /// New value; `None` deletes the key.
+    pub value: Option<&'a str>,
+}
+
+/// A peer's record of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Addresses of the node.
+    pub addresses: Vec<IpAddr>,
+    /// Datacenter of the node.
+    pub datacenter: Label,
+    /// Version of its muster.
+    pub version: String,
+    /// Metadata from its configuration.
+    pub meta: BTreeMap<String, String>,
+    /// TTL in seconds of instances that specify none; `None` if the peer does not publish it.
+    pub ttl: Option<u32>,
+}
+
+/// Reasons why a change is skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum SkipError {
+    /// The record is invalid or out of bounds.
+    #[error(transparent)]
+    Invalid(#[from] RecordError),
+    /// The peer announces more than [`MAX_INSTANCES`].
+    #[error("more than {MAX_INSTANCES} instances on one node")]
+    TooMany,
+}
+
+/// State of one run of a peer.
+#[derive(Clone, Debug, Default)]
+pub struct Replica {
+    /// The peer's record of itself.
+    pub facts: Option<Facts>,
+    /// Instances that the peer announces.
+    pub announcements: Announcements,
+    /// Digest of the peer's view; `None` if unknown or not comparable.
+    pub view: Option<u64>,
+    /// True if the peer has announced its leave.
+    pub left: bool,
+    /// User events fired by the peer and not yet taken.
+    fired: Vec<Arc<UserEvent>>,
+    received_events: Received,
+    /// True if gossip has delivered the peer's state at least once: later events are new.
+    initialized: bool,
+    /// Version up to which gossip has delivered everything.
+    seen: u64,
+    /// Keys for which a push delivered a later version than gossip.
+    ahead: HashMap<String, u64>,
+    /// Health states that arrived before their instance.
+    early: HashMap<InstanceKey, InstanceState>,
+    /// Health reports that arrived before their instance.
+    early_reports: HashMap<InstanceKey, Arc<HealthReport>>,
+}
+
+impl Replica {
+    /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted.
+    /// Calls `skipped` for each skipped record.
+    pub fn gossiped<'a>(
+        &mut self,
+        version: u64,
+        whole: bool,
+        changes: impl IntoIterator<Item = Change<'a>>,
+        mut skipped: impl FnMut(&str, SkipError),
+    ) {
+        if whole {
+            *self = Self {
+                facts: self.facts.take(),
+                fired: std::mem::take(&mut self.fired),
+                received_events: std::mem::take(&mut self.received_events),
+                initialized: self.initialized,
+                ..Self::default()
+            };
+        }
+        let fired = self.fired.len();
+        for change in changes {
+            if self.ahead.get(change.key).is_none_or(|ahead| *ahead < change.version) {
+                self.apply(change, &mut skipped);
+            }
+        }
+        if !std::mem::replace(&mut self.initialized, true) {
+            // Events fired before the first contact are marked as seen and not delivered.
+            self.fired.truncate(fired);
+        }
+        self.seen = version;
+        self.ahead.retain(|_, ahead| *ahead > version);
+    }
+
+    /// Applies pushed changes.
+    pub fn pushed<'a>(
+        &mut self,
+        changes: impl IntoIterator<Item = Change<'a>>,
+        mut skipped: impl FnMut(&str, SkipError),
+    ) {
+        for change in changes {
+            let known = self.ahead.get(change.key).map_or(self.seen, |ahead| *ahead);
+            if change.version > known && (self.ahead.len() < 2 * MAX_INSTANCES || self.ahead.contains_key(change.key)) {
+                self.ahead.insert(change.key.to_owned(), change.version);
+                self.apply(change, &mut skipped);
+            }
+        }
+    }
+
+    /// Takes the user events received since the last call, in order of arrival.
+    pub fn take_fired(&mut self) -> Vec<Arc<UserEvent>> {
+        std::mem::take(&mut self.fired)
+    }
+
+    fn apply(&mut self, change: Change<'_>, skipped: &mut impl FnMut(&str, SkipError)) {
+        let applied = match change.value {
+            Some(value) => match record::decode(change.key, value) {
+                Ok(Some(record)) => self.set(record),
+                // Only newer versions know this record.
+                Ok(None) => Ok(()),
+                Err(invalid) => Err(SkipError::Invalid(invalid)),
+            },
+            None => Key::parse(change.key).map(|key| self.remove(key)).map_err(SkipError::Invalid),
+        };
+        if let Err(error) = applied {
+            skipped(change.key, error);
+        }
+    }
+
+    fn set(&mut self, record: Record) -> Result<(), SkipError> {
+        match record {
+            Record::Instance(instance) => {
+                let key = instance.key.clone();
+                let (state, report) = match self.announcements.get(&key) {
+                    Some(known) => (known.state.clone(), known.report.clone()),
+                    None if self.announcements.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
+                    None => {
+                        let state = self.early.remove(&key);
+                        let state = state.unwrap_or_else(|| InstanceState::Critical(NO_HEALTH_YET.into()));
+                        (state, self.early_reports.remove(&key))
+                    }
+                };
+                self.announcements.insert(key, Arc::new(Announcement { instance, state, report }));
+            }
+            Record::State(key, state) => match self.announcements.get(&key) {
+                Some(known) => {
+                    let announcement = Announcement { state, ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
+                }
+                None if self.early.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
+                None => drop(self.early.insert(key, state)),
+            },
+            Record::Report(key, report) => match self.announcements.get(&key) {
+                Some(known) => {
+                    let announcement = Announcement { report: Some(report), ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
+                }
+                None if self.early_reports.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
+                None => drop(self.early_reports.insert(key, report)),
+            },
+            Record::Node { addresses, datacenter, version, meta, ttl } => {
+                self.facts = Some(Facts { addresses, datacenter, version, meta, ttl });
+            }
+            Record::Event(_, event) => {
+                if self.received_events.insert(event.time) {
+                    self.fired.push(event);
+                }
+            }
+            Record::View(digest) => self.view = Some(digest),
+            Record::Left => self.left = true,
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: Key) {
+        match key {
+            Key::Instance(key) => {
+                self.announcements.remove(&key);
+            }
+            // The instance is removed as well, or announced again.
+            Key::State(key) => drop(self.early.remove(&key)),
+            Key::Report(key) => {
+                self.early_reports.remove(&key);
+                if let Some(known) = self.announcements.get(&key).filter(|known| known.report.is_some()) {
+                    let announcement = Announcement { report: None, ..Announcement::clone(known) };
+                    self.announcements.insert(key, Arc::new(announcement));
+                }
+            }
+            Key::View => self.view = None,
+            // A deleted node record keeps the last known facts.
+            Key::Node | Key::Event(_) | Key::Left | Key::Unknown => {}
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Instances as records: JSON without the key.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr};
+
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{MapAccess, Visitor},
+};
+use smol_str::SmolStr;
+
+use super::{RecordError, json, parse};
+use crate::model::{
+    name::Label,
+    service::{Instance, InstanceKey, Protocol},
+};
+
+/// JSON form of an instance without its key. The defaults of absent fields are part of the format: they stay the same when
+/// the defaults of service files change.
+#[derive(Serialize, Deserialize)]
+struct InstanceText<'a> {
+    #[serde(rename = "addr")]
+    addresses: Cow<'a, [IpAddr]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
+    ports: Cow<'a, [(Label, u16)]>,
+    #[serde(default = "tcp", skip_serializing_if = "is_tcp", rename = "proto", with = "ProtocolText")]
+    protocol: Protocol,
+    #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
+    tags: Cow<'a, [String]>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    meta: Cow<'a, BTreeMap<String, String>>,
+    #[serde(default = "priority", skip_serializing_if = "is_priority", rename = "prio")]
+    priority: u16,
+    #[serde(default = "weight", skip_serializing_if = "is_weight")]
+    weight: u16,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ttl: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
+    registered_as: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Protocol", rename_all = "lowercase")]
+enum ProtocolText {
+    Tcp,
+    Udp,
+}
+
+fn tcp() -> Protocol {
+    Protocol::Tcp
+}
+
+fn is_tcp(protocol: &Protocol) -> bool {
+    *protocol == tcp()
+}
+
+pub(super) fn is_empty(meta: &BTreeMap<String, String>) -> bool {
+    meta.is_empty()
+}
+
+fn priority() -> u16 {
+    1
+}
+
+fn is_priority(value: &u16) -> bool {
+    *value == priority()
+}
+
+fn weight() -> u16 {
+    10
+}
+
+fn is_weight(value: &u16) -> bool {
+    *value == weight()
+}
+
+/// Named ports as a JSON object that keeps their order.
+mod port_table {
+    use super::{Cow, Deserializer, Label, MapAccess, PortName, Serializer, Visitor, fmt};
+
+    pub(crate) fn serialize<S: Serializer>(ports: &[(Label, u16)], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(ports.iter().map(|(name, port)| (name.as_str(), port)))
+    }
+
+    pub(crate) fn deserialize<'de, 'a, D: Deserializer<'de>>(from: D) -> Result<Cow<'a, [(Label, u16)]>, D::Error> {
+        struct Ports;
+        impl<'de> Visitor<'de> for Ports {
+            type Value = Vec<(Label, u16)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("named ports")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut ports = Vec::new();
+                while let Some((PortName(name), port)) = map.next_entry()? {
+                    ports.push((name, port));
+                }
+                Ok(ports)
+            }
+        }
+        from.deserialize_map(Ports).map(Cow::Owned)
+    }
+}
+
+/// A port name, parsed without an intermediate string.
+struct PortName(Label);
+
+impl<'de> Deserialize<'de> for PortName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = PortName;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port name")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<PortName, E> {
+                Label::parse(text).map(PortName).map_err(E::custom)
+            }
+        }
+        from.deserialize_str(Text)
+    }
+}
+
+pub(super) fn instance_value(instance: &Instance) -> String {
+    json(&InstanceText {
+        addresses: (&instance.addresses).into(),
+        port: instance.port,
+        ports: (&instance.ports).into(),
+        protocol: instance.protocol,
+        tags: (&instance.tags).into(),
+        meta: Cow::Borrowed(&instance.meta),
+        priority: instance.priority,
+        weight: instance.weight,
+        ttl: instance.ttl,
+        registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
+    })
+}
+
+pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
+    let text: InstanceText<'_> = parse(value)?;
+    let instance = Instance {
+        key,
+        addresses: text.addresses.into_owned(),
+        port: text.port,
+        ports: text.ports.into_owned(),
+        protocol: text.protocol,
+        tags: text.tags.into_owned(),
+        meta: text.meta.into_owned(),
+        priority: text.priority,
+        weight: text.weight,
+        ttl: text.ttl,
+        registered_as: text.registered_as.map(SmolStr::new),
+    };
+    instance.check().map_err(RecordError::Bounds)?;
+    Ok(instance)
+}
