@@ -1,6 +1,6 @@
-//! A day of reloads in a few seconds, with real sockets and processes: nothing may be left over.
+//! Many reloads of checks with real sockets and processes must leak neither files nor processes.
 //!
-//! A file of its own, and one test in it, because it counts what the whole process has open.
+//! The file has a single test, because it counts the open files of the whole process.
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers may fail as the test does")]
 
@@ -28,43 +28,43 @@ const ROUNDS: usize = 100;
 const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_reloads_leave_no_file_and_no_process_behind() {
-    let (hanging, mut asked) = hanging_server().await;
+async fn reloads_leak_no_files_and_no_processes() {
+    let (hanging, mut requests) = hanging_server().await;
     let (definitions, watched) = watch::channel(Definitions::new());
     let (announcements, _announced) = watch::channel(Announcements::new());
     let shutdown = CancellationToken::new();
     let options = Options::for_this_process(true, 1);
-    let (_beats, heard) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, beats: heard };
+    let (_reports, ttl_reports) = mpsc::channel(1);
+    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, ttl_reports };
     let running = tokio::spawn(checks::run(inputs, announcements, options, shutdown.clone()));
 
-    // The first rounds open what stays open: the runtime's own descriptors.
+    // The first rounds open descriptors of the runtime, which stay open.
     let (before, mut settled) = (sockets(), 0);
     for round in 0..ROUNDS {
         let wanted = format!("GET /{round} ");
         definitions.send_replace(all_kinds(&hanging, round));
-        let arrives = async { while !asked.recv().await.unwrap().starts_with(&wanted) {} };
+        let arrives = async { while !requests.recv().await.unwrap().starts_with(&wanted) {} };
         timeout(DEADLINE, arrives).await.unwrap_or_else(|_| panic!("no probe of round {round}"));
         if round == 5 || round == ROUNDS - 1 {
             definitions.send_replace(Definitions::new());
-            until("the processes are gone", || children().is_empty()).await;
+            until("no process is left", || children().is_empty()).await;
             if round == 5 {
-                until("the connections are closed", || sockets() <= before).await;
+                until("connections are closed", || sockets() <= before).await;
                 settled = open_files();
             }
         }
     }
-    until("as few files are open as before", || open_files() <= settled).await;
+    until("no more files are open than before", || open_files() <= settled).await;
 
     definitions.send_replace(all_kinds(&hanging, ROUNDS));
     until("a process runs", || !children().is_empty()).await;
     shutdown.cancel();
     running.await.unwrap();
-    until("shutdown has ended the processes", || children().is_empty()).await;
-    until("and closed the files", || open_files() <= settled).await;
+    until("shutdown ends the processes", || children().is_empty()).await;
+    until("shutdown closes the files", || open_files() <= settled).await;
 }
 
-/// Two instances with a check of every kind that opens something; all are new in each round.
+/// Returns two instances with a check of every kind that opens a socket or process; all are new in each round.
 fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
     let check = |probe| Check {
         probe,
@@ -110,7 +110,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
     [define("a"), define("b")].into_iter().collect()
 }
 
-/// A server that passes on the beginning of what it is asked, and never answers.
+/// Starts a server that forwards the start of each request to the channel, and never responds.
 async fn hanging_server() -> (Endpoint, mpsc::UnboundedReceiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() };
@@ -132,12 +132,12 @@ async fn hanging_server() -> (Endpoint, mpsc::UnboundedReceiver<String>) {
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + DEADLINE;
     while !condition() {
-        assert!(Instant::now() < end, "not in time: {what}; open: {:?}, children: {:?}", links(), children());
+        assert!(Instant::now() < end, "timed out: {what}; open: {:?}, children: {:?}", links(), children());
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// What this process has open.
+/// Returns the targets of this process's open descriptors.
 fn links() -> Vec<String> {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap();
     entries.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.display().to_string())).collect()
@@ -151,7 +151,7 @@ fn sockets() -> usize {
     links().iter().filter(|link| link.starts_with("socket:")).count()
 }
 
-/// Processes whose parent is this one, those that nobody has reaped included.
+/// Returns the children of this process, zombies included.
 fn children() -> Vec<String> {
     let parent = std::process::id().to_string();
     let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {

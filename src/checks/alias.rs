@@ -1,40 +1,40 @@
-//! What an alias check says: the best standing among the local instances of the service that it names.
+//! Status of alias checks: the best status among the local instances of the service that an alias names.
 //!
-//! A service stands as its best instance does, an instance as the worst of its checks. Aliases may name services that
-//! have aliases themselves. Every service begins as critical and rises only on the ground of probes: services that
-//! only hold each other up, in a cycle, stay critical. Pure, without recursion, and each service rises at most twice.
+//! A service has the status of its best instance, an instance that of its worst check. The named service may itself have
+//! alias checks. Every service starts as critical and improves only because of other checks, so that services of an alias
+//! cycle stay critical. The evaluation is pure and not recursive; each service improves at most twice.
 
 use std::collections::HashMap;
 
 use crate::model::{health::Status, name::Label};
 
-/// As many services are followed to find out why an alias is not well; a reason has no room for more.
+/// Maximum number of services that are followed to find the reason of an alias; a reason has no room for more.
 const MAX_TRAIL: usize = 8;
 
-/// An instance, as far as aliases go.
+/// Instance, reduced to what alias checks depend on.
 pub(super) struct Member<'a> {
     pub(super) service: &'a Label,
-    /// `false`: it neither answers nor holds an alias up.
+    /// Disabled instances count for no alias.
     pub(super) enabled: bool,
-    /// What its checks other than aliases add up to.
+    /// Worst status of the checks other than aliases, with its reason.
     pub(super) own: (Status, &'a str),
-    /// The services that its alias checks name.
+    /// Services that the alias checks name.
     pub(super) aliases: Vec<&'a Label>,
 }
 
-/// The standing of every service that an alias names.
-pub(super) fn settle<'a>(members: &[Member<'a>]) -> HashMap<&'a Label, (Status, String)> {
+/// Returns the status and reason of every service that an alias names.
+pub(super) fn evaluate<'a>(members: &[Member<'a>]) -> HashMap<&'a Label, (Status, String)> {
     let services = Services::new(members);
     let targets = members.iter().flat_map(|member| member.aliases.iter().copied());
-    let mut settled = HashMap::new();
+    let mut evaluated = HashMap::new();
     for target in targets {
-        settled.entry(target).or_insert_with(|| {
+        evaluated.entry(target).or_insert_with(|| {
             let status = services.status(target);
             let reason = if status == Status::Passing { String::new() } else { services.reason(target) };
             (status, reason)
         });
     }
-    settled
+    evaluated
 }
 
 struct Services<'a, 'm> {
@@ -52,13 +52,13 @@ impl<'a, 'm> Services<'a, 'm> {
                 dependents.entry(target).or_default().push(member.service);
             }
         }
-        let mut open: Vec<&'a Label> = services.members.keys().copied().collect();
-        while let Some(service) = open.pop() {
+        let mut pending: Vec<&'a Label> = services.members.keys().copied().collect();
+        while let Some(service) = pending.pop() {
             let best = services.members[service].iter().map(|member| services.instance(member)).min();
             let best = best.unwrap_or(Status::Critical);
             if best < services.status(service) {
                 services.status.insert(service, best);
-                open.extend(dependents.get(service).into_iter().flatten());
+                pending.extend(dependents.get(service).into_iter().flatten());
             }
         }
         services
@@ -72,7 +72,7 @@ impl<'a, 'm> Services<'a, 'm> {
         member.aliases.iter().map(|target| self.status(target)).fold(member.own.0, Status::max)
     }
 
-    /// Why `service` is not passing: the first of its best instances tells, through other aliases if need be.
+    /// Returns why `service` is not passing: the reason of its first best instance, followed through other aliases.
     fn reason(&self, service: &Label) -> String {
         let mut trail = vec![service];
         let mut at = service;
@@ -103,8 +103,9 @@ impl<'a, 'm> Services<'a, 'm> {
 mod tests {
     use super::*;
 
-    /// `web=p>db>cache`: an instance of web whose own checks pass, with aliases for db and cache; `-` is disabled.
-    fn settled(instances: &str) -> String {
+    /// Evaluates instances in a short notation. `web=p>db>cache` is an instance of web whose own checks pass, with aliases for
+    /// db and cache; `-` is disabled.
+    fn evaluated(instances: &str) -> String {
         let instances: Vec<(Label, char, Vec<Label>)> = instances
             .split_whitespace()
             .map(|text| {
@@ -127,7 +128,7 @@ mod tests {
                 aliases: aliases.iter().collect(),
             })
             .collect();
-        let mut lines: Vec<String> = settle(&members)
+        let mut lines: Vec<String> = evaluate(&members)
             .into_iter()
             .map(|(service, (status, reason))| format!("{service} {} [{reason}]", status.as_str()))
             .collect();
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_as_well_as_the_best_local_instance() {
+    fn alias_has_the_status_of_the_best_local_instance() {
         let cases = [
             ("web=p>db db=p", "db passing []"),
             ("web=p>db db=w", "db warning [db: slow]"),
@@ -151,16 +152,16 @@ mod tests {
                 "web=p>api api=p>db>queue db=p queue=w",
                 "api warning [queue: slow], db passing [], queue warning [queue: slow]",
             ),
-            // what web itself is does not matter to its alias
+            // the status of web does not affect its alias
             ("web=c>db db=p", "db passing []"),
         ];
         for (instances, expected) in cases {
-            assert_eq!(settled(instances), expected, "{instances}");
+            assert_eq!(evaluated(instances), expected, "{instances}");
         }
     }
 
     #[test]
-    fn a_cycle_is_critical_unless_a_probe_holds_it_up() {
+    fn alias_cycle_is_critical_unless_an_instance_of_it_passes() {
         let cases = [
             ("a=p>a", "a critical [alias cycle: a -> a]"),
             ("a=p>b b=p>a", "a critical [alias cycle: a -> b -> a], b critical [alias cycle: b -> a -> b]"),
@@ -168,25 +169,25 @@ mod tests {
                 "c=p>a a=p>b b=p>a d=p>c",
                 "a critical [alias cycle: a -> b -> a], b critical [alias cycle: b -> a -> b], c critical [alias cycle: a -> b -> a]",
             ),
-            // an instance of b needs no alias: the cycle stands on it
+            // an instance of b without an alias makes the cycle pass
             ("a=p>b b=p>a b=p", "a passing [], b passing []"),
             ("a=p>b b=p>a b=c", "a critical [alias cycle: a -> b -> a], b critical [alias cycle: b -> a -> b]"),
             ("a=c>b b=p>a", "a critical [a: refused], b critical [a: refused]"),
         ];
         for (instances, expected) in cases {
-            assert_eq!(settled(instances), expected, "{instances}");
+            assert_eq!(evaluated(instances), expected, "{instances}");
         }
     }
 
     #[test]
-    fn a_chain_of_any_length_settles() {
+    fn alias_chain_of_any_length_is_evaluated() {
         let mut chain: Vec<String> = (0..10_000).map(|n| format!("s{n}=p>s{}", n + 1)).collect();
         chain.push("s10000=c".into());
-        let text = settled(&chain.join(" "));
+        let text = evaluated(&chain.join(" "));
         assert!(text.contains("s9995 critical [s10000: refused]"));
         assert!(text.contains("s5 critical [s5: critical]"));
         chain.pop();
         chain.push("s10000=p".into());
-        assert!(!settled(&chain.join(" ")).contains("critical"));
+        assert!(!evaluated(&chain.join(" ")).contains("critical"));
     }
 }

@@ -1,4 +1,4 @@
-//! From a host and a port to a connection, for every probe that needs one.
+//! TCP connections of network probes, with a limit on name lookups.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
@@ -11,15 +11,15 @@ use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::timeout
 
 use super::error::ProbeError;
 
-/// Name look-ups at once. Each blocks a thread until the system's resolver gives up, which no time-out of ours can
-/// hasten; the runtime has 512 such threads for all purposes.
+/// Maximum number of concurrent name lookups. Each blocks a thread until the system's resolver gives up, which muster
+/// cannot shorten; the runtime has 512 such threads for all purposes.
 const LOOKUPS: usize = 64;
-/// Addresses of one name that are tried.
+/// Maximum number of addresses tried per name.
 const MAX_ADDRESSES: usize = 16;
-/// How long a connection may take to say goodbye once everything was said on it.
-const PARTING: Duration = Duration::from_millis(50);
+/// Time for an orderly close after the exchange.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Opens connections.
+/// Opens TCP connections.
 pub(super) struct Dialer {
     lookups: Arc<Semaphore>,
 }
@@ -29,8 +29,8 @@ impl Dialer {
         Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
     }
 
-    /// Connects to the first address of `host` that lets us. Each gets its share of `patience`, so that one that
-    /// swallows packets leaves time for the others. If none does, the first one's failure is reported.
+    /// Connects to the first address of `host` that accepts. Each address gets an equal share of `patience`, so that one
+    /// that drops packets leaves time for the others. If none accepts, the first error is returned.
     pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, ProbeError> {
         let addresses = self.addresses(host, port).await?;
         let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
@@ -46,7 +46,7 @@ impl Dialer {
         Err(first.unwrap_or_else(not_found))
     }
 
-    /// What `host` stands for. `localhost` is the loopback (RFC 6761 §6.3): the commonest name of all needs no thread.
+    /// Resolves `host`. `localhost` is the loopback address (RFC 6761 §6.3) and needs no lookup.
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
@@ -57,13 +57,13 @@ impl Dialer {
         let permit = Arc::clone(&self.lookups).acquire_owned().await;
         let host = host.to_owned();
         let look_up = move || {
-            let _permit = permit; // held for as long as the thread is
+            let _permit = permit; // held until the thread ends
             let found = (host.as_str(), port).to_socket_addrs();
             found.map(|addresses| addresses.take(MAX_ADDRESSES).collect::<Vec<_>>())
         };
         match spawn_blocking(look_up).await {
             Ok(Ok(addresses)) => Ok(addresses),
-            // A shortage is one here as well; the resolver's own errors have no number and many wordings.
+            // Errors with a number are the system's, such as EMFILE; the resolver's own errors have none and vary in text.
             Ok(Err(error)) if error.raw_os_error().is_some() => Err(error.into()),
             Ok(Err(_)) => Err(not_found()),
             Err(stopped) => Err(ProbeError::NotRun(stopped.to_string())),
@@ -75,16 +75,16 @@ fn not_found() -> ProbeError {
     ProbeError::critical("name not found")
 }
 
-/// Has `connection` carry out what `exchange` says, and gives it a moment to part in good order.
+/// Drives `connection` while `exchange` runs, then waits shortly for an orderly close.
 ///
-/// Both live in one future: who drops it drops the connection, and no task stays behind.
+/// Both run in one future: dropping it closes the connection, and no task remains.
 pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
     let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
     tokio::select! {
         biased;
         _ = &mut connection => exchange.await,
         result = &mut exchange => {
-            let _ = timeout(PARTING, connection).await;
+            let _ = timeout(CLOSE_TIMEOUT, connection).await;
             result
         }
     }

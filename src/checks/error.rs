@@ -1,36 +1,35 @@
-//! Why a probe did not pass, in words short enough for a DNS answer.
+//! Errors of probes, in texts short enough for a DNS response.
 //!
-//! Reasons travel to every node and out in Extended DNS Errors. So they carry no addresses (the record itself has
-//! them), no bodies of answers and no file names of this host.
+//! Reasons are gossiped to every node and sent in Extended DNS Errors. They contain no addresses (the record has them), no
+//! response bodies and no file names of this host.
 
 use std::{io, time::Duration};
 
 use nix::errno::Errno;
 
-/// What a probe that did not pass found.
+/// Result of a probe that did not pass.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ProbeError {
-    /// It works, but somebody should look.
+    /// The service works, but needs attention.
     Warning(String),
-    /// It does not work.
+    /// The service does not work.
     Critical(String),
-    /// This node lacked something that the probe needs: descriptors, memory, processes. That says nothing about the
-    /// service, so its standing stays.
+    /// This node lacked a resource that the probe needs: descriptors, memory or processes. The check keeps its status.
     NotRun(String),
 }
 
 impl ProbeError {
-    /// A critical result.
+    /// Returns a critical result with this reason.
     pub(super) fn critical(reason: impl Into<String>) -> Self {
         Self::Critical(reason.into())
     }
 
-    /// What a check says that ran into its time-out.
+    /// Returns the result of a check that exceeded its timeout.
     pub(super) fn timed_out(patience: Duration) -> Self {
         Self::critical(format!("timed out after {patience:?}"))
     }
 
-    /// The same with `what: ` before the reason.
+    /// Prefixes the reason with `what: `.
     pub(super) fn of(self, what: &str) -> Self {
         match self {
             Self::Warning(reason) => Self::Warning(format!("{what}: {reason}")),
@@ -56,7 +55,7 @@ impl From<io::Error> for ProbeError {
     }
 }
 
-/// The system's words for what happened, without its number.
+/// Returns the system's error text without its number.
 fn reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::HostUnreachable => "no route to host".to_owned(),
@@ -82,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_systems_errors_have_short_names() {
+    fn system_errors_have_short_reasons() {
         let critical = |reason: &str| ProbeError::critical(reason);
         let cases = [
             (Errno::ECONNREFUSED, critical("connection refused")),

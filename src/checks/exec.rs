@@ -1,5 +1,5 @@
-//! The exec probe: a command by its exit status, as Nagios plugins have it. 0 is passing, 1 a warning, all else
-//! critical. The first line of output tells why.
+//! Exec probe: the exit status of a command decides, as with Nagios plugins. 0 is passing, 1 warning, all else critical.
+//! The first line of output is the reason.
 
 use std::{ffi::OsStr, os::unix::process::ExitStatusExt};
 
@@ -15,10 +15,10 @@ pub(super) async fn probe(argv: &[String], permit: Option<OwnedSemaphorePermit>)
     let Some((program, arguments)) = argv.split_first() else {
         return Err(ProbeError::critical("no program"));
     };
-    judge(&process::run(OsStr::new(program), arguments, permit).await?)
+    evaluate(&process::run(OsStr::new(program), arguments, permit).await?)
 }
 
-fn judge(finished: &Finished) -> Result<(), ProbeError> {
+fn evaluate(finished: &Finished) -> Result<(), ProbeError> {
     let reason = |how: String| match finished.first_line() {
         line if line.is_empty() => how,
         line => format!("{how}: {line}"),
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_exit_status_decides_and_the_first_line_tells_why() {
+    async fn exit_status_decides_and_first_line_is_the_reason() {
         let critical = |reason: &str| Err(ProbeError::critical(reason));
         let warning = |reason: &str| Err(ProbeError::Warning(reason.to_owned()));
         let sh = |script: &str| vec!["/bin/sh".to_owned(), "-c".to_owned(), script.to_owned()];

@@ -1,4 +1,4 @@
-//! What the tests of several kinds of checks need: definitions, and servers on the loopback.
+//! Fixtures shared by the tests of checks: definitions, and servers on the loopback address.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -36,7 +36,7 @@ pub(super) fn alias(service: &str) -> Check {
     check(Probe::Alias { service: label(service) })
 }
 
-/// `SERVICE/ID` with these checks.
+/// Builds the definition of instance `SERVICE/ID` with these checks.
 pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition {
     let (service, id) = key.split_once('/').unwrap();
     let instance = Instance {
@@ -61,7 +61,7 @@ pub(super) fn options() -> Options {
     }
 }
 
-/// A server that hands every connection to `serve`, until it is dropped.
+/// Server that passes every connection to `serve`, until it is dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
     _task: AbortOnDropHandle<()>,
@@ -82,7 +82,7 @@ impl Server {
         Self { address, _task: AbortOnDropHandle::new(tokio::spawn(accept)) }
     }
 
-    /// A server that reads a request's head, passes it on, writes `answer` and closes.
+    /// Starts a server that reads a request, sends it to the channel, writes `answer` and closes.
     pub(super) async fn answering(answer: impl Into<Vec<u8>>) -> (Self, mpsc::UnboundedReceiver<String>) {
         let (requests, seen) = mpsc::unbounded_channel();
         let answer: Arc<[u8]> = answer.into().into();
@@ -93,14 +93,14 @@ impl Server {
                 let _ = requests.send(request);
                 let _ = stream.write_all(&answer).await;
                 let _ = stream.shutdown().await;
-                // What is unread when a socket closes makes it a reset, which may overtake the answer.
+                // Closing a socket with unread data sends a reset, which may overtake the response.
                 let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
             }
         });
         (server.await, seen)
     }
 
-    /// A server that answers nothing, and tells when the other side has gone.
+    /// Starts a server that never responds, and signals each connection that the client has closed.
     pub(super) async fn hanging() -> (Self, mpsc::UnboundedReceiver<()>) {
         let (gone, seen) = mpsc::unbounded_channel();
         let server = Self::start(move |mut stream| {
@@ -118,7 +118,7 @@ impl Server {
     }
 }
 
-/// What arrives up to the empty line, and the body that `content-length` announces.
+/// Reads a request: its head and the body of the length in `content-length`.
 pub(super) async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -135,7 +135,7 @@ pub(super) async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) 
     text
 }
 
-/// A port of the loopback on which nobody listens.
+/// Returns a port of the loopback address without a listener.
 pub(super) fn closed_port() -> Endpoint {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() }

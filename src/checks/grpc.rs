@@ -1,7 +1,6 @@
-//! The gRPC probe: `grpc.health.v1.Health/Check` in clear text, on a connection of its own.
+//! gRPC probe: `grpc.health.v1.Health/Check` in clear text, on its own connection.
 //!
-//! One unary call with a message of one string, answered by a message of one enum: the call is made over `h2`, and the
-//! two messages are written and read here.
+//! The unary call is made over `h2`. Its two messages, one string and one enum, are encoded and decoded here.
 
 use std::time::Duration;
 
@@ -15,11 +14,11 @@ use super::{
 use crate::model::service::Endpoint;
 
 const USER_AGENT: &str = concat!("muster/", env!("CARGO_PKG_VERSION"));
-/// Octets of an answer that are read; the true one has seven.
-const MAX_ANSWER: usize = 4096;
-/// Octets of an answer's headers.
+/// Maximum octets of a response message; a valid one has seven.
+const MAX_RESPONSE: usize = 4096;
+/// Maximum octets of response headers.
 const MAX_HEADERS: u32 = 16 * 1024;
-/// The codes of `grpc-status`, in their order.
+/// Names of the `grpc-status` codes, by number.
 const CODES: [&str; 17] = [
     "OK",
     "CANCELLED",
@@ -59,27 +58,27 @@ pub(super) async fn probe(
     let (mut sender, connection) = handshake.await.map_err(|e| failure(&e))?;
     drive(connection, async move {
         let (answer, mut body) = sender.send_request(request, false).map_err(|e| failure(&e))?;
-        body.send_data(question(service), true).map_err(|e| failure(&e))?;
+        body.send_data(encode_request(service), true).map_err(|e| failure(&e))?;
         let (head, body) = answer.await.map_err(|e| failure(&e))?.into_parts();
         if head.status != StatusCode::OK {
             return Err(ProbeError::critical(format!("grpc: http {}", head.status)));
         }
-        // An error may come in the headers, with no body at all.
+        // An error may be in the headers, without a body.
         code(&head.headers)?;
         let (message, trailers) = read(body).await?;
         trailers.as_ref().map_or(Ok(()), code)?;
-        judge(&message)
+        evaluate(&message)
     })
     .await
 }
 
-/// Everything up to the end of the answer, and what came after it.
+/// Reads the response body and its trailers.
 async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), ProbeError> {
     let mut message = Vec::new();
     while let Some(part) = body.data().await {
         message.extend(part.map_err(|e| failure(&e))?);
-        if message.len() > MAX_ANSWER {
-            return Err(ProbeError::critical("grpc: an answer of more than 4 KB"));
+        if message.len() > MAX_RESPONSE {
+            return Err(ProbeError::critical("grpc: response exceeds 4 KB"));
         }
     }
     Ok((message, body.trailers().await.map_err(|e| failure(&e))?))
@@ -95,12 +94,12 @@ fn code(headers: &HeaderMap) -> Result<(), ProbeError> {
             let name = CODES.get(code).map_or_else(|| format!("code {code}"), |name| (*name).to_owned());
             Err(ProbeError::critical(format!("grpc: {name}")))
         }
-        None => Err(ProbeError::critical("grpc: a status that is no number")),
+        None => Err(ProbeError::critical("grpc: invalid grpc-status")),
     }
 }
 
-/// A `HealthCheckRequest`, framed: not compressed, its length, then field 1, the service's name.
-fn question(service: &str) -> Bytes {
+/// Encodes a framed `HealthCheckRequest`: not compressed, length, field 1 with the service's name.
+fn encode_request(service: &str) -> Bytes {
     let mut message = Vec::with_capacity(service.len() + 6);
     if !service.is_empty() {
         message.push(0x0a);
@@ -118,8 +117,8 @@ fn question(service: &str) -> Bytes {
     framed.into()
 }
 
-/// Reads a framed `HealthCheckResponse`.
-fn judge(framed: &[u8]) -> Result<(), ProbeError> {
+/// Decodes a framed `HealthCheckResponse`; only SERVING passes.
+fn evaluate(framed: &[u8]) -> Result<(), ProbeError> {
     let status = match framed.split_first_chunk::<5>() {
         Some(([0, length @ ..], message)) if u32::from_be_bytes(*length) as usize == message.len() => status(message),
         Some(_) | None => None,
@@ -129,13 +128,13 @@ fn judge(framed: &[u8]) -> Result<(), ProbeError> {
         Some(0) => "UNKNOWN",
         Some(2) => "NOT_SERVING",
         Some(3) => "SERVICE_UNKNOWN",
-        Some(_) => "a status that the protocol does not have",
-        None => "the answer is no health status",
+        Some(_) => "unknown serving status",
+        None => "invalid HealthCheckResponse",
     };
     Err(ProbeError::critical(format!("grpc: {name}")))
 }
 
-/// Field 1 of a message, an enum; absent means 0. `None`: not a message.
+/// Returns field 1 of a message, an enum; 0 if absent, `None` if the message is malformed.
 fn status(mut message: &[u8]) -> Option<u64> {
     let mut status = 0;
     while !message.is_empty() {
@@ -178,7 +177,7 @@ fn failure(error: &h2::Error) -> ProbeError {
     if error.is_remote() {
         return ProbeError::critical(format!("grpc: {error}"));
     }
-    // What we could not read was no HTTP/2.
+    // Local errors mean that the response was not HTTP/2.
     ProbeError::critical("grpc: the server does not speak HTTP/2")
 }
 
@@ -195,10 +194,10 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    async fn verdict(endpoint: &Endpoint, service: &str) -> String {
+    async fn probe_reason(endpoint: &Endpoint, service: &str) -> String {
         let dialer = Dialer::new();
-        let verdict = tokio::time::timeout(PATIENCE, probe(endpoint, service, &dialer, PATIENCE));
-        match verdict.await.expect("an answer in time") {
+        let outcome = tokio::time::timeout(PATIENCE, probe(endpoint, service, &dialer, PATIENCE));
+        match outcome.await.expect("a result in time") {
             Ok(()) => "pass".to_owned(),
             Err(ProbeError::Critical(reason)) => reason,
             Err(other) => panic!("{other:?}"),
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_standard_health_service_is_understood() {
+    async fn standard_health_service_is_probed() {
         let (reporter, service) = tonic_health::server::health_reporter();
         let long = "a.very.long.Name".repeat(20);
         for (name, status) in [
@@ -235,17 +234,17 @@ mod tests {
             ("absent", "grpc: NOT_FOUND"),
         ];
         for (service, expected) in cases {
-            assert_eq!(verdict(&endpoint, service).await, expected, "{service}");
+            assert_eq!(probe_reason(&endpoint, service).await, expected, "{service}");
         }
     }
 
     #[tokio::test]
-    async fn servers_of_another_kind_are_told_apart() {
-        assert_eq!(verdict(&closed_port(), "").await, "connection refused");
+    async fn non_grpc_servers_are_critical() {
+        assert_eq!(probe_reason(&closed_port(), "").await, "connection refused");
         let (http1, _) = Server::answering("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n").await;
-        assert_eq!(verdict(&http1.endpoint(), "").await, "grpc: the server does not speak HTTP/2");
+        assert_eq!(probe_reason(&http1.endpoint(), "").await, "grpc: the server does not speak HTTP/2");
         let closing = Server::start(|_| async {}).await;
-        let got = verdict(&closing.endpoint(), "").await;
+        let got = probe_reason(&closing.endpoint(), "").await;
         assert!(
             ["grpc: connection closed", "grpc: connection reset", "grpc: broken pipe"].contains(&got.as_str()),
             "{got}"
@@ -253,29 +252,29 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_with_care() {
+    fn malformed_responses_are_critical() {
         let cases: &[(&[u8], &str)] = &[
             (b"\0\0\0\0\x02\x08\x01", "pass"),
             (b"\0\0\0\0\x02\x08\x02", "NOT_SERVING"),
             (b"\0\0\0\0\x02\x08\x03", "SERVICE_UNKNOWN"),
             (b"\0\0\0\0\x00", "UNKNOWN"),
-            (b"\0\0\0\0\x02\x08\x09", "a status that the protocol does not have"),
+            (b"\0\0\0\0\x02\x08\x09", "unknown serving status"),
             // fields that a later version may add, before and after
             (b"\0\0\0\0\x14\x12\x02ab\x1912345678\x2d1234\x08\x01", "pass"),
             (b"\0\0\0\0\x04\x08\x01\x10\x05", "pass"),
-            // not what it says it is
-            (b"", "the answer is no health status"),
-            (b"\0\0\0\0", "the answer is no health status"),
-            (b"\x01\0\0\0\x02\x08\x01", "the answer is no health status"),
-            (b"\0\0\0\0\x03\x08\x01", "the answer is no health status"),
-            (b"\0\0\0\0\x01\x08", "the answer is no health status"),
-            (b"\0\0\0\0\x02\x12\x7f", "the answer is no health status"),
-            (b"\0\0\0\0\x0b\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the answer is no health status"),
-            (b"\0\0\0\0\x0c\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the answer is no health status"),
-            (b"\0\0\0\0\x01\x0f", "the answer is no health status"),
+            // malformed
+            (b"", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0", "invalid HealthCheckResponse"),
+            (b"\x01\0\0\0\x02\x08\x01", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x03\x08\x01", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x01\x08", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x02\x12\x7f", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x0b\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x0c\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "invalid HealthCheckResponse"),
+            (b"\0\0\0\0\x01\x0f", "invalid HealthCheckResponse"),
         ];
         for (framed, expected) in cases {
-            let got = judge(framed).map_or_else(|failure| failure, |()| ProbeError::critical("grpc: pass"));
+            let got = evaluate(framed).map_or_else(|failure| failure, |()| ProbeError::critical("grpc: pass"));
             assert_eq!(got, ProbeError::critical(format!("grpc: {expected}")), "{framed:?}");
         }
     }

@@ -1,8 +1,7 @@
-//! The HTTP and HTTPS probe: one request on a connection of its own, with_shadowed by the answer's status.
+//! HTTP and HTTPS probe: one request on its own connection; the response status decides.
 //!
-//! A redirect is an answer, not an order: it is not followed and does not pass, unless its status is expected. Nothing
-//! is taken from the environment: no proxy. Of the body the first [`MAX_BODY`] octets must arrive; nobody looks at
-//! them, and they never become part of a reason.
+//! Redirects are not followed and do not pass, unless their status is expected. Proxy settings of the environment are
+//! ignored. The first [`MAX_BODY`] octets of the body must arrive; they are discarded and never become part of a reason.
 
 use std::{error::Error, io, time::Duration};
 
@@ -25,13 +24,13 @@ use super::{
 };
 use crate::model::service::HttpProbe;
 
-/// What a probe says of itself, unless the file has it say something else.
+/// Default `User-Agent`.
 const USER_AGENT: &str = concat!("muster/", env!("CARGO_PKG_VERSION"));
-/// Octets of an answer's body that are read.
+/// Maximum octets read of a response body.
 const MAX_BODY: usize = 4096;
-/// Octets of an answer's status line and headers; more is an error, as with any client.
+/// Maximum octets of the status line and headers; more is an error, as with any client.
 const MAX_HEAD: usize = 64 * 1024;
-/// Characters of a redirect's target that are shown.
+/// Maximum characters of a redirect's target in the reason.
 const MAX_LOCATION: usize = 80;
 
 pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patience: Duration) -> Result<(), ProbeError> {
@@ -47,14 +46,14 @@ pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patienc
     if probe.url.scheme() == "https" {
         let name = name.map_err(|_| ProbeError::critical("tls: the host cannot be the name of a certificate"))?;
         let stream = Box::pin(tls.connect(stream, name, probe.tls_skip_verify)).await?;
-        // Boxed: what TLS needs should not weigh on those who do without.
+        // Boxed, so that plain HTTP probes do not pay for the size of TLS state.
         Box::pin(exchange(stream, request, &probe.expect_status)).await
     } else {
         exchange(stream, request, &probe.expect_status).await
     }
 }
 
-/// Sends the request, judges the answer.
+/// Sends the request and evaluates the response.
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, expected: &[u16]) -> Result<(), ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -64,8 +63,8 @@ where
     let (mut sender, connection) = connection.handshake(TokioIo::new(stream)).await.map_err(|e| failure(&e))?;
     drive(connection, async move {
         let answer = sender.send_request(request).await.map_err(|e| failure(&e))?;
-        judge(answer.status(), answer.headers(), expected)?;
-        // RFC 9112 §6.3: a body of no stated length lasts until the connection ends.
+        evaluate(answer.status(), answer.headers(), expected)?;
+        // RFC 9112 §6.3: a body without a length ends with the connection.
         let stated = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
         let ends_by_close = !stated.iter().any(|name| answer.headers().contains_key(name));
         let mut body = answer.into_body();
@@ -75,7 +74,7 @@ where
         {
             let frame = match frame {
                 Ok(frame) => frame,
-                // Many servers of such bodies end TLS without a word, and then nobody can tell that it is the end.
+                // Many servers end such bodies without a TLS close_notify, which is an error here.
                 Err(_) if ends_by_close => break,
                 Err(error) => return Err(failure(&error)),
             };
@@ -118,7 +117,7 @@ fn request(probe: &HttpProbe) -> Result<Request<Full<Bytes>>, ProbeError> {
     Ok(request)
 }
 
-/// `user:password@` of a URL as RFC 7617 sends it.
+/// Returns `user:password@` of a URL as basic credentials (RFC 7617).
 fn credentials(url: &Url) -> Option<String> {
     if url.username().is_empty() && url.password().is_none() {
         return None;
@@ -129,7 +128,7 @@ fn credentials(url: &Url) -> Option<String> {
     Some(format!("Basic {}", data_encoding::BASE64.encode(&plain)))
 }
 
-fn judge(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<(), ProbeError> {
+fn evaluate(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<(), ProbeError> {
     let passes = if expected.is_empty() { status.is_success() } else { expected.contains(&status.as_u16()) };
     if passes {
         return Ok(());
@@ -156,7 +155,7 @@ fn failure(error: &hyper::Error) -> ProbeError {
             return ProbeError::from(io).of("http");
         }
         if at.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
-            return ProbeError::critical("http: connection closed before the answer was complete");
+            return ProbeError::critical("http: connection closed before the response was complete");
         }
         cause = at.source();
     }
@@ -188,11 +187,11 @@ mod tests {
         }
     }
 
-    /// What the probe says, with `pass` for a pass.
-    async fn verdict(probe: &HttpProbe, tls: &Tls) -> String {
+    /// Runs the probe and returns its reason, or `pass`.
+    async fn probe_reason(probe: &HttpProbe, tls: &Tls) -> String {
         let dialer = Dialer::new();
-        let verdict = tokio::time::timeout(PATIENCE, super::probe(probe, &dialer, tls, PATIENCE));
-        match verdict.await.expect("an answer in time") {
+        let outcome = tokio::time::timeout(PATIENCE, super::probe(probe, &dialer, tls, PATIENCE));
+        match outcome.await.expect("a result in time") {
             Ok(()) => "pass".to_owned(),
             Err(ProbeError::Critical(reason)) => reason,
             Err(other) => panic!("{other:?}"),
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_status_decides() {
+    async fn status_decides() {
         let cases: &[(&str, &[u16], &str)] = &[
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", &[], "pass"),
             ("HTTP/1.0 200 OK\r\n\r\nuntil the end", &[], "pass"),
@@ -213,8 +212,8 @@ mod tests {
             ("HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n", &[200, 302], "pass"),
             ("HTTP/1.1 401 Who\r\ncontent-length: 0\r\n\r\n", &[401], "pass"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", &[204], "http: 200 OK, not the expected status"),
-            ("", &[], "http: connection closed before the answer was complete"),
-            ("HTTP/1.1 200 OK\r\n", &[], "http: connection closed before the answer was complete"),
+            ("", &[], "http: connection closed before the response was complete"),
+            ("HTTP/1.1 200 OK\r\n", &[], "http: connection closed before the response was complete"),
             ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", &[], "http: connection closed"),
             ("SSH-2.0-OpenSSH_9.9\r\n\r\n", &[], "http: invalid HTTP version parsed"),
         ];
@@ -222,12 +221,12 @@ mod tests {
             let (server, _) = Server::answering(*answer).await;
             let probe =
                 HttpProbe { expect_status: expect_status.to_vec(), ..get(&format!("http://{}/", server.address)) };
-            assert_eq!(verdict(&probe, &Tls::new()).await, *expected, "{answer:?}");
+            assert_eq!(probe_reason(&probe, &Tls::new()).await, *expected, "{answer:?}");
         }
     }
 
     #[tokio::test]
-    async fn answers_without_end_are_read_only_so_far() {
+    async fn endless_responses_are_read_up_to_a_limit() {
         let head = "HTTP/1.1 200 OK\r\n";
         let cases = [
             (format!("{head}\r\n"), "pass"),
@@ -246,12 +245,12 @@ mod tests {
                 }
             });
             let server = server.await;
-            assert_eq!(verdict(&get(&format!("http://{}/", server.address)), &Tls::new()).await, expected);
+            assert_eq!(probe_reason(&get(&format!("http://{}/", server.address)), &Tls::new()).await, expected);
         }
     }
 
     #[tokio::test]
-    async fn a_request_says_what_the_file_says_and_little_else() {
+    async fn request_has_the_configured_fields_and_few_defaults() {
         let (server, mut requests) = Server::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         let plain = get(&format!("http://{}/health%20z?a=b&c", server.address));
         let post = HttpProbe {
@@ -283,13 +282,13 @@ mod tests {
             ),
         ];
         for (probe, expected) in cases {
-            assert_eq!(verdict(&probe, &Tls::new()).await, "pass");
+            assert_eq!(probe_reason(&probe, &Tls::new()).await, "pass");
             assert_eq!(requests.recv().await.unwrap(), expected);
         }
     }
 
     #[tokio::test]
-    async fn what_cannot_be_sent_is_said_without_a_connection() {
+    async fn invalid_requests_fail_without_a_connection() {
         let cases = [
             (HttpProbe { method: "G E T".into(), ..get("http://127.0.0.1/") }, "http: bad method"),
             (
@@ -303,23 +302,23 @@ mod tests {
             (get("data:text/plain,hello"), "http: the URL has no host"),
         ];
         for (probe, expected) in cases {
-            assert_eq!(verdict(&probe, &Tls::new()).await, expected);
+            assert_eq!(probe_reason(&probe, &Tls::new()).await, expected);
         }
-        let nobody = closed_port();
-        assert_eq!(verdict(&get(&format!("http://{nobody}/")), &Tls::new()).await, "connection refused");
+        let closed = closed_port();
+        assert_eq!(probe_reason(&get(&format!("http://{closed}/")), &Tls::new()).await, "connection refused");
     }
 
-    /// An HTTPS server with a certificate for `names`, good until `year`; and the authority that vouches for it.
+    /// Starts an HTTPS server with a certificate for `names`, valid until `year`; returns it with its authority.
     async fn https(names: &[&str], year: i32) -> (Server, RootCertStore) {
         https_answering(names, year, b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", true).await
     }
 
-    /// The same with this answer; `polite`: it says that the connection ends before it does.
+    /// Starts an HTTPS server with this response; `close_notify` sends that alert before the connection closes.
     async fn https_answering(
         names: &[&str],
         year: i32,
         answer: &'static [u8],
-        polite: bool,
+        close_notify: bool,
     ) -> (Server, RootCertStore) {
         let authority = {
             let mut params = CertificateParams::new([]).unwrap();
@@ -346,7 +345,7 @@ mod tests {
                 assert!(read_head(&mut stream).await.starts_with("GET / HTTP/1.1\r\n"));
                 stream.write_all(answer).await.unwrap();
                 stream.flush().await.unwrap();
-                if polite {
+                if close_notify {
                     stream.shutdown().await.unwrap();
                 }
             }
@@ -357,24 +356,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_without_a_length_may_end_without_a_word() {
-        // RFC 9112 §6.3, §9.8: servers that close TLS without an alert are many.
+    async fn body_without_length_may_end_without_close_notify() {
+        // RFC 9112 §6.3, §9.8: many servers close TLS without an alert.
         let cases: [(&'static [u8], bool, &str); 4] = [
             (b"HTTP/1.0 200 OK\r\n\r\nok", false, "pass"),
             (b"HTTP/1.0 200 OK\r\n\r\nok", true, "pass"),
             (b"HTTP/1.0 503 Service Unavailable\r\n\r\nno", false, "http: 503 Service Unavailable"),
             (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", false, "http: connection closed"),
         ];
-        for (answer, polite, expected) in cases {
-            let (server, trusted) = https_answering(&["localhost"], 2999, answer, polite).await;
+        for (answer, close_notify, expected) in cases {
+            let (server, trusted) = https_answering(&["localhost"], 2999, answer, close_notify).await;
             let url = format!("https://localhost:{}/", server.address.port());
-            let got = verdict(&get(&url), &Tls::trusting(trusted)).await;
+            let got = probe_reason(&get(&url), &Tls::trusting(trusted)).await;
             assert_eq!(got, expected, "{}", String::from_utf8_lossy(answer));
         }
     }
 
     #[tokio::test]
-    async fn certificates_are_verified_unless_the_file_says_otherwise() {
+    async fn certificates_are_verified_unless_configured_otherwise() {
         let (good, trusted) = https(&["localhost", "127.0.0.1"], 2999).await;
         let (other_name, other_authority) = https(&["other.example"], 2999).await;
         let (expired, expired_authority) = https(&["localhost"], 2011).await;
@@ -389,8 +388,8 @@ mod tests {
             (&good, "localhost", Some(&other_authority), "tls: certificate from an unknown issuer"),
             (&other_name, "localhost", Some(&other_authority), "tls: certificate for another name"),
             (&expired, "localhost", Some(&expired_authority), "tls: certificate expired "),
-            (&plain, "localhost", Some(&trusted), "tls: the answer is not TLS"),
-            (&plain, "localhost", None, "tls: the answer is not TLS"),
+            (&plain, "localhost", Some(&trusted), "tls: response is not TLS"),
+            (&plain, "localhost", None, "tls: response is not TLS"),
             (&good, "localhost", None, "pass"),
             (&other_name, "localhost", None, "pass"),
             (&expired, "localhost", None, "pass"),
@@ -398,7 +397,7 @@ mod tests {
         for (server, host, roots, expected) in cases {
             let tls = Tls::trusting(roots.cloned().unwrap_or_else(RootCertStore::empty));
             let url = format!("https://{host}:{}/", server.address.port());
-            let got = verdict(&HttpProbe { tls_skip_verify: roots.is_none(), ..get(&url) }, &tls).await;
+            let got = probe_reason(&HttpProbe { tls_skip_verify: roots.is_none(), ..get(&url) }, &tls).await;
             assert!(got.starts_with(expected), "{url}: {got}, expected {expected}");
         }
     }

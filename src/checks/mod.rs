@@ -1,23 +1,22 @@
 //! Health checks: definitions in, announcements out.
 //!
 //! ```text
-//! definitions ──► owner ── starts, keeps, cancels ──► task (one a check) ── ticks ──► prober ──► http, tcp, grpc, …
-//!                  │  ▲                                 │
-//!                  │  └──── standings that changed ─────┘
+//! definitions ──► scheduler ── starts, keeps, cancels ──► runner (one a check) ── ticks ──► prober ──► http, tcp, …
+//!                  │  ▲                                    │
+//!                  │  └───────── status changes ───────────┘
 //!                  ▼
 //!             announcements
 //! ```
 //!
-//! Two more things decide: what operators hold back (`maintenance`), and what applications report of themselves (`beats`).
+//! Two more inputs decide the state of an instance: holds (`maintenance`) and the reports of TTL checks (`ttl_reports`).
 //!
-//! [`run`] is the way in. `owner` holds what is loaded and publishes whole states; `task` is one check's life: it
-//! waits for its next tick (`schedule`), asks (`probe`) and remembers (`model::health`). `probe` keeps the time-outs
-//! and the bounds on sockets and processes, and hands each kind of check to the file of its name; `connect`, `tls` and
-//! `process` are what those share. `alias` is no probe: the owner computes it from the standings it has. `failure`
-//! has the words in which all of them say why something is not well.
+//! [`run`] is the entry point. `scheduler` owns the loaded checks and publishes whole snapshots. `runner` runs one check:
+//! it waits for the next tick (`ticks`), probes (`probe`) and applies `rise` and `fall` (`model::health`). `probe` enforces
+//! timeouts and the limits on sockets and processes, and calls the module of each kind of check. These share `connect`,
+//! `tls`, `process` and `error`. Alias checks are not probed: the scheduler computes them from the statuses it has.
 //!
-//! Steady checks cost the owner nothing: a task reports only a standing that changed, over a bounded channel, so the
-//! owner's backlog never exceeds one report a check.
+//! Steady checks cost the scheduler nothing: a runner reports only changes, over a bounded channel, so the backlog never
+//! exceeds one report per check.
 
 mod alias;
 mod connect;
@@ -36,8 +35,6 @@ mod tcp;
 mod ticks;
 mod tls;
 
-pub use self::tls::system_roots;
-
 use std::{path::PathBuf, sync::Arc};
 
 use nix::sys::resource::{Resource, getrlimit};
@@ -53,39 +50,39 @@ use crate::{
     },
 };
 
-/// Exec and systemd probes that run at once. If every one of them hangs for a time-out of 2 s, 64 a second still come
-/// to their turn; commands of 50 ms come to 2,500 a second. More would press the host that the checks should protect.
+/// Maximum number of concurrent exec and systemd probes. If each hangs until its timeout of 2 s, 64 still start per second;
+/// commands of 50 ms reach 2,500 per second. More would overload the host that the checks protect.
 pub const MAX_PROCESSES: usize = 128;
-/// Network probes that run at once, however many files the process may open. If every one of them hangs for a time-out
-/// of 2 s, 2,000 a second still come to their turn, which is 20,000 checks of 10 s; each takes some 20 KB.
+/// Maximum number of concurrent network probes, independent of the limit of open files. If each hangs until its timeout of
+/// 2 s, 2,000 still start per second, which is 20,000 checks of 10 s. Each probe takes some 20 KB.
 pub const MAX_SOCKETS: usize = 4096;
-/// The program asked for the state of units, found where programs usually are.
+/// Program that shows the state of systemd units, searched for in the probes' PATH.
 pub const SYSTEMCTL: &str = "systemctl";
-/// Open files where the system does not tell the limit: what Linux gives a process by default.
+/// Assumed limit of open files if the system does not report one: the default of Linux.
 const USUAL_OPEN_FILES: u64 = 1024;
 
-/// What the operator and the host decide for all checks.
+/// Settings of all checks.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Whether exec checks may run; where not, they are critical and say so. Service files with such checks are
-    /// refused earlier: this is the second lock.
+    /// Permits exec checks; otherwise they are critical. Service files with such checks are rejected earlier: this is the
+    /// second safeguard.
     pub allow_exec: bool,
-    /// The systemctl program: a path, or a name to be found.
+    /// Path or name of the systemctl program.
     pub systemctl: PathBuf,
-    /// Network probes that are under way at once, each with a socket of its own; at least 1. A probe that finds none
-    /// free starts late rather than failing.
+    /// Maximum number of concurrent network probes, each with its own socket; at least 1. A probe above the limit starts
+    /// late rather than failing.
     pub sockets: usize,
-    /// Exec and systemd probes that are under way at once; at least 1.
+    /// Maximum number of concurrent exec and systemd probes; at least 1.
     pub processes: usize,
-    /// Decides how the checks are spread over time.
+    /// Seed of the random spread of checks over their interval.
     pub seed: u64,
-    /// Where probes and their results are counted.
+    /// Counters of probes and their results.
     pub metrics: metrics::Checks,
 }
 
 impl Options {
-    /// For this process as it is now: half of the files that it may open are for probes, the other half for those
-    /// who ask. Raise the limit first. What is counted nobody sees.
+    /// Returns options for the current limits of this process: probes get half of the open files, the servers the other
+    /// half. Raise the limit first. The counters are not exported.
     pub fn for_this_process(allow_exec: bool, seed: u64) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(USUAL_OPEN_FILES, |(soft, _)| soft);
         Self {
@@ -99,21 +96,20 @@ impl Options {
     }
 }
 
-/// What decides how instances stand, besides probes.
+/// Inputs of the scheduler.
 pub struct Inputs {
-    /// What there is to check and to announce.
+    /// Instances to check and announce.
     pub definitions: watch::Receiver<Definitions>,
-    /// What is held back whatever its checks find.
+    /// Holds, which withhold instances regardless of their checks.
     pub maintenance: watch::Receiver<Maintenance>,
-    /// What applications report about themselves. One for a check that is not there is passed over: whoever passes it
-    /// on knows which there are.
-    pub beats: mpsc::Receiver<TtlReport>,
+    /// Reports of TTL checks. A report for an unknown check is ignored: the sender has verified that the check exists.
+    pub ttl_reports: mpsc::Receiver<TtlReport>,
 }
 
-/// Probes what `definitions` holds until `shutdown`, and keeps `announcements` up to date.
+/// Runs the checks of `definitions` until `shutdown` and keeps `announcements` up to date.
 ///
-/// Every definition is announced as soon as it is seen, with its checks' initial standing. When this returns, or is
-/// dropped, all probes have been cancelled: connections are closed and process groups killed.
+/// Every definition is announced at once, with the initial status of its checks. When this returns, or is dropped, all
+/// probes are cancelled: connections are closed and process groups killed.
 pub async fn run(
     inputs: Inputs,
     announcements: watch::Sender<Announcements>,
@@ -122,9 +118,9 @@ pub async fn run(
 ) {
     let (seed, metrics) = (options.seed, options.metrics.clone());
     let prober = Arc::new(probe::Prober::new(options));
-    let ask: runner::Ask = Arc::new(move |check| {
+    let probe: runner::ProbeFn = Arc::new(move |check| {
         let prober = Arc::clone(&prober);
         Box::pin(async move { prober.probe(&check).await })
     });
-    scheduler::run(inputs, announcements, ask, seed, metrics, shutdown).await;
+    scheduler::run(inputs, announcements, probe, seed, metrics, shutdown).await;
 }

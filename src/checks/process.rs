@@ -1,12 +1,12 @@
-//! Runs one program to its end, and makes sure of that end.
+//! Runs one program and guarantees that its process group ends.
 //!
-//! The program leads a process group of its own. The group is killed when the program has exited (a child that it
-//! left behind would pile up with every tick) and when nobody waits any more: time-out, reload and shutdown all drop
-//! the future, and dropping is the only way that work ends here. What leaves the group with `setsid` has asked to live
-//! on; it keeps nobody waiting. The runtime reaps whatever was not waited for.
+//! The program leads its own process group. The group is killed when the program has exited (children left behind would
+//! accumulate with every tick) and when the future is dropped, which is how timeout, reload and shutdown cancel a probe. A
+//! process that leaves the group with `setsid` keeps running; the probe does not wait for it. The runtime reaps killed
+//! processes.
 //!
-//! A program sees nothing of this process: an empty environment but for [`PATH`] and a locale (ours may hold a token,
-//! or the notification socket of systemd), `/` as working directory, no input, and no open file of ours but its output.
+//! The program inherits nothing: its environment is [`PATH`] and a locale (the agent's may hold a token or the notification
+//! socket of systemd), its working directory `/`, its input empty, its only open file the output pipe.
 
 use std::{
     ffi::OsStr,
@@ -29,15 +29,15 @@ use tokio::{
 
 use super::error::ProbeError;
 
-/// Characters of a first line.
+/// Maximum characters of the first line.
 const MAX_LINE: usize = 200;
-/// Where programs find programs.
+/// Search path of programs.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Octets of output, standard and error together, that are kept. The rest is read and thrown away, so that a program
-/// that says much is not stopped by a full pipe.
+/// Maximum octets kept of stdout and stderr together. The rest is read and discarded, so that a full pipe does not block
+/// the program.
 const MAX_OUTPUT: usize = 4096;
 
-/// How a program ended.
+/// Exit status and output of a program.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) status: ExitStatus,
@@ -45,27 +45,27 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// The first line with something on it.
+    /// Returns the first line that is not blank, bounded and without control characters.
     pub(super) fn first_line(&self) -> String {
         let text = String::from_utf8_lossy(&self.output);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
-        // It goes into logs and messages: no escapes for somebody's terminal, and not more than is read there.
+        // The line goes into logs and responses: terminal escapes must not.
         line.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
     }
 
-    /// All that was kept.
+    /// Returns the kept output.
     pub(super) fn text(&self) -> String {
         String::from_utf8_lossy(&self.output).into_owned()
     }
 }
 
-/// Runs `program` with `arguments` and waits for its exit. Holds `permit` until the program is gone.
+/// Runs `program` with `arguments` and waits for its exit. Holds `permit` until the process group has ended.
 pub(super) async fn run(
     program: &OsStr,
     arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     permit: Option<OwnedSemaphorePermit>,
 ) -> Result<Finished, ProbeError> {
-    let (output, for_program) = io::pipe()?;
+    let (output, writer) = io::pipe()?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -74,11 +74,11 @@ pub(super) async fn run(
         .env("LC_ALL", "C.UTF-8")
         .current_dir("/")
         .stdin(Stdio::null())
-        .stdout(Stdio::from(for_program.try_clone()?))
-        .stderr(Stdio::from(for_program))
+        .stdout(Stdio::from(writer.try_clone()?))
+        .stderr(Stdio::from(writer))
         .process_group(0)
         .kill_on_drop(true);
-    // Starting a program blocks until it has been loaded: for ever if it lies on a file system that hangs.
+    // Starting a program blocks until it is loaded: forever on a file system that hangs.
     let start = move || Group::new(command.spawn()?, permit);
     let group = match spawn_blocking(start).await {
         Ok(Ok(group)) => group,
@@ -102,16 +102,16 @@ async fn finish(mut group: Group, output: PipeReader) -> io::Result<Finished> {
             }
         }
     };
-    // Now: the leader's number names the group only as long as no other process can have it.
+    // Killed now: the leader's id names the group only until another process can get that id.
     drop(group);
-    // What was written before the exit is there; what someone outside the group still writes is not waited for.
+    // Output written before the exit is available; processes outside the group are not waited for.
     let mut rest = File::from(output.into_nonblocking_fd()?);
     drain(&mut kept, |buffer| rest.read(buffer));
     Ok(Finished { status, output: kept })
 }
 
-/// Reads what is there, but at most as much as a pipe holds by default, so that one who never stops writing keeps
-/// nobody busy. Keeps the first [`MAX_OUTPUT`] octets. Whether there may be more to come.
+/// Reads available output, at most the default capacity of a pipe, so that an endless writer does not block the caller.
+/// Keeps the first [`MAX_OUTPUT`] octets. Reports whether more may follow.
 fn drain(kept: &mut Vec<u8>, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> bool {
     let mut buffer = [0; 8192];
     for _ in 0..8 {
@@ -124,11 +124,11 @@ fn drain(kept: &mut Vec<u8>, mut read: impl FnMut(&mut [u8]) -> io::Result<usize
     true
 }
 
-/// A running process group. Dropping it kills all of it.
+/// Running process group; killed on drop.
 struct Group {
     leader: Child,
     number: Pid,
-    /// Given back when the group is gone.
+    /// Released when the group has ended.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -141,11 +141,11 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The kernel hands out numbers in turn, and none that still names a group: between the leader's end, which the
-        // caller has just seen, and this line no other group can have come by it.
+        // The kernel assigns ids in turn, and none that still names a group: no other group can have got this id since the
+        // leader's exit, which the caller has just observed.
         match killpg(self.number, Signal::SIGKILL) {
-            Ok(()) | Err(Errno::ESRCH) => {} // nobody left is what we wish for
-            Err(error) => tracing::warn!(group = %self.number, %error, "a check's process group was not killed"),
+            Ok(()) | Err(Errno::ESRCH) => {} // already ended
+            Err(error) => tracing::warn!(group = %self.number, %error, "cannot kill the process group of a check"),
         }
     }
 }
@@ -154,8 +154,8 @@ fn not_started(error: &io::Error) -> ProbeError {
     match error.kind() {
         io::ErrorKind::NotFound => ProbeError::critical("program not found"),
         io::ErrorKind::PermissionDenied => ProbeError::critical("program not executable"),
-        // Out of processes: the node's trouble, not the service's.
-        io::ErrorKind::WouldBlock => ProbeError::NotRun("no process can be started".to_owned()),
+        // The node is out of processes; the service may be healthy.
+        io::ErrorKind::WouldBlock => ProbeError::NotRun("cannot start a process".to_owned()),
         _ => ProbeError::from(error).of("program not started"),
     }
 }
@@ -172,14 +172,14 @@ mod tests {
         run(OsStr::new("/bin/sh"), ["-c", script], None).await.unwrap()
     }
 
-    /// Whether the process runs: one that nobody has reaped yet does not.
+    /// Reports whether the process runs; a zombie does not.
     fn runs(process: &str) -> bool {
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     }
 
-    async fn ends(process: &str) {
+    async fn wait_for_exit(process: &str) {
         let end = Instant::now() + Duration::from_secs(10);
         while runs(process) {
             assert!(Instant::now() < end, "{process} still runs");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_program_sees_nothing_of_this_process() {
+    async fn program_inherits_nothing() {
         let open = tempfile::NamedTempFile::new().unwrap();
         let cases = [
             ("env | grep -v -e ^PWD= -e ^_= -e ^OLDPWD= -e ^SHLVL= | sort", format!("LC_ALL=C.UTF-8\nPATH={PATH}\n")),
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_stops_waiting_ends_the_whole_group() {
+    async fn dropping_the_future_kills_the_whole_group() {
         let folder = tempfile::tempdir().unwrap();
         let note = folder.path().join("pids");
         let script =
@@ -219,30 +219,30 @@ mod tests {
             }
         };
         let pids = tokio::select! {
-            _ = &mut run => panic!("nobody has ended it"),
+            _ = &mut run => panic!("the program ended"),
             pids = written => pids,
         };
         assert!(pids.iter().all(|pid| runs(pid)));
         drop(run);
         for pid in pids {
-            ends(&pid).await;
+            wait_for_exit(&pid).await;
         }
     }
 
     #[tokio::test]
-    async fn a_child_left_behind_keeps_nobody_waiting_and_is_ended() {
+    async fn child_left_behind_does_not_delay_and_is_killed() {
         let began = Instant::now();
         let finished = sh("sleep 60 & echo $!").await;
         assert!(finished.status.success());
-        ends(&finished.first_line()).await;
-        // One that left the group lives on, with our pipe in its hands; it ends by itself.
-        let finished = sh("setsid sleep 20 & echo said").await;
-        assert_eq!((finished.status.success(), finished.first_line().as_str()), (true, "said"));
+        wait_for_exit(&finished.first_line()).await;
+        // A process that left the group keeps running, with the pipe open; it ends by itself.
+        let finished = sh("setsid sleep 20 & echo output").await;
+        assert_eq!((finished.status.success(), finished.first_line().as_str()), (true, "output"));
         assert!(began.elapsed() < Duration::from_secs(15));
     }
 
     #[tokio::test]
-    async fn output_is_kept_up_to_a_bound_and_drained_beyond() {
+    async fn output_is_kept_up_to_a_limit_and_drained() {
         let finished = sh("head -c 3000000 /dev/zero | tr '\\0' x; echo done >&2; exit 3").await;
         assert_eq!((finished.status.code(), finished.output.len()), (Some(3), MAX_OUTPUT));
         let endless = timeout(Duration::from_millis(300), run(OsStr::new("/bin/sh"), ["-c", "yes"], None)).await;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn programs_that_were_killed_are_reaped() {
+    async fn killed_programs_are_reaped() {
         let (mut pids, folder) = (Vec::new(), tempfile::tempdir().unwrap());
         for round in 0..5 {
             let note = folder.path().join(round.to_string());

@@ -1,4 +1,4 @@
-//! One check's life: wait for the tick, ask, remember, and report a standing that changed.
+//! Runs one check: waits for the tick, probes, applies `rise` and `fall`, and reports changes of status.
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -11,43 +11,43 @@ use crate::model::{
     service::{Check, InstanceKey},
 };
 
-/// How a check is asked: the prober, or in tests a script. The future's end ends all work.
-pub(super) type Ask =
+/// Runs a probe: the prober, or a script in tests. Dropping the future ends all work.
+pub(super) type ProbeFn =
     Arc<dyn Fn(Arc<Check>) -> Pin<Box<dyn Future<Output = Result<(), ProbeError>> + Send>> + Send + Sync>;
 
-/// A changed reason of an unchanged standing is reported only after this long. A command that prints a new figure each
-/// time would otherwise have the whole cluster gossip about it.
+/// Minimum time between reports of a changed reason with an unchanged status. Otherwise a command that prints a new figure
+/// each time would cause gossip in the whole cluster.
 pub(super) const REASON_HOLD: Duration = Duration::from_secs(30);
 
-/// What a task tells the owner.
+/// Report of a runner to the scheduler.
 #[derive(Debug)]
 pub(super) struct CheckUpdate {
-    /// Whose check it is.
+    /// Instance of the check.
     pub(super) instance: InstanceKey,
-    /// The task: what another one says of a check that has since been replaced is to be ignored.
+    /// Number of the runner's task: the report of a replaced check is ignored.
     pub(super) task: u64,
-    /// The check's standing.
+    /// Status of the check.
     pub(super) status: Status,
-    /// Why; empty when passing.
+    /// Reason of the status; empty if passing.
     pub(super) reason: Arc<str>,
 }
 
-/// What a check knows of itself between probes.
+/// State of a check between probes.
 #[derive(Debug)]
 pub(super) struct Memory {
     health: Health,
     reason: Arc<str>,
-    /// When a result last decided `reason`; `None` while it is the one the check began with.
+    /// Time of the result that set `reason`; `None` for the initial reason.
     since: Option<Instant>,
 }
 
 impl Memory {
-    /// A check without results that begins as `status`.
+    /// Returns the state of a check without results, with the initial `status`.
     pub(super) fn new(check: &Check, status: Status, reason: Arc<str>) -> Self {
         Self { health: Health::new(status, check.rise, check.fall), reason, since: None }
     }
 
-    /// Takes a result in; whether there is something to report.
+    /// Records a result. Reports whether the change is to be published.
     fn observe(&mut self, result: Status, reason: &str, now: Instant) -> bool {
         let changed = self.health.observe(result).is_some();
         let agrees = result == self.health.status();
@@ -61,20 +61,20 @@ impl Memory {
     }
 }
 
-/// Probes `check` at every tick until it is aborted or nobody listens.
+/// Probes `check` at every tick until the task is aborted or the channel closed.
 pub(super) async fn watch(
     instance: InstanceKey,
     task: u64,
     check: Arc<Check>,
     mut memory: Memory,
     mut ticks: Ticks,
-    ask: Ask,
+    probe: ProbeFn,
     reports: mpsc::Sender<CheckUpdate>,
 ) {
     loop {
         let due = ticks.next().await;
         let start = Instant::now();
-        let outcome = ask(Arc::clone(&check)).await;
+        let outcome = probe(Arc::clone(&check)).await;
         let (late_us, took_us) = ((start - due).as_micros() as u64, start.elapsed().as_micros() as u64);
         trace!(%instance, check = %check.probe, late_us, took_us, ?outcome, "probed");
         let (result, reason) = match &outcome {
@@ -98,7 +98,7 @@ mod tests {
     use crate::checks::fixtures::tcp;
 
     #[tokio::test(start_paused = true)]
-    async fn reasons_change_with_the_standing_and_else_only_now_and_then() {
+    async fn changed_reasons_are_reported_at_a_limited_rate() {
         use Status::{Critical, Passing, Warning};
         // seconds, the result, its reason, what is reported
         let script: &[(u64, Status, &str, Option<&str>)] = &[
@@ -109,16 +109,16 @@ mod tests {
             (31, Passing, "", Some("passing: ")),
             (32, Warning, "load 1", Some("warning: load 1")),
             (33, Warning, "load 2", None),
-            (34, Critical, "refused", None), // one failure is none yet, and leaves the reason as it is
+            (34, Critical, "refused", None), // below `fall`: the reason is unchanged
             (35, Critical, "reset", Some("critical: reset")),
             (66, Critical, "reset", None),
         ];
         let mut memory = Memory::new(&tcp("any"), Critical, "no result yet".into());
         let start = Instant::now();
         for (second, result, reason, expected) in script {
-            let told = memory.observe(*result, reason, start + Duration::from_secs(*second));
-            let told = told.then(|| format!("{}: {}", memory.health.status().as_str(), memory.reason));
-            assert_eq!(told.as_deref(), *expected, "at second {second}");
+            let changed = memory.observe(*result, reason, start + Duration::from_secs(*second));
+            let reported = changed.then(|| format!("{}: {}", memory.health.status().as_str(), memory.reason));
+            assert_eq!(reported.as_deref(), *expected, "at second {second}");
         }
     }
 }

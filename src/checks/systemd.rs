@@ -1,7 +1,7 @@
-//! The systemd probe: a unit passes while it is active (or reloads, which it does without ceasing to serve).
+//! systemd probe: a unit passes while it is active or reloads, since it serves during a reload.
 //!
-//! All else is critical, `activating` too: a unit that has not told that it is ready is not, and one that crashes again
-//! and again is seen mostly as `activating (auto-restart)`.
+//! All other states are critical, including `activating`: such a unit has not reported readiness, and a unit in a crash loop
+//! is mostly `activating (auto-restart)`.
 
 use std::path::Path;
 
@@ -19,12 +19,12 @@ pub(super) async fn probe(
 ) -> Result<(), ProbeError> {
     let arguments = ["show", "--property=LoadState,ActiveState,SubState", "--", unit];
     match process::run(systemctl.as_os_str(), arguments, permit).await {
-        Ok(finished) => judge(&finished),
+        Ok(finished) => evaluate(&finished),
         Err(failure) => Err(failure.of("systemctl")),
     }
 }
 
-fn judge(finished: &Finished) -> Result<(), ProbeError> {
+fn evaluate(finished: &Finished) -> Result<(), ProbeError> {
     if !finished.status.success() {
         return Err(ProbeError::critical(format!("systemctl: {}", finished.first_line())));
     }
@@ -62,7 +62,7 @@ mod tests {
             ("failed.service", "unit failed"),
             ("masked.service", "unit masked"),
             ("absent.service", "unit not found"),
-            ("--help", "unit not found"), // a unit's name is never an option
+            ("--help", "unit not found"), // a unit name is never parsed as an option
             ("silent.service", "systemctl: no state of the unit"),
             (
                 "offline.service",

@@ -1,4 +1,4 @@
-//! The TCP probe: a connection that opens is a pass, and is closed again at once.
+//! TCP probe: passes if a connection opens, and closes it at once.
 
 use std::time::Duration;
 
@@ -17,10 +17,10 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(5);
 
     #[tokio::test]
-    async fn a_connection_that_opens_is_a_pass() {
+    async fn open_port_passes() {
         let (server, mut gone) = Server::hanging().await;
         let open = server.endpoint();
-        // Listens on the IPv4 loopback only: one of the name's addresses is enough.
+        // The server listens on the IPv4 loopback only: one address of the name is enough.
         let by_name = Endpoint { host: "LocalHost".into(), port: open.port };
         let no_name = Endpoint { host: format!("{}.invalid", "a".repeat(64)), port: 1 };
         let cases = [
@@ -32,7 +32,7 @@ mod tests {
         for (endpoint, expected) in cases {
             assert_eq!(probe(&endpoint, &Dialer::new(), PATIENCE).await, expected, "{endpoint}");
             if expected.is_ok() {
-                gone.recv().await.unwrap(); // and is closed again
+                gone.recv().await.unwrap(); // the probe closes the connection
             }
         }
     }

@@ -1,9 +1,9 @@
-//! When a check's probes start.
+//! Start times of a check's probes.
 //!
-//! Every check has a place of its own in the interval, drawn once, so that a thousand checks loaded together do not
-//! fire together ever after. The first probe does not wait for that place: it starts within [`START_WINDOW`], because
-//! a service should not be missing for an interval after a restart. The second takes the first place that leaves at
-//! least half an interval between the two; from there on starts are an interval apart.
+//! Every check has a random phase in its interval, drawn once, so that checks loaded together do not fire together. The
+//! first probe does not wait for the phase: it starts within [`START_WINDOW`], so that a service is not missing for an
+//! interval after a restart. The second starts at the first phase point at least half an interval later; all others follow
+//! at the interval.
 
 use std::time::Duration;
 
@@ -11,35 +11,34 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::model::service::MIN_INTERVAL;
 
-/// First probes start within this time of being loaded, or within the interval where that is shorter.
+/// First probes start within this time after loading, or within the interval if that is shorter.
 pub(super) const START_WINDOW: Duration = Duration::from_secs(1);
 
-/// The starts of one check's probes. They do not drift: a start that is late does not move those after it.
+/// Start times of one check's probes. They do not drift: a late start does not move the next ones.
 #[derive(Debug)]
 pub(super) struct Ticks {
     interval: Duration,
     due: Instant,
-    /// What follows the first start; `None` when that is past.
+    /// Second start; `None` once taken.
     second: Option<Instant>,
 }
 
 impl Ticks {
-    /// For a check loaded at `loaded`; `place` is its place in the interval, from 0 to 1.
-    pub(super) fn new(loaded: Instant, interval: Duration, place: f64) -> Self {
+    /// Returns the start times of a check loaded at `loaded`; `phase` is from 0 to 1.
+    pub(super) fn new(loaded: Instant, interval: Duration, phase: f64) -> Self {
         let interval = interval.max(MIN_INTERVAL);
-        let place = place.clamp(0.0, 1.0);
-        let first = loaded + interval.min(START_WINDOW).mul_f64(place);
-        let mut second = loaded + interval.mul_f64(place);
+        let phase = phase.clamp(0.0, 1.0);
+        let first = loaded + interval.min(START_WINDOW).mul_f64(phase);
+        let mut second = loaded + interval.mul_f64(phase);
         while second < first + interval / 2 {
             second += interval;
         }
         Self { interval, due: first, second: Some(second) }
     }
 
-    /// Waits for the next start and returns when it was due.
+    /// Waits for the next start and returns its due time.
     ///
-    /// A start whose time passed while its predecessor was still under way is made up for at once; of several such
-    /// only one is.
+    /// A start that was missed while a probe was running is made up for at once; of several missed starts only one is.
     pub(super) async fn next(&mut self) -> Instant {
         sleep_until(self.due).await;
         let due = self.due;
@@ -61,10 +60,10 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Starts in milliseconds since loading, with a probe that takes as long as `busy` says, the last one for ever.
-    async fn starts(interval: Duration, place: f64, busy: &[Duration], count: usize) -> Vec<u128> {
+    /// Returns starts in milliseconds since loading. Probes take the times in `busy`, whose last value repeats.
+    async fn starts(interval: Duration, phase: f64, busy: &[Duration], count: usize) -> Vec<u128> {
         let loaded = Instant::now();
-        let mut ticks = Ticks::new(loaded, interval, place);
+        let mut ticks = Ticks::new(loaded, interval, phase);
         let mut starts = Vec::new();
         for probe in 0..count {
             ticks.next().await;
@@ -75,9 +74,9 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_start_is_soon_and_the_others_keep_their_place() {
+    async fn first_start_is_soon_and_later_starts_keep_their_phase() {
         let ms = Duration::from_millis;
-        // interval, place, how long probes take, the starts
+        // interval, phase, duration of probes, starts
         let cases: &[(Duration, f64, &[Duration], &[u128])] = &[
             (10 * SECOND, 0.0, &[ms(1)], &[0, 10_000, 20_000, 30_000]),
             (10 * SECOND, 0.3, &[ms(1)], &[300, 13_000, 23_000, 33_000]),
@@ -85,19 +84,19 @@ mod tests {
             (ms(500), 0.5, &[ms(1)], &[250, 750, 1_250, 1_750]),
             // a probe as long as the interval leaves no gap
             (2 * SECOND, 0.0, &[2 * SECOND], &[0, 2_000, 4_000, 6_000]),
-            // one that took three intervals: the next starts at once, and only once, and the one after it on its place
+            // after a probe of three intervals: one start at once, the next on its phase
             (2 * SECOND, 0.0, &[ms(1), ms(6_500), ms(1)], &[0, 2_000, 8_500, 10_000, 12_000]),
         ];
-        for (interval, place, busy, expected) in cases {
+        for (interval, phase, busy, expected) in cases {
             // Timers count whole milliseconds and never fire early.
-            let got = starts(*interval, *place, busy, expected.len()).await;
+            let got = starts(*interval, *phase, busy, expected.len()).await;
             let close = got.iter().zip(*expected).all(|(got, expected)| (*expected..=expected + 2).contains(got));
-            assert!(close, "{interval:?} at {place}: {got:?}, expected {expected:?}");
+            assert!(close, "{interval:?} at {phase}: {got:?}, expected {expected:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_thousand_checks_loaded_together_are_spread_out() {
+    async fn checks_loaded_together_are_spread_over_the_interval() {
         let interval = 10 * SECOND;
         let loaded = Instant::now();
         let mut random = fastrand::Rng::with_seed(7);
@@ -108,8 +107,8 @@ mod tests {
             let second = ticks.second.unwrap();
             let gap = second - ticks.due;
             assert!(interval / 2 <= gap && gap <= interval + interval / 2, "{gap:?}");
-            let place = (second - loaded).as_millis() % interval.as_millis();
-            per_tenth[usize::try_from(place).unwrap() / 1000] += 1;
+            let phase = (second - loaded).as_millis() % interval.as_millis();
+            per_tenth[usize::try_from(phase).unwrap() / 1000] += 1;
         }
         assert!(per_tenth.iter().all(|n| (60..140).contains(n)), "{per_tenth:?}");
     }

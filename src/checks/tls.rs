@@ -1,10 +1,12 @@
-//! TLS for HTTPS probes: with the certificate verified, and without.
+//! TLS of HTTPS probes, with and without verification of the certificate.
 //!
-//! Two configurations, made when the first HTTPS check needs them and then shared. Sessions are not resumed: a check
-//! is to notice a certificate that expired an hour ago.
+//! Both configurations are created on first use and then shared. Sessions are not resumed, so that a check notices a
+//! certificate that has expired.
 
 use std::sync::Arc;
 
+use super::error::ProbeError;
+use crate::tls::authorities::system_roots;
 use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking};
 use tokio_rustls::{
     TlsConnector,
@@ -19,11 +21,8 @@ use tokio_rustls::{
         pki_types::{CertificateDer, ServerName, UnixTime},
     },
 };
-use tracing::warn;
 
-use super::error::ProbeError;
-
-/// Opens TLS on connections.
+/// TLS connectors of all HTTPS probes.
 pub(super) struct Tls {
     verified: OnceCell<TlsConnector>,
     unverified: OnceCell<TlsConnector>,
@@ -34,13 +33,13 @@ impl Tls {
         Self { verified: OnceCell::new(), unverified: OnceCell::new() }
     }
 
-    /// One that trusts `roots` in place of the system's authorities.
+    /// Returns connectors that trust `roots` instead of the system's authorities.
     #[cfg(test)]
     pub(super) fn trusting(roots: RootCertStore) -> Self {
         Self { verified: OnceCell::new_with(Some(verified(roots).unwrap())), unverified: OnceCell::new() }
     }
 
-    /// Shakes hands with the server that goes by `name`.
+    /// Performs the TLS handshake with the server `name`.
     pub(super) async fn connect(
         &self,
         stream: TcpStream,
@@ -64,21 +63,6 @@ impl Tls {
             }
         })
     }
-}
-
-/// The authorities that this host trusts, as of now. Reads files.
-pub fn system_roots() -> RootCertStore {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let errors = found.errors;
-        warn!(
-            ?errors,
-            "this host has no certificate authorities (package ca-certificates): https checks and upstreams fail"
-        );
-    }
-    roots
 }
 
 fn verified(roots: RootCertStore) -> Result<TlsConnector, Error> {
@@ -114,18 +98,18 @@ fn failure(error: &Error) -> ProbeError {
             Bad::UnknownIssuer => "certificate from an unknown issuer".to_owned(),
             Bad::BadSignature => "certificate with a bad signature".to_owned(),
             Bad::Revoked => "certificate revoked".to_owned(),
-            // What webpki has no word of its own for, most often a self-signed certificate that calls itself an authority.
-            Bad::Other(_) => "certificate that no authority vouches for".to_owned(),
+            // Most often a self-signed certificate that is marked as an authority; webpki has no variant for it.
+            Bad::Other(_) => "certificate not signed by an authority".to_owned(),
             other => format!("certificate: {other}"),
         },
-        Error::InvalidMessage(_) => "the answer is not TLS".to_owned(),
+        Error::InvalidMessage(_) => "response is not TLS".to_owned(),
         other => other.to_string(),
     };
     ProbeError::critical(format!("tls: {what}"))
 }
 
-/// Takes any certificate. That its owner is the one who speaks is still verified: a server that does not have the key
-/// is broken, whoever vouches for it.
+/// Accepts any certificate. The handshake signature is still verified: a server without the certificate's key is broken,
+/// whatever the issuer.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
