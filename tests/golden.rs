@@ -1,18 +1,18 @@
-//! Golden answers: YAML in, `dig`-like text out. One file of `tests/golden/` is one small world and what it is asked.
+//! Golden answers: YAML in, `dig`-like text out. Each file of `tests/golden/` describes a small cluster and its queries.
 //!
-//! A file is made of sections, each opened by a line that begins with `== `:
+//! A file consists of sections, each opened by a line that begins with `== `:
 //!
-//! - `== node NAME ADDRESS...`: a node; the first one is the one that answers. `host-a` at 10.0.0.7 where none is given.
-//! - `== out-of-reach NODE`: what is known of that node is what was last known.
+//! - `== node NAME ADDRESS...`: a node; the first one answers. Default: `host-a` at 10.0.0.7.
+//! - `== out-of-reach NODE`: that node is unreachable; its state is last known.
 //! - `== gone NODE`: that node crashed.
-//! - `== service [on NODE]`: a service file's text follows.
-//! - `== zone NAME`: a zone file's text follows.
-//! - `== standing SERVICE/ID critical|warning REASON`: a health result; without one an instance is passing.
+//! - `== service [on NODE]`: the text of a service file follows.
+//! - `== zone NAME`: the text of a zone file follows.
+//! - `== state SERVICE/ID critical|warning REASON`: the state of an instance; the default is passing.
 //! - `== alias NAME`: an alias domain.
-//! - `== ask NAME TYPE [edns[=PAYLOAD]] [do] [tcp]`: a question; the reply follows as text, records of a
-//!   section sorted, since their order is drawn.
+//! - `== ask NAME TYPE [edns[=PAYLOAD]] [do] [tcp]`: a query; the reply follows as text, the records of each
+//!   section sorted, since their order is random.
 //!
-//! `MUSTER_BLESS=1 cargo test --test golden` writes what is answered now; the difference is then for reading.
+//! `MUSTER_BLESS=1 cargo test --test golden` writes the current answers; review the difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -43,11 +43,11 @@ const PAYLOAD: u16 = 1232;
 const TTL: u32 = 5;
 
 #[test]
-fn worlds_answer_as_written() {
+fn answers_equal_the_golden_files() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut files: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    assert!(files.len() >= 10, "the golden files are where they should be");
+    assert!(files.len() >= 10, "golden files found");
     let mut wrong = String::new();
     for file in files {
         let expected = fs::read_to_string(&file).unwrap();
@@ -62,15 +62,14 @@ fn worlds_answer_as_written() {
         for (at, (got, want)) in
             actual.lines().zip(expected.lines()).enumerate().filter(|(_, (got, want))| got != want).take(5)
         {
-            writeln!(wrong, "{name}:{}: {got:?} where {want:?} is written", at + 1).unwrap();
+            writeln!(wrong, "{name}:{}: got {got:?}, expected {want:?}", at + 1).unwrap();
         }
-        writeln!(wrong, "{name}: {} lines where {} are written", actual.lines().count(), expected.lines().count())
-            .unwrap();
+        writeln!(wrong, "{name}: got {} lines, expected {}", actual.lines().count(), expected.lines().count()).unwrap();
     }
-    assert!(wrong.is_empty(), "\n{wrong}MUSTER_BLESS=1 writes the answers as they are now");
+    assert!(wrong.is_empty(), "\n{wrong}MUSTER_BLESS=1 writes the current answers");
 }
 
-/// The text with every reply as the engine gives it.
+/// Returns the text with the current reply to every query.
 fn replay(text: &str) -> String {
     let mut sections: Vec<(&str, String)> = vec![("", String::new())];
     for line in text.lines() {
@@ -102,8 +101,8 @@ struct World {
     nodes: Vec<(Label, Vec<IpAddr>)>,
     freshness: BTreeMap<Label, Freshness>,
     announcements: BTreeMap<Label, Announcements>,
-    standings: BTreeMap<String, InstanceState>,
-    zones: Vec<Arc<zone_file::ZoneFile>>,
+    states: BTreeMap<String, InstanceState>,
+    zones: Vec<Arc<muster::model::zone::ZoneFile>>,
     aliases: Vec<Name>,
 }
 
@@ -119,9 +118,9 @@ impl World {
                 }
                 ["out-of-reach", node] => drop(world.freshness.insert(label(node), Freshness::LastKnown)),
                 ["gone", node] => drop(world.freshness.insert(label(node), Freshness::Gone)),
-                ["standing", instance, status, ref reason @ ..] => {
+                ["state", instance, status, ref reason @ ..] => {
                     let status = if status == "warning" { Status::Warning } else { Status::Critical };
-                    world.standings.insert(instance.to_owned(), InstanceState::new(status, &reason.join(" ")));
+                    world.states.insert(instance.to_owned(), InstanceState::new(status, &reason.join(" ")));
                 }
                 ["zone", name] => {
                     let path = format!("{name}.zone");
@@ -147,18 +146,18 @@ impl World {
     }
 
     fn service(&mut self, node: &Label, text: &str) {
-        let addresses = &self.nodes.iter().find(|(name, _)| name == node).expect("a node of that name").1;
+        let addresses = &self.nodes.iter().find(|(name, _)| name == node).expect("a declared node").1;
         let defaults = Defaults { node, addresses, allow_exec: true };
         let file = service_file::parse(Path::new("golden.yaml"), text.as_bytes(), &defaults);
         let file = file.unwrap_or_else(|problems| panic!("{problems:#?}"));
         for entry in file.entries {
             let instance = entry.definition.instance.clone();
-            let standing = match self.standings.get(&instance.key.to_string()) {
+            let state = match self.states.get(&instance.key.to_string()) {
                 _ if !entry.definition.enabled => InstanceState::Disabled,
-                Some(standing) => standing.clone(),
+                Some(state) => state.clone(),
                 None => InstanceState::Passing,
             };
-            let announcement = Announcement::new(instance.clone(), standing);
+            let announcement = Announcement::new(instance.clone(), state);
             self.announcements.entry(node.clone()).or_default().insert(instance.key.clone(), Arc::new(announcement));
         }
     }
@@ -195,7 +194,7 @@ fn answer(tables: &Tables, ask: &str) -> String {
     let mut words = ask.split_whitespace();
     let name = words.next().unwrap();
     let rtype = words.next().unwrap();
-    let qtype: RecordType = rtype.parse().unwrap_or_else(|_| panic!("a type, not {rtype}"));
+    let qtype: RecordType = rtype.parse().unwrap_or_else(|_| panic!("unknown type {rtype}"));
     let mut ask = Ask { name: name.to_owned(), qtype: qtype.into(), edns: None, dnssec_ok: false };
     let mut transport = Transport::Udp;
     for word in words {
@@ -238,7 +237,7 @@ fn answer(tables: &Tables, ask: &str) -> String {
         [("answer", &message.answers), ("authority", &message.authorities), ("additional", &message.additionals)]
     {
         let mut lines: Vec<String> = records.iter().filter(|r| r.record_type() != RecordType::OPT).map(show).collect();
-        // A chain of CNAMEs has an order; everything else has not.
+        // Only a chain of CNAMEs has an order.
         if !records.iter().any(|r| r.record_type() == RecordType::CNAME) {
             lines.sort();
         }

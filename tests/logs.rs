@@ -1,4 +1,4 @@
-//! What the agent logs, as JSON: each event once, with fields, and nothing for those who only ask.
+//! JSON logs of the agent: each event once, with fields; queries and requests are not logged.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -15,7 +15,7 @@ use support::{
     wait::{self, DEADLINE},
 };
 
-/// A running agent that logs JSON, and a cursor in its log.
+/// An agent that logs JSON, with a cursor in its log.
 struct Logging {
     agent: Agent,
     read: usize,
@@ -30,7 +30,7 @@ impl Logging {
         Self { agent, read: 0 }
     }
 
-    /// All events so far.
+    /// Returns all events so far.
     fn events(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         self.agent.log().lines().map(parse).collect()
@@ -54,21 +54,21 @@ impl Logging {
     }
 }
 
-/// The fields of an event that are there, as `name=value`.
+/// Formats fields of an event as `name=value`; `-` if absent.
 fn fields(event: &Value, names: &[&str]) -> String {
     let field = |name: &&str| format!("{name}={}", event[*name].as_str().unwrap_or("-"));
     names.iter().map(field).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
-fn events_are_told_once_with_their_fields_and_questions_never() {
+fn events_are_logged_once_with_fields_and_queries_never() {
     let mut agent = Logging::start("service: web\nport: 80\nchecks: [{exec: [/bin/sh, -c, exit 2], interval: 1s}]\n");
     let (dns, api) = (agent.agent.address(), agent.agent.http());
     let answering = agent.wait_for("answering");
     assert_eq!(fields(&answering, &["level", "node", "domain"]), "level=INFO node=host-a domain=service.local.");
-    let turned = agent.wait_for("check critical");
+    let changed = agent.wait_for("check critical");
     assert_eq!(
-        fields(&turned, &["level", "service", "id", "check", "status", "reason"]),
+        fields(&changed, &["level", "service", "id", "check", "status", "reason"]),
         "level=INFO service=web id=web-host-a check=exec /bin/sh status=critical reason=exit 2"
     );
 
@@ -84,10 +84,10 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
     }
     let registered = agent.wait_for("registered by HTTP");
     assert_eq!(fields(&registered, &["level", "service", "id"]), "level=INFO service=db id=db-host-a");
-    let held = agent.wait_for("instance is held back: it is draining");
-    let names = ["level", "service", "id", "gate", "reason"];
-    assert_eq!(fields(&held, &names), "level=INFO service=db id=db-host-a gate=draining reason=new disk");
-    agent.wait_for("instance is not held back any more");
+    let held = agent.wait_for("instance withheld: draining");
+    let names = ["level", "service", "id", "hold", "reason"];
+    assert_eq!(fields(&held, &names), "level=INFO service=db id=db-host-a hold=draining reason=new disk");
+    agent.wait_for("instance no longer withheld");
     agent.wait_for("deregistered by HTTP");
 
     let broken = agent.agent.path("services.d/broken.yaml");
@@ -95,8 +95,8 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
     let problem = agent.wait_for("broken.yaml:");
     assert_eq!(fields(&problem, &["level", "path"]), format!("level=WARN path={}", broken.display()));
     fs::remove_file(&broken).unwrap();
-    let mended = agent.wait_for("no problems any more");
-    assert_eq!(fields(&mended, &["level", "path"]), format!("level=INFO path={}", broken.display()));
+    let fixed = agent.wait_for("all problems resolved");
+    assert_eq!(fields(&fixed, &["level", "path"]), format!("level=INFO path={}", broken.display()));
 
     let before = agent.read;
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -120,7 +120,7 @@ fn events_are_told_once_with_their_fields_and_questions_never() {
     let after: Vec<&str> = events[before..].iter().map(|event| event["message"].as_str().unwrap()).collect();
     assert_eq!(after, ["SIGTERM: stopping", "stopped"]);
     for (message, times) in
-        [("check critical", 1), ("registered by HTTP", 2), ("instance is held back", 1), ("not held back", 1)]
+        [("check critical", 1), ("registered by HTTP", 2), ("instance withheld", 1), ("no longer withheld", 1)]
     {
         assert_eq!(agent.count(message), times, "{message}: {events:#?}");
     }

@@ -1,4 +1,4 @@
-//! What the built agent counts: true, bounded, as documented, and as the dashboard and the alerts expect it.
+//! Metrics of the agent: correct, bounded, documented, and matching the dashboard and the alerts.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -35,12 +35,12 @@ fn page(agent: &Agent) -> String {
     page
 }
 
-/// The value of one series, as it stands in the page.
+/// Returns the value of one series in the page.
 fn value(page: &str, series: &str) -> Option<f64> {
     page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')).map(|value| value.parse().unwrap())
 }
 
-/// Waits until the series has this value.
+/// Waits until a series has this value.
 #[track_caller]
 fn wait_for(agent: &Agent, series: &str, expected: f64) {
     wait::until_equal(series, &Some(expected), || value(&page(agent), series));
@@ -53,7 +53,7 @@ struct Family {
     labels: BTreeSet<String>,
 }
 
-/// The families of a page: by name, with their labels.
+/// Parses the families of a page, by name.
 fn families(page: &str) -> BTreeMap<String, Family> {
     let mut families = BTreeMap::<String, Family>::new();
     let label = Regex::new(r#"([a-z_]+)="#).unwrap();
@@ -64,7 +64,7 @@ fn families(page: &str) -> BTreeMap<String, Family> {
             declared.clone_into(&mut name);
             families.insert(name.clone(), Family { kind: kind.to_owned(), labels: BTreeSet::new() });
         } else if !line.starts_with('#') {
-            assert!(line.starts_with(&name), "{line} stands below {name}");
+            assert!(line.starts_with(&name), "{line} belongs to {name}");
             let labels = label.captures_iter(line).map(|found| found[1].to_owned()).filter(|label| label != "le");
             families.get_mut(&name).unwrap().labels.extend(labels);
         }
@@ -72,7 +72,7 @@ fn families(page: &str) -> BTreeMap<String, Family> {
     families
 }
 
-/// An agent that has something to count of every kind, and its upstream.
+/// Starts an agent with samples for every kind of metric, and its upstream.
 fn busy() -> (Agent, Upstream) {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 300))]);
     let config = format!(
@@ -91,7 +91,7 @@ fn busy() -> (Agent, Upstream) {
 }
 
 #[test]
-fn what_is_asked_is_counted_by_transport_type_code_and_source() {
+fn queries_are_counted_by_transport_type_code_and_source() {
     let (agent, _upstream) = busy();
     agent.ask("web.service.local.", 33);
     agent.ask("nothing.service.local.", 1);
@@ -99,7 +99,7 @@ fn what_is_asked_is_counted_by_transport_type_code_and_source() {
     agent.ask("example.org.", 1);
     agent.ask("localhost.", 28);
     agent.ask_tcp("web.service.local.", 65_280);
-    // What is no query: nobody answers, and nobody waits.
+    // Not a query: there is no reply.
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.send_to(&[0xff; 40], agent.address()).unwrap();
     wait_for(&agent, "muster_dns_answers_total{transport=\"udp\",source=\"dropped\"}", 1.0);
@@ -127,7 +127,7 @@ fn what_is_asked_is_counted_by_transport_type_code_and_source() {
 }
 
 #[test]
-fn a_reply_that_is_cut_and_an_upstream_that_fails_are_counted() {
+fn truncated_replies_and_upstream_failures_are_counted() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.nothing(ResponseCode::ServFail, 1))]);
     let config = format!("resolver: {{upstreams: [\"{}\"], allow: [loopback]}}\n", upstream.address());
     let agent = Agent::start_with(&config, &[], |folder| {
@@ -148,7 +148,7 @@ fn a_reply_that_is_cut_and_an_upstream_that_fails_are_counted() {
 }
 
 #[test]
-fn the_catalog_the_checks_and_the_files_are_counted_as_they_are() {
+fn gauges_reflect_catalog_checks_and_files() {
     let (agent, _upstream) = busy();
     wait_for(&agent, "muster_checks{kind=\"exec\",status=\"passing\"}", 1.0);
     wait_for(&agent, "muster_check_turns_total{kind=\"exec\",status=\"passing\"}", 1.0);
@@ -172,7 +172,7 @@ fn the_catalog_the_checks_and_the_files_are_counted_as_they_are() {
     for (series, count) in expected {
         assert_eq!(value(&shown, series), Some(count), "{series} in\n{shown}");
     }
-    // Those of before may take a moment to end.
+    // Earlier connections may take a moment to close.
     wait_for(&agent, "muster_http_connections", 1.0);
     assert!(value(&shown, "process_open_fds") > Some(10.0) && value(&shown, "process_cpu_seconds_total") > Some(0.0));
     fs::remove_file(agent.path("services.d/broken.yaml")).unwrap();
@@ -184,7 +184,7 @@ fn the_catalog_the_checks_and_the_files_are_counted_as_they_are() {
 }
 
 #[test]
-fn who_waits_is_counted_while_it_waits() {
+fn blocking_queries_are_counted_while_they_wait() {
     let (agent, _upstream) = busy();
     let index = get(agent.http(), "/v1/catalog/services", "").1;
     let index = index.lines().find_map(|line| line.strip_prefix("x-consul-index: ")).unwrap().to_owned();
@@ -195,11 +195,11 @@ fn who_waits_is_counted_while_it_waits() {
     drop(waiting);
     wait_for(&agent, "muster_http_waiting", 0.0);
     let answered = "muster_http_requests_total{endpoint=\"/v1/catalog/services\",status=\"2xx\"}";
-    assert_eq!(value(&page(&agent), answered), Some(1.0), "who goes away is not answered");
+    assert_eq!(value(&page(&agent), answered), Some(1.0), "an abandoned request is not answered");
 }
 
-/// Sends all kinds of things with a word in them, to all ports.
-fn pester(agent: &Agent, word: &str) {
+/// Sends queries, frames and requests that contain a word to all ports.
+fn probe_with(agent: &Agent, word: &str) {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     for number in 0..500_u16 {
         let label = format!("{word}{number}");
@@ -216,28 +216,28 @@ fn pester(agent: &Agent, word: &str) {
             get(agent.http(), &format!("{path}{word}{end}"), &format!("X-{word}: {word}\r\nAccept: {word}\r\n"));
         }
     }
-    // What came before is answered by now.
+    // A reply means that the earlier packets were processed.
     agent.ask("web.service.local.", 33);
 }
 
-/// Whatever strangers send, no series is added and none of their words is shown.
+/// Untrusted input adds no series and no label value.
 #[test]
-fn no_stranger_makes_a_series() {
+fn untrusted_input_adds_no_series() {
     let (agent, _upstream) = busy();
     wait_for(&agent, "muster_checks{kind=\"exec\",status=\"passing\"}", 1.0);
     let series = |page: &str| -> BTreeSet<String> {
         let lines = page.lines().filter(|line| !line.starts_with('#'));
         lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect()
     };
-    pester(&agent, "stranger");
+    probe_with(&agent, "stranger");
     let before = series(&page(&agent));
-    pester(&agent, "outlander");
+    probe_with(&agent, "outlander");
     let page = page(&agent);
     assert_eq!(series(&page), before);
     assert!(!page.contains("stranger") && !page.contains("outlander"), "{page}");
 }
 
-/// The rows of docs/metrics.md: name, type, labels.
+/// Parses the rows of docs/metrics.md: name, type, labels.
 fn documented() -> BTreeMap<String, Family> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
     let words = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<BTreeSet<_>>();
@@ -245,14 +245,14 @@ fn documented() -> BTreeMap<String, Family> {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, labels, meaning] = cells[..] else { return None };
         let name = words(name).into_iter().next()?;
-        assert!(meaning.len() > 10, "{name} says what it means");
+        assert!(meaning.len() > 10, "{name} has a description");
         Some((name, Family { kind: kind.to_owned(), labels: words(labels) }))
     };
     text.lines().filter(|line| line.starts_with("| `")).filter_map(row).collect()
 }
 
 #[test]
-fn the_documentation_names_what_there_is_and_nothing_else() {
+fn documentation_lists_exactly_the_exported_metrics() {
     let (agent, _upstream) = busy();
     agent.ask("example.org.", 1);
     get(agent.http(), "/metrics", "");
@@ -264,7 +264,7 @@ fn the_documentation_names_what_there_is_and_nothing_else() {
     }
 }
 
-/// Every text below a key of that name in a JSON document.
+/// Collects every text under a key of that name in a JSON document.
 fn texts_of<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v str>) {
     match value {
         Value::Object(fields) => {
@@ -280,9 +280,9 @@ fn texts_of<'v>(value: &'v Value, key: &str, found: &mut Vec<&'v str>) {
     }
 }
 
-/// The dashboard and the alerts ask for series that there are, with labels and values that they have.
+/// Dashboard and alerts use existing series, labels and label values.
 #[test]
-fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
+fn dashboard_and_alerts_use_existing_series() {
     let (agent, _upstream) = busy();
     agent.ask("example.org.", 1);
     get(agent.http(), "/metrics", "");
@@ -305,9 +305,9 @@ fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
             let name = &found[1];
             let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
             let family = families.get(name).or_else(|| families.get(base).filter(|family| family.kind == "histogram"));
-            let family = family.unwrap_or_else(|| panic!("there is no {name}, for which {text:?} asks"));
+            let family = family.unwrap_or_else(|| panic!("no metric {name}, used in {text:?}"));
             for matcher in label.captures_iter(found.get(2).map_or("", |labels| labels.as_str())) {
-                // What Prometheus adds to every series.
+                // Labels that Prometheus adds to every series.
                 if matches!(&matcher[1], "job" | "instance") {
                     continue;
                 }
@@ -323,26 +323,26 @@ fn the_dashboard_and_the_alerts_ask_for_what_there_is() {
 
 fn promtool(arguments: &[&str], input: &str) -> (bool, String) {
     let output = process::command("promtool").args(arguments).finish_with(input);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    (output.status.success() && output.stderr.is_empty(), said)
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.success() && output.stderr.is_empty(), printed)
 }
 
 #[test]
-fn promtool_finds_no_fault() {
-    if !skip::tool("promtool_finds_no_fault", "promtool", "prometheus") {
+fn promtool_accepts_metrics_and_rules() {
+    if !skip::tool("promtool_accepts_metrics_and_rules", "promtool", "prometheus") {
         return;
     }
     let (agent, _upstream) = busy();
     agent.ask("example.org.", 1);
-    let (good, said) = promtool(&["check", "metrics"], &page(&agent));
-    assert!(good, "{said}");
+    let (valid, printed) = promtool(&["check", "metrics"], &page(&agent));
+    assert!(valid, "{printed}");
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/prometheus/muster.rules.yaml");
-    let (good, said) = promtool(&["check", "rules", rules.to_str().unwrap()], "");
-    assert!(good, "{said}");
+    let (valid, printed) = promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    assert!(valid, "{printed}");
 }
 
 #[test]
-fn both_text_formats_and_consuls_json_say_the_same() {
+fn text_formats_and_consul_json_agree() {
     let (agent, _upstream) = busy();
     agent.ask("web.service.local.", 33);
     let accept = "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3\r\n";
@@ -372,7 +372,7 @@ fn both_text_formats_and_consuls_json_say_the_same() {
 }
 
 #[test]
-fn metrics_take_a_token_and_health_does_not() {
+fn metrics_require_a_token_and_health_endpoints_do_not() {
     let token = "0123456789abcdef-read";
     let agent = Agent::start_with("http: {listen: [127.0.0.1:0], tokens_dir: tokens}\n", &[], |folder| {
         fs::create_dir(folder.join("tokens")).unwrap();
@@ -380,8 +380,8 @@ fn metrics_take_a_token_and_health_does_not() {
         fs::write(folder.join("tokens/all.yaml"), text).unwrap();
     });
     for (path, body) in [("/healthz", "ok\n"), ("/readyz", "ready\n")] {
-        let (status, head, said) = get(agent.http(), path, "");
-        assert_eq!((status, said.as_str()), (200, body), "{path}");
+        let (status, head, text) = get(agent.http(), path, "");
+        assert_eq!((status, text.as_str()), (200, body), "{path}");
         assert!(head.contains("content-type: text/plain"), "{head}");
     }
     for path in ["/metrics", "/v1/agent/metrics", "/v1/agent/metrics?format=prometheus"] {

@@ -1,4 +1,4 @@
-//! Whoever asks why hears the same: Extended DNS Errors, the `_why` names, and what `muster explain` says.
+//! Extended DNS Errors, `_why` records and `muster explain` give the same reasons.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -25,21 +25,21 @@ use muster::{
 };
 use support::{Ask, decode, extended_error, label, show_data};
 
-/// `web/web-1` on `b`, with a check that stands as badly as it does.
-fn announcement(standing: InstanceState) -> Announcement {
+/// Returns `web/web-1` on `b` with a check of the same status.
+fn announcement(state: InstanceState) -> Announcement {
     let instance = Instance {
         port: Some(80),
         weight: 50,
         ..Instance::new(InstanceKey { service: label("web"), id: label("web-1") }, vec!["10.0.0.7".parse().unwrap()])
     };
-    let status = match standing {
+    let status = match state {
         InstanceState::Warning(_) => Status::Warning,
         InstanceState::Critical(_) => Status::Critical,
         _ => Status::Passing,
     };
     let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
     let report = Some(Arc::new(HealthReport { since: 1_000_000_000, checks: vec![check] }));
-    Announcement { instance: Arc::new(instance), standing, report }
+    Announcement { instance: Arc::new(instance), state, report }
 }
 
 fn view(announcement: Announcement, freshness: Freshness) -> View {
@@ -80,41 +80,43 @@ impl World {
 
     fn texts(&self, name: &str) -> Vec<String> {
         let message = self.ask(name, rtype::TXT, Transport::Tcp);
-        assert!(message.answers.iter().all(|record| record.ttl == 1), "cached for no longer than a moment");
+        assert!(message.answers.iter().all(|record| record.ttl == 1), "cached for at most 1 s");
         message.answers.iter().map(|record| show_data(&record.data)).collect()
     }
 }
 
 #[test]
-fn for_every_standing_all_say_the_same() {
-    let reason = "reason of it";
-    let mut standings = vec![
+fn ede_why_records_and_explain_agree_for_every_state() {
+    let reason = "the reason";
+    let mut states = vec![
         InstanceState::Passing,
         InstanceState::Warming(7),
         InstanceState::new(Status::Warning, reason),
         InstanceState::new(Status::Critical, reason),
         InstanceState::Disabled,
     ];
-    standings.extend(HoldReason::ALL.map(|gate| InstanceState::withheld(gate, reason)));
-    for standing in standings {
+    states.extend(HoldReason::ALL.map(|hold| InstanceState::withheld(hold, reason)));
+    for state in states {
         for freshness in [Freshness::Live, Freshness::LastKnown, Freshness::Gone] {
-            let case = format!("{standing:?} {freshness:?}");
-            let world = World::of(view(announcement(standing.clone()), freshness));
+            let case = format!("{state:?} {freshness:?}");
+            let world = World::of(view(announcement(state.clone()), freshness));
             let entry = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
-            let said = reason::of(entry, true, None);
+            let why = reason::of(entry, true, None);
             let answer = world.ask("web.service.local.", rtype::A, Transport::Udp);
             let error = extended_error(&answer);
             let is_answered = !answer.answers.is_empty();
             assert_eq!(is_answered, entry.is_answered(), "{case}");
-            assert_eq!(is_answered, said.text.starts_with("answered"), "{case}: {}", said.text);
+            assert_eq!(is_answered, why.text.starts_with("answered"), "{case}: {}", why.text);
 
-            // The words that an extended error has are those that the explanation has.
-            let key_words: Vec<String> = match (&standing, freshness) {
-                (_, Freshness::Gone) => vec!["b".to_owned(), "is gone".to_owned()],
+            // EDE and explanation share these words.
+            let key_words: Vec<String> = match (&state, freshness) {
+                (_, Freshness::Gone) => vec!["node b".to_owned(), "gone".to_owned()],
                 (InstanceState::Critical(reason), _) => vec![format!("critical: {reason}")],
                 (InstanceState::Disabled, _) => vec!["disabled".to_owned()],
-                (InstanceState::Withheld(gate, reason), _) => vec![format!("{}: {reason}", gate.words())],
-                (_, Freshness::LastKnown) => vec!["b is out of reach".to_owned(), "as last known".to_owned()],
+                (InstanceState::Withheld(hold, reason), _) => vec![format!("{}: {reason}", hold.words())],
+                (_, Freshness::LastKnown) => {
+                    vec!["node b is unreachable".to_owned(), "answered as last known".to_owned()]
+                }
                 _ => vec![],
             };
             let code = match (is_answered, freshness) {
@@ -124,16 +126,16 @@ fn for_every_standing_all_say_the_same() {
             };
             assert_eq!(error.as_ref().map(|(code, _)| *code), code, "{case}");
             for word in &key_words {
-                assert!(said.text.contains(word), "{case}: {word:?} in {:?}", said.text);
+                assert!(why.text.contains(word), "{case}: {word:?} in {:?}", why.text);
                 assert!(error.as_ref().is_some_and(|(_, text)| text.contains(word)), "{case}: {word:?} in {error:?}");
             }
 
-            // What `_why` says is the explanation, word for word.
+            // `_why` records contain the explanation verbatim.
             let since = if freshness == Freshness::Live { " since 2001-09-09T01:46:40Z" } else { "" };
-            let detail = if standing == InstanceState::Passing && freshness == Freshness::Live {
-                format!("\"web-1: passing\" \"{}\"", said.text)
+            let detail = if state == InstanceState::Passing && freshness == Freshness::Live {
+                format!("\"web-1: passing\" \"{}\"", why.text)
             } else {
-                format!("\"web-1 on b: {}{since}\" \"{}\"", said.state, said.text)
+                format!("\"web-1 on b: {}{since}\" \"{}\"", why.state, why.text)
             };
             assert_eq!(world.texts("_why.web-1.web.service.local."), [&*detail], "{case}");
             let summary = match &error {
@@ -149,18 +151,14 @@ fn for_every_standing_all_say_the_same() {
 }
 
 #[test]
-fn how_the_node_stands_is_said_and_decides_nothing() {
+fn reach_of_the_node_adds_a_cause_and_decides_nothing() {
     let cases = [
         (Freshness::Live, None, "answered with weight 50"),
         (Freshness::Live, Some(Reach::Alive), "answered with weight 50"),
-        (
-            Freshness::Live,
-            Some(Reach::Suspect),
-            "answered with weight 50; its node b does not answer, and others are asked",
-        ),
-        (Freshness::Gone, None, "its node b is gone"),
-        (Freshness::Gone, Some(Reach::Gone(Cause::Refused)), "its node b is gone: its agent has ended"),
-        (Freshness::Gone, Some(Reach::Alive), "its node b is gone: it has started anew and said nothing yet"),
+        (Freshness::Live, Some(Reach::Suspect), "answered with weight 50; node b is suspect"),
+        (Freshness::Gone, None, "node b is gone"),
+        (Freshness::Gone, Some(Reach::Gone(Cause::Refused)), "node b is gone: agent stopped"),
+        (Freshness::Gone, Some(Reach::Alive), "node b is gone: restarted, nothing announced yet"),
     ];
     for (freshness, reach, expected) in cases {
         let world = World::of(view(announcement(InstanceState::Passing), freshness));
@@ -169,30 +167,30 @@ fn how_the_node_stands_is_said_and_decides_nothing() {
     }
 }
 
-/// A report that arrives after the standing it is of is told, and one that nothing is to be said of costs nothing.
+/// A report that arrives after its state updates the `_why` records, unless the instance is plainly passing.
 #[test]
-fn a_report_is_told_where_there_is_something_to_say() {
-    for (standing, told) in [(InstanceState::Passing, false), (InstanceState::new(Status::Critical, "refused"), true)] {
-        let early = Announcement { report: None, ..announcement(standing.clone()) };
+fn late_reports_update_why_records_of_failing_instances() {
+    for (state, updated) in [(InstanceState::Passing, false), (InstanceState::new(Status::Critical, "refused"), true)] {
+        let early = Announcement { report: None, ..announcement(state.clone()) };
         let mut world = World::of(view(early, Freshness::Live));
         let before = world.texts("_why.web.service.local.");
-        let touched = world.catalog.update(view(announcement(standing), Freshness::Live));
+        let touched = world.catalog.update(view(announcement(state), Freshness::Live));
         assert!(touched.is_empty() && touched.reports.len() == 1);
-        assert_eq!(world.tables.update_reports(&world.catalog, &touched.reports), told);
-        assert_eq!(world.texts("_why.web.service.local.") != before, told);
+        assert_eq!(world.tables.update_reports(&world.catalog, &touched.reports), updated);
+        assert_eq!(world.texts("_why.web.service.local.") != before, updated);
         assert!(!world.tables.update_reports(&world.catalog, &touched.reports), "once");
     }
 }
 
 #[test]
-fn an_instance_that_does_not_count_and_names_without_more() {
+fn shadowed_instances_and_missing_why_names() {
     let mut both = view(announcement(InstanceState::Passing), Freshness::Live);
     let critical = view(announcement(InstanceState::new(Status::Critical, "refused")), Freshness::Live);
     let other = &critical[&label("b")];
     let node = Arc::new(Node { name: label("c"), ..Node::clone(&other.node) });
     both.insert(label("c"), Arc::new(NodeView { node, ..NodeView::clone(other) }));
     let world = World::of(both);
-    let shadowed = "another node announces an instance of the same id, and that one counts";
+    let shadowed = "another node announces the same instance id and takes precedence";
     let texts = world.texts("_why.web-1.web.service.local.");
     assert_eq!(texts, [format!("\"web-1 on c: shadowed since 2001-09-09T01:46:40Z\" \"{shadowed}\"")]);
     assert_eq!(world.texts("_why.web.service.local.")[0], "\"1 of 1 answered\"");
@@ -211,9 +209,9 @@ fn an_instance_that_does_not_count_and_names_without_more() {
     }
 }
 
-/// Over UDP the summary is what is left of many, and TC says that there is more.
+/// Over UDP the reply is truncated and keeps the summary; TC is set.
 #[test]
-fn what_does_not_fit_a_datagram_is_asked_for_over_tcp() {
+fn why_records_beyond_a_datagram_are_truncated_over_udp() {
     let announcements = (0..100).map(|at| {
         let mut announcement = announcement(InstanceState::new(Status::Critical, "connection refused"));
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));

@@ -1,4 +1,4 @@
-//! Probes: how many, what they found, how long they took; and how often checks turn.
+//! Metrics of checks: probes by result, their duration, and status changes.
 
 use std::{
     sync::{
@@ -8,30 +8,30 @@ use std::{
     time::Duration,
 };
 
-use super::{Family, latency::Latency, writers::Writers};
+use super::{Family, counter::Writers, latency::Latency};
 use crate::model::{health::Status, service::Probe};
 
-/// The kinds of checks.
+/// Kind of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A request.
+    /// HTTP request.
     Http,
-    /// A connection.
+    /// TCP connection.
     Tcp,
-    /// The health protocol of gRPC.
+    /// gRPC health checking protocol.
     Grpc,
-    /// A command.
+    /// Command.
     Exec,
-    /// A unit of systemd.
+    /// systemd unit.
     Systemd,
-    /// Another service.
+    /// Status of another service.
     Alias,
-    /// What the application reports.
+    /// Reports of the application.
     Ttl,
 }
 
 impl Kind {
-    /// All of them, with the words that service files have.
+    /// All kinds, with their words in service files.
     pub(super) const ALL: [(Self, &'static str); 7] = [
         (Self::Http, "http"),
         (Self::Tcp, "tcp"),
@@ -41,10 +41,10 @@ impl Kind {
         (Self::Alias, "alias"),
         (Self::Ttl, "ttl"),
     ];
-    /// How many of them, the first ones, are probed.
+    /// Number of leading kinds that execute probes.
     const PROBED: usize = 5;
 
-    /// The kind of a check.
+    /// Returns the kind of a probe.
     pub fn of(probe: &Probe) -> Self {
         match probe {
             Probe::Http(_) => Self::Http,
@@ -58,80 +58,80 @@ impl Kind {
     }
 }
 
-/// All statuses, with their words.
+/// All statuses.
 pub(super) const STATUSES: [Status; 3] = [Status::Passing, Status::Warning, Status::Critical];
 
-/// What a probe found.
+/// Result of a probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeResult {
-    /// This.
+    /// Status found.
     Found(Status),
-    /// Nothing: it could not run, for want of what a probe takes.
+    /// The probe could not run for lack of resources, such as file descriptors.
     NotRun,
 }
 
-const PROBED: [(ProbeResult, &str); 4] = [
+const RESULTS: [(ProbeResult, &str); 4] = [
     (ProbeResult::Found(Status::Passing), "passing"),
     (ProbeResult::Found(Status::Warning), "warning"),
     (ProbeResult::Found(Status::Critical), "critical"),
     (ProbeResult::NotRun, "not-run"),
 ];
 
-/// Of one kind.
+/// Counters of one kind.
 #[derive(Debug, Default)]
 struct Counts {
-    found: [AtomicU64; PROBED.len()],
+    found: [AtomicU64; RESULTS.len()],
     latency: Latency,
-    turned: [AtomicU64; STATUSES.len()],
+    status_changes: [AtomicU64; STATUSES.len()],
 }
 
-/// All probes of an agent.
+/// Metrics of all checks of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct Checks(Arc<[Counts; Kind::ALL.len()]>);
 
 impl Checks {
-    /// A probe of that kind has ended.
-    pub fn probed(&self, kind: Kind, probed: ProbeResult, took: Duration) {
+    /// Counts a finished probe and its duration.
+    pub fn probed(&self, kind: Kind, result: ProbeResult, duration: Duration) {
         let of_kind = &self.0[kind as usize];
-        let at = match probed {
+        let at = match result {
             ProbeResult::Found(status) => status as usize,
-            ProbeResult::NotRun => PROBED.len() - 1,
+            ProbeResult::NotRun => RESULTS.len() - 1,
         };
         Writers::Many.add(&of_kind.found[at], 1);
-        if probed != ProbeResult::NotRun {
-            of_kind.latency.add(Writers::Many, took, 1);
+        if result != ProbeResult::NotRun {
+            of_kind.latency.add(Writers::Many, duration, 1);
         }
     }
 
-    /// A check has turned to a status.
-    pub fn turned(&self, kind: Kind, to: Status) {
-        Writers::Many.add(&self.0[kind as usize].turned[to as usize], 1);
+    /// Counts a status change of a check.
+    pub fn status_changed(&self, kind: Kind, to: Status) {
+        Writers::Many.add(&self.0[kind as usize].status_changes[to as usize], 1);
     }
 
     pub(super) fn families(&self) -> [Family; 3] {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
         let kinds = || Kind::ALL.iter().zip(self.0.iter());
         let found = kinds().take(Kind::PROBED).flat_map(|((_, kind), counts)| {
-            let each = PROBED.iter().zip(&counts.found);
+            let each = RESULTS.iter().zip(&counts.found);
             each.map(move |((_, word), number)| ([("kind", *kind), ("result", *word)], load(number)))
         });
         let latency =
             kinds().take(Kind::PROBED).map(|((_, kind), counts)| ([("kind", *kind)], counts.latency.observed()));
-        let turned = kinds().flat_map(|((_, kind), counts)| {
-            let each = STATUSES.iter().zip(&counts.turned);
+        let status_changes = kinds().flat_map(|((_, kind), counts)| {
+            let each = STATUSES.iter().zip(&counts.status_changes);
             each.map(move |(status, number)| ([("kind", *kind), ("status", status.as_str())], load(number)))
         });
         [
-            Family::counters("muster_probes", "Probes, by kind and what they found", found),
+            Family::counters("muster_probes", "Number of probes, by kind and result", found),
             Family::histograms(
                 "muster_probe_duration_seconds",
-                "How long probes took; one that has no answer takes its check's time-out",
+                "Duration of probes; an unanswered probe lasts until its timeout",
                 latency,
             ),
             Family::counters(
                 "muster_check_turns",
-                "How often checks turned from one status to another, by kind and the new status",
-                turned,
+                "Number of status changes of checks, by kind and new status",
+                status_changes,
             ),
         ]
     }

@@ -1,8 +1,8 @@
-//! What is answered: by transport, type, code and source, and how long it takes.
+//! Metrics of the DNS server: queries by transport, type, response code and source, and the duration of replies.
 //!
-//! The threads that answer datagrams count millions of queries a second, so each has a [`Tally`] of its own that nobody
-//! else writes to: counting is an addition in its own cache, and a scrape adds the tallies up. Where many tasks share one
-//! (connections), the additions are atomic.
+//! The threads that answer datagrams handle millions of queries per second. Each has its own [`Tally`], so counting is
+//! contention-free: an addition in the cache of one core. A scrape adds the tallies up. Tallies shared by many tasks
+//! (connections) use atomic additions.
 
 use std::{
     sync::{
@@ -12,20 +12,20 @@ use std::{
     time::Duration,
 };
 
-use super::{Family, latency::Latency, writers::Writers};
+use super::{Family, counter::Writers, latency::Latency};
 
-/// How questions come.
+/// Transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Datagrams.
+    /// Plain DNS over UDP.
     Udp,
-    /// Connections.
+    /// Plain DNS over TCP.
     Tcp,
-    /// TLS (RFC 7858).
+    /// DNS over TLS (RFC 7858).
     Tls,
-    /// HTTPS (RFC 8484).
+    /// DNS over HTTPS (RFC 8484).
     Https,
-    /// QUIC (RFC 9250).
+    /// DNS over QUIC (RFC 9250).
     Quic,
 }
 
@@ -37,46 +37,46 @@ const TRANSPORTS: [(Transport, &str); 5] = [
     (Transport::Quic, "quic"),
 ];
 
-/// Where an answer is from, or why there is none.
+/// Source of an answer, or the reason for its absence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Our zones.
+    /// A local zone.
     Zone,
-    /// A name that stays on this host.
+    /// A special-use name, never forwarded.
     Host,
     /// The cache.
     Cache,
-    /// The cache, beyond its time: nobody knew better.
+    /// The cache, with an expired entry because no upstream responds (RFC 8767).
     Stale,
-    /// An upstream, asked for this question.
+    /// An upstream.
     Upstream,
-    /// Nowhere: who asks may not, or is ourselves.
+    /// None: the client may not use recursion, or the query is a forwarding loop.
     Refused,
-    /// Nowhere: it cannot be read, or asks for what is not served.
+    /// None: the query is malformed or not supported.
     Rejected,
-    /// Nowhere: its network had as many answers as it may have.
+    /// None: dropped by response rate limiting.
     Limited,
-    /// Nowhere: it is no query.
+    /// None: the packet is not a query.
     Dropped,
-    /// Nowhere: others take all the time that there is for what takes long.
+    /// None: the server is overloaded.
     Overload,
 }
 
 const SOURCES: [&str; 10] =
     ["zone", "host", "cache", "stale", "upstream", "refused", "rejected", "limited", "dropped", "overload"];
 
-/// The types that are told apart; all others are one.
+/// Record types with a label of their own; all others share `other`.
 const TYPES: [&str; 20] = [
     "A", "AAAA", "ANY", "AXFR", "CAA", "CNAME", "DNSKEY", "DS", "HTTPS", "IXFR", "MX", "NAPTR", "NS", "PTR", "SOA",
     "SRV", "SVCB", "TLSA", "TXT", "other",
 ];
 const OTHER_TYPE: usize = TYPES.len() - 1;
 
-/// The codes that are told apart, by number; all others are one.
+/// Response codes with a label of their own, by number; all others share `other`.
 const RCODES: [&str; 7] = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "other"];
 const OTHER_RCODE: usize = RCODES.len() - 1;
 
-/// The place of a type in [`TYPES`].
+/// Returns the index of a record type in [`TYPES`].
 fn type_at(qtype: u16) -> usize {
     match qtype {
         1 => 0,
@@ -102,22 +102,22 @@ fn type_at(qtype: u16) -> usize {
     }
 }
 
-/// What became of one query.
+/// Outcome of one query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The type asked for; 0 where that cannot be read.
+    /// Query type; 0 if it cannot be parsed.
     pub qtype: u16,
-    /// Where the answer is from.
+    /// Source of the answer.
     pub source: Source,
-    /// The code of the reply; `None`: there is none.
+    /// Response code; `None`: no reply.
     pub rcode: Option<u16>,
-    /// Whether the reply is cut short.
+    /// True if the reply is truncated.
     pub truncated: bool,
 }
 
-/// What one thread, or all connections of a transport, have answered.
+/// Counters of one thread, or of all connections of a transport.
 ///
-/// Aligned to what processors fetch together: no two threads' tallies share a line.
+/// Aligned so that tallies of two threads never share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Tally {
@@ -150,12 +150,12 @@ impl Tally {
         }
     }
 
-    /// Notes how long queries took, from their arrival to their replies' leaving.
+    /// Records the duration of queries, from their arrival to the departure of their replies.
     pub fn took(&self, took: Duration, queries: u64) {
         self.latency.add(self.writers, took, queries);
     }
 
-    /// Counts queries that nobody had time for.
+    /// Counts queries that were dropped because of overload.
     pub fn overload(&self, queries: u64) {
         self.writers.add(&self.sources[Source::Overload as usize], queries);
     }
@@ -166,7 +166,7 @@ impl Tally {
 pub struct Dns(Arc<Mutex<Vec<Arc<Tally>>>>);
 
 impl Dns {
-    /// A new one; what it counts stays counted when its owner has gone.
+    /// Returns a new tally. Its counts are kept when its owner ends.
     pub fn tally(&self, transport: Transport, writers: Writers) -> Arc<Tally> {
         let tally = Arc::new(Tally::new(transport, writers));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tally.clone());
@@ -198,29 +198,29 @@ impl Dns {
         [
             Family::counters(
                 "muster_dns_queries",
-                "Queries that were answered or dropped, by transport and type asked for",
+                "Number of queries, answered or dropped, by transport and query type",
                 each("type", &TYPES, &|tally, at| &tally.types[at]),
             ),
             Family::counters(
                 "muster_dns_replies",
-                "Replies, by transport and code",
+                "Number of replies, by transport and response code",
                 each("rcode", &RCODES, &|tally, at| &tally.rcodes[at]),
             ),
             Family::counters(
                 "muster_dns_answers",
-                "The same queries, by transport and where the answer is from, or why there is none",
+                "Number of queries, by transport and source of the answer or reason for its absence",
                 each("source", &SOURCES, &|tally, at| &tally.sources[at]),
             ),
             Family::counters(
                 "muster_dns_truncated",
-                "Replies that were cut short, so that the client comes back over TCP",
+                "Number of truncated replies, which clients repeat over TCP",
                 by_transport
                     .iter()
                     .map(|(word, tallies)| ([("transport", *word)], sum(tallies, &|tally| &tally.truncated))),
             ),
             Family::histograms(
                 "muster_dns_reply_duration_seconds",
-                "How long replies took, from when their query was taken up",
+                "Duration from receiving a query to sending its reply",
                 by_transport
                     .iter()
                     .map(|(word, tallies)| ([("transport", *word)], Latency::sum(tallies.iter().map(|t| &t.latency)))),
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
     use crate::metrics::family::{Content, Value};
 
-    /// The series of a family that are not zero: labels and value.
+    /// Returns label values and value of each series that is not zero.
     fn counted(family: &Family) -> Vec<String> {
         let Content::Counter(samples) = &family.content else { panic!("{family:?}") };
         let shown = samples.iter().filter(|sample| sample.value != Value::Whole(0)).map(|sample| {
@@ -267,9 +267,9 @@ mod tests {
         assert_eq!(counted(&truncated), ["udp 2"]);
     }
 
-    /// Whatever a client asks for, the series are the same.
+    /// Clients cannot add series.
     #[test]
-    fn no_type_and_no_code_makes_a_series_of_its_own() {
+    fn unknown_types_and_codes_add_no_series() {
         let dns = Dns::default();
         let tally = dns.tally(Transport::Udp, Writers::One);
         let names = |dns: &Dns| format!("{:?}", dns.families().map(|family| (family.name, series(&family))));
@@ -284,7 +284,7 @@ mod tests {
             "A", "NS", "CNAME", "SOA", "PTR", "MX", "TXT", "AAAA", "SRV", "NAPTR", "DS", "DNSKEY", "TLSA", "SVCB",
             "HTTPS", "IXFR", "AXFR", "ANY", "CAA",
         ];
-        assert_eq!(words, expected, "each has one number");
+        assert_eq!(words, expected, "one type number per word");
     }
 
     fn series(family: &Family) -> usize {

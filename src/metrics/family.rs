@@ -1,4 +1,4 @@
-//! Metrics as values, and as text in the formats that Prometheus reads.
+//! Metric families, and their text formats for Prometheus.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,70 +9,70 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// The media type of OpenMetrics.
+/// Media type of OpenMetrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// All series of one name.
+/// All series with one name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// Without the `_total` of counters and the `_info` of facts.
+    /// Name without the suffixes `_total` and `_info`.
     pub name: &'static str,
-    /// For people: a sentence without its full stop.
+    /// Help text without full stop.
     pub help: &'static str,
-    /// What its values are.
+    /// Type and samples.
     pub content: Content,
 }
 
-/// What the values of a family are.
+/// Type and samples of a family.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
-    /// They only grow, until the agent ends.
+    /// Counters; they start at 0 with the agent.
     Counter(Vec<Sample<Value>>),
-    /// As it is at the moment.
+    /// Current values.
     Gauge(Vec<Sample<Value>>),
-    /// How long something took, each time.
+    /// Histograms of durations.
     Histogram(Vec<Sample<Observed>>),
-    /// What its labels say is true.
+    /// Facts given by the labels; the value is 1.
     Info(Labels),
 }
 
-/// The labels of a series, in their order.
+/// Labels of a series, in order.
 pub type Labels = Vec<(&'static str, Cow<'static, str>)>;
 
-/// Labels whose values are words of this program: all but those that the configuration has a say in.
+/// Labels with constant values. Only the labels of upstreams come from the configuration.
 pub(super) type Words<const N: usize> = [(&'static str, &'static str); N];
 
 /// One series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<V> {
-    /// What tells it from the others of its family.
+    /// Labels, unique within the family.
     pub labels: Labels,
-    /// Its value.
+    /// Current value.
     pub value: V,
 }
 
-/// A number.
+/// Value of a counter or a gauge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value {
-    /// A count.
+    /// Integer.
     Whole(u64),
-    /// A measure.
+    /// Real number.
     Real(f64),
 }
 
-/// Durations that were observed, in seconds.
+/// Histogram of durations in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// How many.
+    /// Number of observations.
     pub count: u64,
-    /// All together.
+    /// Sum of all observations.
     pub sum: f64,
-    /// The upper bound of each bucket, and what is in it and in none before; the last bound is infinite.
+    /// Upper bound and number of observations of each bucket, not cumulative; the last bound is infinite.
     pub buckets: Vec<(f64, u64)>,
 }
 
 impl Family {
-    /// Counters, by their labels.
+    /// Returns a family of counters.
     pub(super) fn counters<const N: usize>(
         name: &'static str,
         help: &'static str,
@@ -82,7 +82,7 @@ impl Family {
         Self { name, help, content: Content::Counter(samples.collect()) }
     }
 
-    /// Gauges, by their labels.
+    /// Returns a family of gauges.
     pub(super) fn gauges<const N: usize>(
         name: &'static str,
         help: &'static str,
@@ -92,12 +92,12 @@ impl Family {
         Self { name, help, content: Content::Gauge(samples.collect()) }
     }
 
-    /// One gauge.
+    /// Returns a family of one gauge without labels.
     pub(super) fn gauge(name: &'static str, help: &'static str, value: u64) -> Self {
         Self::gauges(name, help, [([], value)])
     }
 
-    /// Histograms, by their labels.
+    /// Returns a family of histograms.
     pub(super) fn histograms<const N: usize>(
         name: &'static str,
         help: &'static str,
@@ -107,13 +107,12 @@ impl Family {
         Self { name, help, content: Content::Histogram(samples.collect()) }
     }
 
-    /// The media type and the text of families: OpenMetrics where the reader takes it, else the older format, which
-    /// everything takes.
+    /// Returns the media type and the text of families, in OpenMetrics or in the older Prometheus text format.
     pub fn text(families: Vec<Self>, open_metrics: bool) -> (&'static str, String) {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(Page(families)));
         let mut page = String::new();
-        // A `String` takes whatever is written.
+        // Writing to a `String` cannot fail.
         let _ = match open_metrics {
             true => text::encode(&mut page, &registry),
             false => prometheus_text::encode(&mut page, &registry),

@@ -1,26 +1,27 @@
-//! Files that are read again when they change: how often, and how many have problems.
+//! Metrics of watched folders: reloads, and files with problems.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Family, writers::Writers};
+use super::{Family, counter::Writers};
 
-/// The folders that are watched.
+/// Watched folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Folder {
     /// Service files.
     Services,
     /// Zone files.
     Zones,
-    /// Files with tokens for the HTTP API.
+    /// Tokens of the HTTP API.
     Tokens,
 }
 
 const FOLDERS: [&str; 3] = ["services", "zones", "tokens"];
-/// How a reload ended, and what problems do to a file.
+/// Outcomes of a reload.
 const OUTCOMES: [&str; 2] = ["good", "problems"];
+/// Severities of problems.
 const SEVERITIES: [&str; 2] = ["error", "warning"];
 
 #[derive(Debug, Default)]
@@ -29,16 +30,16 @@ struct Counts {
     problems: [AtomicU64; SEVERITIES.len()],
 }
 
-/// All folders of an agent.
+/// Metrics of all folders of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct Folders(Arc<[Counts; FOLDERS.len()]>);
 
-/// One of them, for who reads it.
+/// Handle for one folder.
 #[derive(Clone, Debug)]
 pub struct Watched(Folders, Folder);
 
 impl Folders {
-    /// One of them.
+    /// Returns the handle for one folder.
     pub fn of(&self, folder: Folder) -> Watched {
         Watched(self.clone(), folder)
     }
@@ -53,12 +54,12 @@ impl Folders {
         [
             Family::counters(
                 "muster_reloads",
-                "How often a folder was read, at the start and when something changed, by outcome",
+                "Number of reads of a folder, at the start and after changes, by outcome",
                 each("outcome", &OUTCOMES, |counts| &counts.reloads),
             ),
             Family::gauges(
                 "muster_files_with_problems",
-                "Files with problems: an error keeps what the file last said well, a warning is taken as it is",
+                "Number of files with problems; after an error, the last valid content of the file stays in use",
                 each("severity", &SEVERITIES, |counts| &counts.problems),
             ),
         ]
@@ -66,7 +67,7 @@ impl Folders {
 }
 
 impl Watched {
-    /// The folder was read: so many of its files cannot be used, and so many others can, with a warning.
+    /// Records a read with the numbers of files with errors, and of other files with warnings.
     pub fn read(&self, errors: usize, warnings: usize) {
         let counts = &self.0.0[self.1 as usize];
         Writers::Many.add(&counts.reloads[usize::from(errors > 0)], 1);

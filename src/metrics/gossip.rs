@@ -1,61 +1,65 @@
-//! What nodes tell each other: frames and octets, each way.
+//! Metrics of gossip traffic: frames and octets, by direction and transport.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Family, writers::Writers};
+use super::{Family, counter::Writers};
 
-/// How a frame travels.
+/// Transport of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// As a datagram.
+pub enum GossipTransport {
+    /// UDP datagram.
     Udp,
-    /// Over a connection: what does not fit a datagram.
+    /// TCP connection, for frames that do not fit a datagram.
     Tcp,
 }
 
-const WAYS: [&str; 2] = ["udp", "tcp"];
+const TRANSPORTS: [&str; 2] = ["udp", "tcp"];
 const DIRECTIONS: [&str; 2] = ["received", "sent"];
 
-/// Frames and octets.
+/// Number of frames, number of octets.
 #[derive(Debug, Default)]
 struct Counts([AtomicU64; 2]);
 
-/// What an agent sent and received.
+/// Gossip traffic of an agent.
 #[derive(Clone, Debug, Default)]
-pub struct Gossip(Arc<[[Counts; WAYS.len()]; DIRECTIONS.len()]>);
+pub struct Gossip(Arc<[[Counts; TRANSPORTS.len()]; DIRECTIONS.len()]>);
 
 impl Gossip {
-    /// A frame came, good or bad.
-    pub fn received(&self, way: Way, octets: usize) {
-        self.count(0, way, octets);
+    /// Counts a received frame, valid or not.
+    pub fn received(&self, transport: GossipTransport, octets: usize) {
+        self.count(0, transport, octets);
     }
 
-    /// A frame left.
-    pub fn sent(&self, way: Way, octets: usize) {
-        self.count(1, way, octets);
+    /// Counts a sent frame.
+    pub fn sent(&self, transport: GossipTransport, octets: usize) {
+        self.count(1, transport, octets);
     }
 
-    fn count(&self, direction: usize, way: Way, octets: usize) {
-        let Counts([frames, bytes]) = &self.0[direction][way as usize];
+    fn count(&self, direction: usize, transport: GossipTransport, octets: usize) {
+        let Counts([frames, bytes]) = &self.0[direction][transport as usize];
         Writers::Many.add(frames, 1);
         Writers::Many.add(bytes, octets as u64);
     }
 
     pub(super) fn families(&self) -> [Family; 2] {
         let each = |what: usize| {
-            DIRECTIONS.iter().zip(self.0.iter()).flat_map(move |(direction, ways)| {
-                WAYS.iter().zip(ways).map(move |(way, Counts(counts))| {
+            DIRECTIONS.iter().zip(self.0.iter()).flat_map(move |(direction, transports)| {
+                TRANSPORTS.iter().zip(transports).map(move |(transport, Counts(counts))| {
                     let count = counts[what].load(Ordering::Relaxed);
-                    ([("direction", *direction), ("transport", *way)], count)
+                    ([("direction", *direction), ("transport", *transport)], count)
                 })
             })
         };
         [
-            Family::counters("muster_gossip_frames", "Frames of gossip, by direction and transport", each(0)),
-            Family::counters("muster_gossip_bytes", "Octets of these frames, without headers of UDP and TCP", each(1)),
+            Family::counters("muster_gossip_frames", "Number of gossip frames, by direction and transport", each(0)),
+            Family::counters(
+                "muster_gossip_bytes",
+                "Number of octets in gossip frames, without UDP and TCP headers",
+                each(1),
+            ),
         ]
     }
 }

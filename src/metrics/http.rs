@@ -1,4 +1,4 @@
-//! The HTTP API: what is asked, what is under way, who waits.
+//! Metrics of the HTTP API: requests, blocking queries and connections.
 
 use std::{
     collections::BTreeMap,
@@ -8,26 +8,26 @@ use std::{
     },
 };
 
-use super::{Family, writers::Writers};
+use super::{Family, counter::Writers};
 
 /// Classes of status codes.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// By endpoint and class.
+    /// Number of requests by endpoint and status class.
     requests: Mutex<BTreeMap<&'static str, [u64; CLASSES.len()]>>,
-    under_way: AtomicU64,
+    in_flight: AtomicU64,
     waiting: AtomicU64,
     connections: AtomicU64,
-    turned_away: AtomicU64,
+    refused: AtomicU64,
 }
 
-/// What the API does.
+/// Metrics of the HTTP API.
 #[derive(Clone, Debug, Default)]
 pub struct Http(Arc<Counts>);
 
-/// Something that lasts for as long as this is held.
+/// Counts in a gauge until it is dropped.
 #[derive(Debug)]
 pub struct Guard(Http, fn(&Counts) -> &AtomicU64);
 
@@ -38,31 +38,31 @@ impl Drop for Guard {
 }
 
 impl Http {
-    /// A request to an endpoint, as the router has it, was answered with this status.
+    /// Counts a response; `endpoint` is the path of the route, not of the request.
     pub fn answered(&self, endpoint: &'static str, status: u16) {
         let mut requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let class = usize::from(status / 100).clamp(1, CLASSES.len()) - 1;
         requests.entry(endpoint).or_default()[class] += 1;
     }
 
-    /// A request is under way.
-    pub fn under_way(&self) -> Guard {
-        self.hold(|counts| &counts.under_way)
+    /// Counts a request in flight.
+    pub fn in_flight(&self) -> Guard {
+        self.hold(|counts| &counts.in_flight)
     }
 
-    /// A client waits for a change.
+    /// Counts a blocking query that waits.
     pub fn waiting(&self) -> Guard {
         self.hold(|counts| &counts.waiting)
     }
 
-    /// A connection is open.
+    /// Counts an open connection.
     pub fn connected(&self) -> Guard {
         self.hold(|counts| &counts.connections)
     }
 
-    /// A client was turned away, for want of places.
-    pub fn turned_away(&self) {
-        Writers::Many.add(&self.0.turned_away, 1);
+    /// Counts a connection refused by the connection limit.
+    pub fn refused(&self) {
+        Writers::Many.add(&self.0.refused, 1);
     }
 
     fn hold(&self, number: fn(&Counts) -> &AtomicU64) -> Guard {
@@ -80,20 +80,28 @@ impl Http {
         [
             Family::counters(
                 "muster_http_requests",
-                "Requests to the HTTP API that were answered, by endpoint and class of status",
+                "Number of answered requests to the HTTP API, by endpoint and status class",
                 requests,
             ),
             Family::gauge(
                 "muster_http_requests_in_flight",
-                "Requests that are not answered yet, those that wait for a change included",
-                load(&self.0.under_way),
+                "Number of requests in flight, blocking queries included",
+                load(&self.0.in_flight),
             ),
-            Family::gauge("muster_http_waiting", "Clients that wait for a change", load(&self.0.waiting)),
-            Family::gauge("muster_http_connections", "Connections to the HTTP API", load(&self.0.connections)),
+            Family::gauge(
+                "muster_http_waiting",
+                "Number of blocking queries that wait for a change",
+                load(&self.0.waiting),
+            ),
+            Family::gauge(
+                "muster_http_connections",
+                "Number of open connections to the HTTP API",
+                load(&self.0.connections),
+            ),
             Family::counters(
                 "muster_http_connections_refused",
-                "Connections that were closed at once, because as many are open as may be",
-                [([], load(&self.0.turned_away))],
+                "Number of connections closed at once because the connection limit is reached",
+                [([], load(&self.0.refused))],
             ),
         ]
     }
@@ -105,9 +113,9 @@ mod tests {
     use crate::metrics::family::{Content, Value};
 
     #[test]
-    fn what_is_under_way_is_counted_until_it_is_dropped() {
+    fn gauges_count_guards_until_they_are_dropped() {
         let http = Http::default();
-        let held = (http.under_way(), http.under_way(), http.waiting(), http.connected());
+        let held = (http.in_flight(), http.in_flight(), http.waiting(), http.connected());
         let gauges = |http: &Http| {
             http.families().map(|family| match family.content {
                 Content::Gauge(samples) => samples[0].value,
@@ -121,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn any_status_has_a_class() {
+    fn every_status_has_a_class() {
         let http = Http::default();
         for status in [0, 99, 200, 204, 404, 599, 999] {
             http.answered("/x", status);

@@ -1,19 +1,19 @@
-//! How long something takes: a histogram that many threads may add to.
+//! Latency histogram that many threads may add to.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use super::{family::Observed, writers::Writers};
+use super::{counter::Writers, family::Observed};
 
-/// The buckets' upper bounds in microseconds: from what an answer out of memory takes to what nobody waits for.
+/// Upper bounds of the buckets in microseconds, from an answer out of memory to common client timeouts.
 const BOUNDS: [u64; 19] = [
     10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000,
 ];
 
-/// Durations, counted by how long they were.
+/// Histogram of durations.
 #[derive(Debug, Default)]
 pub(super) struct Latency {
     buckets: [AtomicU64; BOUNDS.len() + 1],
@@ -21,21 +21,21 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    /// Adds so many that took so long.
-    pub(super) fn add(&self, writers: Writers, took: Duration, count: u64) {
-        let micros = took.as_micros();
+    /// Adds `count` observations of the same duration.
+    pub(super) fn add(&self, writers: Writers, duration: Duration, count: u64) {
+        let micros = duration.as_micros();
         let at = BOUNDS.iter().position(|bound| micros <= u128::from(*bound)).unwrap_or(BOUNDS.len());
         writers.add(&self.buckets[at], count);
-        // Together they are bounded by the time that the agent runs, times its threads: centuries fit.
-        writers.add(&self.nanoseconds, (took.as_nanos() as u64).saturating_mul(count));
+        // The sum is bounded by uptime times threads: 64 bits last for centuries.
+        writers.add(&self.nanoseconds, (duration.as_nanos() as u64).saturating_mul(count));
     }
 
-    /// What was observed so far.
+    /// Returns the current histogram.
     pub(super) fn observed(&self) -> Observed {
         Self::sum([self])
     }
 
-    /// What several of them observed together.
+    /// Returns the sum of several histograms.
     pub(super) fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Observed {
         let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1e6).chain([f64::INFINITY]);
         let mut observed = Observed { count: 0, sum: 0.0, buckets: bounds.map(|bound| (bound, 0)).collect() };
@@ -45,7 +45,7 @@ impl Latency {
             }
             observed.sum += latency.nanoseconds.load(Ordering::Relaxed) as f64 / 1e9;
         }
-        // From the same loads as the buckets: the last of these is equal to the count, whatever is added meanwhile.
+        // Computed from the loaded buckets, so both agree even if another thread adds meanwhile.
         observed.count = observed.buckets.iter().map(|(_, count)| count).sum();
         observed
     }
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_in_the_first_bucket_that_bounds_it() {
+    fn duration_counts_in_the_first_bucket_with_a_bound_not_below_it() {
         let latency = Latency::default();
         for (micros, count) in [(0, 1), (10, 1), (11, 2), (10_000_000, 1), (10_000_001, 3)] {
             latency.add(Writers::Many, Duration::from_micros(micros), count);

@@ -1,62 +1,62 @@
-//! Every metric of the agent, in one place: what is counted, under which name, with which labels.
+//! All metrics of the agent: names, help texts and labels.
 //!
 //! ```text
-//! who does something ─► a handle of this module (`Dns`, `Http`, …) ─┐
-//! the catalog, the members, the process ─► `Snapshot` ───────────────────┴─► families ─► text, JSON
+//! servers, checks, gossip ─► handles (`Dns`, `Http`, …) ─┐
+//! catalog, members, process ─► `Snapshot` ───────────────┴─► families ─► text, JSON
 //! ```
 //!
-//! `daemon` makes one [`Metrics`] and gives its handles away; nothing here is global. Counting is an addition to an atomic
-//! number; reading all of them is a scrape's work, and no one's who counts.
+//! `daemon` creates one [`Metrics`] and hands out its handles; there is no global state. Counting is an addition to an
+//! atomic number. A scrape reads and sums the numbers.
 //!
-//! **Labels are bounded.** The value of a label is a word of this program (`&'static str`) or, for upstreams alone, what
-//! this host's configuration names. Nothing that a client or a peer chooses becomes one: neither a name that is asked for
-//! nor that of a service, a node or a path. So the number of series is known, whoever asks for whatever.
+//! **Labels are bounded.** Label values are constants (`&'static str`) or, for upstreams only, addresses from the
+//! configuration. Clients and peers never choose a label value: no query name, service, node or path becomes one, so the
+//! number of series is bounded.
 
 mod checks;
+mod counter;
 mod dns;
 mod family;
 mod folders;
+mod gauges;
 mod gossip;
 mod http;
 mod latency;
 pub mod process;
-mod snapshot;
 mod upstreams;
-mod writers;
 
 use std::{fmt, sync::Arc};
 
 pub use self::{
     checks::{Checks, Kind, ProbeResult},
+    counter::Writers,
     dns::{Account, Dns, Source, Tally, Transport},
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
-    gossip::{Gossip, Way},
+    gauges::{Process, Snapshot},
+    gossip::{Gossip, GossipTransport},
     http::{Guard, Http},
-    snapshot::{Process, Snapshot},
     upstreams::{Cause, Upstream, Upstreams},
-    writers::Writers,
 };
 
-/// Handles for all that is counted. Clones count together.
+/// Handles for counting. Clones share their counters.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    /// What is answered.
+    /// DNS server.
     pub dns: Dns,
-    /// Who is asked for other names.
+    /// Upstreams of the resolver.
     pub upstreams: Upstreams,
-    /// Probes and their results.
+    /// Checks and probes.
     pub checks: Checks,
-    /// Files that are read again.
+    /// Watched folders.
     pub folders: Folders,
-    /// What nodes tell each other.
+    /// Gossip traffic.
     pub gossip: Gossip,
-    /// The HTTP API.
+    /// HTTP API.
     pub http: Http,
 }
 
 impl Metrics {
-    /// Everything as it is now, in the order in which it is shown.
+    /// Returns all families in display order.
     pub fn gather(&self, now: &Snapshot<'_>) -> Vec<Family> {
         let mut families = now.families();
         families.extend(self.dns.families());
@@ -69,18 +69,18 @@ impl Metrics {
     }
 }
 
-/// Gathers everything as it is when it is called; takes up to some ten milliseconds. For whoever shows metrics and knows
-/// nobody who has them.
+/// Callback that gathers all metrics, for code that shows them without access to their sources. A call takes up to 10 ms
+/// or so.
 #[derive(Clone)]
 pub struct Scrape(Arc<dyn Fn() -> Vec<Family> + Send + Sync>);
 
 impl Scrape {
-    /// Calls this.
+    /// Returns a scrape that calls `gather`.
     pub fn new(gather: impl Fn() -> Vec<Family> + Send + Sync + 'static) -> Self {
         Self(Arc::new(gather))
     }
 
-    /// Everything as it is now.
+    /// Returns all families.
     pub fn gather(&self) -> Vec<Family> {
         (self.0)()
     }

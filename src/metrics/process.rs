@@ -1,10 +1,6 @@
-//! What this process uses, as the kernel tells it (proc(5)).
+//! Resource usage of this process, from getrusage(2) and proc(5).
 
-use std::{
-    fs,
-    sync::LazyLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, sync::LazyLock, time::Duration};
 
 use nix::sys::{
     resource::{Resource, UsageWho, getrlimit, getrusage},
@@ -12,11 +8,12 @@ use nix::sys::{
 };
 
 use super::Process;
+use crate::clock::unix_now;
 
-/// When this process first looked at it: its start, for those who have [`read`] called there.
-static BEGAN: LazyLock<Duration> = LazyLock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+/// Time of the first call of [`read`]: the start of the process, since `daemon` calls it there.
+static BEGAN: LazyLock<Duration> = LazyLock::new(unix_now);
 
-/// What is used now; `None` where the kernel does not tell.
+/// Returns the current usage; `None` if the kernel does not provide it.
 pub fn read() -> Option<Process> {
     let began = *BEGAN;
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok()?;
@@ -26,7 +23,7 @@ pub fn read() -> Option<Process> {
         cpu: Duration::from_micros(u64::try_from(cpu).ok()?),
         resident: number(&status, "VmRSS:")? * 1024,
         virtual_memory: number(&status, "VmSize:")? * 1024,
-        // One is the folder itself, as it is read.
+        // One descriptor is that of the folder being read.
         open_files: (fs::read_dir("/proc/self/fd").ok()?.count() as u64).saturating_sub(1),
         most_files: getrlimit(Resource::RLIMIT_NOFILE).ok()?.0,
         threads: number(&status, "Threads:")?,
@@ -34,7 +31,7 @@ pub fn read() -> Option<Process> {
     })
 }
 
-/// The number of a line of /proc/self/status.
+/// Returns the number in a line of /proc/self/status.
 fn number(status: &str, key: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()
@@ -45,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_tells_what_is_used() {
+    fn usage_reflects_memory_and_open_files() {
         let before = read().unwrap();
         let kept = vec![1_u8; 64 << 20];
         let file = fs::File::open("/proc/self/status").unwrap();

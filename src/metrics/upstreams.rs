@@ -1,7 +1,7 @@
-//! Who is asked for names that are not ours: how often, how fast they are, and why they fail.
+//! Metrics of upstreams: queries, failures and response times.
 //!
-//! The one label that is not a word of this program is here: an upstream, as the configuration or the system's resolv.conf
-//! names it. One that nobody asks any more is forgotten.
+//! This module has the only label whose values are not constants: the upstream, as named in the configuration or in
+//! resolv.conf. The series of an upstream end when it is no longer in use.
 
 use std::{
     borrow::Cow,
@@ -15,25 +15,25 @@ use std::{
 
 use super::{
     Family,
+    counter::Writers,
     family::{Content, Labels, Sample, Value},
     latency::Latency,
-    writers::Writers,
 };
 
-/// Why an upstream has not answered.
+/// Cause of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It took longer than it usually does, and another answered.
+    /// Another upstream responded first, after the usual response time of this one had passed.
     Late,
-    /// The network, or its host, said so.
+    /// Network error.
     Network,
-    /// What it said cannot be read, or answers another question.
+    /// Malformed reply, or reply to another question.
     Malformed,
-    /// It cut its answer over TCP as well.
+    /// Truncated reply over TCP.
     Truncated,
-    /// TLS or HTTP, or the way to them.
+    /// Failure of TLS or HTTP, or of their connection.
     Secure,
-    /// It answered that it cannot or will not.
+    /// Response code such as SERVFAIL or REFUSED.
     Refusal,
 }
 
@@ -46,7 +46,7 @@ const CAUSES: [(Cause, &str); 6] = [
     (Cause::Refusal, "refusal"),
 ];
 
-/// How one upstream does.
+/// Counters of one upstream.
 #[derive(Debug, Default)]
 pub struct Upstream {
     questions: AtomicU64,
@@ -55,28 +55,28 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// It is asked.
+    /// Counts a query sent.
     pub fn asked(&self) {
         Writers::Many.add(&self.questions, 1);
     }
 
-    /// It answered, whatever, after so long.
+    /// Counts a reply of any content and its response time.
     pub fn answered(&self, took: Duration) {
         self.latency.add(Writers::Many, took, 1);
     }
 
-    /// It did not answer, or not as it should.
+    /// Counts a missing or unusable reply.
     pub fn failed(&self, cause: Cause) {
         Writers::Many.add(&self.failures[cause as usize], 1);
     }
 }
 
-/// All upstreams.
+/// Metrics of all upstreams.
 #[derive(Clone, Debug, Default)]
 pub struct Upstreams(Arc<Mutex<BTreeMap<String, Arc<Upstream>>>>);
 
 impl Upstreams {
-    /// The one of that name, as the configuration has it. It is shown for as long as somebody holds it.
+    /// Returns the counters of an upstream, by its name in the configuration. They are shown while a handle exists.
     pub fn of(&self, name: String) -> Arc<Upstream> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone()
     }
@@ -104,17 +104,17 @@ impl Upstreams {
         [
             Family {
                 name: "muster_upstream_questions",
-                help: "Questions to an upstream, repeated and renewed ones included",
+                help: "Number of queries to an upstream, retransmissions and prefetches included",
                 content: Content::Counter(questions),
             },
             Family {
                 name: "muster_upstream_failures",
-                help: "Questions that an upstream did not answer in time, or not as it should, by cause",
+                help: "Number of queries without a timely and usable reply from an upstream, by cause",
                 content: Content::Counter(failures),
             },
             Family {
                 name: "muster_upstream_reply_duration_seconds",
-                help: "How long an upstream took to reply",
+                help: "Response time of an upstream",
                 content: Content::Histogram(latency),
             },
         ]
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_asked_no_more_is_shown_no_more() {
+    fn unused_upstreams_are_not_shown() {
         let upstreams = Upstreams::default();
         let names = || {
             let Content::Counter(samples) = &upstreams.families()[0].content else { panic!("counters") };

@@ -1,6 +1,6 @@
-//! What a node tells the others of its own: itself, its instances and how each of them stands.
+//! Announcements: what a node publishes about itself and its instances.
 //!
-//! The node's own catalog is fed by the same values (ARCHITECTURE: own services take the same road as remote ones).
+//! The catalog of the announcing node is built from the same values: local services have no path of their own.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -12,89 +12,89 @@ use super::{
     service::{Instance, InstanceKey},
 };
 
-/// The longest reason, in octets: it has to fit an Extended DNS Error and a gossip value.
+/// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.
 pub const MAX_REASON: usize = 120;
 
-/// One instance and its standing.
+/// One instance and its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// What it is.
+    /// Definition of the instance, as every node knows it.
     pub instance: Arc<Instance>,
-    /// Whether it is answered.
-    pub standing: InstanceState,
-    /// What its checks found; `None` where it has none, or where that has not arrived yet. Nothing is decided from it.
+    /// State, which decides whether it is answered.
+    pub state: InstanceState,
+    /// Results of its checks; `None` if it has none or they have not arrived. No decision depends on it.
     pub report: Option<Arc<HealthReport>>,
 }
 
 impl Announcement {
-    /// An instance of which no more is known than how it stands.
-    pub fn new(instance: Arc<Instance>, standing: InstanceState) -> Self {
-        Self { instance, standing, report: None }
+    /// Returns an announcement without a health report.
+    pub fn new(instance: Arc<Instance>, state: InstanceState) -> Self {
+        Self { instance, state, report: None }
     }
 }
 
-/// Why an instance stands as it does, for people and for clients that list checks.
+/// Check results of an instance, for people and for clients that list checks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthReport {
-    /// When it came to stand so: seconds since 1970, by its node's clock.
+    /// Time of the last change of state: seconds since 1970, by the clock of its node.
     pub since: u64,
-    /// Its checks, in the order of their definition.
+    /// Checks in the order of their definition.
     pub checks: Vec<CheckReport>,
 }
 
-/// What one check found last.
+/// Latest result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckReport {
-    /// Unique on its node, unless a client of the API chose it: 1 to [`MAX_CHECK_TEXT`] octets.
+    /// Check id of 1 to [`MAX_CHECK_TEXT`] octets. Unique on its node, unless a client of the API chose it.
     pub id: SmolStr,
-    /// For people: at most [`MAX_CHECK_TEXT`] octets.
+    /// Display name of at most [`MAX_CHECK_TEXT`] octets.
     pub name: SmolStr,
-    /// How it stands.
+    /// Status after `rise` and `fall`.
     pub status: Status,
-    /// In at most [`MAX_REASON`] octets; empty where it passes and has nothing to say.
+    /// Output of the last probe in at most [`MAX_REASON`] octets; may be empty.
     pub output: Arc<str>,
-    /// When it came to stand so: seconds since 1970, by its node's clock.
+    /// Time of the last change of status: seconds since 1970, by the clock of its node.
     pub since: u64,
 }
 
-/// The longest id or name of a check, in octets.
+/// Maximum length of the id and of the name of a check, in octets.
 pub const MAX_CHECK_TEXT: usize = 160;
 
-/// Whether an instance is answered and, if not, why.
+/// State of an instance: whether DNS answers carry it and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InstanceState {
     /// Answered with its full weight.
     Passing,
-    /// Answered with this weight, which grows: it has come up lately, and its file asks for a slow start.
+    /// Answered with this weight, which ramps up: the instance has recovered and has a slow start.
     Warming(u16),
     /// Answered with a tenth of its weight, at least 1.
     Warning(Arc<str>),
-    /// Not answered; the reason in at most [`MAX_REASON`] octets.
+    /// Not answered: a check is critical. Reason of at most [`MAX_REASON`] octets.
     Critical(Arc<str>),
-    /// Not answered: its file says `enabled: false`.
+    /// Not answered: `enabled: false` in its service file.
     Disabled,
-    /// Not answered, whatever its checks find; the reason in at most [`MAX_REASON`] octets, and it may be empty.
+    /// Not answered whatever its checks report. Reason of at most [`MAX_REASON`] octets, may be empty.
     Withheld(HoldReason, Arc<str>),
 }
 
-/// What keeps an instance out of answers although it may be well.
+/// Cause for which an instance is withheld although its checks may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum HoldReason {
-    /// Somebody is about to stop it (`muster drain`).
+    /// Drained by an operator (`muster drain`).
     Draining,
-    /// Somebody works on it.
+    /// In maintenance.
     Maintenance,
-    /// Somebody works on its node.
+    /// The node is in maintenance.
     NodeMaintenance,
-    /// It went up and down too often of late.
+    /// Flapping: it fell too often within a short time.
     Flapping,
 }
 
 impl HoldReason {
-    /// All of them.
+    /// All causes.
     pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
 
-    /// One word for JSON and for what nodes tell each other.
+    /// Returns the cause in one word, for JSON, gossip and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Draining => "draining",
@@ -104,19 +104,19 @@ impl HoldReason {
         }
     }
 
-    /// For people: ends the sentence "it is …".
+    /// Returns the cause for people; completes "the instance is …".
     pub fn words(self) -> &'static str {
         match self {
             Self::Draining => "draining",
             Self::Maintenance => "in maintenance",
             Self::NodeMaintenance => "on a node in maintenance",
-            Self::Flapping => "held down for flapping",
+            Self::Flapping => "flapping",
         }
     }
 }
 
 impl InstanceState {
-    /// A standing from a status; the reason is cut at [`MAX_REASON`] octets, on a character's edge, and control
+    /// Returns the state for a check status. The reason is cut to [`MAX_REASON`] octets at a character boundary; control
     /// characters become spaces.
     pub fn new(status: Status, reason: &str) -> Self {
         let reason = || bounded(reason).into();
@@ -127,18 +127,17 @@ impl InstanceState {
         }
     }
 
-    /// Whether DNS answers carry the instance.
+    /// Reports whether DNS answers carry the instance.
     pub fn is_answered(&self) -> bool {
         matches!(self, Self::Passing | Self::Warming(_) | Self::Warning(_))
     }
 
-    /// Withheld, with a reason that is cut as [`new`](Self::new) does.
-    pub fn withheld(gate: HoldReason, reason: &str) -> Self {
-        Self::Withheld(gate, bounded(reason).into())
+    /// Returns a withheld state; the reason is cut as by [`new`](Self::new).
+    pub fn withheld(hold: HoldReason, reason: &str) -> Self {
+        Self::Withheld(hold, bounded(reason).into())
     }
 
-    /// The SRV weight that `weight` becomes in this standing. A weight of 0 stays one: no warning makes an instance more
-    /// likely than it was.
+    /// Returns the SRV weight in this state, given the full weight. A weight of 0 stays 0, so a warning never raises it.
     pub fn weight(&self, weight: u16) -> u16 {
         match self {
             Self::Warning(_) => (weight / 10).max(weight.min(1)),
@@ -148,7 +147,7 @@ impl InstanceState {
     }
 }
 
-/// A text on one line, cut at [`MAX_REASON`] octets on a character's edge.
+/// Returns the text on one line, cut to [`MAX_REASON`] octets at a character boundary.
 pub(crate) fn bounded(reason: &str) -> String {
     let mut end = reason.len().min(MAX_REASON);
     while !reason.is_char_boundary(end) {
@@ -157,18 +156,18 @@ pub(crate) fn bounded(reason: &str) -> String {
     reason[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// A node's announcements, by instance. Clones share structure, and a diff of two costs what changed.
+/// Announcements of a node, by instance. Clones share structure; a diff costs time proportional to what changed.
 pub type Announcements = imbl::OrdMap<InstanceKey, Arc<Announcement>>;
 
-/// A node, as every node knows it.
+/// A node as announced to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    /// Unique in the cluster.
+    /// Node name, unique in the cluster.
     pub name: Label,
-    /// Where it can be reached.
+    /// Addresses of the host.
     pub addresses: Vec<IpAddr>,
-    /// The name of its site.
+    /// Datacenter of the node.
     pub datacenter: Label,
-    /// `key=value` pairs of its configuration.
+    /// `key=value` pairs from its configuration.
     pub meta: BTreeMap<String, String>,
 }

@@ -1,9 +1,11 @@
-//! What an instance may be, wherever it comes from: a service file or another node.
+//! Bounds of an instance, whether from a service file, the HTTP API or another node.
 //!
-//! The reader of service files asks rule by rule, so that each problem has its place; what another node says is asked
-//! as a whole, with [`Instance::check`]. A rule stands here once for both.
+//! The parser of service files applies rule by rule, so that each diagnostic has its position. Instances from other nodes
+//! are checked as a whole by [`Instance::check`]. Both share the rules here.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
+
+use thiserror::Error;
 
 use super::{
     name::{Label, MAX_LABEL},
@@ -13,63 +15,79 @@ use super::{
     },
 };
 
-/// The longest name of a port: `_` goes before it (RFC 6763 §7).
+/// Maximum length of the name of a port in octets: names in the DNS have `_` before it (RFC 6763 §7).
 pub const MAX_PORT_NAME: usize = MAX_LABEL - 1;
 
-/// Octets of a node's whole `meta`: every node keeps it of every other, and it has to fit a gossip value however it is
+/// Maximum size of the `meta` of a node in octets: every node stores it, and it has to fit a gossip value even when
 /// escaped.
 pub const MAX_NODE_META: usize = 1024;
 
-/// What an instance may not be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Bound that an instance exceeds.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BoundsError {
-    /// The service has the name under which nodes have theirs.
+    /// The name of the service is reserved for nodes.
+    #[error("the service name `{RESERVED_SERVICE}` is reserved")]
     ReservedService,
-    /// There is no address.
+    /// No address.
+    #[error("there is no address")]
     NoAddress,
-    /// An address that no host has: unspecified, multicast, or of IPv4 in the guise of IPv6.
+    /// Not a host address: unspecified, multicast or IPv4-mapped.
+    #[error("`{0}` is not the IP address of a host")]
     Address(IpAddr),
-    /// An address that is there twice.
+    /// Duplicate address.
+    #[error("duplicate address `{0}`")]
     SameAddress(IpAddr),
-    /// The port 0.
+    /// Port 0.
+    #[error("a port is from 1 to 65535")]
     PortZero,
-    /// A port's name of more than [`MAX_PORT_NAME`] octets.
+    /// Name of a port of more than [`MAX_PORT_NAME`] octets.
+    #[error("a port's name has at most {MAX_PORT_NAME} octets: `_` goes before it")]
     PortName(Label),
-    /// A port's name that is there twice.
+    /// Duplicate name of a port.
+    #[error("duplicate port name `{0}`")]
     SamePort(Label),
-    /// A tag that is empty or has control characters.
+    /// Tag that is empty or has control characters.
+    #[error("a tag is a text without control characters")]
     Tag,
-    /// A tag of more than [`MAX_TAG`] octets; holds how many.
+    /// Tag of more than [`MAX_TAG`] octets, with its length.
+    #[error("a tag has at most {MAX_TAG} octets, this one has {0}")]
     TagLength(usize),
-    /// A tag that is there twice.
+    /// Duplicate tag.
+    #[error("duplicate tag")]
     SameTag,
-    /// A key of `meta` that is empty, or not printable ASCII without `=`.
+    /// Key of `meta` that is empty, or not printable ASCII without `=`.
+    #[error("a key of `meta` is printable ASCII without `=`")]
     MetaKey,
-    /// A `key=value` of more than [`MAX_META_ENTRY`] octets; holds how many.
+    /// `key=value` of more than [`MAX_META_ENTRY`] octets, with its length.
+    #[error("`key=value` has at most {MAX_META_ENTRY} octets, this one has {0}")]
     MetaLength(usize),
-    /// A node's `meta` of more than [`MAX_NODE_META`] octets; holds how many.
+    /// `meta` of a node of more than [`MAX_NODE_META`] octets, with its size.
+    #[error("a node's `meta` has at most {MAX_NODE_META} octets, this one has {0}")]
     NodeMeta(usize),
-    /// More than [`MAX_TTL`]; holds how many seconds.
+    /// TTL above [`MAX_TTL`], in seconds.
+    #[error("a TTL has at most {MAX_TTL} seconds, this one has {0}")]
     Ttl(u32),
-    /// An id of the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets; holds how
-    /// many it has.
+    /// Id from the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets, with its
+    /// length.
+    #[error("an id has 1 to {MAX_REGISTERED_ID} octets and no control characters, this one has {0}")]
     RegisteredId(usize),
-    /// Too many of something.
+    /// Too many entries in a list.
+    #[error("there are at most {most} {what}, found {found}")]
     TooMany {
-        /// Of what, in the plural.
+        /// Name of the entries, in the plural.
         what: &'static str,
-        /// How many.
+        /// Number found.
         found: usize,
-        /// How many there may be.
+        /// Maximum number.
         most: usize,
     },
 }
 
 impl Instance {
-    /// Whether the instance is within all bounds: those that a service file is held to.
+    /// Checks the instance against all bounds of a service file.
     ///
     /// # Errors
-    /// The first thing that is not.
+    /// The first bound that the instance exceeds.
     pub fn check(&self) -> Result<(), BoundsError> {
         service(&self.key.service)?;
         addresses(&self.addresses)?;
@@ -101,12 +119,12 @@ impl Instance {
     }
 }
 
-/// A service may be called so.
+/// Checks the name of a service.
 pub fn service(name: &Label) -> Result<(), BoundsError> {
     if name.as_str() == RESERVED_SERVICE { Err(BoundsError::ReservedService) } else { Ok(()) }
 }
 
-/// An instance or a node may have these addresses.
+/// Checks the addresses of an instance or a node.
 pub fn addresses(addresses: &[IpAddr]) -> Result<(), BoundsError> {
     if addresses.is_empty() {
         return Err(BoundsError::NoAddress);
@@ -121,7 +139,7 @@ pub fn addresses(addresses: &[IpAddr]) -> Result<(), BoundsError> {
     Ok(())
 }
 
-/// A host can be reached at this address, and it is written as what it is.
+/// Checks that a host can have this address, and that it is not IPv4-mapped.
 pub fn host_address(address: &IpAddr) -> Result<(), BoundsError> {
     if address.is_unspecified() || address.is_multicast() || address.to_canonical() != *address {
         return Err(BoundsError::Address(*address));
@@ -129,12 +147,12 @@ pub fn host_address(address: &IpAddr) -> Result<(), BoundsError> {
     Ok(())
 }
 
-/// A port may be called so.
+/// Checks the name of a port.
 pub fn port_name(name: &Label) -> Result<(), BoundsError> {
     if name.as_str().len() > MAX_PORT_NAME { Err(BoundsError::PortName(name.clone())) } else { Ok(()) }
 }
 
-/// This may be a tag.
+/// Checks a tag.
 pub fn tag(text: &str) -> Result<(), BoundsError> {
     if text.is_empty() || text.chars().any(char::is_control) {
         return Err(BoundsError::Tag);
@@ -142,19 +160,19 @@ pub fn tag(text: &str) -> Result<(), BoundsError> {
     if text.len() > MAX_TAG { Err(BoundsError::TagLength(text.len())) } else { Ok(()) }
 }
 
-/// This may be a key of `meta` (RFC 6763 §6.4: printable ASCII without `=`, which ends the key).
+/// Checks a key of `meta` (RFC 6763 §6.4: printable ASCII without `=`, which ends the key).
 pub fn meta_key(key: &str) -> Result<(), BoundsError> {
     let printable = |b: u8| matches!(b, 0x20..=0x7e) && b != b'=';
     if key.is_empty() || !key.bytes().all(printable) { Err(BoundsError::MetaKey) } else { Ok(()) }
 }
 
-/// An entry of `meta` fits a TXT record's character-string.
+/// Checks that an entry of `meta` fits a character-string of a TXT record.
 pub fn meta_entry(key: &str, value: &str) -> Result<(), BoundsError> {
     let octets = key.len() + 1 + value.len();
     if octets > MAX_META_ENTRY { Err(BoundsError::MetaLength(octets)) } else { Ok(()) }
 }
 
-/// An instance may have this `meta`.
+/// Checks the `meta` of an instance.
 pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
     within("entries of `meta`", entries.len(), MAX_META)?;
     for (key, value) in entries {
@@ -164,14 +182,14 @@ pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
     Ok(())
 }
 
-/// A node may have this `meta`: what an instance may have, and no more than [`MAX_NODE_META`] octets of it.
+/// Checks the `meta` of a node: the bounds of an instance, and at most [`MAX_NODE_META`] octets in all.
 pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
     meta(entries)?;
     let octets = entries.iter().map(|(key, value)| key.len() + 1 + value.len()).sum();
     if octets > MAX_NODE_META { Err(BoundsError::NodeMeta(octets)) } else { Ok(()) }
 }
 
-/// A client of the HTTP API may give this id.
+/// Checks an id from a client of the HTTP API.
 pub fn registered_id(id: &str) -> Result<(), BoundsError> {
     let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(BoundsError::RegisteredId(id.len())) }
@@ -180,34 +198,3 @@ pub fn registered_id(id: &str) -> Result<(), BoundsError> {
 fn within(what: &'static str, found: usize, most: usize) -> Result<(), BoundsError> {
     if found > most { Err(BoundsError::TooMany { what, found, most }) } else { Ok(()) }
 }
-
-impl fmt::Display for BoundsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ReservedService => write!(f, "the service name `{RESERVED_SERVICE}` is reserved"),
-            Self::NoAddress => f.write_str("there is no address"),
-            Self::Address(address) => write!(f, "`{address}` is not the IP address of a host"),
-            Self::SameAddress(address) => write!(f, "the address `{address}` is there twice"),
-            Self::PortZero => f.write_str("a port is from 1 to 65535"),
-            Self::PortName(_) => write!(f, "a port's name has at most {MAX_PORT_NAME} octets: `_` goes before it"),
-            Self::SamePort(name) => write!(f, "there is a port `{name}` already"),
-            Self::Tag => f.write_str("a tag is a text without control characters"),
-            Self::TagLength(octets) => write!(f, "a tag has at most {MAX_TAG} octets, this one has {octets}"),
-            Self::SameTag => f.write_str("a tag is there twice"),
-            Self::MetaKey => f.write_str("a key of `meta` is printable ASCII without `=`"),
-            Self::MetaLength(octets) => {
-                write!(f, "`key=value` has at most {MAX_META_ENTRY} octets, this one has {octets}")
-            }
-            Self::NodeMeta(octets) => {
-                write!(f, "a node's `meta` has at most {MAX_NODE_META} octets, this one has {octets}")
-            }
-            Self::Ttl(seconds) => write!(f, "a TTL has at most {MAX_TTL} seconds, this one has {seconds}"),
-            Self::RegisteredId(octets) => {
-                write!(f, "an id has 1 to {MAX_REGISTERED_ID} octets and no control characters, this one has {octets}")
-            }
-            Self::TooMany { what, found, most } => write!(f, "there are at most {most} {what}, found {found}"),
-        }
-    }
-}
-
-impl std::error::Error for BoundsError {}

@@ -1,7 +1,7 @@
-//! What happens, for people who watch: the difference of two states of the cluster, as one node sees it.
+//! Events: the difference between two states of the cluster, as one node sees it.
 //!
-//! Nothing is decided from events. They are made of whole states, as everything is: what came and went between two of them
-//! is no event.
+//! Events are for people and for `muster monitor`; no decision depends on them. They are derived from whole states, so a
+//! change that is undone between two states is no event.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,65 +21,65 @@ use super::{
 };
 use crate::diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports};
 
-/// What kind of event it is. The part of the word before `-` is its group.
+/// Kind of an event. The part of its word before `-` is its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A service has its first instance.
     ServiceAdded,
-    /// A service has no instance any more.
+    /// A service has lost its last instance.
     ServiceRemoved,
-    /// A node announces an instance that it did not announce before.
+    /// A node announces a new instance.
     InstanceAdded,
-    /// A node announces an instance no more.
+    /// A node no longer announces an instance.
     InstanceRemoved,
-    /// It is answered from now on.
+    /// An instance is now answered.
     InstanceUp,
-    /// It is not answered any more.
+    /// An instance is no longer answered.
     InstanceDown,
-    /// It is answered, or not, as before, and stands otherwise.
+    /// An instance has another state; whether it is answered has not changed.
     InstanceState,
-    /// Its definition is another.
+    /// The definition of an instance has changed.
     InstanceChanged,
-    /// It is held back, whatever its checks find: drained, in maintenance, flapping.
+    /// An instance is withheld whatever its checks report: drained, in maintenance, flapping.
     InstanceHeld,
-    /// It is held back no longer.
+    /// An instance is no longer withheld.
     InstanceReleased,
-    /// A node is in the cluster that was not.
+    /// A node has joined the cluster.
     NodeJoined,
-    /// It does not answer; others are asked.
+    /// A node does not respond; other nodes probe it.
     NodeSuspect,
-    /// It answers again.
+    /// A node responds again.
     NodeAlive,
-    /// It is out of reach together with too many others.
+    /// A node is unreachable together with most other nodes.
     NodeHeld,
-    /// It is gone.
+    /// A node was declared dead.
     NodeGone,
-    /// It has said good-bye.
+    /// A node left gracefully.
     NodeLeft,
-    /// Its agent has been started anew.
+    /// The agent of a node was restarted.
     NodeRestarted,
-    /// It has been gone for so long that it is not listed any more.
+    /// A node that was gone is no longer listed.
     NodeForgotten,
-    /// More than half of the other nodes are out of reach together.
+    /// More than half of the other nodes are unreachable together.
     PartitionBegan,
-    /// No longer.
+    /// At least half of the other nodes are reachable again.
     PartitionEnded,
-    /// The files of a folder were read again.
+    /// A folder was reloaded.
     FileReload,
-    /// A file has a problem that it did not have.
+    /// A file has a new problem.
     FileProblem,
-    /// A file has no problem any more.
+    /// All problems of a file are fixed.
     FileMended,
-    /// Something that arrived from the network was not let in.
+    /// Messages from the network were rejected.
     GossipRejected,
-    /// The keys of gossip are others.
+    /// The gossip keys have changed.
     GossipKeys,
-    /// Events that were not kept for this client.
+    /// This client has missed events that are no longer kept.
     Missed,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 26] = [
         Self::ServiceAdded,
         Self::ServiceRemoved,
@@ -109,7 +109,7 @@ impl Kind {
         Self::Missed,
     ];
 
-    /// One word for JSON and tables.
+    /// Returns the kind in one word, for JSON and tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ServiceAdded => "service-added",
@@ -141,98 +141,97 @@ impl Kind {
         }
     }
 
-    /// Whether `word` names it or its group.
+    /// Reports whether `word` is the kind's word or its group.
     pub fn is(self, word: &str) -> bool {
         self.as_str() == word || self.as_str().split('-').next() == Some(word)
     }
 }
 
-/// Something that happened.
+/// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// What kind of thing.
+    /// Kind of the event.
     pub kind: Kind,
-    /// The node that it is about.
+    /// Node concerned.
     pub node: Option<Label>,
-    /// The service that it is about.
+    /// Service concerned.
     pub service: Option<Label>,
-    /// The instance's id.
+    /// Id of the instance concerned.
     pub instance: Option<Label>,
-    /// How the instance stood before, in one word.
+    /// State of the instance before, in one word.
     pub was: Option<&'static str>,
-    /// How it stands now.
+    /// State of the instance now.
     pub state: Option<&'static str>,
-    /// Where in which file; lines and columns count from 1.
+    /// File, line and column; both are counted from 1.
     pub place: Option<(PathBuf, usize, usize)>,
-    /// How many times.
+    /// Number of messages rejected, or of events missed.
     pub count: Option<u64>,
-    /// One sentence for people.
+    /// One line for people.
     pub text: String,
 }
 
 impl Event {
-    /// An event that is about nothing in particular.
+    /// Returns an event with a text and no other field.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         let text = text.into();
         Self { kind, node: None, service: None, instance: None, was: None, state: None, place: None, count: None, text }
     }
 }
 
-/// What events are made of.
+/// State from which events are derived.
 #[derive(Clone, Copy, Debug)]
 pub struct Observed<'a> {
-    /// All that is announced.
+    /// Services and instances of all nodes.
     pub catalog: &'a Catalog,
-    /// The cluster.
+    /// Members of the cluster.
     pub members: &'a Membership,
-    /// The folders of this node.
+    /// Folders of this node.
     pub files: &'a Reports,
-    /// The ids of the gossip keys, the one that seals first.
+    /// Ids of the gossip keys, the primary key first.
     pub keys: &'a [String],
 }
 
-/// Tells what happened between two states. What arrived and was not let in has [`rejected`], since that may never end.
-pub fn between(before: Observed<'_>, after: Observed<'_>, tell: &mut dyn FnMut(Event)) {
-    members(before.members, after.members, tell);
-    announced(before.catalog, after.catalog, tell);
+/// Emits the events between two states, except those of [`rejected`]: they may never end, so callers limit their rate.
+pub fn between(before: Observed<'_>, after: Observed<'_>, emit: &mut dyn FnMut(Event)) {
+    members(before.members, after.members, emit);
+    announced(before.catalog, after.catalog, emit);
     if !std::ptr::eq(before.files, after.files) {
         for (folder, report) in after.files {
-            files(before.files.get(folder), report, folder, tell);
+            files(before.files.get(folder), report, folder, emit);
         }
     }
     if before.keys != after.keys {
         let text = match after.keys {
-            [] => "gossip is not sealed any more".to_owned(),
-            [primary] => format!("gossip is sealed with the key {primary}, the only one"),
+            [] => "gossip is no longer encrypted".to_owned(),
+            [primary] => format!("gossip is encrypted with key {primary}, the only key"),
             [primary, others @ ..] => {
-                format!("gossip is sealed with the key {primary}; {} open it too", others.join(", "))
+                format!("gossip is encrypted with key {primary}; also accepted: {}", others.join(", "))
             }
         };
-        tell(Event::new(Kind::GossipKeys, text));
+        emit(Event::new(Kind::GossipKeys, text));
     }
 }
 
-/// Tells what arrived and was not let in between two counts of it, by reason.
-pub fn rejected(before: &[(&'static str, u64)], after: &[(&'static str, u64)], tell: &mut dyn FnMut(Event)) {
+/// Emits an event for each reason whose count of rejected messages has grown.
+pub fn rejected(before: &[(&'static str, u64)], after: &[(&'static str, u64)], emit: &mut dyn FnMut(Event)) {
     let known: BTreeMap<&str, u64> = before.iter().copied().collect();
     for (reason, count) in after {
         let more = count.saturating_sub(known.get(reason).copied().unwrap_or(0));
         if more > 0 {
-            let text = format!("{more} more that arrived from the network were not let in: {reason}");
-            tell(Event { count: Some(more), ..Event::new(Kind::GossipRejected, text) });
+            let text = format!("messages rejected: {more} ({reason})");
+            emit(Event { count: Some(more), ..Event::new(Kind::GossipRejected, text) });
         }
     }
 }
 
-fn members(before: &Membership, after: &Membership, tell: &mut dyn FnMut(Event)) {
+fn members(before: &Membership, after: &Membership, emit: &mut dyn FnMut(Event)) {
     match (before.partitioned, after.partitioned) {
         (None, Some(_)) => {
-            let text = "more than half of the other nodes are out of reach together: what they announced is answered as \
-                        last known";
-            tell(Event::new(Kind::PartitionBegan, text));
+            let text = "more than half of the other nodes are unreachable: their instances are answered as last known";
+            emit(Event::new(Kind::PartitionBegan, text));
         }
         (Some(_), None) => {
-            tell(Event::new(Kind::PartitionEnded, "more than half of the other nodes are within reach again"));
+            emit(Event::new(Kind::PartitionEnded, "at least half of the other nodes are reachable again"));
         }
         _ => {}
     }
@@ -242,16 +241,16 @@ fn members(before: &Membership, after: &Membership, tell: &mut dyn FnMut(Event))
     let (were, are) = (by_name(before), by_name(after));
     for (name, member) in &are {
         if let Some((kind, text)) = member_event(were.get(name).copied(), member) {
-            tell(Event { node: Some((*name).clone()), ..Event::new(kind, format!("{name} {text}")) });
+            emit(Event { node: Some((*name).clone()), ..Event::new(kind, format!("{name} {text}")) });
         }
     }
     for name in were.keys().filter(|name| !are.contains_key(*name)) {
-        let text = format!("{name} is not listed any more");
-        tell(Event { node: Some((*name).clone()), ..Event::new(Kind::NodeForgotten, text) });
+        let text = format!("{name} is no longer listed");
+        emit(Event { node: Some((*name).clone()), ..Event::new(Kind::NodeForgotten, text) });
     }
 }
 
-/// A node's newest run counts.
+/// Returns the newest run of each node.
 fn by_name(known: &Membership) -> BTreeMap<&Label, &Member> {
     known.members.iter().map(|member| (&member.id.name, member)).collect()
 }
@@ -259,46 +258,47 @@ fn by_name(known: &Membership) -> BTreeMap<&Label, &Member> {
 fn member_event(was: Option<&Member>, is: &Member) -> Option<(Kind, String)> {
     let address = is.address;
     let Some(was) = was else {
-        let joined = || (Kind::NodeJoined, format!("at {address} is in the cluster"));
+        let joined = || (Kind::NodeJoined, format!("at {address} joined the cluster"));
         return matches!(is.reach, Reach::Alive | Reach::Suspect).then(joined);
     };
     if was.reach == is.reach {
-        let anew = was.id.generation != is.id.generation && is.reach == Reach::Alive;
-        return anew.then(|| (Kind::NodeRestarted, format!("at {address} was started anew")));
+        let restarted = was.id.generation != is.id.generation && is.reach == Reach::Alive;
+        return restarted.then(|| (Kind::NodeRestarted, format!("at {address} restarted")));
     }
     Some(match is.reach {
-        Reach::Alive if matches!(was.reach, Reach::Gone(_)) => (Kind::NodeAlive, format!("at {address} is back")),
-        Reach::Alive => (Kind::NodeAlive, "answers again".to_owned()),
-        Reach::Suspect => (Kind::NodeSuspect, "does not answer; others are asked".to_owned()),
-        Reach::Held => {
-            (Kind::NodeHeld, "is out of reach, with too many others: it is answered as last known".to_owned())
+        Reach::Alive if matches!(was.reach, Reach::Gone(_)) => {
+            (Kind::NodeAlive, format!("at {address} rejoined the cluster"))
         }
-        Reach::Gone(Cause::Left) => (Kind::NodeLeft, "has left the cluster".to_owned()),
+        Reach::Alive => (Kind::NodeAlive, "responds again".to_owned()),
+        Reach::Suspect => (Kind::NodeSuspect, "is suspect: it does not respond".to_owned()),
+        Reach::Held => (Kind::NodeHeld, "is unreachable: its instances are answered as last known".to_owned()),
+        Reach::Gone(Cause::Left) => (Kind::NodeLeft, "left the cluster".to_owned()),
+        Reach::Gone(cause @ Cause::Forgotten) => (Kind::NodeGone, format!("was {}", cause.as_str())),
         Reach::Gone(cause) => (Kind::NodeGone, format!("is gone: {}", cause.as_str())),
     })
 }
 
-fn announced(before: &Catalog, after: &Catalog, tell: &mut dyn FnMut(Event)) {
-    let mut services = Services { before, after, told: BTreeSet::new(), gone: BTreeSet::new() };
+fn announced(before: &Catalog, after: &Catalog, emit: &mut dyn FnMut(Event)) {
+    let mut services = Services { before, after, added: BTreeSet::new(), removed: BTreeSet::new() };
     for item in before.view().diff(after.view()) {
         match item {
-            DiffItem::Add(name, new) => services.node(name, None, Some(new), tell),
-            DiffItem::Remove(name, old) => services.node(name, Some(old), None, tell),
-            DiffItem::Update { old: (name, old), new: (_, new) } => services.node(name, Some(old), Some(new), tell),
+            DiffItem::Add(name, new) => services.node(name, None, Some(new), emit),
+            DiffItem::Remove(name, old) => services.node(name, Some(old), None, emit),
+            DiffItem::Update { old: (name, old), new: (_, new) } => services.node(name, Some(old), Some(new), emit),
         }
     }
-    for name in services.gone {
-        let text = format!("{name} has no instance any more: NXDOMAIN");
-        tell(Event { service: Some(name), ..Event::new(Kind::ServiceRemoved, text) });
+    for name in services.removed {
+        let text = format!("{name} has no instances: NXDOMAIN");
+        emit(Event { service: Some(name), ..Event::new(Kind::ServiceRemoved, text) });
     }
 }
 
-/// Tells of instances, and of services before their first and after their last.
+/// Emits the events of instances, and of services before their first and after their last one.
 struct Services<'a> {
     before: &'a Catalog,
     after: &'a Catalog,
-    told: BTreeSet<Label>,
-    gone: BTreeSet<Label>,
+    added: BTreeSet<Label>,
+    removed: BTreeSet<Label>,
 }
 
 impl Services<'_> {
@@ -307,28 +307,28 @@ impl Services<'_> {
         name: &Label,
         old: Option<&Arc<NodeView>>,
         new: Option<&Arc<NodeView>>,
-        tell: &mut dyn FnMut(Event),
+        emit: &mut dyn FnMut(Event),
     ) {
         let none = Announcements::new();
         let (was, is) = (old.map(|view| view.freshness), new.map(|view| view.freshness));
         let (before, after) =
             (old.map_or(&none, |view| &view.announcements), new.map_or(&none, |view| &view.announcements));
         if was.is_some() && is.is_some() && was != is {
-            // All of its instances stand otherwise.
+            // Every instance of the node has another state.
             for (key, announcement) in after {
-                self.instance(name, key, before.get(key).zip(was), Some(announcement).zip(is), tell);
+                self.instance(name, key, before.get(key).zip(was), Some(announcement).zip(is), emit);
             }
             for (key, announcement) in before.iter().filter(|(key, _)| !after.contains_key(*key)) {
-                self.instance(name, key, Some(announcement).zip(was), None, tell);
+                self.instance(name, key, Some(announcement).zip(was), None, emit);
             }
             return;
         }
         for item in before.diff(after) {
             match item {
-                DiffItem::Add(key, new) => self.instance(name, key, None, Some(new).zip(is), tell),
-                DiffItem::Remove(key, old) => self.instance(name, key, Some(old).zip(was), None, tell),
+                DiffItem::Add(key, new) => self.instance(name, key, None, Some(new).zip(is), emit),
+                DiffItem::Remove(key, old) => self.instance(name, key, Some(old).zip(was), None, emit),
                 DiffItem::Update { old: (key, old), new: (_, new) } => {
-                    self.instance(name, key, Some(old).zip(was), Some(new).zip(is), tell);
+                    self.instance(name, key, Some(old).zip(was), Some(new).zip(is), emit);
                 }
             }
         }
@@ -340,52 +340,51 @@ impl Services<'_> {
         key: &InstanceKey,
         old: Option<(&Arc<Announcement>, Freshness)>,
         new: Option<(&Arc<Announcement>, Freshness)>,
-        tell: &mut dyn FnMut(Event),
+        emit: &mut dyn FnMut(Event),
     ) {
         let service = &key.service;
-        if old.is_none() && self.before.service(service).is_none() && self.told.insert(service.clone()) {
+        if old.is_none() && self.before.service(service).is_none() && self.added.insert(service.clone()) {
             let text = format!("{service} has its first instance");
-            tell(Event { service: Some(service.clone()), ..Event::new(Kind::ServiceAdded, text) });
+            emit(Event { service: Some(service.clone()), ..Event::new(Kind::ServiceAdded, text) });
         }
         if new.is_none() && self.after.service(service).is_none() {
-            self.gone.insert(service.clone());
+            self.removed.insert(service.clone());
         }
-        let (was, is) = (old.map(Stood::new), new.map(Stood::new));
+        let (was, is) = (old.map(Observation::new), new.map(Observation::new));
         let Some((kind, text)) = instance_event(was.as_ref(), is.as_ref()) else { return };
-        tell(Event {
+        emit(Event {
             node: Some(node.clone()),
             service: Some(service.clone()),
             instance: Some(key.id.clone()),
-            was: was.map(|stood| stood.word),
-            state: is.map(|stands| stands.word),
+            was: was.map(|was| was.word),
+            state: is.map(|is| is.word),
             ..Event::new(kind, format!("{key} on {node} {text}"))
         });
     }
 }
 
-/// How an instance stands at one moment.
-struct Stood<'a> {
+/// State of an instance at one moment.
+struct Observation<'a> {
     announcement: &'a Announcement,
     word: &'static str,
     answered: bool,
-    held: bool,
+    withheld: bool,
 }
 
-impl<'a> Stood<'a> {
+impl<'a> Observation<'a> {
     fn new((announcement, freshness): (&'a Arc<Announcement>, Freshness)) -> Self {
-        let standing = &announcement.standing;
-        let word = reason::state(freshness, standing);
+        let state = &announcement.state;
         Self {
             announcement,
-            word,
-            answered: freshness != Freshness::Gone && standing.is_answered(),
-            held: freshness != Freshness::Gone && matches!(standing, InstanceState::Withheld(..)),
+            word: reason::state(freshness, state),
+            answered: freshness != Freshness::Gone && state.is_answered(),
+            withheld: freshness != Freshness::Gone && matches!(state, InstanceState::Withheld(..)),
         }
     }
 
-    /// `critical: connection refused`.
+    /// Returns state and reason: `critical: connection refused`.
     fn words(&self) -> String {
-        match &self.announcement.standing {
+        match &self.announcement.state {
             InstanceState::Critical(why) | InstanceState::Warning(why) | InstanceState::Withheld(_, why)
                 if !why.is_empty() && !matches!(self.word, "gone" | "stale") =>
             {
@@ -396,51 +395,50 @@ impl<'a> Stood<'a> {
     }
 }
 
-fn instance_event(was: Option<&Stood<'_>>, is: Option<&Stood<'_>>) -> Option<(Kind, String)> {
-    let answered = |stands: &Stood<'_>| if stands.answered { "answered" } else { "not answered" };
+fn instance_event(was: Option<&Observation<'_>>, is: Option<&Observation<'_>>) -> Option<(Kind, String)> {
+    let answered = |now: &Observation<'_>| if now.answered { "answered" } else { "not answered" };
     let (was, is) = match (was, is) {
         (None, None) => return None,
-        (None, Some(is)) => return Some((Kind::InstanceAdded, format!("is there, {}: {}", answered(is), is.words()))),
+        (None, Some(is)) => return Some((Kind::InstanceAdded, format!("added, {}: {}", answered(is), is.words()))),
         (Some(was), None) => {
-            return Some((Kind::InstanceRemoved, format!("is not there any more; it was {}", was.word)));
+            return Some((Kind::InstanceRemoved, format!("removed, was {}", was.word)));
         }
         (Some(was), Some(is)) => (was, is),
     };
     if was.word == is.word {
         let changed = was.announcement.instance != is.announcement.instance;
-        return changed
-            .then(|| (Kind::InstanceChanged, format!("is defined otherwise, and {} as before", answered(is))));
+        return changed.then(|| (Kind::InstanceChanged, format!("definition changed, still {}", answered(is))));
     }
     let words = is.words();
     Some(match (was.answered, is.answered) {
-        _ if is.held => (Kind::InstanceHeld, format!("is held back: {words}")),
-        _ if was.held => (Kind::InstanceReleased, format!("is held back no longer, and {}: {words}", answered(is))),
-        (false, true) => (Kind::InstanceUp, format!("is answered from now on: {words}")),
-        (true, false) => (Kind::InstanceDown, format!("is not answered any more: {words}")),
-        _ => (Kind::InstanceState, format!("is {words}, and {} as before", answered(is))),
+        _ if is.withheld => (Kind::InstanceHeld, format!("is withheld: {words}")),
+        _ if was.withheld => (Kind::InstanceReleased, format!("is no longer withheld, {}: {words}", answered(is))),
+        (false, true) => (Kind::InstanceUp, format!("is answered: {words}")),
+        (true, false) => (Kind::InstanceDown, format!("is no longer answered: {words}")),
+        _ => (Kind::InstanceState, format!("is still {}: {words}", answered(is))),
     })
 }
 
-fn files(before: Option<&FolderReport>, now: &FolderReport, folder: &Path, tell: &mut dyn FnMut(Event)) {
+fn files(before: Option<&FolderReport>, now: &FolderReport, folder: &Path, emit: &mut dyn FnMut(Event)) {
     let place = |path: &Path| Some((path.to_owned(), 1, 1));
     let none = FolderReport::default();
     let before = before.unwrap_or(&none);
     if before == now {
         return;
     }
-    let news = DiagnosticChanges::between(&before.problems, &now.problems);
-    for problem in news.appeared {
+    let changes = DiagnosticChanges::between(&before.problems, &now.problems);
+    for problem in changes.appeared {
         let Diagnostic { path, line, column, .. } = problem;
         let place = Some((path.clone(), *line, *column));
-        tell(Event { place, ..Event::new(Kind::FileProblem, problem.to_string()) });
+        emit(Event { place, ..Event::new(Kind::FileProblem, problem.to_string()) });
     }
-    for path in news.mended {
-        let text = format!("{}: no problems any more", path.display());
-        tell(Event { place: place(path), ..Event::new(Kind::FileMended, text) });
+    for path in changes.fixed {
+        let text = format!("{}: all problems fixed", path.display());
+        emit(Event { place: place(path), ..Event::new(Kind::FileMended, text) });
     }
     if before.reads != now.reads {
-        let text = format!("{}: read again, {} in service", folder.display(), now.in_service);
-        tell(Event { place: place(folder), ..Event::new(Kind::FileReload, text) });
+        let text = format!("{}: reloaded, {} in service", folder.display(), now.in_service);
+        emit(Event { place: place(folder), ..Event::new(Kind::FileReload, text) });
     }
 }
 

@@ -1,25 +1,26 @@
-//! How results of one check add up to a standing: `rise` passes in a row make healthy, `fall` failures in a row make
-//! unhealthy. And how the checks of one instance add up. Pure: a result in, the standing out. Who asks, and when, is
-//! in `checks`.
+//! Health state machine of a check, and the aggregate status of an instance.
+//!
+//! `rise` consecutive passes make a check healthy, `fall` consecutive failures make it unhealthy. The code is pure: a
+//! result in, a status out. Scheduling and probing are in `checks`.
 
-/// What one probe found, and the standing that results add up to. Ordered from best to worst.
+/// Result of a probe, and status of a check or an instance. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Status {
-    /// All is well.
+    /// Healthy.
     Passing,
-    /// Works, but somebody should look: answered with a tenth of the weight.
+    /// Healthy with a warning: answered with a tenth of the weight.
     Warning,
-    /// Does not work: not answered.
+    /// Unhealthy: not answered.
     Critical,
 }
 
 impl Status {
-    /// Whether an instance in this standing is answered.
+    /// Reports whether an instance with this status is answered.
     pub fn is_healthy(self) -> bool {
         self != Self::Critical
     }
 
-    /// The word for it in files, logs and messages.
+    /// Returns the status in one word, for files, logs and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Passing => "passing",
@@ -28,36 +29,36 @@ impl Status {
         }
     }
 
-    /// The status of that word.
+    /// Parses a status.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Passing, Self::Warning, Self::Critical].into_iter().find(|status| status.as_str() == word)
     }
 }
 
-/// The standing of one check, and how far its results have gone towards turning it.
+/// Status of one check, with the number of consecutive results against it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     status: Status,
-    /// Results in a row that contradict `status`.
+    /// Number of consecutive results that contradict `status`.
     against: u32,
     rise: u32,
     fall: u32,
 }
 
 impl Health {
-    /// A check without results. `rise` and `fall` of 0 count as 1.
+    /// Returns a check without results. `rise` and `fall` of 0 count as 1.
     pub fn new(initial: Status, rise: u32, fall: u32) -> Self {
         Self { status: initial, against: 0, rise, fall }
     }
 
-    /// The standing that the results so far add up to.
+    /// Returns the current status.
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// Takes a result in and returns the new standing where it is another.
+    /// Applies a result and returns the new status if it changed.
     ///
-    /// A warning counts as a pass: between passing and warning a healthy check changes at once.
+    /// A warning counts as a pass: a healthy check changes between passing and warning at once.
     pub fn observe(&mut self, result: Status) -> Option<Status> {
         if result.is_healthy() == self.status.is_healthy() {
             self.against = 0;
@@ -74,9 +75,9 @@ impl Health {
     }
 }
 
-/// What the checks of one instance add up to: the worst status, and the reason of the first check that has it.
+/// Returns the worst status of the checks of an instance and the reason of the first check with that status.
 ///
-/// No checks: passing, without a reason.
+/// Without checks: passing, with an empty reason.
 pub fn add_up<'a>(checks: impl IntoIterator<Item = (Status, &'a str)>) -> (Status, &'a str) {
     let mut worst = (Status::Passing, "");
     for check in checks {
@@ -91,7 +92,7 @@ pub fn add_up<'a>(checks: impl IntoIterator<Item = (Status, &'a str)>) -> (Statu
 mod tests {
     use super::{Status::*, *};
 
-    /// One letter a status.
+    /// Parses statuses of one letter each.
     fn statuses(letters: &str) -> Vec<Status> {
         let status = |letter| match letter {
             'p' => Passing,
@@ -103,8 +104,8 @@ mod tests {
     }
 
     #[test]
-    fn results_turn_a_standing_only_in_a_row() {
-        // initial, rise, fall, the results, the standing after each of them
+    fn consecutive_results_change_the_status() {
+        // Initial status, rise, fall, results, status after each result.
         let cases = [
             ("c", 1, 2, "p", "p"),
             ("c", 1, 2, "w", "w"),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_check_decides_and_the_first_of_its_kind_tells_why() {
+    fn the_first_of_the_worst_checks_gives_status_and_reason() {
         let cases = [
             (vec![], (Passing, "")),
             (vec![(Passing, ""), (Passing, "")], (Passing, "")),

@@ -1,21 +1,21 @@
-//! What happened last: a bounded list of events with numbers, so that whoever was away for a moment misses nothing, and
-//! whoever was away for long is told how much.
+//! Journal of recent events: bounded and numbered. A client that reconnects soon misses no event; after a longer absence it
+//! learns how many events it missed.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::event::Event;
 
-/// Events that are kept: the flips of a large cluster on a bad day, in some megabytes.
+/// Number of events kept: the flips of a large cluster in an outage, in a few megabytes.
 pub const KEPT: usize = 4096;
 
-/// An event that happened.
+/// A numbered event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Grows by one with each event, and with every start.
+    /// Sequence number. Grows by one with each event and is higher after a restart.
     pub sequence: u64,
-    /// When, as time since 1970.
+    /// Time of the event, since 1970.
     pub at: Duration,
-    /// What.
+    /// The event itself.
     pub event: Event,
 }
 
@@ -27,30 +27,30 @@ pub struct Journal {
     kept: VecDeque<Arc<Entry>>,
 }
 
-/// What there is for somebody who has seen a part.
+/// Events after a given sequence number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct News {
-    /// What came before these and is not there any more.
+pub struct Batch {
+    /// Events between the given number and `entries` that are no longer kept.
     pub missed: Missed,
-    /// In their order.
+    /// Entries in order.
     pub entries: Vec<Arc<Entry>>,
-    /// Up to which number these are all: what has been seen afterwards.
+    /// Last sequence number covered: the number to pass next time.
     pub last: u64,
 }
 
-/// Events that somebody has not seen and never will.
+/// Number of events that a client has missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Missed {
     /// None.
     Nothing,
-    /// So many.
+    /// Number of missed events.
     These(u64),
-    /// What was seen is of another run of the agent, or of another agent: nobody knows how many.
+    /// Unknown: the sequence number is from another run of the agent, or from another agent.
     Unknown,
 }
 
 impl Journal {
-    /// Nothing has happened yet. The numbers begin above `begin`, which has to grow with every start.
+    /// Returns an empty journal. Sequence numbers begin above `begin`, which has to grow with every start.
     pub fn new(begin: u64) -> Self {
         Self { begin, next: begin + 1, kept: VecDeque::new() }
     }
@@ -64,13 +64,13 @@ impl Journal {
         self.next += 1;
     }
 
-    /// The number of the last event; what no event of this run has, where there was none.
+    /// Returns the sequence number of the last event; without events, a number below that of the first.
     pub fn last(&self) -> u64 {
         self.next - 1
     }
 
-    /// At most `most` events that came after the one of that number; 0 is before all.
-    pub fn after(&self, seen: u64, most: usize) -> News {
+    /// Returns at most `most` events after sequence number `seen`; 0 is before all events.
+    pub fn after(&self, seen: u64, most: usize) -> Batch {
         let oldest = self.next - self.kept.len() as u64;
         let missed = match seen {
             0 => Missed::Nothing,
@@ -84,7 +84,7 @@ impl Journal {
         let known = usize::try_from(from - oldest).unwrap_or(usize::MAX);
         let entries: Vec<Arc<Entry>> = self.kept.iter().skip(known).take(most).cloned().collect();
         let last = entries.last().map_or(self.last(), |entry| entry.sequence);
-        News { missed, entries, last }
+        Batch { missed, entries, last }
     }
 }
 
@@ -94,10 +94,10 @@ mod tests {
     use crate::model::event::Kind;
 
     #[test]
-    fn who_was_away_gets_what_is_kept_and_hears_of_the_rest() {
+    fn a_client_gets_kept_events_and_the_number_of_missed_ones() {
         let begin = 1000;
         let kept = KEPT as u64;
-        // Events that happened, what was seen, what was missed, the first and the last that come.
+        // Number of events, last one seen, number missed, first and last one returned.
         let cases = [
             (0, 1000, Missed::Nothing, None),
             (0, 0, Missed::Nothing, None),
@@ -119,13 +119,13 @@ mod tests {
             for number in 0..happened {
                 journal.add(Duration::from_secs(number), Event::new(Kind::PartitionBegan, "x"));
             }
-            let news = journal.after(seen, usize::MAX);
-            let ends = news.entries.first().zip(news.entries.last()).map(|(a, b)| (a.sequence, b.sequence));
-            assert_eq!((news.missed, ends), (missed, expected), "{happened} happened, {seen} was seen");
+            let batch = journal.after(seen, usize::MAX);
+            let ends = batch.entries.first().zip(batch.entries.last()).map(|(a, b)| (a.sequence, b.sequence));
+            assert_eq!((batch.missed, ends), (missed, expected), "{happened} events, {seen} seen");
             assert_eq!(journal.last(), begin + happened);
-            assert_eq!(news.last, journal.last());
+            assert_eq!(batch.last, journal.last());
             let some = journal.after(seen, 2);
-            assert!(some.entries.len() <= 2 && news.entries.starts_with(&some.entries));
+            assert!(some.entries.len() <= 2 && batch.entries.starts_with(&some.entries));
             assert_eq!(some.last, expected.map_or(begin + happened, |(first, last)| last.min(first + 1)));
         }
     }

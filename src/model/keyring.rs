@@ -1,58 +1,63 @@
-//! The keys that the nodes of a cluster share, so that only they can make and read gossip.
+//! Keyring: the keys that encrypt the gossip of a cluster.
 //!
-//! A ring has several keys so that one can be exchanged under way: it is installed everywhere, then made primary
-//! everywhere, then the old one is removed everywhere. At each step whatever a node seals, all others can open. No octet
-//! of a key is ever printed, except by [`Key::to_base64`] and [`Keyring::to_text`], which are asked for it.
+//! A ring has several keys so that one can be rotated without an outage: install the new key on all nodes, make it primary
+//! on all nodes, then remove the old key from all nodes. At each step every node can decrypt what the others send. Keys
+//! are secret: only [`Key::to_base64`] and [`Keyring::to_text`] return them; `Debug` and errors never show one.
 
 use std::fmt;
 
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::hmac::{self, HMAC_SHA256};
+use thiserror::Error;
 
-/// Octets of a key: what AES-256 takes, and as much as a secret ever needs.
+/// Length of a key in octets: 256 bits, as AES-256 takes.
 pub const KEY_LEN: usize = 32;
-/// Keys of a ring. Two do for a rotation; eight leave room for one that was never finished.
+/// Maximum number of keys in a ring. A rotation needs two; eight leave room for unfinished rotations.
 pub const MAX_KEYS: usize = 8;
 
-/// Keeps what ids are derived from apart from what seals.
+/// HKDF info that separates key ids from encryption keys.
 const ID_INFO: &[u8] = b"muster gossip key id";
 
-/// The keys that a node opens gossip with: 1 to [`MAX_KEYS`], all different. It seals with the first, the primary one.
+/// Keys that decrypt gossip: 1 to [`MAX_KEYS`], all different. The first one, the primary key, encrypts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyring {
     keys: Vec<Key>,
 }
 
-/// What a change of a ring came to.
+/// Effect of a change on a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// The ring is another one now.
+    /// The ring has changed.
     Changed,
-    /// It was so already.
+    /// The ring was in the requested state already.
     Already,
 }
 
-/// Why a ring stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Change of a ring that is refused.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum KeyringError {
-    /// There are [`MAX_KEYS`] keys.
+    /// The ring has [`MAX_KEYS`] keys.
+    #[error("the ring has {MAX_KEYS} keys, the maximum: remove one that is not used")]
     Full,
-    /// No key with this id.
+    /// No key has this id.
+    #[error("no key {0} in the ring: install it first, or see `muster keyring list`")]
     Absent(KeyId),
     /// The primary key cannot be removed.
+    #[error("key {0} is the primary key: make another key primary before you remove it")]
     Primary(KeyId),
-    /// Another key has this id: one pair of keys in four thousand million.
+    /// Another key has this id: one pair of keys in 2^32.
+    #[error("another key has the id {0}: make a new one with `muster keygen`")]
     Clash(KeyId),
 }
 
 impl Keyring {
-    /// A ring of one key.
+    /// Returns a ring of one key.
     pub fn new(primary: Key) -> Self {
         Self { keys: vec![primary] }
     }
 
-    /// Reads a key file: a key in base64 on each line, the first one primary; blank lines and lines that begin with `#`
-    /// do not count.
+    /// Parses a key file: one key in base64 per line, the first one primary. Blank lines and lines that begin with `#` are
+    /// skipped.
     pub fn parse(text: &str) -> Result<Self, KeyFileError> {
         let mut keys: Vec<(usize, Key)> = vec![];
         for (at, line) in text.lines().enumerate() {
@@ -76,9 +81,9 @@ impl Keyring {
         Ok(Self { keys: keys.into_iter().map(|(_, key)| key).collect() })
     }
 
-    /// A key file with these keys, which [`Keyring::parse`] reads.
+    /// Returns a key file with these keys, for [`Keyring::parse`].
     pub fn to_text(&self) -> String {
-        let mut text = "# The keys of muster's gossip: the first one seals, each of them opens.\n".to_owned();
+        let mut text = "# Gossip keys of muster: the first one encrypts, all of them decrypt.\n".to_owned();
         for key in &self.keys {
             text.push_str(&key.to_base64());
             text.push('\n');
@@ -86,23 +91,23 @@ impl Keyring {
         text
     }
 
-    /// The key that seals.
+    /// Returns the key that encrypts.
     pub fn primary(&self) -> &Key {
-        // There is always one: no way to make a ring leaves it out, and `remove` refuses it.
+        // Invariant: constructors require a key, and `remove` refuses the primary one.
         &self.keys[0]
     }
 
-    /// The key with this id.
+    /// Returns the key with this id.
     pub fn get(&self, id: KeyId) -> Option<&Key> {
         self.keys.iter().find(|key| key.id == id)
     }
 
-    /// The keys, the primary one first.
+    /// Iterates over the keys, the primary key first.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Key> {
         self.keys.iter()
     }
 
-    /// Adds a key that opens and does not seal yet.
+    /// Adds a key that decrypts and does not encrypt yet.
     pub fn install(&mut self, key: Key) -> Result<Effect, KeyringError> {
         match self.get(key.id) {
             Some(own) if *own == key => Ok(Effect::Already),
@@ -115,7 +120,7 @@ impl Keyring {
         }
     }
 
-    /// Seals with this key from now on. The others keep their order.
+    /// Makes this the key that encrypts. The others keep their order.
     pub fn make_primary(&mut self, id: KeyId) -> Result<Effect, KeyringError> {
         match self.position(id)? {
             0 => Ok(Effect::Already),
@@ -126,7 +131,7 @@ impl Keyring {
         }
     }
 
-    /// Takes a key out: what is sealed with it is refused from now on.
+    /// Removes a key: messages encrypted with it are rejected from now on.
     pub fn remove(&mut self, id: KeyId) -> Result<(), KeyringError> {
         match self.position(id)? {
             0 => Err(KeyringError::Primary(id)),
@@ -142,125 +147,101 @@ impl Keyring {
     }
 }
 
-impl fmt::Display for KeyringError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => write!(f, "the ring has {MAX_KEYS} keys, the most there can be: remove one that is not used"),
-            Self::Absent(id) => write!(f, "no key {id} in the ring: install it first, or see `muster keyring list`"),
-            Self::Primary(id) => write!(f, "the key {id} is the primary one: use another one before you remove it"),
-            Self::Clash(id) => write!(f, "another key has the id {id}: make a new one with `muster keygen`"),
-        }
-    }
-}
-
-impl std::error::Error for KeyringError {}
-
 // --- Key files -------------------------------------------------------------------------------------------------------
 
-/// Why a text is no key file. Never holds what stood there: it may be most of a key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Invalid key file. Never holds the offending text, which may be most of a key.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum KeyFileError {
     /// No line has a key.
+    #[error("the file has no key: add one, `muster keygen` prints one")]
     Empty,
-    /// This line, counted from 1, is wrong.
+    /// Invalid line.
+    #[error("line {line}: {what}")]
     Line {
-        /// Which.
+        /// Number of the line, counted from 1.
         line: usize,
-        /// How.
+        /// Problem of the line.
         what: LineError,
     },
 }
 
-/// What is wrong with one line of a key file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Problem of one line of a key file.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LineError {
-    /// It is no key.
+    /// The line is not a key.
+    #[error(transparent)]
     Key(KeyError),
-    /// The key stands there already.
+    /// The key is a duplicate.
+    #[error("duplicate of the key in line {first}: delete one of the two lines")]
     Again {
-        /// In this line.
+        /// Line of the first occurrence.
         first: usize,
     },
-    /// The file has more than [`MAX_KEYS`].
+    /// The file has more than [`MAX_KEYS`] keys.
+    #[error("more than {MAX_KEYS} keys: delete those that no node encrypts with")]
     TooMany,
 }
 
-impl fmt::Display for KeyFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self::Line { line, what } = self else {
-            return f.write_str("there is no key: put one in, `muster keygen` prints one");
-        };
-        write!(f, "line {line}: ")?;
-        match what {
-            LineError::Key(error) => error.fmt(f),
-            LineError::Again { first } => write!(f, "the key of line {first} again: delete one of the two lines"),
-            LineError::TooMany => write!(f, "more than {MAX_KEYS} keys: delete those that no node seals with any more"),
-        }
-    }
-}
-
-impl std::error::Error for KeyFileError {}
-
 // --- One key ---------------------------------------------------------------------------------------------------------
 
-/// A secret of [`KEY_LEN`] octets. `Debug` shows its id alone.
+/// Secret key of [`KEY_LEN`] octets. `Debug` shows only its id.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
     octets: [u8; KEY_LEN],
     id: KeyId,
 }
 
-/// What a key is called where it may be seen: on the wire, in tables, in logs. Derived from the key by a one-way
-/// function, so it gives nothing of it away.
+/// Public id of a key on the wire, in tables and in logs. Derived by a one-way function, so it does not reveal the key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 4]);
 
-/// Why a text is no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Invalid key.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
     /// Not base64 in the standard alphabet (RFC 4648 §4).
+    #[error("a key is one word of base64; `muster keygen` prints one")]
     NotBase64,
-    /// Base64 of another length; holds how many octets.
+    /// Base64 of another length, in octets.
+    #[error("a key is {KEY_LEN} octets in base64, this one has {0}; `muster keygen` prints one")]
     Length(usize),
 }
 
 impl Key {
-    /// A key of octets from a generator fit for secrets.
+    /// Returns a key of octets from a cryptographically secure generator.
     pub fn from_random(octets: [u8; KEY_LEN]) -> Self {
         let id = KeyId(derive(&octets, &[], ID_INFO));
         Self { octets, id }
     }
 
-    /// Reads base64 in the standard alphabet (RFC 4648 §4), with or without its padding.
+    /// Parses base64 in the standard alphabet (RFC 4648 §4), with or without padding.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let encoding = if text.ends_with('=') { &BASE64 } else { &BASE64_NOPAD };
         let octets = encoding.decode(text.as_bytes()).map_err(|_| KeyError::NotBase64)?;
         octets.try_into().map(Self::from_random).map_err(|octets: Vec<u8>| KeyError::Length(octets.len()))
     }
 
-    /// The key itself, for a key file or for whoever generated it.
+    /// Returns the secret in base64, for a key file or for the user who generated it.
     pub fn to_base64(&self) -> String {
         BASE64.encode(&self.octets)
     }
 
-    /// What to call it.
+    /// Returns the public id.
     pub fn id(&self) -> KeyId {
         self.id
     }
 
-    /// The octets themselves, to be sealed and sent.
+    /// Returns the secret, to be encrypted and sent.
     pub(crate) fn octets(&self) -> &[u8; KEY_LEN] {
         &self.octets
     }
 
-    /// A secret for one use. Two differ as soon as `salt` or `info` do, and none tells anything of the key.
+    /// Derives a secret for one use. Different `salt` or `info` give independent secrets that do not reveal the key.
     pub(crate) fn derive(&self, salt: &[u8], info: &[u8]) -> [u8; KEY_LEN] {
         derive(&self.octets, salt, info)
     }
 }
 
-/// HKDF-SHA256 (RFC 5869) for one block of output or less. `ring::hkdf` takes any length and may therefore fail; this
-/// cannot.
+/// HKDF-SHA256 (RFC 5869) for at most one block of output. Unlike `ring::hkdf`, which takes any length, this cannot fail.
 fn derive<const N: usize>(secret: &[u8; KEY_LEN], salt: &[u8], info: &[u8]) -> [u8; N] {
     const { assert!(N <= 32, "one block of SHA-256") };
     let extracted = hmac::sign(&hmac::Key::new(HMAC_SHA256, salt), secret);
@@ -278,7 +259,7 @@ impl fmt::Debug for Key {
 }
 
 impl KeyId {
-    /// Reads what `Display` writes.
+    /// Parses the output of `Display`.
     pub fn from_hex(text: &str) -> Option<Self> {
         let octets = HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?;
         octets.try_into().ok().map(Self)
@@ -296,19 +277,6 @@ impl fmt::Debug for KeyId {
         fmt::Display::fmt(self, f)
     }
 }
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotBase64 => f.write_str("a key is one word of base64; `muster keygen` prints one"),
-            Self::Length(len) => {
-                write!(f, "a key is {KEY_LEN} octets in base64, this one has {len}; `muster keygen` prints one")
-            }
-        }
-    }
-}
-
-impl std::error::Error for KeyError {}
 
 #[cfg(test)]
 mod tests {
@@ -329,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_derived_as_hkdf_does() {
+    fn derived_keys_equal_those_of_hkdf() {
         struct Length(usize);
         impl hkdf::KeyType for Length {
             fn len(&self) -> usize {
@@ -357,9 +325,9 @@ mod tests {
             (&BASE64.encode(&[1; 33]), Err(KeyError::Length(33))),
             (&padded[1..], Err(KeyError::NotBase64)),
             (&format!("{padded}="), Err(KeyError::NotBase64)),
-            // 0xc8 in base64 begins with `y`; `-` and `_` are of the alphabet for URLs.
+            // 0xc8 in base64 begins with `y`; `-` and `_` belong to the URL-safe alphabet.
             (&padded.replace('y', "-"), Err(KeyError::NotBase64)),
-            // The last character's spare bits are set: another text of the same key.
+            // The unused bits of the last character are set: a second text for the same key.
             (&format!("{}B=", "A".repeat(42)), Err(KeyError::NotBase64)),
         ];
         for (text, expected) in cases {
@@ -368,12 +336,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_but_the_id_of_a_key_is_shown() {
+    fn debug_and_errors_never_show_a_key() {
         let ring = Keyring::new(key(0xab));
         assert_eq!(format!("{ring:?}"), format!("Keyring {{ keys: [Key({})] }}", key(0xab).id()));
         assert_eq!(key(0xab).id().to_string().len(), 8);
         assert_ne!(key(1).id(), key(2).id());
-        // What was read is not in the error either.
+        // Errors do not quote the text.
         let secret = key(9).to_base64();
         for text in [&secret[2..], &secret[4..], &secret.replace('C', "-")] {
             let error = Keyring::parse(text).unwrap_err();
@@ -393,14 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_key_file_is_said_with_its_line() {
+    fn key_file_errors_name_the_line() {
         let cases = [
-            (String::new(), "there is no key: put one in, `muster keygen` prints one"),
-            ("# none\n\n".into(), "there is no key: put one in, `muster keygen` prints one"),
+            (String::new(), "the file has no key: add one, `muster keygen` prints one"),
+            ("# none\n\n".into(), "the file has no key: add one, `muster keygen` prints one"),
             (text([1]) + "\nno key\n", "line 3: a key is one word of base64; `muster keygen` prints one"),
             ("c2hvcnQ=\n".into(), "line 1: a key is 32 octets in base64, this one has 5; `muster keygen` prints one"),
-            (format!("#\n{}", text([1, 2, 1])), "line 4: the key of line 2 again: delete one of the two lines"),
-            (text(0..9), "line 9: more than 8 keys: delete those that no node seals with any more"),
+            (format!("#\n{}", text([1, 2, 1])), "line 4: duplicate of the key in line 2: delete one of the two lines"),
+            (text(0..9), "line 9: more than 8 keys: delete those that no node encrypts with"),
         ];
         for (file, expected) in cases {
             assert_eq!(Keyring::parse(&file).unwrap_err().to_string(), expected);
@@ -408,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_changes_step_by_step() {
+    fn keys_are_installed_made_primary_and_removed() {
         use Effect::{Already, Changed};
         let id = |number| key(number).id();
         let mut ring = Keyring::new(key(1));
@@ -438,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn two_keys_of_one_id_do_not_share_a_ring() {
+    fn keys_with_equal_ids_clash() {
         let other = Key { octets: [2; KEY_LEN], id: key(1).id() };
         assert_eq!(Keyring::new(key(1)).install(other), Err(KeyringError::Clash(key(1).id())));
     }

@@ -1,8 +1,7 @@
-//! What operators took out of answers for a while: instances and whole nodes that are drained or in maintenance. And what
-//! applications report of themselves.
+//! Maintenance: instances and nodes that are drained or in maintenance, and TTL reports from applications.
 //!
-//! It is the node's own state, kept over restarts. What is held here is withheld whatever its checks find; the checks go
-//! on, so that what is given back stands as it is then.
+//! This is state of one node, kept across restarts. A held instance is withheld whatever its checks report. Its checks keep
+//! running, so after the release it has the status of that moment.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +9,7 @@ use smol_str::SmolStr;
 
 use super::{announcement::HoldReason, health::Status, service::InstanceKey};
 
-/// What is held.
+/// Scope of a hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Every instance of the node.
@@ -19,33 +18,33 @@ pub enum Scope {
     Instance(InstanceKey),
 }
 
-/// Why, and for how long.
+/// Reason and duration of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hold {
-    /// For people; may be empty.
+    /// Reason for people; may be empty.
     pub reason: String,
-    /// Since when: seconds since 1970.
+    /// Start, in seconds since 1970.
     pub since: u64,
-    /// When it ends by itself: seconds since 1970; `None`: when somebody says so.
+    /// Expiry, in seconds since 1970; `None`: until an operator ends the hold.
     pub until: Option<u64>,
 }
 
-/// All that is held on a node. A drain and a maintenance of the same thing are two, and end each for itself.
+/// All holds of a node. A drain and a maintenance of the same scope are two holds and end independently.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Maintenance(pub BTreeMap<(Scope, HoldReason), Hold>);
 
 impl Maintenance {
-    /// What holds an instance back, with the scope that it was given for: the node's first.
+    /// Returns a hold on the instance with its scope; a hold on the node goes first.
     pub fn of(&self, key: &InstanceKey) -> Option<(&Scope, HoldReason, &Hold)> {
         let instance = Scope::Instance(key.clone());
-        let of = |scope: &Scope| self.0.iter().find(|((held, _), _)| held == scope);
+        let find = |scope: &Scope| self.0.iter().find(|((held, _), _)| held == scope);
         if self.0.is_empty() {
             return None;
         }
-        of(&Scope::Node).or_else(|| of(&instance)).map(|((scope, gate), hold)| (scope, *gate, hold))
+        find(&Scope::Node).or_else(|| find(&instance)).map(|((scope, reason), hold)| (scope, *reason, hold))
     }
 
-    /// Since when something holds an instance back: seconds since 1970.
+    /// Returns the start of the earliest hold on the instance, in seconds since 1970.
     pub fn since(&self, key: &InstanceKey) -> Option<u64> {
         let holds = |scope: &Scope| match scope {
             Scope::Node => true,
@@ -54,7 +53,7 @@ impl Maintenance {
         self.0.iter().filter(|((scope, _), _)| holds(scope)).map(|(_, hold)| hold.since).min()
     }
 
-    /// The same, with the whole node drained for this reason since then.
+    /// Returns a copy in which the whole node is drained for this reason, from `since` on.
     #[must_use]
     pub fn with_node_drained(&self, reason: &str, since: u64) -> Self {
         let mut all = self.clone();
@@ -63,28 +62,28 @@ impl Maintenance {
         all
     }
 
-    /// Ends what has run out; whether there was anything.
+    /// Removes expired holds; returns whether there were any.
     pub fn expire(&mut self, now: u64) -> bool {
         let before = self.0.len();
         self.0.retain(|_, hold| hold.until.is_none_or(|until| now < until));
         self.0.len() != before
     }
 
-    /// When the next one runs out: seconds since 1970.
+    /// Returns the next expiry, in seconds since 1970.
     pub fn next_end(&self) -> Option<u64> {
         self.0.values().filter_map(|hold| hold.until).min()
     }
 }
 
-/// A report of an application about itself, for a check of the kind `ttl`.
+/// Report of an application about itself, for a check of kind `ttl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlReport {
-    /// Whose check it is.
+    /// Instance with the check.
     pub instance: InstanceKey,
-    /// The check's id.
+    /// Id of the check.
     pub check: SmolStr,
-    /// What it reports.
+    /// Reported status.
     pub status: Status,
-    /// For people.
+    /// Reported text for people.
     pub output: String,
 }

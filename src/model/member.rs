@@ -1,120 +1,123 @@
-//! The cluster as one node sees it: who is a member, how each stands, and since when.
+//! Membership: the cluster as one node sees it.
 //!
-//! Gossip makes a [`Membership`] whenever something in it changes; the HTTP API and the commands show it. Times are those
-//! of the wall clock, for people: no decision is made from them.
+//! Gossip publishes a new [`Membership`] with every change; the HTTP API and the commands show it. Times are wall-clock
+//! times for people. No decision depends on them.
 
 use std::{net::SocketAddr, time::Duration};
 
 use super::name::Label;
 
-/// Generations that one run of an agent may use. A run's generation is a multiple of it; what is added counts how often
-/// gossip had to be started anew within the run.
+/// Generations reserved for one run of an agent. The generation of a run is a multiple of this number; each restart of
+/// gossip within the run adds one.
 pub const INCARNATIONS: u64 = 1 << 10;
 
-/// Which run of which node: a restarted agent is the same node with a higher generation.
+/// Default gossip port, the one of Serf and Consul: existing firewall rules fit.
+pub const GOSSIP_PORT: u16 = 7946;
+
+/// Identity of one run of an agent. A restarted agent has the same name and a higher generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PeerId {
-    /// The node's name, unique in the cluster.
+    /// Node name, unique in the cluster.
     pub name: Label,
-    /// Grows with every start, whatever the clock does; a multiple of [`INCARNATIONS`].
+    /// Grows with every start, even if the clock is set back; a multiple of [`INCARNATIONS`].
     pub generation: u64,
 }
 
-/// How a member stands.
+/// State of a member in failure detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reach {
-    /// It answers, or we are it.
+    /// Responds, or is this node itself.
     Alive,
-    /// It has not answered for a moment; its instances are still answered.
+    /// Does not respond; its instances are still answered while other nodes probe it.
     Suspect,
-    /// It went out of reach together with so many others that the fault may be ours: its instances are answered as last
-    /// known, marked as stale, for a bounded time.
+    /// Unreachable together with most other nodes, so this node may be the isolated one. Its instances are answered as
+    /// last known, marked as stale, for a bounded time.
     Held,
-    /// It is gone; its instances are not answered.
+    /// Left or declared dead; its instances are not answered.
     Gone(Cause),
 }
 
-/// Why a member is gone.
+/// Reason that a member is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cause {
-    /// It said good-bye.
+    /// Left gracefully.
     Left,
-    /// Its host says that nothing listens there any more: the agent was ended.
+    /// The host reports a closed port: the agent stopped.
     Refused,
-    /// Nobody could reach it, and nothing was heard of it.
+    /// No node can reach it, and no message arrives from it.
     Silent,
-    /// Its host takes connections, and the agent answers nobody.
-    Hung,
-    /// It can be heard and cannot be reached.
-    Deaf,
-    /// It was held as long as the configuration allows.
+    /// The host accepts connections, the agent does not respond.
+    Unresponsive,
+    /// Its messages arrive, and no node can reach it.
+    Unreachable,
+    /// Held for as long as `gossip.hold` allows.
     Expired,
-    /// It was gone or out of reach, and somebody ordered that it be forgotten.
-    Dismissed,
+    /// Gone or unreachable, and removed by an operator (force-leave).
+    Forgotten,
 }
 
 impl Reach {
-    /// One word for tables and for JSON.
+    /// Returns the state in one word, for tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
             Self::Held => "held",
-            Self::Gone(Cause::Left | Cause::Dismissed) => "left",
+            Self::Gone(Cause::Left | Cause::Forgotten) => "left",
             Self::Gone(_) => "gone",
         }
     }
 }
 
 impl Cause {
-    /// A few words that end the sentence "it is gone: …".
+    /// Returns the cause in a few words, to follow `gone: `.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Left => "it left",
-            Self::Refused => "its agent has ended",
-            Self::Silent => "nothing is heard of it and nobody reaches it",
-            Self::Hung => "its host answers, its agent does not",
-            Self::Deaf => "it can be heard and nobody reaches it",
-            Self::Expired => "it stayed out of reach for too long",
-            Self::Dismissed => "it was gone, and forgotten by order",
+            Self::Left => "left the cluster",
+            Self::Refused => "agent stopped",
+            Self::Silent => "silent and unreachable",
+            Self::Unresponsive => "host responds, agent does not",
+            Self::Unreachable => "unreachable, but still sending",
+            Self::Expired => "unreachable for too long",
+            Self::Forgotten => "removed by an operator (force-leave)",
         }
     }
 }
 
-/// One member.
+/// One member of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Which run of which node.
+    /// Name and generation.
     pub id: PeerId,
-    /// Where it gossips.
+    /// Gossip address.
     pub address: SocketAddr,
-    /// The name of its site; `None` until it has told.
+    /// Datacenter; `None` until announced.
     pub datacenter: Option<Label>,
-    /// The version of its program; `None` until it has told.
+    /// Version of muster; `None` until announced.
     pub version: Option<String>,
-    /// How it stands.
+    /// State in failure detection.
     pub reach: Reach,
-    /// When it came to stand so: the time since 1970.
+    /// Time of the last change of `reach`, since 1970.
     pub since: Duration,
-    /// Instances that it announces, healthy or not.
+    /// Number of instances it announces, healthy or not.
     pub instances: usize,
-    /// Seconds: with what it answers instances that name no TTL; `None` until it has told.
+    /// Its `dns.ttl` in seconds, for instances without a TTL of their own; `None` until announced.
     pub ttl: Option<u32>,
-    /// The digest of what it answers; `None` where it has not told, or makes it in another way.
+    /// Digest of its view; `None` if not announced, or of another [`FORMAT`](super::view_digest::FORMAT).
     pub view: Option<u64>,
-    /// Since when that differs from ours, for longer than news take: the time since 1970.
+    /// Time since 1970 from which its digest has differed from this node's, for longer than propagation takes.
     pub differs: Option<Duration>,
 }
 
-/// All members, as one node sees them.
+/// All members, as this node sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// This node itself included, sorted by name. A node that is gone stays listed for a while.
+    /// Members sorted by name, this node included. A node that is gone stays listed for a while.
     pub members: Vec<Member>,
-    /// Since when more than half of the peers are out of reach together, as time since 1970; `None`: they are not.
+    /// Time since 1970 from which more than half of the peers have been unreachable together; `None` if they are not.
     pub partitioned: Option<Duration>,
-    /// What was wrong with what arrived, by reason, and how often since the start.
+    /// Number of rejected messages since the start, by reason.
     pub rejected: Vec<(&'static str, u64)>,
-    /// Whether what nodes tell each other is sealed with a key.
+    /// True if gossip is encrypted with a key.
     pub sealed: bool,
 }

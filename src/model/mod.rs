@@ -1,28 +1,40 @@
-//! The core's vocabulary: values without I/O, without a clock, without logs.
+//! Core values: no I/O, no clock, no logs.
 //!
-//! [`name`] holds labels and owner names, [`service`] what a service file says, [`bounds`] what an instance may be,
-//! [`health`] how probe results become a standing, [`announcement`] what a node tells the others, [`catalog`] what all
-//! nodes told, by service, [`event`] what happens, [`journal`] what happened last, [`user_event`] what somebody wants all nodes to know, [`member`] who they are and how each stands, [`maintenance`] what operators hold back, [`pacing`] how
-//! fast an instance may come back, [`reason`] why it is answered or not in words, [`ttl_ledger`] for how long caches may have it,
-//! [`digest`] whether two nodes know the same, [`date`] times as text, [`token`] who may use the HTTP API.
+//! | module | content |
+//! | --- | --- |
+//! | [`name`] | labels and domain names |
+//! | [`service`], [`bounds`] | service definitions, and the bounds of an instance |
+//! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
+//! | [`announcement`] | what a node publishes: itself, its instances and their state |
+//! | [`catalog`] | the announcements of all nodes by service, updated by the difference between two views |
+//! | [`maintenance`], [`served_ttls`] | drain and maintenance; served TTLs that caches may still hold |
+//! | [`member`], [`view_digest`] | membership; detection of divergent views |
+//! | [`reason`] | texts that explain why an instance is answered or not |
+//! | [`event`], [`journal`], [`user_event`] | events, the recent ones, and user events as in Consul |
+//! | [`zone`] | records of static zones |
+//! | [`recursion_access`], [`dns_limits`], [`upstream_address`] | clients that may use recursion, response rate and cache TTLs, upstreams |
+//! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
+//! | [`date`] | formatting of times |
 
-pub mod access;
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;
 pub mod date;
-pub mod digest;
+pub mod dns_limits;
 pub mod event;
+pub mod flap_damping;
 pub mod health;
 pub mod journal;
 pub mod keyring;
 pub mod maintenance;
 pub mod member;
 pub mod name;
-pub mod pacing;
 pub mod reason;
+pub mod recursion_access;
+pub mod served_ttls;
 pub mod service;
 pub mod token;
-pub mod ttl_ledger;
 pub mod upstream_address;
 pub mod user_event;
+pub mod view_digest;
+pub mod zone;

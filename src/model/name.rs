@@ -1,8 +1,8 @@
-//! Labels and owner names.
+//! Labels and domain names.
 //!
-//! Everything that muster puts into the DNS passes through one of the two types here, so that what is too long, empty
-//! or made of the wrong letters is refused where it is written and never met again. Both are kept in lower case
-//! (RFC 4343: names compare without case); the letter case of a query is kept by echoing the query.
+//! Every name that muster puts into the DNS has one of the two types here, so an invalid name is rejected where it enters
+//! and needs no check later. Both types fold to lower case (RFC 4343: names compare without case); replies keep the letter
+//! case of a query because they echo it.
 
 use std::{
     borrow::Borrow,
@@ -11,34 +11,39 @@ use std::{
 };
 
 use smol_str::SmolStr;
+use thiserror::Error;
 
-/// The longest label, in octets (RFC 1035 §2.3.4).
+/// Maximum length of a label in octets (RFC 1035 §2.3.4).
 pub const MAX_LABEL: usize = 63;
-/// The longest name in wire form, root octet included (RFC 1035 §2.3.4).
+/// Maximum length of a name in wire form, root octet included (RFC 1035 §2.3.4).
 pub const MAX_NAME: usize = 255;
 
-/// A label that a host name may have (RFC 1123 §2.1): 1 to 63 lower-case letters, digits and inner hyphens.
+/// A label of a host name (RFC 1123 §2.1): 1 to 63 lower-case letters, digits and inner hyphens.
 ///
-/// Cloning is cheap: up to 23 octets stand in the value itself, so that a table of labels is searched without a look
-/// elsewhere; clones of longer ones share the text.
+/// Cloning is cheap: up to 23 octets are stored inline, so a table of labels is searched without indirection; clones of
+/// longer labels share the text.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label(SmolStr);
 
-/// Why a text is not a [`Label`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Invalid [`Label`].
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum LabelError {
-    /// There are no characters.
+    /// No characters.
+    #[error("a DNS label has at least one character")]
     Empty,
-    /// More than [`MAX_LABEL`] octets; holds how many.
+    /// More than [`MAX_LABEL`] octets, with the length.
+    #[error("a DNS label has at most {MAX_LABEL} octets, this one has {0}")]
     TooLong(usize),
-    /// A character that is neither letter, digit nor hyphen.
+    /// Character that is neither letter, digit nor hyphen.
+    #[error("{0:?} is not allowed in a DNS label: use letters, digits and hyphens")]
     Character(char),
-    /// A hyphen begins or ends the label.
+    /// Leading or trailing hyphen.
+    #[error("a DNS label neither begins nor ends with a hyphen")]
     EdgeHyphen,
 }
 
 impl Label {
-    /// Reads a label; upper case is folded.
+    /// Parses a label and folds it to lower case.
     pub fn parse(text: &str) -> Result<Self, LabelError> {
         if text.is_empty() {
             return Err(LabelError::Empty);
@@ -52,24 +57,24 @@ impl Label {
         if text.starts_with('-') || text.ends_with('-') {
             return Err(LabelError::EdgeHyphen);
         }
-        // Most are in lower case already, and a cluster's records hold some hundred thousand of them.
+        // Most labels are in lower case already, and a large cluster has hundreds of thousands of them.
         let folded = text.bytes().any(|b| b.is_ascii_uppercase()).then(|| text.to_ascii_lowercase());
         Ok(Self(folded.as_deref().unwrap_or(text).into()))
     }
 
-    /// The label's text, in lower case.
+    /// Returns the label in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The label's octets, in lower case, without a length octet.
+    /// Returns the octets of the label in lower case, without a length octet.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
 }
 
 impl Hash for Label {
-    // As `[u8]` hashes, so that a table of labels can be asked with a part of a packet: see `Borrow`.
+    // Equal to the hash of `[u8]`, so that a table of labels is searched with octets of a packet: see `Borrow`.
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_bytes().hash(state);
     }
@@ -93,19 +98,6 @@ impl fmt::Debug for Label {
     }
 }
 
-impl fmt::Display for LabelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Empty => f.write_str("a DNS label has at least one character"),
-            Self::TooLong(len) => write!(f, "a DNS label has at most {MAX_LABEL} octets, this one has {len}"),
-            Self::Character(c) => write!(f, "{c:?} cannot stand in a DNS label: letters, digits and hyphens can"),
-            Self::EdgeHyphen => f.write_str("a DNS label neither begins nor ends with a hyphen"),
-        }
-    }
-}
-
-impl std::error::Error for LabelError {}
-
 /// Label of a test.
 #[cfg(test)]
 pub(crate) fn label(text: &str) -> Label {
@@ -114,20 +106,24 @@ pub(crate) fn label(text: &str) -> Label {
 
 /// An absolute domain name in wire form and lower case: length-prefixed labels, then the root's zero octet.
 ///
-/// Any octet may stand in a label (RFC 2181 §11). At most [`MAX_NAME`] octets.
+/// A label may contain any octet (RFC 2181 §11). At most [`MAX_NAME`] octets.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Box<[u8]>);
 
-/// Why a text or a run of octets is not a [`Name`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Invalid [`Name`].
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NameError {
-    /// Two dots in a row, or a dot at the beginning.
+    /// Two consecutive dots, or a leading dot.
+    #[error("a domain name has no empty labels")]
     EmptyLabel,
-    /// A label of more than [`MAX_LABEL`] octets; holds how many.
+    /// Label of more than [`MAX_LABEL`] octets, with its length.
+    #[error("a DNS label has at most {MAX_LABEL} octets, one here has {0}")]
     LabelTooLong(usize),
-    /// More than [`MAX_NAME`] octets in all.
+    /// More than [`MAX_NAME`] octets in wire form.
+    #[error("a domain name has at most {MAX_NAME} octets in wire form")]
     TooLong,
-    /// A backslash without the character or the three digits that it announces.
+    /// Backslash that neither a character nor three digits up to 255 follow.
+    #[error("a backslash must be followed by a character or by three digits up to 255")]
     Escape,
 }
 
@@ -138,12 +134,12 @@ impl Borrow<[u8]> for Name {
 }
 
 impl Name {
-    /// The root.
+    /// Returns the root.
     pub fn root() -> Self {
         Self([0].into())
     }
 
-    /// Reads presentation form (RFC 1035 §5.1): dots between labels, the last one optional, `\.` and `\046` escaped.
+    /// Parses presentation form (RFC 1035 §5.1): labels separated by dots, final dot optional, `\.` and `\046` escaped.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text == "." {
             return if text.is_empty() { Err(NameError::EmptyLabel) } else { Ok(Self::root()) };
@@ -174,7 +170,7 @@ impl Name {
         Self::from_labels(labels.iter().map(Vec::as_slice))
     }
 
-    /// A name of these labels, the leftmost first.
+    /// Returns a name of these labels, the leftmost first.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, NameError> {
         let mut wire = Vec::with_capacity(32);
         for label in labels {
@@ -192,17 +188,17 @@ impl Name {
         Ok(Self(wire.into()))
     }
 
-    /// This name with `labels` in front.
+    /// Returns this name with `labels` prepended.
     pub fn prepend<'a>(&'a self, labels: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, NameError> {
         Self::from_labels(labels.into_iter().chain(self.labels()))
     }
 
-    /// The wire form, root octet included.
+    /// Returns the wire form, root octet included.
     pub fn wire(&self) -> &[u8] {
         &self.0
     }
 
-    /// The labels, the leftmost first; none for the root.
+    /// Iterates over the labels, the leftmost first; none for the root.
     pub fn labels(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut rest = self.wire();
         std::iter::from_fn(move || {
@@ -216,9 +212,9 @@ impl Name {
         })
     }
 
-    /// The wire form less `zone`'s, where this name is `zone` or below it.
+    /// Returns the wire form without that of `zone`, if this name is `zone` or below it.
     ///
-    /// `www.example.org.` within `example.org.` is `\x03www`.
+    /// For `www.example.org.` and the zone `example.org.` this is `\x03www`.
     pub fn within(&self, zone: &Name) -> Option<&[u8]> {
         let mut at = 0;
         loop {
@@ -233,7 +229,7 @@ impl Name {
     }
 }
 
-/// What follows a backslash: three digits for an octet, or the character itself.
+/// Parses an escape after its backslash: three digits for an octet, or the character itself.
 fn unescape(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
     let first = bytes.next().ok_or(NameError::Escape)?;
     if !first.is_ascii_digit() {
@@ -272,25 +268,12 @@ impl fmt::Debug for Name {
     }
 }
 
-impl fmt::Display for NameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::EmptyLabel => f.write_str("a domain name has no empty labels"),
-            Self::LabelTooLong(len) => write!(f, "a DNS label has at most {MAX_LABEL} octets, one here has {len}"),
-            Self::TooLong => write!(f, "a domain name has at most {MAX_NAME} octets in wire form"),
-            Self::Escape => f.write_str("after a backslash stands a character or three digits up to 255"),
-        }
-    }
-}
-
-impl std::error::Error for NameError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn labels_fold_case_and_refuse_what_a_host_name_may_not_have() {
+    fn labels_fold_case_and_follow_host_name_rules() {
         let long = "a".repeat(64);
         let cases: &[(&str, Result<&str, LabelError>)] = &[
             ("web", Ok("web")),
@@ -329,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn names_refuse_what_cannot_be_sent() {
+    fn invalid_names_are_rejected() {
         let long_label = format!("{}.org", "a".repeat(64));
         let long_name = vec!["a".repeat(50); 6].join(".");
         let cases: &[(&str, NameError)] = &[
@@ -349,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn within_cuts_only_at_label_boundaries() {
+    fn within_matches_only_at_label_boundaries() {
         let zone = Name::parse("local").unwrap();
         let cases: &[(&str, Option<&[u8]>)] =
             &[("local", Some(b"")), ("a.local", Some(b"\x01a")), ("alocal", None), ("local.a", None), (".", None)];

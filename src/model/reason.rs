@@ -1,5 +1,7 @@
-//! Reason an instance is answered or is not, in words: the one place that Extended DNS Errors, the `_why` names and
-//! `muster explain` have theirs from, so that they cannot disagree.
+//! Texts that explain why an instance is answered or not.
+//!
+//! Extended DNS Errors, `_why` records, `muster explain`, events and the page all take their texts from here, so they
+//! cannot disagree.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,67 +16,70 @@ use super::{
     name::Label,
 };
 
-/// What decides about one instance.
+/// State of one instance, and why it is answered or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// One word for tables and for JSON.
+    /// State in one word, for tables and JSON.
     pub state: &'static str,
-    /// A sentence without a capital and a full stop.
+    /// One clause in lower case, without a full stop. Starts with `answered` if DNS answers carry the instance.
     pub text: String,
 }
 
-/// What keeps an instance out of answers.
-enum Held<'a> {
+/// Cause that keeps an instance out of answers.
+enum Exclusion<'a> {
     Gone,
     Critical(&'a str),
     Disabled,
     Withheld(HoldReason, &'a str),
 }
 
-fn held(entry: &CatalogEntry) -> Option<Held<'_>> {
+fn exclusion(entry: &CatalogEntry) -> Option<Exclusion<'_>> {
     if entry.freshness == Freshness::Gone {
-        return Some(Held::Gone);
+        return Some(Exclusion::Gone);
     }
-    match &entry.announcement.standing {
-        InstanceState::Critical(reason) => Some(Held::Critical(reason)),
-        InstanceState::Disabled => Some(Held::Disabled),
-        InstanceState::Withheld(gate, reason) => Some(Held::Withheld(*gate, reason)),
+    match &entry.announcement.state {
+        InstanceState::Critical(reason) => Some(Exclusion::Critical(reason)),
+        InstanceState::Disabled => Some(Exclusion::Disabled),
+        InstanceState::Withheld(hold, reason) => Some(Exclusion::Withheld(*hold, reason)),
         InstanceState::Passing | InstanceState::Warming(_) | InstanceState::Warning(_) => None,
     }
 }
 
-/// Whether there is nothing to say of an instance but that it is answered.
+/// Reports whether the instance is live, passing and not shadowed: [`plainly`] is then the whole explanation.
 pub fn is_plain(entry: &CatalogEntry, counts: bool) -> bool {
-    counts && entry.freshness == Freshness::Live && entry.announcement.standing == InstanceState::Passing
+    counts && entry.freshness == Freshness::Live && entry.announcement.state == InstanceState::Passing
 }
 
-/// What decides about an instance. It `counts` unless another one of its id goes before it. `reach` is how its node
-/// stands, where that is known: it names a cause, and decides nothing.
+/// Returns the state of an instance and the reason for it.
+///
+/// `counts` is false for a shadowed entry: another node's instance of the same id takes precedence. `reach` is the state
+/// of the node, where known; it adds a cause to the text and decides nothing.
 pub fn of(entry: &CatalogEntry, counts: bool, reach: Option<Reach>) -> Reason {
     let node = &entry.node;
     if !counts {
-        let text = "another node announces an instance of the same id, and that one counts";
+        let text = "another node announces the same instance id and takes precedence";
         return Reason { state: "shadowed", text: text.to_owned() };
     }
-    let text = match held(entry) {
-        Some(Held::Gone) => gone(node, reach),
-        Some(Held::Critical(reason)) => with(&worst(entry, "is critical"), reason),
-        Some(Held::Disabled) => "it is disabled: its service file says enabled: false".to_owned(),
-        Some(Held::Withheld(gate, reason)) => with(&format!("it is {}", gate.words()), reason),
+    let mut text = match exclusion(entry) {
+        Some(Exclusion::Gone) => gone(node, reach),
+        Some(Exclusion::Critical(reason)) => with(&worst(entry, "critical"), reason),
+        Some(Exclusion::Disabled) => "disabled: `enabled: false` in its service file".to_owned(),
+        Some(Exclusion::Withheld(hold, reason)) => with(hold.words(), reason),
         None => answered(entry),
     };
-    let suspected = reach == Some(Reach::Suspect) && entry.is_answered();
-    let text = if suspected { format!("{text}; its node {node} does not answer, and others are asked") } else { text };
-    Reason { state: state(entry.freshness, &entry.announcement.standing), text }
+    if reach == Some(Reach::Suspect) && entry.is_answered() {
+        text.push_str(&format!("; node {node} is suspect"));
+    }
+    Reason { state: state(entry.freshness, &entry.announcement.state), text }
 }
 
-/// How an instance that counts stands, as one word.
-pub fn state(freshness: Freshness, standing: &InstanceState) -> &'static str {
-    match (freshness, standing) {
+/// Returns the state of an instance that is not shadowed, in one word.
+pub fn state(freshness: Freshness, state: &InstanceState) -> &'static str {
+    match (freshness, state) {
         (Freshness::Gone, _) => "gone",
         (_, InstanceState::Critical(_)) => "critical",
         (_, InstanceState::Disabled) => "disabled",
-        (_, InstanceState::Withheld(gate, _)) => gate.as_str(),
+        (_, InstanceState::Withheld(hold, _)) => hold.as_str(),
         (Freshness::LastKnown, _) => "stale",
         (Freshness::Live, InstanceState::Passing) => "passing",
         (Freshness::Live, InstanceState::Warming(_)) => "warming",
@@ -82,69 +87,63 @@ pub fn state(freshness: Freshness, standing: &InstanceState) -> &'static str {
     }
 }
 
-/// What is said of an instance that is answered.
 fn answered(entry: &CatalogEntry) -> String {
     let (announcement, node) = (&entry.announcement, &entry.node);
-    let whole = announcement.instance.weight;
-    let weight = announcement.standing.weight(whole);
-    match &announcement.standing {
-        _ if entry.freshness == Freshness::LastKnown => {
-            format!("answered as last known: its node {node} is out of reach, with too many others")
-        }
-        InstanceState::Warming(_) => {
-            format!("answered with weight {weight} of {whole}, which grows: it has come up lately")
-        }
+    let full = announcement.instance.weight;
+    let weight = announcement.state.weight(full);
+    match &announcement.state {
+        _ if entry.freshness == Freshness::LastKnown => format!("answered as last known: node {node} is unreachable"),
+        InstanceState::Warming(_) => format!("answered with weight {weight} of {full}: slow start"),
         InstanceState::Warning(reason) => {
-            let text = format!("answered with weight {weight}: {}", worst(entry, "warns"));
-            with(&text, reason)
+            with(&format!("answered with weight {weight}: {}", worst(entry, "warning")), reason)
         }
         _ => plainly(weight),
     }
 }
 
-/// What is said of an instance of which there is no more to say.
+/// Returns the text for an instance that is answered with its full weight.
 pub fn plainly(weight: u16) -> String {
     format!("answered with weight {weight}")
 }
 
 fn gone(node: &Label, reach: Option<Reach>) -> String {
     match reach {
-        Some(Reach::Gone(cause)) => format!("its node {node} is gone: {}", cause.as_str()),
-        Some(_) => format!("its node {node} is gone: it has started anew and said nothing yet"),
-        None => format!("its node {node} is gone"),
+        Some(Reach::Gone(cause)) => format!("node {node} is gone: {}", cause.as_str()),
+        Some(_) => format!("node {node} is gone: restarted, nothing announced yet"),
+        None => format!("node {node} is gone"),
     }
 }
 
-/// Which check it is that decides.
-fn worst(entry: &CatalogEntry, does: &str) -> String {
+/// Names the check that decides: the first one with the worst status, as in
+/// [`model::health::add_up`](super::health::add_up).
+fn worst(entry: &CatalogEntry, status: &str) -> String {
     let checks = entry.announcement.report.iter().flat_map(|report| &report.checks);
-    // As `model::health::add_up` has it: the first of the worst.
     let worst = checks.reduce(|worst, check| if check.status > worst.status { check } else { worst });
-    worst.map_or_else(|| format!("it {does}"), |check| format!("the check {} {does}", check.name))
+    worst.map_or_else(|| status.to_owned(), |check| format!("check {} is {status}", check.name))
 }
 
 fn with(text: &str, reason: &str) -> String {
     if reason.is_empty() { text.to_owned() } else { format!("{text}: {reason}") }
 }
 
-/// Reason none of these is answered: `3 instances, 3 critical: connection refused`.
+/// Returns why none of these instances is answered: `3 instances, 3 critical: connection refused`.
 pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a CatalogEntry>) -> String {
     let (mut all, mut critical, mut disabled, mut first) = (0, 0, 0, None);
     let mut withheld: BTreeMap<HoldReason, (usize, &str)> = BTreeMap::new();
     let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
     for entry in instances {
         all += 1;
-        match held(entry) {
-            Some(Held::Gone) => {
+        match exclusion(entry) {
+            Some(Exclusion::Gone) => {
                 gone += 1;
                 gone_nodes.insert(&entry.node);
             }
-            Some(Held::Critical(reason)) => {
+            Some(Exclusion::Critical(reason)) => {
                 critical += 1;
                 first.get_or_insert(reason);
             }
-            Some(Held::Disabled) => disabled += 1,
-            Some(Held::Withheld(gate, reason)) => withheld.entry(gate).or_insert((0, reason)).0 += 1,
+            Some(Exclusion::Disabled) => disabled += 1,
+            Some(Exclusion::Withheld(hold, reason)) => withheld.entry(hold).or_insert((0, reason)).0 += 1,
             None => {}
         }
     }
@@ -155,32 +154,32 @@ pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a CatalogEntry>) 
     if disabled > 0 {
         text.push_str(&format!(", {disabled} disabled"));
     }
-    for (gate, (count, reason)) in withheld {
-        text.push_str(&with(&format!(", {count} {}", gate.words()), reason));
+    for (hold, (count, reason)) in withheld {
+        text.push_str(&with(&format!(", {count} {}", hold.words()), reason));
     }
     match (gone_nodes.first(), gone_nodes.len()) {
         (None, _) => {}
-        (Some(node), 1) => text.push_str(&format!(", {gone} on {node}, which is gone")),
-        (Some(node), nodes) => text.push_str(&format!(", {gone} on {nodes} nodes that are gone, such as {node}")),
+        (Some(node), 1) => text.push_str(&format!(", {gone} gone (node {node})")),
+        (Some(node), nodes) => text.push_str(&format!(", {gone} gone (node {node} and {} more)", nodes - 1)),
     }
     text
 }
 
-/// How many of all are answered, in a few words.
+/// Returns `2 of 3 answered`.
 pub fn summary(answered: usize, all: usize) -> String {
     format!("{answered} of {all} answered")
 }
 
-/// Since when an instance stands as it does (RFC 3339), where its live node has told.
+/// Returns when the instance entered its state (RFC 3339); `None` unless its node is live and has reported it.
 pub fn since(entry: &CatalogEntry) -> Option<String> {
     let report = entry.announcement.report.as_ref().filter(|_| entry.freshness == Freshness::Live)?;
     Some(rfc3339(Duration::from_secs(report.since)))
 }
 
-/// What is said of the instances of a node out of reach, and of so many more such nodes.
+/// Returns the text for answered instances of an unreachable node and of `more` such nodes.
 pub fn out_of_reach(node: &Label, more: usize) -> String {
     match more {
-        0 => format!("{node} is out of reach: its instances are as last known"),
-        _ => format!("{node} and {more} more are out of reach: their instances are as last known"),
+        0 => format!("node {node} is unreachable: answered as last known"),
+        _ => format!("node {node} and {more} more are unreachable: answered as last known"),
     }
 }

@@ -1,47 +1,47 @@
-//! What a service file says, once it is read and found right.
+//! Service definitions: the validated content of service files and API registrations.
 //!
-//! A [`Definition`] stays on its node; the [`Instance`] inside it is what other nodes learn. Every bound here is a
-//! named constant: what exceeds one is refused with a message when the file is read, never cut in silence.
+//! A [`Definition`] stays on its node; the [`Instance`] in it is announced to other nodes. Every bound is a named constant.
+//! A file that exceeds one is refused with a message; nothing is cut silently.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::{SmolStr, format_smolstr};
 use url::Url;
 
-use super::{health::Status, name::Label, pacing::Damping};
+use super::{flap_damping::Damping, health::Status, name::Label};
 
-/// The label under which nodes have their names; no service can be called so.
+/// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";
-/// Addresses of one instance. A host with more is rare, and all of them have to fit an answer.
+/// Maximum number of addresses of an instance: all of them have to fit an answer.
 pub const MAX_ADDRESSES: usize = 16;
-/// Named ports of one instance.
+/// Maximum number of named ports of an instance.
 pub const MAX_PORTS: usize = 32;
-/// Tags of one instance.
+/// Maximum number of tags of an instance.
 pub const MAX_TAGS: usize = 64;
-/// Octets of one tag.
+/// Maximum length of a tag in octets.
 pub const MAX_TAG: usize = 255;
-/// Entries of `meta`.
+/// Maximum number of entries of `meta`.
 pub const MAX_META: usize = 64;
-/// Octets of `key=value`: one character-string of a TXT record (RFC 1035 §3.3).
+/// Maximum length of `key=value` in octets: one character-string of a TXT record (RFC 1035 §3.3).
 pub const MAX_META_ENTRY: usize = 255;
-/// Octets of an id that a client of the HTTP API may give: container ids with host and port fit.
+/// Maximum length in octets of an id from the HTTP API: container ids with host and port fit.
 pub const MAX_REGISTERED_ID: usize = 255;
-/// Checks of one instance.
+/// Maximum number of checks of an instance.
 pub const MAX_CHECKS: usize = 32;
-/// The longest TTL, in seconds (RFC 2181 §8).
+/// Maximum TTL in seconds (RFC 2181 §8).
 pub const MAX_TTL: u32 = 0x7fff_ffff;
 
-/// The priority of SRV records where the file names none.
+/// Default priority of SRV records.
 pub const DEFAULT_PRIORITY: u16 = 1;
-/// The weight where the file names none: a tenth of it is still 1, which is what a warning leaves.
+/// Default weight: a tenth of it, the weight in state warning, is still 1.
 pub const DEFAULT_WEIGHT: u16 = 10;
 
-/// Which instance: unique in the cluster.
+/// Identity of an instance, unique in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceKey {
-    /// The service's name.
+    /// Name of the service.
     pub service: Label,
-    /// The instance's id, unique within the service.
+    /// Id of the instance, unique within the service.
     pub id: Label,
 }
 
@@ -51,7 +51,7 @@ impl std::fmt::Display for InstanceKey {
     }
 }
 
-/// The transport that a service speaks: the second label of RFC 2782 names.
+/// Transport protocol of a service: the second label of RFC 2782 names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// `_tcp`
@@ -63,65 +63,65 @@ pub enum Protocol {
 /// One instance of a service, as every node knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Which service it belongs to and its id there.
+    /// Service and id.
     pub key: InstanceKey,
-    /// Where it listens: 1 to [`MAX_ADDRESSES`], no two alike.
+    /// Listening addresses: 1 to [`MAX_ADDRESSES`], all different.
     pub addresses: Vec<IpAddr>,
-    /// The port of `SERVICE` and `_SERVICE._tcp`; `None` leaves them without SRV records.
+    /// Port of `SERVICE` and `_SERVICE._tcp`; `None`: no SRV records for them.
     pub port: Option<u16>,
-    /// The ports of `_PORTNAME._tcp.SERVICE`, in the file's order, no two of one name.
+    /// Named ports, for `_PORTNAME._tcp.SERVICE`, in file order with unique names.
     pub ports: Vec<(Label, u16)>,
-    /// The transport of every port.
+    /// Transport protocol of all ports.
     pub protocol: Protocol,
-    /// In the file's order, no two alike. Those that are labels have names in the zone.
+    /// Tags in file order, all different. Tags that are valid labels have names in the zone.
     pub tags: Vec<String>,
-    /// `key=value` pairs: the TXT record.
+    /// `key=value` pairs of the TXT record.
     pub meta: BTreeMap<String, String>,
-    /// RFC 2782: lower is tried first.
+    /// SRV priority (RFC 2782): clients try lower values first.
     pub priority: u16,
-    /// RFC 2782: the share among equal priorities.
+    /// SRV weight (RFC 2782): share among equal priorities.
     pub weight: u16,
-    /// Seconds, at most [`MAX_TTL`]; `None`: the node's `dns.ttl`.
+    /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
-    /// The id that a client of the HTTP API gave it: unique on its node alone, in any characters, at most
-    /// [`MAX_REGISTERED_ID`] octets. `None`: its file defines it.
+    /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
+    /// `None`: the instance is defined in a file.
     pub registered_as: Option<SmolStr>,
 }
 
-/// A service file's entry: the instance and what decides whether it is answered.
+/// Entry of a service file: the instance, its checks and its pacing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// What is announced.
+    /// Announced part of the definition.
     pub instance: Arc<Instance>,
-    /// `false`: announced as disabled, never answered, not probed.
+    /// `false`: announced as disabled, not answered, not probed.
     pub enabled: bool,
-    /// None: always healthy.
+    /// Health checks; without any, the instance is always healthy.
     pub checks: Vec<Check>,
-    /// How fast it may come back.
+    /// Damping and slow start.
     pub pace: Pace,
 }
 
-/// How fast an instance may come back; by default at once, with its whole weight.
+/// Pacing of a recovery; by default an instance is answered at once, with its full weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pace {
-    /// When falls hold it back; `None`: never.
+    /// Flap damping; `None`: off.
     pub damping: Option<Damping>,
-    /// How long its weight grows after it has come up; zero: not at all.
+    /// Duration of the weight ramp after a recovery; zero: off.
     pub slow_start: Duration,
 }
 
-/// The half-life of a fall where the file names none: what flaps every minute is held, what fell an hour ago is forgotten.
+/// Default half-life: an instance that flaps every minute is withheld, a fall of an hour ago no longer counts.
 pub const DEFAULT_HALF_LIFE: Duration = Duration::from_secs(60);
-/// Falls in a row that hold an instance back: one is an incident, two a coincidence.
+/// Default number of falls after which an instance is withheld: one or two falls may be an incident or a deployment.
 pub const DEFAULT_HOLD_AT: u32 = 3;
-/// The penalty below which it is given back, in tenths: about a minute and a half after the third fall.
+/// Default release threshold in tenths of a fall: reached about 90 s after the third fall.
 pub const RELEASE_BELOW: u32 = 10;
-/// The most falls that a file may allow before the instance is held.
+/// Maximum of `hold_at` in a service file.
 pub const MAX_HOLD_AT: u32 = 100;
 
 impl Definition {
-    /// What the HTTP API calls a check of this definition: by the id that a client gave it, else as Consul does,
-    /// `service:ID`, with a number from 1 where there are several.
+    /// Returns the id of a check in the HTTP API: the id given by a client, else, as in Consul, `service:ID`, followed by a
+    /// number from 1 if there are several checks.
     pub fn check_id(&self, at: usize) -> SmolStr {
         if let Some(title) = self.checks.get(at).and_then(|check| check.title.as_ref()) {
             return title.id.clone();
@@ -132,7 +132,7 @@ impl Definition {
 }
 
 impl Instance {
-    /// Creates an instance as a service file without further keys describes it: no port, TCP, default priority and weight.
+    /// Returns an instance with the defaults of a service file: no port, TCP, default priority and weight.
     pub fn new(key: InstanceKey, addresses: Vec<IpAddr>) -> Self {
         Self {
             key,
@@ -149,93 +149,93 @@ impl Instance {
         }
     }
 
-    /// The id by which clients of the HTTP API know it: the one that they registered it with, else its own.
+    /// Returns the id in the HTTP API: the one it was registered with, else its own.
     pub fn api_id(&self) -> &str {
         self.registered_as.as_deref().unwrap_or_else(|| self.key.id.as_str())
     }
 }
 
-/// One health check: what to ask, when, and how results add up.
+/// One health check: probe, schedule and thresholds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Check {
-    /// What is asked.
+    /// Probe to execute.
     pub probe: Probe,
-    /// From one start to the next.
+    /// Time from one start of the probe to the next.
     pub interval: Duration,
-    /// When an unanswered probe is ended and counts as critical; not longer than the interval.
+    /// Time after which a probe is aborted and counts as critical; at most the interval.
     pub timeout: Duration,
-    /// Passes in a row to become healthy; at least 1.
+    /// Number of consecutive passes to become healthy, at least 1.
     pub rise: u32,
-    /// Failures in a row to become unhealthy; at least 1.
+    /// Number of consecutive failures to become unhealthy, at least 1.
     pub fall: u32,
-    /// The standing until the first result.
+    /// Status until the first result.
     pub initial: Status,
-    /// Its id and its name where a client of the HTTP API gave them; files give none.
+    /// Id and name given by a client of the HTTP API; `None` for checks from files.
     pub title: Option<CheckTitle>,
 }
 
-/// What a client of the HTTP API calls a check.
+/// Id and name of a check, given by a client of the HTTP API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CheckTitle {
-    /// 1 to `MAX_CHECK_TEXT` octets.
+    /// Check id of 1 to `MAX_CHECK_TEXT` octets.
     pub id: SmolStr,
-    /// For people: at most as many.
+    /// Display name of at most `MAX_CHECK_TEXT` octets.
     pub name: SmolStr,
 }
 
-/// From one probe's start to the next where the file names none: what Consul's users expect.
+/// Default interval between probes: a common value in Consul's documentation.
 pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// How long a probe may take where the file says nothing: a fifth of the interval.
+/// Default timeout of a probe: a fifth of the default interval.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The shortest interval: below it a check is a load test.
+/// Minimum interval: more frequent probes would load the service.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// The longest interval or time-out: beyond a day nothing is being checked.
+/// Maximum interval and timeout: one day.
 pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// One pass makes healthy: what recovered serves at once.
+/// Default `rise`: one pass makes healthy, so recovery is immediate.
 pub const DEFAULT_RISE: u32 = 1;
-/// Two failures make unhealthy: one lost packet does not.
+/// Default `fall`: two failures make unhealthy, one lost packet does not.
 pub const DEFAULT_FALL: u32 = 2;
-/// The largest `rise` or `fall`: more would take days to turn.
+/// Maximum `rise` and `fall`: larger values would take days to change the status.
 pub const MAX_STREAK: u32 = 1000;
 
-/// What a check asks.
+/// Probe of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Probe {
-    /// An HTTP or HTTPS request.
+    /// HTTP or HTTPS request.
     Http(HttpProbe),
-    /// A TCP connection that opens.
+    /// TCP connection.
     Tcp(Endpoint),
-    /// The standard gRPC health protocol, in clear text.
+    /// gRPC health checking protocol, without TLS.
     Grpc {
-        /// Where.
+        /// Address of the server.
         endpoint: Endpoint,
-        /// The service asked for; empty: the server as a whole.
+        /// Name of the gRPC service; empty: the server as a whole.
         service: String,
     },
-    /// A command by its exit status: 0 passing, 1 warning, else critical.
+    /// Command; exit status 0 is passing, 1 is warning, anything else is critical.
     Exec {
-        /// Program and arguments; the program is an absolute path.
+        /// Absolute path of the program, then its arguments.
         argv: Vec<String>,
     },
-    /// A systemd unit that is active.
+    /// systemd unit; passing while the unit is active.
     Systemd {
-        /// The unit's full name, suffix included.
+        /// Full name of the unit, suffix included.
         unit: String,
     },
-    /// Another service of this node: healthy while one of its instances here is.
+    /// Another service; healthy while one of its instances on this node is.
     Alias {
-        /// Its name.
+        /// Name of that service.
         service: Label,
     },
-    /// Nothing: the application reports by itself, and silence is critical.
+    /// No probe: the application sends reports; without a report within `ttl` the check is critical.
     Ttl {
-        /// How long a report is good for.
+        /// Validity of a report.
         ttl: Duration,
     },
 }
 
 impl std::fmt::Display for Probe {
-    /// The kind and what is asked, for logs: neither the credentials of a URL nor the arguments of a command.
+    /// Writes kind and target for logs, without the credentials of a URL and the arguments of a command.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Http(http) => {
@@ -254,29 +254,29 @@ impl std::fmt::Display for Probe {
     }
 }
 
-/// What an HTTP probe sends and expects.
+/// Request and expected response of an HTTP probe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpProbe {
-    /// `http` or `https`, with a host.
+    /// URL with scheme `http` or `https` and a host.
     pub url: Url,
-    /// An upper-case token.
+    /// Method, in upper case.
     pub method: String,
-    /// Sent as they are, in the file's order.
+    /// Headers, sent unchanged in file order.
     pub headers: Vec<(String, String)>,
-    /// Sent as it is.
+    /// Body, sent unchanged.
     pub body: Option<String>,
-    /// The statuses that pass; empty: any 2xx.
+    /// Status codes that pass; empty: any 2xx.
     pub expect_status: Vec<u16>,
-    /// Accept any certificate.
+    /// Accept any server certificate.
     pub tls_skip_verify: bool,
 }
 
-/// A host, by address or by name, and a port.
+/// Host and port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// An IP address without brackets, or a host name.
+    /// IP address without brackets, or host name.
     pub host: String,
-    /// Never 0.
+    /// Port; never 0.
     pub port: u16,
 }
 
@@ -290,7 +290,7 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// All definitions of a node that are in service, by instance. Clones share structure.
+/// Definitions in service on a node, by instance. Clones share structure.
 pub type Definitions = imbl::OrdMap<InstanceKey, Arc<Definition>>;
 
 #[cfg(test)]
@@ -298,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_probe_is_shown_without_its_secrets() {
+    fn probe_text_has_no_secrets() {
         let endpoint = Endpoint { host: "::1".into(), port: 9090 };
         let cases = [
             (

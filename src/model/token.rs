@@ -1,34 +1,34 @@
-//! Who may do what with the HTTP API: tokens and their scopes.
+//! Tokens of the HTTP API and their scopes.
 //!
-//! A token is kept as its SHA-256 alone, and all are compared in constant time: neither a memory dump nor a stopwatch tells
-//! one.
+//! Only the SHA-256 of a token is stored, and comparison takes constant time: neither a memory dump nor timing reveals a
+//! token.
 
 use std::fmt;
 
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq;
 
-/// Characters of a token at least: less can be guessed.
+/// Minimum length of a token in characters: shorter ones can be guessed.
 pub const MIN_TOKEN: usize = 16;
-/// Characters of a token at most: what fits a header with room to spare.
+/// Maximum length of a token in characters: it fits a header.
 pub const MAX_TOKEN: usize = 1024;
 
-/// What a token lets its owner do; each includes those before it.
+/// Permissions of a token; each scope includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// See everything, keys excepted.
+    /// Read everything except keys.
     Read,
-    /// Register services on the node, report on them, take them out of answers.
+    /// Register services on the node, send TTL reports, drain and maintain services.
     Register,
-    /// Everything: the cluster, the keys, the agent itself.
+    /// Everything, including cluster, keys and the agent itself.
     Operate,
 }
 
 impl Scope {
-    /// All of them.
+    /// All scopes.
     pub const ALL: [Self; 3] = [Self::Read, Self::Register, Self::Operate];
 
-    /// The word for it in files and messages.
+    /// Returns the scope in one word, for files and messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -38,12 +38,12 @@ impl Scope {
     }
 }
 
-/// A token, without the token.
+/// Name, scope and hash of a token.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
-    /// For the log; unique among the tokens.
+    /// Name for logs, unique among the tokens.
     pub name: String,
-    /// What it allows.
+    /// Permissions of the token.
     pub scope: Scope,
     digest: [u8; 32],
 }
@@ -55,43 +55,43 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// A token of that name for that scope.
+    /// Returns a token with a name and a scope; `token` is the secret.
     pub fn new(name: &str, scope: Scope, token: &str) -> Self {
         Self { name: name.to_owned(), scope, digest: hash(token.as_bytes()) }
     }
 }
 
-/// All tokens that are good now.
+/// All valid tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens(Vec<Token>);
 
 impl Tokens {
-    /// These tokens.
+    /// Returns a set of tokens.
     pub fn new(tokens: Vec<Token>) -> Self {
         Self(tokens)
     }
 
-    /// How many there are.
+    /// Returns the number of tokens.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none, so that nobody may do anything.
+    /// Reports whether there is no token, so that every request is denied.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether that one is among them, unchanged.
+    /// Reports whether the set has this token, unchanged.
     pub fn has(&self, token: &Token) -> bool {
         self.0.contains(token)
     }
 
-    /// The token that was shown, if it is one of these. Looks at all of them, whichever it is.
-    pub fn find(&self, shown: &[u8]) -> Option<&Token> {
-        let shown = hash(shown);
+    /// Returns the token for the presented secret. Always compares with all tokens, so timing does not reveal the match.
+    pub fn find(&self, presented: &[u8]) -> Option<&Token> {
+        let presented = hash(presented);
         let mut found = None;
         for token in &self.0 {
-            if bool::from(token.digest.ct_eq(&shown)) {
+            if bool::from(token.digest.ct_eq(&presented)) {
                 found = Some(token);
             }
         }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_found_by_what_it_is_and_not_shown() {
+    fn token_is_found_by_its_secret_and_never_shown() {
         let tokens = Tokens::new(vec![
             Token::new("prometheus", Scope::Read, "correct horse battery"),
             Token::new("deploy", Scope::Operate, "staple correct horse"),
@@ -122,8 +122,8 @@ mod tests {
             ("correct horse battery ", None),
             ("", None),
         ];
-        for (shown, expected) in cases {
-            assert_eq!(tokens.find(shown.as_bytes()).map(|token| token.name.as_str()), expected, "{shown:?}");
+        for (presented, expected) in cases {
+            assert_eq!(tokens.find(presented.as_bytes()).map(|token| token.name.as_str()), expected, "{presented:?}");
         }
         assert!(!format!("{tokens:?}").contains("horse"));
         assert!(Scope::Operate > Scope::Register && Scope::Register > Scope::Read);

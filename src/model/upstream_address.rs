@@ -1,4 +1,4 @@
-//! A server that is asked: where it is, and how it is spoken to.
+//! Address and transport of an upstream.
 
 use std::{
     fmt,
@@ -6,72 +6,78 @@ use std::{
     sync::Arc,
 };
 
+use thiserror::Error;
+
 use super::name::Name;
 
-/// DNS over TLS (RFC 7858 §3.1).
+/// Default port of DNS over TLS (RFC 7858 §3.1).
 const TLS_PORT: u16 = 853;
-/// DNS over HTTPS (RFC 8484 §4).
+/// Default port of DNS over HTTPS (RFC 8484 §4).
 const HTTPS_PORT: u16 = 443;
-/// What public resolvers have.
+/// Default path of DNS over HTTPS, the one of public resolvers.
 const DEFAULT_PATH: &str = "/dns-query";
 
-/// A DNS server.
+/// An upstream DNS server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UpstreamAddress {
-    /// Where it is.
+    /// Address and port.
     pub address: SocketAddr,
-    /// How it is spoken to.
-    pub way: UpstreamTransport,
+    /// Transport.
+    pub transport: UpstreamTransport,
 }
 
-/// How a server is spoken to.
+/// Transport of queries to an upstream.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum UpstreamTransport {
-    /// UDP, and TCP for what is long.
+    /// UDP, with TCP for truncated replies.
     Plain,
-    /// TLS (RFC 7858), where the certificate has this name; `None`: the address.
+    /// DNS over TLS (RFC 7858), with the name in the certificate; `None`: the address.
     Tls(Option<Arc<str>>),
-    /// HTTPS (RFC 8484), where the certificate has this name.
+    /// DNS over HTTPS (RFC 8484).
     Https {
-        /// `None`: the address.
+        /// Name in the certificate; `None`: the address.
         name: Option<Arc<str>>,
-        /// Begins with a slash.
+        /// Path of the URL, with leading slash.
         path: Arc<str>,
     },
 }
 
-/// Why a text is no server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Invalid upstream address.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum UpstreamAddressError {
     /// Neither `tls://` nor `https://`.
+    #[error("upstreams are addresses, `tls://ADDRESS#NAME` or `https://ADDRESS/PATH#NAME`")]
     Scheme,
-    /// A host's name in place of its address: who would resolve it?
+    /// Host name instead of an address: it could not be resolved without an upstream.
+    #[error("the host has to be an IP address, since its name could not be resolved; put the name after `#`")]
     Address,
-    /// What the certificate should have is no name.
+    /// Invalid name after `#`.
+    #[error("the text after `#` has to be the name in the server's certificate")]
     Name,
-    /// Not what HTTP takes for a path.
+    /// Path with `tls://`, or path that is not valid in a URL.
+    #[error("a path is for `https://` only, without spaces and quotes")]
     Path,
 }
 
 impl UpstreamAddress {
-    /// A server that is spoken to in the plain.
+    /// Returns an upstream for plain DNS over UDP and TCP.
     pub fn plain(address: SocketAddr) -> Self {
-        Self { address, way: UpstreamTransport::Plain }
+        Self { address, transport: UpstreamTransport::Plain }
     }
 
-    /// Its text without the path, in which providers put what only their customers know: for what others may read.
+    /// Returns a label for logs and metrics. It omits the path, which may be a secret between provider and customer.
     pub fn label(&self) -> String {
-        match &self.way {
+        match &self.transport {
             UpstreamTransport::Https { name: None, .. } => format!("https://{}", self.address),
             UpstreamTransport::Https { name: Some(name), .. } => format!("https://{}#{name}", self.address),
             UpstreamTransport::Plain | UpstreamTransport::Tls(_) => self.to_string(),
         }
     }
 
-    /// Reads `tls://ADDRESS[:PORT][#NAME]` or `https://ADDRESS[:PORT][/PATH][#NAME]`.
+    /// Parses `tls://ADDRESS[:PORT][#NAME]` or `https://ADDRESS[:PORT][/PATH][#NAME]`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Another scheme, a host name, or an invalid name or path.
     pub fn parse(text: &str) -> Result<Self, UpstreamAddressError> {
         let (scheme, rest) = text.split_once("://").ok_or(UpstreamAddressError::Scheme)?;
         let (rest, name) = rest.split_once('#').map_or((rest, None), |(rest, name)| (rest, Some(name)));
@@ -80,7 +86,7 @@ impl UpstreamAddress {
         if name.as_ref().is_some_and(|name| name.parse::<IpAddr>().is_err() && !is_host(name)) {
             return Err(UpstreamAddressError::Name);
         }
-        let (port, way) = match scheme {
+        let (port, transport) = match scheme {
             "tls" if path.is_empty() => (TLS_PORT, UpstreamTransport::Tls(name)),
             "tls" => return Err(UpstreamAddressError::Path),
             "https" => {
@@ -93,11 +99,11 @@ impl UpstreamAddress {
             _ => return Err(UpstreamAddressError::Scheme),
         };
         let address = parse_address(host, port).ok_or(UpstreamAddressError::Address)?;
-        Ok(Self { address, way })
+        Ok(Self { address, transport })
     }
 }
 
-/// Whether a certificate can have this name (RFC 6125 §6.4).
+/// Reports whether a certificate can have this name (RFC 6125 §6.4).
 fn is_host(name: &str) -> bool {
     Name::parse(name).is_ok() && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"-._".contains(&octet))
 }
@@ -110,7 +116,7 @@ fn parse_address(host: &str, port: u16) -> Option<SocketAddr> {
 
 impl fmt::Display for UpstreamAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, path, name) = match &self.way {
+        let (scheme, path, name) = match &self.transport {
             UpstreamTransport::Plain => return self.address.fmt(f),
             UpstreamTransport::Tls(name) => ("tls", "", name),
             UpstreamTransport::Https { name, path } => ("https", &**path, name),
@@ -120,23 +126,12 @@ impl fmt::Display for UpstreamAddress {
     }
 }
 
-impl fmt::Display for UpstreamAddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Scheme => "servers are addresses, `tls://ADDRESS#NAME` or `https://ADDRESS/PATH#NAME`",
-            Self::Address => "the host is an address, since nobody could resolve its name; the name goes behind `#`",
-            Self::Name => "behind `#` stands the name in the server's certificate",
-            Self::Path => "a path is for `https://` only, and has neither spaces nor quotes",
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_label_gives_no_path_away() {
+    fn label_omits_the_path() {
         let cases = [
             ("tls://192.0.2.1#dns.example", "tls://192.0.2.1:853#dns.example"),
             ("https://192.0.2.1/secret", "https://192.0.2.1:443"),
@@ -148,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_a_server() {
+    fn upstream_addresses_are_parsed() {
         let cases = [
             ("tls://192.0.2.1", Ok("tls://192.0.2.1:853")),
             ("tls://192.0.2.1:8853#dns.example", Ok("tls://192.0.2.1:8853#dns.example")),
@@ -166,7 +161,7 @@ mod tests {
             ("tls://192.0.2.1#a b", Err(UpstreamAddressError::Name)),
         ];
         for (text, expected) in cases {
-            let found = UpstreamAddress::parse(text).map(|server| server.to_string());
+            let found = UpstreamAddress::parse(text).map(|upstream| upstream.to_string());
             assert_eq!(found.as_deref().map_err(|error| *error), expected, "{text}");
         }
     }

@@ -1,77 +1,82 @@
-//! User events: a name and a few octets that somebody wants every node to know of, as Consul has them.
+//! User events, as in Consul: a name and a small payload, sent to all nodes.
 //!
-//! An event goes from the node on which it was fired to all others by gossip. It says for which of them it is meant: by
-//! patterns on their names, their services and the tags of those. Nobody confirms it, and a node that is away for long may
-//! miss one.
+//! An event travels by gossip from the node on which it was fired to all others. Patterns on node names, services and tags
+//! select the nodes that it is for. Delivery is not confirmed; a node that is away for long may miss an event.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use regex_lite::{Regex, RegexBuilder};
+use thiserror::Error;
 use uuid::Uuid;
 
 use super::{announcement::Announcements, name::Label};
 
-/// Octets of an event's name: a word or two.
+/// Maximum length of the name of an event in octets.
 pub const MAX_EVENT_NAME: usize = 128;
-/// Octets of its payload, as in Consul: an event says that something happened, not all about it.
+/// Maximum size of the payload in octets, as in Consul: an event is a notification, not a message queue.
 pub const MAX_PAYLOAD: usize = 512;
-/// Octets of each pattern.
+/// Maximum length of a pattern in octets.
 pub const MAX_PATTERN: usize = 255;
-/// Octets that a pattern may come to: a node compiles those of others.
+/// Maximum size of a compiled pattern in octets: nodes compile the patterns of other nodes.
 const MAX_COMPILED: usize = 64 * 1024;
-/// Events that a node remembers, as in Consul.
+/// Number of events that a node keeps, as in Consul.
 pub const MAX_EVENTS: usize = 256;
-/// The last events of a node that its peers can still get: what is fired faster than gossip spreads is lost.
+/// Number of latest events of a node that gossip carries: events fired faster than gossip spreads are lost.
 pub const SLOTS: u8 = 16;
-/// The greatest time of an event: no peer can bring the others' clocks to their end.
+/// Maximum Lamport time: no peer can exhaust the clocks of the others.
 pub const MAX_TIME: u64 = 1 << 62;
 
-/// An event.
+/// A user event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserEvent {
-    /// Drawn at random when it is fired.
+    /// Random id, assigned when the event is fired.
     pub id: Uuid,
-    /// 1 to [`MAX_EVENT_NAME`] octets without control characters.
+    /// Name of 1 to [`MAX_EVENT_NAME`] octets without control characters.
     pub name: String,
-    /// At most [`MAX_PAYLOAD`] octets.
+    /// Payload of at most [`MAX_PAYLOAD`] octets.
     pub payload: Vec<u8>,
-    /// The nodes that it is for.
+    /// Nodes that the event is for.
     pub to: Audience,
-    /// A Lamport time: greater than that of every event that its node knew of when it was fired.
+    /// Lamport time: greater than that of every event known to the node when it was fired.
     pub time: u64,
 }
 
-/// Whom an event is for. Patterns are regular expressions that match anywhere; an empty one stands for everybody.
+/// Filter on nodes. Patterns are regular expressions that match anywhere; an empty pattern matches all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
-    /// On the names of nodes.
+    /// Pattern on the name of the node.
     pub node: String,
-    /// On the names of the services that a node announces.
+    /// Pattern on the names of the services that the node announces.
     pub service: String,
-    /// On the tags of such a service; only with [`service`](Self::service).
+    /// Pattern on the tags of such a service; requires [`service`](Self::service).
     pub tag: String,
 }
 
-/// What is wrong with an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Bound that an event exceeds.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum UserEventError {
-    /// A name that is empty, too long, or has control characters.
+    /// Name that is empty, too long, or has control characters.
+    #[error("an event's name has 1 to {MAX_EVENT_NAME} octets and no control characters")]
     Name,
-    /// A payload of more than [`MAX_PAYLOAD`] octets; holds how many.
+    /// Payload of more than [`MAX_PAYLOAD`] octets, with its size.
+    #[error("an event's payload has at most {MAX_PAYLOAD} octets, this one has {0}")]
     Payload(usize),
-    /// A pattern that is too long or no regular expression; which one.
+    /// Pattern that is too long or not a regular expression, with its field.
+    #[error("`{0}` is a regular expression of at most {MAX_PATTERN} octets that is not large when compiled")]
     Pattern(&'static str),
-    /// A pattern on tags without one on services.
+    /// Pattern on tags without one on services.
+    #[error("`tag` requires `service`: it selects among the tags of these services")]
     TagAlone,
-    /// A time beyond [`MAX_TIME`].
+    /// Time above [`MAX_TIME`].
+    #[error("an event's time is at most {MAX_TIME}")]
     Time,
 }
 
 impl UserEvent {
-    /// Whether it is within all bounds.
+    /// Checks the event against all bounds.
     ///
     /// # Errors
-    /// The first thing that is not.
+    /// The first bound that the event exceeds.
     pub fn check(&self) -> Result<(), UserEventError> {
         if !(1..=MAX_EVENT_NAME).contains(&self.name.len()) || self.name.chars().any(char::is_control) {
             return Err(UserEventError::Name);
@@ -96,7 +101,7 @@ impl Audience {
         if !self.tag.is_empty() && self.service.is_empty() { Err(UserEventError::TagAlone) } else { Ok(()) }
     }
 
-    /// Whether this node, which announces that, is among them.
+    /// Reports whether the filter selects a node with these announcements.
     pub fn includes(&self, node: &Label, announced: &Announcements) -> bool {
         let [by_node, by_service, by_tag] = [&self.node, &self.service, &self.tag].map(|pattern| compile(pattern));
         let fits = |pattern: &Option<Regex>, text: &str| pattern.as_ref().is_some_and(|pattern| pattern.is_match(text));
@@ -115,33 +120,12 @@ fn compile(pattern: &str) -> Option<Regex> {
     RegexBuilder::new(pattern).size_limit(MAX_COMPILED).build().ok()
 }
 
-impl fmt::Display for UserEventError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name => write!(f, "an event's name has 1 to {MAX_EVENT_NAME} octets and no control characters"),
-            Self::Payload(octets) => {
-                write!(f, "an event's payload has at most {MAX_PAYLOAD} octets, this one has {octets}")
-            }
-            Self::Pattern(what) => {
-                write!(
-                    f,
-                    "`{what}` is a regular expression of at most {MAX_PATTERN} octets that is not large when compiled"
-                )
-            }
-            Self::TagAlone => f.write_str("`tag` goes with `service`: it is about the services' tags"),
-            Self::Time => write!(f, "an event's time is at most {MAX_TIME}"),
-        }
-    }
-}
-
-impl std::error::Error for UserEventError {}
-
-/// The last [`MAX_EVENTS`] events that were meant for this node, oldest first. Clones share structure.
+/// Last [`MAX_EVENTS`] events for this node, oldest first. Clones share structure.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventLog(imbl::Vector<Arc<UserEvent>>);
 
 impl EventLog {
-    /// Adds the newest; the oldest makes room.
+    /// Adds the newest event and drops the oldest if the log is full.
     pub fn push(&mut self, event: Arc<UserEvent>) {
         if self.0.len() >= MAX_EVENTS {
             self.0.pop_front();
@@ -149,27 +133,27 @@ impl EventLog {
         self.0.push_back(event);
     }
 
-    /// Oldest first.
+    /// Iterates over the events, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<UserEvent>> {
         self.0.iter()
     }
 }
 
-/// Which events of one peer have been heard. Its times only grow, so the last ones are enough.
+/// Times of the events received from one peer. They only grow, so the last ones suffice to detect duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Heard {
-    /// Up to this time everything counts as heard.
+pub struct Received {
+    /// Events up to this time count as received.
     floor: u64,
     recent: BTreeSet<u64>,
 }
 
-impl Heard {
-    /// Whether an event of that time is news; from now on it is not.
-    pub fn is_news(&mut self, time: u64) -> bool {
+impl Received {
+    /// Records an event; returns whether it is new.
+    pub fn insert(&mut self, time: u64) -> bool {
         if time <= self.floor || !self.recent.insert(time) {
             return false;
         }
-        // A push may be ahead of gossip, but by no more than the peer keeps.
+        // A push may be ahead of gossip, but at most by the number of events that the peer keeps.
         while self.recent.len() > usize::from(SLOTS) {
             self.floor = self.recent.pop_first().unwrap_or(self.floor);
         }
@@ -192,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_within_bounds() {
+    fn events_have_bounds() {
         let long = "x".repeat(256);
         let cases: &[(UserEvent, Option<UserEventError>)] = &[
             (event("deploy", 512, ["^web-[0-9]+$", "web", "v2"], MAX_TIME), None),
@@ -212,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_choose_nodes_by_their_names_services_and_tags() {
+    fn patterns_select_nodes_by_name_service_and_tag() {
         let instance = |service: &str, tags: &[&str]| {
             let key = InstanceKey { service: label(service), id: label("x") };
             let instance = Instance {
@@ -240,17 +224,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_is_no_news_again_however_it_comes() {
-        let mut heard = Heard::default();
-        // A push that was ahead of gossip, then gossip, then gossip from the start again.
-        for (time, news) in [(3, true), (1, true), (2, true), (3, false), (1, false), (9, true)] {
-            assert_eq!(heard.is_news(time), news, "{time}");
+    fn duplicate_events_are_detected_in_any_order() {
+        let mut received = Received::default();
+        // A push ahead of gossip, then gossip, then gossip from the start again.
+        for (time, is_new) in [(3, true), (1, true), (2, true), (3, false), (1, false), (9, true)] {
+            assert_eq!(received.insert(time), is_new, "{time}");
         }
         for time in 10..100 {
-            assert!(heard.is_news(time) && !heard.is_news(time), "{time}");
+            assert!(received.insert(time) && !received.insert(time), "{time}");
         }
-        assert!(!heard.is_news(4), "so old that its peer does not have it any more");
-        assert!(heard.recent.len() <= usize::from(SLOTS));
+        assert!(!received.insert(4), "too old: its peer no longer keeps it");
+        assert!(received.recent.len() <= usize::from(SLOTS));
     }
 
     #[test]

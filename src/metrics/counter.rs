@@ -1,18 +1,18 @@
-//! Adding to a number that others read meanwhile.
+//! Additions to a counter, atomic only where several threads write.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Who adds to a number.
+/// Number of threads that write to a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writers {
-    /// One thread at a time: no other's additions can be lost.
+    /// One thread at a time: a load and a store suffice.
     One,
-    /// Any number of threads at once.
+    /// Any number of threads: additions are atomic.
     Many,
 }
 
 impl Writers {
-    /// Adds to a number that these write to.
+    /// Adds to a counter.
     #[inline]
     pub(super) fn add(self, to: &AtomicU64, count: u64) {
         match self {

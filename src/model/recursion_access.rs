@@ -1,36 +1,36 @@
-//! Who may have names resolved that are not ours. An open resolver is a weapon in others' hands (RFC 5358).
+//! Access control for recursion. An open resolver amplifies attacks on others (RFC 5358).
 
 use std::{net::IpAddr, time::Duration};
 
-/// Who asks, and when.
+/// Client of a query, and the time of arrival.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// The address that the reply goes to.
+    /// Address to which the reply goes.
     pub address: IpAddr,
-    /// Since 1970.
+    /// Arrival, since 1970.
     pub now: Duration,
 }
 
-/// Clients that may use recursion.
+/// Range of clients that may use recursion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientRange {
     /// 127.0.0.0/8 and ::1.
     Loopback,
     /// The networks of RFC 1918 and RFC 4193, and link-local addresses.
     Private,
-    /// Everybody.
+    /// All addresses.
     Any,
-    /// The addresses whose first `prefix` bits are `address`'s; its other bits are zero.
+    /// A network in CIDR notation.
     Network {
-        /// The first address.
+        /// Network address; bits after the prefix are zero.
         address: IpAddr,
-        /// At most 32 or 128.
+        /// Prefix length: at most 32 for IPv4, 128 for IPv6.
         prefix: u8,
     },
 }
 
 impl ClientRange {
-    /// Whether the client is meant. An address of IPv4 in the guise of IPv6 is one of IPv4.
+    /// Reports whether the range contains the client. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn matches(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         match (*self, client) {
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_allowed() {
+    fn client_ranges_match_addresses() {
         let network = |address: &str, prefix| ClientRange::Network { address: address.parse().unwrap(), prefix };
         let cases = [
             (ClientRange::Loopback, "127.0.0.1", true),

@@ -1,58 +1,58 @@
-//! How fast an instance may come back: flap damping and slow start. Both are off unless its service file asks.
+//! Flap damping and slow start. Both are off unless a service file enables them.
 //!
-//! Damping is that of routes (RFC 2439 §4.2): each fall adds to a penalty, which halves every half-life. At one threshold
-//! the instance is held back, below another it is given back, so that what goes up and down all the time does neither.
-//! Slow start gives an instance that has come up a growing share of its weight. Core: time since some start is an argument.
+//! Damping follows route flap damping (RFC 2439 §4.2): each fall adds to a penalty, which halves every half-life. An
+//! instance is withheld above one threshold and released below another, so a flapping instance stays withheld. Slow start
+//! ramps up the weight of an instance after its recovery. Times are arguments, measured from an arbitrary start.
 
 use std::time::Duration;
 
-/// Weights on the way up: more would be gossip about nothing.
+/// Number of steps of a slow start: more steps would only add gossip.
 const STEPS: u32 = 10;
-/// The penalty never exceeds so many times what holds an instance back: a bad night must not cost the day.
+/// Maximum penalty as a multiple of `hold_at`: it bounds how long an instance stays withheld.
 const MAX_PENALTY: f64 = 4.0;
 
 /// `damping:` of a service file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Damping {
-    /// How long it takes until half of the penalty is forgotten; never zero.
+    /// Half-life of the penalty; never zero.
     pub half_life: Duration,
-    /// Falls in a row that hold the instance back, at least 1: a fall counts 1, and less as time passes.
+    /// Number of falls in quick succession after which the instance is withheld, at least 1. A fall counts 1 and decays.
     pub hold_at: u32,
-    /// The penalty below which it is given back, in tenths of a fall: at least 1, less than ten times `hold_at`.
+    /// Penalty below which it is released, in tenths of a fall: at least 1, less than ten times `hold_at`.
     pub release_below: u32,
 }
 
-/// How often an instance has fallen of late.
+/// Penalty for recent falls of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Penalty {
     value: f64,
-    /// When it had that value.
+    /// Time of that value.
     at: Duration,
     held: bool,
 }
 
 impl Penalty {
-    /// The penalty at that time.
+    /// Returns the penalty at `now`.
     fn value(&self, damping: &Damping, now: Duration) -> f64 {
         let lives = now.saturating_sub(self.at).as_secs_f64() / damping.half_life.as_secs_f64();
         self.value * 0.5_f64.powf(lives)
     }
 
-    /// The instance fell.
+    /// Adds a fall.
     pub fn fall(&mut self, damping: &Damping, now: Duration) {
         let hold_at = f64::from(damping.hold_at);
-        // A little less than a whole fall: some of the first is forgotten by the last of a quick row.
+        // Half a fall of tolerance: earlier falls have decayed a little when the last one arrives.
         let value = (self.value(damping, now) + 1.0).min(MAX_PENALTY * hold_at);
         *self = Self { value, at: now, held: self.held || value > hold_at - 0.5 };
     }
 
-    /// Whether the instance is held back.
+    /// Reports whether the instance is withheld.
     pub fn is_held(&mut self, damping: &Damping, now: Duration) -> bool {
         self.held &= self.value(damping, now) >= Self::release(damping);
         self.held
     }
 
-    /// For how long it will be, if it falls no more.
+    /// Returns how long it stays withheld without further falls.
     pub fn held_for(&self, damping: &Damping, now: Duration) -> Duration {
         let lives = (self.value(damping, now) / Self::release(damping)).log2().max(0.0);
         damping.half_life.mul_f64(lives)
@@ -63,7 +63,8 @@ impl Penalty {
     }
 }
 
-/// The weight of an instance so long after it came up, and when that changes; `None`: it has all of it.
+/// Returns the weight of an instance that recovered `up` ago, and the time of the next step, both counted from the
+/// recovery; `None`: the instance has its full weight.
 pub fn warming(weight: u16, slow_start: Duration, up: Duration) -> Option<(u16, Duration)> {
     if up >= slow_start || weight < 2 {
         return None;
@@ -81,9 +82,9 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn what_falls_too_often_is_held_until_the_penalty_is_forgotten() {
+    fn flapping_instance_is_withheld_until_the_penalty_decays() {
         let damping = Damping { half_life: 60 * SECOND, hold_at: 3, release_below: 10 };
-        // Seconds of falls, then when it is held and when it is not any more.
+        // Seconds of the falls, then whether the instance is withheld at given seconds.
         let cases = [
             (vec![], vec![(0, false)]),
             (vec![0, 10], vec![(10, false)]),
@@ -104,14 +105,14 @@ mod tests {
                 assert!(!then.is_held(&damping, end), "{falls:?} after {end:?}");
             }
         }
-        // However often it falls, it is back within a bounded time.
+        // The time until the release is bounded.
         let mut penalty = Penalty::default();
         (0..10_000).for_each(|second| penalty.fall(&damping, second * SECOND));
         assert!(penalty.held_for(&damping, 10_000 * SECOND) < 4 * 60 * SECOND);
     }
 
     #[test]
-    fn a_weight_grows_in_steps_and_is_never_nothing() {
+    fn weight_ramps_up_in_steps_and_is_at_least_one() {
         let grown = |weight, up: u64| warming(weight, 100 * SECOND, Duration::from_secs(up));
         let cases = [
             (110, 0, Some((10, 10))),

@@ -1,10 +1,10 @@
-//! The digest of a view: one number by which nodes see whether they know the same.
+//! Digest of a view: one number by which nodes detect divergent views.
 //!
-//! It is the sum (modulo 2^64) of one hash for each live node and one for each of its instances, so that it does not depend
-//! on an order and a change costs what it touches. A hash is SipHash-1-3 with a key of zeros over the fields in the order
-//! in which `Hash` writes them: a text as its octets and a length in eight octets before them, a number in eight octets,
-//! all big-endian. What is hashed is what is answered: neither reports nor times. Whoever changes any of this raises
-//! [`FORMAT`], for nodes compare digests of one format alone.
+//! The digest is the sum modulo 2^64 of one hash per live node and one per instance. It is independent of order, and an
+//! update costs time proportional to the change. Each hash is SipHash-1-3 with a key of zeros over the fields in the order
+//! in which `Hash` writes them: a text as its length in eight octets followed by its octets, a number as eight octets, all
+//! big-endian. Only fields that affect answers are hashed, not reports or times. A change to any of this raises
+//! [`FORMAT`]; nodes compare digests of the same format only.
 
 use std::{hash::Hasher, net::IpAddr};
 
@@ -18,27 +18,27 @@ use super::{
     service::Protocol,
 };
 
-/// Which way of making digests this is.
+/// Version of the digest algorithm.
 pub const FORMAT: u32 = 1;
 
-/// The digest of a view.
+/// Digest of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest(u64);
 
 impl Digest {
-    /// As a number; 0 for a view of nobody.
+    /// Returns the digest as a number; 0 for an empty view.
     pub fn value(self) -> u64 {
         self.0
     }
 
-    /// Takes over a change of one node's part of the view. Costs what differs, or all of the node where it comes or goes.
+    /// Applies a change of one node. Costs the difference, or the whole node if it is added or removed.
     pub fn change(&mut self, name: &Label, before: Option<&NodeView>, after: Option<&NodeView>) {
         let live = |view: &&NodeView| view.freshness == Freshness::Live;
         let (before, after) = (before.filter(live), after.filter(live));
         match (before, after) {
             (None, None) => {}
-            (Some(gone), None) => self.0 = self.0.wrapping_sub(whole(name, gone)),
-            (None, Some(come)) => self.0 = self.0.wrapping_add(whole(name, come)),
+            (Some(removed), None) => self.0 = self.0.wrapping_sub(whole(name, removed)),
+            (None, Some(added)) => self.0 = self.0.wrapping_add(whole(name, added)),
             (Some(before), Some(after)) => {
                 for item in before.announcements.diff(&after.announcements) {
                     let (old, new) = match item {
@@ -61,18 +61,18 @@ fn whole(name: &Label, view: &NodeView) -> u64 {
     view.announcements.values().fold(own, |sum, known| sum.wrapping_add(instance(name, known)))
 }
 
-/// One instance, and what is answered of it.
+/// Hashes the fields of an instance that affect answers.
 fn instance(node: &Label, known: &Announcement) -> u64 {
-    let (instance, standing) = (&known.instance, &known.standing);
+    let (instance, state) = (&known.instance, &known.state);
     let mut hash = Hash::new();
     hash.text(node.as_str());
     hash.text(instance.key.service.as_str());
     hash.text(instance.key.id.as_str());
-    // What is not answered is the same for whatever reason.
-    if !standing.is_answered() {
+    // The reason for which an instance is not answered does not matter.
+    if !state.is_answered() {
         return hash.finish();
     }
-    hash.number(standing.weight(instance.weight).into());
+    hash.number(state.weight(instance.weight).into());
     hash.number(instance.priority.into());
     hash.number(instance.ttl.map_or(u64::MAX, u64::from));
     hash.number(instance.port.unwrap_or(0).into());
@@ -102,7 +102,7 @@ fn instance(node: &Label, known: &Announcement) -> u64 {
     hash.finish()
 }
 
-/// Writes fields so that no two lists of them are the same octets.
+/// Writes fields unambiguously: different field lists never yield the same octets.
 struct Hash(SipHasher13);
 
 impl Hash {
@@ -139,7 +139,7 @@ mod tests {
         service::{Instance, InstanceKey},
     };
 
-    fn known(id: &str, standing: InstanceState) -> Arc<Announcement> {
+    fn known(id: &str, state: InstanceState) -> Arc<Announcement> {
         let instance = Instance {
             port: Some(80),
             ports: vec![(label("http"), 80)],
@@ -151,7 +151,7 @@ mod tests {
                 vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             )
         };
-        Arc::new(Announcement::new(Arc::new(instance), standing))
+        Arc::new(Announcement::new(Arc::new(instance), state))
     }
 
     fn view(all: &[Arc<Announcement>]) -> NodeView {
@@ -168,15 +168,19 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_on_every_machine_and_in_every_version() {
-        assert_eq!(of("a", &view(&[known("w1", InstanceState::Passing)])).value(), PINNED, "raise FORMAT with it");
+    fn digest_is_stable_across_machines_and_versions() {
+        assert_eq!(
+            of("a", &view(&[known("w1", InstanceState::Passing)])).value(),
+            PINNED,
+            "a new digest needs a new FORMAT"
+        );
     }
 
-    /// Worked out once; a difference would make nodes of two versions suspect each other.
+    /// Digest computed by an earlier version: nodes of two versions have to agree.
     const PINNED: u64 = 2_494_576_923_975_457_467;
 
     #[test]
-    fn it_is_what_is_known_and_not_how_that_came_about() {
+    fn digest_does_not_depend_on_the_order_of_changes() {
         let steps = [
             view(&[]),
             view(&[known("w1", InstanceState::Passing)]),
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_answered_otherwise_differs_and_the_rest_does_not() {
+    fn digest_depends_only_on_fields_that_affect_answers() {
         let passing = view(&[known("w1", InstanceState::Passing)]);
         let changed = |change: fn(&mut Announcement)| {
             let mut announcement = Announcement::clone(&known("w1", InstanceState::Passing));
@@ -213,8 +217,8 @@ mod tests {
             assert_eq!(of("a", &changed(change)), of("a", &passing));
         }
         let others: [fn(&mut Announcement); 10] = [
-            |known| known.standing = InstanceState::Warning("disk".into()),
-            |known| known.standing = InstanceState::Critical("".into()),
+            |known| known.state = InstanceState::Warning("disk".into()),
+            |known| known.state = InstanceState::Critical("".into()),
             |known| Arc::make_mut(&mut known.instance).weight = 11,
             |known| Arc::make_mut(&mut known.instance).port = None,
             |known| Arc::make_mut(&mut known.instance).ttl = None,
@@ -229,6 +233,6 @@ mod tests {
         }
         assert_ne!(of("b", &passing), of("a", &passing), "on another node");
         let critical = |reason: &str| of("a", &view(&[known("w1", InstanceState::Critical(reason.into()))]));
-        assert_eq!(critical("refused"), critical("timed out"), "for whatever reason");
+        assert_eq!(critical("refused"), critical("timed out"), "the reason does not matter");
     }
 }

@@ -1,4 +1,4 @@
-//! What is counted at the moment of a scrape, from states that are there anyway.
+//! Gauges computed at scrape time from the state of the agent.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,52 +14,52 @@ use crate::model::{
     service::Definitions,
 };
 
-/// The states that a scrape reads.
+/// State that a scrape reads.
 #[derive(Clone, Debug)]
 pub struct Snapshot<'a> {
-    /// muster's version.
+    /// Version of muster.
     pub version: &'static str,
-    /// What all nodes announce.
+    /// Announcements of all nodes.
     pub catalog: &'a Catalog,
-    /// The serial of the discovery zone.
+    /// SOA serial of the discovery zone.
     pub serial: u32,
-    /// Who is in the cluster.
+    /// Members of the cluster.
     pub members: &'a Membership,
-    /// What gossip did not let in, by every reason that there is.
+    /// Number of rejected gossip messages, for every possible reason.
     pub rejected: Vec<(&'static str, u64)>,
-    /// What this node checks.
+    /// Definitions of this node, with their checks.
     pub definitions: &'a Definitions,
-    /// How that stands.
+    /// Announcements of this node, with the status of its checks.
     pub announcements: &'a Announcements,
-    /// The replies in the cache, and what they take in octets; `None`: nobody may use it.
+    /// Number of cached replies and their size in octets; `None`: recursion is off.
     pub cache: Option<(usize, u64)>,
-    /// Connections of those who ask for names.
+    /// Number of open DNS connections.
     pub dns_connections: usize,
-    /// The process; `None` where the system does not tell.
+    /// Resource usage of the process; `None` if the system does not provide it.
     pub process: Option<Process>,
 }
 
-/// What the process uses.
+/// Resource usage of the process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
-    /// Of all its threads.
+    /// Processor time of all threads.
     pub cpu: Duration,
-    /// Octets of memory that are in use.
+    /// Resident memory in octets.
     pub resident: u64,
-    /// Octets of address space.
+    /// Address space in octets.
     pub virtual_memory: u64,
-    /// Files that are open, sockets included.
+    /// Number of open file descriptors.
     pub open_files: u64,
-    /// Files that may be open.
+    /// Limit of open file descriptors.
     pub most_files: u64,
-    /// Threads.
+    /// Number of threads.
     pub threads: u64,
-    /// When it began: since 1970.
+    /// Start time, since 1970.
     pub began: Duration,
 }
 
-/// The words for how an instance stands, in the order in which they are shown.
-const STANDINGS: [&str; 10] = [
+/// States of instances, in display order.
+const STATES: [&str; 10] = [
     "passing",
     "warming",
     "warning",
@@ -72,15 +72,15 @@ const STANDINGS: [&str; 10] = [
     "gone",
 ];
 
-fn standing(entry: &CatalogEntry) -> &'static str {
-    match &entry.announcement.standing {
+fn state(entry: &CatalogEntry) -> &'static str {
+    match &entry.announcement.state {
         _ if entry.freshness == Freshness::Gone => "gone",
         InstanceState::Passing => "passing",
         InstanceState::Warming(_) => "warming",
         InstanceState::Warning(_) => "warning",
         InstanceState::Critical(_) => "critical",
         InstanceState::Disabled => "disabled",
-        InstanceState::Withheld(gate, _) => gate.as_str(),
+        InstanceState::Withheld(hold, _) => hold.as_str(),
     }
 }
 
@@ -92,7 +92,7 @@ impl Snapshot<'_> {
         let version = vec![("version", self.version.into())];
         let mut families = vec![Family {
             name: "muster_build",
-            help: "The version of muster; the value is always 1",
+            help: "Version of muster; the value is always 1",
             content: Content::Info(version),
         }];
         families.extend(self.catalog());
@@ -100,52 +100,48 @@ impl Snapshot<'_> {
         families.push(self.checks());
         families.push(Family::gauge(
             "muster_dns_connections",
-            "Connections of clients that ask for names, over TCP, TLS and HTTPS",
+            "Number of open DNS connections over TCP, TLS and HTTPS",
             self.dns_connections as u64,
         ));
         if let Some((entries, octets)) = self.cache {
-            families.push(Family::gauge("muster_dns_cache_entries", "Replies in the cache", entries as u64));
-            families.push(Family::gauge("muster_dns_cache_bytes", "Memory that they take", octets));
+            families.push(Family::gauge("muster_dns_cache_entries", "Number of replies in the cache", entries as u64));
+            families.push(Family::gauge("muster_dns_cache_bytes", "Memory used by replies in the cache", octets));
         }
         families.extend(self.process.iter().flat_map(Process::families));
         families
     }
 
     fn catalog(&self) -> [Family; 5] {
-        let mut standings = BTreeMap::<&str, u64>::new();
+        let mut states = BTreeMap::<&str, u64>::new();
         let (mut last_known, mut answered, mut empty) = (0, 0, 0);
         for (_, service) in self.catalog.services() {
             let mut is_answered = false;
             for entry in service.instances() {
-                *standings.entry(standing(entry)).or_default() += 1;
+                *states.entry(state(entry)).or_default() += 1;
                 is_answered |= entry.is_answered();
                 last_known += u64::from(entry.is_answered() && entry.freshness == Freshness::LastKnown);
             }
             *(if is_answered { &mut answered } else { &mut empty }) += 1;
         }
-        let standings = STANDINGS.map(|word| ([("standing", word)], standings.get(word).copied().unwrap_or_default()));
+        let states = STATES.map(|word| ([("standing", word)], states.get(word).copied().unwrap_or_default()));
         [
-            Family::gauges(
-                "muster_instances",
-                "Instances of all services in the cluster, by how they stand",
-                standings,
-            ),
+            Family::gauges("muster_instances", "Number of instances of all services in the cluster, by state", states),
             Family::gauge(
                 "muster_instances_last_known",
-                "Instances that are answered as last known, because their node is out of reach",
+                "Number of instances answered as last known because their node is unreachable",
                 last_known,
             ),
             Family::gauges(
                 "muster_services",
-                "Services in the cluster: answered with at least one instance, or empty",
+                "Number of services in the cluster, by whether at least one instance is answered",
                 [([("state", "answered")], answered), ([("state", "empty")], empty)],
             ),
             Family::gauge(
                 "muster_catalog_version",
-                "Grows with every change of what nodes announce; means nothing on another node",
+                "Version of the catalog: grows with every change, not comparable between nodes",
                 self.catalog.versions().all,
             ),
-            Family::gauge("muster_zone_serial", "The serial of the discovery zone's SOA", self.serial.into()),
+            Family::gauge("muster_zone_serial", "SOA serial of the discovery zone", self.serial.into()),
         ]
     }
 
@@ -162,29 +158,29 @@ impl Snapshot<'_> {
         [
             Family::gauges(
                 "muster_members",
-                "Nodes of the cluster, by how this one reaches them",
+                "Number of members of the cluster, by state as seen by this node",
                 REACHES.iter().map(reach),
             ),
             Family::gauges(
                 "muster_view_nodes",
-                "Nodes of which something is known, by how current it is",
+                "Number of nodes in the view, by freshness of their announcements",
                 freshnesses.map(fresh),
             ),
             Family::gauge(
                 "muster_partitioned",
-                "1 while more than half of the other nodes are out of reach together",
+                "1 while more than half of the other nodes are unreachable together",
                 self.members.partitioned.is_some().into(),
             ),
-            Family::gauge("muster_gossip_sealed", "1 where gossip is sealed with a key", self.members.sealed.into()),
+            Family::gauge("muster_gossip_sealed", "1 if gossip is encrypted with a key", self.members.sealed.into()),
             Family::counters(
                 "muster_gossip_rejected",
-                "Gossip that was not let in, by reason",
+                "Number of rejected gossip messages, by reason",
                 self.rejected.iter().map(|(reason, count)| ([("reason", *reason)], *count)),
             ),
         ]
     }
 
-    /// The checks of this node. What is defined and not announced yet is not counted.
+    /// Returns the checks of this node. Definitions that are not announced yet are not counted.
     fn checks(&self) -> Family {
         let mut counts = [[0; STATUSES.len()]; Kind::ALL.len()];
         for (key, definition) in self.definitions {
@@ -198,27 +194,31 @@ impl Snapshot<'_> {
             let each = STATUSES.iter().zip(counts);
             each.map(move |(status, count)| ([("kind", *kind), ("status", status.as_str())], count))
         });
-        Family::gauges("muster_checks", "Checks of this node, by kind and status", samples)
+        Family::gauges("muster_checks", "Number of checks of this node, by kind and status", samples)
     }
 }
 
 impl Process {
-    /// Under the names that all programs have for them.
+    /// Returns the usual process metrics of Prometheus clients.
     fn families(&self) -> [Family; 7] {
         let one = |value: f64| vec![Sample { labels: Labels::new(), value: Value::Real(value) }];
         let gauge = |name, help, value: f64| Family { name, help, content: Content::Gauge(one(value)) };
         [
             Family {
                 name: "process_cpu_seconds",
-                help: "Processor time of the process, in the kernel and out of it",
+                help: "User and system processor time of the process",
                 content: Content::Counter(one(self.cpu.as_secs_f64())),
             },
-            Family::gauge("process_resident_memory_bytes", "Memory that is in use", self.resident),
-            Family::gauge("process_virtual_memory_bytes", "Address space that is in use", self.virtual_memory),
-            Family::gauge("process_open_fds", "Files that are open, sockets included", self.open_files),
-            Family::gauge("process_max_fds", "Files that may be open", self.most_files),
-            Family::gauge("process_threads", "Threads", self.threads),
-            gauge("process_start_time_seconds", "When the process began, since 1970", self.began.as_secs_f64()),
+            Family::gauge("process_resident_memory_bytes", "Resident memory of the process", self.resident),
+            Family::gauge("process_virtual_memory_bytes", "Virtual memory of the process", self.virtual_memory),
+            Family::gauge("process_open_fds", "Number of open file descriptors", self.open_files),
+            Family::gauge("process_max_fds", "Maximum number of open file descriptors", self.most_files),
+            Family::gauge("process_threads", "Number of threads", self.threads),
+            gauge(
+                "process_start_time_seconds",
+                "Start time of the process in seconds since 1970",
+                self.began.as_secs_f64(),
+            ),
         ]
     }
 }

@@ -1,0 +1,207 @@
+//! Updates of the catalog by whole views.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{
+    announcement::{HealthReport, InstanceState},
+    health::Status,
+    name::label,
+    service::Instance,
+};
+
+fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceKey, Arc<Announcement>) {
+    let key = InstanceKey { service: label(service), id: label(id) };
+    let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.parse().unwrap()]) });
+    (key, Arc::new(Announcement::new(instance, InstanceState::new(status, "down"))))
+}
+
+fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
+    let node = Node {
+        name: label(name),
+        addresses: vec!["10.0.0.1".parse().unwrap()],
+        datacenter: label("dc1"),
+        meta: Default::default(),
+    };
+    let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
+    (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
+}
+
+fn unreachable((name, view): (Label, Arc<NodeView>)) -> (Label, Arc<NodeView>) {
+    (name, Arc::new(NodeView { freshness: Freshness::LastKnown, ..NodeView::clone(&view) }))
+}
+
+/// Returns the instances of a service that count, as `ID at NODE`.
+fn counted(catalog: &Catalog, service: &str) -> Vec<String> {
+    let service = catalog.service(&label(service)).unwrap();
+    service.instances().map(|p| format!("{} at {}", p.announcement.instance.key.id, p.node)).collect()
+}
+
+/// Returns the services without their versions, which depend on the history.
+fn entries(catalog: &Catalog) -> BTreeMap<&Label, &[CatalogEntry]> {
+    catalog.services.iter().map(|(name, service)| (name, service.entries.as_slice())).collect()
+}
+
+fn touched(services: &[&str], nodes: &[&str]) -> Touched {
+    Touched {
+        services: services.iter().map(|s| label(s)).collect(),
+        reports: BTreeSet::new(),
+        nodes: nodes.iter().map(|s| label(s)).collect(),
+    }
+}
+
+use Status::{Critical, Passing};
+
+#[test]
+fn update_touches_only_differences() {
+    let mut catalog = Catalog::default();
+    let steps: Vec<(&str, View, Touched)> = vec![
+        (
+            "a node joins with two services",
+            View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)])]),
+            touched(&["web", "db"], &["a"]),
+        ),
+        (
+            "no change",
+            View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)])]),
+            touched(&[], &[]),
+        ),
+        (
+            "a flip",
+            View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Critical), ("db", "d1", "10.0.0.2", Passing)])]),
+            touched(&["web"], &[]),
+        ),
+        (
+            "a second node announces the same id",
+            View::from_iter([
+                node("a", &[("web", "w1", "10.0.0.1", Critical), ("db", "d1", "10.0.0.2", Passing)]),
+                node("b", &[("web", "w1", "10.0.0.9", Passing)]),
+            ]),
+            touched(&["web"], &["b"]),
+        ),
+        (
+            "the first node leaves",
+            View::from_iter([node("b", &[("web", "w1", "10.0.0.9", Passing)])]),
+            touched(&["web", "db"], &["a"]),
+        ),
+        ("all leave", View::new(), touched(&["web"], &["b"])),
+    ];
+    for (step, view, expected) in steps {
+        assert_eq!(catalog.update(view), expected, "{step}");
+    }
+    assert!(catalog.services.is_empty());
+    assert!(catalog.addresses.0.is_empty());
+}
+
+#[test]
+fn an_unreachable_node_touches_only_its_services() {
+    let a = || node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.2", Passing)]);
+    let b = |status| node("b", &[("web", "w2", "10.0.0.3", Passing), ("log", "l1", "10.0.0.4", status)]);
+    let changed = || node("a", &[("web", "w1", "10.0.0.1", Critical), ("new", "n1", "10.0.0.2", Passing)]);
+    let mut catalog = Catalog::default();
+    let steps: Vec<(&str, View, Touched)> = vec![
+        ("both live", View::from_iter([a(), b(Passing)]), touched(&["web", "db", "log"], &["a", "b"])),
+        ("one becomes unreachable", View::from_iter([unreachable(a()), b(Passing)]), touched(&["web", "db"], &["a"])),
+        ("no change", View::from_iter([unreachable(a()), b(Passing)]), touched(&[], &[])),
+        ("a flip of the other", View::from_iter([unreachable(a()), b(Critical)]), touched(&["log"], &[])),
+        ("it is back with changes", View::from_iter([changed(), b(Critical)]), touched(&["web", "db", "new"], &["a"])),
+        ("unreachable again, with other changes", View::from_iter([unreachable(a()), b(Critical)]), {
+            touched(&["web", "db", "new"], &["a"])
+        }),
+        ("it is gone", View::from_iter([b(Critical)]), touched(&["web", "db"], &["a"])),
+        ("all are gone", View::new(), touched(&["web", "log"], &["b"])),
+    ];
+    for (step, view, expected) in steps {
+        assert_eq!(catalog.update(view.clone()), expected, "{step}");
+        // The result does not depend on the history.
+        let mut fresh = Catalog::default();
+        fresh.update(view);
+        assert_eq!(entries(&catalog), entries(&fresh), "{step}");
+        assert_eq!(catalog.addresses, fresh.addresses, "{step}");
+    }
+    assert!(catalog.services.is_empty() && catalog.addresses.0.is_empty());
+}
+
+#[test]
+fn each_version_grows_with_its_part() {
+    let reported = |(name, view): (Label, Arc<NodeView>)| {
+        let mut view = NodeView::clone(&view);
+        for (key, known) in view.announcements.clone() {
+            let report = Some(Arc::new(HealthReport { since: 1, checks: vec![] }));
+            view.announcements.insert(key, Arc::new(Announcement { report, ..Announcement::clone(&known) }));
+        }
+        (name, Arc::new(view))
+    };
+    let described = |(name, view): (Label, Arc<NodeView>)| {
+        let meta = BTreeMap::from([("rack".to_owned(), "r1".to_owned())]);
+        let node = Arc::new(Node { meta, ..Node::clone(&view.node) });
+        (name, Arc::new(NodeView { node, ..NodeView::clone(&view) }))
+    };
+    let a = |status| node("a", &[("web", "w1", "10.0.0.1", status)]);
+    let b = || node("b", &[("db", "d1", "10.0.0.2", Passing)]);
+    // View, then versions: all, names, nodes, web, db.
+    let steps: Vec<(&str, View, [u64; 5])> = vec![
+        ("one service", View::from_iter([a(Passing)]), [101, 101, 101, 101, 0]),
+        ("no change", View::from_iter([a(Passing)]), [101, 101, 101, 101, 0]),
+        ("a flip", View::from_iter([a(Critical)]), [102, 101, 101, 102, 0]),
+        ("a second node with another service", View::from_iter([a(Critical), b()]), [103, 103, 103, 102, 103]),
+        ("a report alone", View::from_iter([reported(a(Critical)), b()]), [104, 103, 103, 104, 103]),
+        (
+            "a node becomes unreachable",
+            View::from_iter([reported(a(Critical)), unreachable(b())]),
+            [105, 103, 105, 104, 105],
+        ),
+        ("it is gone", View::from_iter([reported(a(Critical))]), [106, 106, 106, 104, 0]),
+        ("the meta of a node changes", View::from_iter([described(reported(a(Critical)))]), [107, 107, 107, 107, 0]),
+    ];
+    let mut catalog = Catalog::starting_at(100);
+    for (step, view, expected) in steps {
+        let touched = catalog.update(view);
+        let Versions { all, names, nodes } = catalog.versions();
+        let of = |service| catalog.service(&label(service)).map_or(0, |service| service.version());
+        assert_eq!([all, names, nodes, of("web"), of("db")], expected, "{step}");
+        // A report does not change answers.
+        if step == "a report alone" {
+            assert!(touched.is_empty() && touched.reports.contains(&label("web")), "{touched:?}");
+        }
+    }
+}
+
+#[test]
+fn of_a_duplicate_id_the_live_node_counts_then_the_first_by_name() {
+    let a = || node("a", &[("web", "w1", "10.0.0.1", Critical)]);
+    let b = || node("b", &[("web", "w1", "10.0.0.9", Passing)]);
+    let mut catalog = Catalog::default();
+    let steps = [
+        ("both live", View::from_iter([b(), a()]), "w1 at a"),
+        ("the first unreachable", View::from_iter([b(), unreachable(a())]), "w1 at b"),
+        ("both unreachable", View::from_iter([unreachable(b()), unreachable(a())]), "w1 at a"),
+        ("the first is back", View::from_iter([unreachable(b()), a()]), "w1 at a"),
+        ("the first is gone", View::from_iter([b()]), "w1 at b"),
+    ];
+    for (step, view, expected) in steps {
+        catalog.update(view);
+        assert_eq!(counted(&catalog, "web"), [expected], "{step}");
+    }
+}
+
+#[test]
+fn addresses_follow_their_instances() {
+    let mut catalog = Catalog::default();
+    let shown = |catalog: &Catalog| -> BTreeMap<String, Vec<String>> {
+        let all: BTreeSet<IpAddr> = catalog.addresses.0.iter().map(|announced| announced.address).collect();
+        let keys = |address| catalog.addresses().at(address).map(ToString::to_string).collect();
+        all.into_iter().map(|address| (address.to_string(), keys(address))).collect()
+    };
+    let expect = |pairs: &[(&str, &[&str])]| -> BTreeMap<String, Vec<String>> {
+        pairs.iter().map(|(a, k)| ((*a).to_owned(), k.iter().map(|k| (*k).to_owned()).collect())).collect()
+    };
+    catalog
+        .update(View::from_iter([node("a", &[("web", "w1", "10.0.0.1", Passing), ("db", "d1", "10.0.0.1", Passing)])]));
+    assert_eq!(shown(&catalog), expect(&[("10.0.0.1", &["db/d1", "web/w1"])]));
+    catalog.update(View::from_iter([node(
+        "a",
+        &[("web", "w1", "10.0.0.2", Passing), ("db", "d1", "10.0.0.1", Critical)],
+    )]));
+    assert_eq!(shown(&catalog), expect(&[("10.0.0.1", &["db/d1"]), ("10.0.0.2", &["web/w1"])]));
+}

@@ -1,0 +1,131 @@
+//! Difference between two views: the nodes and instances that changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use imbl::ordmap::DiffItem;
+
+use super::{Freshness, NodeView, View};
+use crate::model::{
+    announcement::{Announcement, Announcements, Node},
+    name::Label,
+    service::InstanceKey,
+};
+
+/// Change of one instance of one node.
+pub(crate) struct Change {
+    pub(crate) service: Label,
+    pub(crate) id: Label,
+    pub(crate) node: Label,
+    /// `None`: added.
+    pub(crate) old: Option<Known>,
+    /// `None`: removed.
+    pub(crate) new: Option<Known>,
+}
+
+/// An announcement with its node and freshness.
+pub(crate) struct Known {
+    pub(crate) announcement: Arc<Announcement>,
+    node: Arc<Node>,
+    pub(crate) freshness: Freshness,
+}
+
+impl Known {
+    fn addresses(&self) -> &[IpAddr] {
+        &self.announcement.instance.addresses
+    }
+}
+
+impl Change {
+    pub(crate) fn key(&self) -> InstanceKey {
+        InstanceKey { service: self.service.clone(), id: self.id.clone() }
+    }
+
+    /// Reports whether more than a report changed.
+    pub(crate) fn alters_answers(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        let (was, is) = (&old.announcement, &new.announcement);
+        old.freshness != new.freshness || was.state != is.state || was.instance != is.instance
+    }
+
+    /// Reports whether the list of services with their tags may change, for all nodes or for one.
+    pub(crate) fn alters_tags(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        old.announcement.instance.tags != new.announcement.instance.tags || old.node != new.node
+    }
+
+    pub(crate) fn old_addresses(&self) -> &[IpAddr] {
+        self.old.as_ref().map_or(&[], Known::addresses)
+    }
+
+    pub(crate) fn new_addresses(&self) -> &[IpAddr] {
+        self.new.as_ref().map_or(&[], Known::addresses)
+    }
+}
+
+/// Difference between two views.
+#[derive(Default)]
+pub(crate) struct ViewDiff {
+    /// Nodes that were added or removed, or changed their data or their freshness.
+    pub(crate) nodes: BTreeSet<Label>,
+    /// Changes of instances, by service.
+    pub(crate) services: BTreeMap<Label, Vec<Change>>,
+}
+
+impl ViewDiff {
+    /// Compares two views; the cost is proportional to the difference.
+    pub(crate) fn between(before: &View, after: &View) -> Self {
+        let mut diff = Self::default();
+        for item in before.diff(after) {
+            match item {
+                DiffItem::Add(name, new) => diff.node(name, None, Some(new)),
+                DiffItem::Remove(name, old) => diff.node(name, Some(old), None),
+                DiffItem::Update { old: (name, old), new: (_, new) } => diff.node(name, Some(old), Some(new)),
+            }
+        }
+        diff
+    }
+
+    fn node(&mut self, name: &Label, old: Option<&Arc<NodeView>>, new: Option<&Arc<NodeView>>) {
+        let own = |view: &Arc<NodeView>| (view.node.clone(), view.freshness);
+        if old.map(own) != new.map(own) {
+            self.nodes.insert(name.clone());
+        }
+        let none = Announcements::new();
+        let before = old.map_or(&none, |view| &view.announcements);
+        let after = new.map_or(&none, |view| &view.announcements);
+        let mut change = |key: &InstanceKey, was: Option<&Arc<Announcement>>, is: Option<&Arc<Announcement>>| {
+            let known = |view: Option<&Arc<NodeView>>, announcement: Option<&Arc<Announcement>>| {
+                let view = view?;
+                Some(Known { announcement: announcement?.clone(), node: view.node.clone(), freshness: view.freshness })
+            };
+            self.services.entry(key.service.clone()).or_default().push(Change {
+                service: key.service.clone(),
+                id: key.id.clone(),
+                node: name.clone(),
+                old: known(old, was),
+                new: known(new, is),
+            });
+        };
+        for item in before.diff(after) {
+            match item {
+                DiffItem::Add(key, new) => change(key, None, Some(new)),
+                DiffItem::Remove(key, old) => change(key, Some(old), None),
+                DiffItem::Update { old: (key, old), new: (_, new) } => change(key, Some(old), Some(new)),
+            }
+        }
+        if let (Some(old), Some(new)) = (old, new)
+            && own(old) != own(new)
+        {
+            // Unchanged announcements count differently, or are shown with other data of the node.
+            for (key, was) in before {
+                if let Some(is) = after.get(key).filter(|is| *is == was) {
+                    change(key, Some(was), Some(is));
+                }
+            }
+        }
+    }
+}
