@@ -1,7 +1,7 @@
-//! The configuration: from the texts of `muster.yaml` to values that the agent can act on without asking again.
+//! Configuration: the files of `muster.yaml`, parsed and validated.
 //!
-//! Every key of every part is read and checked, in `read`, and a [`Config`] is made only if nothing was wrong. Defaults
-//! are the constants below, each with its reason.
+//! `parse` reads and checks every key. A [`Config`] is returned only without errors. Defaults are the constants below, each
+//! with its reason.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use std::{
 
 use crate::{
     diagnostic::Diagnostic,
-    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
     model::{
-        access::ClientRange,
+        dns_limits::{CacheTtls, ResponseRate},
         name::{Label, MAX_NAME, Name},
+        recursion_access::ClientRange,
         service::Endpoint,
         upstream_address::UpstreamAddress,
     },
@@ -24,193 +24,193 @@ use crate::{
 
 mod parse;
 
-/// Everything that the files decide, with defaults in place.
+/// Validated configuration with defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// This node's name.
+    /// Name of this node.
     pub node: Label,
-    /// The discovery zone; neither within an alias domain nor around one.
+    /// Discovery zone; does not overlap with an alias domain.
     pub domain: Name,
-    /// Further zones with the same content; none of them within another.
+    /// Further zones with the same content; no two overlap.
     pub alias_domains: Vec<Name>,
-    /// The name of the node's site.
+    /// Name of the datacenter of the node.
     pub datacenter: Label,
-    /// What is to be known of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
+    /// Metadata of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
     pub meta: BTreeMap<String, String>,
-    /// Where other hosts reach this one: at least one address, no two alike.
+    /// Addresses at which other hosts reach this node: at least one, no duplicates.
     pub advertise: Vec<IpAddr>,
-    /// What the node has to remember.
+    /// Folder of the persistent state.
     pub data_dir: PathBuf,
-    /// Service files.
+    /// Folder of the service files.
     pub services_dir: PathBuf,
-    /// Zone files.
+    /// Folder of the zone files.
     pub zones_dir: PathBuf,
-    /// How DNS questions are answered.
+    /// DNS server.
     pub dns: Dns,
-    /// What is not in our zones, and who may ask for it.
+    /// Recursive resolver.
     pub resolver: Resolver,
-    /// How nodes talk to each other.
+    /// Gossip between nodes.
     pub gossip: Gossip,
-    /// The HTTP API.
+    /// HTTP API.
     pub http: Http,
-    /// What checks may do.
+    /// Permissions of health checks.
     pub checks: Checks,
-    /// The log.
+    /// Logging.
     pub log: Log,
 }
 
 /// `dns:`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
-    /// At least one address; port 0 takes any free one.
+    /// Listen addresses, at least one; port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
-    /// Seconds: the TTL of records whose service names none.
+    /// Default TTL of records in seconds.
     pub ttl: u32,
-    /// Seconds: how long "no such instance" may be cached (the SOA minimum, RFC 2308 §4).
+    /// TTL of negative answers in seconds (the SOA minimum, RFC 2308 §4).
     pub negative_ttl: u32,
-    /// Octets: the largest UDP answer (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
+    /// Largest UDP response in octets (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
     pub udp_payload: u16,
-    /// How many answers a network gets over UDP; `None`: as many as it asks for.
+    /// Response rate limit per network over UDP; `None`: unlimited.
     pub rate_limit: Option<ResponseRate>,
-    /// Where questions are taken over TLS, HTTPS and QUIC; `None`: nowhere.
+    /// DNS over TLS, HTTPS and QUIC; `None`: disabled.
     pub encrypted: Option<Encrypted>,
 }
 
 /// `dns.encrypted:`; at least one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encrypted {
-    /// DNS over TLS (RFC 7858); port 0 takes any free one.
+    /// Listen addresses for DNS over TLS (RFC 7858); port 0 takes any free port.
     pub tls: Vec<SocketAddr>,
-    /// DNS over HTTPS (RFC 8484).
+    /// Listen addresses for DNS over HTTPS (RFC 8484).
     pub https: Vec<SocketAddr>,
-    /// DNS over QUIC (RFC 9250).
+    /// Listen addresses for DNS over QUIC (RFC 9250).
     pub quic: Vec<SocketAddr>,
-    /// The server's certificate and those between it and an authority, in PEM.
+    /// Certificate chain in PEM.
     pub certificate: PathBuf,
-    /// Its key, in PEM.
+    /// Private key in PEM.
     pub key: PathBuf,
 }
 
 /// `resolver:`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolver {
-    /// Who is asked.
+    /// Default upstreams.
     pub upstreams: Upstreams,
-    /// Who is asked for names at and below a suffix, at least one each; no two suffixes alike.
+    /// Upstreams for names at and below a suffix: at least one each, no duplicate suffixes.
     pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
-    /// Who may use recursion; nobody: there is no resolver.
+    /// Clients that may use recursion. Empty: the resolver is disabled.
     pub allow: Vec<ClientRange>,
-    /// What is remembered.
+    /// Cache.
     pub cache: Cache,
 }
 
 /// `resolver.cache:`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cache {
-    /// Octets of memory.
+    /// Memory in octets.
     pub size: usize,
-    /// How long replies are good for.
-    pub bounds: Bounds,
+    /// Bounds on the TTL of cached replies.
+    pub bounds: CacheTtls,
 }
 
-/// Who is asked for names outside our zones.
+/// Upstreams for names outside the zones of this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstreams {
-    /// The servers of the system's resolv.conf, less our own addresses.
+    /// Servers of the system's resolv.conf, except the addresses of this server.
     System,
-    /// These: at least one, no port 0.
+    /// Configured servers: at least one, no port 0.
     Servers(Vec<UpstreamAddress>),
 }
 
 /// `gossip:`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gossip {
-    /// Where other nodes' packets arrive.
+    /// Listen address.
     pub listen: SocketAddr,
     /// Nodes to join.
     pub join: Vec<Endpoint>,
-    /// How packets are protected.
+    /// Encryption of packets.
     pub seal: Seal,
-    /// From one round to the next.
+    /// Interval of gossip rounds.
     pub interval: Duration,
-    /// How long the instances of nodes that went out of reach together are still answered, as stale; zero: not at all.
+    /// Time for which instances of nodes that became unreachable together are still answered as stale; zero: not at all.
     pub hold: Duration,
 }
 
-/// How gossip packets are protected.
+/// Encryption of gossip packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seal {
-    /// With the key in this file.
+    /// Encrypted with the key in this file.
     KeyFile(PathBuf),
-    /// Not at all: whoever reaches the address can announce instances. Only on loopback, or with `insecure: true`.
+    /// Not encrypted: any host that reaches the address can announce instances. Loopback only, or with `insecure: true`.
     Open,
 }
 
 /// `http:`
 ///
-/// An address that is not loopback needs tokens, or `insecure: true`.
+/// An address other than loopback requires tokens and TLS, or `insecure: true`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// None: no HTTP API over TCP. Port 0 takes any free one.
+    /// Listen addresses. Empty: no HTTP API over TCP. Port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
-    /// A Unix socket, which needs no tokens; `None`: none.
+    /// Path of a Unix socket, which needs no tokens; `None`: no socket.
     pub socket: Option<PathBuf>,
-    /// The folder of the files with tokens; `None`: whoever reaches the API may use it.
+    /// Folder of the token files; `None`: no authentication.
     pub tokens_dir: Option<PathBuf>,
-    /// The server's certificate with those between it and an authority, and its key, in PEM; `None`: no TLS.
+    /// Certificate chain and private key in PEM; `None`: no TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 /// `checks:`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checks {
-    /// Whether service files may run programs.
+    /// True if `exec` checks may run programs.
     pub allow_exec: bool,
 }
 
 /// `log:`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
-    /// The least important events that are shown.
+    /// Minimum level of logged events.
     pub level: Level,
-    /// How they look.
+    /// Output format.
     pub format: Format,
 }
 
-/// How important an event is.
+/// Level of a log event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Something does not work.
+    /// A failure.
     Error,
-    /// Something may stop working.
+    /// A condition that may lead to a failure.
     Warn,
-    /// What an operator wants to read.
+    /// Normal operation.
     Info,
-    /// What somebody looking for a fault wants to read.
+    /// Details for troubleshooting.
     Debug,
-    /// Everything.
+    /// All details.
     Trace,
 }
 
-/// How the log looks.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// A line for people.
+    /// Human-readable lines.
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What the host says of itself: core asks no system.
+/// Properties of the host, passed in because core modules do no I/O.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Environment {
-    /// The host's name; its first label is the node's name where the file has none.
+    /// Host name; its first label is the default of `node`.
     pub host_name: String,
-    /// The address of the default route's interface, else a loopback one.
+    /// Address of the interface of the default route, else a loopback address.
     pub default_address: IpAddr,
 }
 
-/// The keys at the top.
+/// Top-level keys.
 pub const CONFIG_KEYS: &[&str] = &[
     "node",
     "domain",
@@ -229,19 +229,19 @@ pub const CONFIG_KEYS: &[&str] = &[
     "log",
 ];
 
-/// Where the configuration is without `--config`.
+/// Path of the configuration without `--config`.
 pub const DEFAULT_PATH: &str = "/etc/muster/muster.yaml";
-/// The zone: `local` alone belongs to multicast DNS (RFC 6762 §3), a name below it is what the field is used to.
+/// Default zone. `local` itself belongs to multicast DNS (RFC 6762 §3); a name below it is common practice.
 const DEFAULT_DOMAIN: &str = "service.local";
-/// What Consul calls a site without a name.
+/// The default datacenter of Consul.
 const DEFAULT_DATACENTER: &str = "dc1";
-/// Where a Linux daemon keeps its state (FHS 3.0 §5.8).
+/// State of Linux daemons (FHS 3.0 §5.8).
 const DEFAULT_DATA_DIR: &str = "/var/lib/muster";
-/// Beside the configuration, in a folder that packages may add to.
+/// Next to the configuration, in a folder to which packages may add files.
 const DEFAULT_SERVICES_DIR: &str = "/etc/muster/services.d";
-/// Beside the configuration.
+/// Next to the configuration.
 const DEFAULT_ZONES_DIR: &str = "/etc/muster/zones";
-/// Nothing is open to other hosts before somebody says so.
+/// Default listen address: no access from other hosts unless configured.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// DNS (RFC 1035 §4.2).
 pub const DNS_PORT: u16 = 53;
@@ -249,54 +249,52 @@ pub const DNS_PORT: u16 = 53;
 pub const TLS_PORT: u16 = 853;
 /// DNS over HTTPS (RFC 8484 §4).
 pub const HTTPS_PORT: u16 = 443;
-/// Serf's and Consul's: firewalls that know one of them know ours.
-pub const GOSSIP_PORT: u16 = 7946;
-/// Consul's.
+/// The HTTP port of Consul.
 pub const HTTP_PORT: u16 = 8500;
-/// Seconds. Short, since instances come and go, yet long enough for a client's burst to cost one question.
+/// Seconds: short, since instances change, yet long enough that a burst of a client costs one query.
 const DEFAULT_TTL: u32 = 5;
-/// Seconds. A client that looked a moment too early must not wait for long.
+/// Seconds: short, so that a client that queries too early soon finds the instance.
 const DEFAULT_NEGATIVE_TTL: u32 = 1;
-/// Octets: fits one unfragmented packet over any path (DNS Flag Day 2020).
+/// Octets: avoids fragmentation on any path (DNS Flag Day 2020).
 const DEFAULT_UDP_PAYLOAD: u16 = 1232;
-/// Octets that every client takes (RFC 1035 §4.2.1).
+/// Octets that every client accepts (RFC 1035 §4.2.1).
 pub const MIN_UDP_PAYLOAD: u16 = 512;
-/// Octets: beyond it answers arrive in so many fragments that TCP is the better choice (RFC 6891 §6.2.5).
+/// Octets: larger responses have so many fragments that TCP is better (RFC 6891 §6.2.5).
 pub const MAX_UDP_PAYLOAD: u16 = 4096;
-/// Answers a second: more is a limit on nobody.
+/// Responses per second: a higher limit has no effect.
 const MAX_RATE: u32 = 1_000_000;
-/// Every other one: an honest client among attackers comes through at its second attempt (as in BIND, NSD and Knot).
+/// Every second one: a legitimate client in an attacking network succeeds at its second attempt (as in BIND, NSD and Knot).
 const DEFAULT_SLIP: u8 = 2;
-/// As in BIND, NSD and Knot, so that what is known of their limits holds for ours: a site's network of IPv4,
+/// Prefix length of an IPv4 site, as in BIND, NSD and Knot.
 const DEFAULT_IPV4_PREFIX: u8 = 24;
-/// and of IPv6.
+/// Prefix length of an IPv6 site, as in BIND, NSD and Knot.
 const DEFAULT_IPV6_PREFIX: u8 = 56;
-/// Fast enough for a flip to cross 50 nodes in under half a second.
+/// Propagates a health change to 50 nodes in less than half a second.
 const DEFAULT_GOSSIP_INTERVAL: Duration = Duration::from_millis(200);
-/// Below it a node's packets cost more than they tell.
+/// Shorter intervals cost packets without benefit.
 const MIN_GOSSIP_INTERVAL: Duration = Duration::from_millis(50);
-/// Beyond it a crashed node stays in answers for most of a minute.
+/// With longer intervals a crashed node stays in answers for almost a minute.
 const MAX_GOSSIP_INTERVAL: Duration = Duration::from_secs(10);
-/// Long enough for a switch that restarts, short enough that nobody relies on what may be long dead.
+/// Long enough for the restart of a switch, short enough to limit stale answers.
 const DEFAULT_HOLD: Duration = Duration::from_secs(10 * 60);
-/// Beyond it nothing of what was known is of use.
+/// Older data is useless.
 const MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
-/// Our own host, and networks that the Internet cannot reach: no open resolver by default.
+/// Loopback and private networks: no open resolver by default.
 const DEFAULT_ALLOW: [ClientRange; 2] = [ClientRange::Loopback, ClientRange::Private];
-/// Megabytes for what upstreams said: some 100,000 names.
+/// Megabytes of cached replies: some 100,000 names.
 const DEFAULT_CACHE: u32 = 32;
-/// Megabytes: beyond it a host has no room for anything else.
+/// Megabytes: an upper bound for the memory of a host.
 const MAX_CACHE: u32 = 16_384;
-/// Seconds. A day, as in unbound: whoever moves a name should not wait for longer.
+/// Seconds: a day, as in unbound, so that changes take effect within a day.
 const DEFAULT_MAX_TTL: u32 = 24 * 60 * 60;
-/// Seconds. An hour, as in unbound; RFC 2308 §5 asks for at most three.
+/// Seconds: an hour, as in unbound; RFC 2308 §5 recommends at most three.
 const DEFAULT_MAX_NEGATIVE_TTL: u32 = 60 * 60;
-/// Seconds. RFC 8767 §5 asks for one to three days.
+/// Seconds: RFC 8767 §5 recommends one to three days.
 const DEFAULT_STALE: u32 = 24 * 60 * 60;
-/// Octets of a zone's name in wire form: `_PORT._tcp.SERVICE` has to fit before it.
+/// Maximum octets of a zone name in wire form: `_PORT._tcp.SERVICE` must fit in front of it.
 const MAX_ZONE: usize = MAX_NAME - (64 + 5 + 64);
 
-/// The configuration of `muster agent --dev`, with paths below the folder it is given.
+/// Configuration of `muster agent --dev`, with paths relative to the given folder.
 const DEV: &str = "
 advertise: 127.0.0.1
 data_dir: data
@@ -306,18 +304,18 @@ dns: {listen: [127.0.0.1:8600]}
 http: {listen: [127.0.0.1:8500]}
 gossip: {listen: 127.0.0.1:7946}
 ";
-/// The node's name with `--dev` on a host whose own name is no label.
+/// Node name with `--dev` if the host name is not a valid label.
 const DEV_NODE: &str = "dev";
 
 impl Config {
-    /// Reads the texts of one configuration in the order in which they are to be merged: tables key by key, and of
-    /// everything else the later one stays. No text, or an empty one, leaves the defaults.
+    /// Parses the files of a configuration, merged in their order: tables key by key, other values are replaced by the later
+    /// file. Missing and empty files leave the defaults.
     ///
-    /// Relative paths begin at the folder of the file that names them.
+    /// Relative paths are relative to the folder of their file.
     ///
     /// # Errors
-    /// All problems of all files, sorted by place. What a later file replaces is not looked at; nor is anything else
-    /// while a file cannot be read as YAML, since what it says may be what the others lack.
+    /// All problems of all files, sorted by position. Replaced values are not checked. If a file is not valid YAML, only
+    /// syntax errors are reported, since the other files may depend on its content.
     pub fn parse<'a>(
         files: impl IntoIterator<Item = (&'a Path, &'a [u8])>,
         environment: &Environment,
@@ -342,10 +340,10 @@ impl Config {
         reader.finish(config).map(|(config, _)| config)
     }
 
-    /// What `--dev` needs no file for: loopback only, high ports, everything on disk below `folder`.
+    /// Returns the configuration of `--dev`: loopback only, high ports, all files below `folder`.
     ///
     /// # Errors
-    /// None that a user could cause; the type is [`parse`](Self::parse)'s.
+    /// None in practice; the type is that of [`parse`](Self::parse).
     pub fn dev(folder: &Path, environment: &Environment) -> Result<Self, Vec<Diagnostic>> {
         let mut environment = environment.clone();
         if Label::parse(first_label(&environment.host_name)).is_err() {

@@ -1,4 +1,4 @@
-//! The configuration: what good files say, what merged ones say, and every problem of bad ones.
+//! Configuration: valid files, merged files, and every problem of invalid files.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -15,10 +15,10 @@ use muster::{
     config::{
         Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams,
     },
-    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
     model::{
-        access::ClientRange,
+        dns_limits::{CacheTtls, ResponseRate},
         name::Name,
+        recursion_access::ClientRange,
         service::Endpoint,
         upstream_address::{UpstreamAddress, UpstreamTransport},
     },
@@ -45,7 +45,7 @@ fn read(text: &str) -> Config {
     parse(&[("/etc/muster/muster.yaml", text)]).unwrap_or_else(|problems| panic!("{text}\n{problems}"))
 }
 
-/// The problems of a file `f`, without its name.
+/// The problems of a file `f`, without the file name.
 fn problems(text: &str) -> String {
     match parse(&[("f", text)]) {
         Ok(config) => panic!("{text}\nhas no problems: {config:#?}"),
@@ -80,7 +80,7 @@ fn defaults() -> Config {
             upstreams: Upstreams::System,
             routes: Vec::new(),
             allow: vec![ClientRange::Loopback, ClientRange::Private],
-            cache: Cache { size: 32 << 20, bounds: Bounds { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
+            cache: Cache { size: 32 << 20, bounds: CacheTtls { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
         },
         gossip: Gossip {
             listen: "127.0.0.1:7946".parse().unwrap(),
@@ -96,7 +96,7 @@ fn defaults() -> Config {
 }
 
 #[test]
-fn what_no_file_says_has_a_default() {
+fn missing_keys_have_defaults() {
     assert_eq!(parse(&[]).unwrap(), defaults());
     for text in ["", "# nothing\n", "dns:\n", "dns: {}\ngossip: {key_file: null, join: []}\n", "\u{feff}node:\r\n"] {
         assert_eq!(read(text), defaults(), "{text:?}");
@@ -104,7 +104,7 @@ fn what_no_file_says_has_a_default() {
 }
 
 #[test]
-fn a_full_file_says_what_it_says() {
+fn file_with_all_keys_is_read() {
     let text = "
 node: Host-B
 domain: Example.ORG.
@@ -173,14 +173,14 @@ log: {level: debug, format: json}
                 plain("1.1.1.1:5353"),
                 UpstreamAddress {
                     address: socket("9.9.9.9:853"),
-                    way: UpstreamTransport::Tls(Some("dns.quad9.net".into())),
+                    transport: UpstreamTransport::Tls(Some("dns.quad9.net".into())),
                 },
                 UpstreamAddress {
                     address: socket("[2001:db8::53]:443"),
-                    way: UpstreamTransport::Https { name: None, path: "/q".into() },
+                    transport: UpstreamTransport::Https { name: None, path: "/q".into() },
                 },
             ]),
-            cache: Cache { size: 64 << 20, bounds: Bounds { ttl: 3600, negative_ttl: 10, stale: 0 } },
+            cache: Cache { size: 64 << 20, bounds: CacheTtls { ttl: 3600, negative_ttl: 10, stale: 0 } },
             routes: vec![
                 (name("corp.example"), vec![plain("10.0.0.2:53")]),
                 (name("10.in-addr.arpa"), ["10.0.0.2:53", "[::1]:54"].map(plain).to_vec()),
@@ -214,7 +214,7 @@ log: {level: debug, format: json}
 }
 
 #[test]
-fn of_several_files_tables_merge_and_all_else_is_replaced() {
+fn tables_are_merged_and_other_values_replaced() {
     let config = parse(&[
         (
             "/a/10.yaml",
@@ -248,7 +248,7 @@ fn of_several_files_tables_merge_and_all_else_is_replaced() {
 }
 
 #[test]
-fn problems_of_several_files_point_into_the_right_one() {
+fn problems_name_the_right_file() {
     let got = parse(&[
         ("a", "nod: x\ngossip: {listen: 10.0.0.1}\nlog: {level: loud}\n"),
         ("b", "gossip: {interval: 1ms}\nnode: a_b\nnode: c\n"),
@@ -256,10 +256,10 @@ fn problems_of_several_files_point_into_the_right_one() {
     ]);
     let expected = "\
 a:1:1: unknown key `nod` (did you mean `node`?)
-a:2:18: gossip on `10.0.0.1:7946` without a key: whoever reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)
+a:2:18: gossip on `10.0.0.1:7946` without a key: any host that reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)
 b:1:20: expected a duration from 50ms to 10s, found `1ms`
-b:2:7: `a_b` cannot be a node's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)
-b:3:1: the key `node` is here a second time (the first one is in line 2)
+b:2:7: `a_b` cannot be a node's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)
+b:3:1: duplicate key `node` (the first one is in line 2)
 c:1:20: unknown key `fromat` (did you mean `format`?)";
     assert_eq!(got.unwrap_err(), expected);
     let unreadable = parse(&[("a", "a: b: c"), ("c", "nod: x")]);
@@ -267,7 +267,7 @@ c:1:20: unknown key `fromat` (did you mean `format`?)";
 }
 
 #[test]
-fn what_a_configuration_cannot_say() {
+fn invalid_configurations_are_refused() {
     let long_zone = format!("domain: {}", ["a".repeat(40), "b".repeat(40), "c".repeat(40)].join("."));
     let entries: Vec<String> = (0..5).map(|key| format!("k{key}: {}", "x".repeat(252))).collect();
     let much_meta = format!("meta: {{{}}}", entries.join(", "));
@@ -281,13 +281,13 @@ fn what_a_configuration_cannot_say() {
         ("meta: {a=b: c}", "1:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
         (
             &much_meta,
-            "1:7: a node's `meta` has at most 1024 octets, this one has 1275 (every node keeps it of every other)",
+            "1:7: a node's `meta` has at most 1024 octets, this one has 1275 (every node stores the `meta` of all nodes)",
         ),
         ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
         ("- node: a", "1:1: expected the configuration, found a list"),
         (
             "node: a.b",
-            "1:7: `a.b` cannot be a node's name: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)",
+            "1:7: `a.b` cannot be a node's name: '.' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)",
         ),
         (
             &label_64,
@@ -297,26 +297,26 @@ fn what_a_configuration_cannot_say() {
         ("domain: a..b", "1:9: `a..b` cannot be a zone's name: a DNS label has at least one character"),
         (
             "domain: a b",
-            "1:9: `a b` cannot be a zone's name: ' ' cannot stand in a DNS label: letters, digits and hyphens can",
+            "1:9: `a b` cannot be a zone's name: ' ' is not allowed in a DNS label: use letters, digits and hyphens",
         ),
         (
             &long_zone,
-            "1:9: the zone's name has 124 octets in wire form, more than 122 (names of ports and services have to fit before it)",
+            "1:9: the zone's name has 124 octets in wire form, more than 122 (port and service names must fit in front of it)",
         ),
-        ("alias_domains: [service.LOCAL.]", "1:17: the zone `service.local.` is here already"),
-        ("alias_domains: [a, b, a]", "1:23: the zone `a.` is here already"),
+        ("alias_domains: [service.LOCAL.]", "1:17: duplicate zone `service.local.`"),
+        ("alias_domains: [a, b, a]", "1:23: duplicate zone `a.`"),
         (
             "alias_domains: [local]",
-            "1:17: the zones `local.` and `service.local.` overlap (one name cannot be in two zones)",
+            "1:17: the zones `local.` and `service.local.` overlap (a name cannot be in two zones)",
         ),
         (
             "alias_domains: a.service.local",
-            "1:16: the zones `a.service.local.` and `service.local.` overlap (one name cannot be in two zones)",
+            "1:16: the zones `a.service.local.` and `service.local.` overlap (a name cannot be in two zones)",
         ),
         ("advertise: host-a", "1:12: expected an IP address, found `host-a` (host names are not resolved here)"),
         ("advertise: 0.0.0.0", "1:12: expected the IP address of a host, found `0.0.0.0`"),
         ("advertise: []", "1:12: expected at least one IP address, found a list"),
-        ("advertise: [10.0.0.1, 10.0.0.1]", "1:23: the address `10.0.0.1` is here already"),
+        ("advertise: [10.0.0.1, 10.0.0.1]", "1:23: duplicate address `10.0.0.1`"),
         ("data_dir: [a]", "1:11: expected a path, found a list"),
         ("data_dir: ''", "1:11: expected a path, found an empty text"),
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
@@ -338,12 +338,9 @@ fn what_a_configuration_cannot_say() {
             "dns: {listen: 127.0.0.1:99999}",
             "1:15: expected an address such as `127.0.0.1:53` or `[::1]:53`, found `127.0.0.1:99999`",
         ),
-        ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: the address `127.0.0.1:53` is here already"),
+        ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: duplicate address `127.0.0.1:53`"),
         ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
-        (
-            "dns: {negative_ttl: 500ms}",
-            "1:21: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)",
-        ),
+        ("dns: {negative_ttl: 500ms}", "1:21: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
         ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found the number `5`"),
         ("dns: {rate_limit: {slip: 1}}", "1:19: `per_second` is missing (as in `per_second: 200`)"),
         (
@@ -362,10 +359,10 @@ fn what_a_configuration_cannot_say() {
         ),
         ("resolver: {upstreams: 10.0.0.1:0}", "1:23: expected the address of a DNS server, found `10.0.0.1:0`"),
         ("resolver: {upstreams: 0.0.0.0}", "1:23: expected the address of a DNS server, found `0.0.0.0`"),
-        ("resolver: {upstreams: [10.0.0.1, 10.0.0.1]}", "1:34: the server `10.0.0.1:53` is here already"),
+        ("resolver: {upstreams: [10.0.0.1, 10.0.0.1]}", "1:34: duplicate server `10.0.0.1:53`"),
         (
             "resolver: {upstreams: 'tls://dns.example'}",
-            "1:23: expected a DNS server, found `tls://dns.example` (the host is an address, since nobody could resolve its name; the name goes behind `#`)",
+            "1:23: expected a DNS server, found `tls://dns.example` (the host has to be an IP address, since its name could not be resolved; put the name after `#`)",
         ),
         (
             "resolver: {cache: {megabytes: 0}}",
@@ -377,10 +374,10 @@ fn what_a_configuration_cannot_say() {
         ),
         ("resolver: {routes: [a]}", "1:20: expected a table such as `{corp.example: 10.0.0.2}`, found a list"),
         ("resolver: {routes: {a: []}}", "1:24: expected at least one address, found a list"),
-        ("resolver: {routes: {a: 10.0.0.1, A.: 10.0.0.2}}", "1:34: the suffix `a.` is here already"),
+        ("resolver: {routes: {a: 10.0.0.1, A.: 10.0.0.2}}", "1:34: duplicate suffix `a.`"),
         (
             "resolver: {routes: {a..b: 10.0.0.1}}",
-            "1:21: `a..b` cannot be a suffix of names: a DNS label has at least one character",
+            "1:21: `a..b` cannot be a domain suffix: a DNS label has at least one character",
         ),
         (
             "resolver: {allow: [local]}",
@@ -396,7 +393,7 @@ fn what_a_configuration_cannot_say() {
         ),
         (
             "gossip: {listen: 0.0.0.0}",
-            "1:18: gossip on `0.0.0.0:7946` without a key: whoever reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)",
+            "1:18: gossip on `0.0.0.0:7946` without a key: any host that reaches it could announce instances (set `key_file`, or `insecure: true` if the network is trusted)",
         ),
         (
             "gossip: {listen: [127.0.0.1]}",
@@ -414,11 +411,11 @@ fn what_a_configuration_cannot_say() {
         ("gossip: {hold: 25h}", "1:16: expected a duration from 0s to 24h, found `25h`"),
         (
             "http: {listen: 0.0.0.0}",
-            "1:16: the HTTP API on `0.0.0.0:8500` without tokens: whoever reaches it could use it (set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
+            "1:16: the HTTP API on `0.0.0.0:8500` without tokens: any host that reaches it could use it (set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
         ),
         (
             "http: {listen: 0.0.0.0, tokens_dir: t}",
-            "1:16: the HTTP API on `0.0.0.0:8500` without TLS: whoever listens on the way can read the tokens (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+            "1:16: the HTTP API on `0.0.0.0:8500` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
         ),
         ("http: {certificate: c}", "1:21: TLS needs both `certificate` and `key`"),
         ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),
@@ -436,7 +433,7 @@ fn what_a_configuration_cannot_say() {
 }
 
 #[test]
-fn an_open_address_has_to_be_meant() {
+fn open_addresses_need_protection_or_insecure() {
     for text in [
         "gossip: {listen: 0.0.0.0, insecure: true}",
         "gossip: {listen: 10.0.0.1, key_file: k}",
@@ -452,18 +449,18 @@ fn an_open_address_has_to_be_meant() {
 }
 
 #[test]
-fn a_host_whose_name_is_no_label_needs_a_node_name() {
+fn invalid_host_name_needs_a_node_name() {
     let environment = Environment { host_name: "my_host".to_owned(), ..environment() };
     let parse = |text: &str| Config::parse([(Path::new("f"), text.as_bytes())], &environment);
     let problems = parse("domain: a\n").unwrap_err();
-    let expected = "f:1:1: the host name `my_host` cannot be the node's: '_' cannot stand in a DNS label: letters, digits and hyphens can (set `node`)";
+    let expected = "f:1:1: the host name `my_host` is not a valid node name: '_' is not allowed in a DNS label: use letters, digits and hyphens (set `node`)";
     assert_eq!(problems[0].to_string(), expected);
     assert_eq!(parse("node: a\n").unwrap().node, label("a"));
     assert_eq!(Config::dev(Path::new("/t"), &environment).unwrap().node, label("dev"));
 }
 
 #[test]
-fn dev_stays_on_loopback_and_in_its_folder() {
+fn dev_uses_loopback_and_one_folder() {
     let expected = Config {
         advertise: vec![IpAddr::from([127, 0, 0, 1])],
         data_dir: PathBuf::from("/tmp/x/data"),

@@ -1,4 +1,4 @@
-//! What only several service files together can show.
+//! Problems across several service files.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -24,7 +24,7 @@ fn read(path: &str, text: &str) -> Vec<Located> {
 /// Names and texts.
 type Files = Vec<(&'static str, String)>;
 
-/// The keys that stay, and the problems.
+/// Merges files; returns the defined keys and the problems.
 fn merged(files: &[(&str, &str)]) -> (String, String) {
     let files: Vec<_> = files.iter().map(|(path, text)| (Path::new(path), read(path, text))).collect();
     let (definitions, problems) = merge(files.iter().map(|(path, entries)| (*path, entries.as_slice())));
@@ -34,11 +34,11 @@ fn merged(files: &[(&str, &str)]) -> (String, String) {
 }
 
 #[test]
-fn files_together_have_problems_that_none_has_alone() {
+fn problems_across_files_are_reported() {
     let service = |name: &str, rest: &str| format!("service: {name}\n{rest}");
     let alias = |name: &str, to: &str| format!("service: {name}\nchecks: [{{alias: {to}}}]\n");
-    let circle = "alias checks go in a circle";
-    let hint = "(no service in it can become healthy before the others)";
+    let cycle = "alias checks form a cycle";
+    let hint = "(no service in the cycle can become healthy first)";
     let cases: [(&str, Files, &str, String); 9] = [
         ("nothing", vec![], "", String::new()),
         (
@@ -48,47 +48,47 @@ fn files_together_have_problems_that_none_has_alone() {
             String::new(),
         ),
         (
-            "the first file by name keeps an instance, whichever was read first",
+            "the first file by name wins a duplicate instance",
             vec![("b", service("web", "port: 1")), ("a", format!("# first\n{}", service("WEB", "")))],
             "web/web-host-a",
-            "b:1:1: the instance `web/web-host-a` is defined in a:2:1 already (give each of them an `id` of its own)"
+            "b:1:1: the instance `web/web-host-a` is already defined at a:2:1 (give each instance its own `id`)"
                 .to_owned(),
         ),
         (
-            "an alias of nothing",
+            "an alias of an undefined service",
             vec![("a", alias("web", "db"))],
             "web/web-host-a",
-            "a:1:1: warning: the check `alias: db` asks for a service that no file defines (the check is critical until there is one)".to_owned(),
+            "a:1:1: warning: the check `alias: db` names a service that no file defines (the check is critical until the service is defined)".to_owned(),
         ),
         (
-            "aliases in a line",
+            "a chain of aliases",
             vec![("a", alias("a", "b")), ("b", alias("b", "c")), ("c", service("c", ""))],
             "a/a-host-a b/b-host-a c/c-host-a",
             String::new(),
         ),
         (
-            "two that wait for each other, and one that waits for them",
+            "a cycle of two, and an alias of it",
             vec![("a", alias("a", "b")), ("b", alias("b", "c")), ("c", alias("c", "b"))],
             "a/a-host-a b/b-host-a c/c-host-a",
-            format!("b:1:1: {circle}: `b` → `c` → `b` {hint}"),
+            format!("b:1:1: {cycle}: `b` → `c` → `b` {hint}"),
         ),
         (
-            "two circles",
+            "two cycles",
             vec![("1", alias("a", "b")), ("2", alias("d", "c")), ("3", alias("c", "d")), ("4", alias("b", "a"))],
             "a/a-host-a b/b-host-a c/c-host-a d/d-host-a",
-            format!("1:1:1: {circle}: `a` → `b` → `a` {hint}\n2:1:1: {circle}: `d` → `c` → `d` {hint}"),
+            format!("1:1:1: {cycle}: `a` → `b` → `a` {hint}\n2:1:1: {cycle}: `d` → `c` → `d` {hint}"),
         ),
         (
-            "a way out that does not help",
+            "a cycle with another alias",
             vec![("a", "service: a\nchecks: [{alias: b}, {alias: c}]\n".to_owned()), ("b", alias("b", "a")), ("c", service("c", ""))],
             "a/a-host-a b/b-host-a c/c-host-a",
-            format!("a:1:1: {circle}: `a` → `b` → `a` {hint}"),
+            format!("a:1:1: {cycle}: `a` → `b` → `a` {hint}"),
         ),
         (
             "a tag that is another instance's id",
             vec![("a", service("web", "tags: [Two, three]")), ("b", service("web", "id: two")), ("c", service("db", "id: three"))],
             "db/three web/two web/web-host-a",
-            "a:1:1: warning: the tag `Two` has no name: another instance of the service has it as its id (choose another tag or `id`)".to_owned(),
+            "a:1:1: warning: the tag `Two` is not reachable by name: another instance of the service has it as its id (choose another tag or `id`)".to_owned(),
         ),
     ];
     for (name, files, keys, problems) in cases {
@@ -98,7 +98,7 @@ fn files_together_have_problems_that_none_has_alone() {
 }
 
 #[test]
-fn a_long_circle_is_found_without_a_deep_stack_and_told_in_short() {
+fn long_cycle_is_found_without_recursion_and_abbreviated() {
     let count = 20_000;
     let text: String =
         (0..count).map(|n| format!("- {{service: s{n}, checks: {{alias: s{}}}}}\n", (n + 1) % count)).collect();
@@ -111,13 +111,13 @@ fn a_long_circle_is_found_without_a_deep_stack_and_told_in_short() {
         .collect();
     let files: Vec<_> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
     let (_, problems) = merged(&files);
-    let way: Vec<String> = (0..10).map(|n| format!("`s{n}`")).collect();
-    assert!(problems.starts_with(&format!("0:2:4: alias checks go in a circle: {} → … → `s0` (", way.join(" → "))));
+    let shown: Vec<String> = (0..10).map(|n| format!("`s{n}`")).collect();
+    assert!(problems.starts_with(&format!("0:2:4: alias checks form a cycle: {} → … → `s0` (", shown.join(" → "))));
     assert_eq!(problems.lines().count(), 1);
 }
 
 #[test]
-fn a_static_name_can_take_a_live_one() {
+fn static_names_that_conflict_with_services_are_found() {
     let services: BTreeSet<Label> = ["web", "db"].map(|text| Label::parse(text).unwrap()).into();
     let zone = Name::parse("service.local").unwrap();
     let cases = [

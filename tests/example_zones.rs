@@ -1,4 +1,4 @@
-//! The master files in `zones/` are valid, and the agent answers from them.
+//! The master files in `zones/` are valid, and the agent serves them.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -24,7 +24,7 @@ fn zones() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("zones")
 }
 
-/// An agent with all example zones, and the service that `service.local.zone` has an alias for.
+/// Starts an agent with all example zones, and the service for which `service.local.zone` has an alias.
 fn agent() -> Agent {
     Agent::start_with("", &[], |folder| {
         for entry in fs::read_dir(zones()).unwrap() {
@@ -47,17 +47,17 @@ fn example_zones_pass_validate_without_warnings() {
 fn example_zones_are_answered() {
     let agent = agent();
     let answers: &[(&str, u16, &[&str])] = &[
-        // The forward zone.
+        // Forward zone.
         ("example.org.", MX, &["MX 10 mail.example.org.", "MX 20 mail.example.net."]),
         ("db.example.org.", A, &["A 192.0.2.21", "A 192.0.2.22"]),
         ("www.example.org.", CNAME, &["CNAME example.org."]),
         ("_ldap._tcp.example.org.", SRV, &["SRV 10 40 389 db-2.example.org.", "SRV 10 60 389 db-1.example.org."]),
         ("no-such-name.example.org.", A, &[]),
-        // The reverse zone. The last one is the instance of `web`.
+        // Reverse zone. The last name is the instance of `web`.
         ("10.2.0.192.in-addr.arpa.", PTR, &["PTR example.org."]),
         ("102.2.0.192.in-addr.arpa.", PTR, &["PTR dhcp-102.example.org."]),
         ("80.2.0.192.in-addr.arpa.", PTR, &["PTR web-host-a.web.service.local."]),
-        // The internal zone and its wildcards.
+        // Internal zone with wildcards.
         ("any-name.apps.internal.", CNAME, &["CNAME proxy.apps.internal."]),
         ("two.labels.apps.internal.", CNAME, &["CNAME proxy.apps.internal."]),
         ("wiki.apps.internal.", A, &["A 10.0.0.81"]),

@@ -1,7 +1,6 @@
-//! Hot reload, from a real folder to answers of the built agent: every way in which files change.
+//! Hot reload: changes to a real folder and the resulting answers of the built agent.
 //!
-//! Each scenario is a change to the folder and what is answered afterwards. How quickly is measured by `benches/reload`;
-//! here only that it happens, and what happens meanwhile.
+//! `benches/reload` measures the latency.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -23,28 +22,26 @@ fn srv(port: u16) -> String {
     format!("SRV 1 10 {port} web-host-a.web.service.local.")
 }
 
-/// What most scenarios look at.
+/// Waits until the service is answered with this port.
 fn wait_for_port(agent: &Agent, port: u16) {
     agent.wait_for_answers("web.service.local.", SRV, &[&srv(port)]);
 }
 
 fn wait_for_nothing(agent: &Agent) {
-    until("web does not exist", || {
-        agent.ask("web.service.local.", SRV).metadata.response_code == ResponseCode::NXDomain
-    });
+    until("web has NXDOMAIN", || agent.ask("web.service.local.", SRV).metadata.response_code == ResponseCode::NXDomain);
 }
 
 #[test]
-fn files_are_created_edited_renamed_over_and_deleted() {
+fn created_edited_renamed_and_deleted_files_are_followed() {
     let agent = Agent::start();
     let path = agent.path("services.d/web.yaml");
     fs::write(&path, service(1)).unwrap();
     wait_for_port(&agent, 1);
     fs::write(&path, service(2)).unwrap();
     wait_for_port(&agent, 2);
-    let beside = agent.path("services.d/.web.yaml.new");
-    fs::write(&beside, service(3)).unwrap();
-    fs::rename(&beside, &path).unwrap();
+    let new = agent.path("services.d/.web.yaml.new");
+    fs::write(&new, service(3)).unwrap();
+    fs::rename(&new, &path).unwrap();
     wait_for_port(&agent, 3);
     fs::rename(&path, agent.path("services.d/other.yaml")).unwrap();
     wait_for_port(&agent, 3);
@@ -53,7 +50,7 @@ fn files_are_created_edited_renamed_over_and_deleted() {
 }
 
 #[test]
-fn what_editors_leave_behind_is_no_service() {
+fn editor_files_are_not_read() {
     let agent = Agent::start();
     for name in [".web.yaml.swp", "web.yaml~", "#web.yaml#", "4913", ".hidden.yaml", "web.yaml.bak"] {
         fs::write(agent.path("services.d").join(name), service(1)).unwrap();
@@ -64,8 +61,8 @@ fn what_editors_leave_behind_is_no_service() {
 }
 
 #[test]
-fn a_mounted_config_map_is_swapped_by_its_link() {
-    // As the kubelet does it: files are links through `..data`, which is renamed over.
+fn mounted_config_map_is_followed() {
+    // The kubelet links files through `..data` and replaces that link by a rename.
     let agent = Agent::start();
     let folder = agent.path("services.d");
     let swap = |version: &str, text: &str| {
@@ -83,50 +80,50 @@ fn a_mounted_config_map_is_swapped_by_its_link() {
 }
 
 #[test]
-fn a_broken_file_keeps_its_last_good_content_and_harms_no_other() {
+fn broken_file_keeps_its_last_valid_content() {
     let mut agent = Agent::start();
     agent.write_service("web.yaml", &service(1));
     wait_for_port(&agent, 1);
     agent.write_service("web.yaml", "service: web\nport: [not a port\n");
-    agent.wait_for_log("what this file last said well stays in service");
+    agent.wait_for_log("the last valid content of this file stays in use until it is fixed");
     agent.write_service("other.yaml", "service: other\n");
     agent.wait_for_answers("other.service.local.", A, &["A 10.0.0.7"]);
     assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
     let log = agent.log();
-    let told = log.lines().filter(|line| line.contains("WARN") && line.contains("web.yaml:")).count();
-    assert_eq!(told, 1, "a problem is told once: {log}");
+    let count = log.lines().filter(|line| line.contains("WARN") && line.contains("web.yaml:")).count();
+    assert_eq!(count, 1, "a problem is logged once: {log}");
     agent.write_service("web.yaml", &service(2));
     wait_for_port(&agent, 2);
-    agent.wait_for_log("no problems any more");
+    agent.wait_for_log("all problems resolved");
 }
 
 #[test]
-fn a_file_that_is_emptied_keeps_its_last_good_content() {
-    // As a shell does it: `> web.yaml` truncates, and what writes to it may take its time.
+fn emptied_file_keeps_its_last_valid_content() {
+    // A shell redirection `> web.yaml` truncates the file before the program writes to it.
     let mut agent = Agent::start();
     agent.write_service("web.yaml", &service(1));
     wait_for_port(&agent, 1);
     agent.write_service("web.yaml", "");
     agent.wait_for_log("web.yaml:1:1: warning: the file is empty");
-    agent.wait_for_log("web.yaml:1:1: warning: what this file last said well stays in service");
+    agent.wait_for_log("web.yaml:1:1: warning: the last valid content of this file stays in use until it is fixed");
     agent.write_service("new.yaml", "# nothing yet\n");
     agent.wait_for_log("new.yaml:1:1: warning: the file has no content");
-    agent.wait_for_log("new.yaml:1:1: warning: nothing of this file is in service");
+    agent.wait_for_log("new.yaml:1:1: warning: nothing from this file is in use until it is fixed");
     assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
     agent.write_service("web.yaml", &service(2));
     wait_for_port(&agent, 2);
-    // A list that is empty is meant.
+    // An empty list is deliberate.
     agent.write_service("web.yaml", "services: []\n");
     wait_for_nothing(&agent);
 }
 
 #[test]
-fn files_that_are_not_read_are_named_once() {
+fn ignored_files_are_logged_once() {
     let mut agent = Agent::start_with("", &[], |folder| {
         fs::write(folder.join("services.d/web.json"), "{}").unwrap();
         fs::write(folder.join("services.d/README.md"), "x").unwrap();
     });
-    agent.wait_for_log("web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml");
+    agent.wait_for_log("web.json:1:1: warning: ignored: only files that end in .yaml or .yml are read");
     agent.write_service("web.yaml", &service(1));
     wait_for_port(&agent, 1);
     let log = agent.log();
@@ -135,7 +132,7 @@ fn files_that_are_not_read_are_named_once() {
 }
 
 #[test]
-fn a_folder_that_vanishes_and_returns_is_followed() {
+fn folder_that_vanishes_and_returns_is_followed() {
     let agent = Agent::start();
     agent.write_service("web.yaml", &service(1));
     wait_for_port(&agent, 1);
@@ -151,7 +148,7 @@ fn a_folder_that_vanishes_and_returns_is_followed() {
 }
 
 #[test]
-fn a_thousand_files_rewritten_at_once_end_in_the_right_state() {
+fn thousand_files_rewritten_at_once_are_read() {
     let agent = Agent::start();
     let write = |round: u16| {
         for number in 0..1000_u16 {
@@ -165,13 +162,13 @@ fn a_thousand_files_rewritten_at_once_end_in_the_right_state() {
         let expected = format!("SRV 1 10 {} s{number}-host-a.s{number}.service.local.", number + 5000);
         agent.wait_for_answers(&format!("s{number}.service.local."), SRV, &[&expected]);
     }
-    // A deletion is believed a moment later than a change: it may be half of a replacement.
+    // Deletions have a longer debounce: a file may be about to be replaced.
     agent.wait_for_answers("s999.service.local.", SRV, &[]);
     assert!(!agent.log().contains("WARN"), "{}", agent.log());
 }
 
 #[test]
-fn zone_files_are_followed_too_and_broken_ones_keep_their_last_good_content() {
+fn zone_files_are_followed_and_keep_their_last_valid_content() {
     let mut agent = Agent::start();
     let path = agent.path("zones/service.local.zone");
     fs::write(&path, "printer A 192.0.2.1\n").unwrap();
@@ -187,7 +184,7 @@ fn zone_files_are_followed_too_and_broken_ones_keep_their_last_good_content() {
 }
 
 #[test]
-fn one_definition_of_an_id_counts_and_the_other_follows_when_it_goes() {
+fn duplicate_definition_takes_over_when_the_first_is_deleted() {
     let mut agent = Agent::start();
     agent.write_service("a.yaml", &service(1));
     wait_for_port(&agent, 1);
@@ -199,7 +196,7 @@ fn one_definition_of_an_id_counts_and_the_other_follows_when_it_goes() {
 }
 
 #[test]
-fn a_day_of_reloads_leaks_no_descriptor_and_no_thread() {
+fn reloads_leak_no_descriptors_or_threads() {
     let count = |agent: &Agent, what: &str| {
         let own = Path::new("/proc").join(agent.pid().to_string()).join(what);
         fs::read_dir(own).unwrap().count()
@@ -218,8 +215,6 @@ fn a_day_of_reloads_leaks_no_descriptor_and_no_thread() {
     let before = count(&agent, "fd");
     round(1001);
     round(2001);
-    // A probe may be under way, and tokio's pool of blocking threads breathes.
-    until("descriptors and threads are no more than before", || {
-        count(&agent, "fd") <= before + 2 && count(&agent, "task") <= 20
-    });
+    // A probe may be running, and the number of blocking threads of tokio varies.
+    until("descriptors and threads are as before", || count(&agent, "fd") <= before + 2 && count(&agent, "task") <= 20);
 }

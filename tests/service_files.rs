@@ -1,4 +1,4 @@
-//! Service files: what good ones say, and every problem of bad ones with its place and hint.
+//! Service files: definitions of valid files, and every problem of invalid files with its position and hint.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -10,8 +10,8 @@ use muster::{
     diagnostic::Diagnostic,
     files::service_file::{Defaults, MAX_FILE, ServiceFile, parse},
     model::{
+        flap_damping::Damping,
         health::Status,
-        pacing::Damping,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
     },
 };
@@ -28,13 +28,13 @@ fn definitions(text: &str) -> Vec<Definition> {
     file.entries.iter().map(|entry| (*entry.definition).clone()).collect()
 }
 
-/// The problems, a line each, without the file's name.
+/// The problems, one per line, without the file name.
 fn shown(problems: &[Diagnostic]) -> String {
     let lines: Vec<String> = problems.iter().map(|p| p.to_string().split_off("f:".len())).collect();
     lines.join("\n")
 }
 
-/// The problems of a file that has errors.
+/// The problems of an invalid file.
 fn problems(text: &str) -> String {
     match read(text.as_bytes()) {
         Ok(file) => panic!("{text}\nhas no errors; warnings: {}", shown(&file.warnings)),
@@ -60,7 +60,7 @@ fn endpoint(host: &str, port: u16) -> Endpoint {
 }
 
 #[test]
-fn a_full_file_says_what_it_says() {
+fn file_with_all_keys_is_read() {
     let text = r#"
 service: Web
 id: web-1
@@ -152,7 +152,7 @@ slow_start: 30s
 }
 
 #[test]
-fn a_short_file_has_defaults() {
+fn minimal_file_has_defaults() {
     let expected = Definition {
         instance: Instance::new(InstanceKey { service: label("web"), id: label("web-host-a") }, ADDRESS.to_vec())
             .into(),
@@ -168,7 +168,7 @@ fn a_short_file_has_defaults() {
 }
 
 #[test]
-fn one_file_can_be_written_in_many_ways() {
+fn equivalent_files_have_equal_definitions() {
     let expected = definitions("service: web\nport: 80\ntags: [a]\n---\n".trim_end_matches("---\n"));
     let cases = [
         "service: web\r\nport: 80\r\ntags: [a]\r\n",
@@ -184,9 +184,9 @@ fn one_file_can_be_written_in_many_ways() {
     }
 }
 
-/// An editor may have truncated the file to write it anew: only an empty list says that there are no services.
+/// An editor may have truncated the file before writing it. Only an empty list defines no services.
 #[test]
-fn a_file_without_content_is_a_warning_and_no_definition() {
+fn file_without_content_is_refused_with_a_warning() {
     let cases = [
         ("", "1:1: warning: the file is empty"),
         ("\n \n", "1:1: warning: the file is empty"),
@@ -207,9 +207,9 @@ fn a_file_without_content_is_a_warning_and_no_definition() {
     assert_eq!(shown(&file.warnings), "1:11: warning: the list of services is empty (the file defines no service)");
 }
 
-/// The core schema of YAML 1.2.2, §10.3.2. Each hint has to be true for the scalar as it is written.
+/// The core schema of YAML 1.2.2, §10.3.2. Hints must fit the written form of the scalar.
 #[test]
-fn scalars_are_those_of_yaml_1_2_and_hints_fit_how_they_are_written() {
+fn scalars_follow_yaml_1_2_and_hints_fit_the_written_form() {
     const TEXT: &str = "expected a port from 1 to 65535, found";
     let ports = [
         ("8080", Ok(8080)),
@@ -250,7 +250,7 @@ fn scalars_are_those_of_yaml_1_2_and_hints_fit_how_they_are_written() {
             }
         }
     }
-    // Nothing leaves the default; a text is taken as it is written, zeros included.
+    // No value means the default; text is read as written, including zeros.
     assert_eq!(definitions("service: web\nport: ~\n")[0].instance.port, None);
     let meta = &definitions("service: web\nmeta: {a: 08080, b: 1.10, c: yes, d: '08'}\ntags: [007]\n")[0].instance;
     assert_eq!(meta.meta.values().collect::<Vec<_>>(), ["08080", "1.10", "yes", "08"]);
@@ -295,7 +295,7 @@ fn scalars_are_those_of_yaml_1_2_and_hints_fit_how_they_are_written() {
 }
 
 #[test]
-fn without_a_default_port_the_first_named_one_is() {
+fn first_named_port_is_the_default_port() {
     let cases = [
         ("port: 80", Some(80)),
         ("ports: {z: 1, a: 2}", Some(1)),
@@ -308,7 +308,7 @@ fn without_a_default_port_the_first_named_one_is() {
 }
 
 #[test]
-fn the_time_out_is_2_s_but_never_longer_than_the_interval() {
+fn default_timeout_is_2_s_but_at_most_the_interval() {
     let cases = [("", 2000), ("interval: 1s, ", 1000), ("interval: 1m, ", 2000), ("timeout: 5s, ", 5000)];
     for (keys, millis) in cases {
         let text = format!("service: web\nchecks: {{{keys}tcp: 127.0.0.1:80}}\n");
@@ -317,14 +317,14 @@ fn the_time_out_is_2_s_but_never_longer_than_the_interval() {
 }
 
 #[test]
-fn entries_know_where_they_stand() {
+fn definitions_have_their_position() {
     let file = read(b"services:\n  - id: a\n    service: web\n\n  - {service: db}\n").unwrap();
     let places: Vec<_> = file.entries.iter().map(|entry| (entry.line, entry.column)).collect();
     assert_eq!(places, [(3, 5), (5, 6)]);
 }
 
 #[test]
-fn every_problem_of_a_file_is_found_in_one_reading() {
+fn all_problems_of_a_file_are_reported_at_once() {
     let text = "\
 service: my_web
 port: \"8080\"
@@ -339,22 +339,22 @@ checks:
 port: 80
 ";
     let expected = "\
-1:10: `my_web` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-web`?)
+1:10: `my_web` cannot be a service's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `my-web`?)
 2:7: expected a port from 1 to 65535, found `8080` (that is text: write it without quotes)
 3:10: expected an IP address, found `10.0.0.300`
 4:10: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)
 5:1: unknown key `prot` (did you mean `port`?)
 7:11: expected a URL such as `http://127.0.0.1:8080/healthz`, found `127.0.0.1:8080/healthz` (did you mean `http://127.0.0.1:8080/healthz`?)
 8:5: unknown key `intervall` (did you mean `interval`?)
-9:14: the time-out is longer than the interval (a probe ends before the next one starts)
-10:5: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias, ttl)
-11:1: the key `port` is here a second time (the first one is in line 2)";
+9:14: the timeout is longer than the interval (a probe must end before the next one starts)
+10:5: the check has no probe (add one of http, tcp, grpc, exec, systemd, alias, ttl)
+11:1: duplicate key `port` (the first one is in line 2)";
     assert_eq!(problems(text), expected);
 }
 
-/// Each text stands below `service: web`, so that it begins in line 2.
+/// Each text follows `service: web`, so it begins in line 2.
 #[test]
-fn what_a_service_cannot_say() {
+fn invalid_keys_are_refused() {
     let label_64 = format!("id: {}", "a".repeat(64));
     let tag = format!("tags: [{}]", "a".repeat(256));
     let meta = format!("meta: {{k: {}}}", "a".repeat(254));
@@ -373,7 +373,7 @@ fn what_a_service_cannot_say() {
         ),
         (
             "id: web.1",
-            "2:5: `web.1` cannot be an instance's id: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `web-1`?)",
+            "2:5: `web.1` cannot be an instance's id: '.' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `web-1`?)",
         ),
         ("id: \"\"", "2:5: expected an instance's id, found an empty text"),
         ("id: [a]", "2:5: expected an instance's id, found a list"),
@@ -390,9 +390,9 @@ fn what_a_service_cannot_say() {
         ("ports: {http: }", "2:9: expected a port from 1 to 65535, found nothing"),
         (
             "ports: {my_port: 80}",
-            "2:9: `my_port` cannot be a port's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-port`?)",
+            "2:9: `my_port` cannot be a port's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `my-port`?)",
         ),
-        ("ports: {http: 80, HTTP: 81}", "2:19: there is a port `http` already (names differ in more than letter case)"),
+        ("ports: {http: 80, HTTP: 81}", "2:19: duplicate port name `http` (port names are case-insensitive)"),
         (&port_name, "2:9: a port's name has at most 62 octets: `_` goes before it"),
         ("protocol: TCP", "2:11: expected `tcp` or `udp`, found `TCP` (did you mean `tcp`?)"),
         ("protocol: sctp", "2:11: expected `tcp` or `udp`, found `sctp`"),
@@ -409,9 +409,9 @@ fn what_a_service_cannot_say() {
         ),
         (
             "address: []",
-            "2:10: expected at least one IP address, found a list (without the key, the node's own are taken)",
+            "2:10: expected at least one IP address, found a list (omit the key to use the node's addresses)",
         ),
-        (&addresses, "2:10: there are at most 16 addresses, found 17"),
+        (&addresses, "2:10: at most 16 addresses are allowed, found 17"),
         ("tags: {a: b}", "2:7: expected a tag, found a table"),
         ("tags: [[a]]", "2:8: expected a tag, found a list"),
         ("tags: [a, ]", ""),
@@ -436,7 +436,7 @@ fn what_a_service_cannot_say() {
         ),
         ("slow_start: 25h", "2:13: expected a duration from 1s to 24h, found `25h`"),
         ("ttl: 5", "2:6: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
-        ("ttl: 500ms", "2:6: expected whole seconds, found `500ms` (the DNS knows TTLs in seconds only)"),
+        ("ttl: 500ms", "2:6: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
         ("ttl: 2147483648s", "2:6: expected a duration from 0s to 2147483647s, found `2147483648s`"),
         (
             "ttl: 99999999999999999999s",
@@ -475,28 +475,25 @@ fn what_a_service_cannot_say() {
 }
 
 #[test]
-fn what_a_file_cannot_be() {
+fn invalid_files_are_refused() {
     let long = format!("service: {}", "a".repeat(60));
     let cases = [
         ("port: 80", "1:1: `service` is missing (as in `service: web`)"),
         ("service:\nport: 80", "1:1: `service` is missing (as in `service: web`)"),
-        ("service: Node", "1:10: the service name `node` is reserved (the nodes have their names below it)"),
+        ("service: Node", "1:10: the service name `node` is reserved (node names are below it)"),
         (
             "service: 5.5",
-            "1:10: `5.5` cannot be a service's name: '.' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `5-5`?)",
+            "1:10: `5.5` cannot be a service's name: '.' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `5-5`?)",
         ),
         (
             &long,
-            "1:1: the id would be `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…`: a DNS label has at most 63 octets, this one has 67 (set an `id`)",
+            "1:1: the default id `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…` is not valid: a DNS label has at most 63 octets, this one has 67 (set an `id`)",
         ),
-        (
-            "- service: web",
-            "1:1: expected a service, found a list (a list of services stands under the key `services`)",
-        ),
+        ("- service: web", "1:1: expected a service, found a list (put a list of services under the key `services`)"),
         ("web", "1:1: expected a service, found `web`"),
         (
             "services: {web: {port: 80}}",
-            "1:11: expected a list of services, found a table (each service is an item of its own that begins with `- service: NAME`)",
+            "1:11: expected a list of services, found a table (write each service as a list item that begins with `- service: NAME`)",
         ),
         (
             "services:\n  - web\n  - port: 80\n  -\n",
@@ -504,13 +501,10 @@ fn what_a_file_cannot_be() {
         ),
         (
             "services:\n  - service: web\n  - service: db\n  - service: WEB\n    port: 80\n",
-            "4:5: the instance `web/web-host-a` is here a second time; the first one is in line 2 (give each of them an `id` of its own)",
+            "4:5: duplicate instance `web/web-host-a`; the first one is in line 2 (give each instance its own `id`)",
         ),
         ("services:\n  - service: web\n    id: a\n  - service: db\n    id: a\n", ""),
-        (
-            "service: {{ name }}",
-            "1:11: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)",
-        ),
+        ("service: {{ name }}", "1:11: a key must be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
     ];
     for (text, expected) in cases {
         if expected.is_empty() {
@@ -521,9 +515,9 @@ fn what_a_file_cannot_be() {
     }
 }
 
-/// Each text is the one check of a service, in line 2 from column 9.
+/// Each text is the only check of a service, in line 2 from column 9.
 #[test]
-fn what_a_check_cannot_say() {
+fn invalid_checks_are_refused() {
     let cases = [
         ("tcp", "2:9: expected a check, found `tcp`"),
         (
@@ -548,15 +542,12 @@ fn what_a_check_cannot_say() {
         ),
         ("{tcp: a b:80}", "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `a b:80`"),
         ("{htpp: \"http://a/\"}", "2:10: unknown key `htpp` (did you mean `http`?)"),
-        (
-            "{interval: 5s}",
-            "2:9: the check does not say what to ask (it needs one of http, tcp, grpc, exec, systemd, alias, ttl)",
-        ),
+        ("{interval: 5s}", "2:9: the check has no probe (add one of http, tcp, grpc, exec, systemd, alias, ttl)"),
         (
             "{http: \"http://a/\", tcp: \"a:1\"}",
-            "2:29: a check asks one thing, and this one has `http` already (make it an item of its own)",
+            "2:29: a check has one probe, and this check already has `http` (make it a separate check)",
         ),
-        ("{tcp: \"a:1\", method: GET}", "2:22: `method` belongs to checks of the kind `http`"),
+        ("{tcp: \"a:1\", method: GET}", "2:22: `method` is only valid in `http` checks"),
         (
             "{http: }",
             "2:10: expected a URL such as `http://127.0.0.1:8080/healthz`, found nothing (an empty text is written \"\")",
@@ -574,7 +565,7 @@ fn what_a_check_cannot_say() {
             "2:50: expected an HTTP status from 200 to 599, found the number `99`",
         ),
         ("{http: \"http://a/\", headers: [a]}", "2:38: expected a table such as `{Host: example.org}`, found a list"),
-        ("{http: \"http://a/\", headers: {\"a b\": c}}", "2:39: `a b` cannot be the name of a header"),
+        ("{http: \"http://a/\", headers: {\"a b\": c}}", "2:39: `a b` is not a valid header name"),
         (
             "{http: \"http://a/\", headers: {a: \"b\\r\\nc\"}}",
             "2:42: expected a header's value of printable ASCII, found `b\\r\\nc`",
@@ -586,21 +577,21 @@ fn what_a_check_cannot_say() {
         ("{grpc: a}", "2:16: expected `host:port` or `host:port/SERVICE`, found `a`"),
         (
             "{exec: /bin/x -a}",
-            "2:16: expected a list of a program and its arguments, found `/bin/x -a` (there is no shell: did you mean `[/bin/x, -a]`?)",
+            "2:16: expected a list of a program and its arguments, found `/bin/x -a` (no shell is involved: did you mean `[/bin/x, -a]`?)",
         ),
         ("{exec: []}", "2:16: expected a list of a program and its arguments, found an empty list"),
         (
             "{exec: [x]}",
-            "2:17: expected the absolute path of a program, found `x` (no PATH is searched: write `/usr/bin/…`)",
+            "2:17: expected the absolute path of a program, found `x` (PATH is not searched: write `/usr/bin/…`)",
         ),
         ("{exec: [/x, [a]]}", "2:21: expected a text, found a list"),
-        ("{exec: [/x, \"a\\0\"]}", "2:21: an argument cannot contain a zero octet"),
+        ("{exec: [/x, \"a\\0\"]}", "2:21: an argument cannot contain a NUL octet"),
         ("{systemd: \"a b\"}", "2:19: expected a systemd unit such as `nginx.service`, found `a b`"),
         ("{systemd: [a]}", "2:19: expected a systemd unit such as `nginx.service`, found a list"),
         ("{alias: web}", "2:17: the service is an alias of itself (name another service)"),
         (
             "{alias: my_db}",
-            "2:17: `my_db` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `my-db`?)",
+            "2:17: `my_db` cannot be a service's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `my-db`?)",
         ),
         (
             "{ttl: 30s, interval: 5s, fall: 2}",
@@ -615,7 +606,7 @@ fn what_a_check_cannot_say() {
         ("{tcp: \"a:1\", timeout: 0s}", "2:31: expected a duration from 1ms to 24h, found `0s`"),
         (
             "{tcp: \"a:1\", interval: 1s, timeout: 2s}",
-            "2:45: the time-out is longer than the interval (a probe ends before the next one starts)",
+            "2:45: the timeout is longer than the interval (a probe must end before the next one starts)",
         ),
         ("{tcp: \"a:1\", rise: 0}", "2:28: expected a number of passes from 1 to 1000, found the number `0`"),
         ("{tcp: \"a:1\", fall: 1001}", "2:28: expected a number of failures from 1 to 1000, found the number `1001`"),
@@ -625,34 +616,34 @@ fn what_a_check_cannot_say() {
         assert_eq!(problems(&format!("service: web\nchecks: {text}\n")), expected, "{text}");
     }
     let many = format!("service: web\nchecks: [{}]\n", "{alias: a}, ".repeat(33));
-    assert_eq!(problems(&many), "2:9: there are at most 32 checks, found 33");
+    assert_eq!(problems(&many), "2:9: at most 32 checks are allowed, found 33");
 }
 
-/// Each part is within its bounds; together they are more than one message between nodes holds.
+/// Each part is within its bounds, but the instance is too large to gossip.
 #[test]
-fn an_instance_has_to_fit_what_other_nodes_are_told() {
+fn instance_must_fit_in_gossip() {
     let tags = |count| (0..count).map(|n| format!("{n:0>250}")).collect::<Vec<_>>().join(", ");
     let meta = |count| (0..count).map(|n| format!("k{n:0>3}: {}", "x".repeat(240))).collect::<Vec<_>>().join(", ");
     let file = |rest: &str| format!("service: web\nport: 80\n{rest}\n");
     let cases = [
         (
             file(&format!("tags: [{}]", tags(33))),
-            "3:1: other nodes are told of an instance in at most 8192 octets, this one has 8389 \
-             (shorten `tags`, which has 8250 of them, or `meta`, which has 0)",
+            "3:1: an instance has at most 8192 octets in gossip, this one has 8389 \
+             (shorten `tags` (8250 octets) or `meta` (0 octets))",
         ),
         (
             file(&format!("tags: [{}]\nmeta: {{{}}}", tags(12), meta(24))),
-            "4:1: other nodes are told of an instance in at most 8192 octets, this one has 9085 \
-             (shorten `tags`, which has 3000 of them, or `meta`, which has 5856)",
+            "4:1: an instance has at most 8192 octets in gossip, this one has 9085 \
+             (shorten `tags` (3000 octets) or `meta` (5856 octets))",
         ),
-        // Control characters are longer in JSON than in the file.
+        // Escapes of control characters are longer in JSON than in the file.
         (
             file(&format!(
                 "meta: {{{}}}",
                 (0..8).map(|n| format!("k{n}: \"{}\"", "\\x01".repeat(250))).collect::<Vec<_>>().join(", ")
             )),
-            "3:1: other nodes are told of an instance in at most 8192 octets, this one has 12104 \
-             (shorten `tags`, which has 0 of them, or `meta`, which has 2016)",
+            "3:1: an instance has at most 8192 octets in gossip, this one has 12104 \
+             (shorten `tags` (0 octets) or `meta` (2016 octets))",
         ),
     ];
     for (text, expected) in cases {
@@ -662,7 +653,7 @@ fn an_instance_has_to_fit_what_other_nodes_are_told() {
 }
 
 #[test]
-fn programs_run_only_where_the_node_allows_it() {
+fn exec_checks_need_permission_of_the_node() {
     let node = label("host-a");
     let defaults = Defaults { node: &node, addresses: &ADDRESS, allow_exec: false };
     let problems = parse(Path::new("f"), b"service: web\nchecks: {exec: [/bin/true]}\n", &defaults).unwrap_err();
@@ -672,36 +663,30 @@ fn programs_run_only_where_the_node_allows_it() {
 }
 
 #[test]
-fn warnings_leave_the_file_in_use() {
+fn file_with_warnings_is_used() {
     let long = format!("service: {}\nid: a\n", "a".repeat(63));
     let cases = [
         (
             "service: web\nid: v2\ntags: [V2]\n",
-            "3:8: warning: the tag `V2` has no name: the instance's id is the same (choose another `id`)",
+            "3:8: warning: the tag `V2` is not reachable by name: it equals the instance's id (choose another `id`)",
         ),
         (
             "service: web\ntags: [tcp]\n",
-            "2:8: warning: `_SERVICE._tcp` asks for the protocol, not for the tag `tcp` (choose another tag; `protocol` says what the service speaks)",
+            "2:8: warning: `_SERVICE._tcp` selects the protocol, not the tag `tcp` (choose another tag; `protocol` sets the transport)",
         ),
-        ("service: web\ntags: [a, b, a]\n", "2:14: warning: the tag `a` is here already (remove one of them)"),
+        ("service: web\ntags: [a, b, a]\n", "2:14: warning: duplicate tag `a` (remove one of them)"),
         (
             "service: web\naddress: [10.0.0.1, 10.0.0.1]\n",
-            "2:21: warning: the address `10.0.0.1` is here already (remove one of them)",
+            "2:21: warning: duplicate address `10.0.0.1` (remove one of them)",
         ),
-        (
-            "service: web\nchecks: [{alias: a}, {alias: a}]\n",
-            "2:22: warning: the same check is here already (remove one of them)",
-        ),
-        (
-            &long,
-            "1:10: warning: with 63 octets the service has no name of the form `_SERVICE._tcp` (shorten it by one)",
-        ),
+        ("service: web\nchecks: [{alias: a}, {alias: a}]\n", "2:22: warning: duplicate check (remove one of them)"),
+        (&long, "1:10: warning: a service name of 63 octets has no `_SERVICE._tcp` form (shorten it by one octet)"),
     ];
     for (text, expected) in cases {
         let file = read(text.as_bytes()).unwrap();
         assert_eq!((file.entries.len(), shown(&file.warnings).as_str()), (1, expected), "{text}");
         let instance = &file.entries[0].definition.instance;
-        assert!(instance.addresses.len() == 1 && instance.tags.len() < 3, "repetitions are dropped");
+        assert!(instance.addresses.len() == 1 && instance.tags.len() < 3, "duplicates are dropped");
     }
     let both = read(b"service: web\ntags: [tcp]\nport: x\n").unwrap_err();
     assert_eq!(both.iter().filter(|problem| problem.is_error()).count(), 1);
@@ -709,7 +694,7 @@ fn warnings_leave_the_file_in_use() {
 }
 
 #[test]
-fn what_is_no_yaml_at_all_is_one_problem() {
+fn invalid_yaml_is_one_problem() {
     let large = vec![b'#'; MAX_FILE + 1];
     let utf16: Vec<u8> = "service: web".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let bomb: String =
@@ -728,7 +713,7 @@ fn what_is_no_yaml_at_all_is_one_problem() {
         ),
         (
             bomb.as_bytes(),
-            "7:10: the file has more than 250000 values, those that its aliases repeat included (split it into several files)",
+            "7:10: the file has more than 250000 values, including those repeated by aliases (split it into several files)",
         ),
     ];
     for (bytes, expected) in cases {
@@ -737,16 +722,16 @@ fn what_is_no_yaml_at_all_is_one_problem() {
 }
 
 #[test]
-fn a_file_of_nothing_but_problems_names_a_thousand_of_them() {
+fn at_most_a_thousand_problems_are_listed() {
     let text: String = (0..5000).map(|n| format!("key-{n}: x\n")).collect();
     let problems = read(format!("service: web\n{text}").as_bytes()).unwrap_err();
     assert_eq!(problems.len(), 1001);
     assert_eq!(problems[1000].message, "and 4000 more problems");
 }
 
-/// Whatever stands in a file, reading it does not panic. The same function is the target of `cargo fuzz`.
+/// No content makes the parser panic. The same function is a target of `cargo fuzz`.
 #[test]
-fn no_file_makes_the_parser_panic() {
+fn mutated_files_do_not_panic() {
     let seeds = [
         "service: web\nid: a\naddress: [10.0.0.7, ::1]\nports: {http: 80}\nmeta: {version: 1.10}\nttl: 5s\n\
          checks:\n  - http: http://127.0.0.1:8080/healthz\n    interval: 10s\n    expect_status: 200\n  - exec: [/x, 5]\n",

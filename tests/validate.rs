@@ -1,6 +1,6 @@
-//! `muster validate`, the built program: what it prints and how it exits.
+//! `muster validate`: output and exit codes of the built program.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -16,7 +16,7 @@ use support::{
 };
 use tempfile::TempDir;
 
-/// A folder with these files.
+/// Creates a folder with these files.
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = run::temp_dir();
     for (path, content) in files {
@@ -27,28 +27,28 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
     folder
 }
 
-/// Exit code, output and error output of `muster validate PATHS` in a folder.
+/// Runs `muster validate PATHS` in a folder; returns exit code, standard output and standard error.
 fn validate(folder: &Path, paths: &[&str]) -> (i32, String, String) {
     let output = process::muster().arg("validate").args(paths).current_dir(folder).finish();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// The files, the paths, the exit code and the output.
+/// Name, files, paths, exit code and output.
 type Case = (&'static str, Vec<(&'static str, &'static str)>, Vec<&'static str>, i32, &'static str);
 
 #[test]
-fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
+fn problems_are_printed_in_order_and_counted() {
     let cases: Vec<Case> = vec![
         (
-            "a good service file",
+            "a valid service file",
             vec![("web.yaml", "service: web\n")],
             vec!["web.yaml"],
             0,
             "1 file checked: no problems\n",
         ),
         (
-            "a folder of service files, those that no agent reads left out",
+            "a folder of service files and of files that agents ignore",
             vec![
                 ("s/web.yaml", "service: web\n"),
                 ("s/db.yml", "service: db\n"),
@@ -61,7 +61,7 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             "2 files checked: no problems\n",
         ),
         (
-            "files beside service files that their author may expect to be read",
+            "ignored files that their author may expect to be read",
             vec![
                 ("s/web.yaml", "service: web\n"),
                 ("s/web.json", "{}"),
@@ -70,10 +70,17 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             ],
             vec!["s"],
             0,
-            "s/db.example.org:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
-             s/more:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
-             s/web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml or .zone\n\
+            "s/db.example.org:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
+             s/more:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
+             s/web.json:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n\
              1 file checked: no problems, 3 warnings\n",
+        ),
+        (
+            "an empty folder beside a service file",
+            vec![("web.yaml", "service: web\n"), ("s/README", "x")],
+            vec!["web.yaml", "s"],
+            0,
+            "1 file checked: no problems\n",
         ),
         (
             "ignored files in the folders of a configuration",
@@ -88,9 +95,9 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             ],
             vec!["muster.yaml"],
             0,
-            "s/example.org.zone:1:1: warning: ignored: the files that are read here end in .yaml or .yml\n\
-             t/b.txt:1:1: warning: ignored: the files that are read here end in .yaml or .yml\n\
-             z/db.example.org:1:1: warning: ignored: the files that are read here end in .zone\n\
+            "s/example.org.zone:1:1: warning: ignored: only files that end in .yaml or .yml are read\n\
+             t/b.txt:1:1: warning: ignored: only files that end in .yaml or .yml are read\n\
+             z/db.example.org:1:1: warning: ignored: only files that end in .zone are read\n\
              3 files checked: no problems, 3 warnings\n",
         ),
         (
@@ -106,7 +113,7 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             "s/a.yaml:1:1: warning: the file is empty (to withdraw its services, delete the file or write `services: []`)\n\
              s/b.yaml:1:1: warning: the file has no content (to withdraw its services, delete the file or write `services: []`)\n\
              s/c.yaml:1:11: warning: the list of services is empty (the file defines no service)\n\
-             service.local.zone:1:1: warning: the file has no record (to withdraw its records, delete it)\n\
+             service.local.zone:1:1: warning: the file has no records (delete the file to withdraw its records)\n\
              4 files checked: no problems, 4 warnings\n",
         ),
         (
@@ -118,22 +125,22 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             ],
             vec!["s"],
             1,
-            "s/a.yaml:2:12: `a_b` cannot be a service's name: '_' cannot stand in a DNS label: letters, digits and hyphens can (did you mean `a-b`?)\n\
+            "s/a.yaml:2:12: `a_b` cannot be a service's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)\n\
              s/b.yaml:2:7: expected a port from 1 to 65535, found `x`\n\
              s/b.yaml:3:1: unknown key `prt` (did you mean `port`?)\n\
              s/c.yaml:1:5: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)\n\
              3 files checked: 4 problems\n",
         ),
         (
-            "warnings alone are clean",
+            "warnings only",
             vec![("web.yaml", "service: web\nid: a\ntags: [tcp]\n")],
             vec!["web.yaml"],
             0,
-            "web.yaml:3:8: warning: `_SERVICE._tcp` asks for the protocol, not for the tag `tcp` (choose another tag; `protocol` says what the service speaks)\n\
+            "web.yaml:3:8: warning: `_SERVICE._tcp` selects the protocol, not the tag `tcp` (choose another tag; `protocol` sets the transport)\n\
              1 file checked: no problems, 1 warning\n",
         ),
         (
-            "what only the files together show",
+            "problems across files",
             vec![
                 ("s/a.yaml", "service: web\nid: one\n"),
                 ("s/b.yaml", "service: web\nid: one\nchecks: {alias: db}\n"),
@@ -142,13 +149,13 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             ],
             vec!["s"],
             1,
-            "s/b.yaml:1:1: the instance `web/one` is defined in s/a.yaml:1:1 already (give each of them an `id` of its own)\n\
-             s/c.yaml:1:1: alias checks go in a circle: `c` → `d` → `c` (no service in it can become healthy before the others)\n\
-             s/d.yaml:1:1: warning: the check `alias: e` asks for a service that no file defines (the check is critical until there is one)\n\
+            "s/b.yaml:1:1: the instance `web/one` is already defined at s/a.yaml:1:1 (give each instance its own `id`)\n\
+             s/c.yaml:1:1: alias checks form a cycle: `c` → `d` → `c` (no service in the cycle can become healthy first)\n\
+             s/d.yaml:1:1: warning: the check `alias: e` names a service that no file defines (the check is critical until the service is defined)\n\
              4 files checked: 2 problems, 1 warning\n",
         ),
         (
-            "a configuration and the service files that it names",
+            "a configuration and its service files",
             vec![
                 ("etc/muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
                 ("etc/s/web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n"),
@@ -168,11 +175,11 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             ],
             vec!["etc"],
             0,
-            "etc/30.yml:1:1: warning: in a folder of configuration this file is not read (rename it: its name has to end in `.yaml`)\n\
+            "etc/30.yml:1:1: warning: ignored: the agent reads configuration from *.yaml only (rename it to end in `.yaml`)\n\
              4 files checked: no problems, 1 warning\n",
         ),
         (
-            "a configuration, and its service files named once more",
+            "a configuration, with its service files given again",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
                 ("s/web.yaml", "service: web\nport: x\n"),
@@ -182,7 +189,7 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
             "s/web.yaml:2:7: expected a port from 1 to 65535, found `x`\n2 files checked: 1 problem\n",
         ),
         (
-            "service files elsewhere are with_shadowed by the configuration that is named",
+            "service files elsewhere, checked by the given configuration",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n"),
                 ("s/a.yaml", "service: a\n"),
@@ -194,14 +201,14 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
              3 files checked: 1 problem\n",
         ),
         (
-            "without a configuration programs may be allowed",
+            "exec checks are allowed without a configuration",
             vec![("web.yaml", "service: web\nchecks: {exec: [/bin/true]}\n")],
             vec!["web.yaml"],
             0,
             "1 file checked: no problems\n",
         ),
         (
-            "a misspelt key does not make another kind of file",
+            "a misspelt key does not change the kind of file",
             vec![
                 ("a.yaml", "servise: web\nport: 80\nchecks: []\n"),
                 ("b.yaml", "domian: a.b\nnode: b\nservices_dir: .\n"),
@@ -214,11 +221,11 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
              2 files checked: 3 problems\n",
         ),
         (
-            "a folder that the configuration names and that is not there",
+            "a missing folder of the configuration",
             vec![("muster.yaml", "node: a\nservices_dir: s\nzones_dir: .\n")],
             vec!["muster.yaml"],
             0,
-            "muster.yaml:1:1: warning: there is no folder s (`services_dir` names it)\n1 file checked: no problems, 1 warning\n",
+            "muster.yaml:1:1: warning: the folder s does not exist (`services_dir` names it)\n1 file checked: no problems, 1 warning\n",
         ),
     ];
     for (name, files, paths, exit, expected) in cases {
@@ -232,9 +239,15 @@ fn every_problem_is_printed_in_the_order_of_its_place_and_then_counted() {
 fn zone_files_are_checked_with_the_services_of_their_node() {
     const ZONE: &str = "@ SOA ns admin 1 1h 1h 1h 1h\n@ NS ns\nns A 10.0.0.1\n";
     let cases: Vec<Case> = vec![
-        ("a good zone", vec![("example.org.zone", ZONE)], vec!["example.org.zone"], 0, "1 file checked: no problems\n"),
         (
-            "names of the discovery zone that are live",
+            "a valid zone",
+            vec![("example.org.zone", ZONE)],
+            vec!["example.org.zone"],
+            0,
+            "1 file checked: no problems\n",
+        ),
+        (
+            "static names that conflict with services",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\nalias_domains: [alias.example]\n"),
                 ("s/web.yaml", "service: web\n"),
@@ -247,21 +260,21 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
             vec!["muster.yaml"],
             1,
             "z/alias.example.zone:1:1: alias.example. is an alias of service.local. (put its records into service.local.zone)\n\
-             z/service.local.zone:2:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
-             z/service.local.zone:4:1: a.web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
-             z/service.local.zone:5:1: _web._tcp.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+             z/service.local.zone:2:1: web.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             z/service.local.zone:4:1: a.web.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             z/service.local.zone:5:1: _web._tcp.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
              4 files checked: 4 problems\n",
         ),
         (
-            "the same without a configuration",
+            "a conflict without a configuration",
             vec![("f/web.yaml", "service: web\n"), ("f/service.local.zone", "web A 10.0.0.1\n")],
             vec!["f"],
             1,
-            "f/service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+            "f/service.local.zone:1:1: web.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
              2 files checked: 1 problem\n",
         ),
         (
-            "a zone file named beside its configuration",
+            "a zone file given with its configuration",
             vec![
                 ("muster.yaml", "node: a\nservices_dir: s\nzones_dir: z\n"),
                 ("s/web.yaml", "service: web\n"),
@@ -269,7 +282,7 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
             ],
             vec!["service.local.zone", "muster.yaml"],
             1,
-            "service.local.zone:1:1: web.service.local. is a name of the service `web` (what is healthy decides about its records: choose another name)\n\
+            "service.local.zone:1:1: web.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
              3 files checked: 1 problem\n",
         ),
         (
@@ -277,7 +290,7 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
             vec![("a/Example.org.zone", ZONE), ("b/example.org.zone", ZONE), ("b/x.zone", "@ A 10.0.0.300\n")],
             vec!["a", "b"],
             1,
-            "b/example.org.zone:1:1: the zone example.org. is in a/Example.org.zone already (a zone is one file)\n\
+            "b/example.org.zone:1:1: the zone example.org. is already defined in a/Example.org.zone (keep each zone in one file)\n\
              b/x.zone:1:5: ",
         ),
     ];
@@ -291,7 +304,7 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
 }
 
 #[test]
-fn what_is_no_configuration_at_all_is_one_problem_a_file() {
+fn unparsable_files_have_one_problem_each() {
     let bomb: String =
         (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
     let bomb = format!("a0: &a0 [x]\n{bomb}");
@@ -308,7 +321,7 @@ fn what_is_no_configuration_at_all_is_one_problem_a_file() {
     ];
     let files: Vec<_> = cases.iter().map(|(path, bytes, _)| (*path, *bytes)).collect();
     let folder = folder(&files);
-    // 50 MB of which nothing is on the disk.
+    // A sparse file of 50 MB.
     File::create(folder.path().join("large.yaml")).unwrap().set_len(50 << 20).unwrap();
     let (exit, out, _) = validate(folder.path(), &["."]);
     assert_eq!(exit, 1);
@@ -324,7 +337,7 @@ fn what_is_no_configuration_at_all_is_one_problem_a_file() {
 }
 
 #[test]
-fn texts_of_other_systems_are_good() {
+fn byte_order_marks_and_crlf_are_valid() {
     let folder = folder(&[
         ("bom.yaml", b"\xef\xbb\xbfservice: a\n"),
         ("crlf.yaml", b"service: b\r\nmeta:\r\n  note: |\r\n    two\r\n    lines\r\n"),
@@ -334,7 +347,7 @@ fn texts_of_other_systems_are_good() {
 }
 
 #[test]
-fn what_cannot_be_read_is_told_apart_from_what_is_wrong() {
+fn unreadable_files_exit_with_2() {
     let folder = folder(&[("web.yaml", b"service: web\nport: x\n"), ("s/a.yaml", b"service: a\n")]);
     symlink("nothing", folder.path().join("s/dangling.yaml")).unwrap();
     let problem = "web.yaml:2:7: expected a port from 1 to 65535, found `x`\n1 file checked: 1 problem\n";
@@ -354,27 +367,39 @@ fn what_cannot_be_read_is_told_apart_from_what_is_wrong() {
 }
 
 #[test]
-fn a_wrong_argument_is_told_and_exits_with_2() {
+fn folders_without_a_file_to_read_exit_with_2() {
+    let folder = folder(&[("s/README", b"x"), ("t/web.json", b"{}"), ("t/.web.yaml.swp", b"x")]);
+    let ignored = "t/web.json:1:1: warning: ignored: only files that end in .yaml or .yml or .zone are read\n";
+    for (path, out) in [("s", ""), ("t", ignored)] {
+        let err = format!(
+            "muster: {path}: no configuration, service or zone file in this folder (subfolders are not read)\n"
+        );
+        assert_eq!(validate(folder.path(), &[path]), (2, out.to_owned(), err));
+    }
+}
+
+#[test]
+fn unknown_options_exit_with_2_and_help_with_0() {
     let folder = folder(&[]);
     let (exit, out, err) = validate(folder.path(), &["--colour"]);
     assert_eq!((exit, out.as_str()), (2, ""));
     assert!(err.starts_with("error: unexpected argument '--colour' found"), "{err}");
     let (exit, out, err) = validate(folder.path(), &["--help"]);
     assert_eq!((exit, err.as_str()), (0, ""));
-    assert!(out.contains("Files and folders [default: /etc/muster/muster.yaml]"), "{out}");
+    assert!(out.contains("Files and folders to check [default: /etc/muster/muster.yaml]"), "{out}");
 }
 
-/// What would keep the agent from starting, or its API from letting anybody in.
+/// Files that would prevent the start of the agent or any access to its API.
 #[test]
-fn keys_tokens_and_certificates_that_a_configuration_names_are_looked_at() {
+fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
     let key = "A".repeat(43) + "=\n";
     type Files<'a> = &'a [(&'a str, &'a str)];
     let cases: &[(&str, Files<'_>, i32, &str)] = &[
         ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
-        ("gossip: {key_file: k}", &[], 1, "k:1:1: `gossip.key_file` names it, and it cannot be read"),
+        ("gossip: {key_file: k}", &[], 1, "k:1:1: cannot read `gossip.key_file`"),
         ("gossip: {key_file: k}", &[("k", "short\n")], 1, "k:1:1: "),
-        ("http: {tokens_dir: t}", &[], 1, "t:1:1: `http.tokens_dir` names it, and it cannot be read"),
-        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens: []\n")], 0, "nobody can use it over TCP"),
+        ("http: {tokens_dir: t}", &[], 1, "t:1:1: cannot read `http.tokens_dir`"),
+        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens: []\n")], 0, "the HTTP API refuses all requests over TCP"),
         ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens:\n- {name: a, scope: red}\n")], 1, "t/a.yaml:2:"),
         (
             "http: {tokens_dir: t}",
@@ -382,7 +407,7 @@ fn keys_tokens_and_certificates_that_a_configuration_names_are_looked_at() {
             0,
             "2 files checked: no problems\n",
         ),
-        ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: `http.key` names it, and it cannot be read"),
+        ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: cannot read `http.key`"),
     ];
     for (config, files, code, expected) in cases {
         let mut all = vec![("m.yaml", format!("services_dir: s\n{config}\n")), ("s/.keep", String::new())];

@@ -1,6 +1,6 @@
-//! A day of reloads leaks nothing: no file descriptor, no inotify watch, no thread.
+//! Reloads leak no file descriptors, inotify watches or threads.
 //!
-//! Alone in its file, because it counts what the whole process holds.
+//! A separate file, because the test counts the resources of the process.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -23,23 +23,23 @@ use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const FOLDERS: usize = 20;
-/// Each has five reloads.
+/// Rounds of five reloads.
 const ROUNDS: usize = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
+struct Resources {
     descriptors: usize,
     inotify_instances: usize,
     inotify_watches: usize,
     notify_threads: usize,
 }
 
-impl Held {
+impl Resources {
     fn now() -> Self {
         let entries = |path: &str| -> Vec<PathBuf> {
             fs::read_dir(path).unwrap().filter_map(Result::ok).map(|entry| entry.path()).collect()
         };
-        // What has ended since the listing is not held.
+        // Entries may vanish after the listing.
         let descriptors = entries("/proc/self/fd");
         let is_inotify = |path: &&PathBuf| fs::read_link(path).is_ok_and(|to| to == Path::new("anon_inode:inotify"));
         let inotify: Vec<_> = descriptors.iter().filter(is_inotify).collect();
@@ -58,7 +58,7 @@ impl Held {
         }
     }
 
-    /// Waits until this much is held again: threads end a moment after they were told to.
+    /// Waits until the resources are as before: threads end with a delay.
     async fn reached(self) {
         let wait = async {
             while Self::now() != self {
@@ -66,7 +66,7 @@ impl Held {
             }
         };
         let reached = timeout(DEADLINE, wait).await;
-        assert!(reached.is_ok(), "held at first {self:?}, now {:?}", Self::now());
+        assert!(reached.is_ok(), "expected {self:?}, got {:?}", Self::now());
     }
 }
 
@@ -94,12 +94,12 @@ impl Watched {
 
     async fn until(&mut self, text: &str) {
         let path = self.root.path().join("services.d/web.yaml");
-        let such =
+        let condition =
             |contents: &Contents| contents.files.get(&path).is_some_and(|file| **file == Ok(text.as_bytes().into()));
-        assert!(timeout(DEADLINE, self.contents.wait_for(such)).await.is_ok(), "{text}");
+        assert!(timeout(DEADLINE, self.contents.wait_for(condition)).await.is_ok(), "{text}");
     }
 
-    /// Five reloads, of which three make the watcher start anew; in the end all is as it was but for the text.
+    /// Performs five reloads. Three of them renew the inotify watches.
     async fn round(&mut self, round: &str) {
         let root = self.root.path().to_owned();
         let (folder, file) = (root.join("services.d"), root.join("services.d/web.yaml"));
@@ -135,15 +135,15 @@ fn write_folder(folder: &Path, text: &str) {
 }
 
 #[tokio::test]
-async fn a_thousand_reloads_leak_nothing() {
+async fn thousand_reloads_leak_no_resources() {
     let shutdown = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let before = Held::now();
+    let before = Resources::now();
     let mut folders = Vec::new();
     for _ in 0..FOLDERS {
         folders.push(Watched::new(shutdown.clone(), &mut tasks).await);
     }
-    let watching = Held::now();
+    let watching = Resources::now();
     assert_eq!(watching.inotify_instances - before.inotify_instances, FOLDERS);
     assert_eq!(watching.inotify_watches - before.inotify_watches, 2 * FOLDERS, "a folder and its parent");
 

@@ -1,6 +1,6 @@
-//! Where the kernel has no inotify instance left for us, changes are found all the same, and the user is told.
+//! Without an inotify instance the watcher polls and reports the problem.
 //!
-//! Alone in its file, because it takes file descriptors from the whole process.
+//! A separate file, because the test limits the file descriptors of the process.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Leaves room for two more descriptors: a folder can be listed and a file read, but a watcher needs three.
+/// Limits the process to two more descriptors: enough to list a folder and read a file, but a watcher needs three.
 fn leave_two_descriptors() {
     let is_open = |number: &u64| Path::new("/proc/self/fd").join(number.to_string()).symlink_metadata().is_ok();
     let second_free = (0..).filter(|number| !is_open(number)).nth(1).unwrap();
@@ -31,7 +31,7 @@ fn leave_two_descriptors() {
 }
 
 #[tokio::test]
-async fn without_inotify_changes_are_looked_for_until_it_is_back() {
+async fn watcher_polls_until_inotify_is_available() {
     let dir = run::temp_dir();
     let path = dir.path().join("web.yaml");
     let folder = Folder {
@@ -50,17 +50,17 @@ async fn without_inotify_changes_are_looked_for_until_it_is_back() {
     assert_eq!(contents.borrow().problems, [FolderError::Unwatched(WatchError::Instances)]);
     let printed = contents.borrow().folder_problems().map(|problem| problem.to_string()).collect::<String>();
     assert!(printed.ends_with(
-        ":1:1: changes here may be noticed late: no inotify instance is left \
+        ":1:1: changes may be detected late: inotify instance or open file limit reached \
          (raise the sysctl fs.inotify.max_user_instances or the limit of open files)"
     ));
     for text in ["1", "2"] {
-        // A second look finds it, should the watcher hold the descriptors at the moment.
+        // The watcher may hold the descriptors at the moment: retry.
         while fs::write(&path, text).is_err() {
             sleep(Duration::from_millis(1)).await;
         }
-        let such =
+        let condition =
             |contents: &Contents| contents.files.get(&path).is_some_and(|file| **file == Ok(text.as_bytes().into()));
-        assert!(timeout(DEADLINE, contents.wait_for(such)).await.is_ok(), "{text}");
+        assert!(timeout(DEADLINE, contents.wait_for(condition)).await.is_ok(), "{text}");
     }
 
     setrlimit(Resource::RLIMIT_NOFILE, limit, most).unwrap();

@@ -1,8 +1,8 @@
-//! The fuzz targets: one function each, which takes any octets and panics where a promise is broken.
+//! Fuzz targets. Each is a function that takes any octets and panics if an invariant is violated.
 //!
 //! They are compiled twice: into the programs of `fuzz_targets/`, for cargo-fuzz, and into `tests/fuzz.rs`, which runs
-//! them on stable Rust for a bounded number of inputs. `seeds/` has the inputs that both begin with, one folder a
-//! target; a file's name says what is in it.
+//! them on stable Rust with a bounded number of inputs. `seeds/` has the initial inputs of both, one folder per target;
+//! a file's name describes its content.
 
 pub mod gossip;
 pub mod packet;

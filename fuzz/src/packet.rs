@@ -1,8 +1,7 @@
-//! The packet target: whatever a stranger sends, the reply is one that a resolver can use, or silence.
+//! Packet target: any input gets a valid reply, or none.
 //!
-//! The tables are small and have one of everything: services in each standing, more instances than fit a packet, an
-//! alias domain, static zones with a wildcard, CNAMEs in a chain and in a ring, a delegation, reverse names. hickory-proto
-//! is the judge of what a packet means.
+//! The tables are small and cover all features: services in each state, more instances than fit a packet, an alias domain, static
+//! zones with a wildcard, a CNAME chain and a CNAME loop, a delegation, reverse names. hickory-proto is the reference decoder.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -22,29 +21,30 @@ use muster::{
         message::codes::Rcode,
         zone::{Settings, Tables},
     },
-    files::zone_file::{self, ZoneFile},
+    files::zone_file,
     model::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
         service::{Instance, InstanceKey, Protocol},
+        zone::ZoneFile,
     },
 };
 
-/// The payload over UDP, as the default is.
+/// UDP payload in octets; the default.
 const PAYLOAD: u16 = 1232;
-/// What a reply over UDP may have where the query has no OPT record (RFC 1035 §4.2.1).
+/// Maximum UDP reply in octets without an OPT record (RFC 1035 §4.2.1).
 const CLASSIC: usize = 512;
 const HEADER: usize = 12;
 
-/// Asks twice: with the octets as they are, and with the well-formed query that they can be read as.
+/// Tests two queries: the input itself, and a well-formed query derived from it.
 pub fn run(octets: &[u8]) {
     ask(octets);
     ask(&query(octets));
 }
 
-/// Asks over UDP and over TCP, and judges both replies.
+/// Sends a packet over UDP and TCP, and checks both replies.
 fn ask(packet: &[u8]) {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     let tables = TABLES.get_or_init(tables);
@@ -53,36 +53,36 @@ fn ask(packet: &[u8]) {
         let mut reply = vec![];
         let rcode = engine.respond(tables, packet, transport, &mut reply)?;
         let limit = if transport == Transport::Udp { udp_limit(packet, &reply) } else { MAX_TCP };
-        assert!(reply.len() <= limit, "{transport:?}: {} octets where {limit} may be", reply.len());
-        Some(judge(packet, &reply, rcode))
+        assert!(reply.len() <= limit, "{transport:?}: {} octets exceed {limit}", reply.len());
+        Some(check_reply(packet, &reply, rcode))
     };
     match (over(Transport::Udp), over(Transport::Tcp)) {
         (None, None) => {
             let is_response = packet.get(2).is_none_or(|flags| flags & 0x80 != 0);
-            assert!(packet.len() < HEADER || is_response, "silence where a reply was due");
+            assert!(packet.len() < HEADER || is_response, "no reply to a query");
         }
         (Some(udp), Some(tcp)) => {
             assert!(!tcp.metadata.truncation, "TC over TCP");
             assert_eq!(udp.metadata.response_code, tcp.metadata.response_code, "UDP and TCP differ");
-            // What a referral needs includes its glue (RFC 9471 §3.1); elsewhere additional records may be left out.
+            // Glue is a required part of a referral (RFC 9471 §3.1); other additional records are optional.
             let referral = tcp.answers.is_empty() && !tcp.metadata.authoritative;
             let needed =
                 |m: &Message| (m.answers.len(), m.authorities.len(), if referral { m.additionals.len() } else { 0 });
             assert_eq!(
                 udp.metadata.truncation,
                 needed(&udp) != needed(&tcp),
-                "TC does not tell what was left out: {udp}"
+                "TC does not match the omitted records: {udp}"
             );
         }
-        _ => panic!("silence over one transport, a reply over the other"),
+        _ => panic!("a reply over one transport only"),
     }
 }
 
-/// What every reply must be.
-fn judge(packet: &[u8], reply: &[u8], rcode: Rcode) -> Message {
+/// Checks the invariants of every reply.
+fn check_reply(packet: &[u8], reply: &[u8], rcode: Rcode) -> Message {
     let mut decoder = BinDecoder::new(reply);
     let message = Message::read(&mut decoder).unwrap_or_else(|error| panic!("{error}: {reply:02x?}"));
-    assert!(decoder.is_empty(), "octets behind the last record: {reply:02x?}");
+    assert!(decoder.is_empty(), "trailing octets: {reply:02x?}");
 
     assert_eq!(reply[..2], packet[..2], "the id");
     assert_eq!(reply[2] & 0xf9, packet[2] & 0x79 | 0x80, "QR, the opcode and RD");
@@ -103,38 +103,41 @@ fn judge(packet: &[u8], reply: &[u8], rcode: Rcode) -> Message {
     let meta = &message.metadata;
     match rcode {
         Rcode::NoError if message.answers.is_empty() && !meta.truncation => {
-            let due = if meta.authoritative { RecordType::SOA } else { RecordType::NS };
-            assert!(message.authorities.iter().all(|r| r.record_type() == due), "{message}");
-            assert!(!message.authorities.is_empty(), "neither an answer nor why there is none: {message}");
+            let expected = if meta.authoritative { RecordType::SOA } else { RecordType::NS };
+            assert!(message.authorities.iter().all(|r| r.record_type() == expected), "{message}");
+            assert!(!message.authorities.is_empty(), "negative answer without SOA or NS: {message}");
         }
         Rcode::NoError => {}
         Rcode::NxDomain => assert!(meta.truncation || soa == 1, "NXDOMAIN without SOA (RFC 2308 §3): {message}"),
         _ => assert!(message.all_sections().next().is_none() && !meta.authoritative, "{message}"),
     }
-    judge_owners(&message);
+    check_owner_names(&message);
     if rcode == Rcode::FormErr {
-        assert!(!is_well_formed(packet), "FORMERR to a query that hickory-proto writes in the same octets");
+        assert!(!is_well_formed(packet), "FORMERR to a query that hickory-proto encodes identically");
     }
     message
 }
 
-/// No record stands there unasked: each answer is of the name that was asked for or of the CNAME's target before, each
-/// additional record is of a name that the records before it point to.
-fn judge_owners(message: &Message) {
-    let mut due: Vec<&HickoryName> = message.queries.iter().map(Query::name).collect();
+/// Checks owner names: answers belong to the question's name or the preceding CNAME target, additional records to a name in the
+/// preceding sections.
+fn check_owner_names(message: &Message) {
+    let mut owners: Vec<&HickoryName> = message.queries.iter().map(Query::name).collect();
     for record in &message.answers {
-        assert!(due.last().is_some_and(|name| **name == record.name), "an answer of another name: {message}");
+        assert!(
+            owners.last().is_some_and(|name| **name == record.name),
+            "answer with an unexpected owner name: {message}"
+        );
         if let RData::CNAME(target) = &record.data {
-            due.push(&target.0);
+            owners.push(&target.0);
         }
     }
     let named: Vec<&HickoryName> = message.answers.iter().chain(&message.authorities).filter_map(target).collect();
     for record in &message.additionals {
-        assert!(named.contains(&&record.name), "an additional record that nothing points to: {message}");
+        assert!(named.contains(&&record.name), "unreferenced additional record: {message}");
     }
 }
 
-/// The host that a record points to.
+/// Returns the host name in a record's RDATA.
 fn target(record: &Record) -> Option<&HickoryName> {
     match &record.data {
         RData::NS(ns) => Some(&ns.0),
@@ -144,7 +147,7 @@ fn target(record: &Record) -> Option<&HickoryName> {
     }
 }
 
-/// How long a reply over UDP may be (RFC 6891 §6.2.3).
+/// Returns the maximum length of a UDP reply (RFC 6891 §6.2.3).
 fn udp_limit(packet: &[u8], reply: &[u8]) -> usize {
     let edns = |octets: &[u8]| Message::from_vec(octets).ok().and_then(|message| message.edns);
     match (edns(reply), edns(packet)) {
@@ -154,7 +157,7 @@ fn udp_limit(packet: &[u8], reply: &[u8]) -> usize {
     }
 }
 
-/// Whether hickory-proto reads a plain query here and would write it in these very octets.
+/// Reports whether hickory-proto decodes the packet as a plain query and encodes it to the same octets.
 fn is_well_formed(packet: &[u8]) -> bool {
     let Ok(message) = Message::from_vec(packet) else { return false };
     let plain =
@@ -167,7 +170,7 @@ fn is_well_formed(packet: &[u8]) -> bool {
         && message.to_vec().is_ok_and(|octets| octets == packet)
 }
 
-/// The length of the one question behind the header.
+/// Returns the length of the single question after the header.
 fn question_length(reply: &[u8]) -> usize {
     let mut at = HEADER;
     while reply[at] != 0 {
@@ -176,12 +179,12 @@ fn question_length(reply: &[u8]) -> usize {
     at + 1 + 4 - HEADER
 }
 
-/// A query for names that exist, nearly exist or might: most octets taken as a packet are none. The first four
-/// choose the EDNS payload, the type, the zone and how many labels stand in front of it; the others a label each.
+/// Derives a query for a plausible name, since most inputs are not packets. The first four octets select the EDNS payload, the
+/// type, the zone and the number of labels below it; each further octet selects a label.
 fn query(octets: &[u8]) -> Vec<u8> {
     let [edns, qtype, zone, count, labels @ ..] = octets else { return vec![] };
     let pick = |from: &[&'static [u8]], by: u8| from[usize::from(by) % from.len()];
-    // Half of the types are those that have a meaning here.
+    // Half of the types are supported ones.
     let qtype = TYPES.get(usize::from(*qtype) % (TYPES.len() * 2)).unwrap_or(qtype);
     let labels: Vec<&[u8]> = labels.iter().take(usize::from(*count) % 5).map(|by| pick(LABELS, *by)).collect();
     let wire = labels.iter().flat_map(|label| [&[label.len() as u8], *label].concat());
@@ -261,7 +264,7 @@ const LABELS: &[&[u8]] = &[
     b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
-// --- What is asked about ---------------------------------------------------------------------------------------------
+// --- Tables ----------------------------------------------------------------------------------------------------------
 
 fn tables() -> Tables {
     let settings = Settings {
@@ -285,13 +288,13 @@ fn tables() -> Tables {
     tables
 }
 
-/// A node with services in every standing.
+/// Returns a node with services in every state.
 fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) {
     let node =
         Node { name: label(host), addresses: addresses(number), datacenter: label("dc1"), meta: Default::default() };
     let mut announcements = Announcements::new();
-    let mut add = |instance: Instance, standing: InstanceState| {
-        let announcement = Announcement::new(Arc::new(instance), standing);
+    let mut add = |instance: Instance, state: InstanceState| {
+        let announcement = Announcement::new(Arc::new(instance), state);
         announcements.insert(announcement.instance.key.clone(), Arc::new(announcement));
     };
     let critical = || InstanceState::new(Status::Critical, "connection refused");
@@ -329,7 +332,7 @@ fn addresses(number: u8) -> Vec<IpAddr> {
     vec![Ipv4Addr::new(10, 0, 0, number).into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into()]
 }
 
-/// Static names beside the services.
+/// Static names in the discovery zone.
 const OWN_ZONE: &str = "\
 printer A 10.0.0.99
 www CNAME web
@@ -347,7 +350,7 @@ ns A 10.0.1.1
 * TXT any
 c1 CNAME c2
 c2 CNAME long
-; A ring that no file shows by itself.
+; A CNAME loop across two zones.
 ring CNAME ring.service.local.
 nowhere CNAME x.none.service.local.
 _x._tcp SRV 1 1 80 mail

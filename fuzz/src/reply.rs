@@ -1,25 +1,33 @@
-//! The reply target: any octets that an upstream may send are no reply, or are handed out such that a client reads in
-//! them what hickory-proto reads in the original.
+//! Reply target: any input from an upstream is rejected, or relayed so that hickory-proto decodes the same records from both.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use hickory_proto::op::Message;
 use muster::{
     dns::{
         answer::Outside,
-        engine::{Client, Engine, Origin, Transport},
+        engine::{self, Client, Decision, Engine, Origin, Transport},
         message::query::LookupName,
-        recursion::reply::{Age, Reply},
+        recursion::{
+            Recursion,
+            cache::Cache,
+            loop_detection::LoopDetector,
+            upstream_reply::{Age, Reply},
+        },
         zone::{Settings, Tables},
     },
-    model::name::{Label, Name},
+    model::{
+        dns_limits::CacheTtls,
+        name::{Label, Name},
+        recursion_access::ClientRange,
+    },
 };
 
-/// What our OPT record announces.
+/// UDP payload in our OPT record.
 const PAYLOAD: u16 = 1232;
 
-/// Reads a reply to its own question and hands it out.
+/// Parses the input as a reply to its own question, and relays it.
 pub fn run(octets: &[u8]) {
     let Some(question) = question(octets) else { return };
     let id = u16::from_be_bytes([octets[0], octets[1]]);
@@ -28,24 +36,27 @@ pub fn run(octets: &[u8]) {
     let qtype = u16::from_be_bytes([question[question.len() - 4], question[question.len() - 3]]);
     let is_foreign = tables().lookup(&name, qtype).outside == Outside::Question;
     let original = Message::from_vec(octets);
-    let mut engine = Engine::new(PAYLOAD, Rng::with_seed(1));
+    let mut engine = engine();
     for age in [Age::Fresh(0), Age::Fresh(7), Age::Stale] {
-        let said = reply.said(age);
-        if let (Ok(original), true) = (&original, said.is_answer) {
-            assert_eq!(said.answer.len(), in_class(original), "behind a CNAME: {original:?}");
+        let answer = reply.to_answer(age);
+        if let (Ok(original), true) = (&original, answer.is_answer) {
+            assert_eq!(answer.answer.len(), in_class(original), "records for a CNAME chain: {original:?}");
         }
         for (transport, payload) in [(Transport::Udp, None), (Transport::Udp, Some(4096)), (Transport::Tcp, Some(512))]
         {
             let mut out = vec![];
             let client = Client { address: [127, 0, 0, 1].into(), now: Duration::from_secs(1_000_000) };
             let origin = Origin { transport, client: Some(client) };
-            engine.relay(&tables(), &query(question, payload), origin, (&reply, age), &mut out);
+            // Special-use names are never forwarded.
+            let decision = engine.answer(&tables(), &query(question, payload), origin, &mut out);
+            let Decision::Resolve(pending) = decision else { continue };
+            pending.relay((&reply, age), &mut out);
             let limit = match (transport, payload) {
                 (Transport::Tcp, _) => usize::from(u16::MAX),
                 (Transport::Udp, None) => 512,
                 (Transport::Udp, Some(_)) => PAYLOAD.into(),
             };
-            assert!(out.len() <= limit.max(12 + question.len() + 11), "{} octets of {limit}", out.len());
+            assert!(out.len() <= limit.max(12 + question.len() + 11), "{} octets exceed {limit}", out.len());
             let Ok(original) = &original else { continue };
             if out.is_empty() || !is_foreign {
                 continue;
@@ -65,12 +76,12 @@ pub fn run(octets: &[u8]) {
     }
 }
 
-/// Records of the answer section that are of the Internet.
+/// Returns the number of answers of class IN.
 fn in_class(message: &Message) -> usize {
     message.answers.iter().filter(|record| u16::from(record.dns_class) == 1).count()
 }
 
-/// The question section, if there is one question and its name has no pointers.
+/// Returns the question section; `None` without a question or if its name is compressed.
 fn question(octets: &[u8]) -> Option<&[u8]> {
     let mut at = 12;
     loop {
@@ -91,6 +102,25 @@ fn query(question: &[u8], payload: Option<u16>) -> Vec<u8> {
         query.extend([0; 6]);
     }
     query
+}
+
+/// Returns an engine that allows recursion for loopback clients, with an empty cache.
+fn engine() -> Engine {
+    let ttls = CacheTtls { ttl: 60, negative_ttl: 60, stale: 0 };
+    let recursion = Recursion {
+        allow: vec![ClientRange::Loopback],
+        routes: vec![],
+        cache: Arc::new(Cache::new(1 << 16, ttls)),
+        loop_detector: Arc::new(LoopDetector::new(1)),
+    };
+    let settings = engine::Settings {
+        udp_payload: PAYLOAD,
+        nsid: Box::default(),
+        secret: None,
+        limit: None,
+        recursion: Some(Arc::new(recursion)),
+    };
+    Engine::with(Arc::new(settings), Rng::with_seed(1))
 }
 
 fn tables() -> Tables {

@@ -1,5 +1,5 @@
-//! The zone file target: any octets become records that hickory-proto can read and the tables can hold, or problems
-//! with a place.
+//! Zone file target: any octets yield records that hickory-proto decodes and the tables accept, or diagnostics with a
+//! position.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,27 +10,30 @@ use hickory_proto::{
 use muster::{
     diagnostic::Diagnostic,
     dns::zone::{Settings, Tables},
-    files::zone_file::{MAX_TTL, StaticRecord, parse},
-    model::name::{Label, Name},
+    files::zone_file::parse,
+    model::{
+        name::{Label, Name},
+        zone::{MAX_TTL, StaticRecord},
+    },
 };
 
 use super::problems;
 
-/// Reads a zone file.
+/// Parses a zone file.
 pub fn run(octets: &[u8]) {
     let path = Path::new("example.org.zone");
     match parse(path, octets, 300) {
         Err(found) => {
-            assert!(found.iter().any(Diagnostic::is_error), "refused without a reason: {found:?}");
-            problems::judge(&found, path, octets);
+            assert!(found.iter().any(Diagnostic::is_error), "rejected without an error: {found:?}");
+            problems::check(&found, path, octets);
         }
         Ok(zone) => {
             assert!(
                 !zone.warnings.iter().any(Diagnostic::is_error),
-                "an error that refuses nothing: {:?}",
+                "an error in an accepted file: {:?}",
                 zone.warnings
             );
-            problems::judge(&zone.warnings, path, octets);
+            problems::check(&zone.warnings, path, octets);
             for record in &zone.records {
                 assert!(record.owner.within(&zone.origin).is_some(), "out of the zone: {record:?}");
                 assert!(record.ttl <= MAX_TTL, "{record:?}");
@@ -60,9 +63,9 @@ fn decode(record: &StaticRecord) {
     .concat();
     let mut decoder = BinDecoder::new(&wire);
     match Record::read(&mut decoder) {
-        // hickory-proto wants the protocol names in SVCB and HTTPS to be UTF-8; RFC 9460 §7.1 does not.
+        // hickory-proto requires UTF-8 protocol names in SVCB and HTTPS; RFC 9460 §7.1 does not.
         Err(_) if matches!(record.rtype, 64 | 65) => return,
-        Err(error) => panic!("hickory-proto cannot read {record:?}: {error}"),
+        Err(error) => panic!("hickory-proto cannot decode {record:?}: {error}"),
         Ok(_) => {}
     }
     assert!(decoder.is_empty(), "hickory-proto leaves octets of {record:?}");

@@ -1,5 +1,6 @@
-//! The walk over the configuration's tree: one function a table.
+//! Parser of the configuration, one function per table.
 
+use crate::model::member::GOSSIP_PORT;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
@@ -12,16 +13,16 @@ use super::{
     CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
     DEFAULT_DOMAIN, DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX,
     DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_STALE,
-    DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, GOSSIP_PORT,
-    Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE,
+    DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip,
+    HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE,
     MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, TLS_PORT, Upstreams, first_label,
 };
 use crate::{
-    dns::{engine::rrl::ResponseRate, recursion::cache::Bounds},
     model::{
-        access::ClientRange,
         bounds,
+        dns_limits::{CacheTtls, ResponseRate},
         name::{Label, Name},
+        recursion_access::ClientRange,
         service::MAX_ADDRESSES,
         upstream_address::UpstreamAddress,
     },
@@ -31,7 +32,7 @@ use crate::{
     },
 };
 
-/// The whole of it.
+/// Reads the whole configuration.
 pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Environment) -> Option<Config> {
     let empty = Node { id: root.id, value: Value::Table(Vec::new()) };
     let root = if matches!(root.value, Value::Null) { &empty } else { root };
@@ -83,7 +84,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     })
 }
 
-/// A table below the top; where the file has none, an empty one.
+/// Reads a nested table, or `empty` if it is missing.
 fn table_below<'n, 't>(
     reader: &Reader<'_, '_>,
     table: &Table<'n, 't>,
@@ -102,14 +103,14 @@ fn read_node(reader: &Reader<'_, '_>, table: &Table<'_, '_>, environment: &Envir
     match Label::parse(host) {
         Ok(label) => Some(label),
         Err(error) => {
-            let message = format!("the host name {} cannot be the node's: {error}", quote(host));
+            let message = format!("the host name {} is not a valid node name: {error}", quote(host));
             reader.error_with_hint(table.id, message, "set `node`");
             None
         }
     }
 }
 
-/// The discovery zone and its aliases.
+/// Reads the discovery zone and its aliases.
 fn read_zones(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<(Name, Vec<Name>)> {
     let domain = match table.get("domain") {
         Some(node) => read_zone(reader, node),
@@ -120,9 +121,9 @@ fn read_zones(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<(Name, V
     for node in aliases {
         let Some(alias) = read_zone(reader, node) else { continue };
         match zones.iter().find(|zone| alias.within(zone).is_some() || zone.within(&alias).is_some()) {
-            Some(zone) if *zone == alias => reader.error(node.id, format!("the zone `{alias}` is here already")),
+            Some(zone) if *zone == alias => reader.error(node.id, format!("duplicate zone `{alias}`")),
             Some(zone) => {
-                let hint = "one name cannot be in two zones";
+                let hint = "a name cannot be in two zones";
                 reader.error_with_hint(node.id, format!("the zones `{alias}` and `{zone}` overlap"), hint);
             }
             None => zones.push(alias),
@@ -136,7 +137,7 @@ fn read_zone(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Name> {
     let zone = reader.domain(node, "a zone's name")?;
     if zone.wire().len() > MAX_ZONE {
         let message = format!("the zone's name has {} octets in wire form, more than {MAX_ZONE}", zone.wire().len());
-        reader.error_with_hint(node.id, message, "names of ports and services have to fit before it");
+        reader.error_with_hint(node.id, message, "port and service names must fit in front of it");
         return None;
     }
     Some(zone)
@@ -146,7 +147,7 @@ fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String,
     let Some(node) = table.get("meta") else { return BTreeMap::new() };
     let meta = reader.meta(node);
     if let Err(fault) = bounds::node_meta(&meta) {
-        reader.error_with_hint(node.id, fault.to_string(), "every node keeps it of every other");
+        reader.error_with_hint(node.id, fault.to_string(), "every node stores the `meta` of all nodes");
     }
     meta
 }
@@ -162,7 +163,7 @@ fn read_advertise(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: IpAdd
         for item in items {
             match reader.host_address(item) {
                 Some(again) if addresses.contains(&again) => {
-                    reader.error(item.id, format!("the address `{again}` is here already"));
+                    reader.error(item.id, format!("duplicate address `{again}`"));
                 }
                 address => addresses.extend(address),
             }
@@ -226,13 +227,13 @@ fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ResponseRate> {
     })
 }
 
-/// Addresses to listen on: no two alike, unless the system chooses the port.
+/// Reads listen addresses, without duplicates except for port 0.
 fn read_listen(reader: &Reader<'_, '_>, node: &Node<'_>, default_port: u16) -> Vec<SocketAddr> {
     let mut addresses = Vec::new();
     for item in reader.one_or_list(node) {
         match reader.socket_address(item, default_port) {
             Some(again) if again.port() > 0 && addresses.contains(&again) => {
-                reader.error(item.id, format!("the address `{again}` is here already"));
+                reader.error(item.id, format!("duplicate address `{again}`"));
             }
             address => addresses.extend(address),
         }
@@ -246,14 +247,14 @@ fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &
     let entries =
         part.get("routes").and_then(|node| reader.entries(node, "a table such as `{corp.example: 10.0.0.2}`"));
     for entry in entries.unwrap_or_default() {
-        let suffix = reader.domain_of(entry.id, "a suffix of names", &entry.key);
+        let suffix = reader.domain_of(entry.id, "a domain suffix", &entry.key);
         let servers = read_servers(reader, &entry.value);
         if servers.is_empty() && reader.one_or_list(&entry.value).is_empty() {
             reader.mismatch(&entry.value, "at least one address");
         }
         let Some(suffix) = suffix else { continue };
         if routes.iter().any(|(other, _)| *other == suffix) {
-            reader.error(entry.id, format!("the suffix `{suffix}` is here already"));
+            reader.error(entry.id, format!("duplicate suffix `{suffix}`"));
         } else {
             routes.push((suffix, servers));
         }
@@ -273,7 +274,7 @@ fn read_cache<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n 
     let megabytes = get("megabytes").and_then(|node| reader.integer(node, "a number of megabytes", 1..=MAX_CACHE));
     Cache {
         size: (megabytes.unwrap_or(DEFAULT_CACHE) as usize) << 20,
-        bounds: Bounds {
+        bounds: CacheTtls {
             ttl: seconds("max_ttl", DEFAULT_MAX_TTL),
             negative_ttl: seconds("max_negative_ttl", DEFAULT_MAX_NEGATIVE_TTL),
             stale: seconds("stale", DEFAULT_STALE),
@@ -289,7 +290,7 @@ fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<UpstreamAddress
                 reader.mismatch(item, "the address of a DNS server");
             }
             Some(again) if servers.contains(&again) => {
-                reader.error(item.id, format!("the server `{again}` is here already"));
+                reader.error(item.id, format!("duplicate server `{again}`"));
             }
             server => servers.extend(server),
         }
@@ -332,7 +333,7 @@ fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {
     Some(ClientRange::Network { address, prefix })
 }
 
-/// `10.0.0.0/8`, or an address alone.
+/// Parses `10.0.0.0/8`, or a single address.
 fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
     let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
     let address: IpAddr = address.parse().ok()?;
@@ -366,7 +367,7 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
         && key_file.is_none()
         && !insecure
     {
-        let message = format!("gossip on `{listen}` without a key: whoever reaches it could announce instances");
+        let message = format!("gossip on `{listen}` without a key: any host that reaches it could announce instances");
         reader.error_with_hint(node.id, message, "set `key_file`, or `insecure: true` if the network is trusted");
     }
     let seal = key_file.flatten().map_or(Seal::Open, Seal::KeyFile);
@@ -395,12 +396,11 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Http {
         && !insecure
     {
         if tokens_dir.is_none() && part.get("tokens_dir").is_none() {
-            let message = format!("the HTTP API on `{open}` without tokens: whoever reaches it could use it");
+            let message = format!("the HTTP API on `{open}` without tokens: any host that reaches it could use it");
             let hint = "set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted";
             reader.error_with_hint(node.id, message, hint);
         } else if tls.is_none() {
-            let message =
-                format!("the HTTP API on `{open}` without TLS: whoever listens on the way can read the tokens");
+            let message = format!("the HTTP API on `{open}` without TLS: the tokens could be read on the network");
             let hint = "set `certificate` and `key`, or `insecure: true` if the network is trusted";
             reader.error_with_hint(node.id, message, hint);
         }

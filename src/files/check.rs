@@ -1,7 +1,6 @@
-//! The `checks` of a service file.
+//! Parser of the `checks` of a service file.
 //!
-//! A check is a table with exactly one key that says what is asked ([`KINDS`]), and keys that say when and how results
-//! add up.
+//! A check is a table with exactly one key for its probe ([`KINDS`]), and keys for its schedule and thresholds.
 
 use std::time::Duration;
 
@@ -23,11 +22,11 @@ use crate::{
     },
 };
 
-/// What a check can ask.
+/// Keys of probes.
 const KINDS: &[&str] = &["http", "tcp", "grpc", "exec", "systemd", "alias", "ttl"];
-/// What only a check of the kind `http` has.
+/// Keys that are valid in `http` checks only.
 const HTTP_KEYS: &[&str] = &["method", "headers", "body", "expect_status", "tls_skip_verify"];
-/// Every key of a check.
+/// All keys of a check.
 const CHECK_KEYS: &[&str] = &[
     "http",
     "tcp",
@@ -48,19 +47,19 @@ const CHECK_KEYS: &[&str] = &[
     "tls_skip_verify",
 ];
 
-/// The shortest time-out: with none at all every probe would fail.
+/// Shortest timeout: with none every probe would fail.
 const MIN_TIMEOUT: Duration = Duration::from_millis(1);
-/// The longest URL, in octets: what servers take.
+/// Longest URL in octets, as servers accept it.
 const MAX_URL: usize = 8 * 1024;
-/// The most headers of one probe.
+/// Maximum number of headers of a probe.
 const MAX_HEADERS: usize = 64;
-/// The longest unit name, suffix included (systemd.unit(5)).
+/// Longest unit name in octets, including the suffix (systemd.unit(5)).
 const MAX_UNIT: usize = 255;
-/// The suffixes of systemd's units (systemd.unit(5)).
+/// Suffixes of systemd units (systemd.unit(5)).
 const UNIT_SUFFIXES: &[&str] =
     &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
 
-/// One check, or a list of them. `own` is the service that they belong to.
+/// Reads one check or a list of checks of the service `own`.
 pub(super) fn read_checks(
     reader: &Reader<'_, '_>,
     node: &Node<'_>,
@@ -73,7 +72,7 @@ pub(super) fn read_checks(
         for item in items {
             match read_check(reader, item, own, allow_exec) {
                 Some(again) if checks.contains(&again) => {
-                    reader.warning(item.id, "the same check is here already", "remove one of them");
+                    reader.warning(item.id, "duplicate check", "remove one of them");
                 }
                 check => checks.extend(check),
             }
@@ -90,8 +89,8 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
         Some(node) => {
             let timeout = reader.duration(node, MIN_TIMEOUT..=MAX_INTERVAL).unwrap_or(MIN_TIMEOUT);
             if timeout > interval {
-                let hint = "a probe ends before the next one starts";
-                reader.error_with_hint(node.id, "the time-out is longer than the interval", hint);
+                let hint = "a probe must end before the next one starts";
+                reader.error_with_hint(node.id, "the timeout is longer than the interval", hint);
             }
             timeout
         }
@@ -102,8 +101,8 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     };
     let rise = streak("rise", "a number of passes", DEFAULT_RISE);
     let fall = streak("fall", "a number of failures", DEFAULT_FALL);
-    let standings = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
-    let initial = table.get("initial").and_then(|node| reader.word(node, &standings)).unwrap_or(Status::Critical);
+    let states = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
+    let initial = table.get("initial").and_then(|node| reader.word(node, &states)).unwrap_or(Status::Critical);
     let probe = read_probe(reader, &table, own, allow_exec)?;
     Some(Check { probe, interval, timeout, rise, fall, initial, title: None })
 }
@@ -111,20 +110,20 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
 fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
     let mut kinds = table.entries().iter().filter(|entry| KINDS.contains(&&*entry.key));
     let Some(kind) = kinds.next() else {
-        // A misspelt kind is reported as such already.
+        // A misspelt kind is already reported.
         if table.entries().iter().all(|entry| CHECK_KEYS.contains(&&*entry.key)) {
-            let hint = format!("it needs one of {}", KINDS.join(", "));
-            reader.error_with_hint(table.id, "the check does not say what to ask", hint);
+            let hint = format!("add one of {}", KINDS.join(", "));
+            reader.error_with_hint(table.id, "the check has no probe", hint);
         }
         return None;
     };
     for other in kinds {
-        let message = format!("a check asks one thing, and this one has `{}` already", kind.key);
-        reader.error_with_hint(other.id, message, "make it an item of its own");
+        let message = format!("a check has one probe, and this check already has `{}`", kind.key);
+        reader.error_with_hint(other.id, message, "make it a separate check");
     }
     if kind.key != "http" {
         for entry in table.entries().iter().filter(|entry| HTTP_KEYS.contains(&&*entry.key)) {
-            reader.error(entry.id, format!("`{}` belongs to checks of the kind `http`", entry.key));
+            reader.error(entry.id, format!("`{}` is only valid in `http` checks", entry.key));
         }
     }
     let node = &kind.value;
@@ -148,8 +147,8 @@ fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label
             Some(Probe::Alias { service })
         }
         _ => {
-            let unfit = ["interval", "timeout", "rise", "fall"];
-            for entry in table.entries().iter().filter(|entry| unfit.contains(&&*entry.key)) {
+            let invalid = ["interval", "timeout", "rise", "fall"];
+            for entry in table.entries().iter().filter(|entry| invalid.contains(&&*entry.key)) {
                 reader.error(entry.id, format!("a ttl check is not probed, so it has no `{}`", entry.key));
             }
             reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL).map(|ttl| Probe::Ttl { ttl })
@@ -178,9 +177,9 @@ fn read_url(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Url> {
     };
     let url = parse(&text);
     if url.is_none() {
-        let mended = format!("http://{text}");
-        if !text.contains("://") && parse(&mended).is_some() {
-            reader.mismatch_with_hint(node, WHAT, format!("did you mean {}?", quote(&mended)));
+        let fixed = format!("http://{text}");
+        if !text.contains("://") && parse(&fixed).is_some() {
+            reader.mismatch_with_hint(node, WHAT, format!("did you mean {}?", quote(&fixed)));
         } else {
             reader.mismatch(node, WHAT);
         }
@@ -207,7 +206,7 @@ fn read_headers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<(String, String
             // RFC 9110 §5.1 and §5.6.2: a name is a token.
             let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
             if entry.key.is_empty() || !entry.key.bytes().all(is_token) {
-                reader.error(entry.id, format!("{} cannot be the name of a header", quote(&entry.key)));
+                reader.error(entry.id, format!("{} is not a valid header name", quote(&entry.key)));
             }
             let Some(value) = reader.text(&entry.value, "a text") else { continue };
             if !value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
@@ -239,7 +238,7 @@ fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
         match &node.value {
             Value::Text(text) => {
                 let words: Vec<&str> = text.split_whitespace().collect();
-                let hint = format!("there is no shell: did you mean {}?", quote(&format!("[{}]", words.join(", "))));
+                let hint = format!("no shell is involved: did you mean {}?", quote(&format!("[{}]", words.join(", "))));
                 reader.mismatch_with_hint(node, WHAT, hint);
             }
             _ => reader.mismatch(node, WHAT),
@@ -255,7 +254,11 @@ fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
         return None;
     }
     if !argv[0].starts_with('/') {
-        reader.mismatch_with_hint(program, "the absolute path of a program", "no PATH is searched: write `/usr/bin/…`");
+        reader.mismatch_with_hint(
+            program,
+            "the absolute path of a program",
+            "PATH is not searched: write `/usr/bin/…`",
+        );
     }
     Some(Probe::Exec { argv })
 }
@@ -263,21 +266,21 @@ fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
 fn read_argument(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
     let argument = reader.text(node, "a text")?;
     if argument.contains('\0') {
-        reader.error(node.id, "an argument cannot contain a zero octet");
+        reader.error(node.id, "an argument cannot contain a NUL octet");
         return None;
     }
     Some(argument)
 }
 
-/// A unit's full name: as in systemctl(1), what has no unit's suffix is a service.
+/// Reads a unit name. As in systemctl(1), a name without a unit suffix is a service.
 fn read_unit(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
     const WHAT: &str = "a systemd unit such as `nginx.service`";
     let mut unit = reader.line(node, WHAT)?;
     if !unit.rsplit_once('.').is_some_and(|(_, suffix)| UNIT_SUFFIXES.contains(&suffix)) {
         unit.push_str(".service");
     }
-    let is_right = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    if unit.len() > MAX_UNIT || unit.starts_with(['.', '-']) || !unit.bytes().all(is_right) {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
+    if unit.len() > MAX_UNIT || unit.starts_with(['.', '-']) || !unit.bytes().all(is_allowed) {
         reader.mismatch(node, WHAT);
         return None;
     }

@@ -1,121 +1,120 @@
-//! What a folder of files holds: the value that goes from the watcher to the parsers.
+//! Content of a folder: the value that the watcher passes to the parsers.
 //!
-//! Core: no I/O. A file that cannot be read is part of the contents, with the reason, so that the parsers can tell it
-//! from one that was deleted: the former keeps its last good content in service, the latter is withdrawn.
+//! Core: no I/O. An unreadable file is part of the contents, with the reason. So parsers distinguish it from a deleted file:
+//! the last valid content of an unreadable file stays in use, a deleted file is withdrawn.
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
 use crate::diagnostic::Diagnostic;
 
-/// A whole state of a folder. Clones share structure; a file that has not changed keeps its `Arc` from one state to
-/// the next, so that a consumer finds what is new by comparing pointers.
+/// Complete state of a folder.
+///
+/// Clones share structure. An unchanged file keeps its `Arc` from one state to the next, so a consumer finds changes by
+/// comparing pointers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// Which folder, as the configuration names it.
+    /// Path of the folder, as configured.
     pub folder: Arc<Path>,
-    /// The files in it, by path and so in the order of their names.
+    /// The files of the folder, sorted by path.
     pub files: imbl::OrdMap<PathBuf, Arc<FileText>>,
-    /// What is wrong with the folder itself.
+    /// Problems of the folder as a whole.
     pub problems: Vec<FolderError>,
 }
 
 impl Contents {
-    /// A folder of which nothing is known yet.
+    /// Contents of a folder that has not been read yet.
     pub fn empty(folder: &Path) -> Self {
         Self { folder: folder.into(), files: imbl::OrdMap::new(), problems: Vec::new() }
     }
 
-    /// What is wrong with the folder itself, as it is printed.
+    /// The problems of the folder as diagnostics.
     pub fn folder_problems(&self) -> impl Iterator<Item = Diagnostic> {
         self.problems.iter().map(|problem| problem.at(&self.folder))
     }
 }
 
-/// A file's octets, or why there are none.
+/// Octets of a file, or the reason why it could not be read.
 pub type FileText = Result<Box<[u8]>, ReadError>;
 
-/// A folder to read: where, which of its files, how much of it.
+/// A folder to read: its path, the files of interest and the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
-    /// Where. The contents' paths begin with it as it is written here.
+    /// Path of the folder. The paths in [`Contents`] begin with it, unchanged.
     pub path: PathBuf,
-    /// The extensions of its files, without the dot.
+    /// Extensions of the files to read, without the dot.
     pub extensions: &'static [&'static str],
-    /// Whether other files of the node belong into this folder, or into one below it: then no file is reported as ignored.
+    /// True if the folder, or a subfolder, also holds other files of the node. If so, no file is reported as ignored.
     pub shared: bool,
-    /// Whether it is a problem that there is no such folder. One that vanishes always is, until its files are
-    /// withdrawn.
+    /// True if a missing folder is a problem. A folder that vanishes always is, until its files are withdrawn.
     pub required: bool,
-    /// How much is read.
+    /// Limits on files and octets.
     pub limits: Limits,
 }
 
-/// How much of a folder is read. What exceeds a limit is left out with a problem that says so.
+/// Limits on the content of a folder. Content beyond a limit is not read and is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Octets of one file.
+    /// Maximum octets of one file.
     pub file: u64,
-    /// Files; of those that are new, the first by name are read while there is room.
+    /// Maximum number of files. Known files stay; new files are added in the order of their names.
     pub files: usize,
-    /// Octets of all files.
+    /// Maximum octets of all files.
     pub total: u64,
 }
 
-/// The most ignored files of a folder that are listed by name; the rest is counted.
+/// Maximum number of ignored files of a folder that are listed by name; the rest is counted.
 pub const MAX_IGNORED: usize = 20;
-/// Files of one folder: a thousand services in a file each are usual, more than this is a folder given by mistake.
+/// Maximum number of files in a folder. A thousand files are usual; more than this means a misconfigured path.
 pub const MAX_FILES: usize = 20_000;
-/// Octets of all files of one folder, which stay in memory for as long as they are in service.
+/// Maximum octets of all files of one folder. They stay in memory while they are in use.
 pub const MAX_TOTAL: u64 = 256 << 20;
 
 impl Limits {
-    /// The usual limits, for files of at most `file` octets.
+    /// Default limits for files of at most `file` octets.
     pub const fn for_files_of(file: u64) -> Self {
         Self { file, files: MAX_FILES, total: MAX_TOTAL }
     }
 }
 
 impl Folder {
-    /// Whether a file of this name is one of the folder's.
+    /// Reports whether a file of this name is read.
     ///
-    /// Hidden files are not, nor what editors and package managers put beside a file while they replace it
-    /// (`.web.yaml.swp`, `web.yaml~`, `#web.yaml#`, `4913`, `web.yaml.dpkg-new`): those have another extension, or
-    /// begin with a dot or a `#`.
-    pub fn wants(&self, name: &OsStr) -> bool {
+    /// Hidden files and temporary files of editors and package managers are not read (`.web.yaml.swp`, `web.yaml~`,
+    /// `#web.yaml#`, `4913`, `web.yaml.dpkg-new`): they have another extension, or begin with a dot or a `#`.
+    pub fn reads(&self, name: &OsStr) -> bool {
         !is_hidden(name)
             && Path::new(name)
                 .extension()
-                .is_some_and(|extension| self.extensions.iter().any(|wanted| extension == *wanted))
+                .is_some_and(|extension| self.extensions.iter().any(|known| extension == *known))
     }
 
-    /// Whether the author of a file of this name probably expects it to be read, and it is not: `web.json`,
-    /// `db.example.org`, `web.YAML`, a sub-folder.
+    /// Reports whether a file of this name is not read although its author may expect it to be: `web.json`,
+    /// `db.example.org`, `web.YAML`, a subfolder.
     pub fn ignores(&self, name: &OsStr) -> bool {
-        !self.shared && !self.wants(name) && !is_left_behind(name)
+        !self.shared && !self.reads(name) && !is_backup(name)
     }
 
-    /// The folder of a node that has the folder `other`, too.
+    /// The same folder, marked as shared if `other` is in it.
     #[must_use]
     pub fn beside(self, other: &Self) -> Self {
-        // `./s` is in `.`, as `s` is.
+        // `./s` is in `.`, and so is `s`.
         let plain = |path: &Path| path.components().filter(|part| *part != Component::CurDir).collect::<PathBuf>();
         Self { shared: self.shared || plain(&other.path).starts_with(plain(&self.path)), ..self }
     }
 }
 
-/// Begins with a dot, or with a `#` as Emacs' backups do.
+/// Reports whether a name is empty or begins with a dot, or with the `#` of Emacs auto-save files.
 fn is_hidden(name: &OsStr) -> bool {
     matches!(name.as_encoded_bytes().first(), None | Some(b'.' | b'#'))
 }
 
-/// What nobody expects to be read, and no warning is printed for: hidden files, READMEs, and what editors, package managers
-/// and people leave beside a file (`web.yaml~`, `4913`, `web.yaml.dpkg-new`, `web.yaml.disabled`).
-fn is_left_behind(name: &OsStr) -> bool {
+/// Reports whether a name is ignored without a warning: hidden files, READMEs, and backups of editors, package managers and
+/// people (`web.yaml~`, `4913`, `web.yaml.dpkg-new`, `web.yaml.disabled`).
+fn is_backup(name: &OsStr) -> bool {
     const SUFFIXES: &[&str] = &[
         "bak", "backup", "disabled", "off", "old", "orig", "part", "rej", "rpmnew", "rpmorig", "rpmsave", "save",
         "swp", "tmp",
@@ -130,25 +129,31 @@ fn is_left_behind(name: &OsStr) -> bool {
         || ["dpkg-", "ucf-"].iter().any(|prefix| suffix.starts_with(prefix))
 }
 
-/// Why a file's octets are not at hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason why a file could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// It has more than so many octets.
+    /// The file exceeds this number of octets.
+    #[error("the file is larger than {0} octets and is not read")]
     TooLarge(u64),
-    /// With it the folder's files would have more than so many octets.
+    /// With this file, the files of the folder would exceed this number of octets.
+    #[error("the files of this folder exceed {0} octets in total; this file is not read")]
     NoRoom(u64),
     /// A folder, a pipe, a socket or a device.
+    #[error("this is not a regular file")]
     NotAFile,
-    /// A symbolic link to nothing.
+    /// A symbolic link without a target.
+    #[error("dangling symbolic link")]
     Dangling,
-    /// The process may not read it.
+    /// The process has no permission.
+    #[error("no permission to read the file")]
     Denied,
-    /// Something else, in the system's words.
+    /// Another error, as the system describes it.
+    #[error("cannot read the file: {0}")]
     Io(String),
 }
 
 impl ReadError {
-    /// As a problem of the file at `path`.
+    /// Diagnostic of the file at `path`.
     pub fn at(&self, path: &Path) -> Diagnostic {
         let problem = Diagnostic::whole(path, self.to_string());
         match self.hint() {
@@ -160,10 +165,10 @@ impl ReadError {
     fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TooLarge(_) => Some("split it"),
-            Self::NoRoom(_) => Some("move what does not belong here to another folder"),
-            Self::NotAFile => Some("give it another name, or move it out of this folder"),
-            Self::Dangling => Some("mend or remove the link"),
-            Self::Denied => Some("let the user that muster runs as read it"),
+            Self::NoRoom(_) => Some("move unrelated files to another folder"),
+            Self::NotAFile => Some("rename it, or move it out of this folder"),
+            Self::Dangling => Some("fix or remove the link"),
+            Self::Denied => Some("grant the user that runs muster read permission"),
             Self::Io(_) => None,
         }
     }
@@ -178,58 +183,58 @@ impl From<std::io::Error> for ReadError {
     }
 }
 
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge(limit) => write!(f, "the file has more than {limit} octets and is not read"),
-            Self::NoRoom(limit) => {
-                write!(f, "the files of this folder have more than {limit} octets together, this one is not read")
-            }
-            Self::NotAFile => f.write_str("this is not a regular file"),
-            Self::Dangling => f.write_str("the symbolic link leads nowhere"),
-            Self::Denied => f.write_str("no permission to read the file"),
-            Self::Io(error) => write!(f, "cannot read the file: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ReadError {}
-
-/// What is wrong with a folder as a whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Problem of a folder as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FolderError {
-    /// There is no such folder, and nothing of it is in service.
+    /// The folder does not exist, and none of its files is in use.
+    #[error("there is no such folder")]
     Missing,
-    /// It has vanished, or came back without some of its files: these stay in service for so many seconds after it
-    /// went.
+    /// The folder has vanished, or returned without some of its files. Missing files stay in use for a grace period of
+    /// this number of seconds.
+    #[error("the folder has vanished: files that do not return within {0} s are withdrawn")]
     Vanished(u64),
-    /// It is there and cannot be listed: its last contents stay.
-    Unreadable(ReadError),
-    /// More than so many files: what is new is not read.
+    /// The path is a file.
+    #[error("this is not a folder")]
+    NotAFolder,
+    /// The process has no permission. The last contents stay in use.
+    #[error("no permission to list the folder; its last contents stay in use")]
+    Denied,
+    /// The folder cannot be listed. Its last contents stay in use.
+    #[error("cannot list the folder; its last contents stay in use: {0}")]
+    Unreadable(String),
+    /// More than this number of files. New files are not read.
+    #[error("more than {0} files: new files are not read")]
     Crowded(usize),
-    /// A file or sub-folder of this name is not read, though its author may expect it. Only these names are read.
+    /// A file or subfolder of this name is not read, although its author may expect it. Only these extensions are read.
+    #[error("ignored: only files that end in .{} are read", .1.join(" or ."))]
     Ignored(OsString, &'static [&'static str]),
-    /// So many more are not read.
+    /// Number of further files that are not read.
+    #[error("{0} more file{s_are} ignored", s_are = if *.0 == 1 { " is" } else { "s are" })]
     MoreIgnored(usize),
-    /// The kernel does not tell of all changes, so they are looked for at intervals.
+    /// The kernel does not report all changes; the folder is scanned at intervals.
+    #[error("changes may be detected late: {0}")]
     Unwatched(WatchError),
 }
 
-/// Why the kernel does not tell of changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason why the kernel does not report changes.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {
-    /// This user has no inotify watch left.
+    /// The inotify watch limit of this user.
+    #[error("inotify watch limit reached")]
     Watches,
-    /// This user has no inotify instance left, or the process no file descriptor.
+    /// The inotify instance limit of this user, or the open file limit of the process.
+    #[error("inotify instance or open file limit reached")]
     Instances,
-    /// The process may not watch this folder, which leads to the files.
+    /// The process has no permission to watch this folder on the path to the files.
+    #[error("no permission to watch {}", .0.display())]
     Denied(PathBuf),
-    /// Something else, in the system's words.
+    /// Another error, as the system describes it.
+    #[error("inotify failed: {0}")]
     Io(String),
 }
 
 impl FolderError {
-    /// As a problem of the folder at `path`.
+    /// Diagnostic of the folder at `path`.
     pub fn at(&self, path: &Path) -> Diagnostic {
         let problem = match self {
             Self::Ignored(name, _) => Diagnostic::whole(&path.join(name), self.to_string()).as_warning(),
@@ -244,54 +249,22 @@ impl FolderError {
 
     fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Ignored(..) | Self::MoreIgnored(_) => None,
             Self::Missing => Some("create it"),
-            Self::Vanished(_) => None,
-            Self::Unreadable(ReadError::Denied) => Some("let the user that muster runs as read it"),
-            Self::Unreadable(_) => None,
-            Self::Crowded(_) => Some("put several services into one file, or move what does not belong here"),
+            Self::Denied => Some("grant the user that runs muster read permission"),
+            Self::Crowded(_) => Some("put several services into one file, or move unrelated files"),
             Self::Unwatched(WatchError::Watches) => Some("raise the sysctl fs.inotify.max_user_watches"),
             Self::Unwatched(WatchError::Instances) => {
                 Some("raise the sysctl fs.inotify.max_user_instances or the limit of open files")
             }
-            Self::Unwatched(WatchError::Denied(_)) => Some("let the user that muster runs as read that folder"),
-            Self::Unwatched(WatchError::Io(_)) => None,
-        }
-    }
-}
-
-impl fmt::Display for FolderError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("there is no such folder"),
-            Self::Vanished(seconds) => {
-                write!(f, "the folder has vanished: what it held and has not come back is withdrawn after {seconds} s")
+            Self::Unwatched(WatchError::Denied(_)) => {
+                Some("grant the user that runs muster read permission on that folder")
             }
-            Self::Unreadable(ReadError::NotAFile) => f.write_str("this is not a folder"),
-            Self::Unreadable(ReadError::Denied) => {
-                f.write_str("no permission to list the folder, its last contents stay in service")
-            }
-            Self::Unreadable(error) => write!(f, "cannot list the folder, its last contents stay in service: {error}"),
-            Self::Crowded(limit) => {
-                write!(f, "more than {limit} files: the new ones among them are not read")
-            }
-            Self::Ignored(_, extensions) => {
-                write!(f, "ignored: the files that are read here end in .{}", extensions.join(" or ."))
-            }
-            Self::MoreIgnored(1) => f.write_str("1 more file is ignored"),
-            Self::MoreIgnored(count) => write!(f, "{count} more files are ignored"),
-            Self::Unwatched(why) => write!(f, "changes here may be noticed late: {why}"),
-        }
-    }
-}
-
-impl fmt::Display for WatchError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Watches => f.write_str("no inotify watch is left"),
-            Self::Instances => f.write_str("no inotify instance is left"),
-            Self::Denied(path) => write!(f, "no permission to watch {}", path.display()),
-            Self::Io(error) => write!(f, "cannot watch it: {error}"),
+            Self::Vanished(_)
+            | Self::NotAFolder
+            | Self::Unreadable(_)
+            | Self::Ignored(..)
+            | Self::MoreIgnored(_)
+            | Self::Unwatched(WatchError::Io(_)) => None,
         }
     }
 }
@@ -301,7 +274,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_editors_and_package_managers_leave_is_not_wanted() {
+    fn temporary_files_of_editors_and_package_managers_are_not_read() {
         let folder = Folder {
             path: "services.d".into(),
             extensions: &["yaml", "yml"],
@@ -330,16 +303,16 @@ mod tests {
             ("..data", false),
         ];
         for (name, expected) in cases {
-            assert_eq!(folder.wants(OsStr::new(name)), expected, "{name}");
+            assert_eq!(folder.reads(OsStr::new(name)), expected, "{name}");
         }
     }
 
     #[test]
-    fn ignored_files_are_those_whose_author_may_expect_to_be_read() {
+    fn unread_files_are_reported_unless_they_are_backups() {
         let folder = crate::files::services::folder("services.d".into());
         let expected =
             ["web.json", "web.YAML", "web.yam", "db.example.org", "web", "sub", "web.conf", "example.org.zone"];
-        let left = [
+        let silent = [
             "web.yaml",
             "web.yml",
             ".hidden",
@@ -357,7 +330,7 @@ mod tests {
             "web.yaml.disabled",
             "web.yaml.swp",
         ];
-        for (names, ignored) in [(&expected[..], true), (&left, false)] {
+        for (names, ignored) in [(&expected[..], true), (&silent, false)] {
             for name in names {
                 assert_eq!(folder.ignores(OsStr::new(name)), ignored, "{name}");
             }
@@ -378,25 +351,25 @@ mod tests {
     }
 
     #[test]
-    fn problems_say_what_to_do() {
+    fn diagnostics_have_hints() {
         let cases = [
             (
                 ReadError::Denied.at(Path::new("d/web.yaml")),
-                "d/web.yaml:1:1: no permission to read the file (let the user that muster runs as read it)",
+                "d/web.yaml:1:1: no permission to read the file (grant the user that runs muster read permission)",
             ),
             (
                 ReadError::TooLarge(1024).at(Path::new("d/web.yaml")),
-                "d/web.yaml:1:1: the file has more than 1024 octets and is not read (split it)",
+                "d/web.yaml:1:1: the file is larger than 1024 octets and is not read (split it)",
             ),
             (
                 FolderError::Ignored("web.json".into(), &["yaml", "yml"]).at(Path::new("d")),
-                "d/web.json:1:1: warning: ignored: the files that are read here end in .yaml or .yml",
+                "d/web.json:1:1: warning: ignored: only files that end in .yaml or .yml are read",
             ),
             (FolderError::MoreIgnored(2).at(Path::new("d")), "d:1:1: warning: 2 more files are ignored"),
             (FolderError::Missing.at(Path::new("d")), "d:1:1: there is no such folder (create it)"),
             (
                 FolderError::Unwatched(WatchError::Watches).at(Path::new("d")),
-                "d:1:1: changes here may be noticed late: no inotify watch is left \
+                "d:1:1: changes may be detected late: inotify watch limit reached \
                  (raise the sysctl fs.inotify.max_user_watches)",
             ),
         ];

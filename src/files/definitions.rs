@@ -1,6 +1,6 @@
-//! The service files of a folder, put together: what no file can know by itself.
+//! Merge of the service files of a folder, with the checks that need all files.
 //!
-//! The running agent and `muster validate` apply the same rules, and both get every problem with its place.
+//! The agent and `muster validate` apply the same rules. Every problem has a position.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,15 +17,14 @@ use crate::{
     },
 };
 
-/// The most services of a circle that a message names.
+/// Maximum number of services of a cycle in a message.
 const MAX_SHOWN: usize = 10;
 
-/// Puts the files of a folder together.
+/// Merges the service files of a folder.
 ///
-/// Of two definitions of one instance the one whose file comes first by name stays, so that the outcome does not
-/// depend on which file was read first; the other one is an error. Alias checks in a circle are errors too, but their
-/// services stay: each of them can say what is wrong with it only while it is there. An alias of a service that no file
-/// defines is a warning, and so is a tag that an instance of the same service has as its id.
+/// If two files define one instance, the file that sorts first wins, whatever the order of reading. The other definition is
+/// an error. A cycle of alias checks is an error too, but its services stay defined, so that their state shows the cycle.
+/// Warnings are an alias of an undefined service, and a tag that equals the id of another instance of the service.
 pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Definitions, Vec<Diagnostic>) {
     let mut files: Vec<_> = files.collect();
     files.sort_by_key(|(path, _)| *path);
@@ -38,8 +37,8 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         if let Some((first, entry)) = kept.get(key) {
             let place = format!("{}:{}:{}", first.display(), entry.line, entry.column);
             problems.push(
-                problem(path, located, format!("the instance `{key}` is defined in {place} already"))
-                    .with_hint("give each of them an `id` of its own"),
+                problem(path, located, format!("the instance `{key}` is already defined at {place}"))
+                    .with_hint("give each instance its own `id`"),
             );
             continue;
         }
@@ -48,21 +47,21 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         definitions.insert(key.clone(), Arc::clone(&located.definition));
     }
     problems.extend(missing_aliases(&in_order));
-    problems.extend(alias_circles(&in_order));
-    problems.extend(hidden_tags(&in_order));
+    problems.extend(alias_cycles(&in_order));
+    problems.extend(shadowed_tags(&in_order));
     problems.sort();
     (definitions, problems)
 }
 
-/// The service whose live name a static record would take: the owner of the record is in the zone, at or below
-/// `SERVICE.ZONE` or `_SERVICE._tcp.ZONE`.
+/// Returns the service whose name a static record conflicts with: its owner is in the zone, at or below `SERVICE.ZONE` or
+/// `_SERVICE._tcp.ZONE`.
 pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<Label>) -> Option<&'a Label> {
     owner.within(zone)?;
     let above = owner.labels().count() - zone.labels().count();
     let mut labels = owner.labels().take(above).collect::<Vec<_>>().into_iter().rev();
     let last = labels.next()?;
     let service = match last.first() {
-        // `_tcp`, `_udp` or `_TAG`: the service is the label before it.
+        // `_tcp`, `_udp` or `_TAG`: the service is the preceding label.
         Some(b'_') => labels.next()?.strip_prefix(b"_")?,
         _ => last,
     };
@@ -90,21 +89,21 @@ fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let missing = entries.iter().flat_map(|(path, entry)| {
         let missing = aliases(entry).filter(|alias| !services.contains(alias));
         missing.map(|alias| {
-            problem(path, entry, format!("the check `alias: {alias}` asks for a service that no file defines"))
-                .with_hint("the check is critical until there is one")
+            problem(path, entry, format!("the check `alias: {alias}` names a service that no file defines"))
+                .with_hint("the check is critical until the service is defined")
                 .as_warning()
         })
     });
     missing.collect()
 }
 
-/// Services whose alias checks lead back to themselves: none of them could ever become healthy first.
-fn alias_circles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
+/// Finds cycles of alias checks. No service in a cycle can become healthy first.
+fn alias_cycles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let mut points_to: BTreeMap<&Label, BTreeSet<&Label>> = BTreeMap::new();
     for (_, entry) in entries {
         points_to.entry(&entry.definition.instance.key.service).or_default().extend(aliases(entry));
     }
-    // Take away what points to nothing that is left, until nothing changes: what stays leads into a circle.
+    // Remove services without remaining aliases until none is left: the rest lead into a cycle.
     let mut pointed_from: BTreeMap<&Label, Vec<&Label>> = BTreeMap::new();
     for (from, to) in points_to.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to))) {
         pointed_from.entry(to).or_default().push(from);
@@ -123,45 +122,45 @@ fn alias_circles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
             }
         }
     }
-    // Each walk along what is left ends in a circle, or in what an earlier walk has seen.
+    // Each walk over the rest ends in a cycle or in a service of an earlier walk.
     let mut problems = Vec::new();
     let mut seen: HashMap<&Label, usize> = HashMap::new();
     for (walk, start) in points_to.keys().enumerate() {
-        let mut way: Vec<&Label> = Vec::new();
+        let mut path: Vec<&Label> = Vec::new();
         let mut at = *start;
         while !seen.contains_key(at) {
             seen.insert(at, walk);
-            way.push(at);
+            path.push(at);
             let Some(next) = points_to.get(at).and_then(BTreeSet::first) else { break };
             at = *next;
         }
         if seen.get(at) == Some(&walk)
-            && let Some(first) = way.iter().position(|label| *label == at)
+            && let Some(first) = path.iter().position(|label| *label == at)
         {
-            problems.extend(circle(entries, &way[first..]));
+            problems.extend(report_cycle(entries, &path[first..]));
         }
     }
     problems
 }
 
-/// The problem of one circle, at the first of its services by file and line.
-fn circle(entries: &[(&Path, &Located)], circle: &[&Label]) -> Option<Diagnostic> {
+/// Reports a cycle at the first of its services by file and line.
+fn report_cycle(entries: &[(&Path, &Located)], cycle: &[&Label]) -> Option<Diagnostic> {
     let service = |entry: &Located| entry.definition.instance.key.service.clone();
-    let leads_on = |(_, entry): &&(&Path, &Located)| {
-        let at = circle.iter().position(|label| **label == service(entry));
-        at.is_some_and(|at| aliases(entry).any(|alias| alias == circle[(at + 1) % circle.len()]))
+    let has_next = |(_, entry): &&(&Path, &Located)| {
+        let at = cycle.iter().position(|label| **label == service(entry));
+        at.is_some_and(|at| aliases(entry).any(|alias| alias == cycle[(at + 1) % cycle.len()]))
     };
-    let (path, entry) = entries.iter().find(leads_on)?;
-    let at = circle.iter().position(|label| **label == service(entry))?;
-    let mut way: Vec<String> =
-        circle.iter().cycle().skip(at).take(MAX_SHOWN.min(circle.len())).map(|l| format!("`{l}`")).collect();
-    way.extend((circle.len() > MAX_SHOWN).then(|| "…".to_owned()));
-    let message = format!("alias checks go in a circle: {} → `{}`", way.join(" → "), circle[at]);
-    Some(problem(path, entry, message).with_hint("no service in it can become healthy before the others"))
+    let (path, entry) = entries.iter().find(has_next)?;
+    let at = cycle.iter().position(|label| **label == service(entry))?;
+    let mut shown: Vec<String> =
+        cycle.iter().cycle().skip(at).take(MAX_SHOWN.min(cycle.len())).map(|l| format!("`{l}`")).collect();
+    shown.extend((cycle.len() > MAX_SHOWN).then(|| "…".to_owned()));
+    let message = format!("alias checks form a cycle: {} → `{}`", shown.join(" → "), cycle[at]);
+    Some(problem(path, entry, message).with_hint("no service in the cycle can become healthy first"))
 }
 
-/// Tags of an instance that are ids of other instances of the same service. (Of the same instance: `service_file`.)
-fn hidden_tags(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
+/// Finds tags that are ids of other instances of the service. (`service_file` compares those of the same instance.)
+fn shadowed_tags(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let instances = || entries.iter().map(|(path, entry)| (path, entry, &*entry.definition.instance));
     let ids: HashSet<_> =
         instances().map(|(_, _, instance)| (&instance.key.service, instance.key.id.as_str())).collect();
@@ -170,7 +169,9 @@ fn hidden_tags(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
         for tag in &instance.tags {
             let label = tag.to_ascii_lowercase();
             if label != instance.key.id.as_str() && ids.contains(&(&instance.key.service, label.as_str())) {
-                let message = format!("the tag `{tag}` has no name: another instance of the service has it as its id");
+                let message = format!(
+                    "the tag `{tag}` is not reachable by name: another instance of the service has it as its id"
+                );
                 problems.push(problem(path, entry, message).with_hint("choose another tag or `id`").as_warning());
             }
         }

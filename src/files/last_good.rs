@@ -1,8 +1,9 @@
-//! What every file of a folder last said well.
+//! Last valid value of each file of a folder.
 //!
-//! Pure: contents and a parser in, values and problems out. A file that cannot be parsed or read keeps its last good
-//! value, so that a slip of the hand withdraws nothing; one that is deleted is dropped; one that was never good says
-//! nothing. A file without content is such a file, even if that is only a warning: it may be about to be written. What does not survive is a restart: a file that is broken then has no value until it is mended.
+//! Pure: contents and a parser in, values and problems out. A file that cannot be read or parsed keeps its last valid
+//! value, so a typing error withdraws nothing. So does an empty file, which may be about to be written, although that is
+//! only a warning. A deleted file is dropped. Values do not survive a restart: a file that is invalid at the start has no
+//! value until it is fixed.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,7 @@ use std::{
 use super::contents::{Contents, FileText};
 use crate::diagnostic::Diagnostic;
 
-/// The last good value of each file, and what is wrong now.
+/// Last valid value of each file, and the current problems.
 #[derive(Clone, Debug)]
 pub struct LastGood<T> {
     files: BTreeMap<PathBuf, Kept<T>>,
@@ -23,10 +24,10 @@ pub struct LastGood<T> {
 
 #[derive(Clone, Debug)]
 struct Kept<T> {
-    /// What was parsed: the same `Arc` is not parsed again.
+    /// The text that was parsed last. The same `Arc` is not parsed again.
     text: Arc<FileText>,
     value: Option<Arc<T>>,
-    /// Why the text was not taken over; none if it was.
+    /// Problems that made the text invalid; empty for a valid text.
     problems: Vec<Diagnostic>,
 }
 
@@ -36,9 +37,9 @@ impl<T> LastGood<T> {
         Self { files: BTreeMap::new(), folder: Vec::new() }
     }
 
-    /// Takes over a new state of the folder and says whether any value is another than before.
+    /// Updates to a new state of the folder and reports whether any value changed.
     ///
-    /// `parse` is called for the files whose text is new. A value that is parsed again counts as new.
+    /// Calls `parse` for changed files only. Every newly parsed value counts as changed.
     pub fn update(
         &mut self,
         contents: &Contents,
@@ -57,10 +58,10 @@ impl<T> LastGood<T> {
                 continue;
             }
             let parsed = match &**text {
-                // A defect of ours that one file shows must not take the others down, nor the next start.
+                // A bug that one file triggers must not affect other files, or the next start.
                 Ok(octets) => catch_unwind(AssertUnwindSafe(|| parse(path, octets))).unwrap_or_else(|_| {
-                    let problem = Diagnostic::whole(path, "reading this file made muster fail");
-                    Err(vec![problem.with_hint("this is a defect of muster: please report it with the file")])
+                    let problem = Diagnostic::whole(path, "muster failed while reading this file");
+                    Err(vec![problem.with_hint("this is a bug in muster: please report it with the file")])
                 }),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
             };
@@ -76,23 +77,23 @@ impl<T> LastGood<T> {
         changed
     }
 
-    /// The values in service, in the order of their files' names.
+    /// The values in use, in the order of their file names.
     pub fn values(&self) -> impl Iterator<Item = (&Path, &Arc<T>)> {
         self.files.iter().filter_map(|(path, kept)| Some((path.as_path(), kept.value.as_ref()?)))
     }
 
-    /// For each file whose text was not taken over, what is in service instead: one warning a file.
+    /// One warning for each invalid file that states which content is in use.
     pub fn consequences(&self) -> impl Iterator<Item = Diagnostic> {
         self.files.iter().filter(|(_, kept)| !kept.problems.is_empty()).map(|(path, kept)| {
-            let what = match kept.value {
-                Some(_) => "what this file last said well stays in service",
-                None => "nothing of this file is in service",
+            let message = match kept.value {
+                Some(_) => "the last valid content of this file stays in use until it is fixed",
+                None => "nothing from this file is in use until it is fixed",
             };
-            Diagnostic::whole(path, what).with_hint("until its problems are mended").as_warning()
+            Diagnostic::whole(path, message).as_warning()
         })
     }
 
-    /// What is wrong now: with the folder, then with its files in the order of their names.
+    /// Current problems: first of the folder, then of the files in the order of their names.
     pub fn problems(&self) -> impl Iterator<Item = &Diagnostic> {
         self.folder.iter().chain(self.files.values().flat_map(|kept| &kept.problems))
     }
@@ -104,22 +105,22 @@ impl<T> Default for LastGood<T> {
     }
 }
 
-/// What a folder's files define, kept from one state of the folder to the next.
+/// Parser of a folder that keeps state between two states of the folder.
 pub trait Reloadable: Send + 'static {
-    /// What is published.
+    /// The published value.
     type Value: Clone + Send + Sync + 'static;
 
-    /// Takes over a new state of the folder.
+    /// Parses a new state of the folder.
     fn load(&mut self, contents: &Contents) -> Loaded<Self::Value>;
 }
 
-/// What a state of the folder means.
+/// Result of loading a folder.
 pub struct Loaded<V> {
-    /// What is in service.
+    /// The value in use.
     pub value: V,
-    /// The same in a few words, for the log: `12 instances`.
+    /// Summary of the value for the log: `12 instances`.
     pub summary: String,
-    /// All that is wrong.
+    /// All problems.
     pub problems: Vec<Diagnostic>,
 }
 
@@ -128,8 +129,8 @@ mod tests {
     use super::*;
     use crate::files::contents::{FolderError, ReadError};
 
-    /// `a=1 b=! c=?`: files by name with their texts, `!` for one that does not parse, `?` for one that cannot be
-    /// read. A file whose text did not change keeps its `Arc`.
+    /// Contents from `a=1 b=! c=?`: names and texts; `!` does not parse, `?` cannot be read. Unchanged files keep their
+    /// `Arc`.
     fn contents(before: &Contents, text: &str) -> Contents {
         let mut files = imbl::OrdMap::new();
         for file in text.split_whitespace() {
@@ -143,28 +144,28 @@ mod tests {
     }
 
     #[test]
-    fn a_parser_that_panics_is_a_problem_of_that_file_alone() {
+    fn parser_panic_is_a_problem_of_one_file_only() {
         let contents = contents(&Contents::empty(Path::new("folder")), "a=1 b=boom");
         let mut files: LastGood<String> = LastGood::new();
         files.update(&contents, |_, octets| {
             let text = String::from_utf8_lossy(octets).into_owned();
-            if text == "boom" { panic!("a defect") } else { Ok(text) }
+            if text == "boom" { panic!("a bug") } else { Ok(text) }
         });
         assert_eq!(files.values().count(), 1);
         let problems: Vec<_> = files.problems().map(|problem| problem.path.display().to_string()).collect();
         assert_eq!(problems, ["b"]);
         let consequences: Vec<_> = files.consequences().map(|problem| problem.to_string()).collect();
-        let nothing = "b:1:1: warning: nothing of this file is in service (until its problems are mended)";
+        let nothing = "b:1:1: warning: nothing from this file is in use until it is fixed";
         assert_eq!(consequences, [nothing]);
     }
 
     #[test]
-    fn a_file_that_is_not_taken_over_says_what_is_in_service_instead() {
+    fn invalid_file_has_a_warning_about_the_content_in_use() {
         let mut now = Contents::empty(Path::new("d"));
         let mut files = LastGood::new();
         let steps = [
-            ("a= b=1", "a: nothing of this file is in service"),
-            ("a=1 b=", "b: what this file last said well stays in service"),
+            ("a= b=1", "a: nothing from this file is in use until it is fixed"),
+            ("a=1 b=", "b: the last valid content of this file stays in use until it is fixed"),
             ("a=1 b=2", ""),
         ];
         for (text, expected) in steps {
@@ -173,15 +174,15 @@ mod tests {
                 [] => Err(vec![Diagnostic::whole(path, "empty").as_warning()]),
                 _ => Ok(()),
             });
-            let told: Vec<_> =
+            let warnings: Vec<_> =
                 files.consequences().map(|it| format!("{}: {}", it.path.display(), it.message)).collect();
-            assert_eq!(told.join(" "), expected, "{text}");
+            assert_eq!(warnings.join(" "), expected, "{text}");
         }
     }
 
     #[test]
-    fn a_file_that_breaks_keeps_its_last_good_value() {
-        // What the folder holds, what is parsed, whether a value changed, the values, the files with problems.
+    fn broken_file_keeps_its_last_valid_value() {
+        // Contents, parsed files, whether a value changed, the values, the files with problems.
         let steps = [
             ("", "", false, "", ""),
             ("a=1 b=! c=?", "a b", true, "a=1", "b c"),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn the_problems_of_the_folder_come_first_and_go_with_it() {
+    fn folder_problems_come_first_and_are_cleared() {
         let mut now = contents(&Contents::empty(Path::new("d")), "a=!");
         now.problems = vec![FolderError::Vanished(5)];
         let mut last_good = LastGood::<()>::new();

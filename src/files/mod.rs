@@ -1,9 +1,9 @@
-//! From folders of files to the values that they define.
+//! Folders of files, watched and parsed into the values that they define.
 //!
-//! Core: [`contents`] is what a folder holds, [`service_file`] and [`zone_file`] read one file's octets,
-//! [`definitions`] puts service files together, [`last_good`] turns contents into values such that a file that breaks
-//! keeps what it last said well, [`services`], [`zones`] and [`tokens`] do so for the three folders. Adapters: [`watch`] keeps the
-//! contents up to date from the disk, by [`read`]; [`reload`] follows them and publishes the values.
+//! Core: [`contents`] is the content of a folder; [`service_file`] and [`zone_file`] parse one file; [`definitions`] merges
+//! service files; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
+//! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`]; [`reload`] parses changed
+//! contents and publishes the values.
 
 mod check;
 pub mod contents;

@@ -1,6 +1,6 @@
-//! Reads one file that may be anything: of any size, a pipe, a link to nothing, gone in the next moment.
+//! Bounded read of a file that may be of any size, a pipe, a dangling link, or deleted at any moment.
 //!
-//! Blocks: in a task it belongs into `spawn_blocking`.
+//! Blocking: call it in `spawn_blocking`.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -13,23 +13,23 @@ use nix::fcntl::OFlag;
 
 use super::contents::{FileText, ReadError};
 
-/// What stands at a path.
+/// Kind of a directory entry.
 pub(super) enum Entry {
-    /// Nothing.
+    /// No entry.
     Absent,
-    /// A link to nothing.
+    /// A symbolic link without a target.
     Dangling,
-    /// A file of whatever kind.
-    There {
-        /// Whether the path itself is a symbolic link.
+    /// A file of any kind.
+    Present {
+        /// True if the path itself is a symbolic link.
         link: bool,
-        /// The file's, links followed.
+        /// Metadata of the file, links followed.
         metadata: Metadata,
     },
 }
 
 impl Entry {
-    /// Looks at `path` without opening it.
+    /// Inspects `path` without opening it.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         let own = match path.symlink_metadata() {
             Ok(metadata) => metadata,
@@ -37,40 +37,43 @@ impl Entry {
             Err(error) => return Err(error),
         };
         if !own.is_symlink() {
-            return Ok(Self::There { link: false, metadata: own });
+            return Ok(Self::Present { link: false, metadata: own });
         }
         match path.metadata() {
-            Ok(metadata) => Ok(Self::There { link: true, metadata }),
+            Ok(metadata) => Ok(Self::Present { link: true, metadata }),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::Dangling),
             Err(error) => Err(error),
         }
     }
 }
 
-/// The octets of the regular file at `path`, links followed, if there are at most `limit`.
+/// Reads the regular file at `path`, links followed, if it has at most `limit` octets.
 ///
-/// Never waits for a pipe's other end, and never reads more than `limit` octets and one.
+/// Never waits for the writer of a pipe, and never reads more than `limit` + 1 octets.
 pub fn read(path: &Path, limit: u64) -> FileText {
     match Entry::at(path)? {
         Entry::Absent => Err(io::Error::from(ErrorKind::NotFound).into()),
         Entry::Dangling => Err(ReadError::Dangling),
-        // Opening a device can have effects, so it is looked at first.
-        Entry::There { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
-        Entry::There { .. } => open(path)?.octets(limit),
+        // Opening a device can have side effects, so inspect the file first.
+        Entry::Present { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
+        Entry::Present { .. } => open(path)?.octets(limit),
     }
 }
 
-/// A regular file, open, and what was known of it before the first octet was read.
+/// An open regular file with its metadata before the first read.
 pub(super) struct Opened {
     file: File,
-    /// A change while the file is read makes the next look see other metadata than these.
+    /// A change during the read makes the metadata of the next scan differ from these.
     pub(super) metadata: Metadata,
 }
 
-/// Opens the regular file at `path`; [`ErrorKind::IsADirectory`] stands for all that are not.
+/// Opens the regular file at `path`.
 ///
-/// Between a look and the opening the file may have become a pipe: `O_NONBLOCK` opens that without waiting, and the
-/// second look refuses it.
+/// The file may have become a pipe since it was inspected: `O_NONBLOCK` opens a pipe without waiting, and the type is
+/// checked again.
+///
+/// # Errors
+/// [`ErrorKind::IsADirectory`] for anything but a regular file; errors of the system.
 pub(super) fn open(path: &Path) -> io::Result<Opened> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
@@ -82,7 +85,7 @@ pub(super) fn open(path: &Path) -> io::Result<Opened> {
 }
 
 impl Opened {
-    /// All octets, if there are at most `limit`.
+    /// Reads all octets if there are at most `limit`.
     pub(super) fn octets(self, limit: u64) -> FileText {
         let size = self.metadata.len();
         if size > limit {
@@ -131,18 +134,18 @@ mod tests {
         assert_eq!(read(Path::new("/dev/zero"), 8), Err(ReadError::NotAFile));
     }
 
-    /// What [`read`]'s first look cannot exclude: the file becomes something else before it is opened.
+    /// The file may be replaced between the inspection by [`read`] and the opening.
     #[test]
-    fn opening_a_pipe_does_not_wait_for_its_writer() {
+    fn opening_a_pipe_does_not_wait_for_a_writer() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         mkfifo(&pipe, Mode::S_IRWXU).unwrap();
         assert_eq!(open(&pipe).err().map(|error| error.kind()), Some(ErrorKind::IsADirectory));
     }
 
-    /// Its size says 0.
+    /// The metadata of the file report a size of 0.
     #[test]
-    fn a_file_that_has_more_than_it_says_is_cut_off_at_the_limit() {
+    fn file_larger_than_its_metadata_report_is_refused() {
         assert_eq!(read(Path::new("/proc/self/status"), 8), Err(ReadError::TooLarge(8)));
     }
 }

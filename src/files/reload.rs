@@ -1,5 +1,4 @@
-//! Follows a folder's contents: parses what changed, publishes what the files now define, tells, logs and counts what is
-//! wrong.
+//! Follows the contents of a folder: parses changes, publishes the new value, and reports, logs and counts problems.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -19,7 +18,7 @@ use crate::{
     metrics::Watched,
 };
 
-/// Loads the folder as it is, then follows it until `shutdown`. What it comes to stands in `reports` too, for people.
+/// Loads the folder, then follows it until `shutdown`. `reports` gets the result for `muster status`.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
@@ -30,7 +29,7 @@ pub async fn follow<F: Reloadable>(
     let now = contents.borrow_and_update().clone();
     let loaded = folder.load(&now);
     count(&metrics, &loaded.problems);
-    tell(&[], &loaded.problems);
+    log(&[], &loaded.problems);
     report(&reports, &now.folder, &loaded);
     let mut known = loaded.problems;
     let (sender, receiver) = watch::channel(loaded.value);
@@ -45,7 +44,7 @@ pub async fn follow<F: Reloadable>(
             }
             let now = contents.borrow_and_update().clone();
             let path = now.folder.clone();
-            // A thousand files are milliseconds of parsing: not on a thread that answers questions.
+            // A thousand files take milliseconds to parse: keep that off the threads that answer queries.
             let Ok((state, loaded)) = spawn_blocking(move || {
                 let loaded = folder.load(&now);
                 (folder, loaded)
@@ -55,9 +54,9 @@ pub async fn follow<F: Reloadable>(
                 return;
             };
             folder = state;
-            info!(path = %path.display(), "files are read again: {} in service", loaded.summary);
+            info!(path = %path.display(), "files reloaded: {} in use", loaded.summary);
             count(&metrics, &loaded.problems);
-            tell(&known, &loaded.problems);
+            log(&known, &loaded.problems);
             report(&reports, &path, &loaded);
             known = loaded.problems;
             sender.send_replace(loaded.value);
@@ -66,14 +65,15 @@ pub async fn follow<F: Reloadable>(
     (receiver, task)
 }
 
-fn tell(before: &[Diagnostic], now: &[Diagnostic]) {
-    let news = DiagnosticChanges::between(before, now);
-    for problem in &news.appeared {
+/// Logs problems that appeared and files whose problems are resolved.
+fn log(before: &[Diagnostic], now: &[Diagnostic]) {
+    let changes = DiagnosticChanges::between(before, now);
+    for problem in &changes.appeared {
         let path = problem.path.display();
         if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
     }
-    for path in &news.mended {
-        info!(path = %path.display(), "no problems any more");
+    for path in &changes.fixed {
+        info!(path = %path.display(), "all problems resolved");
     }
 }
 
@@ -85,7 +85,7 @@ fn report<V>(reports: &watch::Sender<Arc<Reports>>, folder: &Path, loaded: &Load
     });
 }
 
-/// Each file once, for the worst of its problems.
+/// Counts each file once, by the most severe of its problems.
 fn count(metrics: &Watched, problems: &[Diagnostic]) {
     let mut files = BTreeMap::<&Path, bool>::new();
     for problem in problems {

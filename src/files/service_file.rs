@@ -1,7 +1,7 @@
-//! One service file: octets in, definitions or problems out.
+//! Parser of a service file: octets in, definitions or problems out.
 //!
-//! A file holds one service, or a list of them under `services:`. Every problem of the file is found in one reading,
-//! and a file with an error gives no definitions at all: half a file is not what its author wrote.
+//! A file holds one service, or a list of services under `services:`. One pass reports every problem of the file. A file
+//! with an error defines nothing: half of a file is not what its author intended.
 
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         bounds::{self, BoundsError},
+        flap_damping::Damping,
         name::{Label, MAX_LABEL},
-        pacing::Damping,
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
             MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
@@ -25,47 +25,47 @@ use crate::{
     },
 };
 
-/// The largest service file, in octets. Whoever reads a folder need not read more of a file: [`parse`] refuses it.
+/// Largest service file in octets. [`parse`] refuses larger ones.
 pub const MAX_FILE: usize = MAX_TEXT;
 
-/// What the node's configuration decides for its service files.
+/// Defaults that the configuration of the node sets for its service files.
 #[derive(Clone, Copy, Debug)]
 pub struct Defaults<'a> {
-    /// The node's name: the end of an id that the file leaves out.
+    /// Name of the node: the suffix of default ids.
     pub node: &'a Label,
-    /// The node's addresses: those of an instance whose file names none.
+    /// Addresses of the node: the default of `address`.
     pub addresses: &'a [IpAddr],
-    /// Whether `exec` checks are let through.
+    /// True if `exec` checks are allowed.
     pub allow_exec: bool,
 }
 
-/// What a service file without errors says.
+/// Content of a service file without errors.
 #[derive(Clone, Debug, Default)]
 pub struct ServiceFile {
-    /// In the order of the file, no two of one key.
+    /// Definitions in the order of the file; keys are unique.
     pub entries: Vec<Located>,
-    /// What its author should look at.
+    /// Warnings for the author.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// A definition and where its `service` key stands.
+/// A definition and the position of its `service` key.
 #[derive(Clone, Debug)]
 pub struct Located {
-    /// What was read.
+    /// The definition.
     pub definition: Arc<Definition>,
-    /// Counted from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// Counted from 1, in characters.
+    /// Column in characters, counted from 1.
     pub column: usize,
 }
 
-/// Reads a service file.
+/// Parses a service file.
 ///
-/// A file without content (empty, or comments alone) defines nothing and withdraws nothing: an editor may have truncated it
-/// and be about to write it. An empty list, `services: []`, says that there are no services.
+/// A file without content (empty, or comments only) is refused, so it withdraws nothing: an editor may have truncated it and
+/// be about to write it. An empty list, `services: []`, defines no services.
 ///
 /// # Errors
-/// All problems of the file, warnings included, sorted by place. For a file without content this is one warning.
+/// All problems of the file including warnings, sorted by position. For a file without content, one warning.
 pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<ServiceFile, Vec<Diagnostic>> {
     let document = Document::read(path, bytes, 0).map_err(|problem| vec![problem])?;
     if let Some(what) = without_content(document.root(), bytes) {
@@ -78,7 +78,7 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<Servi
     Ok(ServiceFile { entries, warnings })
 }
 
-/// What to say of a file that has no content.
+/// Returns the message for a file without content.
 fn without_content(root: &Node<'_>, bytes: &[u8]) -> Option<&'static str> {
     let is_empty = || bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii().is_empty();
     match &root.value {
@@ -94,9 +94,9 @@ fn without_content(root: &Node<'_>, bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The keys of a file with several services.
+/// Keys of a file with several services.
 const FILE_KEYS: &[&str] = &["services"];
-/// The keys of a service.
+/// Keys of a service.
 pub const SERVICE_KEYS: &[&str] = &[
     "service",
     "id",
@@ -114,9 +114,9 @@ pub const SERVICE_KEYS: &[&str] = &[
     "damping",
     "slow_start",
 ];
-/// The keys of `damping`.
+/// Keys of `damping`.
 const DAMPING_KEYS: &[&str] = &["half_life", "falls"];
-/// The shortest time for which something is remembered or grows: below it nobody would notice.
+/// Shortest half-life and slow start.
 const MIN_PACE: Duration = Duration::from_secs(1);
 
 fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'_>) -> Vec<Located> {
@@ -132,14 +132,14 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
                     items.as_slice()
                 }
                 Some((node, _)) => {
-                    let hint = "each service is an item of its own that begins with `- service: NAME`";
+                    let hint = "write each service as a list item that begins with `- service: NAME`";
                     reader.mismatch_with_hint(node, "a list of services", hint);
                     return Vec::new();
                 }
             }
         }
         Value::List(_) => {
-            reader.mismatch_with_hint(root, "a service", "a list of services stands under the key `services`");
+            reader.mismatch_with_hint(root, "a service", "put a list of services under the key `services`");
             return Vec::new();
         }
         _ => std::slice::from_ref(root),
@@ -153,8 +153,8 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
         match seen.get(key) {
             Some(first) => reader.error_with_hint(
                 id,
-                format!("the instance `{key}` is here a second time; the first one is in line {first}"),
-                "give each of them an `id` of its own",
+                format!("duplicate instance `{key}`; the first one is in line {first}"),
+                "give each instance its own `id`",
             ),
             None => {
                 seen.insert(key.clone(), line);
@@ -165,7 +165,7 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
     read
 }
 
-/// One service and its `service` key. `None`: it has no key of its own; what else is wrong is reported all the same.
+/// Reads one service. `None`: it has no valid key. All problems are reported in either case.
 fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_>) -> Option<(Definition, Id)> {
     let table = reader.table(node, "a service", SERVICE_KEYS)?;
     let service = read_name(reader, &table);
@@ -207,21 +207,21 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     Some((Definition { instance, enabled, checks, pace }, id))
 }
 
-/// Reports an instance that other nodes cannot be told of: each part of it is within its bounds, all together are not.
-fn refuse_large(reader: &Reader<'_, '_>, table: &Table<'_, '_>, instance: &Instance, otherwise: Id) {
+/// Reports an instance that is too large to gossip although each part of it is within its bounds.
+fn refuse_large(reader: &Reader<'_, '_>, table: &Table<'_, '_>, instance: &Instance, fallback: Id) {
     let octets = record::value_len(instance);
     if octets <= MAX_VALUE {
         return;
     }
     let tags: usize = instance.tags.iter().map(String::len).sum();
     let meta: usize = instance.meta.iter().map(|(key, value)| key.len() + value.len()).sum();
-    let largest = table.entry(if tags > meta { "tags" } else { "meta" }).map_or(otherwise, |entry| entry.id);
-    let message = format!("other nodes are told of an instance in at most {MAX_VALUE} octets, this one has {octets}");
-    let hint = format!("shorten `tags`, which has {tags} of them, or `meta`, which has {meta}");
+    let largest = table.entry(if tags > meta { "tags" } else { "meta" }).map_or(fallback, |entry| entry.id);
+    let message = format!("an instance has at most {MAX_VALUE} octets in gossip, this one has {octets}");
+    let hint = format!("shorten `tags` ({tags} octets) or `meta` ({meta} octets)");
     reader.error_with_hint(largest, message, hint);
 }
 
-/// `damping` and `slow_start`.
+/// Reads `damping` and `slow_start`.
 fn read_pace(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Pace {
     let damping = table.get("damping").and_then(|node| {
         let table = reader.table(node, "`damping`, such as `{half_life: 1m, falls: 3}`", DAMPING_KEYS)?;
@@ -241,12 +241,12 @@ fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {
     let node = reader.required(table, "service", "service: web")?;
     let service = reader.label(node, "a service's name")?;
     if let Err(fault) = bounds::service(&service) {
-        reader.error_with_hint(node.id, fault.to_string(), "the nodes have their names below it");
+        reader.error_with_hint(node.id, fault.to_string(), "node names are below it");
         return None;
     }
     if service.as_str().len() == MAX_LABEL {
-        let message = format!("with {MAX_LABEL} octets the service has no name of the form `_SERVICE._tcp`");
-        reader.warning(node.id, message, "shorten it by one");
+        let message = format!("a service name of {MAX_LABEL} octets has no `_SERVICE._tcp` form");
+        reader.warning(node.id, message, "shorten it by one octet");
     }
     Some(service)
 }
@@ -259,7 +259,7 @@ fn read_id(reader: &Reader<'_, '_>, table: &Table<'_, '_>, service: Option<&Labe
     match Label::parse(&default) {
         Ok(id) => Some(id),
         Err(error) => {
-            let message = format!("the id would be {}: {error}", quote(&default));
+            let message = format!("the default id {} is not valid: {error}", quote(&default));
             reader.error_with_hint(table.entry("service")?.id, message, "set an `id`");
             None
         }
@@ -270,14 +270,14 @@ fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpA
     let Some(node) = table.get("address") else { return default.to_vec() };
     let items = reader.one_or_list(node);
     if items.is_empty() {
-        reader.mismatch_with_hint(node, "at least one IP address", "without the key, the node's own are taken");
+        reader.mismatch_with_hint(node, "at least one IP address", "omit the key to use the node's addresses");
     }
     let mut addresses = Vec::new();
     if reader.is_within(node.id, items.len(), MAX_ADDRESSES, "addresses") {
         for item in items {
             match reader.host_address(item) {
                 Some(again) if addresses.contains(&again) => {
-                    reader.warning(item.id, format!("the address `{again}` is here already"), "remove one of them");
+                    reader.warning(item.id, format!("duplicate address `{again}`"), "remove one of them");
                 }
                 address => addresses.extend(address),
             }
@@ -286,7 +286,7 @@ fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpA
     addresses
 }
 
-/// The default port, and the named ones. Without a default port the first named one is.
+/// Reads the default port and the named ports. The first named port is the default without `port`.
 fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, Vec<(Label, u16)>) {
     let mut ports: Vec<(Label, u16)> = Vec::new();
     if let Some(node) = table.get("ports")
@@ -299,7 +299,7 @@ fn read_ports(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> (Option<u16>, V
             let (Some(name), Some(port)) = (name, port) else { continue };
             if ports.iter().any(|(other, _)| *other == name) {
                 let fault = BoundsError::SamePort(name.clone());
-                reader.error_with_hint(entry.id, fault.to_string(), "names differ in more than letter case");
+                reader.error_with_hint(entry.id, fault.to_string(), "port names are case-insensitive");
             }
             ports.push((name, port));
         }
@@ -333,14 +333,14 @@ fn read_tags(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own_id: Option<&Lab
         if let Err(fault) = bounds::tag(&tag) {
             reader.error(item.id, fault.to_string());
         } else if tags.contains(&tag) {
-            reader.warning(item.id, format!("the tag {} is here already", quote(&tag)), "remove one of them");
+            reader.warning(item.id, format!("duplicate tag {}", quote(&tag)), "remove one of them");
         } else {
             if own_id.is_some_and(|id| tag.eq_ignore_ascii_case(id.as_str())) {
-                let message = format!("the tag {} has no name: the instance's id is the same", quote(&tag));
+                let message = format!("the tag {} is not reachable by name: it equals the instance's id", quote(&tag));
                 reader.warning(item.id, message, "choose another `id`");
             } else if tag.eq_ignore_ascii_case("tcp") || tag.eq_ignore_ascii_case("udp") {
-                let message = format!("`_SERVICE._{tag}` asks for the protocol, not for the tag {}", quote(&tag));
-                reader.warning(item.id, message, "choose another tag; `protocol` says what the service speaks");
+                let message = format!("`_SERVICE._{tag}` selects the protocol, not the tag {}", quote(&tag));
+                reader.warning(item.id, message, "choose another tag; `protocol` sets the transport");
             }
             tags.push(tag);
         }

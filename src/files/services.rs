@@ -1,4 +1,4 @@
-//! The services folder: what its files define, last good content first.
+//! The services folder and the instances that its files define.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ pub fn folder(path: std::path::PathBuf) -> Folder {
     }
 }
 
-/// The state of the services folder.
+/// Parser of the services folder.
 pub struct Services {
     node: Label,
     addresses: Vec<IpAddr>,
@@ -30,7 +30,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// No files yet; what they leave open is the node's.
+    /// Creates a parser without files. The arguments are the defaults of the node.
     pub fn new(node: Label, addresses: Vec<IpAddr>, allow_exec: bool) -> Self {
         Self { node, addresses, allow_exec, files: LastGood::new() }
     }

@@ -1,6 +1,6 @@
-//! The tokens folder: who may use the HTTP API, last good content first.
+//! The tokens folder: files with the tokens of the HTTP API.
 //!
-//! A file holds `tokens:`, a list of tables of `name`, `scope` and `token`. What is wrong is told without the token.
+//! A file has the key `tokens` with a list of tables of `name`, `scope` and `token`. Diagnostics never show a token.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,11 @@ use crate::{
     },
 };
 
-/// Octets of a file: some thousand tokens.
+/// Maximum octets of a file: some thousand tokens.
 const MAX_FILE: usize = 256 * 1024;
-/// The keys of a file, and of a token in it.
+/// Keys of a file.
 const FILE_KEYS: &[&str] = &["tokens"];
+/// Keys of a token.
 const TOKEN_KEYS: &[&str] = &["name", "scope", "token"];
 
 /// The files of `http.tokens_dir`.
@@ -53,13 +54,13 @@ fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
     let Some(table) = reader.table(root, "a file with `tokens`", FILE_KEYS) else { return Vec::new() };
     match table.get("tokens").map(|node| (node, &node.value)) {
         None => {
-            // Nothing behind the key revokes nothing: a file may be half written. An empty list does.
+            // A key without a value may be a half-written file and revokes nothing. An empty list revokes all.
             reader.required(&table, "tokens", "tokens: []");
             Vec::new()
         }
         Some((_, Value::List(items))) => items.iter().filter_map(|item| read_token(reader, item)).collect(),
         Some((node, _)) => {
-            // Not `mismatch`, which shows what was found.
+            // `mismatch` would print the value.
             reader.error(node.id, "expected a list of tables with `name`, `scope` and `token`");
             Vec::new()
         }
@@ -76,13 +77,13 @@ fn read_token(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Token> {
     let name = table.get("name").and_then(|node| reader.line(node, "a name"));
     let scope = table.get("scope").and_then(|node| reader.word(node, &scopes));
     let token = table.get("token").and_then(|node| {
-        // A number is taken as it is written. Lists and tables are not shown: a secret may be in them.
+        // Numbers are read as written. Lists and tables are not printed: they may hold a secret.
         let is_scalar = !matches!(node.value, Value::List(_) | Value::Table(_));
         let token = if is_scalar { reader.text(node, "a token") } else { None };
         let token = token.filter(|token| is_token(token));
         if token.is_none() {
-            let what = format!("a token is a text of {MIN_TOKEN} to {MAX_TOKEN} printable characters without spaces");
-            reader.error_with_hint(node.id, what, "`openssl rand -hex 32` makes one");
+            let what = format!("a token has {MIN_TOKEN} to {MAX_TOKEN} printable characters and no spaces");
+            reader.error_with_hint(node.id, what, "generate one with `openssl rand -hex 32`");
         }
         token
     });
@@ -96,7 +97,7 @@ fn is_token(text: &str) -> bool {
     (MIN_TOKEN..=MAX_TOKEN).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// The state of the tokens folder.
+/// Parser of the tokens folder.
 #[derive(Default)]
 pub struct TokenFiles {
     files: LastGood<Vec<Token>>,
@@ -113,8 +114,9 @@ impl Reloadable for TokenFiles {
         for (path, file) in self.files.values() {
             for token in file.iter() {
                 if let Some(first) = named.insert(token.name.clone(), path) {
-                    let text = format!("the token {} is here and in {}", token.name, first.display());
-                    problems.push(Diagnostic::whole(path, text).with_hint("give each a name of its own").as_warning());
+                    let text = format!("the token {} is also defined in {}", token.name, first.display());
+                    problems
+                        .push(Diagnostic::whole(path, text).with_hint("give each token a unique name").as_warning());
                 }
                 tokens.push(token.clone());
             }
@@ -130,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_name_tokens_and_problems_do_not_show_them() {
+    fn diagnostics_do_not_show_tokens() {
         let read = |text: &str| {
             parse(Path::new("t"), text.as_bytes())
                 .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
@@ -139,7 +141,7 @@ mod tests {
         let tokens = Tokens::new(read(good).unwrap());
         assert_eq!(tokens.find(b"0123456789abcdefg").map(|token| token.scope), Some(Scope::Read));
         assert_eq!(tokens.find(b"01234567890123456789").map(|token| token.scope), Some(Scope::Operate));
-        // A token of digits is a text, however a number of them would be written.
+        // A token of digits keeps its written form.
         for token in ["12345678901234567", "00012345678901234", "0x123456789abcdef0", "1234567890123456.70"] {
             let tokens = read(&format!("tokens: [{{name: a, scope: read, token: {token}}}]")).unwrap();
             assert!(Tokens::new(tokens).find(token.as_bytes()).is_some(), "{token}");
@@ -154,8 +156,8 @@ mod tests {
             ("tokens: secretsecretsecret", "t:1:9: expected a list"),
             ("tokens: [{name: a, scope: read}]", "the token has no `token`"),
             ("tokens: [{name: a, scope: all, token: secretsecretsecret}]", "expected `read`, `register` or `operate`"),
-            ("tokens: [{name: a, scope: read, token: secret}]", "a token is a text of 16"),
-            ("tokens: [{name: a, scope: read, token: [secretsecretsecret]}]", "a token is a text of 16"),
+            ("tokens: [{name: a, scope: read, token: secret}]", "a token has 16"),
+            ("tokens: [{name: a, scope: read, token: [secretsecretsecret]}]", "a token has 16"),
             ("token: [secretsecretsecret]", "unknown key `token`"),
         ];
         for (text, expected) in cases {

@@ -1,20 +1,22 @@
-//! Keeps the [`Contents`] of a folder up to date: whole states, each within a moment of the change.
+//! Folder watcher: publishes the complete [`Contents`] of a folder soon after each change.
 //!
-//! Three things make sure that no change is lost. The kernel's events (inotify, through `notify`) say where to look,
-//! never what is there: the file itself is read, after the event. A scan of all metadata follows whenever events may
-//! be missing: their queue overflowed, the way to the files changed, the user asked. And at intervals it is done
-//! anyway, for what the kernel tells nobody: changes on a file server, a mount over the folder.
+//! Three mechanisms ensure that no change is lost:
+//!
+//! - inotify events (through `notify`) name the files to read. The content is always read after the event.
+//! - A full scan follows when events may be missing: the queue overflowed, a symlink or folder on the path changed, or the
+//!   user requested a reload.
+//! - A periodic scan finds changes without events: those on a file server, or a mount over the folder.
 //!
 //! ```text
-//! kernel ─ events ─► notify's thread ─ marks ─► Pending ─ due ─► task ─ Work ─► Eye (blocking) ─ Contents ─► watch
+//! kernel ─ events ─► notify's thread ─ marks ─► Pending ─ due ─► task ─ Work ─► Scanner (blocking) ─ Contents ─► watch
 //! ```
 //!
-//! - [`pending`]: marks, one a file however many events, and when to look. Pure.
-//! - [`symlinks`]: which folders to watch, through all symbolic links.
-//! - [`scan`]: reads what changed.
-//! - [`grace_period`]: what is in service while the folder is gone. Pure.
+//! - [`pending`]: changed files and their debounce. Pure.
+//! - [`symlinks`]: the folders to watch, through all symbolic links.
+//! - [`scan`]: reads changed files.
+//! - [`missing_folder`]: the files in use while the folder is missing. Pure.
 
-mod grace_period;
+mod missing_folder;
 mod pending;
 mod scan;
 mod symlinks;
@@ -42,29 +44,29 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    grace_period::{GracePeriod, Seen},
+    missing_folder::{GracePeriod, Seen},
     pending::{Pace, Pending, Sign, Work},
     scan::{FolderScan, ScanRequest},
     symlinks::SymlinkChain,
 };
-use super::contents::{Contents, Folder, FolderError, ReadError, WatchError};
+use super::contents::{Contents, Folder, FolderError, WatchError};
 
-/// A file at rest is read this long after its last event: longer than any editor pauses between the writes of one
-/// save, and a small part of the 200 ms in which an edit has to be answered.
+/// Debounce: a closed file is read this long after its last event. Longer than editors pause between the writes of one
+/// save, and a small part of the 200 ms in which an edit must take effect.
 const SETTLE: Duration = Duration::from_millis(25);
-/// A file that does not come to rest is read this long after its first event.
+/// Maximum debounce: a file that keeps changing is read this long after its first event.
 const LONGEST: Duration = Duration::from_millis(100);
-/// From one scan of all metadata to the next: a thousand files cost some milliseconds of one.
+/// Interval of full scans. A scan of a thousand files takes some milliseconds.
 const SCAN: Duration = Duration::from_secs(5);
-/// The same while the kernel does not tell of changes.
+/// Interval of full scans without inotify.
 const POLL: Duration = Duration::from_secs(1);
-/// Scans in a row, each because the way to the files changed during the one before. Then the next interval.
+/// Maximum consecutive scans because the path to the files changed during a scan. The next interval follows.
 const ROUNDS: usize = 5;
 
-/// Watches `folder` until `shutdown` and publishes every new state. The first one is complete when this returns.
+/// Watches `folder` until `shutdown` and publishes every new state. The first state is complete on return.
 ///
-/// Each new value of `rescan` makes it read every file, whatever the metadata say. The task ends early only if
-/// the other half of its work panics, and then panics itself.
+/// Each new value of `rescan` makes the watcher read every file, even if its metadata are unchanged. A panic in the blocking
+/// part is resumed in the task.
 pub async fn spawn(
     folder: Folder,
     rescan: watch::Receiver<()>,
@@ -74,7 +76,7 @@ pub async fn spawn(
     (contents, task)
 }
 
-/// All durations in one place, so that tests can leave one road open and close the others.
+/// All durations, so that tests can disable mechanisms one by one.
 #[derive(Clone, Copy, Debug)]
 struct Timing {
     pace: Pace,
@@ -85,7 +87,7 @@ struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Self { pace: Pace { settle: SETTLE, longest: LONGEST }, scan: SCAN, poll: POLL, grace: grace_period::GRACE }
+        Self { pace: Pace { settle: SETTLE, longest: LONGEST }, scan: SCAN, poll: POLL, grace: missing_folder::GRACE }
     }
 }
 
@@ -97,48 +99,48 @@ async fn start(
 ) -> (Arc<Marks>, watch::Receiver<Contents>, JoinHandle<()>) {
     let marks = Arc::new(Marks::new(timing.pace, folder.limits.files));
     let nothing = Contents::empty(&folder.path);
-    let eye = Eye::new(folder, timing, marks.clone());
-    match look(eye, Work { scan: true, ..Work::default() }, &shutdown).await {
-        Some((eye, contents)) => {
+    let scanner = Scanner::new(folder, timing, marks.clone());
+    match scan_blocking(scanner, Work { scan: true, ..Work::default() }, &shutdown).await {
+        Some((scanner, contents)) => {
             let (sender, receiver) = watch::channel(contents);
-            (marks, receiver, tokio::spawn(run(eye, timing, sender, rescan, shutdown)))
+            (marks, receiver, tokio::spawn(run(scanner, timing, sender, rescan, shutdown)))
         }
         None => (marks, watch::channel(nothing).1, tokio::spawn(async {})),
     }
 }
 
 async fn run(
-    mut eye: Eye,
+    mut scanner: Scanner,
     timing: Timing,
     sender: watch::Sender<Contents>,
     mut rescan: watch::Receiver<()>,
     shutdown: CancellationToken,
 ) {
-    let mut listening = true;
+    let mut can_rescan = true;
     let mut scanned = Instant::now();
     let mut due: Option<Instant> = None;
     loop {
-        let interval = scanned + eye.interval();
-        let scan = eye.grace.until().filter(|until| *until > scanned).map_or(interval, |until| until.min(interval));
+        let interval = scanned + scanner.interval();
+        let scan = scanner.grace.until().filter(|until| *until > scanned).map_or(interval, |until| until.min(interval));
         let wake = due.map_or(scan, |due| due.min(scan));
-        let asked = tokio::select! {
+        let requested = tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
-            changed = rescan.changed(), if listening => {
-                listening = changed.is_ok();
-                listening
+            changed = rescan.changed(), if can_rescan => {
+                can_rescan = changed.is_ok();
+                can_rescan
             }
-            () = eye.marks.made.notified(), if due.is_none() => {
+            () = scanner.marks.first.notified(), if due.is_none() => {
                 due = Some(Instant::now() + timing.pace.settle);
                 continue;
             }
             () = sleep_until(wake.into()) => false,
         };
         let now = Instant::now();
-        let (mut work, next) = eye.marks.lock().take(now);
-        work.distrust |= asked;
-        work.rearm |= asked;
-        work.scan |= asked || now >= scan;
+        let (mut work, next) = scanner.marks.lock().take(now);
+        work.reread |= requested;
+        work.rearm |= requested;
+        work.scan |= requested || now >= scan;
         due = next;
         if work.is_empty() {
             continue;
@@ -146,8 +148,8 @@ async fn run(
         if work.scan {
             scanned = now;
         }
-        let Some((returned, contents)) = look(eye, work, &shutdown).await else { return };
-        eye = returned;
+        let Some((returned, contents)) = scan_blocking(scanner, work, &shutdown).await else { return };
+        scanner = returned;
         sender.send_if_modified(|published| {
             let differs = *published != contents;
             if differs {
@@ -155,16 +157,16 @@ async fn run(
             }
             differs
         });
-        // However many files there are to look at, there is at most one look in so long.
+        // At most one scan per debounce interval, however many files changed.
         due = due.map(|due| due.max(now + timing.pace.settle));
     }
 }
 
-/// Does the work where it may block. `None`: there is a shutdown, which does not wait for a file server.
-async fn look(mut eye: Eye, work: Work, shutdown: &CancellationToken) -> Option<(Eye, Contents)> {
+/// Runs the work on a blocking thread. Returns `None` on shutdown, which does not wait for a slow file server.
+async fn scan_blocking(mut scanner: Scanner, work: Work, shutdown: &CancellationToken) -> Option<(Scanner, Contents)> {
     let task = spawn_blocking(move || {
-        let contents = eye.look(work);
-        (eye, contents)
+        let contents = scanner.apply(work);
+        (scanner, contents)
     });
     tokio::select! {
         () = shutdown.cancelled() => None,
@@ -178,79 +180,79 @@ async fn look(mut eye: Eye, work: Work, shutdown: &CancellationToken) -> Option<
     }
 }
 
-/// The blocking half: looks at the folder, and sees to it that the kernel tells of what happens there.
-struct Eye {
+/// Blocking part of the watcher: scans the folder and sets inotify watches.
+struct Scanner {
     path: PathBuf,
-    listing: FolderScan,
+    scan: FolderScan,
     grace: GracePeriod,
     timing: Timing,
     marks: Arc<Marks>,
-    route: SymlinkChain,
+    chain: SymlinkChain,
     watcher: Option<INotifyWatcher>,
     unwatched: Option<WatchError>,
 }
 
-impl Eye {
+impl Scanner {
     fn new(folder: Folder, timing: Timing, marks: Arc<Marks>) -> Self {
         Self {
-            // Without a working folder there is nothing that a relative path could be relative to.
+            // Without a working directory a relative path stays relative.
             path: std::path::absolute(&folder.path).unwrap_or_else(|_| folder.path.clone()),
-            listing: FolderScan::new(folder),
+            scan: FolderScan::new(folder),
             grace: GracePeriod::new(timing.grace),
             timing,
             marks,
-            route: SymlinkChain::default(),
+            chain: SymlinkChain::default(),
             watcher: None,
             unwatched: None,
         }
     }
 
-    /// From one scan to the next.
+    /// Interval until the next scan.
     fn interval(&self) -> Duration {
         if self.unwatched.is_some() { self.timing.poll } else { self.timing.scan }
     }
 
-    fn look(&mut self, mut work: Work) -> Contents {
+    fn apply(&mut self, mut work: Work) -> Contents {
         work.rearm |= self.watcher.is_none() || (work.scan && self.unwatched.is_some());
-        let mut listed = Ok(());
+        let mut outcome = Ok(());
         for _ in 0..ROUNDS {
-            // Watch, then read: what changes in between is told.
+            // Watch first, then read: a change in between causes an event.
             if work.rearm {
                 self.arm();
             }
-            let orders = ScanRequest { named: &work.named, held: &work.held, distrust: work.distrust };
-            listed = if work.scan || work.rearm || self.route.folder.is_none() {
-                self.listing.look_at_all(&orders)
+            let request = ScanRequest { named: &work.named, held: &work.held, reread: work.reread };
+            outcome = if work.scan || work.rearm || self.chain.folder.is_none() {
+                self.scan.scan_all(&request)
             } else {
-                self.listing.look_at_named(&orders)
+                self.scan.scan_named(&request)
             };
-            // Read, then look again at the way: it may have changed, or lead through links that were not known.
-            if self.walk() == self.route {
+            // Read first, then resolve the path again: it may have changed, or new links may have appeared.
+            if self.walk() == self.chain {
                 break;
             }
             work.rearm = true;
         }
-        self.contents(listed)
+        self.contents(outcome)
     }
 
     fn walk(&self) -> SymlinkChain {
         SymlinkChain::walk(
             &self.path,
-            self.listing.links().map(|link| self.path.join(link.file_name().unwrap_or_default())),
+            self.scan.links().map(|link| self.path.join(link.file_name().unwrap_or_default())),
         )
     }
 
-    /// Watches all folders of the route, with a new watcher.
+    /// Watches all folders of the symlink chain with a new watcher.
     ///
-    /// The old one is not changed but dropped: `notify` knows its watches by path and ends them when it reads that
-    /// the path was deleted, which it may do after we have watched a new folder of the same path.
+    /// The old watcher is dropped, not changed: `notify` keeps watches by path and removes one when it reads the deletion
+    /// of the path. By then this path may be a new folder.
     fn arm(&mut self) {
-        self.route = self.walk();
+        self.chain = self.walk();
         let listener = Listener {
             marks: self.marks.clone(),
-            folder: self.route.folder.as_ref().map(|(path, _)| path.clone()),
-            wanted: self.listing.folder().clone(),
-            steps: self.route.steps.clone(),
+            folder: self.chain.folder.as_ref().map(|(path, _)| path.clone()),
+            watched: self.scan.folder().clone(),
+            steps: self.chain.steps.clone(),
         };
         self.unwatched = None;
         let mut watcher = match INotifyWatcher::new(listener, notify::Config::default()) {
@@ -261,10 +263,10 @@ impl Eye {
                 return;
             }
         };
-        // The folder itself last: of two paths to one folder, `notify` keeps the one that it was told last.
-        for folder in self.route.others.keys().chain(self.route.folder.iter().map(|(path, _)| path)) {
+        // The folder itself comes last: of two paths to one folder, `notify` keeps the last one.
+        for folder in self.chain.others.keys().chain(self.chain.folder.iter().map(|(path, _)| path)) {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
-                // It went just now: the route is another, which is found after the reading.
+                // The folder has just vanished: the check after the read finds the changed chain.
                 Err(notify::Error { kind: notify::ErrorKind::PathNotFound, .. }) | Ok(()) => {}
                 Err(error) => self.unwatched = Some(reason(&error)),
             }
@@ -272,43 +274,45 @@ impl Eye {
         self.watcher = Some(watcher);
     }
 
-    fn contents(&mut self, listed: std::io::Result<()>) -> Contents {
-        let folder = self.listing.folder();
+    fn contents(&mut self, outcome: std::io::Result<()>) -> Contents {
+        let folder = self.scan.folder();
         let mut problems = Vec::new();
-        let seen = match listed {
-            Ok(()) => {
-                Seen::Files(self.listing.files().clone(), self.route.folder.as_ref().map(|(_, identity)| *identity))
-            }
+        let seen = match outcome {
+            Ok(()) => Seen::Files(self.scan.files().clone(), self.chain.folder.as_ref().map(|(_, identity)| *identity)),
             Err(error) => match error.kind() {
                 ErrorKind::NotFound => Seen::Missing,
                 ErrorKind::NotADirectory => {
-                    problems.push(FolderError::Unreadable(ReadError::NotAFile));
+                    problems.push(FolderError::NotAFolder);
                     Seen::Missing
                 }
-                _ => {
-                    problems.push(FolderError::Unreadable(error.into()));
+                kind => {
+                    problems.push(match kind {
+                        ErrorKind::PermissionDenied => FolderError::Denied,
+                        _ => FolderError::Unreadable(error.to_string()),
+                    });
                     Seen::Unreadable
                 }
             },
         };
         let missing = matches!(seen, Seen::Missing);
-        let files = self.grace.show(seen, Instant::now()).clone();
+        let files = self.grace.update(seen, Instant::now()).clone();
         if self.grace.until().is_some() {
             problems.push(FolderError::Vanished(self.grace.length().as_secs()));
         } else if missing && problems.is_empty() && folder.required {
             problems.push(FolderError::Missing);
         }
-        if !missing && self.listing.is_crowded() {
+        if !missing && self.scan.is_crowded() {
             problems.push(FolderError::Crowded(folder.limits.files));
         }
         if !missing {
-            problems.extend(self.listing.ignored());
+            problems.extend(self.scan.ignored());
         }
         problems.extend(self.unwatched.clone().map(FolderError::Unwatched));
         Contents { folder: folder.path.as_path().into(), files, problems }
     }
 }
 
+/// Maps an error of `notify` to a reason with a hint for the user.
 fn reason(error: &notify::Error) -> WatchError {
     match &error.kind {
         notify::ErrorKind::MaxFilesWatch => WatchError::Watches,
@@ -324,29 +328,29 @@ fn reason(error: &notify::Error) -> WatchError {
     }
 }
 
-/// The marks, shared by notify's thread and the task.
+/// Pending changes, shared by notify's thread and the task.
 struct Marks {
     pending: Mutex<Pending>,
-    /// The first mark was made.
-    made: Notify,
+    /// Notified on the first mark.
+    first: Notify,
 }
 
 impl Marks {
-    fn new(pace: Pace, most: usize) -> Self {
-        Self { pending: Mutex::new(Pending::new(pace, most)), made: Notify::new() }
+    fn new(pace: Pace, max_names: usize) -> Self {
+        Self { pending: Mutex::new(Pending::new(pace, max_names)), first: Notify::new() }
     }
 
-    fn make(&self, mark: impl FnOnce(&mut Pending, Instant)) {
+    fn add(&self, mark: impl FnOnce(&mut Pending, Instant)) {
         let mut pending = self.lock();
-        let first = pending.is_empty();
+        let was_empty = pending.is_empty();
         mark(&mut pending, Instant::now());
-        if first {
-            self.made.notify_one();
+        if was_empty {
+            self.first.notify_one();
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        // Marks are whole after every call, so one that panicked leaves nothing to fear.
+        // Marks are consistent after every call, even one that panicked.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -354,9 +358,9 @@ impl Marks {
 /// Turns events into marks, on notify's thread.
 struct Listener {
     marks: Arc<Marks>,
-    /// The folder's path in events.
+    /// Path of the folder in events.
     folder: Option<PathBuf>,
-    wanted: Folder,
+    watched: Folder,
     steps: HashSet<PathBuf>,
 }
 
@@ -364,32 +368,32 @@ impl EventHandler for Listener {
     fn handle_event(&mut self, event: notify::Result<Event>) {
         match event {
             Ok(event) if !event.need_rescan() => {
-                let Some((sign, moves)) = meaning(event.kind) else { return };
+                let Some((sign, replaces)) = classify(event.kind) else { return };
                 for path in &event.paths {
-                    self.tell(path, sign, moves);
+                    self.mark(path, sign, replaces);
                 }
             }
-            // The queue has overflowed, or cannot be read. A new one has not.
+            // The queue has overflowed or cannot be read. Start a new one.
             lost => {
-                tracing::debug!(folder = %self.wanted.path.display(), ?lost, "file events were lost");
-                self.marks.make(|pending, now| pending.rearm(Sign::Touched, now));
+                tracing::debug!(folder = %self.watched.path.display(), ?lost, "file events were lost");
+                self.marks.add(|pending, now| pending.rearm(Sign::Touched, now));
             }
         }
     }
 }
 
 impl Listener {
-    fn tell(&self, path: &Path, sign: Sign, moves: bool) {
-        let file = path.file_name().filter(|name| path.parent() == self.folder.as_deref() && self.wanted.wants(name));
+    fn mark(&self, path: &Path, sign: Sign, replaces: bool) {
+        let file = path.file_name().filter(|name| path.parent() == self.folder.as_deref() && self.watched.reads(name));
         let step = self.steps.contains(path);
         if file.is_none() && !step {
             return;
         }
-        self.marks.make(|pending, now| {
+        self.marks.add(|pending, now| {
             if let Some(name) = file {
                 pending.file(name, sign, now);
             }
-            match (step, moves) {
+            match (step, replaces) {
                 (true, true) => pending.rearm(sign, now),
                 (true, false) => pending.folder(sign, now),
                 (false, _) => {}
@@ -398,10 +402,10 @@ impl Listener {
     }
 }
 
-/// What an event says of its path, and whether another file may stand there now; `None`: nothing.
+/// Maps an event to a sign, and to whether another file may now have the path. `None`: the event is irrelevant.
 ///
-/// `notify` also tells of every opening, our own included; and of a rename within a folder three times.
-fn meaning(kind: EventKind) -> Option<(Sign, bool)> {
+/// `notify` also reports every open, including those of this process, and reports a rename within a folder three times.
+fn classify(kind: EventKind) -> Option<(Sign, bool)> {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some((Sign::Complete, false)),
         EventKind::Access(_) | EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => None,

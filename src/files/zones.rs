@@ -1,4 +1,4 @@
-//! The zones folder: which static zones its files define, last good content first.
+//! The zones folder and the static zones that its files define.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,17 +10,20 @@ use super::{
     contents::{Contents, Folder, Limits},
     definitions::service_at,
     last_good::{LastGood, Loaded, Reloadable},
-    zone_file::{self, MAX_ZONE_FILE, StaticRecord, ZoneFile, target_at},
+    zone_file::{self, MAX_ZONE_FILE},
 };
 use crate::{
     diagnostic::Diagnostic,
-    model::name::{Label, MAX_NAME, Name},
+    model::{
+        name::{Label, MAX_NAME, Name},
+        zone::{StaticRecord, ZoneFile, target_at},
+    },
 };
 
-/// All static zones, one a file.
+/// All static zones, one per file.
 pub type ZoneFiles = Arc<[Arc<ZoneFile>]>;
 
-/// The files of `zones_dir`. Who has no static zones needs no folder.
+/// The files of `zones_dir`. The folder is optional.
 pub fn folder(path: PathBuf) -> Folder {
     Folder {
         path,
@@ -31,20 +34,19 @@ pub fn folder(path: PathBuf) -> Folder {
     }
 }
 
-/// Where zone files stand among the zones that the configuration names. The running agent and `muster validate` apply
-/// the same rules.
+/// Settings of the configuration that zone files are checked against. The agent and `muster validate` apply the same rules.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The discovery zone: its SOA and NS are generated, a file adds to them or overrides them.
+    /// The discovery zone. Its SOA and NS are generated; a file adds to them or overrides them.
     pub domain: Name,
-    /// Its aliases: their content is the discovery zone's.
+    /// Aliases of the discovery zone, with the same content.
     pub aliases: Vec<Name>,
-    /// The TTL of records that name none, in seconds.
+    /// Default TTL of records, in seconds.
     pub ttl: u32,
 }
 
 impl Rules {
-    /// Reads a zone file by these rules.
+    /// Parses a zone file and checks it against these settings.
     ///
     /// # Errors
     /// Every problem of the file.
@@ -58,7 +60,7 @@ impl Rules {
         if !problems.is_empty() {
             return Err(problems);
         }
-        // Targets in the discovery zone may be services, which come and go.
+        // Targets in the discovery zone may be services, whose records change.
         if file.origin != self.domain {
             let problems = file.check_apex(path);
             if !problems.is_empty() {
@@ -66,16 +68,16 @@ impl Rules {
             }
             file.warnings.extend(file.check_targets(path));
         }
-        // An editor may have truncated the file and be about to write it. Any other zone has an SOA.
+        // An editor may have truncated the file and be about to write it. Other zones have at least an SOA here.
         if file.records.is_empty() {
             let problem =
-                Diagnostic::whole(path, "the file has no record").with_hint("to withdraw its records, delete it");
+                Diagnostic::whole(path, "the file has no records").with_hint("delete the file to withdraw its records");
             return Err(vec![problem.as_warning()]);
         }
         Ok(file)
     }
 
-    /// Names in data of the discovery zone that would be too long with an alias in place of the domain.
+    /// Reports names in RDATA of the discovery zone that are too long with an alias in place of the domain.
     fn too_long_for_aliases(&self, path: &Path, file: &ZoneFile) -> Vec<Diagnostic> {
         let longest = self.aliases.iter().max_by_key(|alias| alias.wire().len());
         let Some(alias) = longest.filter(|_| file.origin == self.domain) else { return Vec::new() };
@@ -85,37 +87,37 @@ impl Rules {
             (relative + alias.wire().len() > MAX_NAME).then_some((record.line, record.column))
         };
         let problem = |(line, column)| {
-            let message = format!("a name here has more than {MAX_NAME} octets in the alias domain {alias}");
-            Diagnostic::at(path, line, column, message).with_hint("shorten it, or the alias")
+            let message = format!("a name in this record exceeds {MAX_NAME} octets in the alias domain {alias}");
+            Diagnostic::at(path, line, column, message).with_hint("shorten the name or the alias domain")
         };
         file.records.iter().filter_map(target).map(problem).collect()
     }
 
-    /// Static names that a live service takes.
-    pub fn taken(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Diagnostic> {
+    /// Reports static names that conflict with a service.
+    pub fn conflicts(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Diagnostic> {
         let domains = || std::iter::once(&self.domain).chain(&self.aliases);
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         let mut problems = Vec::new();
         for record in &file.records {
             let service = domains().find_map(|domain| service_at(&record.owner, domain, services));
-            if let Some(service) = service.filter(|_| told.insert(&record.owner)) {
+            if let Some(service) = service.filter(|_| reported.insert(&record.owner)) {
                 let message = format!("{} is a name of the service `{service}`", record.owner);
                 let problem = Diagnostic::at(path, record.line, record.column, message);
-                problems.push(problem.with_hint("what is healthy decides about its records: choose another name"));
+                problems.push(problem.with_hint("its records follow the health of the instances: choose another name"));
             }
         }
         problems
     }
 }
 
-/// Puts zone files together. Of two for one zone the first by file name stays.
+/// Merges zone files. If two files hold one zone, the file that sorts first wins.
 pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> (ZoneFiles, Vec<Diagnostic>) {
     let mut kept: BTreeMap<&Name, (&Path, &Arc<ZoneFile>)> = BTreeMap::new();
     let mut problems = Vec::new();
     for (path, file) in files {
         if let Some((first, _)) = kept.get(&file.origin) {
-            let message = format!("the zone {} is in {} already", file.origin, first.display());
-            problems.push(Diagnostic::whole(path, message).with_hint("a zone is one file"));
+            let message = format!("the zone {} is already defined in {}", file.origin, first.display());
+            problems.push(Diagnostic::whole(path, message).with_hint("keep each zone in one file"));
         } else {
             kept.insert(&file.origin, (path, file));
         }
@@ -123,14 +125,14 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> 
     (kept.into_values().map(|(_, file)| file.clone()).collect(), problems)
 }
 
-/// The state of the zones folder.
+/// Parser of the zones folder.
 pub struct Zones {
     rules: Rules,
     files: LastGood<ZoneFile>,
 }
 
 impl Zones {
-    /// No files yet.
+    /// Creates a parser without files.
     pub fn new(rules: Rules) -> Self {
         Self { rules, files: LastGood::new() }
     }
@@ -159,32 +161,34 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_says_must_hold_for_every_alias() {
+    fn names_must_fit_under_every_alias() {
         let long = vec!["a".repeat(60); 3].join(".");
         let text = format!("c CNAME {long}\n");
         let read = |alias: &str| rules(alias).parse(Path::new("service.local.zone"), text.as_bytes());
         assert!(read("svc.example").is_ok());
         let problems = read(&format!("{}.{}", "b".repeat(60), "c".repeat(20))).unwrap_err();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].to_string().starts_with("service.local.zone:1:1: a name here has more than 255 octets"));
+        assert!(
+            problems[0].to_string().starts_with("service.local.zone:1:1: a name in this record exceeds 255 octets")
+        );
         assert!(rules("svc.example").parse(Path::new("svc.example.zone"), b"a A 10.0.0.1\n").is_err());
     }
 
     #[test]
-    fn a_file_without_records_withdraws_none() {
+    fn file_without_records_is_refused() {
         for text in ["", "\n", "; nothing\n", "$TTL 5\n"] {
             let read = |name: &str| rules("svc.example").parse(Path::new(name), text.as_bytes()).unwrap_err();
             let problems = read("service.local.zone");
             assert_eq!(problems.len(), 1, "{text:?}");
             let expected =
-                "service.local.zone:1:1: warning: the file has no record (to withdraw its records, delete it)";
+                "service.local.zone:1:1: warning: the file has no records (delete the file to withdraw its records)";
             assert_eq!(problems[0].to_string(), expected, "{text:?}");
             assert!(read("example.org.zone").iter().any(Diagnostic::is_error), "{text:?}: it has no SOA");
         }
     }
 
     #[test]
-    fn of_two_files_for_one_zone_the_first_by_name_stays() {
+    fn first_file_by_name_wins_a_duplicate_zone() {
         let file = |path: &str| Arc::new(zone_file::parse(Path::new(path), b"a A 10.0.0.1\n", 5).unwrap());
         let files = [("Example.org.zone", file("Example.org.zone")), ("example.org.zone", file("example.org.zone"))];
         let (kept, problems) = merge(files.iter().map(|(path, file)| (Path::new(*path), file)));

@@ -1,12 +1,11 @@
-//! Where everything stands in a YAML text.
+//! Positions of the nodes of a YAML text.
 //!
-//! [`Marks::read`] walks the events of saphyr's parser once and keeps a mark for each node, in the order in which they
-//! stand; aliases stay aliases, so that nothing expands. It is also the gate before serde_yaml: syntax, nesting, size
-//! and everything that YAML has and our files have not (tags, several documents, keys that are no text) are refused
-//! here, at their place.
+//! [`Marks::read`] walks the events of saphyr's parser once and keeps a mark for each node in the order of the text. Aliases
+//! are not expanded. It also guards serde_yaml: invalid syntax, excessive nesting and size, and YAML features that muster does
+//! not support (tags, several documents, keys that are not text) are refused here with their position.
 //!
-//! The tree numbers its nodes as it reads them, and an alias counts there as what it repeats. After
-//! [`Marks::follow_aliases`] the same number finds the same node here.
+//! The tree numbers its nodes as it reads them, with aliases expanded. After [`Marks::follow_aliases`] the same number finds
+//! the same node here.
 
 use std::borrow::Cow;
 
@@ -18,23 +17,23 @@ use super::{Fault, MAX_DEPTH, MAX_NODES, position::Position, text::too_many_node
 #[derive(Debug)]
 pub(super) struct Marks<'t> {
     marks: Vec<Mark<'t>>,
-    /// The mark of each node of the tree, by the node's number; `None`: there is no alias and both numbers agree.
+    /// Index of the mark of each node of the tree; `None`: without aliases, both numbers agree.
     order: Option<Vec<usize>>,
 }
 
 #[derive(Debug)]
 struct Mark<'t> {
     place: Position,
-    /// The first mark behind this node and all inside it.
+    /// Index of the first mark after this node and its children.
     end: usize,
-    /// How many nodes it is, all inside it and what aliases repeat there included.
+    /// Number of nodes, including children and those repeated by aliases.
     nodes: usize,
     kind: Kind<'t>,
 }
 
 #[derive(Debug)]
 enum Kind<'t> {
-    /// A scalar without quotes, as it is written.
+    /// A scalar without quotes, as written.
     Plain(Cow<'t, str>),
     /// The text of a scalar in quotes.
     Quoted(Cow<'t, str>),
@@ -42,7 +41,7 @@ enum Kind<'t> {
     Block(Cow<'t, str>),
     /// A table or a list.
     Collection,
-    /// What the mark of this number says, once more.
+    /// A repetition of the mark with this index.
     Alias(usize),
 }
 
@@ -61,18 +60,18 @@ impl<'t> Marks<'t> {
         Ok(Self { marks: builder.marks, order: None })
     }
 
-    /// Numbers the marks as the tree of the same text numbers its nodes, of which there are `nodes`.
+    /// Numbers the marks as the tree of the same text numbers its `nodes` nodes.
     pub(super) fn follow_aliases(&mut self, nodes: usize) {
         if self.marks.iter().any(|mark| matches!(mark.kind, Kind::Alias(_))) {
             let mut order = Vec::with_capacity(nodes);
-            // One more than there should be is enough to see that there are more.
+            // One more than expected is enough to detect a difference.
             self.expand(0..self.marks.len(), nodes + 1, 0, &mut order);
             self.order = Some(order);
         }
     }
 
-    // The bounds are the tree's, which was read: they matter only if the two parsers understood a text differently,
-    // and then places are wrong but nothing worse happens.
+    // The bounds are those of the tree. They matter only if the two parsers understood a text differently; then positions
+    // are wrong, with no other effect.
     fn expand(&self, range: std::ops::Range<usize>, nodes: usize, depth: usize, order: &mut Vec<usize>) {
         for index in range {
             match self.marks[index].kind {
@@ -85,12 +84,12 @@ impl<'t> Marks<'t> {
         }
     }
 
-    /// Where the node of this number stands. What an alias repeats stands where it is written.
+    /// Position of the node with this number. Nodes repeated by an alias have the position of the original.
     pub(super) fn place(&self, node: usize) -> Position {
         self.mark(node).or(self.marks.last()).map_or(Position::START, |mark| mark.place)
     }
 
-    /// How the scalar of this number is written, if it has no quotes: `1.10`, which the tree only knows as 1.1.
+    /// Written form of an unquoted scalar: `1.10`, which the tree has as 1.1.
     pub(super) fn written(&self, node: usize) -> Option<&str> {
         match &self.mark(node)?.kind {
             Kind::Plain(text) => Some(text),
@@ -98,7 +97,7 @@ impl<'t> Marks<'t> {
         }
     }
 
-    /// The text of the scalar of this number, with quotes or without.
+    /// Text of a scalar, quoted or not.
     pub(super) fn text(&self, node: usize) -> Option<&str> {
         match &self.mark(node)?.kind {
             Kind::Plain(text) | Kind::Quoted(text) | Kind::Block(text) => Some(text),
@@ -106,12 +105,12 @@ impl<'t> Marks<'t> {
         }
     }
 
-    /// Whether the node of this number is a scalar in quotes.
+    /// Reports whether the node with this number is a quoted scalar.
     pub(super) fn is_quoted(&self, node: usize) -> bool {
         self.mark(node).is_some_and(|mark| matches!(mark.kind, Kind::Quoted(_)))
     }
 
-    /// How many nodes the text has, what aliases repeat included; at most one more than the tree has.
+    /// Number of nodes including those repeated by aliases; at most one more than the tree has.
     pub(super) fn count(&self) -> usize {
         self.order.as_ref().map_or(self.marks.len(), Vec::len)
     }
@@ -127,11 +126,11 @@ impl<'t> Marks<'t> {
 
 struct Builder<'t> {
     marks: Vec<Mark<'t>>,
-    /// The tables and lists that are not closed yet.
+    /// Tables and lists that are still open.
     open: Vec<Open>,
-    /// The mark of each anchor: saphyr numbers them from 1.
+    /// Index of the mark of each anchor; saphyr numbers anchors from 1.
     anchors: Vec<usize>,
-    /// How many nodes there are so far, what aliases repeat included.
+    /// Number of nodes so far, including those repeated by aliases.
     nodes: usize,
     documents: usize,
 }
@@ -139,12 +138,12 @@ struct Builder<'t> {
 struct Open {
     mark: usize,
     nodes_before: usize,
-    turn: Turn,
+    role: Role,
 }
 
-/// What the next node of an open table or list is.
+/// Role of the next node in an open table or list.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
+enum Role {
     Item,
     Key,
     Value,
@@ -157,8 +156,8 @@ impl<'t> Builder<'t> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
                 let place = match self.marks.last() {
-                    // Nothing behind a key: the key is what a user can see.
-                    Some(key) if span.is_empty() && self.turn() == Some(Turn::Value) => key.place,
+                    // A key without a value: report the position of the key.
+                    Some(key) if span.is_empty() && self.next_role() == Some(Role::Value) => key.place,
                     _ => place,
                 };
                 let kind = match style {
@@ -170,11 +169,11 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
-                self.open(Turn::Item, place, anchor)?;
+                self.open(Role::Item, place, anchor)?;
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
-                self.open(Turn::Key, place, anchor)?;
+                self.open(Role::Key, place, anchor)?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
@@ -185,13 +184,13 @@ impl<'t> Builder<'t> {
                 }
             }
             Event::Alias(anchor) => {
-                if self.turn() == Some(Turn::Key) {
-                    return Err(key_is_no_text(place));
+                if self.next_role() == Some(Role::Key) {
+                    return Err(key_is_not_text(place));
                 }
                 let target = anchor.checked_sub(1).and_then(|index| self.anchors.get(index)).copied();
-                let target = target.ok_or_else(|| Fault::new(place, "no anchor has this alias's name"))?;
+                let target = target.ok_or_else(|| Fault::new(place, "no anchor has the name of this alias"))?;
                 if self.open.iter().any(|open| open.mark == target) {
-                    return Err(Fault::new(place, "the alias repeats a value that contains it"));
+                    return Err(Fault::new(place, "the alias refers to a value that contains it"));
                 }
                 self.push(place, Kind::Alias(target), 0)?;
             }
@@ -199,7 +198,7 @@ impl<'t> Builder<'t> {
                 self.documents += 1;
                 if self.documents > 1 {
                     return Err(Fault::new(place, "the file has more than one YAML document")
-                        .with_hint("put what stands behind this line into a file of its own"));
+                        .with_hint("move the content after this line to another file"));
                 }
             }
             Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => {}
@@ -218,30 +217,30 @@ impl<'t> Builder<'t> {
             self.anchors[index] = self.marks.len();
         }
         if let Some(open) = self.open.last_mut() {
-            open.turn = match open.turn {
-                Turn::Item => Turn::Item,
-                Turn::Key => Turn::Value,
-                Turn::Value => Turn::Key,
+            open.role = match open.role {
+                Role::Item => Role::Item,
+                Role::Key => Role::Value,
+                Role::Value => Role::Key,
             };
         }
         self.marks.push(Mark { place, end: self.marks.len() + 1, nodes, kind });
         Ok(())
     }
 
-    fn open(&mut self, turn: Turn, place: Position, anchor: usize) -> Result<(), Fault> {
-        if self.turn() == Some(Turn::Key) {
-            return Err(key_is_no_text(place));
+    fn open(&mut self, role: Role, place: Position, anchor: usize) -> Result<(), Fault> {
+        if self.next_role() == Some(Role::Key) {
+            return Err(key_is_not_text(place));
         }
         if self.open.len() == MAX_DEPTH {
             return Err(too_deep(place));
         }
         self.push(place, Kind::Collection, anchor)?;
-        self.open.push(Open { mark: self.marks.len() - 1, nodes_before: self.nodes - 1, turn });
+        self.open.push(Open { mark: self.marks.len() - 1, nodes_before: self.nodes - 1, role });
         Ok(())
     }
 
-    fn turn(&self) -> Option<Turn> {
-        self.open.last().map(|open| open.turn)
+    fn next_role(&self) -> Option<Role> {
+        self.open.last().map(|open| open.role)
     }
 
     fn refuse_tag(&self, tagged: bool, place: Position) -> Result<(), Fault> {
@@ -257,8 +256,8 @@ pub(super) fn too_deep(place: Position) -> Fault {
     Fault::new(place, format!("tables and lists are nested deeper than {MAX_DEPTH} levels"))
 }
 
-fn key_is_no_text(place: Position) -> Fault {
-    Fault::new(place, "a key has to be text").with_hint("a value that begins with `[`, `{` or `*` has to be quoted")
+fn key_is_not_text(place: Position) -> Fault {
+    Fault::new(place, "a key must be text").with_hint("a value that begins with `[`, `{` or `*` has to be quoted")
 }
 
 fn syntax(text: &str, error: &ScanError) -> Fault {
@@ -274,7 +273,7 @@ fn syntax(text: &str, error: &ScanError) -> Fault {
     }
 }
 
-/// What usually stands behind an error of syntax.
+/// Hint on the usual cause of a syntax error.
 fn syntax_hint(text: &str, place: Position, info: &str) -> Option<&'static str> {
     let line = text.lines().nth(place.line - 1).unwrap_or_default();
     if info.contains("tab") && line.contains('\t') {
@@ -290,7 +289,7 @@ fn syntax_hint(text: &str, place: Position, info: &str) -> Option<&'static str> 
         return Some("in single quotes a backslash is an ordinary character");
     }
     if info.contains("trailing content") {
-        return Some("quote the text as a whole; inside single quotes a quote is written twice");
+        return Some("quote the text as a whole; inside single quotes, double each quote");
     }
     if info.contains("unexpected character") {
         return Some("a text that begins with this character has to be quoted");
@@ -299,7 +298,7 @@ fn syntax_hint(text: &str, place: Position, info: &str) -> Option<&'static str> 
         return Some("a text that begins with `[` or `{` has to be quoted, as in \"[::1]:53\"");
     }
     if info.contains("did not find expected key") {
-        return Some("keys of one table have to be indented alike");
+        return Some("indent all keys of a table equally");
     }
     None
 }

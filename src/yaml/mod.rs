@@ -1,18 +1,18 @@
-//! From the octets of a YAML file to typed values, with every problem at its line and column.
+//! YAML parser: octets to typed values, with the line and column of every problem.
 //!
-//! A file goes through four steps, each in a module of its own:
+//! A file passes through four steps, each in its own module:
 //!
-//! 1. `text`: octets become characters. Binary junk and other encodings end here.
-//! 2. `marks`: saphyr's parser says where everything stands. Its time and memory grow with the text and no faster,
-//!    so that nesting, size and syntax are with_shadowed here, before serde_yaml sees the text.
-//! 3. [`tree`]: serde_yaml reads what it says, with a budget that aliases cannot exceed.
-//! 4. [`reader`], and `scalar` with it: the walk from the tree to typed values, which collects problems and goes on.
+//! 1. `text` decodes octets to characters. Binary data and other encodings are refused.
+//! 2. `marks` records positions with saphyr's parser. Its time and memory are linear in the size of the text, so nesting,
+//!    size and syntax are checked here, before serde_yaml sees the text.
+//! 3. [`tree`] reads values with serde_yaml, within a budget that aliases cannot exceed.
+//! 4. [`reader`], with `scalar`, converts the tree to typed values and collects all problems.
 //!
-//! Both parsers see the same nodes in the same order, so a node's number is enough to find its place. Where they do
-//! not, the text is refused.
+//! Both parsers see the same nodes in the same order, so the number of a node finds its position. A text that they
+//! understand differently is refused.
 //!
-//! The first reading cannot be left for when there is a problem to print: libyaml's time is quadratic in the depth of
-//! `{a: {a: {a: …`, and a megabyte of it would keep it busy for minutes. It takes 6 µs for a service file of 20 lines.
+//! Step 2 cannot be deferred until a problem is printed: the time of libyaml is quadratic in the depth of
+//! `{a: {a: {a: …`, and a megabyte of it takes minutes. Step 2 takes 6 µs for a service file of 20 lines.
 
 use std::path::{Path, PathBuf};
 
@@ -31,56 +31,57 @@ use self::{
     tree::{Clash, Id, Node, Value},
 };
 
-/// The largest file, in octets: some five thousand services. What is larger is no hand-written or templated YAML.
+/// Largest file in octets: some five thousand services.
 pub const MAX_TEXT: usize = 1024 * 1024;
-/// The most nodes in a file (tables, lists, scalars and keys), those that aliases repeat included: twice what the
-/// densest service file of [`MAX_TEXT`] octets has.
+/// Maximum number of nodes in a file (tables, lists, scalars and keys), including those repeated by aliases: twice that of
+/// the densest service file of [`MAX_TEXT`] octets.
 pub const MAX_NODES: usize = 250_000;
-/// The most octets in the scalars of a file, those that aliases repeat included.
+/// Maximum octets in the scalars of a file, including those repeated by aliases.
 pub const MAX_OCTETS: usize = 4 * MAX_TEXT;
-/// The deepest nesting of tables and lists: no file of ours needs more than six.
+/// Maximum nesting of tables and lists. Files of muster need six levels.
 pub const MAX_DEPTH: usize = 32;
 
-/// A YAML file that was read without a fault of syntax.
+/// A YAML file with valid syntax.
 #[derive(Debug)]
 pub struct Document<'t> {
     path: PathBuf,
     marks: Marks<'t>,
     root: Node<'t>,
-    /// Keys given twice and the like: they stop nobody from reading the rest.
+    /// Duplicate keys and invalid merge keys; the rest of the file is still read.
     clashes: Vec<Clash>,
 }
 
 impl<'t> Document<'t> {
-    /// Reads a file's octets; `path` is shown in problems. `source` is its number among those read together, from 0.
+    /// Parses a file. `path` is shown in problems; `source` is the number of the file among those read together, from 0.
     ///
-    /// The problem is the first fault of text or syntax: behind it nothing can be understood.
+    /// # Errors
+    /// The first error of encoding or syntax.
     pub fn read(path: &Path, bytes: &'t [u8], source: u16) -> Result<Self, Diagnostic> {
         let read = || {
             let text = text::decode(bytes)?;
             let mut marks = Marks::read(text)?;
             let (mut root, nodes) = tree::read(text, source)?;
             marks.follow_aliases(nodes);
-            agree(&marks, &root)?;
+            check_agreement(&marks, &root)?;
             if marks.count() != nodes {
                 return Err(ambiguous(&marks, root.id));
             }
             resolve_leading_zeros(&marks, &mut root);
-            let clashes = tree::settle(&mut root);
+            let clashes = tree::resolve(&mut root);
             Ok(Self { path: path.to_owned(), marks, root, clashes })
         };
         read().map_err(|fault: Fault| fault.in_file(path))
     }
 
-    /// The whole of it.
+    /// The root node.
     pub fn root(&self) -> &Node<'t> {
         &self.root
     }
 }
 
-/// Refuses what the two parsers understand differently: corners of YAML that nobody needs, and in which a number would
-/// find the wrong node. Recursive, but no deeper than [`MAX_DEPTH`].
-fn agree(marks: &Marks<'_>, node: &Node<'_>) -> Result<(), Fault> {
+/// Refuses a text that the two parsers understand differently: in these corner cases of YAML a number would find the wrong
+/// node. Recursive to at most [`MAX_DEPTH`].
+fn check_agreement(marks: &Marks<'_>, node: &Node<'_>) -> Result<(), Fault> {
     let number = node.id.node;
     let written = marks.written(number);
     let same = match &node.value {
@@ -89,17 +90,17 @@ fn agree(marks: &Marks<'_>, node: &Node<'_>) -> Result<(), Fault> {
                 if marks.text(entry.id.node) != Some(&entry.key) {
                     return Err(ambiguous(marks, entry.id));
                 }
-                agree(marks, &entry.value)?;
+                check_agreement(marks, &entry.value)?;
             }
             marks.text(number).is_none()
         }
         Value::List(items) => {
-            items.iter().try_for_each(|item| agree(marks, item))?;
+            items.iter().try_for_each(|item| check_agreement(marks, item))?;
             marks.text(number).is_none()
         }
         Value::Text(text) => marks.text(number) == Some(text),
         Value::Bool(value) => written.is_some_and(|written| written.eq_ignore_ascii_case("true") == *value),
-        // Numbers of another base than ten are let through.
+        // Numbers of a base other than ten are not compared.
         Value::Integer(value) => written.is_some_and(|written| {
             written.parse().is_ok_and(|same: i64| same == *value) || written.contains(['x', 'o', 'b'])
         }),
@@ -108,13 +109,13 @@ fn agree(marks: &Marks<'_>, node: &Node<'_>) -> Result<(), Fault> {
     if same { Ok(()) } else { Err(ambiguous(marks, node.id)) }
 }
 
-/// Makes `08080` the integer 8080, as the core schema of YAML 1.2.2 (§10.3.2) has it; serde_yaml reads a text. Recursive,
-/// but no deeper than [`MAX_DEPTH`].
+/// Reads `08080` as the integer 8080, as in the core schema of YAML 1.2.2 (§10.3.2); serde_yaml reads a string. Recursive to
+/// at most [`MAX_DEPTH`].
 fn resolve_leading_zeros(marks: &Marks<'_>, node: &mut Node<'_>) {
     let number = node.id.node;
     match &mut node.value {
         Value::Text(text) if marks.written(number).is_some() && is_decimal(text) => {
-            // What does not fit is a number all the same, as without the zeros.
+            // A number that overflows is a float, as without the zeros.
             node.value = text.parse().map_or(Value::Float, Value::Integer);
         }
         Value::Table(entries) => {
@@ -125,18 +126,18 @@ fn resolve_leading_zeros(marks: &Marks<'_>, node: &mut Node<'_>) {
     }
 }
 
-/// `[-+]?[0-9]+`
+/// Matches `[-+]?[0-9]+`.
 fn is_decimal(text: &str) -> bool {
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn ambiguous(marks: &Marks<'_>, id: Id) -> Fault {
-    Fault::new(marks.place(id.node), "this can be read in two ways")
-        .with_hint("put a text that begins with `?` in quotes, and use the name of an anchor once")
+    Fault::new(marks.place(id.node), "ambiguous YAML")
+        .with_hint("quote text that begins with `?`, and use each anchor name once")
 }
 
-/// What keeps a text from being read at all.
+/// Error of encoding or syntax.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     place: Position,

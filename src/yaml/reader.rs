@@ -1,7 +1,7 @@
-//! The walk from a YAML tree to typed values. It collects problems and goes on, so that a user sees all of them.
+//! Conversion of a YAML tree to typed values. It collects all problems instead of stopping at the first.
 //!
-//! What reads a value returns `None` where it has reported a problem. The caller goes on with whatever lets it find
-//! the next one, and gets its result only from [`Reader::finish`], which fails if there was any.
+//! Functions that read a value return `None` after they reported a problem. The caller continues with a default to find
+//! further problems. [`Reader::finish`] returns the result, or the problems if there was an error.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,14 +14,14 @@ use super::{
 };
 use crate::diagnostic::Diagnostic;
 
-/// The most problems that one reader keeps: nobody reads more, and the agent holds them in memory.
+/// Maximum number of problems that a reader keeps in memory.
 pub const MAX_PROBLEMS: usize = 1000;
-/// The most characters of a user's text that a message repeats.
+/// Maximum characters of input in a message.
 const MAX_QUOTE: usize = 60;
-/// The longest key, in octets, for which another one is suggested.
+/// Longest key in octets for which a correction is suggested.
 const MAX_MISSPELT: usize = 40;
 
-/// Walks one document, or several that are merged.
+/// Reader of one document, or of several merged ones.
 #[derive(Debug)]
 pub struct Reader<'d, 't> {
     documents: &'d [Document<'t>],
@@ -31,8 +31,7 @@ pub struct Reader<'d, 't> {
 }
 
 impl<'d, 't> Reader<'d, 't> {
-    /// A reader of these documents, in the order of their source numbers. It begins with the keys that are there
-    /// twice.
+    /// Creates a reader of these documents, in the order of their source numbers, and reports their duplicate keys.
     pub fn new(documents: &'d [Document<'t>]) -> Self {
         let problems = RefCell::default();
         let reader = Self { documents, problems, left_out: Cell::new(0), refused: Cell::new(false) };
@@ -40,15 +39,15 @@ impl<'d, 't> Reader<'d, 't> {
             match clash {
                 Clash::Twice { key, first, second } => {
                     let hint = format!("the first one is in line {}", reader.position(*first).0);
-                    reader.error_with_hint(*second, format!("the key {} is here a second time", quote(key)), hint);
+                    reader.error_with_hint(*second, format!("duplicate key {}", quote(key)), hint);
                 }
-                Clash::Merge(id) => reader.error(*id, "`<<` merges a table or a list of tables"),
+                Clash::Merge(id) => reader.error(*id, "`<<` needs a table or a list of tables"),
             }
         }
         reader
     }
 
-    /// What was read, with the warnings; or all problems, if one of them was an error. Both are sorted by place.
+    /// Returns the value with the warnings, or all problems if one is an error. Problems are sorted by position.
     pub fn finish<T>(self, read: Option<T>) -> Result<(T, Vec<Diagnostic>), Vec<Diagnostic>> {
         let mut problems = self.problems.into_inner();
         problems.sort();
@@ -66,43 +65,43 @@ impl<'d, 't> Reader<'d, 't> {
         self.report(self.problem(id, message));
     }
 
-    /// Reports an error and what to do about it.
+    /// Reports an error with a hint.
     pub fn error_with_hint(&self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
         self.report(self.problem(id, message).with_hint(hint));
     }
 
-    /// Reports what does not keep the file from being used, and what to do about it.
+    /// Reports a warning with a hint. The file stays usable.
     pub fn warning(&self, id: Id, message: impl Into<String>, hint: impl Into<String>) {
         self.report(self.problem(id, message).with_hint(hint).as_warning());
     }
 
-    /// Reports that a node is not `what` it should be.
+    /// Reports that a node is not the expected `what`.
     pub fn mismatch(&self, node: &Node<'_>, what: &str) {
         self.error(node.id, self.expected(node, what));
     }
 
-    /// Reports that a node is not `what` it should be, and what to do about it.
+    /// Reports that a node is not the expected `what`, with a hint.
     pub fn mismatch_with_hint(&self, node: &Node<'_>, what: &str, hint: impl Into<String>) {
         self.error_with_hint(node.id, self.expected(node, what), hint);
     }
 
-    /// The line and the column of a node or a key, both counted from 1.
+    /// Line and column of a node or a key, counted from 1.
     pub fn position(&self, id: Id) -> (usize, usize) {
         let place = self.document(id).map(|document| document.marks.place(id.node));
         place.map_or((1, 1), |place| (place.line, place.column))
     }
 
-    /// The file that a node or a key is in.
+    /// Path of the file of a node or a key.
     pub fn file(&self, id: Id) -> &'d Path {
         self.document(id).map_or(Path::new(""), |document| &document.path)
     }
 
-    /// A scalar as the file has it, where it has no quotes.
+    /// Written form of an unquoted scalar.
     pub(super) fn written(&self, id: Id) -> Option<&'d str> {
         self.document(id)?.marks.written(id.node)
     }
 
-    /// Whether a scalar is in quotes.
+    /// Reports whether a scalar is quoted.
     pub(super) fn is_quoted(&self, id: Id) -> bool {
         self.document(id).is_some_and(|document| document.marks.is_quoted(id.node))
     }
@@ -140,16 +139,16 @@ impl<'d, 't> Reader<'d, 't> {
     }
 }
 
-/// A table whose keys are known.
+/// A table with a fixed set of keys.
 #[derive(Clone, Copy, Debug)]
 pub struct Table<'n, 't> {
-    /// Finds the table's place.
+    /// Identifies the position of the table.
     pub id: Id,
     entries: &'n [Entry<'t>],
 }
 
 impl<'n, 't> Table<'n, 't> {
-    /// What stands behind a key; `None` also for nothing and `null`: both leave the default.
+    /// Value of a key. `None` for a missing key, no value or `null`: all mean the default.
     pub fn get(&self, key: &str) -> Option<&'n Node<'t>> {
         self.entry(key).map(|entry| &entry.value).filter(|node| !matches!(node.value, Value::Null))
     }
@@ -159,14 +158,14 @@ impl<'n, 't> Table<'n, 't> {
         self.entries
     }
 
-    /// The entry of a key, with whatever stands behind it.
+    /// Entry of a key, with any value.
     pub fn entry(&self, key: &str) -> Option<&'n Entry<'t>> {
         self.entries.iter().find(|entry| entry.key == key)
     }
 }
 
 impl Reader<'_, '_> {
-    /// A table with some of the `known` keys; every other key is reported.
+    /// Reads a table and reports keys that are not in `known`.
     pub fn table<'n, 't>(&self, node: &'n Node<'t>, what: &str, known: &[&str]) -> Option<Table<'n, 't>> {
         let entries = self.entries(node, what)?;
         for entry in entries.iter().filter(|entry| !known.contains(&&*entry.key)) {
@@ -179,7 +178,7 @@ impl Reader<'_, '_> {
         Some(Table { id: node.id, entries })
     }
 
-    /// The entries of a table whose keys the user chooses.
+    /// Reads a table with any keys.
     pub fn entries<'n, 't>(&self, node: &'n Node<'t>, what: &str) -> Option<&'n [Entry<'t>]> {
         match &node.value {
             Value::Table(entries) => Some(entries),
@@ -190,7 +189,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The items of a list; of a single value, that value.
+    /// Returns the items of a list, or a single value as one item.
     pub fn one_or_list<'n, 't>(&self, node: &'n Node<'t>) -> &'n [Node<'t>] {
         match &node.value {
             Value::List(items) => items,
@@ -198,7 +197,7 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// What stands behind a key that has to be there.
+    /// Returns the value of a required key, or reports that it is missing.
     pub fn required<'n, 't>(&self, table: &Table<'n, 't>, key: &str, example: &str) -> Option<&'n Node<'t>> {
         let node = table.get(key);
         if node.is_none() {
@@ -208,22 +207,22 @@ impl Reader<'_, '_> {
         node
     }
 
-    /// Reports more than `most` of something, and says whether they are that many.
+    /// Checks `count` against the bound `most` and reports an excess.
     pub fn is_within(&self, id: Id, count: usize, most: usize, what: &str) -> bool {
         if count > most {
-            self.error(id, format!("there are at most {most} {what}, found {count}"));
+            self.error(id, format!("at most {most} {what} are allowed, found {count}"));
         }
         count <= most
     }
 
-    /// A path; a relative one begins at the folder of the file that names it.
+    /// Reads a path. A relative path is relative to the folder of its file.
     pub fn path(&self, node: &Node<'_>) -> Option<PathBuf> {
         let text = self.line(node, "a path")?;
         Some(self.file(node.id).parent().unwrap_or(Path::new("")).join(text))
     }
 }
 
-/// ``did you mean `interval`?``, where one of the words is close enough.
+/// Returns ``did you mean `interval`?`` if one of the words is similar.
 pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
     if word.len() > MAX_MISSPELT {
         return None;
@@ -231,11 +230,11 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
     let word = word.to_ascii_lowercase();
     let distance = |known: &&&str| strsim::damerau_levenshtein(&word, known);
     let nearest = known.iter().min_by_key(distance)?;
-    // A third of the letters: `intervall` and `adress` are slips, `foo` is no slip of `fall`.
+    // At most a third of the letters differ: `intervall` and `adress` are typing errors, `foo` for `fall` is not.
     (distance(&nearest) * 3 <= nearest.len().max(3)).then(|| format!("did you mean `{nearest}`?"))
 }
 
-/// A user's text between back-quotes: on one line, and cut where it is long.
+/// Quotes input in backquotes, on one line and truncated.
 pub fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len().min(MAX_QUOTE) + 2);
     quoted.push('`');

@@ -1,8 +1,8 @@
-//! Scalars by their meaning: durations, addresses, labels, numbers, words.
+//! Readers of scalars: durations, addresses, labels, numbers, words.
 //!
-//! A message says what was expected and what was found; a hint says what to write, above all where quotes are the
-//! difference: `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit. Each hint holds for the scalar
-//! as it is written: only a scalar in quotes can lose them.
+//! A message states what was expected and what was found. A hint states what to write, above all where quotes matter:
+//! `port: "8080"` is text, `enabled: yes` is text, `interval: 10` lacks its unit. Hints fit the written form: only a quoted
+//! scalar gets the hint to drop its quotes.
 
 use std::{
     collections::BTreeMap,
@@ -21,11 +21,11 @@ use crate::model::{
     service::{Endpoint, MAX_META, MAX_TTL},
 };
 
-/// The longest host name in text (RFC 1035 §2.3.4, less the octets of the wire form).
+/// Longest host name in text form (RFC 1035 §2.3.4, less the octets of the wire form).
 const MAX_HOST: usize = 253;
 
 impl Reader<'_, '_> {
-    /// `key: value` pairs that a TXT record can carry.
+    /// Reads `key: value` pairs that fit in a TXT record.
     pub fn meta(&self, node: &Node<'_>) -> BTreeMap<String, String> {
         let mut meta = BTreeMap::new();
         let entries = self.entries(node, "a table such as `{version: \"2.3.1\"}`").unwrap_or_default();
@@ -48,7 +48,7 @@ impl Reader<'_, '_> {
         meta
     }
 
-    /// A text as the file has it. Numbers and booleans are taken literally: a version `1.10` is the text `1.10`.
+    /// Reads text as written. Numbers and booleans are taken literally: a version `1.10` is the text `1.10`.
     pub fn text(&self, node: &Node<'_>, what: &str) -> Option<String> {
         match &node.value {
             Value::Text(text) => return Some(text.to_string()),
@@ -64,7 +64,7 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// A text that is not empty and has no control characters, line ends included.
+    /// Reads text that is not empty and has no control characters or line ends.
     pub fn line(&self, node: &Node<'_>, what: &str) -> Option<String> {
         let text = self.text(node, what)?;
         if text.is_empty() {
@@ -78,7 +78,7 @@ impl Reader<'_, '_> {
         Some(text)
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub fn boolean(&self, node: &Node<'_>) -> Option<bool> {
         const WHAT: &str = "true or false";
         match &node.value {
@@ -94,7 +94,7 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// A whole number within bounds; `what` is the singular, such as "a port".
+    /// Reads an integer within bounds; `what` is the singular, such as "a port".
     pub fn integer<N>(&self, node: &Node<'_>, what: &str, range: RangeInclusive<N>) -> Option<N>
     where
         N: TryFrom<i64> + PartialOrd + std::fmt::Display,
@@ -117,7 +117,7 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// What to write instead of a text that looks like `plain`, which is no text.
+    /// Hint for text that should be the plain scalar `plain`.
     fn as_plain(&self, node: &Node<'_>, plain: &str) -> String {
         match &node.value {
             Value::Text(text) if self.is_quoted(node.id) && *text == plain => {
@@ -127,12 +127,12 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// A port that something listens on: 1 to 65535.
+    /// Reads a port from 1 to 65535.
     pub fn port(&self, node: &Node<'_>) -> Option<u16> {
         self.integer(node, "a port", 1..=u16::MAX)
     }
 
-    /// A duration such as `500ms`, `5s`, `1m` or `1h`, within bounds.
+    /// Reads a duration such as `500ms`, `5s`, `1m` or `1h`, within bounds.
     pub fn duration(&self, node: &Node<'_>, range: RangeInclusive<Duration>) -> Option<Duration> {
         const WHAT: &str = "a duration such as `5s`";
         const FORM: &str = "a duration is a whole number and one unit: ms, s, m or h";
@@ -162,44 +162,44 @@ impl Reader<'_, '_> {
         Some(duration)
     }
 
-    /// A TTL in whole seconds, at most [`MAX_TTL`].
+    /// Reads a TTL in whole seconds, at most [`MAX_TTL`].
     pub fn ttl(&self, node: &Node<'_>) -> Option<u32> {
         let duration = self.duration(node, Duration::ZERO..=Duration::from_secs(MAX_TTL.into()))?;
         if duration.subsec_nanos() > 0 {
-            self.mismatch_with_hint(node, "whole seconds", "the DNS knows TTLs in seconds only");
+            self.mismatch_with_hint(node, "whole seconds", "DNS TTLs are whole seconds");
             return None;
         }
         u32::try_from(duration.as_secs()).ok()
     }
 
-    /// A DNS label; `what` is such as "a service's name".
+    /// Reads a DNS label; `what` describes it, such as "a service's name".
     pub fn label(&self, node: &Node<'_>, what: &str) -> Option<Label> {
         let text = self.line(node, what)?;
         self.label_of(node, what, &text)
     }
 
-    /// As [`label`](Self::label), of a text that the node stands for.
+    /// As [`label`](Self::label), for a given text of the node.
     pub fn label_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<Label> {
         Label::parse(text).map_err(|error| self.report_label(node.id, what, text, &error)).ok()
     }
 
-    /// Reports a text that is not a label, with one that is where it is easy to find.
+    /// Reports an invalid label and suggests a valid one if there is an obvious one.
     pub fn report_label(&self, id: super::tree::Id, what: &str, text: &str, error: &LabelError) {
         let message = format!("{} cannot be {what}: {error}", quote(text));
-        let mended: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        match Label::parse(mended.trim_matches('-')) {
+        let fixed: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        match Label::parse(fixed.trim_matches('-')) {
             Ok(label) => self.error_with_hint(id, message, format!("did you mean `{label}`?")),
             Err(_) => self.error(id, message),
         }
     }
 
-    /// A domain of labels that host names may have; not the root.
+    /// Reads a domain of host name labels, other than the root.
     pub fn domain(&self, node: &Node<'_>, what: &str) -> Option<Name> {
         let text = self.line(node, what)?;
         self.domain_of(node.id, what, &text)
     }
 
-    /// As [`domain`](Self::domain), of a text that the node or key stands for.
+    /// As [`domain`](Self::domain), for a given text of the node or key.
     pub fn domain_of(&self, id: super::tree::Id, what: &str, text: &str) -> Option<Name> {
         let relative = text.strip_suffix('.').unwrap_or(text);
         for label in relative.split('.') {
@@ -211,7 +211,7 @@ impl Reader<'_, '_> {
         Name::parse(text).map_err(|error| self.error(id, format!("{} cannot be {what}: {error}", quote(text)))).ok()
     }
 
-    /// One of some words.
+    /// Reads one of a set of words.
     pub fn word<T: Copy>(&self, node: &Node<'_>, words: &[(&str, T)]) -> Option<T> {
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let what = format!("`{}`", known.join("`, `"));
@@ -230,7 +230,7 @@ impl Reader<'_, '_> {
         found
     }
 
-    /// An address that an instance or a node can be reached at: neither unspecified nor multicast.
+    /// Reads the address of an instance or a node, neither unspecified nor multicast.
     pub fn host_address(&self, node: &Node<'_>) -> Option<IpAddr> {
         const WHAT: &str = "an IP address";
         let text = self.line(node, WHAT)?;
@@ -254,7 +254,7 @@ impl Reader<'_, '_> {
         None
     }
 
-    /// `ip`, `ip:port`, `[v6]` or `[v6]:port`. Port 0 is let through: to a listener it means any free port.
+    /// Reads `ip`, `ip:port`, `[v6]` or `[v6]:port`. Port 0 is valid: listeners then take any free port.
     pub fn socket_address(&self, node: &Node<'_>, default_port: u16) -> Option<SocketAddr> {
         let what = format!("an address such as `127.0.0.1:{default_port}` or `[::1]:{default_port}`");
         let what = what.as_str();
@@ -273,7 +273,7 @@ impl Reader<'_, '_> {
         address.ok()
     }
 
-    /// A host, by address or by name, and a port; without a default port it has to be there.
+    /// Reads a host, by address or name, and a port, which is required without a default.
     pub fn endpoint(&self, node: &Node<'_>, default_port: Option<u16>) -> Option<Endpoint> {
         let what = match default_port {
             Some(port) => format!("a host or `host:port`, such as `10.0.0.7` or `[::1]:{port}`"),
@@ -296,12 +296,12 @@ impl Reader<'_, '_> {
     }
 }
 
-/// The integer that a text shows, whatever stands between or around its digits: `8_080`, ` 8080`, a block's line end.
+/// Parses an integer with separators or white space: `8_080`, ` 8080`, the line end of a block scalar.
 fn digits_of(text: &str) -> Option<i64> {
     text.trim().replace('_', "").parse().ok()
 }
 
-/// `500ms`, `5s`, `1m`, `1h`. A number that is too large is the longest duration, and out of every range.
+/// Parses `500ms`, `5s`, `1m`, `1h`. A number that overflows is the longest duration, which is out of every range.
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).filter(|digits| *digits > 0)?;
     let (number, unit) = text.split_at(digits);
@@ -315,14 +315,14 @@ fn parse_duration(text: &str) -> Option<Duration> {
     }
 }
 
-/// A duration that a text shows in another form: `5 s` and `5S`; `10` in quotes lacks its unit.
+/// Suggests a duration for a malformed one: `5 s`, `5S`, or `10` without a unit.
 fn similar_duration(text: &str) -> Option<String> {
     let compact: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
     let with_unit = if compact.bytes().all(|b| b.is_ascii_digit()) { format!("{compact}s") } else { compact };
     parse_duration(&with_unit).map(|_| with_unit)
 }
 
-/// A duration in the largest unit that leaves no fraction.
+/// Formats a duration in the largest unit without a fraction.
 pub(crate) fn show_duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
     match (seconds, millis) {
@@ -334,7 +334,7 @@ pub(crate) fn show_duration(duration: Duration) -> String {
     }
 }
 
-/// `host:port`, or `host` where there is a default port.
+/// Parses `host:port`, or `host` if there is a default port.
 pub(crate) fn parse_endpoint(text: &str, default_port: Option<u16>) -> Option<Endpoint> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return (address.port() > 0).then(|| Endpoint { host: address.ip().to_string(), port: address.port() });
@@ -351,7 +351,7 @@ pub(crate) fn parse_endpoint(text: &str, default_port: Option<u16>) -> Option<En
     (port > 0 && is_host_name(host)).then(|| Endpoint { host: host.to_owned(), port })
 }
 
-/// Dotted labels of letters, digits, hyphens and underscores, the last of them not a number: `10.0.0.300` is a
+/// Matches dotted labels of letters, digits, hyphens and underscores. The last label is not a number: `10.0.0.300` is a
 /// mistyped address.
 fn is_host_name(text: &str) -> bool {
     let relative = text.strip_suffix('.').unwrap_or(text);

@@ -1,4 +1,4 @@
-//! Faults, bombs and places, over all four steps.
+//! Errors, expansion bombs and positions, over all four steps.
 
 use std::{fmt::Write as _, path::Path};
 
@@ -12,7 +12,7 @@ fn read(text: &str) -> Result<Document<'_>, String> {
     Document::read(Path::new("f"), text.as_bytes(), 0).map_err(|problem| problem.to_string())
 }
 
-/// Each key and scalar with its place, a line each.
+/// Each key and scalar with its position, one per line.
 fn places(text: &str) -> String {
     fn walk(reader: &Reader<'_, '_>, node: &Node<'_>, out: &mut String) {
         let (line, column) = reader.position(node.id);
@@ -37,26 +37,26 @@ fn places(text: &str) -> String {
 }
 
 #[test]
-fn every_key_and_scalar_has_its_place() {
+fn every_key_and_scalar_has_its_position() {
     let cases = [
         ("a: b\nc:\n  - d\n  - 'e'\n", "1:1 a=\n1:4 b\n2:1 c=\n3:5 d\n4:5 e\n"),
         ("{a: b, \"c\": [d,e]}", "1:2 a=\n1:5 b\n1:8 c=\n1:14 d\n1:16 e\n"),
-        // Numbers, booleans and null as they are written; nothing stands where its key stands.
+        // Numbers, booleans and null as written; a missing value has the position of its key.
         (
             "a: 1.10\nb: 0x1F\nc: True\nd: ~\ne:\n",
             "1:1 a=\n1:4 \"1.10\"\n2:1 b=\n2:4 \"0x1F\"\n3:1 c=\n3:4 \"True\"\n4:1 d=\n4:4 \"~\"\n5:1 e=\n5:1 \"\"\n",
         ),
-        // Columns are characters, and a byte-order mark is none.
+        // Columns are counted in characters, without a byte-order mark.
         ("\u{feff}é: ü\n日本: {x: 🦀🦀, y: z}\n", "1:1 é=\n1:4 ü\n2:1 日本=\n2:6 x=\n2:9 🦀🦀\n2:13 y=\n2:16 z\n"),
         // Line ends of other systems.
         ("a: b\r\n\r\nc: d\r\n", "1:1 a=\n1:4 b\n3:1 c=\n3:4 d\n"),
-        // What an alias repeats stands where it is written.
+        // Nodes repeated by an alias have the position of the original.
         ("a: &x [b, c]\nd: *x\ne: f\n", "1:1 a=\n1:8 b\n1:11 c\n2:1 d=\n1:8 b\n1:11 c\n3:1 e=\n3:4 f\n"),
         (
             "a: &x {b: &y [c]}\nd: [*x, *y]\ne: f",
             "1:1 a=\n1:8 b=\n1:15 c\n2:1 d=\n1:8 b=\n1:15 c\n1:15 c\n3:1 e=\n3:4 f\n",
         ),
-        // A merge key brings what the table has not.
+        // A merge key adds keys that the table lacks.
         (
             "a: &x {b: 1, c: 2}\nd:\n  <<: *x\n  c: 3\n",
             "1:1 a=\n1:8 b=\n1:11 \"1\"\n1:14 c=\n1:17 \"2\"\n2:1 d=\n4:3 c=\n4:6 \"3\"\n1:8 b=\n1:11 \"1\"\n",
@@ -76,7 +76,7 @@ fn every_key_and_scalar_has_its_place() {
 }
 
 #[test]
-fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
+fn syntax_errors_have_a_position_and_a_hint() {
     let deep = "[".repeat(MAX_DEPTH + 1);
     let deeper = "[".repeat(1000);
     let cases = [
@@ -94,7 +94,7 @@ fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
         ("a: \"b", "f:1:4: while scanning a quoted scalar, found unexpected end of stream"),
         (
             "a: 'don't'",
-            "f:1:9: invalid trailing content after double-quoted scalar (quote the text as a whole; inside single quotes a quote is written twice)",
+            "f:1:9: invalid trailing content after double-quoted scalar (quote the text as a whole; inside single quotes, double each quote)",
         ),
         (
             "a: \"\\d\"",
@@ -102,17 +102,17 @@ fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
         ),
         (
             "a:\n  - b\n - c",
-            "f:3:2: while parsing a block mapping, did not find expected key (keys of one table have to be indented alike)",
+            "f:3:2: while parsing a block mapping, did not find expected key (indent all keys of a table equally)",
         ),
         (
             "a: [::1]:53",
             "f:1:9: while parsing a block mapping, did not find expected key (a text that begins with `[` or `{` has to be quoted, as in \"[::1]:53\")",
         ),
-        ("a: {{ b }}", "f:1:5: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
-        ("? [a]\n: b", "f:1:3: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
-        ("a: &x b\n*x : c", "f:2:1: a key has to be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("a: {{ b }}", "f:1:5: a key must be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("? [a]\n: b", "f:1:3: a key must be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
+        ("a: &x b\n*x : c", "f:2:1: a key must be text (a value that begins with `[`, `{` or `*` has to be quoted)"),
         ("a: *x", "f:1:4: while parsing node, found unknown anchor (a text that begins with `*` has to be quoted)"),
-        ("a: &x [*x]", "f:1:8: the alias repeats a value that contains it"),
+        ("a: &x [*x]", "f:1:8: the alias refers to a value that contains it"),
         (
             "a: !b c",
             "f:1:4: YAML tags are not supported (remove the tag; a text that begins with `!` has to be quoted)",
@@ -123,7 +123,7 @@ fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
         ),
         (
             "a: b\n---\nc: d",
-            "f:2:1: the file has more than one YAML document (put what stands behind this line into a file of its own)",
+            "f:2:1: the file has more than one YAML document (move the content after this line to another file)",
         ),
         (&deep, "f:1:33: tables and lists are nested deeper than 32 levels"),
         (&deeper, "f:1:256: tables and lists are nested deeper than 32 levels"),
@@ -134,9 +134,9 @@ fn faults_of_syntax_have_a_place_a_message_and_often_a_hint() {
     }
 }
 
-/// Some of these would keep one of the two parsers busy for minutes or fill the memory: that they end is the test.
+/// Without bounds, some of these take a parser minutes or fill the memory.
 #[test]
-fn bombs_end_with_a_problem() {
+fn expansion_bombs_are_refused() {
     let fill = |unit: &str| unit.repeat(MAX_TEXT / unit.len());
     let laughs: String =
         (1..30).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
@@ -174,7 +174,7 @@ fn bombs_end_with_a_problem() {
 }
 
 #[test]
-fn what_is_just_within_the_bounds_is_read() {
+fn files_at_the_bounds_are_read() {
     let open = "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH);
     let items = "- a\n".repeat(MAX_NODES - 1);
     let aliases = format!("- &a {}\n{}", "x".repeat(MAX_OCTETS / 10), "- *a\n".repeat(9));
@@ -184,20 +184,20 @@ fn what_is_just_within_the_bounds_is_read() {
 }
 
 #[test]
-fn a_key_that_is_here_twice_is_reported_at_each_repetition() {
+fn duplicate_key_is_reported_at_each_repetition() {
     let document = read("a: 1\nb: {c: 1, c: 2}\na: 2\na: 3\n<<: 4\n").unwrap();
     let problems = Reader::new(std::slice::from_ref(&document)).finish(Some(())).unwrap_err();
     let shown: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let expected = [
-        "f:2:11: the key `c` is here a second time (the first one is in line 2)",
-        "f:3:1: the key `a` is here a second time (the first one is in line 1)",
-        "f:4:1: the key `a` is here a second time (the first one is in line 1)",
-        "f:5:5: `<<` merges a table or a list of tables",
+        "f:2:11: duplicate key `c` (the first one is in line 2)",
+        "f:3:1: duplicate key `a` (the first one is in line 1)",
+        "f:4:1: duplicate key `a` (the first one is in line 1)",
+        "f:5:5: `<<` needs a table or a list of tables",
     ];
     assert_eq!(shown, expected);
 }
 
-/// Texts near a good one, most of them not meant by anybody.
+/// Random mutations of a valid text.
 fn mutations(count: usize) -> impl Iterator<Item = String> {
     const TEXT: &str = "a: &x [b, 'c d', \"e\\n\"]\nf:\n  - g: 1.10\n    h: |\n      i: j\n  - {k: *x, l: ~, m: }\n\
                         # n\n\"o\": >-\n  p\n  q\n? r\n: s\nt: http://u:80/v#w\nx y: [z: 1]\n<<: {aa: null}\n";
@@ -217,24 +217,23 @@ fn mutations(count: usize) -> impl Iterator<Item = String> {
     })
 }
 
-/// A node's number finds its place only if both parsers see the same nodes.
+/// The number of a node finds its position only if both parsers see the same nodes.
 #[test]
-fn a_text_that_the_parsers_understand_differently_is_refused() {
+fn text_that_the_parsers_understand_differently_is_refused() {
     let cases = [
-        // Flow style: a key with a mark before it, or a text that begins with the mark.
+        // In flow style `?` may begin a key or text.
         ("a: [b, ?c]", "f:1:8"),
         // serde_yaml takes the third anchor for the second one.
         ("a: &x 1\nb: &x 2\nc: *x\nd: &x 3\n", "f:2:4"),
     ];
     for (text, place) in cases {
-        let expected = "this can be read in two ways (put a text that begins with `?` in quotes, and use the name of an \
-                        anchor once)";
+        let expected = "ambiguous YAML (quote text that begins with `?`, and use each anchor name once)";
         assert_eq!(read(text).unwrap_err(), format!("{place}: {expected}"), "{text:?}");
     }
 }
 
 #[test]
-fn texts_that_nobody_meant_are_refused_or_have_right_places() {
+fn mutated_texts_are_refused_or_have_correct_positions() {
     let mut good = 0;
     for text in mutations(20_000) {
         let Ok(document) = read(&text) else { continue };
@@ -251,5 +250,5 @@ fn texts_that_nobody_meant_are_refused_or_have_right_places() {
         }
         good += 1;
     }
-    assert!(good > 1000, "only {good} of the texts can be read: the test has become blind");
+    assert!(good > 1000, "only {good} texts are valid: the test is void");
 }

@@ -1,11 +1,11 @@
-//! From octets to characters: UTF-8, with or without a byte-order mark, and nothing that is not text.
+//! Decoder of octets to text: UTF-8 with or without a byte-order mark, without control characters.
 
 use super::{Fault, MAX_NODES, MAX_TEXT, position::Position};
 
-/// The file's text without its byte-order mark.
+/// Decodes a file and strips its byte-order mark.
 ///
-/// What it lets through, both YAML parsers split into the same lines: the characters on which they differ are refused
-/// here, because a comment to one must not be content to the other.
+/// Both YAML parsers split the result into the same lines. Characters on which they differ are refused, because a comment
+/// for one parser must not be content for the other.
 pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
     if bytes.len() > MAX_TEXT {
         return Err(Fault::new(Position::START, format!("the file is larger than {} KiB", MAX_TEXT / 1024))
@@ -24,14 +24,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_refused(*c)) {
         let code = u32::from(c);
         return Err(Fault::new(Position::after(&text[..at]), format!("the character U+{code:04X} is not text"))
-            .with_hint(if code > 0xff { "in double quotes it can be written as an escape" } else { NOT_TEXT }));
+            .with_hint(if code > 0xff { "write it as an escape in double quotes" } else { NOT_TEXT }));
     }
     if let Some((line, _)) = text.lines().enumerate().find(|(_, line)| line.starts_with('%')) {
         return Err(Fault::new(Position { line: line + 1, column: 1 }, "YAML directives are not supported")
             .with_hint("delete the line"));
     }
-    // Each node but the first stands behind one of these. The parser has to keep a whole flow collection in memory
-    // before it can tell us about its first node, so that marks cannot count in time.
+    // Each node but the first follows one of these characters. The parser keeps a whole flow collection in memory before it
+    // reports the first node, so counting marks would be too late.
     if text.bytes().filter(|b| matches!(b, b',' | b':' | b'[' | b'{')).nth(MAX_NODES).is_some() {
         return Err(too_many_nodes(Position::START));
     }
@@ -41,11 +41,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
 const NOT_TEXT: &str = "is this a YAML file? If it is, save it as UTF-8";
 
 pub(super) fn too_many_nodes(place: Position) -> Fault {
-    Fault::new(place, format!("the file has more than {MAX_NODES} values, those that its aliases repeat included"))
+    Fault::new(place, format!("the file has more than {MAX_NODES} values, including those repeated by aliases"))
         .with_hint("split it into several files")
 }
 
-/// A byte-order mark of UTF-16 or UTF-32, or one of two zero octets where YAML has an ASCII character first.
+/// Detects a byte-order mark of UTF-16 or UTF-32, or a NUL octet before or after a first ASCII character.
 fn is_utf16(bytes: &[u8]) -> bool {
     match bytes {
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
@@ -54,8 +54,8 @@ fn is_utf16(bytes: &[u8]) -> bool {
     }
 }
 
-/// Control characters other than tab and line ends; the line ends of YAML 1.1 that 1.2 dropped; byte-order marks
-/// inside the text; code points that are no characters.
+/// Matches control characters other than tab and line ends, line ends of YAML 1.1 that 1.2 dropped, byte-order marks inside
+/// the text, and noncharacters.
 fn is_refused(c: char) -> bool {
     match c {
         '\t' | '\n' | '\r' => false,
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_text_is_refused_at_its_place() {
+    fn binary_data_is_refused_with_its_position() {
         let large = vec![b' '; MAX_TEXT + 1];
         let dense = vec![b','; MAX_NODES + 1];
         let cases: &[(&[u8], usize, usize, &str)] = &[

@@ -1,7 +1,7 @@
-//! What a YAML text says: a tree of nodes, each with a number that finds its place.
+//! Tree of the nodes of a YAML text, each with a number that finds its position.
 //!
-//! serde_yaml reads it. Aliases are expanded here, and a `Budget` bounds what they can expand to: a "billion laughs"
-//! ends with the node that exceeds it.
+//! serde_yaml reads the values. Aliases are expanded here. A `Budget` bounds the expansion: a "billion laughs" ends at the
+//! node that exceeds it.
 
 use std::{
     borrow::Cow,
@@ -14,36 +14,36 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS, marks::too_deep, position::Position, text::too_many_nodes};
 
-/// Which node, of which file.
+/// Identity of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
-    /// Which of the files that are read together.
+    /// Number of its file among those read together.
     pub(super) source: u16,
-    /// The node's number in its file, in the order of the text.
+    /// Number of the node in its file, in the order of the text.
     pub(super) node: usize,
 }
 
 /// A scalar, a list or a table.
 #[derive(Clone, Debug)]
 pub struct Node<'t> {
-    /// Finds its place.
+    /// Identifies its position.
     pub id: Id,
-    /// What it says.
+    /// Its value.
     pub value: Value<'t>,
 }
 
-/// What a node says, by the rules of YAML 1.2: `yes` is text, `1.10` is the number 1.1.
+/// Value of a node by the rules of YAML 1.2: `yes` is text, `1.10` is the number 1.1.
 #[derive(Clone, Debug)]
 pub enum Value<'t> {
-    /// Nothing, `null` or `~`.
+    /// No value, `null` or `~`.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A whole number of 64 bits.
+    /// A 64-bit integer.
     Integer(i64),
-    /// Any other number; as it is written, it is in the marks.
+    /// Any other number. The marks have its written form.
     Float,
-    /// Everything else that is a scalar.
+    /// Any other scalar.
     Text(Cow<'t, str>),
     /// A list.
     List(Vec<Node<'t>>),
@@ -51,18 +51,18 @@ pub enum Value<'t> {
     Table(Vec<Entry<'t>>),
 }
 
-/// A key of a table and what stands behind it.
+/// Key and value of a table.
 #[derive(Clone, Debug)]
 pub struct Entry<'t> {
-    /// Finds the key's place.
+    /// Identifies the position of the key.
     pub id: Id,
-    /// The key, as it is written.
+    /// The key as written.
     pub key: Cow<'t, str>,
-    /// What stands behind it.
+    /// The value.
     pub value: Node<'t>,
 }
 
-/// Reads the text and counts its nodes, keys and what aliases repeat included.
+/// Parses the text and counts its nodes, including keys and nodes repeated by aliases.
 pub(super) fn read(text: &str, source: u16) -> Result<(Node<'_>, usize), Fault> {
     let budget = Budget { source, nodes: Cell::new(0), octets: Cell::new(0), exceeded: Cell::new(None) };
     let root = NodeSeed { budget: &budget, depth: 0 }.deserialize(serde_yaml::Deserializer::from_str(text));
@@ -72,7 +72,7 @@ pub(super) fn read(text: &str, source: u16) -> Result<(Node<'_>, usize), Fault> 
     }
 }
 
-/// Puts `upper` over `lower`: tables are merged key by key, of everything else the upper one stays.
+/// Overlays `lower` with `upper`: tables are merged key by key, other values are replaced.
 pub fn overlay<'t>(lower: Node<'t>, upper: Node<'t>) -> Node<'t> {
     match (lower.value, upper.value) {
         (Value::Table(mut entries), Value::Table(above)) => {
@@ -89,36 +89,36 @@ pub fn overlay<'t>(lower: Node<'t>, upper: Node<'t>) -> Node<'t> {
             }
             Node { id: upper.id, value: Value::Table(entries) }
         }
-        // An empty file, or a key with nothing behind it, takes nothing away.
+        // An empty file or a key without a value replaces nothing.
         (value, Value::Null) => Node { id: lower.id, value },
         (_, value) => Node { id: upper.id, value },
     }
 }
 
-/// What [`settle`] found wrong.
+/// Problem that [`resolve`] found.
 #[derive(Debug)]
 pub(super) enum Clash {
-    /// A key that the table has already.
+    /// A duplicate key.
     Twice { key: String, first: Id, second: Id },
-    /// A merge key (`<<`) with neither a table nor a list of tables behind it.
+    /// A merge key (`<<`) whose value is neither a table nor a list of tables.
     Merge(Id),
 }
 
-/// Leaves each table with one entry a key: what a merge key (`<<`) brings is added where the table has no entry of
-/// that name, and of two entries of one name the first stays.
-pub(super) fn settle(root: &mut Node<'_>) -> Vec<Clash> {
+/// Resolves merge keys (`<<`) and removes duplicate keys. Merged entries do not replace entries of the table; of duplicates
+/// the first stays.
+pub(super) fn resolve(root: &mut Node<'_>) -> Vec<Clash> {
     let mut clashes = Vec::new();
-    settle_node(root, &mut clashes);
+    resolve_node(root, &mut clashes);
     clashes
 }
 
-// Recursive, but no deeper than MAX_DEPTH.
-fn settle_node(node: &mut Node<'_>, clashes: &mut Vec<Clash>) {
+// Recursive to at most MAX_DEPTH.
+fn resolve_node(node: &mut Node<'_>, clashes: &mut Vec<Clash>) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| settle_node(item, clashes)),
+        Value::List(items) => items.iter_mut().for_each(|item| resolve_node(item, clashes)),
         Value::Table(entries) => {
-            entries.iter_mut().for_each(|entry| settle_node(&mut entry.value, clashes));
-            drop_repeated(entries, clashes);
+            entries.iter_mut().for_each(|entry| resolve_node(&mut entry.value, clashes));
+            remove_duplicates(entries, clashes);
             if let Some(at) = entries.iter().position(|entry| entry.key == "<<") {
                 let merged = entries.remove(at).value;
                 merge(entries, merged, clashes);
@@ -128,25 +128,25 @@ fn settle_node(node: &mut Node<'_>, clashes: &mut Vec<Clash>) {
     }
 }
 
-fn drop_repeated(entries: &mut Vec<Entry<'_>>, clashes: &mut Vec<Clash>) {
+fn remove_duplicates(entries: &mut Vec<Entry<'_>>, clashes: &mut Vec<Clash>) {
     let mut seen: HashMap<&str, Id> = HashMap::with_capacity(entries.len());
-    let mut repeated = Vec::new();
+    let mut duplicates = Vec::new();
     for (at, entry) in entries.iter().enumerate() {
         match seen.get(&*entry.key) {
             Some(&first) => {
                 clashes.push(Clash::Twice { key: entry.key.to_string(), first, second: entry.id });
-                repeated.push(at);
+                duplicates.push(at);
             }
             None => {
                 seen.insert(&entry.key, entry.id);
             }
         }
     }
-    if !repeated.is_empty() {
+    if !duplicates.is_empty() {
         let mut at = 0;
         entries.retain(|_| {
             at += 1;
-            repeated.binary_search(&(at - 1)).is_err()
+            duplicates.binary_search(&(at - 1)).is_err()
         });
     }
 }
@@ -165,7 +165,7 @@ fn merge<'t>(entries: &mut Vec<Entry<'t>>, merged: Node<'t>, clashes: &mut Vec<C
     }
 }
 
-/// What a text may expand to, and how much of it is spent.
+/// Bounds on the expansion of a text, and the use so far.
 struct Budget {
     source: u16,
     nodes: Cell<usize>,
@@ -202,7 +202,7 @@ impl Budget {
 
     fn exceed<E: serde::de::Error>(&self, what: Exceeded) -> E {
         self.exceeded.set(Some(what));
-        // Nobody reads the text: `fault` looks at what was exceeded and takes the place alone.
+        // The message is unused: `fault` reports the exceeded bound at the position of this error.
         E::custom("")
     }
 
@@ -213,10 +213,10 @@ impl Budget {
             Some(Exceeded::Nodes) => too_many_nodes(place),
             Some(Exceeded::Octets) => {
                 let most = MAX_OCTETS / 1024;
-                Fault::new(place, format!("this text, repeated by aliases, makes more than {most} KiB"))
+                Fault::new(place, format!("text repeated by aliases exceeds {most} KiB"))
             }
             Some(Exceeded::Depth) => too_deep(place),
-            // serde_yaml's own bound on aliases, which small files of many of them meet before ours.
+            // The bound of serde_yaml on aliases, which small files with many aliases meet first.
             None if error.to_string() == "repetition limit exceeded" => too_many_nodes(place),
             None => {
                 let message = error.to_string();
@@ -227,7 +227,7 @@ impl Budget {
     }
 }
 
-/// Reads one node and all inside it.
+/// Reads one node and its children.
 #[derive(Clone, Copy)]
 struct NodeSeed<'b> {
     budget: &'b Budget,
@@ -235,7 +235,7 @@ struct NodeSeed<'b> {
 }
 
 impl NodeSeed<'_> {
-    fn inside<E: serde::de::Error>(self) -> Result<Self, E> {
+    fn child<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == MAX_DEPTH {
             return Err(self.budget.exceed(Exceeded::Depth));
         }
@@ -302,25 +302,25 @@ impl<'t> Visitor<'t> for NodeSeed<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'t>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let inside = self.inside()?;
+        let child = self.child()?;
         let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(inside)? {
+        while let Some(item) = access.next_element_seed(child)? {
             items.push(item);
         }
         Ok(Value::List(items))
     }
 
     fn visit_map<A: MapAccess<'t>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let inside = self.inside()?;
+        let child = self.child()?;
         let mut entries = Vec::new();
         while let Some((id, key)) = access.next_key_seed(KeySeed(self.budget))? {
-            entries.push(Entry { id, key, value: access.next_value_seed(inside)? });
+            entries.push(Entry { id, key, value: access.next_value_seed(child)? });
         }
         Ok(Value::Table(entries))
     }
 }
 
-/// Reads one key as it is written, so that `8080:` and `null:` are text.
+/// Reads one key as written, so `8080:` and `null:` are text.
 struct KeySeed<'b>(&'b Budget);
 
 impl<'t> DeserializeSeed<'t> for KeySeed<'_> {

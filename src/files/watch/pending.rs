@@ -1,10 +1,10 @@
-//! What events have named and nobody has looked at yet, and when to look.
+//! Debounce of file events: the changed files, and the time at which to read each of them.
 //!
-//! Pure, and bounded: an event only marks its subject here, so any number of events is one set of marks.
+//! Pure and bounded: any number of events of a file is one mark.
 //!
-//! Each file waits for itself. A look comes as soon as the file was quiet for a moment, so that it is not read
-//! between two writes of one edit; later, if it is being written (no close was seen) or is gone (many tools delete and
-//! create); but never later than [`Pace::longest`] after the event, so that a file that never comes to rest is read.
+//! Each file has its own debounce. A file is read once it has had no event for [`Pace::settle`], so not between two writes
+//! of one edit. The wait is [`Pace::longest`] for a file that is still open for writing, or gone (many tools delete and
+//! create). A file that never stops changing is read [`Pace::longest`] after its first event.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,34 +12,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long to wait before a look.
+/// Debounce times.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// After the last event of a file that is closed; also from one look to the next.
+    /// Wait after the last event of a closed file; also the minimum interval of scans.
     pub(super) settle: Duration,
-    /// After the first event of a file that is not at rest, and after the last of one that is gone.
+    /// Wait after the first event of a file that keeps changing, and after the last event of a deleted one.
     pub(super) longest: Duration,
 }
 
-/// What an event says of a file.
+/// State of a file after an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
-    /// Written, and perhaps not for the last time.
+    /// Written; more writes may follow.
     Written,
     /// Complete: closed by its writer, renamed to this name, linked.
     Complete,
-    /// Something that says neither, such as new permissions.
+    /// Another change, such as new permissions.
     Touched,
     /// Deleted, or renamed to another name.
     Gone,
 }
 
-/// The marks.
+/// Marks of changed files and of the folder.
 #[derive(Debug)]
 pub(super) struct Pending {
     pace: Pace,
-    /// More names than these are not remembered: the folder as a whole is looked at instead.
-    most: usize,
+    /// Maximum number of names. Beyond it the whole folder is scanned.
+    max_names: usize,
     files: HashMap<OsString, Mark>,
     folder: Option<Mark>,
     rearm: bool,
@@ -52,35 +52,35 @@ struct Mark {
     sign: Sign,
 }
 
-/// What to look at.
+/// Files to scan.
 #[derive(Debug, Default)]
 pub(super) struct Work {
-    /// Files to read, whatever their metadata say.
+    /// Files to read even if their metadata are unchanged.
     pub(super) named: HashSet<OsString>,
-    /// Files to leave as they are for now.
+    /// Files to leave unread: their debounce is running.
     pub(super) held: HashSet<OsString>,
-    /// Look at every file's metadata, and read those that differ.
+    /// Scan all files, and read those whose metadata changed.
     pub(super) scan: bool,
-    /// Read every file, whatever its metadata say.
-    pub(super) distrust: bool,
-    /// Ask the kernel anew to be told of events.
+    /// Read every file even if its metadata are unchanged.
+    pub(super) reread: bool,
+    /// Renew the inotify watches.
     pub(super) rearm: bool,
 }
 
 impl Work {
-    /// Whether there is nothing to do.
+    /// Reports whether there is nothing to do.
     pub(super) fn is_empty(&self) -> bool {
         self.named.is_empty() && !self.scan
     }
 }
 
 impl Pending {
-    /// No marks, and room for `most` names.
-    pub(super) fn new(pace: Pace, most: usize) -> Self {
-        Self { pace, most, files: HashMap::new(), folder: None, rearm: false }
+    /// Creates an empty set with room for `max_names` names.
+    pub(super) fn new(pace: Pace, max_names: usize) -> Self {
+        Self { pace, max_names, files: HashMap::new(), folder: None, rearm: false }
     }
 
-    /// Whether nothing is marked.
+    /// Reports whether nothing is marked.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty() && self.folder.is_none()
     }
@@ -89,16 +89,16 @@ impl Pending {
     pub(super) fn file(&mut self, name: &OsStr, sign: Sign, now: Instant) {
         if let Some(mark) = self.files.get_mut(name) {
             mark.update(sign, now);
-        } else if self.files.len() < self.most {
+        } else if self.files.len() < self.max_names {
             self.files.insert(name.to_owned(), Mark { first: now, last: now, sign });
         } else {
             self.folder(Sign::Touched, now);
         }
     }
 
-    /// Marks the folder as a whole, because of an event of it or of what its links lead to.
+    /// Marks the folder as a whole after an event on it or on a link target.
     pub(super) fn folder(&mut self, sign: Sign, now: Instant) {
-        // A folder that is gone needs no second thoughts: its contents are kept for longer than a moment anyway.
+        // A vanished folder needs no longer debounce: its contents have a grace period.
         let sign = if sign == Sign::Gone { Sign::Complete } else { sign };
         match &mut self.folder {
             Some(mark) => mark.update(sign, now),
@@ -106,13 +106,13 @@ impl Pending {
         }
     }
 
-    /// The same for an event after which the kernel may not tell of all others.
+    /// Marks the folder after an event that makes inotify watches stale.
     pub(super) fn rearm(&mut self, sign: Sign, now: Instant) {
         self.folder(sign, now);
         self.rearm = true;
     }
 
-    /// What is due, its marks removed; and when to come again, if there are others.
+    /// Takes the marks that are due. Also returns when to call again if other marks remain.
     pub(super) fn take(&mut self, now: Instant) -> (Work, Option<Instant>) {
         let pace = self.pace;
         let mut work = Work::default();
@@ -136,7 +136,7 @@ impl Pending {
             next = Some(next.map_or(due, |next| next.min(due)));
             true
         });
-        // The next event can bring a file's time forward, to a moment's rest after now.
+        // The next event can bring the due time of a file forward to `settle` from now.
         (work, next.map(|next| next.min(now + pace.settle)))
     }
 }
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_due_when_it_rests_and_never_later_than_the_longest_wait() {
+    fn file_is_due_after_its_debounce() {
         type Events = &'static [(u64, Sign)];
         let cases: &[(&str, Events, u64)] = &[
             ("renamed over", &[(0, Complete)], 25),
@@ -186,7 +186,7 @@ mod tests {
             ("being written", &[(0, Written), (60, Written)], 100),
             ("being written, chmod", &[(0, Written), (1, Touched)], 100),
             ("closed late", &[(0, Written), (60, Complete)], 85),
-            ("never at rest", &[(0, Complete), (20, Complete), (40, Complete), (60, Complete), (80, Complete)], 100),
+            ("keeps changing", &[(0, Complete), (20, Complete), (40, Complete), (60, Complete), (80, Complete)], 100),
             ("deleted", &[(0, Gone)], 100),
             ("deleted and created", &[(0, Gone), (30, Written), (31, Complete)], 56),
             ("written, then deleted", &[(0, Written), (90, Gone)], 190),
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_is_when_something_is_due_but_not_later_than_a_moment() {
+    fn next_call_is_at_most_one_settle_time_away() {
         let start = Instant::now();
         let mut pending = Pending::new(PACE, 10);
         pending.file(OsStr::new("open.yaml"), Written, start);
@@ -214,12 +214,12 @@ mod tests {
         assert_eq!(pending.take(start + ms(20)).1, Some(start + ms(35)));
         let (work, next) = pending.take(start + ms(35));
         assert_eq!((names(&work.named), names(&work.held)), (vec!["whole.yaml"], vec!["open.yaml"]));
-        assert_eq!(next, Some(start + ms(60)), "an event could end its waiting");
+        assert_eq!(next, Some(start + ms(60)), "an event could end its debounce");
         assert_eq!(pending.take(start + ms(90)).1, Some(start + ms(100)));
     }
 
     #[test]
-    fn events_of_the_folder_wait_for_a_moment_and_ask_to_rearm_once() {
+    fn folder_events_are_debounced_and_rearm_once() {
         let start = Instant::now();
         let mut pending = Pending::new(PACE, 10);
         pending.rearm(Gone, start);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn more_names_than_there_is_room_for_become_a_look_at_the_folder() {
+    fn names_beyond_the_bound_become_a_folder_scan() {
         let start = Instant::now();
         let mut pending = Pending::new(PACE, 2);
         for name in ["a.yaml", "b.yaml", "c.yaml", "d.yaml"] {

@@ -1,8 +1,8 @@
-//! The files of one folder as they were when last looked at; reads again those that changed since.
+//! Folder scan: the files of a folder as of the last scan; reads those that changed since.
 //!
-//! Blocks. A file is read again when its metadata differ, when an event named it, or when it changed so shortly
-//! before it was read that another change would not show in its metadata ([`TICK`]). What could not be read is tried
-//! again every time. A file keeps its `Arc` for as long as its octets are the same.
+//! Blocking. A file is read again if its metadata changed, if an event named it, or if it was modified so shortly before it
+//! was read that another change might not show in its metadata ([`TICK`]). Unreadable files are retried in every scan. A
+//! file keeps its `Arc` while its octets are the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -15,51 +15,55 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::grace_period::Files;
+use super::missing_folder::Files;
 use crate::files::{
     contents::{FileText, Folder, FolderError, MAX_IGNORED, ReadError},
     read::{self, Entry},
 };
 
-/// How coarse the time stamps of a file system may be: a file that changed less than this ago is not believed to be
-/// unchanged. FAT counts in two seconds.
+/// Coarsest timestamp resolution of a file system: the metadata of a file that changed less than this ago are not trusted.
+/// FAT has two seconds.
 const TICK: Duration = Duration::from_secs(2);
 
-/// What is known of a folder's files.
+/// The files of a folder as of the last scan.
 pub(super) struct FolderScan {
     folder: Folder,
-    known: BTreeMap<OsString, Known>,
+    entries: BTreeMap<OsString, EntryState>,
     files: Files,
-    /// Octets of all files.
+    /// Total octets of all files.
     total: u64,
     crowded: bool,
     ignored: Ignored,
 }
 
-struct Known {
-    /// Metadata that are as good as the content; `None`: read again.
+/// Metadata of a file at its last read.
+struct EntryState {
+    /// Metadata that identify the content; `None`: read again.
     stamp: Option<Stamp>,
     link: bool,
 }
 
-/// Which content: it differs after a change, unless the time stamps are too coarse.
+/// Metadata that differ after every change, unless the timestamps are too coarse.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     device: u64,
-    number: u64,
+    inode: u64,
     size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
 }
 
-/// Which files to read although their metadata did not change, and which to leave.
+/// Files of a scan that need special treatment.
 pub(super) struct ScanRequest<'a> {
+    /// Files to read even if their metadata are unchanged.
     pub(super) named: &'a HashSet<OsString>,
+    /// Files to leave unread.
     pub(super) held: &'a HashSet<OsString>,
-    pub(super) distrust: bool,
+    /// True if to read every file even if its metadata are unchanged.
+    pub(super) reread: bool,
 }
 
-/// Names that are not read: the first in their order, and how many more.
+/// Ignored names: the first ones in sort order, and the number of others.
 #[derive(Default)]
 struct Ignored {
     names: BTreeSet<OsString>,
@@ -77,11 +81,11 @@ impl Ignored {
 }
 
 impl FolderScan {
-    /// Nothing is known yet.
+    /// Creates a scan without files.
     pub(super) fn new(folder: Folder) -> Self {
         Self {
             folder,
-            known: BTreeMap::new(),
+            entries: BTreeMap::new(),
             files: Files::new(),
             total: 0,
             crowded: false,
@@ -89,80 +93,80 @@ impl FolderScan {
         }
     }
 
-    /// The folder that is listed.
+    /// The scanned folder.
     pub(super) fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// The files as they were seen last.
+    /// The files as of the last scan.
     pub(super) fn files(&self) -> &Files {
         &self.files
     }
 
-    /// Whether there are more files than the limit.
+    /// Reports whether there are more files than the limit.
     pub(super) fn is_crowded(&self) -> bool {
         self.crowded
     }
 
-    /// The files that are not read though their authors may expect it, as the folder was listed last.
+    /// Files that are ignored although their authors may expect them to be read, as of the last scan.
     pub(super) fn ignored(&self) -> impl Iterator<Item = FolderError> {
         let names = self.ignored.names.iter();
         let named = names.map(|name| FolderError::Ignored(name.clone(), self.folder.extensions));
         named.chain((self.ignored.more > 0).then_some(FolderError::MoreIgnored(self.ignored.more)))
     }
 
-    /// The paths of files that are symbolic links.
+    /// Paths of the files that are symbolic links.
     pub(super) fn links(&self) -> impl Iterator<Item = PathBuf> {
-        self.known.iter().filter(|(_, known)| known.link).map(|(name, _)| self.folder.path.join(name))
+        self.entries.iter().filter(|(_, entry)| entry.link).map(|(name, _)| self.folder.path.join(name))
     }
 
-    /// Looks at the named files only, if that can be done: else at all.
-    pub(super) fn look_at_named(&mut self, orders: &ScanRequest<'_>) -> io::Result<()> {
-        let new = orders.named.iter().filter(|name| !self.known.contains_key(*name)).count();
-        if self.crowded || self.known.len() + new > self.folder.limits.files {
-            return self.look_at_all(orders);
+    /// Scans only the named files if possible, else all.
+    pub(super) fn scan_named(&mut self, request: &ScanRequest<'_>) -> io::Result<()> {
+        let new = request.named.iter().filter(|name| !self.entries.contains_key(*name)).count();
+        if self.crowded || self.entries.len() + new > self.folder.limits.files {
+            return self.scan_all(request);
         }
-        for name in orders.named {
-            self.look(name, true);
+        for name in request.named {
+            self.scan_file(name, true);
         }
-        // A file that has other names changed under all of them, and the event had only one.
+        // A hard-linked file changed under all of its names, and the event has only one.
         let has_other_names = |name: &OsString| {
             let metadata = self.folder.path.join(name).metadata();
             metadata.is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1)
         };
-        if orders.named.iter().any(has_other_names) { self.look_at_all(orders) } else { Ok(()) }
+        if request.named.iter().any(has_other_names) { self.scan_all(request) } else { Ok(()) }
     }
 
-    /// Lists the folder and looks at every file. On an error nothing has changed.
-    pub(super) fn look_at_all(&mut self, orders: &ScanRequest<'_>) -> io::Result<()> {
+    /// Lists the folder and scans every file. An error leaves the state unchanged.
+    pub(super) fn scan_all(&mut self, request: &ScanRequest<'_>) -> io::Result<()> {
         let (names, ignored, crowded) = self.names()?;
         (self.ignored, self.crowded) = (ignored, crowded);
-        let unlisted: Vec<OsString> = self.known.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        let unlisted: Vec<OsString> = self.entries.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
-            if !orders.held.contains(&name) {
-                // Some file systems do not list a file that is being replaced by a rename: make sure.
-                self.look(&name, false);
+            if !request.held.contains(&name) {
+                // Some file systems omit a file that is being replaced by a rename: check it.
+                self.scan_file(&name, false);
             }
         }
         for name in &names {
-            if !orders.held.contains(name) {
-                self.look(name, orders.distrust || orders.named.contains(name));
+            if !request.held.contains(name) {
+                self.scan_file(name, request.reread || request.named.contains(name));
             }
         }
         Ok(())
     }
 
-    /// The wanted names, at most as many as the limit; the ignored ones; and whether there are more wanted ones. What is in
-    /// service stays: of new names, the first are taken as long as there is room.
+    /// Lists the names to read, up to the limit; the ignored names; and whether the limit was exceeded. Known files stay;
+    /// new names are added in sort order while there is room.
     fn names(&self) -> io::Result<(BTreeSet<OsString>, Ignored, bool)> {
         let (mut names, mut new, mut ignored) = (BTreeSet::new(), BTreeSet::new(), Ignored::default());
         let limit = self.folder.limits.files;
         let mut crowded = false;
         for entry in fs::read_dir(&self.folder.path)? {
             let name = entry?.file_name();
-            if self.known.contains_key(&name) {
+            if self.entries.contains_key(&name) {
                 names.insert(name);
-            } else if self.folder.wants(&name) {
+            } else if self.folder.reads(&name) {
                 new.insert(name);
             } else if self.folder.ignores(&name) {
                 ignored.add(name);
@@ -178,26 +182,26 @@ impl FolderScan {
         Ok((names, ignored, crowded))
     }
 
-    fn look(&mut self, name: &OsStr, read_anyway: bool) {
+    fn scan_file(&mut self, name: &OsStr, reread: bool) {
         let path = self.folder.path.join(name);
         let (link, metadata) = match Entry::at(&path) {
             Ok(Entry::Absent) => return self.forget(name),
             Ok(Entry::Dangling) => return self.keep(name, true, None, Err(ReadError::Dangling)),
             Err(error) if error.kind() == ErrorKind::NotADirectory => return self.forget(name),
             Err(error) => {
-                let link = self.known.get(name).is_some_and(|known| known.link);
+                let link = self.entries.get(name).is_some_and(|entry| entry.link);
                 return self.keep(name, link, None, Err(error.into()));
             }
-            Ok(Entry::There { link, metadata }) => (link, metadata),
+            Ok(Entry::Present { link, metadata }) => (link, metadata),
         };
         if !metadata.is_file() {
             return self.keep(name, link, None, Err(ReadError::NotAFile));
         }
-        if !read_anyway
-            && let Some(known) = self.known.get_mut(name)
-            && known.stamp == Some(Stamp::of(&metadata))
+        if !reread
+            && let Some(entry) = self.entries.get_mut(name)
+            && entry.stamp == Some(Stamp::of(&metadata))
         {
-            known.link = link;
+            entry.link = link;
             return;
         }
         let before = SystemTime::now();
@@ -227,7 +231,7 @@ impl FolderScan {
     }
 
     fn keep(&mut self, name: &OsStr, link: bool, stamp: Option<Stamp>, text: FileText) {
-        self.known.insert(name.to_owned(), Known { stamp, link });
+        self.entries.insert(name.to_owned(), EntryState { stamp, link });
         let path = self.folder.path.join(name);
         if self.files.get(&path).is_some_and(|old| **old == text) {
             return;
@@ -237,7 +241,7 @@ impl FolderScan {
     }
 
     fn forget(&mut self, name: &OsStr) {
-        if self.known.remove(name).is_some() {
+        if self.entries.remove(name).is_some() {
             self.total -= self.octets_of(name);
             self.files.remove(&self.folder.path.join(name));
         }
@@ -256,14 +260,14 @@ impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
-            number: metadata.ino(),
+            inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
 
-    /// By the time of its last change, which no program can set at will. A time in the future is not older.
+    /// Compares the time of the last status change, which programs cannot set. A time in the future is not older.
     fn is_older_than(&self, age: Duration, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
         let changed = u64::try_from(self.changed.0).map_or(Duration::ZERO, Duration::from_secs);
@@ -281,7 +285,7 @@ mod tests {
     use super::*;
     use crate::files::contents::Limits;
 
-    fn listing(dir: &Path, limits: Limits) -> FolderScan {
+    fn scan(dir: &Path, limits: Limits) -> FolderScan {
         FolderScan::new(Folder { path: dir.to_owned(), extensions: &["yaml"], shared: false, required: true, limits })
     }
 
@@ -292,17 +296,17 @@ mod tests {
     }
 
     impl FolderScan {
-        fn look_at_all_but(&mut self, held: &[&str]) {
-            let orders = ScanRequest { named: &set(&[]), held: &set(held), distrust: false };
-            self.look_at_all(&orders).unwrap();
+        fn scan_all_but(&mut self, held: &[&str]) {
+            let request = ScanRequest { named: &set(&[]), held: &set(held), reread: false };
+            self.scan_all(&request).unwrap();
         }
 
-        fn look_only_at(&mut self, named: &[&str]) {
-            let orders = ScanRequest { named: &set(named), held: &set(&[]), distrust: false };
-            self.look_at_named(&orders).unwrap();
+        fn scan_only(&mut self, named: &[&str]) {
+            let request = ScanRequest { named: &set(named), held: &set(&[]), reread: false };
+            self.scan_named(&request).unwrap();
         }
 
-        /// `a=text`, or the reason why there is none.
+        /// `a=text`, or `a=` and the error.
         fn shown(&self) -> Vec<String> {
             let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
             let text = |text: &FileText| match text {
@@ -314,57 +318,57 @@ mod tests {
     }
 
     #[test]
-    fn what_changed_is_read_and_the_rest_keeps_its_place_in_memory() {
+    fn changed_files_are_read_and_others_keep_their_arc() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mut listing = listing(dir.path(), LIMITS);
+        let mut scan = scan(dir.path(), LIMITS);
         fs::write(at("a.yaml"), "1").unwrap();
         fs::write(at("b.yaml"), "1").unwrap();
         fs::write(at("c.txt"), "1").unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1", "b=1"]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1", "b=1"]);
 
-        let before = listing.files().clone();
+        let before = scan.files().clone();
         fs::write(at("b.yaml"), "2").unwrap();
         fs::write(at("d.yaml"), "2").unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1", "b=2", "d=2"]);
-        assert!(Arc::ptr_eq(&before[&at("a.yaml")], &listing.files()[&at("a.yaml")]));
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1", "b=2", "d=2"]);
+        assert!(Arc::ptr_eq(&before[&at("a.yaml")], &scan.files()[&at("a.yaml")]));
 
-        let before = listing.files().clone();
+        let before = scan.files().clone();
         fs::write(at("a.yaml"), "1").unwrap();
-        listing.look_only_at(&["a.yaml"]);
-        assert!(before.ptr_eq(listing.files()), "written again with the same content");
+        scan.scan_only(&["a.yaml"]);
+        assert!(before.ptr_eq(scan.files()), "written again with the same content");
 
         fs::remove_file(at("a.yaml")).unwrap();
-        listing.look_only_at(&["a.yaml", "nothing.yaml"]);
-        assert_eq!(listing.shown(), ["b=2", "d=2"]);
+        scan.scan_only(&["a.yaml", "nothing.yaml"]);
+        assert_eq!(scan.shown(), ["b=2", "d=2"]);
         fs::remove_file(at("b.yaml")).unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["d=2"]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["d=2"]);
     }
 
     #[test]
-    fn a_held_file_stays_as_it_was_until_it_is_looked_at() {
+    fn held_file_is_unchanged_until_it_is_scanned() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mut listing = listing(dir.path(), LIMITS);
+        let mut scan = scan(dir.path(), LIMITS);
         fs::write(at("a.yaml"), "1").unwrap();
         fs::write(at("b.yaml"), "1").unwrap();
-        listing.look_at_all_but(&[]);
+        scan.scan_all_but(&[]);
         fs::write(at("a.yaml"), "").unwrap();
         fs::remove_file(at("b.yaml")).unwrap();
         fs::write(at("c.yaml"), "").unwrap();
-        listing.look_at_all_but(&["a.yaml", "b.yaml", "c.yaml"]);
-        assert_eq!(listing.shown(), ["a=1", "b=1"]);
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=", "c="]);
+        scan.scan_all_but(&["a.yaml", "b.yaml", "c.yaml"]);
+        assert_eq!(scan.shown(), ["a=1", "b=1"]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=", "c="]);
     }
 
-    /// Of the same size, and at once: the metadata can be the same on a file system with coarse time stamps. Their
-    /// age is what the listing goes by, so no such file system is needed here.
+    /// With coarse timestamps, two writes in quick succession can have the same metadata. The scan goes by the age of the
+    /// timestamps, so the test needs no such file system.
     #[test]
-    fn metadata_are_trusted_only_when_they_are_old_enough() {
+    fn recent_metadata_are_not_trusted() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.yaml"), "1").unwrap();
         let stamp = Stamp::of(&dir.path().join("a.yaml").metadata().unwrap());
@@ -374,112 +378,112 @@ mod tests {
         }
         assert!(!stamp.is_older_than(TICK, at(0) - Duration::from_secs(10)), "from the future");
 
-        let mut listing = listing(dir.path(), LIMITS);
-        listing.look_at_all_but(&[]);
-        assert!(listing.known[OsStr::new("a.yaml")].stamp.is_none());
+        let mut scan = scan(dir.path(), LIMITS);
+        scan.scan_all_but(&[]);
+        assert!(scan.entries[OsStr::new("a.yaml")].stamp.is_none());
     }
 
     #[test]
-    fn trusted_metadata_save_the_reading_unless_an_event_or_the_user_asks_for_it() {
+    fn unchanged_metadata_skip_the_read_unless_named_or_reread() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.yaml");
         fs::write(&path, "new").unwrap();
-        let mut listing = listing(dir.path(), LIMITS);
+        let mut scan = scan(dir.path(), LIMITS);
         // As if the file had been read with other content and had kept its metadata.
-        let stale = |listing: &mut FolderScan| {
+        let stale = |scan: &mut FolderScan| {
             let stamp = Stamp::of(&path.metadata().unwrap());
-            listing.keep(OsStr::new("a.yaml"), false, Some(stamp), Ok(b"old".to_vec().into()));
+            scan.keep(OsStr::new("a.yaml"), false, Some(stamp), Ok(b"old".to_vec().into()));
         };
-        stale(&mut listing);
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=old"]);
-        listing.look_only_at(&["a.yaml"]);
-        assert_eq!(listing.shown(), ["a=new"]);
-        stale(&mut listing);
-        listing.look_at_all(&ScanRequest { named: &set(&["a.yaml"]), held: &set(&[]), distrust: false }).unwrap();
-        assert_eq!(listing.shown(), ["a=new"]);
-        stale(&mut listing);
-        listing.look_at_all(&ScanRequest { named: &set(&[]), held: &set(&[]), distrust: true }).unwrap();
-        assert_eq!(listing.shown(), ["a=new"]);
+        stale(&mut scan);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=old"]);
+        scan.scan_only(&["a.yaml"]);
+        assert_eq!(scan.shown(), ["a=new"]);
+        stale(&mut scan);
+        scan.scan_all(&ScanRequest { named: &set(&["a.yaml"]), held: &set(&[]), reread: false }).unwrap();
+        assert_eq!(scan.shown(), ["a=new"]);
+        stale(&mut scan);
+        scan.scan_all(&ScanRequest { named: &set(&[]), held: &set(&[]), reread: true }).unwrap();
+        assert_eq!(scan.shown(), ["a=new"]);
     }
 
     #[test]
-    fn limits_leave_out_what_exceeds_them_and_say_so() {
+    fn files_beyond_the_limits_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mut listing = listing(dir.path(), Limits { file: 4, files: 3, total: 7 });
+        let mut scan = scan(dir.path(), Limits { file: 4, files: 3, total: 7 });
         for (name, text) in [("a", "1234"), ("b", "12345"), ("c", "1234"), ("d", "1"), ("e", "1")] {
             fs::write(at(&format!("{name}.yaml")), text).unwrap();
         }
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1234", "b=TooLarge(4)", "c=NoRoom(7)"]);
-        assert!(listing.is_crowded());
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1234", "b=TooLarge(4)", "c=NoRoom(7)"]);
+        assert!(scan.is_crowded());
 
         fs::remove_file(at("b.yaml")).unwrap();
         fs::write(at("a.yaml"), "12").unwrap();
-        listing.look_only_at(&["a.yaml", "b.yaml"]);
-        assert_eq!(listing.shown(), ["a=12", "c=1234", "d=1"], "who left makes room");
+        scan.scan_only(&["a.yaml", "b.yaml"]);
+        assert_eq!(scan.shown(), ["a=12", "c=1234", "d=1"], "a removed file makes room");
 
         fs::write(at("aa.yaml"), "").unwrap();
-        listing.look_only_at(&["aa.yaml"]);
-        assert_eq!(listing.shown(), ["a=12", "c=1234", "d=1"], "who is in service stays");
+        scan.scan_only(&["aa.yaml"]);
+        assert_eq!(scan.shown(), ["a=12", "c=1234", "d=1"], "a known file stays");
 
         fs::remove_file(at("aa.yaml")).unwrap();
         fs::remove_file(at("e.yaml")).unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=12", "c=1234", "d=1"]);
-        assert!(!listing.is_crowded());
-        assert_eq!(listing.total, 7);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=12", "c=1234", "d=1"]);
+        assert!(!scan.is_crowded());
+        assert_eq!(scan.total, 7);
     }
 
     #[test]
-    fn links_are_known_as_such_and_a_link_to_nothing_is_not_a_deleted_file() {
+    fn dangling_link_is_not_a_deleted_file() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mut listing = listing(dir.path(), LIMITS);
+        let mut scan = scan(dir.path(), LIMITS);
         fs::write(at("target"), "1").unwrap();
         fs::write(at("a.yaml"), "1").unwrap();
         symlink("target", at("b.yaml")).unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1", "b=1"]);
-        assert_eq!(listing.links().collect::<Vec<_>>(), [at("b.yaml")]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1", "b=1"]);
+        assert_eq!(scan.links().collect::<Vec<_>>(), [at("b.yaml")]);
         fs::remove_file(at("target")).unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1", "b=Dangling"]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1", "b=Dangling"]);
     }
 
     #[test]
-    fn a_file_that_was_written_under_one_name_is_read_under_all() {
+    fn hard_linked_file_is_read_under_all_names() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
-        let mut listing = listing(dir.path(), LIMITS);
+        let mut scan = scan(dir.path(), LIMITS);
         fs::write(at("a.yaml"), "1").unwrap();
         fs::hard_link(at("a.yaml"), at("b.yaml")).unwrap();
-        listing.look_at_all_but(&[]);
+        scan.scan_all_but(&[]);
         fs::write(at("a.yaml"), "2").unwrap();
-        listing.look_only_at(&["a.yaml"]);
-        assert_eq!(listing.shown(), ["a=2", "b=2"]);
+        scan.scan_only(&["a.yaml"]);
+        assert_eq!(scan.shown(), ["a=2", "b=2"]);
     }
 
-    /// Root may read everything, so it tries as nobody does: through a folder in a file's place.
+    /// Root may read everything, so the test replaces the folder by a file.
     #[test]
-    fn a_folder_that_cannot_be_listed_changes_nothing() {
+    fn folder_that_cannot_be_listed_keeps_its_files() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("services.d");
-        let mut listing = listing(&path, LIMITS);
+        let mut scan = scan(&path, LIMITS);
         fs::create_dir(&path).unwrap();
         fs::write(path.join("a.yaml"), "1").unwrap();
-        listing.look_at_all_but(&[]);
+        scan.scan_all_but(&[]);
         fs::rename(&path, dir.path().join("old")).unwrap();
-        let orders = ScanRequest { named: &set(&[]), held: &set(&[]), distrust: false };
-        assert_eq!(listing.look_at_all(&orders).unwrap_err().kind(), ErrorKind::NotFound);
+        let request = ScanRequest { named: &set(&[]), held: &set(&[]), reread: false };
+        assert_eq!(scan.scan_all(&request).unwrap_err().kind(), ErrorKind::NotFound);
         fs::write(&path, "").unwrap();
-        assert_eq!(listing.look_at_all(&orders).unwrap_err().kind(), ErrorKind::NotADirectory);
-        assert_eq!(listing.shown(), ["a=1"]);
+        assert_eq!(scan.scan_all(&request).unwrap_err().kind(), ErrorKind::NotADirectory);
+        assert_eq!(scan.shown(), ["a=1"]);
         fs::remove_file(&path).unwrap();
         fs::rename(dir.path().join("old"), &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        listing.look_at_all_but(&[]);
-        assert_eq!(listing.shown(), ["a=1"]);
+        scan.scan_all_but(&[]);
+        assert_eq!(scan.shown(), ["a=1"]);
     }
 }

@@ -1,12 +1,11 @@
-//! The way to the files: which folders to watch so that no change of what a path leads to goes unseen.
+//! Symlink chains: the folders to watch so that every change of a link target is detected.
 //!
-//! A folder's own events do not tell that it was replaced by a link that now points elsewhere, nor that a file which
-//! is a link has another target: `web.yaml -> ..data/web.yaml`, `..data -> ..2026_01_31` is how Kubernetes mounts a
-//! ConfigMap, and `services.d/web.yaml -> /opt/web/muster.yaml` is how others enable a site. So the paths are walked
-//! as the kernel walks them, link by link. Watched are the folders in which a link of the walk stands, the one that
-//! holds its end, and where a walk fails the folder in which the next step is missing. Folders that are only passed
-//! through are not: who renames `/etc` is found by the next scan, and a watch there would wake us for every program
-//! that starts (each opens `/etc/ld.so.cache`).
+//! The events of a folder do not report that the folder was replaced by a link, or that a linked file has a new target.
+//! Kubernetes mounts a ConfigMap as `web.yaml -> ..data/web.yaml` and `..data -> ..2026_01_31`; others enable a site with
+//! `services.d/web.yaml -> /opt/web/muster.yaml`. So paths are resolved link by link, as the kernel resolves them. Watched
+//! are the folders that hold a link of the chain, the folder of its target, and for a dangling link the folder that lacks
+//! the next component. Other folders on the path are not watched: the next scan finds a renamed `/etc`, and a watch there
+//! would fire for every program start (each opens `/etc/ld.so.cache`).
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -17,62 +16,62 @@ use std::{
     time::SystemTime,
 };
 
-/// Links on the way to one file: the kernel's own bound (path_resolution(7)).
+/// Maximum links to one file: the limit of the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
-/// Folders watched because of links. What lies in others is found by the next scan.
+/// Maximum folders watched because of links. The next scan finds changes in others.
 const MAX_FOLDERS: usize = 128;
 
-/// The way to a folder and to all of its files. Two are equal if they lead through the same folders.
+/// Path of a folder and of all its linked files. Two chains are equal if they lead through the same folders.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SymlinkChain {
-    /// The folder's own path without links, if there is one.
+    /// Path of the folder without links, if it exists.
     pub(super) folder: Option<(PathBuf, Identity)>,
-    /// The other folders to watch, by their paths without links.
+    /// Other folders to watch, by their paths without links.
     pub(super) others: BTreeMap<PathBuf, Option<Identity>>,
-    /// Every path that was looked up on the way. An event of any other path is of no interest.
+    /// All paths on the chain. Events of other paths are ignored.
     pub(super) steps: HashSet<PathBuf>,
 }
 
-/// Which file, whatever its name. The time of its birth is there because numbers are given again.
+/// Identity of a file, independent of its name. The birth time is included because inode numbers are reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
-    number: u64,
+    inode: u64,
     born: Option<SystemTime>,
 }
 
 impl Identity {
     fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), number: metadata.ino(), born: metadata.created().ok() }
+        Self { device: metadata.dev(), inode: metadata.ino(), born: metadata.created().ok() }
     }
 
     #[cfg(test)]
-    pub(super) fn of_test(number: u64) -> Self {
-        Self { device: 0, number, born: None }
+    pub(super) fn of_test(inode: u64) -> Self {
+        Self { device: 0, inode, born: None }
     }
 }
 
 impl SymlinkChain {
-    /// Walks to `folder` and to the files in it that are `links`. Both paths are absolute.
+    /// Resolves `folder` and its files that are `links`. All paths are absolute.
     pub(super) fn walk(folder: &Path, links: impl Iterator<Item = PathBuf>) -> Self {
-        let mut route = Self::default();
-        if let Some((end, metadata)) = route.follow(folder)
+        let mut chain = Self::default();
+        if let Some((end, metadata)) = chain.resolve(folder)
             && metadata.is_dir()
         {
-            route.folder = Some((end, Identity::of(&metadata)));
+            chain.folder = Some((end, Identity::of(&metadata)));
         }
         for link in links {
-            route.follow(&link);
+            chain.resolve(&link);
         }
-        if let Some((folder, _)) = &route.folder {
-            route.others.remove(folder);
+        if let Some((folder, _)) = &chain.folder {
+            chain.others.remove(folder);
         }
-        route
+        chain
     }
 
-    /// Walks to `path`, notes the way, and says where it ended.
-    fn follow(&mut self, path: &Path) -> Option<(PathBuf, Metadata)> {
-        // Steps that are left, the next one last.
+    /// Resolves `path`, records the chain, and returns the target.
+    fn resolve(&mut self, path: &Path) -> Option<(PathBuf, Metadata)> {
+        // Remaining components, the next one last.
         let mut left: Vec<Step> = steps(path);
         let mut at = PathBuf::from("/");
         let mut metadata = None;
@@ -117,13 +116,14 @@ impl SymlinkChain {
     }
 }
 
+/// Component of a path.
 enum Step {
     Root,
     Up,
     Down(OsString),
 }
 
-/// The steps of a path, the first one last.
+/// Returns the components of a path, the first one last.
 fn steps(path: &Path) -> Vec<Step> {
     path.components()
         .rev()
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder, and its path without links: what of a route lies in it is shown by relative path.
+    /// A temporary folder. Paths of a chain are shown relative to it.
     struct Tree {
         _dir: tempfile::TempDir,
         root: PathBuf,
@@ -155,7 +155,7 @@ mod tests {
             Self { _dir: dir, root }
         }
 
-        fn route(&self, links: &[&str]) -> SymlinkChain {
+        fn chain(&self, links: &[&str]) -> SymlinkChain {
             SymlinkChain::walk(&self.root.join("services.d"), links.iter().map(|link| self.root.join(link)))
         }
 
@@ -169,14 +169,14 @@ mod tests {
         }
 
         fn watched(&self, links: &[&str]) -> (Option<String>, Vec<String>) {
-            let route = self.route(links);
-            let folder = self.relative(route.folder.iter().map(|(path, _)| path)).pop();
-            (folder, self.relative(route.others.keys()))
+            let chain = self.chain(links);
+            let folder = self.relative(chain.folder.iter().map(|(path, _)| path)).pop();
+            (folder, self.relative(chain.others.keys()))
         }
     }
 
     #[test]
-    fn watched_are_the_folder_its_parent_and_where_links_and_their_ends_stand() {
+    fn folders_of_links_and_of_their_targets_are_watched() {
         let tree = Tree::new();
         let at = |path: &str| tree.root.join(path);
         let owned = |folders: &[&str]| folders.iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>();
@@ -187,21 +187,21 @@ mod tests {
         symlink("releases/1", at("current")).unwrap();
         symlink("releases/../current/services.d", at("services.d")).unwrap();
         let folder = Some("releases/1/services.d".to_owned());
-        assert_eq!(tree.watched(&[]), (folder.clone(), owned(&["", "releases/1"])), "a folder behind links");
+        assert_eq!(tree.watched(&[]), (folder.clone(), owned(&["", "releases/1"])), "a linked folder");
 
         fs::create_dir(at("opt")).unwrap();
         fs::write(at("opt/web.yaml"), "").unwrap();
         symlink(at("opt/web.yaml"), at("services.d/web.yaml")).unwrap();
         symlink(at("opt/none/db.yaml"), at("services.d/db.yaml")).unwrap();
         let links = ["services.d/web.yaml", "services.d/db.yaml"];
-        assert_eq!(tree.watched(&links), (folder, owned(&["", "opt", "releases/1"])), "files behind links");
+        assert_eq!(tree.watched(&links), (folder, owned(&["", "opt", "releases/1"])), "linked files");
 
         fs::remove_file(at("current")).unwrap();
-        assert_eq!(tree.watched(&[]), (None, owned(&[""])), "a link to nothing");
+        assert_eq!(tree.watched(&[]), (None, owned(&[""])), "a dangling link");
         assert_eq!(
-            tree.relative(tree.route(&[]).steps.iter()),
+            tree.relative(tree.chain(&[]).steps.iter()),
             ["", "current", "releases", "services.d"],
-            "and what has to appear is a step"
+            "the missing component is a step"
         );
 
         symlink("current", at("current")).unwrap();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_route_changes_with_a_link_and_with_a_folder_of_the_same_name() {
+    fn chain_changes_with_a_link_and_with_a_replaced_folder() {
         let tree = Tree::new();
         let at = |path: &str| tree.root.join(path);
         fs::create_dir(at("services.d")).unwrap();
@@ -219,17 +219,17 @@ mod tests {
         symlink("..data/web.yaml", at("services.d/web.yaml")).unwrap();
         let links = ["services.d/web.yaml"];
 
-        let first = tree.route(&links);
-        assert_eq!(tree.route(&links), first);
+        let first = tree.chain(&links);
+        assert_eq!(tree.chain(&links), first);
         symlink("..2", at("services.d/..data_tmp")).unwrap();
-        assert_eq!(tree.route(&links), first);
+        assert_eq!(tree.chain(&links), first);
         fs::rename(at("services.d/..data_tmp"), at("services.d/..data")).unwrap();
-        let second = tree.route(&links);
+        let second = tree.chain(&links);
         assert_ne!(second, first);
 
         fs::rename(at("services.d"), at("old")).unwrap();
         fs::create_dir(at("services.d")).unwrap();
         fs::rename(at("old/..data"), at("services.d/..data")).unwrap();
-        assert_ne!(tree.route(&links), second);
+        assert_ne!(tree.chain(&links), second);
     }
 }

@@ -1,5 +1,7 @@
-//! Scenarios on a real folder. Only events may bring the changes here: the scans at intervals are an hour away
-//! wherever they are not what is tested.
+//! Scenarios on a real folder. Changes are detected by events alone: periodic scans are an hour away except where they are
+//! tested.
+//!
+//! The file is long because all scenarios share one harness and one table of steps.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +18,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::files::contents::{FileText, Limits};
 
-/// Long enough for a machine that does ten other things.
+/// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -24,13 +26,13 @@ fn by_events() -> Timing {
     Timing { scan: NEVER, poll: NEVER, grace: NEVER, ..Timing::default() }
 }
 
-/// The same with all patience for files that are written or gone, so that a test that is stopped for a second between
-/// two calls sees what it would see otherwise.
+/// As [`by_events`], and without a maximum debounce, so that a test that is suspended between two calls sees no
+/// intermediate state.
 fn patient() -> Timing {
     Timing { pace: Pace { longest: NEVER, ..Timing::default().pace }, ..by_events() }
 }
 
-/// A folder, watched.
+/// A watched folder.
 struct Scene {
     root: PathBuf,
     marks: Arc<Marks>,
@@ -42,7 +44,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Watches `services.d`, after `prepare` has been called with the path in which it lies.
+    /// Watches `services.d` after `prepare` was called with its parent.
     async fn new(timing: Timing, prepare: impl FnOnce(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().to_owned();
@@ -60,7 +62,7 @@ impl Scene {
         Self { root, marks, contents, rescan, shutdown, task, _dir: dir }
     }
 
-    /// Watches a `services.d` with these files: `a=1 b=2`.
+    /// Watches a `services.d` with files such as `a=1 b=2`.
     async fn with(timing: Timing, files: &str) -> Self {
         Self::new(timing, |root| write_folder(&root.join("services.d"), files)).await
     }
@@ -82,12 +84,12 @@ impl Scene {
         self.contents.borrow().problems.clone()
     }
 
-    /// Waits until the contents are such; `false`: they never were.
-    async fn reach(&mut self, such: impl FnMut(&Contents) -> bool) -> bool {
-        matches!(timeout(DEADLINE, self.contents.wait_for(such)).await, Ok(Ok(_)))
+    /// Waits for contents; returns `false` on timeout.
+    async fn reach(&mut self, condition: impl FnMut(&Contents) -> bool) -> bool {
+        matches!(timeout(DEADLINE, self.contents.wait_for(condition)).await, Ok(Ok(_)))
     }
 
-    /// Waits until the contents are these.
+    /// Waits until the contents are as expected.
     async fn until(&mut self, expected: &str) {
         let reached = self.reach(|contents| show(contents) == expected).await;
         assert!(reached, "expected {expected:?}, got {:?}", self.shown());
@@ -98,7 +100,7 @@ impl Scene {
         assert!(reached, "expected {expected:?}, got {:?}", self.problems());
     }
 
-    /// Waits until all events so far were looked at: those of a file that was created and deleted after them were.
+    /// Waits until all events so far are processed, by creating and deleting another file.
     async fn settled(&mut self) {
         let probe = self.file("zz-probe");
         fs::write(&probe, "").unwrap();
@@ -107,7 +109,7 @@ impl Scene {
         assert!(self.reach(|contents| !contents.files.contains_key(&probe)).await);
     }
 
-    /// All states from now on, until the scene is done.
+    /// Records all states from now on until the end of the scene.
     fn history(&self) -> JoinHandle<Vec<String>> {
         let mut contents = self.contents.clone();
         tokio::spawn(async move {
@@ -133,7 +135,7 @@ fn write_folder(folder: &Path, files: &str) {
     }
 }
 
-/// `a=1 b=2`; a file without octets shows why.
+/// `a=1 b=2`; an unreadable file shows its error.
 fn show(contents: &Contents) -> String {
     let text = |text: &FileText| match text {
         Ok(octets) => String::from_utf8_lossy(octets).into_owned(),
@@ -148,7 +150,7 @@ fn show(contents: &Contents) -> String {
 }
 
 #[tokio::test]
-async fn the_first_state_is_whole_before_anyone_can_ask() {
+async fn first_state_is_complete_on_return() {
     let scene = Scene::with(by_events(), "a=1 b=2").await;
     assert_eq!(scene.shown(), "a=1 b=2");
     assert_eq!(scene.problems(), []);
@@ -156,7 +158,7 @@ async fn the_first_state_is_whole_before_anyone_can_ask() {
 }
 
 #[tokio::test]
-async fn files_are_created_edited_replaced_and_deleted() {
+async fn created_edited_replaced_and_deleted_files_are_followed() {
     let mut scene = Scene::with(by_events(), "").await;
     fs::write(scene.file("a"), "1").unwrap();
     scene.until("a=1").await;
@@ -182,7 +184,7 @@ async fn files_are_created_edited_replaced_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_file_is_not_read_while_it_is_being_written() {
+async fn file_is_not_read_while_it_is_written() {
     let mut scene = Scene::with(patient(), "a=1").await;
     let history = scene.history();
     let mut file = File::create(scene.file("a")).unwrap();
@@ -199,7 +201,7 @@ async fn a_file_is_not_read_while_it_is_being_written() {
 }
 
 #[tokio::test]
-async fn a_file_that_stays_open_is_read_all_the_same() {
+async fn file_that_stays_open_is_read() {
     let mut scene = Scene::with(by_events(), "a=1").await;
     let mut file = OpenOptions::new().append(true).open(scene.file("a")).unwrap();
     file.write_all(b"2").unwrap();
@@ -212,7 +214,7 @@ async fn a_file_that_stays_open_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn the_ways_of_editors_never_show_a_state_between() {
+async fn editors_cause_no_intermediate_state() {
     let mut scene = Scene::with(patient(), "a=1 b=1").await;
     let history = scene.history();
     let (file, folder) = (scene.file("a"), scene.at("services.d"));
@@ -246,7 +248,7 @@ async fn the_ways_of_editors_never_show_a_state_between() {
 }
 
 #[tokio::test]
-async fn what_did_not_change_keeps_its_place_in_memory() {
+async fn unchanged_files_keep_their_arc() {
     let mut scene = Scene::with(by_events(), "a=1 b=1 c=1").await;
     let before = scene.contents.borrow().files.clone();
     fs::write(scene.file("a"), "1").unwrap();
@@ -263,7 +265,7 @@ async fn what_did_not_change_keeps_its_place_in_memory() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_small_regular_file_is_shown_with_the_reason() {
+async fn unreadable_files_are_in_the_contents_with_their_error() {
     let mut scene = Scene::with(by_events(), "a=1").await;
     mkfifo(&scene.file("pipe"), Mode::S_IRWXU).unwrap();
     fs::create_dir(scene.file("folder")).unwrap();
@@ -280,7 +282,7 @@ async fn what_is_not_a_small_regular_file_is_shown_with_the_reason() {
     scene.end().await;
 }
 
-/// Kubernetes' way to update a mounted ConfigMap, call by call.
+/// Updates of a mounted ConfigMap, call by call as the kubelet does them.
 struct ConfigMap {
     folder: PathBuf,
     generation: u32,
@@ -322,7 +324,7 @@ impl ConfigMap {
 }
 
 #[tokio::test]
-async fn a_mounted_config_map_is_followed() {
+async fn mounted_config_map_is_followed() {
     let mut map = ConfigMap { folder: PathBuf::new(), generation: 0 };
     let mut scene = Scene::new(by_events(), |root| {
         map.folder = root.join("services.d");
@@ -345,11 +347,11 @@ async fn a_mounted_config_map_is_followed() {
     }
     scene.end().await;
     let history = history.await.unwrap();
-    assert!(history.starts_with(&states), "states between: {history:?}");
+    assert!(history.starts_with(&states), "intermediate states: {history:?}");
 }
 
 #[tokio::test]
-async fn a_config_map_can_be_mounted_late() {
+async fn config_map_can_be_mounted_late() {
     let mut scene = Scene::with(by_events(), "").await;
     let mut map = ConfigMap { folder: scene.at("services.d"), generation: 0 };
     map.project("a=1");
@@ -360,7 +362,7 @@ async fn a_config_map_can_be_mounted_late() {
 }
 
 #[tokio::test]
-async fn files_outside_are_followed_through_links() {
+async fn link_targets_outside_the_folder_are_followed() {
     let mut scene = Scene::new(by_events(), |root| {
         write_folder(&root.join("available"), "a=1");
         write_folder(&root.join("services.d"), "b=1");
@@ -391,7 +393,7 @@ async fn files_outside_are_followed_through_links() {
 }
 
 #[tokio::test]
-async fn a_folder_that_is_a_link_is_followed_when_it_is_swapped() {
+async fn linked_folder_is_followed_when_the_link_is_swapped() {
     let mut scene = Scene::new(by_events(), |root| {
         write_folder(&root.join("releases/1/services.d"), "a=1 b=1");
         write_folder(&root.join("releases/2/services.d"), "a=2");
@@ -415,7 +417,7 @@ async fn a_folder_that_is_a_link_is_followed_when_it_is_swapped() {
 }
 
 #[tokio::test]
-async fn a_folder_may_come_later_with_all_that_leads_to_it() {
+async fn folder_and_its_parents_may_be_created_later() {
     let mut scene =
         Scene::new(by_events(), |root| symlink("opt/muster/services.d", root.join("services.d")).unwrap()).await;
     assert_eq!((scene.shown().as_str(), scene.problems()), ("", vec![FolderError::Missing]));
@@ -429,7 +431,7 @@ async fn a_folder_may_come_later_with_all_that_leads_to_it() {
 }
 
 #[tokio::test]
-async fn a_folder_that_nobody_requires_may_be_missing() {
+async fn optional_folder_may_be_missing() {
     let dir = tempfile::tempdir().unwrap();
     let folder = Folder {
         path: dir.path().join("zones"),
@@ -450,7 +452,7 @@ async fn a_folder_that_nobody_requires_may_be_missing() {
 }
 
 #[tokio::test]
-async fn a_folder_that_vanishes_keeps_its_files_in_service_until_they_come_back() {
+async fn files_of_a_vanished_folder_stay_in_use_until_they_return() {
     let mut scene = Scene::with(by_events(), "a=1 b=1").await;
     let history = scene.history();
     let vanished = [FolderError::Vanished(NEVER.as_secs())];
@@ -469,7 +471,7 @@ async fn a_folder_that_vanishes_keeps_its_files_in_service_until_they_come_back(
 }
 
 #[tokio::test]
-async fn a_folder_that_is_gone_for_good_is_withdrawn_in_the_end() {
+async fn vanished_folder_is_withdrawn_after_the_grace_period() {
     let timing = Timing { grace: Duration::from_millis(300), ..by_events() };
     let mut scene = Scene::with(timing, "a=1").await;
     fs::rename(scene.at("services.d"), scene.at("older")).unwrap();
@@ -483,12 +485,12 @@ async fn a_folder_that_is_gone_for_good_is_withdrawn_in_the_end() {
     fs::rename(scene.at("services.d"), scene.at("old")).unwrap();
     fs::write(scene.at("services.d"), "").unwrap();
     scene.until("").await;
-    assert_eq!(scene.problems(), [FolderError::Unreadable(ReadError::NotAFile)]);
+    assert_eq!(scene.problems(), [FolderError::NotAFolder]);
     scene.end().await;
 }
 
 #[tokio::test]
-async fn a_folder_may_vanish_with_its_parent() {
+async fn folder_may_vanish_with_its_parent() {
     let mut scene = Scene::new(by_events(), |root| {
         write_folder(&root.join("etc/muster/services.d"), "a=1");
         symlink("etc/muster/services.d", root.join("services.d")).unwrap();
@@ -508,7 +510,7 @@ async fn a_folder_may_vanish_with_its_parent() {
 }
 
 #[tokio::test]
-async fn a_folder_may_be_replaced_by_another_again_and_again() {
+async fn folder_may_be_replaced_repeatedly() {
     let mut scene = Scene::with(by_events(), "a=0 gone=0").await;
     for round in 1..20 {
         write_folder(&scene.at("next"), &format!("a={round}"));
@@ -521,9 +523,9 @@ async fn a_folder_may_be_replaced_by_another_again_and_again() {
     scene.end().await;
 }
 
-/// It is the same folder, but `notify` has given up its watch.
+/// The folder is the same, but `notify` has dropped its watch.
 #[tokio::test]
-async fn a_folder_may_be_renamed_and_renamed_back() {
+async fn folder_may_be_renamed_and_renamed_back() {
     let mut scene = Scene::with(by_events(), "a=0").await;
     for round in 1..10 {
         fs::rename(scene.at("services.d"), scene.at("away")).unwrap();
@@ -535,23 +537,23 @@ async fn a_folder_may_be_renamed_and_renamed_back() {
     scene.end().await;
 }
 
-/// The folder may get the number of the one that was removed, and a shell in the old one delays its last event.
+/// The new folder may reuse the inode number, and a process in the old folder delays its last event.
 #[tokio::test]
-async fn a_folder_may_be_removed_and_created_while_somebody_is_in_it() {
+async fn folder_may_be_replaced_while_it_is_open() {
     let mut scene = Scene::with(by_events(), "a=0").await;
     for round in 1..20 {
-        let somebody = File::open(scene.at("services.d")).unwrap();
+        let open_folder = File::open(scene.at("services.d")).unwrap();
         fs::remove_dir_all(scene.at("services.d")).unwrap();
         write_folder(&scene.at("services.d"), &format!("a={round}"));
         scene.until(&format!("a={round}")).await;
-        drop(somebody);
+        drop(open_folder);
         fs::write(scene.file("a"), format!("{round}+")).unwrap();
         scene.until(&format!("a={round}+")).await;
     }
     scene.end().await;
 }
 
-/// A write through another name of the file, in another folder: no event says so.
+/// Writes through a hard link in another folder, which causes no event.
 fn write_unseen(scene: &Scene, name: &str, text: &str) {
     let other = scene.at("other name");
     fs::hard_link(scene.file(name), &other).unwrap();
@@ -560,18 +562,18 @@ fn write_unseen(scene: &Scene, name: &str, text: &str) {
 }
 
 #[tokio::test]
-async fn what_no_event_tells_is_found_when_the_user_asks() {
+async fn change_without_an_event_is_found_by_a_rescan() {
     let mut scene = Scene::with(by_events(), "a=1").await;
     write_unseen(&scene, "a", "2");
     scene.settled().await;
-    assert_eq!(scene.shown(), "a=1", "an event told it, so this test shows nothing");
+    assert_eq!(scene.shown(), "a=1", "an event reported the change, so this test is void");
     scene.rescan.send_replace(());
     scene.until("a=2").await;
     scene.end().await;
 }
 
 #[tokio::test]
-async fn what_no_event_tells_is_found_by_the_next_scan() {
+async fn change_without_an_event_is_found_by_the_next_scan() {
     let timing = Timing { scan: Duration::from_millis(200), ..by_events() };
     let mut scene = Scene::with(timing, "a=1").await;
     for round in 2..6 {
@@ -581,9 +583,9 @@ async fn what_no_event_tells_is_found_by_the_next_scan() {
     scene.end().await;
 }
 
-/// Holds the lock that notify's thread needs until the kernel's queue is full.
+/// Holds the lock of notify's thread until the queue of the kernel is full.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_queue_that_overflows_loses_nothing() {
+async fn queue_overflow_loses_no_change() {
     let mut scene = Scene::with(by_events(), "a=1 b=1").await;
     let room: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
     let marks = scene.marks.clone();
@@ -591,9 +593,9 @@ async fn a_queue_that_overflows_loses_nothing() {
     let noise = scene.at("services.d/noise");
     let overflow = spawn_blocking(move || {
         let pending = marks.lock();
-        // With the first event of this file the thread waits for the lock.
+        // The first event of this file makes the thread wait for the lock.
         fs::write(&c, "1").unwrap();
-        // Two events at least, and what was read already makes room for some.
+        // At least two events per file; those already read make room for some.
         for _ in 0..room {
             File::create(&noise).unwrap();
             fs::remove_file(&noise).unwrap();
@@ -610,7 +612,7 @@ async fn a_queue_that_overflows_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_files_rewritten_at_once_end_in_the_right_state() {
+async fn thousand_files_rewritten_at_once_are_read() {
     let files = |text: &str| (0..1000).map(|n| format!("f{n:03}={text}")).collect::<Vec<_>>().join(" ");
     let mut scene = Scene::with(patient(), &files("old")).await;
     let history = scene.history();
@@ -630,9 +632,9 @@ async fn a_thousand_files_rewritten_at_once_end_in_the_right_state() {
     assert_eq!(torn, None, "no file is seen half-written");
 }
 
-/// Anything at any time; the seeds are fixed, the interleaving is not.
+/// Random operations with fixed seeds; the interleaving varies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_storm_the_contents_are_what_the_folder_holds() {
+async fn contents_match_the_folder_after_random_operations() {
     let mut scene = Scene::with(by_events(), "a=1").await;
     let end = Instant::now() + Duration::from_secs(2);
     let writers: Vec<_> = (0..4)
@@ -652,7 +654,7 @@ async fn after_a_storm_the_contents_are_what_the_folder_holds() {
 
 fn storm(folder: &Path, seed: u64, end: Instant) {
     let mut random = fastrand::Rng::with_seed(seed);
-    // Other writers take files away at any time: no step here needs to succeed.
+    // Other writers remove files at any time: any step here may fail.
     while Instant::now() < end {
         let any = |random: &mut fastrand::Rng| folder.join(format!("f{}.yaml", random.u8(..20)));
         let (file, other, hidden) = (any(&mut random), any(&mut random), folder.join(format!(".new{seed}")));
@@ -685,7 +687,7 @@ fn folder_now(folder: &Path) -> imbl::OrdMap<PathBuf, Arc<FileText>> {
 }
 
 #[tokio::test]
-async fn the_task_and_its_watches_end_with_the_shutdown() {
+async fn task_ends_at_shutdown() {
     let mut scene = Scene::with(by_events(), "a=1").await;
     scene.shutdown.cancel();
     timeout(DEADLINE, &mut scene.task).await.unwrap().unwrap();
@@ -693,7 +695,7 @@ async fn the_task_and_its_watches_end_with_the_shutdown() {
 }
 
 #[test]
-fn events_mean_what_the_file_is_worth_reading_for() {
+fn events_are_classified() {
     use notify::event::{AccessKind::*, CreateKind, DataChange, MetadataKind, RemoveKind};
     let cases = [
         (EventKind::Access(Open(AccessMode::Any)), None),
@@ -710,12 +712,12 @@ fn events_mean_what_the_file_is_worth_reading_for() {
         (EventKind::Other, Some((Sign::Touched, false))),
     ];
     for (kind, expected) in cases {
-        assert_eq!(meaning(kind), expected, "{kind:?}");
+        assert_eq!(classify(kind), expected, "{kind:?}");
     }
 }
 
 #[test]
-fn the_reason_for_being_unwatched_is_one_that_a_user_can_mend() {
+fn notify_errors_map_to_reasons() {
     let system = |errno: Errno| notify::Error::io(errno.into());
     let cases = [
         (notify::Error::new(notify::ErrorKind::MaxFilesWatch), WatchError::Watches),

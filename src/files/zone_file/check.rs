@@ -1,7 +1,6 @@
-//! What can only be seen when the whole zone is read: CNAMEs, delegations, glue, RRsets.
+//! Checks of the whole zone: CNAMEs, delegations, glue, RRsets.
 //!
-//! named-checkzone and kzonecheck are the models for what is a problem and what a warning, less what they let pass and
-//! the engine could never answer.
+//! Severities follow named-checkzone and kzonecheck, but records that the engine can never answer are errors.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,21 +8,24 @@ use std::{
 };
 
 use super::{
-    Diagnostic, Findings, StaticRecord, ZoneFile,
+    Diagnostic, Findings,
     types::{A, AAAA, CNAME, DS, MX, NS, PTR, SOA, SRV, Type},
 };
 use crate::{
     diagnostic::Severity,
-    model::name::{MAX_NAME, Name},
+    model::{
+        name::{MAX_NAME, Name},
+        zone::{StaticRecord, ZoneFile},
+    },
 };
 
-/// The most octets of one RRset, names compressed: what a message of 65,535 octets has room for beside its header, the
+/// Maximum octets of an RRset with compressed owner names: the space in a message of 65,535 octets besides its header, the
 /// longest question and an OPT record.
 const MAX_RRSET: usize = 65_535 - 12 - (MAX_NAME + 4) - 11;
-/// How many CNAMEs in a row are followed here. Resolvers give up at about as many.
+/// Maximum length of a CNAME chain. Resolvers have similar limits.
 const MAX_CHAIN: usize = 16;
 
-/// Groups the records by RRset, without duplicates and with one TTL in each, and adds what is wrong to `findings`.
+/// Groups records by RRset, without duplicates and with one TTL per RRset, and adds problems to `findings`.
 pub(super) fn zone(origin: &Name, mut records: Vec<StaticRecord>, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
     let key = |record: &StaticRecord| (record.line, record.column);
     records.sort_unstable_by(|a, b| {
@@ -35,13 +37,13 @@ pub(super) fn zone(origin: &Name, mut records: Vec<StaticRecord>, findings: &mut
         set.iter_mut().for_each(|record| record.ttl = least);
     }
     records.dedup_by(|a, b| a.owner == b.owner && a.rtype == b.rtype && a.rdata == b.rdata);
-    // What is missing may be a record that had a fault of its own.
+    // A missing record may be one with an error.
     let complete = findings.problems.list.is_empty();
     Zone::new(origin, &records).check(complete, findings);
     records
 }
 
-/// See [`ZoneFile::check_apex`].
+/// Implements [`ZoneFile::check_apex`].
 pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
     let mut findings = Findings::new(path);
@@ -62,7 +64,7 @@ pub(super) fn apex(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     findings.problems.finish(path, Severity::Error)
 }
 
-/// See [`ZoneFile::check_targets`].
+/// Implements [`ZoneFile::check_targets`].
 pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
     let zone = Zone::new(&file.origin, &file.records);
     let mut findings = Findings::new(path);
@@ -71,25 +73,25 @@ pub(super) fn targets(file: &ZoneFile, path: &Path) -> Vec<Diagnostic> {
         if let Some(target) = target(record).filter(|target| !apex_server && zone.lacks_address(target)) {
             let (name, rtype) = (shown(target), Type::from(record.rtype));
             let message = format!("the {rtype} target `{name}` has no address in this zone");
-            let hint = "is a dot missing at its end?".to_owned();
+            let hint = "is the final dot missing?".to_owned();
             findings.warning(at(record), message, Some(hint));
         }
     }
     findings.warnings.finish(path, Severity::Warning)
 }
 
-/// The records by owner.
+/// Records of a zone, indexed by owner.
 struct Zone<'a> {
     origin: &'a Name,
     records: &'a [StaticRecord],
-    /// The records of each owner, by its name in wire form.
+    /// Records of each owner, by its name in wire form.
     owners: HashMap<&'a [u8], &'a [StaticRecord], foldhash::fast::RandomState>,
-    /// Some owner but the apex has NS records.
+    /// True if a name below the apex has NS records.
     has_cuts: bool,
 }
 
 impl<'a> Zone<'a> {
-    /// `records` are grouped as [`ZoneFile::records`] are.
+    /// Indexes `records`, which are grouped like [`ZoneFile::records`].
     fn new(origin: &'a Name, records: &'a [StaticRecord]) -> Self {
         let groups = records.chunk_by(|a, b| a.owner == b.owner);
         let owners = groups.map(|group| (group[0].owner.wire(), group)).collect();
@@ -97,7 +99,7 @@ impl<'a> Zone<'a> {
         Self { origin, records, owners, has_cuts }
     }
 
-    /// The RRset of a name in wire form; empty where there is none.
+    /// RRset of a name in wire form, possibly empty.
     fn find(&self, name: &[u8], rtype: u16) -> &'a [StaticRecord] {
         let records = self.owners.get(name).copied().unwrap_or_default();
         let start = records.partition_point(|record| record.rtype < rtype);
@@ -109,12 +111,12 @@ impl<'a> Zone<'a> {
         !self.find(name, A).is_empty() || !self.find(name, AAAA).is_empty()
     }
 
-    /// The name belongs to another zone, by the NS records here. A wildcard does not delegate (RFC 4592 §4.2).
+    /// Reports whether a name is a delegation. A wildcard does not delegate (RFC 4592 §4.2).
     fn is_cut(&self, name: &[u8]) -> bool {
         name != self.origin.wire() && !name.starts_with(b"\x01*") && !self.find(name, NS).is_empty()
     }
 
-    /// The highest delegation at or above a name, if it is in the zone.
+    /// Topmost delegation at or above a name in the zone.
     fn cut(&self, name: &'a [u8]) -> Option<&'a [u8]> {
         if !self.has_cuts {
             return None;
@@ -122,7 +124,7 @@ impl<'a> Zone<'a> {
         ancestors(name, self.origin).filter(|name| self.is_cut(name)).last()
     }
 
-    /// The name is in the zone, and a question for its address would be answered with none.
+    /// Reports whether a query for the address of a name in the zone gets an empty answer.
     fn lacks_address(&self, name: &'a [u8]) -> bool {
         let wildcard = |ancestor: &[u8]| self.has_address(&[b"\x01*", ancestor].concat());
         is_within(name, self.origin)
@@ -133,7 +135,7 @@ impl<'a> Zone<'a> {
     }
 
     fn check(&self, complete: bool, findings: &mut Findings<'_>) {
-        // Every server that is named: their addresses may stand below a delegation.
+        // Name servers may have glue below a delegation.
         let servers: HashSet<&[u8]> =
             self.records.iter().filter(|record| record.rtype == NS).map(|record| record.rdata.as_slice()).collect();
         for records in self.records.chunk_by(|a, b| a.owner == b.owner) {
@@ -145,7 +147,7 @@ impl<'a> Zone<'a> {
                 if size > MAX_RRSET {
                     let rtype = Type::from(set[0].rtype);
                     let message =
-                        format!("the {rtype} records of `{owner}` have {size} octets, which no message holds");
+                        format!("the {rtype} RRset of `{owner}` has {size} octets, too many for a DNS message");
                     findings.problem(at(first(set)), message, None);
                 }
                 match cut {
@@ -162,21 +164,21 @@ impl<'a> Zone<'a> {
         }
     }
 
-    /// A CNAME stands alone (RFC 1034 §3.6.2, RFC 2181 §10.1) and leads somewhere.
+    /// Checks that a CNAME is the only record of its owner (RFC 1034 §3.6.2, RFC 2181 §10.1) and is not in a loop.
     fn check_alias(&self, owner: &Name, records: &[StaticRecord], findings: &mut Findings<'_>) {
         let aliases = self.find(owner.wire(), CNAME);
         let Some(alias) = aliases.iter().min_by_key(|record| at(record)) else { return };
         if let Some(second) = aliases.iter().filter(|record| *record != alias).min_by_key(|record| at(record)) {
-            let message = format!("`{owner}` has a second CNAME, the first is in line {}", alias.line);
-            findings.problem(at(second), message, Some("a name is the alias of one other name".to_owned()));
+            let message = format!("`{owner}` has a second CNAME; the first is in line {}", alias.line);
+            findings.problem(at(second), message, Some("a name can have only one CNAME".to_owned()));
         }
         if let Some(other) = records.iter().filter(|record| record.rtype != CNAME).min_by_key(|record| at(record)) {
             let rtype = Type::from(other.rtype);
-            let message = format!("`{owner}` has a CNAME beside its {rtype} record in line {}", other.line);
-            let hint = "a name with a CNAME has no other records (RFC 1034 §3.6.2)".to_owned();
+            let message = format!("`{owner}` has a CNAME in addition to its {rtype} record in line {}", other.line);
+            let hint = "a name with a CNAME can have no other records (RFC 1034 §3.6.2)".to_owned();
             findings.problem(at(alias), message, Some(hint));
         } else if owner == self.origin {
-            let message = "a CNAME at the apex stands beside the zone's SOA and NS".to_owned();
+            let message = "a CNAME at the apex conflicts with the zone's SOA and NS".to_owned();
             findings.problem(at(alias), message, Some("write A and AAAA records here".to_owned()));
         }
         let mut name = owner.wire();
@@ -184,64 +186,64 @@ impl<'a> Zone<'a> {
             match self.find(name, CNAME) {
                 [next, ..] if next.rdata != owner.wire() => name = &next.rdata,
                 [_, ..] => {
-                    let message = format!("the alias `{owner}` leads back to itself");
+                    let message = format!("CNAME loop: `{owner}` leads back to itself");
                     return findings.problem(at(alias), message, None);
                 }
                 [] => return,
             }
         }
-        findings.warning(at(alias), format!("the alias `{owner}` begins a chain of more than {MAX_CHAIN}"), None);
+        findings.warning(at(alias), format!("the CNAME chain of `{owner}` is longer than {MAX_CHAIN}"), None);
     }
 
-    /// What depends on where in the zone a type stands.
+    /// Checks types that are valid at certain names only.
     fn check_set(&self, owner: &Name, set: &[StaticRecord], findings: &mut Findings<'_>) {
         let first = first(set);
         match first.rtype {
             SOA if owner != self.origin => {
                 let message = format!("an SOA belongs to the apex `{}`, not to `{owner}`", self.origin);
-                findings.problem(at(first), message, Some("write `@` in front of it".to_owned()));
+                findings.problem(at(first), message, Some("use `@` as its owner".to_owned()));
             }
             SOA => {
                 if let Some(second) = set.iter().filter(|record| *record != first).min_by_key(|record| at(record)) {
-                    let message = format!("a second SOA, the first is in line {}", first.line);
-                    findings.problem(at(second), message, Some("a zone has one".to_owned()));
+                    let message = format!("second SOA; the first is in line {}", first.line);
+                    findings.problem(at(second), message, Some("a zone has one SOA".to_owned()));
                 }
             }
             DS if owner == self.origin => {
                 let hint = "it belongs to the parent zone (RFC 4035 §2.4)".to_owned();
-                findings.problem(at(first), "a DS at the zone's own apex".to_owned(), Some(hint));
+                findings.problem(at(first), "DS at the apex of the zone".to_owned(), Some(hint));
             }
             DS => {
-                let message = format!("`{owner}` has a DS and no NS: it is no delegation (RFC 4035 §2.4)");
+                let message = format!("`{owner}` has a DS but no NS: it is not a delegation (RFC 4035 §2.4)");
                 findings.warning(at(first), message, None);
             }
             _ => {}
         }
     }
 
-    /// A server within the zone that it serves is found by its address here alone (RFC 1034 §4.2.1).
+    /// Checks that name servers inside the delegated zone have glue (RFC 1034 §4.2.1).
     fn check_glue(&self, owner: &Name, servers: &[StaticRecord], findings: &mut Findings<'_>) {
         for server in servers {
             if is_within(&server.rdata, owner) && !self.has_address(&server.rdata) {
                 let name = shown(&server.rdata);
-                let message = format!("`{owner}` is delegated to `{name}`, whose address only that server could tell");
-                findings.problem(at(server), message, Some(format!("add `{name} A ADDRESS`, the glue")));
+                let message = format!("missing glue: `{owner}` is delegated to `{name}`, a name in the delegated zone");
+                findings.problem(at(server), message, Some(format!("add `{name} A ADDRESS`")));
             }
         }
     }
 
-    /// NS, MX and SRV lead to a name that is no alias (RFC 2181 §10.3, RFC 2782), PTR out of a reverse zone.
+    /// Checks that targets of NS, MX and SRV are not CNAMEs (RFC 2181 §10.3, RFC 2782), and that PTRs leave the reverse zone.
     fn check_target(&self, record: &StaticRecord, findings: &mut Findings<'_>) {
         if record.rtype == PTR && self.origin.wire().ends_with(b"\x04arpa\0") && is_within(&record.rdata, self.origin) {
             let message =
-                format!("`{}` points to `{}`, in the reverse zone itself", record.owner, shown(&record.rdata));
-            findings.warning(at(record), message, Some("is a dot missing at its end?".to_owned()));
+                format!("`{}` points to `{}`, a name in the reverse zone", record.owner, shown(&record.rdata));
+            findings.warning(at(record), message, Some("is the final dot missing?".to_owned()));
         }
         let Some(target) = target(record).filter(|target| !self.find(target, CNAME).is_empty()) else { return };
         let (name, rtype) = (shown(target), Type::from(record.rtype));
-        let message = format!("the {rtype} target `{name}` is an alias (RFC 2181 §10.3)");
-        let hint = Some("write the name that the CNAME leads to".to_owned());
-        // A delegation by way of an alias fails; mail and services mostly get through.
+        let message = format!("the {rtype} target `{name}` is the owner of a CNAME (RFC 2181 §10.3)");
+        let hint = Some("write the canonical name".to_owned());
+        // A delegation to a CNAME fails; mail and services mostly work.
         if record.rtype == NS {
             findings.problem(at(record), message, hint);
         } else {
@@ -250,7 +252,7 @@ impl<'a> Zone<'a> {
     }
 }
 
-/// At and below a delegation only the NS, the DS and the addresses of servers count (RFC 1034 §4.2.1).
+/// Checks that only NS, DS and glue are at or below a delegation (RFC 1034 §4.2.1).
 fn check_below(cut: &[u8], set: &[StaticRecord], is_glue: bool, findings: &mut Findings<'_>) {
     let first = first(set);
     let (owner, rtype, cut_name) = (&first.owner, Type::from(first.rtype), shown(cut));
@@ -260,17 +262,17 @@ fn check_below(cut: &[u8], set: &[StaticRecord], is_glue: bool, findings: &mut F
         A | AAAA if is_glue => {}
         A | AAAA => {
             let message =
-                format!("`{owner}` is delegated with `{cut_name}` and serves no zone here: it is never answered");
-            findings.warning(at(first), message, Some("it belongs to the zone that is delegated".to_owned()));
+                format!("`{owner}` is below the delegation of `{cut_name}` and is not glue: it is never answered");
+            findings.warning(at(first), message, Some("move it to the delegated zone".to_owned()));
         }
         _ => {
-            let message = format!("the {rtype} of `{owner}` is hidden by the delegation of `{cut_name}`");
-            findings.problem(at(first), message, Some("it belongs to the zone that is delegated".to_owned()));
+            let message = format!("the {rtype} of `{owner}` is occluded by the delegation of `{cut_name}`");
+            findings.problem(at(first), message, Some("move it to the delegated zone".to_owned()));
         }
     }
 }
 
-/// The host that a record leads to, in wire form; none for the root, which says that there is none (RFC 7505).
+/// Target host of a record in wire form; `None` for the root, which means no host (RFC 7505).
 fn target(record: &StaticRecord) -> Option<&[u8]> {
     let start = match record.rtype {
         NS => 0,
@@ -281,7 +283,7 @@ fn target(record: &StaticRecord) -> Option<&[u8]> {
     record.rdata.get(start..).filter(|name| name.len() > 1)
 }
 
-/// A name and those above it down to the origin's, in wire form; none for a name outside of the zone.
+/// Iterates from a name up to the origin, in wire form; empty for a name outside the zone.
 fn ancestors<'n>(name: &'n [u8], origin: &Name) -> impl Iterator<Item = &'n [u8]> {
     let mut rest = is_within(name, origin).then_some(name);
     let apex = origin.wire().len();
@@ -304,12 +306,12 @@ fn at(record: &StaticRecord) -> (usize, usize) {
     (record.line, record.column)
 }
 
-/// The record that was written first. No set is empty.
+/// First record of a non-empty set in the order of the file.
 fn first(set: &[StaticRecord]) -> &StaticRecord {
     set.iter().min_by_key(|record| at(record)).unwrap_or(&set[0])
 }
 
-/// A name in wire form as text.
+/// Formats a name in wire form.
 fn shown(name: &[u8]) -> String {
     let mut labels = Vec::new();
     let mut rest = name;

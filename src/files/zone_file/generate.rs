@@ -1,23 +1,23 @@
-//! `$GENERATE`, BIND's shorthand for records that differ by a number.
+//! `$GENERATE`: the shorthand of BIND for records that differ by a number.
 //!
 //! `$GENERATE 1-9/2 host-$ A 10.0.0.${100}` makes `host-1 A 10.0.0.101`, `host-3 A 10.0.0.103` and so on.
 
 use super::{
     Fault,
-    entry::{Token, shown},
+    lexer::{Token, shown},
 };
 
-/// The most records of one directive: a /16.
+/// Maximum records of one directive: a /16.
 pub(super) const MAX_GENERATED: u64 = 65_536;
-/// The largest number that a range may reach, as in BIND.
+/// Largest number of a range, as in BIND.
 const MAX_NUMBER: u64 = i32::MAX as u64;
-/// The most characters that a number is filled up to.
+/// Maximum width of a number in characters.
 const MAX_WIDTH: usize = 255;
 
-/// The numbers that `$` stands for, as `START-STOP` or `START-STOP/STEP` gives them.
+/// Parses `START-STOP` or `START-STOP/STEP`.
 pub(super) fn range(token: Token<'_>) -> Result<impl Iterator<Item = u32>, Fault> {
     let wrong = || {
-        let fault = Fault::new(token.at, format!("{} is no range of numbers", shown(token.raw)));
+        let fault = Fault::new(token.at, format!("{} is not a range", shown(token.raw)));
         fault.hint("a range is START-STOP or START-STOP/STEP, such as 1-254")
     };
     let text = std::str::from_utf8(token.raw).map_err(|_| wrong())?;
@@ -32,14 +32,17 @@ pub(super) fn range(token: Token<'_>) -> Result<impl Iterator<Item = u32>, Fault
     }
     let count = (stop - start) / step + 1;
     if count > MAX_GENERATED {
-        return Err(Fault::new(token.at, format!("{count} records from one line, at most {MAX_GENERATED} are made")));
+        return Err(Fault::new(
+            token.at,
+            format!("{count} records from one directive, at most {MAX_GENERATED} are allowed"),
+        ));
     }
     Ok((start..=stop).step_by(step as usize).map(|number| number as u32))
 }
 
-/// Appends `template` to `out` with `number` for each `$`, and for each `${OFFSET,WIDTH,BASE}` as that says.
+/// Appends `template` to `out` with `number` in place of each `$` and each `${OFFSET,WIDTH,BASE}`.
 ///
-/// `\$` stays as it is and so becomes a dollar sign later; `$$` is one too. `None` where braces hold something else.
+/// `\$` is kept and later read as a dollar sign; so is `$$`. Returns `None` for invalid braces.
 pub(super) fn expand(template: &[u8], number: u32, out: &mut Vec<u8>) -> Option<()> {
     let mut rest = template;
     while let Some((&octet, tail)) = rest.split_first() {
@@ -55,7 +58,7 @@ pub(super) fn expand(template: &[u8], number: u32, out: &mut Vec<u8>) -> Option<
             }
             (b'$', Some(b'{')) => {
                 let end = rest.iter().position(|octet| *octet == b'}')?;
-                modified(std::str::from_utf8(&rest[1..end]).ok()?, number, out)?;
+                format_number(std::str::from_utf8(&rest[1..end]).ok()?, number, out)?;
                 rest = &rest[end + 1..];
             }
             (b'$', _) => out.extend(number.to_string().bytes()),
@@ -65,8 +68,8 @@ pub(super) fn expand(template: &[u8], number: u32, out: &mut Vec<u8>) -> Option<
     Some(())
 }
 
-/// `OFFSET`, `OFFSET,WIDTH` or `OFFSET,WIDTH,BASE`; the base is one of `d`, `o`, `x`, `X`, or `n`, `N` for nibbles.
-fn modified(braced: &str, number: u32, out: &mut Vec<u8>) -> Option<()> {
+/// Appends a number by `OFFSET`, `OFFSET,WIDTH` or `OFFSET,WIDTH,BASE`; bases are `d`, `o`, `x`, `X`, and `n`, `N` for nibbles.
+fn format_number(braced: &str, number: u32, out: &mut Vec<u8>) -> Option<()> {
     let mut parts = braced.splitn(3, ',');
     let offset: i64 = parts.next()?.parse().ok()?;
     let width: usize = parts.next().map_or(Some(0), |part| part.parse().ok()).filter(|width| *width <= MAX_WIDTH)?;
@@ -84,9 +87,9 @@ fn modified(braced: &str, number: u32, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Hexadecimal digits with dots between them, the lowest first, as names in ip6.arpa have them (RFC 3596 §2.5).
+/// Formats hexadecimal digits separated by dots, the lowest first, as in ip6.arpa names (RFC 3596 §2.5).
 ///
-/// The width counts the dots as well.
+/// The width includes the dots.
 fn nibbles(mut value: u32, width: usize) -> String {
     let mut text = String::new();
     loop {

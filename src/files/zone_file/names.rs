@@ -1,24 +1,25 @@
-//! Domain names as master files write them: relative or absolute, `@`, escapes (RFC 1035 §5.1).
+//! Parser of domain names in master files: relative or absolute, `@`, escapes (RFC 1035 §5.1).
 
 use std::net::Ipv4Addr;
 
 use super::{
     Fault,
-    entry::{Token, shown},
+    lexer::{Token, shown},
 };
 use crate::model::name::{MAX_LABEL, MAX_NAME, Name, NameError};
 
-/// Reads the names of one entry.
+/// Parser of the names of one entry.
 pub(super) struct Names<'a> {
+    /// The zone of the file.
     pub(super) zone: &'a Name,
-    /// What relative names are completed with.
+    /// Origin of relative names.
     origin: &'a Name,
-    /// A name that seems to lack its final dot.
+    /// Warning about a name that seems to lack its final dot.
     pub(super) suspect: Option<Fault>,
 }
 
-/// A name as it is typed: its labels in wire form and lower case, without the root.
-struct Typed {
+/// A name as written: labels in wire form and lower case, without the root.
+struct WrittenName {
     wire: [u8; MAX_NAME],
     len: usize,
     absolute: bool,
@@ -29,35 +30,36 @@ impl<'a> Names<'a> {
         Self { zone, origin, suspect: None }
     }
 
-    /// The name that a token means.
+    /// Parses a name.
     pub(super) fn read(&mut self, token: Token<'_>) -> Result<Name, Fault> {
         if token.quoted {
-            return Err(Fault::new(token.at, "a domain name stands without quotes").hint("remove the quotes"));
+            return Err(Fault::new(token.at, "a domain name must not be quoted").hint("remove the quotes"));
         }
         if token.raw == b"@" {
             return Ok(self.origin.clone());
         }
         if token.raw.iter().any(|octet| !octet.is_ascii()) {
-            let message = format!("{} has characters beyond ASCII", shown(token.raw));
-            return Err(Fault::new(token.at, message).hint("a name of another script is written in its xn-- form"));
+            let message = format!("{} has non-ASCII characters", shown(token.raw));
+            return Err(Fault::new(token.at, message).hint("write internationalized names in xn-- form"));
         }
-        let typed = typed(token.raw).map_err(|error| fault(token, &error))?;
-        let name = if typed.absolute { Name::from_labels(typed.labels()) } else { self.origin.prepend(typed.labels()) };
+        let written = parse_name(token.raw).map_err(|error| fault(token, &error))?;
+        let name =
+            if written.absolute { Name::from_labels(written.labels()) } else { self.origin.prepend(written.labels()) };
         let name = name.map_err(|error| fault(token, &error))?;
-        if !typed.absolute && typed.repeats(self.zone) {
-            let message = format!("{} has no final dot and so means `{name}`", shown(token.raw));
-            self.suspect = Some(Fault::new(token.at, message).hint("a name that ends in a dot is taken as it is"));
+        if !written.absolute && written.repeats(self.zone) {
+            let message = format!("{} has no final dot and means `{name}`", shown(token.raw));
+            self.suspect = Some(Fault::new(token.at, message).hint("end an absolute name with a dot"));
         }
         Ok(name)
     }
 
-    /// The name of a host that a token means: not an address, the usual slip in NS and MX.
+    /// Parses the name of a host. An address, a common mistake in NS and MX, is an error.
     pub(super) fn read_target(&mut self, token: Token<'_>) -> Result<Name, Fault> {
         let text = std::str::from_utf8(token.raw).unwrap_or_default();
-        // Four numbers may well be four nibbles of a reverse zone.
+        // In a reverse zone four numbers may be four nibbles.
         let reverse = self.zone.labels().last() == Some(b"arpa");
         if !reverse && text.strip_suffix('.').unwrap_or(text).parse::<Ipv4Addr>().is_ok() {
-            let message = format!("{} is an address, and here stands a name", shown(token.raw));
+            let message = format!("expected a name, found the address {}", shown(token.raw));
             return Err(
                 Fault::new(token.at, message).hint("give the host a name with an A record, and write that name")
             );
@@ -67,10 +69,10 @@ impl<'a> Names<'a> {
 }
 
 fn fault(token: Token<'_>, error: &NameError) -> Fault {
-    Fault::new(token.at, format!("{} is no domain name: {error}", shown(token.raw)))
+    Fault::new(token.at, format!("{} is not a domain name: {error}", shown(token.raw)))
 }
 
-impl Typed {
+impl WrittenName {
     fn labels(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let mut rest = &self.wire[..self.len];
         std::iter::from_fn(move || {
@@ -81,11 +83,11 @@ impl Typed {
         })
     }
 
-    /// The name has two labels or more and ends in those of `zone`.
+    /// Reports whether the name has two labels or more and ends in those of `zone`.
     fn repeats(&self, zone: &Name) -> bool {
         let Some((_, suffix)) = zone.wire().split_last() else { return false };
         let mut rest = &self.wire[..self.len];
-        // Almost every name is told apart here, without a walk.
+        // Fast path for almost every name.
         if !rest.ends_with(suffix) || self.labels().nth(1).is_none() {
             return false;
         }
@@ -96,47 +98,46 @@ impl Typed {
     }
 }
 
-/// Splits a name into labels and undoes its escapes.
-fn typed(raw: &[u8]) -> Result<Typed, NameError> {
-    let mut typed = Typed { wire: [0; MAX_NAME], len: 0, absolute: false };
+/// Splits a name into labels and decodes escapes.
+fn parse_name(raw: &[u8]) -> Result<WrittenName, NameError> {
+    let mut name = WrittenName { wire: [0; MAX_NAME], len: 0, absolute: false };
     if raw == b"." {
-        typed.absolute = true;
-        return Ok(typed);
+        name.absolute = true;
+        return Ok(name);
     }
     let mut rest = raw;
-    // Of the label that is being read: the offset of its length octet, and how many octets it has, which may be more
-    // than are kept.
+    // Offset of the length octet of the current label, and its length, which may exceed the octets kept.
     let (mut start, mut len) = (0, 0);
     loop {
         let separator = matches!(rest.first(), None | Some(b'.'));
         if separator {
             match len {
                 0 => return Err(NameError::EmptyLabel),
-                1..=MAX_LABEL => typed.wire[start] = len as u8,
+                1..=MAX_LABEL => name.wire[start] = len as u8,
                 _ => return Err(NameError::LabelTooLong(len)),
             }
-            typed.len = start + 1 + len;
+            name.len = start + 1 + len;
             match rest {
-                [] => return Ok(typed),
+                [] => return Ok(name),
                 [_] => {
-                    typed.absolute = true;
-                    return Ok(typed);
+                    name.absolute = true;
+                    return Ok(name);
                 }
-                _ => (start, len, rest) = (typed.len, 0, &rest[1..]),
+                _ => (start, len, rest) = (name.len, 0, &rest[1..]),
             }
         } else {
             let octet = unescape(&mut rest).ok_or(NameError::Escape)?;
             len += 1;
             if len <= MAX_LABEL {
-                *typed.wire.get_mut(start + len).ok_or(NameError::TooLong)? = octet.to_ascii_lowercase();
+                *name.wire.get_mut(start + len).ok_or(NameError::TooLong)? = octet.to_ascii_lowercase();
             }
         }
     }
 }
 
-/// Takes one octet: `\` and three digits up to 255, `\` and another character, or the octet itself.
+/// Takes one octet: `\` and three digits up to 255, `\` and another character, or a plain octet.
 ///
-/// `None` where an escape is broken, or nothing is left.
+/// Returns `None` for an invalid escape, or at the end.
 pub(super) fn unescape(rest: &mut &[u8]) -> Option<u8> {
     let (octet, tail) = match **rest {
         [b'\\', a @ b'0'..=b'9', ref tail @ ..] => {

@@ -1,21 +1,24 @@
-//! The data of a record: text into wire form, field by field as the table of types says.
+//! Parser of RDATA: text to wire form, field by field by the table of types.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use data_encoding::{BASE64, Encoding, HEXLOWER_PERMISSIVE};
 
 use super::{
-    Fault, MAX_TTL,
-    entry::{Token, shown},
+    Fault,
+    cursor::{Cursor, number, octets, seconds},
+    lexer::{Token, shown},
     names::Names,
     svcb,
-    token::{Cursor, number, octets, seconds},
     types::{DS, Kind, SMIMEA, SSHFP, TLSA, Type},
 };
-use crate::model::name::{MAX_LABEL, MAX_NAME};
+use crate::model::{
+    name::{MAX_LABEL, MAX_NAME},
+    zone::MAX_TTL,
+};
 use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
 
-/// The longest RDATA, in octets (RFC 1035 §3.2.1).
+/// Longest RDATA in octets (RFC 1035 §3.2.1).
 const MAX_RDATA: usize = 65_535;
 
 /// DNSSEC algorithms and their mnemonics (IANA, DNS Security Algorithm Numbers).
@@ -26,7 +29,7 @@ const ALGORITHMS: &[(&str, u8)] = &[
     ("ED25519", 15), ("ED448", 16), ("INDIRECT", 252), ("PRIVATEDNS", 253), ("PRIVATEOID", 254),
 ];
 
-/// Reads the data of a record, all that is left of the entry, into `wire`.
+/// Parses the rest of an entry as RDATA into `wire`.
 pub(super) fn read(
     rtype: Type,
     tokens: &mut Cursor<'_, '_>,
@@ -41,20 +44,20 @@ pub(super) fn read(
         _ if generic => data.generic()?,
         Some(fields) => data.fields(fields)?,
         None => {
-            let fault = Fault::new(start, format!("{rtype} data is read in the form of RFC 3597 only"));
+            let fault = Fault::new(start, format!("{rtype} is supported in RFC 3597 form only"));
             return Err(fault.hint(format!("write `TYPE{} \\# LENGTH HEX`", rtype.number())));
         }
     }
     if wire.len() > MAX_RDATA {
-        return Err(Fault::new(start, format!("the data has {} octets, at most {MAX_RDATA} can be sent", wire.len())));
+        return Err(Fault::new(start, format!("the RDATA has {} octets, at most {MAX_RDATA} are allowed", wire.len())));
     }
     if let Some(fields) = rtype.fields().filter(|_| generic) {
-        verify(fields, wire).map_err(|error| Fault::new(start, format!("this is no {rtype} data: {error}")))?;
+        verify(fields, wire).map_err(|error| Fault::new(start, format!("not valid as {rtype} RDATA: {error}")))?;
     }
     verify_digest(rtype, wire).map_err(|error| Fault::new(start, error))
 }
 
-/// The data of one record while it is read.
+/// Parser state of one RDATA.
 struct Data<'d, 't, 'a, 'n> {
     rtype: Type,
     tokens: &'d mut Cursor<'t, 'a>,
@@ -63,7 +66,7 @@ struct Data<'d, 't, 'a, 'n> {
 }
 
 impl<'a> Data<'_, '_, 'a, '_> {
-    /// The form of the type's own.
+    /// Parses the fields of a type.
     fn fields(&mut self, fields: &[(&str, Kind)]) -> Result<(), Fault> {
         for (what, kind) in fields {
             match kind {
@@ -83,14 +86,13 @@ impl<'a> Data<'_, '_, 'a, '_> {
         match self.tokens.take() {
             None => Ok(()),
             Some(extra) => {
-                let fault =
-                    Fault::new(extra.at, format!("{} is one field too many for {}", shown(extra.raw), self.rtype));
-                Err(fault.hint("one record stands on one line; a comment begins with `;`"))
+                let fault = Fault::new(extra.at, format!("unexpected field {} in {}", shown(extra.raw), self.rtype));
+                Err(fault.hint("write one record per line; a comment begins with `;`"))
             }
         }
     }
 
-    /// The form of every type, behind `\#` (RFC 3597 §5): the length, and that many octets in hexadecimal.
+    /// Parses the generic form after `\#` (RFC 3597 §5): the length, and that many octets in hexadecimal.
     fn generic(&mut self) -> Result<(), Fault> {
         self.tokens.take();
         let token = self.token("length")?;
@@ -103,17 +105,17 @@ impl<'a> Data<'_, '_, 'a, '_> {
         if self.wire.len() as u64 == len {
             Ok(())
         } else {
-            Err(Fault::new(data, format!("the length is given as {len}, and here are {} octets", self.wire.len())))
+            Err(Fault::new(data, format!("the length is given as {len}, but the data has {} octets", self.wire.len())))
         }
     }
 
-    /// The next token, which may not run into the one before it: `"say "hi" now"` lacks two backslashes.
+    /// Takes the next token. A blank must separate quoted from unquoted text: `"say "hi" now"` lacks two backslashes.
     fn token(&mut self, what: &str) -> Result<Token<'a>, Fault> {
         let before = self.tokens.last();
         match self.tokens.take() {
             Some(token) if token.joined && before.is_some_and(|before| before.quoted != token.quoted) => {
-                let fault = Fault::new(token.at, "a blank is missing between a quoted text and what is next to it");
-                Err(fault.hint("a quote within a text is written `\\\"`"))
+                let fault = Fault::new(token.at, "a blank is missing before or after quoted text");
+                Err(fault.hint("within text, a quote is written `\\\"`"))
             }
             Some(token) => Ok(token),
             None => Err(Fault::new(self.tokens.at(), format!("{} {what}: missing", self.rtype))),
@@ -124,7 +126,7 @@ impl<'a> Data<'_, '_, 'a, '_> {
         Fault::new(found.at, format!("{} {what}: expected {form}, found {}", self.rtype, shown(found.raw)))
     }
 
-    /// A field of one token.
+    /// Parses a field of one token.
     fn field(&mut self, what: &str, kind: Kind) -> Result<(), Fault> {
         let token = self.token(what)?;
         let wrong = |form| self.expected(form, what, token);
@@ -176,13 +178,13 @@ impl<'a> Data<'_, '_, 'a, '_> {
                 let value = value.ok_or_else(|| wrong("a number up to 255 or a mnemonic such as ED25519"))?;
                 self.wire.push(value);
             }
-            // The others are no fields of one token, see `fields`.
+            // The others have several tokens, see `fields`.
             Octets | Text | Texts | Hex | Base64 | Params => octets(token, self.wire)?,
         }
         Ok(())
     }
 
-    /// Hexadecimal or Base64 up to the end of the entry, in one token or in many.
+    /// Parses hexadecimal or Base64 up to the end of the entry, in one or more tokens.
     fn digits(&mut self, what: &str, encoding: &Encoding, form: &str) -> Result<(), Fault> {
         let first = self.token(what)?;
         let mut digits = first.raw.to_vec();
@@ -198,7 +200,7 @@ impl<'a> Data<'_, '_, 'a, '_> {
         Ok(())
     }
 
-    /// A character-string: a length octet and at most 255 octets (RFC 1035 §3.3).
+    /// Parses a character-string: a length octet and at most 255 octets (RFC 1035 §3.3).
     fn text(&mut self, what: &str) -> Result<(), Fault> {
         let token = self.token(what)?;
         let start = self.wire.len();
@@ -206,14 +208,14 @@ impl<'a> Data<'_, '_, 'a, '_> {
         octets(token, self.wire)?;
         let len = self.wire.len() - start - 1;
         self.wire[start] = u8::try_from(len).map_err(|_| {
-            let fault = Fault::new(token.at, format!("a text has at most 255 octets, this one has {len}"));
-            fault.hint("split it into several quoted texts, which readers put together again")
+            let fault = Fault::new(token.at, format!("a character-string has at most 255 octets, this one has {len}"));
+            fault.hint("split it into several quoted strings")
         })?;
         Ok(())
     }
 }
 
-/// Checks that octets are data with these fields, and puts its names in lower case.
+/// Checks that octets are RDATA with these fields, and converts names to lower case.
 fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
     let mut at = 0;
     for (what, kind) in fields {
@@ -224,7 +226,7 @@ fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
             U16 => 2,
             U32 | Time | Ipv4 => 4,
             Ipv6 => 16,
-            Name => verify_name(rest).ok_or_else(|| format!("its {what} is no uncompressed name"))?,
+            Name => verify_name(rest).ok_or_else(|| format!("its {what} is not an uncompressed name"))?,
             Text | Tag => 1 + usize::from(*rest.first().ok_or_else(short)?),
             Texts => {
                 let mut len = 0;
@@ -245,10 +247,10 @@ fn verify(fields: &[(&str, Kind)], wire: &mut [u8]) -> Result<(), String> {
         }
         at += len;
     }
-    if at == wire.len() { Ok(()) } else { Err("it goes on after its last field".to_owned()) }
+    if at == wire.len() { Ok(()) } else { Err("octets follow its last field".to_owned()) }
 }
 
-/// The length of the name that `wire` begins with; puts it in lower case.
+/// Returns the length of the name at the start of `wire` and converts it to lower case.
 fn verify_name(wire: &mut [u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -263,9 +265,9 @@ fn verify_name(wire: &mut [u8]) -> Option<usize> {
     }
 }
 
-/// A digest of a known kind has its length: what was cut off when it was copied is found here.
+/// Checks the length of a digest of a known type, which may be truncated by copying.
 fn verify_digest(rtype: Type, wire: &[u8]) -> Result<(), String> {
-    // The octet that tells the kind, and the kinds whose length is known.
+    // Offset of the digest type, and the lengths of known types.
     let (at, lengths): (usize, &[(u8, usize)]) = match rtype.number() {
         // RFC 4034 §A.2, RFC 4509, RFC 6605
         DS => (3, &[(1, 20), (2, 32), (4, 48)]),
@@ -278,7 +280,7 @@ fn verify_digest(rtype: Type, wire: &[u8]) -> Result<(), String> {
     let Some((kind, digest)) = wire.get(at..).and_then(<[u8]>::split_first) else { return Ok(()) };
     match lengths.iter().find(|(of, _)| of == kind) {
         Some((_, len)) if *len != digest.len() => {
-            Err(format!("a digest of kind {kind} has {len} octets, this one has {}", digest.len()))
+            Err(format!("a digest of type {kind} has {len} octets, this one has {}", digest.len()))
         }
         _ => Ok(()),
     }

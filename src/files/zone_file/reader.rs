@@ -1,19 +1,22 @@
-//! Entries into records: directives, and what a record takes from the lines before it (RFC 1035 §5.1, RFC 2308 §4).
+//! Reader of entries: directives, and records with the owner, TTL and origin of previous lines (RFC 1035 §5.1, RFC 2308 §4).
 
 use std::net::IpAddr;
 
 use super::{
-    Fault, Findings, MAX_RDATA_TOTAL, MAX_RECORDS, MAX_TTL, StaticRecord,
-    entry::{self, Entries, Token, shown},
+    Fault, Findings, MAX_RDATA_TOTAL, MAX_RECORDS,
+    cursor::{self, Cursor},
     generate,
+    lexer::{self, Entries, Token, shown},
     names::Names,
     rdata,
-    token::{self, Cursor},
     types::Type,
 };
-use crate::model::name::Name;
+use crate::model::{
+    name::Name,
+    zone::{MAX_TTL, StaticRecord},
+};
 
-/// Reads every entry of `text`; the records of those without a fault come back, in the order of the file.
+/// Reads every entry of `text` and returns the valid records in the order of the file.
 pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
     let mut reader = Reader {
         zone,
@@ -30,10 +33,10 @@ pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Fi
     let mut entries = Entries::new(text);
     let mut tokens = Vec::new();
     while let Some((entry, cut)) = entries.next(&mut tokens) {
-        let place = |at| entry::place(text, entry.line, entry.line_start, at);
+        let place = |at| lexer::place(text, entry.line, entry.line_start, at);
         let outcome = match tokens.first() {
             _ if cut.is_err() => {
-                // Its owner is not known for certain, so what continues it is checked and dropped.
+                // Its owner is uncertain, so continuation lines are checked and dropped.
                 reader.owner = Owner::Unusable;
                 cut
             }
@@ -49,42 +52,43 @@ pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Fi
         if let Err(fault) = outcome {
             findings.problem(place(fault.at), fault.message, fault.hint);
         }
-        if reader.full() {
+        if reader.is_full() {
             break;
         }
     }
     reader.records
 }
 
-/// What a master file carries from entry to entry.
+/// State of a master file between entries.
 struct Reader<'z> {
     zone: &'z Name,
     origin: Name,
     owner: Owner,
-    /// The TTL of `$TTL`.
+    /// TTL of the last `$TTL`.
     directive_ttl: Option<u32>,
-    /// The last TTL that a record was written with.
+    /// Last explicit TTL of a record.
     last_ttl: Option<u32>,
     default_ttl: u32,
+    /// Warning about a name of the current entry.
     suspect: Option<Fault>,
-    /// Where the data of a record is put together.
+    /// Buffer for the RDATA of a record.
     wire: Vec<u8>,
-    /// Octets of RDATA so far.
+    /// Total octets of RDATA.
     octets: usize,
     records: Vec<StaticRecord>,
 }
 
-/// The owner of lines that begin with a blank.
+/// Owner of lines that begin with a blank.
 #[derive(Clone)]
 enum Owner {
     Missing,
-    /// It had a fault, which was told: what continues it is checked and dropped.
+    /// An invalid owner, already reported: continuation lines are checked and dropped.
     Unusable,
     Known(Name),
 }
 
 impl Reader<'_> {
-    /// A record: `[OWNER] [TTL] [CLASS] TYPE DATA`, TTL and class in either order.
+    /// Reads a record: `[OWNER] [TTL] [CLASS] TYPE RDATA`, with TTL and class in either order.
     fn record(
         &mut self,
         blank: bool,
@@ -104,8 +108,8 @@ impl Reader<'_> {
             }
         } else if matches!(self.owner, Owner::Missing) {
             let at = tokens.first().map_or(0, |token| token.at);
-            let fault = Fault::new(at, "this line begins with a blank, and there is no owner above it to continue");
-            return Err(fault.hint("begin the line with a name, or with `@` for the zone itself"));
+            let fault = Fault::new(at, "the line begins with a blank, but no owner precedes it");
+            return Err(fault.hint("begin the line with a name, or with `@` for the origin"));
         }
         let (ttl, rtype) = header(blank, &mut cursor)?;
         self.last_ttl = ttl.or(self.last_ttl);
@@ -123,16 +127,17 @@ impl Reader<'_> {
             line,
             column,
         });
-        if self.full() {
+        if self.is_full() {
             let message = format!(
-                "the zone is too large: it has more than {MAX_RECORDS} records or {MAX_RDATA_TOTAL} octets of data"
+                "the zone is too large: it has more than {MAX_RECORDS} records or {MAX_RDATA_TOTAL} octets of RDATA"
             );
             return Err(Fault::new(tokens.first().map_or(0, |token| token.at), message));
         }
         Ok(())
     }
 
-    fn full(&self) -> bool {
+    /// Reports whether the zone exceeds its limits.
+    fn is_full(&self) -> bool {
         self.records.len() > MAX_RECORDS || self.octets > MAX_RDATA_TOTAL
     }
 
@@ -140,11 +145,11 @@ impl Reader<'_> {
         let mut cursor = Cursor::new(tokens);
         let Some(keyword) = cursor.take() else { return Ok(()) };
         let argument = || {
-            let missing = || Fault::new(keyword.at, format!("{} has nothing behind it", shown(keyword.raw)));
+            let missing = || Fault::new(keyword.at, format!("{} needs a value", shown(keyword.raw)));
             tokens.get(1).copied().ok_or_else(missing)
         };
         let alone = || match tokens.get(2) {
-            Some(extra) => Err(Fault::new(extra.at, format!("{} is one too many here", shown(extra.raw)))),
+            Some(extra) => Err(Fault::new(extra.at, format!("unexpected {}", shown(extra.raw)))),
             None => Ok(()),
         };
         match keyword.raw.to_ascii_uppercase().as_slice() {
@@ -164,22 +169,23 @@ impl Reader<'_> {
                 self.generate(&tokens[1..], place())
             }
             b"$INCLUDE" => {
-                let fault = Fault::new(keyword.at, "muster includes no files: one file holds one zone");
-                Err(fault.hint("put the records here"))
+                let fault = Fault::new(keyword.at, "$INCLUDE is not supported: each zone is one file");
+                Err(fault.hint("put the records into this file"))
             }
             _ => {
-                let fault = Fault::new(keyword.at, format!("{} is no directive", shown(keyword.raw)));
-                Err(fault.hint("those are $ORIGIN, $TTL and $GENERATE; a name that begins so is written `\\$`"))
+                let fault = Fault::new(keyword.at, format!("unknown directive {}", shown(keyword.raw)));
+                Err(fault
+                    .hint("directives are $ORIGIN, $TTL and $GENERATE; a name that begins with `$` is written `\\$`"))
             }
         }
     }
 
-    /// `$GENERATE RANGE` and a record, which is read once for each number of the range until one has a fault.
+    /// Reads `$GENERATE RANGE` and a record, once for each number of the range until the first error.
     fn generate(&mut self, tokens: &[Token<'_>], place: (usize, usize)) -> Result<(), Fault> {
         let Some((range, template)) = tokens.split_first() else { return Ok(()) };
         let range = generate::range(*range)?;
         if template.is_empty() {
-            let fault = Fault::new(tokens[0].at, "the record that is to be generated is missing");
+            let fault = Fault::new(tokens[0].at, "$GENERATE has no record");
             return Err(fault.hint("such as `$GENERATE 1-9 host-$ A 10.0.0.$`"));
         }
         let owner = self.owner.clone();
@@ -191,8 +197,10 @@ impl Reader<'_> {
             for ((token, varies), text) in template.iter().zip(&varies).zip(&mut texts) {
                 text.clear();
                 if *varies && generate::expand(token.raw, number, text).is_none() {
-                    let fault = Fault::new(token.at, format!("{} cannot be filled in", shown(token.raw)));
-                    outcome = Err(fault.hint("behind `$` may stand `{OFFSET,WIDTH,BASE}`; the result is not negative"));
+                    let fault = Fault::new(token.at, format!("invalid template {}", shown(token.raw)));
+                    outcome = Err(
+                        fault.hint("`$` may be followed by `{OFFSET,WIDTH,BASE}`; the result must not be negative")
+                    );
                     break;
                 }
             }
@@ -205,7 +213,7 @@ impl Reader<'_> {
             outcome = outcome.and_then(|()| self.record(false, &filled, || place));
             suspect = suspect.or(self.suspect.take());
             if let Err(fault) = &mut outcome {
-                fault.message = format!("with {number} for `$`: {}", fault.message);
+                fault.message = format!("for `$` = {number}: {}", fault.message);
                 break;
             }
         }
@@ -215,29 +223,29 @@ impl Reader<'_> {
     }
 }
 
-/// The owner that a line begins with: a name in the zone.
+/// Reads the owner at the beginning of a line: a name in the zone.
 fn owner(token: Token<'_>, names: &mut Names<'_>) -> Result<Owner, Fault> {
     let name = names.read(token)?;
     if name.within(names.zone).is_some() {
         return Ok(Owner::Known(name));
     }
     let fault = Fault::new(token.at, format!("`{name}` is not in the zone `{}`", names.zone));
-    Err(fault.hint("the file's name names its zone; without a final dot a name is completed with it"))
+    Err(fault.hint("the zone is the file's name; a name without a final dot is relative to the origin"))
 }
 
-/// What stands between the owner and the data: the TTL where there is one, and the type.
+/// Reads the optional TTL and class, and the type.
 fn header(blank: bool, cursor: &mut Cursor<'_, '_>) -> Result<(Option<u32>, Type), Fault> {
     let mut ttl = None;
     let mut class = false;
     while let Some(token) = cursor.take() {
         let text = std::str::from_utf8(token.raw).unwrap_or_default();
         if token.quoted {
-            let fault = Fault::new(token.at, format!("{} in quotes is no record type", shown(token.raw)));
-            return Err(fault.hint("the type stands before the data, without quotes"));
+            let fault = Fault::new(token.at, format!("quoted {} is not a record type", shown(token.raw)));
+            return Err(fault.hint("write the type without quotes, before the data"));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
-            let fault = Fault::new(token.at, format!("{} stands where the record's type is missing", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("the record type is missing before {}", shown(token.raw)));
             return Err(fault.hint(format!("write `{rtype} {address}`")));
         }
         if ttl.is_none() && text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -245,23 +253,22 @@ fn header(blank: bool, cursor: &mut Cursor<'_, '_>) -> Result<(Option<u32>, Type
         } else if !class && is_class(text) {
             class = true;
             if !text.eq_ignore_ascii_case("IN") && !text.eq_ignore_ascii_case("CLASS1") {
-                return Err(Fault::new(token.at, format!("class {}: muster serves class IN alone", shown(token.raw))));
+                return Err(Fault::new(token.at, format!("class {}: only class IN is supported", shown(token.raw))));
             }
         } else {
             return match Type::read(token) {
                 Ok(rtype) => Ok((ttl, rtype)),
-                Err(fault) if blank && fault.hint.is_none() && cursor.peek().is_some() => Err(fault.hint(
-                    "a line that begins with a blank continues the owner above it; a name stands at its beginning",
-                )),
+                Err(fault) if blank && fault.hint.is_none() && cursor.peek().is_some() => Err(fault
+                    .hint("a line that begins with a blank has the previous owner; begin the line with a new owner")),
                 Err(fault) => Err(fault),
             };
         }
     }
-    let fault = Fault::new(cursor.at(), "this line ends before a record type");
+    let fault = Fault::new(cursor.at(), "the record has no type");
     Err(fault.hint("a record is `[NAME] [TTL] [IN] TYPE DATA`"))
 }
 
-/// The classes that are known, and `CLASSnnn` (RFC 3597 §5).
+/// Matches a known class, or `CLASSnnn` (RFC 3597 §5).
 fn is_class(text: &str) -> bool {
     let generic = text.get(..5).is_some_and(|head| head.eq_ignore_ascii_case("CLASS"));
     generic || ["IN", "CH", "HS", "CS"].iter().any(|class| class.eq_ignore_ascii_case(text))
@@ -269,13 +276,13 @@ fn is_class(text: &str) -> bool {
 
 fn time_to_live(token: Token<'_>) -> Result<u32, Fault> {
     let text = if token.quoted { "" } else { std::str::from_utf8(token.raw).unwrap_or_default() };
-    match token::seconds(text) {
+    match cursor::seconds(text) {
         Some(seconds) if seconds <= u64::from(MAX_TTL) => Ok(seconds as u32),
         Some(_) => {
-            Err(Fault::new(token.at, format!("the TTL {} is above {MAX_TTL} seconds (RFC 2181 §8)", shown(token.raw))))
+            Err(Fault::new(token.at, format!("the TTL {} exceeds {MAX_TTL} seconds (RFC 2181 §8)", shown(token.raw))))
         }
         None => {
-            let fault = Fault::new(token.at, format!("{} is no TTL", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("{} is not a TTL", shown(token.raw)));
             Err(fault.hint("a TTL is a number of seconds, or has units: 3600, 1h, 1h30m, 2d"))
         }
     }

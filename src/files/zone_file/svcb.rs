@@ -1,7 +1,7 @@
 //! Service parameters of SVCB and HTTPS records (RFC 9460).
 //!
-//! Text becomes octets first, and the octets are then checked, so that the rules stand in one place for parameters
-//! written by name, as `keyNNNNN`, and in the form of RFC 3597.
+//! Text is first encoded, and the octets are then checked. So the same checks apply to parameters given by name, as
+//! `keyNNNNN`, and in the form of RFC 3597.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,8 +9,8 @@ use data_encoding::BASE64;
 
 use super::{
     Fault,
-    entry::{Token, shown},
-    token::{self, Cursor},
+    cursor::{self, Cursor},
+    lexer::{Token, shown},
 };
 
 const MANDATORY: u16 = 0;
@@ -23,7 +23,7 @@ const IPV6HINT: u16 = 6;
 const DOHPATH: u16 = 7;
 const OHTTP: u16 = 8;
 
-/// RFC 9460 §14.3.2; `dohpath` is of RFC 9461, `ohttp` of RFC 9540.
+/// Names of keys: RFC 9460 §14.3.2, `dohpath` of RFC 9461, `ohttp` of RFC 9540.
 const KEYS: &[(&str, u16)] = &[
     ("mandatory", MANDATORY),
     ("alpn", ALPN),
@@ -44,7 +44,7 @@ pub(super) fn read(tokens: &mut Cursor<'_, '_>, wire: &mut Vec<u8>) -> Result<()
             Some(at) => (&token.raw[..at], Some(Token { raw: &token.raw[at + 1..], ..token })),
             None => (token.raw, None),
         };
-        // The value may stand in quotes; it is a token of its own then.
+        // A quoted value is a separate token.
         if value.is_some_and(|value| value.raw.is_empty()) {
             value = tokens.peek().filter(|next| next.joined && next.quoted).or(value);
             if value.is_some_and(|value| value.quoted) {
@@ -55,24 +55,24 @@ pub(super) fn read(tokens: &mut Cursor<'_, '_>, wire: &mut Vec<u8>) -> Result<()
         let missing_blank = tokens.peek().is_some_and(|next| next.joined);
         if token.quoted || missing_blank {
             return Err(wrong(
-                "service parameters are written `key=value` or `key=\"value\"`, a blank between them".into(),
+                "service parameters are written `key=value` or `key=\"value\"`, separated by blanks".into(),
             ));
         }
         let Some((key, named)) = key(name) else {
             let names = KEYS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-            let fault = wrong(format!("{} is no service parameter", shown(name)));
-            return Err(fault.hint(format!("known are {names}, and any as keyNNNNN")));
+            let fault = wrong(format!("unknown service parameter {}", shown(name)));
+            return Err(fault.hint(format!("known are {names}; others are written keyNNNNN")));
         };
         let mut octets = Vec::new();
         if let Some(value) = value {
-            token::octets(value, &mut octets)?;
+            cursor::octets(value, &mut octets)?;
         }
         let octets = if named { encode(key, &octets).map_err(wrong)? } else { octets };
         params.push((key, octets, token.at));
     }
     params.sort_by_key(|(key, _, at)| (*key, *at));
     if let Some(twice) = params.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(Fault::new(twice[1].2, format!("`{}` is given twice", name_of(twice[1].0))));
+        return Err(Fault::new(twice[1].2, format!("duplicate service parameter `{}`", name_of(twice[1].0))));
     }
     let start = wire.len();
     for (key, octets, at) in &params {
@@ -87,15 +87,15 @@ pub(super) fn read(tokens: &mut Cursor<'_, '_>, wire: &mut Vec<u8>) -> Result<()
     })
 }
 
-/// Checks parameters in wire form; what is wrong comes with the key of the parameter it is found in.
+/// Checks parameters in wire form. An error comes with the key of its parameter.
 pub(super) fn verify(wire: &[u8]) -> Result<(), (u16, String)> {
     let mut params: Vec<(u16, &[u8])> = Vec::new();
     let mut rest = wire;
     while !rest.is_empty() {
         let after = params.last().map_or(0, |(key, _)| *key);
-        let (key, value, tail) = split(rest).ok_or_else(|| (after, "its parameters end too soon".to_owned()))?;
+        let (key, value, tail) = split(rest).ok_or_else(|| (after, "its parameters are truncated".to_owned()))?;
         if !params.is_empty() && key <= after {
-            return Err((key, "its parameters are not in the order of their keys".to_owned()));
+            return Err((key, "its parameters are not sorted by key".to_owned()));
         }
         params.push((key, value));
         rest = tail;
@@ -104,14 +104,14 @@ pub(super) fn verify(wire: &[u8]) -> Result<(), (u16, String)> {
         let has = |key: u16| params.binary_search_by_key(&key, |(key, _)| *key).is_ok();
         let wrong = match key {
             MANDATORY => mandatory(value, has),
-            ALPN if !is_alpn(value) => Some("holds protocol names of 1 to 255 octets each"),
-            NO_DEFAULT_ALPN | OHTTP if !value.is_empty() => Some("has no value"),
-            NO_DEFAULT_ALPN if !has(ALPN) => Some("stands only beside `alpn`"),
-            PORT if value.len() != 2 => Some("has a number up to 65535"),
-            IPV4HINT if value.is_empty() || !value.len().is_multiple_of(4) => Some("holds IPv4 addresses"),
-            IPV6HINT if value.is_empty() || !value.len().is_multiple_of(16) => Some("holds IPv6 addresses"),
-            ECH if value.is_empty() => Some("has a value"),
-            DOHPATH if value.is_empty() || std::str::from_utf8(value).is_err() => Some("holds a path in UTF-8"),
+            ALPN if !is_alpn(value) => Some("needs protocol names of 1 to 255 octets each"),
+            NO_DEFAULT_ALPN | OHTTP if !value.is_empty() => Some("takes no value"),
+            NO_DEFAULT_ALPN if !has(ALPN) => Some("requires `alpn`"),
+            PORT if value.len() != 2 => Some("needs a number up to 65535"),
+            IPV4HINT if value.is_empty() || !value.len().is_multiple_of(4) => Some("needs IPv4 addresses"),
+            IPV6HINT if value.is_empty() || !value.len().is_multiple_of(16) => Some("needs IPv6 addresses"),
+            ECH if value.is_empty() => Some("needs a value"),
+            DOHPATH if value.is_empty() || std::str::from_utf8(value).is_err() => Some("needs a path in UTF-8"),
             u16::MAX => Some("is reserved"),
             _ => None,
         };
@@ -122,7 +122,7 @@ pub(super) fn verify(wire: &[u8]) -> Result<(), (u16, String)> {
     Ok(())
 }
 
-/// The first parameter, and what is behind it.
+/// Splits off the first parameter.
 fn split(wire: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let (head, rest) = wire.split_at_checked(4)?;
     let key = u16::from_be_bytes([head[0], head[1]]);
@@ -130,24 +130,24 @@ fn split(wire: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((key, value, rest))
 }
 
-/// RFC 9460 §8.
+/// Checks the value of `mandatory` (RFC 9460 §8).
 fn mandatory(value: &[u8], has: impl Fn(u16) -> bool) -> Option<&'static str> {
     if value.is_empty() || !value.len().is_multiple_of(2) {
-        return Some("names the keys that a client must know");
+        return Some("needs a list of keys");
     }
     let keys: Vec<u16> = value.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
     if keys.contains(&MANDATORY) {
-        Some("does not name itself")
+        Some("must not list itself")
     } else if !keys.is_sorted_by(|a, b| a < b) {
-        Some("names each key once")
+        Some("must list each key once")
     } else if !keys.iter().all(|key| has(*key)) {
-        Some("names only keys that the record has")
+        Some("must list only keys of the record")
     } else {
         None
     }
 }
 
-/// RFC 9460 §7.1.1: names of protocols, each behind its length.
+/// Checks a list of length-prefixed protocol names (RFC 9460 §7.1.1).
 fn is_alpn(value: &[u8]) -> bool {
     let mut rest = value;
     while let [len @ 1..=255, tail @ ..] = rest {
@@ -159,7 +159,7 @@ fn is_alpn(value: &[u8]) -> bool {
     rest.is_empty() && !value.is_empty()
 }
 
-/// The key of a name, and whether it is a name rather than `keyNNNNN`.
+/// Parses a key. Also returns whether it is given by name rather than as `keyNNNNN`.
 fn key(name: &[u8]) -> Option<(u16, bool)> {
     if let Some((_, key)) = KEYS.iter().find(|(known, _)| known.as_bytes() == name) {
         return Some((*key, true));
@@ -177,7 +177,7 @@ fn name_of(key: u16) -> String {
     }
 }
 
-/// The octets of a value that was given by the key's name.
+/// Encodes the value of a key given by name.
 fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
     let wrong = |item: &[u8], form: &str| {
         format!("service parameter `{}`: expected {form}, found {}", name_of(key), shown(item))
@@ -187,34 +187,34 @@ fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
         MANDATORY => {
             let mut keys = Vec::new();
             for item in value.split(|octet| *octet == b',') {
-                let (key, _) = self::key(item).ok_or_else(|| wrong(item, "names of keys, commas between"))?;
+                let (key, _) = self::key(item).ok_or_else(|| wrong(item, "comma-separated keys"))?;
                 keys.push(key);
             }
             keys.sort_unstable();
             octets.extend(keys.iter().flat_map(|key| key.to_be_bytes()));
         }
         ALPN => {
-            for item in list(value).ok_or_else(|| wrong(value, "a comma or a backslash behind each backslash"))? {
+            for item in list(value).ok_or_else(|| wrong(value, "a comma or a backslash after each backslash"))? {
                 octets.push(u8::try_from(item.len()).map_err(|_| wrong(&item, "at most 255 octets"))?);
                 octets.extend(item);
             }
         }
         PORT => {
             let token = Token { raw: value, at: 0, quoted: false, joined: false };
-            let port = token::number(token, 65_535).ok_or_else(|| wrong(value, "a number up to 65535"))?;
+            let port = cursor::number(token, 65_535).ok_or_else(|| wrong(value, "a number up to 65535"))?;
             octets.extend((port as u16).to_be_bytes());
         }
         IPV4HINT => {
             for item in value.split(|octet| *octet == b',') {
                 let text = std::str::from_utf8(item).unwrap_or_default();
-                let address: Ipv4Addr = text.parse().map_err(|_| wrong(item, "IPv4 addresses, commas between"))?;
+                let address: Ipv4Addr = text.parse().map_err(|_| wrong(item, "comma-separated IPv4 addresses"))?;
                 octets.extend(address.octets());
             }
         }
         IPV6HINT => {
             for item in value.split(|octet| *octet == b',') {
                 let text = std::str::from_utf8(item).unwrap_or_default();
-                let address: Ipv6Addr = text.parse().map_err(|_| wrong(item, "IPv6 addresses, commas between"))?;
+                let address: Ipv6Addr = text.parse().map_err(|_| wrong(item, "comma-separated IPv6 addresses"))?;
                 octets.extend(address.octets());
             }
         }
@@ -224,7 +224,7 @@ fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
     Ok(octets)
 }
 
-/// The items of a comma-separated list; `\,` and `\\` stand for the character alone (RFC 9460 §A.1).
+/// Splits a comma-separated list and decodes `\,` and `\\` (RFC 9460 §A.1).
 fn list(value: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut items = vec![Vec::new()];
     let mut octets = value.iter();

@@ -1,12 +1,11 @@
-//! The record types: which there are, which of them a zone file may have, and what fields those consist of.
+//! Record types: their mnemonics, numbers and fields, and the types that a zone file may not have.
 //!
-//! A type whose fields are of the kinds here is one more line in [`TYPES`]; any other can be written in the form of
-//! RFC 3597.
+//! A type whose fields have the kinds here needs one line in [`TYPES`]. Other types can be written in the form of RFC 3597.
 
 use super::{
     Fault,
-    entry::{Token, shown},
-    token::is_number,
+    cursor::is_number,
+    lexer::{Token, shown},
 };
 use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
 
@@ -23,25 +22,25 @@ pub(super) const SSHFP: u16 = 44;
 pub(super) const TLSA: u16 = 52;
 pub(super) const SMIMEA: u16 = 53;
 
-/// The kinds of fields.
+/// Kinds of RDATA fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     U8,
     U16,
     U32,
-    /// Seconds, written as a TTL is.
+    /// Seconds, in the form of a TTL.
     Time,
     Ipv4,
     Ipv6,
-    /// A domain name, here in lower case and uncompressed.
+    /// A domain name, stored in lower case and uncompressed.
     Name,
     /// A character-string (RFC 1035 §3.3).
     Text,
     /// One or more character-strings, to the end.
     Texts,
-    /// Letters and digits behind a length octet (RFC 8659 §4.1).
+    /// Letters and digits after a length octet (RFC 8659 §4.1).
     Tag,
-    /// One text without a length octet, to the end.
+    /// Text without a length octet, to the end.
     Octets,
     /// Hexadecimal digits in any number of tokens, to the end.
     Hex,
@@ -53,11 +52,11 @@ pub(super) enum Kind {
     Params,
 }
 
-/// A type whose fields are known: its mnemonic, its number, its fields in order, each with the name messages use.
-type Known = (&'static str, u16, &'static [(&'static str, Kind)]);
+/// A type with known fields: mnemonic, number, and the fields in order with their names in messages.
+type TypeFields = (&'static str, u16, &'static [(&'static str, Kind)]);
 
-/// RFC 1035 §3.3 but for the last of each line, which say where they are from.
-const TYPES: &[Known] = &[
+/// Types with known fields, from RFC 1035 §3.3 unless a comment cites another RFC.
+const TYPES: &[TypeFields] = &[
     ("A", A, &[("address", Ipv4)]),
     ("NS", NS, &[("name server", Name)]),
     ("CNAME", CNAME, &[("canonical name", Name)]),
@@ -111,7 +110,7 @@ const TYPES: &[Known] = &[
     // RFC 9460 §2
     ("SVCB", 64, &[("priority", U16), ("target", Name), ("parameters", Params)]),
     ("HTTPS", 65, &[("priority", U16), ("target", Name), ("parameters", Params)]),
-    // RFC 7208 §3.1: given up for TXT, and harmless.
+    // RFC 7208 §3.1: obsoleted by TXT, and harmless.
     ("SPF", 99, &[("text", Texts)]),
     // RFC 7553 §4
     ("URI", 256, &[("priority", U16), ("weight", U16), ("target", Octets)]),
@@ -119,7 +118,7 @@ const TYPES: &[Known] = &[
     ("CAA", 257, &[("flags", U8), ("tag", Tag), ("value", Octets)]),
 ];
 
-/// Mnemonics of other types: those are refused, or taken in the form of RFC 3597 only.
+/// Mnemonics of other types, which are refused or accepted in the form of RFC 3597 only.
 #[rustfmt::skip]
 const OTHERS: &[(&str, u16)] = &[
     ("MD", 3), ("MF", 4), ("MB", 7), ("MG", 8), ("MR", 9), ("NULL", 10), ("WKS", 11), ("MINFO", 14), ("X25", 19),
@@ -131,22 +130,22 @@ const OTHERS: &[(&str, u16)] = &[
     ("AXFR", 252), ("MAILB", 253), ("MAILA", 254), ("ANY", 255), ("AMTRELAY", 260),
 ];
 
-/// A type that a record may have, by its number.
+/// Number of a type that a record may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Type(u16);
 
 impl Type {
-    /// The number, as in the wire form.
+    /// Number in wire form.
     pub(super) fn number(self) -> u16 {
         self.0
     }
 
-    /// The fields of its data, where they are known here.
+    /// Fields of the RDATA, if known.
     pub(super) fn fields(self) -> Option<&'static [(&'static str, Kind)]> {
         TYPES.iter().find(|(_, number, _)| *number == self.0).map(|(.., fields)| *fields)
     }
 
-    /// Reads a mnemonic, or `TYPEnnn` (RFC 3597 §5).
+    /// Parses a mnemonic, or `TYPEnnn` (RFC 3597 §5).
     pub(super) fn read(token: Token<'_>) -> Result<Self, Fault> {
         let text = std::str::from_utf8(token.raw).unwrap_or_default();
         let generic = text.get(..4).filter(|head| head.eq_ignore_ascii_case("TYPE")).map(|_| &text[4..]);
@@ -156,7 +155,7 @@ impl Type {
             None => generic.filter(|digits| is_number(digits)).and_then(|digits| digits.parse().ok()),
         };
         let Some(number) = number else {
-            let fault = Fault::new(token.at, format!("{} is no record type", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("unknown record type {}", shown(token.raw)));
             return Err(match nearest(text) {
                 Some(name) => fault.hint(format!("did you mean `{name}`?")),
                 None => fault,
@@ -164,19 +163,13 @@ impl Type {
         };
         let refused = |message: &str, hint: &str| Err(Fault::new(token.at, message).hint(hint));
         match number {
-            39 => refused(
-                "a DNAME cannot be served: muster does not rewrite names (RFC 6672)",
-                "write a CNAME for each name, or a wildcard CNAME",
-            ),
+            39 => refused("DNAME is not supported (RFC 6672)", "write a CNAME for each name, or a wildcard CNAME"),
             24 | 25 | 30 | 46..=48 | 50 | 51 | 59 | 60 => refused(
-                &format!("{} belongs to a signed zone, and muster serves none yet", shown(token.raw)),
-                "use the file from before it was signed",
+                &format!("{} belongs to a signed zone; signed zones are not supported", shown(token.raw)),
+                "use the unsigned zone file",
             ),
             0 | 41 | 128..=255 | 65535 => refused(
-                &format!(
-                    "{} is a type of questions and messages: no record can have it (RFC 6895 §3.1)",
-                    shown(token.raw)
-                ),
+                &format!("{} is a query or meta type: no record can have it (RFC 6895 §3.1)", shown(token.raw)),
                 "remove the line",
             ),
             _ => Ok(Self(number)),
@@ -184,7 +177,7 @@ impl Type {
     }
 }
 
-/// The type's mnemonic, or `TYPEnnn`.
+/// Formats the mnemonic, or `TYPEnnn`.
 impl std::fmt::Display for Type {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match mnemonics().find(|(_, number)| *number == self.0) {
@@ -204,7 +197,7 @@ fn mnemonics() -> impl Iterator<Item = (&'static str, u16)> {
     TYPES.iter().map(|(name, number, _)| (*name, *number)).chain(OTHERS.iter().copied())
 }
 
-/// The mnemonic that differs from `text` by one slip of the hand.
+/// Finds a mnemonic at an edit distance of 1.
 fn nearest(text: &str) -> Option<&'static str> {
     let text = text.get(..text.len().min(16)).unwrap_or_default().to_ascii_uppercase();
     let near = |name: &&str| text.len() > 1 && strsim::osa_distance(&text, name) == 1;

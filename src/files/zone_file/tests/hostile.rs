@@ -1,10 +1,10 @@
-//! Texts that nobody writes: every one is read to its end in bounded memory, and none panics.
+//! Hostile texts: each is read to its end in bounded memory, without a panic.
 
 use super::*;
 use crate::files::zone_file::{MAX_RECORDS, MAX_ZONE_FILE};
 
 #[test]
-fn odd_texts_have_problems_and_no_more() {
+fn hostile_texts_have_a_bounded_number_of_errors() {
     let long = 300_000;
     let texts = [
         "(".repeat(long),
@@ -37,7 +37,7 @@ fn odd_texts_have_problems_and_no_more() {
 fn sizes_are_bounded() {
     assert_eq!(
         problems(vec![b' '; MAX_ZONE_FILE + 1]),
-        ["1:1: the file has 67108865 octets, a zone file at most 67108864"]
+        ["1:1: the file has 67108865 octets; a zone file has at most 67108864"]
     );
     let directives = MAX_RECORDS / 65_536;
     let text = "$GENERATE 0-65535 a A 10.0.0.1\n".repeat(directives);
@@ -46,13 +46,13 @@ fn sizes_are_bounded() {
     assert_eq!(
         problems(format!("{text}$GENERATE 0-{rest} a A 10.0.0.1\nb A x")),
         [format!(
-            "16:19: with {rest} for `$`: the zone is too large: it has more than 1000000 records or 67108864 octets of data"
+            "16:19: for `$` = {rest}: the zone is too large: it has more than 1000000 records or 67108864 octets of RDATA"
         )]
     );
 }
 
 #[test]
-fn mutations_of_good_files_are_read_without_panic() {
+fn mutations_of_valid_files_do_not_panic() {
     let samples = reference::SAMPLES.map(|(path, text)| (path, text.as_bytes()));
     let bits: &[&[u8]] = &[
         b"(",
@@ -107,7 +107,7 @@ fn mutations_of_good_files_are_read_without_panic() {
                 good += 1;
                 for record in &zone.records {
                     assert!(record.owner.within(&zone.origin).is_some());
-                    // The reference refuses protocol names in SVCB and HTTPS that are no UTF-8, and RFC 9460 does not.
+                    // The reference refuses protocol names in SVCB and HTTPS that are not UTF-8; RFC 9460 allows them.
                     if !matches!(record.rtype, 64 | 65) {
                         decode(record);
                     }

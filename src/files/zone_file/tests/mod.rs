@@ -1,4 +1,4 @@
-//! The behaviour of zone files as tables: text and what becomes of it.
+//! Table tests of the zone file parser.
 
 mod faults;
 mod hostile;
@@ -13,38 +13,39 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use super::{Diagnostic, StaticRecord, ZoneFile, parse};
+use super::{Diagnostic, parse};
+use crate::model::zone::{StaticRecord, ZoneFile};
 
-/// The TTL where the file gives none.
+/// TTL of records in files without a TTL.
 const DEFAULT_TTL: u32 = 5;
 
-/// Reads `text` as the zone `z.test.`.
+/// Parses `text` as the zone `z.test.`.
 fn read(text: impl AsRef<[u8]>) -> Result<ZoneFile, Vec<Diagnostic>> {
     parse(Path::new("z.test.zone"), text.as_ref(), DEFAULT_TTL)
 }
 
-/// The records of `text`, as `dig` writes them, in the order of the file.
+/// Records of `text` in the format of `dig`, in the order of the file.
 fn records(text: impl AsRef<[u8]>) -> Vec<String> {
     let mut records = read(text).map_err(|problems| lines(&problems)).unwrap().records;
     records.sort_by_key(|record| (record.line, record.column));
     records.iter().map(|record| decode(record).to_string()).collect()
 }
 
-/// The data of the one record in `text`.
+/// RDATA of the only record in `text`.
 fn data(text: &str) -> Vec<u8> {
     let mut records = read(text).map_err(|problems| lines(&problems)).unwrap().records;
     assert_eq!(records.len(), 1, "{text}");
     records.remove(0).rdata
 }
 
-/// What is wrong with `text`: `line:column: message (hint)`.
+/// Errors in `text`: `line:column: message (hint)`.
 fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
     let mut problems = read(text).err().unwrap_or_default();
     problems.retain(Diagnostic::is_error);
     lines(&problems)
 }
 
-/// What is merely unlikely in `text`, which has no problems.
+/// Warnings about a valid `text`.
 fn warnings(text: &str) -> Vec<String> {
     lines(&read(text).map_err(|problems| lines(&problems)).unwrap().warnings)
 }
@@ -57,7 +58,7 @@ fn lines(problems: &[Diagnostic]) -> Vec<String> {
     problems.iter().map(line).collect()
 }
 
-/// The whole record in wire form.
+/// Record in wire form.
 fn wire(record: &StaticRecord) -> Vec<u8> {
     let mut wire = record.owner.wire().to_vec();
     wire.extend(record.rtype.to_be_bytes());
@@ -68,7 +69,7 @@ fn wire(record: &StaticRecord) -> Vec<u8> {
     wire
 }
 
-/// What the reference decoder makes of a record.
+/// Decodes a record with the reference decoder.
 fn decode(record: &StaticRecord) -> Record {
     let wire = wire(record);
     let mut decoder = BinDecoder::new(&wire);

@@ -1,9 +1,9 @@
-//! What is written well, and the records that it makes.
+//! Valid entries and their records.
 
 use super::*;
 
 #[test]
-fn lines_take_from_those_above_what_they_leave_out() {
+fn omitted_fields_come_from_previous_lines() {
     // RFC 1035 §5.1, RFC 2308 §4.
     let cases: &[(&str, &[&str])] = &[
         ("a A 10.0.0.1", &["a.z.test. 5 IN A 10.0.0.1"]),
@@ -36,7 +36,7 @@ fn lines_take_from_those_above_what_they_leave_out() {
                 "f.z.test. 70 IN A 10.0.0.1",
             ],
         ),
-        // The SOA's minimum is no default (RFC 2308 §4).
+        // The SOA minimum is not a default TTL (RFC 2308 §4).
         (
             "@ SOA a b 1 2 3 4 999\nc A 10.0.0.1",
             &["z.test. 5 IN SOA a.z.test. b.z.test. 1 2 3 4 999", "c.z.test. 5 IN A 10.0.0.1"],
@@ -50,8 +50,8 @@ fn lines_take_from_those_above_what_they_leave_out() {
 }
 
 #[test]
-fn layout_means_nothing_more_than_it_says() {
-    // RFC 1035 §5.1: blanks, comments, parentheses; and what editors do to a file.
+fn layout_does_not_change_records() {
+    // RFC 1035 §5.1: blanks, comments, parentheses, line ends, byte-order marks.
     let soa = "z.test. 60 IN SOA ns.z.test. h.z.test. 1 2 3 4 5";
     let address = "a.z.test. 60 IN A 10.0.0.1";
     let cases: &[(&str, &[&str])] = &[
@@ -69,7 +69,7 @@ fn layout_means_nothing_more_than_it_says() {
 }
 
 #[test]
-fn times_may_have_units() {
+fn times_can_have_units() {
     let cases = [
         ("0", 0),
         ("3600", 3600),
@@ -87,7 +87,7 @@ fn times_may_have_units() {
 }
 
 #[test]
-fn names_may_hold_any_octet() {
+fn names_can_hold_any_octet() {
     // RFC 1035 §5.1, RFC 2181 §11.
     let label = "x".repeat(63);
     // 3 × 64 octets, 55, and 8 of the zone.
@@ -109,8 +109,8 @@ fn names_may_hold_any_octet() {
 }
 
 #[test]
-fn each_type_has_its_data() {
-    // As the reference decoder shows it: the RFCs' own examples where they have one.
+fn rdata_of_each_type_is_encoded() {
+    // In the format of the reference decoder; examples of the RFCs where available.
     let sha256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     let cases: &[(&str, &str)] = &[
         ("A 192.0.2.1", "A 192.0.2.1"),
@@ -150,9 +150,9 @@ fn each_type_has_its_data() {
 }
 
 #[test]
-fn data_that_the_reference_does_not_show_is_right_to_the_octet() {
+fn rdata_is_encoded_to_the_octet() {
     let cases: &[(&str, &[u8])] = &[
-        // RFC 1035 §5.1: a text, one word or in quotes, with escapes.
+        // RFC 1035 §5.1: words and quoted text with escapes.
         (r#"TXT "a\009b\255""#, b"\x04a\tb\xff"),
         (r#"TXT word "two words" "" "semi;colon" "quo\"te\\""#, b"\x04word\x09two words\0\x0asemi;colon\x07quo\"te\\"),
         (r"TXT un\032quoted @ \# 4", b"\x09un quoted\x01@\x01#\x014"),
@@ -164,7 +164,7 @@ fn data_that_the_reference_does_not_show_is_right_to_the_octet() {
         // RFC 7553 §4.5: the target has no length octet.
         (r#"URI 10 1 "ftp://ftp1.example.com/public""#, b"\0\x0a\0\x01ftp://ftp1.example.com/public"),
         ("SPF \"v=spf1 -all\"", b"\x0bv=spf1 -all"),
-        // RFC 3597 §5, its own examples among them.
+        // RFC 3597 §5 and its examples.
         (r"TYPE731 \# 6 abcd ( ef 01 23 45 )", b"\xab\xcd\xef\x01\x23\x45"),
         (r"TYPE65534 \# 4 0a000001", b"\x0a\0\0\x01"),
         (r"TYPE62347 \# 0", b""),
@@ -191,7 +191,7 @@ fn ds_is_kept_at_a_delegation() {
 }
 
 #[test]
-fn service_parameters_are_those_of_the_test_vectors() {
+fn service_parameters_match_the_test_vectors() {
     // RFC 9460 §D.2, in its order, with z.test. for example.com.
     let target = b"\x03foo\x01z\x04test\0";
     let cases: &[(&str, [&[u8]; 3])] = &[
@@ -235,7 +235,7 @@ fn service_parameters_are_those_of_the_test_vectors() {
 }
 
 #[test]
-fn generate_fills_in_numbers() {
+fn generate_expands_numbers() {
     let cases: &[(&str, &[&str])] = &[
         (
             "$GENERATE 1-3 h$ A 10.0.0.$",
@@ -262,7 +262,7 @@ fn generate_fills_in_numbers() {
 }
 
 #[test]
-fn an_rrset_has_each_record_once_and_one_ttl() {
+fn rrset_has_no_duplicates_and_one_ttl() {
     // RFC 2181 §5, §5.2.
     let text = "a 60 A 10.0.0.2\nb A 10.0.0.9\nA 30 A 10.0.0.1\na 90 A 10.0.0.2\na 10 TXT x";
     let zone = read(text).unwrap();
@@ -277,15 +277,15 @@ fn an_rrset_has_each_record_once_and_one_ttl() {
 }
 
 #[test]
-fn records_know_their_place() {
-    // A byte-order mark is no character; the column counts characters, not octets; each kind of line end is one.
+fn records_have_their_position() {
+    // A byte-order mark is not counted; columns count characters, not octets; every kind of line end counts once.
     let text = "\u{feff}a TXT \"\u{fc}\"\r\n\r\n   A 10.0.0.1\r( ; \u{fc}\n   b A 10.0.0.1 )\n";
     let places: Vec<_> = read(text).unwrap().records.iter().map(|record| (record.line, record.column)).collect();
     assert_eq!(places, [(3, 4), (1, 1), (5, 4)]);
 }
 
 #[test]
-fn the_file_name_names_the_zone() {
+fn zone_is_named_by_the_file() {
     let cases = [
         ("z.test.zone", "z.test."),
         ("/etc/muster/zones/Z.Test..zone", "z.test."),

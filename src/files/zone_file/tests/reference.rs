@@ -1,4 +1,4 @@
-//! Whole zone files against hickory-proto: its decoder on every record, its parser on what it reads rightly.
+//! Comparison with hickory-proto: its decoder on every record, its parser on inputs that it reads correctly.
 
 use hickory_proto::{
     rr::RData,
@@ -10,7 +10,7 @@ use hickory_proto::{
 
 use super::*;
 
-/// The sample zones, which the tests of whole answers serve.
+/// Sample zones, also served in the tests of whole answers.
 pub(super) const SAMPLES: [(&str, &str); 4] = [
     ("example.org.zone", include_str!("../../../../tests/zones/example.org.zone")),
     ("2.0.192.in-addr.arpa.zone", include_str!("../../../../tests/zones/2.0.192.in-addr.arpa.zone")),
@@ -18,7 +18,7 @@ pub(super) const SAMPLES: [(&str, &str); 4] = [
     ("service.local.zone", include_str!("../../../../tests/zones/service.local.zone")),
 ];
 
-/// Record after record as the reference writes it: in wire form, uncompressed.
+/// Encodes a record with the reference encoder, uncompressed.
 fn encode(record: &Record) -> Vec<u8> {
     let mut wire = Vec::new();
     let mut encoder = BinEncoder::new(&mut wire);
@@ -28,21 +28,21 @@ fn encode(record: &Record) -> Vec<u8> {
 }
 
 #[test]
-fn the_samples_have_neither_problems_nor_warnings() {
+fn sample_zones_have_no_errors_or_warnings() {
     for (path, text) in SAMPLES {
         let path = Path::new(path);
         let zone = parse(path, text.as_bytes(), DEFAULT_TTL).map_err(|problems| lines(&problems)).unwrap();
         assert_eq!(zone.warnings, []);
         if path != Path::new("service.local.zone") {
             assert_eq!(zone.check_apex(path), []);
-            // `ns` of the alias that leads nowhere is no target.
+            // The dangling CNAME to `ns` is not a target.
             assert_eq!(zone.check_targets(path), []);
         }
     }
 }
 
 #[test]
-fn the_reference_decodes_every_record_and_encodes_it_to_the_same_octets() {
+fn reference_decodes_and_reencodes_every_record() {
     for (path, text) in SAMPLES {
         for record in parse(Path::new(path), text.as_bytes(), DEFAULT_TTL).unwrap().records {
             let decoded = decode(&record);
@@ -52,9 +52,9 @@ fn the_reference_decodes_every_record_and_encodes_it_to_the_same_octets() {
 }
 
 #[test]
-fn the_reference_parser_reads_the_same_records() {
-    // All that hickory-proto 0.26 reads rightly. It takes the target of HTTPS for an absolute name and its
-    // parameters in the order they have, does not undo `\DDD`, and knows no RP, URI, DS, TYPEnnn and $GENERATE.
+fn reference_parser_reads_the_same_records() {
+    // All that hickory-proto 0.26 reads correctly. It reads targets of HTTPS as absolute names, does not sort parameters or
+    // decode `\DDD`, and does not support RP, URI, DS, TYPEnnn and $GENERATE.
     let text = r#"
 $TTL 1h
 @ IN SOA ns1 host\.master ( 2026010101 ; serial
@@ -93,8 +93,8 @@ bench A 192.0.2.100
 }
 
 #[test]
-fn the_reference_parser_still_has_the_faults_for_which_it_is_not_used() {
-    // When one of these fails, hickory-proto has got better; see whether it can take over.
+fn reference_parser_still_has_known_errors() {
+    // If an assertion fails, hickory-proto has improved: check whether it can replace this parser.
     let parse = |text: &str| Parser::new(text, None, Some("z.test.".parse().unwrap())).parse().map(|(_, sets)| sets);
     let rejected = [
         "a 5 URI 1 1 \"x\"",

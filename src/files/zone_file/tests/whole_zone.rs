@@ -1,8 +1,8 @@
-//! What only the whole zone shows: aliases, delegations, the apex, targets; and what is merely unlikely.
+//! Errors and warnings of the whole zone: CNAMEs, delegations, the apex, targets.
 
 use super::*;
 
-/// Text, its problems, its warnings. Warnings are only told of a file without problems.
+/// Checks the errors and warnings of each text. A text with errors has no warnings to compare.
 fn check(cases: &[(&str, &[&str], &[&str])]) {
     for (text, expected_problems, expected_warnings) in cases {
         assert_eq!(problems(text), *expected_problems, "{text}");
@@ -13,72 +13,72 @@ fn check(cases: &[(&str, &[&str], &[&str])]) {
 }
 
 #[test]
-fn a_name_with_a_cname_has_nothing_else() {
+fn name_with_a_cname_has_no_other_records() {
     // RFC 1034 §3.6.2, RFC 2181 §10.1.
-    let rule = "(a name with a CNAME has no other records (RFC 1034 §3.6.2))";
+    let rule = "(a name with a CNAME can have no other records (RFC 1034 §3.6.2))";
     check(&[
         ("a CNAME b\na CNAME b", &[], &[]),
         (
             "a CNAME b\na CNAME c",
-            &["2:1: `a.z.test.` has a second CNAME, the first is in line 1 (a name is the alias of one other name)"],
+            &["2:1: `a.z.test.` has a second CNAME; the first is in line 1 (a name can have only one CNAME)"],
             &[],
         ),
         (
             "a CNAME b\nx A 10.0.0.1\nA TXT x",
-            &[&format!("1:1: `a.z.test.` has a CNAME beside its TXT record in line 3 {rule}")],
+            &[&format!("1:1: `a.z.test.` has a CNAME in addition to its TXT record in line 3 {rule}")],
             &[],
         ),
         (
             "@ SOA a b 1 1 1 1 1\n CNAME c",
-            &[&format!("2:2: `z.test.` has a CNAME beside its SOA record in line 1 {rule}")],
+            &[&format!("2:2: `z.test.` has a CNAME in addition to its SOA record in line 1 {rule}")],
             &[],
         ),
         (
             "@ CNAME c",
-            &["1:1: a CNAME at the apex stands beside the zone's SOA and NS (write A and AAAA records here)"],
+            &["1:1: a CNAME at the apex conflicts with the zone's SOA and NS (write A and AAAA records here)"],
             &[],
         ),
-        ("a CNAME a", &["1:1: the alias `a.z.test.` leads back to itself"], &[]),
+        ("a CNAME a", &["1:1: CNAME loop: `a.z.test.` leads back to itself"], &[]),
         (
             "a CNAME b\nb CNAME c\nc CNAME a",
             &[
-                "1:1: the alias `a.z.test.` leads back to itself",
-                "2:1: the alias `b.z.test.` leads back to itself",
-                "3:1: the alias `c.z.test.` leads back to itself",
+                "1:1: CNAME loop: `a.z.test.` leads back to itself",
+                "2:1: CNAME loop: `b.z.test.` leads back to itself",
+                "3:1: CNAME loop: `c.z.test.` leads back to itself",
             ],
             &[],
         ),
         ("$GENERATE 1-16 a$ CNAME a${1}", &[], &[]),
-        ("$GENERATE 0-16 a$ CNAME a${1}", &[], &["1:1: the alias `a0.z.test.` begins a chain of more than 16"]),
+        ("$GENERATE 0-16 a$ CNAME a${1}", &[], &["1:1: the CNAME chain of `a0.z.test.` is longer than 16"]),
     ]);
 }
 
 #[test]
-fn soa_and_ds_stand_where_they_belong() {
+fn soa_and_ds_are_valid_at_certain_names_only() {
     check(&[
         ("@ SOA a b 1 1 1 1 1\n@ SOA A B 1 1 1 1 1", &[], &[]),
         (
             "@ SOA a b 1 1 1 1 1\n@ SOA a b 2 1 1 1 1",
-            &["2:1: a second SOA, the first is in line 1 (a zone has one)"],
+            &["2:1: second SOA; the first is in line 1 (a zone has one SOA)"],
             &[],
         ),
         (
             "c SOA a b 1 1 1 1 1",
-            &["1:1: an SOA belongs to the apex `z.test.`, not to `c.z.test.` (write `@` in front of it)"],
+            &["1:1: an SOA belongs to the apex `z.test.`, not to `c.z.test.` (use `@` as its owner)"],
             &[],
         ),
         // RFC 4035 §2.4
-        ("@ DS 1 8 99 00", &["1:1: a DS at the zone's own apex (it belongs to the parent zone (RFC 4035 §2.4))"], &[]),
-        ("c DS 1 8 99 00", &[], &["1:1: `c.z.test.` has a DS and no NS: it is no delegation (RFC 4035 §2.4)"]),
+        ("@ DS 1 8 99 00", &["1:1: DS at the apex of the zone (it belongs to the parent zone (RFC 4035 §2.4))"], &[]),
+        ("c DS 1 8 99 00", &[], &["1:1: `c.z.test.` has a DS but no NS: it is not a delegation (RFC 4035 §2.4)"]),
     ]);
 }
 
 #[test]
-fn a_delegation_hides_what_is_below_it() {
+fn delegation_occludes_names_below_it() {
     // RFC 1034 §4.2.1, RFC 2181 §6.
-    let child = "(it belongs to the zone that is delegated)";
+    let child = "(move it to the delegated zone)";
     check(&[
-        // Glue: of a server in the child, of one at the cut itself, and of one in another child of ours.
+        // Glue of a server in the child zone, at the delegation itself, and in another child zone.
         ("c NS ns.c\nns.c A 10.0.0.1\nns.c AAAA ::1", &[], &[]),
         ("c NS c\nc A 10.0.0.1", &[], &[]),
         ("c NS ns.d\nd NS ns.d\nns.d A 10.0.0.1", &[], &[]),
@@ -86,18 +86,18 @@ fn a_delegation_hides_what_is_below_it() {
         ("c NS ns\nns A 10.0.0.1\nc NS ns.example.", &[], &[]),
         (
             "c NS ns.c",
-            &["1:1: `c.z.test.` is delegated to `ns.c.z.test.`, whose address only that server could tell (add \
-               `ns.c.z.test. A ADDRESS`, the glue)"],
+            &["1:1: missing glue: `c.z.test.` is delegated to `ns.c.z.test.`, a name in the delegated zone (add \
+               `ns.c.z.test. A ADDRESS`)"],
             &[],
         ),
-        // The line that is missing may be the one with a fault.
+        // The missing record may be the one with the error.
         ("c NS ns.c\nns.c A x", &["2:8: A address: expected an IPv4 address such as 192.0.2.1, found `x`"], &[]),
         (
             "c NS ns.\na.c TXT x\nc MX 1 m.\nb.a.c NS ns.",
             &[
-                &format!("2:1: the TXT of `a.c.z.test.` is hidden by the delegation of `c.z.test.` {child}"),
-                &format!("3:1: the MX of `c.z.test.` is hidden by the delegation of `c.z.test.` {child}"),
-                &format!("4:1: the NS of `b.a.c.z.test.` is hidden by the delegation of `c.z.test.` {child}"),
+                &format!("2:1: the TXT of `a.c.z.test.` is occluded by the delegation of `c.z.test.` {child}"),
+                &format!("3:1: the MX of `c.z.test.` is occluded by the delegation of `c.z.test.` {child}"),
+                &format!("4:1: the NS of `b.a.c.z.test.` is occluded by the delegation of `c.z.test.` {child}"),
             ],
             &[],
         ),
@@ -105,7 +105,7 @@ fn a_delegation_hides_what_is_below_it() {
             "c NS ns.\na.c A 10.0.0.1",
             &[],
             &[&format!(
-                "2:1: `a.c.z.test.` is delegated with `c.z.test.` and serves no zone here: it is never answered {child}"
+                "2:1: `a.c.z.test.` is below the delegation of `c.z.test.` and is not glue: it is never answered {child}"
             )],
         ),
         // A wildcard does not delegate (RFC 4592 §4.2).
@@ -114,9 +114,9 @@ fn a_delegation_hides_what_is_below_it() {
 }
 
 #[test]
-fn targets_are_no_aliases() {
-    // RFC 2181 §10.3. The other servers' checkers refuse it for NS and warn for the others.
-    let hint = "is an alias (RFC 2181 §10.3) (write the name that the CNAME leads to)";
+fn targets_are_not_cnames() {
+    // RFC 2181 §10.3. The checkers of other servers refuse it for NS and warn for other types.
+    let hint = "is the owner of a CNAME (RFC 2181 §10.3) (write the canonical name)";
     check(&[
         ("@ NS a\na CNAME b", &[&format!("1:1: the NS target `a.z.test.` {hint}")], &[]),
         (
@@ -128,26 +128,26 @@ fn targets_are_no_aliases() {
 }
 
 #[test]
-fn a_missing_final_dot_is_a_warning() {
-    let hint = "(a name that ends in a dot is taken as it is)";
+fn missing_final_dot_is_a_warning() {
+    let hint = "(end an absolute name with a dot)";
     check(&[
         (
             "a CNAME web.z.test\nb.Z.test A 10.0.0.1",
             &[],
             &[
-                &format!("1:9: `web.z.test` has no final dot and so means `web.z.test.z.test.` {hint}"),
-                &format!("2:1: `b.Z.test` has no final dot and so means `b.z.test.z.test.` {hint}"),
+                &format!("1:9: `web.z.test` has no final dot and means `web.z.test.z.test.` {hint}"),
+                &format!("2:1: `b.Z.test` has no final dot and means `b.z.test.z.test.` {hint}"),
             ],
         ),
         (
             "$ORIGIN sub\na MX 1 z.test",
             &[],
-            &[&format!("2:8: `z.test` has no final dot and so means `z.test.sub.z.test.` {hint}")],
+            &[&format!("2:8: `z.test` has no final dot and means `z.test.sub.z.test.` {hint}")],
         ),
         (
             "$GENERATE 1-9 a$ CNAME b$.z.test",
             &[],
-            &[&format!("1:24: `b1.z.test` has no final dot and so means `b1.z.test.z.test.` {hint}")],
+            &[&format!("1:24: `b1.z.test` has no final dot and means `b1.z.test.z.test.` {hint}")],
         ),
         ("a CNAME xz.test\nb CNAME test\nc CNAME z.test.", &[], &[]),
     ]);
@@ -155,14 +155,13 @@ fn a_missing_final_dot_is_a_warning() {
     assert_eq!(
         lines(&reverse.warnings),
         [
-            "1:1: `1.10.in-addr.arpa.` points to `web.example.org.10.in-addr.arpa.`, in the reverse zone itself (is a dot \
-         missing at its end?)"
+            "1:1: `1.10.in-addr.arpa.` points to `web.example.org.10.in-addr.arpa.`, a name in the reverse zone (is the final dot missing?)"
         ]
     );
 }
 
 #[test]
-fn a_zone_of_its_own_needs_an_soa_and_a_name_server_with_an_address() {
+fn zone_needs_an_soa_and_a_name_server_with_an_address() {
     let soa = "@ SOA ns h 1 1 1 1 1\n";
     let no_soa = "1:1: the zone `z.test.` has no SOA (such as `@ SOA ns hostmaster 1 1h 15m 1w 5m`)";
     let no_ns = "1:1: the zone `z.test.` has no name server (such as `@ NS ns` and `ns A 10.0.0.7`)";
@@ -186,9 +185,9 @@ fn a_zone_of_its_own_needs_an_soa_and_a_name_server_with_an_address() {
 }
 
 #[test]
-fn targets_without_an_address_are_told_apart_from_those_elsewhere() {
+fn targets_in_the_zone_without_an_address_are_warnings() {
     let missing = |place: &str, rtype: &str, name: &str| {
-        format!("{place}: the {rtype} target `{name}` has no address in this zone (is a dot missing at its end?)")
+        format!("{place}: the {rtype} target `{name}` has no address in this zone (is the final dot missing?)")
     };
     let cases: &[(&str, &[String])] = &[
         ("@ MX 1 a\na A 10.0.0.1\n MX 2 .\n MX 3 m.example.\n MX 4 b.w\n*.w AAAA ::1", &[]),
@@ -197,7 +196,7 @@ fn targets_without_an_address_are_told_apart_from_those_elsewhere() {
             "_x._tcp SRV 0 0 1 a\na TXT x\nb NS ns.example\nc NS b.c.\n",
             &[missing("1:1", "SRV", "a.z.test."), missing("3:1", "NS", "ns.example.z.test.")],
         ),
-        // What is delegated has its addresses elsewhere; the apex's servers are `check_apex`'s matter.
+        // Delegated names have addresses elsewhere; `check_apex` checks the name servers of the apex.
         ("@ MX 1 a.c\nc NS ns.example.\n@ NS nowhere", &[]),
     ];
     for (text, expected) in cases {
@@ -207,8 +206,11 @@ fn targets_without_an_address_are_told_apart_from_those_elsewhere() {
 }
 
 #[test]
-fn an_rrset_fits_into_a_message() {
+fn rrset_must_fit_in_a_message() {
     let texts = |count: u32| (0..count).map(|n| format!("a TXT {n:0200}\n")).collect::<String>();
     assert_eq!(problems(texts(306)), Vec::<String>::new());
-    assert_eq!(problems(texts(307)), ["1:1: the TXT records of `a.z.test.` have 65391 octets, which no message holds"]);
+    assert_eq!(
+        problems(texts(307)),
+        ["1:1: the TXT RRset of `a.z.test.` has 65391 octets, too many for a DNS message"]
+    );
 }

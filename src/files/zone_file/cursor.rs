@@ -1,11 +1,11 @@
-//! Tokens one by one, and what one token says by itself: octets, a number, a time.
+//! Token cursor, and parsers of single tokens: octets, numbers, times.
 
-use super::{Fault, entry::Token, names::unescape};
+use super::{Fault, lexer::Token, names::unescape};
 
-/// The longest number or time that is looked at, in characters.
+/// Longest number or time in characters.
 const MAX_NUMBER: usize = 40;
 
-/// The tokens of an entry, handed out one by one.
+/// Cursor over the tokens of an entry.
 pub(super) struct Cursor<'t, 'a> {
     tokens: &'t [Token<'a>],
     next: usize,
@@ -26,29 +26,30 @@ impl<'t, 'a> Cursor<'t, 'a> {
         Some(token)
     }
 
-    /// The offset of the token taken last, or of the first.
+    /// Offset of the last taken token, or of the first.
     pub(super) fn at(&self) -> usize {
         self.tokens.get(self.next.saturating_sub(1)).map_or(0, |token| token.at)
     }
 
-    /// The token taken last.
+    /// Last taken token.
     pub(super) fn last(&self) -> Option<Token<'a>> {
         self.tokens.get(self.next.checked_sub(1)?).copied()
     }
 }
 
-/// The octets of a text, its escapes undone.
+/// Decodes text with escapes and appends it to `wire`.
 pub(super) fn octets(token: Token<'_>, wire: &mut Vec<u8>) -> Result<(), Fault> {
     let mut rest = token.raw;
     while !rest.is_empty() {
-        let octet = unescape(&mut rest)
-            .ok_or_else(|| Fault::new(token.at, "after a backslash stands a character or three digits up to 255"))?;
+        let octet = unescape(&mut rest).ok_or_else(|| {
+            Fault::new(token.at, "a backslash must be followed by a character or by three digits up to 255")
+        })?;
         wire.push(octet);
     }
     Ok(())
 }
 
-/// A decimal number up to `max`.
+/// Parses a decimal number up to `max`.
 pub(super) fn number(token: Token<'_>, max: u64) -> Option<u64> {
     let text = std::str::from_utf8(token.raw).ok().filter(|text| !token.quoted && is_number(text))?;
     text.parse().ok().filter(|value| *value <= max)
@@ -58,7 +59,7 @@ pub(super) fn is_number(text: &str) -> bool {
     (1..=MAX_NUMBER).contains(&text.len()) && text.bytes().all(|octet| octet.is_ascii_digit())
 }
 
-/// A time: seconds, or numbers with the units `w`, `d`, `h`, `m`, `s` behind each, as BIND reads it.
+/// Parses a time: seconds, or numbers with the units `w`, `d`, `h`, `m`, `s`, as in BIND.
 pub(super) fn seconds(text: &str) -> Option<u64> {
     if is_number(text) {
         return text.parse().ok();

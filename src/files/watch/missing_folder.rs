@@ -1,12 +1,11 @@
-//! What is in service while a folder is gone.
+//! Grace period: the files that stay in use while their folder is missing.
 //!
-//! Pure. A file that is deleted is withdrawn at once: somebody meant it. A whole folder that vanishes is more often a
-//! deploy tool that removes and creates it, or a mount that is late, and must not withdraw every service of the node
-//! for an instant. So what it held stays for [`GRACE`]; what comes back within that time replaces it file by file,
-//! and the rest is withdrawn at its end. The same goes for a folder that is another one than before and empty: that
-//! is what is seen between `mkdir` and the first copied file, and where a mount point has lost its mount.
+//! Pure. A deleted file is withdrawn at once: the deletion is deliberate. A vanished folder is more often one that a
+//! deployment tool replaces, or a late mount, and must not withdraw every service of the node. So its files stay in use for
+//! [`GRACE`]. Files that return in that time replace them one by one; the rest is withdrawn at the end. An empty folder with
+//! a new identity is treated alike: it is seen between `mkdir` and the first copied file, and on a lost mount.
 //!
-//! A folder that is replaced by another with files in it is taken as it is, at once.
+//! A folder that is replaced by another with files takes effect at once.
 
 use std::{
     path::PathBuf,
@@ -17,52 +16,52 @@ use std::{
 use super::symlinks::Identity;
 use crate::files::contents::FileText;
 
-/// How long the files of a folder that has vanished stay in service: what a deploy takes to write it again, and short
-/// enough for someone who removed it on purpose to see that it works.
+/// Grace period of a vanished folder: long enough for a deployment to write it again, short enough to see a deliberate
+/// removal take effect.
 pub(super) const GRACE: Duration = Duration::from_secs(5);
 
-/// A folder's files.
+/// Files of a folder by path.
 pub(super) type Files = imbl::OrdMap<PathBuf, Arc<FileText>>;
 
-/// What was seen of the folder.
+/// Result of a folder scan.
 pub(super) enum Seen {
-    /// It was listed.
+    /// The files, and the identity of the folder.
     Files(Files, Option<Identity>),
-    /// There is none.
+    /// No folder.
     Missing,
-    /// It is there and cannot be listed.
+    /// The folder exists and cannot be listed.
     Unreadable,
 }
 
-/// What is in service, and for how long if the folder is gone.
+/// Files in use, and until when if the folder is gone.
 pub(super) struct GracePeriod {
     length: Duration,
-    shown: Files,
+    in_use: Files,
     folder: Option<Identity>,
     until: Option<Instant>,
 }
 
 impl GracePeriod {
-    /// Nothing is in service; vanished files will stay for `length`.
+    /// Creates a state without files and with a grace period of `length`.
     pub(super) fn new(length: Duration) -> Self {
-        Self { length, shown: Files::new(), folder: None, until: None }
+        Self { length, in_use: Files::new(), folder: None, until: None }
     }
 
-    /// When files will be withdrawn; `None` while none are kept.
+    /// Returns the end of the running grace period.
     pub(super) fn until(&self) -> Option<Instant> {
         self.until
     }
 
-    /// How long files are kept.
+    /// Length of the grace period.
     pub(super) fn length(&self) -> Duration {
         self.length
     }
 
-    /// What is in service after the folder was `seen` at `now`.
-    pub(super) fn show(&mut self, seen: Seen, now: Instant) -> &Files {
+    /// Updates the files in use after the scan `seen` at `now`.
+    pub(super) fn update(&mut self, seen: Seen, now: Instant) -> &Files {
         let (files, listed) = match seen {
-            // Nobody has deleted anything.
-            Seen::Unreadable => return &self.shown,
+            // No file was deleted.
+            Seen::Unreadable => return &self.in_use,
             Seen::Missing => (Files::new(), None),
             Seen::Files(files, folder) => (files, Some(folder)),
         };
@@ -71,23 +70,23 @@ impl GracePeriod {
                 None => true,
                 Some(folder) => files.is_empty() && folder != self.folder,
             };
-            if replaced_by_nothing && !self.shown.is_empty() {
+            if replaced_by_nothing && !self.in_use.is_empty() {
                 self.until = Some(now + self.length);
             }
         }
         match self.until {
-            Some(until) if now < until && self.shown.keys().any(|path| !files.contains_key(path)) => {
-                self.shown = files.union(self.shown.clone());
+            Some(until) if now < until && self.in_use.keys().any(|path| !files.contains_key(path)) => {
+                self.in_use = files.union(self.in_use.clone());
             }
             _ => {
                 self.until = None;
-                self.shown = files;
+                self.in_use = files;
             }
         }
         if let Some(folder) = listed {
             self.folder = folder;
         }
-        &self.shown
+        &self.in_use
     }
 }
 
@@ -97,11 +96,11 @@ mod tests {
 
     const LENGTH: Duration = Duration::from_secs(5);
 
-    /// One step of a story: after so many seconds, what was seen, what is then in service.
-    struct Step(u64, See, &'static str);
+    /// One step of a case: seconds since the start, the scan, and the expected files.
+    struct Step(u64, Scan, &'static str);
 
-    enum See {
-        /// `a1 b1`: files with their content; the folder's identity.
+    enum Scan {
+        /// `a1 b1`: names and contents; then the identity of the folder.
         Files(&'static str, u64),
         Missing,
         Unreadable,
@@ -114,15 +113,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_vanished_folder_held_is_kept_for_a_while() {
-        use See::*;
+    fn files_of_a_vanished_folder_have_a_grace_period() {
+        use Scan::*;
         let cases: &[(&str, &[Step])] = &[
             (
                 "files are deleted at once, also the last",
                 &[Step(0, Files("a1 b1", 1), "a1 b1"), Step(1, Files("b1", 1), "b1"), Step(2, Files("", 1), "")],
             ),
             (
-                "a folder that is gone for good",
+                "a folder that does not return",
                 &[
                     Step(0, Files("a1 b1", 1), "a1 b1"),
                     Step(1, Missing, "a1 b1"),
@@ -153,7 +152,7 @@ mod tests {
                 ],
             ),
             (
-                "vanished again within the time: the first time counts",
+                "vanished again during the grace period: the first time counts",
                 &[
                     Step(0, Files("a1 b1", 1), "a1 b1"),
                     Step(1, Missing, "a1 b1"),
@@ -186,30 +185,30 @@ mod tests {
         let start = Instant::now();
         for (case, steps) in cases {
             let mut grace = GracePeriod::new(LENGTH);
-            for Step(second, see, expected) in *steps {
-                let seen = match see {
+            for Step(second, scan, expected) in *steps {
+                let seen = match scan {
                     Files(text, identity) => Seen::Files(files(text), Some(Identity::of_test(*identity))),
                     Missing => Seen::Missing,
                     Unreadable => Seen::Unreadable,
                 };
-                let shown = grace.show(seen, start + Duration::from_secs(*second));
-                assert_eq!(shown, &files(expected), "{case}, second {second}");
+                let in_use = grace.update(seen, start + Duration::from_secs(*second));
+                assert_eq!(in_use, &files(expected), "{case}, second {second}");
             }
         }
     }
 
     #[test]
-    fn the_end_is_known_while_files_are_kept_and_only_then() {
+    fn end_is_known_only_during_the_grace_period() {
         let start = Instant::now();
         let mut grace = GracePeriod::new(LENGTH);
-        grace.show(Seen::Files(files("a1"), Some(Identity::of_test(1))), start);
+        grace.update(Seen::Files(files("a1"), Some(Identity::of_test(1))), start);
         assert_eq!(grace.until(), None);
-        grace.show(Seen::Missing, start);
+        grace.update(Seen::Missing, start);
         assert_eq!(grace.until(), Some(start + LENGTH));
-        grace.show(Seen::Files(files("a2"), Some(Identity::of_test(2))), start);
+        grace.update(Seen::Files(files("a2"), Some(Identity::of_test(2))), start);
         assert_eq!(grace.until(), None, "all are back");
-        grace.show(Seen::Missing, start);
-        grace.show(Seen::Missing, start + LENGTH);
+        grace.update(Seen::Missing, start);
+        grace.update(Seen::Missing, start + LENGTH);
         assert_eq!(grace.until(), None, "withdrawn");
     }
 }

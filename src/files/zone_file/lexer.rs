@@ -1,72 +1,72 @@
-//! The text of a master file, cut into entries and tokens (RFC 1035 §5.1): comments, quotes, parentheses, escapes.
+//! Lexer of master files: entries and tokens, with comments, quotes, parentheses and escapes (RFC 1035 §5.1).
 //!
-//! What a token means is not known here. Every octet is looked at once, or twice in a file with a parenthesis that is
-//! never closed; nothing recurses.
+//! Reads every octet once, or twice in a file with an unclosed parenthesis. Not recursive.
 
 use super::Fault;
 
-/// The most tokens of one entry. RDATA of 65,535 octets in hexadecimal has that many, one token a digit.
+/// Maximum tokens of an entry: those of 65,535 octets of RDATA in hexadecimal, one digit per token.
 const MAX_TOKENS: usize = 2 * 65_535 + 16;
 
-/// A run of characters between blanks, or between quotes; escapes are still in it.
+/// Characters between blanks or quotes, with escapes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Token<'a> {
-    /// Without the quotes.
+    /// Content without the quotes.
     pub(super) raw: &'a [u8],
-    /// The offset in the text of its first character, which may be a quote.
+    /// Offset of the first character, which may be a quote.
     pub(super) at: usize,
+    /// True if the token is in quotes.
     pub(super) quoted: bool,
-    /// Nothing stands between this token and the one before.
+    /// True if the token directly follows the previous one.
     pub(super) joined: bool,
 }
 
-/// Where an entry begins.
+/// Start of an entry.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
-    /// The number of its first line, from 1.
+    /// Number of its first line, counted from 1.
     pub(super) line: usize,
-    /// The offset in the text of that line.
+    /// Offset of that line.
     pub(super) line_start: usize,
-    /// The line begins with a blank: the entry belongs to the last owner.
+    /// True if the line begins with a blank, so the entry has the previous owner.
     pub(super) blank: bool,
 }
 
-/// Hands out the entries of a text, one after the other.
+/// Iterator over the entries of a text.
 pub(super) struct Entries<'a> {
     text: &'a [u8],
     at: usize,
     line: usize,
-    /// A parenthesis is never closed. From then on one that is open ends before a line that begins without a blank, as
-    /// records do and continued lines mostly do not: so the fault costs one entry and not the rest of the file.
-    mend: bool,
+    /// True if a parenthesis is unclosed. If so, an entry ends before the next line that begins without a blank, as records
+    /// do and continuation lines mostly do not. So the error costs one entry, not the rest of the file.
+    recovering: bool,
 }
 
 impl<'a> Entries<'a> {
     pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, line: 1, mend: false }
+        Self { text, at: 0, line: 1, recovering: false }
     }
 
-    /// Reads the next entry into `tokens`, which may stay empty; `None` at the end of the text.
+    /// Reads the next entry into `tokens`, which may stay empty. Returns `None` at the end of the text.
     ///
-    /// With a fault the entry is used up as well.
+    /// An entry with an error is consumed too.
     pub(super) fn next(&mut self, tokens: &mut Vec<Token<'a>>) -> Option<(Entry, Result<(), Fault>)> {
         let first = *self.text.get(self.at)?;
         let entry = Entry { line: self.line, line_start: self.at, blank: matches!(first, b' ' | b'\t') };
         let fault = match self.read(tokens) {
             Ok(fault) => fault,
             Err(Unclosed) => {
-                (self.mend, self.at, self.line) = (true, entry.line_start, entry.line);
+                (self.recovering, self.at, self.line) = (true, entry.line_start, entry.line);
                 self.read(tokens).unwrap_or_default()
             }
         };
         Some((entry, fault.map_or(Ok(()), Err)))
     }
 
-    /// Reads up to the end of the entry; what it returns is the first thing wrong with it.
+    /// Reads to the end of the entry and returns its first error.
     fn read(&mut self, tokens: &mut Vec<Token<'a>>) -> Result<Option<Fault>, Unclosed> {
         tokens.clear();
         let mut fault: Option<Fault> = None;
-        let mut wrong = |at, message: &str, hint: &str| {
+        let mut report = |at, message: &str, hint: &str| {
             fault.get_or_insert_with(|| Fault::new(at, message).hint(hint));
         };
         let mut open = 0;
@@ -80,7 +80,7 @@ impl<'a> Entries<'a> {
                     if depth == 0 {
                         break;
                     }
-                    if self.mend && self.at_record() {
+                    if self.recovering && self.at_record() {
                         break;
                     }
                 }
@@ -98,38 +98,34 @@ impl<'a> Entries<'a> {
                     self.at += 1;
                 }
                 b')' => {
-                    wrong(
-                        at,
-                        "this parenthesis closes none",
-                        "one that is part of a text stands in quotes, or as `\\)`",
-                    );
+                    report(at, "unmatched `)`", "quote a literal parenthesis, or write `\\)`");
                     self.at += 1;
                 }
                 0..=0x1f | 0x7f => {
-                    wrong(at, &format!("a control character, octet {byte}"), "in a text it is written `\\DDD`");
+                    report(at, &format!("control character, octet {byte}"), "write it as `\\DDD`");
                     self.at += 1;
                 }
                 _ => {
                     let quoted = byte == b'"';
                     match if quoted { self.quoted() } else { Ok(self.unquoted()) } {
                         Ok(raw) if tokens.len() < MAX_TOKENS => tokens.push(Token { raw, at, quoted, joined }),
-                        Ok(_) => wrong(at, "too many fields for one record", "is a parenthesis closed too late?"),
-                        Err((at, message, hint)) => wrong(at, message, hint),
+                        Ok(_) => report(at, "too many fields for one record", "is a parenthesis closed too late?"),
+                        Err((at, message, hint)) => report(at, message, hint),
                     }
                 }
             }
             joined = !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b'(' | b')' | b';');
         }
         if depth > 0 {
-            if !self.mend {
+            if !self.recovering {
                 return Err(Unclosed);
             }
-            wrong(open, "this parenthesis is never closed", "end the record with `)`");
+            report(open, "unclosed `(`", "end the record with `)`");
         }
         Ok(fault)
     }
 
-    /// Steps over a line's end: LF, CR LF, or CR alone.
+    /// Skips a line end: LF, CR LF, or CR alone.
     fn newline(&mut self) {
         let crlf = self.text[self.at..].starts_with(b"\r\n");
         self.at += if crlf { 2 } else { 1 };
@@ -141,7 +137,7 @@ impl<'a> Entries<'a> {
         self.at += rest.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(rest.len());
     }
 
-    /// The line that begins here looks like the beginning of an entry.
+    /// Reports whether the line that begins here looks like a new entry.
     fn at_record(&self) -> bool {
         self.text.get(self.at).is_some_and(|byte| !b" \t\r\n;()\"".contains(byte))
     }
@@ -158,7 +154,7 @@ impl<'a> Entries<'a> {
         &self.text[start..self.at]
     }
 
-    /// What stands between the quote here and the next one of the same line.
+    /// Reads from the quote here to the next quote of the line.
     fn quoted(&mut self) -> Result<&'a [u8], (usize, &'static str, &'static str)> {
         let start = self.at;
         self.at += 1;
@@ -176,26 +172,26 @@ impl<'a> Entries<'a> {
         }
         match self.text.get(self.at) {
             None | Some(b'\r' | b'\n') => {
-                Err((start, "this quote is not closed in its line", "end the text with `\"`"))
+                Err((start, "the quoted text does not end on its line", "end the text with `\"`"))
             }
             Some(_) => {
                 let at = self.at;
                 self.skip_line();
-                Err((at, "a control character in a text", "it is written `\\DDD`"))
+                Err((at, "control character in quoted text", "write it as `\\DDD`"))
             }
         }
     }
 
-    /// The backslash here has a character after it.
+    /// Reports whether a character follows the backslash here.
     fn escapes(&self) -> bool {
         self.text.get(self.at + 1).is_some_and(|byte| !matches!(byte, 0..=0x08 | 0x0a..=0x1f | 0x7f))
     }
 }
 
-/// The text ended within parentheses.
+/// The text ended inside parentheses.
 struct Unclosed;
 
-/// Line and column, both from 1 and the column in characters, of offset `at`, which is in `line` or after it.
+/// Returns line and column of offset `at`, which is in or after `line`; both from 1, the column in characters.
 pub(super) fn place(text: &[u8], mut line: usize, mut line_start: usize, at: usize) -> (usize, usize) {
     for (offset, byte) in text.iter().enumerate().take(at).skip(line_start) {
         if *byte == b'\n' || (*byte == b'\r' && text.get(offset + 1) != Some(&b'\n')) {
@@ -207,7 +203,7 @@ pub(super) fn place(text: &[u8], mut line: usize, mut line_start: usize, at: usi
     (line, characters + 1)
 }
 
-/// A token as messages show it: between backquotes, no longer than a line bears.
+/// Formats a token for messages: in backquotes and truncated.
 pub(super) fn shown(raw: &[u8]) -> String {
     const MAX_SHOWN: usize = 60;
     let text = String::from_utf8_lossy(&raw[..raw.len().min(4 * MAX_SHOWN)]);
