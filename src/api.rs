@@ -1,11 +1,10 @@
-//! The JSON of the HTTP API: what the agent writes and the commands read.
+//! JSON of the HTTP API, which the agent writes and the commands read.
 //!
-//! The shapes are those of Consul's API, so that its clients find what they know; what only muster has stands under a key
-//! of its own, `Muster`. A command may be older or newer than the agent that it asks: there, what is missing is read as
-//! empty and what is unknown is left out.
+//! Fields follow Consul's API, for its clients; additions of muster are under the key `Muster`. A command may be older
+//! or newer than its agent, so missing fields are empty and unknown fields are ignored.
 
 pub mod catalog;
-pub mod event;
+pub mod events;
 pub mod explain;
 pub mod metrics;
 
@@ -14,28 +13,28 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Consul's `Status` of a member that is reached.
+/// Consul's `Status` of a live member.
 pub const ALIVE: u8 = 1;
-/// Consul's `Status` of a member that said good-bye.
+/// Consul's `Status` of a member that left gracefully.
 pub const LEFT: u8 = 3;
-/// Consul's `Status` of a member that is out of reach.
+/// Consul's `Status` of an unreachable member.
 pub const FAILED: u8 = 4;
 
 /// `GET /v1/agent/self`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Agent {
-    /// What Consul shows of the configuration.
+    /// Configuration, as far as Consul shows it.
     pub config: Config,
-    /// What Consul shows of the configuration when debugging: here a few keys that its clients look for.
+    /// Consul's debug configuration: only keys that its clients use.
     pub debug_config: DebugConfig,
-    /// This node as a member.
+    /// Membership of this node.
     pub member: Member,
-    /// Numbers as text, by part.
+    /// Statistics by group; values are strings.
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
-    /// What its configuration says of it.
+    /// Metadata of the node.
     pub meta: BTreeMap<String, String>,
-    /// What only muster has.
+    /// Additions of muster.
     pub muster: Status,
 }
 
@@ -43,20 +42,20 @@ pub struct Agent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Config {
-    /// The name of the node's site.
+    /// Datacenter of the node.
     pub datacenter: String,
-    /// Consul's first site of several; here the node's own.
+    /// Consul's primary datacenter; here the node's own.
     pub primary_datacenter: String,
-    /// The node's name.
+    /// Name of the node.
     pub node_name: String,
-    /// A UUID made of the node's name.
+    /// UUID derived from the node's name.
     #[serde(rename = "NodeID")]
     pub node_id: String,
-    /// Always empty: a version says enough.
+    /// Always empty.
     pub revision: String,
-    /// Always false: all nodes are alike, and none is a server.
+    /// Always false: there are no server nodes.
     pub server: bool,
-    /// muster's version.
+    /// Version of muster.
     pub version: String,
 }
 
@@ -64,11 +63,11 @@ pub struct Config {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct DebugConfig {
-    /// The name of the node's site.
+    /// Datacenter of the node.
     pub datacenter: String,
-    /// The node's name.
+    /// Name of the node.
     pub node_name: String,
-    /// The discovery zone.
+    /// Discovery zone.
     #[serde(rename = "DNSDomain")]
     pub dns_domain: String,
 }
@@ -77,81 +76,82 @@ pub struct DebugConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Member {
-    /// The node's name.
+    /// Name of the node.
     pub name: String,
-    /// The IP address at which it gossips.
+    /// Gossip address.
     pub addr: String,
-    /// The port at which it gossips.
+    /// Gossip port.
     pub port: u16,
-    /// `role`, `id`, and where they are known `dc` and `build`.
+    /// `role` and `id`; `dc` and `build` if known.
     pub tags: BTreeMap<String, String>,
     /// [`ALIVE`], [`LEFT`] or [`FAILED`].
     pub status: u8,
-    /// The least version of the protocol that it speaks.
+    /// Lowest protocol version.
     pub protocol_min: u8,
-    /// The greatest.
+    /// Highest protocol version.
     pub protocol_max: u8,
-    /// The one in use.
+    /// Protocol version in use.
     pub protocol_cur: u8,
-    /// As for the protocol.
+    /// Lowest delegate protocol version.
     pub delegate_min: u8,
-    /// As for the protocol.
+    /// Highest delegate protocol version.
     pub delegate_max: u8,
-    /// As for the protocol.
+    /// Delegate protocol version in use.
     pub delegate_cur: u8,
-    /// What only muster has.
-    pub muster: Standing,
+    /// Additions of muster.
+    pub muster: MemberState,
 }
 
 /// `Muster` of [`Member`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Standing")]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Standing {
+pub struct MemberState {
     /// `alive`, `suspect`, `held`, `left` or `gone`.
     pub reach: String,
-    /// Why it is gone, for people.
+    /// Reason for `gone`, for operators.
     pub cause: Option<String>,
-    /// Since when it stands so (RFC 3339).
+    /// Start of this state (RFC 3339).
     pub since: String,
-    /// Instances that it announces, healthy or not.
+    /// Number of announced instances, healthy or not.
     pub instances: usize,
-    /// The version of its program, where it has told.
+    /// Version of muster on the member, if known.
     pub version: Option<String>,
-    /// Grows with every start of its agent.
+    /// Generation: increases with every start of the agent.
     pub generation: u64,
-    /// The name of its site, where it has told.
+    /// Datacenter, if known.
     pub datacenter: Option<String>,
-    /// The digest of what it answers, in 16 hexadecimal digits, where it has told: nodes that answer the same have the same.
+    /// Digest of the member's view as 16 hexadecimal digits, if known. Nodes with equal views have equal digests.
     pub view: Option<String>,
-    /// Since when that differs from the asked agent's, for longer than news take (RFC 3339).
+    /// Time since when the view differs from the requested agent's view for longer than propagation takes (RFC 3339).
     pub view_differs_since: Option<String>,
 }
 
-/// `Muster` of [`Agent`]: how the node and its cluster are, as this node sees them.
+/// `Muster` of [`Agent`]: state of the node and its cluster, as seen by this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Status {
-    /// The discovery zone.
+    /// Discovery zone.
     pub domain: String,
-    /// Where other hosts reach this one.
+    /// Addresses at which other hosts reach this node.
     pub advertise: Vec<String>,
-    /// What the agent listens on.
+    /// Listening addresses.
     pub listen: Listen,
-    /// Grows with every start.
+    /// Generation: increases with every start.
     pub generation: u64,
-    /// Whether what nodes tell each other is sealed with a key.
+    /// Reports whether gossip is encrypted.
     pub sealed: bool,
-    /// Since when more than half of the peers are out of reach together (RFC 3339).
+    /// Time since when more than half of the peers are unreachable together (RFC 3339).
     pub partitioned: Option<String>,
-    /// Members by `Reach`; a word that counts none is left out.
+    /// Number of members by `Reach`; zero counts are omitted.
     pub members: BTreeMap<String, usize>,
-    /// Members that answer otherwise than this node, for longer than news take, each with since when (RFC 3339).
+    /// Members whose view differs for longer than propagation takes, with the start time (RFC 3339).
     pub diverging: BTreeMap<String, String>,
-    /// What was wrong with what arrived from other nodes, and how often since the start.
+    /// Number of rejected gossip packets since the start, by reason.
     pub rejected: BTreeMap<String, u64>,
-    /// The folders whose files are in service.
+    /// Watched folders.
     pub files: Vec<Folder>,
-    /// What is held back on this node, whatever its checks find.
+    /// Holds on this node, which withhold instances whatever their checks report.
     pub held: Vec<Held>,
 }
 
@@ -159,13 +159,13 @@ pub struct Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Folder {
-    /// Where it is.
+    /// Path of the folder.
     pub path: String,
-    /// What is in service, in a few words: `12 instances`.
+    /// Summary of the folder's content in service, such as `12 instances`.
     pub in_service: String,
-    /// What is wrong, and what it means for what is in service; at most a hundred.
+    /// Problems and their effect; at most 100.
     pub problems: Vec<Problem>,
-    /// How many more there are.
+    /// Number of further problems.
     pub more_problems: usize,
 }
 
@@ -173,45 +173,45 @@ pub struct Folder {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Problem {
-    /// The file.
+    /// Path of the file.
     pub file: String,
-    /// Counted from 1.
+    /// Line, from 1.
     pub line: usize,
-    /// Counted from 1, in characters.
+    /// Column, from 1, in characters.
     pub column: usize,
-    /// `error`: the file is refused; `warning`: it is used.
+    /// `error` (the file is refused) or `warning` (the file is used).
     pub severity: String,
-    /// What is wrong.
+    /// Description of the problem.
     pub message: String,
-    /// What to do.
+    /// Suggested fix.
     pub hint: Option<String>,
 }
 
-/// Something that is held back.
+/// A hold: withholds an instance or the whole node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Held {
-    /// An instance as `SERVICE/ID`; `None`: all of the node.
+    /// Instance as `SERVICE/ID`; `None`: the whole node.
     pub instance: Option<String>,
     /// `draining`, `maintenance` or `node-maintenance`.
     pub gate: String,
-    /// Why, for people; may be empty.
+    /// Reason, for operators; may be empty.
     pub reason: String,
-    /// Since when (RFC 3339).
+    /// Start (RFC 3339).
     pub since: String,
-    /// When it ends by itself (RFC 3339); `None`: when somebody says so.
+    /// Automatic end (RFC 3339); `None`: until it is released.
     pub until: Option<String>,
 }
 
-/// Addresses with ports.
+/// Listening addresses with ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Listen {
     /// DNS over UDP and TCP.
     pub dns: Vec<String>,
-    /// This API.
+    /// HTTP API.
     pub http: Vec<String>,
-    /// Other nodes.
+    /// Gossip.
     pub gossip: String,
 }
 
@@ -219,50 +219,51 @@ pub struct Listen {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Joined {
-    /// The addresses that the target stands for.
+    /// Addresses of the target.
     pub asked: Vec<String>,
-    /// Those at which a node answered.
+    /// Addresses at which a node responded.
     pub answered: Vec<String>,
 }
 
-/// What `POST`, `PUT` and `DELETE /v1/operator/keyring` are sent. It is a secret, so it has no `Debug`.
+/// Body of `POST`, `PUT` and `DELETE /v1/operator/keyring`. It is a secret and has no `Debug`.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Key {
-    /// A key in base64 or, where it is known already, its id.
+    /// Key in base64, or the id of an installed key.
     pub key: String,
 }
 
-/// `GET /v1/operator/keyring`: a list of one such.
+/// Element of the list in `GET /v1/operator/keyring`.
 ///
-/// Where Consul shows keys, muster shows their ids: whoever reads an answer or a log must not get into the cluster.
+/// Consul shows keys; muster shows their ids, so that a response or a log does not grant access to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Keyring {
     /// Always false.
     #[serde(rename = "WAN")]
     pub wan: bool,
-    /// The site of the node that was asked.
+    /// Datacenter of the requested node.
     pub datacenter: String,
     /// Always empty.
     pub segment: String,
-    /// Nodes that could not do it, and why.
+    /// Nodes that failed, with the reason.
     pub messages: BTreeMap<String, String>,
-    /// Ids of keys, and how many nodes have each.
+    /// Number of nodes that have each key, by key id.
     pub keys: BTreeMap<String, usize>,
-    /// Ids of the keys that nodes seal with, and how many do with each.
+    /// Number of nodes whose primary key is each key, by key id.
     pub primary_keys: BTreeMap<String, usize>,
-    /// Nodes that were asked.
+    /// Number of requested nodes.
     pub num_nodes: usize,
-    /// What only muster has.
-    pub muster: Answers,
+    /// Additions of muster.
+    pub muster: KeyringResponses,
 }
 
 /// `Muster` of [`Keyring`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Answers")]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Answers {
-    /// Nodes that answered.
+pub struct KeyringResponses {
+    /// Number of nodes that responded.
     pub answered: usize,
 }
 
@@ -270,13 +271,13 @@ pub struct Answers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Drained {
-    /// The instances that it is about, as `SERVICE/ID`.
+    /// Affected instances, as `SERVICE/ID`.
     pub instances: Vec<String>,
-    /// For how many seconds clients and resolvers may still have one of them.
+    /// Seconds for which clients and resolvers may still cache one of the instances.
     #[serde(rename = "TTLSeconds")]
     pub ttl: u32,
-    /// How many seconds to wait before they are stopped: the same, and the time that a change takes to be everywhere. 0: it
-    /// is safe now. `None`: an agent that does not say.
+    /// Seconds to wait before the instances are stopped: `TTLSeconds` plus the propagation time. 0: a stop is safe now.
+    /// `None`: the agent does not report it.
     #[serde(rename = "WaitSeconds", skip_serializing_if = "Option::is_none")]
     pub wait: Option<u32>,
 }

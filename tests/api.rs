@@ -1,4 +1,4 @@
-//! Consul's API on the built program: what clients of it register, watch and report, and what DNS answers for it.
+//! Consul's API of the built program: registration, health, blocking queries, authorization, and the effect on DNS.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -24,7 +24,7 @@ fn refused(agent: &Agent, method: &str, path: &str, body: &str, status: u16, tex
     assert!(answer.body.contains(text), "{method} {path}: {}", answer.body);
 }
 
-/// An agent in whose folder another begins where it stopped.
+/// Stops an agent and starts another with its registrations.
 fn restart(agent: Agent) -> Agent {
     let kept = std::fs::read(agent.path("data/registered.json")).unwrap();
     drop(agent);
@@ -35,10 +35,10 @@ fn restart(agent: Agent) -> Agent {
 }
 
 #[test]
-fn a_service_registers_reports_and_is_answered() {
+fn registered_service_is_answered_after_its_report() {
     let agent = Agent::start();
     put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "60s"}}));
-    // Whoever asks next sees it, in the API and in the DNS.
+    // The next query sees it, in the API and in DNS.
     assert_eq!(get(&agent, "agent/services").json()["db:1"]["Port"], 5432);
     assert_eq!(get(&agent, "agent/checks").json()["service:db:1"]["Status"], "critical");
     assert_eq!(get(&agent, "health/service/db?passing").json(), json!([]));
@@ -67,7 +67,7 @@ fn a_service_registers_reports_and_is_answered() {
         assert_eq!((health.status, &health.json()[0]["AggregatedStatus"]), (code, &json!(status)), "{path}");
     }
 
-    // A restart forgets neither the service nor how it stood.
+    // A restart keeps the service and its state.
     let agent = restart(agent);
     assert_eq!(agent.answers("db.service.local.", A), ["A 10.0.0.7"]);
     put(&agent, "agent/service/deregister/db:1", &Value::Null);
@@ -76,7 +76,7 @@ fn a_service_registers_reports_and_is_answered() {
 }
 
 #[test]
-fn what_is_in_maintenance_or_drained_is_not_answered_and_says_why() {
+fn withheld_instances_are_not_answered_and_show_the_reason() {
     let agent = Agent::start();
     agent.write_service("web.yaml", "service: web\nport: 80\n");
     agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
@@ -124,7 +124,7 @@ fn what_is_in_maintenance_or_drained_is_not_answered_and_says_why() {
             "{begin}"
         );
         assert_eq!(get(&agent, "health/service/web?passing").json(), json!([]), "{begin}");
-        // It outlives a restart.
+        // The hold survives a restart.
         agent = restart(agent);
         agent.write_service("web.yaml", "service: web\nport: 80\n");
         until("the service of the file is known", || get(&agent, "muster/explain/web").json()["Kind"] != "unknown");
@@ -139,7 +139,7 @@ fn blocking_queries_return_when_their_own_part_changes() {
     let agent = Agent::start();
     agent.write_service("web.yaml", "service: web\n");
     agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
-    // What changes, and which queries hear of it.
+    // The change, and whether each query returns.
     let register = |name: &str, tags: &[&str]| json!({"Name": name, "Tags": tags});
     let cases = [
         ("agent/service/register", register("db", &[]), [false, true, true, true]),
@@ -148,7 +148,7 @@ fn blocking_queries_return_when_their_own_part_changes() {
         ("agent/service/deregister/db", Value::Null, [false, true, true, true]),
     ];
     let paths = ["health/service/web", "catalog/services", "health/state/any", "health/service/db"];
-    for (change, body, hear) in cases {
+    for (change, body, expected) in cases {
         let http = agent.http();
         let waiting: Vec<_> = paths
             .iter()
@@ -159,19 +159,19 @@ fn blocking_queries_return_when_their_own_part_changes() {
             })
             .collect();
         put(&agent, change, &body);
-        for ((path, waited), hears) in paths.iter().zip(waiting).zip(hear) {
+        for ((path, waited), returns) in paths.iter().zip(waiting).zip(expected) {
             let (index, seen) = waited.join().unwrap();
-            assert_eq!(index > seen, hears, "{path} after {change} {body}");
+            assert_eq!(index > seen, returns, "{path} after {change} {body}");
         }
     }
-    // An index from the future is one from before a restart: no five minutes for that.
+    // An index ahead of the agent's, as after a restart, is answered at once.
     let ahead = get(&agent, &format!("catalog/services?index={}", u64::MAX));
     assert_eq!(ahead.index(), get(&agent, "catalog/services").index());
     assert_eq!(ahead.header("X-Consul-KnownLeader"), Some("true"));
 }
 
 #[test]
-fn parameters_do_what_clients_expect_or_are_refused() {
+fn parameters_take_effect_or_are_refused() {
     let agent = Agent::start();
     agent.write_service(
         "web.yaml",
@@ -214,11 +214,11 @@ fn parameters_do_what_clients_expect_or_are_refused() {
         ),
         ("GET", "health/service/web?filter=x", "", 400, "expected an operator"),
         ("GET", "health/service/web?passing=maybe", "", 400, "passing must be true or false, got \"maybe\""),
-        ("GET", "health/service/my_web", "", 400, "is no name of a service"),
+        ("GET", "health/service/my_web", "", 400, "is not a valid service or node name"),
         ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
         ("GET", "agent/service/none", "", 404, "unknown service ID"),
-        ("GET", "agent/health/service/name/none", "", 404, "no instance of a service"),
-        ("GET", "kv/a", "", 400, "muster has no key-value store"),
+        ("GET", "agent/health/service/name/none", "", 404, "no instance of service"),
+        ("GET", "kv/a", "", 400, "muster has no key/value store"),
         ("GET", "session/list", "", 400, "muster has no sessions"),
         ("PUT", "agent/maintenance", "", 400, "Missing value for enable"),
         ("PUT", "agent/service/register", "{", 400, "Request decode failed"),
@@ -227,7 +227,7 @@ fn parameters_do_what_clients_expect_or_are_refused() {
             "agent/service/register",
             r#"{"Name": "x", "Check": {"Args": ["/bin/true"]}}"#,
             400,
-            "never taken by HTTP",
+            "not accepted over HTTP",
         ),
         ("PUT", "agent/service/deregister/a", "", 400, "defined by a service file"),
         ("PUT", "agent/check/pass/none", "", 404, "Unknown check ID"),
@@ -237,10 +237,10 @@ fn parameters_do_what_clients_expect_or_are_refused() {
             "catalog/register",
             r#"{"Node": "host-z", "Service": {"Service": "x"}}"#,
             400,
-            "announces its services itself",
+            "announces its own services",
         ),
-        ("PUT", "catalog/deregister", r#"{"Node": "host-z"}"#, 400, "announces its services itself"),
-        ("PUT", "muster/drain/none", "", 404, "has no instance"),
+        ("PUT", "catalog/deregister", r#"{"Node": "host-z"}"#, 400, "announces its own services"),
+        ("PUT", "muster/drain/none", "", 404, "Unknown instance"),
     ];
     for (method, path, body, status, text) in cases {
         refused(&agent, method, path, body, status, text);
@@ -250,7 +250,7 @@ fn parameters_do_what_clients_expect_or_are_refused() {
 }
 
 #[test]
-fn the_list_of_services_says_how_many_are_answered_and_how_all_stand() {
+fn service_list_counts_answered_instances_and_states() {
     let agent = Agent::start();
     agent.write_service(
         "all.yaml",
@@ -275,8 +275,8 @@ fn the_list_of_services_says_how_many_are_answered_and_how_all_stand() {
     assert_eq!(get(&agent, "internal/ui/services").json(), expected);
     assert_eq!(get(&agent, "internal/ui/services?dc=dc1").json(), expected);
     put(&agent, "agent/maintenance?enable=true", &Value::Null);
-    let stands = get(&agent, "internal/ui/services").json();
-    assert_eq!(stands[0], summary("api", &[], [1, 0, 1], 0, json!({"node-maintenance": 1})));
+    let summaries = get(&agent, "internal/ui/services").json();
+    assert_eq!(summaries[0], summary("api", &[], [1, 0, 1], 0, json!({"node-maintenance": 1})));
 }
 
 #[test]
@@ -295,15 +295,15 @@ fn commands_explain_drain_and_resume() {
         (&["instances", "web"], 0, "web-host-a  host-a  10.0.0.7:80  10      passing"),
         (&["instances", "wep"], 1, "Did you mean web?"),
         (&["explain", "_web._tcp.service.local"], 0, "+ web/web-host-a on host-a: passing"),
-        (&["explain", "wep"], 1, "no node declares it: NXDOMAIN"),
+        (&["explain", "wep"], 1, "NXDOMAIN: no node declares this name"),
         (&["drain", "web-host-a", "--reason", "kernel"], 0, "safe to stop"),
-        (&["explain", "web"], 0, "it is draining: kernel"),
-        (&["resume", "web-host-a"], 0, "is held back no longer by that"),
+        (&["explain", "web"], 0, "draining: kernel"),
+        (&["resume", "web-host-a"], 0, "web/web-host-a: resumed; answered while its checks pass"),
         (&["explain", "web-host-a"], 0, "TTL 0 s, from the ttl of web/web-host-a"),
-        (&["drain", "host-a", "--timeout", "0s"], 1, "not waited for long enough"),
+        (&["drain", "host-a", "--timeout", "0s"], 1, "not safe to stop: cached answers may remain for another"),
         (&["resume", "host-a", "--json"], 0, "\"web/web-host-a\""),
-        (&["drain", "nobody"], 1, "has no instance \"nobody\""),
-        (&["reload"], 0, "reads its service and zone files again"),
+        (&["drain", "nobody"], 1, "Unknown instance \"nobody\""),
+        (&["reload"], 0, "reloading service and zone files"),
     ];
     for (arguments, code, expected) in cases {
         let (exit, text) = muster(arguments);
@@ -314,7 +314,7 @@ fn commands_explain_drain_and_resume() {
 }
 
 #[test]
-fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
+fn tokens_authorize_by_scope_and_reload_without_restart() {
     let file = |text: &str| format!("tokens:\n{text}");
     let read = "- {name: prometheus, scope: read, token: reads-reads-reads-reads}\n";
     let register = "- {name: web, scope: register, token: registers-registers-regi}\n";
@@ -350,40 +350,40 @@ fn a_token_permits_what_its_scope_says_and_is_changed_without_a_restart() {
             assert_eq!(with(&agent, method, &format!("{path}?token={token}"), ""), expected, "{method} {path} {token}");
         }
     }
-    // Where readings take a token, the agent may have names that it does not know.
+    // With tokens, reads accept any host name.
     let named = "Host: muster.corp.example\r\nX-Consul-Token: reads-reads-reads-reads\r\n";
     assert_eq!(with(&agent, "GET", "/v1/catalog/services", named), 200);
-    // The socket's file says who may.
+    // The mode of the socket file restricts access.
     let socket = format!("unix://{}", agent.path("http.sock").display());
     let output = process::muster().args(["reload", "--http-addr", &socket]).env_remove("MUSTER_HTTP_TOKEN").finish();
     assert!(output.status.success(), "{output:?}");
 
-    // Another token takes over; a broken file leaves the tokens of before.
+    // A valid file replaces the tokens; a broken file keeps the previous ones.
     let bearer = |token: &str| format!("X-Consul-Token: {token}\r\n");
     std::fs::write(agent.path("tokens.d/all.yaml"), "tokens: [{name: a, token: operates-operates-operat}]").unwrap();
     agent.wait_for_log("the token has no `scope`");
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 200);
-    // Who waits with a token that is withdrawn meanwhile sees nothing of what it waited for.
+    // A blocking query whose token is revoked does not receive the result.
     let withdrawn = bearer("operates-operates-operat");
     let index = ask_with(agent.http(), "GET", "/v1/catalog/services", &withdrawn, "").index();
     let path = format!("/v1/catalog/services?index={index}&wait=1m");
     let waiting = http::begin(agent.http(), "GET", &path, &withdrawn, "");
     let next = "- {name: root, scope: operate, token: operates-next-operates-next}\n";
     std::fs::write(agent.path("tokens.d/all.yaml"), file(next)).unwrap();
-    until("the new token is known", || {
+    until("the new token is loaded", || {
         with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-next-operates-next")) == 200
     });
     assert_eq!(with(&agent, "PUT", "/v1/agent/reload", &bearer("operates-operates-operat")), 403);
     let gone = "/v1/agent/service/deregister/db";
     assert_eq!(with(&agent, "PUT", gone, &bearer("operates-next-operates-next")), 200);
     let answer = waiting.answer();
-    assert!(answer.status == 403 && answer.body.contains("not known here any more"), "{}", answer.body);
+    assert!(answer.status == 403 && answer.body.contains("the token was revoked"), "{}", answer.body);
     assert!(!agent.log().contains("operates"), "{}", agent.log());
 }
 
 #[test]
-fn http_api_with_a_certificate_accepts_only_tls() {
-    if !skip::tool("http_api_with_a_certificate_accepts_only_tls", "curl", "curl") {
+fn api_with_certificate_uses_tls_only() {
+    if !skip::tool("api_with_certificate_uses_tls_only", "curl", "curl") {
         return;
     }
     let agent =
@@ -398,5 +398,5 @@ fn http_api_with_a_certificate_accepts_only_tls() {
         String::from_utf8(command.finish().stdout).unwrap()
     };
     assert_eq!(curl(&format!("https://{}/v1/catalog/services", agent.http())), "{}200");
-    assert_eq!(curl(&format!("http://{}/v1/catalog/services", agent.http())), "000", "no clear text beside it");
+    assert_eq!(curl(&format!("http://{}/v1/catalog/services", agent.http())), "000", "no cleartext HTTP");
 }

@@ -1,10 +1,10 @@
-//! Programs that speak Consul's API and are not run here: what their sources send, and what they read of the answers.
+//! Requests and decoders of Consul's clients that the tests do not run.
 //!
-//! Traefik, Fabio, consul-template, registrator and Prometheus read with `github.com/hashicorp/consul/api`. [`go`] has its
-//! structs as far as they read them; Go's decoder fails on a number where a text is due, and takes `null` for nothing at all,
-//! which those programs then follow into a panic or an empty list. So here every field has to be there, and of its type.
+//! Traefik, Fabio, consul-template, registrator and Prometheus read with `github.com/hashicorp/consul/api`. [`go`] has
+//! the part of its structs that they use. Go's decoder fails on a wrong type and accepts `null` as a zero value, which
+//! leads these programs to a panic or an empty list. Every field must therefore be present and have its type.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 

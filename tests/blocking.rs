@@ -1,4 +1,4 @@
-//! Ten thousand programs that wait for the same service on one node all hear of a change.
+//! Ten thousand clients that wait for one service on one node all receive a change.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -17,15 +17,15 @@ use tokio::{
 };
 
 const A: u16 = 1;
-/// Programs that ask again and again, and those that read a stream.
+/// Clients with blocking queries, and clients with streams.
 const QUERIES: usize = 9_000;
 const STREAMS: usize = 1_000;
 
 #[test]
-fn ten_thousand_who_wait_all_hear_of_a_change() {
+fn ten_thousand_waiting_clients_all_receive_a_change() {
     let clients = QUERIES + STREAMS;
-    // Of 20,000 files the agent leaves 10,392 to clients of the API.
-    if !skip::open_files("ten thousand who wait", 20_000) {
+    // Of 20,000 files, the agent uses at most 10,392 for HTTP connections.
+    if !skip::open_files("ten thousand waiting clients", 20_000) {
         return;
     }
     let agent = Agent::start();
@@ -37,17 +37,20 @@ fn ten_thousand_who_wait_all_hear_of_a_change() {
         let mut waiting = Watchers::begin(agent.http(), QUERIES, STREAMS).await;
         let deadline = Instant::now() + DEADLINE;
         while open() < clients {
-            assert!(Instant::now() < deadline, "{} of {clients} are let in", open());
+            assert!(Instant::now() < deadline, "{} of {clients} connected", open());
             sleep(Duration::from_millis(20)).await;
         }
         let mut seen = waiting.seen;
         for enable in [true, false] {
-            assert_eq!(waiting.unread(), 0, "nothing has changed since");
+            assert_eq!(waiting.unread(), 0, "no response without a change");
             let (http, path) = (agent.http(), format!("/v1/agent/maintenance?enable={enable}"));
             let change = spawn_blocking(move || ask(http, "PUT", &path, "").status);
-            let heard = timeout(DEADLINE, waiting.all()).await.expect("all hear of it");
-            let index = heard[0].index;
-            assert!(index > seen && heard.iter().all(|heard| heard.index == index), "all hear the same");
+            let received = timeout(DEADLINE, waiting.all()).await.expect("all clients receive the change");
+            let index = received[0].index;
+            assert!(
+                index > seen && received.iter().all(|received| received.index == index),
+                "all clients receive the same index"
+            );
             seen = index;
             assert_eq!(change.await.unwrap(), 200);
         }

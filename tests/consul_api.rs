@@ -1,4 +1,4 @@
-//! The API as Consul's own documentation has it: shapes, types, headers and status codes, and what is refused.
+//! Conformance with Consul's documentation: JSON, types, headers, status codes and refusals.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -18,7 +18,7 @@ use support::{
 
 const TXT: u16 = 16;
 
-/// A node with metadata, a service of a file and a registered one.
+/// An agent with metadata, a service from a file and a registered service.
 fn agent() -> Agent {
     let agent = Agent::start_with("meta: {rack: r1, size: 2}\n", &[], |_| {});
     agent.write_service("web.yaml", "service: web\nport: 80\ntags: [v2, eu]\nmeta: {env: prod}\n");
@@ -28,7 +28,7 @@ fn agent() -> Agent {
     agent
 }
 
-/// What is wrong with a value: `"#number"`, `"#text"` and `"#id"` stand for any such.
+/// Returns the first difference; `"#number"`, `"#text"` and `"#id"` match any value of that kind.
 fn differs(expected: &Value, found: &Value, at: &str) -> Option<String> {
     match (expected, found) {
         (Value::String(word), Value::Number(_)) if word == "#number" => None,
@@ -37,14 +37,14 @@ fn differs(expected: &Value, found: &Value, at: &str) -> Option<String> {
         (Value::Object(expected), Value::Object(found)) => {
             let keys = |map: &serde_json::Map<String, Value>| map.keys().cloned().collect::<Vec<_>>();
             if keys(expected) != keys(found) {
-                return Some(format!("{at}: {:?} is due, {:?} is there", keys(expected), keys(found)));
+                return Some(format!("{at}: expected keys {:?}, got {:?}", keys(expected), keys(found)));
             }
             expected.iter().find_map(|(key, value)| differs(value, &found[key], &format!("{at}.{key}")))
         }
         (Value::Array(expected), Value::Array(found)) if expected.len() == found.len() => {
             expected.iter().zip(found).enumerate().find_map(|(n, (e, f))| differs(e, f, &format!("{at}[{n}]")))
         }
-        _ => (expected != found).then(|| format!("{at}: {expected} is due, {found} is there")),
+        _ => (expected != found).then(|| format!("{at}: expected {expected}, got {found}")),
     }
 }
 
@@ -95,7 +95,7 @@ fn catalog_service() -> Value {
 }
 
 #[test]
-fn shapes_are_those_of_consul() {
+fn json_has_the_fields_of_consul() {
     let agent = agent();
     let mut hashed = service();
     hashed["ContentHash"] = "#text".into();
@@ -139,7 +139,7 @@ fn shapes_are_those_of_consul() {
 }
 
 #[test]
-fn headers_and_methods_are_those_of_consul() {
+fn headers_and_methods_match_consul() {
     let agent = agent();
     for path in ["catalog/services", "catalog/nodes", "health/service/db", "agent/services", "event/list"] {
         let answer = get(&agent, path);
@@ -164,7 +164,7 @@ fn headers_and_methods_are_those_of_consul() {
 }
 
 #[test]
-fn nodes_are_chosen_by_their_metadata() {
+fn node_meta_selects_nodes() {
     let agent = agent();
     let paths = [
         "catalog/nodes",
@@ -192,7 +192,7 @@ fn nodes_are_chosen_by_their_metadata() {
 }
 
 #[test]
-fn filters_are_about_the_fields_of_the_items() {
+fn filters_apply_to_the_fields_of_items() {
     let agent = agent();
     let cases = [
         ("catalog/services", "ServiceMeta.env == prod", json!({"web": ["eu", "v2"]})),
@@ -219,25 +219,25 @@ fn filters_are_about_the_fields_of_the_items() {
 }
 
 #[test]
-fn what_cannot_be_meant_here_is_refused_with_a_reason() {
+fn unsupported_requests_are_refused_with_a_reason() {
     let agent = agent();
     let cases = [
-        ("GET", "agent/members?wan=1", "", 400, "there is one cluster"),
+        ("GET", "agent/members?wan=1", "", 400, "there is one cluster for all datacenters"),
         ("GET", "agent/members?segment=a", "", 400, "muster has no segments"),
-        ("PUT", "agent/join/10.0.0.1?wan=true", "", 400, "there is one cluster"),
-        ("PUT", "agent/force-leave/host-a", "", 400, "the node itself"),
-        ("PUT", "agent/force-leave/host-z", "", 404, "No node host-z is known here"),
-        ("PUT", "agent/force-leave/a_b", "", 400, "is no name of a service or node"),
-        ("GET", "agent/service/db:1?filter=ID+%3D%3D+x", "", 400, "nothing that could be filtered"),
+        ("PUT", "agent/join/10.0.0.1?wan=true", "", 400, "there is one cluster for all datacenters"),
+        ("PUT", "agent/force-leave/host-a", "", 400, "this agent itself"),
+        ("PUT", "agent/force-leave/host-z", "", 404, "Node host-z is unknown"),
+        ("PUT", "agent/force-leave/a_b", "", 400, "is not a valid service or node name"),
+        ("GET", "agent/service/db:1?filter=ID+%3D%3D+x", "", 400, "supports no filter"),
         ("PUT", "agent/service/deregister/web-host-a", "", 400, "defined by a service file"),
-        ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` goes with `service`"),
+        ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` requires `service`"),
         ("PUT", "event/fire/x?node=(", "", 400, "`node` is a regular expression"),
-        ("PUT", "event/fire/x?dc=dc2", "", 400, "the nodes of all datacenters"),
+        ("PUT", "event/fire/x?dc=dc2", "", 400, "all datacenters"),
         ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
         ("GET", "agent/monitor", "", 400, "log"),
         ("PUT", "agent/token/default", "", 400, "muster has no ACLs"),
         ("GET", "discovery-chain/web", "", 400, "muster has no service mesh"),
-        ("GET", "internal/ui/nodes", "", 400, "the page of Consul"),
+        ("GET", "internal/ui/nodes", "", 400, "the web UI of Consul"),
         ("GET", "coordinate/nodes", "", 400, "muster has no network coordinates"),
     ];
     for (method, path, body, status, text) in cases {
@@ -248,7 +248,7 @@ fn what_cannot_be_meant_here_is_refused_with_a_reason() {
 }
 
 #[test]
-fn requests_are_read_however_their_keys_are_written() {
+fn keys_of_requests_ignore_case_and_underscores() {
     let agent = agent();
     put(&agent, "agent/check/update/service:db:1", &json!({"status": "warning", "output": "disk"}));
     assert_eq!(get(&agent, "agent/checks").json()["service:db:1"]["Output"], "disk");
@@ -257,7 +257,7 @@ fn requests_are_read_however_their_keys_are_written() {
     assert_eq!(get(&agent, "agent/service/c").json()["Port"], 6379);
     assert_eq!(put(&agent, "catalog/deregister", &json!({"service_id": "c"})).json(), json!(true));
     assert_eq!(get(&agent, "agent/service/c").status, 404);
-    // Who registers again keeps what was reported, and what was added; unless that is not wanted.
+    // A repeated registration keeps reported states and separately registered checks, unless these are replaced.
     let db = json!({"Name": "db", "ID": "db:1", "Port": 5432, "Check": {"TTL": "10m"}});
     let added = json!({"Name": "disk", "ServiceID": "db:1", "TTL": "10m", "Status": "passing"});
     put(&agent, "agent/check/register", &added);
@@ -268,37 +268,37 @@ fn requests_are_read_however_their_keys_are_written() {
     assert_eq!(get(&agent, "agent/checks").json()["disk"], Value::Null);
 }
 
-/// Waits in a thread while something is changed.
-fn waits(agent: &Agent, path: String, change: impl FnOnce()) -> support::http::Answer {
+/// Runs a blocking query while `change` happens.
+fn wait_during(agent: &Agent, path: String, change: impl FnOnce()) -> support::http::Answer {
     let address = agent.http();
     let waiting = thread::spawn(move || ask(address, "GET", &path, ""));
     thread::sleep(Duration::from_millis(100));
-    assert!(!waiting.is_finished(), "it does not wait");
+    assert!(!waiting.is_finished(), "the query does not block");
     change();
     waiting.join().unwrap()
 }
 
 #[test]
-fn a_content_hash_waits_for_another_content() {
+fn hash_query_returns_when_the_content_changes() {
     let agent = agent();
     let before = get(&agent, "agent/service/db:1");
     let hash = before.header("X-Consul-ContentHash").unwrap().to_owned();
     assert_eq!(before.json()["ContentHash"], hash);
     let path = format!("/v1/agent/service/db:1?hash={hash}&wait=30s");
-    let after = waits(&agent, path.clone(), || {
-        // How it stands is not what it is.
+    let after = wait_during(&agent, path.clone(), || {
+        // The health is not part of the content.
         put(&agent, "agent/check/warn/service:db:1", &Value::Null);
         put(&agent, "agent/service/register", &json!({"Name": "db", "ID": "db:1", "Port": 5433}));
     });
     assert_eq!(after.json()["Port"], 5433);
     assert_ne!(after.header("X-Consul-ContentHash"), Some(hash.as_str()));
     let started = Instant::now();
-    assert_eq!(ask(agent.http(), "GET", &path, "").json()["Port"], 5433, "what was seen is old already");
-    assert!(started.elapsed() < Duration::from_secs(20), "it waited");
+    assert_eq!(ask(agent.http(), "GET", &path, "").json()["Port"], 5433, "an outdated hash returns at once");
+    assert!(started.elapsed() < Duration::from_secs(20), "the query blocked");
 }
 
 #[test]
-fn events_are_heard_of_by_those_who_wait() {
+fn blocking_query_receives_user_events() {
     let agent = agent();
     let fired = put(&agent, "event/fire/other", &Value::Null).json();
     let expected = json!({
@@ -307,22 +307,22 @@ fn events_are_heard_of_by_those_who_wait() {
     });
     assert_eq!(differs(&expected, &fired, "event"), None);
     let path = "/v1/event/list?name=deploy&index=1&wait=30s".to_owned();
-    let heard = waits(&agent, path, || {
+    let received = wait_during(&agent, path, || {
         put(&agent, "event/fire/other", &Value::Null);
         let answer = ask(agent.http(), "PUT", "/v1/event/fire/deploy?service=web&tag=v2&node=host", "v2.3.1");
         assert_eq!(answer.json()["Payload"], "djIuMy4x");
     });
-    let event = &heard.json()[0];
+    let event = &received.json()[0];
     assert_eq!((&event["Name"], &event["Payload"], &event["LTime"]), (&json!("deploy"), &json!("djIuMy4x"), &json!(3)));
     assert_eq!(
         (&event["ServiceFilter"], &event["TagFilter"], &event["NodeFilter"]),
         (&json!("web"), &json!("v2"), &json!("host"))
     );
-    // The index is that of the last event's id, as Consul makes it.
+    // The index derives from the last event's id, as in Consul.
     let id: String = event["ID"].as_str().unwrap().replace('-', "");
     let half = |at: usize| u64::from_str_radix(&id[at..at + 16], 16).unwrap();
-    assert_eq!(heard.header("X-Consul-Index").unwrap().parse(), Ok(half(0) ^ half(16)));
-    // One that is meant for others is not shown.
+    assert_eq!(received.header("X-Consul-Index").unwrap().parse(), Ok(half(0) ^ half(16)));
+    // An event for other nodes is not shown.
     put(&agent, "event/fire/elsewhere?node=host-b", &Value::Null);
     until("the event is listed", || get(&agent, "event/list").json().as_array().unwrap().len() == 3);
     assert_eq!(get(&agent, "event/list?name=elsewhere").json(), json!([]));

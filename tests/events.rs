@@ -1,5 +1,4 @@
-//! What happens, told by the built program: streams over HTTP, `muster monitor`, and `muster status` with what is not as it
-//! should be.
+//! Event streams, `muster monitor`, and problems in `muster status`, with the built program.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -23,11 +22,11 @@ use support::{
 
 const A: u16 = 1;
 
-/// A command that prints as it goes on.
+/// A command with streaming output.
 struct Printing {
     child: Child,
     lines: Receiver<String>,
-    said: Receiver<String>,
+    stderr: Receiver<String>,
 }
 
 impl Printing {
@@ -36,11 +35,11 @@ impl Printing {
         command.args(arguments).env("MUSTER_HTTP_ADDR", http.to_string());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let lines = process::lines(child.stdout.take().unwrap());
-        let said = process::lines(child.stderr.take().unwrap());
-        Self { child, lines, said }
+        let stderr = process::lines(child.stderr.take().unwrap());
+        Self { child, lines, stderr }
     }
 
-    /// Causes events until the command prints one of them, and discards what it has printed.
+    /// Causes events until the command prints one, and discards its output.
     fn wait_for_first(&self, agent: &Agent) {
         until("the command prints an event", || {
             for enable in [true, false] {
@@ -54,16 +53,16 @@ impl Printing {
         self.lines.recv_timeout(DEADLINE).expect("another line")
     }
 
-    /// The next line, less its time.
-    fn told(&self) -> String {
+    /// Returns the next line without its time.
+    fn event(&self) -> String {
         let line = self.next();
         let (time, rest) = line.split_once("  ").unwrap();
         assert!(humantime::parse_rfc3339(time).is_ok(), "{line}");
         rest.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    fn says(&self, text: &str) {
-        let line = self.said.recv_timeout(DEADLINE).expect("a word about it");
+    fn expect_stderr(&self, text: &str) {
+        let line = self.stderr.recv_timeout(DEADLINE).expect("a line on stderr");
         assert!(line.contains(text), "{line}");
     }
 
@@ -93,7 +92,7 @@ fn agent() -> Agent {
 }
 
 #[test]
-fn monitor_tells_what_happens_as_it_happens() {
+fn monitor_prints_events_as_they_happen() {
     let agent = agent();
     let monitor = Printing::start(agent.http(), &["monitor"]);
     let services = Printing::start(agent.http(), &["monitor", "--service", "web", "--kind", "instance", "--json"]);
@@ -108,8 +107,8 @@ fn monitor_tells_what_happens_as_it_happens() {
     mark(&services, "draining");
     mark(&monitor, "draining: new disk");
     put(&agent, "muster/resume/web-host-a", &Value::Null);
-    let expected = "instance-released web/web-host-a on host-a is held back no longer, and answered: passing";
-    assert_eq!(monitor.told(), expected);
+    let expected = "instance-released web/web-host-a on host-a is no longer withheld, answered: passing";
+    assert_eq!(monitor.event(), expected);
     let event: Value = serde_json::from_str(&services.next()).unwrap();
     assert_eq!(
         (&event["Was"], &event["State"], &event["Service"]),
@@ -117,46 +116,46 @@ fn monitor_tells_what_happens_as_it_happens() {
     );
 
     agent.write_service("web.yaml", "service: web\nprot: 80\n");
-    let problem = monitor.told();
+    let problem = monitor.event();
     let path = agent.path("services.d/web.yaml").display().to_string();
     assert!(problem.starts_with(&format!("file-problem {path}:2:1: unknown key `prot`")), "{problem}");
-    assert!(monitor.told().ends_with("what this file last said well stays in service (until its problems are mended)"));
-    let reload = monitor.told();
-    assert!(reload.starts_with("file-reload") && reload.ends_with("read again, 1 instance in service"), "{reload}");
+    assert!(monitor.event().ends_with("the last valid content of this file stays in use until it is fixed"));
+    let reload = monitor.event();
+    assert!(reload.starts_with("file-reload") && reload.ends_with("reloaded, 1 instance in service"), "{reload}");
 
     fs::remove_file(agent.path("services.d/web.yaml")).unwrap();
-    let mut told: Vec<String> = (0..4).map(|_| monitor.told()).collect();
-    told.sort();
-    let kinds: Vec<&str> = told.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    let mut lines: Vec<String> = (0..4).map(|_| monitor.event()).collect();
+    lines.sort();
+    let kinds: Vec<&str> = lines.iter().map(|line| line.split(' ').next().unwrap()).collect();
     assert_eq!(kinds, ["file-mended", "file-reload", "instance-removed", "service-removed"]);
     assert_eq!(monitor.end(Signal::SIGTERM), Some(0));
     assert_eq!(services.end(Signal::SIGINT), Some(0));
 }
 
 #[test]
-fn monitor_waits_for_an_agent_that_is_started_anew() {
+fn monitor_reconnects_to_a_restarted_agent() {
     let agent = agent();
     let http = agent.http();
     let monitor = Printing::start(http, &["monitor", "--kind", "instance", "--json"]);
     monitor.wait_for_first(&agent);
     drop(agent);
-    monitor.says("the agent has ended");
+    monitor.expect_stderr("lost the connection to the agent");
     let config = format!("http: {{listen: [\"{http}\"]}}\n");
     let agent = Agent::start_with(&config, &[], |folder| {
         fs::write(folder.join("services.d/web.yaml"), "service: web\n").unwrap();
     });
-    monitor.says("the agent is there again");
+    monitor.expect_stderr("reconnected to the agent");
     put(&agent, "agent/maintenance?enable=true", &Value::Null);
     let mut kinds = Vec::new();
     while kinds.last().is_none_or(|kind| kind != "instance-held") {
         let event: Value = serde_json::from_str(&monitor.next()).unwrap();
         kinds.push(event["Kind"].as_str().unwrap().to_owned());
     }
-    assert!(kinds.contains(&"missed".to_owned()), "what happened meanwhile is not known: {kinds:?}");
+    assert!(kinds.contains(&"missed".to_owned()), "a restart causes a missed event: {kinds:?}");
 }
 
 #[test]
-fn monitor_ends_when_nobody_reads_it_and_says_what_is_refused() {
+fn monitor_ends_at_a_closed_pipe_and_prints_refusals() {
     let agent = agent();
     let mut child = process::muster()
         .arg("monitor")
@@ -170,12 +169,12 @@ fn monitor_ends_when_nobody_reads_it_and_says_what_is_refused() {
     let output = muster(agent.http(), &["monitor", "--kind", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected one of service-added"), "{output:?}");
-    let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    assert_eq!(muster(nobody, &["monitor"]).status.code(), Some(2));
+    let unreachable: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    assert_eq!(muster(unreachable, &["monitor"]).status.code(), Some(2));
 }
 
 #[test]
-fn status_shows_what_is_not_as_it_should_be() {
+fn status_shows_problems_and_holds() {
     let agent = agent();
     let status = || {
         let output = muster(agent.http(), &["status"]);
@@ -194,14 +193,14 @@ fn status_shows_what_is_not_as_it_should_be() {
     agent.write_service("web.yaml", "service: web\nprot: 80\n");
     fs::write(agent.path("zones/example.org.zone"), "@ SOA\n").unwrap();
     let problem = format!("problem     {}:2:1: unknown key `prot`", folder("services.d/web.yaml"));
-    let kept = "warning: what this file last said well stays in service";
+    let kept = "warning: the last valid content of this file stays in use until it is fixed";
     let zone = format!("problem     {}:1:", folder("zones/example.org.zone"));
-    shows(1, &[&files, &problem, kept, &zone, "nothing of this file is in service"]);
+    shows(1, &[&files, &problem, kept, &zone, "nothing from this file is in use until it is fixed"]);
 
     agent.write_service("web.yaml", "service: web\nport: 81\n");
     fs::remove_file(agent.path("zones/example.org.zone")).unwrap();
     put(&agent, "muster/drain/web-host-a?reason=new+disk&for=1h", &Value::Null);
-    shows(0, &[&files, "held back   web/web-host-a: draining for ", ": new disk"]);
+    shows(0, &[&files, "withheld    web/web-host-a: draining for ", ": new disk"]);
     assert!(!status().1.contains("problem"));
     let output = muster(agent.http(), &["status", "--json"]);
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();

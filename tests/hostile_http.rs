@@ -1,4 +1,4 @@
-//! What strangers may send to the HTTP API: nothing of it is answered with a fault of ours, and the agent goes on.
+//! Malformed and hostile HTTP requests: no request may cause a server error or stop the agent.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -15,10 +15,10 @@ use support::{
 };
 
 const A: u16 = 1;
-/// The seed of what schemathesis makes up: a run is the same each time.
+/// Seed of schemathesis, so that runs are reproducible.
 const SEED: &str = "20";
 
-/// An agent with a service of a file and one that reports.
+/// An agent with a service from a file and a registered service.
 fn agent() -> Agent {
     let agent = Agent::start();
     agent.write_service("web.yaml", "service: web\nport: 80\n");
@@ -27,15 +27,15 @@ fn agent() -> Agent {
     agent
 }
 
-/// What holds after whatever was sent.
-fn is_well(agent: &Agent) {
+/// Asserts that the agent still works.
+fn assert_healthy(agent: &Agent) {
     assert_eq!(get(agent, "agent/self").status, 200);
     assert_eq!(agent.answers("web.service.local.", A), ["A 10.0.0.7"]);
     let log = agent.log();
     assert!(!log.contains("panicked") && !log.contains(" ERROR "), "{log}");
 }
 
-/// The status codes of what was answered, one after the other.
+/// Returns the status codes of the responses, in order.
 fn statuses(answer: &str) -> Vec<u16> {
     let heads = answer.split("HTTP/1.").skip(1);
     heads.map(|rest| rest[2..5].parse().unwrap()).collect()
@@ -63,14 +63,14 @@ fn get_raw(target: &str, headers: &str) -> Vec<u8> {
 }
 
 #[test]
-fn odd_requests_are_refused_or_read_rightly() {
+fn malformed_requests_are_refused() {
     let agent = agent();
     let myself = "/v1/agent/self";
     let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
-        // Lines and targets.
+        // Request lines and targets.
         ("HTTP/0.9", b"GET /v1/agent/self\r\n\r\n".to_vec(), &[400]),
         ("HTTP/1.0", b"GET /v1/agent/self HTTP/1.0\r\n\r\n".to_vec(), &[200]),
-        // It speaks no HTTP/1, and is hung up on.
+        // The server closes the connection without a response.
         ("HTTP/2 without asking", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[]),
         ("an absolute form (RFC 9112 3.2.2)", get_raw("http://localhost/v1/agent/self", ""), &[200]),
         ("dots", get_raw("/v1/agent/../agent/self", ""), &[404]),
@@ -80,15 +80,15 @@ fn odd_requests_are_refused_or_read_rightly() {
         ("CONNECT", b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\nConnection: close\r\n\r\n".to_vec(), &[403]),
         ("a NUL in a path", get_raw("/v1/agent/service/\0", ""), &[400]),
         ("an encoded NUL", get_raw("/v1/agent/service/%00", ""), &[404]),
-        ("what is no UTF-8 in a path", get_raw("/v1/agent/service/%ff", ""), &[400]),
-        ("what is no UTF-8 in a query", get_raw("/v1/catalog/services?filter=%ff%fe", ""), &[400]),
+        ("invalid UTF-8 in a path", get_raw("/v1/agent/service/%ff", ""), &[400]),
+        ("invalid UTF-8 in a query", get_raw("/v1/catalog/services?filter=%ff%fe", ""), &[400]),
         ("a long path", get_raw(&format!("/v1/catalog/service/{}", "a".repeat(8000)), ""), &[400]),
         ("a long query", get_raw(&format!("{myself}?x={}", "a".repeat(12_000)), ""), &[200]),
         ("a head that is too long", get_raw(&format!("{myself}?x={}", "a".repeat(20_000)), ""), &[431]),
         ("thousands of parameters", get_raw(&format!("/v1/health/service/web?{}", "tag=&".repeat(2900)), ""), &[200]),
         ("too many lines", get_raw(myself, &"x: y\r\n".repeat(100)), &[431]),
         ("a folded line", get_raw(myself, "x: y\r\n z\r\n"), &[400]),
-        ("no name of a header", get_raw(myself, ": y\r\n"), &[400]),
+        ("a header without a name", get_raw(myself, ": y\r\n"), &[400]),
         ("two requests in one", [&b"GET /v1/agent/self HTTP/1.1\r\nHost: localhost\r\n\r\n"[..], &get_raw(myself, "")].concat(), &[200, 200]),
         // Bodies.
         ("the largest body", put_octets(&[b' '; 64 * 1024]), &[400]),
@@ -101,7 +101,7 @@ fn odd_requests_are_refused_or_read_rightly() {
             b"PUT /v1/agent/service/register HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}".to_vec(),
             &[100, 400],
         ),
-        // What two programs may read differently (RFC 9112 6.1): the connection ends, and what follows is no request.
+        // Ambiguous framing (RFC 9112 6.1): the connection ends, so that no second request is smuggled.
         (
             "a length and chunks",
             b"PUT /v1/agent/service/register HTTP/1.1\r\nHost: localhost\r\nContent-Length: 60\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /v1/agent/self HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".to_vec(),
@@ -109,7 +109,7 @@ fn odd_requests_are_refused_or_read_rightly() {
         ),
         ("two lengths", b"PUT /v1/agent/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx".to_vec(), &[400]),
         ("a length below 0", b"PUT /v1/agent/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n".to_vec(), &[400]),
-        ("chunks, and then something", b"PUT /v1/agent/reload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n".to_vec(), &[400]),
+        ("chunked as inner encoding", b"PUT /v1/agent/reload HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n".to_vec(), &[400]),
         // JSON.
         ("deep lists", put_json(&"[".repeat(60_000)), &[400]),
         ("a deep value", put_json(&format!(r#"{{"Name":"x","Meta":{}{}}}"#, "[".repeat(200), "]".repeat(200))), &[400]),
@@ -118,37 +118,37 @@ fn odd_requests_are_refused_or_read_rightly() {
         ("a duration without end", put_json(r#"{"Name":"x","Check":{"TTL":"99999999999999999999h"}}"#), &[400]),
         ("a duration in nanoseconds", put_json(r#"{"Name":"x","Check":{"TTL":18446744073709551615}}"#), &[400]),
         ("a key twice", put_json(r#"{"Name":"twice","Name":"twice"}"#), &[200]),
-        ("what is no UTF-8", put_octets(b"{\"Name\":\"\xff\"}"), &[400]),
+        ("invalid UTF-8 in JSON", put_octets(b"{\"Name\":\"\xff\"}"), &[400]),
         ("half a surrogate", put_json(r#"{"Name":"\ud800"}"#), &[400]),
         ("a NUL in a name", put_json(r#"{"Name":"a\u0000"}"#), &[400]),
         ("a NUL in an id", put_json(r#"{"Name":"a","ID":"\u0000"}"#), &[400]),
         ("a list where an object belongs", put_json("[]"), &[400]),
-        ("nothing", put_json(""), &[400]),
+        ("an empty body", put_json(""), &[400]),
         ("thousands of checks", put_json(&format!(r#"{{"Name":"x","Checks":[{}]}}"#, vec![r#"{"TTL":"9s"}"#; 4000].join(","))), &[400]),
         ("thousands of keys", put_json(&format!("{{{}\"x\":1}}", "\"Name\":1,".repeat(7000))), &[400]),
         // Parameters.
-        ("an index beyond all", get_raw("/v1/catalog/nodes?index=18446744073709551615&wait=1ms", ""), &[200]),
+        ("the largest index", get_raw("/v1/catalog/nodes?index=18446744073709551615&wait=1ms", ""), &[200]),
         ("an index beyond 64 bits", get_raw("/v1/catalog/nodes?index=18446744073709551616", ""), &[400]),
-        ("a wait beyond all", get_raw("/v1/catalog/nodes?index=1&wait=999999999999999999999h", ""), &[400]),
+        ("a huge wait", get_raw("/v1/catalog/nodes?index=1&wait=999999999999999999999h", ""), &[400]),
         ("parentheses without end", get_raw(&format!("/v1/catalog/nodes?filter={}", "(".repeat(4000)), ""), &[400]),
         ("an expression that is too long", get_raw(&format!("/v1/catalog/nodes?filter={}", "a".repeat(5000)), ""), &[400]),
-        ("a pattern that grows", get_raw("/v1/catalog/nodes?filter=Node+matches+%22((a%7B99%7D)%7B99%7D)%7B99%7D%22", ""), &[400]),
-        ("a pattern that others are slow at", get_raw("/v1/catalog/nodes?filter=Node+matches+%22(h%2B)%2B%24%22", ""), &[200]),
+        ("an exponentially large pattern", get_raw("/v1/catalog/nodes?filter=Node+matches+%22((a%7B99%7D)%7B99%7D)%7B99%7D%22", ""), &[400]),
+        ("a pattern with catastrophic backtracking", get_raw("/v1/catalog/nodes?filter=Node+matches+%22(h%2B)%2B%24%22", ""), &[200]),
     ];
     let mut wrong = Vec::new();
     for (case, request, expected) in cases {
         let answer = exchange(agent.http(), &request);
         if statuses(&answer) != expected {
-            wrong.push(format!("{case}: {expected:?} is due: {answer:.200}"));
+            wrong.push(format!("{case}: expected {expected:?}: {answer:.200}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    is_well(&agent);
+    assert_healthy(&agent);
 }
 
-/// Times without end, on orders that begin and end something.
+/// Extreme durations of holds.
 #[test]
-fn a_hold_may_be_as_long_as_it_likes() {
+fn huge_hold_durations_are_accepted_or_refused() {
     let agent = agent();
     for period in ["1000000000000000h", "5000000000000000h", "1ns"] {
         put(&agent, &format!("agent/service/maintenance/db?enable=true&for={period}"), &Value::Null);
@@ -156,13 +156,13 @@ fn a_hold_may_be_as_long_as_it_likes() {
     }
     let answer = ask(agent.http(), "PUT", "/v1/muster/drain/db?for=99999999999999999h", "");
     assert_eq!(answer.status, 400, "{}", answer.body);
-    is_well(&agent);
+    assert_healthy(&agent);
 }
 
-/// The description is valid, and whatever is made of it is answered as it says.
+/// The OpenAPI description is valid, and responses conform to it.
 #[test]
-fn schemathesis_finds_no_fault() {
-    let test = "schemathesis_finds_no_fault";
+fn responses_conform_to_the_openapi_description() {
+    let test = "responses_conform_to_the_openapi_description";
     if !["schemathesis", "openapi-spec-validator"].iter().all(|program| skip::python_tool(test, program)) {
         return;
     }
@@ -178,11 +178,11 @@ fn schemathesis_finds_no_fault() {
 
     let mut description = served.json();
     let paths = description["paths"].as_object_mut().unwrap();
-    // These would end the test, or leave this host.
+    // These stop the agent or affect other hosts.
     for path in ["/v1/agent/leave", "/v1/agent/join/{address}", "/v1/operator/keyring"] {
         assert!(paths.remove(path).is_some(), "{path}");
     }
-    // Streams have no end.
+    // Streams do not end.
     paths.retain(|path, _| !path.starts_with("/v1/watch/") && path != "/v1/muster/events");
     only_quiet_checks(&mut description);
     fs::write(agent.path("tried.json"), description.to_string()).unwrap();
@@ -215,10 +215,10 @@ fn schemathesis_finds_no_fault() {
     run("schemathesis", &arguments);
     put(&agent, "agent/maintenance?enable=false", &Value::Null);
     put(&agent, "muster/resume/host-a", &Value::Null);
-    is_well(&agent);
+    assert_healthy(&agent);
 }
 
-/// Leaves out of the description the checks that would ask somebody, and indexes for which one waits.
+/// Removes checks that send requests, and indexes that block, from the description.
 fn only_quiet_checks(value: &mut Value) {
     match value {
         Value::Object(fields) => {

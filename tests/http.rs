@@ -1,4 +1,4 @@
-//! The HTTP API and the commands that ask it, on the built program: endpoints, errors, hostile clients, exit codes.
+//! HTTP API and client commands of the built program: endpoints, errors, hostile clients, exit codes.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -23,7 +23,7 @@ use support::{
     wait::{DEADLINE, until},
 };
 
-/// A request without a body, and with these headers.
+/// Returns a request without a body.
 fn request(line: &str, headers: &str) -> Vec<u8> {
     format!("{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n").into_bytes()
 }
@@ -32,7 +32,7 @@ fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").unwrap().1
 }
 
-/// Runs a command that asks the agent.
+/// Runs a command against an agent.
 fn muster(address: &str, arguments: &[&str]) -> Output {
     muster_with(address, arguments, "", &[])
 }
@@ -51,7 +51,7 @@ fn err(output: &Output) -> String {
 }
 
 #[test]
-fn endpoints_answer_and_say_what_is_wrong() {
+fn endpoints_respond_and_explain_errors() {
     let agent = Agent::start();
     let cases: &[(&str, &str, u16, &str)] = &[
         ("GET /v1/agent/self", "", 200, "\"NodeName\":\"host-a\""),
@@ -59,27 +59,27 @@ fn endpoints_answer_and_say_what_is_wrong() {
         ("GET /v1/agent/self?a=b&pretty=1", "", 200, "\n    \"Config\""),
         ("GET /v1/agent/members", "", 200, "[{\"Name\":\"host-a\""),
         ("GET /v1/agent/members?segment=_all", "", 200, "[{\"Name\":\"host-a\""),
-        ("GET /v1/agent/members?wan", "", 400, "there is one cluster"),
-        ("GET /", "", 307, "GET /v1/ lists it"),
+        ("GET /v1/agent/members?wan", "", 400, "there is one cluster for all datacenters"),
+        ("GET /", "", 307, "GET /v1/ lists the endpoints"),
         ("GET /v1/", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent/self/", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent/%73elf", "", 404, "GET /v1/agent/self"),
         ("GET //v1/agent/self", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent/../agent/self", "", 404, "GET /v1/agent/self"),
-        ("GET /v1/agent/leave", "", 405, "it takes PUT"),
-        ("POST /v1/agent/join/host-b", "", 405, "it takes PUT"),
-        ("PATCH /v1/operator/keyring", "", 405, "it takes GET, POST, PUT, DELETE"),
-        ("OPTIONS *", "", 404, "There is nothing here"),
-        ("PUT /v1/agent/join/", "", 404, "There is nothing here"),
-        ("PUT /v1/agent/join/a/b", "", 404, "There is nothing here"),
-        ("PUT /v1/agent/join/a%2Fb", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/%zz", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/%ff%fe", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/%00", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/10.0.0.300", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/10.0.0.8:0", "", 400, "stands an address"),
-        ("PUT /v1/agent/join/[::1", "", 400, "stands an address"),
+        ("GET /v1/agent/leave", "", 405, "allowed: PUT"),
+        ("POST /v1/agent/join/host-b", "", 405, "allowed: PUT"),
+        ("PATCH /v1/operator/keyring", "", 405, "allowed: GET, POST, PUT, DELETE"),
+        ("OPTIONS *", "", 404, "No such endpoint"),
+        ("PUT /v1/agent/join/", "", 404, "No such endpoint"),
+        ("PUT /v1/agent/join/a/b", "", 404, "No such endpoint"),
+        ("PUT /v1/agent/join/a%2Fb", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/%zz", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/%ff%fe", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/%00", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/10.0.0.300", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/10.0.0.8:0", "", 400, "Invalid address"),
+        ("PUT /v1/agent/join/[::1", "", 400, "Invalid address"),
         ("PUT /v1/agent/join/10.0.0.8", "Origin: http://evil.example\r\n", 403, "Origin"),
         ("PUT /v1/agent/leave", "Origin: null\r\n", 403, "Origin"),
         ("PUT /v1/agent/leave", "Host: evil.example\r\n", 403, "Host"),
@@ -87,8 +87,8 @@ fn endpoints_answer_and_say_what_is_wrong() {
         ("GET /ui/", "Host: evil.example\r\n", 403, "Host"),
         ("DELETE /v1/operator/keyring", "Origin: http://127.0.0.1\r\n", 403, "Origin"),
         ("POST /v1/agent/leave", "Origin: http://evil.example\r\n", 403, "Origin"),
-        ("POST /v1/operator/keyring", "Content-Length: 2\r\n", 400, "The body has to be JSON"),
-        ("POST /v1/operator/keyring", "Content-Length: 70000\r\n", 413, "at most 65536 octets"),
+        ("POST /v1/operator/keyring", "Content-Length: 2\r\n", 400, "Invalid body"),
+        ("POST /v1/operator/keyring", "Content-Length: 70000\r\n", 413, "the limit is 65536 octets"),
         ("POST /v1/operator/keyring", "Content-Length: 99999999999999999999999\r\n", 400, ""),
         ("GET /v1/agent/self", "Content-Length: 1\r\nContent-Length: 2\r\n", 400, ""),
         ("GET /v1/agent/self", "no header\r\n", 400, ""),
@@ -106,13 +106,13 @@ fn endpoints_answer_and_say_what_is_wrong() {
             serde_json::from_str::<Value>(body(&answer)).unwrap();
         }
     }
-    let head = exchange(agent.http(), &request("HEAD /v1/agent/self", ""));
+    let head = exchange(agent.http(), request("HEAD /v1/agent/self", ""));
     assert_eq!((status(&head), body(&head)), (200, ""));
-    assert_eq!(agent.answers("service.local.", 6).len(), 1, "no page made it leave");
+    assert_eq!(agent.answers("service.local.", 6).len(), 1, "no cross-origin request made the agent leave");
 }
 
 #[test]
-fn hostile_clients_cost_no_more_than_their_connection() {
+fn hostile_clients_cost_only_their_connection() {
     let agent = Agent::start();
     let long = "x".repeat(100_000);
     let many: String = (0..1000).map(|n| format!("x{n}: y\r\n")).collect();
@@ -149,23 +149,23 @@ fn hostile_clients_cost_no_more_than_their_connection() {
         junk.extend(b"\r\n\r\n");
         exchange(agent.http(), &junk);
     }
-    assert_eq!(status(&exchange(agent.http(), &request("GET /v1/agent/self", ""))), 200);
+    assert_eq!(status(&exchange(agent.http(), request("GET /v1/agent/self", ""))), 200);
     let log = agent.log();
     assert!(!log.contains("ERROR") && !log.contains("WARN") && !log.contains("panicked"), "{log}");
 }
 
 #[test]
-fn requests_on_one_connection_are_answered_in_turn() {
+fn pipelined_requests_are_answered_in_order() {
     let agent = Agent::start();
     let first = "GET /v1/nothing HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(20);
-    let answer = exchange(agent.http(), &[first.as_bytes(), &request("GET /v1/agent/self", "")].concat());
+    let answer = exchange(agent.http(), [first.as_bytes(), &request("GET /v1/agent/self", "")].concat());
     assert_eq!(answer.matches("HTTP/1.1 404").count(), 20, "{answer}");
     assert_eq!(answer.matches("HTTP/1.1 200").count(), 1, "{answer}");
 }
 
-/// Python's `requests` sends head and body in two pieces, and keeps the connection for its next order.
+/// Python's `requests` sends head and body separately, and reuses the connection.
 #[test]
-fn an_order_that_is_refused_leaves_its_connection_as_it_was() {
+fn refused_mutation_keeps_its_connection_usable() {
     let agent = Agent::start();
     let cases = [
         ("PUT /v1/kv/a", "", 400),
@@ -179,10 +179,10 @@ fn an_order_that_is_refused_leaves_its_connection_as_it_was() {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         let head = format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n{header}\r\n");
         stream.write_all(head.as_bytes()).unwrap();
-        // Long enough for an answer that does not wait for the body.
+        // Long enough for a response that does not wait for the body.
         stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let early = stream.read(&mut [0; 1]);
-        assert!(early.is_err(), "{line}: answered before its body");
+        assert!(early.is_err(), "{line}: response before the body");
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.write_all(&[b"{}", &*request("GET /v1/agent/self", "")].concat()).unwrap();
         let mut answers = String::new();
@@ -193,13 +193,13 @@ fn an_order_that_is_refused_leaves_its_connection_as_it_was() {
 }
 
 #[test]
-fn further_clients_are_turned_away_and_come_back() {
+fn connections_above_the_limit_are_closed() {
     let mut agent = Agent::start_with_files(128, "", |_| {});
     let idle: Vec<TcpStream> = (0..40).map(|_| TcpStream::connect(agent.http()).unwrap()).collect();
-    agent.wait_for_log("as many HTTP connections are open as may be");
+    agent.wait_for_log("HTTP connection limit reached");
     assert_eq!(agent.answers("service.local.", 6).len(), 1);
     drop(idle);
-    until("a client is let in", || !exchange(agent.http(), request("GET /v1/agent/self", "")).is_empty());
+    until("a client is accepted", || !exchange(agent.http(), request("GET /v1/agent/self", "")).is_empty());
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn commands_print_tables_and_json() {
     assert_eq!(rows[0], ["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
     assert_eq!(rows[1][..5], ["host-a", &agent.gossip().to_string(), "alive", env!("CARGO_PKG_VERSION"), "1"]);
     let status = out(&muster(&address, &["status"]));
-    for expected in ["host-a at 10.0.0.7", "corp.example.", "1 alive", "not sealed", &agent.http().to_string()] {
+    for expected in ["host-a at 10.0.0.7", "corp.example.", "1 alive", "not encrypted", &agent.http().to_string()] {
         assert!(status.contains(expected), "{expected} in {status}");
     }
     for (command, path) in [("members", "/0/Name"), ("status", "/Config/NodeName")] {
@@ -223,14 +223,14 @@ fn commands_print_tables_and_json() {
         let json: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output}"));
         assert_eq!(json.pointer(path), Some(&Value::from("host-a")), "{output}");
     }
-    // The option wins over the variable, and an address may do without a scheme.
+    // The option overrides the variable, and the scheme is optional.
     let output = muster("127.0.0.1:1", &["members", "--http-addr", &agent.http().to_string()]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
 }
 
 #[test]
-fn an_agent_over_ipv6_is_asked_alike() {
-    if !skip::loopback_v6("an_agent_over_ipv6_is_asked_alike") {
+fn commands_reach_an_agent_over_ipv6() {
+    if !skip::loopback_v6("commands_reach_an_agent_over_ipv6") {
         return;
     }
     let agent = Agent::start_with("", &[], |folder| {
@@ -244,17 +244,17 @@ fn an_agent_over_ipv6_is_asked_alike() {
 }
 
 #[test]
-fn what_the_agent_refuses_is_its_words_and_exit_1() {
+fn refused_command_prints_the_reason_and_exits_1() {
     let agent = Agent::start();
     let address = agent.http().to_string();
     let cases: &[(&[&str], &str, &str)] = &[
         (&["join", "127.0.0.1:1"], "", "127.0.0.1:1: no answer from 127.0.0.1:1"),
-        (&["join", "a b/c"], "", "a b/c: After /v1/agent/join/ stands an address"),
-        (&["keyring", "list"], "", "gossip is not sealed: set gossip.key_file"),
+        (&["join", "a b/c"], "", "a b/c: Invalid address"),
+        (&["keyring", "list"], "", "gossip is not encrypted: set gossip.key_file"),
         (&["keyring", "install", "-"], "c2Vj\n", "a key is 32 octets in base64"),
-        (&["keyring", "use", "00ff00ff", "--json"], "", "gossip is not sealed"),
-        (&["keyring", "use", "00ff", "--json"], "", "A key is named by its id"),
-        (&["keyring", "remove", "-"], "", "The body has to be JSON"),
+        (&["keyring", "use", "00ff00ff", "--json"], "", "gossip is not encrypted"),
+        (&["keyring", "use", "00ff", "--json"], "", "Invalid key: expected a key id"),
+        (&["keyring", "remove", "-"], "", "Invalid body"),
     ];
     for (arguments, input, expected) in cases {
         let output = muster_with(&address, arguments, input, &[]);
@@ -264,7 +264,7 @@ fn what_the_agent_refuses_is_its_words_and_exit_1() {
 }
 
 #[test]
-fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
+fn unreachable_agent_exits_2_with_advice() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let address = format!("http://{closed}");
     let every: &[&[&str]] = &[
@@ -300,8 +300,8 @@ fn an_agent_that_cannot_be_asked_is_exit_2_with_what_to_do() {
     }
 }
 
-/// Answers every connection alike, and returns the requests that came.
-fn pretender(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
+/// Answers every connection with the same response, and returns the requests.
+fn fake_server(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, requests) = std::sync::mpsc::channel();
@@ -323,35 +323,35 @@ fn pretender(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<Str
 }
 
 #[test]
-fn who_is_no_muster_agent_gets_no_orders() {
-    // As an agent of Consul's answers, which would leave its cluster.
-    let (address, requests) = pretender("HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{\"Config\":{\"Server\":1}}");
+fn commands_are_sent_only_to_muster_agents() {
+    // Response of a Consul agent, which would leave its cluster.
+    let (address, requests) = fake_server("HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{\"Config\":{\"Server\":1}}");
     for arguments in [&["leave"][..], &["join", "10.0.0.8"], &["keyring", "use", "00ff"], &["status"]] {
         let output = muster(&address.to_string(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
-        assert!(err(&output).contains("is no muster agent"), "{arguments:?}: {}", err(&output));
+        assert!(err(&output).contains("is not a muster agent"), "{arguments:?}: {}", err(&output));
         let request = requests.recv_timeout(DEADLINE).unwrap();
         assert!(request.starts_with("GET /v1/agent/self HTTP/1.1\r\n"), "{arguments:?}: {request}");
     }
     assert!(requests.try_recv().is_err(), "nothing else was sent");
-    let (address, _requests) = pretender("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno \x1b[2Jway");
+    let (address, _requests) = fake_server("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno \x1b[2Jway");
     let output = muster(&address.to_string(), &["members"]);
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(1), "muster: no  [2Jway\n"));
 }
 
 #[test]
-fn a_token_is_sent_and_not_shown() {
+fn token_is_sent_and_never_printed() {
     let folder = run::temp_dir();
     let path = folder.path().join("token");
     fs::write(&path, "from-file\n").unwrap();
     let from_file = ["members", "--token-file", path.to_str().unwrap()];
-    // An empty variable is none.
+    // An empty variable counts as unset.
     let cases: &[(&[&str], &str, Option<&str>)] = &[
         (&["members"], "", None),
         (&["members"], "from-variable", Some("from-variable")),
         (&from_file, "from-variable", Some("from-file")),
     ];
-    let (address, requests) = pretender("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]");
+    let (address, requests) = fake_server("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]");
     for (arguments, variable, expected) in cases {
         let output = muster_with(&address.to_string(), arguments, "", &[("MUSTER_HTTP_TOKEN", variable)]);
         assert_eq!(output.status.code(), Some(0), "{}", err(&output));
@@ -365,12 +365,12 @@ fn a_token_is_sent_and_not_shown() {
 }
 
 #[test]
-fn leave_answers_and_ends_the_agent() {
+fn leave_responds_and_stops_the_agent() {
     let mut agent = Agent::start();
     let address = agent.http().to_string();
     let output = muster(&address, &["leave"]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(out(&output), "host-a leaves the cluster, and its agent stops\n");
+    assert_eq!(out(&output), "host-a: leaving the cluster and stopping the agent\n");
     assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
     let mut agent = Agent::start();
     let output = muster(&agent.http().to_string(), &["leave", "--json"]);
@@ -379,7 +379,7 @@ fn leave_answers_and_ends_the_agent() {
 }
 
 #[test]
-fn keygen_needs_no_agent_and_never_says_the_same() {
+fn keygen_needs_no_agent_and_prints_a_new_key_each_time() {
     let key = || out(&muster("127.0.0.1:1", &["keygen"]));
     let (one, other) = (key(), key());
     assert_ne!(one, other);

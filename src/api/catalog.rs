@@ -1,33 +1,33 @@
-//! Services, nodes and checks, in Consul's shapes.
+//! Services, nodes and checks, as Consul's API has them.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Texts by key.
+/// Strings by key.
 pub type Texts = BTreeMap<String, String>;
 
 /// A node: `GET /v1/catalog/nodes`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Node {
-    /// A UUID made of the node's name.
+    /// UUID derived from the node's name.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Its name.
+    /// Name of the node.
     pub node: String,
-    /// Its first address.
+    /// First address of the node.
     pub address: String,
-    /// The name of its site.
+    /// Datacenter of the node.
     pub datacenter: String,
-    /// `lan` and `wan`: its first address; `lan_ipv4` and so on where it has one.
+    /// `lan` and `wan`: the first address; `lan_ipv4` and so on: the first address of that family.
     pub tagged_addresses: Texts,
-    /// What its configuration says of it.
+    /// Metadata of the node.
     pub meta: Texts,
-    /// When it was changed last, as an index for blocking queries.
+    /// Index of the last change, for blocking queries.
     pub create_index: u64,
-    /// The same.
+    /// Same as `CreateIndex`.
     pub modify_index: u64,
 }
 
@@ -37,21 +37,21 @@ pub struct Node {
 pub struct TaggedAddress {
     /// An IP address.
     pub address: String,
-    /// 0: none.
+    /// Port; 0: none.
     pub port: u16,
 }
 
-/// The shares of traffic.
+/// SRV weights.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Weights {
-    /// While all checks pass.
+    /// Weight while all checks pass.
     pub passing: u16,
-    /// While one warns.
+    /// Weight while a check warns.
     pub warning: u16,
 }
 
-/// An object that Consul's clients expect and that has nothing in it here.
+/// Empty object that Consul's clients expect.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Nothing {}
@@ -60,36 +60,36 @@ pub struct Nothing {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Service {
-    /// The instance's id, as it was registered.
+    /// Id of the instance, as registered.
     #[serde(rename = "ID")]
     pub id: String,
-    /// The service's name.
+    /// Name of the service.
     pub service: String,
-    /// As the file or the registration has them.
+    /// Tags, as written in the file or the registration.
     pub tags: Vec<String>,
-    /// The same.
+    /// Metadata, as written in the file or the registration.
     pub meta: Texts,
-    /// 0: none.
+    /// Port; 0: none.
     pub port: u16,
-    /// The first of its addresses.
+    /// First address of the instance.
     pub address: String,
-    /// All of them, by family.
+    /// All addresses, by family.
     pub tagged_addresses: BTreeMap<String, TaggedAddress>,
-    /// The shares of traffic.
+    /// SRV weights.
     pub weights: Weights,
-    /// Always false: nobody else writes tags.
+    /// Always false: no other node changes tags.
     pub enable_tag_override: bool,
-    /// The name of the node's site.
+    /// Datacenter of the node.
     pub datacenter: String,
     /// Empty: there are no proxies.
     pub proxy: Nothing,
     /// Empty: there is no service mesh.
     pub connect: Nothing,
-    /// When it was changed last.
+    /// Index of the last change.
     pub create_index: u64,
-    /// The same.
+    /// Same as `CreateIndex`.
     pub modify_index: u64,
-    /// What tells one content from another, in `GET /v1/agent/service/{id}` alone.
+    /// Digest of the content; only in `GET /v1/agent/service/{id}`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub content_hash: String,
 }
@@ -98,47 +98,47 @@ pub struct Service {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct CatalogService {
-    /// The node's id.
+    /// Id of the node.
     #[serde(rename = "ID")]
     pub id: String,
-    /// The node's name.
+    /// Name of the node.
     pub node: String,
-    /// The node's first address.
+    /// First address of the node.
     pub address: String,
-    /// The name of the node's site.
+    /// Datacenter of the node.
     pub datacenter: String,
-    /// The node's addresses.
+    /// Addresses of the node.
     pub tagged_addresses: Texts,
-    /// What the node's configuration says of it.
+    /// Metadata of the node.
     pub node_meta: Texts,
-    /// Always empty: an ordinary service.
+    /// Always empty: a typical service.
     pub service_kind: String,
-    /// The instance's id, as it was registered.
+    /// Id of the instance, as registered.
     #[serde(rename = "ServiceID")]
     pub service_id: String,
-    /// The service's name.
+    /// Name of the service.
     pub service_name: String,
-    /// As the file or the registration has them.
+    /// Tags, as written in the file or the registration.
     pub service_tags: Vec<String>,
-    /// The instance's first address.
+    /// First address of the instance.
     pub service_address: String,
-    /// All its addresses, by family.
+    /// All addresses of the instance, by family.
     pub service_tagged_addresses: BTreeMap<String, TaggedAddress>,
-    /// The shares of traffic.
+    /// SRV weights.
     pub service_weights: Weights,
-    /// As the file or the registration has it.
+    /// Metadata, as written in the file or the registration.
     pub service_meta: Texts,
-    /// 0: none.
+    /// Port; 0: none.
     pub service_port: u16,
     /// Always false.
     pub service_enable_tag_override: bool,
-    /// Empty.
+    /// Always empty.
     pub service_proxy: Nothing,
-    /// Empty.
+    /// Always empty.
     pub service_connect: Nothing,
-    /// When it was changed last.
+    /// Index of the last change.
     pub create_index: u64,
-    /// The same.
+    /// Same as `CreateIndex`.
     pub modify_index: u64,
 }
 
@@ -146,34 +146,34 @@ pub struct CatalogService {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Check {
-    /// The node's name.
+    /// Name of the node.
     pub node: String,
-    /// `serfHealth`: the node itself; else as it was registered, or `service:ID`.
+    /// `serfHealth` for the node itself; otherwise as registered, or `service:ID`.
     #[serde(rename = "CheckID")]
     pub check_id: String,
-    /// For people.
+    /// Name, for operators.
     pub name: String,
     /// `passing`, `warning` or `critical`.
     pub status: String,
-    /// Why something is held back, where it is.
+    /// Reason of a hold; otherwise empty.
     pub notes: String,
-    /// What was found.
+    /// Output of the check.
     pub output: String,
-    /// The instance's id; empty for the node's own.
+    /// Id of the instance; empty for checks of the node.
     #[serde(rename = "ServiceID")]
     pub service_id: String,
-    /// The service's name; empty for the node's own.
+    /// Name of the service; empty for checks of the node.
     pub service_name: String,
-    /// The instance's tags.
+    /// Tags of the instance.
     pub service_tags: Vec<String>,
     /// Always empty.
     #[serde(rename = "Type")]
     pub kind: String,
-    /// Empty.
+    /// Always empty.
     pub definition: Nothing,
-    /// When it was changed last.
+    /// Index of the last change.
     pub create_index: u64,
-    /// The same.
+    /// Same as `CreateIndex`.
     pub modify_index: u64,
 }
 
@@ -181,11 +181,11 @@ pub struct Check {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Entry {
-    /// Where it runs.
+    /// Node of the instance.
     pub node: Node,
-    /// What it is.
+    /// The instance.
     pub service: Service,
-    /// How it stands; the node's own checks first.
+    /// Checks; those of the node first.
     pub checks: Vec<Check>,
 }
 
@@ -195,7 +195,7 @@ pub struct Entry {
 pub struct NodeServices {
     /// The node.
     pub node: Node,
-    /// Its instances.
+    /// Instances of the node, by id.
     pub services: BTreeMap<String, Service>,
 }
 
@@ -203,9 +203,9 @@ pub struct NodeServices {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NodeServiceList {
-    /// The node; `None` where none of that name is known.
+    /// The node; `None`: unknown.
     pub node: Option<Node>,
-    /// Its instances.
+    /// Instances of the node.
     pub services: Vec<Service>,
 }
 
@@ -213,68 +213,68 @@ pub struct NodeServiceList {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Event {
-    /// A UUID.
+    /// UUID of the event.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Its name.
+    /// Name of the event.
     pub name: String,
-    /// In base64; `None`: nothing.
+    /// Payload in base64; `None`: empty.
     pub payload: Option<String>,
-    /// The nodes that it is for, as a regular expression; empty: all.
+    /// Regular expression for the node's name; empty: all nodes.
     pub node_filter: String,
-    /// The same for their services.
+    /// Regular expression for a service of the node; empty: all.
     pub service_filter: String,
-    /// The same for the tags of these.
+    /// Regular expression for a tag of that service; empty: all.
     pub tag_filter: String,
-    /// Of the shape: always 1.
+    /// Format version; always 1.
     pub version: u8,
-    /// Greater than that of every event that was known where it was fired.
+    /// Lamport time: greater than that of every event known to the firing node.
     #[serde(rename = "LTime")]
     pub time: u64,
 }
 
-/// One instance of this node and how it stands: `GET /v1/agent/health/service/id/{id}`.
+/// Health of an instance of this node: `GET /v1/agent/health/service/id/{id}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct AgentHealth {
-    /// The worst of its checks: `passing`, `warning`, `critical` or `maintenance`.
+    /// Worst status of the checks: `passing`, `warning`, `critical` or `maintenance`.
     pub aggregated_status: String,
-    /// What it is.
+    /// The instance.
     pub service: Service,
-    /// How it stands.
+    /// Checks of the node and the instance.
     pub checks: Vec<Check>,
 }
 
-/// A service as a whole: `GET /v1/internal/ui/services`.
+/// Summary of a service: `GET /v1/internal/ui/services`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Summary {
-    /// Its name.
+    /// Name of the service.
     pub name: String,
-    /// The name of the site.
+    /// Datacenter.
     pub datacenter: String,
-    /// Of all its instances.
+    /// Tags of all instances.
     pub tags: Vec<String>,
-    /// The nodes that have instances.
+    /// Nodes with instances.
     pub nodes: Vec<String>,
-    /// How many.
+    /// Number of instances.
     pub instance_count: usize,
-    /// Checks that pass, the nodes' own included.
+    /// Number of passing checks, including those of the nodes.
     pub checks_passing: usize,
-    /// Checks that warn.
+    /// Number of warning checks.
     pub checks_warning: usize,
-    /// Checks that are critical.
+    /// Number of critical checks.
     pub checks_critical: usize,
-    /// What only muster has.
+    /// Additions of muster.
     pub muster: Answered,
 }
 
-/// `Muster` of [`Summary`]: how many of the instances are answered, and how all stand.
+/// `Muster` of [`Summary`]: number of answered instances, and the states of all instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Answered {
-    /// Instances that answers carry.
+    /// Number of instances in DNS answers.
     pub answered: usize,
-    /// Instances by [state](super::explain::Instance::state); a word that counts none is left out.
+    /// Number of instances by [state](super::explain::Instance::state); zero counts are omitted.
     pub states: BTreeMap<String, usize>,
 }

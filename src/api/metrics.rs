@@ -1,51 +1,51 @@
-//! What `/v1/agent/metrics` says: the shape that Consul has for it.
+//! JSON of `GET /v1/agent/metrics`, as Consul has it.
 
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Everything that is counted.
+/// All metrics of the agent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Metrics {
-    /// When, as Go prints a time.
+    /// Time of the scrape, in Go's format.
     pub timestamp: String,
-    /// What is so at the moment.
+    /// Gauges.
     pub gauges: Vec<Number>,
-    /// Nothing: Consul has none either.
+    /// Always empty, as in Consul.
     pub points: Vec<Number>,
-    /// What grows.
+    /// Counters.
     pub counters: Vec<Summary>,
-    /// What took a time, in seconds.
+    /// Histograms, in seconds.
     pub samples: Vec<Summary>,
 }
 
-/// One number.
+/// A gauge.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Number {
-    /// Its name.
+    /// Name of the metric.
     pub name: String,
-    /// Its value.
+    /// Current value.
     pub value: f64,
-    /// What tells it from others of the name.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }
 
-/// What many additions, or observations, come to. Consul's `Rate`, `Min`, `Max` and `Stddev` are not kept, and left out.
+/// A counter or histogram. Consul's `Rate`, `Min`, `Max` and `Stddev` are not recorded and are omitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Summary {
-    /// Its name.
+    /// Name of the metric.
     pub name: String,
-    /// How many; of a counter, its whole part.
+    /// Number of observations; of a counter, its integer part.
     pub count: u64,
-    /// All together.
+    /// Sum of the observations.
     pub sum: f64,
-    /// The sum by the count; of a counter, which adds up ones, nothing.
+    /// Mean of the observations; omitted for counters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mean: Option<f64>,
-    /// What tells it from others of the name.
+    /// Labels.
     pub labels: BTreeMap<String, String>,
 }

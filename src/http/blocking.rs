@@ -1,13 +1,13 @@
-//! What is shown, and who waits for news of which part of it: blocking queries.
+//! State that the API shows, and the indexes of blocking queries.
 //!
-//! A query that waits costs a timer and a place in the list of its [`Topic`]. A change wakes the topics that
-//! it touches and no others, so that ten thousand that wait for one service sleep while another flips. Answers are written
-//! once a version and shared, since those who wait for the same thing ask the same question.
+//! A waiting query costs a timer and a subscription to its [`Topic`]. A change wakes only the subscribers of the topics
+//! that it touches: a change of another service wakes none of ten thousand clients that wait for one. Responses
+//! are serialized once per version and shared, because clients that wait for the same part send the same request.
 
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use axum::body::Bytes;
@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::unix_now,
     diagnostic::Reports,
     metrics::Http,
     model::{
@@ -31,80 +32,81 @@ use crate::{
     },
 };
 
-/// Answers that are kept for others with the same question; when there are more, all go.
-const MAX_WRITTEN: usize = 256;
-/// Octets of an answer that is kept.
-const MAX_KEPT: usize = 1 << 20;
-/// A client whose index is ahead of ours has it from before a restart, or from another node. It is answered after this
-/// pause, so that one that goes to two nodes in turn does not spin.
-const AHEAD: Duration = Duration::from_secs(1);
+/// Most responses in the cache; the cache is cleared when it is full.
+const MAX_CACHED: usize = 256;
+/// Largest cached response, in octets.
+const MAX_CACHED_LEN: usize = 1 << 20;
+/// Delay before a query with an index ahead of ours is answered. The index comes from before a restart or from another
+/// node; the delay limits the rate of clients that alternate between nodes.
+const FUTURE_INDEX_PAUSE: Duration = Duration::from_secs(1);
 
-/// From one word about what was not let in to the next: anybody can send packets to a port.
-const REJECTED: Duration = Duration::from_secs(10);
+/// Interval of events about rejected gossip packets, because anyone can send packets to a port.
+const REJECTED_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a query waits for.
+/// The part of the state that a query waits for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Topic {
-    /// The names of services and their tags.
-    Names,
-    /// One service.
+    /// Names and tags of all services.
+    ServiceNames,
+    /// Instances of one service.
     Service(Label),
-    /// The nodes that announce something.
+    /// Nodes that announce instances.
     Nodes,
-    /// Everything that is announced.
+    /// All announced instances.
     All,
-    /// The nodes of the cluster, and how each stands.
+    /// Members of the cluster and their states.
     Members,
-    /// This agent and how its cluster is.
+    /// This agent and the summary of its cluster.
     Agent,
-    /// Everything that is announced, by whom, and what this agent is. What else an explanation looks at has no version, so
-    /// that none is kept for others.
-    Explained,
+    /// Inputs of an explanation: announcements, members and this agent. Other inputs of an explanation have no version,
+    /// so its responses are not cached.
+    Explain,
 }
 
 impl Topic {
-    /// When it changed last. A service that is not there changed when the list of names did.
-    pub(super) fn index(&self, known: &Snapshot) -> u64 {
-        let versions = known.catalog.versions();
+    /// Returns the index of the topic's last change. For an unknown service, this is the last change of the service
+    /// names.
+    pub(super) fn index(&self, snapshot: &Snapshot) -> u64 {
+        let versions = snapshot.catalog.versions();
         let index = match self {
-            Self::Names => versions.names,
-            Self::Service(name) => known.catalog.service(name).map_or(versions.names, |service| service.version()),
+            Self::ServiceNames => versions.names,
+            Self::Service(name) => snapshot.catalog.service(name).map_or(versions.names, |service| service.version()),
             Self::Nodes => versions.nodes,
             Self::All => versions.all,
-            Self::Members => known.members_version,
-            Self::Agent => known.agent_version,
-            // Grows with either.
-            Self::Explained => versions.all.saturating_add(known.agent_version - known.began),
+            Self::Members => snapshot.members_version,
+            Self::Agent => snapshot.agent_version,
+            // Grows with each of the two versions.
+            Self::Explain => versions.all.saturating_add(snapshot.agent_version - snapshot.first_version),
         };
         index.max(1)
     }
 }
 
-/// All that is shown, as of one moment.
+/// Consistent state behind one response.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshot {
-    /// What all nodes announce.
+    /// Announcements of all nodes.
     pub(super) catalog: Catalog,
-    /// The cluster.
+    /// Members of the cluster.
     pub(super) members: Arc<Membership>,
-    /// What the files of this node come to.
+    /// Reports on the folders of this node.
     pub(super) files: Arc<Reports>,
-    /// What is held back on this node.
+    /// Maintenance and drains of this node.
     pub(super) maintenance: Maintenance,
-    /// The ids of the gossip keys, the one that seals first.
+    /// Ids of the gossip keys, primary key first.
     keys: Vec<String>,
-    /// Where the versions of the members and of the agent began.
-    began: u64,
-    /// Grows with every change of a member.
+    /// Initial version of the members and the agent.
+    first_version: u64,
+    /// Version of the members.
     members_version: u64,
-    /// Grows with every change of what is shown of the agent itself.
+    /// Version of the agent's own state.
     agent_version: u64,
 }
 
 impl Snapshot {
     fn new(sources: &mut Sources) -> Self {
         let catalog = sources.catalog.borrow_and_update().clone();
-        let begin = catalog.versions().all;
+        let first_version = catalog.versions().all;
         let keys = sources.keys.borrow_and_update();
         let keys = keys.iter().flat_map(Keyring::iter).map(|key| key.id().to_string()).collect();
         Self {
@@ -113,43 +115,43 @@ impl Snapshot {
             files: sources.files.borrow_and_update().clone(),
             maintenance: sources.maintenance.borrow_and_update().clone(),
             keys,
-            began: begin,
-            members_version: begin,
-            agent_version: begin,
+            first_version,
+            members_version: first_version,
+            agent_version: first_version,
         }
     }
 
-    fn followed_by(&self, sources: &mut Sources) -> Self {
+    fn next(&self, sources: &mut Sources) -> Self {
         let now = Self::new(sources);
         let members = now.members.members != self.members.members;
         let agent = now.members != self.members || now.files != self.files || now.maintenance != self.maintenance;
         let members_version = self.members_version + u64::from(members);
         let agent_version = self.agent_version + u64::from(agent);
-        Self { began: self.began, members_version, agent_version, ..now }
+        Self { first_version: self.first_version, members_version, agent_version, ..now }
     }
 
-    fn seen(&self) -> Observed<'_> {
+    fn observed(&self) -> Observed<'_> {
         Observed { catalog: &self.catalog, members: &self.members, files: &self.files, keys: &self.keys }
     }
 }
 
-/// Where what is shown comes from.
+/// Channels that the state is read from.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// What all nodes announce.
+    /// Announcements of all nodes.
     pub catalog: watch::Receiver<Catalog>,
-    /// The cluster.
+    /// Members of the cluster.
     pub members: watch::Receiver<Arc<Membership>>,
-    /// What the files of this node come to.
+    /// Reports on the folders of this node.
     pub files: watch::Receiver<Arc<Reports>>,
-    /// What is held back on this node.
+    /// Maintenance and drains of this node.
     pub maintenance: watch::Receiver<Maintenance>,
-    /// The gossip keys; `None` while nothing is sealed.
+    /// Gossip keys; `None`: gossip is not encrypted.
     pub keys: watch::Receiver<Option<Keyring>>,
 }
 
 impl Sources {
-    /// Waits for news; whether there can be any.
+    /// Waits for a change; returns `false` if a source has ended.
     async fn changed(&mut self) -> bool {
         let changed = tokio::select! {
             changed = self.catalog.changed() => changed,
@@ -162,144 +164,144 @@ impl Sources {
     }
 }
 
-/// Shared by all requests.
+/// Current state and its waiting clients. Shared by all requests.
 #[derive(Debug)]
 pub struct BlockingQueries {
-    known: watch::Sender<Arc<Snapshot>>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
     sources: Sources,
-    waiting: Mutex<HashMap<Topic, watch::Sender<u64>>>,
-    written: Mutex<HashMap<(String, u64), Bytes>>,
+    indexes: Mutex<HashMap<Topic, watch::Sender<u64>>>,
+    cache: Mutex<HashMap<(String, u64), Bytes>>,
     journal: watch::Sender<Journal>,
     metrics: Http,
     shutdown: CancellationToken,
 }
 
 impl BlockingQueries {
-    /// Nobody waits yet. [`run`](Self::run) has to run. Who waits is counted in `metrics`. At `shutdown` nobody is kept
-    /// waiting any more.
+    /// Creates the state from the current values of `sources`. [`run`](Self::run) must run to update it. Waiting
+    /// queries are counted in `metrics` and released at `shutdown`.
     pub fn new(mut sources: Sources, metrics: Http, shutdown: CancellationToken) -> Arc<Self> {
-        let known = Snapshot::new(&mut sources);
-        let journal = watch::Sender::new(Journal::new(known.catalog.versions().all));
-        let known = watch::Sender::new(Arc::new(known));
-        let (waiting, written) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { known, sources, waiting, written, journal, metrics, shutdown })
+        let snapshot = Snapshot::new(&mut sources);
+        let journal = watch::Sender::new(Journal::new(snapshot.catalog.versions().all));
+        let snapshot = watch::Sender::new(Arc::new(snapshot));
+        let (indexes, cache) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { snapshot, sources, indexes, cache, journal, metrics, shutdown })
     }
 
-    /// What is known now.
-    pub(super) fn known(&self) -> Arc<Snapshot> {
-        self.known.borrow().clone()
+    /// Returns the current state.
+    pub(super) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
     }
 
-    /// What happened last. Borrow it briefly: what happens meanwhile has to wait.
+    /// Subscribes to the event journal. Writers block while it is borrowed.
     pub(super) fn journal(&self) -> watch::Receiver<Journal> {
         self.journal.subscribe()
     }
 
-    /// Whether the agent is about to end.
-    pub(super) fn is_over(&self) -> bool {
+    /// Reports whether the agent is shutting down.
+    pub(super) fn is_shutting_down(&self) -> bool {
         self.shutdown.is_cancelled()
     }
 
-    /// Ends when the agent is about to.
-    pub(super) async fn ended(&self) {
+    /// Waits for the shutdown.
+    pub(super) async fn shutting_down(&self) {
         self.shutdown.cancelled().await;
     }
 
-    /// Takes over what is new, wakes those who wait for it, and writes down what happened, until `shutdown`.
+    /// Applies changes of the sources, wakes the waiting queries and records events, until `shutdown`.
     pub async fn run(self: Arc<Self>) {
         let mut sources = self.sources.clone();
-        let mut looks = interval(REJECTED);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rejected = self.known().members.rejected.clone();
+        let mut rejected_timer = interval(REJECTED_INTERVAL);
+        rejected_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut rejected = self.snapshot().members.rejected.clone();
         loop {
             let changed = tokio::select! {
                 changed = sources.changed() => changed,
-                _ = looks.tick() => {
-                    let now = self.known().members.rejected.clone();
-                    self.note(|tell| event::rejected(&rejected, &now, tell));
+                _ = rejected_timer.tick() => {
+                    let now = self.snapshot().members.rejected.clone();
+                    self.record(|events| event::rejected(&rejected, &now, events));
                     rejected = now;
                     continue;
                 }
-                () = self.ended() => false,
+                () = self.shutting_down() => false,
             };
             if !changed {
                 return;
             }
-            let before = self.known();
-            let now = Arc::new(before.followed_by(&mut sources));
-            self.known.send_replace(now.clone());
-            self.waiting().retain(|topic, waiting| {
+            let before = self.snapshot();
+            let now = Arc::new(before.next(&mut sources));
+            self.snapshot.send_replace(now.clone());
+            self.indexes().retain(|topic, sender| {
                 let index = topic.index(&now);
-                waiting.send_if_modified(|known| std::mem::replace(known, index) != index);
-                waiting.receiver_count() > 0
+                sender.send_if_modified(|known| std::mem::replace(known, index) != index);
+                sender.receiver_count() > 0
             });
-            self.note(|tell| event::between(before.seen(), now.seen(), tell));
+            self.record(|events| event::between(before.observed(), now.observed(), events));
         }
     }
 
-    /// Writes down what is told.
-    fn note(&self, tell: impl FnOnce(&mut dyn FnMut(Event))) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    /// Records events in the journal.
+    fn record(&self, events: impl FnOnce(&mut dyn FnMut(Event))) {
+        let now = unix_now();
         self.journal.send_if_modified(|journal| {
             let before = journal.last();
-            tell(&mut |event| journal.add(now, event));
+            events(&mut |event| journal.add(now, event));
             journal.last() != before
         });
     }
 
-    /// Waits until the topic is at another index than `seen`, or for as long as `wait`.
-    pub(super) async fn changed(&self, topic: &Topic, seen: u64, wait: Duration) {
+    /// Waits until the topic's index differs from `seen`, at most for `wait`.
+    pub(super) async fn wait_for_change(&self, topic: &Topic, seen: u64, wait: Duration) {
         let _waiting = self.metrics.waiting();
-        let mut news = self.subscribe(topic);
-        let index = topic.index(&self.known());
-        let passed = async {
+        let mut changes = self.subscribe(topic);
+        let index = topic.index(&self.snapshot());
+        let changed = async {
             if index < seen {
-                sleep(AHEAD).await;
+                sleep(FUTURE_INDEX_PAUSE).await;
             } else if index == seen {
-                // The sender stays as long as somebody waits.
-                let _ = news.wait_for(|index| *index != seen).await;
+                // The sender exists while there are subscribers.
+                let _ = changes.wait_for(|index| *index != seen).await;
             }
         };
         tokio::select! {
-            _ = timeout(wait, passed) => {}
-            () = self.ended() => {}
+            _ = timeout(wait, changed) => {}
+            () = self.shutting_down() => {}
         }
     }
 
-    /// Waits until the catalog is so, or for as long as `wait`.
-    pub(super) async fn shows(&self, there: impl Fn(&Catalog) -> bool, wait: Duration) {
-        let mut known = self.known.subscribe();
-        let _ = timeout(wait, known.wait_for(|known| there(&known.catalog))).await;
+    /// Waits until the catalog satisfies `predicate`, at most for `wait`.
+    pub(super) async fn wait_for_catalog(&self, predicate: impl Fn(&Catalog) -> bool, wait: Duration) {
+        let mut snapshots = self.snapshot.subscribe();
+        let _ = timeout(wait, snapshots.wait_for(|snapshot| predicate(&snapshot.catalog))).await;
     }
 
     fn subscribe(&self, topic: &Topic) -> watch::Receiver<u64> {
-        // Taken before the caller looks at what is known, so that no change falls between the two.
-        let index = topic.index(&self.known());
-        self.waiting().entry(topic.clone()).or_insert_with(|| watch::Sender::new(index)).subscribe()
+        // Subscribe before the caller reads the snapshot, so that no change is missed in between.
+        let index = topic.index(&self.snapshot());
+        self.indexes().entry(topic.clone()).or_insert_with(|| watch::Sender::new(index)).subscribe()
     }
 
-    /// An answer to the same question at the same version.
-    pub(super) fn written(&self, question: &str, version: u64) -> Option<Bytes> {
-        self.answers().get(&(question.to_owned(), version)).cloned()
+    /// Returns the cached response to a request at a version.
+    pub(super) fn cached(&self, key: &str, version: u64) -> Option<Bytes> {
+        self.cache_entries().get(&(key.to_owned(), version)).cloned()
     }
 
-    /// Keeps an answer for those who ask the same.
-    pub(super) fn keep(&self, question: String, version: u64, answer: Bytes) {
-        if answer.len() > MAX_KEPT {
+    /// Caches a response to a request at a version.
+    pub(super) fn cache(&self, key: String, version: u64, response: Bytes) {
+        if response.len() > MAX_CACHED_LEN {
             return;
         }
-        let mut answers = self.answers();
-        if answers.len() >= MAX_WRITTEN {
-            answers.clear();
+        let mut entries = self.cache_entries();
+        if entries.len() >= MAX_CACHED {
+            entries.clear();
         }
-        answers.insert((question, version), answer);
+        entries.insert((key, version), response);
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<Topic, watch::Sender<u64>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, watch::Sender<u64>>> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answers(&self) -> MutexGuard<'_, HashMap<(String, u64), Bytes>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache_entries(&self) -> MutexGuard<'_, HashMap<(String, u64), Bytes>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

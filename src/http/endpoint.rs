@@ -1,4 +1,4 @@
-//! One endpoint: all that there is to know of it, in one value.
+//! One endpoint: method, path, scope, parameters, body and response in one value.
 
 use axum::{
     handler::Handler,
@@ -6,58 +6,58 @@ use axum::{
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{Api, muster::watch::watch, parameter::Parameter};
+use super::{Api, muster::watch::watch, openapi_parameters::Parameter};
 use crate::model::token::Scope;
 
 /// A method on a path.
 pub(super) struct Endpoint {
-    /// `GET` stands for `HEAD` too.
+    /// HTTP method; `GET` includes `HEAD`.
     pub(super) method: &'static str,
-    /// As the router has it: `/v1/agent/service/{id}`.
+    /// Route, such as `/v1/agent/service/{id}`.
     pub(super) path: &'static str,
-    /// What a token has to allow; `None`: nobody is asked for one.
+    /// Scope that a token must have; `None`: no token is needed.
     pub(super) scope: Option<Scope>,
-    /// What it shows or does, in one line.
+    /// Summary in one line, for the OpenAPI description.
     pub(super) summary: &'static str,
-    /// What its query may have.
+    /// Groups of query parameters.
     pub(super) query: &'static [&'static [Parameter]],
-    /// What is sent to it.
+    /// Request body.
     pub(super) body: Body,
-    /// What it answers with 200.
+    /// Response body of a 200.
     pub(super) answer: Answer,
     route: MethodRouter<Api>,
 }
 
 /// The body of a request.
 pub(super) enum Body {
-    /// There is none.
-    Nothing,
-    /// JSON of this shape.
-    Json(Shape),
-    /// Whatever it is.
+    /// No body.
+    Empty,
+    /// JSON with this schema.
+    Json(SchemaFn),
+    /// Arbitrary octets.
     Octets,
 }
 
-/// The body of an answer.
+/// The body of a response.
 pub(super) enum Answer {
-    /// There is none.
-    Nothing,
-    /// JSON of this shape.
-    Json(Shape),
-    /// The same; the status code says how it stands.
-    Health(Shape),
+    /// No body.
+    Empty,
+    /// JSON with this schema.
+    Json(SchemaFn),
+    /// JSON with this schema; the status code is the health.
+    Health(SchemaFn),
     /// Text of this media type.
     Text(&'static str),
-    /// Another address.
-    Elsewhere,
-    /// A line of text; with 503 it says why not.
-    Ready,
-    /// Events as they happen (`text/event-stream`).
+    /// Redirect.
+    Redirect,
+    /// A line of text; with 503, the reason.
+    Readiness,
+    /// Event stream (`text/event-stream`).
     Stream,
 }
 
-/// Writes a shape, and all that it refers to, into the description.
-pub(super) type Shape = fn(&mut SchemaGenerator) -> Schema;
+/// Adds a schema and its references to the description.
+pub(super) type SchemaFn = fn(&mut SchemaGenerator) -> Schema;
 
 impl Endpoint {
     pub(super) fn get<T: 'static>(
@@ -69,9 +69,9 @@ impl Endpoint {
         Self::new("GET", path, scope.into(), summary, get(handler))
     }
 
-    /// A stream of what another endpoint shows.
+    /// A stream of the state that another endpoint shows.
     pub(super) fn watch<T: 'static>(path: &'static str, handler: impl Handler<T, Api>) -> Self {
-        let summary = "What the endpoint without watch/ shows, now and whenever that changes, as a stream of events";
+        let summary = "Stream the result of the endpoint without watch/, now and after each change";
         let answer = Answer::Stream;
         Self { answer, ..Self::new("GET", path, Some(Scope::Read), summary, watch(handler)) }
     }
@@ -110,7 +110,7 @@ impl Endpoint {
         summary: &'static str,
         route: MethodRouter<Api>,
     ) -> Self {
-        Self { method, path, scope, summary, query: &[], body: Body::Nothing, answer: Answer::Nothing, route }
+        Self { method, path, scope, summary, query: &[], body: Body::Empty, answer: Answer::Empty, route }
     }
 
     pub(super) fn query(self, query: &'static [&'static [Parameter]]) -> Self {
@@ -121,15 +121,15 @@ impl Endpoint {
         Self { body, ..self }
     }
 
-    pub(super) fn answers<T: JsonSchema>(self) -> Self {
+    pub(super) fn json<T: JsonSchema>(self) -> Self {
         Self { answer: Answer::Json(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
-    pub(super) fn says(self, answer: Answer) -> Self {
+    pub(super) fn answer(self, answer: Answer) -> Self {
         Self { answer, ..self }
     }
 
-    pub(super) fn tells_health<T: JsonSchema>(self) -> Self {
+    pub(super) fn health<T: JsonSchema>(self) -> Self {
         Self { answer: Answer::Health(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
@@ -137,7 +137,7 @@ impl Endpoint {
         self.method == method || (self.method == "GET" && method == "HEAD")
     }
 
-    /// Its part of the router.
+    /// Returns the route.
     pub(super) fn route(&self) -> MethodRouter<Api> {
         self.route.clone()
     }

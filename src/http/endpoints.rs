@@ -1,7 +1,7 @@
-//! What there is: each endpoint once, with what it takes, whom it lets in and who answers.
+//! Table of all endpoints: method, path, scope, handler, parameters and response.
 //!
-//! The router, the permissions, the words of a refusal and the description of the API are all made of this table. An
-//! endpoint is one method on one path; a new one is one entry here.
+//! The router, the authorization, the list in a 404 and the OpenAPI description derive from this table. A new endpoint
+//! is one entry here.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -15,14 +15,15 @@ use serde_json::Value;
 
 use super::{
     Api,
-    consul::{agent, agent_services, catalog, event, keyring, metrics, register},
+    consul::{agent, agent_services, catalog, event, health, keyring, metrics, mutations},
     endpoint::{Answer, Body, Endpoint},
     muster::{events, explain},
-    openapi, page,
-    parameter::{
-        CATALOG, DRAIN, ENABLE, EVENT, FORMAT, HAPPENED, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING, REGISTER, TAG,
-        WAIT,
+    openapi,
+    openapi_parameters::{
+        CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
+        REGISTER, TAG, WAIT,
     },
+    page,
 };
 use crate::{
     api::{
@@ -35,251 +36,259 @@ use crate::{
     model::token::Scope::{self, Operate, Read, Register},
 };
 
-/// All of them, in the order in which people read them.
+/// All endpoints, in the order of the documentation.
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
-        // The page.
-        Endpoint::get("/", None, page::redirect, "Leads to the page").says(Answer::Elsewhere),
-        Endpoint::get("/ui", None, page::redirect, "Leads to the page").says(Answer::Elsewhere),
-        Endpoint::get("/ui/", None, page::index, "A web page that shows what the API says")
-            .says(Answer::Text("text/html")),
-        Endpoint::get("/ui/{file}", None, page::file, "A file of the page").says(Answer::Text("text/*")),
-        // For whoever watches the agent.
-        Endpoint::get("/healthz", None, metrics::health, "Whether the agent lives").says(Answer::Text("text/plain")),
-        Endpoint::get("/readyz", None, metrics::readiness, "Whether the agent answers").says(Answer::Ready),
-        Endpoint::get("/metrics", Read, metrics::text, "What the agent counts, for Prometheus")
-            .says(Answer::Text("text/plain")),
-        // The agent and its cluster.
-        Endpoint::get("/v1/agent/self", Read, agent::myself, "The agent that is asked, and its cluster")
+        // Web UI.
+        Endpoint::get("/", None, page::redirect, "Redirect to the web UI").answer(Answer::Redirect),
+        Endpoint::get("/ui", None, page::redirect, "Redirect to the web UI").answer(Answer::Redirect),
+        Endpoint::get("/ui/", None, page::index, "Show the web UI").answer(Answer::Text("text/html")),
+        Endpoint::get("/ui/{file}", None, page::file, "Get a file of the web UI").answer(Answer::Text("text/*")),
+        // Monitoring.
+        Endpoint::get("/healthz", None, metrics::health, "Check liveness").answer(Answer::Text("text/plain")),
+        Endpoint::get("/readyz", None, metrics::readiness, "Check readiness").answer(Answer::Readiness),
+        Endpoint::get("/metrics", Read, metrics::text, "Get metrics for Prometheus").answer(Answer::Text("text/plain")),
+        // Agent and cluster.
+        Endpoint::get("/v1/agent/self", Read, agent::myself, "Show the agent and its view of the cluster")
             .query(&[WAIT, JSON])
-            .answers::<api::Agent>(),
-        Endpoint::get("/v1/agent/members", Read, agent::members, "The nodes of the cluster")
+            .json::<api::Agent>(),
+        Endpoint::get("/v1/agent/members", Read, agent::members, "List cluster members")
             .query(&[WAIT, JSON])
-            .answers::<Vec<api::Member>>(),
-        Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "What the agent counts")
+            .json::<Vec<api::Member>>(),
+        Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "Get metrics as JSON")
             .query(&[METRICS, JSON])
-            .answers::<api::metrics::Metrics>(),
-        Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Joins the cluster that a node is in")
+            .json::<api::metrics::Metrics>(),
+        Endpoint::put("/v1/agent/join/{address}", Operate, agent::join, "Join a cluster through one of its nodes")
             .query(&[JSON])
-            .answers::<api::Joined>(),
+            .json::<api::Joined>(),
         Endpoint::put(
             "/v1/agent/force-leave/{node}",
             Operate,
             agent::force_leave,
-            "Has all nodes forget one that is gone",
+            "Remove a gone or unreachable node from the cluster",
         ),
-        Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leaves the cluster and ends the agent"),
-        Endpoint::put("/v1/agent/reload", Operate, register::reload, "Reads all files again"),
+        Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leave the cluster and stop the agent"),
+        Endpoint::put("/v1/agent/reload", Operate, mutations::reload, "Reload all files"),
         Endpoint::put(
             "/v1/agent/maintenance",
             Operate,
-            register::maintain_node,
-            "Takes the node out of answers, or back",
+            mutations::maintain_node,
+            "Start or end maintenance of the node",
         )
         .query(&[ENABLE]),
-        // The services of this node.
-        Endpoint::get("/v1/agent/services", Read, agent_services::services, "The services of this node")
+        // Services of this node.
+        Endpoint::get("/v1/agent/services", Read, agent_services::services, "List the services of this node")
             .query(&[WAIT, CATALOG, JSON])
-            .answers::<Table<Service>>(),
-        Endpoint::get("/v1/agent/service/{id}", Read, agent_services::service, "One service of this node")
+            .json::<MapOf<Service>>(),
+        Endpoint::get("/v1/agent/service/{id}", Read, agent_services::service, "Get a service of this node")
             .query(&[WAIT, HASH, JSON])
-            .answers::<Service>(),
-        Endpoint::get("/v1/agent/checks", Read, agent_services::checks, "The checks of this node's services")
+            .json::<Service>(),
+        Endpoint::get("/v1/agent/checks", Read, agent_services::checks, "List the checks of this node's services")
             .query(&[WAIT, CATALOG, JSON])
-            .answers::<Table<Check>>(),
+            .json::<MapOf<Check>>(),
         Endpoint::get(
             "/v1/agent/health/service/id/{id}",
             Read,
             agent_services::health_by_id,
-            "How an instance of this node stands",
+            "Get the health of an instance of this node",
         )
         .query(&[FORMAT, JSON])
-        .tells_health::<AgentHealth>(),
+        .health::<AgentHealth>(),
         Endpoint::get(
             "/v1/agent/health/service/name/{name}",
             Read,
             agent_services::health_by_name,
-            "How this node's instances of a service stand",
+            "Get the health of this node's instances of a service",
         )
         .query(&[FORMAT, JSON])
-        .tells_health::<Vec<AgentHealth>>(),
+        .health::<Vec<AgentHealth>>(),
         Endpoint::put(
             "/v1/agent/service/register",
             Register,
-            register::register,
-            "Adds or replaces a service of this node",
+            mutations::register,
+            "Register or replace a service of this node",
         )
         .query(&[REGISTER])
         .body(Body::Json(openapi::registration)),
-        Endpoint::put("/v1/agent/service/deregister/{id}", Register, register::deregister, "Takes a service away"),
+        Endpoint::put(
+            "/v1/agent/service/deregister/{id}",
+            Register,
+            mutations::deregister,
+            "Deregister a service of this node",
+        ),
         Endpoint::put(
             "/v1/agent/service/maintenance/{id}",
             Register,
-            register::maintain_service,
-            "Takes an instance out of answers, or back",
+            mutations::maintain_service,
+            "Start or end maintenance of an instance",
         )
         .query(&[ENABLE]),
         Endpoint::put(
             "/v1/agent/check/register",
             Register,
-            register::register_check,
-            "Adds or replaces a check of a service",
+            mutations::register_check,
+            "Register or replace a check of a service",
         )
         .body(Body::Json(openapi::check)),
-        Endpoint::put("/v1/agent/check/deregister/{id}", Register, register::deregister_check, "Takes a check away"),
-        Endpoint::put("/v1/agent/check/pass/{id}", Register, register::pass, "Reports that a TTL check passes")
+        Endpoint::put("/v1/agent/check/deregister/{id}", Register, mutations::deregister_check, "Deregister a check"),
+        Endpoint::put("/v1/agent/check/pass/{id}", Register, mutations::pass, "Report a TTL check as passing")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/warn/{id}", Register, register::warn, "Reports that a TTL check warns")
+        Endpoint::put("/v1/agent/check/warn/{id}", Register, mutations::warn, "Report a TTL check as warning")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/fail/{id}", Register, register::fail, "Reports that a TTL check fails")
+        Endpoint::put("/v1/agent/check/fail/{id}", Register, mutations::fail, "Report a TTL check as critical")
             .query(&[NOTE]),
-        Endpoint::put("/v1/agent/check/update/{id}", Register, register::update, "Reports how a TTL check stands")
+        Endpoint::put("/v1/agent/check/update/{id}", Register, mutations::update, "Report the status of a TTL check")
             .body(Body::Json(openapi::report)),
-        // What all nodes announce.
-        Endpoint::get("/v1/catalog/datacenters", Read, catalog::catalog_datacenters, "The datacenters")
+        // Catalog of all nodes.
+        Endpoint::get("/v1/catalog/datacenters", Read, catalog::datacenters, "List datacenters")
             .query(&[WAIT, JSON])
-            .answers::<Vec<String>>(),
-        Endpoint::get("/v1/catalog/nodes", Read, catalog::catalog_nodes, "The nodes")
+            .json::<Vec<String>>(),
+        Endpoint::get("/v1/catalog/nodes", Read, catalog::nodes, "List nodes")
             .query(&[WAIT, CATALOG, NEAR, JSON])
-            .answers::<Vec<Node>>(),
-        Endpoint::get("/v1/catalog/node/{node}", Read, catalog::catalog_node, "A node and its services")
+            .json::<Vec<Node>>(),
+        Endpoint::get("/v1/catalog/node/{node}", Read, catalog::node, "Get a node and its services")
             .query(&[WAIT, CATALOG, JSON])
-            .answers::<Option<NodeServices>>(),
+            .json::<Option<NodeServices>>(),
         Endpoint::get(
             "/v1/catalog/node-services/{node}",
             Read,
-            catalog::catalog_node_services,
-            "A node and its services, as a list",
+            catalog::node_services,
+            "Get a node and a list of its services",
         )
         .query(&[WAIT, CATALOG, JSON])
-        .answers::<NodeServiceList>(),
-        Endpoint::get("/v1/catalog/services", Read, catalog::catalog_services, "The services' names and tags")
+        .json::<NodeServiceList>(),
+        Endpoint::get("/v1/catalog/services", Read, catalog::services, "List services and their tags")
             .query(&[WAIT, CATALOG, JSON])
-            .answers::<Table<Vec<String>>>(),
-        Endpoint::get("/v1/catalog/service/{service}", Read, catalog::catalog_service, "The instances of a service")
+            .json::<MapOf<Vec<String>>>(),
+        Endpoint::get("/v1/catalog/service/{service}", Read, catalog::service, "List the instances of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
-            .answers::<Vec<CatalogService>>(),
-        Endpoint::put("/v1/catalog/register", Register, register::catalog_register, "Adds a service of this node")
+            .json::<Vec<CatalogService>>(),
+        Endpoint::put("/v1/catalog/register", Register, mutations::catalog_register, "Register a service of this node")
             .body(Body::Json(openapi::catalog_registration))
-            .answers::<bool>(),
+            .json::<bool>(),
         Endpoint::put(
             "/v1/catalog/deregister",
             Register,
-            register::catalog_deregister,
-            "Takes a service of this node away",
+            mutations::catalog_deregister,
+            "Deregister a service or a check of this node",
         )
         .body(Body::Json(openapi::catalog_deregistration))
-        .answers::<bool>(),
-        Endpoint::get("/v1/health/node/{node}", Read, catalog::health_node, "The checks of a node")
+        .json::<bool>(),
+        Endpoint::get("/v1/health/node/{node}", Read, health::node, "List the checks of a node")
             .query(&[WAIT, CATALOG, JSON])
-            .answers::<Vec<Check>>(),
-        Endpoint::get("/v1/health/checks/{service}", Read, catalog::health_checks, "The checks of a service")
+            .json::<Vec<Check>>(),
+        Endpoint::get("/v1/health/checks/{service}", Read, health::checks, "List the checks of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
-            .answers::<Vec<Check>>(),
+            .json::<Vec<Check>>(),
         Endpoint::get(
             "/v1/health/service/{service}",
             Read,
-            catalog::health_service,
-            "The instances of a service, with their nodes and checks",
+            health::service,
+            "List the instances of a service with their nodes and checks",
         )
         .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
-        .answers::<Vec<Entry>>(),
-        Endpoint::get("/v1/health/state/{state}", Read, catalog::health_state, "The checks in a state")
+        .json::<Vec<Entry>>(),
+        Endpoint::get("/v1/health/state/{state}", Read, health::state, "List the checks in a state")
             .query(&[WAIT, CATALOG, NEAR, JSON])
-            .answers::<Vec<Check>>(),
-        Endpoint::get("/v1/internal/ui/services", Read, catalog::ui_services, "Each service with its counts")
-            .query(&[WAIT, CATALOG, JSON])
-            .answers::<Vec<Summary>>(),
-        Endpoint::get("/v1/status/leader", Read, catalog::leader, "Whom to ask: always the agent itself")
+            .json::<Vec<Check>>(),
+        Endpoint::get(
+            "/v1/internal/ui/services",
+            Read,
+            catalog::ui_services,
+            "List services with numbers of instances and checks",
+        )
+        .query(&[WAIT, CATALOG, JSON])
+        .json::<Vec<Summary>>(),
+        Endpoint::get("/v1/status/leader", Read, catalog::leader, "Get the leader: always this agent")
             .query(&[JSON])
-            .answers::<String>(),
-        Endpoint::get("/v1/status/peers", Read, catalog::peers, "The nodes that are alive")
+            .json::<String>(),
+        Endpoint::get("/v1/status/peers", Read, catalog::peers, "List the live nodes")
             .query(&[JSON])
-            .answers::<Vec<String>>(),
-        // What somebody wants all nodes to know.
-        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Tells all nodes something")
+            .json::<Vec<String>>(),
+        // User events.
+        Endpoint::put("/v1/event/fire/{name}", Operate, event::fire, "Fire a user event")
             .query(&[EVENT, JSON])
             .body(Body::Octets)
-            .answers::<Event>(),
-        Endpoint::get("/v1/event/list", Read, event::list, "The last events that were meant for this node")
+            .json::<Event>(),
+        Endpoint::get("/v1/event/list", Read, event::list, "List recent user events for this node")
             .query(&[WAIT, NAME, JSON])
-            .answers::<Vec<Event>>(),
-        // What only muster has.
-        Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Why a name is answered as it is")
-            .query(&[WAIT, JSON])
-            .answers::<Explained>(),
-        Endpoint::get("/v1/muster/events", Read, events::events, "What happens, as a stream or as a list")
-            .query(&[HAPPENED])
-            .says(Answer::Stream),
+            .json::<Vec<Event>>(),
+        // muster's own endpoints.
+        Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Explain the answers to a name")
+            .query(&[WAIT, EXPLAIN, JSON])
+            .json::<Explained>(),
+        Endpoint::get("/v1/muster/events", Read, events::events, "Stream or list events")
+            .query(&[EVENTS])
+            .answer(Answer::Stream),
+        Endpoint::put("/v1/muster/drain/{target}", Operate, mutations::drain, "Drain an instance or the node")
+            .query(&[DRAIN, JSON])
+            .json::<api::Drained>(),
         Endpoint::put(
-            "/v1/muster/drain/{target}",
+            "/v1/muster/resume/{target}",
             Operate,
-            register::drain,
-            "Takes an instance or the node out of answers",
+            mutations::resume,
+            "End the drain and maintenance of an instance or the node",
         )
-        .query(&[DRAIN, JSON])
-        .answers::<api::Drained>(),
-        Endpoint::put("/v1/muster/resume/{target}", Operate, register::resume, "Gives it back")
-            .query(&[JSON])
-            .answers::<api::Drained>(),
-        // What others above show, as streams.
+        .query(&[JSON])
+        .json::<api::Drained>(),
+        // Streams of the endpoints above.
         Endpoint::watch("/v1/watch/agent/self", agent::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),
         Endpoint::watch("/v1/watch/agent/services", agent_services::services),
         Endpoint::watch("/v1/watch/agent/checks", agent_services::checks),
-        Endpoint::watch("/v1/watch/catalog/datacenters", catalog::catalog_datacenters),
-        Endpoint::watch("/v1/watch/catalog/nodes", catalog::catalog_nodes),
-        Endpoint::watch("/v1/watch/catalog/node/{node}", catalog::catalog_node),
-        Endpoint::watch("/v1/watch/catalog/services", catalog::catalog_services),
-        Endpoint::watch("/v1/watch/catalog/service/{service}", catalog::catalog_service),
-        Endpoint::watch("/v1/watch/health/node/{node}", catalog::health_node),
-        Endpoint::watch("/v1/watch/health/checks/{service}", catalog::health_checks),
-        Endpoint::watch("/v1/watch/health/service/{service}", catalog::health_service),
-        Endpoint::watch("/v1/watch/health/state/{state}", catalog::health_state),
+        Endpoint::watch("/v1/watch/catalog/datacenters", catalog::datacenters),
+        Endpoint::watch("/v1/watch/catalog/nodes", catalog::nodes),
+        Endpoint::watch("/v1/watch/catalog/node/{node}", catalog::node),
+        Endpoint::watch("/v1/watch/catalog/services", catalog::services),
+        Endpoint::watch("/v1/watch/catalog/service/{service}", catalog::service),
+        Endpoint::watch("/v1/watch/health/node/{node}", health::node),
+        Endpoint::watch("/v1/watch/health/checks/{service}", health::checks),
+        Endpoint::watch("/v1/watch/health/service/{service}", health::service),
+        Endpoint::watch("/v1/watch/health/state/{state}", health::state),
         Endpoint::watch("/v1/watch/internal/ui/services", catalog::ui_services),
         Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
-        // The keys of gossip.
-        Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "The gossip keys, by their ids")
+        // Gossip keys.
+        Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "List the ids of gossip keys")
             .query(&[JSON])
-            .answers::<Vec<api::Keyring>>(),
-        Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Gives all nodes a key")
+            .json::<Vec<api::Keyring>>(),
+        Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Install a gossip key on all nodes")
             .body(Body::Json(openapi::key)),
-        Endpoint::put("/v1/operator/keyring", Operate, keyring::make_primary, "Has all nodes seal with a key")
+        Endpoint::put("/v1/operator/keyring", Operate, keyring::make_primary, "Make a gossip key primary on all nodes")
             .body(Body::Json(openapi::key)),
-        Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Takes a key from all nodes")
+        Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Remove a gossip key from all nodes")
             .body(Body::Json(openapi::key)),
-        // This table, for programs.
-        Endpoint::get("/v1/openapi.json", None, description, "This description of the API").answers::<Value>(),
+        // OpenAPI description.
+        Endpoint::get("/v1/openapi.json", None, description, "Get this description of the API").json::<Value>(),
     ]
 });
 
-/// Things by their names.
-type Table<T> = BTreeMap<String, T>;
+/// A JSON object whose keys are data.
+type MapOf<T> = BTreeMap<String, T>;
 
-/// Written once: it says nothing of the cluster, and is the same for everybody.
+/// Serialized once: the description is constant and independent of the cluster.
 async fn description() -> Response {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| format!("{:#}\n", openapi::describe(&ENDPOINTS)).into());
     ([(header::CONTENT_TYPE, "application/json")], TEXT.clone()).into_response()
 }
 
-/// The routes to all of them.
+/// Returns the router of all endpoints.
 pub(super) fn routes() -> Router<Api> {
     ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(endpoint.path, endpoint.route()))
 }
 
-/// What an endpoint asks for; `None`: nothing, as for those that say only that the agent is there.
+/// Returns the scope that an endpoint requires; `None`: no token is needed.
 pub(super) fn scope(method: &str, path: &str) -> Option<Scope> {
     let known = ENDPOINTS.iter().find(|endpoint| endpoint.path == path && endpoint.takes(method));
-    // What is not there is not shown to strangers either.
+    // Without a token, an unknown path looks the same as a known one.
     known.map_or(Some(Read), |endpoint| endpoint.scope)
 }
 
-/// A path as this table has it: what is counted has no other words. One that is not here is `none`.
+/// Returns the route of a matched path, as a metric label; `none` for a path outside of this table.
 pub(super) fn pattern(matched: &str) -> &'static str {
     ENDPOINTS.iter().find(|endpoint| endpoint.path == matched).map_or("none", |endpoint| endpoint.path)
 }
 
-/// Each path with its methods, separated by `, `, in the table's order.
+/// Returns each path with its methods, separated by `, `, in the table's order.
 pub(super) fn paths() -> Vec<(&'static str, String)> {
     let mut paths: Vec<(&str, String)> = Vec::new();
     for endpoint in ENDPOINTS.iter() {
@@ -291,7 +300,7 @@ pub(super) fn paths() -> Vec<(&'static str, String)> {
     paths
 }
 
-/// The methods of the endpoint that a request's path leads to.
+/// Returns the methods of the endpoint that a path matches.
 pub(super) fn methods_of(path: &str) -> Option<String> {
     let is = |pattern: &str| {
         let (mut parts, mut path) = (pattern.split('/'), path.split('/'));
@@ -300,6 +309,6 @@ pub(super) fn methods_of(path: &str) -> Option<String> {
             && path.next().is_none()
     };
     let fitting = paths().into_iter().filter(|(pattern, _)| is(pattern));
-    // As the router has it: a word goes before a place for any.
+    // As in the router, a literal segment takes precedence over a parameter.
     fitting.min_by_key(|(pattern, _)| pattern.contains('{')).map(|(_, methods)| methods)
 }

@@ -1,8 +1,10 @@
-//! The HTTP API: what the agent knows, for programs and for muster's own commands.
+//! HTTP API of the agent: Consul's endpoints, muster's own endpoints and the web UI.
 //!
-//! Paths, methods and shapes are Consul's where it has them ([`crate::api`] holds the shapes). What is shown comes out of
-//! a `watch`; what is to be done leaves as an [`Command`] for whoever does it, and its outcome comes back. So the API knows
-//! no other adapter. [`server`](server::serve) bounds what a client can cost, `browser` keeps web pages of others out; [`page`] is our own.
+//! Paths, methods and JSON follow Consul where Consul has them ([`crate::api`] defines the JSON). Reads come from
+//! `watch` channels; mutations are [`Command`](crate::gossip::command::Command)s and registry requests, sent over
+//! channels with a reply. The API therefore depends on no other adapter. [`endpoints`] is the table of all endpoints,
+//! [`server`](server::serve) limits the resources of clients, `server::origin` rejects cross-origin requests, and
+//! [`page`] is the web UI.
 
 use std::{
     collections::BTreeMap,
@@ -21,15 +23,13 @@ use axum::{
 };
 use http_body_util::BodyExt;
 use tokio::{
-    sync::{mpsc, watch::Receiver},
+    sync::watch::Receiver,
     time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{
-    beyond::Beyond, blocking::BlockingQueries, command::Command, response::ApiError, server::credentials::Guard,
-};
+use self::{blocking::BlockingQueries, command::Commands, response::ApiError, server::credentials::Guard};
 use crate::{
     metrics::{Http, Scrape},
     model::{
@@ -39,113 +39,108 @@ use crate::{
     registry::registration::Host,
 };
 
-pub mod beyond;
+mod authorization;
 pub mod blocking;
+mod blocking_response;
 pub mod command;
 pub mod consul;
 mod endpoint;
 mod endpoints;
-mod meant;
+mod fallback;
+mod filter;
 pub mod muster;
 mod openapi;
+mod openapi_parameters;
 mod page;
-mod parameter;
 mod query;
 mod response;
 pub mod server;
 #[cfg(test)]
 mod tests;
 
-/// Octets of a request's body: the largest one holds a key.
-const MAX_BODY: usize = 64 * 1024;
-/// How long a request may take in all, the reading of its body included: longer than any order's patience.
-const REQUEST: Duration = Duration::from_secs(30);
+/// Largest request body, in octets.
+const MAX_BODY_LEN: usize = 64 * 1024;
+/// Time limit of a mutation, including its body; longer than the timeout of any command.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the endpoints show and use. Cloned for every request.
+/// State of all endpoints; cloned for every request.
 #[derive(Clone, Debug)]
 pub struct Api {
-    /// What stays as it is while the agent runs.
+    /// Constants of this agent.
     pub agent: Arc<Agent>,
-    /// User events that were meant for this node.
+    /// User events for this node.
     pub events: Receiver<EventLog>,
-    /// What is known of the cluster and its services, and who waits for news of it.
-    pub hub: Arc<BlockingQueries>,
-    /// Where orders are carried out.
-    pub orders: mpsc::Sender<Command>,
-    /// What is asked of those who come by TCP.
+    /// Current state and blocking queries.
+    pub queries: Arc<BlockingQueries>,
+    /// The tasks that carry out commands.
+    pub commands: Commands,
+    /// Tokens that TCP clients must present.
     pub guard: Guard,
-    /// What the agent counts.
+    /// Source of the agent's metrics.
     pub scrape: Scrape,
-    /// Where requests are counted.
-    pub counted: Http,
-    /// Set when the agent is about to end.
+    /// Counters of the API itself.
+    pub metrics: Http,
+    /// Cancelled when the agent starts to stop.
     pub stopping: CancellationToken,
-    /// What decides about names that no node announces.
-    pub beyond: Beyond,
+    /// Inputs of explanations.
+    pub explain: muster::explain::Sources,
 }
 
-/// The facts about this agent.
+/// Constants of this agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
-    /// The node's name.
+    /// Name of the node.
     pub node: Label,
-    /// The name of its site.
+    /// Datacenter of the node.
     pub datacenter: Label,
-    /// The discovery zone.
+    /// Discovery zone.
     pub domain: Name,
-    /// Further zones with the same content.
+    /// Aliases of the discovery zone.
     pub aliases: Vec<Name>,
-    /// What the configuration says of the node.
+    /// Metadata from the configuration.
     pub meta: BTreeMap<String, String>,
-    /// muster's version.
+    /// Version of muster.
     pub version: &'static str,
-    /// Where other hosts reach this one.
+    /// Addresses at which other hosts reach this node.
     pub advertise: Vec<IpAddr>,
-    /// Where it gossips.
+    /// Gossip address.
     pub gossip: SocketAddr,
-    /// Where it answers DNS questions: as bound, so never with port 0.
+    /// Bound addresses of the DNS servers; ports are never 0.
     pub dns: Vec<SocketAddr>,
-    /// Where this API is: as bound.
+    /// Bound addresses of this API.
     pub http: Vec<SocketAddr>,
-    /// Seconds: the TTL of answers whose service names none.
-    pub ttl: u32,
 }
 
 impl Agent {
-    /// The zones in which services have their names.
-    fn zones(&self) -> Vec<Name> {
-        std::iter::once(&self.domain).chain(&self.aliases).cloned().collect()
-    }
-
-    /// What registrations take from this node.
+    /// Returns the defaults for registrations on this node.
     fn host(&self) -> Host {
         Host { node: self.node.clone(), addresses: self.advertise.clone() }
     }
 }
 
 fn router(api: Api) -> Router {
-    let readings =
+    let read_access =
         if api.guard.is_some() { server::origin::ReadAccess::Guarded } else { server::origin::ReadAccess::Open };
-    let hosts = server::origin::AllowedHosts::new(&api.agent, readings);
-    let (guard, counted) = (api.guard.clone(), api.counted.clone());
+    let hosts = server::origin::AllowedHosts::new(&api.agent, read_access);
+    let (guard, metrics) = (api.guard.clone(), api.metrics.clone());
     endpoints::routes()
-        .fallback(consul::unsupported::no_such_endpoint)
-        .method_not_allowed_fallback(consul::unsupported::no_such_method)
+        .fallback(fallback::no_such_endpoint)
+        .method_not_allowed_fallback(fallback::no_such_method)
         .with_state(api)
-        .layer(from_fn(with_body))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .layer(from_fn_with_state(guard, server::authorization::check))
-        .layer(from_fn_with_state(Arc::new(hosts), server::origin::keep_out))
-        .layer(from_fn(within_time))
-        .layer(from_fn_with_state(counted, log))
+        .layer(from_fn(read_body))
+        .layer(DefaultBodyLimit::max(MAX_BODY_LEN))
+        .layer(from_fn_with_state(guard, authorization::authorize))
+        .layer(from_fn_with_state(Arc::new(hosts), server::origin::check_origin))
+        .layer(from_fn(limit_time))
+        .layer(from_fn_with_state(metrics, log_request))
 }
 
-/// Reads the body of an order before it is looked at: where an answer overtakes the body, the connection is closed, which a
-/// client notices only when it sends its next order there. A body that says to be too long is not waited for;
-/// `DefaultBodyLimit` counts those that do not say. Whoever turns a request away before has [`discard`]ed it.
-async fn with_body(request: Request, next: Next) -> Response {
-    if request.body().size_hint().lower() > MAX_BODY as u64 {
-        let text = format!("A request's body has at most {MAX_BODY} octets.");
+/// Reads the body of a mutation before the handler runs. A response sent before the body has arrived closes the
+/// connection, and the client would notice only at its next request. Bodies with a too large Content-Length are refused
+/// unread; `DefaultBodyLimit` covers chunked bodies. Guards that run earlier [`discard`] the body themselves.
+async fn read_body(request: Request, next: Next) -> Response {
+    if request.body().size_hint().lower() > MAX_BODY_LEN as u64 {
+        let text = format!("Request body too large: the limit is {MAX_BODY_LEN} octets.");
         return ApiError(StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
     }
     if matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -158,42 +153,41 @@ async fn with_body(request: Request, next: Next) -> Response {
     }
 }
 
-/// Reads the body of a request that is turned away and keeps nothing of it: the connection stays good for the next one. What
-/// is longer than a body may be is left unread.
+/// Discards the body of a refused request, which keeps the connection usable. A body above the limit is left unread.
 async fn discard(mut body: Body) {
     let mut read = 0;
-    while read <= MAX_BODY
+    while read <= MAX_BODY_LEN
         && let Some(Ok(frame)) = body.frame().await
     {
         read += frame.data_ref().map_or(0, Bytes::len);
     }
 }
 
-/// Blocking queries take their time, and a reading takes no body: it is orders that have to end.
-async fn within_time(request: Request, next: Next) -> Response {
+/// Limits the time of mutations. Blocking queries may take longer, and reads have no body.
+async fn limit_time(request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return next.run(request).await;
     }
-    match timeout(REQUEST, next.run(request)).await {
+    match timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
-            let text = format!("The request was not complete within {REQUEST:?}.");
+            let text = format!("Request timed out after {} s.", REQUEST_TIMEOUT.as_secs());
             ApiError(StatusCode::REQUEST_TIMEOUT, text).into_response()
         }
     }
 }
 
-/// The access log, and the count. Nothing that a client does is more than `debug`.
-async fn log(State(counted): State<Http>, request: Request, next: Next) -> Response {
-    let _under_way = counted.under_way();
+/// Logs and counts a request. The level is `debug`, because clients cause it.
+async fn log_request(State(metrics): State<Http>, request: Request, next: Next) -> Response {
+    let _in_flight = metrics.in_flight();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let endpoint = endpoints::pattern(endpoint);
     let started = Instant::now();
     let mut response = next.run(request).await;
-    counted.answered(endpoint, response.status().as_u16());
+    metrics.answered(endpoint, response.status().as_u16());
     debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
-    // What is answered is a state of the moment, and no cache between may keep it.
+    // Responses show the current state and must not be cached.
     let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

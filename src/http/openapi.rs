@@ -1,23 +1,23 @@
-//! The API's description (OpenAPI 3.1), made of the endpoints and the shapes of their answers; and the shapes of what is sent.
+//! OpenAPI 3.1 description of the API, generated from the endpoint table, and the schemas of request bodies.
 
 use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{
     endpoint::{Answer, Body, Endpoint},
-    parameter,
+    openapi_parameters,
 };
 
-/// The description of these endpoints.
+/// Returns the description of these endpoints.
 pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
     });
-    let mut shapes = settings.into_generator();
+    let mut schemas = settings.into_generator();
     let mut paths = Map::new();
     for endpoint in endpoints {
-        let operation = operation(endpoint, &mut shapes);
+        let operation = operation(endpoint, &mut schemas);
         let path = paths.entry(endpoint.path).or_insert_with(|| json!({}));
         path[endpoint.method.to_ascii_lowercase()] = operation;
     }
@@ -27,16 +27,16 @@ pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
             "title": "muster",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Service discovery that is just DNS",
-            "description": "Paths, names and shapes are those of Consul's v1 API; what only muster has stands under \
-                            /v1/muster/ or under the key Muster. JSON keys of requests are read whatever their case.",
+            "description": "Paths, names and JSON follow Consul's v1 API. Additions of muster are below /v1/muster/ or \
+                            under the key Muster. JSON keys of requests are case-insensitive.",
             "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        // Where the agent has no tokens, and on its Unix socket, nothing is asked for.
+        // Without tokens, and on the Unix socket, no credentials are needed.
         "security": [{}, {"header": []}, {"bearer": []}, {"query": []}],
         "paths": paths,
         "components": {
-            "schemas": shapes.take_definitions(true),
+            "schemas": schemas.take_definitions(true),
             "securitySchemes": {
                 "header": {"type": "apiKey", "in": "header", "name": "X-Consul-Token"},
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -46,7 +46,7 @@ pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
     })
 }
 
-fn operation(endpoint: &Endpoint, shapes: &mut SchemaGenerator) -> Value {
+fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
     let Endpoint { method, path, scope, summary, query, body, answer, .. } = endpoint;
     let name = |part: &'static str| part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
     let in_path = path.split('/').filter_map(name).map(
@@ -64,16 +64,16 @@ fn operation(endpoint: &Endpoint, shapes: &mut SchemaGenerator) -> Value {
         "summary": summary,
         "tags": [path.split('/').nth(2).unwrap_or_default()],
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
-        "responses": responses(endpoint, answer, shapes),
+        "responses": responses(endpoint, answer, schemas),
     });
     match scope {
         Some(scope) => operation["x-muster-scope"] = scope.as_str().into(),
         None => operation["security"] = json!([]),
     }
     match body {
-        Body::Nothing => {}
-        Body::Json(shape) => {
-            let schema = shape(shapes);
+        Body::Empty => {}
+        Body::Json(schema) => {
+            let schema = schema(schemas);
             operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": schema}}});
         }
         Body::Octets => {
@@ -83,32 +83,33 @@ fn operation(endpoint: &Endpoint, shapes: &mut SchemaGenerator) -> Value {
     operation
 }
 
-fn responses(endpoint: &Endpoint, answer: &Answer, shapes: &mut SchemaGenerator) -> Value {
+fn responses(endpoint: &Endpoint, answer: &Answer, schemas: &mut SchemaGenerator) -> Value {
     let text = json!({"text/plain": {"schema": {"type": "string"}}});
-    let mut done = json!({"description": "It is so, or is done."});
-    let mut responses = json!({"4XX": {"description": "It is refused; why, in one line or more.", "content": text}});
+    let mut done = json!({"description": "Success."});
+    let mut responses = json!({"4XX": {"description": "Refused, with the reason as text.", "content": text}});
     match answer {
-        Answer::Nothing => {}
-        Answer::Json(shape) => done["content"] = json!({"application/json": {"schema": shape(shapes)}}),
+        Answer::Empty => {}
+        Answer::Json(schema) => done["content"] = json!({"application/json": {"schema": schema(schemas)}}),
         Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
-        Answer::Elsewhere => {
+        Answer::Redirect => {
             let place = json!({"schema": {"type": "string"}, "required": true});
-            return json!({"307": {"description": "It is elsewhere.", "headers": {"Location": place}, "content": text}});
+            return json!({"307": {"description": "Redirect.", "headers": {"Location": place}, "content": text}});
         }
         Answer::Stream => done["content"] = json!({"text/event-stream": text["text/plain"]}),
-        Answer::Ready => {
+        Answer::Readiness => {
             done["content"] = text.clone();
-            responses["503"] = json!({"description": "It is not so, and why.", "content": text});
+            responses["503"] = json!({"description": "Not ready, with the reason.", "content": text});
         }
-        Answer::Health(shape) => {
-            let content = json!({"application/json": {"schema": shape(shapes)}, "text/plain": text["text/plain"]});
-            done = json!({"description": "It passes.", "content": content});
-            responses["429"] = json!({"description": "It warns.", "content": content});
-            responses["503"] = json!({"description": "It is critical.", "content": content});
+        Answer::Health(schema) => {
+            let content = json!({"application/json": {"schema": schema(schemas)}, "text/plain": text["text/plain"]});
+            done = json!({"description": "Passing.", "content": content});
+            responses["429"] = json!({"description": "Warning.", "content": content});
+            responses["503"] = json!({"description": "Critical.", "content": content});
         }
     }
-    if endpoint.query.iter().any(|group| std::ptr::eq(*group, parameter::WAIT)) {
-        let about = "For `index`: changes when the answer does.";
+    if endpoint.query.iter().flat_map(|group| group.iter()).any(|parameter| parameter.name == openapi_parameters::INDEX)
+    {
+        let about = "Index of the state shown, for `index`.";
         let index = json!({"description": about, "required": true, "schema": {"type": "integer", "minimum": 1}});
         done["headers"] = json!({"X-Consul-Index": index});
     }
@@ -116,18 +117,18 @@ fn responses(endpoint: &Endpoint, answer: &Answer, shapes: &mut SchemaGenerator)
     responses
 }
 
-/// The body of `PUT /v1/agent/service/register`, as it is best written. Other fields of Consul's are read, passed over, or
-/// refused with a reason.
+/// Schema of `PUT /v1/agent/service/register`, with the preferred spelling. Other fields of Consul are read, ignored,
+/// or refused with a reason.
 pub(super) fn registration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "required": ["Name"],
         "properties": {
-            "Name": {"type": "string", "description": "A label of the DNS."},
-            "ID": {"type": "string", "description": "Unique on the node; the name where there is none."},
+            "Name": {"type": "string", "description": "DNS label."},
+            "ID": {"type": "string", "description": "Unique on the node; default: the name."},
             "Tags": {"type": ["array", "null"], "items": {"type": "string"}},
             "Meta": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
-            "Address": {"type": "string", "description": "An IP address; the node's where there is none."},
+            "Address": {"type": "string", "description": "IP address; default: the node's."},
             "Port": {"type": "integer", "minimum": 0, "maximum": 65535},
             "Weights": {"type": ["object", "null"], "properties": {"Passing": {"type": "integer", "minimum": 0, "maximum": 65535}}},
             "Check": check_schema(),
@@ -136,7 +137,7 @@ pub(super) fn registration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The body of `PUT /v1/agent/check/register`.
+/// Schema of `PUT /v1/agent/check/register`.
 pub(super) fn check(_: &mut SchemaGenerator) -> Schema {
     let mut schema = check_schema();
     schema["required"] = json!(["Name", "ServiceID"]);
@@ -144,7 +145,7 @@ pub(super) fn check(_: &mut SchemaGenerator) -> Schema {
     schema.try_into().unwrap_or_default()
 }
 
-/// A check asks in one way: TTL, HTTP, TCP, GRPC or AliasService.
+/// Schema of a check. Exactly one of TTL, HTTP, TCP, GRPC and AliasService is required.
 fn check_schema() -> Value {
     json!({
         "type": "object",
@@ -170,7 +171,7 @@ fn check_schema() -> Value {
     })
 }
 
-/// The body of `PUT /v1/agent/check/update/{id}`.
+/// Schema of `PUT /v1/agent/check/update/{id}`.
 pub(super) fn report(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -182,13 +183,13 @@ pub(super) fn report(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The body of `PUT /v1/catalog/register`: of this node alone.
+/// Schema of `PUT /v1/catalog/register`, for this node only.
 pub(super) fn catalog_registration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "required": ["Service"],
         "properties": {
-            "Node": {"type": "string", "description": "The node that is asked."},
+            "Node": {"type": "string", "description": "This node."},
             "Service": {
                 "type": "object",
                 "required": ["Service"],
@@ -204,34 +205,51 @@ pub(super) fn catalog_registration(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The body of `PUT /v1/catalog/deregister`: of this node alone.
+/// Schema of `PUT /v1/catalog/deregister`, for this node only.
 pub(super) fn catalog_deregistration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "Node": {"type": "string", "description": "The node that is asked."},
+            "Node": {"type": "string", "description": "This node."},
             "ServiceID": {"type": "string"},
             "CheckID": {"type": "string"},
         },
     })
 }
 
-/// The body of changes of the keyring.
+/// Schema of a keyring change.
 pub(super) fn key(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "required": ["Key"],
-        "properties": {"Key": {"type": "string", "description": "A key in base64 or, where it is known already, its id."}},
+        "properties": {"Key": {"type": "string", "description": "Key in base64, or the id of an installed key."}},
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn blocking_endpoints_document_their_index_header() {
+        let document = describe(&ENDPOINTS);
+        let mut blocking = 0;
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for operation in operations.as_object().unwrap().values() {
+                let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+                let blocks = parameters.iter().any(|parameter| parameter["name"] == "index");
+                let header = &operation["responses"]["200"]["headers"]["X-Consul-Index"];
+                assert_eq!(header.is_object(), blocks, "{path}");
+                blocking += usize::from(blocks);
+            }
+        }
+        assert!(blocking > 10, "{blocking} blocking endpoints");
+    }
+
     use crate::http::endpoints::{self, ENDPOINTS};
 
     #[test]
-    fn every_endpoint_is_described_and_nothing_else_is() {
+    fn description_covers_exactly_the_endpoint_table() {
         let description = describe(&ENDPOINTS);
         let mut described = Vec::new();
         for (path, operations) in description["paths"].as_object().unwrap() {
@@ -255,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn references_lead_somewhere_and_ids_are_unique() {
+    fn references_resolve_and_operation_ids_are_unique() {
         let description = describe(&ENDPOINTS);
         let text = description.to_string();
         let targets: Vec<&str> =

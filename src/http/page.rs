@@ -61,7 +61,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
 
 /// Redirects `/` and `/ui` to the page. The location is relative, so it also works behind a proxy with a path prefix.
 pub(super) async fn redirect() -> Response {
-    let text = "The page is at /ui/; the API is below /v1/, and GET /v1/ lists it.\n";
+    let text = "The web UI is at /ui/. GET /v1/ lists the endpoints.\n";
     (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ui/")], text).into_response()
 }
 
@@ -73,7 +73,7 @@ pub(super) async fn index(headers: HeaderMap) -> Response {
 /// Responds with one of the files that the document loads.
 pub(super) async fn file(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, ApiError> {
     let found = FILES.iter().find(|file| file.name == name);
-    let refusal = || ApiError(StatusCode::NOT_FOUND, "The page has no such file. The page is at /ui/.".to_owned());
+    let refusal = || ApiError(StatusCode::NOT_FOUND, "The web UI has no such file. The web UI is at /ui/.".to_owned());
     found.map(|file| respond(file, &headers)).ok_or_else(refusal)
 }
 

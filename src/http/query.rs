@@ -1,4 +1,4 @@
-//! The parameters of a request, as Consul's clients send them.
+//! Query parameters of a request, as Consul's clients send them.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Api,
-    consul::filter::{self, Filter},
+    filter::{self, Filter},
     response::ApiError,
 };
 use crate::{
@@ -15,14 +15,14 @@ use crate::{
     registry::registration::go_duration,
 };
 
-/// How long a blocking query waits where it does not say, as in Consul.
+/// Default wait of a blocking query, as in Consul.
 const WAIT: Duration = Duration::from_secs(5 * 60);
-/// The longest, as in Consul.
+/// Longest wait, as in Consul.
 const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
-/// A wait is prolonged by up to this part of it, so that clients that began together do not end together.
+/// A random share of up to 1/16 is added to each wait, so that clients do not return in step.
 const JITTER: u32 = 16;
 
-/// The parameters by name, in their order.
+/// Parameters in request order, and the node to which `near=_agent` refers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query(Vec<(String, String)>, Option<Label>);
 
@@ -45,17 +45,17 @@ impl Query {
         Self(pairs.map(split).collect(), None)
     }
 
-    /// Every value of that name.
+    /// Returns all values of a parameter.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The first value of that name that is not empty.
+    /// Returns the first non-empty value of a parameter.
     pub(super) fn text<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).find(|value| !value.is_empty())
     }
 
-    /// Whether it is there, and not `false`: Consul takes `?passing` and `?passing=1` alike.
+    /// Reports whether a flag is set. As in Consul, `?passing` and `?passing=1` both set it.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.all(name).next() {
             None => Ok(false),
@@ -65,7 +65,7 @@ impl Query {
         }
     }
 
-    /// The index that a client has seen; `None`: it does not want to wait.
+    /// Returns the index that the client has seen; `None`: the query does not block.
     pub(super) fn index(&self) -> Result<Option<u64>, ApiError> {
         let Some(text) = self.text("index") else { return Ok(None) };
         let expected = || bad(&format!("index must be an integer from 0 to {}, got {text:?}", u64::MAX));
@@ -73,7 +73,7 @@ impl Query {
         Ok(Some(index).filter(|index| *index > 0))
     }
 
-    /// How long it wants to wait, with the jitter.
+    /// Returns the wait with its jitter.
     pub(super) fn wait(&self) -> Result<Duration, ApiError> {
         let wait = match self.text("wait") {
             None => WAIT,
@@ -86,20 +86,20 @@ impl Query {
         Ok(wait + (wait / JITTER).mul_f64(fastrand::f64()))
     }
 
-    /// The expression of `filter`, if there is one.
+    /// Returns the parsed `filter`.
     pub(super) fn filter(&self) -> Result<Option<Filter>, ApiError> {
         let Some(text) = self.text("filter") else { return Ok(None) };
         filter::parse(text).map(Some).map_err(|error| bad(&format!("filter: {error}")))
     }
 
-    /// The site that it is about; `None`: all of them.
+    /// Returns the datacenter; `None`: all.
     pub(super) fn datacenter(&self) -> Result<Option<Label>, ApiError> {
         let Some(text) = self.text("dc") else { return Ok(None) };
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
 
-    /// Whether the query is about this node: one of its site, with all of its `node-meta=KEY:VALUE`.
-    pub(super) fn is_about(&self, node: &Node, dc: Option<&Label>) -> bool {
+    /// Reports whether a node matches the datacenter and every `node-meta=KEY:VALUE`.
+    pub(super) fn matches(&self, node: &Node, dc: Option<&Label>) -> bool {
         dc.is_none_or(|dc| node.datacenter == *dc)
             && self.all("node-meta").filter(|pair| !pair.is_empty()).all(|pair| {
                 let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
@@ -107,8 +107,8 @@ impl Query {
             })
     }
 
-    /// The question, without what differs among those who ask the same.
-    pub(super) fn question(&self, path: &str) -> String {
+    /// Returns the cache key: path and parameters, except those that do not affect the response.
+    pub(super) fn cache_key(&self, path: &str) -> String {
         let mut text = path.to_owned();
         for (key, value) in self.0.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str())) {
             text.extend(["\n", key, "=", value]);
@@ -116,18 +116,18 @@ impl Query {
         text
     }
 
-    /// With the node that was asked, for `near=_agent`.
-    pub(super) fn asked_at(mut self, api: &Api) -> Self {
+    /// Sets the node to which `near=_agent` refers.
+    pub(super) fn with_agent(mut self, api: &Api) -> Self {
         self.1 = Some(api.agent.node.clone());
         self
     }
 
-    /// That node.
+    /// Returns the node to which `near=_agent` refers.
     pub(super) fn own_node(&self) -> Result<Label, ApiError> {
-        self.1.clone().ok_or_else(|| bad("near: this endpoint has no order"))
+        self.1.clone().ok_or_else(|| bad("near: this endpoint does not sort its response"))
     }
 
-    /// Refuses what would be passed over in silence.
+    /// Refuses parameters of Consul that must not be ignored silently.
     pub(super) fn check(&self) -> Result<(), ApiError> {
         for (name, what) in
             [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
@@ -140,6 +140,12 @@ impl Query {
     }
 }
 
+/// Returns a 400 with this text.
 pub(super) fn bad(text: &str) -> ApiError {
     ApiError(StatusCode::BAD_REQUEST, text.to_owned())
+}
+
+/// Parses the name of a service or a node in a request.
+pub(super) fn label(text: &str) -> Result<Label, ApiError> {
+    Label::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid service or node name: {error}")))
 }

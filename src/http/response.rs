@@ -1,4 +1,4 @@
-//! How answers look: JSON as Consul writes it, and refusals as a line of text.
+//! Response bodies: JSON as Consul formats it, and errors as text.
 
 use axum::{
     http::{HeaderValue, StatusCode, Uri, header},
@@ -7,7 +7,7 @@ use axum::{
 use serde::Serialize;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-/// Why a request is not done, with what to do about it. Printed as text, as Consul does.
+/// Error response: the status, and as text what failed and what to do. Consul also sends errors as text.
 #[derive(Debug)]
 pub(super) struct ApiError(pub(super) StatusCode, pub(super) String);
 
@@ -18,15 +18,15 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A value as JSON; with `?pretty` in the query, indented as Consul does.
+/// Returns a JSON response, indented as in Consul if the query has `pretty`.
 pub(super) fn json(uri: &Uri, value: &impl Serialize) -> Response {
     match text_of(uri, value) {
         Ok(text) => ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response(),
-        Err(refusal) => refusal.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
-/// The text of [`json`].
+/// Serializes a value for [`json`].
 pub(super) fn text_of(uri: &Uri, value: &impl Serialize) -> Result<Vec<u8>, ApiError> {
     let mut text = Vec::new();
     let written = if is_pretty(uri) {
@@ -39,7 +39,7 @@ pub(super) fn text_of(uri: &Uri, value: &impl Serialize) -> Result<Vec<u8>, ApiE
     };
     written
         .map(|()| text)
-        .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, format!("The answer cannot be written: {error}")))
+        .map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, format!("Cannot serialize the response: {error}")))
 }
 
 fn is_pretty(uri: &Uri) -> bool {

@@ -1,9 +1,10 @@
-//! The API against a cluster that a test makes up, and against clients that take their time.
+//! The API with a synthetic cluster, and with slow clients.
 
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::{Value, json};
-use tokio::sync::watch::channel;
+use tokio::sync::{mpsc, watch::channel};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinHandle,
@@ -12,12 +13,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     blocking::Sources,
-    command::{JoinOutcome, KeyReport, KeyringReport},
-    server::{Server, converse},
+    command::Commands,
+    server::{Server, serve_connection},
     *,
 };
 use crate::{
-    gossip::message::KeyringChange,
+    dns::zone::{Settings, Tables},
+    gossip::{
+        command::{Command, Joined, KeyUse, KeyringReport},
+        message::{Identity, KeyringChange},
+    },
     model::{
         catalog::Catalog,
         keyring::{Key, KeyId},
@@ -29,7 +34,7 @@ use crate::{
 
 mod streams;
 
-/// A key that is none of a cipher's, and easy to find where it must not be.
+/// A key that is easy to find in places where it must not appear.
 const KEY: &str = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=";
 
 fn member(name: &str, address: &str, reach: Reach) -> Member {
@@ -47,7 +52,7 @@ fn member(name: &str, address: &str, reach: Reach) -> Member {
     }
 }
 
-fn facts() -> Agent {
+fn agent_facts() -> Agent {
     Agent {
         node: label("host-a"),
         datacenter: label("dc1"),
@@ -59,11 +64,10 @@ fn facts() -> Agent {
         gossip: "10.0.0.7:7946".parse().unwrap(),
         dns: vec!["127.0.0.1:53".parse().unwrap()],
         http: vec!["[::1]:8500".parse().unwrap()],
-        ttl: 5,
     }
 }
 
-/// What does not change: a receiver keeps the last state when its sender is gone.
+/// Constant sources: a receiver keeps the last value after its sender is dropped.
 fn sources(catalog: Catalog, known: Membership) -> Sources {
     Sources {
         catalog: channel(catalog).1,
@@ -74,29 +78,38 @@ fn sources(catalog: Catalog, known: Membership) -> Sources {
     }
 }
 
-/// An agent of such a cluster, whose orders nobody takes before the test does.
+/// Returns an agent with these members, and the commands it sends.
 fn agent(known: Membership, shutdown: &CancellationToken) -> (Server, mpsc::Receiver<Command>) {
-    let (orders, given) = mpsc::channel(4);
-    let hub = BlockingQueries::new(sources(Catalog::default(), known), Http::default(), shutdown.clone());
-    (Server::new(api(hub, orders, None, shutdown), shutdown.clone()), given)
+    let (cluster, given) = mpsc::channel(4);
+    let queries = BlockingQueries::new(sources(Catalog::default(), known), Http::default(), shutdown.clone());
+    (Server::new(api(queries, cluster, None, shutdown), shutdown.clone()), given)
 }
 
-/// An API that shows what this hub knows.
-fn api(hub: Arc<BlockingQueries>, orders: mpsc::Sender<Command>, guard: Guard, shutdown: &CancellationToken) -> Api {
-    let (scrape, counted, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
+/// Returns an API on top of these queries.
+fn api(
+    queries: Arc<BlockingQueries>,
+    cluster: mpsc::Sender<Command>,
+    guard: Guard,
+    shutdown: &CancellationToken,
+) -> Api {
+    let (scrape, metrics, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
     let events = channel(EventLog::default()).1;
-    let beyond =
-        Beyond { zones: channel(Arc::default()).1, services: Default::default(), routes: vec![], upstreams: None };
-    Api { agent: Arc::new(facts()), events, hub, orders, guard, beyond, scrape, counted, stopping }
+    let agent = Arc::new(agent_facts());
+    let settings =
+        Settings { node: agent.node.clone(), domain: agent.domain.clone(), aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
+    let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
+    let commands = Commands { cluster, registry: mpsc::channel(1).0, rescan: channel(()).0 };
+    Api { agent, events, queries, commands, guard, explain, scrape, metrics, stopping }
 }
 
-/// Until the last request is answered, who asks is told that the agent is about to go.
+/// Readiness fails as soon as the agent starts to stop; liveness does not.
 #[tokio::test]
-async fn an_agent_that_stops_is_not_ready() {
+async fn stopping_agent_is_not_ready() {
     let (shutdown, stopping) = (CancellationToken::new(), CancellationToken::new());
-    let hub =
+    let queries =
         BlockingQueries::new(sources(Catalog::default(), Membership::default()), Http::default(), shutdown.clone());
-    let api = Api { stopping: stopping.clone(), ..api(hub, mpsc::channel(1).0, None, &shutdown) };
+    let api = Api { stopping: stopping.clone(), ..api(queries, mpsc::channel(1).0, None, &shutdown) };
     let server = Server::new(api, shutdown);
     assert_eq!(ask(&server, "GET /readyz", "").await, (200, "ready\n".to_owned()));
     stopping.cancel();
@@ -106,10 +119,10 @@ async fn an_agent_that_stops_is_not_ready() {
 
 fn connect(server: &Server) -> (DuplexStream, JoinHandle<()>) {
     let (client, stream) = duplex(64 * 1024);
-    (client, tokio::spawn(converse(stream, server.clone())))
+    (client, tokio::spawn(serve_connection(stream, server.clone())))
 }
 
-/// Sends a request and reads the answer to the end of the connection: its status and its body.
+/// Sends a request and reads until the connection ends; returns status and body.
 async fn ask(server: &Server, request: &str, body: &str) -> (u16, String) {
     let (mut client, _) = connect(server);
     let head =
@@ -128,17 +141,17 @@ async fn json_of(server: &Server, path: &str) -> Value {
 }
 
 #[tokio::test]
-async fn members_stand_as_consul_would_say_and_as_we_do() {
+async fn members_have_the_status_of_consul_and_of_muster() {
     let cases = [
         (Reach::Alive, 1, "alive", None),
         (Reach::Suspect, 1, "suspect", None),
         (Reach::Held, 4, "held", None),
-        (Reach::Gone(Cause::Left), 3, "left", Some("it left")),
-        (Reach::Gone(Cause::Refused), 4, "gone", Some("its agent has ended")),
+        (Reach::Gone(Cause::Left), 3, "left", Some("left the cluster")),
+        (Reach::Gone(Cause::Refused), 4, "gone", Some("agent stopped")),
     ];
     for (reach, status, word, cause) in cases {
         let known = Membership { members: vec![member("host-b", "[fd00::7]:7946", reach)], ..Membership::default() };
-        let (server, _orders) = agent(known, &CancellationToken::new());
+        let (server, _commands) = agent(known, &CancellationToken::new());
         let expected = json!([{
             "Name": "host-b", "Addr": "fd00::7", "Port": 7946, "Status": status,
             "Tags": {"role": "node", "id": "926aafe6-887d-59f0-8c6b-a5768d960423"},
@@ -170,7 +183,7 @@ async fn self_counts_the_cluster() {
         rejected: vec![("no key opens it", 7)],
         sealed: true,
     };
-    let (server, _orders) = agent(known, &CancellationToken::new());
+    let (server, _commands) = agent(known, &CancellationToken::new());
     let myself = json_of(&server, "/v1/agent/self").await;
     let expected = json!({
         "Domain": "service.local.", "Advertise": ["10.0.0.7"], "Generation": 3, "Sealed": true,
@@ -181,29 +194,34 @@ async fn self_counts_the_cluster() {
     assert_eq!(myself["Muster"], expected);
     assert_eq!(myself["Meta"], json!({"rack": "r1"}));
     assert_eq!(myself["Config"]["NodeID"], myself["Member"]["Tags"]["id"]);
-    assert_eq!(myself["Member"]["Muster"]["Since"], "9999-12-31T23:59:59Z", "a wrong clock is no panic");
+    assert_eq!(myself["Member"]["Muster"]["Since"], "9999-12-31T23:59:59Z", "an out-of-range time does not panic");
     let expected = json!({"members": "4", "failed": "2", "left": "1", "encrypted": "true"});
     assert_eq!(myself["Stats"]["serf_lan"], expected);
-    // Before gossip knows of this node, too.
-    let (server, _orders) = agent(Membership::default(), &CancellationToken::new());
+    // Also before the membership contains this node.
+    let (server, _commands) = agent(Membership::default(), &CancellationToken::new());
     assert_eq!(json_of(&server, "/v1/agent/self").await["Member"]["Name"], "host-a");
 }
 
 #[tokio::test]
-async fn a_join_tells_whom_it_reached() {
-    let (server, mut orders) = agent(Membership::default(), &CancellationToken::new());
+async fn join_reports_the_reached_address() {
+    let (server, mut commands) = agent(Membership::default(), &CancellationToken::new());
     let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let cases = [
         ("[fd00::8]:7947", "[fd00::8]:7947", Ok(())),
         ("%5Bfd00::8%5D", "[fd00::8]:7946", Ok(())),
         ("::1", "[::1]:7946", Ok(())),
-        ("host-b", "host-b:7946", Err("Nobody is there.")),
+        ("host-b", "host-b:7946", Err("No response.")),
     ];
     for (asked, target, outcome) in cases {
         let carry_out = async {
-            let Some(Command::Join { target, done }) = orders.recv().await else { panic!("no join") };
-            let reached =
-                JoinOutcome { asked: addresses(&["[fd00::8]:1", "10.0.0.8:1"]), answered: addresses(&["10.0.0.8:1"]) };
+            let Some(Command::Join { target, done }) = commands.recv().await else { panic!("no join") };
+            let reached = Joined {
+                asked: addresses(&["[fd00::8]:1", "10.0.0.8:1"]),
+                by: Identity {
+                    id: PeerId { name: label("host-b"), generation: 1 },
+                    address: "10.0.0.8:1".parse().unwrap(),
+                },
+            };
             done.send(outcome.map(|()| reached).map_err(str::to_owned)).unwrap();
             target.to_string()
         };
@@ -221,18 +239,18 @@ async fn a_join_tells_whom_it_reached() {
 }
 
 #[tokio::test]
-async fn the_keyring_shows_ids_and_changes_everywhere_or_says_where_not() {
-    let (server, mut orders) = agent(Membership::default(), &CancellationToken::new());
+async fn keyring_shows_ids_and_reports_failed_nodes() {
+    let (server, mut commands) = agent(Membership::default(), &CancellationToken::new());
     let body = format!(r#"{{"Key": "{KEY}"}}"#);
     let key = Key::from_base64(KEY).unwrap();
     let report = |answered, refusals: &[(&str, &str)]| KeyringReport {
         nodes: 3,
         answered,
-        keys: vec![
-            KeyReport { id: KeyId([0, 0, 0, 0xff]), nodes: 3, primary_on: 2 },
-            KeyReport { id: KeyId([0, 0, 0x11, 0xee]), nodes: 1, primary_on: 0 },
-        ],
-        refusals: refusals.iter().map(|(node, why)| ((*node).to_owned(), (*why).to_owned())).collect(),
+        keys: BTreeMap::from([
+            (KeyId([0, 0, 0, 0xff]), KeyUse { nodes: 3, primary_on: 2 }),
+            (KeyId([0, 0, 0x11, 0xee]), KeyUse { nodes: 1, primary_on: 0 }),
+        ]),
+        refusals: refusals.iter().map(|(node, why)| (label(node), (*why).to_owned())).collect(),
     };
     let shown = r#"[{"WAN":false,"Datacenter":"dc1","Segment":"","Messages":{"host-b":"full"},"Keys":{"000000ff":3,"000011ee":1},"PrimaryKeys":{"000000ff":2},"NumNodes":3,"Muster":{"Answered":2}}]"#;
     let cases = [
@@ -243,42 +261,42 @@ async fn the_keyring_shows_ids_and_changes_everywhere_or_says_where_not() {
         (
             "DELETE",
             KeyringChange::Remove(key.id()),
-            report(2, &[("host-b", "it seals with it")]),
+            report(2, &[("host-b", "primary key")]),
             500,
-            "1 of 3 nodes have done it.\nhost-b: it seals with it\n1 did not answer: `muster members` shows who.\n\
-             Give the same order again when that is mended.\n",
+            "1 of 3 nodes applied the change.\nhost-b: primary key\n1 did not respond: see `muster members`.\n\
+             Fix the failed nodes, then repeat the request.\n",
         ),
     ];
-    for (method, order, report, status, shown) in cases {
+    for (method, change, report, status, response) in cases {
         let carry_out = async {
-            let Some(Command::Keyring { change, done }) = orders.recv().await else { panic!("no order") };
+            let Some(Command::Keyring { change, done }) = commands.recv().await else { panic!("no command") };
             done.send(Ok(report)).unwrap();
             change
         };
         let request = format!("{method} /v1/operator/keyring");
         let (answer, given) = tokio::join!(ask(&server, &request, &body), carry_out);
-        assert!(given == order, "{method}: {given:?}");
-        assert_eq!(answer, (status, shown.to_owned()), "{method}");
+        assert!(given == change, "{method}: {given:?}");
+        assert_eq!(answer, (status, response.to_owned()), "{method}");
     }
 }
 
 #[tokio::test]
-async fn what_is_no_key_is_refused_and_not_repeated() {
-    let (server, _orders) = agent(Membership::default(), &CancellationToken::new());
+async fn invalid_key_is_refused_and_not_quoted() {
+    let (server, _commands) = agent(Membership::default(), &CancellationToken::new());
     let long = format!(r#"{{"Key": "{}"}}"#, "c2Vj".repeat(40));
     let cases = [
-        ("POST", "", "The body has to be JSON"),
-        ("POST", "c2Vj", "The body has to be JSON"),
-        ("PUT", r#""c2Vj""#, "The body has to be JSON"),
-        ("PUT", r#"{"Key": ["c2Vj"]}"#, "The body has to be JSON"),
-        ("PUT", r#"{"Key": ""}"#, "The body has to be JSON"),
-        ("DELETE", r#"{"key": "c2Vj"}"#, "The body has to be JSON"),
-        ("DELETE", r#"{"Key": "c2Vj\u001b"}"#, "The body has to be JSON"),
-        ("DELETE", &long, "The body has to be JSON"),
-        ("POST", r#"{"Key": "c2Vj"}"#, "That is no key: a key is 32 octets in base64"),
-        ("POST", r#"{"Key": "c2Vj!"}"#, "That is no key: a key is one word of base64"),
-        ("PUT", r#"{"Key": "c2Vj"}"#, "A key is named by its id"),
-        ("DELETE", r#"{"Key": "00c2V"}"#, "A key is named by its id"),
+        ("POST", "", "Invalid body"),
+        ("POST", "c2Vj", "Invalid body"),
+        ("PUT", r#""c2Vj""#, "Invalid body"),
+        ("PUT", r#"{"Key": ["c2Vj"]}"#, "Invalid body"),
+        ("PUT", r#"{"Key": ""}"#, "Invalid body"),
+        ("DELETE", r#"{"key": "c2Vj"}"#, "Invalid body"),
+        ("DELETE", r#"{"Key": "c2Vj\u001b"}"#, "Invalid body"),
+        ("DELETE", &long, "Invalid body"),
+        ("POST", r#"{"Key": "c2Vj"}"#, "Invalid key: a key is 32 octets in base64"),
+        ("POST", r#"{"Key": "c2Vj!"}"#, "Invalid key: a key is one word of base64"),
+        ("PUT", r#"{"Key": "c2Vj"}"#, "Invalid key: expected a key id"),
+        ("DELETE", r#"{"Key": "00c2V"}"#, "Invalid key: expected a key id"),
     ];
     for (method, body, expected) in cases {
         let (status, text) = ask(&server, &format!("{method} /v1/operator/keyring"), body).await;
@@ -288,18 +306,18 @@ async fn what_is_no_key_is_refused_and_not_repeated() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_that_take_their_time_are_given_up() {
+async fn slow_clients_are_disconnected() {
     let keyring = "POST /v1/operator/keyring HTTP/1.1\r\nhost: [::1]\r\ncontent-length: 9\r\n\r\n";
     let chunks = "PUT /v1/event/fire/x HTTP/1.1\r\nhost: [::1]\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
     let cases: &[(&str, &str, u64, &str)] = &[
-        ("says nothing", "", 10, ""),
-        ("sends its head bit by bit", "GET /v1/agent/self HTTP/1.1\r\nx: ", 10, ""),
-        ("waits after an answer", "GET /v1/x HTTP/1.1\r\n\r\n", 10, "HTTP/1.1 404"),
-        ("sends its body bit by bit", keyring, 30, "HTTP/1.1 408"),
-        ("sends chunks without end", chunks, 30, "HTTP/1.1 408"),
+        ("sends nothing", "", 10, ""),
+        ("sends its head slowly", "GET /v1/agent/self HTTP/1.1\r\nx: ", 10, ""),
+        ("idles after a response", "GET /v1/x HTTP/1.1\r\n\r\n", 10, "HTTP/1.1 404"),
+        ("sends its body slowly", keyring, 30, "HTTP/1.1 408"),
+        ("sends endless chunks", chunks, 30, "HTTP/1.1 408"),
     ];
     for (case, sent, seconds, expected) in cases {
-        let (server, _orders) = agent(Membership::default(), &CancellationToken::new());
+        let (server, _commands) = agent(Membership::default(), &CancellationToken::new());
         let (mut client, served) = connect(&server);
         let started = Instant::now();
         client.write_all(sent.as_bytes()).await.unwrap();
@@ -325,17 +343,17 @@ async fn clients_that_take_their_time_are_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_lets_answers_out_and_waits_for_no_idler() {
+async fn stop_finishes_open_requests_and_closes_idle_connections() {
     let shutdown = CancellationToken::new();
-    let (server, mut orders) = agent(Membership::default(), &shutdown);
+    let (server, mut commands) = agent(Membership::default(), &shutdown);
     let (_idle, idle) = connect(&server);
     let (mut half, half_served) = connect(&server);
     half.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
     let stop = async {
-        let Some(Command::Leave { done }) = orders.recv().await else { panic!("no order") };
+        let Some(Command::Leave { done }) = commands.recv().await else { panic!("no command") };
         shutdown.cancel();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        done.send(Ok(())).unwrap();
+        done.send(()).unwrap();
     };
     let started = Instant::now();
     let ((status, body), ()) = tokio::join!(ask(&server, "PUT /v1/agent/leave", ""), stop);
@@ -346,23 +364,23 @@ async fn a_stop_lets_answers_out_and_waits_for_no_idler() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_endpoint_that_is_listed_is_there_and_takes_no_other_method() {
-    let (server, orders) = agent(Membership::default(), &CancellationToken::new());
-    // Whoever gives an order hears that nobody takes it.
-    drop(orders);
+async fn every_listed_endpoint_exists_and_refuses_other_methods() {
+    let (server, commands) = agent(Membership::default(), &CancellationToken::new());
+    // Commands fail, because their receiver is dropped.
+    drop(commands);
     for (pattern, methods) in endpoints::paths() {
         let part = |part: &'static str| if part.starts_with('{') { "host-b" } else { part };
         let path: Vec<&str> = pattern.split('/').map(part).collect();
         let path = path.join("/");
         for method in ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "MUSTER"] {
-            // A stream has no end.
+            // A stream does not end.
             let asked = timeout(Duration::from_secs(1), ask(&server, &format!("{method} {path}"), "")).await;
             let (status, text) = asked.unwrap_or((200, String::new()));
             if methods.split(", ").any(|listed| listed == method) {
-                assert!(status != 405 && !text.starts_with("There is nothing here"), "{method} {path}: {text}");
+                assert!(status != 405 && !text.starts_with("No such endpoint"), "{method} {path}: {text}");
             } else {
                 assert_eq!(status, 405, "{method} {path}: {text}");
-                assert!(text.ends_with(&format!("it takes {methods}.\n")), "{method} {path}: {text}");
+                assert!(text.ends_with(&format!("allowed: {methods}.\n")), "{method} {path}: {text}");
             }
         }
     }

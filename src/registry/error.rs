@@ -1,10 +1,8 @@
-//! Why a registration, a hold or a report is refused.
-
-use std::fmt;
+//! Errors of registrations, holds and reports.
 
 use crate::model::bounds;
 
-/// What is wrong with a registration that a client sent. `field` is the path of the field, such as `Checks[1].Interval`.
+/// An error in a registration that a client sent. `field` is the path of the field, such as `Checks[1].Interval`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FieldError {
     /// A required field is missing.
@@ -12,7 +10,7 @@ pub enum FieldError {
     Missing {
         /// The field.
         field: &'static str,
-        /// What the field says.
+        /// Content of the field.
         what: &'static str,
     },
     /// A value of another type, form or range.
@@ -46,22 +44,16 @@ pub enum FieldError {
     Bounds(bounds::BoundsError),
 }
 
-/// Why a change was not made, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reason why a change was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
-    /// There is nothing of that name here.
+    /// No such service, instance or check.
+    #[error("{0}")]
     Unknown(String),
-    /// It is here, and may not be changed so.
+    /// The change conflicts with the state.
+    #[error("{0}")]
     Refused(String),
-    /// It could not be kept on the disk: it would be gone after a restart.
-    NotKept(String),
+    /// The change could not be stored on disk and would be lost at a restart.
+    #[error("{0}")]
+    NotStored(String),
 }
-
-impl fmt::Display for RegistryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Unknown(text) | Self::Refused(text) | Self::NotKept(text)) = self;
-        f.write_str(text)
-    }
-}
-
-impl std::error::Error for RegistryError {}

@@ -1,15 +1,16 @@
-//! What clients of the HTTP API changed on this node, kept over restarts.
+//! Services, checks and holds that clients register over the HTTP API; they survive restarts.
 //!
 //! ```text
 //! service files ──► definitions ─┐
-//! changes (HTTP) ──► state ──────┴─► all definitions, what is held back, reports ──► checks
+//! changes (HTTP) ──► state ──────┴─► all definitions, holds, TTL reports ──► checks
 //!                      └─► data_dir
 //! ```
 //!
-//! Core: [`registration`] reads what is sent, [`state`] decides. Adapter: [`task`] owns the state, and makes a change only
-//! once it is on the disk, so that what a client was told stays so.
+//! Core: [`registration`] parses requests, [`state`] applies changes. Adapter: [`task`] owns the state and applies a
+//! change only once it is on disk, so that no acknowledged change is lost.
 
 pub mod error;
 pub mod registration;
+pub mod request;
 pub mod state;
 pub mod task;

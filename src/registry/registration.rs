@@ -1,17 +1,16 @@
-//! What a client of the HTTP API registers, from Consul's JSON to a definition.
+//! Registrations by HTTP clients: Consul's JSON, parsed into a definition.
 //!
-//! Clients write the same field in several ways: `ServiceID`, `service_id`, `serviceid`. Keys are therefore read without
-//! case and underscores, as Consul does; the keys of `Meta` and of `Header` are data and stay as they are. Fields that are
-//! not known are passed over. Those that are known and mean something that muster has not are refused with a reason, so
-//! that nobody relies on what is not done.
+//! Clients spell fields in several ways: `ServiceID`, `service_id`, `serviceid`. As in Consul, keys match regardless of
+//! case and underscores; the keys of `Meta` and `Header` are data and stay unchanged. Unknown fields are ignored.
+//! Fields of features that muster lacks are refused with a reason, so that no client relies on them.
 //!
-//! A registration is a service ([`Registration`]) or a check of one ([`CheckRegistration`]). `fields` reads JSON fields, `label`
-//! makes the DNS label of an id, `duration` parses Go's durations.
+//! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
+//! fields, `label` derives the DNS label of an id, `duration` parses Go's durations.
 
 mod check;
 mod duration;
 mod fields;
-mod label;
+mod id_label;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -22,7 +21,7 @@ pub use self::{check::CheckRegistration, duration::go_duration, fields::field};
 use self::{
     check::read_check,
     fields::{Fields, is},
-    label::label_of,
+    id_label::label_of,
 };
 use super::error::FieldError;
 use crate::{
@@ -35,28 +34,28 @@ use crate::{
     record::{MAX_VALUE, value_len},
 };
 
-/// What the name of a service is.
+/// Syntax of a service name.
 const LABEL: &str = "a DNS label (1 to 63 letters, digits and inner hyphens)";
 
-/// What the node decides for what is registered on it.
+/// Defaults of the node for its registrations.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// Its name, the end of each registered instance's label.
+    /// Name of the node, the suffix of each registered instance's label.
     pub node: Label,
-    /// Its addresses: those of an instance that is registered without one.
+    /// Addresses of the node, for instances registered without an address.
     pub addresses: Vec<IpAddr>,
 }
 
 /// A service that a client registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
-    /// The id that the client gave, or the name.
+    /// Id given by the client; default: the name.
     pub id: SmolStr,
-    /// What it comes to.
+    /// Resulting definition.
     pub definition: Arc<Definition>,
-    /// For how long it may be critical before it is taken away; `None`: for ever.
+    /// Time after which a critical service is deregistered; `None`: never.
     pub deregister_after: Option<Duration>,
-    /// What was sent, to be kept and read again at the next start.
+    /// Request body, which is stored and parsed again at the next start.
     pub body: Value,
 }
 
@@ -64,7 +63,7 @@ impl Registration {
     /// Reads the body of `PUT /v1/agent/service/register`.
     ///
     /// # Errors
-    /// The first thing that is wrong with it, with the field's name.
+    /// The first invalid field.
     pub fn read(body: &Value, host: &Host) -> Result<Self, FieldError> {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the service's name" })?;
@@ -126,12 +125,12 @@ impl Registration {
         Ok(Self { id: SmolStr::new(id), definition: Arc::new(definition), deregister_after, body: body.clone() })
     }
 
-    /// The same in the place of `known`, which a client registered before under its id: a TTL check that is in both stands as
-    /// it stood, and checks that were added to it by themselves stay, unless `only` the new ones are wanted.
+    /// Returns this registration as the replacement of `known`, a registration with the same id: TTL checks in both
+    /// keep their status, and separately registered checks stay unless `only` is set.
     ///
     /// # Errors
-    /// As [`read`](Self::read): there may be too many checks then.
-    pub fn instead_of(&self, known: &Self, only: bool, host: &Host) -> Result<Self, FieldError> {
+    /// As [`read`](Self::read); the merged registration may have too many checks.
+    pub fn replacing(&self, known: &Self, only: bool, host: &Host) -> Result<Self, FieldError> {
         if self.definition.instance.key != known.definition.instance.key {
             return Ok(self.clone());
         }
@@ -152,7 +151,7 @@ impl Registration {
                 next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
             }
         }
-        // Who runs a check sees no other one in it.
+        // An unchanged TTL check must compare equal, or the checks would restart it.
         let definition = Arc::make_mut(&mut next.definition);
         for at in 0..definition.checks.len() {
             let id = definition.check_id(at);
@@ -164,17 +163,17 @@ impl Registration {
         Ok(next)
     }
 
-    /// Its checks as they were sent, each with its id.
+    /// Returns the checks as registered, with their ids.
     fn checks(&self) -> Vec<(SmolStr, Map<String, Value>)> {
         let mut checks = Vec::new();
-        self.with_ids(|id, check| {
+        self.map_checks(|id, check| {
             checks.push((id.into(), check.clone()));
             true
         });
         checks
     }
 
-    /// The same, with one check more, or with another of the same id; and with one less.
+    /// Returns the registration with a check added, or replaced by id.
     ///
     /// # Errors
     /// As [`read`](Self::read).
@@ -193,19 +192,19 @@ impl Registration {
         Self::read(&body, host)
     }
 
-    /// The same without the check of that id; `None`: it has none.
+    /// Returns the registration without a check; `None`: it has no check with this id.
     ///
     /// # Errors
-    /// None: what was read can be read with less.
+    /// None in practice: a valid registration stays valid without a check.
     pub fn without_check(&self, id: &str, host: &Host) -> Option<Result<Self, FieldError>> {
         let known = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
         known.then(|| Self::read(&self.without(id), host))
     }
 
-    /// The same, whose ttl check of that id begins in that status after a restart.
+    /// Returns the registration with another initial status of a TTL check, for the next start.
     pub fn in_status(&self, id: &str, status: Status) -> Self {
         let mut next = self.clone();
-        next.body = self.with_ids(|check_id, check| {
+        next.body = self.map_checks(|check_id, check| {
             if check_id == id {
                 check.retain(|key, _| !is(key, "Status"));
                 check.insert("Status".to_owned(), status.as_str().into());
@@ -215,13 +214,13 @@ impl Registration {
         next
     }
 
-    /// The body less one check.
+    /// Returns the body without one check.
     fn without(&self, id: &str) -> Value {
-        self.with_ids(|check_id, _| check_id != id)
+        self.map_checks(|check_id, _| check_id != id)
     }
 
-    /// The body with its checks in one list, each with its id; only those that `keep` wants.
-    fn with_ids(&self, mut keep: impl FnMut(&str, &mut Map<String, Value>) -> bool) -> Value {
+    /// Returns the body with all checks in one list, each with its id, filtered by `keep`.
+    fn map_checks(&self, mut keep: impl FnMut(&str, &mut Map<String, Value>) -> bool) -> Value {
         let mut body = self.body.clone();
         let Some(fields) = body.as_object_mut() else { return body };
         let mut checks = Vec::new();

@@ -1,7 +1,7 @@
-//! What clients of the HTTP API changed on this node: services that they registered, and what they hold back.
+//! Registrations and holds of this node.
 //!
-//! Core: a change in, the new state or a refusal out. What service files define goes before what is registered, since a
-//! file is what its operator sees; a registration of the same instance waits until the file is gone.
+//! Core: applies a change or refuses it. Service files take precedence over registrations, because operators see files;
+//! a registration of the same instance is inactive until the file is removed.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,116 +19,117 @@ use crate::model::{
     service::{Definition, Definitions, InstanceKey, Probe},
 };
 
-/// Services that may be registered on one node: as many as one node is meant to carry.
+/// Most registered services of a node.
 pub const MAX_REGISTERED: usize = 2000;
-/// Octets of all that is kept: many times what as many services have. It is written whole with each change.
-pub const MAX_KEPT: usize = 16 << 20;
-/// The version of what is stored.
+/// Largest serialized state, in octets; many times the size of [`MAX_REGISTERED`] services. Each change writes the
+/// whole state.
+pub const MAX_STORED_LEN: usize = 16 << 20;
+/// Version of the stored format.
 const FORMAT: u64 = 1;
 
-/// A change that a client asks for.
+/// A change requested by a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
-    /// Add a service, or replace the one of its id.
+    /// Registers a service, or replaces the one with its id.
     Register {
-        /// What a client sent.
+        /// The registration.
         registration: Box<Registration>,
-        /// Whether checks that were added to the one before go with it.
-        only_these_checks: bool,
+        /// Removes checks that were registered separately.
+        replace_checks: bool,
     },
-    /// Take a service away; holds its id.
+    /// Deregisters the service with this id.
     Deregister(String),
-    /// Add a check to a registered service, or replace the one of its id.
+    /// Registers a check of a registered service, or replaces the one with its id.
     RegisterCheck(CheckRegistration),
-    /// Take a check away; holds its id.
+    /// Deregisters the check with this id.
     DeregisterCheck(String),
-    /// A ttl check's application reports.
+    /// Reports the status of a TTL check.
     Report {
-        /// The check's id.
+        /// Id of the check.
         check: String,
-        /// What it reports.
+        /// Reported status.
         status: Status,
-        /// For people.
+        /// Output, for operators.
         output: String,
     },
-    /// Hold something back.
+    /// Withholds the target from answers.
     Hold {
-        /// What.
+        /// Node or instance.
         target: Target,
-        /// Why, in one word.
-        gate: HoldReason,
-        /// Why, for people.
+        /// Kind of hold.
+        kind: HoldReason,
+        /// Reason, for operators.
         reason: String,
-        /// For how long; `None`: until it is released.
+        /// Time limit; `None`: until released.
         period: Option<Duration>,
     },
-    /// Give it back.
+    /// Ends holds of the target.
     Release {
-        /// What.
+        /// Node or instance.
         target: Target,
-        /// What it was held back for; empty: whatever it was.
-        gates: Vec<HoldReason>,
+        /// Kinds of hold that end; empty: all.
+        kinds: Vec<HoldReason>,
     },
 }
 
-/// What a client means.
+/// Target of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// The node with all its instances.
     Node,
-    /// The instance of this id.
+    /// The instance with this id.
     Instance(String),
 }
 
-/// What came of a change.
+/// Outcome of a change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// The instances that it is about.
+    /// Affected instances.
     pub instances: Vec<InstanceKey>,
-    /// A report to be passed on to the checks.
-    pub beat: Option<(InstanceKey, SmolStr)>,
-    /// Whether what is kept over a restart is another now.
+    /// TTL report to pass to the checks: the instance and the id of the check.
+    pub ttl_report: Option<(InstanceKey, SmolStr)>,
+    /// Reports whether the stored state has changed.
     pub changed: bool,
-    /// For how long answers with them may be in caches, where they were held; zero: nobody has one.
-    pub left: Duration,
+    /// Time for which caches may have answers with the instances; zero: no cache has one.
+    pub cache_time: Duration,
 }
 
-/// What is registered and held.
+/// Registrations and holds.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     registered: BTreeMap<SmolStr, Registration>,
     maintenance: Maintenance,
-    /// Seconds: the greatest TTL of any answer with an instance of this node that a cache may have; `None`: none was given.
+    /// Greatest TTL, in seconds, of any served answer with an instance of this node that may still be cached.
     greatest_ttl: Option<u32>,
 }
 
 impl State {
-    /// What is held.
+    /// Returns the holds.
     pub fn maintenance(&self) -> &Maintenance {
         &self.maintenance
     }
 
-    /// The greatest TTL, in seconds, that the run before may have left in caches.
+    /// Returns the greatest TTL, in seconds, that the previous run may have left in caches.
     pub fn greatest_ttl(&self) -> Option<u32> {
         self.greatest_ttl
     }
 
-    /// Keeps it for the next run.
+    /// Sets the greatest TTL for the next run.
     pub fn set_greatest_ttl(&mut self, greatest: u32) {
         self.greatest_ttl = Some(greatest);
     }
 
-    /// How many services are registered.
+    /// Returns the number of registered services.
     pub fn len(&self) -> usize {
         self.registered.len()
     }
 
-    /// Whether none is.
+    /// Reports whether no service is registered.
     pub fn is_empty(&self) -> bool {
         self.registered.is_empty()
     }
 
-    /// What the files define, and what is registered beside it.
+    /// Merges the definitions of the files with the registrations.
     pub fn definitions(&self, files: &Definitions) -> Definitions {
         let mut all = files.clone();
         for registration in self.registered.values() {
@@ -140,10 +141,10 @@ impl State {
         all
     }
 
-    /// Makes a change at that time (seconds since 1970), with what the files define now.
+    /// Applies a change at `now` (Unix seconds), with the current definitions of the files.
     ///
     /// # Errors
-    /// Why it is not made; nothing has changed then.
+    /// The reason for the refusal; the state is unchanged then.
     pub fn apply(
         &mut self,
         change: Change,
@@ -152,18 +153,18 @@ impl State {
         now: u64,
     ) -> Result<Outcome, RegistryError> {
         match change {
-            Change::Register { registration, only_these_checks } => {
-                self.register(*registration, only_these_checks, files, host)
+            Change::Register { registration, replace_checks } => {
+                self.register(*registration, replace_checks, files, host)
             }
             Change::Deregister(id) => {
-                let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
+                let gone = self.registered.remove(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
                 let key = gone.definition.instance.key.clone();
                 self.forget_holds(&key, files);
                 Ok(changed(vec![key]))
             }
             Change::RegisterCheck(check) => {
                 let id = check.service.clone();
-                let known = self.registered.get(id.as_str()).ok_or_else(|| self.no_registered(&id, files))?;
+                let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
                 self.replace(known.with_check(&check, host))
             }
             Change::DeregisterCheck(id) => {
@@ -171,47 +172,47 @@ impl State {
                 match found.next() {
                     Some(registration) => self.replace(registration),
                     None if with_check(files, &id).is_some() => Err(RegistryError::Refused(format!(
-                        "The check {id:?} is defined by a service file: edit the file to remove it."
+                        "Check {id:?} is defined by a service file: edit the file to remove it."
                     ))),
                     None => Err(unknown_check(&id)),
                 }
             }
             Change::Report { check, status, .. } => self.report(&check, status, files),
-            Change::Hold { target, gate, reason, period } => {
+            Change::Hold { target, kind, reason, period } => {
                 let (scope, instances) = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
-                // Held again is held on: what it waits for began with the first.
-                let known = self.maintenance.0.get(&(scope.clone(), gate));
+                // A repeated hold keeps its start, from which the drain waits.
+                let known = self.maintenance.0.get(&(scope.clone(), kind));
                 let since = known.map_or(now, |known| known.since);
-                self.maintenance.0.insert((scope, gate), Hold { reason, since, until });
+                self.maintenance.0.insert((scope, kind), Hold { reason, since, until });
                 Ok(changed(instances))
             }
-            Change::Release { target, gates } => {
+            Change::Release { target, kinds } => {
                 let found = self.find(&target, files);
                 let (scope, instances) = found.or_else(|unknown| self.find_held(&target).ok_or(unknown))?;
                 let before = self.maintenance.0.len();
                 self.maintenance
                     .0
-                    .retain(|(held, gate), _| *held != scope || !(gates.is_empty() || gates.contains(gate)));
+                    .retain(|(held, kind), _| *held != scope || !(kinds.is_empty() || kinds.contains(kind)));
                 Ok(Outcome { instances, changed: self.maintenance.0.len() != before, ..Outcome::default() })
             }
         }
     }
 
-    /// Ends what has run out; whether there was anything.
+    /// Ends expired holds; reports whether there were any.
     pub fn expire(&mut self, now: u64) -> bool {
         self.maintenance.expire(now)
     }
 
-    /// Takes away what has been critical for longer than its registration allows; the ids. Where a file defines the instance
-    /// it is the file's that is critical, and the registration waits.
+    /// Deregisters services that are critical for longer than they allow, and returns their ids. An instance that a
+    /// file also defines is not deregistered: its status is that of the file's checks.
     pub fn reap(&mut self, announced: &Announcements, files: &Definitions, now: u64) -> Vec<SmolStr> {
         let mut gone = Vec::new();
         self.registered.retain(|id, registration| {
             let Some(after) = registration.deregister_after else { return true };
             let key = &registration.definition.instance.key;
             let known = announced.get(key).filter(|_| !files.contains_key(key));
-            let critical = known.filter(|known| matches!(known.standing, InstanceState::Critical(_)));
+            let critical = known.filter(|known| matches!(known.state, InstanceState::Critical(_)));
             let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
             let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
             if !stays {
@@ -225,7 +226,7 @@ impl State {
         gone.into_iter().map(|(id, _)| id).collect()
     }
 
-    /// Whether any registration may be taken away for being critical.
+    /// Reports whether any registration sets `DeregisterCriticalServiceAfter`.
     pub fn may_reap(&self) -> bool {
         self.registered.values().any(|registration| registration.deregister_after.is_some())
     }
@@ -233,35 +234,35 @@ impl State {
     fn register(
         &mut self,
         registration: Registration,
-        only_these_checks: bool,
+        replace_checks: bool,
         files: &Definitions,
         host: &Host,
     ) -> Result<Outcome, RegistryError> {
         let key = registration.definition.instance.key.clone();
         if files.contains_key(&key) {
             return Err(RegistryError::Refused(format!(
-                "A service file defines the instance {key} already: give the service another ID, or remove the file."
+                "Instance {key} is defined by a service file: use another ID, or remove the file."
             )));
         }
         let is_other = |known: &&Registration| known.id != registration.id && known.definition.instance.key == key;
         if let Some(other) = self.registered.values().find(is_other) {
             return Err(RegistryError::Refused(format!(
-                "The instance {key} is registered already, by the ID {:?}: give the service another ID, or deregister that one.",
+                "Instance {key} is already registered with the ID {:?}: use another ID, or deregister that service.",
                 other.id
             )));
         }
         let before = self.registered.get(&registration.id);
         if before.is_none() && self.registered.len() >= MAX_REGISTERED {
             return Err(RegistryError::Refused(format!(
-                "{MAX_REGISTERED} services are registered on this node, which is as many as may be: deregister some."
+                "This node has {MAX_REGISTERED} registered services, the maximum: deregister some."
             )));
         }
         let next = match before {
-            Some(before) => registration.instead_of(before, only_these_checks, host),
+            Some(before) => registration.replacing(before, replace_checks, host),
             None => Ok(registration),
         };
-        let next = next.map_err(|fault| RegistryError::Refused(fault.to_string()))?;
-        self.check_ids_are_free(&next)?;
+        let next = next.map_err(|error| RegistryError::Refused(error.to_string()))?;
+        self.ensure_unique_check_ids(&next)?;
         let before = self.registered.insert(next.id.clone(), next.clone());
         if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
             self.forget_holds(old, files);
@@ -269,7 +270,7 @@ impl State {
         Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], ..Outcome::default() })
     }
 
-    /// What was held of an instance that is no longer registered, unless a file defines it: then it is still there.
+    /// Removes the holds of a deregistered instance, unless a file defines the instance.
     fn forget_holds(&mut self, key: &InstanceKey, files: &Definitions) {
         if files.contains_key(key) {
             return;
@@ -278,8 +279,8 @@ impl State {
     }
 
     fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, RegistryError> {
-        let registration = registration.map_err(|fault| RegistryError::Refused(fault.to_string()))?;
-        self.check_ids_are_free(&registration)?;
+        let registration = registration.map_err(|error| RegistryError::Refused(error.to_string()))?;
+        self.ensure_unique_check_ids(&registration)?;
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
         Ok(changed(vec![key]))
@@ -289,9 +290,7 @@ impl State {
         let definitions = self.definitions(files);
         let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
         if !matches!(definition.checks[at].probe, Probe::Ttl { .. }) {
-            return Err(RegistryError::Refused(format!(
-                "The check {check:?} is not of the kind TTL: muster asks for itself how it stands."
-            )));
+            return Err(RegistryError::Refused(format!("Check {check:?} is not a TTL check and accepts no reports.")));
         }
         let key = definition.instance.key.clone();
         let mut changed = false;
@@ -300,8 +299,8 @@ impl State {
             changed = next.body != known.body;
             *known = next;
         }
-        let beat = Some((key.clone(), check.into()));
-        Ok(Outcome { instances: vec![key], beat, changed, ..Outcome::default() })
+        let ttl_report = Some((key.clone(), check.into()));
+        Ok(Outcome { instances: vec![key], ttl_report, changed, ..Outcome::default() })
     }
 
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
@@ -316,7 +315,7 @@ impl State {
         }
     }
 
-    /// What is held of an instance that nobody defines any more.
+    /// Finds the holds of an instance that is no longer defined.
     fn find_held(&self, target: &Target) -> Option<(Scope, Vec<InstanceKey>)> {
         let Target::Instance(id) = target else { return None };
         let is =
@@ -329,8 +328,8 @@ impl State {
         Some((Scope::Instance(key.clone()), vec![key]))
     }
 
-    /// Reports name a check by its id alone, so that no two services may have one of the same.
-    fn check_ids_are_free(&self, next: &Registration) -> Result<(), RegistryError> {
+    /// Check ids must be unique on the node, because reports name only the check id.
+    fn ensure_unique_check_ids(&self, next: &Registration) -> Result<(), RegistryError> {
         let ids = |known: &Registration| {
             let definition = known.definition.clone();
             (0..definition.checks.len()).map(move |at| definition.check_id(at)).collect::<Vec<_>>()
@@ -339,7 +338,7 @@ impl State {
         for other in self.registered.values().filter(|known| known.id != next.id) {
             if let Some(id) = ids(other).iter().find(|id| own.contains(id)) {
                 return Err(RegistryError::Refused(format!(
-                    "The check ID {:?} belongs to the service {:?}: give this one another CheckID.",
+                    "Check ID {:?} is used by service {:?}: use another CheckID.",
                     id, other.id
                 )));
             }
@@ -347,10 +346,10 @@ impl State {
         Ok(())
     }
 
-    fn no_registered(&self, id: &str, files: &Definitions) -> RegistryError {
+    fn not_registered(&self, id: &str, files: &Definitions) -> RegistryError {
         match instance(files, id) {
             Some(definition) => RegistryError::Refused(format!(
-                "The instance {} is defined by a service file: edit or delete the file.",
+                "Instance {} is defined by a service file: edit or delete the file.",
                 definition.instance.key
             )),
             None => RegistryError::Unknown(format!(
@@ -360,7 +359,7 @@ impl State {
     }
 }
 
-/// The definition of that id: as a client registered it, or the instance's own; `SERVICE/ID` where that is not enough.
+/// Finds a definition by the registered id or the instance's id; `SERVICE/ID` resolves ambiguities.
 pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
     let is = |definition: &&Definition| {
         let key = &definition.instance.key;
@@ -374,7 +373,7 @@ pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
     all.values().map(|definition| &**definition).find(is)
 }
 
-/// The definition that has a check of that id, and which of its checks it is.
+/// Finds the definition with a check of that id, and the index of the check.
 fn with_check<'a>(all: &'a Definitions, id: &str) -> Option<(&'a Definition, usize)> {
     all.values().find_map(|definition| {
         let at = (0..definition.checks.len()).find(|at| definition.check_id(*at) == id)?;
@@ -391,11 +390,11 @@ fn changed(instances: Vec<InstanceKey>) -> Outcome {
 }
 
 impl State {
-    /// The state as a text to be kept.
+    /// Serializes the state.
     pub fn to_text(&self) -> String {
         let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
         let holds: Vec<Value> =
-            self.maintenance.0.iter().map(|((scope, gate), hold)| hold_value(scope, *gate, hold)).collect();
+            self.maintenance.0.iter().map(|((scope, kind), hold)| hold_value(scope, *kind, hold)).collect();
         let mut all = json!({"format": FORMAT, "services": services, "holds": holds});
         if let Some(ttl) = self.greatest_ttl {
             all["greatest_ttl"] = ttl.into();
@@ -403,45 +402,46 @@ impl State {
         format!("{all:#}\n")
     }
 
-    /// Reads what [`to_text`](Self::to_text) wrote. What of it cannot be read is left out, and told.
+    /// Parses the output of [`to_text`](Self::to_text). Returns descriptions of the parts that are unreadable and left
+    /// out.
     pub fn parse(text: &str, host: &Host) -> (Self, Vec<String>) {
         let mut state = Self::default();
-        let mut lost = Vec::new();
+        let mut problems = Vec::new();
         let stored: Value = match serde_json::from_str(text) {
             Ok(stored) => stored,
             Err(error) => return (state, vec![error.to_string()]),
         };
         if stored.get("format") != Some(&FORMAT.into()) {
-            lost.push(format!("it is not of the format {FORMAT}, which this version writes"));
+            problems.push(format!("unknown format; this version reads format {FORMAT}"));
         }
-        let list = |key: &str, lost: &mut Vec<String>| match stored.get(key) {
+        let list = |key: &str, problems: &mut Vec<String>| match stored.get(key) {
             Some(Value::Array(items)) => items.clone(),
             _ => {
-                lost.push(format!("{key}: it is no list"));
+                problems.push(format!("{key}: not a list"));
                 Vec::new()
             }
         };
-        let (services, holds) = (list("services", &mut lost), list("holds", &mut lost));
+        let (services, holds) = (list("services", &mut problems), list("holds", &mut problems));
         for body in services {
             match Registration::read(&body, host) {
                 Ok(registration) => drop(state.registered.insert(registration.id.clone(), registration)),
-                Err(fault) => lost.push(fault.to_string()),
+                Err(error) => problems.push(error.to_string()),
             }
         }
         for value in holds {
             match read_hold(&value) {
-                Some((scope, gate, hold)) => drop(state.maintenance.0.insert((scope, gate), hold)),
-                None => lost.push(format!("what is held back: {value}")),
+                Some((scope, kind, hold)) => drop(state.maintenance.0.insert((scope, kind), hold)),
+                None => problems.push(format!("invalid hold: {value}")),
             }
         }
         let ttl = stored.get("greatest_ttl").and_then(Value::as_u64);
         state.greatest_ttl = ttl.and_then(|ttl| u32::try_from(ttl).ok());
-        (state, lost)
+        (state, problems)
     }
 }
 
-fn hold_value(scope: &Scope, gate: HoldReason, hold: &Hold) -> Value {
-    let mut value = json!({"gate": gate.as_str(), "reason": hold.reason, "since": hold.since, "until": hold.until});
+fn hold_value(scope: &Scope, kind: HoldReason, hold: &Hold) -> Value {
+    let mut value = json!({"gate": kind.as_str(), "reason": hold.reason, "since": hold.since, "until": hold.until});
     if let Scope::Instance(key) = scope {
         value["service"] = key.service.as_str().into();
         value["id"] = key.id.as_str().into();
@@ -452,7 +452,7 @@ fn hold_value(scope: &Scope, gate: HoldReason, hold: &Hold) -> Value {
 fn read_hold(value: &Value) -> Option<(Scope, HoldReason, Hold)> {
     use crate::model::name::Label;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
-    let gate = HoldReason::ALL.into_iter().find(|gate| text("gate") == Some(gate.as_str()))?;
+    let kind = HoldReason::ALL.into_iter().find(|kind| text("gate") == Some(kind.as_str()))?;
     let scope = match text("service") {
         None => Scope::Node,
         Some(service) => {
@@ -464,17 +464,15 @@ fn read_hold(value: &Value) -> Option<(Scope, HoldReason, Hold)> {
         since: value.get("since").and_then(Value::as_u64).unwrap_or(0),
         until: value.get("until").and_then(Value::as_u64),
     };
-    Some((scope, gate, hold))
+    Some((scope, kind, hold))
 }
 
-/// What to say to who means an instance that is not here: it may be a service that they name.
+/// Returns the error for an unknown instance; the id may be the name of a service.
 fn no_instance(all: &Definitions, id: &str) -> String {
     let of_service = all.keys().filter(|key| key.service.as_str().eq_ignore_ascii_case(id));
     let here: Vec<&str> = of_service.map(|key| key.id.as_str()).collect();
     match here[..] {
-        [] => format!(
-            "This node has no instance {id:?}: ask the agent of the node that has it (`muster explain` says which)."
-        ),
+        [] => format!("Unknown instance {id:?} on this node. `muster explain` shows the node that has it."),
         [one] => format!("{id:?} is a service: its instance on this node is {one}."),
         _ => format!("{id:?} is a service: its instances on this node are {}.", here.join(", ")),
     }

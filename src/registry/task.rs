@@ -1,14 +1,11 @@
-//! The task that owns what is registered and held on this node.
+//! Task that owns the registrations and holds of this node. A change is applied only once it is on disk.
 
-use std::{
-    io,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{io, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::block_in_place,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,112 +13,98 @@ use tracing::{info, warn};
 use super::{
     error::RegistryError,
     registration::Host,
-    state::{Change, MAX_KEPT, Outcome, State},
+    request::Request,
+    state::{Change, MAX_STORED_LEN, Outcome, State},
 };
-use crate::model::{
-    announcement::Announcements,
-    maintenance::{Maintenance, TtlReport},
-    service::{Definitions, InstanceKey},
-    ttl_ledger::TtlLedger,
+use crate::{
+    clock::{SteadyClock, unix_seconds},
+    model::{
+        announcement::Announcements,
+        maintenance::{Maintenance, TtlReport},
+        served_ttls::TtlLedger,
+        service::{Definitions, InstanceKey},
+    },
 };
 
-/// How often it is looked for services that have been critical for too long, and for TTLs that have run out:
+/// Interval of checks for services that are critical for too long and for expired TTLs.
 /// `DeregisterCriticalServiceAfter` is in minutes.
-const LOOK: Duration = Duration::from_secs(10);
-/// What is said of the instances of a node whose agent drains before it stops.
-const ABOUT_TO_STOP: &str = "its agent is about to stop";
+const REAP_INTERVAL: Duration = Duration::from_secs(10);
+/// Reason of the hold on the instances of an agent that drains before it stops.
+const STOPPING_REASON: &str = "its agent is about to stop";
 
-/// A change that somebody waits for.
-#[derive(Debug)]
-pub struct Request {
-    /// What.
-    pub change: Change,
-    /// Where the outcome goes; whoever asked may be gone.
-    pub done: oneshot::Sender<Result<Outcome, RegistryError>>,
-}
-
-/// Where the state is read from.
+/// Inputs of the task.
 pub struct Inputs {
-    /// What the service files define.
+    /// Definitions of the service files.
     pub files: watch::Receiver<Definitions>,
-    /// How everything here stands.
+    /// Announcements of this node.
     pub announced: watch::Receiver<Announcements>,
-    /// Seconds: the greatest TTL with which any node answers instances that name none.
+    /// Greatest default TTL of any node, in seconds.
     pub default_ttl: watch::Receiver<u32>,
-    /// What clients ask for.
+    /// Changes by clients.
     pub requests: mpsc::Receiver<Request>,
-    /// Ends when the agent is about to stop: all of the node is withdrawn then, and nothing of that is kept.
+    /// Cancelled when the agent drains before it stops: the whole node is withdrawn, which is not stored.
     pub withdraw: CancellationToken,
 }
 
-/// Where it goes.
+/// Outputs of the task.
 pub struct Outputs {
-    /// All that there is to check and to announce.
+    /// Definitions to check and to announce.
     pub definitions: watch::Sender<Definitions>,
-    /// What is held back.
+    /// Maintenance and drains.
     pub maintenance: watch::Sender<Maintenance>,
-    /// What applications report.
-    pub beats: mpsc::Sender<TtlReport>,
-    /// Once all was withdrawn: for how long answers with it may be in caches.
+    /// TTL reports of applications.
+    pub ttl_reports: mpsc::Sender<TtlReport>,
+    /// Time for which caches may still have answers with the withdrawn instances; set at the withdrawal.
     pub withdrawn: watch::Sender<Option<Duration>>,
 }
 
-/// Stores the state's text, so that a crash leaves the old one or the new.
-pub type Keep = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
+/// Stores the serialized state atomically: after a crash the old or the new state is on disk.
+pub type Store = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
-/// What was kept, for this host, and whether that is all of it; what cannot be read is told in the log.
+/// Restores the stored state for this host, and reports whether it is complete. Unreadable parts are logged.
 pub fn restore(text: Option<&str>, host: &Host) -> (State, bool) {
-    let (mut state, lost) = text.map(|text| State::parse(text, host)).unwrap_or_default();
-    let is_whole = lost.is_empty();
-    for problem in lost {
-        warn!(%problem, "something that was registered by HTTP cannot be read any more, and is left out");
+    let (mut state, problems) = text.map(|text| State::parse(text, host)).unwrap_or_default();
+    let is_complete = problems.is_empty();
+    for problem in problems {
+        warn!(%problem, "discarding an unreadable registration or hold");
     }
-    state.expire(now());
-    (state, is_whole)
+    state.expire(unix_seconds());
+    (state, is_complete)
 }
 
-/// Makes changes until `shutdown`.
-pub async fn run(state: State, host: Host, keep: Keep, inputs: Inputs, outputs: Outputs, shutdown: CancellationToken) {
-    let clock = Clock::start();
-    let served = TtlLedger::resume(state.greatest_ttl(), clock.now());
-    Task { state, host, keep, outputs, clock, served, stopping: None }.run(inputs, shutdown).await;
-}
-
-/// Time since 1970 that does not step: what is waited for must not run out because a clock was set.
-struct Clock {
-    started: Duration,
-    at: Instant,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { started: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), at: Instant::now() }
-    }
-
-    fn now(&self) -> Duration {
-        self.started + self.at.elapsed()
-    }
+/// Applies changes until `shutdown`.
+pub async fn run(
+    state: State,
+    host: Host,
+    store: Store,
+    inputs: Inputs,
+    outputs: Outputs,
+    shutdown: CancellationToken,
+) {
+    let clock = SteadyClock::start();
+    let ttl_ledger = TtlLedger::resume(state.greatest_ttl(), clock.now());
+    Task { state, host, store, outputs, clock, ttl_ledger, stopping: None }.run(inputs, shutdown).await;
 }
 
 struct Task {
     state: State,
     host: Host,
-    keep: Keep,
+    store: Store,
     outputs: Outputs,
-    clock: Clock,
-    served: TtlLedger,
-    /// Since when the agent is about to stop.
+    clock: SteadyClock,
+    ttl_ledger: TtlLedger,
+    /// Unix time at which the agent began to stop.
     stopping: Option<u64>,
 }
 
 impl Task {
     async fn run(mut self, inputs: Inputs, shutdown: CancellationToken) {
         let Inputs { mut files, mut announced, mut default_ttl, mut requests, withdraw } = inputs;
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Whether anybody asks for changes: without an HTTP API nobody does.
-        let mut asked = true;
-        self.follow(&announced.borrow_and_update().clone(), *default_ttl.borrow_and_update());
+        let mut reap_timer = interval(REAP_INTERVAL);
+        reap_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Without an HTTP API there are no clients.
+        let mut has_clients = true;
+        self.update_ttl_ledger(&announced.borrow_and_update().clone(), *default_ttl.borrow_and_update());
         loop {
             let end = self.state.maintenance().next_end();
             tokio::select! {
@@ -133,151 +116,150 @@ impl Task {
                     self.outputs.definitions.send_replace(self.state.definitions(&files.borrow_and_update()));
                 }
                 Ok(()) = announced.changed() => {
-                    self.follow(&announced.borrow_and_update().clone(), *default_ttl.borrow());
+                    self.update_ttl_ledger(&announced.borrow_and_update().clone(), *default_ttl.borrow());
                 }
                 Ok(()) = default_ttl.changed() => {
-                    self.follow(&announced.borrow().clone(), *default_ttl.borrow_and_update());
+                    self.update_ttl_ledger(&announced.borrow().clone(), *default_ttl.borrow_and_update());
                 }
-                request = requests.recv(), if asked => match request {
+                request = requests.recv(), if has_clients => match request {
                     Some(Request { change, done }) => {
                         let known = files.borrow().clone();
-                        let outcome = self.make(change, &known).await;
-                        // Whoever asked may be gone.
+                        let outcome = self.apply(change, &known).await;
+                        // The client may have disconnected.
                         let _ = done.send(outcome);
                     }
-                    None => asked = false,
+                    None => has_clients = false,
                 },
                 () = withdraw.cancelled(), if self.stopping.is_none() => self.withdraw(&announced.borrow().clone()),
-                _ = look.tick() => {
-                    if self.served.forget(self.clock.now()) {
-                        self.state.set_greatest_ttl(self.served.greatest());
-                        self.store_or_warn();
+                _ = reap_timer.tick() => {
+                    if self.ttl_ledger.expire(self.clock.now()) {
+                        self.state.set_greatest_ttl(self.ttl_ledger.greatest());
+                        self.save_or_warn();
                     }
                     if self.state.may_reap() {
                         self.reap(&announced.borrow().clone(), &files.borrow().clone());
                     }
                 }
-                () = sleep(until(end)), if end.is_some() => {
-                    if self.state.expire(now()) {
-                        info!("what was held back for a time is answered again");
-                        self.store_or_warn();
-                        self.show_upkeep();
+                () = sleep(time_until(end)), if end.is_some() => {
+                    if self.state.expire(unix_seconds()) {
+                        info!("a hold with a time limit has ended");
+                        self.save_or_warn();
+                        self.publish_maintenance();
                     }
                 }
             }
         }
     }
 
-    /// Takes over what is served now. A TTL greater than all before is on the disk before long: the next run has to know
-    /// of it.
-    fn follow(&mut self, own: &Announcements, default_ttl: u32) {
-        if self.served.update(own, default_ttl, self.clock.now()) {
-            self.state.set_greatest_ttl(self.served.greatest());
-            self.store_or_warn();
+    /// Updates the TTL ledger. A new greatest TTL is stored at once, because the next run needs it.
+    fn update_ttl_ledger(&mut self, own: &Announcements, default_ttl: u32) {
+        if self.ttl_ledger.update(own, default_ttl, self.clock.now()) {
+            self.state.set_greatest_ttl(self.ttl_ledger.greatest());
+            self.save_or_warn();
         }
     }
 
-    /// Takes the whole node out of answers, for as long as this run lasts.
+    /// Withdraws the whole node until this run ends.
     fn withdraw(&mut self, own: &Announcements) {
-        let left = own.keys().map(|key| self.left(key)).max().unwrap_or_default();
-        self.stopping = Some(now());
-        self.show_upkeep();
+        let left = own.keys().map(|key| self.cache_time(key)).max().unwrap_or_default();
+        self.stopping = Some(unix_seconds());
+        self.publish_maintenance();
         self.outputs.withdrawn.send_replace(Some(left));
     }
 
-    /// For how long answers with an instance may be in caches.
-    fn left(&self, key: &InstanceKey) -> Duration {
-        let held = self.state.maintenance().since(key).map(Duration::from_secs);
-        self.served.left(key, held, self.clock.now())
+    /// Returns the time for which caches may have answers with an instance.
+    fn cache_time(&self, key: &InstanceKey) -> Duration {
+        let held_since = self.state.maintenance().since(key).map(Duration::from_secs);
+        self.ttl_ledger.left(key, held_since, self.clock.now())
     }
 
-    fn show_upkeep(&self) {
-        let held = self.state.maintenance();
-        let held = match self.stopping {
-            Some(since) => held.with_node_drained(ABOUT_TO_STOP, since),
-            None => held.clone(),
+    fn publish_maintenance(&self) {
+        let maintenance = self.state.maintenance();
+        let maintenance = match self.stopping {
+            Some(since) => maintenance.with_node_drained(STOPPING_REASON, since),
+            None => maintenance.clone(),
         };
-        self.outputs.maintenance.send_if_modified(|known| replace(known, held));
+        self.outputs.maintenance.send_if_modified(|value| set_if_changed(value, maintenance));
     }
 
     fn reap(&mut self, announced: &Announcements, files: &Definitions) {
-        let gone = self.state.reap(announced, files, now());
+        let gone = self.state.reap(announced, files, unix_seconds());
         if gone.is_empty() {
             return;
         }
         for id in &gone {
-            info!(%id, "deregistered: it was critical for longer than its registration allows");
+            info!(%id, "deregistered: critical for longer than DeregisterCriticalServiceAfter");
         }
-        self.store_or_warn();
+        self.save_or_warn();
         self.outputs.definitions.send_replace(self.state.definitions(files));
     }
 
-    async fn make(&mut self, change: Change, files: &Definitions) -> Result<Outcome, RegistryError> {
-        let word = match &change {
+    async fn apply(&mut self, change: Change, files: &Definitions) -> Result<Outcome, RegistryError> {
+        let log_message = match &change {
             Change::Register { .. } => Some("registered by HTTP"),
             Change::Deregister(_) => Some("deregistered by HTTP"),
             _ => None,
         };
-        let said = match &change {
+        let report = match &change {
             Change::Report { status, output, .. } => Some((*status, output.clone())),
             _ => None,
         };
         let mut next = self.state.clone();
-        let mut outcome = next.apply(change, files, &self.host, now())?;
-        // Before anything is withdrawn: what is held already is held on.
-        outcome.left = outcome.instances.iter().map(|key| self.left(key)).max().unwrap_or_default();
+        let mut outcome = next.apply(change, files, &self.host, unix_seconds())?;
+        // Computed before the withdrawal. A repeated hold continues its first wait.
+        outcome.cache_time = outcome.instances.iter().map(|key| self.cache_time(key)).max().unwrap_or_default();
         if outcome.changed {
             let text = next.to_text();
-            if text.len() > MAX_KEPT && text.len() > self.state.to_text().len() {
-                let what =
-                    format!("All that is registered on this node has at most {MAX_KEPT} octets: deregister some.");
+            if text.len() > MAX_STORED_LEN && text.len() > self.state.to_text().len() {
+                let what = format!(
+                    "Registrations on this node are limited to {MAX_STORED_LEN} octets: deregister some services."
+                );
                 return Err(RegistryError::Refused(what));
             }
-            block_in_place(|| (self.keep)(&text)).map_err(|error| {
-                RegistryError::NotKept(format!("It cannot be kept in data_dir, so it is not done: {error}"))
+            block_in_place(|| (self.store)(&text)).map_err(|error| {
+                RegistryError::NotStored(format!("Cannot write the change to data_dir; nothing was changed: {error}"))
             })?;
             self.state = next;
-            // What is registered anew as it was is no change.
-            for (word, key) in word.iter().flat_map(|word| outcome.instances.iter().map(move |key| (word, key))) {
-                info!(service = %key.service, id = %key.id, "{word}");
+            // A registration identical to the previous one is not logged.
+            for (log_message, key) in
+                log_message.iter().flat_map(|log_message| outcome.instances.iter().map(move |key| (log_message, key)))
+            {
+                info!(service = %key.service, id = %key.id, "{log_message}");
             }
-            self.show_upkeep();
-            if said.is_none() {
+            self.publish_maintenance();
+            if report.is_none() {
                 self.outputs.definitions.send_replace(self.state.definitions(files));
             }
         }
-        if let (Some((instance, check)), Some((status, output))) = (outcome.beat.clone(), said) {
-            // The checks end with the agent alone.
-            let _ = self.outputs.beats.send(TtlReport { instance, check, status, output }).await;
+        if let (Some((instance, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
+            // The receiver exists until the agent stops.
+            let _ = self.outputs.ttl_reports.send(TtlReport { instance, check, status, output }).await;
         }
         Ok(outcome)
     }
 
-    fn store_or_warn(&self) {
-        if let Err(error) = store(&self.keep, &self.state) {
-            warn!(%error, "cannot keep what is registered: a restart begins with what was kept before");
+    fn save_or_warn(&self) {
+        if let Err(error) = save(&self.store, &self.state) {
+            warn!(%error, "cannot store the registrations; a restart restores the previous ones");
         }
     }
 }
 
-fn replace<T: PartialEq>(held: &mut T, now: T) -> bool {
-    let differs = *held != now;
+fn set_if_changed<T: PartialEq>(value: &mut T, new: T) -> bool {
+    let differs = *value != new;
     if differs {
-        *held = now;
+        *value = new;
     }
     differs
 }
 
-fn store(keep: &Keep, state: &State) -> io::Result<()> {
-    block_in_place(|| keep(&state.to_text()))
+fn save(store: &Store, state: &State) -> io::Result<()> {
+    block_in_place(|| store(&state.to_text()))
 }
 
-fn until(end: Option<u64>) -> Duration {
-    // A second more: ends are whole seconds.
-    end.map_or(Duration::MAX, |end| Duration::from_secs(end.saturating_sub(now())).max(Duration::from_millis(200)))
-}
-
-/// Seconds since 1970; 0 where the clock is before.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs())
+fn time_until(end: Option<u64>) -> Duration {
+    // Ends are whole seconds; wait at least 200 ms.
+    end.map_or(Duration::MAX, |end| {
+        Duration::from_secs(end.saturating_sub(unix_seconds())).max(Duration::from_millis(200))
+    })
 }

@@ -1,6 +1,6 @@
-//! Consul's client for Go, as far as programs use it: `api/*.go` of hashicorp/consul.
+//! The part of Consul's Go client that programs use: `api/*.go` of hashicorp/consul.
 //!
-//! A field that no program here reads is there all the same: Go fails at every one that is not of its type.
+//! All fields are declared, also unused ones, since Go's decoder fails on any field of a wrong type.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ pub(crate) struct HealthCheck {
     pub(crate) service_tags: Vec<String>,
     #[serde(rename = "Type")]
     pub(crate) kind: String,
-    /// Go reads durations of it where there are any.
+    /// Contains durations, which Go parses.
     pub(crate) definition: serde_json::Map<String, serde_json::Value>,
     pub(crate) create_index: u64,
     pub(crate) modify_index: u64,
@@ -145,19 +145,19 @@ pub(crate) fn aggregated(checks: &[HealthCheck]) -> &'static str {
     }
 }
 
-/// An answer to a reading, with what `parseQueryMeta` of `api/api.go` takes of its headers.
+/// Returns the response to a read, with the headers that `parseQueryMeta` of `api/api.go` parses.
 pub(crate) fn get<T: DeserializeOwned>(agent: &Agent, path: &str) -> (T, u64) {
     let answer = ask(agent.http(), "GET", &format!("/v1/{path}"), "");
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
     let header = |name: &str| answer.header(name).unwrap_or_else(|| panic!("{path} has no {name}: {}", answer.head));
     let index: u64 = header("X-Consul-Index").parse().unwrap();
-    assert!(index > 0, "{path}: blocking queries would return at once for ever");
+    assert!(index > 0, "{path}: blocking queries would always return at once");
     header("X-Consul-LastContact").parse::<u64>().unwrap();
     assert_eq!(header("X-Consul-KnownLeader"), "true");
     (decode(path, &answer), index)
 }
 
-/// An answer without such headers.
+/// Returns the response to a read without these headers.
 pub(crate) fn get_plain<T: DeserializeOwned>(agent: &Agent, path: &str) -> T {
     let answer = ask(agent.http(), "GET", &format!("/v1/{path}"), "");
     assert_eq!(answer.status, 200, "{path}: {}", answer.body);
@@ -168,7 +168,7 @@ fn decode<T: DeserializeOwned>(path: &str, answer: &Answer) -> T {
     serde_json::from_str(&answer.body).unwrap_or_else(|error| panic!("{path}: {error}: {}", answer.body))
 }
 
-/// An order that is done.
+/// Sends a mutation and asserts that it succeeds.
 pub(crate) fn put(agent: &Agent, path: &str, body: &str) {
     let answer = ask(agent.http(), "PUT", &format!("/v1/{path}"), body);
     assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);

@@ -1,4 +1,5 @@
-//! What each program sends, in its order, and what becomes of the answers. The files named are those of its source.
+//! Requests of each program, in the program's order, and its use of the responses. Comments name files of the program's
+//! source.
 
 use std::{collections::BTreeMap, thread};
 
@@ -6,13 +7,13 @@ use serde_json::{Value, json};
 
 use crate::{
     go::{AgentService, CatalogNode, CatalogService, HealthCheck, Node, ServiceEntry, aggregated, get, get_plain, put},
-    support::{agent::Agent, http::ask},
+    support::{agent::Agent, http::ask, wait::until},
 };
 
-/// What a program waits for, in Go's way to write it.
+/// Wait of a blocking query, in Go's notation.
 const WAIT: &str = "wait=120000ms&stale=";
 
-/// The answer to a blocking query that was under way when something was changed.
+/// Returns the response to a blocking query during which `change` happens.
 fn when_changed<T: serde::de::DeserializeOwned + Send>(agent: &Agent, path: &str, change: impl FnOnce()) -> T {
     let mark = if path.contains('?') { '&' } else { '?' };
     let (_, seen): (Value, u64) = get(agent, path);
@@ -38,7 +39,7 @@ fn register(agent: &Agent, id: &str, tags: &[&str]) {
 #[test]
 fn prometheus() {
     let agent = Agent::start();
-    // Every value of `self` has to be an object, for Go reads it as a map of maps.
+    // Every value of `self` must be an object: Go decodes it as a map of maps.
     let own: BTreeMap<String, BTreeMap<String, Value>> = get_plain(&agent, "agent/self");
     assert_eq!(own["Config"]["Datacenter"], "dc1");
 
@@ -51,7 +52,7 @@ fn prometheus() {
     let path = "health/service/web?stale=&tag=metrics&tag=v1&wait=120000ms";
     let (entries, _): (Vec<ServiceEntry>, u64) = get(&agent, path);
     let [entry] = &entries[..] else { panic!("{entries:?}") };
-    // The labels that are made of it: `__meta_consul_node`, `_address`, `_tagged_address_lan`, …
+    // The resulting labels: `__meta_consul_node`, `_address`, `_tagged_address_lan`, …
     assert_eq!((entry.node.node.as_str(), entry.node.address.as_str()), ("host-a", "10.0.0.7"));
     assert_eq!(entry.node.datacenter, "dc1");
     assert_eq!(entry.node.tagged_addresses["lan"], "10.0.0.7");
@@ -63,15 +64,15 @@ fn prometheus() {
     assert_eq!((entry.service.tags.join(","), &*entry.service.meta["rack"]), ("metrics,v1".to_owned(), "r1"));
     assert_eq!(aggregated(&entry.checks), "passing");
 
-    for (order, health) in [
+    for (change, health) in [
         ("agent/check/warn/service:a", "warning"),
         ("agent/check/fail/service:a", "critical"),
         ("agent/service/maintenance/a?enable=true", "maintenance"),
         ("agent/service/maintenance/a?enable=false", "critical"),
         ("muster/drain/a", "maintenance"),
     ] {
-        let entries: Vec<ServiceEntry> = when_changed(&agent, path, || put(&agent, order, ""));
-        assert_eq!(aggregated(&entries[0].checks), health, "{order}");
+        let entries: Vec<ServiceEntry> = when_changed(&agent, path, || put(&agent, change, ""));
+        assert_eq!(aggregated(&entries[0].checks), health, "{change}");
     }
 }
 
@@ -89,7 +90,7 @@ fn traefik() {
     let path = "health/service/web?tag=traefik.enable%3Dtrue";
     let statuses = |entries: &[ServiceEntry]| -> BTreeMap<String, &'static str> {
         let of = |entry: &ServiceEntry| {
-            // By the ids of both, so that they have to be unique together.
+            // Keyed by both ids, which must be unique together.
             assert!(!entry.node.id.is_empty());
             (entry.node.id.clone() + &entry.service.id, aggregated(&entry.checks))
         };
@@ -98,7 +99,7 @@ fn traefik() {
     let (entries, _): (Vec<ServiceEntry>, u64) = get(&agent, path);
     assert_eq!(statuses(&entries).into_values().collect::<Vec<_>>(), ["passing", "passing"]);
 
-    // The watch of checks, `watch/funcs.go`, asks for all of them.
+    // The watch of checks, `watch/funcs.go`, requests all checks.
     let checks: Vec<HealthCheck> =
         when_changed(&agent, "health/state/any", || put(&agent, "agent/check/fail/service:bb", ""));
     assert!(checks.iter().any(|check| check.service_id == "bb" && check.status == "critical"));
@@ -106,7 +107,8 @@ fn traefik() {
     assert_eq!(statuses(&entries).into_values().collect::<Vec<_>>(), ["passing", "critical"]);
 }
 
-/// `registry/consul/passing.go`: whom Fabio sends requests to, where `registry.consul.checksRequired` is `one`, its default.
+/// `registry/consul/passing.go`: the instances to which Fabio sends requests if `registry.consul.checksRequired` is
+/// `one`, its default.
 fn fabio_passing(checks: &[HealthCheck]) -> Vec<String> {
     let is_own = |check: &HealthCheck| {
         !check.service_id.is_empty()
@@ -137,7 +139,7 @@ fn fabio() {
     let route = "urlprefix-web.example/ proto=http";
     register(&agent, "a", &[route]);
     register(&agent, "bb", &[route]);
-    // Fabio's own registration, and its heart-beat by `api/agent.go`'s `UpdateTTL`.
+    // Fabio's own registration, and its heartbeat by `UpdateTTL` of `api/agent.go`.
     let body = json!({
         "ID": "fabio-host-a-9998", "Name": "fabio", "Tags": null, "Port": 9998, "Address": "10.0.0.7",
         "EnableTagOverride": false, "Meta": null, "Weights": null, "Check": null, "Proxy": null, "Connect": null,
@@ -151,8 +153,13 @@ fn fabio() {
     put(&agent, "agent/check/update/fabio-host-a-9998-ttl", &beat);
     let own: BTreeMap<String, AgentService> = get_plain(&agent, "agent/services");
     assert_eq!(own["fabio-host-a-9998"].service, "fabio");
+    // The first result of the HTTP check would end the wait for a change below.
+    until("the HTTP check has failed", || {
+        let checks: Vec<Value> = get_plain(&agent, "health/checks/fabio");
+        checks.iter().any(|check| check["Output"].as_str().is_some_and(|output| output.contains("refused")))
+    });
 
-    let orders = [
+    let changes = [
         ("agent/check/fail/service:a", vec!["web host-a.bb"]),
         ("agent/check/pass/service:a", vec!["web host-a.a", "web host-a.bb"]),
         ("agent/service/maintenance/a?enable=true", vec!["web host-a.bb"]),
@@ -162,20 +169,20 @@ fn fabio() {
         ("agent/maintenance?enable=false", vec!["web host-a.a"]),
         ("muster/resume/bb", vec!["web host-a.a", "web host-a.bb"]),
     ];
-    for (order, due) in orders {
-        let checks: Vec<HealthCheck> = when_changed(&agent, "health/state/any", || put(&agent, order, ""));
-        // Checks without a tag of the prefix are left out before.
+    for (change, expected) in changes {
+        let checks: Vec<HealthCheck> = when_changed(&agent, "health/state/any", || put(&agent, change, ""));
+        // Fabio first discards checks without a tag that has the prefix.
         let tagged = |check: &HealthCheck| {
             check.service_id.is_empty() || check.service_tags.iter().any(|tag| tag.starts_with("urlprefix-"))
         };
         let checks: Vec<HealthCheck> = checks.into_iter().filter(tagged).collect();
-        assert_eq!(fabio_passing(&checks), due, "{order}");
+        assert_eq!(fabio_passing(&checks), expected, "{change}");
     }
     let (services, _): (Vec<CatalogService>, u64) = get(&agent, "catalog/service/web?stale=");
     let one = services.iter().find(|service| service.service_id == "a").unwrap();
     assert_eq!((one.service_address.as_str(), one.service_port, one.address.as_str()), ("10.1.0.1", 8080, "10.0.0.7"));
     assert_eq!((one.service_tags[0].as_str(), one.service_name.as_str()), (route, "web"));
-    // Its routes by hand: a fault, which it logs and goes on; 404 would be a store without routes.
+    // Manual routes: Fabio logs the error and continues. With a 404, it would assume a store without routes.
     let answer = ask(agent.http(), "GET", "/v1/kv/fabio/config?recurse=", "");
     assert_eq!(answer.status, 400, "{}", answer.body);
 }
@@ -196,16 +203,16 @@ fn consul_template() {
     assert_eq!(one.tagged_addresses["wan"], "10.0.0.7");
     let (nodes, _): (Vec<Node>, u64) = get(&agent, &format!("catalog/nodes?{OPTIONS}&near=_agent"));
     assert_eq!(nodes[0].node, "host-a");
-    // `agent/self` names the node where the template does not; one that is not there is `null`.
+    // `agent/self` has the node's name if the template names none; an unknown node is `null`.
     let own: BTreeMap<String, BTreeMap<String, Value>> = get_plain(&agent, "agent/self");
     let name = own["Config"]["NodeName"].as_str().unwrap();
     let (node, _): (Option<CatalogNode>, u64) = get(&agent, &format!("catalog/node/{name}?{OPTIONS}"));
     let node = node.unwrap();
     assert_eq!((node.node.id.len(), node.services["a"].port), (36, 8080));
-    let (nobody, _): (Option<CatalogNode>, u64) = get(&agent, "catalog/node/nobody");
-    assert!(nobody.is_none());
+    let (unknown, _): (Option<CatalogNode>, u64) = get(&agent, "catalog/node/unknown");
+    assert!(unknown.is_none());
 
-    // `passing` is the default; with `|any` and the like it chooses by what the checks add up to.
+    // `passing` is the default; `|any` and similar select by the aggregated status.
     let passing = format!("health/service/web?{OPTIONS}&passing=1");
     let (entries, _): (Vec<ServiceEntry>, u64) = get(&agent, &passing);
     let (service, checks) = (&entries[0].service, &entries[0].checks);
@@ -214,12 +221,12 @@ fn consul_template() {
     assert!(checks.len() >= 2 && checks.iter().all(|check| check.node == "host-a"), "{checks:?}");
     let entries: Vec<ServiceEntry> = when_changed(&agent, &passing, || put(&agent, "agent/check/fail/service:a", ""));
     assert!(entries.is_empty());
-    // Waiting for a service that is not there yet.
+    // A blocking query for an unknown service.
     let entries: Vec<ServiceEntry> = when_changed(&agent, "health/service/db?passing=1", || {
         put(&agent, "agent/service/register", &json!({"Name": "db"}).to_string());
     });
     assert_eq!(entries[0].service.service, "db");
-    // `{{ key }}`: a fault; 404 would be a key that is not there, and the template would be written without it.
+    // `{{ key }}`: an error. With a 404, the template would be rendered without the key.
     assert_eq!(ask(agent.http(), "GET", "/v1/kv/a?stale=&wait=60000ms", "").status, 400);
 }
 
@@ -228,7 +235,7 @@ fn consul_template() {
 fn registrator() {
     let agent = Agent::start();
     assert!(get_plain::<String>(&agent, "status/leader").contains(':'));
-    // Variable by variable; Go leaves out what is empty.
+    // One variable at a time; Go omits empty fields.
     let checks = [
         (
             "SERVICE_CHECK_HTTP",
@@ -240,7 +247,7 @@ fn registrator() {
         ("SERVICE_CHECK_GRPC", json!({"GRPC": "10.0.0.7:1", "Interval": "10s"})),
         ("none", Value::Null),
     ];
-    // Its ids: host, container, port.
+    // Ids of registrator: host, container, port.
     let id = "host:elated_lamport:8080";
     for (variable, check) in checks {
         let body = json!({
@@ -256,11 +263,15 @@ fn registrator() {
         assert!(get_plain::<BTreeMap<String, AgentService>>(&agent, "agent/services").is_empty(), "{variable}");
     }
     for (variable, check, why) in [
-        ("SERVICE_CHECK_SCRIPT", json!({"Args": ["curl --silent 10.0.0.7"], "Interval": "10s"}), "never taken by HTTP"),
+        (
+            "SERVICE_CHECK_SCRIPT",
+            json!({"Args": ["curl --silent 10.0.0.7"], "Interval": "10s"}),
+            "not accepted over HTTP",
+        ),
         (
             "SERVICE_CHECK_GRPC_USE_TLS",
             json!({"GRPC": "10.0.0.7:1", "GRPCUseTLS": true, "Interval": "10s"}),
-            "clear text",
+            "gRPC checks do not use TLS",
         ),
     ] {
         let body = json!({"ID": id, "Name": "web", "Port": 8080, "Check": check}).to_string();
@@ -275,7 +286,7 @@ fn registrator() {
 #[test]
 fn spring_cloud_consul() {
     let agent = Agent::start();
-    // The client for Java writes what is not set as null.
+    // The Java client writes unset fields as null.
     let body = json!({
         "ID": "web-8080", "Name": "web", "Tags": ["group=a"], "Address": "10.0.0.7", "Port": 8080,
         "Meta": {"secure": "false"}, "EnableTagOverride": null, "Checks": null, "Weights": null,
@@ -285,7 +296,7 @@ fn spring_cloud_consul() {
             "TLSSkipVerify": null, "Status": null, "GRPC": null, "GRPCUseTLS": null,
         },
     });
-    // Its first question has no index.
+    // The first query has no index.
     let watch = "catalog/services?wait=2s";
     let services: BTreeMap<String, Vec<String>> =
         when_changed(&agent, watch, || put(&agent, "agent/service/register", &body.to_string()));
@@ -295,7 +306,7 @@ fn spring_cloud_consul() {
     let service = &entries[0].service;
     assert_eq!((service.address.as_str(), service.port, &*service.meta["secure"]), ("10.0.0.7", 8080, "false"));
 
-    // The status that it shows is by the check's name.
+    // The client derives the status from the check's name.
     let out = |agent: &Agent| {
         let (checks, _): (Vec<HealthCheck>, u64) = get(agent, "health/checks/web");
         checks.iter().any(|check| check.service_id == "web-8080" && check.name == "Service Maintenance Mode")
@@ -306,18 +317,18 @@ fn spring_cloud_consul() {
     put(&agent, "agent/service/maintenance/web-8080?enable=false", "");
     assert!(!out(&agent));
     put(&agent, "agent/service/deregister/web-8080", "");
-    // A host's name in the place of an address (`prefer-ip-address` is false by default) is told to be none.
+    // A host name as address (`prefer-ip-address` is false by default) is refused.
     let mut named = body;
     named["Address"] = "host-a.example".into();
     let answer = ask(agent.http(), "PUT", "/v1/agent/service/register", &named.to_string());
-    assert_eq!((answer.status, answer.body.contains("no IP address")), (400, true), "{}", answer.body);
+    assert_eq!((answer.status, answer.body.contains("must be an IP address")), (400, true), "{}", answer.body);
 }
 
 /// `registry/consul/consul.go` and `watcher.go`.
 #[test]
 fn go_micro() {
     let agent = Agent::start();
-    // Endpoints and versions are tags, packed and in hexadecimal digits.
+    // Endpoints and versions are compressed, hexadecimal tags.
     let tags =
         ["e-789caa564acc4d2d5152a8562ac8c92c5152c8cd2ccb2c4ecd2b01000000ffff", "v-789c32d033d03300040000ffff02ed00cf"];
     let id = "greeter-4f8f0a3e-8a54-4c5d-9b1f-1c2b3a4d5e6f";
@@ -327,7 +338,7 @@ fn go_micro() {
     });
     put(&agent, "agent/service/register", &body.to_string());
     put(&agent, &format!("agent/check/pass/service:{id}?note="), "");
-    // Registered already?
+    // Test for an existing registration.
     let (checks, _): (Vec<HealthCheck>, u64) = get(&agent, "health/checks/greeter?stale=");
     assert!(checks.iter().any(|check| check.service_id == id), "{checks:?}");
     let nodes = |entries: &[ServiceEntry]| -> Vec<String> {
@@ -337,14 +348,14 @@ fn go_micro() {
     let (entries, _): (Vec<ServiceEntry>, u64) = get(&agent, "health/service/greeter?stale=");
     assert_eq!(nodes(&entries), ["10.0.0.9:40001"]);
     assert_eq!(entries[0].service.tags, tags);
-    // Its watcher's plan is of the type service, `watch/funcs.go`.
+    // The watch plan has the type service, `watch/funcs.go`.
     let fail = format!("agent/check/fail/service:{id}");
     let entries: Vec<ServiceEntry> = when_changed(&agent, "health/service/greeter?stale=", || put(&agent, &fail, ""));
     assert!(nodes(&entries).is_empty());
     put(&agent, &format!("agent/service/deregister/{id}"), "");
     let (services, _): (BTreeMap<String, Vec<String>>, u64) = get(&agent, "catalog/services?stale=");
     assert!(services.is_empty());
-    // Names with dots, as go-micro had them by default before its version 2, are none of the DNS's labels.
+    // Names with dots, the default before version 2 of go-micro, are not DNS labels.
     let answer = ask(agent.http(), "PUT", "/v1/agent/service/register", r#"{"Name": "go.micro.srv.greeter"}"#);
     assert_eq!(answer.status, 400, "{}", answer.body);
 }

@@ -69,7 +69,7 @@ fn overview_counts_services_by_health_and_nodes() {
     browser.run("document.querySelector('.overview a').click()", &json!([]));
     browser.wait("location.hash === '#/nodes'");
     browser.wait(&overview_is("1 node"));
-    // The line has words for nodes that cannot be reached.
+    // The line counts unreachable nodes.
     let line = "return import(new URL('overview.js', document.baseURI)).then(({ nodesOverview }) => \
                 nodesOverview({ alive: 9, gone: 1, held: 1, suspect: 1, left: 2 }, 3).flat()
                   .map((part) => part.textContent ?? part).join('').replace(/[✓!✕–]/g, ''))";

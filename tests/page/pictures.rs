@@ -77,7 +77,7 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/images").join(name)
 }
 
-/// Checks the window, and writes it to the file if that is asked for.
+/// Checks the window, and writes it to the file on request.
 #[track_caller]
 fn take(browser: &Browser, name: &str) {
     let picture = browser.screenshot();

@@ -1,4 +1,4 @@
-//! `/v1/agent`: this node and the members that it knows.
+//! `/v1/agent`: this node, its members, and cluster commands.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,54 +8,52 @@ use axum::{
     response::Response,
 };
 
-use super::{
-    catalog::{label, show},
-    convert::node_id,
-    register::{SHOWN, denial},
-};
+use super::{convert::node_id, mutations::CATALOG_WAIT};
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
-    config::GOSSIP_PORT,
     diagnostic::{Diagnostic, FolderReport},
+    gossip::command::{Command, ForgetError},
     http::{
         Agent, Api,
         blocking::{Snapshot, Topic},
-        command::{Command, JOIN, LEAVE, TELL, give},
-        query::{Query, bad},
+        blocking_response::show,
+        command::{JOIN, LEAVE, NOTIFY, refused, send},
+        query::{Query, bad, label},
         response::{ApiError, json},
     },
     model::{
         announcement::HoldReason,
         date::rfc3339,
         maintenance::{Hold, Scope},
-        member::{Cause, Member, Membership, Reach},
+        member::{Cause, GOSSIP_PORT, Member, Membership, PeerId, Reach},
+        name::Label,
     },
     yaml::scalar::parse_endpoint,
 };
 
-/// Problems of a folder that are shown; of more it is said how many they are.
+/// Most problems shown per folder; the response contains the number of the others.
 const MAX_PROBLEMS: usize = 100;
-/// The versions of Serf's protocol that Consul's agents of today report; muster does not speak it.
+/// Versions of Serf's protocol (min, max, current) that current Consul agents report; muster does not speak it.
 const PROTOCOL: (u8, u8, u8) = (1, 5, 2);
-/// The same of Serf's own part of it.
+/// Versions of Serf's delegate protocol.
 const DELEGATE: (u8, u8, u8) = (2, 5, 4);
 
 pub(crate) async fn myself(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
-    show(&api, &uri, &query, Topic::Agent, |known| Ok(describe(&api.agent, known))).await
+    show(&api, &uri, &query, Topic::Agent, |snapshot| Ok(describe(&api.agent, snapshot))).await
 }
 
 pub(crate) async fn members(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
-    one_pool(&query)?;
-    show(&api, &uri, &query, Topic::Members, |known| {
-        Ok(known.members.members.iter().map(member).collect::<Vec<api::Member>>())
+    refuse_other_pools(&query)?;
+    show(&api, &uri, &query, Topic::Members, |snapshot| {
+        Ok(snapshot.members.members.iter().map(member).collect::<Vec<api::Member>>())
     })
     .await
 }
 
-/// There is one cluster, and it has no parts.
-fn one_pool(query: &Query) -> Result<(), ApiError> {
+/// Refuses Consul's WAN pool and segments: there is one cluster.
+fn refuse_other_pools(query: &Query) -> Result<(), ApiError> {
     if query.flag("wan")? {
-        return Err(bad("wan: there is one cluster, whose nodes may have different datacenters: leave it out"));
+        return Err(bad("wan: there is one cluster for all datacenters; omit wan"));
     }
     match query.text("segment") {
         Some(segment) if segment != "_all" => Err(bad(&format!("segment={segment}: muster has no segments"))),
@@ -69,42 +67,65 @@ pub(crate) async fn join(
     address: Result<Path<String>, PathRejection>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    one_pool(&query)?;
+    refuse_other_pools(&query)?;
     let target = address.ok().and_then(|Path(address)| parse_endpoint(&address, Some(GOSSIP_PORT)));
-    let expected = "After /v1/agent/join/ stands an address: ip, ip:port, [v6]:port, host or host:port.";
+    let expected = "Invalid address: /v1/agent/join/ requires ip, ip:port, [v6]:port, host or host:port.";
     let target = target.ok_or_else(|| ApiError(StatusCode::BAD_REQUEST, expected.to_owned()))?;
-    let what_now = format!("Is {target} where a node gossips, and do firewalls let UDP through both ways?");
-    let outcome = give(&api.orders, |done| Command::Join { target, done }, JOIN, &what_now).await?;
+    let advice = format!("Check that {target} is a gossip address and that firewalls permit UDP in both directions.");
+    let outcome =
+        send(&api.commands.cluster, |done| Command::Join { target, done }, JOIN, &advice).await?.map_err(refused)?;
     let texts = |addresses: &[std::net::SocketAddr]| addresses.iter().map(ToString::to_string).collect();
-    Ok(json(&uri, &api::Joined { asked: texts(&outcome.asked), answered: texts(&outcome.answered) }))
+    Ok(json(&uri, &api::Joined { asked: texts(&outcome.asked), answered: texts(&[outcome.by.address]) }))
 }
 
 pub(crate) async fn leave(State(api): State<Api>) -> Result<(), ApiError> {
-    give(&api.orders, |done| Command::Leave { done }, LEAVE, "Look at the agent's log, or end it by SIGTERM.").await
+    send(
+        &api.commands.cluster,
+        |done| Command::Leave { done },
+        LEAVE,
+        "See the agent's log, or stop the agent with SIGTERM.",
+    )
+    .await
 }
 
-/// Has all nodes forget one that is gone, so that its services are no longer declared.
+/// Removes a gone or unreachable node, with its services, from the view of all nodes.
 pub(crate) async fn force_leave(
     State(api): State<Api>,
     Path(name): Path<String>,
     query: Query,
 ) -> Result<(), ApiError> {
-    one_pool(&query)?;
+    refuse_other_pools(&query)?;
     let node = label(&name)?;
-    let what_now = "Give the order again: nothing is lost by that.";
-    let told = give(&api.orders, |done| Command::Dismiss { node: node.clone(), done }, TELL, what_now).await?;
-    told.map_err(|denied| denial(&denied))?;
-    // Whoever asks next sees it.
-    api.hub.shows(|catalog| !catalog.view().contains_key(&node), SHOWN).await;
+    let advice = "Repeat the request; it is idempotent.";
+    let command = |done| Command::Forget { name: node.clone(), done };
+    send(&api.commands.cluster, command, NOTIFY, advice).await?.map_err(|error| forget_error(&node, error))?;
+    // The next query must see the removal.
+    api.queries.wait_for_catalog(|catalog| !catalog.view().contains_key(&node), CATALOG_WAIT).await;
     Ok(())
 }
 
-fn describe(agent: &Agent, all: &Snapshot) -> api::Agent {
-    let known = &*all.members;
+fn forget_error(node: &Label, error: ForgetError) -> ApiError {
+    match error {
+        ForgetError::Unknown => {
+            let text = format!("Node {node} is unknown to this agent. `muster members` lists the known nodes.");
+            ApiError(StatusCode::NOT_FOUND, text)
+        }
+        ForgetError::Itself => {
+            bad(&format!("Node {node} is this agent itself. PUT /v1/agent/leave makes it leave the cluster."))
+        }
+        ForgetError::Lives(reach) => bad(&format!(
+            "Node {node} is {}. Only a node that is gone or unreachable can be forgotten: make it leave, or stop its agent.",
+            reach.as_str()
+        )),
+    }
+}
+
+fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
+    let membership = &*snapshot.members;
     let (node, datacenter, version) = (agent.node.to_string(), agent.datacenter.to_string(), agent.version.to_owned());
-    let own = known.members.iter().find(|member| member.id.name == agent.node);
+    let own = membership.members.iter().find(|member| member.id.name == agent.node);
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for member in &known.members {
+    for member in &membership.members {
         *counts.entry(member.reach.as_str().to_owned()).or_default() += 1;
     }
     api::Agent {
@@ -118,8 +139,8 @@ fn describe(agent: &Agent, all: &Snapshot) -> api::Agent {
             version,
         },
         debug_config: api::DebugConfig { datacenter, node_name: node, dns_domain: agent.domain.to_string() },
-        member: own.map_or_else(|| member(&unknown(agent)), member),
-        stats: stats(known),
+        member: own.map_or_else(|| member(&starting_member(agent)), member),
+        stats: stats(membership),
         meta: agent.meta.clone(),
         muster: api::Status {
             domain: agent.domain.to_string(),
@@ -130,17 +151,17 @@ fn describe(agent: &Agent, all: &Snapshot) -> api::Agent {
                 gossip: agent.gossip.to_string(),
             },
             generation: own.map_or(0, |own| own.id.generation),
-            sealed: known.sealed,
-            partitioned: known.partitioned.map(rfc3339),
+            sealed: membership.sealed,
+            partitioned: membership.partitioned.map(rfc3339),
             members: counts,
-            diverging: known
+            diverging: membership
                 .members
                 .iter()
                 .filter_map(|member| Some((member.id.name.to_string(), rfc3339(member.differs?))))
                 .collect(),
-            rejected: known.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
-            files: all.files.iter().map(|(path, report)| folder(path, report)).collect(),
-            held: all.maintenance.0.iter().map(|((scope, gate), hold)| held(scope, *gate, hold)).collect(),
+            rejected: membership.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            files: snapshot.files.iter().map(|(path, report)| folder(path, report)).collect(),
+            held: snapshot.maintenance.0.iter().map(|((scope, kind), hold)| held(scope, *kind, hold)).collect(),
         },
     }
 }
@@ -162,24 +183,24 @@ fn folder(path: &std::path::Path, report: &FolderReport) -> api::Folder {
     }
 }
 
-fn held(scope: &Scope, gate: HoldReason, hold: &Hold) -> api::Held {
+fn held(scope: &Scope, kind: HoldReason, hold: &Hold) -> api::Held {
     let time = |seconds: u64| rfc3339(Duration::from_secs(seconds));
     api::Held {
         instance: match scope {
             Scope::Node => None,
             Scope::Instance(key) => Some(key.to_string()),
         },
-        gate: gate.as_str().to_owned(),
+        gate: kind.as_str().to_owned(),
         reason: hold.reason.clone(),
         since: time(hold.since),
         until: hold.until.map(time),
     }
 }
 
-/// This node, where the membership does not have it yet.
-fn unknown(agent: &Agent) -> Member {
+/// This node, for the time before the membership contains it.
+fn starting_member(agent: &Agent) -> Member {
     Member {
-        id: crate::model::member::PeerId { name: agent.node.clone(), generation: 0 },
+        id: PeerId { name: agent.node.clone(), generation: 0 },
         address: agent.gossip,
         datacenter: Some(agent.datacenter.clone()),
         version: Some(agent.version.to_owned()),
@@ -192,15 +213,15 @@ fn unknown(agent: &Agent) -> Member {
     }
 }
 
-/// The few numbers of Consul's that mean something here.
-fn stats(known: &Membership) -> BTreeMap<String, BTreeMap<String, String>> {
-    let count = |status: u8| known.members.iter().filter(|member| self::status(member.reach) == status).count();
+/// Statistics of Consul that apply to muster.
+fn stats(membership: &Membership) -> BTreeMap<String, BTreeMap<String, String>> {
+    let count = |status: u8| membership.members.iter().filter(|member| self::status(member.reach) == status).count();
     let part = |pairs: &[(&str, String)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
     let members = [
-        ("members", known.members.len().to_string()),
+        ("members", membership.members.len().to_string()),
         ("failed", count(FAILED).to_string()),
         ("left", count(LEFT).to_string()),
-        ("encrypted", known.sealed.to_string()),
+        ("encrypted", membership.sealed.to_string()),
     ];
     let runtime = [("os", std::env::consts::OS.to_owned()), ("arch", std::env::consts::ARCH.to_owned())];
     BTreeMap::from([("serf_lan".to_owned(), part(&members)), ("runtime".to_owned(), part(&runtime))])
@@ -228,7 +249,7 @@ fn member(member: &Member) -> api::Member {
         delegate_min: DELEGATE.0,
         delegate_max: DELEGATE.1,
         delegate_cur: DELEGATE.2,
-        muster: api::Standing {
+        muster: api::MemberState {
             reach: member.reach.as_str().to_owned(),
             cause,
             since: rfc3339(member.since),
@@ -242,12 +263,12 @@ fn member(member: &Member) -> api::Member {
     }
 }
 
-/// What Consul would say: it calls a member failed as soon as nobody reaches it any more.
+/// Consul's status of a member. Consul calls an unreachable member failed at once.
 fn status(reach: Reach) -> u8 {
     match reach {
         Reach::Alive | Reach::Suspect => ALIVE,
         Reach::Held => FAILED,
-        Reach::Gone(Cause::Left | Cause::Dismissed) => LEFT,
+        Reach::Gone(Cause::Left | Cause::Forgotten) => LEFT,
         Reach::Gone(_) => FAILED,
     }
 }

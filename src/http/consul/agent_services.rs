@@ -1,4 +1,4 @@
-//! `/v1/agent`: the instances of this node and how they stand.
+//! `/v1/agent`: instances of this node and their health.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,22 @@ use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 
 use super::{
-    catalog::{on, own_services, show, with_index},
-    convert::Placed,
+    catalog::{instances_on, services_by_id},
+    convert::NodeInstance,
 };
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
     http::{
         Api,
         blocking::{Snapshot, Topic},
+        blocking_response::{show, with_index},
         query::{Query, bad},
         response::{ApiError, json, text_of},
     },
     model::catalog::{Catalog, NodeView},
 };
 
-/// Where Consul says what `?hash=` wants to hear.
+/// Response header with the value for `?hash=`.
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
 
 fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
@@ -35,7 +36,7 @@ fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
 
 pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| own_services(catalog, view)))
+        Ok(own(&api, catalog).map_or_else(BTreeMap::new, |view| services_by_id(catalog, view)))
     })
     .await
 }
@@ -48,22 +49,22 @@ pub(crate) async fn service(
 ) -> Result<Response, ApiError> {
     query.check()?;
     if query.filter()?.is_some() {
-        return Err(bad("filter: this endpoint shows one service, and nothing that could be filtered"));
+        return Err(bad("filter: this endpoint returns one service and supports no filter"));
     }
     let (seen, deadline) = (query.text("hash"), Instant::now() + query.wait()?);
     if let (None, Some(index)) = (seen, query.index()?) {
-        api.hub.changed(&Topic::All, index, query.wait()?).await;
+        api.queries.wait_for_change(&Topic::All, index, query.wait()?).await;
     }
-    // Whoever says what it has seen waits for another content, as in Consul, whatever else changes.
+    // As in Consul, a query with `hash` waits for a different content, whatever the index is.
     loop {
-        let known = api.hub.known();
+        let known = api.queries.snapshot();
         let catalog = &known.catalog;
         let found = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
         let (topic, service) = (Topic::Service(found.announcement.instance.key.service.clone()), found.service());
         let (index, hash) = (topic.index(&known), hash(&service));
         let left = deadline.saturating_duration_since(Instant::now());
         if seen == Some(hash.as_str()) && !left.is_zero() {
-            api.hub.changed(&topic, index, left).await;
+            api.queries.wait_for_change(&topic, index, left).await;
             continue;
         }
         let shown = Service { content_hash: hash.clone(), ..service };
@@ -73,7 +74,7 @@ pub(crate) async fn service(
     }
 }
 
-/// What tells one content of a service from another: 64 bits of a digest, without when it changed.
+/// Digest of a service's content without its indexes, truncated to 64 bits.
 fn hash(service: &Service) -> String {
     let content = Service { create_index: 0, modify_index: 0, ..service.clone() };
     let text = serde_json::to_vec(&content).unwrap_or_default();
@@ -86,25 +87,26 @@ fn unknown(id: &str) -> ApiError {
     ApiError(StatusCode::NOT_FOUND, text)
 }
 
-/// The instance of that id on a node.
-fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<Placed<'a>> {
-    let is = |placed: &Placed<'_>| {
+/// Finds the instance with that id on a node.
+fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<NodeInstance<'a>> {
+    let is = |placed: &NodeInstance<'_>| {
         let instance = &placed.announcement.instance;
         instance.api_id() == id || instance.key.id.as_str() == id || instance.key.to_string() == id
     };
-    on(catalog, view).find(is)
+    instances_on(catalog, view).find(is)
 }
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let checks = own(&api, catalog).into_iter().flat_map(|view| on(catalog, view).flat_map(|p| p.checks()));
+        let checks =
+            own(&api, catalog).into_iter().flat_map(|view| instances_on(catalog, view).flat_map(|p| p.checks()));
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
     .await
 }
 
-/// `?format=text`: one word instead of JSON.
-fn told(uri: &Uri, query: &Query, status: &str, value: &impl serde::Serialize) -> Response {
+/// Responds with the health as the status code, and as one word if `?format=text`.
+fn health_response(uri: &Uri, query: &Query, status: &str, value: &impl serde::Serialize) -> Response {
     let code = match status {
         "passing" => StatusCode::OK,
         "warning" => StatusCode::TOO_MANY_REQUESTS,
@@ -116,9 +118,13 @@ fn told(uri: &Uri, query: &Query, status: &str, value: &impl serde::Serialize) -
     (code, json(uri, value)).into_response()
 }
 
-fn health(placed: &Placed<'_>) -> AgentHealth {
+fn health(placed: &NodeInstance<'_>) -> AgentHealth {
     let entry = placed.entry();
-    AgentHealth { aggregated_status: placed.aggregated().to_owned(), service: entry.service, checks: entry.checks }
+    AgentHealth {
+        aggregated_status: placed.aggregated_status().to_owned(),
+        service: entry.service,
+        checks: entry.checks,
+    }
 }
 
 pub(crate) async fn health_by_id(
@@ -127,10 +133,10 @@ pub(crate) async fn health_by_id(
     Path(id): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let known = api.hub.known();
+    let known = api.queries.snapshot();
     let catalog = &known.catalog;
     let placed = own(&api, catalog).and_then(|view| find(catalog, view, &id)).ok_or_else(|| unknown(&id))?;
-    Ok(told(&uri, &query, placed.aggregated(), &health(&placed)))
+    Ok(health_response(&uri, &query, placed.aggregated_status(), &health(&placed)))
 }
 
 pub(crate) async fn health_by_name(
@@ -139,16 +145,16 @@ pub(crate) async fn health_by_name(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let known = api.hub.known();
+    let known = api.queries.snapshot();
     let catalog = &known.catalog;
     let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|view| on(catalog, view))
+        .flat_map(|view| instances_on(catalog, view))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed))
         .collect();
     if all.is_empty() {
-        return Err(ApiError(StatusCode::NOT_FOUND, format!("this node has no instance of a service {name:?}")));
+        return Err(ApiError(StatusCode::NOT_FOUND, format!("no instance of service {name:?} on this node")));
     }
     let rank = |status: &str| match status {
         "passing" => 0,
@@ -157,13 +163,13 @@ pub(crate) async fn health_by_name(
         _ => 3,
     };
     let worst = all.iter().map(|one| one.aggregated_status.as_str()).max_by_key(|status| rank(status));
-    Ok(told(&uri, &query, worst.unwrap_or("passing"), &all))
+    Ok(health_response(&uri, &query, worst.unwrap_or("passing"), &all))
 }
 
-/// What a client says in the way of `enable`.
+/// Parses the required flag `enable`.
 pub(crate) fn enable(query: &Query) -> Result<bool, ApiError> {
     match query.text("enable") {
         Some(_) => query.flag("enable"),
-        None => Err(bad("Missing value for enable: ?enable=true or ?enable=false.")),
+        None => Err(bad("Missing value for enable: use ?enable=true or ?enable=false.")),
     }
 }

@@ -1,4 +1,4 @@
-//! From the catalog to Consul's shapes. Core: values in, values out.
+//! Conversion of catalog entries to Consul's JSON. Core: values in, values out.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -7,43 +7,43 @@ use uuid::Uuid;
 use crate::{
     api::catalog::{CatalogService, Check, Entry, Node, Nothing, Service, TaggedAddress, Texts, Weights},
     model::{
-        announcement::{Announcement, HoldReason, InstanceState, Node as Known},
+        announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
         catalog::{Catalog, CatalogEntry, Freshness, NodeView},
         health::Status,
         name::Label,
     },
 };
 
-/// What the ids of nodes are drawn from (RFC 9562 §5.5), so that no other program makes the same.
+/// Namespace of node ids (RFC 9562 §5.5), unique to muster.
 const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_2026);
-/// What Consul calls the check of a node as a whole, and clients look for.
+/// Consul's check id for the health of a node, which clients look for.
 pub(crate) const NODE_CHECK: &str = "serfHealth";
-/// The same for a node's maintenance.
+/// Consul's check id for maintenance of a node.
 const NODE_MAINTENANCE: &str = "_node_maintenance";
-/// The same for an instance's; a colon and its id follow.
+/// Consul's check id for maintenance of an instance; a colon and the instance's id follow.
 const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
-/// The same name has the same id, after any restart and whichever node is asked.
+/// Returns the node's id, which depends only on its name: restarts do not change it, and all nodes return the same.
 pub(crate) fn node_id(name: &Label) -> String {
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
 }
 
-/// An instance where it stands: all that its shapes are made of.
-pub(crate) struct Placed<'a> {
+/// An instance with its node.
+pub(crate) struct NodeInstance<'a> {
     pub(crate) view: &'a NodeView,
     pub(crate) announcement: &'a Announcement,
-    /// The catalog's version when its service changed last.
+    /// Catalog version of the service's last change.
     pub(crate) version: u64,
 }
 
-impl<'a> Placed<'a> {
-    /// The entry in its catalog; `None` where its node has just gone.
+impl<'a> NodeInstance<'a> {
+    /// Joins a catalog entry with its node; `None`: the node has just gone.
     pub(crate) fn new(catalog: &'a Catalog, entry: &'a CatalogEntry, version: u64) -> Option<Self> {
         let view = catalog.view().get(&entry.node)?;
         Some(Self { view, announcement: &entry.announcement, version })
     }
 
-    fn node(&self) -> &Known {
+    fn node(&self) -> &ModelNode {
         &self.view.node
     }
 
@@ -100,7 +100,7 @@ impl<'a> Placed<'a> {
         Entry { node: node(self.view, self.version), service: self.service(), checks }
     }
 
-    /// The instance's own checks, and one for what holds it back.
+    /// Returns the instance's checks, and a critical check for its hold.
     pub(crate) fn checks(&self) -> Vec<Check> {
         let instance = &self.announcement.instance;
         let id = instance.api_id();
@@ -117,18 +117,19 @@ impl<'a> Placed<'a> {
             ..Check::default()
         };
         let mut checks = Vec::new();
-        // One id for all that holds it back: Fabio and others send requests wherever some check passes, unless this one is there.
+        // One id for all kinds of hold: Fabio and other clients use an instance with any passing check, unless this
+        // check exists.
         let held = |name: &str, why: &str| Check {
             notes: why.to_owned(),
             output: if why.is_empty() { name.to_owned() } else { format!("{name}: {why}") },
             ..check(format!("{SERVICE_MAINTENANCE}:{id}"), name, Status::Critical)
         };
-        match &self.announcement.standing {
-            InstanceState::Disabled => checks.push(held("Disabled", "its file says enabled: false")),
-            // It is the node's: `node_checks` has it.
+        match &self.announcement.state {
+            InstanceState::Disabled => checks.push(held("Disabled", "enabled: false in the service file")),
+            // `node_checks` returns the check for the node's maintenance.
             InstanceState::Withheld(HoldReason::NodeMaintenance, _) => {}
-            InstanceState::Withheld(gate, why) => {
-                let name = match gate {
+            InstanceState::Withheld(kind, why) => {
+                let name = match kind {
                     HoldReason::Draining => "Draining",
                     HoldReason::Flapping => "Flapping",
                     HoldReason::Maintenance | HoldReason::NodeMaintenance => "Service Maintenance Mode",
@@ -144,8 +145,8 @@ impl<'a> Placed<'a> {
         });
         checks.extend(own);
         if checks.is_empty() {
-            // Its report has not arrived, or there is none: how it stands is known all the same.
-            let (status, why) = match &self.announcement.standing {
+            // Without a report, the state is still known.
+            let (status, why) = match &self.announcement.state {
                 InstanceState::Critical(why) => (Status::Critical, &**why),
                 InstanceState::Warning(why) => (Status::Warning, &**why),
                 _ => return checks,
@@ -155,12 +156,12 @@ impl<'a> Placed<'a> {
         checks
     }
 
-    /// The worst of its checks and its node's, in Consul's words.
-    pub(crate) fn aggregated(&self) -> &'static str {
+    /// Worst status of the checks of the instance and its node, in Consul's terms.
+    pub(crate) fn aggregated_status(&self) -> &'static str {
         if self.view.freshness == Freshness::Gone {
             return Status::Critical.as_str();
         }
-        match &self.announcement.standing {
+        match &self.announcement.state {
             InstanceState::Disabled | InstanceState::Withheld(..) => "maintenance",
             InstanceState::Passing | InstanceState::Warming(_) => Status::Passing.as_str(),
             InstanceState::Warning(_) => Status::Warning.as_str(),
@@ -170,7 +171,7 @@ impl<'a> Placed<'a> {
 
     fn weights(&self) -> Weights {
         let weight = self.announcement.instance.weight;
-        let passing = match &self.announcement.standing {
+        let passing = match &self.announcement.state {
             warming @ InstanceState::Warming(_) => warming.weight(weight),
             _ => weight,
         };
@@ -185,7 +186,7 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// A node.
+/// Converts a node.
 pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     let node = &view.node;
     let mut tagged: Texts = families(&node.addresses);
@@ -204,7 +205,7 @@ pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     }
 }
 
-/// The checks of a node as a whole: whether it is there, and whether somebody works on it.
+/// Returns the checks of a node: reachability and maintenance.
 pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
     let check = |id: &str, name: &str, status: Status, output: &str| Check {
         node: view.node.name.to_string(),
@@ -218,11 +219,11 @@ pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
     };
     let (status, output) = match view.freshness {
         Freshness::Live => (Status::Passing, "Agent alive and reachable"),
-        Freshness::LastKnown => (Status::Passing, "Out of reach, as others are: answered as last known"),
+        Freshness::LastKnown => (Status::Passing, "Unreachable in a partition: last known state is answered"),
         Freshness::Gone => (Status::Critical, "Agent not live or unreachable"),
     };
     let mut checks = vec![check(NODE_CHECK, "Serf Health Status", status, output)];
-    let maintenance = view.announcements.values().find_map(|announcement| match &announcement.standing {
+    let maintenance = view.announcements.values().find_map(|announcement| match &announcement.state {
         InstanceState::Withheld(HoldReason::NodeMaintenance, why) => Some(why),
         _ => None,
     });

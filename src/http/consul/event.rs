@@ -1,4 +1,4 @@
-//! `/v1/event`: user events, as Consul has them.
+//! `/v1/event`: user events, compatible with Consul's.
 
 use std::time::Duration;
 
@@ -12,25 +12,24 @@ use data_encoding::BASE64;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use super::{
-    catalog::with_index,
-    register::{Body, octets},
-};
+use super::mutations::{Body, octets};
 use crate::{
     api::catalog::Event,
+    gossip::command::Command,
     http::{
         Api,
-        command::{Command, TELL, give},
+        blocking_response::with_index,
+        command::{NOTIFY, send},
         query::{Query, bad},
         response::{ApiError, json, text_of},
     },
     model::user_event::{Audience, EventLog, UserEvent},
 };
 
-/// The version of Consul's user events.
+/// Format version of Consul's user events.
 const VERSION: u8 = 1;
 
-/// Tells all nodes. The body is the payload, whatever it is.
+/// Fires an event to all nodes. The body is the payload.
 pub(crate) async fn fire(
     State(api): State<Api>,
     uri: Uri,
@@ -40,54 +39,55 @@ pub(crate) async fn fire(
 ) -> Result<Response, ApiError> {
     query.check()?;
     if let Some(dc) = query.text("dc") {
-        return Err(bad(&format!("dc={dc}: an event goes to the nodes of all datacenters; choose some by ?node=")));
+        return Err(bad(&format!("dc={dc}: events go to all datacenters; select nodes with ?node=")));
     }
     let text = |name| query.text(name).unwrap_or_default().to_owned();
     let to = Audience { node: text("node"), service: text("service"), tag: text("tag") };
     let payload = octets(body)?.to_vec();
     let draft = UserEvent { id: Uuid::nil(), name, payload, to, time: 0 };
-    draft.check().map_err(|fault| bad(&format!("{fault}.")))?;
+    draft.check().map_err(|error| bad(&format!("{error}.")))?;
     let UserEvent { name, payload, to, .. } = draft;
-    let what_now = "It may have gone out: look at /v1/event/list.";
-    let fired = give(&api.orders, |done| Command::Fire { name, payload, to, done }, TELL, what_now).await?;
-    Ok(json(&uri, &shape(&fired)))
+    let advice = "The event may have been sent: see /v1/event/list.";
+    let fired = send(&api.commands.cluster, |done| Command::Fire { name, payload, to, done }, NOTIFY, advice).await?;
+    Ok(json(&uri, &event_json(&fired)))
 }
 
-/// The last ones that were meant for this node, oldest first.
+/// Lists the recent events for this node, oldest first.
 pub(crate) async fn list(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     query.check()?;
     let (name, seen, wait) = (query.text("name"), query.index()?, query.wait()?);
     let mut events = api.events.clone();
     if let Some(seen) = seen {
-        wait_for_news(&mut events, name, seen, wait).await;
+        wait_for_event(&mut events, name, seen, wait).await;
     }
     let log = events.borrow().clone();
-    let shown: Vec<Event> = named(&log, name).map(shape).collect();
+    let shown: Vec<Event> = named(&log, name).map(event_json).collect();
     let text = Bytes::from(text_of(&uri, &shown)?);
     Ok(with_index(text, index(&log, name)))
 }
 
-async fn wait_for_news(
+async fn wait_for_event(
     events: &mut tokio::sync::watch::Receiver<EventLog>,
     name: Option<&str>,
     seen: u64,
     wait: Duration,
 ) {
-    let news = events.wait_for(|log| index(log, name) != seen);
-    let _ = timeout_at(Instant::now() + wait, news).await;
+    let changed = events.wait_for(|log| index(log, name) != seen);
+    let _ = timeout_at(Instant::now() + wait, changed).await;
 }
 
 fn named<'a>(log: &'a EventLog, name: Option<&'a str>) -> impl DoubleEndedIterator<Item = &'a UserEvent> {
     log.iter().map(|event| &**event).filter(move |event| name.is_none_or(|name| event.name == name))
 }
 
-/// That of the last event, as Consul makes it of the event's id: its halves, one upon the other. It does not grow.
+/// Returns the index of the last event. As in Consul, it is the XOR of the halves of the event's id and is not
+/// monotonic.
 fn index(log: &EventLog, name: Option<&str>) -> u64 {
     let last = named(log, name).next_back().map(|event| event.id.as_u64_pair());
     last.map_or(1, |(upper, lower)| (upper ^ lower).max(1))
 }
 
-fn shape(event: &UserEvent) -> Event {
+fn event_json(event: &UserEvent) -> Event {
     Event {
         id: event.id.to_string(),
         name: event.name.clone(),

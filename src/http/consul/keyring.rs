@@ -1,6 +1,6 @@
-//! `/v1/operator/keyring`: the keys with which nodes seal what they tell each other.
+//! `/v1/operator/keyring`: the keys that encrypt gossip.
 //!
-//! Keys come in and never go out: answers name them by their ids, and no message repeats what a client sent.
+//! Responses name keys by id, and errors never quote the request, so that no key leaks.
 
 use axum::{
     body::Bytes,
@@ -11,28 +11,31 @@ use axum::{
 
 use crate::{
     api,
-    gossip::message::KeyringChange,
+    gossip::{
+        command::{Command, KeyringReport},
+        message::KeyringChange,
+    },
     http::{
         Api,
-        command::{Command, KEYRING, KeyringReport, give},
+        command::{KEYRING, refused, send},
         response::{ApiError, json},
     },
     model::keyring::{Key, KeyId},
 };
 
-/// Characters of what names a key: base64 needs 44, an id less.
+/// Longest key or id in a request; base64 needs 44 characters.
 const MAX_NAME: usize = 128;
 
 type Body = Result<Bytes, BytesRejection>;
 
 pub(crate) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
     let report = ask(&api, KeyringChange::List).await?;
-    Ok(json(&uri, &[shape(&api, report)]))
+    Ok(json(&uri, &[keyring_json(&api, &report)]))
 }
 
 pub(crate) async fn install(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
     let key = Key::from_base64(&read(body)?);
-    let key = key.map_err(|error| ApiError(StatusCode::BAD_REQUEST, format!("That is no key: {error}.")))?;
+    let key = key.map_err(|error| ApiError(StatusCode::BAD_REQUEST, format!("Invalid key: {error}.")))?;
     change(&api, KeyringChange::Install(key)).await
 }
 
@@ -45,59 +48,59 @@ pub(crate) async fn remove(State(api): State<Api>, body: Body) -> Result<Respons
 }
 
 async fn ask(api: &Api, change: KeyringChange) -> Result<KeyringReport, ApiError> {
-    let what_now = "`muster keyring list` shows which nodes have which keys; the order can be given again.";
-    give(&api.orders, |done| Command::Keyring { change, done }, KEYRING, what_now).await
+    let advice = "See `muster keyring list` for the keys of each node; the request can be repeated.";
+    send(&api.commands.cluster, |done| Command::Keyring { change, done }, KEYRING, advice).await?.map_err(refused)
 }
 
-/// Done is what all nodes have done: with a key that some of them lack, the cluster would fall apart.
+/// Succeeds only if all nodes succeed: nodes that lack the primary key would leave the cluster.
 async fn change(api: &Api, change: KeyringChange) -> Result<Response, ApiError> {
     let report = ask(api, change).await?;
     if report.refusals.is_empty() && report.answered >= report.nodes {
         return Ok(StatusCode::OK.into_response());
     }
     let done = report.answered.saturating_sub(report.refusals.len());
-    let mut text = format!("{done} of {} nodes have done it.", report.nodes);
+    let mut text = format!("{done} of {} nodes applied the change.", report.nodes);
     for (node, reason) in &report.refusals {
         text.push_str(&format!("\n{node}: {reason}"));
     }
     if report.answered < report.nodes {
-        text.push_str(&format!("\n{} did not answer: `muster members` shows who.", report.nodes - report.answered));
+        text.push_str(&format!("\n{} did not respond: see `muster members`.", report.nodes - report.answered));
     }
-    text.push_str("\nGive the same order again when that is mended.");
+    text.push_str("\nFix the failed nodes, then repeat the request.");
     Err(ApiError(StatusCode::INTERNAL_SERVER_ERROR, text))
 }
 
-/// A key by its id, or by itself.
+/// Parses a key id, or a key in base64.
 fn id(name: &str) -> Result<KeyId, ApiError> {
     let known = KeyId::from_hex(name).or_else(|| Key::from_base64(name).ok().map(|key| key.id()));
     let expected =
-        "A key is named by its id, 8 hexadecimal digits as `muster keyring list` shows them, or given in base64.";
+        "Invalid key: expected a key id (8 hexadecimal digits, see `muster keyring list`) or a key in base64.";
     known.ok_or_else(|| ApiError(StatusCode::BAD_REQUEST, expected.to_owned()))
 }
 
 fn read(body: Body) -> Result<String, ApiError> {
     let body = body.map_err(|rejection| ApiError(rejection.status(), rejection.body_text()))?;
-    // What serde_json says of a wrong text may quote it.
+    // Errors of serde_json may quote the key.
     let key = serde_json::from_slice::<api::Key>(&body).ok().map(|body| body.key);
     let key = key.filter(|key| (1..=MAX_NAME).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic()));
-    let expected = "The body has to be JSON such as {\"Key\": \"…\"}, with a key in base64 or the id of one.";
+    let expected = "Invalid body: expected {\"Key\": \"…\"} with a key in base64 or a key id.";
     key.ok_or_else(|| ApiError(StatusCode::BAD_REQUEST, expected.to_owned()))
 }
 
-fn shape(api: &Api, report: KeyringReport) -> api::Keyring {
+fn keyring_json(api: &Api, report: &KeyringReport) -> api::Keyring {
     api::Keyring {
         wan: false,
         datacenter: api.agent.datacenter.to_string(),
         segment: String::new(),
-        messages: report.refusals.into_iter().collect(),
-        keys: report.keys.iter().map(|key| (key.id.to_string(), key.nodes)).collect(),
+        messages: report.refusals.iter().map(|(node, reason)| (node.to_string(), reason.clone())).collect(),
+        keys: report.keys.iter().map(|(id, held)| (id.to_string(), held.nodes)).collect(),
         primary_keys: report
             .keys
             .iter()
-            .filter(|key| key.primary_on > 0)
-            .map(|key| (key.id.to_string(), key.primary_on))
+            .filter(|(_, held)| held.primary_on > 0)
+            .map(|(id, held)| (id.to_string(), held.primary_on))
             .collect(),
         num_nodes: report.nodes,
-        muster: api::Answers { answered: report.answered },
+        muster: api::KeyringResponses { answered: report.answered },
     }
 }

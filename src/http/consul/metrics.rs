@@ -1,4 +1,4 @@
-//! What the agent counts, for Prometheus and for clients of Consul; and whether it is well, for whoever starts and stops it.
+//! Metrics for Prometheus and for clients of Consul; liveness and readiness.
 
 use std::time::SystemTime;
 
@@ -19,17 +19,17 @@ use crate::{
     metrics::{Content, Family, Labels, Observed, Scrape, Value},
 };
 
-/// The media type of the text format that Prometheus asks for first.
+/// Media type that Prometheus prefers.
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-/// `GET /healthz`: whoever can answer lives.
+/// `GET /healthz`: liveness.
 pub(crate) async fn health() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: whether questions are answered. They are during a partition, with what was known before it.
+/// `GET /readyz`: readiness to answer DNS queries. A partitioned agent is ready: it answers the last known state.
 pub(crate) async fn readiness(State(api): State<Api>) -> Response {
-    // Before the agent answers questions nobody is let in here.
+    // The API starts after the DNS servers.
     match api.stopping.is_cancelled() {
         true => {
             ApiError(StatusCode::SERVICE_UNAVAILABLE, "not ready: the agent is stopping".to_owned()).into_response()
@@ -46,7 +46,7 @@ pub(crate) async fn text(State(api): State<Api>, headers: HeaderMap) -> Result<R
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
-/// `GET /v1/agent/metrics`, with `?format=prometheus` the same as `/metrics`.
+/// `GET /v1/agent/metrics`; with `?format=prometheus`, the response of `/metrics`.
 pub(crate) async fn consul(
     State(api): State<Api>,
     uri: Uri,
@@ -59,15 +59,13 @@ pub(crate) async fn consul(
     }
 }
 
-/// Everything as it is now. It reads files of the kernel and counts instances: not on a thread that answers questions.
+/// Gathers all metrics on a blocking thread: it reads files of the kernel and counts instances.
 async fn gather(scrape: Scrape) -> Result<Vec<Family>, ApiError> {
     let gathered = spawn_blocking(move || scrape.gather()).await;
-    gathered.map_err(|error| {
-        ApiError(StatusCode::INTERNAL_SERVER_ERROR, format!("The metrics cannot be gathered: {error}"))
-    })
+    gathered.map_err(|error| ApiError(StatusCode::INTERNAL_SERVER_ERROR, format!("Cannot gather metrics: {error}")))
 }
 
-/// As Consul has it: sums since the start rather than of the last ten seconds.
+/// Converts to Consul's format. Sums are since the start, not of the last ten seconds.
 fn summary(families: Vec<Family>) -> Metrics {
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let mut metrics = Metrics {

@@ -81,7 +81,7 @@ function diagnostic({ File: file, Line: line, Column: column, Severity: severity
   );
 }
 
-/** The holds on this node: instances, or the whole node, that an operator or a rule keeps out of answers. */
+/** The holds on this node: instances, or the whole node, that an operator or a rule withholds from answers. */
 function holds(all) {
   if (all.length === 0) return null;
   const pairs = all.map(({ Instance: instance, Gate: kind, Reason: reason, Since: at, Until: until }) => {

@@ -5,7 +5,7 @@
 
 import { setClock } from "./format.js";
 
-/** Milliseconds without data after which a stream is lost. The agent sends something every few seconds. */
+/** Milliseconds without data after which a stream is lost. The agent sends data every few seconds. */
 const SILENCE = 40_000;
 /** Milliseconds between two attempts: the first pause, which doubles, and the longest. */
 const PAUSE = [500, 10_000];

@@ -1,6 +1,6 @@
 // Builds and updates elements.
 //
-// Text from services is untrusted. It becomes text nodes and nothing else: no file of the page parses text as HTML, and the
+// Text from services is untrusted. It becomes text nodes only: no file of the page parses text as HTML, and the
 // Content Security Policy would prevent it.
 
 /** An element. A child is a node, a text or nothing; an attribute that is `null` or `false` is left out. */

@@ -17,7 +17,12 @@ const MAX_EVENTS = 10;
 const EVENTS_INTERVAL = 2000;
 
 /** Fields of an explanation that have a place of their own. Others are listed by their names. */
-const KNOWN_FIELDS = ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Instances", "Notes"];
+const KNOWN_FIELDS = [
+  ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Instances", "Notes"],
+  ["Question", "RCode", "Records"],
+  // The summary names these.
+  ["Source", "Owner", "File", "Line"],
+].flat();
 
 /** Shows the name until the returned function is called. */
 export function explain(main, part, name) {
@@ -103,18 +108,21 @@ function keyOfInstance(one) {
   return `${one.Service}/${one.ID}@${one.Node}`;
 }
 
-/** The kind of the name, where the reader did not come for a service or a node. */
+/** The kind of the name, except for services and nodes. */
 function kindOf({ Kind: kind }) {
   if (["service", "instance", "node", "unknown"].includes(kind)) return null;
   return [el("span", { class: "chip" }, kind.replaceAll("-", " ")), " "];
 }
 
-/** The TTL with its source, and the fields that only some kinds have. */
+/** The DNS answer, the TTL with its source, and the fields that only some kinds have. */
 function details(explained) {
   const { TTLSeconds: ttl, TTLFrom: from, Instances: instances = [] } = explained;
+  const { Question: question, RCode: rcode, Records: records = [] } = explained;
+  const answer = [question, rcode, records.join(", ")].filter(Boolean).join(" · ");
   const hasTtl = from && (ttl > 0 || instances.length > 0);
   const others = Object.entries(explained).filter(([field, value]) => !KNOWN_FIELDS.includes(field) && value);
   return [
+    answer && el("p", { class: "detail" }, answer),
     hasTtl && el("p", { class: "detail" }, `TTL ${ttl} s, from `, message(from)),
     others.map(([field, value]) => el("p", { class: "detail" }, `${words(field)}: `, plain(value))),
   ];

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-/** Signs of the tones, which say how much a state matters to the reader. */
+/** Signs of the tones, by severity. */
 const SIGNS = { ok: "✓", warning: "!", critical: "✕", neutral: "–" };
 
 /** Tones of instances and checks. A state that is not listed is intended, such as `draining`. */

@@ -1,4 +1,4 @@
-// The summary line above a list: how much is healthy, and how much is not, in one line.
+// The summary line above a list: numbers of healthy and unhealthy items.
 
 import { el } from "./dom.js";
 import { count, health, mark, severity, toneOfInstance } from "./format.js";
@@ -40,7 +40,7 @@ export function instancesOverview(instances) {
   return separated([el("span", {}, count(instances.length, "instance")), ...marks]);
 }
 
-/** A node that left the cluster is no node of it. */
+/** A node that left the cluster does not count. */
 function nodes(members) {
   const number = Object.entries(members).reduce((sum, [reach, more]) => (reach === "left" ? sum : sum + more), 0);
   return count(number, "node");

@@ -1,4 +1,4 @@
-// The dialog that asks for an API token.
+// The dialog that requests an API token.
 
 import { setToken } from "./api.js";
 

@@ -1,4 +1,4 @@
-//! What a request shows of who sends it: a token, or that it came by a file of this host.
+//! Credentials of a request: its token, or access over the Unix socket.
 
 use axum::{
     extract::Request,
@@ -11,36 +11,36 @@ use crate::{
     model::token::{Token, Tokens},
 };
 
-/// A request that came by the Unix socket.
+/// Marks a request over the Unix socket.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ByFile;
+pub(crate) struct OverUnixSocket;
 
-/// What is asked of those who come by TCP.
+/// Tokens that TCP requests must present; `None`: no token is needed.
 pub type Guard = Option<watch::Receiver<Tokens>>;
 
-/// The token that a reader was let in with, for answers that go on for long; `None`: nobody was asked for one.
+/// Token of a long-lived response, to end the response when the token is revoked; `None`: no token was needed.
 #[derive(Debug)]
 pub(crate) struct Credentials(Option<(watch::Receiver<Tokens>, Option<Token>)>);
 
 impl Credentials {
     pub(crate) fn new(guard: &Guard, request: &Request) -> Self {
-        let tokens = guard.clone().filter(|_| request.extensions().get::<ByFile>().is_none());
+        let tokens = guard.clone().filter(|_| request.extensions().get::<OverUnixSocket>().is_none());
         Self(tokens.map(|tokens| {
-            let shown = shown(request.headers(), request.uri()).unwrap_or_default();
-            let token = tokens.borrow().find(shown.as_bytes()).cloned();
+            let presented = presented(request.headers(), request.uri()).unwrap_or_default();
+            let token = tokens.borrow().find(presented.as_bytes()).cloned();
             (tokens, token)
         }))
     }
 
-    /// Whether that token is still good. What it allowed has not changed then, and every token lets read.
-    pub(crate) fn is_good(&self) -> bool {
+    /// Reports whether the token is still valid. A valid token's scope is unchanged, and every scope permits reads.
+    pub(crate) fn is_valid(&self) -> bool {
         let Some((tokens, token)) = &self.0 else { return true };
         token.as_ref().is_some_and(|token| tokens.borrow().has(token))
     }
 }
 
-/// The token that is shown.
-pub(crate) fn shown(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+/// Returns the token of a request.
+pub(crate) fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let header = text("x-consul-token").filter(|token| !token.is_empty());
     let bearer = text(header::AUTHORIZATION.as_str()).and_then(|value| {

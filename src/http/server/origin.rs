@@ -1,17 +1,16 @@
-//! Keeps web pages of others from giving orders and from reading.
+//! Rejects cross-origin requests of web pages.
 //!
-//! A page that somebody on this host looks at can have the browser send requests to 127.0.0.1. It cannot read the
-//! answers, since no answer of ours allows it (CORS); but an order would be carried out all the same. Two signs give such
-//! a request away:
+//! A web page in a local browser can send requests to 127.0.0.1. It cannot read the responses, because they do not
+//! permit other origins (CORS), but a mutation would still be applied. Such requests are recognised by two properties:
 //!
-//! - Browsers send `Origin` with every request that is not a plain reading, and other programs do not send it.
-//! - With DNS rebinding a page of `evil.example` has that very name point to 127.0.0.1, so that the browser takes the
-//!   agent for the page's own server, and lets the page read. The request then says `Host: evil.example`. An address as
-//!   host, `localhost` or the node's name cannot be rebound by a stranger.
+//! - Browsers send `Origin` with every request other than a simple read; other programs do not send it.
+//! - With DNS rebinding, `evil.example` resolves to 127.0.0.1. The browser then treats the agent as the page's own server
+//!   and lets the page read. The request has `Host: evil.example`. An attacker cannot rebind an IP address, `localhost` or
+//!   the node's name.
 //!
-//! ReadAccess are looked at where such a page could get something: on a loopback address, which the page reaches through the
-//! browser and its owner does not, without tokens, which the page has not, and without TLS, since no certificate is good
-//! for `evil.example`. On other addresses operators give the agent names that it does not know.
+//! Reads are checked where a page could gain access: on a loopback address (which the page reaches through the
+//! browser), without tokens (which the page lacks) and without TLS (no certificate is valid for `evil.example`). On
+//! other addresses, operators use names for the agent that it does not know.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -24,35 +23,35 @@ use axum::{
 
 use crate::http::{Agent, discard, response::ApiError};
 
-/// A request that came by a listener on a loopback address, without TLS.
+/// Marks a request to a listener on a loopback address without TLS.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnLoopback;
 
-/// What a reading shows besides its name.
+/// Protection of reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadAccess {
-    /// A token.
+    /// Reads need a token.
     Guarded,
-    /// Nothing.
+    /// Reads need no token.
     Open,
 }
 
-/// The names by which the agent may be called, and who has to use them.
+/// Host names that requests may use.
 #[derive(Debug)]
 pub(crate) struct AllowedHosts {
     names: [String; 3],
-    readings: ReadAccess,
+    read_access: ReadAccess,
 }
 
 impl AllowedHosts {
-    pub(crate) fn new(agent: &Agent, readings: ReadAccess) -> Self {
+    pub(crate) fn new(agent: &Agent, read_access: ReadAccess) -> Self {
         let (node, domain) = (&agent.node, agent.domain.to_string());
         let in_zone = format!("{node}.node.{}", domain.trim_end_matches('.'));
-        Self { names: ["localhost".to_owned(), node.to_string(), in_zone], readings }
+        Self { names: ["localhost".to_owned(), node.to_string(), in_zone], read_access }
     }
 
-    /// Whether a value of the header `Host` is an address or one of the names; the port does not matter.
-    fn has(&self, host: &[u8]) -> bool {
+    /// Reports whether a value of the header `Host` is an IP address or an allowed name, with any port.
+    fn allows(&self, host: &[u8]) -> bool {
         let Ok(authority) = Authority::try_from(host) else { return false };
         let host = authority.host();
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
@@ -64,25 +63,25 @@ impl AllowedHosts {
         let headers = request.headers();
         let denied = |text: String| Some(ApiError(StatusCode::FORBIDDEN, text));
         if matches!(*request.method(), Method::GET | Method::HEAD) {
-            let exposed = request.extensions().get::<OnLoopback>().is_some() && self.readings == ReadAccess::Open;
-            // Whether the agent lives is no secret, and those who look may call it anything.
+            let exposed = request.extensions().get::<OnLoopback>().is_some() && self.read_access == ReadAccess::Open;
+            // Liveness and readiness are public, and monitoring may use any host name.
             if !exposed || matches!(request.uri().path(), "/healthz" | "/readyz") {
                 return None;
             }
         } else if headers.contains_key(header::ORIGIN) {
-            let text = "Web pages may not give orders here, and this request comes from one: it has the header Origin.";
+            let text = "Cross-origin request refused: requests with the header Origin may only read.";
             return denied(text.to_owned());
         }
-        // HTTP/1.0 has requests without it; browsers do not send such.
-        if headers.get_all(header::HOST).iter().all(|host| self.has(host.as_bytes())) {
+        // HTTP/1.0 requests may lack the header; browsers always send it.
+        if headers.get_all(header::HOST).iter().all(|host| self.allows(host.as_bytes())) {
             return None;
         }
         let names = self.names.join(", ");
-        denied(format!("The header Host has to be an IP address or one of {names}: a web page could send any other."))
+        denied(format!("Invalid Host: expected an IP address or one of {names}, as protection against DNS rebinding."))
     }
 }
 
-pub(crate) async fn keep_out(State(hosts): State<Arc<AllowedHosts>>, request: Request, next: Next) -> Response {
+pub(crate) async fn check_origin(State(hosts): State<Arc<AllowedHosts>>, request: Request, next: Next) -> Response {
     let mut response = match hosts.refusal(&request) {
         Some(refusal) => {
             discard(request.into_body()).await;
@@ -90,7 +89,7 @@ pub(crate) async fn keep_out(State(hosts): State<Arc<AllowedHosts>>, request: Re
         }
         None => next.run(request).await,
     };
-    // No page of others has an answer as its image or its script either, whatever it looks like.
+    // Other origins must not load a response as an image or a script.
     let headers = response.headers_mut();
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     response
@@ -102,13 +101,13 @@ mod tests {
 
     use super::*;
 
-    fn hosts(readings: ReadAccess) -> AllowedHosts {
+    fn hosts(read_access: ReadAccess) -> AllowedHosts {
         let names = ["localhost", "host-a", "host-a.node.service.local"].map(str::to_owned);
-        AllowedHosts { names, readings }
+        AllowedHosts { names, read_access }
     }
 
     #[test]
-    fn a_host_is_an_address_or_a_name_of_ours() {
+    fn host_must_be_an_address_or_a_name_of_the_agent() {
         let hosts = hosts(ReadAccess::Open);
         let cases: &[(&str, bool)] = &[
             ("127.0.0.1", true),
@@ -133,15 +132,15 @@ mod tests {
             ("host-b", false),
         ];
         for (host, expected) in cases {
-            assert_eq!(hosts.has(host.as_bytes()), *expected, "{host:?}");
+            assert_eq!(hosts.allows(host.as_bytes()), *expected, "{host:?}");
         }
     }
 
     #[test]
-    fn strange_names_give_no_orders_and_read_nothing_where_it_is_open() {
+    fn unknown_host_cannot_mutate_and_cannot_read_without_token_on_loopback() {
         use ReadAccess::{Guarded, Open};
         let cases = [
-            // (method, Host, by a loopback address, readings) and whether it passes
+            // (method, Host, loopback listener, read access, allowed)
             ("GET", "127.0.0.1:8500", true, Open, true),
             ("GET", "localhost", true, Open, true),
             ("GET", "evil.example", true, Open, false),
@@ -152,20 +151,20 @@ mod tests {
             ("PUT", "evil.example", true, Guarded, false),
             ("PUT", "evil.example", false, Open, false),
         ];
-        for (method, host, on_loopback, readings, passes) in cases {
+        for (method, host, on_loopback, read_access, passes) in cases {
             let mut request = Request::builder().method(method).header("host", host).body(Body::empty()).unwrap();
             if on_loopback {
                 request.extensions_mut().insert(OnLoopback);
             }
-            let refused = hosts(readings).refusal(&request);
-            let case = (method, host, on_loopback, readings);
+            let refused = hosts(read_access).refusal(&request);
+            let case = (method, host, on_loopback, read_access);
             assert_eq!(refused.is_none(), passes, "{case:?}");
             assert!(refused.is_none_or(|refusal| refusal.1.contains("host-a")), "{case:?}");
         }
     }
 
     #[test]
-    fn a_request_with_origin_is_no_order() {
+    fn request_with_origin_cannot_mutate() {
         let request = |method| Request::builder().method(method).header("origin", "null").body(Body::empty()).unwrap();
         assert!(hosts(ReadAccess::Guarded).refusal(&request("PUT")).is_some());
         assert!(hosts(ReadAccess::Open).refusal(&request("GET")).is_none());

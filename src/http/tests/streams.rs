@@ -1,4 +1,4 @@
-//! Streams against a cluster that changes as a test says, and against clients that read as they like.
+//! Streams of a synthetic cluster that changes, and clients that read slowly.
 
 use std::collections::BTreeMap;
 
@@ -23,9 +23,10 @@ use crate::{
     },
 };
 
-/// A server whose cluster is what the test makes of it.
-struct Stage {
+/// A server with a cluster that the test controls.
+struct TestAgent {
     server: Server,
+    tables: Arc<ArcSwap<Tables>>,
     catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
     files: watch::Sender<Arc<Reports>>,
@@ -34,7 +35,7 @@ struct Stage {
     shutdown: CancellationToken,
 }
 
-impl Stage {
+impl TestAgent {
     fn new(guard: Guard) -> Self {
         let shutdown = CancellationToken::new();
         let (catalog, shown) = channel(Catalog::starting_at(1000));
@@ -43,21 +44,26 @@ impl Stage {
         let (maintenance, held) = channel(Maintenance::default());
         let (keys, ring) = channel(None);
         let sources = Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring };
-        let hub = BlockingQueries::new(sources, Http::default(), shutdown.clone());
-        tokio::spawn(hub.clone().run());
-        let orders = mpsc::channel(1).0;
-        let server = Server::new(api(hub, orders, guard, &shutdown), shutdown.clone());
-        Self { server, catalog, members, files, maintenance, _keys: keys, shutdown }
+        let queries = BlockingQueries::new(sources, Http::default(), shutdown.clone());
+        tokio::spawn(queries.clone().run());
+        let cluster = mpsc::channel(1).0;
+        let api = api(queries, cluster, guard, &shutdown);
+        let tables = api.explain.tables.clone();
+        let server = Server::new(api, shutdown.clone());
+        Self { server, tables, catalog, members, files, maintenance, _keys: keys, shutdown }
     }
 
-    /// Changes how the instance `web-1` of the node `host-b` stands.
+    /// Changes the state of the instance `web-1` on the node `host-b`.
     fn announce(&self, status: Status, reason: &str) {
         self.catalog.send_modify(|catalog| {
-            catalog.update(view(status, reason));
+            let touched = catalog.update(view(status, reason));
+            let mut tables = Tables::clone(&self.tables.load());
+            tables.update(catalog, &touched);
+            self.tables.store(Arc::new(tables));
         });
     }
 
-    /// Begins a stream and reads to the end of its head. Over HTTP/1.0 its events follow as they are.
+    /// Starts a stream and reads its head. HTTP/1.0 avoids chunked encoding.
     async fn stream(&self, path: &str, headers: &str) -> Stream {
         let (mut client, served) = connect(&self.server);
         client.write_all(format!("GET {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).await.unwrap();
@@ -77,7 +83,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// The fields of the next event, comments left out; `None`: the stream has ended.
+    /// Returns the fields of the next event without comments; `None`: the stream has ended.
     async fn next(&mut self) -> Option<BTreeMap<String, String>> {
         let mut fields = BTreeMap::new();
         loop {
@@ -93,8 +99,8 @@ impl Stream {
         }
     }
 
-    /// The data of the next event; what says only how far the stream is, is passed over.
-    async fn told(&mut self) -> Value {
+    /// Returns the data of the next event, skipping positions.
+    async fn data(&mut self) -> Value {
         loop {
             if let Some(data) = self.next().await.unwrap().get("data") {
                 return serde_json::from_str(data).unwrap();
@@ -102,7 +108,7 @@ impl Stream {
         }
     }
 
-    /// The next state, with its index.
+    /// Returns the next state with its index.
     async fn state(&mut self) -> (u64, Value) {
         let event = self.next().await.unwrap();
         assert_eq!(event["event"], "state");
@@ -133,20 +139,20 @@ fn view(status: Status, reason: &str) -> View {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_shows_what_its_endpoint_shows_now_and_whenever_that_changes() {
-    let stage = Stage::new(None);
-    stage.announce(Status::Passing, "");
-    let critical = || stage.announce(Status::Critical, "down");
+async fn stream_sends_the_endpoints_state_at_start_and_after_changes() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    let critical = || agent.announce(Status::Critical, "down");
     let joins = || {
         let both = vec![member("host-a", "10.0.0.7:1", Reach::Alive), member("host-b", "10.0.0.8:1", Reach::Alive)];
-        stage.members.send_replace(Arc::new(Membership { members: both, ..Membership::default() }));
+        agent.members.send_replace(Arc::new(Membership { members: both, ..Membership::default() }));
     };
     let leaves = || {
-        stage.catalog.send_modify(|catalog| {
+        agent.catalog.send_modify(|catalog| {
             catalog.update(View::new());
         });
     };
-    // The path, and what changes it.
+    // The path, and a change of its state.
     let cases: &[(&str, &dyn Fn())] = &[
         ("health/service/web", &critical),
         ("health/service/web?passing&tag=v2&near=_agent&dc=dc1", &critical),
@@ -165,51 +171,51 @@ async fn a_stream_shows_what_its_endpoint_shows_now_and_whenever_that_changes() 
         ("catalog/service/web", &leaves),
     ];
     for (path, change) in cases {
-        stage.announce(Status::Passing, "");
-        stage.members.send_replace(Arc::default());
+        agent.announce(Status::Passing, "");
+        agent.members.send_replace(Arc::default());
         sleep(Duration::from_secs(1)).await;
-        let mut stream = stage.stream(&format!("/v1/watch/{path}"), "").await;
+        let mut stream = agent.stream(&format!("/v1/watch/{path}"), "").await;
         let (index, first) = stream.state().await;
-        assert_eq!(first, json_of(&stage.server, &format!("/v1/{path}")).await, "{path}");
+        assert_eq!(first, json_of(&agent.server, &format!("/v1/{path}")).await, "{path}");
         change();
         let (next, second) = stream.state().await;
         assert!(next > index, "{path}: {next} after {index}");
         assert_ne!(first, second, "{path}");
-        assert_eq!(second, json_of(&stage.server, &format!("/v1/{path}")).await, "{path}");
+        assert_eq!(second, json_of(&agent.server, &format!("/v1/{path}")).await, "{path}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_comes_again_hears_of_what_it_has_not_seen() {
-    let stage = Stage::new(None);
-    stage.announce(Status::Passing, "");
+async fn reconnecting_client_receives_the_next_state() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
     let path = "/v1/watch/health/service/web";
-    let (seen, _) = stage.stream(path, "").await.state().await;
-    let mut again = stage.stream(path, &format!("last-event-id: {seen}\r\n")).await;
-    let mut by_query = stage.stream(&format!("{path}?index={seen}&wait=1s&pretty"), "").await;
+    let (seen, _) = agent.stream(path, "").await.state().await;
+    let mut again = agent.stream(path, &format!("last-event-id: {seen}\r\n")).await;
+    let mut by_query = agent.stream(&format!("{path}?index={seen}&wait=1s&pretty"), "").await;
     sleep(Duration::from_secs(5)).await;
-    stage.announce(Status::Critical, "down");
+    agent.announce(Status::Critical, "down");
     for stream in [&mut again, &mut by_query] {
         let (index, state) = stream.state().await;
         assert!(index > seen);
         assert_eq!(state[0]["Checks"][1]["Output"], "down");
     }
-    // What one of another run has seen is nothing.
-    let mut other = stage.stream(path, "last-event-id: 18446744073709551615\r\n").await;
+    // A position from another run counts as none.
+    let mut other = agent.stream(path, "last-event-id: 18446744073709551615\r\n").await;
     assert!(other.state().await.0 > seen);
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_burst_the_last_state_is_shown_and_what_is_the_same_is_not() {
-    let stage = Stage::new(None);
-    stage.announce(Status::Passing, "");
-    let mut stream = stage.stream("/v1/watch/health/service/web", "").await;
-    let mut other = stage.stream("/v1/watch/health/node/host-a", "").await;
+async fn burst_ends_with_the_final_state_and_unchanged_states_are_not_repeated() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    let mut stream = agent.stream("/v1/watch/health/service/web", "").await;
+    let mut other = agent.stream("/v1/watch/health/node/host-a", "").await;
     let (mut states, mut last) = (0, Value::Null);
     stream.state().await;
     other.state().await;
     for number in 0..1000 {
-        stage.announce(Status::Critical, &format!("failure {number}"));
+        agent.announce(Status::Critical, &format!("failure {number}"));
         sleep(Duration::from_millis(1)).await;
     }
     while last != "failure 999" {
@@ -218,31 +224,31 @@ async fn of_a_burst_the_last_state_is_shown_and_what_is_the_same_is_not() {
     }
     assert!((10..=22).contains(&states), "{states} states in a second");
     let silent = timeout(Duration::from_secs(60), other.next()).await;
-    assert!(silent.is_err(), "nothing changed on this node: {silent:?}");
+    assert!(silent.is_err(), "the state of this node is unchanged: {silent:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wrong_question_is_refused_before_there_is_a_stream() {
-    let stage = Stage::new(None);
+async fn invalid_request_is_refused_before_the_stream_starts() {
+    let agent = TestAgent::new(None);
     let cases = [
         ("health/service/web?filter=x", 400, "expected an operator"),
         ("health/service/web?dc=elsewhere", 400, "No path to datacenter elsewhere"),
-        ("health/state/ill", 400, "is no state"),
-        ("catalog/nothing", 404, "There is nothing here"),
-        ("operator/keyring", 404, "There is nothing here"),
+        ("health/state/ill", 400, "Invalid state"),
+        ("catalog/nothing", 404, "No such endpoint"),
+        ("operator/keyring", 404, "No such endpoint"),
     ];
     for (path, status, text) in cases {
-        let (got, body) = ask(&stage.server, &format!("GET /v1/watch/{path}"), "").await;
+        let (got, body) = ask(&agent.server, &format!("GET /v1/watch/{path}"), "").await;
         assert!(got == status && body.contains(text), "{path}: {got} {body}");
     }
-    let (status, body) = ask(&stage.server, "HEAD /v1/watch/catalog/nodes", "").await;
+    let (status, body) = ask(&agent.server, "HEAD /v1/watch/catalog/nodes", "").await;
     assert_eq!((status, body.as_str()), (200, ""));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_stream_is_kept_open_by_comments() {
-    let stage = Stage::new(None);
-    let mut stream = stage.stream("/v1/watch/catalog/nodes", "").await;
+async fn idle_stream_sends_comments() {
+    let agent = TestAgent::new(None);
+    let mut stream = agent.stream("/v1/watch/catalog/nodes", "").await;
     stream.state().await;
     let started = Instant::now();
     for _ in 0..4 {
@@ -256,64 +262,64 @@ async fn a_silent_stream_is_kept_open_by_comments() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stops_reading_is_cut_off() {
-    let stage = Stage::new(None);
-    let stream = stage.stream("/v1/watch/health/service/web", "").await;
+async fn client_that_stops_reading_is_disconnected() {
+    let agent = TestAgent::new(None);
+    let stream = agent.stream("/v1/watch/health/service/web", "").await;
     let started = Instant::now();
     let mut number = 0;
     while !stream.served.is_finished() {
-        stage.announce(Status::Critical, &format!("failure {number}"));
+        agent.announce(Status::Critical, &format!("failure {number}"));
         number += 1;
         sleep(Duration::from_millis(100)).await;
-        assert!(started.elapsed() < Duration::from_secs(300), "it is served on");
+        assert!(started.elapsed() < Duration::from_secs(300), "the client is still connected");
     }
     assert!(started.elapsed() >= Duration::from_secs(30));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_ends_streams_and_answers_who_waits() {
-    let stage = Stage::new(None);
-    stage.announce(Status::Passing, "");
-    let mut stream = stage.stream("/v1/watch/health/service/web", "").await;
+async fn stop_ends_streams_and_answers_blocking_queries() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    let mut stream = agent.stream("/v1/watch/health/service/web", "").await;
     let (index, _) = stream.state().await;
     let started = Instant::now();
     let stop = async {
         sleep(Duration::from_secs(5)).await;
-        stage.shutdown.cancel();
+        agent.shutdown.cancel();
     };
     let waits = format!("GET /v1/health/service/web?index={index}");
-    let ((status, _), end, ()) = tokio::join!(ask(&stage.server, &waits, ""), stream.next(), stop);
+    let ((status, _), end, ()) = tokio::join!(ask(&agent.server, &waits, ""), stream.next(), stop);
     assert_eq!((status, end), (200, None));
-    assert_eq!(started.elapsed().as_secs(), 5, "nobody was waited for");
+    assert_eq!(started.elapsed().as_secs(), 5, "the stop did not wait for clients");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_ends_with_its_token() {
+async fn stream_ends_when_its_token_is_revoked() {
     let tokens = |name: &str, text: &str| {
         let token = Token::new(name, Scope::Read, text);
         Tokens::new(vec![token])
     };
     let (guard, known) = channel(tokens("page", "reads-reads-reads-reads"));
-    let stage = Stage::new(Some(known));
+    let agent = TestAgent::new(Some(known));
     let path = "/v1/watch/catalog/nodes";
-    let (status, _) = ask(&stage.server, &format!("GET {path}"), "").await;
+    let (status, _) = ask(&agent.server, &format!("GET {path}"), "").await;
     assert_eq!(status, 403);
-    let mut stream = stage.stream(&format!("{path}?token=reads-reads-reads-reads"), "").await;
+    let mut stream = agent.stream(&format!("{path}?token=reads-reads-reads-reads"), "").await;
     stream.state().await;
     guard.send_replace(tokens("page", "others-others-others-others"));
     assert_eq!(stream.next().await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
-    let stage = Stage::new(None);
-    let mut stream = stage.stream("/v1/watch/agent/self", "").await;
+async fn agent_shows_file_problems_and_holds() {
+    let agent = TestAgent::new(None);
+    let mut stream = agent.stream("/v1/watch/agent/self", "").await;
     stream.state().await;
     let path = std::path::Path::new("services.d/web.yaml");
     let mut problems = vec![Diagnostic::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
     problems.extend((0..120).map(|_| Diagnostic::whole(path, "one of many").as_warning()));
     let report = FolderReport { in_service: "2 instances".to_owned(), problems, reads: 1 };
-    stage.files.send_replace(Arc::new(Reports::from([("services.d".into(), report)])));
+    agent.files.send_replace(Arc::new(Reports::from([("services.d".into(), report)])));
     let folder = stream.state().await.1["Muster"]["Files"][0].clone();
     let expected = json!({
         "File": "services.d/web.yaml", "Line": 3, "Column": 5, "Severity": "error", "Message": "no such key",
@@ -328,7 +334,7 @@ async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
     let key = InstanceKey { service: label("web"), id: label("web-1") };
     let hold = Hold { reason: "new disk".to_owned(), since: 10, until: Some(70) };
     let node = Hold { reason: String::new(), since: 10, until: None };
-    stage.maintenance.send_modify(|held| {
+    agent.maintenance.send_modify(|held| {
         held.0.insert((maintenance::Scope::Instance(key), HoldReason::Draining), hold);
         held.0.insert((maintenance::Scope::Node, HoldReason::NodeMaintenance), node);
     });
@@ -341,31 +347,31 @@ async fn the_agent_shows_files_with_problems_and_what_is_held_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_are_told_as_they_happen_and_kept_for_a_while() {
-    let stage = Stage::new(None);
-    let mut all = stage.stream("/v1/muster/events", "").await;
-    let mut web = stage.stream("/v1/muster/events?service=web&node=host-b&kind=instance", "").await;
-    let mut down = stage.stream("/v1/muster/events?kind=instance-down&kind=node&since=0", "").await;
-    // Where it begins, so that one that comes again before anything has happened misses nothing.
+async fn events_are_streamed_and_stored() {
+    let agent = TestAgent::new(None);
+    let mut all = agent.stream("/v1/muster/events", "").await;
+    let mut web = agent.stream("/v1/muster/events?service=web&node=host-b&kind=instance", "").await;
+    let mut down = agent.stream("/v1/muster/events?kind=instance-down&kind=node&since=0", "").await;
+    // The stream starts with its position, so that a client that reconnects early misses no event.
     assert_eq!((all.next().await.unwrap()["id"].as_str(), web.next().await.unwrap().len()), ("1000", 1));
-    stage.announce(Status::Passing, "");
+    agent.announce(Status::Passing, "");
     sleep(Duration::from_secs(1)).await;
-    stage.announce(Status::Critical, "refused");
+    agent.announce(Status::Critical, "refused");
     for (kind, sequence) in [("service-added", 1001), ("instance-added", 1002), ("instance-down", 1003)] {
-        let event = all.told().await;
+        let event = all.data().await;
         assert_eq!((&event["Kind"], &event["Sequence"]), (&json!(kind), &json!(sequence)));
     }
-    let heard = [web.told().await, web.told().await, down.told().await];
-    let kinds = heard.each_ref().map(|data| data["Kind"].as_str().unwrap());
+    let received = [web.data().await, web.data().await, down.data().await];
+    let kinds = received.each_ref().map(|data| data["Kind"].as_str().unwrap());
     assert_eq!(kinds, ["instance-added", "instance-down", "instance-down"]);
-    let time = &heard[1]["Time"];
+    let time = &received[1]["Time"];
     assert!(time.as_str().is_some_and(|time| humantime::parse_rfc3339(time).is_ok()), "{time}");
     let expected = json!({
         "Sequence": 1003, "Time": time, "Kind": "instance-down", "Node": "host-b", "Service": "web", "Instance": "web-1",
-        "Was": "passing", "State": "critical", "Text": "web/web-1 on host-b is not answered any more: critical: refused",
+        "Was": "passing", "State": "critical", "Text": "web/web-1 on host-b is no longer answered: critical: refused",
     });
-    assert_eq!(heard[1], expected);
-    // The same without a stream.
+    assert_eq!(received[1], expected);
+    // The same events as a list.
     let kinds = |list: Value| -> Vec<String> {
         list.as_array().unwrap().iter().map(|event| event["Kind"].as_str().unwrap().to_owned()).collect()
     };
@@ -378,63 +384,64 @@ async fn events_are_told_as_they_happen_and_kept_for_a_while() {
         ("follow=false&node=host-a", &[]),
     ];
     for (query, expected) in cases {
-        assert_eq!(kinds(json_of(&stage.server, &format!("/v1/muster/events?{query}")).await), expected, "{query}");
+        assert_eq!(kinds(json_of(&agent.server, &format!("/v1/muster/events?{query}")).await), expected, "{query}");
     }
     let cases = [
         ("kind=nothing", "expected one of service-added"),
         ("since=x", "since must be an integer from 0"),
-        ("service=my_web", "no name of a service"),
+        ("service=my_web", "is not a valid service or node name"),
         ("follow=maybe", "follow must be true or false, got \"maybe\""),
     ];
     for (query, text) in cases {
-        let (status, body) = ask(&stage.server, &format!("GET /v1/muster/events?{query}"), "").await;
+        let (status, body) = ask(&agent.server, &format!("GET /v1/muster/events?{query}"), "").await;
         assert!(status == 400 && body.contains(text), "{query}: {status} {body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_let_in_is_told_now_and_then() {
-    let stage = Stage::new(None);
-    let mut stream = stage.stream("/v1/muster/events?kind=gossip", "").await;
+async fn rejected_packets_cause_events_at_a_limited_rate() {
+    let agent = TestAgent::new(None);
+    let mut stream = agent.stream("/v1/muster/events?kind=gossip", "").await;
     let begin = Instant::now();
     let flood = async {
         for count in 1_u64.. {
             let rejected = vec![("forged", count), ("own", 7)];
-            stage.members.send_replace(Arc::new(Membership { rejected, ..Membership::default() }));
+            agent.members.send_replace(Arc::new(Membership { rejected, ..Membership::default() }));
             sleep(Duration::from_millis(50)).await;
         }
     };
     let listen = async {
-        let told = [stream.told().await, stream.told().await, stream.told().await];
-        told.map(|event| event["Text"].as_str().unwrap().rsplit(": ").next().unwrap().to_owned())
+        let received = [stream.data().await, stream.data().await, stream.data().await];
+        // "messages rejected: 7 (own)"
+        received.map(|event| event["Text"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned())
     };
-    let told = tokio::select! {
-        () = flood => unreachable!("it has no end"),
-        told = listen => told,
+    let received = tokio::select! {
+        () = flood => unreachable!("the flood does not end"),
+        received = listen => received,
     };
-    assert_eq!(told, ["forged", "own", "forged"]);
-    assert_eq!(begin.elapsed().as_secs(), 20, "once in ten seconds");
+    assert_eq!(received, ["(forged)", "(own)", "(forged)"]);
+    assert_eq!(begin.elapsed().as_secs(), 20, "one event per reason in ten seconds");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_too_slow_for_events_is_told_how_many_it_missed() {
-    let stage = Stage::new(None);
-    stage.announce(Status::Passing, "");
+async fn slow_client_receives_the_number_of_missed_events() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
     sleep(Duration::from_secs(1)).await;
-    let mut stream = stage.stream("/v1/muster/events?since=1001", "").await;
-    // Two events each time; what fits the connection and its buffers has been sent before.
+    let mut stream = agent.stream("/v1/muster/events?since=1001", "").await;
+    // Two events per iteration. Events that fit into the connection's buffers are sent before.
     for _ in 0..KEPT {
-        stage.announce(Status::Critical, "refused");
+        agent.announce(Status::Critical, "refused");
         tokio::task::yield_now().await;
-        stage.announce(Status::Passing, "");
+        agent.announce(Status::Passing, "");
         tokio::task::yield_now().await;
         tokio::task::yield_now().await;
     }
     let (mut last, mut missed) = (1001, 0);
     while last < 1000 + KEPT as u64 {
-        let event = stream.told().await;
+        let event = stream.data().await;
         if let Some(sequence) = event["Sequence"].as_u64() {
-            assert_eq!(sequence, last + 1, "every event that is not told is counted");
+            assert_eq!(sequence, last + 1, "every missed event is counted");
             last = sequence;
         } else {
             assert_eq!(event["Kind"], "missed");
@@ -442,5 +449,5 @@ async fn who_is_too_slow_for_events_is_told_how_many_it_missed() {
             last += event["Count"].as_u64().unwrap();
         }
     }
-    assert!(missed > 0, "the journal is not endless");
+    assert!(missed > 0, "the journal is bounded");
 }

@@ -1,4 +1,4 @@
-//! A check that a client registers, with its service or by itself.
+//! Checks that clients register, with a service or separately.
 
 use std::time::Duration;
 
@@ -24,19 +24,19 @@ use crate::{
     yaml::scalar::{parse_endpoint, show_duration},
 };
 
-/// The least `DeregisterCriticalServiceAfter`, as in Consul: a restart must not cost a registration.
+/// Lowest `DeregisterCriticalServiceAfter`, as in Consul, so that a restart of the service does not deregister it.
 const MIN_DEREGISTER: Duration = Duration::from_secs(60);
-/// The longest URL, in octets: what servers take, as for service files.
+/// Longest URL, in octets; same limit as in service files.
 const MAX_URL: usize = 8 * 1024;
 
 /// A check that a client registered for a service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckRegistration {
-    /// The id of the service.
+    /// Id of the service.
     pub service: String,
-    /// The check's own.
+    /// Id of the check.
     pub id: SmolStr,
-    /// What was sent.
+    /// Request body.
     pub body: Value,
 }
 
@@ -44,7 +44,7 @@ impl CheckRegistration {
     /// Reads the body of `PUT /v1/agent/check/register`.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first invalid field.
     pub fn read(body: &Value) -> Result<Self, FieldError> {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the check's name" })?;
@@ -57,19 +57,19 @@ impl CheckRegistration {
     }
 }
 
-/// One check, and for how long it may be critical.
+/// Parses a check and its `DeregisterCriticalServiceAfter`.
 pub(super) fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Check, Option<Duration>), FieldError> {
     let fields = Fields::new(body, place)?;
     for (field, why) in [
-        ("Args", "commands are never taken by HTTP: use an `exec` check in a service file"),
-        ("ScriptArgs", "commands are never taken by HTTP: use an `exec` check in a service file"),
-        ("Script", "commands are never taken by HTTP: use an `exec` check in a service file"),
-        ("DockerContainerID", "commands are never taken by HTTP: use an `exec` check in a service file"),
+        ("Args", "commands are not accepted over HTTP: use an `exec` check in a service file"),
+        ("ScriptArgs", "commands are not accepted over HTTP: use an `exec` check in a service file"),
+        ("Script", "commands are not accepted over HTTP: use an `exec` check in a service file"),
+        ("DockerContainerID", "commands are not accepted over HTTP: use an `exec` check in a service file"),
         ("UDP", "muster has no check over UDP"),
         ("H2PING", "muster has no HTTP/2 ping: use GRPC or HTTP"),
         ("OSService", "use a `systemd` check in a service file"),
-        ("AliasNode", "muster has aliases of services alone"),
-        ("GRPCUseTLS", "muster's gRPC check is in clear text: use HTTP, or leave it out"),
+        ("AliasNode", "only aliases of services are supported"),
+        ("GRPCUseTLS", "gRPC checks do not use TLS: use HTTP, or omit the field"),
     ] {
         if !fields.is_empty(field) {
             return Err(fields.unsupported(field, why));
@@ -179,7 +179,7 @@ fn headers(fields: &Fields<'_>) -> Result<Vec<(String, String)>, FieldError> {
     Ok(headers)
 }
 
-/// The host and port in `text`, which is the field or its part.
+/// Parses `text`, the field or its part, as a host and port.
 fn endpoint(fields: &Fields<'_>, field: &str, text: &str) -> Result<Endpoint, FieldError> {
     let expected = match field {
         "GRPC" => "`host:port` or `host:port/SERVICE`",

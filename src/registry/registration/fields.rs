@@ -7,16 +7,16 @@ use serde_json::{Map, Value};
 use super::duration::go_duration;
 use crate::registry::error::FieldError;
 
-/// The most characters of a client's string that a message repeats.
+/// Maximum characters of a client's string that a message repeats.
 const MAX_QUOTE: usize = 60;
 
-/// Whether a key names that field: letter case and underscores do not count.
+/// Reports whether a key names a field, regardless of case and underscores.
 pub(super) fn is(key: &str, field: &str) -> bool {
     let plain = |text: &str| text.bytes().filter(|b| *b != b'_').map(|b| b.to_ascii_lowercase()).collect::<Vec<u8>>();
     plain(key) == plain(field)
 }
 
-/// The value of a field of a JSON object; letter case and underscores of its key do not count.
+/// Returns a field of a JSON object, regardless of the case and underscores of its key.
 pub fn field<'a>(body: &'a Value, name: &str) -> Option<&'a Value> {
     Some(Fields::new(body, "").ok()?.get(name)?).filter(|value| !value.is_null())
 }
@@ -37,7 +37,7 @@ impl<'a> Fields<'a> {
         Ok(Self { place: place.to_owned(), fields })
     }
 
-    /// The value of a field, whatever its type.
+    /// Returns the value of a field of any type.
     pub(super) fn get(&self, field: &str) -> Option<&'a Value> {
         self.fields.get(field).or_else(|| self.fields.iter().find(|(key, _)| is(key, field)).map(|(_, value)| value))
     }
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
         FieldError::Unsupported { field: self.path(field), reason }
     }
 
-    /// Whether the field is missing, or has the zero value of its type.
+    /// Reports whether the field is missing or has the zero value of its type.
     pub(super) fn is_empty(&self, field: &str) -> bool {
         match self.get(field) {
             None | Some(Value::Null | Value::Bool(false)) => true,
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
     /// `Check` and `Checks` as one list, each with its path.
     pub(super) fn checks(&self) -> Result<Vec<(String, &'a Value)>, FieldError> {
         let mut checks = Vec::new();
-        // Some clients send an empty object where they mean none.
+        // Some clients send an empty object for no check.
         if !self.is_empty("Check")
             && let Some(check) = self.get("Check")
         {

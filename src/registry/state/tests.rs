@@ -1,4 +1,6 @@
-//! What clients register, in the forms in which they write it, and what is refused with what words.
+//! Registrations as clients write them, their errors, and changes of the state.
+//!
+//! The file is long because all tables share one node and its registrations.
 
 use std::sync::Arc;
 
@@ -23,10 +25,10 @@ fn host() -> Host {
 }
 
 fn read(body: &Value) -> Result<Registration, String> {
-    Registration::read(body, &host()).map_err(|fault| fault.to_string())
+    Registration::read(body, &host()).map_err(|error| error.to_string())
 }
 
-/// One line: where it stands, and its checks.
+/// Formats an instance and its checks in one line.
 fn shown(registration: &Registration) -> String {
     let definition = &registration.definition;
     let instance = &definition.instance;
@@ -48,9 +50,9 @@ fn shown(registration: &Registration) -> String {
 }
 
 #[test]
-fn services_as_clients_write_them() {
+fn registrations_of_common_clients_are_parsed() {
     let cases = [
-        ("a name alone", json!({"Name": "web"}), "web/web-host-a as web at 10.0.0.7:-"),
+        ("only a name", json!({"Name": "web"}), "web/web-host-a as web at 10.0.0.7:-"),
         (
             "Go",
             json!({
@@ -80,7 +82,7 @@ fn services_as_clients_write_them() {
             "web/web-host-a as web at 10.0.0.9+fd00::9:-",
         ),
         (
-            "an id and a name of a check, and what is said by saying nothing",
+            "a check with id and name, and fields with zero values",
             json!({
                 "Name": "web", "Kind": "", "Connect": {"Native": false}, "Proxy": null, "EnableTagOverride": false, "Namespace": "default",
                 "Check": {"CheckID": "alive", "Name": "Alive", "DeregisterCriticalServiceAfter": "1s", "TTL": "1m", "TLSSkipVerify": false},
@@ -88,14 +90,14 @@ fn services_as_clients_write_them() {
             "web/web-host-a as web at 10.0.0.7:- [alive ttl 60s 10s/2s critical]",
         ),
         (
-            "an id that has the node already",
+            "an id that ends in the node's name",
             json!({"Name": "web", "ID": "web-host-a"}),
             "web/web-host-a as web-host-a at 10.0.0.7:-",
         ),
     ];
     for (case, body, expected) in cases {
         let registration = read(&body).unwrap_or_else(|error| panic!("{case}: {error}"));
-        // The mark of an id with other characters is a digest: its form counts, and that it stays the same.
+        // The digest's form and stability count, not its value.
         let mask = |text: &str| {
             let mut masked = String::new();
             let mut rest = text;
@@ -109,12 +111,12 @@ fn services_as_clients_write_them() {
             masked + rest
         };
         assert_eq!(mask(&shown(&registration)), mask(expected), "{case}");
-        assert_eq!(shown(&read(&registration.body).unwrap()), shown(&registration), "{case}: what is kept");
+        assert_eq!(shown(&read(&registration.body).unwrap()), shown(&registration), "{case}: stored body");
     }
 }
 
 #[test]
-fn ids_that_differ_never_become_one_label() {
+fn different_ids_have_different_labels() {
     let ids =
         ["web_1", "web:1", "web.1", "WEB-1", "web-1", "web 1", "ü", "-", "a".repeat(100).as_str()].map(str::to_owned);
     let long = format!("{}b", "a".repeat(100));
@@ -128,7 +130,7 @@ fn ids_that_differ_never_become_one_label() {
 }
 
 #[test]
-fn a_refused_field_is_named_with_what_it_must_be_and_what_it_is() {
+fn refusal_names_the_field_its_range_and_its_value() {
     let service = |field: &str, value: Value| json!({"Name": "web", field: value});
     let check = |value: Value| json!({"Name": "web", "Check": value});
     let label = "a DNS label (1 to 63 letters, digits and inner hyphens)";
@@ -188,12 +190,9 @@ fn a_refused_field_is_named_with_what_it_must_be_and_what_it_is() {
         (service("Checks", json!([5])), must("Checks[0]", "a JSON object", "the number 5")),
         (
             check(json!({"Args": ["/bin/true"], "Interval": "1s"})),
-            "Check.Args is not supported: commands are never taken by HTTP".to_owned(),
+            "Check.Args is not supported: commands are not accepted over HTTP".to_owned(),
         ),
-        (
-            check(json!({"ScriptArgs": ["/bin/true"]})),
-            "Check.ScriptArgs is not supported: commands are never".to_owned(),
-        ),
+        (check(json!({"ScriptArgs": ["/bin/true"]})), "Check.ScriptArgs is not supported: commands are not".to_owned()),
         (check(json!({"UDP": "a:1"})), "Check.UDP is not supported: muster has no check over UDP".to_owned()),
         (
             check(json!({"Name": "x"})),
@@ -273,7 +272,7 @@ fn a_refused_field_is_named_with_what_it_must_be_and_what_it_is() {
 }
 
 #[test]
-fn durations_as_go_writes_them() {
+fn go_durations_are_parsed() {
     let cases = [
         ("10s", Some(10_000)),
         ("1m30s", Some(90_000)),
@@ -294,7 +293,7 @@ fn durations_as_go_writes_them() {
     }
 }
 
-/// A state, and what files define beside it.
+/// A state, and the definitions of the files.
 struct Node {
     state: State,
     files: Definitions,
@@ -311,13 +310,13 @@ impl Node {
 
     fn apply(&mut self, change: Change) -> Result<bool, String> {
         let outcome = self.state.apply(change, &self.files, &host(), 100);
-        outcome.map(|outcome| outcome.changed).map_err(|denied| {
-            let kind = match denied {
+        outcome.map(|outcome| outcome.changed).map_err(|error| {
+            let kind = match error {
                 RegistryError::Unknown(_) => "unknown",
                 RegistryError::Refused(_) => "refused",
-                RegistryError::NotKept(_) => "not kept",
+                RegistryError::NotStored(_) => "not stored",
             };
-            format!("{kind}: {denied}")
+            format!("{kind}: {error}")
         })
     }
 
@@ -325,7 +324,7 @@ impl Node {
         self.apply(register(body, false))
     }
 
-    /// All definitions with their checks.
+    /// Formats all definitions with the ids of their checks.
     fn shown(&self) -> Vec<String> {
         let checks = |definition: &crate::model::service::Definition| {
             let ids: Vec<String> = (0..definition.checks.len()).map(|at| definition.check_id(at).to_string()).collect();
@@ -334,7 +333,7 @@ impl Node {
         self.state.definitions(&self.files).iter().map(|(key, one)| format!("{key} [{}]", checks(one))).collect()
     }
 
-    /// What a restart would begin with.
+    /// Returns the state after a restart.
     fn restarted(&self) -> State {
         let (state, lost) = State::parse(&self.state.to_text(), &host());
         assert!(lost.is_empty(), "{lost:?}");
@@ -343,8 +342,8 @@ impl Node {
     }
 }
 
-fn register(body: &Value, only_these_checks: bool) -> Change {
-    Change::Register { registration: Box::new(read(body).unwrap()), only_these_checks }
+fn register(body: &Value, replace_checks: bool) -> Change {
+    Change::Register { registration: Box::new(read(body).unwrap()), replace_checks }
 }
 
 fn check(body: &Value) -> Change {
@@ -352,10 +351,14 @@ fn check(body: &Value) -> Change {
 }
 
 #[test]
-fn services_and_checks_come_and_go_by_their_ids() {
+fn services_and_checks_are_registered_and_deregistered_by_id() {
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
     assert_eq!(node.register(&json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(true));
-    assert_eq!(node.register(&json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})), Ok(false), "the same again");
+    assert_eq!(
+        node.register(&json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}})),
+        Ok(false),
+        "identical registration"
+    );
     assert_eq!(node.shown(), ["ssh/ssh-host-a [service:ssh]", "web/a-host-a [service:a]"]);
     assert_eq!(node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))), Ok(true));
     assert_eq!(node.shown()[1], "web/a-host-a [service:a,disk]");
@@ -371,23 +374,20 @@ fn services_and_checks_come_and_go_by_their_ids() {
 
     let refused = [
         (Change::Deregister("a".into()), "unknown: Unknown service ID \"a\""),
-        (Change::Deregister("ssh-host-a".into()), "refused: The instance ssh/ssh-host-a is defined by a service file"),
+        (Change::Deregister("ssh-host-a".into()), "refused: Instance ssh/ssh-host-a is defined by a service file"),
         (Change::DeregisterCheck("x".into()), "unknown: Unknown check ID"),
-        (
-            Change::DeregisterCheck("service:ssh".into()),
-            "refused: The check \"service:ssh\" is defined by a service file",
-        ),
+        (Change::DeregisterCheck("service:ssh".into()), "refused: Check \"service:ssh\" is defined by a service file"),
         (check(&json!({"Name": "x", "ServiceID": "a", "TTL": "1s"})), "unknown: Unknown service ID"),
-        (check(&json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: The instance ssh/ssh-host-a"),
-        (register(&json!({"Name": "ssh"}), false), "refused: A service file defines the instance"),
+        (check(&json!({"Name": "x", "ServiceID": "ssh-host-a", "TTL": "1s"})), "refused: Instance ssh/ssh-host-a"),
+        (register(&json!({"Name": "ssh"}), false), "refused: Instance ssh/ssh-host-a is defined by a service file"),
         (
             Change::Hold {
                 target: Target::Instance("x".into()),
-                gate: HoldReason::Draining,
+                kind: HoldReason::Draining,
                 reason: String::new(),
                 period: None,
             },
-            "unknown: This node has no instance \"x\"",
+            "unknown: Unknown instance \"x\"",
         ),
     ];
     for (change, expected) in refused {
@@ -399,26 +399,30 @@ fn services_and_checks_come_and_go_by_their_ids() {
 }
 
 #[test]
-fn a_file_goes_before_a_registration_of_the_same_instance() {
+fn service_file_takes_precedence_over_registration() {
     let mut node = Node::new(&[]);
     node.register(&json!({"Name": "web", "Check": {"TTL": "5s"}})).unwrap();
     let files = Node::new(&[json!({"Name": "web"})]).files;
     let seen = node.state.definitions(&files);
     assert!(seen.values().all(|definition| definition.checks.is_empty()) && seen.len() == 1);
-    // The file goes: what is registered is there again.
+    // Without the file, the registration is active again.
     assert_eq!(node.shown(), ["web/web-host-a [service:web]"]);
 }
 
 #[test]
-fn reports_are_for_ttl_checks_and_their_status_outlives_a_restart() {
+fn only_ttl_checks_accept_reports_and_their_status_survives_a_restart() {
     let report = |check: &str, status| Change::Report { check: check.into(), status, output: "x".into() };
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
     node.register(&json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
     assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(true));
-    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(false), "nothing new to keep");
-    assert_eq!(node.apply(report("service:ssh", Status::Passing)), Ok(false), "a file's check is not kept");
+    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(false), "unchanged status is not stored");
+    assert_eq!(
+        node.apply(report("service:ssh", Status::Passing)),
+        Ok(false),
+        "the status of a file's check is not stored"
+    );
     let error = node.apply(report("service:web:2", Status::Passing)).unwrap_err();
-    assert!(error.starts_with("refused: The check \"service:web:2\" is not of the kind TTL"), "{error}");
+    assert!(error.starts_with("refused: Check \"service:web:2\" is not a TTL check"), "{error}");
     assert!(node.apply(report("web", Status::Passing)).unwrap_err().starts_with("unknown: Unknown check ID"));
     let again = node.restarted().definitions(&Definitions::new());
     let checks = &again.values().next().unwrap().checks;
@@ -427,7 +431,7 @@ fn reports_are_for_ttl_checks_and_their_status_outlives_a_restart() {
 }
 
 #[test]
-fn who_registers_again_and_again_loses_nothing() {
+fn repeated_registration_keeps_status_and_separate_checks() {
     let report = |status| Change::Report { check: "service:a".into(), status, output: "x".into() };
     let web = json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}});
     let mut node = Node::new(&[]);
@@ -435,9 +439,9 @@ fn who_registers_again_and_again_loses_nothing() {
     node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))).unwrap();
     node.apply(report(Status::Passing)).unwrap();
     let before = node.state.definitions(&Definitions::new());
-    assert_eq!(node.register(&web), Ok(false), "the same again");
-    assert_eq!(node.state.definitions(&Definitions::new()), before, "whoever runs the checks sees no other");
-    // A restart begins as the application said, and so does a registration after it.
+    assert_eq!(node.register(&web), Ok(false), "identical registration");
+    assert_eq!(node.state.definitions(&Definitions::new()), before, "definitions are unchanged for the checks");
+    // A restart, and a registration after it, keep the last report.
     let mut again = Node { state: node.restarted(), files: Definitions::new() };
     assert_eq!(again.register(&web), Ok(false));
     let initial = |node: &Node| {
@@ -446,7 +450,7 @@ fn who_registers_again_and_again_loses_nothing() {
         checks.iter().map(|check| check.initial).collect::<Vec<_>>()
     };
     assert_eq!(initial(&again), [Status::Passing, Status::Critical]);
-    // As Consul has it: what was added by itself stays, unless it is not wanted.
+    // As in Consul, separately registered checks stay unless they are replaced.
     let tagged = json!({"Name": "web", "ID": "a", "Tags": ["v2"], "Check": {"TTL": "5s"}});
     assert_eq!(again.register(&tagged), Ok(true));
     assert_eq!(again.shown(), ["web/a-host-a [service:a,disk]"]);
@@ -457,10 +461,10 @@ fn who_registers_again_and_again_loses_nothing() {
 }
 
 #[test]
-fn what_is_held_goes_with_what_is_registered() {
+fn deregistration_removes_the_holds_of_the_instance() {
     let hold = || Change::Hold {
         target: Target::Instance("a".into()),
-        gate: HoldReason::Maintenance,
+        kind: HoldReason::Maintenance,
         reason: "x".into(),
         period: None,
     };
@@ -480,48 +484,45 @@ fn what_is_held_goes_with_what_is_registered() {
 }
 
 #[test]
-fn no_registration_hides_another() {
+fn registration_with_the_label_of_another_is_refused() {
     let mut node = Node::new(&[]);
     node.register(&json!({"Name": "web"})).unwrap();
     let error = node.register(&json!({"Name": "web", "ID": "web-host-a"})).unwrap_err();
-    assert!(
-        error.starts_with("refused: The instance web/web-host-a is registered already, by the ID \"web\""),
-        "{error}"
-    );
+    assert!(error.starts_with("refused: Instance web/web-host-a is already registered with the ID \"web\""), "{error}");
     assert_eq!(node.register(&json!({"Name": "db", "ID": "web-host-a"})), Ok(true));
 }
 
 #[test]
-fn what_is_held_ends_by_itself_or_when_somebody_says_so() {
+fn holds_end_by_time_limit_or_release() {
     let mut node = Node::new(&[json!({"Name": "web"}), json!({"Name": "db"})]);
-    let hold = |target, gate, seconds: Option<u64>| {
+    let hold = |target, kind, seconds: Option<u64>| {
         let period = seconds.map(std::time::Duration::from_secs);
-        Change::Hold { target, gate, reason: "kernel".into(), period }
+        Change::Hold { target, kind, reason: "kernel".into(), period }
     };
     let web = || Target::Instance("web-host-a".into());
-    let gates = |state: &State| -> Vec<(HoldReason, Option<u64>)> {
-        state.maintenance().0.iter().map(|((_, gate), hold)| (*gate, hold.until)).collect()
+    let kinds = |state: &State| -> Vec<(HoldReason, Option<u64>)> {
+        state.maintenance().0.iter().map(|((_, kind), hold)| (*kind, hold.until)).collect()
     };
     node.apply(hold(web(), HoldReason::Draining, Some(60))).unwrap();
     node.apply(hold(web(), HoldReason::Maintenance, None)).unwrap();
     node.apply(hold(Target::Node, HoldReason::Draining, None)).unwrap();
     let all = [(HoldReason::Draining, None), (HoldReason::Draining, Some(160)), (HoldReason::Maintenance, None)];
-    assert_eq!(gates(&node.restarted()), all);
+    assert_eq!(kinds(&node.restarted()), all);
     assert!(!node.state.clone().expire(159));
     let mut later = node.state.clone();
     assert!(later.expire(160));
-    assert_eq!(gates(&later), [(HoldReason::Draining, None), (HoldReason::Maintenance, None)]);
+    assert_eq!(kinds(&later), [(HoldReason::Draining, None), (HoldReason::Maintenance, None)]);
     assert_eq!(
-        node.apply(Change::Release { target: Target::Node, gates: vec![HoldReason::NodeMaintenance] }),
+        node.apply(Change::Release { target: Target::Node, kinds: vec![HoldReason::NodeMaintenance] }),
         Ok(false)
     );
-    assert_eq!(node.apply(Change::Release { target: Target::Node, gates: vec![HoldReason::Draining] }), Ok(true));
-    assert_eq!(node.apply(Change::Release { target: web(), gates: vec![] }), Ok(true));
-    assert!(gates(&node.state).is_empty());
+    assert_eq!(node.apply(Change::Release { target: Target::Node, kinds: vec![HoldReason::Draining] }), Ok(true));
+    assert_eq!(node.apply(Change::Release { target: web(), kinds: vec![] }), Ok(true));
+    assert!(kinds(&node.state).is_empty());
 }
 
 #[test]
-fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
+fn damaged_stored_text_loses_only_the_damaged_part() {
     let texts = [
         "",
         "{",
@@ -535,7 +536,7 @@ fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
     for text in texts {
         let (state, lost) = State::parse(text, &host());
         assert!(state.is_empty() && state.maintenance().0.is_empty(), "{text}");
-        assert!(!lost.is_empty(), "{text}: nothing is lost in silence");
+        assert!(!lost.is_empty(), "{text}: every loss is reported");
     }
     let text = r#"{"format": 1, "services": [{"Name": "a_b"}, {"Name": "web"}], "holds": []}"#;
     let (state, lost) = State::parse(text, &host());
@@ -543,13 +544,13 @@ fn a_kept_text_that_is_damaged_costs_what_is_damaged() {
 }
 
 fn drain(id: &str) -> Change {
-    let (target, gate) = (Target::Instance(id.into()), HoldReason::Draining);
-    Change::Hold { target, gate, reason: String::new(), period: None }
+    let (target, kind) = (Target::Instance(id.into()), HoldReason::Draining);
+    Change::Hold { target, kind, reason: String::new(), period: None }
 }
 
-/// What a file and a client both define is the file's while the file is there, and so is what is held of it.
+/// While a file defines an instance, the instance and its holds belong to the file.
 #[test]
-fn a_registration_behind_a_file_goes_without_a_trace() {
+fn deregistration_behind_a_file_keeps_the_files_holds() {
     let body = json!({"Name": "web", "Check": {"TTL": "5s", "DeregisterCriticalServiceAfter": "1m"}});
     let mut node = Node::new(&[]);
     assert_eq!(node.register(&body), Ok(true));
@@ -563,34 +564,37 @@ fn a_registration_behind_a_file_goes_without_a_trace() {
         ..Announcement::new(node.files[&key].instance.clone(), InstanceState::new(Status::Critical, "down"))
     };
     let announced = Announcements::from_iter([(key, Arc::new(critical))]);
-    assert!(node.state.clone().reap(&announced, &node.files, 1_000).is_empty(), "it is the file's that is critical");
+    assert!(
+        node.state.clone().reap(&announced, &node.files, 1_000).is_empty(),
+        "the file's instance is critical, not the registration's"
+    );
     assert_eq!(node.state.clone().reap(&announced, &Definitions::new(), 1_000).len(), 1);
 
     for change in [Change::Deregister("web".into()), register(&json!({"Name": "other", "ID": "web"}), false)] {
         let mut node = Node { state: node.state.clone(), files: node.files.clone() };
         assert_eq!(node.apply(change), Ok(true));
-        assert_eq!(node.state.maintenance().0.len(), 1, "the file's instance is drained as before");
+        assert_eq!(node.state.maintenance().0.len(), 1, "the file's instance stays drained");
     }
 }
 
 #[test]
-fn what_is_held_of_an_instance_that_is_not_there_any_more_can_be_given_back() {
+fn hold_of_a_removed_instance_can_be_released() {
     let mut node = Node::new(&[json!({"Name": "web", "ID": "old"})]);
     assert_eq!(node.apply(drain("old-host-a")), Ok(true));
     node.files = Definitions::new();
-    let release = || Change::Release { target: Target::Instance("old-host-a".into()), gates: vec![] };
+    let release = || Change::Release { target: Target::Instance("old-host-a".into()), kinds: vec![] };
     assert_eq!(node.apply(release()), Ok(true));
     assert!(node.state.maintenance().0.is_empty());
-    assert!(node.apply(release()).unwrap_err().starts_with("unknown: This node has no instance"));
+    assert!(node.apply(release()).unwrap_err().starts_with("unknown: Unknown instance"));
 }
 
 #[test]
-fn a_check_id_is_of_one_service() {
+fn check_id_is_unique_on_the_node() {
     let body = |name: &str| json!({"Name": name, "Check": {"CheckID": "c", "TTL": "5s"}});
-    let taken = "refused: The check ID \"c\" belongs to the service \"a\": give this one another CheckID.";
+    let taken = "refused: Check ID \"c\" is used by service \"a\": use another CheckID.";
     let mut node = Node::new(&[]);
     assert_eq!(node.register(&body("a")), Ok(true));
-    assert_eq!(node.register(&body("a")), Ok(false), "the same again");
+    assert_eq!(node.register(&body("a")), Ok(false), "identical registration");
     assert_eq!(node.register(&body("b")), Err(taken.to_owned()));
     assert_eq!(node.register(&json!({"Name": "b"})), Ok(true));
     let added = check(&json!({"Name": "c", "CheckID": "c", "ServiceID": "b", "TTL": "1s"}));
@@ -598,7 +602,7 @@ fn a_check_id_is_of_one_service() {
 }
 
 #[test]
-fn who_names_a_service_is_told_its_instances() {
+fn hold_of_a_service_name_lists_its_instances() {
     let mut node = Node::new(&[
         json!({"Name": "web", "ID": "c"}),
         json!({"Name": "db", "ID": "a"}),
@@ -607,7 +611,7 @@ fn who_names_a_service_is_told_its_instances() {
     let cases = [
         ("web", "unknown: \"web\" is a service: its instance on this node is c-host-a."),
         ("DB", "unknown: \"DB\" is a service: its instances on this node are a-host-a, b-host-a."),
-        ("x", "unknown: This node has no instance \"x\": ask the agent of the node that has it"),
+        ("x", "unknown: Unknown instance \"x\" on this node"),
     ];
     for (id, expected) in cases {
         let error = node.apply(drain(id)).unwrap_err();

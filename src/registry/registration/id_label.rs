@@ -2,13 +2,13 @@
 
 use crate::model::name::{Label, MAX_LABEL};
 
-/// Characters of the digest that tells apart ids with the same label: 24 bits.
+/// Hexadecimal digits of the digest that distinguishes ids with the same label: 24 bits.
 const MARK: usize = 6;
 
-/// The label of a registered id: unique in the cluster, since the node's name ends it, and the same at each start.
+/// Returns the label of a registered id: stable, and unique in the cluster because the node's name ends it.
 ///
-/// `web-1` on `host-a` becomes `web-1-host-a`. An id in other characters than a label's, or too long, is shortened and gets
-/// a mark of its own: `db:5432` becomes `db-5432-x1f2e3-host-a`.
+/// `web-1` on `host-a` becomes `web-1-host-a`. An id that is too long or has other characters is shortened and gets a
+/// digest: `db:5432` becomes `db-5432-x1f2e3-host-a`.
 pub(super) fn label_of(id: &str, node: &Label) -> Label {
     let ending = format!("-{node}");
     let room = MAX_LABEL.saturating_sub(ending.len());
@@ -28,6 +28,6 @@ pub(super) fn label_of(id: &str, node: &Label) -> Label {
     let stem = plain[..plain.len().min(most)].trim_matches('-');
     let short = node.as_str()[..node.as_str().len().min(MAX_LABEL - mark.len() - 1)].trim_end_matches('-');
     let text = if stem.is_empty() { format!("{mark}-{short}") } else { format!("{stem}-{mark}-{short}") };
-    // It cannot fail: letters, digits, and hyphens inside, within the length. If it did, the node's name is a label.
+    // Unreachable fallback: the text consists of letters, digits and inner hyphens within the length limit.
     Label::parse(&text).unwrap_or_else(|_| node.clone())
 }

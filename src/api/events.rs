@@ -1,46 +1,46 @@
-//! `GET /v1/muster/events`: what happens, one event at a time.
+//! Events of `GET /v1/muster/events`.
 
 use serde::{Deserialize, Serialize};
 
-/// One event. What it is not about is left out.
+/// An event. Fields that do not apply are omitted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Event {
-    /// Grows with each event, and with every start of the agent; the node's own. `None`: what this event is about has
-    /// numbers itself.
+    /// Sequence number, local to the node: increases with each event, also across restarts. `None` for `missed`, which
+    /// stands for other events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
-    /// When (RFC 3339), by the clock of the node that was asked.
+    /// Time (RFC 3339), by the clock of the requested node.
     pub time: String,
-    /// `instance-down`, `node-gone`, `file-problem`, …: a group, and what of it.
+    /// Kind: a group and a detail, such as `instance-down`, `node-gone` or `file-problem`.
     pub kind: String,
-    /// The node that it is about.
+    /// Affected node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The service that it is about.
+    /// Affected service.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// The instance's id.
+    /// Id of the affected instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// How the instance stood before: one of the states of `explain`.
+    /// Previous state of the instance, as in `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
-    /// How it stands now.
+    /// New state of the instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
-    /// The file or the folder.
+    /// Affected file or folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Counted from 1.
+    /// Line, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<usize>,
-    /// Counted from 1.
+    /// Column, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub column: Option<usize>,
-    /// How many: packets that were not let in, events that were missed.
+    /// Number of rejected packets or missed events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
-    /// One sentence.
+    /// Description in one sentence.
     pub text: String,
 }

@@ -1,6 +1,6 @@
-//! What clients change on this node: services, checks, reports, maintenance and drains.
+//! Mutations of this node: services, checks, TTL reports, maintenance and drains.
 //!
-//! A change is answered once it is kept and shows in the catalog, so that whoever asks next sees it.
+//! A mutation is answered once it is on disk and visible in the catalog, so that the next query sees it.
 
 use std::time::Duration;
 
@@ -18,30 +18,31 @@ use crate::{
     api,
     http::{
         Api,
-        command::{CHANGE, Command, give},
+        command::{CHANGE, send},
         query::{Query, bad},
         response::{ApiError, json},
     },
     model::{
-        announcement::{Announcement, HoldReason},
+        announcement::{Announcement, HoldReason, InstanceState},
         catalog::Catalog,
         health::Status,
+        served_ttls::SPREAD,
         service::InstanceKey,
-        ttl_ledger::SPREAD,
     },
     registry::{
         error::RegistryError,
         registration::{CheckRegistration, Registration, field, go_duration},
+        request::Request,
         state::{Change, Outcome, Target},
     },
 };
 
-/// How long an answer waits until the catalog shows what was changed.
-pub(crate) const SHOWN: Duration = Duration::from_secs(2);
+/// Longest wait until the catalog shows a change.
+pub(crate) const CATALOG_WAIT: Duration = Duration::from_secs(2);
 
 pub(crate) type Body = Result<Bytes, BytesRejection>;
 
-/// A body as it came.
+/// Returns the octets of a body.
 pub(crate) fn octets(body: Body) -> Result<Bytes, ApiError> {
     body.map_err(|rejection| ApiError(rejection.status(), rejection.body_text()))
 }
@@ -50,65 +51,65 @@ fn read(body: Body) -> Result<Value, ApiError> {
     serde_json::from_slice(&octets(body)?).map_err(|error| bad(&format!("Request decode failed: {error}")))
 }
 
-/// Has a change made, and waits until it shows.
-async fn make(
+/// Sends a change to the registry and waits until the catalog shows it.
+async fn apply(
     api: &Api,
     change: Change,
-    shows: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
+    is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
 ) -> Result<Outcome, ApiError> {
-    let now = "Look at the agent's log.";
-    let outcome = give(&api.orders, |done| Command::Change { change, done }, CHANGE, now)
+    let advice = "See the agent's log.";
+    let outcome = send(&api.commands.registry, |done| Request { change, done }, CHANGE, advice)
         .await?
-        .map_err(|denied| denial(&denied))?;
+        .map_err(|error| registry_error(&error))?;
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
-        outcome.instances.iter().all(|key| shows(key, known(key)))
+        outcome.instances.iter().all(|key| is_visible(key, known(key)))
     };
-    api.hub.shows(there, SHOWN).await;
+    api.queries.wait_for_catalog(there, CATALOG_WAIT).await;
     Ok(outcome)
 }
 
-pub(crate) fn denial(denied: &RegistryError) -> ApiError {
-    let status = match denied {
+pub(crate) fn registry_error(error: &RegistryError) -> ApiError {
+    let status = match error {
         RegistryError::Unknown(_) => StatusCode::NOT_FOUND,
         RegistryError::Refused(_) => StatusCode::BAD_REQUEST,
-        RegistryError::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
+        RegistryError::NotStored(_) => StatusCode::INSUFFICIENT_STORAGE,
     };
-    ApiError(status, denied.to_string())
+    ApiError(status, error.to_string())
 }
 
 pub(crate) async fn register(State(api): State<Api>, query: Query, body: Body) -> Result<(), ApiError> {
     query.check()?;
-    let only_these_checks = query.flag("replace-existing-checks")?;
-    let registration = Registration::read(&read(body)?, &api.agent.host()).map_err(|fault| bad(&fault.to_string()))?;
-    register_this(&api, registration, only_these_checks).await
+    let replace_checks = query.flag("replace-existing-checks")?;
+    let registration = Registration::read(&read(body)?, &api.agent.host()).map_err(|error| bad(&error.to_string()))?;
+    register_service(&api, registration, replace_checks).await
 }
 
-async fn register_this(api: &Api, registration: Registration, only_these_checks: bool) -> Result<(), ApiError> {
+async fn register_service(api: &Api, registration: Registration, replace_checks: bool) -> Result<(), ApiError> {
     let wanted = registration.definition.clone();
     let checks: Vec<SmolStr> = (0..wanted.checks.len()).map(|at| wanted.check_id(at)).collect();
-    // Others than these may have been added before, and stay.
-    let shows = move |known: &Announcement| {
+    // Separately registered checks stay.
+    let is_visible = move |known: &Announcement| {
         let reported = known.report.iter().flat_map(|report| &report.checks);
         let (there, others): (Vec<_>, Vec<_>) = reported.partition(|check| checks.contains(&check.id));
-        known.instance == wanted.instance && there.len() == checks.len() && (others.is_empty() || !only_these_checks)
+        known.instance == wanted.instance && there.len() == checks.len() && (others.is_empty() || !replace_checks)
     };
-    let change = Change::Register { registration: Box::new(registration), only_these_checks };
-    make(api, change, |_, known| known.is_some_and(&shows)).await.map(drop)
+    let change = Change::Register { registration: Box::new(registration), replace_checks };
+    apply(api, change, |_, known| known.is_some_and(&is_visible)).await.map(drop)
 }
 
 pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {
-    make(&api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop)
+    apply(&api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop)
 }
 
 pub(crate) async fn register_check(State(api): State<Api>, body: Body) -> Result<(), ApiError> {
-    let check = CheckRegistration::read(&read(body)?).map_err(|fault| bad(&fault.to_string()))?;
+    let check = CheckRegistration::read(&read(body)?).map_err(|error| bad(&error.to_string()))?;
     let id = check.id.clone();
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id))
     };
-    make(&api, Change::RegisterCheck(check), |_, known| known.is_some_and(has)).await.map(drop)
+    apply(&api, Change::RegisterCheck(check), |_, known| known.is_some_and(has)).await.map(drop)
 }
 
 pub(crate) async fn deregister_check(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {
@@ -116,17 +117,17 @@ pub(crate) async fn deregister_check(State(api): State<Api>, Path(id): Path<Stri
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str()))
     };
     let change = Change::DeregisterCheck(id.clone());
-    make(&api, change, |_, known| !known.is_some_and(has)).await.map(drop)
+    apply(&api, change, |_, known| !known.is_some_and(has)).await.map(drop)
 }
 
 async fn report(api: &Api, check: String, status: Status, output: String) -> Result<(), ApiError> {
     let id = check.clone();
-    let stands = move |known: &Announcement| {
+    let is_reported = move |known: &Announcement| {
         let report = known.report.as_ref()?;
         report.checks.iter().find(|check| check.id == id.as_str()).map(|check| check.status == status)
     };
     let change = Change::Report { check, status, output };
-    make(api, change, |_, known| known.and_then(&stands) == Some(true)).await.map(drop)
+    apply(api, change, |_, known| known.and_then(&is_reported) == Some(true)).await.map(drop)
 }
 
 pub(crate) async fn pass(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Result<(), ApiError> {
@@ -146,11 +147,11 @@ pub(crate) async fn update(State(api): State<Api>, Path(id): Path<String>, body:
     let text = |key: &str| field(&body, key).and_then(Value::as_str).unwrap_or_default();
     let word = text("Status");
     let status = Status::from_word(word)
-        .ok_or_else(|| bad(&format!("Invalid check status: {word:?}. It is passing, warning or critical.")))?;
+        .ok_or_else(|| bad(&format!("Invalid check status: {word:?}. Expected passing, warning or critical.")))?;
     report(&api, id, status, text("Output").to_owned()).await
 }
 
-async fn hold(api: &Api, target: Target, gate: HoldReason, query: &Query) -> Result<Outcome, ApiError> {
+async fn hold(api: &Api, target: Target, kind: HoldReason, query: &Query) -> Result<Outcome, ApiError> {
     let period = match query.text("for") {
         None => None,
         Some(text) => {
@@ -159,17 +160,17 @@ async fn hold(api: &Api, target: Target, gate: HoldReason, query: &Query) -> Res
         }
     };
     let reason = query.text("reason").unwrap_or_default().to_owned();
-    let change = Change::Hold { target, gate, reason, period };
-    make(api, change, |_, known| known.is_none_or(|known| !known.standing.is_answered())).await
+    let change = Change::Hold { target, kind, reason, period };
+    apply(api, change, |_, known| known.is_none_or(|known| !known.state.is_answered())).await
 }
 
-async fn release(api: &Api, target: Target, gates: Vec<HoldReason>) -> Result<Outcome, ApiError> {
-    let held = gates.clone();
-    let is_held = move |known: &Announcement| match known.standing {
-        crate::model::announcement::InstanceState::Withheld(gate, _) => held.contains(&gate),
+async fn release(api: &Api, target: Target, kinds: Vec<HoldReason>) -> Result<Outcome, ApiError> {
+    let held = kinds.clone();
+    let is_held = move |known: &Announcement| match known.state {
+        InstanceState::Withheld(kind, _) => held.contains(&kind),
         _ => false,
     };
-    make(api, Change::Release { target, gates }, |_, known| !known.is_some_and(&is_held)).await
+    apply(api, Change::Release { target, kinds }, |_, known| !known.is_some_and(&is_held)).await
 }
 
 pub(crate) async fn maintain_node(State(api): State<Api>, query: Query) -> Result<(), ApiError> {
@@ -184,10 +185,10 @@ pub(crate) async fn maintain_service(
     maintain(&api, Target::Instance(id), HoldReason::Maintenance, &query).await
 }
 
-async fn maintain(api: &Api, target: Target, gate: HoldReason, query: &Query) -> Result<(), ApiError> {
+async fn maintain(api: &Api, target: Target, kind: HoldReason, query: &Query) -> Result<(), ApiError> {
     match enable(query)? {
-        true => hold(api, target, gate, query).await.map(drop),
-        false => release(api, target, vec![gate]).await.map(drop),
+        true => hold(api, target, kind, query).await.map(drop),
+        false => release(api, target, vec![kind]).await.map(drop),
     }
 }
 
@@ -195,7 +196,7 @@ fn target(api: &Api, text: String) -> Target {
     if api.agent.node.as_str().eq_ignore_ascii_case(&text) { Target::Node } else { Target::Instance(text) }
 }
 
-/// Takes an instance, or the node with all of them, out of answers for good; says for how long it may still be in caches.
+/// Drains an instance or the node; the response has the time for which caches may still have it.
 pub(crate) async fn drain(
     State(api): State<Api>,
     uri: Uri,
@@ -203,8 +204,8 @@ pub(crate) async fn drain(
     query: Query,
 ) -> Result<Response, ApiError> {
     let outcome = hold(&api, target(&api, text), HoldReason::Draining, &query).await?;
-    // Begun seconds count.
-    let wait = u32::try_from(outcome.left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+    // Rounded up to whole seconds.
+    let wait = u32::try_from(outcome.cache_time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
     let drained = api::Drained {
         instances: outcome.instances.iter().map(ToString::to_string).collect(),
         ttl: wait.saturating_sub(SPREAD.as_secs() as u32),
@@ -214,26 +215,26 @@ pub(crate) async fn drain(
 }
 
 pub(crate) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<String>) -> Result<Response, ApiError> {
-    let gates = vec![HoldReason::Draining, HoldReason::Maintenance, HoldReason::NodeMaintenance];
-    let outcome = release(&api, target(&api, text), gates).await?;
-    // What was not held back is as it was.
+    let kinds = vec![HoldReason::Draining, HoldReason::Maintenance, HoldReason::NodeMaintenance];
+    let outcome = release(&api, target(&api, text), kinds).await?;
+    // Without a hold, nothing has changed.
     let instances = outcome.instances.iter().filter(|_| outcome.changed).map(ToString::to_string).collect();
     Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None }))
 }
 
-pub(crate) async fn reload(State(api): State<Api>) -> Result<(), ApiError> {
-    give(&api.orders, |done| Command::Reload { done }, CHANGE, "Look at the agent's log.").await
+pub(crate) async fn reload(State(api): State<Api>) {
+    api.commands.rescan.send_replace(());
 }
 
-/// `PUT /v1/catalog/register`: nodes announce for themselves, so it is taken for this node alone.
+/// `PUT /v1/catalog/register`, for this node only: every node announces itself.
 pub(crate) async fn catalog_register(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, ApiError> {
     let body = read(body)?;
     own_node(&api, &body)?;
     let Some(service) = field(&body, "Service").filter(|service| service.is_object()) else {
-        return Err(bad("Service: it is missing. Nodes need no registration: each announces itself."));
+        return Err(bad("Service is missing. Nodes need no registration: each announces itself."));
     };
     if field(&body, "Check").or(field(&body, "Checks")).is_some() {
-        let text = "Check: results are not written into the catalog; register a TTL check with \
+        let text = "Check: the catalog accepts no check results. Register a TTL check with \
                     /v1/agent/service/register and report to it.";
         return Err(bad(text));
     }
@@ -241,21 +242,21 @@ pub(crate) async fn catalog_register(State(api): State<Api>, uri: Uri, body: Bod
     if let (Some(fields), Some(name)) = (service.as_object_mut(), name) {
         fields.insert("Name".to_owned(), name);
     }
-    let registration = Registration::read(&service, &api.agent.host()).map_err(|fault| bad(&fault.to_string()))?;
-    register_this(&api, registration, false).await?;
+    let registration = Registration::read(&service, &api.agent.host()).map_err(|error| bad(&error.to_string()))?;
+    register_service(&api, registration, false).await?;
     Ok(json(&uri, &true))
 }
 
-/// `PUT /v1/catalog/deregister`: the same.
+/// `PUT /v1/catalog/deregister`, for this node only.
 pub(crate) async fn catalog_deregister(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, ApiError> {
     let body = read(body)?;
     own_node(&api, &body)?;
     if let Some(id) = field(&body, "ServiceID").and_then(Value::as_str) {
-        make(&api, Change::Deregister(id.to_owned()), |_, known| known.is_none()).await?;
+        apply(&api, Change::Deregister(id.to_owned()), |_, known| known.is_none()).await?;
     } else if let Some(id) = field(&body, "CheckID").and_then(Value::as_str) {
-        make(&api, Change::DeregisterCheck(id.to_owned()), |_, _| true).await?;
+        apply(&api, Change::DeregisterCheck(id.to_owned()), |_, _| true).await?;
     } else {
-        return Err(bad("ServiceID: it is missing. A node goes by leaving: PUT /v1/agent/leave."));
+        return Err(bad("ServiceID or CheckID is missing. To remove a node, make it leave: PUT /v1/agent/leave."));
     }
     Ok(json(&uri, &true))
 }
@@ -263,8 +264,8 @@ pub(crate) async fn catalog_deregister(State(api): State<Api>, uri: Uri, body: B
 fn own_node(api: &Api, body: &Value) -> Result<(), ApiError> {
     match field(body, "Node").and_then(Value::as_str) {
         Some(node) if !node.eq_ignore_ascii_case(api.agent.node.as_str()) => Err(bad(&format!(
-            "Node: {node:?} announces its services itself, and nobody can for it. Ask its own agent; for a host without \
-             one, drop a service file with its `address` on {}.",
+            "Node: {node:?} announces its own services: send the request to its agent. For a host without an agent, add a \
+             service file with its `address` on {}.",
             api.agent.node
         ))),
         _ => Ok(()),

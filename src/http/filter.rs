@@ -1,26 +1,24 @@
 //! Consul's filter expressions (`?filter=`): `Service.Port == 80 and "v2" in Service.Tags`.
 //!
-//! The language is that of go-bexpr: selectors with dots, slashes (JSON pointers) or brackets; `==`, `!=`, `in`, `not in`,
-//! `contains`, `not contains`, `is empty`, `is not empty`, `matches`, `not matches`; `and`, `or`, `not` and parentheses. An
-//! expression is looked up in the JSON of each item. Core.
-
-use std::fmt;
+//! The language is go-bexpr: selectors with dots, slashes (JSON pointers) or brackets; `==`, `!=`, `in`, `not in`,
+//! `contains`, `not contains`, `is empty`, `is not empty`, `matches`, `not matches`; `and`, `or`, `not` and
+//! parentheses. An expression is evaluated on the JSON of each item. Core.
 
 use regex_lite::Regex;
 use serde_json::Value;
 
-/// Octets of an expression.
+/// Longest expression, in octets.
 const MAX_TEXT: usize = 4096;
-/// Parentheses and `not`s within each other: it is read recursively.
+/// Deepest nesting of parentheses and `not`; the parser is recursive.
 const MAX_DEPTH: usize = 32;
 
-/// An expression.
+/// A parsed expression.
 #[derive(Clone, Debug)]
-pub(crate) enum Filter {
+pub(super) enum Filter {
     And(Box<Filter>, Box<Filter>),
     Or(Box<Filter>, Box<Filter>),
     Not(Box<Filter>),
-    /// `!=` and its like ask each value by itself: of a list, any may differ.
+    /// A comparison. Negation applies to each value: of a list, any value may differ.
     Test {
         selector: Selector,
         test: Test,
@@ -28,46 +26,48 @@ pub(crate) enum Filter {
     },
 }
 
-/// Where a value stands.
+/// Path to a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Selector(Vec<String>);
+pub(super) struct Selector(Vec<String>);
 
-/// What is asked of it.
+/// Test of a value.
 #[derive(Clone, Debug)]
-pub(crate) enum Test {
+pub(super) enum Test {
     Equal(String),
     Contains(String),
     Empty,
     Matches(Regex),
 }
 
-/// Why an expression is none, or does not fit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum FilterError {
-    /// Something else was expected there; what, and the rest of the text.
-    Expected(&'static str, String),
-    /// Too long, or too deep.
+/// Error in an expression, or in its use on an item.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FilterError {
+    /// Unexpected text.
+    #[error("expected {element} {}", position(.rest))]
+    Expected {
+        /// The expected element.
+        element: &'static str,
+        /// The rest of the expression.
+        rest: String,
+    },
+    /// The expression is too long or too deeply nested.
+    #[error("an expression has at most {MAX_TEXT} octets and {MAX_DEPTH} levels")]
     TooLarge,
-    /// No regular expression; why.
+    /// Invalid regular expression, with the reason.
+    #[error("invalid regular expression: {0}")]
     Pattern(String),
     /// Items have no such field.
+    #[error("Selector {0:?} is not valid: items have no such field")]
     NoField(String),
 }
 
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Expected(what, rest) if rest.is_empty() => write!(f, "expected {what} at the end"),
-            Self::Expected(what, rest) => write!(f, "expected {what} at {rest:?}"),
-            Self::TooLarge => write!(f, "an expression has at most {MAX_TEXT} octets and {MAX_DEPTH} levels"),
-            Self::Pattern(why) => write!(f, "no regular expression: {why}"),
-            Self::NoField(name) => write!(f, "Selector {name:?} is not valid: items have no such field"),
-        }
-    }
+/// Returns the position of an error, by the rest of the expression.
+fn position(rest: &str) -> String {
+    if rest.is_empty() { "at the end".to_owned() } else { format!("at {rest:?}") }
 }
 
-/// Reads an expression.
-pub(crate) fn parse(text: &str) -> Result<Filter, FilterError> {
+/// Parses an expression.
+pub(super) fn parse(text: &str) -> Result<Filter, FilterError> {
     if text.len() > MAX_TEXT {
         return Err(FilterError::TooLarge);
     }
@@ -77,8 +77,8 @@ pub(crate) fn parse(text: &str) -> Result<Filter, FilterError> {
 }
 
 impl Filter {
-    /// Whether an item passes.
-    pub(crate) fn passes(&self, item: &Value) -> Result<bool, FilterError> {
+    /// Reports whether an item matches.
+    pub(super) fn passes(&self, item: &Value) -> Result<bool, FilterError> {
         Ok(match self {
             Self::And(a, b) => a.passes(item)? && b.passes(item)?,
             Self::Or(a, b) => a.passes(item)? || b.passes(item)?,
@@ -87,7 +87,7 @@ impl Filter {
                 let mut found = Vec::new();
                 selector.find(item, 0, &mut found)?;
                 found.into_iter().any(|value| {
-                    // A key that a map does not have: nothing equals it, and it is empty.
+                    // A missing key of a map equals nothing and is empty.
                     let passes = value.map_or(matches!(test, Test::Empty), |value| test.passes(value));
                     passes != *negated
                 })
@@ -97,7 +97,8 @@ impl Filter {
 }
 
 impl Selector {
-    /// The values from the part `at` on: one, or of a list of shapes those of all its items. `None`: a map has no such key.
+    /// Collects the values of the path from part `at` on: one, or for a list those of all its items. `None`: a map
+    /// lacks the key.
     fn find<'a>(&self, item: &'a Value, at: usize, found: &mut Vec<Option<&'a Value>>) -> Result<(), FilterError> {
         let Some(part) = self.0.get(at) else {
             found.push(Some(item));
@@ -106,14 +107,14 @@ impl Selector {
         match item {
             Value::Object(fields) => match fields.get(part) {
                 Some(value) => self.find(value, at + 1, found),
-                // Keys of shapes begin with a capital; those of maps are data.
+                // Unknown fields are errors; keys of maps are data.
                 None if at > 0 && is_map(&self.0[at - 1]) => {
                     found.push(None);
                     Ok(())
                 }
                 None => Err(self.no_field()),
             },
-            // A list of checks: any of them may have it.
+            // For a list, any item may match.
             Value::Array(list) => list.iter().try_for_each(|one| self.find(one, at, found)),
             _ => Err(self.no_field()),
         }
@@ -124,7 +125,7 @@ impl Selector {
     }
 }
 
-/// The fields whose keys are data.
+/// Reports whether the keys of a field are data.
 fn is_map(field: &str) -> bool {
     matches!(
         field,
@@ -175,8 +176,8 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn expected(&self, what: &'static str) -> FilterError {
-        FilterError::Expected(what, self.rest.chars().take(20).collect())
+    fn expected(&self, element: &'static str) -> FilterError {
+        FilterError::Expected { element, rest: self.rest.chars().take(20).collect() }
     }
 
     fn or(&mut self) -> Result<Filter, FilterError> {
@@ -216,7 +217,7 @@ impl<'a> Reader<'a> {
     }
 
     fn test(&mut self) -> Result<Filter, FilterError> {
-        // `VALUE in SELECTOR`: a value is quoted, or stands where no operator of a selector follows.
+        // Try `VALUE in SELECTOR` first, then operators that follow a selector.
         let before = self.rest;
         let value = self.value()?;
         let negated = match (self.word("in"), self.rest) {
@@ -275,7 +276,7 @@ impl<'a> Reader<'a> {
         true
     }
 
-    /// A quoted text, or a word.
+    /// Parses a quoted string or a bare word.
     fn value(&mut self) -> Result<String, FilterError> {
         if let Some(text) = self.quoted()? {
             return Ok(text);
@@ -311,7 +312,7 @@ impl<'a> Reader<'a> {
         Err(self.expected("the end of the text"))
     }
 
-    /// `Service.Meta.key`, `Service.Meta["key"]` or `"/Service/Meta/key"`.
+    /// Parses `Service.Meta.key`, `Service.Meta["key"]` or `"/Service/Meta/key"`.
     fn selector(&mut self) -> Result<Selector, FilterError> {
         if self.rest.starts_with('"') {
             let here = self.rest;
@@ -354,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn expressions_as_consuls_clients_write_them() {
+    fn expressions_of_consul_clients_are_evaluated() {
         let item = json!({
             "Node": {"Node": "host-a", "Datacenter": "dc1", "Meta": {}},
             "Service": {
@@ -397,7 +398,7 @@ mod tests {
             (r#"Checks.CheckID matches "^service:""#, Ok(true)),
             ("Checks.Nothing == passing", Err("is not valid")),
             ("Checks is not empty", Ok(true)),
-            ("Nobody.CheckID == x", Err("is not valid")),
+            ("Unknown.CheckID == x", Err("is not valid")),
             ("not Service.Port == 80 and (Service.Service == db or Service.Service == web)", Ok(true)),
             ("Service.Service == db or Service.Service == web and Service.Port == 1", Ok(false)),
             ("Service.Nothing == 1", Err("is not valid")),
@@ -407,7 +408,7 @@ mod tests {
             ("(Service.Service == web", Err("expected `)`")),
             ("Service.Service == web garbage", Err("expected `and` or `or`")),
             (r#"Service.Service == "web"#, Err("expected the end")),
-            (r#"Service.ID matches "(""#, Err("no regular expression")),
+            (r#"Service.ID matches "(""#, Err("invalid regular expression")),
             ("", Err("expected a value")),
         ];
         for (text, expected) in cases {

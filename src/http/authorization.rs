@@ -1,0 +1,72 @@
+//! Authorization: which token may use which endpoint.
+//!
+//! Without tokens, every client that reaches the API has access: the API listens on loopback, or the operator set
+//! `insecure`. With tokens, every TCP request needs one with the endpoint's scope, also from loopback. The Unix socket
+//! needs none: its file mode restricts access.
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{Method, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tracing::debug;
+
+use super::{
+    discard,
+    endpoints::scope,
+    response::ApiError,
+    server::credentials::{Credentials, Guard, OverUnixSocket, presented},
+};
+
+pub(crate) async fn authorize(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match refusal(&guard, &request) {
+        Some(refusal) => {
+            discard(request.into_body()).await;
+            refusal.into_response()
+        }
+        None => {
+            let credentials = is_guarded_read(&guard, &request).then(|| Credentials::new(&guard, &request));
+            let response = next.run(request).await;
+            // A token may be revoked while a blocking query waits. A mutation is already done, and its response reports
+            // so.
+            if credentials.is_none_or(|credentials| credentials.is_valid()) {
+                response
+            } else {
+                revoked().into_response()
+            }
+        }
+    }
+}
+
+fn is_guarded_read(guard: &Guard, request: &Request) -> bool {
+    let path = || request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    guard.is_some() && is_read && scope(request.method().as_str(), path()).is_some()
+}
+
+fn revoked() -> ApiError {
+    ApiError(StatusCode::FORBIDDEN, "Permission denied: the token was revoked.".to_owned())
+}
+
+fn refusal(guard: &Guard, request: &Request) -> Option<ApiError> {
+    let tokens = guard.as_ref().filter(|_| request.extensions().get::<OverUnixSocket>().is_none())?;
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let required = scope(request.method().as_str(), path)?;
+    let denied = |text: String| Some(ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}")));
+    let Some(presented) = presented(request.headers(), request.uri()) else {
+        return denied("send a token as X-Consul-Token, Authorization: Bearer or ?token=.".to_owned());
+    };
+    let tokens = tokens.borrow();
+    match tokens.find(presented.as_bytes()) {
+        None => denied("unknown token.".to_owned()),
+        Some(token) if token.scope < required => {
+            let (has, name) = (token.scope.as_str(), &token.name);
+            denied(format!("scope {} is required; token {name} has scope {has}.", required.as_str()))
+        }
+        Some(token) => {
+            debug!(token = %token.name, "HTTP request authorized");
+            None
+        }
+    }
+}

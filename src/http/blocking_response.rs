@@ -1,0 +1,143 @@
+//! Responses of blocking queries: a part of the snapshot as JSON, with its index.
+//!
+//! Consul's endpoints and muster's own endpoints share this path: wait for the index, render, filter, cache, add headers.
+
+use std::collections::BTreeSet;
+
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    Api,
+    blocking::{Snapshot, Topic},
+    filter::Filter,
+    query::{Query, bad},
+    response::{ApiError, text_of},
+};
+use crate::model::catalog::Catalog;
+
+/// Response header with the index of the state shown.
+pub(super) const INDEX: &str = "x-consul-index";
+
+/// Responds with a part of the snapshot. With an index in the query, waits for a change first. The filter applies to
+/// each item.
+pub(super) async fn show<T: Serialize>(
+    api: &Api,
+    uri: &Uri,
+    query: &Query,
+    topic: Topic,
+    build: impl Fn(&Snapshot) -> Result<T, ApiError>,
+) -> Result<Response, ApiError> {
+    let filter = query.filter()?;
+    respond(api, uri, query, topic, filter.as_ref(), build).await
+}
+
+/// Responds in the same way, without the query's filter: `build` applies it.
+pub(super) async fn show_unfiltered<T: Serialize>(
+    api: &Api,
+    uri: &Uri,
+    query: &Query,
+    topic: Topic,
+    build: impl Fn(&Snapshot) -> Result<T, ApiError>,
+) -> Result<Response, ApiError> {
+    respond(api, uri, query, topic, None, build).await
+}
+
+async fn respond<T: Serialize>(
+    api: &Api,
+    uri: &Uri,
+    query: &Query,
+    topic: Topic,
+    filter: Option<&Filter>,
+    build: impl Fn(&Snapshot) -> Result<T, ApiError>,
+) -> Result<Response, ApiError> {
+    query.check()?;
+    if let Some(seen) = query.index()? {
+        api.queries.wait_for_change(&topic, seen, query.wait()?).await;
+    }
+    let snapshot = api.queries.snapshot();
+    let index = topic.index(&snapshot);
+    let key = query.cache_key(uri.path());
+    let is_cacheable = topic != Topic::Explain;
+    let cached = if is_cacheable { api.queries.cached(&key, index) } else { None };
+    let text = match cached {
+        Some(text) => text,
+        None => {
+            if let Some(dc) = query.datacenter()?
+                && !known_datacenters(&snapshot.catalog).contains(dc.as_str())
+            {
+                return Err(bad(&format!("No path to datacenter {dc}: no node of it is known to this agent.")));
+            }
+            let built = build(&snapshot)?;
+            let text = match filter {
+                None => text_of(uri, &built),
+                Some(filter) => {
+                    let mut value = value_of(&built)?;
+                    retain(&mut value, |item| passes(filter, item))?;
+                    text_of(uri, &value)
+                }
+            };
+            let text = Bytes::from(text?);
+            if is_cacheable {
+                api.queries.cache(key, index, text.clone());
+            }
+            text
+        }
+    };
+    Ok(with_index(text, index))
+}
+
+pub(super) fn value_of(built: &impl Serialize) -> Result<Value, ApiError> {
+    serde_json::to_value(built).map_err(|error| bad(&error.to_string()))
+}
+
+pub(super) fn passes(filter: &Filter, item: &Value) -> Result<bool, ApiError> {
+    filter.passes(item).map_err(|error| bad(&format!("filter: {error}")))
+}
+
+/// Returns a JSON response with Consul's index headers.
+pub(super) fn with_index(text: Bytes, index: u64) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(INDEX, index.into());
+    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    // Consul's value for a response that did not go to the leader.
+    headers.insert("x-consul-effective-consistency", HeaderValue::from_static("stale"));
+    (headers, text).into_response()
+}
+
+/// Removes the items of an array, or the values of an object, that `passes` rejects.
+fn retain(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, ApiError>) -> Result<(), ApiError> {
+    match value {
+        Value::Array(list) => {
+            let mut kept = Vec::with_capacity(list.len());
+            for item in list.drain(..) {
+                if passes(&item)? {
+                    kept.push(item);
+                }
+            }
+            *list = kept;
+        }
+        Value::Object(table) => {
+            let mut kept = serde_json::Map::new();
+            for (key, item) in std::mem::take(table) {
+                if passes(&item)? {
+                    kept.insert(key, item);
+                }
+            }
+            *table = kept;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+pub(super) fn known_datacenters(catalog: &Catalog) -> BTreeSet<&str> {
+    catalog.view().values().map(|view| view.node.datacenter.as_str()).collect()
+}

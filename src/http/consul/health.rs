@@ -1,0 +1,96 @@
+//! `/v1/health`: the checks of nodes, services and instances.
+
+use axum::{
+    extract::{Path, State},
+    http::Uri,
+    response::Response,
+};
+
+use super::{
+    catalog::{instances_on, matching_instances, matching_node, matching_nodes},
+    convert::{self, NodeInstance},
+};
+use crate::{
+    api::catalog::{Check, Entry},
+    http::{
+        Api,
+        blocking::{Snapshot, Topic},
+        blocking_response::show,
+        query::{Query, bad, label},
+        response::ApiError,
+    },
+    model::{
+        catalog::{Catalog, NodeView},
+        health::Status,
+    },
+};
+
+pub(crate) async fn node(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let name = label(&name)?;
+    show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
+        let view = matching_node(catalog, &name, &query)?;
+        Ok(view.map_or_else(Vec::new, |view| checks_on(catalog, view)))
+    })
+    .await
+}
+
+fn checks_on(catalog: &Catalog, view: &NodeView) -> Vec<Check> {
+    let mut checks = convert::node_checks(view, catalog.versions().nodes);
+    checks.extend(instances_on(catalog, view).flat_map(|placed| placed.checks()));
+    checks
+}
+
+pub(crate) async fn checks(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let (name, query) = (label(&name)?, query.with_agent(&api));
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Snapshot { catalog, .. }| {
+        Ok(matching_instances(catalog, &name, &query)?.iter().flat_map(NodeInstance::checks).collect::<Vec<_>>())
+    })
+    .await
+}
+
+pub(crate) async fn service(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(name): Path<String>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let (name, query) = (label(&name)?, query.with_agent(&api));
+    let passing = query.flag("passing")?;
+    show(&api, &uri, &query, Topic::Service(name.clone()), |Snapshot { catalog, .. }| {
+        let mut entries: Vec<Entry> =
+            matching_instances(catalog, &name, &query)?.iter().map(NodeInstance::entry).collect();
+        if passing {
+            entries.retain(|entry| entry.checks.iter().all(|check| check.status == Status::Passing.as_str()));
+        }
+        Ok(entries)
+    })
+    .await
+}
+
+pub(crate) async fn state(
+    State(api): State<Api>,
+    uri: Uri,
+    Path(state): Path<String>,
+    query: Query,
+) -> Result<Response, ApiError> {
+    let known = ["any", "passing", "warning", "critical"];
+    if !known.contains(&state.as_str()) {
+        return Err(bad(&format!("Invalid state {state:?}: expected {}.", known.join(", "))));
+    }
+    let query = query.with_agent(&api);
+    show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
+        let all = matching_nodes(catalog, &query)?.into_iter().flat_map(|view| checks_on(catalog, view));
+        Ok(all.filter(|check| state == "any" || check.status == state).collect::<Vec<_>>())
+    })
+    .await
+}
