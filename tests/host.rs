@@ -1,7 +1,7 @@
-//! Programs of a host that `muster setup` has told to ask muster: the C libraries, Python, the name services of Debian, Ubuntu
-//! and Fedora, and a real systemd-resolved, each on a host of its own. What they find is ours, and the world's.
+//! Name resolution on hosts after `muster setup`: glibc, musl, Python, the NSS modules of Debian, Ubuntu and Fedora, and a real
+//! systemd-resolved, each on its own host. Programs resolve both muster's names and other names.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -24,22 +24,24 @@ use support::{
     wait::until,
 };
 
-/// Services with an address in the network of the host, which is not its own.
+/// Services; `web` has an address of a neighbour in the host's network.
 const SERVICES: &str = "services:\n- {service: web, port: 8080, address: 10.0.0.8}\n- {service: db, port: 1}\n";
-const OURS: &str = "10.0.0.8";
-const WORLD: &str = "192.0.2.80";
+/// Address of `web.service.local`.
+const WEB: &str = "10.0.0.8";
+/// Address of `www.example`, which only the upstream knows.
+const OTHER: &str = "192.0.2.80";
 
 fn text(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
 #[track_caller]
-fn assert_done(output: &Output) -> String {
+fn succeed(output: &Output) -> String {
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
 }
 
-/// A program that prints what getaddrinfo finds, linked with musl.
+/// Compiles a program with musl that prints the result of getaddrinfo.
 fn musl_program(folder: &Path) -> PathBuf {
     const SOURCE: &str = r#"
         #include <arpa/inet.h>
@@ -60,17 +62,17 @@ fn musl_program(folder: &Path) -> PathBuf {
     program
 }
 
-/// Each kind of program finds ours and the world's.
+/// Asserts that every kind of program resolves muster's names and other names.
 #[track_caller]
-fn assert_programs_find_all(machine: &Machine, musl: &Path) {
+fn assert_programs_resolve_all(machine: &Machine, musl: &Path) {
     const PYTHON: &str = "import socket, sys; print(socket.getaddrinfo(sys.argv[1], 80)[0][4][0])";
-    for (name, expected) in [("web.service.local", OURS), ("www.example", WORLD), ("db.service.local", ADDRESS)] {
-        let getent = machine.says("getent", &["ahosts", name]);
+    for (name, expected) in [("web.service.local", WEB), ("www.example", OTHER), ("db.service.local", ADDRESS)] {
+        let getent = machine.output_of("getent", &["ahosts", name]);
         println!("$ getent ahosts {name}\n{getent}");
         let addresses: BTreeSet<&str> = getent.lines().filter_map(|line| line.split_whitespace().next()).collect();
         assert_eq!(addresses, BTreeSet::from([expected]), "{name}");
-        assert_eq!(machine.says("python3", &["-c", PYTHON, name]).trim(), expected, "Python: {name}");
-        assert_eq!(machine.says(musl, &[name]).trim(), expected, "musl: {name}");
+        assert_eq!(machine.output_of("python3", &["-c", PYTHON, name]).trim(), expected, "Python: {name}");
+        assert_eq!(machine.output_of(musl, &[name]).trim(), expected, "musl: {name}");
     }
     for name in ["nothing.service.local", "nothing.example"] {
         assert_eq!(machine.run("getent", &["ahosts", name]).status.code(), Some(2), "{name}");
@@ -85,89 +87,85 @@ fn can_run(test: &str) -> bool {
 }
 
 #[test]
-fn programs_ask_muster_by_resolv_conf() {
+fn programs_query_muster_through_resolv_conf() {
     if !can_run("a host whose resolv.conf names muster") {
         return;
     }
     let folder = run::temp_dir();
     let machine = Machine::new("# by hand\nnameserver 127.0.0.2\nsearch a.example\n", "files dns");
-    let upstream = machine.start_world();
-    // Whoever resolved for the host before.
+    let upstream = machine.start_upstream();
+    // The host's former resolver.
     let former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     let before = machine.read("etc/resolv.conf");
 
-    let said = assert_done(&machine.run("muster", &["setup", "resolv-conf"]));
-    println!("$ muster setup resolv-conf\n{said}");
+    let message = succeed(&machine.run("muster", &["setup", "resolv-conf"]));
+    println!("$ muster setup resolv-conf\n{message}");
     let expected = [
         "/etc/resolv.conf: written\n",
-        "the agent at 127.0.0.1:53: service.local. has serial ",
-        "programs of this host: host-a.node.service.local. is 10.0.0.7\n",
-        "names of the world: resolved as before\n",
+        "agent at 127.0.0.1:53: service.local. has serial ",
+        "C library: host-a.node.service.local. has address 10.0.0.7\n",
+        "other names: resolved as before\n",
     ];
     for line in expected {
-        assert!(said.contains(line), "{said}");
+        assert!(message.contains(line), "{message}");
     }
     assert!(machine.read("etc/resolv.conf").ends_with("\nnameserver 127.0.0.1\nsearch a.example\noptions edns0\n"));
     drop(former);
-    assert_programs_find_all(&machine, &musl_program(folder.path()));
-    assert_done(&machine.run("muster", &["setup", "resolv-conf", "--undo"]));
+    assert_programs_resolve_all(&machine, &musl_program(folder.path()));
+    succeed(&machine.run("muster", &["setup", "resolv-conf", "--undo"]));
     assert_eq!(machine.read("etc/resolv.conf"), before);
 }
 
 #[test]
-fn what_would_cut_a_host_off_is_undone() {
+fn failed_verification_of_resolv_conf_restores_the_former_file() {
     if !can_run("a host whose resolver would be lost") {
         return;
     }
     let machine = Machine::new("nameserver 127.0.0.2\n", "files dns");
-    let upstream = machine.start_world();
+    let upstream = machine.start_upstream();
     let _former = machine.start_agent("127.0.0.2:53", &upstream, SERVICES);
     let before = machine.read("etc/resolv.conf");
     let refused = |expected: &str| {
         let output = machine.run("muster", &["setup", "resolv-conf"]);
-        let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(expected), "{said}");
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(expected), "{message}");
         assert_eq!(machine.read("etc/resolv.conf"), before);
     };
 
-    let silent = machine.start_world();
-    silent.be_silent(true);
+    let silent = machine.start_upstream();
+    silent.set_silent(true);
     let mut agent = machine.start_agent("127.0.0.1:53", &silent, SERVICES);
-    refused("names of the world, which were resolved before, at 127.0.0.1:53: ");
-    // What takes names before DNS does.
+    refused("other names at 127.0.0.1:53, which resolved before: ");
+    // /etc/hosts takes precedence over DNS.
     machine.write("etc/hosts", "127.0.0.1 localhost\n192.0.2.99 host-a.node.service.local\n");
-    refused("programs of this host: host-a.node.service.local. is 192.0.2.99");
+    refused("C library: host-a.node.service.local. has address 192.0.2.99");
     agent.signal(nix::sys::signal::Signal::SIGTERM);
     agent.wait();
-    refused("the agent does not answer for its zone at 127.0.0.1:53: nothing listens there");
+    refused("the agent at 127.0.0.1:53 does not answer for its zone: connection refused");
 }
 
 #[test]
-fn a_file_that_is_mounted_is_left_alone() {
+fn mounted_resolv_conf_is_not_replaced() {
     if !can_run("a resolv.conf that is mounted") {
         return;
     }
     let machine = Machine::new("nameserver 192.0.2.1\n", "files dns");
-    let upstream = machine.start_world();
+    let upstream = machine.start_upstream();
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     machine.write("run/mounted", "nameserver 192.0.2.2\n");
     let script = "mount --bind /run/mounted /etc/resolv.conf && muster setup resolv-conf";
     let output = machine.run("sh", &["-c", script]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(
-        text(&output.stderr).contains("It is mounted from elsewhere, as in containers"),
-        "{}",
-        text(&output.stderr)
-    );
+    assert!(text(&output.stderr).contains("The file is a mount, as in containers"), "{}", text(&output.stderr));
     assert_eq!(machine.read("run/mounted"), "nameserver 192.0.2.2\n");
     assert_eq!(machine.read("etc/resolv.conf"), "nameserver 192.0.2.1\n");
 }
 
-/// Debian's and Ubuntu's desktops have `mdns4_minimal` of nss-mdns, which talks to Avahi.
+/// Desktops of Debian and Ubuntu use `mdns4_minimal` of nss-mdns, which queries Avahi.
 #[test]
-fn names_of_two_labels_are_left_to_multicast_dns() {
+fn names_of_two_labels_go_to_multicast_dns() {
     let test = "a host with nss-mdns";
     if !can_run(test) {
         return;
@@ -183,19 +181,19 @@ fn names_of_two_labels_are_left_to_multicast_dns() {
         return;
     };
     let machine = Machine::new("nameserver 127.0.0.1\n", "files mdns4_minimal [NOTFOUND=return] dns");
-    let upstream = machine.start_world();
+    let upstream = machine.start_upstream();
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     let avahi = avahi(&machine.path("run/avahi-daemon"));
     let getent = |name: &str| machine.run_with(library.parent(), "getent", &["ahosts", name]);
-    assert!(assert_done(&getent("web.service.local")).starts_with(OURS));
-    assert!(assert_done(&getent("www.example")).starts_with(WORLD));
-    assert_eq!(*avahi.lock().unwrap(), [""; 0], "Avahi is asked for none of them");
+    assert!(succeed(&getent("web.service.local")).starts_with(WEB));
+    assert!(succeed(&getent("www.example")).starts_with(OTHER));
+    assert_eq!(*avahi.lock().unwrap(), [""; 0], "Avahi receives none of these names");
     assert_eq!(getent("printer.local").status.code(), Some(2));
     assert!(avahi.lock().unwrap().iter().any(|line| line.ends_with(" printer.local")), "{avahi:?}");
     assert_no_printer_upstream(&upstream);
 }
 
-/// The upstream was asked for names of the world, and not for the printer of the local network.
+/// The upstream received queries for public names, and none for the printer of the local network.
 #[track_caller]
 fn assert_no_printer_upstream(upstream: &Upstream) {
     let names: Vec<String> = upstream.asked().iter().map(|asked| asked.name().to_ascii_lowercase()).collect();
@@ -203,7 +201,7 @@ fn assert_no_printer_upstream(upstream: &Upstream) {
     assert!(!names.iter().any(|name| name.starts_with("printer.")), "{names:?}");
 }
 
-/// An Avahi that finds nothing, and what it was asked.
+/// Starts an Avahi daemon that finds nothing, and records its requests.
 fn avahi(folder: &Path) -> Arc<Mutex<Vec<String>>> {
     fs::create_dir_all(folder).unwrap();
     let listener = UnixListener::bind(folder.join("socket")).unwrap();
@@ -232,81 +230,78 @@ fn start_resolved(test: &str, hosts: &str, folder: &Path) -> Option<Machine> {
 }
 
 #[test]
-fn programs_ask_muster_by_systemd_resolved() {
+fn programs_query_muster_through_systemd_resolved() {
     let test = "a host with systemd-resolved";
     if !can_run(test) {
         return;
     }
     let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let upstream = machine.start_world();
-    // Not port 53, as on a host where somebody else has it.
+    let upstream = machine.start_upstream();
+    // Another port than 53, as on a host where another server uses port 53.
     let agent = machine.start_agent("127.0.0.1:8600", &upstream, SERVICES);
-    let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
-    assert_eq!(dig(&["SRV", "web.service.local"]), "", "nobody has told it");
+    let dig = |arguments: &[&str]| machine.output_of("dig", &[&[STUB, "+short"], arguments].concat());
+    assert_eq!(dig(&["SRV", "web.service.local"]), "", "before the setup");
 
-    let said = assert_done(&machine.run("muster", &["setup", "resolved"]));
-    println!("$ muster setup resolved\n{said}\n{}", machine.read("etc/systemd/resolved.conf.d/muster.conf"));
+    let message = succeed(&machine.run("muster", &["setup", "resolved"]));
+    println!("$ muster setup resolved\n{message}\n{}", machine.read("etc/systemd/resolved.conf.d/muster.conf"));
     let expected = [
         "/etc/systemd/resolved.conf.d/muster.conf: written\n",
         "systemctl reload-or-restart systemd-resolved: done\n",
-        "the agent at 127.0.0.1:8600 and systemd-resolved at 127.0.0.53: service.local. has serial ",
-        "programs of this host: host-a.node.service.local. is 10.0.0.7\n",
+        "agent at 127.0.0.1:8600 and systemd-resolved at 127.0.0.53: service.local. has serial ",
+        "C library: host-a.node.service.local. has address 10.0.0.7\n",
     ];
     for line in expected {
-        assert!(said.contains(line), "{said}");
+        assert!(message.contains(line), "{message}");
     }
-    println!("{}", machine.says("dig", &[STUB, "SRV", "web.service.local"]));
+    println!("{}", machine.output_of("dig", &[STUB, "SRV", "web.service.local"]));
     assert_eq!(dig(&["SRV", "web.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
     assert_eq!(dig(&["SRV", "_web._tcp.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
     assert_eq!(dig(&["NS", "."]), "a.root-servers.example.\n");
-    assert_programs_find_all(&machine, &musl_program(folder.path()));
-    let printer = machine.says("dig", &[STUB, "printer.local"]);
+    assert_programs_resolve_all(&machine, &musl_program(folder.path()));
+    let printer = machine.output_of("dig", &[STUB, "printer.local"]);
     assert!(printer.contains("ANSWER: 0"), "{printer}");
     assert_no_printer_upstream(&upstream);
-    // It keeps nothing of what muster says: a change of health shows at once.
-    agent.write_service("services.yaml", &SERVICES.replace(OURS, "10.0.0.9"));
-    until("the stub answers what has changed", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
+    // systemd-resolved does not cache answers from loopback servers: a change of health is visible at once.
+    agent.write_service("services.yaml", &SERVICES.replace(WEB, "10.0.0.9"));
+    until("the stub resolver answers the change", || dig(&["A", "web.service.local"]) == "10.0.0.9\n");
 
-    assert_done(&machine.run("muster", &["setup", "resolved", "--undo"]));
+    succeed(&machine.run("muster", &["setup", "resolved", "--undo"]));
     assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
-    assert_eq!(dig(&["SRV", "web.service.local"]), "", "it has been told again");
+    assert_eq!(dig(&["SRV", "web.service.local"]), "", "after the undo");
 }
 
-/// The usual host: DHCP names a server, systemd-networkd tells resolved of it.
+/// The usual host: the network has a DNS server from DHCP, which systemd-networkd passes to resolved.
 #[test]
-fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
+fn networks_own_server_keeps_other_names() {
     let test = "a systemd-resolved whose network has a server";
     if !can_run(test) {
         return;
     }
     let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let (upstream, others) = (machine.start_world(), machine.start_world());
-    // It has the same zone, so that a question that goes astray shows.
+    let (upstream, others) = (machine.start_upstream(), machine.start_upstream());
+    // The network's server has the same zone, so that a misdirected query is detected.
     let _network = machine.start_agent("127.0.0.2:53", &others, "");
-    machine.name_server("127.0.0.2");
-    machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
-    let dig = |arguments: &[&str]| machine.says("dig", &[&[STUB, "+short"], arguments].concat());
+    machine.set_link_dns("127.0.0.2");
+    machine.output_of("systemctl", &["reload-or-restart", "systemd-resolved"]);
+    let dig = |arguments: &[&str]| machine.output_of("dig", &[&[STUB, "+short"], arguments].concat());
     until("the network's server is asked", || dig(&["www.example"]) == "192.0.2.80\n");
     let agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
-    assert!(
-        assert_done(&machine.run("muster", &["setup", "resolved"]))
-            .contains("names of the world: resolved as before\n")
-    );
+    assert!(succeed(&machine.run("muster", &["setup", "resolved"])).contains("other names: resolved as before\n"));
     for _ in 0..5 {
         assert_eq!(dig(&["SRV", "web.service.local"]), "1 10 8080 web-host-a.web.service.local.\n");
-        assert_eq!(dig(&["-x", OURS]), "web-host-a.web.service.local.\n");
+        assert_eq!(dig(&["-x", WEB]), "web-host-a.web.service.local.\n");
         assert_eq!(dig(&["www.example"]), "192.0.2.80\n");
     }
-    // Without the reverse zone it would have been the network's server alone.
+    // Without the reverse zone, resolved queries only the network's server.
     let file = "etc/systemd/resolved.conf.d/muster.conf";
     machine.write(file, &machine.read(file).replace(" ~0.0.10.in-addr.arpa", ""));
-    machine.says("systemctl", &["reload-or-restart", "systemd-resolved"]);
-    let lost = machine.run("dig", &[STUB, "+short", "+tries=1", "-x", OURS]);
+    machine.output_of("systemctl", &["reload-or-restart", "systemd-resolved"]);
+    let lost = machine.run("dig", &[STUB, "+short", "+tries=1", "-x", WEB]);
     // The server of the network does not answer, so dig may time out.
     assert!(!text(&lost.stdout).contains("web-host-a"), "{}", text(&lost.stdout));
-    // muster is asked for names of the world too, and its absence costs nobody any.
+    // resolved also queries muster for other names, and resolves them without muster.
     let asked = upstream.asked().len();
     dig(&["another.example"]);
     assert!(upstream.asked().len() > asked);
@@ -315,9 +310,9 @@ fn a_network_with_a_server_of_its_own_keeps_what_is_not_ours() {
     assert_eq!(dig(&["www.example"]), "192.0.2.80\n");
 }
 
-/// Fedora's order, where programs reach systemd-resolved by a socket rather than by what resolv.conf names.
+/// The order of Fedora: programs reach systemd-resolved through its socket, whatever resolv.conf contains.
 #[test]
-fn programs_ask_muster_by_nss_resolve() {
+fn programs_query_muster_through_nss_resolve() {
     let test = "a host with nss-resolve";
     if !can_run(test) {
         return;
@@ -327,33 +322,33 @@ fn programs_ask_muster_by_nss_resolve() {
     let paths = [arch.as_str(), "usr/lib64/libnss_resolve.so.2"];
     let Some(library) = skip::file_of(test, "libnss-resolve", &paths, folder.path()) else { return };
     let Some(machine) = start_resolved(test, "files resolve [!UNAVAIL=return] dns", folder.path()) else { return };
-    let upstream = machine.start_world();
+    let upstream = machine.start_upstream();
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
-    assert_done(&machine.run("muster", &["setup", "resolved"]));
+    succeed(&machine.run("muster", &["setup", "resolved"]));
     fs::remove_file(machine.path("etc/resolv.conf")).unwrap();
     machine.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
-    for (name, expected) in [("web.service.local", OURS), ("www.example", WORLD)] {
+    for (name, expected) in [("web.service.local", WEB), ("www.example", OTHER)] {
         let output = machine.run_with(library.parent(), "getent", &["ahosts", name]);
-        assert!(assert_done(&output).starts_with(expected), "{name}");
+        assert!(succeed(&output).starts_with(expected), "{name}");
     }
 }
 
 #[test]
-fn what_resolved_does_not_take_is_undone() {
-    let test = "a systemd-resolved that asks over TLS only";
+fn failed_verification_of_resolved_removes_the_drop_in() {
+    let test = "a systemd-resolved that queries over TLS only";
     if !can_run(test) {
         return;
     }
     let folder = run::temp_dir();
     let Some(machine) = start_resolved(test, "files dns", folder.path()) else { return };
-    let upstream = machine.start_world();
+    let upstream = machine.start_upstream();
     let _agent = machine.start_agent("127.0.0.1:53", &upstream, SERVICES);
     machine.write("etc/systemd/resolved.conf.d/tls.conf", "[Resolve]\nDNSOverTLS=yes\n");
     let output = machine.run("muster", &["setup", "resolved"]);
-    let said = text(&output.stderr);
-    println!("{}{said}", text(&output.stdout));
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("systemd-resolved at 127.0.0.53: ") && said.contains("DNSOverTLS"), "{said}");
+    let message = text(&output.stderr);
+    println!("{}{message}", text(&output.stdout));
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("systemd-resolved at 127.0.0.53: ") && message.contains("DNSOverTLS"), "{message}");
     assert!(text(&output.stdout).contains("/etc/systemd/resolved.conf.d/muster.conf: removed\nsystemctl "));
     assert!(!machine.path("etc/systemd/resolved.conf.d/muster.conf").exists());
 }

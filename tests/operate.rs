@@ -1,6 +1,6 @@
-//! What an operator reaches for, on the built program: asking why, draining, stopping, and the ways to an agent.
+//! Commands of operators, run with the built program: explain, drain, stop, and connections to an agent.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -20,7 +20,7 @@ const A: u16 = 1;
 const TXT: u16 = 16;
 const WEB: &str = "web.service.local.";
 
-/// Runs a command with these variables; its exit code, and all that it prints.
+/// Runs a command with these environment variables. Returns its exit code and its output, including stderr.
 fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     let mut command = process::muster();
     let output = command.args(arguments).envs(environment.iter().copied()).finish();
@@ -28,18 +28,18 @@ fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-fn said(agent: &Agent, arguments: &[&str]) -> (i32, String) {
+fn output(agent: &Agent, arguments: &[&str]) -> (i32, String) {
     muster(arguments, &[("MUSTER_HTTP_ADDR", &agent.http().to_string())])
 }
 
-/// Drains without waiting; for how many seconds it should be waited.
+/// Drains without waiting. Returns the wait in seconds that the agent reports.
 fn drain(agent: &Agent, target: &str) -> u64 {
-    let (code, text) = said(agent, &["drain", target, "--no-wait", "--json"]);
+    let (code, text) = output(agent, &["drain", target, "--no-wait", "--json"]);
     assert_eq!(code, 0, "{text}");
     serde_json::from_str::<Value>(&text).unwrap()["WaitSeconds"].as_u64().unwrap()
 }
 
-/// Ends an agent at once and starts another with its files and its data.
+/// Kills an agent and starts another with its files and its data.
 fn restart(agent: Agent) -> Agent {
     let kept = run::temp_dir();
     for name in ["data", "services.d"] {
@@ -59,14 +59,14 @@ fn with_web(text: &'static str) -> impl Fn(&Path) {
     move |folder| fs::write(folder.join("services.d/web.yaml"), text).unwrap()
 }
 
-/// A port of this host that nobody listens on.
-fn closed() -> std::net::SocketAddr {
+/// A closed port of this host.
+fn closed_port() -> std::net::SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[test]
-fn dig_and_explain_say_the_same() {
-    let closed = closed();
+fn dig_and_explain_show_the_same_reasons() {
+    let closed = closed_port();
     let agent = Agent::start();
     agent.write_service(
         "web.yaml",
@@ -75,7 +75,7 @@ fn dig_and_explain_say_the_same() {
              - {{service: web, id: bad, port: 80, checks: [{{tcp: '{closed}', interval: 100ms, timeout: 100ms}}]}}\n"
         ),
     );
-    let refused = format!("the check tcp {closed} is critical: connection refused");
+    let refused = format!("check tcp {closed} is critical: connection refused");
     until("the check fails", || agent.answers("_why.bad.web.service.local.", TXT).concat().contains(&refused));
     let all = agent.answers("_why.web.service.local.", TXT);
     assert_eq!(all.len(), 2, "{all:?}");
@@ -85,12 +85,12 @@ fn dig_and_explain_say_the_same() {
     let good = ["TXT \"good: passing\" \"answered with weight 10\""];
     assert_eq!(agent.answers("_why.good.web.service.local.", TXT), good);
     assert!(agent.answers("_why.web.service.local.", A).is_empty());
-    let (code, text) = said(&agent, &["explain", "_why.web.service.local."]);
+    let (code, text) = output(&agent, &["explain", "_why.web.service.local."]);
     assert!(code == 0 && text.contains(&refused) && text.contains("1 of 2 answered"), "{text}");
 }
 
 #[test]
-fn names_are_explained_whatever_answers_them() {
+fn explain_covers_services_static_records_routes_and_upstreams() {
     let config = "resolver: {allow: [loopback], upstreams: [192.0.2.1], routes: {corp.example: [192.0.2.2]}}\n";
     let agent = Agent::start_with(config, &[], |folder| {
         let web = "service: web\nport: 80\ntags: [v2]\nports: {http: 80}\n";
@@ -98,7 +98,7 @@ fn names_are_explained_whatever_answers_them() {
         fs::write(folder.join("services.d/broken.yaml"), "service: other\nprot: 80\n").unwrap();
         let zone = "web A 192.0.2.7\nv2.web A 192.0.2.8\nold A 192.0.2.9\n*.wild A 192.0.2.10\n";
         fs::write(folder.join("zones/service.local.zone"), zone).unwrap();
-        let zone = "@ SOA ns hostmaster 1 60 60 60 60\n@ NS ns\nns A 192.0.2.1\nwww 77 A 192.0.2.11\n";
+        let zone = "@ SOA ns hostmaster 1 60 60 60 60\n@ NS ns\nns A 192.0.2.1\nwww 77 A 192.0.2.11\nsub NS ns.sub\nns.sub A 192.0.2.1\n";
         fs::write(folder.join("zones/example.org.zone"), zone).unwrap();
     });
     let instance = "+ web/web-host-a on host-a: passing";
@@ -108,57 +108,56 @@ fn names_are_explained_whatever_answers_them() {
         ("_web._v2.service.local", 0, instance),
         ("v2.web", 0, instance),
         ("web-host-a.web.service.local.", 0, instance),
-        ("host-a.node.service.local.", 0, "the node host-a is alive; 1 of 1 answered"),
-        (
-            "web",
-            0,
-            "service.local.zone:1 has static records for v2.web.service.local., web.service.local.: they are hidden",
-        ),
+        ("host-a.node.service.local.", 0, "node host-a is alive; 1 of 1 answered"),
+        ("web", 0, "service.local.zone:1 defines v2.web.service.local., web.service.local.: hidden by service web."),
         ("web", 0, "broken.yaml:2:1: "),
         ("other", 1, "broken.yaml:2:1: "),
-        ("old.service.local", 0, "the zone file service.local.zone has it in line 3"),
-        ("old", 0, "the zone file service.local.zone has it in line 3"),
-        ("x.wild.service.local.", 0, "the zone file service.local.zone has its wildcard in line 4"),
+        ("old.service.local", 0, "static: service.local.zone:3 defines this name"),
+        ("old", 0, "static: service.local.zone:3 defines this name"),
+        ("x.wild.service.local.", 0, "static: service.local.zone:4 defines wildcard *.wild.service.local."),
         ("www.example.org", 0, "TTL 77 s, from the zone file"),
-        ("ftp.example.org", 0, "the zone file example.org.zone has the zone, and not this name"),
-        ("a.corp.example", 0, "the route corp.example. asks 192.0.2.2:53"),
-        ("example.com.", 0, "upstreams are asked: 192.0.2.1:53"),
-        ("7.0.0.127.in-addr.arpa", 0, "no upstream is asked"),
-        ("none.service.local", 1, "no node declares it: NXDOMAIN"),
-        ("service.local.", 0, "the discovery zone itself"),
+        ("ftp.example.org", 1, "NXDOMAIN: example.org.zone does not define this name"),
+        ("a.sub.example.org", 0, "referral: example.org.zone:5 delegates sub.example.org. to "),
+        ("localhost", 0, "NOERROR: special-use name, answered locally"),
+        ("7.0.0.10.in-addr.arpa", 0, instance),
+        ("a.corp.example", 0, "route corp.example. forwards it to 192.0.2.2:53"),
+        ("example.com.", 0, "forwarded to 192.0.2.1:53"),
+        ("7.0.0.127.in-addr.arpa", 0, "special-use name, answered locally"),
+        ("none.service.local", 1, "NXDOMAIN: no node declares this name"),
+        ("service.local.", 0, "apex of the discovery zone"),
     ];
     for (name, code, expected) in cases {
-        let (exit, text) = said(&agent, &["explain", name]);
+        let (exit, text) = output(&agent, &["explain", name]);
         assert!(exit == *code && text.contains(expected), "{name}: {exit} {text}");
     }
 }
 
 #[test]
-fn a_drain_waits_for_every_ttl_that_was_served_also_over_a_restart() {
+fn a_drain_waits_for_all_served_ttls_and_survives_a_restart() {
     let agent = Agent::start_with("", &[], with_web("service: web\nport: 80\nttl: 300s\n"));
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
     agent.write_service("web.yaml", "service: web\nport: 80\nttl: 5s\n");
     until("the new TTL is served", || agent.ask(WEB, A).answers[0].ttl == 5);
     let first = drain(&agent, "web-host-a");
-    assert!((250..=302).contains(&first), "what was served before has to run out: {first}");
+    assert!((250..=302).contains(&first), "the TTL served before the change must expire: {first}");
     assert!(agent.answers(WEB, A).is_empty());
-    until("a second drain goes on with the wait of the first", || drain(&agent, "web-host-a") < first);
-    let (code, text) = said(&agent, &["drain", "host-a", "--timeout", "0s"]);
-    assert!(code == 1 && text.contains("not waited for long enough: caches may have it for"), "{text}");
+    until("a second drain continues the wait of the first", || drain(&agent, "web-host-a") < first);
+    let (code, text) = output(&agent, &["drain", "host-a", "--timeout", "0s"]);
+    assert!(code == 1 && text.contains("not safe to stop: cached answers may remain for another"), "{text}");
 
     let agent = restart(agent);
     let after = drain(&agent, "web-host-a");
-    assert!((200..first).contains(&after), "a restart goes on with it: {after} after {first}");
-    assert!(agent.answers(WEB, A).is_empty(), "and with what was drained");
+    assert!((200..first).contains(&after), "the wait continues after a restart: {after} after {first}");
+    assert!(agent.answers(WEB, A).is_empty(), "the instance remains withdrawn after a restart");
     for target in ["web-host-a", "host-a"] {
-        assert_eq!(said(&agent, &["resume", target]).0, 0);
+        assert_eq!(output(&agent, &["resume", target]).0, 0);
     }
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
 }
 
-/// What names no TTL is answered by each node with its own.
+/// Each node answers a service without a TTL with its own default.
 #[test]
-fn a_drain_waits_for_the_greatest_ttl_of_all_nodes() {
+fn a_drain_waits_for_the_longest_ttl_of_all_nodes() {
     let agent = Agent::start_with("", &[], with_web("service: web\nport: 80\n"));
     let other = Agent::start_with("", &[], |folder| {
         let config = format!(
@@ -171,42 +170,42 @@ fn a_drain_waits_for_the_greatest_ttl_of_all_nodes() {
     });
     other.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
     assert_eq!(other.ask(WEB, A).answers[0].ttl, 300);
-    until("the first node has heard of the other's TTL", || {
-        assert_eq!(said(&agent, &["resume", "web-host-a"]).0, 0);
+    until("the first node has received the TTL of the other", || {
+        assert_eq!(output(&agent, &["resume", "web-host-a"]).0, 0);
         agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
         drain(&agent, "web-host-a") > 250
     });
-    let status = said(&agent, &["status"]).1;
-    assert!(status.contains("2 alive") && status.contains("views       alike on all nodes"), "{status}");
+    let status = output(&agent, &["status"]).1;
+    assert!(status.contains("2 alive") && status.contains("views       equal on all nodes"), "{status}");
 }
 
 #[test]
-fn what_nobody_was_sent_to_is_safe_to_stop_at_once() {
+fn an_instance_never_answered_is_safe_to_stop_at_once() {
     let agent = Agent::start();
-    let check = format!("{{tcp: '{}', interval: 100ms, timeout: 100ms}}", closed());
+    let check = format!("{{tcp: '{}', interval: 100ms, timeout: 100ms}}", closed_port());
     agent.write_service("web.yaml", &format!("service: web\nport: 80\nttl: 300s\nchecks: [{check}]\n"));
-    until("it is critical", || said(&agent, &["explain", "web"]).1.contains("connection refused"));
+    until("the instance is critical", || output(&agent, &["explain", "web"]).1.contains("connection refused"));
     for target in ["web-host-a", "host-a"] {
         assert_eq!(drain(&agent, target), 0, "{target}");
-        let (code, text) = said(&agent, &["drain", target]);
+        let (code, text) = output(&agent, &["drain", target]);
         assert!(code == 0 && text.contains("safe to stop") && !text.contains("waiting"), "{text}");
     }
 }
 
 #[test]
-fn what_is_drained_for_a_time_comes_back_by_itself_also_after_a_restart() {
+fn a_drain_with_a_period_ends_by_itself_even_after_a_restart() {
     let agent = Agent::start_with("", &[], with_web("service: web\nport: 80\nttl: 0s\n"));
     let drained = ["drain", "web-host-a", "--for", "2s", "--no-wait"];
-    assert_eq!(said(&agent, &drained).0, 0);
+    assert_eq!(output(&agent, &drained).0, 0);
     assert!(agent.answers(WEB, A).is_empty());
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
-    assert_eq!(said(&agent, &drained).0, 0);
+    assert_eq!(output(&agent, &drained).0, 0);
     let agent = restart(agent);
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
 }
 
 #[test]
-fn an_agent_that_drains_answers_without_its_instances_until_no_cache_has_them() {
+fn a_draining_agent_runs_without_its_instances_until_ttls_expire() {
     let systemd = NotifySocket::bind();
     let path = systemd.path();
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap())];
@@ -219,20 +218,20 @@ fn an_agent_that_drains_answers_without_its_instances_until_no_cache_has_them() 
     for line in ["STOPPING=1", "STATUS=draining: ", "EXTEND_TIMEOUT_USEC=45000000"] {
         assert!(stopping.contains(line), "{stopping}");
     }
-    agent.wait_for_log("drained: going on for");
-    let told = support::extended_error(&agent.ask(WEB, A)).unwrap();
-    assert_eq!(told, (14, "1 instance, 1 draining: its agent is about to stop".to_owned()));
+    agent.wait_for_log("drained: waiting");
+    let extended_error = support::extended_error(&agent.ask(WEB, A)).unwrap();
+    assert_eq!(extended_error, (14, "1 instance, 1 draining: its agent is about to stop".to_owned()));
     assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
     assert!(agent.log().contains("INFO stopped"), "{}", agent.log());
-    // Nothing of it is kept.
+    // A drain at the stop ends with the process.
     let agent = restart(agent);
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
 }
 
 #[test]
-fn a_drain_at_the_stop_is_for_whoever_asks_for_it_and_has_something_to_drain() {
+fn sigterm_drains_only_with_the_option_and_answered_instances() {
     let web = "service: web\nport: 80\nttl: 300s\n";
-    // What is answered, how it is started, which signals, and whether it waits.
+    // Service file, options, signals, and whether the agent drains.
     let cases: &[(&str, &[&str], &[Signal], bool)] = &[
         (web, &["--drain"], &[Signal::SIGTERM, Signal::SIGTERM], true),
         (web, &["--drain"], &[Signal::SIGTERM, Signal::SIGINT], true),
@@ -250,18 +249,18 @@ fn a_drain_at_the_stop_is_for_whoever_asks_for_it_and_has_something_to_drain() {
             match signal {
                 Signal::SIGUSR1 => agent.wait_for_log("SIGUSR1"),
                 Signal::SIGTERM if *waits && !agent.log().contains("drained") => {
-                    agent.wait_for_log("drained: going on for 30 s");
+                    agent.wait_for_log("drained: waiting 30 s");
                 }
                 _ => {}
             }
         }
         assert_eq!(agent.wait().code(), Some(0), "{}", agent.log());
-        assert_eq!(agent.log().contains("drained: going on"), *waits, "{options:?} {signals:?}: {}", agent.log());
+        assert_eq!(agent.log().contains("drained: waiting"), *waits, "{options:?} {signals:?}: {}", agent.log());
     }
 }
 
 #[test]
-fn commands_ask_over_tls_and_on_a_unix_socket() {
+fn commands_connect_over_tls_and_unix_sockets() {
     let config = "http: {listen: [127.0.0.1:0], certificate: cert.pem, key: key.pem, socket: http.sock}\n";
     let agent = Agent::start_with(config, &[], |folder| {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -284,56 +283,56 @@ fn commands_ask_over_tls_and_on_a_unix_socket() {
             &https,
             &[],
             2,
-            "no trusted authority has issued its certificate\nName the authority's certificate with --ca-file",
+            "its certificate was not issued by a trusted authority\nPass the issuing authority's certificate with --ca-file",
         ),
-        (&https, &["--ca-file", &empty], 2, "holds no certificate in PEM"),
+        (&https, &["--ca-file", &empty], 2, "contains no PEM certificate"),
         (&https, &["--ca-file", &none], 2, "cannot read --ca-file"),
         (&plain, &["--ca-file", &none], 2, "cannot read --ca-file"),
-        (&https, &["--ca-file", &key], 2, "holds a private key, but it holds no certificate in PEM"),
+        (&https, &["--ca-file", &key], 2, "contains a private key, but no PEM certificate"),
         (&wrong_name, &["--ca-file", &cert], 2, "its certificate is for 127.0.0.1, not for localhost"),
-        (&plain, &[], 2, "Does it speak TLS? Then its address begins with https://."),
-        (&clear, &["--ca-file", &cert], 2, "it does not speak TLS\nIts address begins with http://."),
+        (&plain, &[], 2, "If the agent uses TLS, use an address that begins with https://."),
+        (&clear, &["--ca-file", &cert], 2, "the server does not use TLS\nUse an address that begins with http://."),
         (&https, &["--ca-file", &cert, "--token-file", &none], 2, "cannot read the token file"),
-        (&nowhere, &[], 2, "cannot ask the agent at unix://"),
+        (&nowhere, &[], 2, "cannot query the agent at unix://"),
     ];
     for (address, options, code, expected) in cases {
         let arguments = [&["members"], *options].concat();
         let (exit, text) = muster(&arguments, &[("MUSTER_HTTP_ADDR", address)]);
         assert!(exit == *code && text.contains(expected), "{address} {options:?}: {exit} {text}");
     }
-    // 0.0.0.0 is this host, and looks like any other.
+    // 0.0.0.0 reaches this host, but is no loopback address.
     let open = format!("http://0.0.0.0:{}", Agent::start().http().port());
     for (address, warns) in [(&open, true), (&https, false), (&socket, false)] {
         let environment = [("MUSTER_HTTP_ADDR", &**address), ("MUSTER_HTTP_TOKEN", "a-token-of-someone")];
         let text = muster(&["members", "--ca-file", &cert], &environment).1;
-        assert_eq!(text.contains("can read the token: use https://"), warns, "{address}: {text}");
+        assert_eq!(text.contains("warning: the token is sent unencrypted to"), warns, "{address}: {text}");
     }
-    // An order, too.
+    // Requests that change state use the same connections.
     let (exit, text) = muster(&["reload", "--http-addr", &socket], &[]);
-    assert!(exit == 0 && text.contains("reads its service and zone files again"), "{text}");
+    assert!(exit == 0 && text.contains("reloading service and zone files"), "{text}");
 }
 
-/// systemd waits for as long as a drain and the end after it may take.
+/// The stop timeout of the unit covers a drain and the stop after it.
 #[test]
-fn the_unit_drains_and_is_given_the_time() {
+fn the_unit_drains_and_has_a_sufficient_stop_timeout() {
     let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/muster.service")).unwrap();
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
     assert!(value("ExecStart=").ends_with("--drain"), "{unit}");
-    let patience = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
-    assert!(patience >= muster::daemon::MAX_DRAIN + Duration::from_secs(10), "{patience:?}");
+    let timeout = Duration::from_secs(value("TimeoutStopSec=").parse().unwrap());
+    assert!(timeout >= muster::daemon::MAX_DRAIN + Duration::from_secs(10), "{timeout:?}");
 }
 
-/// Who stops a program for a drain that is over takes requests down.
+/// Stopping an instance that is answered again would fail requests.
 #[test]
-fn a_drain_that_was_given_back_meanwhile_is_not_safe() {
+fn a_drain_that_ended_during_the_wait_is_not_safe() {
     let agent = Agent::start();
     agent.write_service("web.yaml", "service: web\nport: 80\nttl: 1s\n");
     agent.wait_for_answers(WEB, A, &["A 10.0.0.7"]);
-    let (code, text) = said(&agent, &["drain", "web-host-a", "--for", "1s"]);
+    let (code, text) = output(&agent, &["drain", "web-host-a", "--for", "1s"]);
     assert!(code == 1 && text.contains("not safe to stop: web/web-host-a is answered again"), "{code} {text}");
-    let (code, text) = said(&agent, &["drain", "web-host-a"]);
+    let (code, text) = output(&agent, &["drain", "web-host-a"]);
     assert!(code == 0 && text.ends_with("safe to stop\n"), "{code} {text}");
-    assert_eq!(said(&agent, &["resume", "web-host-a"]).0, 0);
-    let (code, text) = said(&agent, &["resume", "web-host-a"]);
-    assert!(code == 0 && text.contains("nothing of web-host-a was held back"), "{code} {text}");
+    assert_eq!(output(&agent, &["resume", "web-host-a"]).0, 0);
+    let (code, text) = output(&agent, &["resume", "web-host-a"]);
+    assert!(code == 0 && text.contains("web-host-a: not drained or in maintenance"), "{code} {text}");
 }

@@ -1,7 +1,6 @@
-//! `muster setup` on folders that stand for a host: what is written, what speaks against it, and that it can be undone. That
-//! questions then arrive is what `host.rs` shows, on real networks.
+//! `muster setup` with `--root`: the written files, the obstacles and the undo. `host.rs` tests resolution on real networks.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -19,13 +18,13 @@ use support::{
 };
 use tempfile::TempDir;
 
-/// A folder that stands for a host, and its agent's configuration.
+/// The root folder of a host, and the folder with its agent's configuration.
 struct Host {
     root: TempDir,
     folder: TempDir,
 }
 
-/// An agent that resolves without the system's servers.
+/// Configuration of an agent with explicit upstreams.
 const UPSTREAMS: &str = "resolver: {upstreams: [192.0.2.53]}\n";
 
 impl Host {
@@ -37,7 +36,7 @@ impl Host {
         host
     }
 
-    /// One on which systemd-resolved runs.
+    /// A host where systemd-resolved runs.
     fn with_resolved(config: &str) -> Self {
         let host = Self::new(config);
         host.write("run/systemd/resolve/stub-resolv.conf", "nameserver 127.0.0.53\n");
@@ -67,28 +66,28 @@ impl Host {
         self.command(env!("CARGO_BIN_EXE_muster"), &[], arguments)
     }
 
-    /// What a command that works prints, without where the folder is.
+    /// Runs a command that must succeed. Returns its output, without the root folder.
     #[track_caller]
-    fn done(&self, arguments: &[&str]) -> String {
+    fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().replace(&self.root.path().display().to_string(), "")
     }
 
-    /// What one that does not work says, which changes nothing.
+    /// Runs a command that must fail and change no file. Returns its error output, without the folders.
     #[track_caller]
-    fn refused(&self, arguments: &[&str], status: i32) -> String {
-        let before = self.all();
+    fn fail(&self, arguments: &[&str], status: i32) -> String {
+        let before = self.snapshot();
         let output = self.run(arguments);
         assert_eq!(output.status.code(), Some(status), "{arguments:?}: {output:?}");
-        assert_eq!(self.all(), before, "{arguments:?} changed something");
+        assert_eq!(self.snapshot(), before, "{arguments:?} changed files");
         let text = String::from_utf8(output.stderr).unwrap();
         text.replace(&self.root.path().display().to_string(), "")
             .replace(&self.folder.path().display().to_string(), "…")
     }
 
-    /// Everything: where links lead, what files hold, their modes and times.
-    fn all(&self) -> BTreeMap<PathBuf, String> {
+    /// All files below the root: targets of links, contents, modes and times.
+    fn snapshot(&self) -> BTreeMap<PathBuf, String> {
         let mut all = BTreeMap::new();
         walk(self.root.path(), &mut all);
         all
@@ -98,14 +97,14 @@ impl Host {
 fn walk(folder: &Path, all: &mut BTreeMap<PathBuf, String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let what = path.symlink_metadata().unwrap();
-        let text = if what.is_symlink() {
-            format!("a link to {:?}", path.read_link().unwrap())
-        } else if what.is_dir() {
+        let metadata = path.symlink_metadata().unwrap();
+        let text = if metadata.is_symlink() {
+            format!("link to {:?}", path.read_link().unwrap())
+        } else if metadata.is_dir() {
             walk(&path, all);
-            format!("a folder, {:o}", what.mode())
+            format!("folder, {:o}", metadata.mode())
         } else {
-            format!("{:o} {} {:?}", what.mode(), what.mtime_nsec(), fs::read_to_string(&path).unwrap())
+            format!("{:o} {} {:?}", metadata.mode(), metadata.mtime_nsec(), fs::read_to_string(&path).unwrap())
         };
         all.insert(path, text);
     }
@@ -114,139 +113,143 @@ fn walk(folder: &Path, all: &mut BTreeMap<PathBuf, String>) {
 const DROP_IN: &str = "etc/systemd/resolved.conf.d/muster.conf";
 
 #[test]
-fn resolved_is_told_of_all_that_muster_answers() {
+fn resolved_drop_in_has_all_domains_and_is_removed_by_undo() {
     let host = Host::with_resolved(
         "alias_domains: svc.example\ndns: {listen: [\"0.0.0.0:8600\"]}\n\
          resolver: {routes: {corp.example: 192.0.2.1}}\n",
     );
     fs::create_dir(host.folder.path().join("zones")).unwrap();
     fs::write(host.folder.path().join("zones/example.org.zone"), "").unwrap();
-    let before = host.all();
+    let before = host.snapshot();
     let expected = "\
-        # Servers in one list are taken for equal, so that no other may stand beside muster:\n\
-        # the empty DNS= forgets those that other files name.\n\
+        # systemd-resolved treats all servers of a list as equal, so muster must be the only one:\n\
+        # the empty DNS= removes the servers of other files.\n\
         [Resolve]\n\
         DNS=\n\
         DNS=127.0.0.1:8600\n\
         Domains=~service.local ~svc.example ~example.org ~corp.example ~5.0.10.in-addr.arpa\n";
-    let shown = host.done(&["resolved", "--dry-run"]);
-    assert_eq!(host.all(), before, "--dry-run changed something");
+    let shown = host.succeed(&["resolved", "--dry-run"]);
+    assert_eq!(host.snapshot(), before, "--dry-run changed something");
     for line in expected.lines() {
         assert!(shown.contains(&format!("    {line}\n")), "{shown}");
     }
-    let note = "note: names in 5.0.10.in-addr.arpa that muster does not know do not exist: who else knows them belongs into \
+    let note = "note: names in 5.0.10.in-addr.arpa that muster does not know are NXDOMAIN; add a server that knows them to \
                 resolver.routes\n";
-    assert_eq!(host.done(&["resolved"]), format!("/etc/systemd/resolved.conf.d/muster.conf: written\n{note}"));
+    assert_eq!(host.succeed(&["resolved"]), format!("/etc/systemd/resolved.conf.d/muster.conf: written\n{note}"));
     let written = host.read(DROP_IN);
     let (first, body) = written.split_once('\n').unwrap();
-    assert_eq!(first, "# Written by `muster setup resolved`, undone by its --undo; there was no file before.");
+    assert_eq!(
+        first,
+        "# Written by `muster setup resolved`; --undo restores the former state; there was no file before."
+    );
     assert_eq!(body, expected);
     assert!(shown.contains(first));
     assert_eq!(host.path(DROP_IN).metadata().unwrap().permissions().mode() & 0o777, 0o644);
-    host.done(&["resolved"]);
-    assert_eq!(host.read(DROP_IN), written, "once more is the same");
-    let written = host.all();
-    assert!(host.done(&["resolved", "--undo", "--dry-run"]).contains("would be removed"));
-    assert_eq!(host.all(), written, "--dry-run changed something");
-    assert_eq!(host.done(&["resolved", "--undo"]), "/etc/systemd/resolved.conf.d/muster.conf: removed\n");
+    host.succeed(&["resolved"]);
+    assert_eq!(host.read(DROP_IN), written, "a second run changes nothing");
+    let written = host.snapshot();
+    assert!(host.succeed(&["resolved", "--undo", "--dry-run"]).contains("would be removed"));
+    assert_eq!(host.snapshot(), written, "--dry-run changed something");
+    assert_eq!(host.succeed(&["resolved", "--undo"]), "/etc/systemd/resolved.conf.d/muster.conf: removed\n");
     fs::remove_dir(host.path("etc/systemd")).unwrap();
-    assert_eq!(host.all(), before);
-    assert!(host.done(&["resolved", "--undo"]).starts_with("nothing to undo: "));
+    assert_eq!(host.snapshot(), before);
+    assert!(host.succeed(&["resolved", "--undo"]).starts_with("nothing to undo: "));
 }
 
 #[test]
-fn a_drop_in_of_ones_own_comes_back() {
+fn former_drop_in_is_restored() {
     let host = Host::with_resolved("");
     host.write(DROP_IN, "[Resolve]\nDNS=127.0.0.1:8600\nDomains=~service.local\n");
     host.write("etc/systemd/resolved.conf.d/dnssec.conf", "[Resolve]\nDNSSEC=no\n");
-    let before = host.all();
-    host.done(&["resolved"]);
+    let before = host.snapshot();
+    host.succeed(&["resolved"]);
     assert!(host.read(DROP_IN).contains("DNS=127.0.0.1\n"));
-    assert!(host.done(&["resolved", "--undo"]).contains("what was there before is back"));
-    assert_eq!(host.all(), before);
+    assert!(host.succeed(&["resolved", "--undo"]).contains("muster.conf: restored"));
+    assert_eq!(host.snapshot(), before);
 }
 
 #[test]
-fn what_speaks_against_a_drop_in() {
+fn obstacles_to_resolved_are_reported() {
     let host = Host::new("");
-    assert!(host.refused(&["resolved"], 1).contains("systemd-resolved does not run here"));
-    assert!(host.done(&["resolved", "--dry-run", "--force"]).contains("note: with --force, although systemd-resolved"));
+    assert!(host.fail(&["resolved"], 1).contains("systemd-resolved is not running"));
+    let shown = host.succeed(&["resolved", "--dry-run", "--force"]);
+    assert!(shown.contains("note: ignored with --force: systemd-resolved is not running"), "{shown}");
 
     let host = Host::with_resolved("");
     host.write("etc/systemd/resolved.conf", "[Resolve]\nDNS=192.0.2.1#a.example 192.0.2.2:54\n");
     host.write("etc/systemd/resolved.conf.d/local.conf", "[Resolve]\nDNS=2001:db8::1\n");
-    let said = host.refused(&["resolved"], 1);
-    assert!(said.contains("muster would have nobody to ask for other names"), "{said}");
-    assert!(said.contains("Add this to …/muster.yaml"), "{said}");
+    let message = host.fail(&["resolved"], 1);
+    assert!(message.contains("muster would have no upstream"), "{message}");
+    assert!(message.contains("Add these lines to …/muster.yaml"), "{message}");
     assert!(
-        said.contains("\nresolver:\n  upstreams: [192.0.2.1, \"192.0.2.2:54\", \"2001:db8::1\"]\n"),
-        "the lines to add: {said}"
+        message.contains("\nresolver:\n  upstreams: [192.0.2.1, \"192.0.2.2:54\", \"2001:db8::1\"]\n"),
+        "the lines to add: {message}"
     );
-    host.done(&["resolved", "--force"]);
+    host.succeed(&["resolved", "--force"]);
 
     let host = Host::with_resolved(UPSTREAMS);
     host.write("etc/systemd/resolved.conf", "[Resolve]\nDNS=192.0.2.1\n");
-    host.done(&["resolved"]);
+    host.succeed(&["resolved"]);
     host.write("run/systemd/resolved.conf.d/zz.conf", "[Resolve]\nDNS=192.0.2.1\n");
-    let said = host.refused(&["resolved"], 1);
-    assert!(said.contains("/run/systemd/resolved.conf.d/zz.conf names DNS servers too, and is read after"), "{said}");
+    let message = host.fail(&["resolved"], 1);
+    assert!(message.contains("/run/systemd/resolved.conf.d/zz.conf names DNS servers and is read after"), "{message}");
 
     let host = Host::with_resolved("dns: {listen: [\"127.0.0.1:0\"]}\n");
-    assert!(host.refused(&["resolved", "--force"], 1).contains("ports that the kernel chooses"));
+    assert!(host.fail(&["resolved", "--force"], 1).contains("ports that the kernel chooses"));
 }
 
 #[test]
-fn resolv_conf_names_muster_alone_and_comes_back() {
+fn resolv_conf_is_replaced_and_restored() {
     let host = Host::new(UPSTREAMS);
     host.write("etc/resolv.conf", "# by hand\nsearch a.example\nnameserver 192.0.2.1\noptions ndots:2\n");
     fs::set_permissions(host.path("etc/resolv.conf"), fs::Permissions::from_mode(0o640)).unwrap();
-    let before = host.all();
+    let before = host.snapshot();
     let expected = "nameserver 127.0.0.1\nsearch a.example\noptions edns0 ndots:2\n";
-    let shown = host.done(&["resolv-conf", "--dry-run"]);
-    assert_eq!(host.all(), before, "--dry-run changed something");
+    let shown = host.succeed(&["resolv-conf", "--dry-run"]);
+    assert_eq!(host.snapshot(), before, "--dry-run changed something");
     assert!(expected.lines().all(|line| shown.contains(&format!("    {line}\n"))), "{shown}");
     for _ in 0..2 {
-        assert_eq!(host.done(&["resolv-conf"]), "/etc/resolv.conf: written\n");
+        assert_eq!(host.succeed(&["resolv-conf"]), "/etc/resolv.conf: written\n");
         let written = host.read("etc/resolv.conf");
         let (first, body) = written.split_once('\n').unwrap();
         assert!(first.ends_with("/etc/resolv.conf.before-muster."), "{first}");
         assert_eq!(body, expected);
         assert_eq!(host.read("etc/resolv.conf.before-muster").lines().next(), Some("# by hand"));
     }
-    assert!(host.done(&["resolv-conf", "--undo"]).contains("what was there before is back"));
-    assert_eq!(host.all(), before);
-    assert!(host.done(&["resolv-conf", "--undo"]).starts_with("nothing to undo: "));
+    assert!(host.succeed(&["resolv-conf", "--undo"]).contains("/etc/resolv.conf: restored"));
+    assert_eq!(host.snapshot(), before);
+    assert!(host.succeed(&["resolv-conf", "--undo"]).starts_with("nothing to undo: "));
 }
 
 #[test]
-fn a_link_comes_back_as_a_link_and_nothing_as_nothing() {
+fn undo_restores_a_symbolic_link_and_a_missing_file() {
     let host = Host::new(UPSTREAMS);
     host.write(
         "run/NetworkManager/resolv.conf",
         "# Generated by NetworkManager\nsearch a.example\nnameserver 192.0.2.1\n",
     );
     symlink("../run/NetworkManager/resolv.conf", host.path("etc/resolv.conf")).unwrap();
-    let before = host.all();
-    let shown = host.done(&["resolv-conf"]);
-    assert!(shown.contains("note: NetworkManager writes this file too: "), "{shown}");
+    let before = host.snapshot();
+    let shown = host.succeed(&["resolv-conf"]);
+    assert!(shown.contains("note: NetworkManager also writes this file: "), "{shown}");
     assert!(host.read("etc/resolv.conf").contains("\nsearch a.example\n"));
-    assert!(host.read("run/NetworkManager/resolv.conf").contains("192.0.2.1"), "what the link led to is left alone");
-    host.done(&["resolv-conf", "--undo"]);
-    assert_eq!(host.all(), before);
+    assert!(host.read("run/NetworkManager/resolv.conf").contains("192.0.2.1"), "the target of the link is unchanged");
+    host.succeed(&["resolv-conf", "--undo"]);
+    assert_eq!(host.snapshot(), before);
 
     fs::remove_file(host.path("etc/resolv.conf")).unwrap();
-    let before = host.all();
-    host.done(&["resolv-conf"]);
-    assert!(host.done(&["resolv-conf", "--undo"]).contains("removed"));
-    assert_eq!(host.all(), before);
+    let before = host.snapshot();
+    host.succeed(&["resolv-conf"]);
+    assert!(host.succeed(&["resolv-conf", "--undo"]).contains("removed"));
+    assert_eq!(host.snapshot(), before);
 }
 
 #[test]
-fn what_speaks_against_a_resolv_conf() {
+fn obstacles_to_resolv_conf_are_reported() {
     let cases = [
-        ("dns: {listen: [\"127.0.0.1:8600\"]}\n", "nameserver 192.0.2.1\n", "resolv.conf has no ports"),
-        ("resolver: {allow: [192.0.2.0/24]}\n", "nameserver 192.0.2.1\n", "muster resolves no names but its own"),
-        (UPSTREAMS, "nameserver 127.0.0.53\n", "Run `muster setup resolved` instead"),
+        ("dns: {listen: [\"127.0.0.1:8600\"]}\n", "nameserver 192.0.2.1\n", "resolv.conf supports only port 53"),
+        ("resolver: {allow: [192.0.2.0/24]}\n", "nameserver 192.0.2.1\n", "muster resolves only its own names"),
+        (UPSTREAMS, "nameserver 127.0.0.53\n", "Use `muster setup resolved` instead"),
         (
             "",
             "nameserver 192.0.2.1\nnameserver 127.0.0.1\nnameserver 2001:db8::1\n",
@@ -258,32 +261,31 @@ fn what_speaks_against_a_resolv_conf() {
     for (config, former, expected) in cases {
         let host = Host::new(config);
         host.write("etc/resolv.conf", former);
-        let said = host.refused(&["resolv-conf"], 1);
-        assert!(said.contains(expected), "{said}");
+        let message = host.fail(&["resolv-conf"], 1);
+        assert!(message.contains(expected), "{message}");
     }
     let host = Host::new("");
     host.write("etc/resolv.conf", "nameserver 192.0.2.1\n");
-    assert!(
-        host.done(&["resolv-conf", "--force"]).contains("note: with --force, although muster would have nobody to ask")
-    );
-    // What is ours is not taken for the servers of before.
-    assert!(host.refused(&["resolv-conf"], 1).contains("[192.0.2.1]"));
+    let shown = host.succeed(&["resolv-conf", "--force"]);
+    assert!(shown.contains("note: ignored with --force: muster would have no upstream"), "{shown}");
+    // The former servers come from the backup, not from the managed file.
+    assert!(host.fail(&["resolv-conf"], 1).contains("[192.0.2.1]"));
     host.write("etc/resolv.conf", "nameserver 192.0.2.9\n");
-    assert!(host.refused(&["resolv-conf", "--undo"], 1).contains("/etc/resolv.conf is not what muster wrote"));
+    assert!(host.fail(&["resolv-conf", "--undo"], 1).contains("/etc/resolv.conf was not written by muster"));
 }
 
 #[test]
-fn without_a_configuration_nothing_can_be_done() {
+fn missing_configuration_is_reported_and_not_needed_for_undo() {
     let host = Host::new("");
     fs::remove_file(host.folder.path().join("muster.yaml")).unwrap();
-    for way in ["resolved", "resolv-conf"] {
-        assert!(host.refused(&[way], 2).contains("cannot read the configuration …/muster.yaml"));
-        assert!(host.done(&[way, "--undo"]).starts_with("nothing to undo: "), "which needs none");
+    for method in ["resolved", "resolv-conf"] {
+        assert!(host.fail(&[method], 2).contains("cannot read the configuration …/muster.yaml"));
+        assert!(host.succeed(&[method, "--undo"]).starts_with("nothing to undo: "));
     }
 }
 
 #[test]
-fn without_root_it_says_so() {
+fn missing_permission_is_reported_with_advice() {
     let test = "setup without root";
     if !skip::root(test) || !skip::tool(test, "setpriv", "util-linux") {
         return;
@@ -293,14 +295,14 @@ fn without_root_it_says_so() {
     for folder in [&host.root, &host.folder] {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     }
-    // Nobody can run the program where it was built.
+    // Other users cannot run the program in the build folder.
     let program = host.folder.path().join("muster");
     fs::copy(env!("CARGO_BIN_EXE_muster"), &program).unwrap();
-    let before = host.all();
+    let before = host.snapshot();
     let arguments = ["--reuid=65534", "--regid=65534", "--clear-groups", program.to_str().unwrap()];
     let output = host.command("setpriv", &arguments, &["resolv-conf"]);
     assert_eq!(output.status.code(), Some(2));
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("takes root: run it with sudo"), "{said}");
-    assert_eq!(host.all(), before);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("The command needs root: run it with sudo"), "{message}");
+    assert_eq!(host.snapshot(), before);
 }

@@ -1,4 +1,4 @@
-//! Where an agent is asked: over TCP in the clear, over TLS, or on a Unix socket.
+//! The address of an agent's HTTP API: plain TCP, TLS or a Unix socket.
 
 use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr};
 
@@ -16,7 +16,7 @@ pub(super) enum Address {
 }
 
 impl Address {
-    /// What the header `Host` says: on a Unix socket the host that it is on.
+    /// Value of the header `Host`; `localhost` for a Unix socket.
     pub(super) fn host(&self) -> String {
         match self {
             Self::Http(endpoint) | Self::Https(endpoint) => endpoint.to_string(),
@@ -24,8 +24,8 @@ impl Address {
         }
     }
 
-    /// Whether others may read on the way what is sent there.
-    pub(super) fn is_open(&self) -> bool {
+    /// Reports whether requests cross the network unencrypted.
+    pub(super) fn is_cleartext(&self) -> bool {
         match self {
             Self::Http(Endpoint { host, .. }) => {
                 host != "localhost" && !host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
@@ -50,42 +50,42 @@ impl FromStr for Address {
             Some((scheme, _)) => return Err(AddressError::Scheme(scheme.to_owned())),
         };
         let bare = bare.strip_suffix('/').unwrap_or(bare);
-        parse_endpoint(bare, Some(HTTP_PORT)).map(kind).ok_or_else(|| AddressError::of(bare))
+        parse_endpoint(bare, Some(HTTP_PORT)).map(kind).ok_or_else(|| AddressError::diagnose(bare))
     }
 }
 
-/// Why a text is no address of an agent.
+/// Invalid address of an agent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
-    /// There is no host.
+    /// The host is missing.
     #[error("the host is missing; {FORMS}")]
     Empty,
     /// The path of a Unix socket is not absolute.
     #[error("the path of a Unix socket must be absolute, as in unix:///run/muster/api.sock")]
     Socket,
-    /// Something else than HTTP.
+    /// The scheme is neither `http` nor `https`.
     #[error("the scheme {0:?} is unknown; {FORMS}")]
     Scheme(String),
-    /// A path, a query or a fragment behind the port.
-    #[error("an address has nothing behind the port, got {0:?}")]
+    /// A path, query or fragment follows the port.
+    #[error("an address ends with the port, got {0:?}")]
     Path(String),
-    /// A user or a password.
+    /// The address contains a user or a password.
     #[error("an address has no user; --token-file names a file with a token")]
     User,
-    /// A port that is none.
+    /// The port is invalid.
     #[error("the port must be an integer from 1 to 65535, got {0:?}")]
     Port(String),
-    /// Neither an IP address nor the name of a host.
-    #[error("{0:?} is neither an IP address nor the name of a host; {FORMS}")]
+    /// The host is neither an IP address nor a host name.
+    #[error("{0:?} is neither an IP address nor a host name; {FORMS}")]
     Host(String),
 }
 
-/// The forms of an address.
+/// The valid forms of an address.
 const FORMS: &str = "an address is http://host:port, https://host:port, host:port, [v6]:port or unix:///path";
 
 impl AddressError {
-    /// What is wrong with a text that is not `host:port`.
-    fn of(text: &str) -> Self {
+    /// Returns the error of a text that is not `host:port`.
+    fn diagnose(text: &str) -> Self {
         if text.is_empty() {
             return Self::Empty;
         }
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_has_many_forms() {
+    fn all_forms_of_addresses_are_parsed() {
         let cases: &[(&str, Option<&str>)] = &[
             ("http://127.0.0.1:8500", Some("http://127.0.0.1:8500")),
             ("http://127.0.0.1:8500/", Some("http://127.0.0.1:8500")),
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_address_is_refused_with_its_fault() {
+    fn malformed_addresses_are_refused_with_the_cause() {
         let cases = [
             ("", "the host is missing; an address is http://host:port"),
             ("http://", "the host is missing"),
@@ -160,15 +160,15 @@ mod tests {
             ("unix:/run/muster/api.sock", "the path of a Unix socket must be absolute"),
             ("unix://run/muster", "the path of a Unix socket must be absolute"),
             ("ftp://host-a", "the scheme \"ftp\" is unknown"),
-            ("http://host-a:8500/v1/", "an address has nothing behind the port, got \"/v1\""),
-            ("host-a?dc=dc1", "an address has nothing behind the port, got \"?dc=dc1\""),
+            ("http://host-a:8500/v1/", "an address ends with the port, got \"/v1\""),
+            ("host-a?dc=dc1", "an address ends with the port, got \"?dc=dc1\""),
             ("http://root:secret@host-a", "an address has no user"),
             ("host-a:0", "the port must be an integer from 1 to 65535, got \"0\""),
             ("host-a:99999", "the port must be an integer from 1 to 65535, got \"99999\""),
             ("host-a:http", "the port must be an integer from 1 to 65535, got \"http\""),
             ("host-a:", "the port must be an integer from 1 to 65535, got \"\""),
             ("[::1]:x", "the port must be an integer from 1 to 65535, got \"x\""),
-            ("10.0.0.300", "\"10.0.0.300\" is neither an IP address nor the name of a host"),
+            ("10.0.0.300", "\"10.0.0.300\" is neither an IP address nor a host name"),
             ("host a:8500", "\"host a\" is neither"),
             ("[::1", "\"[::1\" is neither"),
         ];
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_open_on_the_way_where_others_are_on_it() {
+    fn only_http_beyond_loopback_is_cleartext() {
         let cases = [
             ("http://127.0.0.1", false),
             ("http://[::1]", false),
@@ -190,8 +190,8 @@ mod tests {
             ("https://10.0.0.7", false),
             ("unix:///run/api", false),
         ];
-        for (text, open) in cases {
-            assert_eq!(text.parse::<Address>().unwrap().is_open(), open, "{text}");
+        for (text, expected) in cases {
+            assert_eq!(text.parse::<Address>().unwrap().is_cleartext(), expected, "{text}");
         }
     }
 }

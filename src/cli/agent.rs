@@ -1,4 +1,4 @@
-//! `muster agent`: reads the configuration, sets up the process, runs the daemon.
+//! `muster agent`: reads the configuration, sets up logging, limits and signals, and runs the daemon.
 
 use std::{
     fs,
@@ -24,36 +24,35 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::{Exit, host_defaults::environment, inputs};
+use super::{Exit, host_defaults::environment, input_files};
 use crate::{
     config::{self, Config, DEFAULT_PATH, Format},
     daemon::{self, MAX_DRAIN, Signals},
 };
 
-/// What systemd is told that a drain may take: the wait, and the end after it.
+/// Stop timeout requested from systemd during a drain: the longest drain, and 15 s to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(MAX_DRAIN.as_secs() + 15);
-/// How long SIGUSR1 counts: whoever restarts does so next.
-const RESTART: Duration = Duration::from_secs(60);
+/// Time after SIGUSR1 in which SIGTERM does not drain.
+const RESTART_WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
-    /// A file, or a folder of *.yaml merged in the order of their names
+    /// Configuration file, or folder of *.yaml files merged in name order
     #[arg(long, value_name = "PATH", default_value = DEFAULT_PATH, conflicts_with = "dev")]
     config: PathBuf,
-    /// Without a file: loopback only, DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, everything in a temporary folder
+    /// Run without a configuration: DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, files in a temporary folder
     #[arg(long)]
     dev: bool,
-    /// On SIGTERM: take the node's instances out of answers, and end when no cache has them any more (30 s at most); not
-    /// within a minute after SIGUSR1, which says that it is started again at once
+    /// On SIGTERM, drain the node before stopping, at most 30 s; not within one minute after SIGUSR1
     #[arg(long)]
     drain: bool,
 }
 
-/// What SIGTERM does first. A second one, or SIGINT, ends the agent at once.
+/// Effect of the first SIGTERM. A second SIGTERM, or SIGINT, stops the agent at once.
 #[derive(Clone, Copy)]
 enum Stop {
-    AtOnce,
-    Drained,
+    Immediate,
+    AfterDrain,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
@@ -66,13 +65,13 @@ pub(super) fn run(args: &Args) -> Exit {
     };
     let config = match &folder {
         Some(folder) => Config::dev(folder.path(), &environment()),
-        None => match inputs::configuration(&args.config) {
+        None => match input_files::configuration(&args.config) {
             Ok(texts) => {
                 Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), &environment())
             }
             Err(error) => {
                 eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
-                eprintln!("Name another one by --config, or try muster without any by --dev.");
+                eprintln!("Name another configuration with --config, or run without one with --dev.");
                 return Exit::CouldNotRun;
             }
         },
@@ -84,11 +83,11 @@ pub(super) fn run(args: &Args) -> Exit {
             return Exit::Problems;
         }
     };
-    log(&config.log);
+    start_logging(&config.log);
     if let Some(folder) = &folder {
-        info!(folder = %folder.path().display(), "a node to try things out: drop service files into services.d there, zone files into zones");
+        info!(folder = %folder.path().display(), "development mode: put service files into services.d and zone files into zones");
     }
-    match start(config, if args.drain { Stop::Drained } else { Stop::AtOnce }) {
+    match start(config, if args.drain { Stop::AfterDrain } else { Stop::Immediate }) {
         Ok(()) => Exit::Done,
         Err(error) => {
             eprintln!("muster: {error:#}");
@@ -97,11 +96,12 @@ pub(super) fn run(args: &Args) -> Exit {
     }
 }
 
-/// What `--dev` keeps on disk; it goes when the agent ends.
+/// Creates the folder for the files of `--dev`, which is removed when the agent ends.
 fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("muster-dev-").tempdir().context("cannot make a temporary folder")?;
+    let folder =
+        tempfile::Builder::new().prefix("muster-dev-").tempdir().context("cannot create a temporary folder")?;
     for name in ["services.d", "zones"] {
-        fs::create_dir(folder.path().join(name)).context("cannot make a temporary folder")?;
+        fs::create_dir(folder.path().join(name)).context("cannot create a temporary folder")?;
     }
     Ok(folder)
 }
@@ -113,15 +113,15 @@ fn start(config: Config, stop: Stop) -> anyhow::Result<()> {
         let shutdown = CancellationToken::new();
         let rescan = watch::Sender::new(());
         let signals = Signals { shutdown: shutdown.clone(), rescan, drain: CancellationToken::new() };
-        obey(signals.clone(), stop).context("cannot listen for signals")?;
+        handle_signals(signals.clone(), stop).context("cannot install signal handlers")?;
         daemon::run(config, signals, move || ready(shutdown)).await.map_err(anyhow::Error::from)
     });
-    // A probe that is stuck in the kernel must not keep the process.
+    // A probe that is blocked in the kernel must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
 }
 
-/// Every check and every TCP client has a descriptor: take as many as the system grants.
+/// Raises the limit of open files to the hard limit: each check and each TCP client needs a descriptor.
 fn raise_open_files() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -131,72 +131,71 @@ fn raise_open_files() {
     }
 }
 
-/// SIGTERM and SIGINT end the agent, the former after a drain where `stop` says so; SIGHUP makes it read all files again,
-/// SIGUSR1 announces a restart.
-fn obey(signals: Signals, stop: Stop) -> std::io::Result<()> {
+/// Handles SIGTERM and SIGINT (stop, with a drain first if `stop` requires it), SIGHUP (reload) and SIGUSR1 (restart ahead).
+fn handle_signals(signals: Signals, stop: Stop) -> std::io::Result<()> {
     let Signals { shutdown, rescan, drain } = signals;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut restart = signal(SignalKind::user_defined1())?;
-    let mut restarts_until = Instant::now();
+    let mut restart_until = Instant::now();
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = terminate.recv() => match stop {
-                    Stop::Drained if !drain.is_cancelled() && Instant::now() >= restarts_until => {
-                        info!("SIGTERM: draining, then stopping; another one stops at once");
-                        tell_systemd(&[
+                    Stop::AfterDrain if !drain.is_cancelled() && Instant::now() >= restart_until => {
+                        info!("SIGTERM: draining before stop; a second SIGTERM stops at once");
+                        notify_systemd(&[
                             NotifyState::Stopping,
-                            NotifyState::Status("draining: out of answers, until no cache has them any more"),
+                            NotifyState::Status("draining: instances withdrawn, waiting for cached answers to expire"),
                             NotifyState::ExtendTimeoutUsec(DRAIN_TIMEOUT.as_micros() as u32),
                         ]);
                         drain.cancel();
                     }
-                    Stop::Drained | Stop::AtOnce => break info!("SIGTERM: stopping"),
+                    Stop::AfterDrain | Stop::Immediate => break info!("SIGTERM: stopping"),
                 },
                 _ = interrupt.recv() => break info!("SIGINT: stopping"),
-                // Told to stop in another way.
+                // Another part of the agent stops it.
                 () = shutdown.cancelled() => break,
                 _ = restart.recv() => {
-                    info!("SIGUSR1: a SIGTERM within {RESTART:?} is a restart, before which nothing is drained");
-                    restarts_until = Instant::now() + RESTART;
+                    info!("SIGUSR1: restart announced; SIGTERM within {RESTART_WINDOW:?} does not drain");
+                    restart_until = Instant::now() + RESTART_WINDOW;
                 }
                 _ = hangup.recv() => {
-                    info!("SIGHUP: reading all service files and zone files again; the configuration is read at start");
+                    info!("SIGHUP: reloading service and zone files; configuration changes take effect after a restart");
                     rescan.send_replace(());
                 }
             }
         }
-        tell_systemd(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        notify_systemd(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         shutdown.cancel();
     });
     Ok(())
 }
 
-/// Tells systemd that the agent answers, and from then on that it lives.
+/// Reports readiness to systemd, then pings its watchdog if one is enabled.
 fn ready(shutdown: CancellationToken) {
-    tell_systemd(&[NotifyState::Ready]);
-    let Some(patience) = sd_notify::watchdog_enabled() else { return };
+    notify_systemd(&[NotifyState::Ready]);
+    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
     tokio::spawn(async move {
-        // Twice as often as is needed, as sd_watchdog_enabled(3) advises.
-        let mut ticks = tokio::time::interval(patience / 2);
+        // Half the timeout, as sd_watchdog_enabled(3) advises.
+        let mut ticks = tokio::time::interval(timeout / 2);
         while !shutdown.is_cancelled() {
             ticks.tick().await;
-            tell_systemd(&[NotifyState::Watchdog]);
+            notify_systemd(&[NotifyState::Watchdog]);
         }
     });
 }
 
-/// Does nothing where systemd does not listen.
-fn tell_systemd(state: &[NotifyState<'_>]) {
+/// Sends a notification to systemd; without a notification socket, does nothing.
+fn notify_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "systemd did not take a notification");
+        warn!(%error, "cannot notify systemd");
     }
 }
 
-/// Sends the log to stderr. Of the libraries only warnings are shown: their own news concern their authors.
-fn log(settings: &config::Log) {
+/// Sends the log to stderr. Libraries log warnings and errors only.
+fn start_logging(settings: &config::Log) {
     let level = match settings.level {
         config::Level::Error => Level::ERROR,
         config::Level::Warn => Level::WARN,
@@ -204,7 +203,7 @@ fn log(settings: &config::Log) {
         config::Level::Debug => Level::DEBUG,
         config::Level::Trace => Level::TRACE,
     };
-    // What these warn of is what peers and clients did, or what `gossip::cluster` mends and tells itself.
+    // These libraries warn of the behaviour of peers and clients, which the agent handles and logs itself.
     let quiet = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
     let others = ["chitchat", "hickory_server", "hickory_net", "quinn"].map(|target| (target, quiet));
     let levels = Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN);

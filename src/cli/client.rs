@@ -1,4 +1,6 @@
-//! The commands' way to a running agent: one request on one connection.
+//! HTTP client of the commands: one request to the agent per connection.
+//!
+//! Consul agents listen on the same port. A command that changes anything first checks that the server is a muster agent.
 
 use std::{future::pending, io, os::fd::AsFd, path::PathBuf, time::Duration};
 
@@ -25,197 +27,196 @@ use tokio_util::either::Either;
 use super::{
     Exit,
     address::Address,
-    ask_error::AskError,
+    client_tls::{self, CaFileError},
+    client_token::token,
+    request_error::RequestError,
     table::{print, printable},
-    tls::{self, CaFileError},
-    token::token,
 };
 use crate::api;
 
-/// How long a connection may take: the agent is on this host, or not far.
-const CONNECT: Duration = Duration::from_secs(5);
-/// How long an answer may take: longer than the agent waits for anything that it is told to do.
-const ANSWER: Duration = Duration::from_secs(20);
-/// Octets of an answer: thousands of members fit.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
-/// How often it is looked whether what a command prints is still read.
-const LOOK: Duration = Duration::from_millis(500);
+/// Connect timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Request timeout; longer than the agent takes for any command.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+/// Maximum size of a response in octets: enough for thousands of members.
+const MAX_RESPONSE: usize = 64 * 1024 * 1024;
+/// Interval between checks that the output still has a reader.
+const OUTPUT_CHECK: Duration = Duration::from_millis(500);
 
 /// TCP, TLS over it, or a Unix socket.
 type Connection = Either<TcpStream, Either<TlsStream<TcpStream>, UnixStream>>;
 
-/// Which agent is asked, and how.
+/// Heading of the common options in the help.
+const HEADING: &str = "Agent options";
+
+/// Options of all commands that send requests to an agent.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// The agent's HTTP API: http://host:port, https://host:port or unix:///path
-    #[arg(
-        long,
-        value_name = "ADDRESS",
-        env = "MUSTER_HTTP_ADDR",
-        default_value = "http://127.0.0.1:8500",
-        global = true
-    )]
+    /// Address of the agent: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:///PATH
+    #[arg(long, value_name = "ADDR", env = "MUSTER_HTTP_ADDR", default_value = "http://127.0.0.1:8500", global = true, help_heading = HEADING)]
     http_addr: Address,
-    /// A file with the token to show; else the variable MUSTER_HTTP_TOKEN holds it
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Read the API token from this file instead of MUSTER_HTTP_TOKEN
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     token_file: Option<PathBuf>,
-    /// A file with the authorities that may certify an agent behind https://, in PEM; else those that this host trusts
-    #[arg(long, value_name = "PATH", global = true)]
+    /// Trust the certificate authorities in this PEM file instead of the system's
+    #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     ca_file: Option<PathBuf>,
-    /// Print JSON, for programs
-    #[arg(long, global = true)]
+    /// Print JSON
+    #[arg(long, global = true, help_heading = HEADING)]
     pub(super) json: bool,
 }
 
-/// Why a command got no result.
-#[derive(Debug)]
+/// Failure of a command that sends requests to an agent.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    /// The agent said no; its words.
+    /// The agent refused the request; the text is its response.
+    #[error("{0}")]
     Refused(String),
-    /// It could not be asked; why, and what to do.
-    NotAsked(String),
+    /// No valid response; the text is the cause and the advice.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl ClientError {
-    /// Tells the user.
+    /// Prints the error and returns its exit code.
     pub(super) fn report(&self) -> Exit {
-        let (Self::Refused(text) | Self::NotAsked(text)) = self;
-        // Line by line: an agent's words may have several.
-        for (at, line) in text.lines().enumerate() {
+        // Line by line: control characters are replaced, and a response may have several lines.
+        for (at, line) in self.to_string().lines().enumerate() {
             eprintln!("{}{}", if at == 0 { "muster: " } else { "" }, printable(line));
         }
         match self {
             Self::Refused(_) => Exit::Refused,
-            Self::NotAsked(_) => Exit::CouldNotRun,
+            Self::Failed(_) => Exit::CouldNotRun,
         }
     }
 }
 
-/// Asks one agent.
+/// Sends requests to one agent.
 pub(super) struct Client {
     address: Address,
     token: Option<HeaderValue>,
     ca_file: Option<PathBuf>,
-    /// What may certify the agent, if it is asked over TLS.
+    /// Trusted authorities, if requests use TLS.
     authorities: Option<RootCertStore>,
     runtime: Runtime,
 }
 
-/// Runs a command that asks an agent.
+/// Runs a command with a client, and reports its error.
 pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), ClientError>) -> Exit {
     match Client::new(args).and_then(|client| command(&client)) {
         Ok(()) => Exit::Done,
-        Err(trouble) => trouble.report(),
+        Err(error) => error.report(),
     }
 }
 
 impl Client {
     fn new(args: &Args) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| ClientError::NotAsked(format!("cannot begin to ask: {error}")))?;
+        let runtime = runtime.map_err(|error| ClientError::Failed(format!("cannot start the HTTP client: {error}")))?;
         let token = token(args.token_file.as_deref()).map_err(|error| {
-            ClientError::NotAsked(format!(
-                "{error}\n--token-file names a file with one token, and MUSTER_HTTP_TOKEN holds one."
+            ClientError::Failed(format!(
+                "{error}\n--token-file names a file with one token; MUSTER_HTTP_TOKEN contains a token."
             ))
         })?;
         let (address, ca_file) = (args.http_addr.clone(), args.ca_file.clone());
-        // A file that is named is read, needed or not: a wrong name is found at once.
+        // --ca-file is read even if it is not needed, so that a wrong path is reported at once.
         let authorities = (ca_file.is_some() || matches!(address, Address::Https(_)))
-            .then(|| tls::authorities(ca_file.as_deref()))
+            .then(|| client_tls::authorities(ca_file.as_deref()))
             .transpose()
-            .map_err(|error| ClientError::NotAsked(format!("{error}\n{}", CaFileError::ADVICE)))?;
-        if token.is_some() && address.is_open() {
-            eprintln!("muster: warning: whoever listens on the way to {address} can read the token: use https://");
+            .map_err(|error| ClientError::Failed(format!("{error}\n{}", CaFileError::ADVICE)))?;
+        if token.is_some() && address.is_cleartext() {
+            eprintln!("muster: warning: the token is sent unencrypted to {address}: use https://");
         }
         Ok(Self { address, token, ca_file, authorities, runtime })
     }
 
-    /// The agent itself. Give no order without having seen that it is one: Consul's agents listen on the same port, and
-    /// would obey.
-    pub(super) fn myself(&self) -> Result<api::Agent, ClientError> {
+    /// Returns the agent's description of itself; fails if the server is not a muster agent.
+    pub(super) fn agent(&self) -> Result<api::Agent, ClientError> {
         self.read(&self.get("/v1/agent/self")?)
     }
 
-    /// What the agent shows there, as it came.
+    /// Sends a GET request and returns the body of the response.
     pub(super) fn get(&self, path: &str) -> Result<Bytes, ClientError> {
-        self.ask(Method::GET, path, Bytes::new())
+        self.send(Method::GET, path, Bytes::new())
     }
 
-    /// Gives an order.
-    pub(super) fn order(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        self.myself()?;
-        self.ask(method, path, body)
+    /// Sends a request that changes state, after checking that the server is a muster agent.
+    pub(super) fn change(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        self.agent()?;
+        self.send(method, path, body)
     }
 
-    /// Takes an answer for one of a muster agent.
-    pub(super) fn read<T: DeserializeOwned>(&self, answer: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(answer).map_err(|error| {
+    /// Parses the JSON of a response.
+    pub(super) fn read<T: DeserializeOwned>(&self, response: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(response).map_err(|error| {
             let address = &self.address;
-            ClientError::NotAsked(format!(
-                "what answers at {address} is no muster agent: {error}\nName the agent's address by --http-addr or \
-                 MUSTER_HTTP_ADDR."
+            ClientError::Failed(format!(
+                "the server at {address} is not a muster agent: {error}\nSet the address of the agent with --http-addr \
+                 or MUSTER_HTTP_ADDR."
             ))
         })
     }
 
-    /// Runs what goes on until somebody ends it: by SIGINT or SIGTERM, or because nobody reads what is printed any more.
+    /// Runs a future until it ends, a signal (SIGINT, SIGTERM) arrives, or the output has no reader any more.
     pub(super) fn run(&self, endless: impl Future<Output = Result<(), ClientError>>) -> Result<(), ClientError> {
         self.runtime.block_on(async {
             tokio::select! {
                 ended = endless => ended,
                 () = interrupted() => Ok(()),
-                () = unread() => Ok(()),
+                () = output_closed() => Ok(()),
             }
         })
     }
 
-    /// Begins an answer that has no end. `seen` is the last of its events that was seen. Only within [`run`](Self::run).
-    pub(super) async fn open(&self, path: &str, seen: Option<u64>) -> Result<Incoming, ClientError> {
-        let answer = timeout(ANSWER, self.begin(path, seen)).await;
-        let answer = answer.unwrap_or(Err(AskError::NoAnswer(ANSWER)));
-        let answer = answer.map_err(|why| self.not_asked(&why))?;
-        let status = answer.status();
+    /// Opens an event stream, which continues after the event with the id `last_seen`. Callable only within
+    /// [`run`](Self::run).
+    pub(super) async fn open_stream(&self, path: &str, last_seen: Option<u64>) -> Result<Incoming, ClientError> {
+        let response = timeout(REQUEST_TIMEOUT, self.start_stream(path, last_seen)).await;
+        let response = response.unwrap_or(Err(RequestError::NoAnswer(REQUEST_TIMEOUT)));
+        let response = response.map_err(|error| self.failed(&error))?;
+        let status = response.status();
         if status.is_success() {
-            return Ok(answer.into_body());
+            return Ok(response.into_body());
         }
-        let text = timeout(ANSWER, Limited::new(answer.into_body(), MAX_ANSWER).collect()).await;
+        let text = timeout(REQUEST_TIMEOUT, Limited::new(response.into_body(), MAX_RESPONSE).collect()).await;
         Err(refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
     }
 
-    async fn begin(&self, path: &str, seen: Option<u64>) -> Result<Response<Incoming>, AskError> {
+    async fn start_stream(&self, path: &str, last_seen: Option<u64>) -> Result<Response<Incoming>, RequestError> {
         let stream = self.connect().await?;
-        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|e| AskError::http(&e))?;
-        if let Some(seen) = seen {
-            request.headers_mut().insert("last-event-id", seen.into());
+        let mut request = self.request(Method::GET, path, Bytes::new()).map_err(|e| RequestError::http(&e))?;
+        if let Some(id) = last_seen {
+            request.headers_mut().insert("last-event-id", id.into());
         }
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| AskError::http(&e))?;
-        // Ends with the answer, whose reader is told.
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| RequestError::http(&e))?;
+        // Ends with the response body, whose reader gets the error.
         tokio::spawn(connection);
-        sender.send_request(request).await.map_err(|e| AskError::http(&e))
+        sender.send_request(request).await.map_err(|e| RequestError::http(&e))
     }
 
-    fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
-        let asked = self.runtime.block_on(self.exchange(method, path, body));
-        let (status, answer) = asked.map_err(|why| self.not_asked(&why))?;
-        if status.is_success() { Ok(answer) } else { Err(refused(status, &answer)) }
+    fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let exchanged = self.runtime.block_on(self.exchange(method, path, body));
+        let (status, body) = exchanged.map_err(|error| self.failed(&error))?;
+        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
     }
 
-    fn not_asked(&self, error: &AskError) -> ClientError {
+    fn failed(&self, error: &RequestError) -> ClientError {
         let address = &self.address;
         let advice = error.advice(address, self.ca_file.as_deref());
-        ClientError::NotAsked(format!("cannot ask the agent at {address}: {error}\n{advice}"))
+        ClientError::Failed(format!("cannot query the agent at {address}: {error}\n{advice}"))
     }
 
-    async fn connect(&self) -> Result<Connection, AskError> {
+    async fn connect(&self) -> Result<Connection, RequestError> {
         match &self.address {
             Address::Http(endpoint) => {
                 Ok(Either::Left(within(TcpStream::connect((&*endpoint.host, endpoint.port))).await?))
             }
             Address::Https(endpoint) => {
                 let authorities = self.authorities.clone().unwrap_or_else(RootCertStore::empty);
-                let connector = tls::connector(authorities)?;
-                let name = tls::name(&endpoint.host)?;
+                let connector = client_tls::connector(authorities)?;
+                let name = client_tls::name(&endpoint.host)?;
                 let opened = async {
                     connector.connect(name, TcpStream::connect((&*endpoint.host, endpoint.port)).await?).await
                 };
@@ -225,9 +226,9 @@ impl Client {
         }
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AskError> {
-        let request = self.request(method, path, body).map_err(|e| AskError::http(&e))?;
-        converse(self.connect().await?, request).await
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), RequestError> {
+        let request = self.request(method, path, body).map_err(|e| RequestError::http(&e))?;
+        round_trip(self.connect().await?, request).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
@@ -244,48 +245,49 @@ impl Client {
     }
 }
 
-/// A connection, if it opens soon.
-async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, AskError> {
-    let opened = timeout(CONNECT, opened).await.map_err(|_| AskError::NoConnection(CONNECT))?;
-    opened.map_err(AskError::from)
+/// Limits opening a connection to the connect timeout.
+async fn within<S>(opened: impl Future<Output = io::Result<S>>) -> Result<S, RequestError> {
+    let opened = timeout(CONNECT_TIMEOUT, opened).await;
+    opened.map_err(|_| RequestError::NoConnection(CONNECT_TIMEOUT))?.map_err(RequestError::from)
 }
 
-/// One request and its answer.
-async fn converse(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), AskError> {
+/// Sends a request on a connection and reads the response.
+async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), RequestError> {
     let exchanged = async {
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| AskError::http(&e))?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|e| RequestError::http(&e))?;
         let answered = async move {
-            let answer = sender.send_request(request).await.map_err(|e| AskError::http(&e))?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-            Ok((status, body.map_err(|error| AskError::http(error.as_ref()))?.to_bytes()))
+            let response = sender.send_request(request).await.map_err(|e| RequestError::http(&e))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_RESPONSE).collect().await;
+            Ok((status, body.map_err(|error| RequestError::http(error.as_ref()))?.to_bytes()))
         };
         tokio::pin!(answered, connection);
         tokio::select! {
-            // What was read belongs to an answer, even if the connection has ended since.
+            // A complete response counts even if the connection has ended since.
             biased;
-            answer = &mut answered => answer,
+            response = &mut answered => response,
             ended = connection => match ended {
                 Ok(()) => answered.await,
-                Err(error) => Err(AskError::http(&error)),
+                Err(error) => Err(RequestError::http(&error)),
             }
         }
     };
-    timeout(ANSWER, exchanged).await.map_err(|_| AskError::NoAnswer(ANSWER))?
+    timeout(REQUEST_TIMEOUT, exchanged).await.map_err(|_| RequestError::NoAnswer(REQUEST_TIMEOUT))?
 }
 
-fn refused(status: StatusCode, answer: &[u8]) -> ClientError {
-    let mut text = String::from_utf8_lossy(answer).trim().to_owned();
+fn refused(status: StatusCode, body: &[u8]) -> ClientError {
+    let mut text = String::from_utf8_lossy(body).trim().to_owned();
     if text.starts_with("Permission denied") {
-        text.push_str("\n--token-file names a file with a token for this command; else MUSTER_HTTP_TOKEN holds it.");
+        text.push_str("\nSet a token for this command with --token-file or MUSTER_HTTP_TOKEN.");
     }
-    ClientError::Refused(if text.is_empty() { format!("the agent says {status}") } else { text })
+    ClientError::Refused(if text.is_empty() { format!("the agent answered {status}") } else { text })
 }
 
-/// Ends when somebody ends the program.
+/// Waits for SIGINT or SIGTERM.
 async fn interrupted() {
     let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    // Where they cannot be heard they end the program as they always do.
+    // Without handlers, the signals end the program by default.
     let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return pending().await };
     tokio::select! {
         _ = interrupt.recv() => {}
@@ -293,27 +295,27 @@ async fn interrupted() {
     }
 }
 
-/// Ends when what reads our output has gone.
-async fn unread() {
+/// Waits until the reader of the output has closed it.
+async fn output_closed() {
     loop {
-        sleep(LOOK).await;
+        sleep(OUTPUT_CHECK).await;
         let output = io::stdout();
         let mut polled = [PollFd::new(output.as_fd(), PollFlags::empty())];
-        // A pipe without a reader is an error; terminals and files never are.
+        // poll reports an error for a pipe without a reader, and never for terminals and files.
         if poll(&mut polled, PollTimeout::ZERO).is_ok_and(|ready| ready > 0) {
             return;
         }
     }
 }
 
-/// Prints the JSON of an answer, indented; an answer without any as an empty object.
-pub(super) fn print_json(client: &Client, answer: &[u8]) -> Result<(), ClientError> {
-    let value: serde_json::Value = if answer.is_empty() { serde_json::json!({}) } else { client.read(answer)? };
+/// Prints the JSON of a response, indented; an empty response as an empty object.
+pub(super) fn print_json(client: &Client, response: &[u8]) -> Result<(), ClientError> {
+    let value: serde_json::Value = if response.is_empty() { serde_json::json!({}) } else { client.read(response)? };
     print(&format!("{value:#}\n"));
     Ok(())
 }
 
-/// A part of a path, whatever is in it.
+/// Percent-encodes a text as one segment of a path.
 pub(super) fn segment(text: &str) -> String {
     percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string()
 }

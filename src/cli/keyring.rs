@@ -1,4 +1,4 @@
-//! `muster keyring` and `muster keygen`: the keys that nodes seal what they tell each other with.
+//! `muster keyring` and `muster keygen`: gossip encryption keys.
 
 use std::io::{self, Read};
 
@@ -15,9 +15,9 @@ use crate::{
     model::keyring::{KEY_LEN, Key},
 };
 
-/// Where the agent has it.
+/// Endpoint of the keyring.
 const PATH: &str = "/v1/operator/keyring";
-/// Octets that are read of what should be a key.
+/// Maximum size of a key read from standard input, in octets.
 const MAX_INPUT: u64 = 4096;
 
 #[derive(Debug, clap::Args)]
@@ -30,21 +30,21 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Change {
-    /// Show which keys there are, and how many nodes have each
+    /// List keys, the number of nodes that have each, and the number that encrypt with it
     List,
-    /// Give all nodes a further key, with which they then can open what others seal
+    /// Install a key on all nodes, which they accept from then on
     Install {
-        /// The key in base64; - reads it from the input, so that no list of processes shows it
+        /// Key in base64; - reads it from standard input, which keeps it out of process lists
         key: String,
     },
-    /// Have all nodes seal with a key that they have
+    /// Make an installed key the primary key, with which all nodes encrypt
     Use {
-        /// The key's id, or the key; - reads it from the input
+        /// Id of the key, or the key; - reads it from standard input
         key: String,
     },
-    /// Have all nodes forget a key that none of them seals with
+    /// Remove a key that is not the primary key from all nodes
     Remove {
-        /// The key's id, or the key; - reads it from the input
+        /// Id of the key, or the key; - reads it from standard input
         key: String,
     },
 }
@@ -53,23 +53,23 @@ pub(super) fn run(args: Args) -> Exit {
     let Args { change, client: options } = args;
     with(&options, |client| match change {
         Change::List => list(client, options.json),
-        Change::Install { key } => give(
+        Change::Install { key } => apply(
             client,
             options.json,
             Method::POST,
             key,
-            "all nodes have the key; `muster keyring use` has them seal with it",
+            "key installed on all nodes; `muster keyring use` makes it the primary key",
         ),
-        Change::Use { key } => give(client, options.json, Method::PUT, key, "all nodes seal with that key"),
-        Change::Remove { key } => give(client, options.json, Method::DELETE, key, "all nodes have forgotten that key"),
+        Change::Use { key } => apply(client, options.json, Method::PUT, key, "all nodes encrypt with this key"),
+        Change::Remove { key } => apply(client, options.json, Method::DELETE, key, "key removed from all nodes"),
     })
 }
 
-/// Prints a new key; asks nobody but the system.
+/// Prints a new random key; needs no agent.
 pub(super) fn generate() -> Exit {
     let mut octets = [0; KEY_LEN];
     if SystemRandom::new().fill(&mut octets).is_err() {
-        eprintln!("muster: the system gives no random numbers");
+        eprintln!("muster: cannot read random numbers from the system");
         return Exit::CouldNotRun;
     }
     print(&format!("{}\n", Key::from_random(octets).to_base64()));
@@ -82,12 +82,12 @@ fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     if json {
         return print_json(client, &answer);
     }
-    let mut table = Table::with_head(&["KEY", "NODES", "SEALING"]);
+    let mut table = Table::with_head(&["KEY", "NODES", "PRIMARY"]);
     for ring in &rings {
         for (id, nodes) in &ring.keys {
-            let sealing = ring.primary_keys.get(id).copied().unwrap_or_default();
+            let primary = ring.primary_keys.get(id).copied().unwrap_or_default();
             let of = |count: usize| format!("{count} of {}", ring.num_nodes);
-            table.row([id.clone(), of(*nodes), of(sealing)]);
+            table.row([id.clone(), of(*nodes), of(primary)]);
         }
     }
     print(&table.to_string());
@@ -103,10 +103,10 @@ fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn give(client: &Client, json: bool, method: Method, key: String, done: &str) -> Result<(), ClientError> {
-    let key = if key == "-" { from_input()? } else { key };
-    let body = serde_json::to_vec(&api::Key { key }).map_err(|error| ClientError::NotAsked(error.to_string()))?;
-    let answer = client.order(method, PATH, Bytes::from(body))?;
+fn apply(client: &Client, json: bool, method: Method, key: String, done: &str) -> Result<(), ClientError> {
+    let key = if key == "-" { from_stdin()? } else { key };
+    let body = serde_json::to_vec(&api::Key { key }).map_err(|error| ClientError::Failed(error.to_string()))?;
+    let answer = client.change(method, PATH, Bytes::from(body))?;
     if json {
         return print_json(client, &answer);
     }
@@ -114,11 +114,11 @@ fn give(client: &Client, json: bool, method: Method, key: String, done: &str) ->
     Ok(())
 }
 
-fn from_input() -> Result<String, ClientError> {
+fn from_stdin() -> Result<String, ClientError> {
     let mut text = String::new();
     io::stdin()
         .take(MAX_INPUT)
         .read_to_string(&mut text)
-        .map_err(|error| ClientError::NotAsked(format!("cannot read a key from the input: {error}")))?;
+        .map_err(|error| ClientError::Failed(format!("cannot read a key from standard input: {error}")))?;
     Ok(text.trim().to_owned())
 }

@@ -1,4 +1,4 @@
-//! `muster members`, `muster join` and `muster leave`: who is in the cluster, coming in, going out.
+//! `muster members`, `muster join` and `muster leave`: the membership of the cluster.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,10 +9,10 @@ use super::{
     client::{self, Client, ClientError, print_json, segment, with},
     table::{Table, age, print, printable},
 };
-use crate::api::{Joined, Member, Standing};
+use crate::api::{Joined, Member, MemberState};
 
-/// Digits of a digest that are shown.
-const VIEW_SHOWN: usize = 8;
+/// Number of digits of a view's digest in the table.
+const VIEW_DIGITS: usize = 8;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -22,7 +22,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct JoinArgs {
-    /// Nodes of the clusters: host or address, with :port unless it is 7946
+    /// Node of a cluster: host name or address, with :PORT unless it is 7946
     #[arg(value_name = "ADDR", required = true)]
     addresses: Vec<String>,
     #[command(flatten)]
@@ -44,29 +44,29 @@ pub(super) fn run(args: &Args) -> Exit {
 fn table(members: &[Member], now: SystemTime) -> Table {
     let mut table = Table::with_head(&["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
     for member in members {
-        let standing = &member.muster;
-        let state = match &standing.cause {
-            // What left says so already.
-            Some(cause) if standing.reach != "left" => format!("{}: {cause}", standing.reach),
-            _ => standing.reach.clone(),
+        let status = &member.muster;
+        let state = match &status.cause {
+            // The cause of `left` repeats the state.
+            Some(cause) if status.reach != "left" => format!("{}: {cause}", status.reach),
+            _ => status.reach.clone(),
         };
         table.row([
             member.name.clone(),
             address(&member.addr, member.port),
             state,
-            standing.version.clone().unwrap_or_default(),
-            standing.instances.to_string(),
-            since(&standing.since, now),
-            view(standing, now),
+            status.version.clone().unwrap_or_default(),
+            status.instances.to_string(),
+            since(&status.since, now),
+            view(status, now),
         ]);
     }
     table
 }
 
-/// The beginning of the digest: enough to see who has another.
-fn view(standing: &Standing, now: SystemTime) -> String {
-    let digest: String = standing.view.iter().flat_map(|view| view.chars()).take(VIEW_SHOWN).collect();
-    match &standing.view_differs_since {
+/// The first digits of the digest of a node's view, and for how long the view has differed.
+fn view(status: &MemberState, now: SystemTime) -> String {
+    let digest: String = status.view.iter().flat_map(|view| view.chars()).take(VIEW_DIGITS).collect();
+    match &status.view_differs_since {
         Some(differs) => format!("{digest} differs for {}", since(differs, now)),
         None => digest,
     }
@@ -76,13 +76,13 @@ fn address(address: &str, port: u16) -> String {
     if address.contains(':') { format!("[{address}]:{port}") } else { format!("{address}:{port}") }
 }
 
-/// How long ago that was; nothing for what is no time. Clocks differ: what is yet to come is now.
+/// Time since an RFC 3339 timestamp; empty for an invalid timestamp, `0s` for one in the future, as clocks differ.
 pub(super) fn since(text: &str, now: SystemTime) -> String {
     let passed = |then: SystemTime| now.duration_since(then).unwrap_or(Duration::ZERO);
     humantime::parse_rfc3339(text).map_or_else(|_| String::new(), |then| age(passed(then)))
 }
 
-/// Asks for every address, whatever becomes of the others.
+/// Joins every address, even if the agent refuses some of them.
 pub(super) fn join(args: &JoinArgs) -> Exit {
     with(&args.client, |client| {
         let mut refused = None;
@@ -94,7 +94,7 @@ pub(super) fn join(args: &JoinArgs) -> Exit {
                     let before = refused.take().map_or_else(String::new, |before| format!("{before}\n"));
                     refused = Some(format!("{before}{address}: {text}"));
                 }
-                Err(trouble) => return Err(trouble),
+                Err(error) => return Err(error),
             }
         }
         if args.client.json {
@@ -116,17 +116,17 @@ pub(super) fn join(args: &JoinArgs) -> Exit {
 
 fn join_one(client: &Client, address: &str) -> Result<Joined, ClientError> {
     let path = format!("/v1/agent/join/{}", segment(address));
-    client.read(&client.order(Method::PUT, &path, Bytes::new())?)
+    client.read(&client.change(Method::PUT, &path, Bytes::new())?)
 }
 
 pub(super) fn leave(args: &Args) -> Exit {
     with(&args.client, |client| {
-        let node = client.myself()?.config.node_name;
-        let answer = client.order(Method::PUT, "/v1/agent/leave", Bytes::new())?;
+        let node = client.agent()?.config.node_name;
+        let answer = client.change(Method::PUT, "/v1/agent/leave", Bytes::new())?;
         if args.client.json {
             return print_json(client, &answer);
         }
-        print(&format!("{} leaves the cluster, and its agent stops\n", printable(&node)));
+        print(&format!("{}: leaving the cluster and stopping the agent\n", printable(&node)));
         Ok(())
     })
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_of_members_says_how_each_stands() {
+    fn members_are_listed_with_state_and_view() {
         let member = |name: &str, addr: &str, muster: serde_json::Value| {
             json!({
                 "Name": name, "Addr": addr, "Port": 7946, "Tags": {}, "Status": 1, "ProtocolMin": 1, "ProtocolMax": 5,
@@ -160,19 +160,23 @@ mod tests {
                 "host-b",
                 "fd00::7",
                 json!({
-                    "Reach": "gone", "Cause": "its agent has ended", "Since": "1970-01-01T00:03:15Z", "Instances": 0,
+                    "Reach": "gone", "Cause": "agent stopped", "Since": "1970-01-01T00:03:15Z", "Instances": 0,
                 })
             ),
-            member("c", "10.0.0.9", json!({"Reach": "left", "Cause": "it left", "Since": "1970-01-01T00:04:00Z"})),
+            member(
+                "c",
+                "10.0.0.9",
+                json!({"Reach": "left", "Cause": "left the cluster", "Since": "1970-01-01T00:04:00Z"})
+            ),
             member("d", "10.0.0.10", json!({"View": "fedcba9876543210", "ViewDiffersSince": "1970-01-01T00:03:08Z"})),
         ]);
         let members: Vec<Member> = serde_json::from_value(members).unwrap();
         let expected = "\
-NAME    ADDRESS         STATE                      VERSION  INSTANCES  SINCE  VIEW
-host-a  10.0.0.7:7946   alive                      0.1.0    2          3m12s  01234567
-host-b  [fd00::7]:7946  gone: its agent has ended  -        0          5s     -
-c       10.0.0.9:7946   left                       -        0          0s     -
-d       10.0.0.10:7946  -                          -        0          -      fedcba98 differs for 12s
+NAME    ADDRESS         STATE                VERSION  INSTANCES  SINCE  VIEW
+host-a  10.0.0.7:7946   alive                0.1.0    2          3m12s  01234567
+host-b  [fd00::7]:7946  gone: agent stopped  -        0          5s     -
+c       10.0.0.9:7946   left                 -        0          0s     -
+d       10.0.0.10:7946  -                    -        0          -      fedcba98 differs for 12s
 ";
         assert_eq!(table(&members, UNIX_EPOCH + Duration::from_secs(200)).to_string(), expected);
     }

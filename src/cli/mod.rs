@@ -1,4 +1,6 @@
-//! The command line: arguments in, an exit code out.
+//! The command line: parses the arguments, runs one command and returns its exit code.
+//!
+//! Each command has a file. Clap's help texts are also the source of the man pages and completions (`generate`).
 
 use std::{
     ffi::OsString,
@@ -9,33 +11,33 @@ use clap::{Parser, Subcommand};
 
 mod address;
 mod agent;
-mod ask_error;
 mod client;
+mod client_tls;
+mod client_token;
+mod completions_and_man;
 mod drain;
 mod explain;
-mod generate;
 pub mod host_defaults;
-pub mod inputs;
+pub mod input_files;
 mod keyring;
 mod members;
 mod monitor;
+mod request_error;
 mod setup;
 mod status;
 mod table;
-mod tls;
-mod token;
 mod validate;
 
-/// How the program ends.
+/// Exit status of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// What was asked for is done.
+    /// Success.
     Done,
-    /// What was looked at has problems.
+    /// The command ran and reports problems.
     Problems,
-    /// The agent that was asked said no.
+    /// The agent refused the request.
     Refused,
-    /// It could not be done: a wrong argument, a file that is not there, no agent to ask.
+    /// The command could not run: a usage error, an unreadable file, an unreachable agent.
     CouldNotRun,
 }
 
@@ -49,9 +51,16 @@ impl Termination for Exit {
     }
 }
 
-/// Service discovery that is just DNS.
+/// Exit codes, below the help of the program.
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  Success
+  1  Problems found, or the agent refused the request
+  2  Usage error, unreadable file or unreachable agent";
+
+/// Service discovery over DNS
 #[derive(Debug, Parser)]
-#[command(name = "muster", version, disable_help_subcommand = true)]
+#[command(name = "muster", version, disable_help_subcommand = true, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -59,51 +68,51 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the node: answer DNS for the services of this host
+    /// Run the agent
     Agent(agent::Args),
-    /// Check configuration, service files and zone files, and print every problem
+    /// Check configuration, service and zone files, and token files that a configuration names
     Validate(validate::Args),
-    /// Show the nodes of the cluster, as the agent sees them
+    /// Show cluster members
     Members(members::Args),
-    /// Show the services that are known, and how many of their instances are answered
+    /// List services with their number of answered instances
     Services(explain::ServicesArgs),
-    /// Show the instances of a service, and why each is answered or not
+    /// List the instances of a service and the reason for the state of each
     Instances(explain::InstancesArgs),
-    /// Say what is answered under a name, and what holds the rest back
+    /// Explain the answer to a name, instance by instance
     Explain(explain::Args),
-    /// Take an instance, or the node, out of answers, and wait until it is safe to stop
+    /// Withdraw an instance or the node, and wait until it is safe to stop
     Drain(drain::Args),
-    /// Give back what was drained or is in maintenance
+    /// End a drain or maintenance
     Resume(drain::ResumeArgs),
-    /// Have the agent read its service and zone files again
+    /// Reload service and zone files
     Reload(drain::ReloadArgs),
-    /// Have the agent join the clusters of other nodes
+    /// Join the clusters of other nodes
     Join(members::JoinArgs),
-    /// Have the agent say good-bye to the cluster and stop
+    /// Leave the cluster and stop the agent
     Leave(members::Args),
-    /// Show or change the keys that nodes seal their gossip with
+    /// Manage the gossip encryption keys of the cluster
     Keyring(keyring::Args),
-    /// Show how the agent and its cluster are, and what is not as it should be
+    /// Show the state and the problems of the agent and its cluster
     Status(status::Args),
-    /// Print what happens as it happens: instances that go up and down, nodes, files
+    /// Print events of instances, nodes and files as they occur
     Monitor(monitor::Args),
-    /// Have the programs of this host ask muster: by systemd-resolved, or by resolv.conf
+    /// Point the host's resolver at muster
     Setup(setup::Args),
-    /// Print a new key for gossip: 32 random octets in base64
+    /// Generate a gossip encryption key
     Keygen,
-    /// Print what completes these commands in a shell
-    Completions(generate::CompletionsArgs),
-    /// Write the man pages into a folder: for packages
+    /// Generate shell completions
+    Completions(completions_and_man::CompletionsArgs),
+    /// Generate the man pages
     #[command(hide = true)]
-    Man(generate::ManArgs),
+    Man(completions_and_man::ManArgs),
 }
 
-/// Runs the program with these arguments, the first of which is its own name.
+/// Runs the program. The first argument is the program's name.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Help and version arrive here too. If nobody reads what is printed, there is nobody to tell.
+            // Help and version arrive here too. A closed output cannot be reported anywhere.
             let _ = error.print();
             return if error.use_stderr() { Exit::CouldNotRun } else { Exit::Done };
         }
@@ -125,7 +134,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Monitor(args) => monitor::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Keygen => keyring::generate(),
-        Command::Completions(args) => generate::completions(&args),
-        Command::Man(args) => generate::man(&args),
+        Command::Completions(args) => completions_and_man::completions(&args),
+        Command::Man(args) => completions_and_man::man(&args),
     }
 }

@@ -1,6 +1,6 @@
-//! `muster status`: how the agent and its cluster are, and what is not as it should be, on one screen.
+//! `muster status`: state and problems of the agent and its cluster, on one screen.
 
-use std::{fmt::Display, time::SystemTime};
+use std::{fmt::Display, net::SocketAddr, time::SystemTime};
 
 use super::{
     Exit,
@@ -21,7 +21,7 @@ pub(super) fn run(args: &Args) -> Exit {
     let ran = with(&args.client, |client| {
         let answer = client.get("/v1/agent/self")?;
         let agent: Agent = client.read(&answer)?;
-        if !is_well(&agent) {
+        if !is_healthy(&agent) {
             exit = Exit::Problems;
         }
         if args.client.json {
@@ -33,79 +33,89 @@ pub(super) fn run(args: &Args) -> Exit {
     if ran == Exit::Done { exit } else { ran }
 }
 
-/// Whether nothing asks for somebody: a file that is not in service as it stands, a node that is cut off. What is held back
-/// is so because somebody wants it.
-fn is_well(agent: &Agent) -> bool {
+/// Reports whether no problem needs attention: no file has an error and the node is not cut off. Withheld instances are no
+/// problem: an operator withdrew them.
+fn is_healthy(agent: &Agent) -> bool {
     let mut problems = agent.muster.files.iter().flat_map(|folder| &folder.problems);
     agent.muster.partitioned.is_none() && problems.all(|problem| problem.severity != "error")
 }
 
-/// In the order in which they are told.
-const REACHES: [&str; 5] = ["alive", "suspect", "held", "gone", "left"];
+/// States of members, in the order of the output.
+const MEMBER_STATES: [&str; 5] = ["alive", "suspect", "held", "gone", "left"];
 
 fn report(agent: &Agent, now: SystemTime) -> Table {
     let (config, status) = (&agent.config, &agent.muster);
     let mut report = Table::of_pairs();
-    let mut say = |what: &str, text: String| report.row([what.to_owned(), text]);
-    say("node", format!("{} at {}, generation {}", config.node_name, status.advertise.join(", "), status.generation));
-    say("version", config.version.clone());
-    say("domain", status.domain.clone());
-    say("datacenter", config.datacenter.clone());
-    let counts = REACHES.iter().filter_map(|&reach| Some((status.members.get(reach)?, reach)));
-    say("cluster", list(counts));
+    let mut row = |name: &str, text: String| report.row([name.to_owned(), text]);
+    row("node", format!("{} at {}, generation {}", config.node_name, status.advertise.join(", "), status.generation));
+    row("version", config.version.clone());
+    row("domain", status.domain.clone());
+    row("datacenter", config.datacenter.clone());
+    let counts = MEMBER_STATES.iter().filter_map(|&state| Some((status.members.get(state)?, state)));
+    row("cluster", list(counts));
     if status.members.get("alive").is_some_and(|alive| *alive > 1) {
         let differ = |(node, from): (&String, &String)| format!("{node} for {}", since(from, now));
         let differing: Vec<String> = status.diverging.iter().map(differ).collect();
-        let agree = || "alike on all nodes".to_owned();
-        let text = if differing.is_empty() { agree() } else { format!("differ from ours: {}", differing.join(", ")) };
-        say("views", text);
+        let equal = || "equal on all nodes".to_owned();
+        let text = if differing.is_empty() { equal() } else { format!("differ: {}", differing.join(", ")) };
+        row("views", text);
     }
     if let Some(partitioned) = &status.partitioned {
         let since = since(partitioned, now);
-        say("partition", format!("for {since} more than half of the other nodes are out of reach"));
+        row("partition", format!("for {since}: more than half of the other nodes are unreachable"));
     }
-    let sealed =
-        if status.sealed { "sealed with a key" } else { "not sealed: whoever reaches it can announce instances" };
-    say("gossip", format!("on {}, {sealed}", status.listen.gossip));
-    say("DNS", format!("on {}", status.listen.dns.join(", ")));
-    say("HTTP", format!("on {}", status.listen.http.join(", ")));
+    let encryption = describe_encryption(status.sealed, &status.listen.gossip);
+    row("gossip", format!("on {}, {encryption}", status.listen.gossip));
+    row("DNS", format!("on {}", status.listen.dns.join(", ")));
+    row("HTTP", format!("on {}", status.listen.http.join(", ")));
     for folder in &status.files {
-        say("files", format!("{}: {}", folder.path, folder.in_service));
+        row("files", format!("{}: {}", folder.path, folder.in_service));
     }
     for folder in &status.files {
         for problem in &folder.problems {
-            say("problem", words(problem));
+            row("problem", describe_problem(problem));
         }
         if folder.more_problems > 0 {
-            say("problem", format!("{}: and {} more; `muster validate` shows all", folder.path, folder.more_problems));
+            row("problem", format!("{}: {} more; `muster validate` shows all", folder.path, folder.more_problems));
         }
     }
     for held in &status.held {
-        say("held back", held_words(held, &config.node_name, now));
+        row("withheld", describe_hold(held, &config.node_name, now));
     }
     if !status.rejected.is_empty() {
-        say("rejected", list(status.rejected.iter().map(|(reason, count)| (count, reason))));
+        row("rejected", list(status.rejected.iter().map(|(reason, count)| (count, reason))));
     }
     report
 }
 
-/// As `muster validate` and the log have it.
-fn words(problem: &Problem) -> String {
+/// Describes the encryption of gossip, and the risk of cleartext on `listen`.
+fn describe_encryption(is_encrypted: bool, listen: &str) -> &'static str {
+    if is_encrypted {
+        "encrypted"
+    } else if listen.parse().is_ok_and(|address: SocketAddr| address.ip().is_loopback()) {
+        "not encrypted (loopback only)"
+    } else {
+        "not encrypted: every host that reaches it can announce instances"
+    }
+}
+
+/// Formats a problem like `muster validate` and the log.
+fn describe_problem(problem: &Problem) -> String {
     let Problem { file, line, column, severity, message, hint } = problem;
     let warning = if severity == "warning" { "warning: " } else { "" };
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
     format!("{file}:{line}:{column}: {warning}{message}{hint}")
 }
 
-fn held_words(held: &Held, node: &str, now: SystemTime) -> String {
-    let what = held.instance.as_deref().unwrap_or(node);
+fn describe_hold(held: &Held, node: &str, now: SystemTime) -> String {
+    let target = held.instance.as_deref().unwrap_or(node);
     let reason = if held.reason.is_empty() { String::new() } else { format!(": {}", held.reason) };
     let until = held.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
-    format!("{what}: {} for {}{until}{reason}", held.gate, since(&held.since, now))
+    format!("{target}: {} for {}{until}{reason}", held.gate, since(&held.since, now))
 }
 
 fn list(counts: impl Iterator<Item = (impl Display, impl Display)>) -> String {
-    counts.map(|(count, what)| format!("{count} {what}")).collect::<Vec<_>>().join(", ")
+    counts.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -113,7 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn problems_read_as_in_the_log_and_holds_say_for_how_long() {
+    fn cleartext_gossip_on_loopback_has_no_warning() {
+        let exposed = "not encrypted: every host that reaches it can announce instances";
+        let cases = [
+            (true, "0.0.0.0:7946", "encrypted"),
+            (false, "127.0.1.1:7946", "not encrypted (loopback only)"),
+            (false, "[::1]:7946", "not encrypted (loopback only)"),
+            (false, "0.0.0.0:7946", exposed),
+            (false, "10.0.0.7:7946", exposed),
+        ];
+        for (is_encrypted, listen, expected) in cases {
+            assert_eq!(describe_encryption(is_encrypted, listen), expected, "{listen}");
+        }
+    }
+
+    #[test]
+    fn problems_have_a_position_and_holds_a_duration() {
         let problem = |severity: &str, hint: Option<&str>| Problem {
             file: "services.d/web.yaml".to_owned(),
             line: 3,
@@ -123,8 +148,8 @@ mod tests {
             hint: hint.map(str::to_owned),
         };
         let expected = "services.d/web.yaml:3:5: unknown key `prot` (did you mean `port`?)";
-        assert_eq!(words(&problem("error", Some("did you mean `port`?"))), expected);
-        assert_eq!(words(&problem("warning", None)), "services.d/web.yaml:3:5: warning: unknown key `prot`");
+        assert_eq!(describe_problem(&problem("error", Some("did you mean `port`?"))), expected);
+        assert_eq!(describe_problem(&problem("warning", None)), "services.d/web.yaml:3:5: warning: unknown key `prot`");
 
         let now = humantime::parse_rfc3339("2026-01-02T03:04:05Z").unwrap();
         let held = |instance: Option<&str>, reason: &str, until: Option<&str>| Held {
@@ -142,7 +167,7 @@ mod tests {
             ),
         ];
         for (held, expected) in cases {
-            assert_eq!(held_words(&held, "host-a", now), expected);
+            assert_eq!(describe_hold(&held, "host-a", now), expected);
         }
     }
 }

@@ -1,6 +1,6 @@
-//! What commands print for people: tables, and times as one says them.
+//! Output of commands for people: tables and durations.
 //!
-//! Some of it comes from other hosts. Control characters could drive the reader's terminal, so none gets out.
+//! Texts come from other hosts. Their control characters could drive the user's terminal, so all are replaced.
 
 use std::{
     fmt,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// Columns of text, each as wide as its widest cell; the last one as long as it is.
+/// Columns of text, each as wide as its widest cell. The last column is not padded.
 #[derive(Debug)]
 pub(super) struct Table {
     columns: usize,
@@ -16,17 +16,17 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// A table with a headline.
+    /// Creates a table with headings.
     pub(super) fn with_head(head: &[&str]) -> Self {
         Self { columns: head.len(), rows: vec![head.iter().map(|&cell| cell.to_owned()).collect()] }
     }
 
-    /// A table of names and what they stand for.
+    /// Creates a table of names and values.
     pub(super) fn of_pairs() -> Self {
         Self { columns: 2, rows: vec![] }
     }
 
-    /// Adds a row; an empty cell shows as `-`.
+    /// Adds a row; an empty cell is shown as `-`.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { printable(&cell) };
         self.rows.push(cells.into_iter().take(self.columns).map(shown).collect());
@@ -50,12 +50,12 @@ impl fmt::Display for Table {
     }
 }
 
-/// The text with a space in place of every control character.
+/// Replaces every control character with a space.
 pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// `3m12s`: the two largest units of a time.
+/// Formats a duration with its two largest units, as in `3m12s`.
 pub(super) fn age(age: Duration) -> String {
     let seconds = age.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -67,7 +67,7 @@ pub(super) fn age(age: Duration) -> String {
     }
 }
 
-/// Prints a command's result. Whoever does not read it gets the exit code.
+/// Prints the output of a command. Errors are ignored: the exit code does not depend on the reader.
 pub(super) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align_and_nothing_drives_a_terminal() {
+    fn columns_align_and_control_characters_are_replaced() {
         let mut table = Table::with_head(&["NAME", "STATE", "SINCE"]);
         table.row(["host-a".to_owned(), "alive".to_owned(), "3m12s".to_owned()]);
         table.row(["b".to_owned(), String::new(), "\u{1b}[2Jé".to_owned()]);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn times_have_two_units() {
+    fn durations_have_two_units() {
         let cases = [
             (0, "0s"),
             (59, "59s"),

@@ -1,14 +1,13 @@
-//! `muster validate`: everything that is wrong with some files, before the agent reads them.
+//! `muster validate`: reports all problems of files before the agent reads them.
 //!
-//! What a PATH is shows in its name and content. A folder stands for the `*.yaml`, `*.yml` and `*.zone` in it, and other files
-//! in a folder of service, zone or token files are listed as ignored, by the agent's rule ([`Folder::ignores`]). A YAML
-//! file is configuration if its keys are rather the configuration's than a service's. The configuration files of one
-//! folder are one configuration, as for `agent --config FOLDER`; with it come the files of its `services_dir` and its
-//! `zones_dir`, and what else it names.
-//!
-//! Service and zone files that are named without their configuration are taken for those of one node with the first
-//! configuration that is named. If there is none, they get the default one, except that `exec` checks are let through:
-//! they may be right where the files belong.
+//! Name and content of a PATH determine its kind:
+//! - A folder stands for the `*.yaml`, `*.yml` and `*.zone` files in it. Other files in a folder of service, zone or token
+//!   files are reported as ignored, by the agent's rule ([`Folder::ignores`]).
+//! - A YAML file is a configuration if it names no service and has at least as many keys of a configuration as of a service.
+//! - The configuration files of one folder form one configuration, as for `agent --config FOLDER`. The files that a
+//!   configuration names are checked with it: `services_dir`, `zones_dir`, keys, tokens, certificates.
+//! - Service and zone files outside these folders are checked as files of one node with the first configuration. Without
+//!   a configuration, the default one applies, with `exec` checks allowed: the files' node may allow them.
 
 mod referenced;
 
@@ -23,7 +22,7 @@ use std::{
 use super::{
     Exit,
     host_defaults::environment,
-    inputs::{Text, folder, has_extension, read},
+    input_files::{Text, folder, has_extension, read},
 };
 use crate::{
     config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
@@ -33,45 +32,48 @@ use crate::{
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
-        zone_file::{MAX_ZONE_FILE, ZoneFile},
+        zone_file::MAX_ZONE_FILE,
         zones::{self, Rules},
     },
-    model::name::Label,
+    model::{name::Label, zone::ZoneFile},
     yaml::{Document, tree::Value},
 };
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Files and folders [default: /etc/muster/muster.yaml]
+    /// Files and folders to check [default: /etc/muster/muster.yaml]
     #[arg(value_name = "PATH")]
     paths: Vec<PathBuf>,
 }
 
-/// Prints the problems in the order of their places, then how many there are.
+/// Prints the problems sorted by position, then their number.
 pub(super) fn run(args: &Args) -> Exit {
     let mut report = Report::default();
     if args.paths.is_empty() {
         check(&[PathBuf::from(DEFAULT_PATH)], &environment(), &mut report);
         if !report.unread.is_empty() {
-            report.unread.push("Name what to check: muster validate PATH...\n".to_owned());
+            report.unread.push("To check other files: muster validate PATH...\n".to_owned());
         }
     } else {
         check(&args.paths, &environment(), &mut report);
     }
+    report.report_if_nothing_read();
     report.print()
 }
 
-/// What was found.
+/// Findings of all checks.
 #[derive(Default)]
 struct Report {
     problems: Vec<Diagnostic>,
-    /// What kept a file from being read at all.
+    /// Messages about files that could not be read.
     unread: Vec<String>,
     read: BTreeSet<PathBuf>,
+    /// Folders without a file to read.
+    empty: Vec<PathBuf>,
 }
 
 impl Report {
-    /// Reads a file and counts it. What the parser has to say about its content is for the caller.
+    /// Reads a file and counts it as checked.
     fn read(&mut self, path: &Path) -> Option<Text> {
         match read(path, if is_zone(path) { MAX_ZONE_FILE } else { MAX_FILE }) {
             Ok(text) => {
@@ -89,8 +91,21 @@ impl Report {
         self.unread.push(format!("muster: cannot read {}: {error}\n", path.display()));
     }
 
-    /// Warns of the files that the agent does not read. A folder that cannot be listed is reported by who reads its files.
-    fn ignored(&mut self, folder: &Folder) {
+    /// Reports the folders without a file to read, if no file was read at all. An empty folder of zones beside a folder of
+    /// service files is usual.
+    fn report_if_nothing_read(&mut self) {
+        if !self.read.is_empty() {
+            return;
+        }
+        for path in std::mem::take(&mut self.empty) {
+            let problem = "no configuration, service or zone file in this folder (subfolders are not read)";
+            self.unread.push(format!("muster: {}: {problem}\n", path.display()));
+            self.warn_of_ignored(&any_files(path));
+        }
+    }
+
+    /// Warns of files that the agent ignores. Skips an unreadable folder, which is reported when its files are read.
+    fn warn_of_ignored(&mut self, folder: &Folder) {
         let names = fs::read_dir(&folder.path).into_iter().flatten().flatten().map(|entry| entry.file_name());
         let ignored = names.filter(|name| folder.ignores(name));
         let problem = |name| FolderError::Ignored(name, folder.extensions).at(&folder.path);
@@ -99,7 +114,7 @@ impl Report {
 
     fn print(mut self) -> Exit {
         self.problems.sort();
-        // A file may have been looked at for two configurations.
+        // A file may belong to two configurations.
         self.problems.dedup();
         let errors = self.problems.iter().filter(|problem| problem.is_error()).count();
         let warnings = self.problems.len() - errors;
@@ -109,7 +124,7 @@ impl Report {
             let warnings = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
             out.push_str(&format!("{} checked: {errors}{warnings}\n", count(self.read.len(), "file")));
         }
-        // Whoever does not read what is printed gets the exit code.
+        // The exit code does not depend on the reader of the output.
         let _ = io::stdout().write_all(out.as_bytes());
         let _ = io::stderr().write_all(self.unread.concat().as_bytes());
         match (self.unread.len(), errors) {
@@ -120,8 +135,8 @@ impl Report {
     }
 }
 
-fn count(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 fn is_zone(path: &Path) -> bool {
@@ -132,7 +147,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     let mut configurations: Vec<Vec<Text>> = Vec::new();
     let mut loose = Files::default();
     for path in paths {
-        let configuration = sort(path, &mut loose, report);
+        let configuration = classify(path, &mut loose, report);
         if !configuration.is_empty() {
             configurations.push(configuration);
         }
@@ -151,15 +166,20 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
             Err(problems) => report.problems.extend(problems),
         }
     }
-    loose.forget(&seen);
+    loose.remove(&seen);
     match first.map_or_else(|| without_configuration(environment), Ok) {
         Ok((config, services)) => drop(loose.check(&config, services, report)),
         Err(problems) => report.problems.extend(problems),
     }
 }
 
-/// Puts a PATH's service and zone files to the others, and returns its configuration.
-fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
+/// A folder of files of any kind.
+fn any_files(path: PathBuf) -> Folder {
+    Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path) }
+}
+
+/// Adds the service and zone files of a PATH to `files`, and returns its configuration files.
+fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     let mut configuration = Vec::new();
     let before = files.len();
     for text in texts(path, |_| true, report) {
@@ -169,31 +189,34 @@ fn sort(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
         }
         match is_configuration(&text) {
             Ok(true) if path.is_dir() && !has_extension(&text.path, "yaml") => {
-                let problem = Diagnostic::whole(&text.path, "in a folder of configuration this file is not read");
-                report.problems.push(problem.with_hint("rename it: its name has to end in `.yaml`").as_warning());
+                let problem = Diagnostic::whole(&text.path, "ignored: the agent reads configuration from *.yaml only");
+                report.problems.push(problem.with_hint("rename it to end in `.yaml`").as_warning());
             }
             Ok(true) => configuration.push(text),
             Ok(false) => files.services.push(text),
             Err(problem) => report.problems.push(problem),
         }
     }
-    // The folder of a whole configuration, or of a whole project, holds other files for good reasons.
+    // The folder of a configuration or a project may contain any other files.
     if configuration.is_empty() && files.len() > before && path.is_dir() {
-        report.ignored(&Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path.to_owned()) });
+        report.warn_of_ignored(&any_files(path.to_owned()));
     }
     configuration
 }
 
-/// The file itself, or those files of a folder that are `wanted`.
+/// Reads a file, or the YAML and zone files of a folder that `wanted` accepts.
 fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
     if !path.is_dir() {
         return report.read(path).into_iter().collect();
     }
     match folder(path) {
         Ok(files) => {
-            let is_ours = |file: &Path| is_zone(file) || has_extension(file, "yaml") || has_extension(file, "yml");
-            let files = files.iter().filter(|file| is_ours(file) && wanted(file));
-            files.filter_map(|file| report.read(file)).collect()
+            let is_known = |file: &Path| is_zone(file) || has_extension(file, "yaml") || has_extension(file, "yml");
+            let files: Vec<_> = files.iter().filter(|file| is_known(file) && wanted(file)).collect();
+            if files.is_empty() {
+                report.empty.push(path.to_owned());
+            }
+            files.into_iter().filter_map(|file| report.read(file)).collect()
         }
         Err(error) => {
             report.unreadable(path, &error);
@@ -202,17 +225,20 @@ fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Ve
     }
 }
 
-/// Whether a YAML file is configuration; else it holds services. The problem: it cannot be read as YAML.
+/// Reports whether a YAML file is a configuration rather than a service file.
+///
+/// # Errors
+/// The text is not YAML.
 fn is_configuration(text: &Text) -> Result<bool, Diagnostic> {
     let document = Document::read(&text.path, &text.bytes, 0)?;
     let Value::Table(entries) = &document.root().value else { return Ok(false) };
     let count = |keys: &[&str]| entries.iter().filter(|entry| keys.contains(&&*entry.key)).count();
     let has_services = count(&["service", "services"]) > 0;
-    // The key `checks` is in both: alone it is configuration, `checks: {allow_exec: true}`.
+    // The key `checks` belongs to both kinds. Alone, it is a configuration: `checks: {allow_exec: true}`.
     Ok(!has_services && count(CONFIG_KEYS) > 0 && count(CONFIG_KEYS) >= count(SERVICE_KEYS))
 }
 
-/// What service and zone files are with_shadowed by whose node is not known.
+/// The configuration that checks service and zone files of an unknown node.
 fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<Label>), Vec<Diagnostic>> {
     let mut config = Config::dev(Path::new(""), environment)?;
     config.checks.allow_exec = true;
@@ -227,17 +253,17 @@ struct Files {
 }
 
 impl Files {
-    /// Those in the folders of a configuration, which is in the file `named_in`.
-    fn of(config: &Config, named_in: &Path, report: &mut Report) -> Self {
+    /// Reads the folders of a configuration, which was parsed from the file `config_path`.
+    fn of(config: &Config, config_path: &Path, report: &mut Report) -> Self {
         let folder = &config.services_dir;
         if !folder.exists() {
-            let problem = Diagnostic::whole(named_in, format!("there is no folder {}", folder.display()));
+            let problem = Diagnostic::whole(config_path, format!("the folder {} does not exist", folder.display()));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
         let (of_services, of_zones) = (services::folder(folder.clone()), zones::folder(config.zones_dir.clone()));
-        report.ignored(&of_services.clone().beside(&of_zones));
-        report.ignored(&of_zones.beside(&of_services));
-        // Nobody has to have static zones.
+        report.warn_of_ignored(&of_services.clone().beside(&of_zones));
+        report.warn_of_ignored(&of_zones.beside(&of_services));
+        // Static zones are optional.
         let mut texts = |folder: &Path, zones: bool| {
             if folder.exists() { texts(folder, |file| is_zone(file) == zones, report) } else { Vec::new() }
         };
@@ -248,19 +274,20 @@ impl Files {
         self.services.len() + self.zones.len()
     }
 
-    /// Where they really are.
+    /// Canonical paths of the files.
     fn paths(&self) -> impl Iterator<Item = PathBuf> {
         self.services.iter().chain(&self.zones).filter_map(|text| text.path.canonicalize().ok())
     }
 
-    fn forget(&mut self, paths: &BTreeSet<PathBuf>) {
+    /// Removes the files with these canonical paths.
+    fn remove(&mut self, paths: &BTreeSet<PathBuf>) {
         let is_new = |text: &Text| text.path.canonicalize().is_ok_and(|path| !paths.contains(&path));
         self.services.retain(is_new);
         self.zones.retain(is_new);
     }
 
-    /// Checks each file by itself and then all together. `services` are those of the node that are known already; those
-    /// of the files are added to them.
+    /// Checks each file and then all files together. Returns `services`, the node's services known so far, and the
+    /// services of the files.
     fn check(&self, config: &Config, mut services: BTreeSet<Label>, report: &mut Report) -> BTreeSet<Label> {
         let defaults =
             Defaults { node: &config.node, addresses: &config.advertise, allow_exec: config.checks.allow_exec };
@@ -284,7 +311,7 @@ impl Files {
             match rules.parse(&text.path, &text.bytes) {
                 Ok(zone) => {
                     report.problems.extend(zone.warnings.iter().cloned());
-                    report.problems.extend(rules.taken(&text.path, &zone, &services));
+                    report.problems.extend(rules.conflicts(&text.path, &zone, &services));
                     zones.push((&text.path, Arc::new(zone)));
                 }
                 Err(problems) => report.problems.extend(problems),

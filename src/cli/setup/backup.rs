@@ -1,7 +1,7 @@
-//! A file of muster's in the place of another, which is kept beside it and comes back as it was: a link as a link, with its
-//! owner and its times.
+//! Replaces a system file by one of muster, keeps the former file beside it and restores it.
 //!
-//! At no moment is there no file, or half of one.
+//! The backup is a hard link, so that a symbolic link, the owner, the mode and the times are restored as they were. The file
+//! is replaced atomically: at no moment is it missing or incomplete.
 
 use std::{
     fs::{self, File, Permissions},
@@ -12,141 +12,156 @@ use std::{
 
 use super::error::SetupError;
 
-/// How the first line of ours begins.
+/// Start of the first line of a managed file. Identifies the files that undo may remove.
 const MARK: &str = "# Written by `muster setup ";
-/// How it ends where there was nothing before.
-const NOTHING: &str = "; there was no file before.";
-/// Octets of a file that are looked at.
+/// End of the first line of a managed file that replaced no file.
+const NO_BACKUP: &str = "; there was no file before.";
+/// Maximum number of octets read of a file.
 const MAX_FILE: u64 = 1024 * 1024;
 
-/// Where a file of ours goes.
-pub(super) struct Place {
+/// A system file that a command replaces.
+pub(super) struct ManagedFile {
     path: PathBuf,
-    kept: PathBuf,
-    /// The command that writes it.
-    by: &'static str,
+    backup: PathBuf,
+    /// Name of the subcommand that writes the file.
+    subcommand: &'static str,
 }
 
-/// What is there.
-enum Standing {
-    Nothing,
-    /// Somebody else's.
+/// Current state of a file.
+enum FileState {
+    Missing,
+    /// Not written by muster.
     Foreign,
-    /// Ours, in place of nothing, or of what is kept.
-    Ours {
-        kept: bool,
+    /// Written by muster, with or without a backup of a former file.
+    Managed {
+        has_backup: bool,
     },
 }
 
-/// What undoing did, or would do.
+/// Effect of undoing a setup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum RestoreError {
-    /// There was nothing of ours.
+pub(super) enum Undone {
+    /// There was no managed file.
     Nothing,
-    /// Ours is gone.
+    /// The managed file was removed.
     Removed,
-    /// What was there before is back.
+    /// The former file was restored.
     Restored,
 }
 
-impl Place {
-    /// `path` below `root`, which is `/` but for tests; `by` is the command's name.
-    pub(super) fn new(root: &Path, path: &str, by: &'static str) -> Self {
+impl ManagedFile {
+    /// The file at `path` below `root`, which is `/` except in tests.
+    pub(super) fn new(root: &Path, path: &str, subcommand: &'static str) -> Self {
         let path = root.join(path.trim_start_matches('/'));
-        let mut kept = path.clone().into_os_string();
-        kept.push(".before-muster");
-        Self { path, kept: kept.into(), by }
+        let mut backup = path.clone().into_os_string();
+        backup.push(".before-muster");
+        Self { path, backup: backup.into(), subcommand }
     }
 
-    /// Where ours goes.
+    /// Path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where what was there before is, for now or from then on, and what it says; nothing if there was nothing.
+    /// Path and content of the former file, before or after it has been replaced. The content of a missing file is empty.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub(super) fn former(&self) -> Result<(&Path, String), SetupError> {
-        let at = match self.standing()? {
-            Standing::Ours { .. } => &self.kept,
-            Standing::Foreign | Standing::Nothing => &self.path,
+        let path = match self.state()? {
+            FileState::Managed { .. } => &self.backup,
+            FileState::Foreign | FileState::Missing => &self.path,
         };
-        Ok((at, read(at)?.unwrap_or_default()))
+        Ok((path, read(path)?.unwrap_or_default()))
     }
 
-    /// The whole of ours: a first line that says whose it is, and `body`.
+    /// Full content of the managed file: a first line that identifies it, then `body`.
+    ///
+    /// # Errors
+    /// The current file cannot be read.
     pub(super) fn text(&self, body: &str) -> Result<String, SetupError> {
-        let kept = !matches!(self.standing()?, Standing::Nothing | Standing::Ours { kept: false });
-        let before = if kept { format!("; before it was {}.", self.kept.display()) } else { NOTHING.to_owned() };
-        Ok(format!("{MARK}{}`, undone by its --undo{before}\n{body}", self.by))
+        let has_backup = !matches!(self.state()?, FileState::Missing | FileState::Managed { has_backup: false });
+        let former =
+            if has_backup { format!("; the former file is {}.", self.backup.display()) } else { NO_BACKUP.to_owned() };
+        Ok(format!("{MARK}{}`; --undo restores the former state{former}\n{body}", self.subcommand))
     }
 
-    /// Puts ours there.
-    pub(super) fn put(&self, body: &str) -> Result<(), SetupError> {
+    /// Writes the managed file. Keeps a foreign file as the backup, in place of an older backup.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub(super) fn write(&self, body: &str) -> Result<(), SetupError> {
         let text = self.text(body)?;
         let failed = |error| SetupError::Write { path: self.path.clone(), error };
         self.path.parent().map_or(Ok(()), fs::create_dir_all).map_err(failed)?;
-        let keeps = matches!(self.standing()?, Standing::Foreign);
-        if keeps {
-            // What was kept of an earlier time is older than what is there now.
-            remove(&self.kept).map_err(failed)?;
-            // Not followed: of a link it is the link that is kept.
-            fs::hard_link(&self.path, &self.kept).map_err(failed)?;
+        let needs_backup = matches!(self.state()?, FileState::Foreign);
+        if needs_backup {
+            remove(&self.backup).map_err(failed)?;
+            // Does not follow symbolic links: the backup of a link is a link.
+            fs::hard_link(&self.path, &self.backup).map_err(failed)?;
         }
         let mut next = self.path.clone().into_os_string();
         next.push(".new-muster");
         let next = PathBuf::from(next);
-        let replaced = write(&next, &text).and_then(|()| fs::rename(&next, &self.path));
+        let replaced = create(&next, &text).and_then(|()| fs::rename(&next, &self.path));
         replaced.map_err(|error| {
             let _ = remove(&next);
-            if keeps {
-                let _ = remove(&self.kept);
+            if needs_backup {
+                let _ = remove(&self.backup);
             }
             failed(error)
         })
     }
 
-    /// Brings back what was there; with `only_say`, does not.
-    pub(super) fn undo(&self, only_say: bool) -> Result<RestoreError, SetupError> {
+    /// Restores the former state. A dry run changes nothing and returns the effect that it would have.
+    ///
+    /// # Errors
+    /// The file was changed by another program, the backup is missing, or a file cannot be read or written.
+    pub(super) fn undo(&self, dry_run: bool) -> Result<Undone, SetupError> {
         let failed = |error| SetupError::Write { path: self.path.clone(), error };
-        match self.standing()? {
-            Standing::Nothing => Ok(RestoreError::Nothing),
-            Standing::Foreign if self.kept.symlink_metadata().is_err() => Ok(RestoreError::Nothing),
-            Standing::Foreign => Err(SetupError::Foreign(self.path.clone())),
-            Standing::Ours { kept: true } => {
-                if self.kept.symlink_metadata().is_err() {
-                    return Err(SetupError::Lost { path: self.path.clone(), kept: self.kept.clone() });
+        match self.state()? {
+            FileState::Missing => Ok(Undone::Nothing),
+            FileState::Foreign if self.backup.symlink_metadata().is_err() => Ok(Undone::Nothing),
+            FileState::Foreign => Err(SetupError::Foreign(self.path.clone())),
+            FileState::Managed { has_backup: true } => {
+                if self.backup.symlink_metadata().is_err() {
+                    return Err(SetupError::NoBackup { path: self.path.clone(), backup: self.backup.clone() });
                 }
-                if !only_say {
-                    fs::rename(&self.kept, &self.path).map_err(failed)?;
+                if !dry_run {
+                    fs::rename(&self.backup, &self.path).map_err(failed)?;
                 }
-                Ok(RestoreError::Restored)
+                Ok(Undone::Restored)
             }
-            Standing::Ours { kept: false } => {
-                if !only_say {
+            FileState::Managed { has_backup: false } => {
+                if !dry_run {
                     remove(&self.path).map_err(failed)?;
-                    // A folder for such files goes with the last of them.
+                    // An empty drop-in folder is removed too.
                     if self.path.parent().is_some_and(|folder| folder.extension().is_some_and(|name| name == "d")) {
                         let _ = self.path.parent().map(fs::remove_dir);
                     }
                 }
-                Ok(RestoreError::Removed)
+                Ok(Undone::Removed)
             }
         }
     }
 
-    fn standing(&self) -> Result<Standing, SetupError> {
+    fn state(&self) -> Result<FileState, SetupError> {
         let Some(text) = read(&self.path)? else {
-            // A link to nothing is somebody's too.
+            // A dangling symbolic link is a foreign file too.
             let exists = self.path.symlink_metadata().is_ok();
-            return Ok(if exists { Standing::Foreign } else { Standing::Nothing });
+            return Ok(if exists { FileState::Foreign } else { FileState::Missing });
         };
         Ok(match text.lines().next() {
-            Some(first) if first.starts_with(MARK) => Standing::Ours { kept: !first.ends_with(NOTHING) },
-            _ => Standing::Foreign,
+            Some(first) if first.starts_with(MARK) => FileState::Managed { has_backup: !first.ends_with(NO_BACKUP) },
+            _ => FileState::Foreign,
         })
     }
 }
 
-/// What a file says; `None` if there is none, or only a link to nothing.
+/// Reads a file; `None` if it does not exist or is a dangling symbolic link.
+///
+/// # Errors
+/// The file cannot be read.
 pub(super) fn read(path: &Path) -> Result<Option<String>, SetupError> {
     let mut octets = Vec::new();
     match File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut octets)) {
@@ -156,8 +171,8 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, SetupError> {
     }
 }
 
-/// Everybody reads these files, whatever the umask is.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Creates a file that all users can read, whatever the umask is.
+fn create(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(text.as_bytes())?;
     file.set_permissions(Permissions::from_mode(0o644))?;
@@ -174,78 +189,78 @@ mod tests {
 
     use super::*;
 
-    fn place(root: &Path) -> Place {
-        Place::new(root, "/etc/x.d/muster.conf", "x")
+    fn managed(root: &Path) -> ManagedFile {
+        ManagedFile::new(root, "/etc/x.d/muster.conf", "x")
     }
 
     #[test]
-    fn nothing_comes_back_as_nothing() {
+    fn undo_removes_a_file_that_replaced_none() {
         let root = tempfile::tempdir().unwrap();
-        let place = place(root.path());
-        assert_eq!(place.undo(false).unwrap(), RestoreError::Nothing);
-        place.put("a\n").unwrap();
-        place.put("b\n").unwrap();
+        let file = managed(root.path());
+        assert_eq!(file.undo(false).unwrap(), Undone::Nothing);
+        file.write("a\n").unwrap();
+        file.write("b\n").unwrap();
         assert_eq!(
-            fs::read_to_string(place.path()).unwrap(),
-            "# Written by `muster setup x`, undone by its --undo; there was no file before.\nb\n"
+            fs::read_to_string(file.path()).unwrap(),
+            "# Written by `muster setup x`; --undo restores the former state; there was no file before.\nb\n"
         );
-        assert_eq!(place.former().unwrap().1, "");
-        assert_eq!(place.undo(true).unwrap(), RestoreError::Removed);
-        assert_eq!(place.undo(false).unwrap(), RestoreError::Removed);
+        assert_eq!(file.former().unwrap().1, "");
+        assert_eq!(file.undo(true).unwrap(), Undone::Removed);
+        assert_eq!(file.undo(false).unwrap(), Undone::Removed);
         assert!(!root.path().join("etc/x.d").exists());
-        assert_eq!(place.undo(false).unwrap(), RestoreError::Nothing);
+        assert_eq!(file.undo(false).unwrap(), Undone::Nothing);
     }
 
     #[test]
-    fn a_file_comes_back_as_it_was() {
+    fn undo_restores_a_file_with_mode_and_times() {
         let root = tempfile::tempdir().unwrap();
-        let place = place(root.path());
+        let file = managed(root.path());
         fs::create_dir_all(root.path().join("etc/x.d")).unwrap();
-        fs::write(place.path(), "theirs\n").unwrap();
-        fs::set_permissions(place.path(), Permissions::from_mode(0o640)).unwrap();
-        let before = place.path().metadata().unwrap();
+        fs::write(file.path(), "former\n").unwrap();
+        fs::set_permissions(file.path(), Permissions::from_mode(0o640)).unwrap();
+        let before = file.path().metadata().unwrap();
         for _ in 0..2 {
-            place.put("ours\n").unwrap();
-            assert_eq!(place.former().unwrap(), (place.kept.as_path(), "theirs\n".to_owned()));
-            assert_eq!(place.path().metadata().unwrap().mode() & 0o777, 0o644);
+            file.write("managed\n").unwrap();
+            assert_eq!(file.former().unwrap(), (file.backup.as_path(), "former\n".to_owned()));
+            assert_eq!(file.path().metadata().unwrap().mode() & 0o777, 0o644);
         }
-        assert_eq!(place.undo(true).unwrap(), RestoreError::Restored);
-        assert_eq!(place.undo(false).unwrap(), RestoreError::Restored);
-        let after = place.path().metadata().unwrap();
+        assert_eq!(file.undo(true).unwrap(), Undone::Restored);
+        assert_eq!(file.undo(false).unwrap(), Undone::Restored);
+        let after = file.path().metadata().unwrap();
         assert_eq!((after.ino(), after.mode(), after.mtime()), (before.ino(), before.mode(), before.mtime()));
-        assert_eq!(fs::read_to_string(place.path()).unwrap(), "theirs\n");
+        assert_eq!(fs::read_to_string(file.path()).unwrap(), "former\n");
         assert_eq!(fs::read_dir(root.path().join("etc/x.d")).unwrap().count(), 1);
-        assert_eq!(place.undo(false).unwrap(), RestoreError::Nothing);
+        assert_eq!(file.undo(false).unwrap(), Undone::Nothing);
     }
 
     #[test]
-    fn a_link_comes_back_as_a_link() {
+    fn undo_restores_a_symbolic_link() {
         for target in ["there", "nowhere"] {
             let root = tempfile::tempdir().unwrap();
-            let place = place(root.path());
+            let file = managed(root.path());
             fs::create_dir_all(root.path().join("etc/x.d")).unwrap();
-            fs::write(root.path().join("etc/x.d/there"), "theirs\n").unwrap();
-            symlink(target, place.path()).unwrap();
-            place.put("ours\n").unwrap();
-            assert!(!place.path().is_symlink());
-            assert_eq!(place.undo(false).unwrap(), RestoreError::Restored);
-            assert_eq!(fs::read_link(place.path()).unwrap(), Path::new(target));
-            assert_eq!(fs::read_to_string(root.path().join("etc/x.d/there")).unwrap(), "theirs\n");
+            fs::write(root.path().join("etc/x.d/there"), "former\n").unwrap();
+            symlink(target, file.path()).unwrap();
+            file.write("managed\n").unwrap();
+            assert!(!file.path().is_symlink());
+            assert_eq!(file.undo(false).unwrap(), Undone::Restored);
+            assert_eq!(fs::read_link(file.path()).unwrap(), Path::new(target));
+            assert_eq!(fs::read_to_string(root.path().join("etc/x.d/there")).unwrap(), "former\n");
         }
     }
 
     #[test]
-    fn what_somebody_wrote_since_is_left_alone_and_counts_from_then_on() {
+    fn a_file_changed_since_is_kept_and_becomes_the_backup() {
         let root = tempfile::tempdir().unwrap();
-        let place = place(root.path());
+        let file = managed(root.path());
         fs::create_dir_all(root.path().join("etc/x.d")).unwrap();
-        fs::write(place.path(), "theirs\n").unwrap();
-        place.put("ours\n").unwrap();
-        fs::write(place.path(), "newer\n").unwrap();
-        assert!(matches!(place.undo(false), Err(SetupError::Foreign(_))));
-        place.put("ours\n").unwrap();
-        assert_eq!(place.former().unwrap().1, "newer\n");
-        fs::remove_file(&place.kept).unwrap();
-        assert!(matches!(place.undo(false), Err(SetupError::Lost { .. })));
+        fs::write(file.path(), "former\n").unwrap();
+        file.write("managed\n").unwrap();
+        fs::write(file.path(), "newer\n").unwrap();
+        assert!(matches!(file.undo(false), Err(SetupError::Foreign(_))));
+        file.write("managed\n").unwrap();
+        assert_eq!(file.former().unwrap().1, "newer\n");
+        fs::remove_file(&file.backup).unwrap();
+        assert!(matches!(file.undo(false), Err(SetupError::NoBackup { .. })));
     }
 }

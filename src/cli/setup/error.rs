@@ -1,189 +1,160 @@
-//! Why a host is not set up: each with what to do about it.
+//! Errors of `muster setup`. The first line of each message is the cause, the lines after it are the remedy.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use crate::diagnostic::Diagnostic;
 
-/// Why a host is not set up.
-#[derive(Debug)]
+/// Reason why a host is not set up.
+#[derive(Debug, thiserror::Error)]
 pub(super) enum SetupError {
     /// The configuration cannot be read.
+    #[error("cannot read the configuration {}: {error}\nName another configuration with --config.", path.display())]
     NoConfig {
-        /// Where it should be.
+        /// Path of the configuration.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// The configuration has problems.
+    /// The configuration has errors.
+    #[error("the configuration has errors{}", lines(.0))]
     Config(Vec<Diagnostic>),
-    /// The agent listens on no port that a client could be told of.
+    /// The agent listens only on ports that the kernel chooses.
+    #[error(
+        "dns.listen has only ports that the kernel chooses, which clients cannot know\nSet dns.listen to [127.0.0.1:53] \
+         and restart muster."
+    )]
     NoServer,
-    /// The agent listens on other ports than 53, and resolv.conf has none; holds where.
+    /// The agent does not listen on port 53, the only port of resolv.conf; holds `dns.listen`.
+    #[error(
+        "resolv.conf supports only port 53, and dns.listen is [{}]\nSet dns.listen to [127.0.0.1:53] and restart muster. \
+         With systemd-resolved, `muster setup resolved` supports any port.",
+        list(.0, ToString::to_string)
+    )]
     NoPort53(Vec<SocketAddr>),
-    /// systemd-resolved does not run here.
+    /// systemd-resolved is not running.
+    #[error(
+        "systemd-resolved is not running: /run/systemd/resolve does not exist\nUse `muster setup resolv-conf` instead."
+    )]
     NoResolved,
-    /// What resolv.conf names is systemd-resolved, which programs also ask without it.
-    AsksResolved,
-    /// The agent resolves no names but its own.
+    /// resolv.conf belongs to systemd-resolved, which programs also reach without the file.
+    #[error(
+        "/etc/resolv.conf points at systemd-resolved, which many programs query without this file\nUse `muster setup \
+         resolved` instead."
+    )]
+    UsesResolved,
+    /// The agent resolves only its own names.
+    #[error(
+        "muster resolves only its own names: resolver.allow does not contain `loopback`\nThe host could resolve no other \
+         names. Add `loopback` to resolver.allow and restart muster."
+    )]
     NoRecursion,
-    /// The agent takes its upstreams from the system, which would name none any more.
+    /// The agent takes its upstreams from the system, which would name only the agent.
+    #[error(
+        "muster would have no upstream: it uses the system's servers, and {} would name only muster\nAdd these lines to {} \
+         (or `upstreams` to its table `resolver`), restart muster, and repeat the command:\n\nresolver:\n  upstreams: \
+         [{}]\n",
+        file.display(),
+        config.display(),
+        if upstreams.is_empty() { "ADDRESS OF A RESOLVER".to_owned() } else { list(upstreams, yaml) }
+    )]
     NoUpstreams {
-        /// The configuration.
+        /// Path of the configuration.
         config: PathBuf,
-        /// Where they are named now.
-        named_in: PathBuf,
-        /// Who they are.
+        /// The file that names the upstreams now.
+        file: PathBuf,
+        /// The upstreams in the file.
         upstreams: Vec<SocketAddr>,
     },
-    /// A file that resolved reads after ours names servers.
-    Later(PathBuf),
-    /// A file that cannot be read.
+    /// A drop-in that systemd-resolved reads later names servers.
+    #[error(
+        "{} names DNS servers and is read after muster's file: systemd-resolved would query them for muster's names\n\
+         Remove `DNS=` from it. If muster should forward other names to these servers, add them to resolver.upstreams.",
+        .0.display()
+    )]
+    LaterServers(PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read {}: {error}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// A file that cannot be written, moved or removed.
+    /// A file cannot be written, moved or removed.
+    #[error("cannot write {}: {error}{}", path.display(), write_advice(error))]
     Write {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
-    /// What is to be undone is not ours.
+    /// The file to undo was changed by another program.
+    #[error(
+        "{} was not written by muster and stays unchanged\nAnother program has replaced muster's file.",
+        .0.display()
+    )]
     Foreign(PathBuf),
-    /// What was there before is not where it was kept.
-    Lost {
-        /// The file.
+    /// The backup of the former file is missing.
+    #[error(
+        "cannot restore {}: the former file {} does not exist\nWrite the file by hand.",
+        path.display(),
+        backup.display()
+    )]
+    NoBackup {
+        /// Path of the file.
         path: PathBuf,
-        /// Where it was kept.
-        kept: PathBuf,
+        /// Path of the backup.
+        backup: PathBuf,
     },
-    /// The agent does not answer as it should.
+    /// The agent does not answer for its zone.
+    #[error(
+        "the agent at {server} does not answer for its zone: {cause}\nStart the agent with the same configuration (`muster \
+         agent`, `systemctl start muster`)."
+    )]
     Agent {
-        /// Where it was asked.
+        /// Address of the agent.
         server: SocketAddr,
-        /// What came of it.
-        why: String,
+        /// Failure of the query.
+        cause: String,
     },
-    /// A command did not do what it should.
+    /// A system command failed.
+    #[error("`{command}` failed: {cause}")]
     Command {
         /// The command.
         command: String,
-        /// What came of it.
-        why: String,
+        /// Its error output or exit status.
+        cause: String,
     },
-    /// A question did not take its way through the system.
-    Astray {
-        /// Who was asked.
-        asked: String,
-        /// What came of it.
-        why: String,
-        /// What to look at.
+    /// The host does not resolve a name as expected.
+    #[error("{subject}: {cause}\n{hint}")]
+    Verification {
+        /// The resolver or the kind of names that was verified.
+        subject: String,
+        /// Failure of the lookup.
+        cause: String,
+        /// Advice.
         hint: &'static str,
     },
 }
 
 impl SetupError {
-    /// Whether nothing could be tried at all; else something speaks against it.
+    /// Reports whether the command could not run at all (exit code 2), rather than finding an obstacle (exit code 1).
     pub(super) fn is_inability(&self) -> bool {
         matches!(self, Self::NoConfig { .. } | Self::Read { .. } | Self::Write { .. })
     }
 }
 
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoConfig { path, error } => write!(
-                f,
-                "cannot read the configuration {}: {error}\nName another one by --config.",
-                path.display()
-            ),
-            Self::Config(problems) => {
-                write!(f, "the configuration has problems")?;
-                problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
-            }
-            Self::NoServer => f.write_str(
-                "dns.listen has only ports that the kernel chooses, which no client can know\nSet dns.listen to \
-                 [127.0.0.1:53] and restart muster.",
-            ),
-            Self::NoPort53(listen) => {
-                let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
-                write!(
-                    f,
-                    "resolv.conf has no ports: whoever reads it asks port 53, and dns.listen is [{}]\nSet dns.listen to \
-                     [127.0.0.1:53] and restart muster; where systemd-resolved runs, `muster setup resolved` takes any port.",
-                    listen.join(", ")
-                )
-            }
-            Self::NoResolved => f.write_str(
-                "systemd-resolved does not run here: there is no /run/systemd/resolve\nWithout it, `muster setup resolv-conf` \
-                 is the way.",
-            ),
-            Self::AsksResolved => f.write_str(
-                "this host asks systemd-resolved, which /etc/resolv.conf names or links to, and which many programs ask \
-                 without it\nRun `muster setup resolved` instead.",
-            ),
-            Self::NoRecursion => f.write_str(
-                "muster resolves no names but its own here: resolver.allow has no `loopback`\nThe host would know no other \
-                 names. Add `loopback` to resolver.allow and restart muster.",
-            ),
-            Self::NoUpstreams { config, named_in, upstreams } => {
-                let listed: Vec<String> = upstreams.iter().map(|server| shown(*server)).collect();
-                let listed = if listed.is_empty() { "ADDRESS OF A RESOLVER".to_owned() } else { listed.join(", ") };
-                write!(
-                    f,
-                    "muster would have nobody to ask for other names: it takes its upstreams from the system, and {} \
-                     would name only muster\nAdd this to {} (to the table `resolver`, if there is one), restart muster, and \
-                     come back:\n\nresolver:\n  upstreams: [{listed}]\n",
-                    named_in.display(),
-                    config.display()
-                )
-            }
-            Self::Later(path) => write!(
-                f,
-                "{} names DNS servers too, and is read after muster's file: resolved would ask them for muster's names\nTake \
-                 `DNS=` out of it; if muster should ask those servers for other names, they belong into \
-                 resolver.upstreams.",
-                path.display()
-            ),
-            Self::Read { path, error } => write!(f, "cannot read {}: {error}", path.display()),
-            Self::Write { path, error } => {
-                write!(f, "cannot write {}: {error}", path.display())?;
-                match error.kind() {
-                    io::ErrorKind::PermissionDenied => f.write_str("\nTo set up a host takes root: run it with sudo."),
-                    io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => f.write_str(
-                        "\nIt is mounted from elsewhere, as in containers: whoever made the container can name muster as \
-                         its DNS server (docker run --dns).",
-                    ),
-                    _ => Ok(()),
-                }
-            }
-            Self::Foreign(path) => write!(
-                f,
-                "{} is not what muster wrote: it is left alone\nSomebody has changed it since.",
-                path.display()
-            ),
-            Self::Lost { path, kept } => write!(
-                f,
-                "{} is muster's, and what was there before is gone: {} does not exist\nWrite the file yourself.",
-                path.display(),
-                kept.display()
-            ),
-            Self::Agent { server, why } => write!(
-                f,
-                "the agent does not answer for its zone at {server}: {why}\nStart it first (`muster agent`, `systemctl \
-                 start muster`), with the same configuration."
-            ),
-            Self::Command { command, why } => write!(f, "`{command}` failed: {why}"),
-            Self::Astray { asked, why, hint } => write!(f, "{asked}: {why}\n{hint}"),
-        }
-    }
+/// Formats each diagnostic as a further line.
+fn lines(problems: &[Diagnostic]) -> String {
+    problems.iter().map(|problem| format!("\n{problem}")).collect()
 }
 
-/// As `upstreams` takes it, in quotes where YAML needs them.
-fn shown(server: SocketAddr) -> String {
+fn list(servers: &[SocketAddr], format: impl Fn(&SocketAddr) -> String) -> String {
+    servers.iter().map(format).collect::<Vec<_>>().join(", ")
+}
+
+/// Formats a server for `upstreams`, quoted where YAML requires it.
+fn yaml(server: &SocketAddr) -> String {
     match server {
         SocketAddr::V4(server) if server.port() == 53 => server.ip().to_string(),
         SocketAddr::V6(server) if server.port() == 53 => format!("\"{}\"", server.ip()),
@@ -191,4 +162,12 @@ fn shown(server: SocketAddr) -> String {
     }
 }
 
-impl std::error::Error for SetupError {}
+fn write_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "\nThe command needs root: run it with sudo.",
+        io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices => {
+            "\nThe file is a mount, as in containers: set muster as the DNS server of the container (docker run --dns)."
+        }
+        _ => "",
+    }
+}

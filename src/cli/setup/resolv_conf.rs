@@ -1,20 +1,20 @@
-//! The resolv.conf of a host that asks muster and nobody else (resolv.conf(5)).
+//! The resolv.conf with muster as the only name server (resolv.conf(5)).
 //!
-//! A second server would not be a spare one: musl asks all at once and takes the first answer, and glibc asks the second
-//! whenever the first is slow, for names that it does not know.
+//! A second server would be no fallback: musl queries all servers at once and uses the first answer, and glibc queries the
+//! second whenever the first is slow. The second server does not know muster's names.
 
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
 };
 
-/// Where it is.
+/// Path of the file.
 pub(super) const PATH: &str = "/etc/resolv.conf";
 
-/// The file, but for its first line: `server`, and what `former` says apart from servers.
+/// Content of the file after its first line: `server`, and all settings of the `former` file except servers.
 ///
-/// `edns0` is added, so that answers of more than 512 octets need no second question. `trust-ad` is left out: it was said of
-/// another server, which may have checked signatures itself.
+/// Adds the option `edns0`, so that answers above 512 octets need no second query over TCP. Omits `trust-ad`, which
+/// trusts another server to validate signatures.
 pub(super) fn text(server: IpAddr, former: &str) -> String {
     let mut text = format!("nameserver {server}\n");
     let mut options = vec!["edns0"];
@@ -30,7 +30,7 @@ pub(super) fn text(server: IpAddr, former: &str) -> String {
     text
 }
 
-/// The servers that the file names, without those that are the agent, which listens there.
+/// The name servers of the file, except the addresses of the agent.
 pub(super) fn servers(text: &str, agent: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut servers: Vec<SocketAddr> = Vec::new();
     for line in text.lines() {
@@ -44,7 +44,7 @@ pub(super) fn servers(text: &str, agent: &[SocketAddr]) -> Vec<SocketAddr> {
     servers
 }
 
-/// Whether programs of a host with this file ask systemd-resolved, which it names or links to.
+/// Reports whether the file belongs to systemd-resolved: it names the stub resolver or links to a file of resolved.
 pub(super) fn is_resolved(text: &str, link: Option<&Path>) -> bool {
     let stub =
         |server: &SocketAddr| matches!(server.ip(), IpAddr::V4(ip) if matches!(ip.octets(), [127, 0, 0, 53 | 54]));
@@ -52,25 +52,23 @@ pub(super) fn is_resolved(text: &str, link: Option<&Path>) -> bool {
         || servers(text, &[]).iter().any(stub)
 }
 
-/// Who writes the file besides, and how to have it stop.
+/// Names another program that writes the file, with the setting that stops it.
 pub(super) fn other_writer(text: &str, link: Option<&Path>) -> Option<&'static str> {
     let link = link.map(|target| target.display().to_string()).unwrap_or_default();
-    let says =
+    let mentions =
         |word: &str| link.contains(word) || text.lines().any(|line| line.starts_with('#') && line.contains(word));
-    if says("NetworkManager") {
+    if mentions("NetworkManager") {
         return Some(
-            "NetworkManager writes this file too: put the lines `[main]` and `dns=none` into \
+            "NetworkManager also writes this file: add the lines `[main]` and `dns=none` to \
              /etc/NetworkManager/conf.d/muster.conf and run `systemctl reload NetworkManager`",
         );
     }
-    if says("resolvconf") {
-        return Some(
-            "resolvconf writes this file too: remove that package, or it comes back at the next change of network",
-        );
+    if mentions("resolvconf") {
+        return Some("resolvconf also writes this file, at the next network change: remove the package");
     }
-    if says("dhcpcd") {
+    if mentions("dhcpcd") {
         return Some(
-            "dhcpcd writes this file too: add the line `nohook resolv.conf` to /etc/dhcpcd.conf and restart it",
+            "dhcpcd also writes this file: add the line `nohook resolv.conf` to /etc/dhcpcd.conf and restart dhcpcd",
         );
     }
     None
@@ -81,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_names_muster_alone_and_keeps_the_rest() {
+    fn muster_is_the_only_server_and_other_settings_are_kept() {
         let server: IpAddr = [127, 0, 0, 1].into();
         let cases = [
             ("", "nameserver 127.0.0.1\noptions edns0\n"),
@@ -103,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn former_servers_are_those_of_others() {
+    fn former_servers_do_not_include_the_agent() {
         let agent = ["127.0.0.1:53".parse().unwrap()];
         let text = "nameserver 127.0.0.1\nnameserver 192.0.2.1 # a comment\n#nameserver 192.0.2.9\nnameserver x\n\
                     nameserver 192.0.2.1\nnameserver\t2001:db8::1\n";
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn who_else_has_a_hand_in_it() {
+    fn other_programs_that_write_the_file_are_detected() {
         let cases = [
             ("nameserver 192.0.2.1\n", None, false, None),
             ("nameserver 127.0.0.53\noptions edns0 trust-ad\n", None, true, None),

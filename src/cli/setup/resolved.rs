@@ -1,8 +1,8 @@
-//! What systemd-resolved has to know: who is asked for which names.
+//! The drop-in that makes systemd-resolved send muster's names to muster.
 //!
-//! resolved asks a server of the global scope for two kinds of names: those in `Domains=`, which it then sends nowhere else,
-//! and all that no network claims, together with the networks' own servers; the first that finds something wins. That holds
-//! from systemd 246 on, which takes ports. docs/clients.md says what follows from it.
+//! resolved queries a global server for two kinds of names: those below `Domains=`, exclusively, and those that no network
+//! claims, together with the networks' own servers; the first positive answer wins. Server ports need systemd 246 or later.
+//! docs/clients.md explains the consequences.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -11,27 +11,27 @@ use std::{
 
 use crate::{config::Config, model::name::Name};
 
-/// Where resolved finds it. The file's name decides which others are read before it.
+/// Path of the drop-in. resolved reads drop-ins in the order of their names.
 pub(super) const PATH: &str = "/etc/systemd/resolved.conf.d/muster.conf";
 
-/// Bits of an IPv4 network whose reverse zone is taken, at most: a label has 8.
+/// Longest prefix of an IPv4 reverse zone in bits; a label covers 8.
 const MAX_IPV4_PREFIX: u8 = 24;
-/// The same of IPv6, where a label has 4: a network has at least 64 bits for its hosts.
+/// Longest prefix of an IPv6 reverse zone in bits; a label covers 4. The remaining 64 bits number hosts.
 const MAX_IPV6_PREFIX: u8 = 64;
 
-/// A network that this host is in.
+/// A network of this host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network {
-    /// One of its addresses.
+    /// An address in the network.
     pub(super) address: IpAddr,
-    /// Bits that all of them have in common.
+    /// Prefix length in bits.
     pub(super) prefix: u8,
 }
 
-/// The names that muster is asked for and nobody else: its zones, static zones, and where it resolves for others, what it
-/// routes, and the reverse names of `networks`.
+/// The domains for muster: its zones and static zones; if it also resolves other names (`resolves`), the routed suffixes and
+/// the reverse zones of `networks`.
 ///
-/// Without the last, resolved would ask the server of a network for the names of its addresses, and nobody else.
+/// Without the reverse zones, resolved would query only a network's own server for the names of its addresses.
 pub(super) fn domains(config: &Config, static_zones: &[Name], networks: &[Network], resolves: bool) -> Vec<String> {
     let own = [&config.domain].into_iter().chain(&config.alias_domains).chain(static_zones);
     let routed = config.resolver.routes.iter().map(|(suffix, _)| suffix).filter(|_| resolves);
@@ -45,8 +45,7 @@ pub(super) fn domains(config: &Config, static_zones: &[Name], networks: &[Networ
     domains
 }
 
-/// The zone of a network's reverse names, cut at a label's end: a few addresses too many rather than too few, as muster
-/// asks others for those that it does not know.
+/// The reverse zone of a network, widened to a label boundary. muster forwards the additional names that it does not know.
 fn reverse_zone(network: Network) -> Option<String> {
     match network.address {
         IpAddr::V4(address) => {
@@ -63,49 +62,49 @@ fn reverse_zone(network: Network) -> Option<String> {
     }
 }
 
-/// The drop-in, but for its first line.
+/// Content of the drop-in after its first line.
 pub(super) fn text(server: SocketAddr, domains: &[String]) -> String {
     let server = if server.port() == 53 { server.ip().to_string() } else { server.to_string() };
     let domains: Vec<String> = domains.iter().map(|domain| format!("~{domain}")).collect();
     format!(
-        "# Servers in one list are taken for equal, so that no other may stand beside muster:\n# the empty DNS= forgets those \
-         that other files name.\n[Resolve]\nDNS=\nDNS={server}\nDomains={}\n",
+        "# systemd-resolved treats all servers of a list as equal, so muster must be the only one:\n# the empty DNS= removes \
+         the servers of other files.\n[Resolve]\nDNS=\nDNS={server}\nDomains={}\n",
         domains.join(" ")
     )
 }
 
-/// A file of resolved's configuration.
+/// A configuration file of resolved.
 pub(super) struct File {
-    /// Where it is.
+    /// Path of the file.
     pub(super) path: PathBuf,
-    /// What it says.
+    /// Content of the file.
     pub(super) text: String,
 }
 
 impl File {
-    /// Whether resolved reads it after the file at `ours`, which is a drop-in: of those the names decide.
-    pub(super) fn is_after(&self, ours: &Path) -> bool {
+    /// Reports whether resolved reads this file after a drop-in: drop-ins are read last, in name order.
+    pub(super) fn is_after(&self, drop_in: &Path) -> bool {
         let is_drop_in = self.path.parent().is_some_and(|folder| folder.ends_with("resolved.conf.d"));
-        is_drop_in && self.path.file_name() > ours.file_name()
+        is_drop_in && self.path.file_name() > drop_in.file_name()
     }
 }
 
-/// The global servers that these files name, in the order in which resolved reads them, and which file each is from.
+/// The global servers of files in reading order, each with its file.
 pub(super) fn global_servers(files: &[File]) -> Vec<(&File, SocketAddr)> {
     let mut servers = Vec::new();
     for file in files {
-        let mut is_ours = false;
+        let mut in_resolve = false;
         for line in file.text.lines().map(str::trim) {
             if line.starts_with('[') {
-                is_ours = line == "[Resolve]";
+                in_resolve = line == "[Resolve]";
             }
             let Some(value) = line.strip_prefix("DNS").map(str::trim_start).and_then(|rest| rest.strip_prefix('='))
             else {
                 continue;
             };
-            if is_ours && value.trim().is_empty() {
+            if in_resolve && value.trim().is_empty() {
                 servers.clear();
-            } else if is_ours {
+            } else if in_resolve {
                 servers.extend(value.split_whitespace().filter_map(address).map(|server| (file, server)));
             }
         }
@@ -113,7 +112,7 @@ pub(super) fn global_servers(files: &[File]) -> Vec<(&File, SocketAddr)> {
     servers
 }
 
-/// `192.0.2.1`, `192.0.2.1:53%eth0#name.example` and what lies between them (resolved.conf(5)).
+/// Parses a server as in resolved.conf(5): from `192.0.2.1` to `192.0.2.1:53%eth0#name.example`.
 fn address(word: &str) -> Option<SocketAddr> {
     let bare = word.split(['#', '%']).next().unwrap_or_default();
     bare.parse().ok().or_else(|| bare.parse().ok().map(|address| SocketAddr::new(address, 53)))
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_muster_is_asked_for() {
+    fn domains_are_zones_routes_and_reverse_zones() {
         let network = Network { address: "10.0.5.7".parse().unwrap(), prefix: 24 };
         let zone = Name::parse("example.org").unwrap();
         let cases: &[(&str, bool, &[&str])] = &[
@@ -153,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn reverse_zones_hold_their_networks() {
+    fn reverse_zones_contain_their_networks() {
         let cases = [
             ("10.1.2.3", 32, Some("2.1.10.in-addr.arpa")),
             ("10.1.2.3", 24, Some("2.1.10.in-addr.arpa")),
@@ -172,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_drop_in_names_muster_alone() {
+    fn muster_is_the_only_server_of_the_drop_in() {
         for (server, expected) in [
             ("127.0.0.1:53", "DNS=127.0.0.1\n"),
             ("127.0.0.1:8600", "DNS=127.0.0.1:8600\n"),
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn drop_ins_are_read_by_name() {
+    fn later_drop_ins_are_detected_by_name() {
         for (path, expected) in [
             ("/etc/systemd/resolved.conf", false),
             ("/run/systemd/resolved.conf.d/local.conf", false),
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn global_servers_are_read_as_resolved_reads_them() {
+    fn global_servers_are_parsed_like_resolved_does() {
         let cases: &[(&[&str], &[&str])] = &[
             (&[""], &[]),
             (&["[Resolve]\n#DNS=192.0.2.9\nFallbackDNS=192.0.2.9\nDNSSEC=no\n"], &[]),

@@ -1,4 +1,4 @@
-//! TLS for commands that ask an agent at `https://`: the trusted authorities, and a certificate's faults in words.
+//! TLS for requests to an agent at `https://`: trusted authorities, and descriptions of certificate errors.
 
 use std::{
     io,
@@ -16,13 +16,13 @@ use tokio_rustls::{
     },
 };
 
-use super::inputs::read;
-use crate::checks::system_roots;
+use super::input_files::read;
+use crate::tls::authorities::system_roots;
 
-/// Octets of a file with authorities: all public authorities fit.
+/// Maximum size of --ca-file in octets: enough for all public authorities.
 const MAX_AUTHORITIES: usize = 4 * 1024 * 1024;
 
-/// Why a file with authorities is not used.
+/// Unusable --ca-file.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CaFileError {
     /// The file cannot be read.
@@ -30,37 +30,37 @@ pub(super) enum CaFileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The error of the system.
+        /// The system's error.
         error: io::Error,
     },
     /// The file is empty.
-    #[error("--ca-file {} is empty: it holds no certificate in PEM", .0.display())]
+    #[error("--ca-file {} is empty: it contains no PEM certificate", .0.display())]
     Empty(PathBuf),
-    /// The file has a private key and no certificate.
-    #[error("--ca-file {} holds a private key, but it holds no certificate in PEM", .0.display())]
+    /// The file contains a private key and no certificate.
+    #[error("--ca-file {} contains a private key, but no PEM certificate", .0.display())]
     KeyOnly(PathBuf),
-    /// The file has no section `CERTIFICATE`.
-    #[error("--ca-file {} holds no certificate in PEM", .0.display())]
+    /// The file has no PEM section `CERTIFICATE`.
+    #[error("--ca-file {} contains no PEM certificate", .0.display())]
     NoCertificate(PathBuf),
     /// A certificate in the file cannot be decoded.
-    #[error("--ca-file {} holds a damaged certificate: {reason}", path.display())]
+    #[error("--ca-file {} contains a malformed certificate: {reason}", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The error of the decoder.
+        /// The decoder's error.
         reason: String,
     },
 }
 
 impl CaFileError {
-    /// What to do, whatever is wrong with the file.
-    pub(super) const ADVICE: &str = "The file must hold certificates of authorities, in PEM. Without --ca-file, this host's authorities are trusted.";
+    /// Advice for all errors.
+    pub(super) const ADVICE: &str = "The file must contain PEM certificates of authorities. Without --ca-file, the system's authorities are trusted.";
 }
 
-/// The authorities in a PEM file; without a file, those of this host.
+/// Reads the authorities of a PEM file; without a file, returns the system's.
 ///
 /// # Errors
-/// A file that cannot be read, or without a valid certificate.
+/// The file is unreadable or has no valid certificate.
 pub(super) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, CaFileError> {
     let Some(path) = ca_file else { return Ok(system_roots()) };
     let text = read(path, MAX_AUTHORITIES).map_err(|error| CaFileError::Unreadable { path: path.to_owned(), error })?;
@@ -83,10 +83,10 @@ pub(super) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, CaFil
     })
 }
 
-/// Opens TLS connections to agents whose certificates one of the authorities has issued.
+/// Creates a TLS connector that accepts certificates issued by one of the authorities.
 ///
 /// # Errors
-/// The cryptography has none of TLS's protocol versions.
+/// The cryptography provider supports no TLS version.
 pub(super) fn connector(authorities: RootCertStore) -> io::Result<TlsConnector> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -94,18 +94,18 @@ pub(super) fn connector(authorities: RootCertStore) -> io::Result<TlsConnector> 
     Ok(TlsConnector::from(Arc::new(config.with_root_certificates(authorities).with_no_client_auth())))
 }
 
-/// The name that the agent's certificate must have.
+/// The name that the agent's certificate must contain.
 ///
 /// # Errors
-/// The host is neither an address nor a DNS name.
+/// The host is neither an IP address nor a DNS name.
 pub(super) fn name(host: &str) -> io::Result<ServerName<'static>> {
     ServerName::try_from(host.to_owned()).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-/// What is wrong with an agent's certificate.
+/// Describes a certificate error.
 pub(super) fn describe(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "no trusted authority has issued its certificate".to_owned(),
+        CertificateError::UnknownIssuer => "its certificate was not issued by a trusted authority".to_owned(),
         CertificateError::NotValidForName => "its certificate is for another name".to_owned(),
         CertificateError::NotValidForNameContext { expected, presented } => {
             let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
@@ -117,35 +117,37 @@ pub(super) fn describe(error: &CertificateError) -> String {
         CertificateError::NotValidYetContext { not_before, .. } => {
             format!("its certificate is not valid before {}", date(not_before))
         }
-        other => format!("its certificate is not accepted: {other}"),
+        other => format!("its certificate is invalid: {other}"),
     }
 }
 
-/// What to do about an agent's certificate.
+/// Advice for a certificate error.
 pub(super) fn advice(error: &CertificateError, ca_file: Option<&Path>) -> String {
     match error {
         CertificateError::UnknownIssuer => match ca_file {
-            Some(path) => format!("--ca-file {} must hold the authority that issued the certificate.", path.display()),
-            None => "Name the authority's certificate with --ca-file, in PEM. Without the option, this host's authorities \
-                     are trusted."
-                .to_owned(),
+            Some(path) => format!("--ca-file {} must contain the issuing authority.", path.display()),
+            None => {
+                "Pass the issuing authority's certificate with --ca-file. Without it, the system's authorities are \
+                     trusted."
+                    .to_owned()
+            }
         },
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            "Name the agent in --http-addr or MUSTER_HTTP_ADDR as its certificate does, or give it a certificate for this \
-             name."
+            "Use a name from the certificate in --http-addr or MUSTER_HTTP_ADDR, or issue a certificate for this name."
                 .to_owned()
         }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "Renew it: `http.certificate` of the agent names the file. Or is the clock of this host wrong?".to_owned()
+            "Renew the certificate (`http.certificate` in the agent's configuration), or correct this host's clock."
+                .to_owned()
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "Is the clock of this host wrong?".to_owned()
+            "Check this host's clock.".to_owned()
         }
-        _ => "`http.certificate` of the agent names the file.".to_owned(),
+        _ => "Replace the certificate (`http.certificate` in the agent's configuration).".to_owned(),
     }
 }
 
-/// `localhost` of `DnsName("localhost")`, as rustls writes names.
+/// Extracts `localhost` from `DnsName("localhost")`, the notation of rustls.
 fn bare(name: &str) -> &str {
     let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
     inner.trim_matches('"')
@@ -163,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ca_file_without_authorities_is_refused_with_its_fault() {
+    fn ca_files_without_authorities_are_refused_with_the_cause() {
         let folder = tempfile::tempdir().unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -184,10 +186,10 @@ mod tests {
             ("both.pem", None),
             ("nosuch", Some("cannot read --ca-file PATH: No such file or directory (os error 2)")),
             (".", Some("cannot read --ca-file PATH: not a regular file")),
-            ("empty.pem", Some("--ca-file PATH is empty: it holds no certificate in PEM")),
-            ("key.pem", Some("--ca-file PATH holds a private key, but it holds no certificate in PEM")),
-            ("text.pem", Some("--ca-file PATH holds no certificate in PEM")),
-            ("garbled.pem", Some("--ca-file PATH holds a damaged certificate: ")),
+            ("empty.pem", Some("--ca-file PATH is empty: it contains no PEM certificate")),
+            ("key.pem", Some("--ca-file PATH contains a private key, but no PEM certificate")),
+            ("text.pem", Some("--ca-file PATH contains no PEM certificate")),
+            ("garbled.pem", Some("--ca-file PATH contains a malformed certificate: ")),
         ];
         for (name, expected) in cases {
             let path = folder.path().join(name);
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_certificates_say_what_to_do() {
+    fn certificate_errors_come_with_advice() {
         let time = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         let name = CertificateError::NotValidForNameContext {
             expected: name("host-a").unwrap(),
@@ -213,17 +215,17 @@ mod tests {
         let expired = CertificateError::ExpiredContext { time: time(20), not_after: time(10) };
         let early = CertificateError::NotValidYetContext { time: time(10), not_before: time(20) };
         let cases = [
-            (CertificateError::UnknownIssuer, "no trusted authority has issued its certificate", "--ca-file"),
+            (CertificateError::UnknownIssuer, "its certificate was not issued by a trusted authority", "--ca-file"),
             (name, "its certificate is for localhost, 127.0.0.1, not for host-a", "--http-addr"),
-            (expired, "its certificate expired at 1970-01-01T00:00:10Z", "Renew it"),
+            (expired, "its certificate expired at 1970-01-01T00:00:10Z", "Renew the certificate"),
             (early, "its certificate is not valid before 1970-01-01T00:00:20Z", "clock"),
-            (CertificateError::BadSignature, "its certificate is not accepted: ", "http.certificate"),
+            (CertificateError::BadSignature, "its certificate is invalid: ", "http.certificate"),
         ];
-        for (error, text, what_to_do) in cases {
+        for (error, text, hint) in cases {
             assert!(describe(&error).starts_with(text), "{error:?}: {}", describe(&error));
-            assert!(advice(&error, None).contains(what_to_do), "{error:?}: {}", advice(&error, None));
+            assert!(advice(&error, None).contains(hint), "{error:?}: {}", advice(&error, None));
         }
         let advice = advice(&CertificateError::UnknownIssuer, Some(Path::new("ca.pem")));
-        assert_eq!(advice, "--ca-file ca.pem must hold the authority that issued the certificate.");
+        assert_eq!(advice, "--ca-file ca.pem must contain the issuing authority.");
     }
 }

@@ -1,4 +1,4 @@
-//! The token that a command shows: from a file, or from the variable `MUSTER_HTTP_TOKEN`.
+//! The API token of a request: from a file or from the variable `MUSTER_HTTP_TOKEN`.
 
 use std::{
     env, fmt, io,
@@ -7,14 +7,14 @@ use std::{
 
 use hyper::header::HeaderValue;
 
-use super::inputs::read;
+use super::input_files::read;
 
-/// Octets of a token's file.
+/// Maximum size of a token file in octets.
 const MAX_TOKEN: usize = 4096;
-/// The variable that holds the token if there is no file.
+/// Environment variable with the token, used without --token-file.
 const VARIABLE: &str = "MUSTER_HTTP_TOKEN";
 
-/// Where a token is from.
+/// Source of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// `--token-file`
@@ -32,27 +32,27 @@ impl fmt::Display for Source {
     }
 }
 
-/// Why there is no token. The token is not shown.
+/// Invalid token. Messages never contain the token.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TokenError {
     /// The file cannot be read.
     #[error("cannot read {0}: {1}")]
     Unreadable(Source, io::Error),
-    /// There is nothing but white space.
-    #[error("{0} is empty: it must hold a token")]
+    /// The source contains only white space.
+    #[error("{0} is empty: it must contain a token")]
     Empty(Source),
-    /// There are so many lines.
+    /// The token has several lines; the number is their count.
     #[error("{0} has {1} lines: a token is one line")]
     Lines(Source, usize),
-    /// There are more octets than a token may have.
+    /// The token is longer than [`MAX_TOKEN`] octets.
     #[error("{0} has more than {MAX_TOKEN} octets: a token is shorter")]
     TooLong(Source),
-    /// There are characters that cannot be in a header.
-    #[error("{0} has characters that are not printable: a token has none")]
+    /// The token contains characters that are invalid in an HTTP header.
+    #[error("{0} contains unprintable characters: a token has none")]
     Unprintable(Source),
 }
 
-/// The token of the file; without a file, that of the variable, which may be missing or empty.
+/// Reads the token from the file; without a file, from the variable, which may be unset or empty.
 pub(super) fn token(file: Option<&Path>) -> Result<Option<HeaderValue>, TokenError> {
     let (text, source) = match file {
         Some(path) => {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_one_line_and_errors_do_not_show_it() {
+    fn a_token_is_one_line_and_errors_do_not_contain_it() {
         let folder = tempfile::tempdir().unwrap();
         let long = "x".repeat(MAX_TOKEN + 1);
         let files = [
@@ -113,9 +113,9 @@ mod tests {
             ("spaces", Ok("secret-token")),
             ("nosuch", Err("cannot read the token file PATH: No such file or directory (os error 2)")),
             (".", Err("cannot read the token file PATH: not a regular file")),
-            ("empty", Err("the token file PATH is empty: it must hold a token")),
+            ("empty", Err("the token file PATH is empty: it must contain a token")),
             ("lines", Err("the token file PATH has 2 lines: a token is one line")),
-            ("control", Err("the token file PATH has characters that are not printable: a token has none")),
+            ("control", Err("the token file PATH contains unprintable characters: a token has none")),
             ("long", Err("the token file PATH has more than 4096 octets: a token is shorter")),
         ];
         for (name, expected) in cases {

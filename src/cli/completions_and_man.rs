@@ -1,4 +1,4 @@
-//! `muster completions` and `muster man`: what shells and readers get, made from the arguments themselves.
+//! `muster completions` and `muster man`: completions and man pages, generated from the definition of the arguments.
 
 use std::{fs, io, path::PathBuf};
 
@@ -7,22 +7,22 @@ use clap_complete::Shell;
 
 use super::{Arguments, Exit};
 
-/// What the program is called.
+/// Name of the program.
 const NAME: &str = "muster";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CompletionsArgs {
-    /// Of which shell
+    /// Shell to generate completions for
     shell: Shell,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct ManArgs {
-    /// Where the pages go; the folder has to be there
+    /// Existing folder to write the pages to
     folder: PathBuf,
 }
 
-/// Prints what a shell has to read.
+/// Prints the completion script of a shell.
 pub(super) fn completions(args: &CompletionsArgs) -> Exit {
     clap_complete::generate(args.shell, &mut Arguments::command(), NAME, &mut io::stdout());
     Exit::Done
@@ -51,7 +51,7 @@ fn pages() -> Vec<(String, Vec<u8>)> {
 fn page(name: &str, command: clap::Command) -> (String, Vec<u8>) {
     let command = command.display_name(name);
     let mut text = Vec::new();
-    // Nothing fails that is written into memory.
+    // Writing to memory cannot fail.
     let _ = clap_mangen::Man::new(command).title(name).manual("User commands").source(NAME).render(&mut text);
     (format!("{name}.1"), text)
 }
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_a_page_and_is_completed() {
+    fn every_command_has_a_man_page_and_a_completion() {
         let pages = pages();
         let mut completions = Vec::new();
         clap_complete::generate(Shell::Bash, &mut Arguments::command(), NAME, &mut completions);
