@@ -1,21 +1,20 @@
-//! The rules of the house, enforced: who may import whom, and what may stand in a file at all.
+//! Rules that the module tree does not make obvious, enforced on the sources.
 //!
-//! Three layers. **Core** says what things are and what follows from them; it does no I/O, reads no clock, logs
-//! nothing. An **adapter** brings one part of the outside world in; adapters import core and never each other. The
-//! **root** wires adapters together. The tables below are the whole policy: a new module or a new exception is one line
-//! here, with its reason.
+//! A module is **core** unless [`ADAPTERS`] or [`ROOTS`] list it. Core does no I/O, reads no clock, logs nothing. An adapter
+//! connects one part of the outside world; adapters import core and their own group, never each other. Roots wire
+//! adapters together. The constants below are the whole policy: a new adapter or exception is one line here.
 //!
-//! `architecture/house.rs` says who imports whom, from what `architecture/scan.rs` reads; `architecture/sketches.rs`
-//! shows that each rule can fail.
+//! `architecture/source.rs` reads a Rust file, `architecture/imports.rs` finds which module imports which, and
+//! `architecture/samples.rs` shows that each rule can fail.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
-#[path = "architecture/house.rs"]
-mod house;
-#[path = "architecture/scan.rs"]
-mod scan;
-#[path = "architecture/sketches.rs"]
-mod sketches;
+#[path = "architecture/imports.rs"]
+mod imports;
+#[path = "architecture/samples.rs"]
+mod samples;
+#[path = "architecture/source.rs"]
+mod source;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,131 +22,85 @@ use std::{
     path::Path,
 };
 
-use house::{House, Import, dependencies, is_within, read, siblings, way_back};
-use scan::{Source, What};
+use imports::{Import, SourceTree, dependencies, is_within, path_back, read, siblings};
+use source::{Source, What};
 
-/// Where a module belongs.
+/// The layer of a module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layer {
-    /// Pure: values in, values out.
+    /// Values in, values out.
     Core,
-    /// Touches the outside world, as part of the group named.
+    /// Connects the outside world, as part of this group.
     Adapter(&'static str),
+    /// A small piece that several adapters share.
+    Shared,
     /// Wires adapters together.
     Root,
-    /// Core itself, with children of several layers: each has its own line.
-    Mixed,
 }
 
-use Layer::{Adapter, Core, Mixed, Root};
+use Layer::{Adapter, Core, Root, Shared};
 
-/// Every module's layer. A line counts for all modules below, unless a longer line says otherwise.
-const LAYERS: &[(&str, Layer)] = &[
-    ("lib", Root),
-    ("main", Root),
-    ("daemon", Root),
-    ("api", Core),
-    ("metrics", Core),
-    ("metrics::process", Adapter("metrics")),
-    ("model", Core),
-    ("diagnostic", Core),
-    ("config", Core),
-    ("yaml", Core),
-    ("files", Mixed),
-    ("files::check", Core),
-    ("files::contents", Core),
-    ("files::definitions", Core),
-    ("files::last_good", Core),
-    ("files::service_file", Core),
-    ("files::services", Core),
-    ("files::tokens", Core),
-    ("files::zone_file", Core),
-    ("files::zones", Core),
-    ("files::read", Adapter("files")),
-    ("files::reload", Adapter("files")),
-    ("files::watch", Adapter("files")),
-    ("checks", Adapter("checks")),
-    ("dns", Mixed),
-    ("dns::access", Core),
-    ("dns::answer", Core),
-    ("dns::assemble", Core),
-    ("dns::cache", Core),
-    ("dns::code", Core),
-    ("dns::cookie", Core),
-    ("dns::echo", Core),
-    ("dns::engine", Core),
-    ("dns::forward", Core),
-    ("dns::limit", Core),
-    ("dns::local", Core),
-    ("dns::lookup", Core),
-    ("dns::order", Core),
-    ("dns::question", Core),
-    ("dns::recursion", Core),
-    ("dns::reply", Core),
-    ("dns::server", Core),
-    ("dns::resolver", Adapter("dns")),
-    ("dns::resolver::upstream", Core),
-    ("dns::reverse", Core),
-    ("dns::serial", Core),
-    ("dns::table", Core),
-    ("dns::accept", Adapter("dns")),
-    ("dns::clients", Adapter("dns")),
-    ("dns::publish", Adapter("dns")),
-    ("dns::socket", Adapter("dns")),
-    ("dns::tcp", Adapter("dns")),
-    ("dns::udp", Adapter("dns")),
-    ("dns::encrypted", Adapter("dns")),
-    ("data_dir", Adapter("data_dir")),
-    ("registry", Mixed),
-    ("registry::failure", Core),
-    ("registry::registration", Core),
-    ("registry::state", Core),
-    ("registry::task", Adapter("registry")),
-    ("gossip", Mixed),
-    ("gossip::keyring", Core),
-    ("gossip::liveness", Core),
-    ("gossip::message", Core),
-    ("gossip::record", Core),
-    ("gossip::replica", Core),
-    ("gossip::seal", Core),
-    ("gossip::cluster", Adapter("gossip")),
-    ("gossip::join", Adapter("gossip")),
-    ("gossip::link", Adapter("gossip")),
-    ("gossip::node", Adapter("gossip")),
-    ("gossip::rejected", Adapter("gossip")),
-    ("gossip::rotation", Adapter("gossip")),
-    ("gossip::wire", Adapter("gossip")),
-    ("http", Adapter("http")),
-    ("cli", Adapter("cli")),
-    ("cli::setup::failure", Core),
-    ("cli::setup::resolv_conf", Core),
-    ("cli::setup::resolved", Core),
+/// Adapters with their groups. An entry covers all modules below it.
+const ADAPTERS: &[(&str, &str)] = &[
+    ("checks", "checks"),
+    ("cli", "cli"),
+    ("data_dir", "data_dir"),
+    ("dns::publish", "dns"),
+    ("dns::resolver", "dns"),
+    ("dns::server", "dns"),
+    ("dns::socket", "dns"),
+    ("files::read", "files"),
+    ("files::reload", "files"),
+    ("files::watch", "files"),
+    ("gossip::anti_entropy", "gossip"),
+    ("gossip::link", "gossip"),
+    ("gossip::command", "gossip"),
+    ("gossip::key_rotation", "gossip"),
+    ("gossip::node", "gossip"),
+    ("gossip::rejected", "gossip"),
+    ("gossip::seeds", "gossip"),
+    ("gossip::transport", "gossip"),
+    ("http", "http"),
+    ("metrics::process", "metrics"),
+    ("registry::request", "registry"),
+    ("registry::task", "registry"),
 ];
 
-/// Imports against the layers: who, whom, why.
+/// Pieces that adapters of all groups may import.
+const SHARED: &[&str] = &["accept", "clock", "log_limit", "tls"];
+
+/// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
+const CORE_WITHIN_ADAPTERS: &[&str] =
+    &["cli::setup::error", "cli::setup::resolv_conf", "cli::setup::resolved", "dns::resolver::upstreams"];
+
+/// Modules that wire adapters together.
+const ROOTS: &[&str] = &["lib", "main", "daemon"];
+
+/// Imports from an adapter into another group, with the reason.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("cli::agent", "daemon", "the command that starts the daemon"),
-    ("cli::tls", "checks", "which authorities this host trusts is read in one place"),
     ("dns::publish", "data_dir", "the serial must be on disk before it is answered"),
+    ("http", "gossip::command", "commands to the node, with a channel for the outcome"),
+    ("http", "registry::request", "changes of the registry, with a channel for the outcome"),
 ];
 
-/// The dependencies that core may import: no I/O, no clock, no threads in what we use of them.
+/// Dependencies that core may import: the parts in use do no I/O, read no clock and start no threads.
 const CORE_CRATES: &[&str] = &[
     "data_encoding",
     "fastrand",
     "foldhash",
-    // Points in time as text: of those that it is given.
+    // Formats given points in time.
     "humantime",
     "imbl",
     "percent_encoding",
-    // Text out of numbers.
+    // Formats metrics.
     "prometheus_client",
     "quick_cache",
     "regex_lite",
-    // `aead` and `hmac`: the same octets in, the same octets out. Its random numbers are in NOT_IN_CORE.
+    // `aead` and `hmac` are deterministic; its random numbers are in NOT_IN_CORE.
     "ring",
     "saphyr_parser",
-    // What shapes look like, derived beside `serde`.
+    // JSON schemas, derived beside `serde`.
     "schemars",
     "serde",
     "serde_json",
@@ -159,28 +112,29 @@ const CORE_CRATES: &[&str] = &[
     "subtle",
     "thiserror",
     "url",
-    // Reading and writing ids: the random ones are made by adapters.
+    // Parses and prints ids; adapters make the random ones.
+    "thiserror",
     "uuid",
 ];
 
-/// Crates that one module alone knows, so that replacing one is a change of that module.
+/// Crates that a single module imports, so that replacing one changes that module only.
 const ONE_IMPORTER: &[(&str, &str)] = &[
     ("axum", "http"),
-    ("chitchat", "gossip::cluster"),
+    ("chitchat", "gossip::anti_entropy"),
     ("clap", "cli"),
-    ("clap_complete", "cli::pages"),
-    ("clap_mangen", "cli::pages"),
+    ("clap_complete", "cli::completions_and_man"),
+    ("clap_mangen", "cli::completions_and_man"),
     ("h2", "checks::grpc"),
-    ("hickory_server", "dns::encrypted"),
+    ("hickory_server", "dns::server::encrypted"),
     ("notify", "files::watch"),
     ("prometheus_client", "metrics::family"),
-    ("rustls_native_certs", "checks::tls"),
+    ("rustls_native_certs", "tls::authorities"),
     ("saphyr_parser", "yaml::marks"),
     ("sd_notify", "cli::agent"),
     ("serde_yaml", "yaml"),
 ];
 
-/// What core may not name of the standard library and of its crates, and what of that it may all the same.
+/// Paths that core must not name, with exceptions below them.
 const NOT_IN_CORE: &[(&str, &[&str])] = &[
     ("ring::rand", &[]),
     ("std::env", &[]),
@@ -195,41 +149,37 @@ const NOT_IN_CORE: &[(&str, &[&str])] = &[
     ("std::time", &["Duration", "TryFromFloatSecsError", "UNIX_EPOCH"]),
 ];
 
-/// The modules that may hold `unsafe`. In the product there is none: the one is a road that a benchmark compares with ours.
-const UNSAFE: &[&str] = &["benches::roads::ring"];
+/// Modules that may contain `unsafe`. The program has none; a benchmark compares an io_uring path with it.
+const UNSAFE: &[&str] = &["benches::udp_io::ring"];
 
-/// Where dead code may be silenced: each test takes from there what it needs.
+/// Folders where dead code may be allowed: each test uses a part of them.
 const DEAD_CODE: &[&str] = &["tests/support/"];
 
-/// Where `println!` and its like may stand: what a command prints is its result.
+/// Modules that may print.
 const PRINTS: &[&str] = &["cli", "main"];
 
-/// Lines of a file, tests aside. What is longer is two things.
-const MAX_LINES: usize = 700;
+/// Maximum number of lines of a file without its tests.
+const MAX_LINES: usize = 500;
 
-// --- The rules -------------------------------------------------------------------------------------------------------
+// --- Rules -------------------------------------------------------------------------------------------------------
 
-/// Every module has a line in [`LAYERS`].
-fn unclassified(house: &House) -> Vec<String> {
-    let lost = house.sources.iter().filter(|source| layer(&source.module).is_none());
-    lost.map(|source| format!("{}: classify `{}` in LAYERS", source.file, source.module)).collect()
-}
-
-/// Core imports core, an adapter its own group and core; nobody imports the root.
-fn wrong_way(house: &House) -> Vec<String> {
+/// Core imports core, an adapter its own group and core, and no module imports a root.
+fn wrong_way(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for import in house.imports() {
+    for import in tree.imports() {
         let Import { from, to, .. } = &import;
-        let (Some(own), Some(other)) = (layer(from), layer(to)) else { continue };
+        let (own, other) = (layer(from), layer(to));
         let allowed = match (own, other) {
-            (Root, _) | (_, Core | Mixed) => true,
+            (Root, _) | (_, Core) | (Adapter(_) | Shared, Shared) => true,
             (Adapter(own), Adapter(other)) => own == other,
-            (Core | Mixed, Adapter(_)) | (_, Root) => false,
+            (Core, Adapter(_) | Shared) | (Shared, Adapter(_)) | (_, Root) => false,
         };
-        if !allowed && !EXCEPTIONS.iter().any(|(who, whom, _)| is_within(from, who) && is_within(to, whom)) {
+        if !allowed
+            && !EXCEPTIONS.iter().any(|(importer, imported, _)| is_within(from, importer) && is_within(to, imported))
+        {
             let what = match own {
-                Adapter(_) => "adapters meet in `daemon` only: pass a value, a channel or a function in from there",
-                _ => "core takes values: let an adapter bring in what is needed",
+                Adapter(_) | Shared => "adapters meet in `daemon`: pass a value, a channel or a function from there",
+                _ => "core takes values: pass in what an adapter reads",
             };
             wrong.push(format!("{}: `{from}` imports `{to}`; {what}", import.place()));
         }
@@ -237,27 +187,32 @@ fn wrong_way(house: &House) -> Vec<String> {
     wrong
 }
 
-/// An exception that nobody needs any more goes.
-fn idle_exceptions(house: &House) -> Vec<String> {
-    let exists = |module: &str| house.sources.iter().any(|source| is_within(&source.module, module));
-    let used = |who, whom| house.imports().any(|i| is_within(&i.from, who) && is_within(&i.to, whom));
-    let idle = EXCEPTIONS.iter().filter(|(who, whom, _)| exists(who) && exists(whom) && !used(who, whom));
-    idle.map(|(who, whom, _)| format!("`{who}` no longer imports `{whom}`: take the line out of EXCEPTIONS")).collect()
+/// Unused exceptions must be removed.
+fn idle_exceptions(tree: &SourceTree) -> Vec<String> {
+    let exists = |module: &str| tree.sources.iter().any(|source| is_within(&source.module, module));
+    let used = |importer, imported| tree.imports().any(|i| is_within(&i.from, importer) && is_within(&i.to, imported));
+    let idle = EXCEPTIONS
+        .iter()
+        .filter(|(importer, imported, _)| exists(importer) && exists(imported) && !used(importer, imported));
+    idle.map(|(importer, imported, _)| {
+        format!("`{importer}` no longer imports `{imported}`: remove the line from EXCEPTIONS")
+    })
+    .collect()
 }
 
-/// Core names nothing of the standard library that does I/O or reads a clock, and only crates that do neither.
-fn impure(house: &House) -> Vec<String> {
+/// Core names no path that does I/O or reads a clock, and no crate that does either.
+fn impure(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for (source, seen) in house.code() {
-        if !matches!(layer(&source.module), Some(Core | Mixed)) {
+    for (source, seen) in tree.code() {
+        if layer(&source.module) != Core {
             continue;
         }
         let What::Path(path) = &seen.what else { continue };
         let (Some(first), shown) = (path.first(), path.join("::")) else { continue };
         let place = format!("{}:{}", source.file, seen.line);
         if is_forbidden_in_core(path) {
-            wrong.push(format!("{place}: core names `{shown}`; take what it yields as an argument"));
-        } else if house.crates.contains(first) && !CORE_CRATES.contains(&first.as_str()) {
+            wrong.push(format!("{place}: core names `{shown}`; take its result as an argument"));
+        } else if tree.crates.contains(first) && !CORE_CRATES.contains(&first.as_str()) {
             wrong.push(format!(
                 "{place}: core names the crate `{first}`; move the code into an adapter or, if the crate does no I/O and \
                  reads no clock, add it to CORE_CRATES"
@@ -267,26 +222,28 @@ fn impure(house: &House) -> Vec<String> {
     wrong
 }
 
-/// A crate of [`ONE_IMPORTER`] is imported there and nowhere else, in tests too.
-fn second_importers(house: &House) -> Vec<String> {
+/// A crate of [`ONE_IMPORTER`] is imported by that module only, in tests too.
+fn second_importers(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for (source, seen) in house.seen() {
+    for (source, seen) in tree.seen() {
         let What::Path(path) = &seen.what else { continue };
         for (name, owner) in ONE_IMPORTER {
-            // `main` is a crate of its own and may call what `cli` shows, but the parser is `cli`'s.
+            // `main` is a crate of its own; it may call `cli` but not the parser.
             if path.first().is_some_and(|first| first == name) && !is_within(&source.module, owner) {
                 let place = format!("{}:{}", source.file, seen.line);
-                wrong.push(format!("{place}: `{name}` is known to `{owner}` alone; have it show what is needed"));
+                wrong.push(format!(
+                    "{place}: `{name}` may be imported by `{owner}` only; export what is needed from there"
+                ));
             }
         }
     }
     wrong
 }
 
-/// No two modules import each other, directly or around a corner: top-level modules, and the modules of one folder.
-fn cycles(house: &House) -> Vec<String> {
+/// Neither top-level modules nor the modules of one folder import each other in a cycle.
+fn cycles(tree: &SourceTree) -> Vec<String> {
     let mut folders: BTreeMap<String, BTreeMap<String, BTreeMap<String, String>>> = BTreeMap::new();
-    for import in house.imports() {
+    for import in tree.imports() {
         let Some((folder, from, to)) = siblings(&import.from, &import.to) else { continue };
         let edges = folders.entry(folder).or_default();
         edges.entry(from).or_default().entry(to).or_insert(import.place());
@@ -294,15 +251,15 @@ fn cycles(house: &House) -> Vec<String> {
     let mut found = BTreeSet::new();
     for edges in folders.values() {
         for start in edges.keys() {
-            if let Some(path) = way_back(edges, start) {
-                // One cycle is found from each of its members: only the first by name tells.
+            if let Some(path) = path_back(edges, start) {
+                // Each member finds the cycle; only the first by name reports it.
                 if path.iter().min() == Some(start) {
                     let steps: Vec<String> = path
                         .iter()
                         .zip(path.iter().cycle().skip(1))
                         .map(|(from, to)| format!("`{from}` imports `{to}` ({})", edges[from][to]))
                         .collect();
-                    let what = "move what both need into a module of its own";
+                    let what = "move the shared part into a module of its own";
                     found.insert(format!("a cycle: {}; {what}", steps.join(", ")));
                 }
             }
@@ -311,26 +268,26 @@ fn cycles(house: &House) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// What may not be left in a file, in tests neither.
-fn leftovers(house: &House) -> Vec<String> {
+/// Leftovers that no file may contain, tests included.
+fn leftovers(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for (source, seen) in house.seen() {
+    for (source, seen) in tree.seen() {
         let what = match &seen.what {
             What::Macro(name) if matches!(name.as_str(), "todo" | "unimplemented") => {
-                format!("`{name}!` is a promise; write it or leave it out")
+                format!("`{name}!` is unfinished code")
             }
-            What::Macro(name) if name == "dbg" => "`dbg!` was left behind".to_owned(),
+            What::Macro(name) if name == "dbg" => "`dbg!` is a debugging leftover".to_owned(),
             What::Attribute(text) if text == "ignore" || text.starts_with("ignore=") => {
-                "an ignored test tests nothing; make it run, say what it needs with `need`, or delete it".to_owned()
+                "an ignored test tests nothing: make it run, declare its needs with `need`, or delete it".to_owned()
             }
             What::Attribute(text) if silences_dead_code(text) => {
                 if DEAD_CODE.iter().any(|folder| source.file.starts_with(folder)) {
                     continue;
                 }
-                "dead code goes, it is not silenced".to_owned()
+                "remove dead code instead of silencing the lint".to_owned()
             }
             What::Unsafe if !UNSAFE.iter().any(|module| is_within(&source.module, module)) => {
-                "`unsafe` has no place here; a crate with a safe function does, or see UNSAFE".to_owned()
+                "use a crate with a safe function instead of `unsafe`, or add the module to UNSAFE".to_owned()
             }
             _ => continue,
         };
@@ -339,23 +296,23 @@ fn leftovers(house: &House) -> Vec<String> {
     wrong
 }
 
-/// Only commands print; nothing that a client sent is an error of ours.
-fn wrong_voice(house: &House) -> Vec<String> {
+/// Only commands print, and DNS never logs at error level.
+fn wrong_voice(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for (source, seen) in house.code() {
+    for (source, seen) in tree.code() {
         let what = match &seen.what {
             What::Macro(name) if matches!(name.as_str(), "print" | "println" | "eprint" | "eprintln") => {
                 if PRINTS.iter().any(|module| is_within(&source.module, module)) {
                     continue;
                 }
-                format!("`{name}!` stands in commands only; an adapter logs with `tracing`, core returns a value")
+                format!("`{name}!` is for commands only: an adapter logs with `tracing`, core returns a value")
             }
             What::Macro(name) if name == "error" && is_within(&source.module, "dns") => {
-                "an error-level log in `dns`: no client may cause one, so `debug!`, or `warn!` for what the operator can mend"
+                "an error-level log in `dns`: a client could cause it; use `debug!`, or `warn!` for faults that the operator can fix"
                     .to_owned()
             }
             What::Path(path) if path.ends_with(&["Level".into(), "ERROR".into()]) && is_within(&source.module, "dns") => {
-                "the level ERROR in `dns`: no client may cause an error-level log".to_owned()
+                "the level ERROR in `dns`: a client could cause an error-level log".to_owned()
             }
             _ => continue,
         };
@@ -364,44 +321,52 @@ fn wrong_voice(house: &House) -> Vec<String> {
     wrong
 }
 
-/// A file says what it is for, and is about one thing.
-fn shapeless(house: &House) -> Vec<String> {
+/// A file opens with its purpose and has a bounded length.
+fn shapeless(tree: &SourceTree) -> Vec<String> {
     let mut wrong = vec![];
-    for source in &house.sources {
+    for source in &tree.sources {
         let header = source.header();
         if !header.contains(['.', ':', ';']) || header.split_whitespace().count() < 3 {
-            wrong.push(format!("{}:1: open with `//!` and a sentence that says why the file exists", source.file));
+            wrong.push(format!("{}:1: open with `//!` and a sentence on the purpose of the file", source.file));
         }
         let lines = source.code_lines();
         if lines > MAX_LINES {
-            wrong.push(format!("{}: {lines} lines without tests, at most {MAX_LINES}: make it two", source.file));
+            wrong.push(format!("{}: {lines} lines without tests, at most {MAX_LINES}: split it", source.file));
         }
     }
     wrong
 }
 
-/// Every dependency has a comment above it that says why it is there.
+/// Every dependency has a comment above it with its reason.
 fn unexplained_dependencies(manifest: &str) -> Vec<String> {
     let lines: Vec<&str> = manifest.lines().collect();
     let explained = |at: usize| at > 0 && lines[at - 1].starts_with("# ");
     let wrong = dependencies(manifest).into_iter().filter(|(at, _)| !explained(*at));
-    wrong.map(|(at, name)| format!("Cargo.toml:{}: say above `{name}` why it is there", at + 1)).collect()
+    wrong.map(|(at, name)| format!("Cargo.toml:{}: add the reason for `{name}` above it", at + 1)).collect()
 }
 
-// --- Reading the tables ----------------------------------------------------------------------------------------------
+// --- Reading the constants ----------------------------------------------------------------------------------------------
 
-/// The layer of the longest line of [`LAYERS`] that fits; `None` for a child of a mixed module without its own line.
-fn layer(module: &str) -> Option<Layer> {
-    let fitting = LAYERS.iter().filter(|(prefix, _)| is_within(module, prefix));
-    let (prefix, layer) = fitting.max_by_key(|(prefix, _)| prefix.len())?;
-    (*layer != Mixed || *prefix == module).then_some(*layer)
+/// The layer of a module.
+fn layer(module: &str) -> Layer {
+    let is_core = || CORE_WITHIN_ADAPTERS.iter().any(|core| is_within(module, core));
+    if ROOTS.iter().any(|root| is_within(module, root)) {
+        return Root;
+    }
+    if SHARED.iter().any(|shared| is_within(module, shared)) {
+        return Shared;
+    }
+    match ADAPTERS.iter().find(|(adapter, _)| is_within(module, adapter)) {
+        Some((_, group)) if !is_core() => Adapter(group),
+        _ => Core,
+    }
 }
 
 fn is_forbidden_in_core(path: &[String]) -> bool {
     let path = path.join("::").replacen("core::", "std::", 1);
     NOT_IN_CORE.iter().any(|(forbidden, allowed)| {
         let may = allowed.iter().any(|name| is_within(&path, &format!("{forbidden}::{name}")));
-        // A glob takes all that stands below.
+        // A glob imports everything below.
         let glob = path.strip_suffix("::*").is_some_and(|above| is_within(forbidden, above));
         glob || (is_within(&path, forbidden) && !may)
     })
@@ -412,71 +377,66 @@ fn silences_dead_code(attribute: &str) -> bool {
     lints.is_some_and(|lints| lints.contains("dead_code"))
 }
 
-// --- The house as it is ----------------------------------------------------------------------------------------------
+// --- Tests ----------------------------------------------------------------------------------------------
 
 fn manifest() -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap()
 }
 
-fn house() -> House {
-    let house = House::new(read("src"), &manifest());
-    assert!(house.sources.iter().any(|source| source.module == "dns::table"), "the sources were not found");
-    house
+fn tree() -> SourceTree {
+    let tree = SourceTree::new(read("src"), &manifest());
+    assert!(tree.sources.iter().any(|source| source.module == "dns::zone"), "the sources were not found");
+    tree
 }
 
 #[track_caller]
 fn assert_none(wrong: &[String]) {
-    assert!(wrong.is_empty(), "\n{}\n(the tables are in tests/architecture.rs)\n", wrong.join("\n"));
+    assert!(wrong.is_empty(), "\n{}\n(the constants are in tests/architecture.rs)\n", wrong.join("\n"));
 }
 
 #[test]
-fn every_module_has_a_layer() {
-    assert_none(&unclassified(&house()));
+fn modules_import_only_allowed_layers() {
+    let tree = tree();
+    assert!(tree.imports().count() > 50, "the imports were not found");
+    assert_none(&wrong_way(&tree));
+    assert_none(&idle_exceptions(&tree));
 }
 
 #[test]
-fn imports_go_with_the_layers() {
-    let house = house();
-    assert!(house.imports().count() > 50, "the imports were not found");
-    assert_none(&wrong_way(&house));
-    assert_none(&idle_exceptions(&house));
+fn core_does_no_io() {
+    assert_none(&impure(&tree()));
 }
 
 #[test]
-fn core_is_pure() {
-    assert_none(&impure(&house()));
-}
-
-#[test]
-fn some_crates_have_one_importer() {
-    assert_none(&second_importers(&house()));
+fn wrapped_crates_have_one_importer() {
+    assert_none(&second_importers(&tree()));
 }
 
 #[test]
 fn modules_form_no_cycles() {
-    assert_none(&cycles(&house()));
+    assert_none(&cycles(&tree()));
 }
 
 #[test]
-fn nothing_is_left_behind() {
+fn sources_have_no_leftovers() {
     let folders = ["src", "tests", "fuzz", "benches", "examples"];
     let there = |folder: &&str| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).is_dir();
     let sources = folders.into_iter().filter(there).flat_map(read).collect();
-    assert_none(&leftovers(&House::new(sources, &manifest())));
+    assert_none(&leftovers(&SourceTree::new(sources, &manifest())));
 }
 
 #[test]
-fn everything_speaks_in_its_place() {
-    assert_none(&wrong_voice(&house()));
+fn only_commands_print() {
+    assert_none(&wrong_voice(&tree()));
 }
 
 #[test]
-fn files_have_a_header_and_a_bounded_length() {
-    assert_none(&shapeless(&house()));
+fn files_have_a_header_and_bounded_length() {
+    assert_none(&shapeless(&tree()));
 }
 
 #[test]
-fn every_dependency_has_its_reason() {
+fn every_dependency_has_a_reason() {
     let manifest = manifest();
     assert!(dependencies(&manifest).iter().any(|(_, name)| name == "tokio"), "the dependencies were not found");
     assert_none(&unexplained_dependencies(&manifest));

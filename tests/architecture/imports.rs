@@ -1,4 +1,4 @@
-//! The sources as a whole: which modules there are, and which of them import which.
+//! All sources: which modules exist and which import which.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -6,15 +6,15 @@ use std::{
     path::Path,
 };
 
-use crate::scan::{Seen, Source, What};
+use crate::source::{Seen, Source, What};
 
-/// All sources, and the names of the crates that the package depends on.
-pub(crate) struct House {
+/// All sources, with the names of the dependencies.
+pub(crate) struct SourceTree {
     pub(crate) sources: Vec<Source>,
     pub(crate) crates: BTreeSet<String>,
 }
 
-/// One module names another.
+/// An import of one module by another.
 pub(crate) struct Import {
     pub(crate) from: String,
     pub(crate) to: String,
@@ -28,7 +28,7 @@ impl Import {
     }
 }
 
-impl House {
+impl SourceTree {
     pub(crate) fn new(sources: Vec<Source>, manifest: &str) -> Self {
         let mut sources = sources;
         let tests: Vec<String> = sources.iter().flat_map(|source| source.test_modules.clone()).collect();
@@ -41,12 +41,12 @@ impl House {
         Self { sources, crates: dependencies(manifest).into_iter().map(|(_, name)| name.replace('-', "_")).collect() }
     }
 
-    /// Everything that stands anywhere.
+    /// Items of all files.
     pub(crate) fn seen(&self) -> impl Iterator<Item = (&Source, &Seen)> {
         self.sources.iter().flat_map(|source| source.seen.iter().map(move |seen| (source, seen)))
     }
 
-    /// Everything that stands outside tests.
+    /// Items outside tests.
     pub(crate) fn code(&self) -> impl Iterator<Item = (&Source, &Seen)> {
         self.seen().filter(|(_, seen)| !seen.test)
     }
@@ -60,12 +60,12 @@ impl House {
         })
     }
 
-    /// The module of ours that a path in `module` leads to or into; `None` where it leads elsewhere.
+    /// Returns the module that a path in `module` names; `None` if it is not in this crate.
     pub(crate) fn resolve(&self, module: &str, path: &[String]) -> Option<String> {
         let mut at: Vec<&str> = module.split("::").filter(|segment| !segment.is_empty()).collect();
         let mut rest = path.iter().map(String::as_str).peekable();
         match *rest.peek()? {
-            // `muster` is what the binary calls the library.
+            // The binary imports the library as `muster`.
             "crate" | "muster" => {
                 at.clear();
                 rest.next();
@@ -87,12 +87,12 @@ impl House {
     }
 }
 
-/// Whether `module` is `ancestor` or below it.
+/// Reports whether `module` is `ancestor` or below it.
 pub(crate) fn is_within(module: &str, ancestor: &str) -> bool {
     module.strip_prefix(ancestor).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// The folder in which the ways of two modules part, and the two modules there; `None` where one is above the other.
+/// Returns the lowest common parent of two modules and its two children on their paths; `None` if one contains the other.
 pub(crate) fn siblings(from: &str, to: &str) -> Option<(String, String, String)> {
     let (from, to): (Vec<_>, Vec<_>) = (from.split("::").collect(), to.split("::").collect());
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
@@ -102,24 +102,24 @@ pub(crate) fn siblings(from: &str, to: &str) -> Option<(String, String, String)>
     })
 }
 
-/// The shortest way along `edges` from `start` back to it, `start` included once.
-pub(crate) fn way_back(edges: &BTreeMap<String, BTreeMap<String, String>>, start: &String) -> Option<Vec<String>> {
-    let mut ways = VecDeque::from([vec![start.clone()]]);
+/// Returns the shortest cycle along `edges` through `start`, which is its first element.
+pub(crate) fn path_back(edges: &BTreeMap<String, BTreeMap<String, String>>, start: &String) -> Option<Vec<String>> {
+    let mut paths = VecDeque::from([vec![start.clone()]]);
     let mut visited = BTreeSet::new();
-    while let Some(way) = ways.pop_front() {
-        for next in way.last().and_then(|last| edges.get(last)).into_iter().flat_map(BTreeMap::keys) {
+    while let Some(path) = paths.pop_front() {
+        for next in path.last().and_then(|last| edges.get(last)).into_iter().flat_map(BTreeMap::keys) {
             if next == start {
-                return Some(way);
+                return Some(path);
             }
             if visited.insert(next.clone()) {
-                ways.push_back(way.iter().chain([next]).cloned().collect());
+                paths.push_back(path.iter().chain([next]).cloned().collect());
             }
         }
     }
     None
 }
 
-/// The dependencies of a manifest in any of its tables: line (from 0) and name.
+/// Returns the dependencies in all tables of a manifest: line (from 0) and name.
 pub(crate) fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     let mut found = vec![];
     let mut inside = false;
@@ -139,7 +139,7 @@ pub(crate) fn dependencies(manifest: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// All Rust files below a folder of the repository, as sources; their modules are named after their paths.
+/// Reads all Rust files below a folder of the repository. Modules are named after their paths.
 pub(crate) fn read(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
@@ -148,7 +148,7 @@ pub(crate) fn read(folder: &str) -> Vec<Source> {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                // `fuzz/target` is no source of ours.
+                // `fuzz/target` holds build output.
                 folders.extend(Some(path).filter(|path| !path.ends_with("target")));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let file = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
@@ -160,7 +160,7 @@ pub(crate) fn read(folder: &str) -> Vec<Source> {
     sources
 }
 
-/// The module that a file is: `src/dns/table/mod.rs` is `dns::table`.
+/// Returns the module of a file: `src/dns/zone/mod.rs` is `dns::zone`.
 pub(crate) fn module_of(file: &str) -> String {
     let path = file.strip_prefix("src/").unwrap_or(file).trim_end_matches(".rs");
     path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")

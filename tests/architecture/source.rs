@@ -1,9 +1,8 @@
-//! Reads a Rust file as far as the rules of `tests/architecture.rs` need it: which paths it names, which macros it
-//! calls, which attributes it carries, and what of it is test code.
+//! Reads from a Rust file what the rules of `tests/architecture.rs` need: the paths it names, the macros it calls, its
+//! attributes, and which parts are test code.
 //!
-//! It works on tokens, not on a syntax tree, so that a path counts wherever it stands: in a `use`, in an expression, in
-//! the arguments of a macro. Comments and strings are no tokens of interest. What it cannot see: calls of methods that
-//! do I/O (`path.exists()`), and paths that a macro puts together.
+//! It works on tokens rather than a syntax tree, so that a path counts in a `use`, in an expression, and in the arguments of
+//! a macro. It does not see method calls that do I/O (`path.exists()`), nor paths that a macro assembles.
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
@@ -11,11 +10,11 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 pub(crate) struct Source {
     /// The file, relative to the repository.
     pub(crate) file: String,
-    /// The module that it is, such as `dns::table`.
+    /// The module path, such as `dns::zone`.
     pub(crate) module: String,
-    /// Its text.
+    /// The text.
     pub(crate) text: String,
-    /// What the rules look at, in the file's order.
+    /// The items that the rules inspect, in file order.
     pub(crate) seen: Vec<Seen>,
     /// Modules in files of their own that are compiled for tests only.
     pub(crate) test_modules: Vec<String>,
@@ -23,24 +22,24 @@ pub(crate) struct Source {
     pub(crate) test_lines: usize,
 }
 
-/// Something that stands in a file.
+/// An item of a file.
 pub(crate) struct Seen {
-    /// Where: counted from 1.
+    /// The line, counted from 1.
     pub(crate) line: usize,
-    /// The module that it stands in; inline modules count.
+    /// The module that contains it, inline modules included.
     pub(crate) module: String,
-    /// Whether only tests see it.
+    /// True for test code.
     pub(crate) test: bool,
-    /// What it is.
+    /// The item.
     pub(crate) what: What,
 }
 
-/// What can stand in a file.
+/// Kinds of items.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum What {
     /// A path of two segments or more, or any that is imported: `["std", "fs", "File"]`. A glob is a segment `*`.
     Path(Vec<String>),
-    /// A macro that is called, by its last segment.
+    /// A macro call, by the last segment of its path.
     Macro(String),
     /// An attribute, without spaces: `cfg(test)`.
     Attribute(String),
@@ -49,7 +48,7 @@ pub(crate) enum What {
 }
 
 impl Source {
-    /// Reads a file; the error says where it is no Rust.
+    /// Reads a file; fails if it is not Rust.
     pub(crate) fn parse(file: &str, module: &str, text: &str) -> Result<Self, String> {
         let tokens: TokenStream = text.parse().map_err(|error| format!("{file}: {error}"))?;
         let mut scan = Scan::default();
@@ -65,12 +64,12 @@ impl Source {
         })
     }
 
-    /// Its lines without those of tests.
+    /// Number of lines without tests.
     pub(crate) fn code_lines(&self) -> usize {
         self.text.lines().count() - self.test_lines
     }
 
-    /// The text of the `//!` lines that it opens with, up to the first empty one.
+    /// The first paragraph of the `//!` comment at the head.
     pub(crate) fn header(&self) -> String {
         let lines = self.text.lines().map_while(|line| line.strip_prefix("//!"));
         lines.map(str::trim).take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
@@ -93,7 +92,7 @@ impl Scan {
         }
     }
 
-    /// Takes what begins at `at`; returns where the next thing begins.
+    /// Reads the item at `at` and returns the start of the next.
     fn step(&mut self, tokens: &[TokenTree], at: usize, module: &[String], test: bool) -> usize {
         if let Some((attribute, next)) = attribute(tokens, at) {
             let text = attribute.stream().to_string().replace(char::is_whitespace, "");
@@ -156,7 +155,7 @@ impl Scan {
         next
     }
 
-    /// The tree behind `use`, or a part of it below `prefix`.
+    /// Reads the tree of a `use`, or a part of it below `prefix`.
     fn use_tree(&mut self, tokens: &[TokenTree], prefix: &[String], module: &[String], test: bool) {
         for branch in tokens.split(|token| is_punct(token, ',')) {
             // `::name` is a crate for certain, as any other first segment of ours is.
@@ -189,7 +188,7 @@ impl Scan {
     }
 }
 
-/// An attribute, inner or outer, and where what follows it begins.
+/// Reads an attribute, inner or outer, and returns the start of what follows.
 fn attribute(tokens: &[TokenTree], at: usize) -> Option<(&Group, usize)> {
     let hash = tokens.get(at).filter(|t| is_punct(t, '#')).map(|_| at + 1)?;
     let open = if tokens.get(hash).is_some_and(|t| is_punct(t, '!')) { hash + 1 } else { hash };
@@ -199,7 +198,7 @@ fn attribute(tokens: &[TokenTree], at: usize) -> Option<(&Group, usize)> {
     }
 }
 
-/// Where the item that begins at `at` has ended: behind its `;` or its braces.
+/// Returns the end of the item at `at`: behind its `;` or its braces.
 fn item_end(tokens: &[TokenTree], at: usize) -> usize {
     let is_end = |token: &TokenTree| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
@@ -212,7 +211,7 @@ fn item_end(tokens: &[TokenTree], at: usize) -> usize {
     end.map_or(tokens.len(), |end| end + 1)
 }
 
-/// The segments of the path that begins with the word at `at`, and what stands behind them. `::<` ends a path.
+/// Returns the segments of the path at `at` and its end. `::<` ends a path.
 fn segments(tokens: &[TokenTree], at: usize) -> (Vec<String>, usize) {
     let (mut path, mut next) = (vec![], at);
     while let Some(TokenTree::Ident(word)) = tokens.get(next) {
@@ -255,7 +254,7 @@ mod tests {
         Source::parse("src/a/b.rs", "a::b", text).unwrap()
     }
 
-    /// The paths of `text`, those of tests in parentheses.
+    /// Paths in `text`; those of tests in parentheses.
     fn paths(text: &str) -> Vec<String> {
         let shown = |seen: Seen| match seen.what {
             What::Path(path) if seen.test => Some(format!("({})", path.join("::"))),
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_found_wherever_they_stand() {
+    fn paths_are_found_in_all_positions() {
         let cases: &[(&str, &str, &[&str])] = &[
             ("an import", "use std::fs;", &["std::fs"]),
             ("one segment", "use tokio;", &["tokio"]),
@@ -300,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn test_code_is_told_apart() {
+    fn test_code_is_detected() {
         let text = "use a::a;\n#[cfg(test)]\nmod tests {\n    use super::*;\n}\nuse b::b;\n#[cfg(test)]\nuse c::{d, e};\nuse f::f;";
         assert_eq!(paths(text), ["a::a", "(super::*)", "b::b", "(c::d)", "(c::e)", "f::f"]);
         assert_eq!(parse(text).code_lines(), 3);
@@ -331,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_rust_is_an_error() {
+    fn invalid_rust_is_an_error() {
         assert!(Source::parse("src/x.rs", "x", "fn f( {").is_err());
     }
 }
