@@ -1,11 +1,11 @@
-//! What clients of the HTTP API cost that wait for a change, and how soon they hear of it: `cargo bench --bench blocking`.
+//! Cost and latency of clients that wait for changes over the HTTP API: `cargo bench --bench blocking`.
 //!
-//! A thousand and ten thousand wait for the same service, with blocking queries or with streams. Prints the memory of the agent for each of
-//! them, its CPU while nothing changes, and of 20 changes how long it takes from the order until a client has its answer: the
-//! median, the 99th percentile and the last one, and from the first one to the last; and the agent's CPU for an answer and the
-//! question that follows. Clients and agent share the machine.
+//! A thousand and ten thousand clients wait for one service, with blocking queries or streams. Prints the agent's memory per
+//! client and its CPU while nothing changes. For 20 changes it prints the time from the command to the clients' answers
+//! (median, 99th percentile, last, and first to last), and the agent's CPU per answer with its next query. Clients and agent
+//! share the machine.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -22,7 +22,7 @@ use tokio::{runtime::Builder, task::spawn_blocking, time::sleep};
 const A: u16 = 1;
 const CLIENTS: [usize; 2] = [1_000, 10_000];
 const CHANGES: usize = 20;
-/// For how long nothing changes.
+/// Duration without changes.
 const QUIET: Duration = Duration::from_secs(20);
 
 fn main() {
@@ -96,14 +96,14 @@ async fn change(http: SocketAddr, enable: bool) {
     assert_eq!(status, 200);
 }
 
-/// Resident, in KB (proc_pid_status(5)).
+/// Returns the resident memory in KB (proc_pid_status(5)).
 fn memory(agent: &Agent) -> f64 {
     let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// User and system time (proc_pid_stat(5)), in hundredths of a second.
+/// Returns user and system time (proc_pid_stat(5)), counted in hundredths of a second.
 fn cpu(agent: &Agent) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{}/stat", agent.pid())).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();

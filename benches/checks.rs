@@ -1,11 +1,11 @@
-//! Ten thousand checks on one node: do they hold their intervals, and what do they cost?
+//! Timeliness and cost of ten thousand checks on one node.
 //!
 //! `cargo bench --bench checks` takes about a minute: 10,000 TCP checks, then 10,000 HTTP checks, every 10 s, against a
-//! server on the loopback in a process of its own. `cargo bench --bench checks -- hanging` has a server that accepts
-//! and never answers. How late each probe starts and how long it takes comes from the trace events of `checks`; CPU and
-//! memory are those of the probing process alone, of which the trace is a small part.
+//! server on the loopback address in its own process. `cargo bench --bench checks -- hanging` has a server that accepts
+//! and never responds. The delay and duration of each probe come from the trace events of `checks`; CPU and memory are those
+//! of the probing process alone, of which the trace is a small part.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot run has nothing better to do")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue ends")]
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -70,8 +70,8 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let (announcements, announced) = watch::channel(Announcements::new());
     let shutdown = CancellationToken::new();
     let began = Instant::now();
-    let (_beats, heard) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, beats: heard };
+    let (_reports, ttl_reports) = mpsc::channel(1);
+    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, ttl_reports };
     let running =
         tokio::spawn(checks::run(inputs, announcements, Options::for_this_process(false, 1), shutdown.clone()));
 
@@ -86,7 +86,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     }
     let (used, elapsed) = (cpu() - cpu_before, start.elapsed());
     let steady = trace.take();
-    let answered = announced.borrow().values().filter(|announcement| announcement.standing.is_answered()).count();
+    let answered = announced.borrow().values().filter(|announcement| announcement.state.is_answered()).count();
     shutdown.cancel();
     running.await.unwrap();
 
@@ -138,7 +138,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
     )
 }
 
-/// This program again, as the server, and its port.
+/// Starts this program as the server; returns its port.
 fn start_server(kind: &str) -> (Child, u16) {
     let mut server = Command::new(std::env::current_exe().unwrap())
         .args(["serve", kind])
@@ -151,7 +151,7 @@ fn start_server(kind: &str) -> (Child, u16) {
     (server, line.trim().parse().unwrap())
 }
 
-/// Answers every request, or none, until standard input ends.
+/// Serves requests until standard input ends; never responds if `hanging`.
 async fn serve(hanging: bool) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap().port());
@@ -178,7 +178,7 @@ async fn answer(mut stream: TcpStream, hanging: bool) {
     let _ = stream.read_buf(&mut request).await;
 }
 
-/// Collects how late probes start and how long they take, in microseconds.
+/// Collects the delay and duration of probes, in microseconds.
 #[derive(Clone)]
 struct Trace(Arc<Mutex<Vec<(u64, u64)>>>);
 
@@ -243,14 +243,14 @@ impl std::fmt::Display for Figures {
     }
 }
 
-/// CPU time of this process.
+/// Returns the CPU time of this process.
 fn cpu() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).unwrap();
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Duration::from_micros(micros.unsigned_abs())
 }
 
-/// Resident memory of this process, in KB.
+/// Returns the resident memory of this process in KB.
 fn rss() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

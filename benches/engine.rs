@@ -1,10 +1,10 @@
-//! The engine alone: `cargo bench --bench engine`.
+//! DNS engine without sockets: `cargo bench --bench engine`.
 //!
-//! Times each kind of answer with criterion; `-- --instructions` counts instructions with valgrind instead, which do not
-//! depend on what else the machine does. Each answer is counted, as the threads do that answer datagrams. Names are asked at random of 1,000 services and of 33,333, three instances each,
-//! so that what the processor's cache can and cannot hold both show.
+//! Times each kind of answer with criterion; `-- --instructions` counts instructions with valgrind instead, independent of
+//! other load. Metrics are updated per answer, as in the UDP threads. Names are drawn at random from 1,000 and from 33,333
+//! services of three instances each, which do and do not fit the processor's cache.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 use std::{collections::BTreeMap, hint::black_box, process::Command, sync::Arc};
 
@@ -25,14 +25,14 @@ use muster::{
 
 /// Instances of each service.
 const INSTANCES: usize = 3;
-/// Packets that are asked in turn.
+/// Number of distinct packets.
 const PACKETS: usize = 4096;
-/// Sizes, in services.
+/// Numbers of services.
 const SIZES: [usize; 2] = [1_000, 33_333];
-/// Answers of one run under valgrind, less those of another.
+/// Answers of two runs under valgrind, whose difference counts.
 const COUNTED: [usize; 2] = [1_000, 11_000];
 
-/// What is asked: a name, with the service's number for `N`, and a type.
+/// Kinds of answers: description, name with the service's number for `N`, and type.
 const CASES: &[(&str, &str, u16)] = &[
     ("A of a service", "sN", 1),
     ("SRV of a service", "_sN._tcp", 33),
@@ -45,7 +45,7 @@ const CASES: &[(&str, &str, u16)] = &[
     ("A of a service of 1,000", "large", 1),
     ("SRV of a service of 1,000", "large", 33),
 ];
-/// Instances of the one large service.
+/// Instances of the large service.
 const LARGE: usize = 1_000;
 
 struct World {
@@ -105,10 +105,10 @@ impl World {
     }
 }
 
-/// Answers one packet as a thread for datagrams does.
+/// Answers one packet as a UDP thread does.
 fn answer(engine: &mut Engine, tables: &Tables, packet: &[u8], out: &mut Vec<u8>, tally: &Tally) {
-    let outcome = engine.answer_at_once(tables, black_box(packet), Transport::Udp.into(), out);
-    if let Some(account) = black_box(engine.account(outcome, out)) {
+    let decision = engine.answer_at_once(tables, black_box(packet), Transport::Udp.into(), out);
+    if let Some(account) = black_box(decision.account()) {
         tally.count(account);
     }
 }
@@ -140,7 +140,7 @@ fn time() {
     criterion.final_summary();
 }
 
-/// Answers so many questions of one case: what is run under valgrind.
+/// Answers `count` queries of one case, to run under valgrind.
 fn answer_many(case: &str, count: usize) {
     let (_, name, qtype) = CASES.iter().find(|(name, ..)| *name == case).unwrap();
     let world = World::new(SIZES[0]);
@@ -161,9 +161,9 @@ fn count_instructions() {
                 .args(["--answer", case, &count.to_string()])
                 .output()
                 .unwrap();
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let line = said.lines().find_map(|line| line.split_once("Collected :"));
-            line.and_then(|(_, count)| count.trim().parse::<u64>().ok()).unwrap_or_else(|| panic!("{said}"))
+            let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+            let line = stderr.lines().find_map(|line| line.split_once("Collected :"));
+            line.and_then(|(_, count)| count.trim().parse::<u64>().ok()).unwrap_or_else(|| panic!("{stderr}"))
         });
         println!("| {case} | {} |", (counts[1] - counts[0]) / (COUNTED[1] - COUNTED[0]) as u64);
     }

@@ -1,9 +1,9 @@
-//! From a write to a service file to its answer over UDP: `cargo bench --bench reload`.
+//! Time from a write to a service file to the changed DNS answer: `cargo bench --bench reload`.
 //!
-//! Prints, for each way to change a file, the median, the 99th percentile and the longest of 200 changes, in folders of
-//! 10 and of 1,000 files; and how long it takes until a thousand files that are rewritten at once are all answered.
+//! Prints the median, 99th percentile and maximum of 200 changes for each way to change a file, in folders of 10 and 1,000
+//! files; and the time until a thousand files that are rewritten together are all answered.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue ends")]
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -42,7 +42,7 @@ fn main() {
     rewrite_all();
 }
 
-/// Waits until the service is answered with this port.
+/// Waits until DNS answers the service with this port.
 fn until(agent: &Agent, service: &str, port: u16) {
     let expected = format!("SRV 1 10 {port} {service}-host-a.{service}.service.local.");
     while agent.answers(&format!("{service}.service.local."), SRV) != [expected.clone()] {

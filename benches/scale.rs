@@ -1,11 +1,11 @@
 //! One agent of the built program in a cluster of 200 nodes with 500 instances each: `cargo bench --bench scale`.
 //!
-//! The other 199 are the library's sealed wires and chitchats in this process, which tell the agent their state as real
-//! nodes do, answer its pings, and change the health of their instances. Prints the agent's
-//! memory, its processor time for each change, and how long its DNS takes to answer, at rest and during 1,000 changes a
-//! second. `-- --nodes 200 --instances 500 --services 1000` are the defaults.
+//! The other 199 nodes run in this process with the library's sealed transport and gossip. They send the agent their state,
+//! answer its pings, and change the health of their instances. Prints the agent's memory, its CPU time per change, and the
+//! latency of its DNS, at rest and during 1,000 changes a second. `-- --nodes 200 --instances 500 --services 1000` are the
+//! defaults.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +24,11 @@ use std::{
 use muster::{
     gossip::{
         anti_entropy::{Cluster, Settings},
-        channel::{self, Inbound, Outbox},
-        liveness::Finding,
+        link::{self, Inbound, Outbox},
+        liveness::IndirectProbeResult,
         message::{Change, Identity, Message, Push},
         rejected::Rejected,
-        transport::{Sockets, Wire},
+        transport::{Sockets, Transport},
     },
     model::{
         announcement::InstanceState,
@@ -41,15 +41,15 @@ use muster::{
 };
 use tokio::sync::watch;
 
-/// Where the agent gossips; its DNS is beside it.
+/// Gossip address of the agent; its DNS listens on the same host.
 const AGENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 4, 0, 1)), 7946);
-/// From one round of the others' own gossip to the next: what they say among themselves is not of interest.
+/// Gossip interval of the other nodes: long, since their exchanges among themselves are not measured.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Octets of gossip that the others listen to: digests. What the agent knows of all is not kept 200 times.
+/// Maximum octets of gossip that the other nodes process: digests only, so that the state is not kept 200 times.
 const DIGEST: usize = 16 * 1024;
-/// How long each rate of changes is measured.
+/// Duration of the measurement at each rate of changes.
 const SPAN: Duration = Duration::from_secs(10);
-/// Questions a second.
+/// Queries per second.
 const ASKED: u64 = 500;
 
 struct Size {
@@ -58,7 +58,7 @@ struct Size {
     services: usize,
 }
 
-/// One of the others.
+/// Other node.
 struct Peer {
     generation: u64,
     cluster: Cluster,
@@ -84,7 +84,7 @@ fn main() {
             "--nodes" => size.nodes = number,
             "--instances" => size.instances = number,
             "--services" => size.services = number,
-            _ => panic!("what is {}?", pair[0]),
+            _ => panic!("unknown option {}", pair[0]),
         }
     }
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(run(&size));
@@ -100,8 +100,8 @@ async fn run(size: &Size) {
     let ring = Keyring::parse(&fs::read_to_string(folder.path().join("key")).unwrap()).unwrap();
     let started = Instant::now();
     let mut peers = vec![];
-    // Once the agent knows everything, they hear no more gossip: they would not keep what it tells them, and it would tell
-    // them all of it again and again, as it does to nobody in a cluster.
+    // Once the agent has converged, the other nodes ignore its gossip. They would discard its state, and it would send it
+    // repeatedly, which does not happen in a real cluster.
     let gossiping = Arc::new(AtomicBool::new(true));
     for number in 1..size.nodes {
         peers.push(peer(number, size, &ring, &gossiping).await);
@@ -113,7 +113,7 @@ async fn run(size: &Size) {
     }
     gossiping.store(false, Ordering::Relaxed);
     println!(
-        "{} nodes, {expected} instances of {} services: {:.1} MB, {:.1} s after the first was met, for {:.1} s of a core",
+        "{} nodes, {expected} instances of {} services: {:.1} MB, converged in {:.1} s with {:.1} s of CPU",
         size.nodes,
         size.services,
         memory(pid),
@@ -124,7 +124,7 @@ async fn run(size: &Size) {
 
     let (before, asked) = (cpu(pid), ask_for(SPAN, size.services).await);
     let rest = cpu(pid) - before;
-    println!("at rest: {:.1} % of a core, with {ASKED} questions a second; answers {asked}", percent(rest));
+    println!("at rest: {:.1} % of a core, with {ASKED} queries a second; answers {asked}", percent(rest));
     for rate in [10, 100, 1000_u64] {
         let before = cpu(pid);
         let asking = tokio::spawn(ask_for(SPAN, size.services));
@@ -158,7 +158,7 @@ fn start(folder: &Path) -> Agent {
     Agent(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
 }
 
-/// How many instances of others the agent knows.
+/// Returns the number of instances of other nodes that the agent knows.
 fn instances(_: &Path) -> usize {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
     let output = command.args(["members", "--json", "--http-addr", "127.4.0.1:8500"]).output().unwrap();
@@ -172,10 +172,10 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
     let label = |text: String| Label::parse(&text).unwrap();
     let address = SocketAddr::from(([127, 4, 1 + (number / 250) as u8, (number % 250) as u8 + 1], 7946));
     let own = Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address };
-    let (mut link, network) = channel::pair();
+    let (mut link, network) = link::pair();
     let (_, keyring) = watch::channel(Some(ring.clone()));
-    let wire = Wire::new(own.clone(), keyring, network, Arc::new(Rejected::default())).unwrap();
-    tokio::spawn(wire.run(Sockets::bind(address).unwrap()));
+    let transport = Transport::new(own.clone(), keyring, network, Arc::new(Rejected::default())).unwrap();
+    tokio::spawn(transport.run(Sockets::bind(address).unwrap()));
     let mut records = vec![
         Record::Node {
             addresses: vec![address.ip()],
@@ -203,12 +203,12 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             )
         };
         records.push(Record::Instance(Arc::new(instance)).encode());
-        records.push(Record::Standing(key.clone(), InstanceState::Passing).encode());
+        records.push(Record::State(key.clone(), InstanceState::Passing).encode());
         keys.push(key);
     }
     let settings =
         Settings { id: own.id.clone(), incarnation: 0, address, cluster: "service.local.".into(), interval: INTERVAL };
-    let (to_cluster, inbox) = channel::gossip();
+    let (to_cluster, inbox) = link::gossip();
     let cluster = Cluster::start(settings, records, link.outbox.clone(), inbox).await.unwrap();
     cluster.talk_to(AGENT);
     let outbox = link.outbox.clone();
@@ -217,8 +217,11 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             let Inbound::Message { from, octets } = inbound else { continue };
             match Message::decode(&octets).unwrap() {
                 Message::Ping { sequence } => link.outbox.send([from.address], &Message::Ack { sequence }),
-                Message::Ask { sequence, target } => {
-                    link.outbox.send([from.address], &Message::Tell { sequence, target, finding: Finding::Answers });
+                Message::IndirectProbe { sequence, target } => {
+                    link.outbox.send(
+                        [from.address],
+                        &Message::IndirectResult { sequence, target, result: IndirectProbeResult::Acked },
+                    );
                 }
                 Message::Gossip(octets) if octets.len() < DIGEST && gossiping.load(Ordering::Relaxed) => {
                     let _ = to_cluster.try_send((from.address, octets.to_vec()));
@@ -230,7 +233,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
     Peer { generation: own.id.generation, cluster, outbox, keys }
 }
 
-/// Changes the health of one instance after the other, so many times a second; returns how many.
+/// Changes the health of instances in turn, `rate` times a second; returns the number of changes.
 async fn flip(peers: &[Peer], rate: u64, span: Duration) -> u64 {
     let started = Instant::now();
     let mut flips = 0;
@@ -240,11 +243,11 @@ async fn flip(peers: &[Peer], rate: u64, span: Duration) -> u64 {
             let peer = &peers[flips as usize % peers.len()];
             let round = flips as usize / peers.len();
             let key = peer.keys[round % peer.keys.len()].clone();
-            let standing = match round / peer.keys.len() % 2 {
+            let state = match round / peer.keys.len() % 2 {
                 0 => InstanceState::Critical("connection refused".into()),
                 _ => InstanceState::Passing,
             };
-            let (key, value) = Record::Standing(key, standing).encode();
+            let (key, value) = Record::State(key, state).encode();
             let entries = peer.cluster.publish(&[(key, Some(value))]).await;
             let changes = entries.iter().map(|entry| Change {
                 key: &entry.key,
@@ -260,7 +263,7 @@ async fn flip(peers: &[Peer], rate: u64, span: Duration) -> u64 {
     flips
 }
 
-/// Asks at a steady rate, and says how long the answers took.
+/// Queries at a steady rate; returns the latencies as text.
 async fn ask_for(span: Duration, services: usize) -> String {
     tokio::task::spawn_blocking(move || {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -291,7 +294,7 @@ async fn ask_for(span: Duration, services: usize) -> String {
     .unwrap()
 }
 
-/// Processor time of all threads.
+/// Returns the CPU time of all threads.
 fn cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let of = |task: fs::DirEntry| -> Option<u64> {
@@ -300,7 +303,7 @@ fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(tasks.filter_map(of).sum())
 }
 
-/// Resident memory in MB.
+/// Returns the resident memory in MB.
 fn memory(pid: u32) -> f64 {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
     text.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0 / 1e6

@@ -1,4 +1,4 @@
-//! DNS over TLS, HTTPS and QUIC through the built binary, asked by kdig and curl; and upstreams over TLS and HTTPS.
+//! DNS over TLS, HTTPS and QUIC of the built binary, queried with kdig and curl; and upstreams over TLS and HTTPS.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -19,10 +19,10 @@ use support::{
 
 const A: u16 = 1;
 const WEB: &str = "{service: web, id: w1, address: 10.0.0.1, port: 80}";
-/// What the certificate is for.
+/// Name in the certificate.
 const NAME: &str = "dns.example";
 
-/// An authority of this test's own.
+/// Certificate authority of a test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -33,7 +33,7 @@ impl Authority {
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
-    /// Writes a certificate for these names, its key, and the authority's own.
+    /// Writes a certificate for these names, its key, and the authority's certificate.
     fn certify(&self, folder: &Path, names: &[&str]) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -44,7 +44,7 @@ impl Authority {
     }
 }
 
-/// An agent that answers encrypted, certified for [`NAME`] and 127.0.0.1; with a resolver for `upstream`.
+/// Starts an agent with encrypted listeners, certified for [`NAME`] and 127.0.0.1, and a resolver for `upstream`.
 fn agent(authority: &Authority, upstream: Option<&Upstream>) -> Agent {
     let resolver = match upstream {
         Some(upstream) => format!("{{upstreams: [\"{}\"]}}", upstream.address()),
@@ -60,7 +60,7 @@ fn agent(authority: &Authority, upstream: Option<&Upstream>) -> Agent {
     })
 }
 
-/// Asks with kdig, over what `way` says, at `address`; returns what it prints.
+/// Runs kdig with the transport options `way` against `address`; returns its output.
 fn kdig(agent: &Agent, address: SocketAddr, way: &[&str], question: &[&str]) -> String {
     let output = process::command("kdig")
         .args(["@127.0.0.1", "-p", &address.port().to_string(), &format!("+tls-hostname={NAME}"), "+retry=0"])
@@ -72,8 +72,8 @@ fn kdig(agent: &Agent, address: SocketAddr, way: &[&str], question: &[&str]) -> 
 }
 
 #[test]
-fn all_ways_lead_to_the_same_answers() {
-    if !skip::tool("all_ways_lead_to_the_same_answers", "kdig", "knot-dnsutils") {
+fn all_transports_give_the_same_answers() {
+    if !skip::tool("all_transports_give_the_same_answers", "kdig", "knot-dnsutils") {
         return;
     }
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 300))]);
@@ -96,10 +96,9 @@ fn all_ways_lead_to_the_same_answers() {
     }
 }
 
-/// Names and addresses of the certificate are what a client asked for, or it hears of it.
 #[test]
-fn a_renewed_certificate_is_used_without_a_restart() {
-    if !skip::tool("a_renewed_certificate_is_used_without_a_restart", "kdig", "knot-dnsutils") {
+fn renewed_certificate_is_used_without_a_restart() {
+    if !skip::tool("renewed_certificate_is_used_without_a_restart", "kdig", "knot-dnsutils") {
         return;
     }
     let authority = Authority::new();
@@ -107,9 +106,9 @@ fn a_renewed_certificate_is_used_without_a_restart() {
     let address = agent.listening("DNS over TLS");
     let asked = |agent: &Agent| kdig(agent, address, &["+tls"], &["web.service.local", "SRV"]);
     assert!(asked(&agent).contains("w1.web"));
-    // Half of a renewal.
+    // An incomplete renewal: the certificate file is still empty.
     fs::write(agent.path("cert.pem"), "").unwrap();
-    agent.wait_for_log("the certificate of before stays in use");
+    agent.wait_for_log("keeping the previous certificate");
     assert!(asked(&agent).contains("w1.web"));
     let other = Authority::new();
     other.certify(&agent.path(""), &[NAME]);
@@ -118,8 +117,8 @@ fn a_renewed_certificate_is_used_without_a_restart() {
 }
 
 #[test]
-fn what_is_no_question_gets_a_status() {
-    if !skip::tool("what_is_no_question_gets_a_status", "curl", "curl") {
+fn invalid_https_requests_get_an_error_status() {
+    if !skip::tool("invalid_https_requests_get_an_error_status", "curl", "curl") {
         return;
     }
     let agent = agent(&Authority::new(), None);
@@ -156,15 +155,15 @@ fn what_is_no_question_gets_a_status() {
     }
 }
 
-/// An agent that asks another one, encrypted; the other asks `upstream`.
-fn asks(front: &Agent, upstream: &str) -> Agent {
+/// Starts an agent that resolves through `front` over the encrypted `upstream`.
+fn agent_behind(front: &Agent, upstream: &str) -> Agent {
     let authorities = front.path("ca.pem");
     let environment = [("SSL_CERT_FILE", authorities.to_str().unwrap())];
     Agent::start_with(&format!("resolver: {{upstreams: [\"{upstream}\"]}}\n"), &environment, |_| {})
 }
 
 #[test]
-fn upstreams_over_tls_and_https_are_asked() {
+fn encrypted_upstreams_are_queried() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
     let front = agent(&Authority::new(), Some(&upstream));
     let (tls, https) = (front.listening("DNS over TLS"), front.listening("DNS over HTTPS"));
@@ -174,7 +173,7 @@ fn upstreams_over_tls_and_https_are_asked() {
         format!("https://{https}#{NAME}"),
         format!("https://{https}/dns-query"),
     ] {
-        let agent = asks(&front, &server);
+        let agent = agent_behind(&front, &server);
         for at in 0..20 {
             let reply = agent.ask(&format!("n{at}.example."), A);
             let shown: Vec<String> = reply.answers.iter().map(|record| show_data(&record.data)).collect();
@@ -184,19 +183,19 @@ fn upstreams_over_tls_and_https_are_asked() {
         thread::scope(|scope| {
             for name in &all {
                 let (agent, server) = (&agent, &server);
-                scope.spawn(move || assert_eq!(agent.ask(name, A).answers.len(), 1, "{server}: {name}, at once"));
+                scope.spawn(move || assert_eq!(agent.ask(name, A).answers.len(), 1, "{server}: {name}, concurrently"));
             }
         });
     }
 }
 
-/// A server that cannot show that it is who it should be is not believed, and the client hears why.
+/// An upstream with an invalid certificate is rejected, and the EDE names the reason.
 #[test]
-fn an_upstream_with_a_wrong_certificate_is_not_believed() {
+fn upstream_with_wrong_certificate_is_rejected() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
     let front = agent(&Authority::new(), Some(&upstream));
     let tls = front.listening("DNS over TLS");
-    let agent = asks(&front, &format!("tls://{tls}#other.example"));
+    let agent = agent_behind(&front, &format!("tls://{tls}#other.example"));
     let reply = agent.ask("www.example.", A);
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     let (_, text) = extended_error(&reply).unwrap();
@@ -204,9 +203,9 @@ fn an_upstream_with_a_wrong_certificate_is_not_believed() {
     assert!(decode(&octets(&reply)).answers.is_empty());
 }
 
-/// Servers close idle connections; the next question must not notice.
+/// Servers close idle connections; the next query must succeed.
 #[test]
-fn a_connection_that_went_away_is_opened_again() {
+fn closed_upstream_connection_is_reopened() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address([192, 0, 2, 1], 0))]);
     let authority = Authority::new();
     let front = agent(&authority, Some(&upstream));
@@ -216,7 +215,7 @@ fn a_connection_that_went_away_is_opened_again() {
          {{upstreams: [\"{}\"]}}\n",
         upstream.address()
     );
-    let agent = asks(&front, &format!("tls://{tls}#{NAME}"));
+    let agent = agent_behind(&front, &format!("tls://{tls}#{NAME}"));
     assert_eq!(agent.ask("a.example.", A).answers.len(), 1);
     let folder = fs::read_to_string(front.path("ca.pem")).unwrap();
     let (certificate, key) = (fs::read(front.path("cert.pem")).unwrap(), fs::read(front.path("key.pem")).unwrap());

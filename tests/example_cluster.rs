@@ -1,6 +1,6 @@
-//! `examples/cluster/run`, the script that starts three agents on this machine.
+//! `examples/cluster/run`, the script that starts three agents on one machine.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 const NODES: [&str; 3] = ["host-a", "host-b", "host-c"];
 
-/// A copy of the example in a folder, with addresses of its own.
+/// Copy of the example in a temporary folder, with unique loopback addresses.
 struct Example(TempDir);
 
 impl Example {
@@ -65,7 +65,7 @@ impl Example {
         NODES.iter().filter_map(|node| self.pid(node)).collect()
     }
 
-    /// Asserts that a further start is refused, and that it names these processes.
+    /// Asserts that another start is refused with the ids of these processes.
     #[track_caller]
     fn assert_refused(&self, pids: &[Pid]) {
         let output = self.command().finish();
@@ -79,7 +79,7 @@ impl Example {
     }
 }
 
-/// Whether a process runs; a process that nobody has waited for does not.
+/// Reports whether a process runs; a zombie does not.
 fn is_running(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}/exe")).exists()
 }
@@ -97,17 +97,17 @@ fn second_start_is_refused_and_keeps_the_pid_files() {
     assert_eq!(key().permissions().mode() & 0o777, 0o600);
     example.assert_refused(&pids);
     assert_eq!(example.pids(), pids);
-    // The script itself is killed, and one of the agents: the others are not forgotten.
+    // After a kill of the script and of one agent, the other agents are still reported.
     process::kill_now(&mut script);
     kill(pids[1], Signal::SIGKILL).unwrap();
-    wait::until("host-b has ended", || !is_running(pids[1]));
+    wait::until("host-b ends", || !is_running(pids[1]));
     example.assert_refused(&[pids[0], pids[2]]);
     for pid in [pids[0], pids[2]] {
         assert!(is_running(pid));
         kill(pid, Signal::SIGTERM).unwrap();
-        wait::until("the agent has ended", || !is_running(pid));
+        wait::until("the agent ends", || !is_running(pid));
     }
-    // Files of processes that have ended are no obstacle.
+    // Pid files of ended processes do not prevent a start.
     assert_eq!(example.pids(), pids);
     let mut script = example.start();
     let next = example.pids();

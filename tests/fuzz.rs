@@ -1,10 +1,10 @@
 //! The fuzz targets of `fuzz/` on stable Rust: every seed, then a bounded number of mutations of the seeds.
 //!
-//! The same bodies run under `cargo fuzz`, which steers by coverage and finds more in an hour; this run finds in seconds
-//! what is easy to find, everywhere the tests run. The generator's seed is fixed, so a failure comes again, and its
-//! input is printed. `MUSTER_FUZZ_ROUNDS` sets another number of mutations.
+//! The same bodies run under `cargo fuzz`, which uses coverage feedback and finds more in an hour; this run finds the easy
+//! faults in seconds. The generator's seed is fixed, so failures are reproducible, and the failing input is printed.
+//! `MUSTER_FUZZ_ROUNDS` sets another number of mutations.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 #![allow(unreachable_pub, reason = "the targets are a library to cargo-fuzz")]
 
 #[path = "../fuzz/src/lib.rs"]
@@ -19,11 +19,11 @@ use std::{
 
 use fastrand::Rng;
 
-/// Mutations that each target is given: a few seconds without optimization.
+/// Number of mutations per target: a few seconds without optimization.
 const ROUNDS: usize = 50_000;
-/// Changes of one seed at most: with many, nothing is left of what made it a good one.
+/// Maximum changes of one seed: with many, the input no longer resembles the seed.
 const CHANGES: usize = 6;
-/// No input grows beyond this: mutations that repeat themselves find nothing new.
+/// Maximum octets of an input: longer repetitions find no new faults.
 const MAX_INPUT: usize = 8192;
 
 #[test]
@@ -55,34 +55,34 @@ fn fuzz(target: &str, run: fn(&[u8])) {
     let seeds = seeds(target);
     assert!(seeds.len() > 5, "no seeds for {target}");
     for seed in &seeds {
-        try_out(target, run, seed);
+        run_target(target, run, seed);
     }
     let rounds = std::env::var("MUSTER_FUZZ_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let mut rng = Rng::with_seed(1);
     for _ in 0..rounds {
-        try_out(target, run, &mutated(&seeds, &mut rng));
+        run_target(target, run, &mutated(&seeds, &mut rng));
     }
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    // The folder's own order differs between machines.
+    // The order of a folder differs between machines.
     files.sort();
     files.into_iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
-fn try_out(target: &str, run: fn(&[u8]), input: &[u8]) {
+fn run_target(target: &str, run: fn(&[u8]), input: &[u8]) {
     if catch_unwind(AssertUnwindSafe(|| run(input))).is_err() {
         let hex = input.iter().fold(String::new(), |mut hex, octet| {
             write!(hex, "{octet:02x}").unwrap();
             hex
         });
-        panic!("the target `{target}` failed, see above; its input, to be kept as a seed once it passes: {hex}");
+        panic!("target `{target}` failed, see above; add the input to fuzz/seeds after the fix: {hex}");
     }
 }
 
-/// A seed with some changes, or a few octets from nowhere.
+/// A seed with some changes, or a few random octets.
 fn mutated(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
     if rng.bool() {
         return (0..rng.usize(0..16)).map(|_| rng.u8(..)).collect();
@@ -106,15 +106,15 @@ fn change(input: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Rng) {
         }),
         3 => drop(input.drain(part)),
         4 => {
-            let again = input[part].to_vec();
-            input.splice(at..at, again);
+            let copy = input[part].to_vec();
+            input.splice(at..at, copy);
         }
         5 => {
             let octets: Vec<u8> = (0..rng.usize(1..8)).map(|_| rng.u8(..)).collect();
             input.splice(at..at, octets);
         }
         6 => {
-            // The rest of another seed, or a part of it in the middle.
+            // Replaces the part with a part of another seed.
             let other = rng.choice(seeds).unwrap();
             let from = rng.usize(0..=other.len());
             let to = rng.usize(from..=other.len());

@@ -1,8 +1,8 @@
-//! The test harness itself: signals, limits, skip messages, and what a killed run leaves.
+//! The test harness itself: signals, limits, skip messages, and the resources that a killed run leaves.
 //!
 //! Some tests start this test binary again for one of its scenes. A scene does nothing in an ordinary run.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -21,16 +21,16 @@ use support::{
     run, skip, wait,
 };
 
-/// Variable that names the scene to play, and gives the folder where it may write.
+/// Environment variable with the scene to run and its folder: `NAME=FOLDER`.
 const SCENE: &str = "MUSTER_TEST_SCENE";
 
-/// The folder of a scene; `None`: the scene is not wanted.
+/// The folder of a scene; `None`: the scene is not requested.
 fn scene(name: &str) -> Option<PathBuf> {
     let value = env::var(SCENE).ok()?;
     value.strip_prefix(name)?.strip_prefix('=').map(PathBuf::from)
 }
 
-/// This test binary, started for one scene by a shell command that ends in `"$@"`.
+/// Returns a command that runs one scene of this binary by a shell command that ends in `"$@"`.
 fn start_scene(shell: &str, name: &str, folder: &Path) -> Command {
     let mut command = process::command("sh");
     command.args(["-c", shell, "sh"]).arg(env::current_exe().unwrap()).args(["--exact", name, "--test-threads=1"]);
@@ -46,7 +46,7 @@ fn assert_scene_succeeds(shell: &str, name: &str) {
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
-/// Mask of the standard signals that a process ignores. 32 and above are the C library's and real-time signals.
+/// Returns the mask of the standard signals, below 32, that a process ignores.
 fn ignored_signals(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
     u64::from_str_radix(mask.trim(), 16).unwrap() & 0x7fff_ffff
@@ -70,7 +70,7 @@ fn scene_child_status() {
     assert_eq!(process::command("sh").args(["-c", trap]).finish().status.code(), Some(7), "a shell can trap SIGHUP");
 }
 
-/// The agent is started as a service manager would that ignores the signals itself.
+/// The agent inherits ignored signals, as from a service manager that ignores them.
 #[test]
 fn scene_agent_handles_sighup() {
     if scene("scene_agent_handles_sighup").is_none() {
@@ -90,7 +90,7 @@ fn command_that_does_not_end_is_killed_with_its_children() {
     let error = finish_within(&mut command, "", Duration::from_millis(500)).unwrap_err();
     assert!(error.contains("did not end within 500ms") && error.contains("begun"), "{error}");
     let pid = error.trim_end().lines().last().unwrap().to_owned();
-    wait::until("the child has ended", || {
+    wait::until("the child ends", || {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
         status.is_empty() || status.contains("State:\tZ")
     });
@@ -127,26 +127,26 @@ fn scene_skipped() {
     }
 }
 
-/// What a run leaves behind: the names are in its folder, in the file `left`.
+/// Resources that a run leaves behind: the file `left` in its folder has the names.
 #[test]
-fn killed_run_is_cleaned_up_by_the_next() {
-    let test = "killed_run_is_cleaned_up_by_the_next";
+fn next_run_removes_the_leftovers_of_a_killed_run() {
+    let test = "next_run_removes_the_leftovers_of_a_killed_run";
     let has_namespaces = skip::namespaces(test);
     let folder = run::temp_dir();
     let left = folder.path().join("left");
     let mut killed = start_scene("exec \"$@\"", "scene_killed", folder.path());
     let mut killed = killed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait::until("the scene has started everything", || left.exists());
+    wait::until("the scene writes its paths", || left.exists());
     process::kill_now(&mut killed);
     let text = fs::read_to_string(&left).unwrap();
     let left: Vec<&Path> = text.lines().map(Path::new).collect();
     assert_eq!(left.len(), 3 + usize::from(has_namespaces), "{text}");
     for path in &left {
-        assert!(path.exists(), "a killed run leaves {}", path.display());
+        assert!(path.exists(), "{} was removed with the killed run", path.display());
     }
     assert_scene_succeeds("exec \"$@\"", "scene_next_run");
     for path in &left {
-        assert!(!path.exists(), "{} is still there", path.display());
+        assert!(!path.exists(), "{} still exists", path.display());
     }
 }
 
@@ -158,14 +158,14 @@ fn scene_killed() {
         process::command("sh").args(["-c", "sleep 1000 & echo $!; wait"]).stdout(Stdio::piped()).spawn().unwrap();
     let grandchild = process::lines(grandparent.stdout.take().unwrap()).recv_timeout(wait::DEADLINE).unwrap();
     let mut left = vec![agent.path("")];
-    // The link is gone when the process has ended, even if nobody has waited for it.
+    // The link is gone when the process has ended, even before the process is reaped.
     left.extend([agent.pid().to_string(), grandchild].map(|pid| Path::new("/proc").join(pid).join("exe")));
     let namespace = skip::namespaces("scene_killed").then(Namespace::new);
     left.extend(namespace.iter().map(|namespace| Path::new("/run/netns").join(namespace.name())));
     let text: String = left.iter().map(|path| format!("{}\n", path.display())).collect();
     fs::write(folder.join("written"), text).unwrap();
     fs::rename(folder.join("written"), folder.join("left")).unwrap();
-    // Until this process is killed.
+    // Waits until this process is killed.
     let _ = process::wait(&mut grandparent);
 }
 
@@ -176,7 +176,7 @@ fn scene_next_run() {
     }
 }
 
-/// Outside of `support`, tests start processes and make temporary folders by the harness alone.
+/// Outside of `support`, tests start processes and create temporary folders only with the harness.
 #[test]
 fn tests_use_the_harness_for_processes_and_folders() {
     fn check(folder: &Path, files: &mut usize) {

@@ -1,6 +1,6 @@
-//! The Debian packages: built, installed, run, upgraded, removed and purged in a Debian of their own; the unit; man pages.
+//! Debian packages: built, installed, run, upgraded, removed and purged in a minimal Debian; systemd unit; man pages.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -29,7 +29,7 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Output of a command that must succeed.
+/// Runs a command that must succeed and returns its output.
 fn run(command: &mut Command) -> String {
     let output: Output = command.finish();
     let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
@@ -37,18 +37,18 @@ fn run(command: &mut Command) -> String {
     text
 }
 
-/// Content of the packages of one version.
+/// Packages of one version, as file contents.
 struct Packages {
-    /// muster
+    /// `muster`.
     program: Vec<u8>,
-    /// muster-dbgsym
+    /// `muster-dbgsym`.
     symbols: Vec<u8>,
 }
 
 impl Packages {
-    /// Builds both packages from the program that was built for this test. cargo-deb removes those of other versions.
+    /// Builds both packages from the program of this test run. cargo-deb removes packages of other versions.
     fn build(version: &str) -> Self {
-        // target/debug/muster
+        // The program is target/debug/muster.
         let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
         let mut build = process::command(repository().join("packaging/build"));
         let output = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
@@ -60,21 +60,21 @@ impl Packages {
     }
 }
 
-/// Names of the sections of an ELF file.
+/// Returns the section names of an ELF file.
 fn sections(elf: &Path) -> Vec<String> {
     let output = run(process::command("readelf").args(["--section-headers", "--wide"]).arg(elf));
     let name = |line: &str| line.split_once(']')?.1.split_whitespace().next().map(str::to_owned);
     output.lines().filter_map(name).collect()
 }
 
-/// Build id of an ELF file, in hexadecimal.
+/// Returns the build id of an ELF file, in hexadecimal.
 fn build_id(elf: &Path) -> String {
     let output = run(process::command("readelf").arg("--notes").arg(elf));
     let id = output.lines().find_map(|line| line.trim().strip_prefix("Build ID: "));
     id.expect("a build id").to_owned()
 }
 
-/// Debian mirror of this host's apt, and the release of this host.
+/// Returns the Debian mirror and the release of this host.
 fn mirror() -> (String, String) {
     let lists = fs::read_dir("/etc/apt/sources.list.d").unwrap().map(|entry| entry.unwrap().path());
     let texts: Vec<String> = [PathBuf::from("/etc/apt/sources.list")]
@@ -86,13 +86,13 @@ fn mirror() -> (String, String) {
     let url = words
         .flat_map(str::split_whitespace)
         .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
-    let url = url.expect("a mirror of Debian among apt's sources").to_owned();
+    let url = url.expect("a Debian mirror in the apt sources").to_owned();
     let release = fs::read_to_string("/etc/os-release").unwrap();
     let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap();
     (url, release.to_owned())
 }
 
-/// A minimal Debian, in a directory.
+/// Minimal Debian in a temporary folder.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
@@ -125,7 +125,7 @@ impl Tree {
     fn ask(&self, name: &str, qtype: u16) -> Vec<String> {
         let network = Namespace::new();
         network.enter(|| {
-            // The privileges that the unit grants.
+            // Same privileges as in the unit.
             let mut command = self.chroot(&["setpriv", "--reuid=muster", "--regid=muster", "--init-groups"]);
             command.args(["--no-new-privs", "--bounding-set=-all,+net_bind_service"]);
             command.args(["--inh-caps=-all,+net_bind_service", "--ambient-caps=-all,+net_bind_service"]);
@@ -170,7 +170,7 @@ fn package_installs_upgrades_and_purges() {
         (facts.uid(), facts.mode() & 0o777)
     };
     let user: u32 = run(&mut tree.chroot(&["id", "-u", "muster"])).trim().parse().unwrap();
-    assert!(user > 0 && user < 1000, "{user} is no system user");
+    assert!(user > 0 && user < 1000, "{user} is not a system user");
     assert_eq!(owner("/var/lib/muster"), (user, 0o750));
     assert_eq!(owner("/etc/muster/muster.yaml"), (0, 0o644));
     assert_eq!(owner("/usr/bin/muster"), (0, 0o755));
@@ -212,12 +212,12 @@ fn package_installs_upgrades_and_purges() {
     fs::remove_file(service).unwrap();
     run(&mut tree.chroot(&["dpkg", "-P", "muster"]));
     for path in ["/etc/muster", "/var/lib/muster", "/usr/share/doc/muster", enabled] {
-        assert!(fs::symlink_metadata(tree.path(path)).is_err(), "{path} is left");
+        assert!(fs::symlink_metadata(tree.path(path)).is_err(), "{path} was not removed");
     }
 }
 
 /// Asserts that the installed program has no debug information, and that muster-dbgsym has the debug information of
-/// exactly this build, at the path where debuggers look for it.
+/// the same build, at the path that debuggers search.
 #[track_caller]
 fn assert_symbols_are_separate(tree: &Tree, package: &[u8]) {
     const DEBUG_INFORMATION: [&str; 4] = [".debug_info", ".debug_line", ".debug_str", ".symtab"];
@@ -264,7 +264,7 @@ fn man_pages_are_well_formed() {
     }
 }
 
-/// The documents' examples name every key, and other tests read them.
+/// The examples in the documents contain every key; other tests parse these examples.
 #[test]
 fn manual_lists_every_key() {
     let manual = fs::read_to_string(repository().join("packaging/man/muster.yaml.5")).unwrap();
@@ -281,10 +281,10 @@ fn manual_lists_every_key() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Keys at the start of lines and in flow mappings, such as `cache: {stale: 24h}`. Text in comments does not count.
+/// Returns the keys at the start of lines and in flow mappings, such as `cache: {stale: 24h}`. Comments are ignored.
 fn keys_of(yaml: &str) -> Vec<String> {
     let lines = yaml.lines().map(|line| line.split_once(" #").map_or(line, |(content, _)| content));
-    // Keys of these tables are names that the user chooses.
+    // Users choose the keys of these tables.
     let is_free = |line: &str| ["meta", "ports", "headers", "routes"].iter().any(|key| line.starts_with(key));
     let candidates = lines.flat_map(|line| {
         let line = line.trim_start_matches([' ', '-']);

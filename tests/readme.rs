@@ -43,7 +43,7 @@ fn documents() -> Vec<String> {
     [String::from("README.md")].into_iter().chain(pages.into_iter().map(|page| format!("docs/{page}"))).collect()
 }
 
-/// The blocks of all [`documents`]. `tests/real_clients.rs` reads those of the integrations.
+/// The blocks of all [`documents`]. `tests/real_clients.rs` reads the blocks of the integrations.
 fn all_blocks() -> Vec<Block> {
     documents().iter().filter(|name| *name != "docs/integrations.md").flat_map(|name| blocks(name)).collect()
 }
@@ -240,15 +240,15 @@ fn setup_commands_print_the_documented_output() {
     for (kind, resolved) in [("run: setup resolved", true), ("run: setup resolv-conf", false)] {
         let mut machine = Machine::new("nameserver 127.0.0.2\n", "files dns");
         if resolved {
-            machine.name_server("127.0.0.2");
+            machine.set_link_dns("127.0.0.2");
             machine.start_resolved(&program);
         }
-        let world = machine.start_world();
-        let _network = machine.start_agent("127.0.0.2:53", &world, "");
-        let _agent = machine.start_agent("127.0.0.1:53", &world, services);
+        let upstream = machine.start_upstream();
+        let _network = machine.start_agent("127.0.0.2:53", &upstream, "");
+        let _agent = machine.start_agent("127.0.0.1:53", &upstream, services);
         let block = document::block("docs/clients.md", kind);
         for (command, expected) in commands(&block) {
-            let printed = machine.says("sh", &["-c", command.trim_start_matches("sudo ")]);
+            let printed = machine.output_of("sh", &["-c", command.trim_start_matches("sudo ")]);
             assert_eq!(without_serials(&printed), without_serials(&expected), "{command}");
         }
     }

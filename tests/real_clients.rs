@@ -1,9 +1,9 @@
-//! Programs of others that find services by muster: each is started with the configuration that docs/integrations.md shows, and
-//! follows what becomes of instances.
+//! Third-party programs that discover services with muster. Each runs with its configuration from docs/integrations.md
+//! while the health of instances changes.
 //!
-//! Those of Debian have to be installed; `tests/real_clients/install` fetches those of PyPI and npm.
+//! Programs of Debian must be installed; `tests/real_clients/install` fetches those of PyPI and npm.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod support;
 
@@ -18,10 +18,12 @@ mod proxies;
 #[path = "real_clients/scene.rs"]
 mod scene;
 
-/// Each is read by the test that its comment names the program of.
+/// The comment above each block names the program whose test uses the block.
 #[test]
-fn the_document_shows_nothing_that_is_not_tried() {
-    let tried = ["haproxy", "nginx", "prometheus dns", "prometheus consul", "caddy", "envoy", "grpc", "python", "node"];
-    let shown: Vec<String> = support::document::blocks(scene::DOCUMENT).into_iter().map(|block| block.kind).collect();
-    assert_eq!(shown, tried);
+fn every_documented_configuration_is_tested() {
+    let tested =
+        ["haproxy", "nginx", "prometheus dns", "prometheus consul", "caddy", "envoy", "grpc", "python", "node"];
+    let documented: Vec<String> =
+        support::document::blocks(scene::DOCUMENT).into_iter().map(|block| block.kind).collect();
+    assert_eq!(documented, tested);
 }

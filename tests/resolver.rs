@@ -1,4 +1,4 @@
-//! Names that are not ours, through the built binary and upstreams that do as they are told.
+//! Resolution of other names by the built binary, with scripted upstreams.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
@@ -46,7 +46,7 @@ fn addresses(message: &Message) -> Vec<String> {
     message.answers.iter().map(|record| show_data(&record.data)).collect()
 }
 
-/// Sends octets, and waits for what comes back.
+/// Sends octets and returns the reply.
 fn exchange(server: SocketAddr, query: &[u8]) -> Message {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.connect(server).unwrap();
@@ -58,7 +58,7 @@ fn exchange(server: SocketAddr, query: &[u8]) -> Message {
 }
 
 #[test]
-fn a_client_gets_what_the_upstream_said() {
+fn upstream_reply_reaches_the_client() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 300))]);
     let agent = agent_of(&[&upstream]);
     for reply in [agent.ask("www.Example.", A), agent.ask_tcp("www.Example.", A)] {
@@ -66,13 +66,13 @@ fn a_client_gets_what_the_upstream_said() {
         assert_eq!(reply.queries[0].name().to_string(), "www.Example.", "the client's letter case");
         assert!(reply.metadata.recursion_available && !reply.metadata.authoritative);
     }
-    assert_eq!(upstream.asked().len(), 1, "the second one is from the cache");
-    assert!(agent.ask("_nothing.service.local.", A).metadata.recursion_available, "it is offered in any case");
+    assert_eq!(upstream.asked().len(), 1, "the second reply comes from the cache");
+    assert!(agent.ask("_nothing.service.local.", A).metadata.recursion_available, "RA is set for local names too");
 }
 
-/// RFC 5452 §9.1, and 0x20: ports, ids and letter cases are never the same twice for long.
+/// RFC 5452 §9.1 and 0x20: ports, ids and letter case are random.
 #[test]
-fn questions_to_upstreams_are_hard_to_guess() {
+fn upstream_queries_are_unpredictable() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
     let agent = agent_of(&[&upstream]);
     for _ in 0..8 {
@@ -85,14 +85,14 @@ fn questions_to_upstreams_are_hard_to_guess() {
         seen.dedup();
         seen.len()
     };
-    assert_eq!(asked.len(), 8, "a TTL of 0 is not kept");
+    assert_eq!(asked.len(), 8, "a TTL of 0 is not cached");
     assert_eq!(distinct(|asked| asked.message.metadata.id.to_string()), 8);
     assert_eq!(distinct(Asked::name), 8);
 }
 
-/// DO, CD, unknown types and unknown options reach the upstream; AD, EDE and options come back.
+/// DO, CD, unknown types and unknown options reach the upstream; AD, EDE and options are returned.
 #[test]
-fn what_is_not_understood_passes_through() {
+fn unknown_types_and_options_pass_through() {
     let upstream = Upstream::start(|asked| {
         let mut reply = asked.reply(ResponseCode::NoError);
         let owner = asked.message.queries[0].name().clone();
@@ -113,7 +113,7 @@ fn what_is_not_understood_passes_through() {
             query.metadata.checking_disabled = checking_disabled;
             let options = query.edns.as_mut().unwrap().options_mut();
             options.insert(EdnsOption::Unknown(65_002, b"there".to_vec()));
-            // Between the client and us.
+            // Hop-by-hop options are not forwarded.
             options.insert(EdnsOption::Unknown(12, vec![0; 30]));
             options.insert(EdnsOption::Unknown(10, vec![7; 8]));
             let reply = exchange(agent.address(), &octets(&query));
@@ -124,7 +124,7 @@ fn what_is_not_understood_passes_through() {
             assert_eq!(seen.queries[0].query_type(), RecordType::Unknown(65_400));
             let codes: Vec<u16> = edns.options().as_ref().iter().map(|(code, _)| (*code).into()).collect();
             assert_eq!(codes, [65_002]);
-            assert_eq!(reply.metadata.authentic_data, dnssec_ok, "for those who ask for it (RFC 6840 §5.8)");
+            assert_eq!(reply.metadata.authentic_data, dnssec_ok, "AD only on request (RFC 6840 §5.8)");
             assert_eq!(reply.metadata.checking_disabled, checking_disabled);
             assert_eq!(extended_error(&reply), Some((4, "forged".to_owned())));
             let options = reply.edns.as_ref().unwrap().options();
@@ -132,11 +132,11 @@ fn what_is_not_understood_passes_through() {
             assert_eq!(reply.answers[0].record_type(), RecordType::Unknown(65_400));
         }
     }
-    assert_eq!(upstream.asked().len(), 4, "an answer may depend on an option that is not known here: none is kept");
+    assert_eq!(upstream.asked().len(), 4, "replies to queries with unknown options are not cached");
 }
 
 #[test]
-fn the_upstreams_code_is_the_clients() {
+fn upstream_rcode_reaches_the_client() {
     for code in [ResponseCode::NXDomain, ResponseCode::ServFail, ResponseCode::Refused, ResponseCode::NotImp] {
         let upstream = Upstream::start(move |asked| vec![octets(&asked.reply(code))]);
         let agent = agent_of(&[&upstream]);
@@ -144,9 +144,9 @@ fn the_upstreams_code_is_the_clients() {
     }
 }
 
-/// RFC 5452 §9: what does not answer the question, letter for letter, is not looked at.
+/// RFC 5452 §9: replies whose question differs, letter case included, are ignored.
 #[test]
-fn forged_replies_are_not_looked_at() {
+fn forged_replies_are_ignored() {
     let upstream = Upstream::start(|asked| {
         let forged = asked.address([203, 0, 113, 9], 300);
         let mut other_id = forged.clone();
@@ -169,7 +169,7 @@ fn forged_replies_are_not_looked_at() {
 }
 
 #[test]
-fn what_is_cut_comes_over_tcp() {
+fn truncated_replies_are_retried_over_tcp() {
     let upstream = Upstream::start(|asked| {
         if !asked.tcp {
             let mut cut = asked.reply(ResponseCode::NoError);
@@ -185,31 +185,31 @@ fn what_is_cut_comes_over_tcp() {
     });
     let agent = agent_of(&[&upstream]);
     let cut = agent.ask("many.example.", A);
-    assert!(cut.metadata.truncation && cut.answers.is_empty() && cut.edns.is_some(), "it does not fit 1,232 octets");
+    assert!(cut.metadata.truncation && cut.answers.is_empty() && cut.edns.is_some(), "the reply exceeds 1,232 octets");
     assert_eq!(agent.ask_tcp("many.example.", A).answers.len(), 200);
 }
 
 #[test]
-fn one_that_is_dead_or_slow_costs_next_to_nothing() {
+fn dead_or_slow_upstream_hardly_delays_queries() {
     let dead = Upstream::start(|_| vec![]);
     let well = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
     let mut agent = agent_of(&[&dead, &well]);
     for at in 0..20 {
         assert_eq!(addresses(&agent.ask(&format!("n{at}.example."), A)), ["192.0.2.1"]);
     }
-    agent.wait_for_log("upstream does not answer: others are asked first");
-    // Tried again now and then, beside the other; never waited for.
+    agent.wait_for_log("upstream does not respond; preferring others");
+    // The dead upstream is retried in parallel at intervals.
     let before = dead.asked().len();
     for at in 0..100 {
         agent.ask(&format!("m{at}.example."), A);
     }
     let again = dead.asked().len() - before;
-    assert!(again <= 10, "the dead one was asked {again} times for 100 questions");
+    assert!(again <= 10, "the dead upstream got {again} of 100 queries");
     assert_eq!(well.asked().len(), 120);
 }
 
 #[test]
-fn one_that_refuses_or_fails_is_not_the_last_word() {
+fn refused_and_servfail_try_the_next_upstream() {
     let refuses = Upstream::start(|asked| vec![octets(&asked.reply(ResponseCode::Refused))]);
     let fails = Upstream::start(|asked| vec![octets(&asked.reply(ResponseCode::ServFail))]);
     let nonsense = Upstream::start(|asked| {
@@ -222,9 +222,9 @@ fn one_that_refuses_or_fails_is_not_the_last_word() {
     assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
 }
 
-/// RFC 6891 §7: some never heard of EDNS.
+/// RFC 6891 §7: some servers lack EDNS.
 #[test]
-fn one_without_edns_is_asked_without() {
+fn upstream_without_edns_is_queried_without() {
     let upstream = Upstream::start(|asked| {
         if asked.message.edns.is_some() {
             let mut reply = asked.reply(ResponseCode::FormErr);
@@ -238,15 +238,15 @@ fn one_without_edns_is_asked_without() {
         assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
     }
     let with: Vec<bool> = upstream.asked().iter().map(|asked| asked.message.edns.is_some()).collect();
-    assert_eq!(with, [true, false, false, false], "that is found out once");
+    assert_eq!(with, [true, false, false, false], "the result is remembered");
 }
 
 #[test]
-fn the_same_question_goes_out_once_at_a_time() {
+fn concurrent_equal_queries_are_sent_once() {
     let go = Arc::new(AtomicBool::new(false));
     let may_answer = go.clone();
     let upstream = Upstream::start(move |asked| {
-        until("the upstream may answer", || may_answer.load(Ordering::SeqCst));
+        until("the upstream is released", || may_answer.load(Ordering::SeqCst));
         vec![octets(&asked.address(ADDRESS, 60))]
     });
     let agent = agent_of(&[&upstream]);
@@ -258,7 +258,7 @@ fn the_same_question_goes_out_once_at_a_time() {
             thread::spawn(move || exchange(server, &query))
         })
         .collect();
-    until("the upstream is asked", || !upstream.asked().is_empty());
+    until("the upstream is queried", || !upstream.asked().is_empty());
     go.store(true, Ordering::SeqCst);
     for (id, client) in clients.into_iter().enumerate() {
         let reply = client.join().unwrap();
@@ -266,12 +266,12 @@ fn the_same_question_goes_out_once_at_a_time() {
     }
     let mut ids: Vec<u16> = upstream.asked().iter().map(|asked| asked.message.metadata.id).collect();
     ids.dedup();
-    assert!(ids.len() <= 3, "one question, and what is sent again: {ids:?}");
+    assert!(ids.len() <= 3, "one query and its retransmissions: {ids:?}");
 }
 
-/// RFC 2308 §5: an absence is kept for as long as its SOA says; one that nobody vouches for is not.
+/// RFC 2308 §5: negative replies are cached for the time in their SOA, and not without one.
 #[test]
-fn absences_are_kept_as_long_as_their_soa_says() {
+fn negative_replies_are_cached_by_their_soa() {
     let upstream = Upstream::start(|asked| {
         let name = asked.name().to_lowercase();
         vec![octets(&match &name[..] {
@@ -292,11 +292,11 @@ fn absences_are_kept_as_long_as_their_soa_says() {
 }
 
 #[test]
-fn ttls_are_counted_down() {
+fn cached_ttls_count_down() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let agent = agent_of(&[&upstream]);
     let mut last = 60;
-    until("three seconds are counted", || {
+    until("the TTL has counted down three seconds", || {
         let ttl = agent.ask("www.example.", A).answers[0].ttl;
         assert!(ttl <= last, "{ttl} after {last}");
         last = ttl;
@@ -305,39 +305,39 @@ fn ttls_are_counted_down() {
     assert_eq!(upstream.asked().len(), 1);
 }
 
-/// RFC 8767: what was true some time ago is better than nothing, and is told as such.
+/// RFC 8767: a stale reply is served, marked with EDE.
 #[test]
-fn when_nobody_answers_what_was_true_is_told_as_stale() {
+fn stale_reply_is_served_if_no_upstream_responds() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 1))]);
     let agent = agent_of(&[&upstream]);
     assert_eq!(extended_error(&agent.ask("www.example.", A)), None);
-    upstream.be_silent(true);
+    upstream.set_silent(true);
     let query = Ask { name: "www.example.".to_owned(), qtype: A, edns: Some(1232), dnssec_ok: false }.packet(3);
     let stale = wait::poll(|| {
         let reply = exchange(agent.address(), &query);
         assert_eq!(addresses(&reply), ["192.0.2.1"]);
-        if extended_error(&reply).is_some() { Ok(reply) } else { Err("the answer is not marked as stale") }
+        if extended_error(&reply).is_some() { Ok(reply) } else { Err("the reply is not marked as stale") }
     });
     assert_eq!(extended_error(&stale).unwrap().0, 3);
     assert!(stale.answers[0].ttl <= 30, "RFC 8767 §4");
-    upstream.be_silent(false);
-    until("the upstream is asked again and answers", || extended_error(&exchange(agent.address(), &query)).is_none());
+    upstream.set_silent(false);
+    until("a fresh reply is served again", || extended_error(&exchange(agent.address(), &query)).is_none());
 }
 
 #[test]
-fn when_nobody_answers_and_nothing_is_known_it_says_who_did_not() {
-    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let agent = Agent::start_with(&format!("resolver: {{upstreams: [\"{nobody}\"]}}\n"), &[], |_| {});
+fn ede_names_the_failed_upstream() {
+    let closed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let agent = Agent::start_with(&format!("resolver: {{upstreams: [\"{closed}\"]}}\n"), &[], |_| {});
     let reply = agent.ask("www.example.", A);
     assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
     let (code, text) = extended_error(&reply).unwrap();
     assert_eq!(code, 22);
-    assert!(text.starts_with(&format!("{nobody} refuses")), "{text}");
+    assert!(text.starts_with(&format!("{closed}: connection refused")), "{text}");
 }
 
-/// RFC 5358: no open resolver.
+/// RFC 5358: muster is no open resolver.
 #[test]
-fn who_is_not_listed_is_refused() {
+fn recursion_is_refused_to_unlisted_clients() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let agent = agent_with(&[&upstream], ", allow: [192.0.2.0/24]");
     let reply = agent.ask("www.example.", A);
@@ -347,9 +347,9 @@ fn who_is_not_listed_is_refused() {
     assert!(upstream.asked().is_empty());
 }
 
-/// Who does not ask for recursion does not learn what others asked for.
+/// Queries without RD must not reveal the cache.
 #[test]
-fn without_rd_nobody_is_asked_and_nothing_is_told() {
+fn query_without_rd_is_neither_forwarded_nor_answered_from_the_cache() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let agent = agent_of(&[&upstream]);
     agent.ask("www.example.", A);
@@ -360,7 +360,7 @@ fn without_rd_nobody_is_asked_and_nothing_is_told() {
 }
 
 #[test]
-fn routes_have_servers_of_their_own() {
+fn routes_use_their_own_upstreams() {
     let answering = |last| Upstream::start(move |asked| vec![octets(&asked.address([192, 0, 2, last], 60))]);
     let (world, corp, lab) = (answering(1), answering(2), answering(3));
     let routes =
@@ -378,9 +378,9 @@ fn routes_have_servers_of_their_own() {
     }
 }
 
-/// What is cached with DO or CD is for those who ask alike.
+/// Replies cached with DO or CD serve only queries with the same bits.
 #[test]
-fn do_and_cd_are_part_of_the_question() {
+fn do_and_cd_are_part_of_the_cache_key() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let agent = agent_of(&[&upstream]);
     let ask = |dnssec_ok, checking_disabled| {
@@ -394,7 +394,7 @@ fn do_and_cd_are_part_of_the_question() {
     assert_eq!([ask(false, false), ask(true, false), ask(false, true), ask(true, true)], [4; 4]);
 }
 
-/// The host's zone file, and a chain out of it.
+/// Zone file with a CNAME chain that leaves the zone.
 const LEADS_AWAY: &str = "\
 @ 60 SOA ns hostmaster 1 60 60 60 60
 @ NS ns
@@ -435,9 +435,9 @@ fn cdn() -> Upstream {
     })
 }
 
-/// RFC 1034 §4.3.2, step 3a: a CNAME of ours whose target is the world's is followed there.
+/// RFC 1034 §4.3.2, step 3a: a CNAME whose target is outside the served zones is followed.
 #[test]
-fn chains_that_leave_our_zones_are_followed() {
+fn cname_chains_out_of_served_zones_are_followed() {
     let upstream = cdn();
     let agent = agent_with_zone(&upstream, "");
     let show = |message: &Message| -> Vec<String> {
@@ -451,27 +451,27 @@ fn chains_that_leave_our_zones_are_followed() {
     ];
     let first = agent.ask("www.corp.example.", A);
     assert_eq!(show(&first), expected);
-    assert!(first.metadata.authoritative, "AA speaks of the first owner name (RFC 1034 §6.2.7)");
+    assert!(first.metadata.authoritative, "AA concerns the first owner name (RFC 1034 §6.2.7)");
     assert_eq!(show(&agent.ask_tcp("www.corp.example.", A)).len(), 3, "from the cache");
     assert_eq!(upstream.asked().len(), 1);
     let mx = agent.ask("www.corp.example.", 15);
-    assert_eq!(show(&mx)[2], "node.edge.cdn.example. 30 10 mail.edge.cdn.example.", "names in RDATA are whole");
+    assert_eq!(show(&mx)[2], "node.edge.cdn.example. 30 10 mail.edge.cdn.example.", "names in RDATA are complete");
 
     let gone = agent.ask("old.corp.example.", A);
-    assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain, "RFC 6604 §2: of the last name");
+    assert_eq!(gone.metadata.response_code, ResponseCode::NXDomain, "RFC 6604 §2: the code of the last name");
     assert_eq!(show(&gone), ["old.corp.example. 300 gone.cdn.example."]);
-    assert_eq!(gone.authorities.len(), 1, "the SOA lets it be kept");
+    assert_eq!(gone.authorities.len(), 1, "the SOA permits caching");
     let broken = agent.ask("bad.corp.example.", A);
     assert_eq!((broken.metadata.response_code, broken.answers.len()), (ResponseCode::ServFail, 0));
 
     let before = upstream.asked().len();
     assert_eq!(agent.ask("here.corp.example.", A).answers.len(), 2);
-    assert_eq!(upstream.asked().len(), before, "what stays in our zones is not asked");
+    assert_eq!(upstream.asked().len(), before, "chains within served zones query no upstream");
 }
 
-/// Who may not recurse gets the chain as far as it is ours.
+/// Clients without recursion get the chain within the served zones.
 #[test]
-fn chains_are_followed_for_those_who_may_ask() {
+fn cname_chains_are_followed_for_permitted_clients_only() {
     let upstream = cdn();
     let agent = agent_with_zone(&upstream, ", allow: [203.0.113.0/24]");
     let reply = agent.ask("www.corp.example.", A);
@@ -479,9 +479,9 @@ fn chains_are_followed_for_those_who_may_ask() {
     assert!(upstream.asked().is_empty());
 }
 
-/// RFC 6761, 6303, 7793, 8375: answered here, unless there is a route.
+/// RFC 6761, 6303, 7793, 8375: special-use names are answered locally, unless there is a route.
 #[test]
-fn names_that_must_not_leak_do_not() {
+fn special_use_names_are_not_forwarded() {
     let upstream = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 60))]);
     let own = Upstream::start(|asked| vec![octets(&asked.address([10, 0, 0, 99], 60))]);
     let agent = agent_with(&[&upstream], &format!(", routes: {{2.10.in-addr.arpa: \"{}\"}}", own.address()));
@@ -506,7 +506,7 @@ fn names_that_must_not_leak_do_not() {
         assert_eq!(reply.metadata.response_code, *code, "{name}");
         assert_eq!(addresses(&reply), *expected, "{name}");
         if reply.answers.is_empty() {
-            assert_eq!(reply.authorities.len(), 1, "{name}: how long to believe it");
+            assert_eq!(reply.authorities.len(), 1, "{name}: SOA of the negative reply");
         }
     }
     let leaked: Vec<String> = upstream.asked().iter().map(Asked::name).collect();
@@ -514,7 +514,7 @@ fn names_that_must_not_leak_do_not() {
 }
 
 #[test]
-fn what_is_kept_is_bounded() {
+fn cached_ttls_are_bounded() {
     let upstream = Upstream::start(|asked| {
         let is_there = asked.name().to_lowercase().starts_with("there");
         vec![octets(&if is_there { asked.address(ADDRESS, 3600) } else { asked.nothing(ResponseCode::NXDomain, 3600) })]
@@ -524,13 +524,13 @@ fn what_is_kept_is_bounded() {
     assert!(agent.ask("nothing.example.", A).authorities[0].ttl <= 10);
 }
 
-/// An upstream that asks us would have every question go round until it times out.
+/// With an upstream that forwards to this server, queries would loop until they time out.
 #[test]
-fn an_upstream_that_asks_us_is_left_out() {
+fn looping_upstream_is_disabled() {
     let target = Arc::new(Mutex::new(None::<SocketAddr>));
     let back = target.clone();
     let looped = Upstream::start(move |asked| {
-        // The agent asks as soon as it starts, before the test knows its address.
+        // The agent sends its probe at the start, before the test knows its address.
         let agent = wait::poll(|| back.lock().unwrap().ok_or("the address of the agent is not known"));
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -542,7 +542,7 @@ fn an_upstream_that_asks_us_is_left_out() {
     let config = format!("resolver: {{upstreams: [\"{}\", \"{}\"]}}\n", looped.address(), well.address());
     let mut agent = Agent::start_with(&config, &[], |_| {});
     *target.lock().unwrap() = Some(agent.address());
-    agent.wait_for_log("upstream asks this server: it is left out");
+    agent.wait_for_log("forwarding loop detected; upstream disabled");
     let before = looped.asked().len();
     for at in 0..10 {
         assert_eq!(addresses(&agent.ask(&format!("n{at}.example."), A)), ["192.0.2.1"]);
@@ -550,9 +550,9 @@ fn an_upstream_that_asks_us_is_left_out() {
     assert_eq!(looped.asked().len(), before);
 }
 
-/// Some routers write all names alike. They are asked without random letter case, once that is known.
+/// Some routers change the letter case of names. After the first reply they are queried without random case.
 #[test]
-fn an_upstream_that_changes_the_letter_case_is_asked_in_lower_case() {
+fn upstream_that_changes_letter_case_is_queried_in_lower_case() {
     let upstream = Upstream::start(|asked| {
         let mut reply = octets(&asked.address(ADDRESS, 0));
         let end = 12 + asked.message.queries[0].name().to_bytes().unwrap().len();
@@ -564,6 +564,6 @@ fn an_upstream_that_changes_the_letter_case_is_asked_in_lower_case() {
         assert_eq!(addresses(&agent.ask("a-name-with-many-letters.example.", A)), ["192.0.2.1"]);
     }
     let asked: Vec<bool> = upstream.asked().iter().map(|asked| asked.name() == asked.name().to_lowercase()).collect();
-    assert_eq!(asked.iter().rev().take(3).collect::<Vec<_>>(), [&true; 3], "that is found out once");
-    assert!(!asked[0], "others are asked with random letter case");
+    assert_eq!(asked.iter().rev().take(3).collect::<Vec<_>>(), [&true; 3], "the result is remembered");
+    assert!(!asked[0], "the first query has random letter case");
 }

@@ -1,4 +1,4 @@
-//! A cluster of processes, of muster or of Serf, that is driven and looked at in the same way.
+//! Cluster of processes, of muster or Serf, with the same interface for both.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ use super::{
     serf::Session,
 };
 
-/// Which program, with which settings.
+/// Program and its settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Program {
     /// `muster agent` with the default gossip interval.
@@ -28,21 +28,21 @@ pub(crate) enum Program {
     Serf(&'static str),
 }
 
-/// What a node is asked for.
+/// Observation of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
-    /// How many instances of `web` DNS answers, one a node; of Serf, how many members are alive.
+    /// Number of instances of `web` in DNS, one per node; with Serf, number of alive members.
     All,
-    /// Whether the instance of that node is among them.
+    /// True if the instance of this node is among them.
     One(usize),
-    /// Whether the instance that is flipped is answered; muster only.
+    /// True if DNS answers the instance whose health flips; muster only.
     Flip,
 }
 
-/// Longer than anything should take; what does not happen until then is reported as such.
+/// Timeout of each observation; a timeout is reported as such.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The cluster. Node 0 is whom the others join.
+/// Cluster. Node 0 is the join address of the others.
 pub(crate) struct Cluster {
     program: Program,
     binary: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Prepares so many nodes and starts none.
+    /// Prepares the nodes without starting them.
     pub(crate) fn new(program: Program, binary: PathBuf, nodes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Self {
@@ -69,12 +69,12 @@ impl Cluster {
         cluster
     }
 
-    /// How many nodes.
+    /// Returns the number of nodes.
     pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Where a node gossips and answers.
+    /// Returns the address of a node.
     pub(crate) fn address(&self, node: usize) -> Ipv4Addr {
         let network = if self.program == Program::Muster { 1 } else { 2 };
         Ipv4Addr::new(127, network, 0, u8::try_from(node + 1).unwrap())
@@ -84,7 +84,7 @@ impl Cluster {
         self.folder.path().join(format!("n{node}"))
     }
 
-    /// The folder of a node as before its first start.
+    /// Creates the folder of a node as before its first start.
     pub(crate) fn prepare(&mut self, node: usize) {
         let path = self.path(node);
         let _ = fs::remove_dir_all(path.join("data"));
@@ -134,7 +134,8 @@ impl Cluster {
         self.nodes[node] = Some(Process::start(&mut command, &path.join("log")));
     }
 
-    /// Starts all: at once if the program allows it. Serf tries to join once a second, so its target is there first.
+    /// Starts all nodes, together if the program permits it. Serf retries to join once a second, so its join address starts
+    /// first.
     pub(crate) fn start_all(&mut self) {
         self.start(0);
         if self.program != Program::Muster {
@@ -143,7 +144,7 @@ impl Cluster {
         (1..self.len()).for_each(|node| self.start(node));
     }
 
-    /// Ends a node with this signal and waits for it.
+    /// Sends a signal to a node and waits for its exit.
     pub(crate) fn end(&mut self, node: usize, signal: Signal) {
         self.sessions[node] = None;
         if let Some(mut process) = self.nodes[node].take() {
@@ -157,17 +158,17 @@ impl Cluster {
         self.nodes[node].as_ref().unwrap().signal(signal);
     }
 
-    /// The nodes but this one.
+    /// Returns all nodes except this one.
     pub(crate) fn others(&self, node: usize) -> Vec<usize> {
         (0..self.len()).filter(|other| *other != node).collect()
     }
 
-    /// All processes.
+    /// Returns all processes.
     pub(crate) fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
         self.nodes.iter_mut().flatten()
     }
 
-    /// What each of these nodes answers now; whoever does not answer at once is left out.
+    /// Returns the current answer of each node; nodes that do not answer at once are omitted.
     pub(crate) fn look(&mut self, at: &[usize], look: Look) -> Vec<(usize, usize)> {
         if self.program == Program::Muster {
             let question = match look {
@@ -197,8 +198,7 @@ impl Cluster {
         seen
     }
 
-    /// Looks at these nodes until each has answered `expected`, with a pause between looks. Returns when the last one
-    /// did; `None`: not within [`DEADLINE`].
+    /// Polls these nodes until each has answered `expected`. Returns the time of the last one; `None` after [`DEADLINE`].
     pub(crate) fn wait(&mut self, at: &[usize], look: Look, expected: usize, pause: Duration) -> Option<Instant> {
         let deadline = Instant::now() + DEADLINE;
         let mut pending = at.to_vec();
@@ -219,19 +219,19 @@ impl Cluster {
         None
     }
 
-    /// How long until each node answers all.
+    /// Returns the time until each node answers all instances.
     pub(crate) fn converge(&mut self, since: Instant) -> Option<Duration> {
         let all: Vec<usize> = (0..self.len()).collect();
         let pause = self.pause();
         self.wait(&all, Look::All, all.len(), pause).map(|last| last - since)
     }
 
-    /// The pause between looks: at Serf it costs the agent more, and nothing there happens as fast.
+    /// Returns the pause between polls, longer for Serf: a poll costs its agent more, and its events are slower.
     pub(crate) fn pause(&self) -> Duration {
         Duration::from_millis(if self.program == Program::Muster { 5 } else { 50 })
     }
 
-    /// How often any node has called a node gone, those in `except` left aside, since this was last asked. From the logs.
+    /// Returns how often nodes have logged a node as gone since the last call, without those in `except`.
     pub(crate) fn removals(&mut self, except: &[usize]) -> usize {
         let muster = self.program == Program::Muster;
         let expected: Vec<String> = except.iter().map(|node| format!("n{node}")).collect();
@@ -240,14 +240,14 @@ impl Cluster {
             let Some(process) = process else { continue };
             let news = process.news();
             let mut lines: Vec<&str> = news.lines().collect();
-            // Serf writes some lines twice.
+            // Serf logs some lines twice.
             lines.dedup();
             for line in lines {
                 let gone = if muster { gone_from_muster(line) } else { gone_from_serf(line) };
                 if let Some(name) = gone
                     && !expected.iter().any(|expected| expected == name)
                 {
-                    // The first of each node say enough.
+                    // The first ones of each node suffice.
                     if removals < 20 {
                         eprintln!("raw: n{own}: {line}");
                     }
@@ -259,7 +259,7 @@ impl Cluster {
     }
 }
 
-/// Whom this line calls gone.
+/// Returns the node that a line of muster's log calls gone.
 fn gone_from_muster(line: &str) -> Option<&str> {
     if !line.contains("is gone") || line.contains("it left") {
         return None;
@@ -268,11 +268,11 @@ fn gone_from_muster(line: &str) -> Option<&str> {
     rest.split_whitespace().next()
 }
 
-/// The same in Serf's log: `serf: EventMemberFailed: n7 127.2.0.8`.
+/// Returns the node that a line of Serf's log calls failed: `serf: EventMemberFailed: n7 127.2.0.8`.
 fn gone_from_serf(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once("EventMemberFailed: ")?;
     rest.split_whitespace().next()
 }
 
-/// Any 32 octets: nobody but us is in this network.
+/// Arbitrary key: the network is isolated.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

@@ -1,29 +1,29 @@
-//! Asking many nodes at once over one UDP socket, at little cost: all questions leave, then the answers are counted.
+//! Client that queries many nodes over one UDP socket: all queries are sent, then the answers counted.
 
 use std::{
     net::{Ipv4Addr, UdpSocket},
     time::{Duration, Instant},
 };
 
-/// How long a round of questions waits for its last answer: loopback takes less than a millisecond.
+/// Timeout of a round of queries: loopback takes less than a millisecond.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// One question, as a packet with the identifier left open.
+/// Query packet; the id is set per node.
 pub(crate) struct Question(Vec<u8>);
 
 impl Question {
-    /// For the SRV records of a name.
+    /// Creates a query for SRV records.
     pub(crate) fn srv(name: &str) -> Self {
         Self::new(name, 33)
     }
 
-    /// For the addresses of a name.
+    /// Creates a query for A records.
     pub(crate) fn a(name: &str) -> Self {
         Self::new(name, 1)
     }
 
     fn new(name: &str, qtype: u8) -> Self {
-        // One question, one additional record: the OPT that announces 4,096 octets (RFC 6891 §6.1.2).
+        // One question and the OPT record with a payload of 4,096 octets (RFC 6891 §6.1.2).
         let mut packet = vec![0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
         for label in name.split('.') {
             packet.push(label.len() as u8);
@@ -35,7 +35,7 @@ impl Question {
     }
 }
 
-/// The socket.
+/// Client socket.
 pub(crate) struct Asker {
     socket: UdpSocket,
     buffer: Vec<u8>,
@@ -43,21 +43,21 @@ pub(crate) struct Asker {
 }
 
 impl Asker {
-    /// Binds it.
+    /// Binds the socket.
     pub(crate) fn new() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         Self { socket, buffer: vec![0; 4096], round: 0 }
     }
 
-    /// Asks each of these nodes, and returns of each that answers how many records it gave.
+    /// Queries each node; returns the number of records of each that answers.
     pub(crate) fn ask(&mut self, at: &[(usize, Ipv4Addr)], question: &Question) -> Vec<(usize, usize)> {
         self.round = self.round.wrapping_add(1);
         let mut packet = question.0.clone();
         let mut open = 0;
         for (node, address) in at {
-            // The identifier is the node and the round, so that late answers are known.
+            // The id combines node and round, so that late answers are detected.
             packet[..2].copy_from_slice(&[self.round, *node as u8]);
-            // An agent that has just ended makes the socket fail once: the answer is then missing.
+            // An agent that has just ended makes the socket fail once: its answer is missing.
             open += usize::from(self.socket.send_to(&packet, (*address, 53)).is_ok());
         }
         let until = Instant::now() + PATIENCE;

@@ -1,7 +1,7 @@
-//! Clusters too large for a process each on one machine: all nodes in this process, each with sockets of its own.
+//! Clusters too large for one process per node: all nodes run in this process, each with its own sockets.
 //!
-//! A node here is what the daemon starts for gossip: the node, its wire, a sealed link. Files, checks and DNS are left
-//! out; whether a node is answered is read from its view, which DNS is made from.
+//! A node consists of what the daemon starts for gossip: the node, its transport, a sealed channel. Files, checks and DNS are
+//! omitted; the view, from which DNS is built, shows which nodes are answered.
 
 use std::{
     collections::BTreeSet,
@@ -15,12 +15,12 @@ use std::{
 
 use muster::{
     gossip::{
-        channel,
+        link,
         message::Identity,
         node::{self, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
-        transport::{Sockets, Wire},
+        transport::{Sockets, Transport},
     },
     model::{
         announcement::{Announcement, Announcements, InstanceState, Node},
@@ -46,7 +46,7 @@ use super::{
 
 /// The default gossip interval.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
-/// Nodes, and how often they gossip: `500` or `500@1000`, with the interval in milliseconds.
+/// Number of nodes and gossip interval: `500` or `500@1000`, with the interval in milliseconds.
 #[derive(Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) nodes: usize,
@@ -70,11 +70,11 @@ impl fmt::Display for Size {
     }
 }
 const HOLD: Duration = Duration::from_secs(600);
-/// What is not so by then is reported as such.
+/// Timeout of each phase; a timeout is reported as such.
 const DEADLINE: Duration = Duration::from_secs(120);
 const KILLS: usize = 5;
-/// How often a slow convergence is told of.
-const TELL: Duration = Duration::from_millis(500);
+/// Interval of progress lines.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Runs one cluster and prints its row of the table.
 pub(crate) fn run(size: Size, idle: Duration) {
@@ -82,7 +82,7 @@ pub(crate) fn run(size: Size, idle: Duration) {
     println!("{}", runtime.block_on(measure(size, idle)));
 }
 
-/// The head of the table.
+/// Head of the table.
 pub(crate) const HEAD: &str = "\
 | nodes | interval | cold start | crash p50 / max | power cut p50 / max | called gone and was not | timers late p50 / p99 / max | CPU a node | cores in use | \
 sent a node: UDP + TCP | memory a node |\n\
@@ -147,7 +147,7 @@ async fn measure(size: Size, idle: Duration) -> Figures {
     eprintln!("raw: in process {count} idle: {cores:.2} cores, {octets:?} B/s, {memory} KB");
 
     let (mut crash, mut power) = (Times::default(), Times::default());
-    // A cluster that never was whole has no crash to notice.
+    // A cluster that never converged cannot detect a crash.
     let kills = if whole { 2 * KILLS } else { 0 };
     for kill in 0..kills {
         let victim = fastrand::usize(1..count);
@@ -174,7 +174,7 @@ async fn measure(size: Size, idle: Duration) -> Figures {
     Figures { size, cold, crash, power, missing, late: idle_late, cores, octets, memory }
 }
 
-/// Waits until every node sees at least so many, itself included, and none sees `gone`.
+/// Waits until every node sees at least `count` nodes, itself included, and none sees `gone`.
 async fn wait(nodes: &[Running], count: usize, gone: Option<&Label>) -> Option<Instant> {
     let deadline = Instant::now() + DEADLINE;
     let whole = |node: &Running| {
@@ -182,14 +182,14 @@ async fn wait(nodes: &[Running], count: usize, gone: Option<&Label>) -> Option<I
         view.len() >= count && gone.is_none_or(|gone| !view.contains_key(gone))
     };
     let mut pending: Vec<&Running> = nodes.iter().collect();
-    let (start, mut told) = (Instant::now(), Duration::ZERO);
+    let (start, mut reported) = (Instant::now(), Duration::ZERO);
     while Instant::now() < deadline {
-        if start.elapsed() >= told + TELL {
-            told = start.elapsed();
+        if start.elapsed() >= reported + PROGRESS_INTERVAL {
+            reported = start.elapsed();
             let mut seen: Vec<usize> = nodes.iter().map(|node| node.view.borrow().len()).collect();
             seen.sort_unstable();
             let (least, median, most) = (seen[0], seen[seen.len() / 2], seen[seen.len() - 1]);
-            eprintln!("raw: {told:.1?}: nodes see {least}, {median}, {most} of {count}; {} wait", pending.len());
+            eprintln!("raw: {reported:.1?}: nodes see {least}, {median}, {most} of {count}; {} wait", pending.len());
         }
         pending.retain(|node| !whole(node));
         if pending.is_empty() {
@@ -202,16 +202,20 @@ async fn wait(nodes: &[Running], count: usize, gone: Option<&Label>) -> Option<I
     None
 }
 
-/// A node that runs.
+/// Running node.
 struct Running {
     name: Label,
     address: Ipv4Addr,
     view: watch::Receiver<View>,
     tasks: Vec<JoinHandle<()>>,
-    /// For what the node has spawned.
+    /// Runtime of the node's tasks.
     shutdown: CancellationToken,
-    /// What the daemon would hold: a node ends when it is gone.
-    _held: (watch::Sender<Announcements>, mpsc::Sender<node::Command>, watch::Receiver<BTreeSet<SocketAddr>>),
+    /// Handles that the daemon would hold: the node ends when they are dropped.
+    _held: (
+        watch::Sender<Announcements>,
+        mpsc::Sender<muster::gossip::command::Command>,
+        watch::Receiver<BTreeSet<SocketAddr>>,
+    ),
 }
 
 impl Running {
@@ -230,7 +234,7 @@ impl Running {
             datacenter: Label::parse("dc1").unwrap(),
             meta: Default::default(),
         });
-        let (link, network) = channel::pair();
+        let (link, network) = link::pair();
         let rejected = Arc::new(Rejected::default());
         let keyring = Keyring::new(Key::from_random([7; 32]));
         let (announcing, announcements) = watch::channel(announcements(&name, address));
@@ -238,8 +242,8 @@ impl Running {
         let (members, _) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keys, ring) = watch::channel(Some(keyring));
-        let (orders, ordered) = mpsc::channel(1);
-        let wire = Wire::new(own.clone(), ring, network, rejected.clone()).unwrap();
+        let (commands, queue) = mpsc::channel(1);
+        let transport = Transport::new(own.clone(), ring, network, rejected.clone()).unwrap();
         let target = Endpoint { host: "127.3.0.1".into(), port: GOSSIP };
         let settings = Settings {
             own,
@@ -252,21 +256,21 @@ impl Running {
             targets: Targets { configured: vec![target], remembered: vec![] },
             seed: fastrand::u64(..),
         };
-        let inputs = Inputs { announcements, link, orders: ordered, rejected };
+        let inputs = Inputs { announcements, link, commands: queue, rejected };
         let outputs = Outputs { view, members, peers, keyring: keys, events: watch::channel(Default::default()).0 };
         let shutdown = CancellationToken::new();
         let running = node::run(settings, inputs, outputs, shutdown.clone());
         let tasks = vec![
-            tokio::spawn(wire.run(Sockets::bind(socket).unwrap())),
+            tokio::spawn(transport.run(Sockets::bind(socket).unwrap())),
             tokio::spawn(async move {
                 let end = running.await;
                 eprintln!("raw: a node has ended: {end:?}");
             }),
         ];
-        Self { name, address, view: seen, tasks, shutdown, _held: (announcing, orders, reached) }
+        Self { name, address, view: seen, tasks, shutdown, _held: (announcing, commands, reached) }
     }
 
-    /// As `kill -9` would: no last words.
+    /// Kills the node without a leave, as `kill -9`.
     async fn end(self) {
         self.tasks.iter().for_each(JoinHandle::abort);
         for task in self.tasks {
@@ -280,14 +284,14 @@ fn number(name: &Label) -> usize {
     name.as_str()[1..].parse().unwrap()
 }
 
-/// One instance, as in the clusters of processes.
+/// Returns one instance, as in the clusters of processes.
 fn announcements(node: &Label, address: Ipv4Addr) -> Announcements {
     let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(&format!("web-{node}")).unwrap() };
     let instance = Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.into()]) };
     Announcements::unit(key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
 }
 
-/// How late a timer of this process fires: what the nodes' own ticks suffer.
+/// Delay of a timer of this process, which the nodes' ticks share.
 struct Late(Arc<Mutex<Times>>);
 
 impl Late {

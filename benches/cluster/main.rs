@@ -1,8 +1,8 @@
-//! Clusters of muster, and of Serf beside it: how fast they converge, pass a change on and notice a crash, what they call
-//! gone that is not, and what they cost.
+//! Clusters of muster and, for comparison, of Serf: time to converge, to spread a change and to detect a crash; false
+//! detections; and cost.
 //!
-//! `cargo bench --bench cluster` takes about three quarters of an hour and prints a table for each program; each measured value is on a line that
-//! begins with `raw:`. Definitions and results are in `docs/cluster-benchmark.md`. It needs `unshare`, `setpriv`, `ip`
+//! `cargo bench --bench cluster` takes about three quarters of an hour and prints one table per program; each measured value
+//! is on a line that begins with `raw:`. Definitions and results are in `docs/cluster-benchmark.md`. It needs `unshare`, `setpriv`, `ip`
 //! and `nft`, and root or user namespaces; Serf is left out if it is not installed. Options, after `--`:
 //!
 //! ```text
@@ -19,7 +19,7 @@
 //! --binary PATH            another muster than the one just built
 //! ```
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue ends")]
 
 mod cluster;
 mod dns;
@@ -42,7 +42,7 @@ use cluster::Program;
 use in_process::Size;
 use measure::Figures;
 
-/// What to measure.
+/// Measurements to run.
 pub(crate) struct Options {
     nodes: Vec<usize>,
     in_process: Vec<Size>,
@@ -63,7 +63,7 @@ impl Options {
     fn read(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             nodes: vec![3, 10, 30, 50],
-            // At the default interval more nodes want more cores than two.
+            // At the default interval, more nodes need more than two cores.
             in_process: list("50,150@1000").unwrap(),
             paused: vec![50, 150, 500],
             serf: vec!["lan", "local"],
@@ -72,7 +72,7 @@ impl Options {
             joins: 5,
             stalls: 5,
             flips: 100,
-            // Serf exchanges whole states that often.
+            // Serf exchanges full states at this interval.
             idle: Duration::from_secs(30),
             loss: Duration::from_secs(60),
             percent: 20,
@@ -98,13 +98,13 @@ impl Options {
                 "--minutes" => options.loss = Duration::from_secs(60 * one::<u64>(value)?),
                 "--percent" => options.percent = one(value)?,
                 "--binary" => options.binary = value.into(),
-                _ => return Err(format!("what is {name}?")),
+                _ => return Err(format!("unknown option {name}")),
             }
         }
         Ok(options)
     }
 
-    /// What is run of a program.
+    /// Returns the binary of a program.
     pub(crate) fn binary(&self, program: Program) -> PathBuf {
         if program == Program::Muster { self.binary.clone() } else { "serf".into() }
     }
@@ -124,7 +124,7 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(code) => return code,
     };
-    // This program again, so that each cluster in a process has its memory to itself.
+    // Each in-process cluster runs in a new process, to measure its memory alone.
     if let [word, size, idle] = &arguments[..]
         && word == "alone"
     {

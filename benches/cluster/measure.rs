@@ -1,4 +1,4 @@
-//! What is measured of a cluster of processes, one phase after the other.
+//! Phases of the measurement of a cluster of processes.
 
 use std::{
     fmt,
@@ -20,16 +20,16 @@ use super::{
     times::Times,
 };
 
-/// How long a cluster is left alone before something is done to it.
+/// Idle time before each disturbance.
 const REST: Duration = Duration::from_millis(1500);
-/// How long a node is stopped: less than any time-out for one that is dead, more than any for a lost packet.
+/// Duration of a stall: shorter than any failure timeout, longer than any retransmission timeout.
 const STALL: Duration = Duration::from_secs(2);
-/// From one flip to the next, at least.
+/// Minimum time between flips.
 const BETWEEN_FLIPS: Duration = Duration::from_millis(100);
-/// How many nodes own the instance that is flipped, one after the other.
+/// Number of nodes that own the flipped instance, in turn.
 const OWNERS: usize = 4;
 
-/// The figures of one cluster.
+/// Figures of one cluster.
 #[derive(Default)]
 pub(crate) struct Figures {
     cold: Times,
@@ -39,24 +39,24 @@ pub(crate) struct Figures {
     crash: Times,
     power: Times,
     stalls: False,
-    /// Of others than the one that crashed.
+    /// False detections of nodes other than the crashed one.
     crashes: False,
     loss: False,
     loss_crash: Times,
-    /// Percent of a core, for each node.
+    /// Percent of a core per node.
     cpu: f64,
-    /// Octets a second, for each node: over UDP, over TCP.
+    /// Octets per second and node: over UDP, over TCP.
     octets: (f64, f64),
-    /// KB, for each node: its own, shared.
+    /// Memory per node in KB: private, shared.
     memory: (u64, u64),
 }
 
-/// What was called gone and was not.
+/// False detections.
 #[derive(Default)]
 struct False {
-    /// Verdicts in logs.
+    /// False detections in logs.
     logged: usize,
-    /// Answers that lacked an instance.
+    /// DNS answers that lacked an instance.
     answers: usize,
     of: usize,
 }
@@ -108,7 +108,7 @@ pub(crate) fn run(program: Program, nodes: usize, options: &Options) -> Figures 
     figures
 }
 
-/// What the cluster costs while nothing happens and nobody asks.
+/// Measures the cost of an idle cluster.
 fn cost(cluster: &mut Cluster, options: &Options, figures: &mut Figures) {
     let cpu = |cluster: &mut Cluster| cluster.processes().map(|process| process.cpu()).sum::<Duration>();
     let (octets, before, start) = (sandbox::octets(), cpu(cluster), Instant::now());
@@ -123,7 +123,7 @@ fn cost(cluster: &mut Cluster, options: &Options, figures: &mut Figures) {
     figures.memory = (of(|memory| memory.0), of(|memory| memory.1));
 }
 
-/// A node that leaves and comes back as a new one: from its start until all know it and it knows all.
+/// Measures a join: a node leaves and returns as new; from its start until all know it and it knows all.
 fn join(cluster: &mut Cluster) -> Option<Duration> {
     let last = cluster.len() - 1;
     cluster.end(last, Signal::SIGINT);
@@ -136,7 +136,7 @@ fn join(cluster: &mut Cluster) -> Option<Duration> {
     cluster.converge(start)
 }
 
-/// The health of an instance changes: until its owner's DNS shows it, and from then until everybody's does.
+/// Measures a change of health: until the owner's DNS shows it, and from then until that of all nodes does.
 fn flips(cluster: &mut Cluster, options: &Options, figures: &mut Figures) {
     let pause = Duration::from_millis(1);
     let owners = OWNERS.min(cluster.len());
@@ -164,10 +164,10 @@ fn flips(cluster: &mut Cluster, options: &Options, figures: &mut Figures) {
     }
 }
 
-/// What is checked: accepts connections, or has closed its port.
+/// Checked service: accepts connections, or has closed its port.
 struct Application {
     port: u16,
-    /// Ends what accepts.
+    /// Ends the listener.
     running: Option<(Arc<AtomicBool>, thread::JoinHandle<()>)>,
 }
 
@@ -210,7 +210,7 @@ impl Drop for Application {
     }
 }
 
-/// Nodes that are stopped for a while, and go on: nobody may be called gone.
+/// Stalls nodes for a while: none may be detected as gone.
 fn stalls(cluster: &mut Cluster, options: &Options, rng: &mut fastrand::Rng, found: &mut False) {
     cluster.removals(&[]);
     for _ in 0..options.stalls {
@@ -238,16 +238,16 @@ fn watch(cluster: &mut Cluster, at: &[usize], time: Duration, found: &mut False)
     }
 }
 
-/// What ends.
+/// Kind of failure.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Crash {
-    /// The process: its host says that nothing listens there any more.
+    /// Process crash: the host rejects packets to its ports.
     Agent,
-    /// The host: nothing at that address says anything any more.
+    /// Host crash: the address no longer responds.
     Host,
 }
 
-/// Kills a node: until no survivor answers it. Then starts it again and waits until all is as before.
+/// Measures a crash: until no survivor answers the node. Then restarts it and waits until the cluster has converged.
 fn crash(cluster: &mut Cluster, victim: usize, crash: Crash) -> Option<Duration> {
     sleep(REST);
     let (others, pause) = (cluster.others(victim), cluster.pause());
@@ -265,7 +265,7 @@ fn crash(cluster: &mut Cluster, victim: usize, crash: Crash) -> Option<Duration>
     gone.map(|gone| gone - start)
 }
 
-/// A network that loses packets: nobody may be called gone, and who crashes is to be noticed all the same.
+/// Measures packet loss: no node may be detected as gone, and crashes must be detected.
 fn loss(cluster: &mut Cluster, options: &Options, crashes: usize, rng: &mut fastrand::Rng, figures: &mut Figures) {
     sleep(REST);
     let loss = Loss::begin(options.percent);
@@ -279,14 +279,14 @@ fn loss(cluster: &mut Cluster, options: &Options, crashes: usize, rng: &mut fast
         figures.loss.logged += cluster.removals(&[victim]);
     }
     drop(loss);
-    // A cluster that is not whole again would spoil nothing but should be seen.
+    // A cluster that has not converged spoils no figure, but is reported.
     if cluster.converge(Instant::now()).is_none() {
-        eprintln!("raw: not whole {DEADLINE:?} after the loss has ended");
+        eprintln!("raw: not converged {DEADLINE:?} after the end of the loss");
     }
 }
 
 impl Figures {
-    /// The head of the table whose rows [`Display`](fmt::Display) writes.
+    /// Head of the table whose rows [`Display`](fmt::Display) writes.
     pub(crate) const HEAD: &str = "\
 | nodes | cold start | one joins | flip p50 / p99 / max | with its check p50 / p99 | crash p50 / max | power cut p50 / max | \
 false, stalls | false, crashes | false, loss | crash under loss p50 / max | CPU a node | sent a node: UDP + TCP | memory a node: own + shared |\n\

@@ -1,5 +1,5 @@
-//! More nodes than a machine can run: the nodes of the library in one process, under a paused clock. The clock goes on
-//! when nobody has anything left to do, so that times are those of hosts that have a processor each.
+//! Clusters larger than a machine can run: the library's nodes in one process under a paused clock. The clock advances when
+//! all tasks are idle, so that times are those of hosts with one processor each.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -10,7 +10,7 @@ use std::{
 
 use muster::{
     gossip::{
-        channel::{self, Inbound, Outbound},
+        link::{self, Inbound, Outbound},
         liveness::TcpProbeResult,
         message::Identity,
         node::{self, End, Inputs, Outputs, Settings},
@@ -34,9 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::process::{cpu, memory};
 
-/// From one host to another.
+/// Network latency between hosts.
 const DELAY: Duration = Duration::from_millis(1);
-/// How exact times are.
+/// Resolution of the measured times.
 const LOOK: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
@@ -54,11 +54,11 @@ struct Host {
     _announced: watch::Sender<Announcements>,
 }
 
-/// Of the table.
+/// Head of the table.
 pub(crate) const HEAD: &str = "| nodes | cold start | crash | CPU a node | messages a node | sent a node, unsealed | memory a node |\n\
                                | --- | --- | --- | --- | --- | --- | --- |";
 
-/// Measures a cluster of so many nodes, and prints a row.
+/// Measures a cluster of this size and prints its row.
 pub(crate) fn run(nodes: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(measure(nodes));
@@ -78,7 +78,7 @@ async fn measure(nodes: usize) {
         })
     };
     while !whole(&hosts, nodes) {
-        assert!(started.elapsed() < Duration::from_secs(120), "{nodes} nodes never meet");
+        assert!(started.elapsed() < Duration::from_secs(120), "{nodes} nodes do not converge");
         sleep(LOOK).await;
     }
     let converged = started.elapsed();
@@ -103,7 +103,7 @@ async fn measure(nodes: usize) {
     gone.running.abort();
     let killed = Instant::now();
     while !whole(&hosts, nodes - 1) {
-        assert!(killed.elapsed() < Duration::from_secs(120), "nobody misses it");
+        assert!(killed.elapsed() < Duration::from_secs(120), "the crash is not detected");
         sleep(LOOK).await;
     }
     println!(
@@ -125,7 +125,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     let label = |text: String| Label::parse(&text).unwrap();
     let own =
         Identity { id: PeerId { name: label(format!("n{number}")), generation: 1 << 40 }, address: address(number) };
-    let (link, mut wire) = channel::pair();
+    let (link, mut wire) = link::pair();
     network.lock().unwrap().hosts.insert(own.address, (own.clone(), wire.inbound.clone()));
     let (shared, who) = (network.clone(), own.clone());
     tokio::spawn(async move {
@@ -135,10 +135,10 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
                 sleep(DELAY).await;
                 match outbound {
                     Outbound::Message { to, octets } => deliver(&mut shared.lock().unwrap(), &who, to, &octets),
-                    Outbound::Knock { peer, address } => {
+                    Outbound::TcpProbe { peer, address } => {
                         let there = shared.lock().unwrap().hosts.contains_key(&address);
-                        let answer = if there { TcpProbeResult::Accepted } else { TcpProbeResult::Refused };
-                        let _ = inbound.try_send(Inbound::Knocked { peer, answer });
+                        let result = if there { TcpProbeResult::Accepted } else { TcpProbeResult::Refused };
+                        let _ = inbound.try_send(Inbound::TcpProbed { peer, result });
                     }
                 }
             });
@@ -171,7 +171,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         targets: Targets { configured: join.into(), remembered: vec![] },
         seed: number as u64,
     };
-    let inputs = Inputs { announcements, link, orders: mpsc::channel(1).1, rejected: Arc::new(Rejected::default()) };
+    let inputs = Inputs { announcements, link, commands: mpsc::channel(1).1, rejected: Arc::new(Rejected::default()) };
     let outputs = Outputs {
         view,
         members: watch::channel(Arc::default()).0,
@@ -188,12 +188,12 @@ fn deliver(network: &mut Network, from: &Identity, to: SocketAddr, octets: &[u8]
     network.messages += 1;
     let Some((other, inbound)) = network.hosts.get(&to).cloned() else { return };
     if network.met.insert((from.address, to)) {
-        let _ = inbound.try_send(Inbound::Met { peer: from.clone(), at: from.address });
+        let _ = inbound.try_send(Inbound::Introduced { peer: from.clone(), at: from.address });
     }
     if network.met.insert((to, from.address))
         && let Some((_, back)) = network.hosts.get(&from.address)
     {
-        let _ = back.try_send(Inbound::Met { at: other.address, peer: other });
+        let _ = back.try_send(Inbound::Introduced { at: other.address, peer: other });
     }
     let _ = inbound.try_send(Inbound::Message { from: from.clone(), octets: octets.to_vec() });
 }

@@ -1,4 +1,4 @@
-//! A process that is measured: started, stopped, killed, and ended with its owner.
+//! Measured process: started, stopped, and killed on drop.
 
 use std::{
     fs::{self, File},
@@ -12,16 +12,16 @@ use nix::{
     unistd::Pid,
 };
 
-/// A running process whose output goes to a file.
+/// Running process whose output goes to a file.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
-    /// Octets of the log that were read.
+    /// Octets of the log read so far.
     read: usize,
 }
 
 impl Process {
-    /// Starts it. What it writes is appended to `log`.
+    /// Starts the process. Its output is appended to `log`.
     pub(crate) fn start(command: &mut Command, log: &Path) -> Self {
         let file = File::options().create(true).append(true).open(log).unwrap();
         let read = file.metadata().unwrap().len() as usize;
@@ -34,12 +34,12 @@ impl Process {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) fn wait(&mut self) {
         self.child.wait().unwrap();
     }
 
-    /// What it wrote since this was last asked.
+    /// Returns the output since the last call.
     pub(crate) fn news(&mut self) -> String {
         let log = fs::read(&self.log).unwrap();
         let news = String::from_utf8_lossy(&log[self.read..]).into_owned();
@@ -47,12 +47,12 @@ impl Process {
         news
     }
 
-    /// CPU time, its own and the kernel's for it; the kernel tells it in hundredths of a second.
+    /// Returns user and system time, counted in hundredths of a second.
     pub(crate) fn cpu(&self) -> Duration {
         cpu(&self.child.id().to_string())
     }
 
-    /// Resident memory in KB: its own, and what it shares with others, which is mostly the program's text.
+    /// Returns the resident memory in KB: private, and shared, which is mostly the program's text.
     pub(crate) fn memory(&self) -> (u64, u64) {
         memory(&self.child.id().to_string())
     }
@@ -65,16 +65,16 @@ impl Drop for Process {
     }
 }
 
-/// CPU time of a process, `self` included.
+/// Returns the CPU time of a process; `self` is valid.
 pub(crate) fn cpu(pid: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name in brackets may hold blanks; user and system time are the 14th and 15th field (proc_pid_stat(5)).
+    // The name in brackets may contain blanks; user and system time are fields 14 and 15 (proc_pid_stat(5)).
     let (_, fields) = stat.rsplit_once(')').unwrap();
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
     Duration::from_millis(ticks * 10)
 }
 
-/// Resident memory of a process in KB: its own, and what it shares.
+/// Returns the resident memory of a process in KB: private, shared.
 pub(crate) fn memory(pid: &str) -> (u64, u64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let of = |name: &str| {

@@ -1,6 +1,6 @@
-//! A network of our own: a namespace with nothing but a loopback, and nftables rules that count, lose and cut gossip.
+//! Isolated network: a namespace with only a loopback interface, and nftables rules that count, drop and cut gossip.
 //!
-//! The namespaces of network and processes end with this program, however it ends, and everything in them with it.
+//! The network and process namespaces end with this program, however it ends, with all their processes.
 
 use std::{
     io::Write,
@@ -8,10 +8,10 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-/// The port that all gossip uses, of Serf as well.
+/// Port of gossip, of Serf too.
 pub(crate) const GOSSIP: u16 = 7946;
 
-/// Marks the run inside.
+/// Environment variable that marks the run inside the namespace.
 const INSIDE: &str = "--inside";
 
 /// Outside: runs this program again inside, with the same arguments, and returns its exit code. Inside: prepares the
@@ -25,7 +25,7 @@ pub(crate) fn enter() -> Result<Vec<String>, ExitCode> {
         return Ok(arguments);
     }
     let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
-    // `--pdeathsig` ends the inside when we are killed, as `--kill-child` does when `unshare` is.
+    // `--pdeathsig` ends the inner process if this one is killed, as `--kill-child` does for `unshare`.
     let status = Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "unshare"])
         .args(if root { &[][..] } else { &["--user", "--map-root-user"] })
@@ -43,8 +43,7 @@ pub(crate) fn enter() -> Result<Vec<String>, ExitCode> {
     }
 }
 
-/// What counts is on the way out, so that what is lost counts as sent. What loses is on the way in: whoever sends does
-/// not learn of it.
+/// Counters are on output, so that lost packets count as sent. Drops are on input, so that the sender gets no error.
 const RULES: &str = "
 table ip bench { }
 delete table ip bench
@@ -71,11 +70,11 @@ table ip bench {
 }
 ";
 
-/// Loss of gossip, and of nothing else, until it is dropped.
+/// Packet loss of gossip only; ends on drop.
 pub(crate) struct Loss(());
 
 impl Loss {
-    /// So many packets of a hundred, each by itself, over UDP and TCP.
+    /// Drops this percentage of packets independently, over UDP and TCP.
     pub(crate) fn begin(percent: u32) -> Self {
         let lose =
             |of: &str| format!("add rule ip bench losing {of} {GOSSIP} numgen random mod 100 < {percent} drop\n");
@@ -90,17 +89,17 @@ impl Drop for Loss {
     }
 }
 
-/// From now on nothing arrives at this address or comes from it.
+/// Drops all packets to and from this address.
 pub(crate) fn cut(address: Ipv4Addr) {
     nft(&format!("add element ip bench away {{ {address} }}\n"));
 }
 
-/// The address is reached again.
+/// Restores the address.
 pub(crate) fn mend(address: Ipv4Addr) {
     nft(&format!("delete element ip bench away {{ {address} }}\n"));
 }
 
-/// Octets of gossip sent so far, with the headers of IP: over UDP, and over TCP with its acknowledgements.
+/// Returns octets of gossip sent so far, with IP headers: over UDP, and over TCP with acknowledgements.
 pub(crate) fn octets() -> (u64, u64) {
     let listed = Command::new("nft").args(["list", "counters"]).output().unwrap();
     let text = String::from_utf8(listed.stdout).unwrap();

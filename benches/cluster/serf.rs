@@ -1,6 +1,6 @@
-//! Serf's RPC: as much of MessagePack as it takes to ask an agent how many members are alive.
+//! Client of Serf's RPC with the part of MessagePack needed to count alive members.
 //!
-//! Serf's events reach handlers and streams late: the agent collects them for 1 to 3 s. So its members are asked for.
+//! Serf coalesces its events for 1 to 3 s before handlers and streams get them. The members are therefore polled.
 
 use std::{
     io::{Read, Write},
@@ -8,14 +8,14 @@ use std::{
     time::Duration,
 };
 
-/// A connection to an agent.
+/// Connection to an agent.
 pub(crate) struct Session {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Session {
-    /// Connects; `None`: nobody is there yet, or is stopped.
+    /// Connects; `None` if the agent is not running or stopped.
     pub(crate) fn connect(address: Ipv4Addr) -> Option<Self> {
         let stream = TcpStream::connect((address, 7373)).ok()?;
         stream.set_nodelay(true).ok()?;
@@ -29,7 +29,7 @@ impl Session {
         Some(session)
     }
 
-    /// How many members with this name, or with any if it is empty, are alive; `None`: no answer.
+    /// Returns the number of alive members with this name, or any if it is empty; `None` without an answer.
     pub(crate) fn alive(&mut self, name: &str) -> Option<usize> {
         let mut question = header("members-filtered");
         question.push(0x83);
@@ -44,13 +44,13 @@ impl Session {
         match answer[members..] {
             [short @ 0x90..=0x9f, ..] => Some(usize::from(short & 0x0f)),
             [0xdc, high, low, ..] => Some(usize::from(u16::from_be_bytes([high, low]))),
-            // No members at all are told as nil.
+            // An empty list is nil.
             [0xc0, ..] => Some(0),
             _ => None,
         }
     }
 
-    /// Sends a request and reads so many values.
+    /// Sends a request and reads this number of values.
     fn exchange(&mut self, request: &[u8], values: usize) -> Option<Vec<u8>> {
         self.stream.write_all(request).ok()?;
         loop {
@@ -80,13 +80,13 @@ fn header(command: &str) -> Vec<u8> {
     header
 }
 
-/// A string of less than 32 octets.
+/// Encodes a string of less than 32 octets.
 fn string(to: &mut Vec<u8>, text: &str) {
     to.push(0xa0 | text.len() as u8);
     to.extend_from_slice(text.as_bytes());
 }
 
-/// Where the value ends that begins at `at`; `None`: it has not arrived whole.
+/// Returns the end of the value that begins at `at`; `None` if it is incomplete.
 fn skip(octets: &[u8], at: usize) -> Option<usize> {
     let number = |len: usize| {
         let octets = octets.get(at + 1..at + 1 + len)?;

@@ -1,8 +1,8 @@
-//! Times that were measured, and what of them is shown.
+//! Measured times and their quantiles.
 
 use std::{fmt, time::Duration};
 
-/// Measured times, and how often what was waited for did not happen.
+/// Measured times, and the number of timeouts.
 #[derive(Default)]
 pub(crate) struct Times {
     times: Vec<Duration>,
@@ -10,7 +10,7 @@ pub(crate) struct Times {
 }
 
 impl Times {
-    /// Takes in one; `None`: it did not happen in time.
+    /// Adds a time; `None` for a timeout.
     pub(crate) fn take(&mut self, time: Option<Duration>) {
         match time {
             Some(time) => self.times.push(time),
@@ -18,7 +18,7 @@ impl Times {
         }
     }
 
-    /// These quantiles, the smallest value that so large a part does not exceed, with one unit for all.
+    /// Formats these quantiles (nearest rank), with one unit for all.
     pub(crate) fn show(&self, quantiles: &[f64]) -> String {
         let mut times = self.times.clone();
         times.sort();
@@ -34,7 +34,7 @@ impl Times {
 }
 
 impl fmt::Debug for Times {
-    /// All of them in milliseconds, in their order.
+    /// Formats all times in milliseconds, in order.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for time in &self.times {
             write!(f, "{:.0} ", time.as_secs_f64() * 1e3)?;

@@ -1,4 +1,4 @@
-//! Those who ask: dnsperf for as much as there can be, and a client of our own for what it does not tell.
+//! Load generators: dnsperf for throughput, and a client for bursts and latencies, which dnsperf does not report.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -15,30 +15,30 @@ use socket2::SockRef;
 
 use super::world::{INSTANCES, World};
 
-/// The core of those who ask.
+/// Core of the load generators.
 const CORE: usize = 1;
-/// Sockets of our own client: as many clients of a server.
+/// Sockets of the client; each is one client to the server.
 const SOCKETS: usize = 16;
-/// How long after the last answer one is waited for.
+/// Wait for an answer after the last one.
 const SILENCE: Duration = Duration::from_millis(500);
-/// The pause before a burst: a server that slept, as most do most of the time.
+/// Pause before a burst, so that the server is idle, as usual.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What dnsperf saw.
+/// Results of dnsperf.
 pub(crate) struct Load {
     pub(crate) sent: u64,
     pub(crate) answered: u64,
     pub(crate) rate: f64,
 }
 
-/// Keeps this process, and so our own client, off the servers' core.
+/// Moves this process, and so the client, off the servers' core.
 pub(crate) fn stay_on_its_core() {
     let mut cores = CpuSet::new();
     cores.set(CORE).unwrap();
     sched_setaffinity(Pid::from_raw(0), &cores).unwrap();
 }
 
-/// As many questions as the server answers, from 16 clients with up to 100 open.
+/// Sends as many queries as the server answers, from 16 clients with up to 100 pending.
 pub(crate) fn full(server: SocketAddr, queries: &Path, span: Duration) -> Load {
     let output = Command::new("taskset")
         .args(["-c", &CORE.to_string(), "dnsperf", "-e", "-c", "16", "-q", "100", "-t", "2", "-s"])
@@ -51,7 +51,7 @@ pub(crate) fn full(server: SocketAddr, queries: &Path, span: Duration) -> Load {
     let number = |key: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
         let word = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        word.unwrap_or_else(|| panic!("dnsperf says no {key:?}: {text}"))
+        word.unwrap_or_else(|| panic!("dnsperf prints no {key:?}: {text}"))
     };
     let load = Load {
         sent: number("Queries sent:") as u64,
@@ -62,7 +62,7 @@ pub(crate) fn full(server: SocketAddr, queries: &Path, span: Duration) -> Load {
     load
 }
 
-/// Sends so many questions at once; says how many were not answered.
+/// Sends `count` queries at once; returns the number that were not answered.
 pub(crate) fn burst(server: SocketAddr, asked: &[Vec<u8>], count: usize) -> usize {
     let sockets = sockets(server);
     std::thread::sleep(PAUSE);
@@ -83,7 +83,7 @@ pub(crate) fn burst(server: SocketAddr, asked: &[Vec<u8>], count: usize) -> usiz
     count - answered
 }
 
-/// So many questions a second; returns how long each answer took, in µs.
+/// Sends `rate` queries per second; returns the latencies in µs.
 pub(crate) fn paced(server: SocketAddr, asked: &[Vec<u8>], rate: u64, span: Duration) -> Vec<f32> {
     let sockets = sockets(server);
     let count = rate as usize * span.as_secs() as usize;
@@ -97,7 +97,7 @@ pub(crate) fn paced(server: SocketAddr, asked: &[Vec<u8>], rate: u64, span: Dura
     while times.len() < count && (next < count || start.elapsed() < last + SILENCE) {
         while next < count && due(next) <= start.elapsed() {
             let mut packet = asked[next % asked.len()].clone();
-            // A socket's questions differ in their ids for longer than one may wait.
+            // Ids of a socket repeat only after longer than an answer may take.
             packet[..2].copy_from_slice(&((next / SOCKETS) as u16).to_be_bytes());
             sent[next] = start.elapsed();
             sockets[next % SOCKETS].send(&packet).unwrap();
@@ -107,7 +107,7 @@ pub(crate) fn paced(server: SocketAddr, asked: &[Vec<u8>], rate: u64, span: Dura
             while socket.recv(&mut buffer).is_ok() {
                 last = start.elapsed();
                 let id = usize::from(u16::from_be_bytes([buffer[0], buffer[1]]));
-                // The newest of this socket's questions with that id.
+                // The latest query of this socket with that id.
                 let newest = next.saturating_sub(1) / SOCKETS;
                 let number = (newest - (newest.wrapping_sub(id) & 0xffff)) * SOCKETS + at;
                 times.push((last - sent[number]).as_nanos() as f32 / 1e3);
@@ -117,7 +117,7 @@ pub(crate) fn paced(server: SocketAddr, asked: &[Vec<u8>], rate: u64, span: Dura
     times
 }
 
-/// Whether it answers at all.
+/// Reports whether the server answers.
 pub(crate) fn answers(server: SocketAddr, question: &[u8]) -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(server).unwrap();
@@ -127,20 +127,20 @@ pub(crate) fn answers(server: SocketAddr, question: &[u8]) -> bool {
     received.is_ok_and(|len| len > question.len() && matches!(buffer[3] & 15, 0 | 3))
 }
 
-/// Waits until it answers as the world says, and nothing less.
+/// Waits until the server gives exactly the expected answers.
 pub(crate) fn check(server: SocketAddr, world: &World) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect(server).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut buffer = [0; 4096];
     let packets = world.packets();
-    let beyond = world.upstream().is_some();
-    // All of what an upstream knows has to be in the cache.
-    for packet in packets.iter().take(if beyond { packets.len() } else { 1000 }) {
+    let forwards = world.upstream().is_some();
+    // All names of the upstream must be cached.
+    for packet in packets.iter().take(if forwards { packets.len() } else { 1000 }) {
         socket.send(packet).unwrap();
         let len = socket.recv(&mut buffer).unwrap();
-        if beyond {
-            // dnsmasq makes "no data" of some names that do not exist.
+        if forwards {
+            // dnsmasq answers NODATA for some names that do not exist.
             let expected = if packet[13] == b'x' { 0 } else { 1 };
             assert_eq!(u16::from_be_bytes([buffer[6], buffer[7]]), expected, "{packet:x?}: {:x?}", &buffer[..len]);
             continue;

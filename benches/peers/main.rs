@@ -1,16 +1,15 @@
-//! muster beside other name servers, on this machine and in one run: `cargo bench --bench peers`.
+//! Comparison of muster with other name servers in one run on one machine: `cargo bench --bench peers`.
 //!
-//! `-- --names 10000` compares forwarding instead: names of an upstream that all have in their caches.
+//! `-- --names 10000` compares forwarding instead, with all names of an upstream cached.
 //!
-//! The same services for each: as service files for muster, as a zone for those of `nsd`, `knotd` and `unbound` that are
-//! installed. Servers share one core, the load has another. They are asked in turn, round after round, so that what else
-//! the machine does falls on all alike: compare columns of one run, never figures of two. `docs/performance.md` says what
-//! the figures mean.
+//! All servers have the same services: muster as service files; `nsd`, `knotd` and `unbound`, if installed, as a zone. The
+//! servers share one core, the load generator has another. They are queried in turn, round after round, so that other load
+//! affects all alike: compare columns of one run, never figures of two. `docs/performance.md` explains the figures.
 //!
 //! `-- --services 1000,33333 --rounds 5 --seconds 3 --servers muster,nsd,knot,unbound` are the defaults;
-//! `--binary PATH` takes another muster along, as `other`.
+//! `--binary PATH` adds another build of muster as `other`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 mod load;
 mod server;
@@ -23,35 +22,35 @@ use std::{path::PathBuf, process::Command, time::Duration};
 use server::{Kind, Server};
 use world::World;
 
-/// Queries sent at once, after a pause. A resolver that comes back from an outage, or a host full of clients that start
-/// together, sends no more.
+/// Queries of a burst after a pause. A resolver that recovers from an outage, or a host whose clients start together, sends
+/// no more.
 const BURST: usize = 5_000;
-/// Queries a second while latency is measured: what each server bears without a queue.
+/// Queries per second of the latency measurement, which each server handles without a queue.
 const PACE: u64 = 20_000;
 
 struct Options {
     services: Vec<usize>,
-    /// Names beyond our zones; `None`: zones are measured.
+    /// Number of names to forward; `None` to measure zones.
     names: Option<usize>,
     rounds: usize,
     span: Duration,
     kinds: Vec<Kind>,
 }
 
-/// What was seen of one server.
+/// Measurements of one server.
 #[derive(Default)]
 pub(crate) struct Seen {
-    /// CPU of the server for each answer, in µs; one a round.
+    /// CPU time per answer in µs, by round.
     pub(crate) cpu: Vec<f64>,
-    /// Answers a second; one a round.
+    /// Answers per second, by round.
     pub(crate) rate: Vec<f64>,
-    /// Queries without an answer while the load was full, and how many there were.
+    /// Unanswered queries under full load, and their total number.
     pub(crate) lost: (u64, u64),
-    /// Queries of bursts without an answer; one a round.
+    /// Unanswered queries of bursts, by round.
     pub(crate) burst: Vec<usize>,
-    /// How long answers took, all rounds, in µs.
+    /// Latencies of all rounds in µs.
     pub(crate) times: Vec<f32>,
-    /// Proportional set size of all its processes, in MB.
+    /// Proportional set size of all processes in MB.
     pub(crate) memory: f64,
 }
 
@@ -59,7 +58,7 @@ fn main() {
     let options = options();
     load::stay_on_its_core();
     let worlds: Vec<World> = match options.names {
-        Some(names) => vec![World::beyond(names, upstream::start())],
+        Some(names) => vec![World::forwarded(names, upstream::start())],
         None => options.services.iter().map(|services| World::of_services(*services)).collect(),
     };
     for world in &worlds {
@@ -73,7 +72,7 @@ fn main() {
         }
         let mut seen: Vec<Seen> = servers.iter().map(|_| Seen::default()).collect();
         for round in 0..options.rounds {
-            // Each is the first in some rounds.
+            // The first server rotates between rounds.
             for turn in 0..servers.len() {
                 let at = (round + turn) % servers.len();
                 measure(&servers[at], &queries, &asked, &options, &mut seen[at]);
@@ -119,17 +118,17 @@ fn options() -> Options {
             "--names" => options.names = Some(value.parse().unwrap()),
             "--servers" => names = Some(value.clone()),
             "--binary" => other = Some(PathBuf::from(value)),
-            _ => panic!("what is {key}?"),
+            _ => panic!("unknown option {key}"),
         }
     }
-    assert!(is_there("dnsperf"), "dnsperf is missing: it is the Debian package of that name");
+    assert!(is_there("dnsperf"), "dnsperf is missing: install the package dnsperf");
     let usual = if options.names.is_some() { "muster,unbound,dnsmasq" } else { "muster,nsd,knot,unbound" };
     for name in names.as_deref().unwrap_or(usual).split(',') {
-        let kind = Kind::parse(name).unwrap_or_else(|| panic!("what is {name}?"));
+        let kind = Kind::parse(name).unwrap_or_else(|| panic!("unknown server {name}"));
         if is_there(kind.program()) {
             options.kinds.push(kind);
         } else {
-            eprintln!("{} is not installed and left out", kind.program());
+            eprintln!("{} is not installed; skipped", kind.program());
         }
     }
     options.kinds.extend(other.map(Kind::Other));

@@ -1,4 +1,4 @@
-//! A server that is measured: started with one worker on the servers' core, ended with its owner.
+//! Measured server: started with one worker on the servers' core, killed on drop.
 
 use std::{
     fmt, fs,
@@ -11,17 +11,17 @@ use std::{
 
 use super::{load, world::World};
 
-/// The core of the servers: the one that Knot moves its first worker to, whatever it was told.
+/// Core of the servers: Knot moves its first worker to core 0 whatever its affinity.
 const CORE: &str = "0";
-/// How long a server may take to load its zone.
+/// Timeout of loading a zone.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Which server.
+/// Server program.
 #[derive(Clone)]
 pub(crate) enum Kind {
-    /// The program that this benchmark was built with.
+    /// muster as built with this benchmark.
     Muster,
-    /// Another muster: an earlier one.
+    /// Another build of muster.
     Other(PathBuf),
     Nsd,
     Knot,
@@ -41,7 +41,7 @@ impl Kind {
         })
     }
 
-    /// The name of its program.
+    /// Returns the name of the program.
     pub(crate) fn program(&self) -> &str {
         match self {
             Self::Muster => env!("CARGO_BIN_EXE_muster"),
@@ -53,7 +53,7 @@ impl Kind {
         }
     }
 
-    /// Starts it with this world, and waits until it answers.
+    /// Starts the server with this data, and waits until it answers.
     pub(crate) fn start(&self, world: &World, folder: &Path) -> Server {
         let folder = folder.join(self.to_string());
         fs::create_dir_all(&folder).unwrap();
@@ -99,7 +99,7 @@ impl Kind {
         server
     }
 
-    /// One worker, and a cache that holds all; everything else as it comes.
+    /// Returns a configuration to forward, with one worker and a sufficient cache; all else is default.
     fn forwarding(&self, folder: &Path, port: u16, upstream: SocketAddr) -> String {
         let (to, folder) = (upstream.port(), folder.display());
         match self {
@@ -123,7 +123,7 @@ impl Kind {
         }
     }
 
-    /// One worker, no limits on rates, everything else as it comes.
+    /// Returns a configuration to serve the zone, with one worker and no rate limits; all else is default.
     fn config(&self, folder: &Path, port: u16) -> String {
         let folder = folder.display();
         match self {
@@ -171,7 +171,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One that runs.
+/// Running server.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
@@ -179,7 +179,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The processor time of all its processes, the kernel's for them included.
+    /// Returns the user and system time of all processes.
     pub(crate) fn cpu(&self) -> Duration {
         let threads = self.processes().into_iter().flat_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).unwrap());
         let run = |thread: fs::DirEntry| {
@@ -189,7 +189,7 @@ impl Server {
         Duration::from_nanos(threads.map(|thread| run(thread.unwrap())).sum())
     }
 
-    /// What all its processes occupy, in MB; what several share counts once.
+    /// Returns the proportional set size of all processes in MB.
     pub(crate) fn memory(&self) -> f64 {
         let share = |pid| {
             let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -199,7 +199,7 @@ impl Server {
         self.processes().into_iter().map(share).sum::<f64>() / 1024.0
     }
 
-    /// Its own and those it started.
+    /// Returns the process and its children.
     fn processes(&self) -> Vec<u32> {
         let mut found = vec![self.child.id()];
         let mut at = 0;
@@ -214,7 +214,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // As its supervisor would: it ends the processes that it started.
+        // SIGTERM as from a supervisor: the server ends its children.
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.child.wait();

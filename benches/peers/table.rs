@@ -1,8 +1,8 @@
-//! What was seen, as a table.
+//! Table of the measurements.
 
 use super::Seen;
 
-/// Prints a row for each server.
+/// Prints one row per server.
 pub(crate) fn print<'s>(rows: impl Iterator<Item = (String, &'s Seen)>) {
     println!(
         "| server | CPU/answer median (least to most) | answers/s | lost | lost of bursts | p50 / p99 / p99.9 | memory |"

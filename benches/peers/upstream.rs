@@ -1,16 +1,16 @@
-//! An upstream that knows every name: a thread on the load's core, which has nothing to do once all is in the caches.
+//! Upstream that knows every name: a thread on the load generators' core, idle once all names are cached.
 
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     thread,
 };
 
-/// Seconds: longer than any run.
+/// TTL in seconds, longer than any run.
 const TTL: u32 = 86_400;
-/// Behind the owner of the SOA record: two names, serial and timers, and for how long an absence may be kept.
+/// RDATA of the SOA record: two names, serial, timers, and the negative TTL.
 const SOA: &[u8] = b"\x02ns\xc0\x0c\x02hm\xc0\x0c\0\0\0\x01\0\0\x0e\x10\0\0\x02\x58\0\x01\x51\x80\0\0\x0e\x10";
 
-/// Starts it. Names that begin with `x` do not exist; all others have an address.
+/// Starts the upstream. Names that begin with `x` do not exist; all others have an address.
 pub(crate) fn start() -> SocketAddr {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = socket.local_addr().unwrap();

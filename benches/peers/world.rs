@@ -1,4 +1,4 @@
-//! What every server knows, in the form that each of them reads, and what they are asked.
+//! Data of all servers, in the form that each of them reads, and the queries.
 
 use std::{
     fmt::{self, Write as _},
@@ -7,15 +7,15 @@ use std::{
 
 /// Instances of each service.
 pub(crate) const INSTANCES: usize = 3;
-/// Queries of one round of questions; the load begins anew behind the last.
+/// Number of distinct queries; the load generator repeats them.
 const QUERIES: usize = 100_000;
-/// Of a hundred names asked, so many do not exist.
+/// Percentage of queries for names that do not exist.
 const MISSING: usize = 5;
-/// Entries of one service file: below the bound of a megabyte a file.
+/// Entries per service file: below the limit of one megabyte per file.
 const PER_FILE: usize = 3_000;
 
-/// Services of three instances each, and questions: half SRV, half A, some for names that do not exist. Or names of an
-/// upstream: A, and some that do not exist.
+/// Services of three instances each, with queries: half SRV, half A, some for names that do not exist. Or names of an
+/// upstream, with A queries, some for names that do not exist.
 pub(crate) struct World {
     services: usize,
     upstream: Option<SocketAddr>,
@@ -23,7 +23,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// The same for the same number of services.
+    /// Creates data of this number of services; deterministic.
     pub(crate) fn of_services(services: usize) -> Self {
         let mut random = fastrand::Rng::with_seed(services as u64);
         let mut question = || {
@@ -40,8 +40,8 @@ impl World {
         Self { services, upstream: None, questions }
     }
 
-    /// So many names that this upstream knows.
-    pub(crate) fn beyond(names: usize, upstream: SocketAddr) -> Self {
+    /// Creates queries for this number of names of the upstream.
+    pub(crate) fn forwarded(names: usize, upstream: SocketAddr) -> Self {
         let mut random = fastrand::Rng::with_seed(names as u64);
         let mut question = || {
             let name = random.usize(..names);
@@ -51,18 +51,18 @@ impl World {
         Self { services: 0, upstream: Some(upstream), questions: (0..QUERIES).map(|_| question()).collect() }
     }
 
-    /// Who knows the names, if they are not in a zone.
+    /// Returns the upstream of the names, if they are not in a zone.
     pub(crate) fn upstream(&self) -> Option<SocketAddr> {
         self.upstream
     }
 
-    /// The address of an instance.
+    /// Returns the address of an instance.
     fn address(service: usize, instance: usize) -> String {
         let number = service * INSTANCES + instance;
         format!("10.{}.{}.{}", number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff)
     }
 
-    /// Service files, each with some of the services.
+    /// Returns service files, each with part of the services.
     pub(crate) fn service_files(&self) -> Vec<String> {
         let services: Vec<usize> = (0..self.services).collect();
         let file = |services: &[usize]| {
@@ -79,7 +79,7 @@ impl World {
         services.chunks(PER_FILE).map(file).collect()
     }
 
-    /// The zone file that answers alike.
+    /// Returns the equivalent zone file.
     pub(crate) fn zone(&self) -> String {
         let mut zone = "$ORIGIN service.local.\n$TTL 5\n@ SOA n1.node hostmaster 1 60 10 604800 1\n@ NS n1.node\n\
                         n1.node A 127.0.0.1\n"
@@ -97,13 +97,13 @@ impl World {
         zone
     }
 
-    /// A line for each question.
+    /// Returns one line per query.
     pub(crate) fn for_dnsperf(&self) -> String {
         let line = |(name, qtype): &(String, u16)| format!("{name} {}\n", if *qtype == 1 { "A" } else { "SRV" });
         self.questions.iter().map(line).collect()
     }
 
-    /// Each question as a packet with EDNS, as dnsperf sends it.
+    /// Returns each query as a packet with EDNS, as dnsperf sends it.
     pub(crate) fn packets(&self) -> Vec<Vec<u8>> {
         let packet = |(name, qtype): &(String, u16)| {
             let mut packet = vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
@@ -124,7 +124,7 @@ impl World {
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.upstream {
-            Some(_) => f.write_str("names beyond our zones, from the cache"),
+            Some(_) => f.write_str("forwarded names, from the cache"),
             None => write!(f, "{} services of {INSTANCES} instances", self.services),
         }
     }

@@ -1,4 +1,4 @@
-//! Clients of Consul's HTTP API in Python and Node.js, over everything that they call of what muster has.
+//! Clients of Consul's HTTP API in Python and Node.js: all calls to supported endpoints, and errors of others.
 
 use std::{
     fs,
@@ -27,7 +27,7 @@ fn script(name: &str) -> String {
     format!("{}/tests/real_clients/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Another node, which nobody knows yet.
+/// Starts a node that is not a member of the first one's cluster.
 fn host_b() -> Agent {
     Agent::start_with("", &[], |folder| {
         let config = "node: host-b\nadvertise: 10.0.0.8\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
@@ -50,14 +50,14 @@ fn node_modules(test: &str) -> Option<PathBuf> {
 }
 
 #[test]
-fn py_consul_finds_what_it_expects() {
-    let Some(python) = fetched("py_consul_finds_what_it_expects", "python/bin/python") else { return };
+fn py_consul_reads_and_writes() {
+    let Some(python) = fetched("py_consul_reads_and_writes", "python/bin/python") else { return };
     assert_python(&python, Path::new(""));
 }
 
 #[test]
-fn the_older_python_consul_does_too() {
-    let test = "the_older_python_consul_does_too";
+fn python_consul_reads_and_writes() {
+    let test = "python_consul_reads_and_writes";
     let (Some(python), Some(modules)) = (fetched(test, "python/bin/python"), fetched(test, "python-old")) else {
         return;
     };
@@ -65,15 +65,15 @@ fn the_older_python_consul_does_too() {
 }
 
 #[test]
-fn node_consul_finds_what_it_expects() {
-    let Some(modules) = node_modules("node_consul_finds_what_it_expects") else { return };
+fn node_consul_reads_writes_and_watches() {
+    let Some(modules) = node_modules("node_consul_reads_writes_and_watches") else { return };
     let agent = Agent::start();
     let mut command = process::command("node");
     command.arg(script("consul_client.js")).arg(agent.http().to_string()).env("NODE_PATH", modules);
     assert_success(&command.finish());
 }
 
-/// A program from the document, ended with its test.
+/// Running program from the document, killed on drop.
 struct Example(process::Owned);
 
 impl Example {
@@ -83,7 +83,7 @@ impl Example {
         (Self(process::Owned(child)), lines)
     }
 
-    /// What it complained of.
+    /// Ends the program and returns its error output.
     fn errors(&mut self) -> String {
         process::kill_now(&mut self.0.0);
         let mut text = String::new();
@@ -92,10 +92,10 @@ impl Example {
     }
 }
 
-/// It registers a service, finds it, and returns when that changes.
+/// The program registers a service, discovers it, and prints the number of instances after a change.
 #[test]
-fn the_example_in_python_runs() {
-    let Some(python) = fetched("the_example_in_python_runs", "python/bin/python") else { return };
+fn documented_python_example_follows_health() {
+    let Some(python) = fetched("documented_python_example_follows_health", "python/bin/python") else { return };
     let agent = Agent::start();
     let text = block(DOCUMENT, "python").replace("port=8500", &format!("port={}", agent.http().port()));
     let mut command = process::command(python);
@@ -109,10 +109,10 @@ fn the_example_in_python_runs() {
     assert_eq!(lines.recv_timeout(DEADLINE).ok().as_deref(), Some("0"));
 }
 
-/// Its watch prints what is healthy, at once and after a change.
+/// The program prints the healthy instances, initially and after a change.
 #[test]
-fn the_example_in_javascript_runs() {
-    let Some(modules) = node_modules("the_example_in_javascript_runs") else { return };
+fn documented_javascript_example_follows_health() {
+    let Some(modules) = node_modules("documented_javascript_example_follows_health") else { return };
     let agent = Agent::start();
     let text = block(DOCUMENT, "node").replace("port: 8500", &format!("port: {}", agent.http().port()));
     let mut command = process::command("node");

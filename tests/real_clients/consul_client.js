@@ -1,8 +1,8 @@
-// What the Consul client for Node.js sees of an agent, its watches above all.
+// Calls and watches of the Consul client for Node.js.
 //
 //     consul_client.js API
 //
-// takes the address of the agent's API. It ends with 0 if all is as clients expect.
+// takes the address of an agent's API. It exits with 0 if all responses are as expected.
 
 "use strict";
 
@@ -12,29 +12,29 @@ const Consul = require("consul");
 const [host, port] = process.argv[2].split(":");
 const consul = new Consul({ host, port });
 
-/** The states that a watch shows, one after the other. */
+/** Returns the states of a watch in order. */
 function states(options) {
   const watch = consul.watch({ backoffFactor: 10, ...options });
-  const [seen, asked] = [[], []];
-  const give = (state) => (asked.length > 0 ? asked.shift()(state) : seen.push(state));
-  watch.on("change", give);
-  watch.on("error", (error) => give(error));
+  const [seen, waiting] = [[], []];
+  const deliver = (state) => (waiting.length > 0 ? waiting.shift()(state) : seen.push(state));
+  watch.on("change", deliver);
+  watch.on("error", (error) => deliver(error));
   return {
-    next: () => (seen.length > 0 ? Promise.resolve(seen.shift()) : new Promise((done) => asked.push(done))),
+    next: () => (seen.length > 0 ? Promise.resolve(seen.shift()) : new Promise((done) => waiting.push(done))),
     end: () => watch.end(),
   };
 }
 
-/** Waits until a watch shows that. */
-async function until(watch, read, due) {
+/** Waits until a watch has the expected state. */
+async function until(watch, read, expected) {
   for (;;) {
     const state = await watch.next();
     if (state instanceof Error) throw state;
-    if (JSON.stringify(read(state)) === JSON.stringify(due)) return;
+    if (JSON.stringify(read(state)) === JSON.stringify(expected)) return;
   }
 }
 
-async function refused(reason, call) {
+async function rejects(reason, call) {
   await assert.rejects(call, (error) => {
     assert.match(`${error.message} ${error.response?.body}`, reason);
     return true;
@@ -95,12 +95,12 @@ async function main() {
   names.end();
   healthy.end();
 
-  await refused(/no key-value store/, () => consul.kv.get("a"));
-  await refused(/no key-value store/, () => consul.kv.set("a", "b"));
-  await refused(/no sessions/, () => consul.session.create({}));
-  await refused(/no prepared queries/, () => consul.query.list());
-  await refused(/no transactions/, () => consul.transaction.create([{}]));
-  await refused(/never taken by HTTP/, () => consul.agent.service.register({ name: "x", check: { args: ["true"], interval: "1s" } }));
+  await rejects(/no key\/value store/, () => consul.kv.get("a"));
+  await rejects(/no key\/value store/, () => consul.kv.set("a", "b"));
+  await rejects(/no sessions/, () => consul.session.create({}));
+  await rejects(/no prepared queries/, () => consul.query.list());
+  await rejects(/no transactions/, () => consul.transaction.create([{}]));
+  await rejects(/not accepted over HTTP/, () => consul.agent.service.register({ name: "x", check: { args: ["true"], interval: "1s" } }));
 }
 
 main().then(

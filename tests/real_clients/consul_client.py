@@ -1,9 +1,9 @@
-"""What a Consul client for Python sees of an agent: run with py-consul, and with the older python-consul.
+"""Calls of the Python clients py-consul and python-consul to an agent.
 
     consul_client.py API GOSSIP BACKEND
 
-takes the addresses of the API of an agent, of the gossip of another, and of a web server. It ends with 0 if all is
-as clients expect.
+takes the addresses of an agent's API, of another agent's gossip, and of a web server. It exits with 0 if all
+responses are as expected.
 """
 
 import sys
@@ -15,26 +15,26 @@ API, GOSSIP, BACKEND = sys.argv[1:]
 host, port = API.rsplit(":", 1)
 backend_host, backend_port = BACKEND.rsplit(":", 1)
 c = consul.Consul(host=host, port=int(port))
-# python-consul has no checks by gRPC yet.
+# python-consul has no gRPC checks.
 OLD = not hasattr(consul.Check, "grpc")
 
 
-def equal(seen, due):
-    assert seen == due, f"{seen!r} where {due!r} is due"
+def equal(seen, expected):
+    assert seen == expected, f"{seen!r} instead of {expected!r}"
 
 
-def refused(reason, call, *arguments, **named):
-    """The call fails, and the client says why."""
+def rejects(reason, call, *arguments, **named):
+    """Asserts that the call fails with this reason in the client's error."""
     try:
         seen = call(*arguments, **named)
     except consul.ConsulException as error:
-        assert reason in str(error), f"{error} where {reason!r} is due"
+        assert reason in str(error), f"{error} instead of {reason!r}"
     else:
-        raise AssertionError(f"{call} gave {seen!r} instead of failing")
+        raise AssertionError(f"{call} returned {seen!r} instead of failing")
 
 
 def when_changed(read, change):
-    """What a blocking query says after a change that was made while it waited."""
+    """Returns the result of a blocking query during which the change happens."""
     index, _ = read()
     found = []
     waiting = threading.Thread(target=lambda: found.append(read(index=index, wait="30s")))
@@ -49,10 +49,10 @@ def statuses(service):
     return {check["CheckID"]: check["Status"] for check in c.health.checks(service)[1]}
 
 
-def wait_for(read, due):
-    """Blocks until it is so."""
+def wait_for(read, expected):
+    """Blocks until the expected result is read."""
     index, seen = None, read()
-    while seen != due:
+    while seen != expected:
         index, _ = c.health.state("any", index=index, wait="30s")
         seen = read()
 
@@ -64,14 +64,14 @@ equal([(member["Name"], member["Status"]) for member in c.agent.members()], [("h
 assert ":" in c.status.leader()
 equal(len(c.status.peers()), 1)
 if OLD:
-    # It asks by GET, as Consul before 1.0 had it.
-    refused("it takes PUT", c.agent.join, GOSSIP)
+    # python-consul sends GET, as before Consul 1.0.
+    rejects("allowed: PUT", c.agent.join, GOSSIP)
 else:
     nodes = when_changed(c.catalog.nodes, lambda: equal(c.agent.join(GOSSIP), True))
     equal([node["Node"] for node in nodes], ["host-a", "host-b"])
     equal({member["Name"]: member["Status"] for member in c.agent.members()}, {"host-a": 1, "host-b": 1})
 
-# A service with a check of the kind TTL.
+# A service with a TTL check.
 ttl = consul.Check.ttl("1h")
 equal(c.agent.service.register("db", service_id="db:1", address="10.0.0.9", port=5432, tags=["primary"], check=ttl), True)
 equal(c.agent.services()["db:1"]["Address"], "10.0.0.9")
@@ -83,8 +83,8 @@ for report, status in [
     (c.agent.check.ttl_fail, "critical"),
     (c.agent.check.ttl_pass, "passing"),
 ]:
-    entries = when_changed(lambda **how: c.health.service("db", **how), lambda: report("service:db:1", "as told"))
-    equal([(check["Status"], check["Output"]) for check in entries[0]["Checks"][1:]], [(status, "as told")])
+    entries = when_changed(lambda **how: c.health.service("db", **how), lambda: report("service:db:1", "test"))
+    equal([(check["Status"], check["Output"]) for check in entries[0]["Checks"][1:]], [(status, "test")])
     equal(c.agent.checks()["service:db:1"]["Status"], status)
 entry = c.health.service("db", passing=True, tag="primary", dc="dc1", near="_agent")[1][0]
 equal(entry["Node"]["Node"], "host-a")
@@ -99,7 +99,7 @@ equal(names, {"db": ["primary"]})
 equal(c.catalog.datacenters(), ["dc1"])
 equal({node["Node"]: node["Address"] for node in c.catalog.nodes()[1]}["host-a"], "10.0.0.7")
 equal(c.catalog.node("host-a")[1]["Services"]["db:1"]["Service"], "db")
-equal(c.catalog.node("nobody")[1], None)
+equal(c.catalog.node("absent")[1], None)
 service = c.catalog.service("db", tag="primary")[1][0]
 equal((service["ServiceID"], service["ServiceAddress"], service["Address"]), ("db:1", "10.0.0.9", "10.0.0.7"))
 equal(c.catalog.service("nothing")[1], [])
@@ -107,7 +107,7 @@ equal({check["CheckID"] for check in c.health.node("host-a")[1]}, {"serfHealth",
 equal([check["ServiceID"] for check in c.health.state("passing")[1] if check["ServiceID"]], ["db:1"])
 equal(c.health.state("critical")[1], [])
 
-# Checks of every kind: those that ask, and those that are refused.
+# Checks of every kind: accepted probes, and rejected kinds.
 web = {"address": backend_host, "port": int(backend_port)}
 http = consul.Check.http(f"http://{BACKEND}/healthz", "100ms", timeout="5s", deregister="10m", header={"x-a": ["b"]})
 tcp = consul.Check.tcp(backend_host, int(backend_port), "100ms")
@@ -119,15 +119,15 @@ if not OLD:
     equal(statuses("by-grpc"), {"service:by-grpc": "critical"})
     equal(c.agent.service.deregister("by-grpc"), True)
 command = consul.Check.script(["/bin/true"], "10s")
-refused("never taken by HTTP", c.agent.service.register, "x", check=command)
-refused("never taken by HTTP", c.agent.service.register, "x", check=consul.Check.docker("id", "sh", "true", "10s"))
-refused("ServiceID", c.agent.check.register, "of the node", check=ttl)
+rejects("not accepted over HTTP", c.agent.service.register, "x", check=command)
+rejects("not accepted over HTTP", c.agent.service.register, "x", check=consul.Check.docker("id", "sh", "true", "10s"))
+rejects("ServiceID", c.agent.check.register, "of the node", check=ttl)
 equal(c.agent.check.register("Second", check=ttl, check_id="second", service_id="db:1"), True)
 equal(c.agent.check.ttl_fail("second"), True)
 equal(statuses("db"), {"service:db:1": "passing", "second": "critical"})
 equal(c.agent.check.deregister("second"), True)
 equal(statuses("db"), {"service:db:1": "passing"})
-# The client makes `False` of a 404.
+# The client returns `False` for a 404.
 equal(c.agent.check.ttl_pass("second"), False)
 equal(c.agent.service.deregister("nothing"), False)
 
@@ -145,11 +145,11 @@ equal(len(c.health.service("db", passing=True)[1]), 1)
 equal(c.event.fire("deploy", "v2")["Name"], "deploy")
 wait_for(lambda: [event["Name"] for event in c.event.list(name="deploy")[1]], ["deploy"])
 
-# What there is not: never an answer that looks like one.
+# Unsupported endpoints respond with an error.
 for part, call, arguments in [
-    ("no key-value store", c.kv.get, ["a"]),
-    ("no key-value store", c.kv.put, ["a", "b"]),
-    ("no key-value store", c.kv.delete, ["a"]),
+    ("no key/value store", c.kv.get, ["a"]),
+    ("no key/value store", c.kv.put, ["a", "b"]),
+    ("no key/value store", c.kv.delete, ["a"]),
     ("no sessions", c.session.create, []),
     ("no sessions", c.session.list, []),
     ("no ACLs", c.acl.list if OLD else c.acl.token.list, []),
@@ -157,10 +157,10 @@ for part, call, arguments in [
     ("no network coordinates", c.coordinate.nodes, []),
     ("no transactions", c.txn.put, [[]]),
     ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
-    ("announces its services itself", c.catalog.register, ["host-z", "10.0.0.9", {"service": "x"}]),
-    ("A node goes by leaving", c.catalog.deregister, ["host-a"]),
+    ("announces its own services", c.catalog.register, ["host-z", "10.0.0.9", {"service": "x"}]),
+    ("To remove a node, make it leave", c.catalog.deregister, ["host-a"]),
 ]:
-    refused(part, call, *arguments)
+    rejects(part, call, *arguments)
 
 for name in ["db:1", "by-http", "by-tcp"]:
     equal(c.agent.service.deregister(name), True)

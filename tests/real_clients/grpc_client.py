@@ -1,9 +1,9 @@
-"""A gRPC service with two servers, and a client that goes to them in turn by their name.
+"""Two gRPC servers, and a client that balances its calls among them by DNS name.
 
     grpc_client.py CHANNEL A B
 
-takes the code that makes the client's channel, and the addresses of two servers to be, with one port. It then takes
-commands: `ask` prints the servers that answered the next calls.
+takes the code that creates the client's channel, and the addresses of the two servers, with a common port. Each line of
+standard input prints the servers that answer the next calls.
 """
 
 import sys
@@ -16,7 +16,7 @@ CALLS = 20
 
 
 def serve(address):
-    # A client looks its servers up again when a connection ends, so servers end theirs now and then.
+    # The client resolves the name again when a connection ends, so the servers limit the age of connections.
     options = [("grpc.max_connection_age_ms", 200), ("grpc.so_reuseport", 0)]
     server = grpc.server(futures.ThreadPoolExecutor(4), options=options)
     say = grpc.unary_unary_rpc_method_handler(lambda request, context: address.encode())

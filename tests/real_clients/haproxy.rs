@@ -1,4 +1,4 @@
-//! HAProxy: servers from SRV records, which come and go with them.
+//! HAProxy: servers from SRV records.
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +16,14 @@ use crate::{
     support::{process, program::Program, skip},
 };
 
-/// Starts it with the document's configuration, changed by `change`, and a frontend at `listen`.
+/// Starts HAProxy with the document's configuration, changed by `change`, and a frontend on `listen`.
 fn start(scene: &Scene, listen: SocketAddr, change: impl FnOnce(String) -> String) -> (Program, Runtime) {
     let socket = scene.folder.path().join("socket");
-    let shown = change(scene.configuration("haproxy", listen));
+    let config = change(scene.configuration("haproxy", listen));
     let text = format!(
         "global\n log stdout format raw local0 notice\n stats socket {} level admin\n nbthread 1\n\
          defaults\n mode http\n log global\n timeout connect 5s\n timeout client 20s\n timeout server 20s\n\
-         frontend web\n bind {listen}\n default_backend web\n{shown}",
+         frontend web\n bind {listen}\n default_backend web\n{config}",
         socket.display()
     );
     let mut command = process::command("haproxy");
@@ -31,11 +31,11 @@ fn start(scene: &Scene, listen: SocketAddr, change: impl FnOnce(String) -> Strin
     (scene.program(command), Runtime(socket))
 }
 
-/// Its socket for questions to a running HAProxy.
+/// Client of HAProxy's Runtime API.
 struct Runtime(PathBuf);
 
 impl Runtime {
-    /// Its answer; empty where it does not run yet.
+    /// Runs a command and returns its output; empty if HAProxy does not run yet.
     fn ask(&self, text: &str) -> String {
         let Ok(mut stream) = UnixStream::connect(&self.0) else { return String::new() };
         stream.write_all(format!("{text}\n").as_bytes()).unwrap();
@@ -44,7 +44,7 @@ impl Runtime {
         answer
     }
 
-    /// The servers that get traffic: address with port, and the place in the template and the weight of each.
+    /// Returns the servers that get traffic: address and port, with the template slot and the weight of each.
     fn servers(&self) -> BTreeMap<String, (String, u32)> {
         const UP: &str = "2";
         let answer = self.ask("show servers state web");
@@ -58,7 +58,7 @@ impl Runtime {
         self.servers().into_keys().collect()
     }
 
-    /// How many answers of DNS it has taken.
+    /// Returns the number of valid DNS answers received.
     fn answers(&self) -> u64 {
         let text = self.ask("show resolvers muster");
         let number = text.lines().find_map(|line| line.trim().strip_prefix("valid:"));
@@ -72,57 +72,57 @@ fn addresses(scene: &Scene, names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn traffic_follows() {
-    if !skip::tool("traffic_follows", "haproxy", "haproxy") {
+fn haproxy_follows_health_and_drain() {
+    if !skip::tool("haproxy_follows_health_and_drain", "haproxy", "haproxy") {
         return;
     }
     let (scene, listen) = (Scene::start(&[("a", ""), ("b", ""), ("c", "")], ""), listen());
-    let (haproxy, _) = start(&scene, listen, |shown| shown);
+    let (haproxy, _) = start(&scene, listen, |config| config);
     scene.assert_followed(haproxy, listen);
 }
 
-/// "Within two resolver holds", counted in the answers that it takes: one each hold.
+/// The document promises two resolver holds; HAProxy receives one answer per hold.
 #[test]
-fn a_flip_is_followed_with_the_second_answer_at_the_latest() {
-    if !skip::tool("a_flip_is_followed_with_the_second_answer_at_the_latest", "haproxy", "haproxy") {
+fn health_change_is_applied_within_two_answers() {
+    if !skip::tool("health_change_is_applied_within_two_answers", "haproxy", "haproxy") {
         return;
     }
     let (scene, listen) = (Scene::start(&[("a", ""), ("b", ""), ("c", "")], ""), listen());
-    let (mut haproxy, runtime) = start(&scene, listen, |shown| shown);
+    let (mut haproxy, runtime) = start(&scene, listen, |config| config);
     haproxy.wait_for("at first", &addresses(&scene, &["a", "b", "c"]), || runtime.addresses());
-    for (well, names) in [(false, &["a", "c"][..]), (true, &["a", "b", "c"]), (false, &["a", "c"])] {
-        scene.turn("b", well);
+    for (healthy, names) in [(false, &["a", "c"][..]), (true, &["a", "b", "c"]), (false, &["a", "c"])] {
+        scene.set_health("b", healthy);
         scene.wait_for(names);
         let before = runtime.answers();
         let mut after = before;
-        haproxy.wait_for("b has turned", &addresses(&scene, names), || {
-            // In this order: what the servers are made of has been counted.
+        haproxy.wait_for("b has changed", &addresses(&scene, names), || {
+            // The servers are read first, so that the answers they come from are counted.
             let servers = runtime.addresses();
             after = runtime.answers();
             servers
         });
-        assert!(after - before <= 2, "followed after {} answers", after - before);
+        assert!(after - before <= 2, "applied after {} answers", after - before);
     }
 }
 
-/// 256 is HAProxy's unit of weight.
+/// HAProxy divides SRV weights by 256.
 #[test]
-fn weights_are_shares_of_traffic() {
-    if !skip::tool("weights_are_shares_of_traffic", "haproxy", "haproxy") {
+fn instance_weights_become_server_weights() {
+    if !skip::tool("instance_weights_become_server_weights", "haproxy", "haproxy") {
         return;
     }
     let scene = Scene::start(&[("a", "weight: 256,"), ("b", "weight: 768,"), ("c", "weight: 1,")], "");
-    let (mut haproxy, runtime) = start(&scene, listen(), |shown| shown);
-    let due: BTreeMap<String, u32> = addresses(&scene, &["a", "b", "c"]).into_iter().zip([1, 3, 1]).collect();
+    let (mut haproxy, runtime) = start(&scene, listen(), |config| config);
+    let expected: BTreeMap<String, u32> = addresses(&scene, &["a", "b", "c"]).into_iter().zip([1, 3, 1]).collect();
     let weights = || runtime.servers().into_iter().map(|(address, (_, weight))| (address, weight)).collect();
-    haproxy.wait_for("weights", &due, weights);
+    haproxy.wait_for("weights", &expected, weights);
 }
 
 const SERVERS: usize = 27;
 const RESOLUTIONS: u64 = 100;
 
-/// "A record that is missing from one answer counts as gone": while nothing changes, no server comes or goes. So many are there
-/// of a service of [`SERVERS`]; `whole`: their addresses come with the answer.
+/// HAProxy removes a server whose record is missing from one answer. Asserts that, without changes, the servers of a
+/// service of [`SERVERS`] instances stay the same and their number is `expected`. `whole`: answers include the addresses.
 fn assert_servers_stay(test: &str, change: fn(String) -> String, expected: RangeInclusive<usize>, whole: bool) {
     if !skip::tool(test, "haproxy", "haproxy") {
         return;
@@ -131,11 +131,11 @@ fn assert_servers_stay(test: &str, change: fn(String) -> String, expected: Range
     for number in 1..=SERVERS {
         let address = format!("127.0.1.{number}");
         let body = json!({"Name": "many", "ID": format!("m{number}"), "Address": address, "Port": 80});
-        scene.order("agent/service/register", &body.to_string());
+        scene.put("agent/service/register", &body.to_string());
     }
-    let (mut haproxy, runtime) = start(&scene, listen(), |shown| {
-        // Twenty times as often, to be done before long.
-        change(shown).replace("_web._tcp", "_many._tcp").replace(" 1s\n", " 50ms\n")
+    let (mut haproxy, runtime) = start(&scene, listen(), |config| {
+        // Twenty times the query rate, to shorten the test.
+        change(config).replace("_web._tcp", "_many._tcp").replace(" 1s\n", " 50ms\n")
     });
     haproxy.wait_for("servers", &true, || expected.contains(&runtime.servers().len()));
     let round = if whole { 1 } else { 1 + runtime.servers().len() as u64 };
@@ -151,19 +151,19 @@ fn assert_servers_stay(test: &str, change: fn(String) -> String, expected: Range
 }
 
 #[test]
-fn all_servers_stay_over_tcp() {
-    assert_servers_stay("all_servers_stay_over_tcp", |shown| shown, SERVERS..=SERVERS, true);
+fn all_servers_stay_with_answers_over_tcp() {
+    assert_servers_stay("all_servers_stay_with_answers_over_tcp", |config| config, SERVERS..=SERVERS, true);
 }
 
-/// The answers are cut, which HAProxy passes over.
+/// HAProxy ignores the TC bit of the truncated answers.
 #[test]
-fn as_many_servers_stay_as_a_datagram_holds() {
-    let change = |shown: String| shown.replace("tcp@", "");
-    assert_servers_stay("as_many_servers_stay_as_a_datagram_holds", change, 20..=26, false);
+fn servers_of_a_truncated_answer_stay() {
+    let change = |config: String| config.replace("tcp@", "");
+    assert_servers_stay("servers_of_a_truncated_answer_stay", change, 20..=26, false);
 }
 
 #[test]
-fn as_many_servers_stay_as_512_octets_hold() {
-    let change = |shown: String| shown.replace("tcp@", "").replace("    accepted_payload_size 8192\n", "");
-    assert_servers_stay("as_many_servers_stay_as_512_octets_hold", change, 7..=10, false);
+fn servers_of_a_truncated_answer_without_edns_stay() {
+    let change = |config: String| config.replace("tcp@", "").replace("    accepted_payload_size 8192\n", "");
+    assert_servers_stay("servers_of_a_truncated_answer_without_edns_stay", change, 7..=10, false);
 }

@@ -1,4 +1,4 @@
-//! Prometheus and VictoriaMetrics: what is scraped is what muster knows.
+//! Prometheus and VictoriaMetrics: scrape targets follow the catalog.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr};
 
@@ -10,18 +10,18 @@ use crate::{
 };
 
 const A: u16 = 1;
-/// A scrape a second, to be done before long.
+/// Scrape interval of one second, to shorten the test.
 const OFTEN: &str = "global: {scrape_interval: 1s, scrape_timeout: 1s}\n";
-/// A token for the orders of the test; the one for reading is the document's.
-const OPERATES: &str = "operates-operates-operates";
+/// Token for the writes of the test; the token for reading is in the document.
+const OPERATE_TOKEN: &str = "operates-operates-operates";
 
-/// What the program says of its targets.
+/// Returns the program's targets; null if it does not respond yet.
 fn targets(at: SocketAddr) -> Value {
     let answer = try_ask(at, "GET", "/api/v1/targets", "").filter(|answer| answer.status == 200);
     answer.map_or(Value::Null, |answer| answer.json()["data"].take())
 }
 
-/// The targets that are scraped: what a label says, and whether the last scrape went well.
+/// Returns the scraped targets of a job: the value of a label, and the result of the last scrape.
 fn scraped(targets: &Value, job: &str, label: &str) -> BTreeMap<String, String> {
     let all = targets["activeTargets"].as_array().cloned().unwrap_or_default();
     let of_job = all.iter().filter(|target| target["labels"]["job"] == job);
@@ -29,8 +29,8 @@ fn scraped(targets: &Value, job: &str, label: &str) -> BTreeMap<String, String> 
     of_job.map(|target| (text(&target["discoveredLabels"][label]), text(&target["health"]))).collect()
 }
 
-/// Those that the rules leave out, with their health in the catalog.
-fn left_out(targets: &Value) -> BTreeMap<String, String> {
+/// Returns the targets that relabelling drops, with their health in the catalog.
+fn dropped(targets: &Value) -> BTreeMap<String, String> {
     let all = targets["droppedTargets"].as_array().cloned().unwrap_or_default();
     let text = |target: &Value, label: &str| target["discoveredLabels"][label].as_str().unwrap_or_default().to_owned();
     all.iter().map(|target| (text(target, "__meta_consul_service_id"), text(target, "__meta_consul_health"))).collect()
@@ -40,10 +40,10 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
 }
 
-/// Flips, registrations, deregistrations and drains change the targets; labels are as Prometheus names them.
+/// Health changes, registrations, deregistrations and drains change the targets. The labels are those of Prometheus.
 #[test]
-fn consul_sd_of_victoria_metrics_follows() {
-    if !skip::tool("consul_sd_of_victoria_metrics_follows", "victoria-metrics", "victoria-metrics") {
+fn victoria_metrics_consul_sd_follows_the_catalog() {
+    if !skip::tool("victoria_metrics_consul_sd_follows_the_catalog", "victoria-metrics", "victoria-metrics") {
         return;
     }
     let of_rack = "tags: [metrics, v1], meta: {rack: r1},";
@@ -51,13 +51,13 @@ fn consul_sd_of_victoria_metrics_follows() {
     let shown = block(DOCUMENT, "prometheus consul");
     let token = shown.split("token: ").nth(1).unwrap().split_whitespace().next().unwrap();
     let tokens = format!(
-        "tokens:\n- {{name: prometheus, scope: read, token: {token}}}\n- {{name: root, scope: operate, token: {OPERATES}}}\n"
+        "tokens:\n- {{name: prometheus, scope: read, token: {token}}}\n- {{name: root, scope: operate, token: {OPERATE_TOKEN}}}\n"
     );
     let scene = Scene::start_with(&[("a", of_rack), ("b", of_rack), ("untagged", "")], config, |folder| {
         fs::create_dir(folder.join("tokens.d")).unwrap();
         fs::write(folder.join("tokens.d/all.yaml"), tokens).unwrap();
     });
-    let order = |path: &str, body: &str| scene.order(&format!("{path}?token={OPERATES}"), body);
+    let write = |path: &str, body: &str| scene.put(&format!("{path}?token={OPERATE_TOKEN}"), body);
     let api = listen();
     let path = scene.write("scrape.yaml", &[OFTEN, &scene.configuration("prometheus consul", api)].concat());
     let mut command = process::command("victoria-metrics");
@@ -65,8 +65,8 @@ fn consul_sd_of_victoria_metrics_follows() {
     command.arg(format!("-storageDataPath={}", scene.folder.path().join("data").display()));
     command.arg("-promscrape.consulSDCheckInterval=1s").arg(format!("-promscrape.config={}", path.display()));
     let mut program = scene.program(command);
-    let mut shows = |what: &str, due: &[(&str, &str)]| {
-        program.wait_for(what, &map(due), || scraped(&targets(api), "services", "__meta_consul_service_id"));
+    let mut shows = |what: &str, expected: &[(&str, &str)]| {
+        program.wait_for(what, &map(expected), || scraped(&targets(api), "services", "__meta_consul_service_id"));
     };
     shows("at first", &[("a", "up"), ("b", "up")]);
 
@@ -77,7 +77,7 @@ fn consul_sd_of_victoria_metrics_follows() {
         .iter()
         .find(|t| t["discoveredLabels"]["__meta_consul_service_id"] == "a");
     let (labels, address) = (&target.unwrap()["discoveredLabels"], scene.backends[0].1.address());
-    for (label, due) in [
+    for (label, expected) in [
         ("__address__", address.to_string().as_str()),
         ("__meta_consul_address", "10.0.0.7"),
         ("__meta_consul_dc", "dc1"),
@@ -90,36 +90,36 @@ fn consul_sd_of_victoria_metrics_follows() {
         ("__meta_consul_tagged_address_lan", "10.0.0.7"),
         ("__meta_consul_tags", ",metrics,v1,"),
     ] {
-        assert_eq!(labels[label], due, "{label} of {labels}");
+        assert_eq!(labels[label], expected, "{label} of {labels}");
     }
     assert_eq!(target.unwrap()["labels"]["rack"], "r1");
 
     let other = Backend::start(&["c"]).remove(0);
     let (ip, port) = (other.address().ip(), other.address().port());
     let body = json!({"Name": "c", "Address": ip, "Port": port, "Tags": ["metrics"]});
-    order("agent/service/register", &body.to_string());
-    shows("one is registered", &[("a", "up"), ("b", "up"), ("c", "up")]);
-    order("agent/check/fail/service:a", "");
-    order("muster/drain/b", "");
-    shows("one is ill, one drained", &[("c", "up")]);
-    assert_eq!(left_out(&targets(api)), map(&[("a", "critical"), ("b", "maintenance")]));
-    order("agent/check/pass/service:a", "");
-    order("muster/resume/b", "");
-    order("agent/service/deregister/c", "");
-    shows("two are back, one is gone", &[("a", "up"), ("b", "up")]);
+    write("agent/service/register", &body.to_string());
+    shows("c is registered", &[("a", "up"), ("b", "up"), ("c", "up")]);
+    write("agent/check/fail/service:a", "");
+    write("muster/drain/b", "");
+    shows("a is critical, b is drained", &[("c", "up")]);
+    assert_eq!(dropped(&targets(api)), map(&[("a", "critical"), ("b", "maintenance")]));
+    write("agent/check/pass/service:a", "");
+    write("muster/resume/b", "");
+    write("agent/service/deregister/c", "");
+    shows("a and b are back, c is deregistered", &[("a", "up"), ("b", "up")]);
 }
 
-/// On a host that asks muster, since Prometheus asks the servers of resolv.conf.
+/// Runs on a simulated host whose resolv.conf names muster, since Prometheus queries the servers of resolv.conf.
 #[test]
-fn dns_sd_of_prometheus_follows() {
-    let test = "dns_sd_of_prometheus_follows";
+fn prometheus_dns_sd_follows_health() {
+    let test = "prometheus_dns_sd_follows_health";
     if !skip::machines(test) || !skip::tool(test, "prometheus", "prometheus") {
         return;
     }
     let machine = Machine::new("nameserver 127.0.0.1\n", "files dns");
-    let world = machine.start_world();
+    let upstream = machine.start_upstream();
     let backends = machine.namespace.enter(|| Backend::start(&["a", "b"]));
-    let agent = machine.start_agent("127.0.0.1:53", &world, &services(&[("a", ""), ("b", "")], &backends));
+    let agent = machine.start_agent("127.0.0.1:53", &upstream, &services(&[("a", ""), ("b", "")], &backends));
     let port = backends[0].address().port();
     let shown = block(DOCUMENT, "prometheus dns").replace("9000", &port.to_string());
     let folder = run::temp_dir();
@@ -133,19 +133,19 @@ fn dns_sd_of_prometheus_follows() {
     ];
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut prometheus = machine.start("prometheus", &arguments, folder.path());
-    for (what, ill) in [("at first", None), ("one is ill", Some(0)), ("it is well again", None)] {
-        let there: Vec<usize> = (0..2).filter(|at| Some(*at) != ill).collect();
+    for (what, failed) in [("at first", None), ("a is critical", Some(0)), ("a is passing again", None)] {
+        let passing: Vec<usize> = (0..2).filter(|at| Some(*at) != failed).collect();
         for (at, name) in ["a", "b"].iter().enumerate() {
-            machine.namespace.enter(|| report(&agent, name, Some(at) != ill));
+            machine.namespace.enter(|| report(&agent, name, Some(at) != failed));
         }
-        let addresses: Vec<String> = there.iter().map(|at| format!("A {}", backends[*at].address().ip())).collect();
+        let addresses: Vec<String> = passing.iter().map(|at| format!("A {}", backends[*at].address().ip())).collect();
         let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
         machine.namespace.enter(|| agent.wait_for_answers("web.service.local.", A, &addresses));
-        let by_name = there.iter().map(|at| format!("{}.web.service.local:{port}", ["a", "b"][*at]));
-        let by_address = there.iter().map(|at| backends[*at].address().to_string());
+        let by_name = passing.iter().map(|at| format!("{}.web.service.local:{port}", ["a", "b"][*at]));
+        let by_address = passing.iter().map(|at| backends[*at].address().to_string());
         let up = |target: String| (target, "up".to_owned());
-        let due: (BTreeMap<_, _>, BTreeMap<_, _>) = (by_name.map(up).collect(), by_address.map(up).collect());
-        prometheus.wait_for(what, &due, || {
+        let expected: (BTreeMap<_, _>, BTreeMap<_, _>) = (by_name.map(up).collect(), by_address.map(up).collect());
+        prometheus.wait_for(what, &expected, || {
             let targets = machine.namespace.enter(|| targets(api));
             (scraped(&targets, "web", "__address__"), scraped(&targets, "web-by-address", "__address__"))
         });

@@ -1,4 +1,4 @@
-//! nginx, Caddy, Envoy and clients of gRPC: traffic goes to those that muster answers, and to nobody else.
+//! nginx, Caddy, Envoy and gRPC clients: traffic goes only to the instances that muster answers.
 
 use std::{io::Write, process::Stdio, thread};
 
@@ -13,10 +13,10 @@ use crate::{
 
 const THREE: &[(&str, &str)] = &[("a", ""), ("b", ""), ("c", "")];
 
-/// It asks for A and AAAA: of names that have A alone, the other has to be empty, not NXDOMAIN.
+/// nginx queries A and AAAA: for names with only A records, the AAAA answer must be NODATA, not NXDOMAIN.
 #[test]
-fn nginx_follows_with_ipv6_and_without() {
-    if !skip::tool("nginx_follows_with_ipv6_and_without", "nginx", "nginx-light") {
+fn nginx_follows_health_with_and_without_ipv6() {
+    if !skip::tool("nginx_follows_health_with_and_without_ipv6", "nginx", "nginx-light") {
         return;
     }
     thread::scope(|scope| {
@@ -44,8 +44,8 @@ fn assert_nginx_follows(ipv6: &str) {
 }
 
 #[test]
-fn caddy_follows() {
-    let Some(program) = fetched("caddy_follows", "python/bin/caddy") else { return };
+fn caddy_follows_health() {
+    let Some(program) = fetched("caddy_follows_health", "python/bin/caddy") else { return };
     let (scene, listen) = (Scene::start(THREE, ""), listen());
     let site = scene.configuration("caddy", listen);
     let global = "{\n\tadmin off\n\tauto_https off\n\tpersist_config off\n}\n";
@@ -60,8 +60,8 @@ fn caddy_follows() {
 }
 
 #[test]
-fn envoy_follows() {
-    let Some(program) = fetched("envoy_follows", "python/bin/envoy") else { return };
+fn envoy_follows_health() {
+    let Some(program) = fetched("envoy_follows_health", "python/bin/envoy") else { return };
     let (scene, listen) = (Scene::start(THREE, ""), listen());
     let clusters = scene.configuration("envoy", listen).replace('\n', "\n  ");
     let listener = r#"
@@ -87,13 +87,13 @@ fn envoy_follows() {
     scene.assert_followed(envoy, listen);
 }
 
-/// `grpc_client.py` runs servers at the addresses of the web servers, and a client.
+/// `grpc_client.py` runs gRPC servers on the addresses of the web servers, and a client.
 #[test]
-fn grpc_follows_by_name() {
-    let Some(python) = fetched("grpc_follows_by_name", "python/bin/python") else { return };
+fn grpc_client_follows_health() {
+    let Some(python) = fetched("grpc_client_follows_health", "python/bin/python") else { return };
     let names = ["a", "b"];
     let scene = Scene::start(&[("a", ""), ("b", "")], "");
-    // Not the web servers' own port, and with the least pause between two look-ups made short.
+    // The gRPC servers use another port than the web servers. The minimum time between DNS resolutions is shortened.
     let port = listen().port();
     let channel = block(DOCUMENT, "grpc")
         .replace("127.0.0.1:8600", &scene.agent.address().to_string())
@@ -105,18 +105,18 @@ fn grpc_follows_by_name() {
     let mut command = process::command(python);
     command.args([script, &channel]).args(&addresses);
     let mut grpc = process::Owned(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap());
-    let (mut orders, answers) = (grpc.0.stdin.take().unwrap(), grpc.0.stdout.take().unwrap());
+    let (mut commands, answers) = (grpc.0.stdin.take().unwrap(), grpc.0.stdout.take().unwrap());
     let lines = process::lines(answers);
-    let next = || lines.recv_timeout(DEADLINE).expect("the script prints a line");
+    let next = || lines.recv_timeout(DEADLINE).expect("a line of the script");
     assert_eq!(next(), "ready");
-    for (ill, due) in [(None, "a b"), (Some("b"), "a"), (Some("a"), "b"), (None, "a b")] {
-        let well: Vec<&str> = names.iter().copied().filter(|name| Some(*name) != ill).collect();
+    for (failed, expected) in [(None, "a b"), (Some("b"), "a"), (Some("a"), "b"), (None, "a b")] {
+        let passing: Vec<&str> = names.iter().copied().filter(|name| Some(*name) != failed).collect();
         for name in names {
-            scene.turn(name, Some(name) != ill);
+            scene.set_health(name, Some(name) != failed);
         }
-        scene.wait_for(&well);
-        wait::until_equal("the servers that answer", due, || {
-            writeln!(orders, "ask").unwrap();
+        scene.wait_for(&passing);
+        wait::until_equal("the answering servers", expected, || {
+            writeln!(commands, "ask").unwrap();
             names.iter().zip(&addresses).fold(next(), |answered, (name, address)| answered.replace(address, name))
         });
     }

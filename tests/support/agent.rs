@@ -1,4 +1,4 @@
-//! A running `muster agent`: the built binary in a folder of its own, on a port of its own, ended with its test.
+//! Running `muster agent`: the built binary with a temporary folder and free ports, killed on drop.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use super::{
     wait::{self, DEADLINE},
 };
 
-/// A running agent.
+/// Running agent, killed on drop.
 pub struct Agent {
     child: Child,
     address: SocketAddr,
@@ -38,7 +38,7 @@ impl Agent {
         Self::start_with("", &[], |_| {})
     }
 
-    /// Starts an agent with more configuration, with environment variables, and in a folder that `prepare` fills.
+    /// Starts an agent with additional configuration and environment variables, in a folder that `prepare` fills.
     pub fn start_with(config: &str, environment: &[(&str, &str)], prepare: impl FnOnce(&Path)) -> Self {
         let mut command = process::muster();
         command.envs(environment.iter().copied());
@@ -52,7 +52,7 @@ impl Agent {
         Self::launch(command, "", options, prepare)
     }
 
-    /// Starts an agent that answers DNS at this address, which has to be free.
+    /// Starts an agent that listens for DNS on this address, which must be free.
     pub fn start_at(address: SocketAddr, config: &str) -> Self {
         Self::start_with(&format!("dns: {{listen: [\"{address}\"]}}\n{config}"), &[], |_| {})
     }
@@ -81,7 +81,7 @@ impl Agent {
         let path = folder.path().join("muster.yaml");
         if !path.exists() {
             let gossip = if config.contains("gossip:") { "" } else { "gossip: {listen: 127.0.0.1:0}\n" };
-            // No test asks the host's own servers.
+            // Tests never query the host's DNS servers.
             let resolver = if config.contains("resolver:") { "" } else { "resolver: {allow: []}\n" };
             let dns = if config.contains("dns:") { "" } else { "dns: {listen: [127.0.0.1:0]}\n" };
             let has_http = config.lines().any(|line| line.starts_with("http:"));
@@ -107,7 +107,7 @@ impl Agent {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut agent =
             Self { child, address: nowhere, http: nowhere, gossip: nowhere, log, reader: Some(reader), folder };
-        // In both of the log formats.
+        // Text and JSON format.
         agent.wait_for_log_where("answering", |line| {
             line.contains("INFO answering") || line.contains("\"message\":\"answering\"")
         });
@@ -119,7 +119,7 @@ impl Agent {
         agent
     }
 
-    /// The first address on which the agent logged that it listens for a protocol.
+    /// Returns the first address logged as listening for a protocol.
     pub fn listening(&self, what: &str) -> SocketAddr {
         let (log, expected) = (self.log(), format!("listening for {what}"));
         let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no {expected}: {log}"));
@@ -129,27 +129,27 @@ impl Agent {
         }
     }
 
-    /// Address of its DNS server.
+    /// Returns the address of its DNS server.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Address of its HTTP API; port 0 where its configuration has none.
+    /// Returns the address of its HTTP API; port 0 if it has none.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
 
-    /// Address of its gossip.
+    /// Returns its gossip address.
     pub fn gossip(&self) -> SocketAddr {
         self.gossip
     }
 
-    /// Its process id.
+    /// Returns its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// A path below its folder.
+    /// Returns a path below its folder.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
@@ -159,7 +159,7 @@ impl Agent {
         fs::write(self.path("services.d").join(name), text).unwrap();
     }
 
-    /// Its log so far.
+    /// Returns its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -173,7 +173,7 @@ impl Agent {
     #[track_caller]
     fn wait_for_log_where(&mut self, what: &str, matches: impl Fn(&str) -> bool) {
         wait::poll(|| {
-            // In this order: an agent that has ended logs no more.
+            // The exit is checked before the log: after it, no line is added.
             let ended = self.child.try_wait().unwrap();
             if ended.is_some() {
                 self.reader.take().map(thread::JoinHandle::join);
@@ -187,7 +187,7 @@ impl Agent {
         });
     }
 
-    /// Asks over UDP.
+    /// Queries over UDP.
     pub fn ask(&self, name: &str, qtype: u16) -> Message {
         let query = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -201,7 +201,7 @@ impl Agent {
         decode(&reply[..len])
     }
 
-    /// Asks over TCP.
+    /// Queries over TCP.
     pub fn ask_tcp(&self, name: &str, qtype: u16) -> Message {
         let query = Ask { name: name.to_owned(), qtype, edns: None, dnssec_ok: false }.packet(7);
         let mut stream = TcpStream::connect(self.address).unwrap();
@@ -214,7 +214,7 @@ impl Agent {
         decode(&reply)
     }
 
-    /// The answer section as sorted text, owner and TTL left out.
+    /// Returns the answer section as sorted text, without owner names and TTLs.
     pub fn answers(&self, name: &str, qtype: u16) -> Vec<String> {
         let mut lines: Vec<String> =
             self.ask(name, qtype).answers.iter().map(|r| show(r).splitn(4, ' ').nth(3).unwrap().to_owned()).collect();
@@ -222,7 +222,7 @@ impl Agent {
         lines
     }
 
-    /// Asks until the answers are these.
+    /// Queries until the answers are the expected ones.
     #[track_caller]
     pub fn wait_for_answers(&self, name: &str, qtype: u16, expected: &[&str]) {
         wait::until_equal(name, expected, || self.answers(name, qtype));
@@ -233,7 +233,7 @@ impl Agent {
         kill(process::pid(&self.child), signal).unwrap();
     }
 
-    /// Waits for the process and its log to end.
+    /// Waits for the exit of the process and the end of its log.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
         let status = process::wait(&mut self.child);

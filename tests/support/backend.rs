@@ -1,4 +1,4 @@
-//! Little web servers that programs are sent to: each says its name.
+//! Small web servers that respond with their name.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -6,14 +6,15 @@ use std::{
     thread,
 };
 
-/// A web server: `/metrics` is for Prometheus, every other path answers with the server's name. It ends with the process.
+/// Web server: `/metrics` is in the format of Prometheus, every other path responds with the server's name. It runs until
+/// the process ends.
 pub struct Backend {
     address: SocketAddr,
 }
 
 impl Backend {
-    /// So many servers on addresses of their own, from 127.0.0.2 on, and on one port: whoever reads address records alone
-    /// cannot tell ports apart.
+    /// Starts one server per name, on the addresses from 127.0.0.2 and one common port, since clients of address records
+    /// cannot learn different ports.
     pub fn start(names: &[&str]) -> Vec<Self> {
         let at = |number: usize, port: u16| SocketAddr::from((Ipv4Addr::new(127, 0, 0, number as u8 + 2), port));
         let listeners = loop {
@@ -39,7 +40,7 @@ impl Backend {
         Self { address }
     }
 
-    /// Where it is.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -54,7 +55,7 @@ fn answer(mut stream: TcpStream, name: &str) {
         _ => format!("{name}\n"),
     };
     let length = body.len();
-    // Whoever asked may be gone: it is not this server's affair.
+    // The client may have closed the connection.
     let _ = write!(
         stream,
         "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"

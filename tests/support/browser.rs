@@ -1,4 +1,4 @@
-//! A headless Chromium, driven by [WebDriver](https://www.w3.org/TR/webdriver2/) and the extensions of chromedriver.
+//! Headless Chromium, driven by [WebDriver](https://www.w3.org/TR/webdriver2/) with the extensions of chromedriver.
 
 use std::{
     net::SocketAddr,
@@ -30,7 +30,7 @@ const ARGUMENTS: &[&str] = &[
 /// A foreign name that resolves to this host, as after DNS rebinding.
 pub const FOREIGN: &str = "evil.example";
 
-/// A browser with one window, which ends with its test.
+/// Browser with one window, killed on drop.
 pub struct Browser {
     driver: Child,
     address: SocketAddr,
@@ -39,7 +39,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser. `None`: Chromium is not installed, and `test` is reported as skipped.
+    /// Starts a browser. Returns `None` and reports `test` as skipped if Chromium is not installed.
     pub fn start(test: &str) -> Option<Self> {
         if !skip::tool(test, "chromium", "chromium") || !skip::tool(test, "chromedriver", "chromium-driver") {
             return None;
@@ -49,7 +49,7 @@ impl Browser {
         let mut driver = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = process::lines(driver.stdout.take().unwrap());
         let port = wait::poll(|| {
-            let line = lines.recv_timeout(DEADLINE).expect("chromedriver prints its port");
+            let line = lines.recv_timeout(DEADLINE).expect("the port of chromedriver");
             let port =
                 line.split_once("successfully on port ").map(|(_, port)| port.trim_end_matches('.').parse().unwrap());
             port.ok_or(line)
@@ -63,7 +63,7 @@ impl Browser {
         let wanted = json!({"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": logs});
         let session = browser.command("POST", "/session", &json!({"capabilities": {"alwaysMatch": wanted}}));
         browser.session = session["sessionId"].as_str().unwrap().to_owned();
-        // The first page of the browser makes requests of its own.
+        // The browser's initial page makes requests.
         browser.open("about:blank");
         browser.requests();
         Some(browser)
@@ -74,7 +74,7 @@ impl Browser {
         self.execute("url", &json!({"url": url}));
     }
 
-    /// Sets the size of the screen in CSS pixels and the colour scheme, `light` or `dark`; reduces motion.
+    /// Sets the screen size in CSS pixels and the colour scheme, `light` or `dark`; reduces motion.
     pub fn screen(&self, width: u32, height: u32, scheme: &str) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
         self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
@@ -91,22 +91,22 @@ impl Browser {
 
     /// Waits until an expression in the page is true.
     pub fn wait(&self, expression: &str) {
-        // A page that is being left has no result.
+        // During a navigation, a script has no result.
         let holds = || self.run(&format!("return Boolean({expression})"), &json!([])) == json!(true);
         if !wait::holds_in_time(holds) {
             let text = self.run("return document.body.innerText", &json!([]));
-            panic!("never true: {expression}\nthe page: {text}\nits console: {:?}", self.complaints());
+            panic!("not true: {expression}\npage: {text}\nconsole: {:?}", self.console_errors());
         }
     }
 
-    /// Visible text of the first element that matches a CSS selector.
+    /// Returns the visible text of the first element that matches a CSS selector.
     pub fn text(&self, selector: &str) -> String {
         let script = "return document.querySelector(arguments[0])?.innerText ?? null";
         let text = self.run(script, &json!([selector]));
         text.as_str().unwrap_or_else(|| panic!("no {selector}")).to_owned()
     }
 
-    /// Presses keys one after the other, by their names in `KeyboardEvent.key`.
+    /// Presses keys in order, by their names in `KeyboardEvent.key`.
     pub fn press(&self, keys: &[&str]) {
         let actions: Vec<Value> = keys
             .iter()
@@ -115,7 +115,7 @@ impl Browser {
         self.execute("actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": actions}]}));
     }
 
-    /// Takes a picture of the window, as PNG.
+    /// Takes a screenshot of the window, as PNG.
     pub fn screenshot(&self) -> Vec<u8> {
         let picture = self.devtools("Page.captureScreenshot", &json!({"format": "png"}));
         decode_base64(picture["data"].as_str().unwrap())
@@ -126,20 +126,20 @@ impl Browser {
         self.execute("back", &json!({}));
     }
 
-    /// Errors and warnings on the console since the last call: of scripts, of the policy, of failed requests.
-    pub fn complaints(&self) -> Vec<String> {
+    /// Returns the console's errors and warnings since the last call: scripts, security policy, failed requests.
+    pub fn console_errors(&self) -> Vec<String> {
         let lines = self.log("browser");
         let bad = lines.iter().filter(|line| line["level"] == "SEVERE" || line["level"] == "WARNING");
         bad.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Address of every request since the last call.
+    /// Returns the URL of every request since the last call.
     pub fn requests(&self) -> Vec<String> {
         let url = |line: &Value| {
             let event: Value = serde_json::from_str(line["message"].as_str()?).ok()?;
             let message = &event["message"];
-            let asked = message["method"] == "Network.requestWillBeSent";
-            asked.then(|| message["params"]["request"]["url"].as_str().map(str::to_owned)).flatten()
+            let is_request = message["method"] == "Network.requestWillBeSent";
+            is_request.then(|| message["params"]["request"]["url"].as_str().map(str::to_owned)).flatten()
         };
         self.log("performance").iter().filter_map(url).collect()
     }
@@ -176,7 +176,7 @@ fn decode_base64(text: &str) -> Vec<u8> {
     digits.chunks(4).flat_map(octets).collect()
 }
 
-/// Code of a key in WebDriver (§17.4.2).
+/// Returns the code of a key in WebDriver (§17.4.2).
 fn code(key: &str) -> &str {
     match key {
         "Tab" => "\u{e004}",
@@ -192,7 +192,7 @@ fn code(key: &str) -> &str {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // The driver ends the browser, so the session ends before the driver.
+        // Deleting the session ends the browser; killing the driver does not.
         http::try_ask(self.address, "DELETE", &format!("/session/{}", self.session), "");
         process::kill_now(&mut self.driver);
     }

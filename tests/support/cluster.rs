@@ -1,4 +1,4 @@
-//! Clusters of agents on networks of their own: one network namespace for each host, wired by a bridge in a further one.
+//! Clusters of agents in isolated networks: one network namespace per host, connected by a bridge in another namespace.
 
 use std::{
     cell::Cell,
@@ -28,29 +28,29 @@ use super::{
     wait::until,
 };
 
-/// Where all hosts gossip.
+/// Gossip port of all hosts.
 pub const GOSSIP: u16 = 7946;
-/// The service that every host of a cluster has an instance of.
+/// Service with one instance on each host of a cluster.
 pub const SERVICE: &str = "web";
-/// How long a question waits for its answer; an agent that is stopped gives none.
-const ANSWER: Duration = Duration::from_secs(1);
-/// From one round of questions to the next.
+/// Timeout of a query; a stopped agent does not answer.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pause between rounds of queries.
 const ROUND: Duration = Duration::from_millis(50);
 
 /// Hosts on one bridge, each with an instance of [`SERVICE`].
 pub struct Cluster {
-    /// Host 1 is the first; its number is the last octet of its address.
+    /// Hosts in order of their numbers, from 1; the number is the last octet of the address.
     pub hosts: Vec<Host>,
     /// The gossip key.
     pub key: String,
-    /// Where the cables of the hosts end: `p1` is that of the first.
+    /// Namespace of the bridge; port `p1` connects the first host.
     pub bridge: Namespace,
 }
 
 impl Cluster {
-    /// Starts so many and waits until each answers all instances.
+    /// Starts `size` hosts with agents and waits until each answers all instances.
     pub fn start(size: u8) -> Self {
-        let mut cluster = Self::wired(size);
+        let mut cluster = Self::without_agents(size);
         for at in 0..usize::from(size) {
             cluster.start_agent(at, Setup::default());
         }
@@ -58,18 +58,18 @@ impl Cluster {
         cluster
     }
 
-    /// So many hosts without agents.
-    pub fn wired(size: u8) -> Self {
+    /// Creates `size` connected hosts without agents.
+    pub fn without_agents(size: u8) -> Self {
         let bridge = Namespace::new();
         ip(&format!("-n {} link add br0 type bridge", bridge.name()));
         ip(&format!("-n {} link set br0 up", bridge.name()));
         let mut cluster = Self { hosts: Vec::new(), key: keygen(), bridge };
-        cluster.hosts = (1..=size).map(|number| cluster.wire(number)).collect();
+        cluster.hosts = (1..=size).map(|number| cluster.connect(number)).collect();
         cluster
     }
 
-    /// Wires a further host, without an agent; the caller may add it to the cluster.
-    pub fn wire(&self, number: u8) -> Host {
+    /// Creates and connects a further host without an agent; the caller may add it to the cluster.
+    pub fn connect(&self, number: u8) -> Host {
         let namespace = Namespace::new();
         let port = format!("p{number}");
         namespace.connect("eth0", &self.bridge, &port);
@@ -77,23 +77,23 @@ impl Cluster {
         Host::new(&format!("n{number}"), address(number), namespace)
     }
 
-    /// Starts the agent of a host with the cluster's key; it joins the first two.
+    /// Starts the agent of a host with the cluster's key; it joins the first two hosts.
     pub fn start_agent(&mut self, at: usize, setup: Setup) {
         let key = self.key.clone();
         self.hosts[at].start(Setup { key, join: vec![address(1), address(2)], ..setup });
     }
 
-    /// All hosts but this.
+    /// Returns all hosts except this one.
     pub fn others(&self, than: usize) -> impl Iterator<Item = &Host> {
         self.hosts.iter().enumerate().filter(move |(at, _)| *at != than).map(|(_, host)| host)
     }
 
-    /// The instances of all hosts.
+    /// Returns the instance ids of all hosts.
     pub fn instances(&self) -> BTreeSet<String> {
         self.hosts.iter().map(Host::instance).collect()
     }
 
-    /// Waits until each host answers the instances of all, as live ones.
+    /// Waits until each host answers all instances without an Extended DNS Error; returns the time it took.
     pub fn converge(&self) -> Duration {
         let all = self.instances();
         until("each host answers all instances", || {
@@ -105,45 +105,45 @@ impl Cluster {
     }
 }
 
-/// A host: its namespace, where it is in it, and its agent while it has one.
+/// Host: its namespace and address, and its agent while it runs.
 pub struct Host {
     agent: Option<Agent>,
     resolver: Resolver,
-    /// The name of its node.
+    /// Node name.
     pub node: String,
-    /// Its address.
+    /// Address of `eth0`.
     pub address: Ipv4Addr,
-    /// Its network.
+    /// Network namespace.
     pub namespace: Namespace,
 }
 
-/// What an agent is started with, apart from who it is.
+/// Settings of an agent.
 #[derive(Clone, Default)]
 pub struct Setup {
     /// The gossip key.
     pub key: String,
-    /// Whom to join.
+    /// Addresses to join.
     pub join: Vec<Ipv4Addr>,
-    /// A data folder of before, to be moved to the agent's.
+    /// Existing data directory, moved into the agent's folder.
     pub data: Option<PathBuf>,
-    /// Service files beside that of [`SERVICE`]: name and content.
+    /// Additional service files: name and content.
     pub services: Vec<(String, String)>,
 }
 
 impl Host {
-    /// A host whose network has one interface, `eth0`, that the caller has connected.
+    /// Creates a host in a namespace whose interface `eth0` is connected.
     pub fn new(node: &str, address: Ipv4Addr, namespace: Namespace) -> Self {
         ip(&format!("-n {} address add {address}/24 dev eth0", namespace.name()));
         let resolver = Resolver::new(&namespace);
         Self { agent: None, resolver, node: node.to_owned(), address, namespace }
     }
 
-    /// The id of its instance of [`SERVICE`].
+    /// Returns the id of its instance of [`SERVICE`].
     pub fn instance(&self) -> String {
         format!("{SERVICE}-{}", self.node)
     }
 
-    /// Starts its agent and waits until that answers.
+    /// Starts its agent and waits until it answers.
     pub fn start(&mut self, setup: Setup) {
         let (node, address) = (&self.node, self.address);
         let Setup { key, join, data, services } = setup;
@@ -168,57 +168,57 @@ impl Host {
         self.agent = Some(self.namespace.enter(|| Agent::start_with("", &[], prepare)));
     }
 
-    /// Its agent.
+    /// Returns its agent.
     pub fn agent(&self) -> &Agent {
         self.agent.as_ref().unwrap()
     }
 
-    /// Its agent, which the host has no longer.
+    /// Removes and returns its agent.
     pub fn take_agent(&mut self) -> Agent {
         self.agent.take().unwrap()
     }
 
-    /// Runs a command on it.
+    /// Runs a `muster` command on the host.
     pub fn muster(&self, arguments: &[&str]) -> Output {
         let mut command = process::muster();
         command.args(arguments).stdin(Stdio::null());
         self.namespace.enter(|| command.finish())
     }
 
-    /// What a command prints that has to succeed.
-    pub fn said(&self, arguments: &[&str]) -> String {
+    /// Runs a `muster` command that must succeed and returns its output.
+    pub fn output_of(&self, arguments: &[&str]) -> String {
         let output = self.muster(arguments);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{} on {}: {out}{err}", arguments.join(" "), self.node);
         out.into_owned()
     }
 
-    /// All members that it knows, each with how it stands or why it is gone.
+    /// Returns all members that its agent knows, with the reason if a member is gone, else its reachability.
     pub fn members(&self) -> BTreeMap<String, String> {
-        let members: Vec<Value> = serde_json::from_str(&self.said(&["members", "--json"])).unwrap();
-        let stands = |standing: &Value| standing["Cause"].as_str().or(standing["Reach"].as_str()).unwrap().to_owned();
+        let members: Vec<Value> = serde_json::from_str(&self.output_of(&["members", "--json"])).unwrap();
+        let state = |muster: &Value| muster["Cause"].as_str().or(muster["Reach"].as_str()).unwrap().to_owned();
         let name = |member: &Value| member["Name"].as_str().unwrap().to_owned();
-        members.iter().map(|member| (name(member), stands(&member["Muster"]))).collect()
+        members.iter().map(|member| (name(member), state(&member["Muster"]))).collect()
     }
 
-    /// How often it did not let something in, by reason.
+    /// Returns the number of rejected packets by reason.
     pub fn rejected(&self) -> BTreeMap<String, u64> {
-        let status: Value = serde_json::from_str(&self.said(&["status", "--json"])).unwrap();
+        let status: Value = serde_json::from_str(&self.output_of(&["status", "--json"])).unwrap();
         serde_json::from_value(status["Muster"]["Rejected"].clone()).unwrap()
     }
 
-    /// Opens a connection from it.
+    /// Opens a TCP connection from the host.
     pub fn open(&self, to: Ipv4Addr, port: u16) -> TcpStream {
         self.namespace.enter(|| TcpStream::connect((to, port)).unwrap())
     }
 
-    /// Opens a socket on it.
+    /// Opens a UDP socket on the host.
     pub fn socket(&self) -> UdpSocket {
         self.namespace.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap())
     }
 }
 
-/// Hosts ask their own agents.
+/// A host queries its own agent.
 impl Deref for Host {
     type Target = Resolver;
 
@@ -227,7 +227,7 @@ impl Deref for Host {
     }
 }
 
-/// Asks the agent of a host, from that host.
+/// Client of a host's agent, on the same host.
 pub struct Resolver {
     socket: UdpSocket,
     asked: Cell<u16>,
@@ -240,11 +240,11 @@ impl Resolver {
             socket.connect("127.0.0.1:53").unwrap();
             socket
         });
-        socket.set_read_timeout(Some(ANSWER)).unwrap();
+        socket.set_read_timeout(Some(QUERY_TIMEOUT)).unwrap();
         Self { socket, asked: Cell::new(0) }
     }
 
-    /// What it answers to SRV of a service; `None`: nothing.
+    /// Queries SRV of a service; `None` without an answer.
     pub fn ask(&self, service: &str) -> Option<Message> {
         let id = self.asked.get().wrapping_add(1);
         self.asked.set(id);
@@ -254,19 +254,19 @@ impl Resolver {
         let mut reply = [0; 4096];
         loop {
             let len = self.socket.recv(&mut reply).ok()?;
-            // An answer may be that of a question before, from an agent that was stopped.
+            // A late answer to an earlier query is ignored.
             if reply[..2] == id.to_be_bytes() {
                 return Some(decode(&reply[..len]));
             }
         }
     }
 
-    /// The ids of the instances that it answers; none where there is no answer.
+    /// Returns the ids of the answered instances; empty without an answer.
     pub fn instances(&self, service: &str) -> BTreeSet<String> {
         self.ask(service).map(|answer| instances(&answer)).unwrap_or_default()
     }
 
-    /// The code of its Extended DNS Error.
+    /// Returns the code of the answer's Extended DNS Error.
     pub fn error(&self, service: &str) -> Option<u16> {
         extended_error(&self.ask(service)?).map(|(code, _)| code)
     }
@@ -280,24 +280,24 @@ fn instances(answer: &Message) -> BTreeSet<String> {
     targets.map(|target| target.split('.').next().unwrap().to_owned()).collect()
 }
 
-/// The address of the host with this number.
+/// Returns the address of the host with this number.
 pub fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 77, 0, number)
 }
 
-/// A new gossip key.
+/// Returns a new gossip key.
 pub fn keygen() -> String {
     let output = process::muster().arg("keygen").finish();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// Waits until none of the hosts answers this instance; how long that took on each.
+/// Waits until none of the hosts answers this instance; returns the time it took on each.
 #[track_caller]
 pub fn wait_until_gone<'a>(instance: &str, hosts: impl IntoIterator<Item = &'a Host>) -> Vec<Duration> {
     let begun = Instant::now();
     let mut waiting: Vec<&Host> = hosts.into_iter().collect();
     let mut took = Vec::new();
-    until(&format!("{instance} is answered no more"), || {
+    until(&format!("{instance} is no longer answered"), || {
         waiting.retain(|host| {
             let gone = host.ask(SERVICE).is_some_and(|answer| !instances(&answer).contains(instance));
             if gone {
@@ -310,14 +310,14 @@ pub fn wait_until_gone<'a>(instance: &str, hosts: impl IntoIterator<Item = &'a H
     took
 }
 
-/// Asks hosts again and again, and notes every answer that lacks an instance.
+/// Background queries to hosts that record every answer without an expected instance.
 pub struct Watch {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<Vec<String>>>,
 }
 
 impl Watch {
-    /// Watches that none of these hosts ever answers without one of these instances of [`SERVICE`].
+    /// Starts to query these hosts for [`SERVICE`]; every answer must contain all expected instances.
     pub fn start<'a>(hosts: impl IntoIterator<Item = &'a Host>, expected: BTreeSet<String>) -> Self {
         let hosts: Vec<(String, Resolver)> =
             hosts.into_iter().map(|host| (host.node.clone(), Resolver::new(&host.namespace))).collect();
@@ -339,19 +339,19 @@ impl Watch {
                 }
                 thread::sleep(ROUND);
             }
-            // Whoever gives no answer at the end was not watched.
+            // A host without a final answer was not watched.
             lacking.extend(silent.iter().map(|node| format!("{node} does not answer")));
             lacking
         });
         Self { stop, thread: Some(thread) }
     }
 
-    /// Goes on for so long.
-    pub fn go_on(&self, time: Duration) {
+    /// Continues for this time.
+    pub fn run_for(&self, time: Duration) {
         thread::sleep(time);
     }
 
-    /// Ends it: no instance was ever missing.
+    /// Stops, and asserts that no instance was ever missing.
     #[track_caller]
     pub fn finish(mut self) {
         self.stop.store(true, Ordering::Relaxed);

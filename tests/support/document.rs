@@ -1,18 +1,18 @@
-//! What documents show: their fenced blocks, each with the comment above it that says what it is.
+//! Fenced blocks of documents, each with its kind: the comment above it.
 
 use std::{fs, path::Path};
 
-/// A fenced block of a document.
+/// Fenced block.
 pub struct Block {
-    /// What the comment above it says.
+    /// Text of the comment above it; empty without one.
     pub kind: String,
-    /// What it is written in.
+    /// Language after the opening fence.
     pub language: String,
-    /// Its text, without the fence's indentation.
+    /// Text, without the fence's indentation.
     pub text: String,
 }
 
-/// All blocks of a document of the repository.
+/// Returns all blocks of a document of the repository.
 pub fn blocks(document: &str) -> Vec<Block> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
     let (mut blocks, mut kind, mut open): (Vec<Block>, String, Option<Block>) = (vec![], String::new(), None);
@@ -36,7 +36,7 @@ pub fn blocks(document: &str) -> Vec<Block> {
     blocks
 }
 
-/// The text of the one block of that kind.
+/// Returns the text of the only block of this kind.
 #[track_caller]
 pub fn block(document: &str, kind: &str) -> String {
     let mut found = blocks(document).into_iter().filter(|block| block.kind == kind);

@@ -1,4 +1,4 @@
-//! Whole Ethernet frames of an interface: to look at, and to hold back.
+//! Ethernet frames of an interface: capture and delayed delivery.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -18,37 +18,37 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{namespaces::Namespace, wait};
 
-/// Every protocol, in the octet order that the kernel wants (packet(7)).
+/// Every protocol, in network byte order (packet(7)).
 const ETH_P_ALL: i32 = 0x0003_u16.to_be() as i32;
-/// How often a thread that reads looks whether it is to stop.
-const LOOK: Duration = Duration::from_millis(100);
-/// The longest frame: one that the kernel has put together from many.
+/// Read timeout, after which a reading thread checks the stop flag.
+const READ_TIMEOUT: Duration = Duration::from_millis(100);
+/// Maximum length of a frame, which the kernel may have assembled from several (GRO).
 const MAX_FRAME: usize = 1 << 16;
 
-/// A socket that reads and writes the frames of one interface.
+/// Opens a socket that reads and writes the frames of one interface.
 pub fn open(namespace: &Namespace, interface: &str) -> Socket {
     namespace.enter(|| {
         let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(ETH_P_ALL))).unwrap();
         let mut links = getifaddrs().unwrap().filter(|link| link.interface_name == interface);
         let link = links.find_map(|link| link.address?.as_link_addr().copied()).unwrap();
         bind(socket.as_raw_fd(), &link).unwrap();
-        socket.set_read_timeout(Some(LOOK)).unwrap();
+        socket.set_read_timeout(Some(READ_TIMEOUT)).unwrap();
         socket
     })
 }
 
-/// A datagram that was seen.
+/// Captured UDP datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Datagram {
-    /// From whom.
+    /// Source address.
     pub from: Ipv4Addr,
-    /// To whom.
+    /// Destination address.
     pub to: Ipv4Addr,
-    /// What it carries.
+    /// UDP payload.
     pub payload: Vec<u8>,
 }
 
-/// The next UDP datagram to this port that passes.
+/// Waits for the next UDP datagram to this port.
 pub fn next_datagram(socket: &Socket, port: u16) -> Datagram {
     let mut frame = vec![0; MAX_FRAME];
     let missing = format!("no datagram to port {port}");
@@ -64,15 +64,15 @@ pub fn next_datagram(socket: &Socket, port: u16) -> Datagram {
 fn datagram(frame: &[u8], port: u16) -> Option<Datagram> {
     let packet = packet(frame)?;
     let (header, segment) = packet.split_at_checked(header(packet))?;
-    let is_it = header[9] == UDP && segment.get(2..4)? == port.to_be_bytes();
+    let matches = header[9] == UDP && segment.get(2..4)? == port.to_be_bytes();
     let address = |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    is_it.then(|| Datagram { from: address(12), to: address(16), payload: segment[8..].to_vec() })
+    matches.then(|| Datagram { from: address(12), to: address(16), payload: segment[8..].to_vec() })
 }
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 
-/// The IPv4 packet of a frame, without the frame's padding.
+/// Returns the IPv4 packet of a frame, without the frame's padding.
 fn packet(frame: &[u8]) -> Option<&[u8]> {
     let packet = frame.get(14..).filter(|packet| packet.len() >= 20 && frame[12..14] == [0x08, 0x00])?;
     packet.get(..usize::from(u16::from_be_bytes([packet[2], packet[3]])))
@@ -82,7 +82,7 @@ fn header(packet: &[u8]) -> usize {
     usize::from(packet[0] & 0x0f) * 4
 }
 
-/// A hub: what comes in on one port goes out on all others, after a while.
+/// Ethernet hub: forwards each frame to all other ports after a delay.
 pub struct Hub {
     stop: Arc<AtomicBool>,
 }
@@ -92,24 +92,24 @@ impl Hub {
     pub fn start(namespace: &Namespace, ports: &[String], delay: Duration) -> Self {
         let ports: Arc<[Socket]> = ports.iter().map(|port| open(namespace, port)).collect();
         let stop = Arc::new(AtomicBool::new(false));
-        let (held, due) = mpsc::channel::<(Instant, usize, Vec<u8>)>();
+        let (sender, delayed) = mpsc::channel::<(Instant, usize, Vec<u8>)>();
         for at in 0..ports.len() {
-            let (ports, stop, held) = (ports.clone(), stop.clone(), held.clone());
+            let (ports, stop, sender) = (ports.clone(), stop.clone(), sender.clone());
             thread::spawn(move || {
                 let mut frame = vec![0; MAX_FRAME];
                 while !stop.load(Ordering::Relaxed) {
                     if let Ok(len) = (&ports[at]).read(&mut frame) {
-                        let _ = held.send((Instant::now() + delay, at, frame[..len].to_vec()));
+                        let _ = sender.send((Instant::now() + delay, at, frame[..len].to_vec()));
                     }
                 }
             });
         }
         thread::spawn(move || {
-            while let Ok((at, from, mut frame)) = due.recv() {
+            while let Ok((at, from, mut frame)) = delayed.recv() {
                 thread::sleep(at.saturating_duration_since(Instant::now()));
                 checksum(&mut frame);
                 for (_, port) in ports.iter().enumerate().filter(|(to, _)| *to != from) {
-                    // A cable that is gone carries nothing.
+                    // The port's namespace may have been removed.
                     let _ = (&*port).write(&frame);
                 }
             }
@@ -124,14 +124,14 @@ impl Drop for Hub {
     }
 }
 
-/// Computes the checksum of TCP or UDP: the kernel leaves that to the network card, and a veth has none.
+/// Computes the checksum of TCP or UDP, which the kernel leaves to the network card and a veth does not compute.
 fn checksum(frame: &mut [u8]) {
     let Some(len) = packet(frame).map(<[u8]>::len) else { return };
     let packet = &mut frame[14..14 + len];
     let (header, segment) = packet.split_at_mut(header(packet));
     let (at, zero) = match header[9] {
         TCP => (16, [0, 0]),
-        // No checksum at all has a zero there (RFC 768).
+        // Zero means no checksum (RFC 768).
         UDP => (6, [0xff, 0xff]),
         _ => return,
     };

@@ -1,4 +1,4 @@
-//! The HTTP client of the tests. It writes requests as octets, so that nothing between a test and the wire corrects them.
+//! HTTP client of the tests. It sends requests exactly as a test wrote them.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,18 +9,18 @@ use serde_json::Value;
 
 use super::{agent::Agent, wait::DEADLINE};
 
-/// A response.
+/// Response.
 pub struct Answer {
-    /// The status code.
+    /// Status code.
     pub status: u16,
-    /// The status line and the headers.
+    /// Status line and headers.
     pub head: String,
-    /// The body.
+    /// Body, decoded if chunked.
     pub body: String,
 }
 
 impl Answer {
-    /// Parses a response whose connection has ended or whose length is known.
+    /// Parses a complete response.
     #[track_caller]
     fn parse(text: &str) -> Self {
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no response: {text:?}"));
@@ -31,26 +31,26 @@ impl Answer {
         answer
     }
 
-    /// The body as JSON.
+    /// Parses the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.head, self.body))
     }
 
-    /// Value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// Value of `X-Consul-Index`.
+    /// Returns the value of `X-Consul-Index`.
     #[track_caller]
     pub fn index(&self) -> u64 {
         self.header("X-Consul-Index").unwrap().parse().unwrap()
     }
 }
 
-/// Text of a request with the headers that every client sends; each of `headers` ends with CRLF.
+/// Returns the text of a request with the headers that every client sends; each of `headers` ends with CRLF.
 pub fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -58,7 +58,7 @@ pub fn request(method: &str, path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Sends a request on a connection of its own and returns the response. `path` is absolute.
+/// Sends a request on a new connection and returns the response. `path` is absolute.
 #[track_caller]
 pub fn ask(server: SocketAddr, method: &str, path: &str, body: &str) -> Answer {
     ask_with(server, method, path, "", body)
@@ -70,14 +70,14 @@ pub fn ask_with(server: SocketAddr, method: &str, path: &str, headers: &str, bod
     begin(server, method, path, headers, body).answer()
 }
 
-/// Sends a request to a server that may not listen yet: `None`, if so.
+/// Sends a request; `None` if the server does not listen yet.
 #[track_caller]
 pub fn try_ask(server: SocketAddr, method: &str, path: &str, body: &str) -> Option<Answer> {
     let stream = TcpStream::connect(server).ok()?;
     Some(Pending::send(stream, &request(method, path, "", body)).answer())
 }
 
-/// Sends a request and does not wait for the response.
+/// Sends a request without waiting for the response.
 #[track_caller]
 pub fn begin(server: SocketAddr, method: &str, path: &str, headers: &str, body: &str) -> Pending {
     let stream = TcpStream::connect(server).unwrap_or_else(|error| panic!("cannot connect to {server}: {error}"));
@@ -99,7 +99,7 @@ impl Pending {
     #[track_caller]
     pub fn answer(mut self) -> Answer {
         let (mut octets, mut piece) = (Vec::new(), [0; 65_536]);
-        // Some servers wait for the client to close.
+        // Some servers keep the connection open.
         while !is_whole(&octets) {
             match self.0.read(&mut piece).unwrap() {
                 0 => break,
@@ -116,7 +116,7 @@ pub fn get(agent: &Agent, path: &str) -> Answer {
     ask(agent.http(), "GET", &format!("/v1/{path}"), "")
 }
 
-/// Sends a PUT request for a path below `/v1/`, which has to succeed. `Value::Null` is an empty body.
+/// Sends a PUT request for a path below `/v1/`, which must succeed. `Value::Null` is an empty body.
 #[track_caller]
 pub fn put(agent: &Agent, path: &str, body: &Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -131,7 +131,7 @@ pub fn exchange(server: SocketAddr, octets: impl AsRef<[u8]>) -> String {
     let mut stream = TcpStream::connect(server).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
-    // A server that refuses a request closes before it has read all of it.
+    // A server may reject a request and close before it has read all of it.
     let _ = stream.write_all(octets.as_ref());
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {
@@ -140,13 +140,13 @@ pub fn exchange(server: SocketAddr, octets: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Status code of a response.
+/// Returns the status code of a response.
 #[track_caller]
 pub fn status(answer: &str) -> u16 {
     answer.get(9..12).and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("no status in {answer:?}"))
 }
 
-/// Whether a response that has a length is complete.
+/// Reports whether a response with a `Content-Length` is complete.
 fn is_whole(octets: &[u8]) -> bool {
     let text = String::from_utf8_lossy(octets);
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };

@@ -1,5 +1,5 @@
-//! A host of its own: a network, an /etc and a /run that nobody else sees, so that tests may have it ask whom they like. All
-//! of it goes with its test.
+//! Simulated host: a network namespace with private /etc and /run, in which tests can change name resolution. It is
+//! removed on drop.
 
 use std::{
     fs,
@@ -25,13 +25,13 @@ use super::{
     wait,
 };
 
-/// The address of its one interface, a network of 24 bits.
+/// Address of the host's only interface, with a prefix of 24 bits.
 pub const ADDRESS: &str = "10.0.0.7";
 
-/// Runs what follows with the folders in the place of /etc and /run.
+/// Shell command that mounts the host's /etc and /run and runs its arguments.
 const INSIDE: &str = "mount --bind \"$1/etc\" /etc && mount --bind \"$1/run\" /run && shift && exec \"$@\"";
 
-/// Does for systemd-resolved what systemd does: starts it, and again at a hang-up.
+/// Substitute for systemd: starts systemd-resolved, and restarts it on SIGHUP.
 const UNIT: &str = "#!/bin/sh
 trap 'kill $child' HUP
 trap 'kill $child; exit' TERM
@@ -47,7 +47,7 @@ while :; do
 done
 ";
 
-/// As far as `muster setup` needs it.
+/// `systemctl` with only the command that `muster setup` runs.
 const SYSTEMCTL: &str = "#!/bin/sh
 [ \"$*\" = 'reload-or-restart systemd-resolved' ] || exit 64
 before=$(cat /run/started)
@@ -55,21 +55,21 @@ kill -HUP \"$(cat /run/unit)\"
 until started=$(cat /run/started) && [ \"$started\" != \"$before\" ] && [ -n \"$started\" ]; do sleep 0.02; done
 ";
 
-/// The host.
+/// Simulated host.
 pub struct Machine {
     resolved: Option<Child>,
     folder: TempDir,
-    /// Its network.
+    /// Network namespace of the host.
     pub namespace: Namespace,
-    /// The other end of its cable.
+    /// Network namespace at the other end of the link.
     _network: Namespace,
 }
 
 impl Machine {
-    /// A copy of this host as far as programs look at it, with this resolv.conf and these ways to names.
+    /// Creates a host with a copy of /etc, this resolv.conf and this `hosts:` line of nsswitch.conf.
     pub fn new(resolv_conf: &str, hosts: &str) -> Self {
         let (namespace, network) = (Namespace::new(), Namespace::new());
-        // systemd-resolved asks nobody while there is no network at all.
+        // Without any network, systemd-resolved sends no queries.
         namespace.connect("eth0", &network, "p1");
         ip(&format!("-n {} address add {ADDRESS}/24 dev eth0", namespace.name()));
         let folder = run::temp_dir();
@@ -79,7 +79,7 @@ impl Machine {
             fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         let machine = Self { resolved: None, folder, namespace, _network: network };
-        machine.program("systemctl", SYSTEMCTL);
+        machine.install("systemctl", SYSTEMCTL);
         symlink(env!("CARGO_BIN_EXE_muster"), machine.path("bin/muster")).unwrap();
         machine.write("etc/nsswitch.conf", &format!("passwd: files\ngroup: files\nhosts: {hosts}\n"));
         let _ = fs::remove_file(machine.path("etc/resolv.conf"));
@@ -87,28 +87,29 @@ impl Machine {
         machine
     }
 
-    /// A path below its folder, which has its `etc` and its `run`.
+    /// Returns a path below the host's folder, which contains its `etc` and `run`.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
     }
 
-    /// Writes a file below its folder.
+    /// Writes a file below the host's folder.
     pub fn write(&self, relative: &str, text: &str) {
         fs::create_dir_all(self.path(relative).parent().unwrap()).unwrap();
         fs::write(self.path(relative), text).unwrap();
     }
 
-    /// Reads one.
+    /// Reads a file below the host's folder.
     pub fn read(&self, relative: &str) -> String {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
-    fn program(&self, name: &str, text: &str) {
+    /// Installs a script in the host's PATH.
+    fn install(&self, name: &str, text: &str) {
         self.write(&format!("bin/{name}"), text);
         fs::set_permissions(self.path(&format!("bin/{name}")), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A program on it; spawn it within [`Self::namespace`].
+    /// Returns a command for the host; it must be spawned within [`Self::namespace`].
     fn command(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Command {
         let mut command = process::command("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", INSIDE, "sh"]).arg(self.folder.path());
@@ -118,7 +119,7 @@ impl Machine {
         command
     }
 
-    /// Runs a program on it, with further folders of libraries.
+    /// Runs a program on the host, with an additional folder of libraries.
     pub fn run_with(&self, libraries: Option<&Path>, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         let mut command = self.command(program, arguments);
         if let Some(folder) = libraries {
@@ -127,27 +128,28 @@ impl Machine {
         self.namespace.enter(|| command.finish())
     }
 
-    /// Runs a program on it.
+    /// Runs a program on the host.
     pub fn run(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Output {
         self.run_with(None, program, arguments)
     }
 
-    /// Starts a program on it that goes on; its log goes into `folder`.
+    /// Starts a program on the host in the background, with its log in `folder`.
     pub fn start(&self, program: impl AsRef<Path>, arguments: &[&str], folder: &Path) -> Program {
         let command = self.command(program, arguments);
         self.namespace.enter(|| Program::start(command, folder))
     }
 
-    /// What a program prints that has to succeed.
+    /// Runs a program that must succeed, and returns its output.
     #[track_caller]
-    pub fn says(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
+    pub fn output_of(&self, program: impl AsRef<Path>, arguments: &[&str]) -> String {
         let output = self.run(&program, arguments);
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{} {arguments:?}: {out}{err}", program.as_ref().display());
         out.into_owned()
     }
 
-    /// Starts an agent that answers at `listen`, asks this upstream and has these services. Its configuration is the host's.
+    /// Starts an agent that listens on `listen`, with this upstream and these services. Its configuration becomes the host's
+    /// /etc/muster/muster.yaml.
     pub fn start_agent(&self, listen: &str, upstream: &Upstream, services: &str) -> Agent {
         let config = format!(
             "node: host-a\nadvertise: {ADDRESS}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
@@ -165,20 +167,20 @@ impl Machine {
         self.namespace.enter(|| Agent::start_with("", &[], prepare))
     }
 
-    /// Starts an upstream that knows the world.
-    pub fn start_world(&self) -> Upstream {
-        self.namespace.enter(|| Upstream::start(|asked| vec![octets(&world(asked))]))
+    /// Starts an upstream that answers `www.example` and the root's NS records.
+    pub fn start_upstream(&self) -> Upstream {
+        self.namespace.enter(|| Upstream::start(|asked| vec![octets(&answer(asked))]))
     }
 
-    /// Names a server for its network, as systemd-networkd tells systemd-resolved of one that DHCP has named.
-    pub fn name_server(&self, address: &str) {
-        let number = self.says("ip", &["-o", "link", "show", "eth0"]).split(':').next().unwrap().to_owned();
+    /// Sets the DNS server of the host's network, as systemd-networkd passes one from DHCP to systemd-resolved.
+    pub fn set_link_dns(&self, address: &str) {
+        let number = self.output_of("ip", &["-o", "link", "show", "eth0"]).split(':').next().unwrap().to_owned();
         self.write("run/systemd/netif/state", "OPER_STATE=routable\n");
         let link = format!("ADMIN_STATE=configured\nOPER_STATE=routable\nDNS={address}\n");
         self.write(&format!("run/systemd/netif/links/{number}"), &link);
     }
 
-    /// Starts systemd-resolved, which `program` is, and waits until it answers. resolv.conf leads to it.
+    /// Starts systemd-resolved from the path `program`, waits until it is ready, and links resolv.conf to its file.
     pub fn start_resolved(&mut self, program: &Path) {
         fs::remove_file(self.path("etc/resolv.conf")).unwrap();
         symlink("../run/systemd/resolve/stub-resolv.conf", self.path("etc/resolv.conf")).unwrap();
@@ -190,7 +192,7 @@ impl Machine {
                 self.write(&format!("etc/{file}"), &format!("{text}{line}\n"));
             }
         }
-        self.program("unit", UNIT);
+        self.install("unit", UNIT);
         let mut command = self.command(self.path("bin/unit"), &[program.to_str().unwrap()]);
         self.resolved = Some(self.namespace.enter(|| command.spawn().unwrap()));
         wait::poll(|| {
@@ -204,8 +206,8 @@ impl Machine {
     }
 }
 
-/// What is in the world: one host, and the root.
-fn world(asked: &Asked) -> Message {
+/// Returns the reply of the upstream: one host, and the root's name servers.
+fn answer(asked: &Asked) -> Message {
     match (asked.name().to_ascii_lowercase().as_str(), asked.qtype()) {
         ("www.example.", RecordType::A) => asked.address([192, 0, 2, 80], 60),
         ("www.example.", _) => asked.nothing(ResponseCode::NoError, 60),

@@ -1,7 +1,8 @@
-//! What several tests need: reading a reply with hickory-proto, the reference decoder, and showing it as `dig` would.
+//! Modules that several tests share. This one builds queries and decodes replies with hickory-proto, the reference
+//! decoder.
 
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of this module")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 pub mod agent;
 pub mod backend;
@@ -29,27 +30,27 @@ use hickory_proto::{
 };
 use muster::model::name::Label;
 
-/// What a test asks.
+/// Query of a test.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// Presentation form; letter case is kept.
+    /// Name in presentation form; letter case is kept.
     pub name: String,
-    /// The type's number.
+    /// Number of the type.
     pub qtype: u16,
-    /// The EDNS payload that is announced; `None`: no EDNS.
+    /// Announced EDNS payload in octets; `None` without EDNS.
     pub edns: Option<u16>,
-    /// The DO bit, where there is EDNS.
+    /// DO bit; ignored without EDNS.
     pub dnssec_ok: bool,
 }
 
 impl Ask {
-    /// The query's wire form, with RD set as stub resolvers do.
+    /// Returns the query's wire form, with RD set as stub resolvers do.
     pub fn packet(&self, id: u16) -> Vec<u8> {
         let mut message = Message::query();
         message.metadata.id = id;
         message.metadata.op_code = OpCode::Query;
         message.metadata.recursion_desired = true;
-        let name = Name::from_ascii(&self.name).expect("a name that hickory takes");
+        let name = Name::from_ascii(&self.name).expect("a name that hickory accepts");
         message.add_query(Query::query(name, RecordType::from(self.qtype)));
         if let Some(payload) = self.edns {
             let mut edns = Edns::new();
@@ -60,22 +61,22 @@ impl Ask {
     }
 }
 
-/// A label from text that is known to be valid.
+/// Returns a label from valid text.
 pub fn label(text: &str) -> Label {
     Label::parse(text).unwrap()
 }
 
-/// A reply as hickory-proto reads it.
+/// Decodes a reply with hickory-proto.
 pub fn decode(reply: &[u8]) -> Message {
-    Message::from_vec(reply).unwrap_or_else(|error| panic!("hickory cannot read {reply:02x?}: {error}"))
+    Message::from_vec(reply).unwrap_or_else(|error| panic!("hickory cannot decode {reply:02x?}: {error}"))
 }
 
-/// One record as text: owner, TTL, class, type, data.
+/// Formats a record: owner, TTL, class, type, data.
 pub fn show(record: &Record) -> String {
     format!("{} {} {} {} {}", record.name, record.ttl, record.dns_class, record.record_type(), show_data(&record.data))
 }
 
-/// RDATA as text; character-strings in quotes, one by one.
+/// Formats RDATA; each character-string is quoted.
 pub fn show_data(data: &RData) -> String {
     match data {
         RData::TXT(txt) => {
@@ -86,7 +87,7 @@ pub fn show_data(data: &RData) -> String {
     }
 }
 
-/// The Extended DNS Error of a reply: its code and text (RFC 8914 §2).
+/// Returns the Extended DNS Error of a reply: code and text (RFC 8914 §2).
 pub fn extended_error(message: &Message) -> Option<(u16, String)> {
     let options = message.edns.as_ref()?.options();
     options.as_ref().iter().find_map(|(_, option)| match option {

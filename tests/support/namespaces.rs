@@ -1,6 +1,6 @@
-//! Network namespaces, veth pairs between them, and nftables rules that drop packets. A namespace is removed with its test,
-//! also after a panic; one of a killed run is removed by the next run. Namespaces are isolated, so all may use the same
-//! addresses.
+//! Network namespaces, veth pairs between them, and nftables rules that drop packets. A namespace is removed on drop,
+//! also after a panic; those of a killed run are removed by the next run. Namespaces are isolated, so all may use the
+//! same addresses.
 
 use std::{
     fmt::Write as _,
@@ -17,13 +17,13 @@ use super::{
     run,
 };
 
-/// A network namespace, removed when dropped.
+/// Network namespace, removed on drop.
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// Makes one in which only the loopback is up.
+    /// Creates a namespace in which only the loopback interface is up.
     pub fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{}-{}", run::name(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -33,7 +33,7 @@ impl Namespace {
         namespace
     }
 
-    /// Its name for `ip`.
+    /// Returns its name for `ip`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -56,16 +56,16 @@ impl Namespace {
         ip(&format!("-n {there} link set {other_end} up"));
     }
 
-    /// Drops what fits one of these nft matches when it comes in from the network; replaces what was dropped before.
+    /// Drops incoming packets that match one of these nft expressions; replaces earlier rules.
     pub fn drop_incoming(&self, matches: &[&str]) {
         self.drop_at("input", "filter", matches);
     }
 
-    /// The same at another hook, where `priority` says whether before or after fragments are put together.
+    /// Drops packets at a hook; `priority` decides whether before or after reassembly of fragments.
     pub fn drop_at(&self, hook: &str, priority: &str, matches: &[&str]) {
         let mut rules = String::new();
-        for what in matches {
-            let _ = writeln!(rules, "    {what} drop");
+        for expression in matches {
+            let _ = writeln!(rules, "    {expression} drop");
         }
         let table = format!("inet {hook}");
         self.nft(&format!(
@@ -81,18 +81,18 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // A failure here must not hide why the test fails.
+        // An error here must not hide the failure of the test.
         let _ = process::command("ip").args(["netns", "del", &self.name]).status();
     }
 }
 
-/// Runs a program that has to succeed.
+/// Runs a program that must succeed.
 fn succeed(program: &str, arguments: &str, input: &str) {
     let output = process::command(program).args(arguments.split_whitespace()).finish_with(input);
     assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Configures a network.
+/// Runs `ip` with these arguments.
 pub fn ip(arguments: &str) {
     succeed("ip", arguments, "");
 }

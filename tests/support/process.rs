@@ -1,5 +1,5 @@
-//! Child processes of the tests: started alike whatever the tests were started by, marked as belonging to this run, and
-//! waited for with a limit.
+//! Child processes of the tests. They start with default signal dispositions, have the name of the run in their
+//! environment, and are waited for with a limit.
 
 use std::{
     ffi::OsStr,
@@ -28,10 +28,10 @@ use super::{run, wait::DEADLINE};
 
 /// Limit for one command, compilers and packagers included.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
-/// Pause between two looks at a process.
+/// Pause between two checks of a process.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A command of this run, with default signal dispositions.
+/// Returns a command with the run's name in its environment, and default signal dispositions.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     static ONCE: Once = Once::new();
     ONCE.call_once(catch_ignored_signals);
@@ -40,17 +40,17 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The built program.
+/// Returns a command of the built program.
 pub fn muster() -> Command {
     command(env!("CARGO_BIN_EXE_muster"))
 }
 
 /// Installs a handler for every signal that this process ignores, so that its children have the default disposition.
 ///
-/// `nohup` ignores SIGHUP, and a shell without job control ignores SIGINT and SIGQUIT for what it starts with `&`. Children
-/// inherit that, and a shell cannot trap a signal that was ignored when it started (POSIX `trap`): scripts of the tests
-/// that wait for a trapped signal would wait for ever. exec(2) resets handlers to the default, but not what is ignored;
-/// a handler that does nothing leaves this process as it is.
+/// `nohup` ignores SIGHUP, and a shell without job control ignores SIGINT and SIGQUIT for commands started with `&`.
+/// Children inherit the disposition, and a shell cannot trap a signal that was ignored when it started (POSIX `trap`):
+/// scripts of the tests would wait for a trapped signal indefinitely. exec(2) resets handlers to the default, but not
+/// ignored signals. The handler does nothing, so that this process still ignores the signal.
 fn catch_ignored_signals() {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
@@ -75,9 +75,9 @@ fn catch_ignored_signals() {
     }
 }
 
-/// Commands that are run to their end.
+/// Commands that run until they end.
 pub trait Finish {
-    /// Runs the command without input and returns what it printed. A command that does not end in time fails the test.
+    /// Runs the command without input and returns its output. A command that does not end in time fails the test.
     fn finish(&mut self) -> Output {
         self.finish_with("")
     }
@@ -93,7 +93,7 @@ impl Finish for Command {
     }
 }
 
-/// Runs a command to its end. A command that does not end within `limit` is killed, with its process group.
+/// Runs a command until it ends. After `limit`, kills it with its process group.
 pub fn finish_within(command: &mut Command, input: &str, limit: Duration) -> Result<Output, String> {
     let deadline = Instant::now() + limit;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -105,7 +105,7 @@ pub fn finish_within(command: &mut Command, input: &str, limit: Duration) -> Res
     let stderr = Collected::start(child.stderr.take().unwrap());
     loop {
         let status = child.try_wait().unwrap();
-        // A process that the command has started may hold its output open.
+        // A child of the command may keep its output open.
         if let Some(status) = status.filter(|_| stdout.is_whole() && stderr.is_whole()) {
             return Ok(Output { status, stdout: stdout.octets(), stderr: stderr.octets() });
         }
@@ -120,7 +120,7 @@ pub fn finish_within(command: &mut Command, input: &str, limit: Duration) -> Res
     }
 }
 
-/// Output of a process, collected by a thread.
+/// Output stream of a process, collected by a thread.
 struct Collected {
     octets: Arc<Mutex<Vec<u8>>>,
     reader: thread::JoinHandle<()>,
@@ -148,18 +148,18 @@ impl Collected {
     }
 }
 
-/// Lines of a stream as they arrive, for `recv_timeout`; the channel closes with the stream.
+/// Returns the lines of a stream as they arrive; the channel closes with the stream.
 pub fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, lines) = mpsc::channel();
     thread::spawn(move || {
         let lines = BufReader::new(stream).lines().map_while(Result::ok);
-        // Reads on after the receiver is gone: a full pipe would stop the program.
+        // Continues to read after the receiver is dropped, since a full pipe would block the program.
         lines.for_each(|line| drop(sender.send(line)));
     });
     lines
 }
 
-/// A child that ends with its test.
+/// Child that is killed on drop.
 pub struct Owned(pub Child);
 
 impl Drop for Owned {
@@ -168,7 +168,7 @@ impl Drop for Owned {
     }
 }
 
-/// Process id of a child.
+/// Returns the process id of a child.
 pub fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap())
 }
@@ -182,7 +182,7 @@ pub fn wait(child: &mut Child) -> ExitStatus {
     })
 }
 
-/// Ends a child with SIGTERM, so that it can end its own children; with SIGKILL where SIGTERM does not help.
+/// Ends a child with SIGTERM, so that it can end its own children; with SIGKILL after [`DEADLINE`].
 pub fn terminate(child: &mut Child) {
     let _ = kill(pid(child), Signal::SIGTERM);
     if ended(child).is_none() {

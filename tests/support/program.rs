@@ -1,4 +1,4 @@
-//! Third-party programs that a test starts: each with a log, ended with its test.
+//! Third-party programs: each has a log and is killed on drop.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use std::{
 
 use super::{process, wait};
 
-/// A running program.
+/// Running program.
 pub struct Program {
     child: Child,
     name: String,
@@ -18,7 +18,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it; what it prints goes into a file of `folder`.
+    /// Starts it; its output goes to a file in `folder`.
     pub fn start(mut command: Command, folder: &Path) -> Self {
         let name = Path::new(command.get_program()).file_name().unwrap().to_string_lossy().into_owned();
         let log = folder.join(format!("{name}.log"));
@@ -27,12 +27,12 @@ impl Program {
         Self { child, name, log }
     }
 
-    /// What it printed so far.
+    /// Returns its output so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until `shown` returns the expected value.
+    /// Waits until `shown` returns the expected value. Fails if the program ends.
     #[track_caller]
     pub fn wait_for<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, expected: &T, mut shown: impl FnMut() -> T) {
         wait::poll(|| {
@@ -56,7 +56,7 @@ impl Drop for Program {
     }
 }
 
-/// A loopback port that is free over UDP and TCP, for programs that cannot bind port 0.
+/// Returns a loopback address whose port is free over UDP and TCP, for programs that cannot bind port 0.
 pub fn free() -> SocketAddr {
     loop {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -1,6 +1,6 @@
-//! The test run, which is one process of one test binary. Its name is in everything that could outlive it: in the
-//! environment of the processes that it starts, in its network namespaces and in its temporary folders. The next run
-//! removes what belongs to a run whose process has ended, so a killed run leaves nothing for long.
+//! Test run: one process of one test binary. Its name marks everything that could outlive it: the environment of its
+//! child processes, its network namespaces and its temporary folders. The next run removes the leftovers of runs whose
+//! process has ended.
 
 use std::{
     env, fs,
@@ -17,19 +17,19 @@ use tempfile::TempDir;
 
 use super::wait;
 
-/// Variable of the environment that holds the name of the run.
+/// Environment variable with the name of the run.
 pub const VARIABLE: &str = "MUSTER_TEST_RUN";
-/// Start of every name.
+/// Prefix of every name.
 const PREFIX: &str = "muster-run-";
 
 static NAME: LazyLock<String> = LazyLock::new(|| {
     remove_leftovers();
     let pid = process::id();
-    format!("{PREFIX}{pid}-{}", start_time(pid).expect("a process that runs has a start time"))
+    format!("{PREFIX}{pid}-{}", start_time(pid).expect("the start time of this process"))
 });
 
-/// Name of this run: `muster-run-PID-START`. Process ids are reused; with the start time the name is unique until reboot.
-/// The first call removes what killed runs have left.
+/// Returns the name of this run: `muster-run-PID-START`. Process ids are reused; with the start time the name is unique
+/// until reboot. The first call removes the leftovers of killed runs.
 pub fn name() -> &'static str {
     &NAME
 }
@@ -39,14 +39,14 @@ pub fn temp_dir() -> TempDir {
     tempfile::Builder::new().prefix(&format!("{}-", name())).tempdir().unwrap()
 }
 
-/// Start of a process in clock ticks since boot (proc_pid_stat(5)); `None`: there is none, or it has ended.
+/// Returns the start time of a process in clock ticks since boot (proc_pid_stat(5)); `None` if it has ended.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
     if fields[0] == "Z" { None } else { fields[19].parse().ok() }
 }
 
-/// Whether a name belongs to a run whose process has ended. Suffixes of the name do not matter.
+/// Reports whether a name, with any suffix, belongs to a run whose process has ended.
 fn is_left_over(name: &str) -> bool {
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     let mut numbers = rest.split('-').map(str::parse::<u64>);
@@ -54,13 +54,13 @@ fn is_left_over(name: &str) -> bool {
     u32::try_from(pid).is_ok_and(|pid| start_time(pid) != Some(start))
 }
 
-/// Names in a folder of what killed runs have left there.
+/// Returns the names of leftovers in a folder.
 fn left_over_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_left_over(name)).collect()
 }
 
-/// Processes that killed runs have started and that still run.
+/// Returns running processes that killed runs have started.
 fn left_over_processes() -> Vec<Pid> {
     let is_left_over = |pid: i32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -73,7 +73,7 @@ fn left_over_processes() -> Vec<Pid> {
     pids.filter(|pid| is_left_over(*pid)).map(Pid::from_raw).collect()
 }
 
-/// Removes what killed runs have left. Several test binaries may do so at once: what another has removed is no error.
+/// Removes the leftovers of killed runs. Several test binaries may do so at once, so a failed removal is ignored.
 fn remove_leftovers() {
     for pid in left_over_processes() {
         let _ = kill(pid, Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! The socket on which a service manager receives notifications (sd_notify(3)).
+//! Socket on which a service manager receives notifications (sd_notify(3)).
 
 use std::{os::unix::net::UnixDatagram, path::PathBuf};
 
@@ -9,14 +9,14 @@ use super::{
     wait::{DEADLINE, until},
 };
 
-/// A notification socket in a folder of its own.
+/// Notification socket in a temporary folder.
 pub struct NotifySocket {
     socket: UnixDatagram,
     folder: TempDir,
 }
 
 impl NotifySocket {
-    /// Binds a socket.
+    /// Creates the socket.
     pub fn bind() -> Self {
         let folder = run::temp_dir();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
@@ -24,12 +24,12 @@ impl NotifySocket {
         Self { socket, folder }
     }
 
-    /// Value of `NOTIFY_SOCKET`.
+    /// Returns the value of `NOTIFY_SOCKET`.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("notify")
     }
 
-    /// Receives the next notification: one assignment a line.
+    /// Receives the next notification: one assignment per line.
     #[track_caller]
     pub fn receive(&self) -> String {
         let mut message = [0; 1024];
@@ -37,7 +37,7 @@ impl NotifySocket {
         String::from_utf8_lossy(&message[..len]).into_owned()
     }
 
-    /// Receives notifications until one has this line.
+    /// Receives notifications until one contains this line.
     #[track_caller]
     pub fn wait_for(&self, line: &str) {
         until(line, || self.receive().lines().any(|found| found == line));

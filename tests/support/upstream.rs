@@ -1,4 +1,4 @@
-//! An upstream that does as it is told: real sockets, on a port of its own, UDP and TCP.
+//! Scripted upstream server over UDP and TCP, on a free port.
 
 use std::{
     io::{Read, Write},
@@ -19,7 +19,7 @@ use hickory_proto::{
 
 use super::decode;
 
-/// What came to it.
+/// Received query.
 #[derive(Clone)]
 pub struct Asked {
     pub octets: Vec<u8>,
@@ -28,12 +28,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The name, in the letter case in which it came.
+    /// Returns the name in its received letter case.
     pub fn name(&self) -> String {
         self.message.queries[0].name().to_string()
     }
 
-    /// A reply with this code and no records.
+    /// Returns a reply with this code and no records.
     pub fn reply(&self, code: ResponseCode) -> Message {
         let mut reply = Message::query();
         reply.metadata = self.message.metadata;
@@ -48,7 +48,7 @@ impl Asked {
         reply
     }
 
-    /// A reply with an address of these TTLs.
+    /// Returns a reply with one address record.
     pub fn address(&self, address: [u8; 4], ttl: u32) -> Message {
         let mut reply = self.reply(ResponseCode::NoError);
         let owner = self.message.queries[0].name().clone();
@@ -56,7 +56,7 @@ impl Asked {
         reply
     }
 
-    /// A reply that says that there is no such thing, for so many seconds.
+    /// Returns a negative reply with this negative TTL in seconds.
     pub fn nothing(&self, code: ResponseCode, ttl: u32) -> Message {
         let mut reply = self.reply(code);
         let zone = Name::from_ascii("example.").unwrap();
@@ -70,12 +70,12 @@ impl Asked {
     }
 }
 
-/// A message as octets.
+/// Encodes a message.
 pub fn octets(message: &Message) -> Vec<u8> {
     message.to_bytes().unwrap()
 }
 
-/// A running upstream.
+/// Running upstream.
 pub struct Upstream {
     address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
@@ -84,7 +84,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Starts one; what `answer` returns is sent, one after the other; over TCP the first of them.
+    /// Starts an upstream that sends all replies of `answer` in order; over TCP, only the first.
     pub fn start(answer: impl Fn(&Asked) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
         let (datagrams, connections) = loop {
             let connections = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -99,7 +99,7 @@ impl Upstream {
         let take = move |octets: &[u8], tcp| {
             let message = decode(octets);
             let query = Asked { octets: octets.to_vec(), message, tcp };
-            // Our own look for loops is no client's question.
+            // Probes of loop detection are not queries of clients.
             if !query.name().to_lowercase().starts_with("muster-loop-") {
                 asked.lock().unwrap().push(query.clone());
             }
@@ -112,7 +112,7 @@ impl Upstream {
             while !stop.load(Ordering::SeqCst) {
                 let Ok((len, client)) = datagrams.recv_from(&mut octets) else { continue };
                 let (take, socket, query) = (take.clone(), datagrams.try_clone().unwrap(), octets[..len].to_vec());
-                // One that takes its time holds up nobody.
+                // A thread per query, so that a slow answer does not delay others.
                 thread::spawn(move || {
                     for reply in take(&query, false) {
                         socket.send_to(&reply, client).unwrap();
@@ -144,13 +144,13 @@ impl Upstream {
         self.address
     }
 
-    /// What it was asked so far.
+    /// Returns the queries received so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// Whether it says nothing any more.
-    pub fn be_silent(&self, silent: bool) {
+    /// Stops or resumes answering.
+    pub fn set_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::SeqCst);
     }
 }

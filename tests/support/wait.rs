@@ -1,4 +1,4 @@
-//! Bounded waiting: every wait of the tests ends at [`DEADLINE`], with what was seen instead.
+//! Bounded waits: each ends after [`DEADLINE`], and the failure contains the last value.
 
 use std::{
     fmt::{Debug, Display},
@@ -6,9 +6,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Limit of one wait: longer than anything takes on a busy machine.
+/// Limit of one wait, long enough for a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(30);
-/// Pause between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// Calls `probe` until it succeeds and returns its value. After [`DEADLINE`] the test fails with the last error.
@@ -24,7 +24,7 @@ pub fn poll<T, E: Display>(mut probe: impl FnMut() -> Result<T, E>) -> T {
     }
 }
 
-/// Waits for a condition; `false`: it did not hold within [`DEADLINE`].
+/// Waits for a condition; returns `false` if it does not hold within [`DEADLINE`].
 pub fn holds_in_time(mut holds: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + DEADLINE;
     loop {
@@ -46,7 +46,7 @@ pub fn until(what: &str, holds: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// Waits until `shown` returns the expected value; the failure has the value that it returned last.
+/// Waits until `shown` returns the expected value; the failure contains the last value.
 #[track_caller]
 pub fn until_equal<T: PartialEq<E> + Debug, E: Debug + ?Sized>(what: &str, expected: &E, mut shown: impl FnMut() -> T) {
     poll(|| {

@@ -1,5 +1,4 @@
-//! Clients that watch one service of one agent, each on a connection of its own: some with repeated blocking queries, some
-//! with a stream.
+//! Clients that watch one service of one agent, each over a separate connection, with blocking queries or a stream.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -16,17 +15,17 @@ const BUFFER: usize = 1024;
 
 /// Receipt of a change by one client.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard {
+pub struct Receipt {
     /// Time of the receipt.
     pub at: Instant,
     /// Index of the change.
     pub index: u64,
 }
 
-/// Clients that watch.
+/// Watching clients.
 pub struct Watchers {
     clients: usize,
-    heard: UnboundedReceiver<Heard>,
+    receipts: UnboundedReceiver<Receipt>,
     /// Index at the start.
     pub seen: u64,
 }
@@ -36,29 +35,29 @@ impl Watchers {
     pub async fn begin(http: SocketAddr, queries: usize, streams: usize) -> Self {
         let mut first = BufReader::new(connect(http).await);
         let seen = query(&mut first, 0).await.unwrap();
-        let (sender, heard) = unbounded_channel();
+        let (sender, receipts) = unbounded_channel();
         for number in 0..queries + streams {
-            // One after the other: more than the kernel keeps for the agent would be lost.
+            // Connections are opened one at a time, since the listen backlog is limited.
             let stream = BufReader::with_capacity(BUFFER, connect(http).await);
             if number < queries {
-                tokio::spawn(ask_again(stream, seen, sender.clone()));
+                tokio::spawn(query_repeatedly(stream, seen, sender.clone()));
             } else {
-                tokio::spawn(listen(stream, seen, sender.clone()));
+                tokio::spawn(read_stream(stream, seen, sender.clone()));
             }
         }
-        Self { clients: queries + streams, heard, seen }
+        Self { clients: queries + streams, receipts, seen }
     }
 
-    /// Number of receipts that were not read.
+    /// Returns the number of unread receipts.
     pub fn unread(&self) -> usize {
-        self.heard.len()
+        self.receipts.len()
     }
 
     /// Waits until each client has received one change.
-    pub async fn all(&mut self) -> Vec<Heard> {
+    pub async fn all(&mut self) -> Vec<Receipt> {
         let mut all = Vec::with_capacity(self.clients);
         while all.len() < self.clients {
-            all.push(self.heard.recv().await.expect("a client that goes on"));
+            all.push(self.receipts.recv().await.expect("a running client"));
         }
         all
     }
@@ -70,7 +69,7 @@ async fn connect(http: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends a blocking query and returns the index of the response. `None`: the agent has ended.
+/// Sends a blocking query and returns the index of the response; `None` if the agent has ended.
 async fn query(stream: &mut BufReader<TcpStream>, seen: u64) -> Option<u64> {
     let request = format!("GET /v1/{PATH}?index={seen}&wait=10m HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -89,14 +88,14 @@ async fn query(stream: &mut BufReader<TcpStream>, seen: u64) -> Option<u64> {
     index
 }
 
-async fn ask_again(mut stream: BufReader<TcpStream>, mut seen: u64, heard: UnboundedSender<Heard>) {
+async fn query_repeatedly(mut stream: BufReader<TcpStream>, mut seen: u64, receipts: UnboundedSender<Receipt>) {
     while let Some(index) = query(&mut stream, seen).await {
         seen = index;
-        let _ = heard.send(Heard { at: Instant::now(), index });
+        let _ = receipts.send(Receipt { at: Instant::now(), index });
     }
 }
 
-async fn listen(mut stream: BufReader<TcpStream>, seen: u64, heard: UnboundedSender<Heard>) {
+async fn read_stream(mut stream: BufReader<TcpStream>, seen: u64, receipts: UnboundedSender<Receipt>) {
     let request = format!("GET /v1/watch/{PATH} HTTP/1.0\r\nLast-Event-ID: {seen}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let (mut line, mut index) = (String::new(), None);
@@ -104,8 +103,8 @@ async fn listen(mut stream: BufReader<TcpStream>, seen: u64, heard: UnboundedSen
         match line.trim_end().split_once(": ") {
             Some(("id", value)) => index = value.parse().ok(),
             Some(("data", _)) => {
-                let index = index.take().expect("an id before the data");
-                let _ = heard.send(Heard { at: Instant::now(), index });
+                let index = index.take().expect("an id line before the data");
+                let _ = receipts.send(Receipt { at: Instant::now(), index });
             }
             _ => {}
         }

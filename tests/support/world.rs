@@ -1,4 +1,4 @@
-//! A small world: one node with what a service file says, everything healthy.
+//! DNS tables of one node, whose service file a test provides.
 
 use std::{path::Path, sync::Arc};
 
@@ -12,7 +12,8 @@ use muster::{
     },
 };
 
-/// The tables of `host-a` at 10.0.0.7, whose service file has this text; the zone is `service.local`.
+/// Returns the tables of `host-a` at 10.0.0.7, whose service file has this text. All instances are passing; the zone is
+/// `service.local`.
 pub fn tables(services: &str) -> Tables {
     let node = Label::parse("host-a").unwrap();
     let addresses = vec!["10.0.0.7".parse().unwrap()];

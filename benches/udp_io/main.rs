@@ -1,10 +1,9 @@
-//! What it costs to bring datagrams in and out, by each road that Linux has: `cargo bench --bench roads`.
+//! Cost of receiving and sending UDP datagrams by each system-call path of Linux: `cargo bench --bench udp_io`.
 //!
-//! Every road is the same echo, which turns a query into a reply without records, on one core; dnsperf asks from another.
-//! The roads take turns, so that what else the machine does falls on all alike. `-- --rounds 5 --seconds 2` are the
-//! defaults.
+//! Every path runs the same echo server on one core, which turns a query into an empty reply; dnsperf sends queries from
+//! another core. The paths run in turn, so that other load affects all alike. `-- --rounds 5 --seconds 2` are the defaults.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on ends")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 mod echo;
 mod ring;
@@ -26,10 +25,10 @@ use nix::{
     unistd::Pid,
 };
 
-/// Takes a socket and answers until told to stop.
-type Road = fn(&UdpSocket, &AtomicBool);
+/// Echo server over one system-call path; runs until the flag is set.
+type Path = fn(&UdpSocket, &AtomicBool);
 
-const ROADS: &[(&str, Road)] = &[
+const PATHS: &[(&str, Path)] = &[
     ("recvfrom and sendto, blocking", echo::blocking),
     ("recvfrom and sendto, after poll", echo::readiness),
     ("recvmmsg and sendmmsg, 4 at most, after poll", echo::many::<4>),
@@ -50,52 +49,52 @@ fn main() {
         match pair[0].as_str() {
             "--rounds" => rounds = number,
             "--seconds" => seconds = number,
-            _ => panic!("what is {}?", pair[0]),
+            _ => panic!("unknown option {}", pair[0]),
         }
     }
     let folder = tempfile::tempdir().unwrap();
     let queries = folder.path().join("queries");
     let names: String = (0..10_000).map(|at| format!("s{at:05}.service.local A\n")).collect();
     std::fs::write(&queries, names).unwrap();
-    let mut seen = vec![vec![]; ROADS.len()];
+    let mut seen = vec![vec![]; PATHS.len()];
     for round in 0..rounds {
-        for turn in 0..ROADS.len() {
-            let at = (round + turn) % ROADS.len();
-            seen[at].push(measure(ROADS[at].1, &queries, seconds));
+        for turn in 0..PATHS.len() {
+            let at = (round + turn) % PATHS.len();
+            seen[at].push(measure(PATHS[at].1, &queries, seconds));
         }
     }
-    println!("| road | CPU/datagram median (least to most) | answers/s |\n| --- | --- | --- |");
-    for ((name, _), mut figures) in ROADS.iter().zip(seen) {
+    println!("| path | CPU/datagram median (least to most) | answers/s |\n| --- | --- | --- |");
+    for ((name, _), mut figures) in PATHS.iter().zip(seen) {
         figures.sort_by(|a: &(f64, f64), b| a.0.total_cmp(&b.0));
         let (middle, least, most) = (figures[figures.len() / 2], figures[0], figures[figures.len() - 1]);
         println!("| {name} | {:.2} µs ({:.2} to {:.2}) | {:.0} |", middle.0, least.0, most.0, middle.1);
     }
 }
 
-/// The CPU of one answer in µs, and answers a second.
-fn measure(road: Road, queries: &std::path::Path, seconds: usize) -> (f64, f64) {
+/// Returns the CPU time per answer in µs, and answers per second.
+fn measure(path: Path, queries: &std::path::Path, seconds: usize) -> (f64, f64) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20).unwrap();
     let address = socket.local_addr().unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
+    let stopped = stop.clone();
     let echo = thread::spawn(move || {
         let mut core = CpuSet::new();
         core.set(0).unwrap();
         sched_setaffinity(Pid::from_raw(0), &core).unwrap();
-        road(&socket, &asked);
+        path(&socket, &stopped);
         let used = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
         Duration::from(used)
     });
     let load = ask(address, queries, seconds);
     stop.store(true, Ordering::Relaxed);
-    // It sees that at the next datagram.
+    // The server checks the flag at the next datagram.
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().send_to(&[0; 64], address).unwrap();
     let used = echo.join().unwrap();
     (used.as_secs_f64() * 1e6 / load.0, load.1)
 }
 
-/// How many answers there were, and how many a second.
+/// Returns the number of answers, and answers per second.
 fn ask(server: SocketAddr, queries: &std::path::Path, seconds: usize) -> (f64, f64) {
     let output = Command::new("taskset")
         .args(["-c", "1", "dnsperf", "-e", "-c", "16", "-q", "100", "-s", "127.0.0.1"])

@@ -1,9 +1,6 @@
-//! The road that has no safe wrapper: io_uring.
+//! Echo server over io_uring, which has no safe wrapper.
 
-#![allow(
-    unsafe_code,
-    reason = "the kernel reads and writes memory that it is given by address; each block says why it may"
-)]
+#![allow(unsafe_code, reason = "the kernel accesses memory by address; each block states why that is sound")]
 
 use std::{
     collections::VecDeque,
@@ -15,14 +12,14 @@ use std::{
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use nix::libc;
 
-/// Datagrams that the kernel may have at once.
+/// Number of receive buffers of the kernel.
 const BUFFERS: u16 = 256;
-/// Octets of one, with what the kernel writes before it: a header, the client's address.
+/// Octets of a buffer, including the header and the client's address that the kernel writes first.
 const SIZE: usize = 1024;
 const RECEIVE: u64 = u64::MAX;
 const PROVIDE: u64 = u64::MAX - 1;
 
-/// What a send needs until it is done.
+/// Memory of a send in progress.
 struct Sending {
     header: libc::msghdr,
     iovec: libc::iovec,
@@ -37,9 +34,9 @@ pub(crate) fn echo(socket: &UdpSocket, stop: &AtomicBool) {
         .build(u32::from(BUFFERS) * 2)
         .unwrap();
     let mut buffers = vec![0_u8; usize::from(BUFFERS) * SIZE];
-    // SAFETY: all zeros are values of both.
+    // SAFETY: all zeros are valid values of both.
     let mut sendings: Vec<Sending> = (0..BUFFERS).map(|_| unsafe { std::mem::zeroed() }).collect();
-    // SAFETY: all zeros are a value of it.
+    // SAFETY: all zeros are a valid value.
     let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
     template.msg_namelen = size_of::<libc::sockaddr_in>() as u32;
     let template = Box::new(template);

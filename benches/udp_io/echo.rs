@@ -1,4 +1,4 @@
-//! The roads that safe wrappers have.
+//! Echo servers over the system-call paths that have safe wrappers.
 
 use std::{
     array,
@@ -14,7 +14,7 @@ use nix::{
     sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmmsg, sendmsg},
 };
 
-/// The longest datagram.
+/// Maximum octets of a datagram.
 const MAX: usize = 512;
 
 fn reply(packet: &mut [u8]) {
@@ -109,7 +109,7 @@ fn together(
     sendmmsg(socket.as_raw_fd(), headers, slices.iter(), clients, [], MsgFlags::MSG_DONTWAIT).unwrap();
 }
 
-/// Replies of one length to one client leave as one datagram that the kernel cuts up.
+/// Sends replies of one length to one client as one buffer, which the kernel segments (GSO).
 fn in_segments(
     socket: &UdpSocket,
     _: &mut MultiHeaders<SockaddrIn>,
