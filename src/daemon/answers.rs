@@ -1,16 +1,13 @@
 //! Starts the publisher, which turns the cluster's view and the zone files into the catalog and the DNS tables.
 
-use std::{
-    fs,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, sync::Arc};
 
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::block_in_place};
 
 use super::{Context, DaemonError};
 use crate::{
+    clock::unix_now,
     config::Config,
     data_dir,
     dns::{
@@ -60,9 +57,4 @@ fn settings(config: &Config) -> Settings {
         ttl: config.dns.ttl,
         negative_ttl: config.dns.negative_ttl,
     }
-}
-
-/// Zero if the clock is before 1970.
-fn unix_now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
