@@ -310,7 +310,7 @@ impl Scheduler {
         };
         for (key, tracked) in &mut self.instances {
             for (check, check_state) in tracked.definition.checks.iter().zip(&mut tracked.checks) {
-                let Probe::Alias { service } = &check.probe else { continue };
+                let Some(service) = check.probe.alias() else { continue };
                 let Some((status, reason)) = evaluated.get(service) else { continue };
                 if check_state.status != *status || *check_state.reason != **reason {
                     check_state.set_status(key, check, *status, reason.as_str().into(), &self.metrics);

@@ -13,7 +13,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         name::{Label, Name},
-        service::{Definitions, Probe},
+        service::Definitions,
     },
 };
 
@@ -73,15 +73,7 @@ fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
 }
 
 fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
-    located.definition.checks.iter().filter_map(|check| match &check.probe {
-        Probe::Alias { service } => Some(service),
-        Probe::Http(_)
-        | Probe::Tcp(_)
-        | Probe::Grpc { .. }
-        | Probe::Exec { .. }
-        | Probe::Systemd { .. }
-        | Probe::Ttl { .. } => None,
-    })
+    located.definition.checks.iter().filter_map(|check| check.probe.alias())
 }
 
 fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {

@@ -234,6 +234,21 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// Returns the service that an alias names; `None` for other probes.
+    pub fn alias(&self) -> Option<&Label> {
+        match self {
+            Self::Alias { service } => Some(service),
+            Self::Http(_)
+            | Self::Tcp(_)
+            | Self::Grpc { .. }
+            | Self::Exec { .. }
+            | Self::Systemd { .. }
+            | Self::Ttl { .. } => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Probe {
     /// Writes kind and target for logs, without the credentials of a URL and the arguments of a command.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

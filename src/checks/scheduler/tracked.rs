@@ -18,7 +18,7 @@ use crate::{
         health::{Status, add_up},
         maintenance::Maintenance,
         name::Label,
-        service::{Check, Definition, InstanceKey, Probe},
+        service::{Check, Definition, InstanceKey},
     },
 };
 
@@ -128,15 +128,7 @@ impl TrackedInstance {
 
     /// Returns the services that the alias checks name; none while the instance is disabled.
     pub(super) fn aliases(&self) -> impl Iterator<Item = &Label> {
-        self.definition.checks.iter().zip(&self.checks).filter_map(|(check, _)| match &check.probe {
-            Probe::Alias { service } => Some(service),
-            Probe::Http(_)
-            | Probe::Tcp(_)
-            | Probe::Grpc { .. }
-            | Probe::Exec { .. }
-            | Probe::Systemd { .. }
-            | Probe::Ttl { .. } => None,
-        })
+        self.definition.checks.iter().zip(&self.checks).filter_map(|(check, _)| check.probe.alias())
     }
 
     pub(super) fn as_member(&self) -> alias::Member<'_> {
