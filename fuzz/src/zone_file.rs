@@ -13,7 +13,8 @@ use muster::{
     files::zone_file::parse,
     model::{
         name::{Label, Name},
-        zone::{MAX_TTL, StaticRecord},
+        service::MAX_TTL,
+        zone::StaticRecord,
     },
 };
 

@@ -12,9 +12,6 @@ const SRV: u16 = 33;
 
 /// Suffix of a zone file's name.
 pub const EXTENSION: &str = ".zone";
-/// Maximum TTL in seconds (RFC 2181 §8).
-pub const MAX_TTL: u32 = (1 << 31) - 1;
-
 /// Content of one zone file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ZoneFile {
@@ -34,7 +31,7 @@ pub struct StaticRecord {
     pub owner: Name,
     /// Type number.
     pub rtype: u16,
-    /// TTL in seconds, at most [`MAX_TTL`].
+    /// TTL in seconds, at most [`MAX_TTL`](super::service::MAX_TTL).
     pub ttl: u32,
     /// RDATA in wire form, at most 65,535 octets, valid for its type; names are uncompressed and in lower case.
     pub rdata: Vec<u8>,

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{
     name::{MAX_LABEL, MAX_NAME},
-    zone::MAX_TTL,
+    service::MAX_TTL,
 };
 use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
 

@@ -11,10 +11,7 @@ use super::{
     rdata,
     types::Type,
 };
-use crate::model::{
-    name::Name,
-    zone::{MAX_TTL, StaticRecord},
-};
+use crate::model::{name::Name, service::MAX_TTL, zone::StaticRecord};
 
 /// Reads every entry of `text` and returns the valid records in the order of the file.
 pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
