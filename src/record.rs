@@ -9,6 +9,7 @@
 //! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
 //! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
 //! | `n/left` | `1`: the node leaves |
+//! | `n/restart` | `1`: the node restarts |
 //!
 //! A health flip changes one record of some ten octets; the instance is not sent again. Newer nodes may add records:
 //! unknown keys and JSON fields are ignored. Known records have to meet the bounds of a service file, since a peer may be
@@ -23,8 +24,9 @@ mod health;
 mod instance;
 mod user_event;
 
+pub(crate) use self::health::{read_state, state_value};
 use self::{
-    health::{read_report, read_state, report_value, state_value},
+    health::{read_report, report_value},
     instance::{instance_value, is_empty, read_instance},
 };
 use crate::model::{
@@ -71,10 +73,12 @@ pub enum Record {
     View(u64),
     /// The node leaves.
     Left,
+    /// The node restarts.
+    Restart,
 }
 
 /// A parsed key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
     /// Key of an instance.
     Instance(InstanceKey),
@@ -90,6 +94,8 @@ pub enum Key {
     View,
     /// Key of the leave.
     Left,
+    /// Key of the restart.
+    Restart,
     /// Key of a newer version.
     Unknown,
 }
@@ -136,9 +142,9 @@ pub enum RecordError {
     /// A view's digest is invalid.
     #[error("view digest must be a number and 16 hexadecimal digits")]
     View,
-    /// The value of `n/left` is not `1`.
-    #[error("the value of `{LEFT_KEY}` must be `{LEFT}`")]
-    Left,
+    /// The value of `n/left` or `n/restart` is not `1`.
+    #[error("the value of `{LEFT_KEY}` and `{RESTART_KEY}` must be `{SET}`")]
+    Mark,
 }
 
 impl Record {
@@ -160,7 +166,8 @@ impl Record {
             }
             Self::Event(slot, event) => (Key::Event(*slot).to_string(), user_event::value(event)),
             Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
-            Self::Left => (Key::Left.to_string(), LEFT.to_owned()),
+            Self::Left => (Key::Left.to_string(), SET.to_owned()),
+            Self::Restart => (Key::Restart.to_string(), SET.to_owned()),
         }
     }
 }
@@ -184,8 +191,9 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
         Key::Node => read_node(value)?,
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
-        Key::Left if value == LEFT => Record::Left,
-        Key::Left => return Err(RecordError::Left),
+        Key::Left if value == SET => Record::Left,
+        Key::Restart if value == SET => Record::Restart,
+        Key::Left | Key::Restart => return Err(RecordError::Mark),
         Key::Unknown => return Ok(None),
     };
     Ok(Some(record))
@@ -203,7 +211,9 @@ const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
 const VIEW_KEY: &str = "n/view";
 const LEFT_KEY: &str = "n/left";
-const LEFT: &str = "1";
+const RESTART_KEY: &str = "n/restart";
+/// Value of the keys that only exist or not.
+const SET: &str = "1";
 
 impl Key {
     /// Parses a key.
@@ -232,6 +242,7 @@ impl Key {
             NODE_KEY => Self::Node,
             VIEW_KEY => Self::View,
             LEFT_KEY => Self::Left,
+            RESTART_KEY => Self::Restart,
             _ => Self::Unknown,
         })
     }
@@ -259,6 +270,7 @@ impl fmt::Display for Key {
             Self::Event(slot) => write!(f, "{EVENT}{slot}"),
             Self::View => f.write_str(VIEW_KEY),
             Self::Left => f.write_str(LEFT_KEY),
+            Self::Restart => f.write_str(RESTART_KEY),
             Self::Unknown => Ok(()),
         }
     }
@@ -328,7 +340,7 @@ impl RecordError {
             Self::Event(_) => "bad event",
             Self::Ttl => "bad ttl",
             Self::View => "bad view",
-            Self::Left => "bad leave",
+            Self::Mark => "bad mark",
         }
     }
 }

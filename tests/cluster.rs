@@ -10,8 +10,12 @@ mod support;
 
 #[path = "cluster/members.rs"]
 mod members;
+#[path = "cluster/names.rs"]
+mod names;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/restarts.rs"]
+mod restarts;
 #[path = "cluster/rogue.rs"]
 mod rogue;
 #[path = "cluster/script.rs"]

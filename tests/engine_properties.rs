@@ -216,7 +216,9 @@ impl Member<'_> {
             (Freshness::Gone, _) => ("gone", format!("node {node} is gone")),
             (_, InstanceState::Critical(reason)) => ("critical", format!("critical: {reason}")),
             (_, InstanceState::Disabled) => ("disabled", "disabled: `enabled: false` in its service file".to_owned()),
-            (Freshness::LastKnown, _) => ("stale", format!("answered as last known: node {node} is unreachable")),
+            (Freshness::LastKnown, _) => {
+                ("stale", format!("answered as last known: node {node} is unreachable or restarting"))
+            }
             (_, InstanceState::Warning(reason)) => {
                 let weight = self.instance.weight;
                 let weight = if weight > 0 { (weight / 10).max(1) } else { 0 };
@@ -264,10 +266,10 @@ fn out_of_reach(members: &Members<'_>) -> Option<String> {
     let stale = members.iter().filter(|member| member.freshness == Freshness::LastKnown && member.is_answered());
     let nodes: BTreeSet<&str> = stale.map(|member| member.node).collect();
     match (nodes.first()?, nodes.len()) {
-        (node, 1) => Some(format!("node {node} is unreachable: answered as last known")),
+        (node, 1) => Some(format!("node {node} is unreachable or restarting: answered as last known")),
         (node, len) => {
             let more = len - 1;
-            Some(format!("node {node} and {more} more are unreachable: answered as last known"))
+            Some(format!("node {node} and {more} more are unreachable or restarting: answered as last known"))
         }
     }
 }

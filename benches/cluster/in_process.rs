@@ -238,7 +238,7 @@ impl Running {
         let rejected = Arc::new(Rejected::default());
         let keyring = Keyring::new(Key::from_random([7; 32]));
         let (announcing, announcements) = watch::channel(announcements(&name, address));
-        let (view, seen) = watch::channel(node::alone(&node, &announcements.borrow()));
+        let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &[], false));
         let (members, _) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keys, ring) = watch::channel(Some(keyring));
@@ -253,11 +253,23 @@ impl Running {
             cluster: "service.local".into(),
             interval,
             hold: HOLD,
+            restart_hold: Duration::from_secs(30),
+            incarnation: 0,
+            age: Duration::ZERO,
+            known: vec![],
+            continues: false,
             targets: Targets { configured: vec![target], remembered: vec![] },
             seed: fastrand::u64(..),
         };
         let inputs = Inputs { announcements, link, commands: queue, rejected };
-        let outputs = Outputs { view, members, peers, keyring: keys, events: watch::channel(Default::default()).0 };
+        let outputs = Outputs {
+            view,
+            members,
+            peers,
+            keyring: keys,
+            events: watch::channel(Default::default()).0,
+            synced: watch::channel(false).0,
+        };
         let shutdown = CancellationToken::new();
         let running = node::run(settings, inputs, outputs, shutdown.clone());
         let tasks = vec![

@@ -168,6 +168,11 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         cluster: "service.local.".to_owned(),
         interval: Duration::from_millis(200),
         hold: Duration::from_secs(600),
+        restart_hold: Duration::from_secs(30),
+        incarnation: 0,
+        age: Duration::ZERO,
+        known: vec![],
+        continues: false,
         targets: Targets { configured: join.into(), remembered: vec![] },
         seed: number as u64,
     };
@@ -178,6 +183,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         peers: watch::channel(BTreeSet::new()).0,
         keyring: watch::channel(None).0,
         events: watch::channel(Default::default()).0,
+        synced: watch::channel(false).0,
     };
     let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
     Host { address: own.address, view: seen, running, _announced: announced }

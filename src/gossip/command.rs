@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::message::{Identity, KeyringChange};
+use super::{
+    known_peer::KnownPeer,
+    message::{Identity, KeyringChange},
+};
 use crate::model::{
     keyring::KeyId,
     member::Reach,
@@ -30,6 +33,22 @@ pub enum Command {
     Leave {
         /// Sent once the leave is announced.
         done: oneshot::Sender<()>,
+    },
+    /// Announce that this node restarts: peers keep its instances as last known until its new run starts. The node does not
+    /// end.
+    AnnounceRestart {
+        /// Sent once the restart is announced.
+        done: oneshot::Sender<()>,
+    },
+    /// Return what this node knows of its peers, for the next start.
+    Snapshot {
+        /// The peers whose record is known.
+        done: oneshot::Sender<Vec<KnownPeer>>,
+    },
+    /// End the node without a leave. Another start goes on with what it knows.
+    Suspend {
+        /// The peers whose record is known.
+        done: oneshot::Sender<Vec<KnownPeer>>,
     },
     /// Have all nodes forget a node that is gone.
     Forget {

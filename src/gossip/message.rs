@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
-use super::liveness::IndirectProbeResult;
+use super::{claim::Claim, liveness::IndirectProbeResult};
 use crate::model::{
     keyring::{Key, KeyId},
     member::{Cause, PeerId},
@@ -77,6 +77,16 @@ pub enum Message<'a> {
         /// Node that keeps the name.
         holder: Identity,
     },
+    /// Reports to the receiver that its run is older than the last one that the sender knows, or has left.
+    Outdated {
+        /// Last known run of the receiver.
+        known: PeerId,
+    },
+    /// Claims the receiver's name for the sender. The one of the lower generation decides and answers with a conflict or
+    /// ends; the other one answers with its own claim.
+    Claim(Claim),
+    /// Announces that the sender's run pauses for a moment: its agent reloads or upgrades.
+    Pause,
     /// Requests a change of the receiver's keyring. Only accepted in a sealed frame.
     Keyring {
         /// Sequence number, echoed in the answer.

@@ -7,14 +7,17 @@
 //!                                        └─► liveness ─┴─► view, membership
 //! ```
 //!
-//! Core, without I/O: [`crate::record`], [`crate::model::keyring`], [`peer_replica`], [`liveness`], [`crypto`] and [`message`].
+//! Core, without I/O: [`crate::record`], [`crate::model::keyring`], [`peer_replica`], [`known_peer`], [`claim`], [`liveness`], [`crypto`] and
+//! [`message`].
 //! [`node`] is the task that drives them, [`anti_entropy`] the only module that uses chitchat, and [`transport`] the only
 //! one with sockets.
 
 pub mod anti_entropy;
+pub mod claim;
 pub mod command;
 pub mod crypto;
 pub mod key_rotation;
+pub mod known_peer;
 pub mod link;
 pub mod liveness;
 pub mod message;

@@ -4,9 +4,13 @@
 //! duplicated. A pushed change counts if gossip has not passed its version yet; a gossiped change counts unless a push
 //! delivered a later version of its key. Both carry the same records ([`record`]); a record that breaks a bound is skipped,
 //! and the previous state of its instance is kept.
+//!
+//! Gossip delivers a large state in parts. The former state (of the run before, of the gossip start before, or before a
+//! whole delivery) stays below the new one until that is complete: keys that have not been delivered again are removed
+//! then. The node's record is the last of the initial keys, so its arrival completes them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -77,11 +81,14 @@ pub struct Replica {
     pub view: Option<u64>,
     /// True if the peer has announced its leave.
     pub left: bool,
+    /// True if the peer has announced a restart.
+    pub restarts: bool,
     /// User events fired by the peer and not yet taken.
     fired: Vec<Arc<UserEvent>>,
     received_events: Received,
-    /// True if gossip has delivered the peer's state at least once: later events are new.
-    initialized: bool,
+    delivery: Delivery,
+    /// Keys of the former state that have not been delivered again.
+    unconfirmed: HashSet<Key>,
     /// Version up to which gossip has delivered everything.
     seen: u64,
     /// Keys for which a push delivered a later version than gossip.
@@ -92,9 +99,93 @@ pub struct Replica {
     early_reports: HashMap<InstanceKey, Arc<HealthReport>>,
 }
 
+/// Progress of the delivery of a peer's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Delivery {
+    /// The initial keys of this run or gossip start are arriving.
+    #[default]
+    Initial,
+    /// The whole state is arriving again.
+    Again,
+    /// The state is complete.
+    Complete,
+}
+
 impl Replica {
-    /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted.
-    /// Calls `skipped` for each skipped record.
+    /// Creates the replica of a peer whose state was delivered up to `version` in an earlier start of this node; zero if
+    /// it was incomplete.
+    pub fn known(facts: Facts, announcements: Announcements, version: u64) -> Self {
+        let mut replica = Self { facts: Some(facts), announcements, seen: version, ..Self::default() };
+        if version > 0 {
+            replica.delivery = Delivery::Complete;
+        } else {
+            replica.unconfirmed = replica.keys();
+        }
+        replica
+    }
+
+    /// Puts the state of the peer's former run below this one, unless this one is complete.
+    pub fn follow(&mut self, former: &Self) {
+        if self.is_complete() {
+            return;
+        }
+        for (key, announcement) in &former.announcements {
+            match self.announcements.get(key) {
+                None => {
+                    self.unconfirmed.extend(keys_of(key, announcement));
+                    self.announcements.insert(key.clone(), announcement.clone());
+                }
+                Some(known) if known.state == no_health_yet() => {
+                    let state = announcement.state.clone();
+                    let known = Announcement { state, ..Announcement::clone(known) };
+                    self.announcements.insert(key.clone(), Arc::new(known));
+                }
+                Some(_) => {}
+            }
+        }
+        self.facts = self.facts.take().or_else(|| former.facts.clone());
+    }
+
+    /// Prepares for the initial keys of another gossip start within the run.
+    pub fn restart(&mut self) {
+        *self = Self {
+            unconfirmed: self.keys(),
+            facts: self.facts.take(),
+            announcements: std::mem::take(&mut self.announcements),
+            fired: std::mem::take(&mut self.fired),
+            ..Self::default()
+        };
+    }
+
+    /// Reports whether the initial keys have arrived.
+    pub fn is_complete(&self) -> bool {
+        self.delivery != Delivery::Initial
+    }
+
+    /// Version up to which gossip has delivered the complete state; zero while it is incomplete.
+    pub fn version(&self) -> u64 {
+        if self.delivery == Delivery::Complete { self.seen } else { 0 }
+    }
+
+    /// Reports whether the whole state is arriving again, until [`complete`](Self::complete).
+    pub fn is_arriving_again(&self) -> bool {
+        self.delivery == Delivery::Again
+    }
+
+    /// Completes the delivery: removes the keys of the former state that were not delivered again.
+    pub fn complete(&mut self) {
+        self.delivery = Delivery::Complete;
+        for key in std::mem::take(&mut self.unconfirmed) {
+            self.remove(key);
+        }
+    }
+
+    fn keys(&self) -> HashSet<Key> {
+        self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement)).collect()
+    }
+
+    /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state
+    /// is complete. Calls `skipped` for each skipped record.
     pub fn gossiped<'a>(
         &mut self,
         version: u64,
@@ -103,21 +194,18 @@ impl Replica {
         mut skipped: impl FnMut(&str, SkipError),
     ) {
         if whole {
-            *self = Self {
-                facts: self.facts.take(),
-                fired: std::mem::take(&mut self.fired),
-                received_events: std::mem::take(&mut self.received_events),
-                initialized: self.initialized,
-                ..Self::default()
-            };
+            self.unconfirmed = self.keys();
+            if self.delivery == Delivery::Complete {
+                self.delivery = Delivery::Again;
+            }
         }
-        let fired = self.fired.len();
+        let (initial, fired) = (!self.is_complete(), self.fired.len());
         for change in changes {
             if self.ahead.get(change.key).is_none_or(|ahead| *ahead < change.version) {
                 self.apply(change, &mut skipped);
             }
         }
-        if !std::mem::replace(&mut self.initialized, true) {
+        if initial {
             // Events fired before the first contact are marked as seen and not delivered.
             self.fired.truncate(fired);
         }
@@ -146,6 +234,11 @@ impl Replica {
     }
 
     fn apply(&mut self, change: Change<'_>, skipped: &mut impl FnMut(&str, SkipError)) {
+        if !self.unconfirmed.is_empty()
+            && let Ok(key) = Key::parse(change.key)
+        {
+            self.unconfirmed.remove(&key);
+        }
         let applied = match change.value {
             Some(value) => match record::decode(change.key, value) {
                 Ok(Some(record)) => self.set(record),
@@ -166,10 +259,12 @@ impl Replica {
                 let key = instance.key.clone();
                 let (state, report) = match self.announcements.get(&key) {
                     Some(known) => (known.state.clone(), known.report.clone()),
-                    None if self.announcements.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
+                    None if self.announcements.len() >= MAX_INSTANCES + self.unconfirmed.len() => {
+                        return Err(SkipError::TooMany);
+                    }
                     None => {
                         let state = self.early.remove(&key);
-                        let state = state.unwrap_or_else(|| InstanceState::Critical(NO_HEALTH_YET.into()));
+                        let state = state.unwrap_or_else(no_health_yet);
                         (state, self.early_reports.remove(&key))
                     }
                 };
@@ -193,6 +288,9 @@ impl Replica {
             },
             Record::Node { addresses, datacenter, version, meta, ttl } => {
                 self.facts = Some(Facts { addresses, datacenter, version, meta, ttl });
+                if !self.is_complete() {
+                    self.complete();
+                }
             }
             Record::Event(_, event) => {
                 if self.received_events.insert(event.time) {
@@ -201,6 +299,7 @@ impl Replica {
             }
             Record::View(digest) => self.view = Some(digest),
             Record::Left => self.left = true,
+            Record::Restart => self.restarts = true,
         }
         Ok(())
     }
@@ -221,7 +320,21 @@ impl Replica {
             }
             Key::View => self.view = None,
             // A deleted node record keeps the last known facts.
+            Key::Restart => self.restarts = false,
             Key::Node | Key::Event(_) | Key::Left | Key::Unknown => {}
         }
     }
 }
+
+fn no_health_yet() -> InstanceState {
+    InstanceState::Critical(NO_HEALTH_YET.into())
+}
+
+/// Keys that an announcement has besides its state, which is removed with it.
+fn keys_of(key: &InstanceKey, announcement: &Announcement) -> impl Iterator<Item = Key> + use<> {
+    let report = announcement.report.is_some().then(|| Key::Report(key.clone()));
+    std::iter::once(Key::Instance(key.clone())).chain(report)
+}
+
+#[cfg(test)]
+mod tests;

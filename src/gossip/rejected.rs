@@ -73,7 +73,7 @@ impl RejectReason {
         }
     }
 
-    /// Advice for the operator; `None` for reasons that occur in every cluster.
+    /// Advice for the operator; `None` for reasons that occur in every cluster, such as frames for a former run.
     fn advice(self) -> Option<&'static str> {
         match self {
             Self::Plain => Some("a sender has no gossip.key_file, or the port is being scanned"),
@@ -146,5 +146,18 @@ impl Rejected {
             last.logged[at] = count;
         }
         warn!(rejected = new.join(", "), last = %source, "gossip rejected: {}", why.advice().unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::event;
+
+    #[test]
+    fn reasons_of_restarts_need_no_attention() {
+        let expected: Vec<&str> =
+            REASONS.iter().filter(|(reason, _)| reason.advice().is_none()).map(|(_, word)| *word).collect();
+        assert_eq!(expected, event::REJECTED_BY_RESTARTS);
     }
 }

@@ -33,7 +33,7 @@ pub struct NodeView {
 pub enum Freshness {
     /// The node is alive.
     Live,
-    /// The node is unreachable; its last known state is answered.
+    /// The node is unreachable or restarting; its last known state is answered.
     LastKnown,
     /// The node was declared dead. Its instances are not answered, but its services still exist: NODATA, not NXDOMAIN.
     Gone,

@@ -52,6 +52,8 @@ pub enum Kind {
     NodeAlive,
     /// A node is unreachable together with most other nodes.
     NodeHeld,
+    /// A node has announced a restart.
+    NodeRestarting,
     /// A node was declared dead.
     NodeGone,
     /// A node left gracefully.
@@ -80,7 +82,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::ServiceAdded,
         Self::ServiceRemoved,
         Self::InstanceAdded,
@@ -95,6 +97,7 @@ impl Kind {
         Self::NodeSuspect,
         Self::NodeAlive,
         Self::NodeHeld,
+        Self::NodeRestarting,
         Self::NodeGone,
         Self::NodeLeft,
         Self::NodeRestarted,
@@ -126,6 +129,7 @@ impl Kind {
             Self::NodeSuspect => "node-suspect",
             Self::NodeAlive => "node-alive",
             Self::NodeHeld => "node-held",
+            Self::NodeRestarting => "node-restarting",
             Self::NodeGone => "node-gone",
             Self::NodeLeft => "node-left",
             Self::NodeRestarted => "node-restarted",
@@ -212,10 +216,13 @@ pub fn between(before: Observed<'_>, after: Observed<'_>, emit: &mut dyn FnMut(E
     }
 }
 
-/// Emits an event for each reason whose count of rejected messages has grown.
+/// Reasons for which messages are rejected after every restart: they were sent to the former run, or to this node itself.
+pub const REJECTED_BY_RESTARTS: [&str; 2] = ["for another run", "own"];
+
+/// Emits an event for each reason whose count of rejected messages has grown, except for those of normal restarts.
 pub fn rejected(before: &[(&'static str, u64)], after: &[(&'static str, u64)], emit: &mut dyn FnMut(Event)) {
     let known: BTreeMap<&str, u64> = before.iter().copied().collect();
-    for (reason, count) in after {
+    for (reason, count) in after.iter().filter(|(reason, _)| !REJECTED_BY_RESTARTS.contains(reason)) {
         let more = count.saturating_sub(known.get(reason).copied().unwrap_or(0));
         if more > 0 {
             let text = format!("messages rejected: {more} ({reason})");
@@ -261,8 +268,8 @@ fn member_event(was: Option<&Member>, is: &Member) -> Option<(Kind, String)> {
         let joined = || (Kind::NodeJoined, format!("at {address} joined the cluster"));
         return matches!(is.reach, Reach::Alive | Reach::Suspect).then(joined);
     };
-    if was.reach == is.reach {
-        let restarted = was.id.generation != is.id.generation && is.reach == Reach::Alive;
+    let restarted = was.id.generation != is.id.generation && is.reach == Reach::Alive;
+    if was.reach == Reach::Restarting && restarted || was.reach == is.reach {
         return restarted.then(|| (Kind::NodeRestarted, format!("at {address} restarted")));
     }
     Some(match is.reach {
@@ -272,6 +279,9 @@ fn member_event(was: Option<&Member>, is: &Member) -> Option<(Kind, String)> {
         Reach::Alive => (Kind::NodeAlive, "responds again".to_owned()),
         Reach::Suspect => (Kind::NodeSuspect, "is suspect: it does not respond".to_owned()),
         Reach::Held => (Kind::NodeHeld, "is unreachable: its instances are answered as last known".to_owned()),
+        Reach::Restarting => {
+            (Kind::NodeRestarting, "is restarting: its instances are answered as last known".to_owned())
+        }
         Reach::Gone(Cause::Left) => (Kind::NodeLeft, "left the cluster".to_owned()),
         Reach::Gone(cause @ Cause::Forgotten) => (Kind::NodeGone, format!("was {}", cause.as_str())),
         Reach::Gone(cause) => (Kind::NodeGone, format!("is gone: {}", cause.as_str())),

@@ -33,6 +33,9 @@ pub enum Reach {
     /// Unreachable together with most other nodes, so this node may be the isolated one. Its instances are answered as
     /// last known, marked as stale, for a bounded time.
     Held,
+    /// Announced a restart. Its instances are answered as last known, marked as stale, until its new run starts, for a bounded
+    /// time.
+    Restarting,
     /// Left or declared dead; its instances are not answered.
     Gone(Cause),
 }
@@ -52,6 +55,8 @@ pub enum Cause {
     Unreachable,
     /// Held for as long as `gossip.hold` allows.
     Expired,
+    /// Did not start again within the time that `gossip.restart_hold` allows.
+    NotReturned,
     /// Gone or unreachable, and removed by an operator (force-leave).
     Forgotten,
 }
@@ -63,6 +68,7 @@ impl Reach {
             Self::Alive => "alive",
             Self::Suspect => "suspect",
             Self::Held => "held",
+            Self::Restarting => "restarting",
             Self::Gone(Cause::Left | Cause::Forgotten) => "left",
             Self::Gone(_) => "gone",
         }
@@ -79,6 +85,7 @@ impl Cause {
             Self::Unresponsive => "host responds, agent does not",
             Self::Unreachable => "unreachable, but still sending",
             Self::Expired => "unreachable for too long",
+            Self::NotReturned => "did not return from a restart",
             Self::Forgotten => "removed by an operator (force-leave)",
         }
     }
@@ -116,6 +123,8 @@ pub struct Membership {
     pub members: Vec<Member>,
     /// Time since 1970 from which more than half of the peers have been unreachable together; `None` if they are not.
     pub partitioned: Option<Duration>,
+    /// Time since 1970 from which peers report this node as gone or its run as outdated; `None` if they do not.
+    pub doubted: Option<Duration>,
     /// Number of rejected messages since the start, by reason.
     pub rejected: Vec<(&'static str, u64)>,
     /// True if gossip is encrypted with a key.

@@ -65,7 +65,7 @@ pub fn of(entry: &CatalogEntry, counts: bool, reach: Option<Reach>) -> Reason {
         Some(Exclusion::Critical(reason)) => with(&worst(entry, "critical"), reason),
         Some(Exclusion::Disabled) => "disabled: `enabled: false` in its service file".to_owned(),
         Some(Exclusion::Withheld(hold, reason)) => with(hold.words(), reason),
-        None => answered(entry),
+        None => answered(entry, reach),
     };
     if reach == Some(Reach::Suspect) && entry.is_answered() {
         text.push_str(&format!("; node {node} is suspect"));
@@ -87,18 +87,28 @@ pub fn state(freshness: Freshness, state: &InstanceState) -> &'static str {
     }
 }
 
-fn answered(entry: &CatalogEntry) -> String {
+fn answered(entry: &CatalogEntry, reach: Option<Reach>) -> String {
     let (announcement, node) = (&entry.announcement, &entry.node);
     let full = announcement.instance.weight;
     let weight = announcement.state.weight(full);
     match &announcement.state {
-        _ if entry.freshness == Freshness::LastKnown => format!("answered as last known: node {node} is unreachable"),
+        _ if entry.freshness == Freshness::LastKnown => last_known(node, reach),
         InstanceState::Warming(_) => format!("answered with weight {weight} of {full}: slow start"),
         InstanceState::Warning(reason) => {
             with(&format!("answered with weight {weight}: {}", worst(entry, "warning")), reason)
         }
         _ => plainly(weight),
     }
+}
+
+fn last_known(node: &Label, reach: Option<Reach>) -> String {
+    let why = match reach {
+        Some(Reach::Restarting) => "is restarting",
+        Some(Reach::Alive | Reach::Suspect) => "has restarted and has not announced everything yet",
+        Some(Reach::Held | Reach::Gone(_)) => "is unreachable",
+        None => "is unreachable or restarting",
+    };
+    format!("answered as last known: node {node} {why}")
 }
 
 /// Returns the text for an instance that is answered with its full weight.
@@ -176,10 +186,10 @@ pub fn since(entry: &CatalogEntry) -> Option<String> {
     Some(rfc3339(Duration::from_secs(report.since)))
 }
 
-/// Returns the text for answered instances of an unreachable node and of `more` such nodes.
+/// Returns the text for answered instances of an unreachable or restarting node and of `more` such nodes.
 pub fn out_of_reach(node: &Label, more: usize) -> String {
     match more {
-        0 => format!("node {node} is unreachable: answered as last known"),
-        _ => format!("node {node} and {more} more are unreachable: answered as last known"),
+        0 => format!("node {node} is unreachable or restarting: answered as last known"),
+        _ => format!("node {node} and {more} more are unreachable or restarting: answered as last known"),
     }
 }

@@ -11,7 +11,7 @@ use crate::model::{
     service::MAX_CHECKS,
 };
 
-pub(super) fn state_value(state: &InstanceState) -> String {
+pub(crate) fn state_value(state: &InstanceState) -> String {
     match state {
         InstanceState::Passing => "p".to_owned(),
         InstanceState::Warming(weight) => format!("u {weight}"),
@@ -22,7 +22,7 @@ pub(super) fn state_value(state: &InstanceState) -> String {
     }
 }
 
-pub(super) fn read_state(value: &str) -> Result<InstanceState, RecordError> {
+pub(crate) fn read_state(value: &str) -> Result<InstanceState, RecordError> {
     match value.split_once(' ') {
         None if value == "p" => Ok(InstanceState::Passing),
         None if value == "d" => Ok(InstanceState::Disabled),

@@ -129,6 +129,7 @@ fn record_format_is_stable() {
         ),
         (Record::View(0xabc), "n/view", "1 0000000000000abc"),
         (Record::Left, "n/left", "1"),
+        (Record::Restart, "n/restart", "1"),
     ];
     for (record, key, value) in cases {
         assert_eq!(record.encode(), (key.to_owned(), value.to_owned()));
@@ -290,7 +291,8 @@ fn invalid_values_are_refused() {
             "critical",
             "instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`",
         ),
-        ("n/left", "0", "the value of `n/left` must be `1`"),
+        ("n/left", "0", "the value of `n/left` and `n/restart` must be `1`"),
+        ("n/restart", "", "the value of `n/left` and `n/restart` must be `1`"),
     ];
     for (key, value, expected) in cases {
         assert_eq!(decode(key, value).unwrap_err().to_string(), *expected, "{key} {value}");

@@ -34,11 +34,15 @@ pub(crate) struct Network(Arc<Mutex<State>>);
 struct State {
     /// The process on each host; `None`: the host is up without a process.
     hosts: BTreeMap<SocketAddr, Option<Process>>,
+    /// Hosts whose sockets stay open without a process.
+    kept: BTreeSet<SocketAddr>,
     /// Links that are cut, by direction.
     cuts: BTreeSet<(SocketAddr, SocketAddr)>,
     /// Runs that know each other.
     introduced: BTreeSet<(PeerId, PeerId)>,
     loss: Option<Loss>,
+    /// Number of messages from a host to itself.
+    to_itself: usize,
     /// Generation in each node's last push.
     pushed: BTreeMap<Label, u64>,
 }
@@ -53,14 +57,23 @@ impl Network {
     pub(crate) fn attach(&self, identity: Identity, side: link::Network) {
         let link::Network { outbound, inbound } = side;
         let process = Process { identity: identity.clone(), inbound };
-        self.lock().hosts.insert(identity.address, Some(process));
+        let mut state = self.lock();
+        // A new start has a session of its own.
+        state.introduced.retain(|(a, b)| *a != identity.id && *b != identity.id);
+        state.hosts.insert(identity.address, Some(process));
+        drop(state);
         tokio::spawn(self.clone().carry(identity, outbound));
     }
 
-    /// Ends a process; its port is closed afterwards.
+    /// Keeps the sockets of a host open from now on, even without a process.
+    pub(crate) fn keep_open(&self, address: SocketAddr) {
+        self.lock().kept.insert(address);
+    }
+
+    /// Ends a process; its port is closed afterwards, unless it is kept open.
     pub(crate) fn detach(&self, identity: &Identity) {
         let mut state = self.lock();
-        if state.runs(identity) {
+        if state.runs(identity) && !state.kept.contains(&identity.address) {
             state.hosts.insert(identity.address, None);
         }
     }
@@ -85,6 +98,11 @@ impl Network {
         let mut octets = Vec::new();
         message.encode(&mut octets).unwrap();
         self.clone().pass(from.clone(), Outbound::Message { to, octets: octets.into() }).await;
+    }
+
+    /// Number of messages that hosts have sent to themselves.
+    pub(crate) fn sent_to_itself(&self) -> usize {
+        self.lock().to_itself
     }
 
     /// Generation in a node's last push, which includes the number of gossip starts.
@@ -114,6 +132,7 @@ impl Network {
         }
         match sent {
             Outbound::Message { to, octets } => {
+                self.lock().to_itself += usize::from(to == from.address);
                 if self.lock().is_cut(from.address, to) || self.lock().loses(&octets) {
                     return;
                 }

@@ -16,6 +16,7 @@ use muster::{
     },
     gossip::{
         command::{Command, ForgetError, KeyringReport},
+        known_peer::KnownPeer,
         link,
         message::{Identity, KeyringChange},
         node::{self, End, Inputs, Outputs, Settings},
@@ -49,6 +50,8 @@ use super::{
 pub(crate) const INTERVAL: Duration = Duration::from_millis(200);
 /// Default time that peers are held.
 const HOLD: Duration = Duration::from_secs(60);
+/// Time that a restarting node is expected back.
+pub(crate) const RESTART_HOLD: Duration = Duration::from_secs(30);
 /// Resolution of measured times: paused time advances by this much at most while the codec's sockets are polled.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -71,12 +74,21 @@ struct Host {
     process: Option<Process>,
 }
 
+/// What one start of a node hands over to the next.
+#[derive(Default)]
+pub(crate) struct Handover {
+    pub(crate) incarnation: u64,
+    pub(crate) known: Vec<KnownPeer>,
+    pub(crate) continues: bool,
+}
+
 /// One run of a node.
 struct Process {
     view: watch::Receiver<View>,
     members: watch::Receiver<Arc<Membership>>,
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
     events: watch::Receiver<EventLog>,
+    synced: watch::Receiver<bool>,
     commands: mpsc::Sender<Command>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
@@ -159,25 +171,43 @@ impl Cluster {
             configured: join.iter().map(endpoint).collect(),
             remembered: remembered.iter().map(|name| self.address(name)).collect(),
         };
+        self.start_with(name, generation, targets, Handover::default());
+    }
+
+    /// Starts a node with what an earlier start knew, and without seeds.
+    pub(crate) fn start_from(&mut self, name: &'static str, handover: Handover) {
+        let generation = self.hosts[name].identity.id.generation;
+        let generation = if handover.continues { generation } else { generation + INCARNATIONS };
+        self.start_with(name, generation, Targets::default(), handover);
+    }
+
+    fn start_with(&mut self, name: &'static str, generation: u64, targets: Targets, handover: Handover) {
         let (network, hold) = (self.network.clone(), self.hold);
         let host = self.hosts.get_mut(name).unwrap();
         assert!(host.process.is_none(), "{name} is running already");
         host.identity.id.generation = generation;
-        host.process = Some(Process::start(&network, &host.identity, targets, hold, &host.announcements));
+        host.process = Some(Process::start(&network, &host.identity, targets, hold, &host.announcements, handover));
     }
 
     /// Starts a node on a host of another address with the name of an existing one.
     pub(crate) fn impostor(&mut self, host: &'static str, of: &str, join: &str) {
+        let generation = self.hosts[of].identity.id.generation + INCARNATIONS;
+        self.impostor_of(host, of, generation, join);
+    }
+
+    /// Like `impostor`, with this generation.
+    pub(crate) fn impostor_of(&mut self, host: &'static str, of: &str, generation: u64, join: &str) {
         let join = self.address(join);
         let address = SocketAddr::from(([10, 0, 9, 9], 7946));
-        let PeerId { name, generation } = self.hosts[of].identity.id.clone();
-        let identity = Identity { id: PeerId { name, generation: generation + INCARNATIONS }, address };
+        let name = self.hosts[of].identity.id.name.clone();
+        let identity = Identity { id: PeerId { name, generation }, address };
         let (announcements, _) = watch::channel(Announcements::new());
         let targets = Targets {
             configured: vec![Endpoint { host: join.ip().to_string(), port: join.port() }],
             ..Targets::default()
         };
-        let process = Process::start(&self.network, &identity, targets, self.hold, &announcements);
+        let start = Handover::default();
+        let process = Process::start(&self.network, &identity, targets, self.hold, &announcements, start);
         self.hosts.insert(host, Host { identity, announcements, process: Some(process) });
         self.announce(host, "web", host, InstanceState::Passing);
     }
@@ -200,6 +230,26 @@ impl Cluster {
         self.network.detach(&host.identity);
         process.running.abort();
         let _ = (&mut process.running).await;
+    }
+
+    /// Ends a node whose sockets stay open.
+    pub(crate) async fn hang(&mut self, name: &str) {
+        self.network.keep_open(self.address(name));
+        self.kill(name).await;
+    }
+
+    /// Sends a command to announce a restart.
+    pub(crate) async fn announce_restart(&self, name: &str) {
+        let (done, announced) = oneshot::channel();
+        self.process(name).commands.send(Command::AnnounceRestart { done }).await.unwrap();
+        announced.await.unwrap();
+    }
+
+    /// What a node hands over to its next start.
+    pub(crate) async fn snapshot(&self, name: &str) -> Vec<KnownPeer> {
+        let (done, known) = oneshot::channel();
+        self.process(name).commands.send(Command::Snapshot { done }).await.unwrap();
+        known.await.unwrap()
     }
 
     /// Waits for the end of a node.
@@ -267,6 +317,15 @@ impl Cluster {
         outcome.await.unwrap()
     }
 
+    /// Sends a command to join another node's cluster.
+    pub(crate) async fn join(&self, at: &str, other: &str) {
+        let (done, outcome) = oneshot::channel();
+        let address = self.address(other);
+        let target = Endpoint { host: address.ip().to_string(), port: address.port() };
+        self.process(at).commands.send(Command::Join { target, done }).await.unwrap();
+        outcome.await.unwrap().unwrap();
+    }
+
     /// Sends a command to leave; returns the node's end.
     pub(crate) async fn leave(&mut self, name: &str) -> End {
         let (done, outcome) = oneshot::channel();
@@ -297,6 +356,11 @@ impl Cluster {
     /// Membership published by a node.
     pub(crate) fn members(&self, by: &str) -> Arc<Membership> {
         self.process(by).members.borrow().clone()
+    }
+
+    /// Reports whether a node has published that its state of the cluster is complete.
+    pub(crate) fn is_synced(&self, by: &str) -> bool {
+        *self.process(by).synced.borrow()
     }
 
     /// Gossip addresses of the peers that a node reaches.
@@ -407,6 +471,7 @@ impl Process {
         targets: Targets,
         hold: Duration,
         announcements: &watch::Sender<Announcements>,
+        handover: Handover,
     ) -> Self {
         let PeerId { name, generation } = identity.id.clone();
         let node = Arc::new(Node {
@@ -417,6 +482,7 @@ impl Process {
         });
         let (link, side) = link::pair();
         network.attach(identity.clone(), side);
+        let (known, continues) = (handover.known.clone(), handover.continues);
         let settings = Settings {
             own: identity.clone(),
             node: node.clone(),
@@ -425,19 +491,25 @@ impl Process {
             cluster: "service.local.".to_owned(),
             interval: INTERVAL,
             hold,
+            restart_hold: RESTART_HOLD,
+            incarnation: handover.incarnation,
+            age: Duration::ZERO,
+            known: handover.known,
+            continues: handover.continues,
             targets,
             seed: generation.wrapping_add(identity.address.ip().is_ipv4().into()),
         };
         let announced = announcements.subscribe();
         let (commands, queue) = mpsc::channel(4);
-        let (view, seen) = watch::channel(node::alone(&node, &announced.borrow()));
+        let (view, seen) = watch::channel(node::initial_view(&node, &announced.borrow(), &known, continues));
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let inputs =
             Inputs { announcements: announced, link, commands: queue, rejected: Arc::new(Rejected::default()) };
         let (events, fired) = watch::channel(EventLog::default());
-        let outputs = Outputs { view, members, peers, keyring, events };
+        let (complete, synced) = watch::channel(false);
+        let outputs = Outputs { view, members, peers, keyring, events, synced: complete };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node::run(settings, inputs, outputs, shutdown.clone()));
         Self {
@@ -445,6 +517,7 @@ impl Process {
             members: membership,
             peers: reached,
             events: fired,
+            synced,
             commands,
             shutdown,
             running,

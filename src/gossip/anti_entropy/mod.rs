@@ -68,6 +68,8 @@ pub struct Peer {
     pub incarnation: u64,
     /// Advertised gossip address.
     pub address: SocketAddr,
+    /// Version up to which the node's changes are known.
+    pub version: u64,
     /// Heartbeat counter, which increases while the node lives.
     pub heartbeat: u64,
     /// Changes since the last read, if any.
@@ -108,6 +110,8 @@ pub struct Cluster {
     handle: ChitchatHandle,
     news: Arc<Notify>,
     read: HashMap<ChitchatId, Versions>,
+    /// Versions up to which nodes were read by an earlier start.
+    resumed: HashMap<ChitchatId, u64>,
     _listener: ListenerHandle,
 }
 
@@ -152,7 +156,7 @@ impl Cluster {
             extra_liveness_predicate: Some(Box::new(|_| false)),
             protocol_version: ProtocolVersion::V1,
         };
-        let transport = Envelopes::new(outbox, inbox);
+        let transport = Envelopes::new(settings.address, outbox, inbox);
         let handle = spawn_chitchat(config, own, &transport).await?;
         let news = Arc::new(Notify::new());
         let notified = news.clone();
@@ -162,7 +166,12 @@ impl Cluster {
             chitchat.subscribe_event("", move |_| notified.notify_one())
         };
         let listener = handle.with_chitchat(listen).await;
-        Ok(Self { handle, news, read: HashMap::new(), _listener: listener })
+        Ok(Self { handle, news, read: HashMap::new(), resumed: HashMap::new(), _listener: listener })
+    }
+
+    /// Skips a node's changes up to a version that an earlier start has read.
+    pub fn resume(&mut self, id: &PeerId, incarnation: u64, address: SocketAddr, version: u64) {
+        self.resumed.insert(chitchat_id(id, incarnation, address), version);
     }
 
     /// Returns a notifier for new values of any node's keys. Deletions and heartbeats do not notify: read once a round too.
@@ -215,8 +224,10 @@ impl Cluster {
         for (id, state) in states.iter().filter(|(id, _)| *id != own) {
             // muster nodes have valid names; other names are ignored.
             let Ok(name) = Label::parse(&id.node_id) else { continue };
-            let update = update(state, self.read.get(id).copied());
+            let resumed = || self.resumed.get(id).map(|max| Versions { max: *max, collected: 0 });
+            let update = update(state, self.read.get(id).copied().or_else(resumed));
             if update.is_some() {
+                self.resumed.remove(id);
                 let versions = Versions { max: state.max_version(), collected: state.last_gc_version() };
                 self.read.insert(id.clone(), versions);
             }
@@ -225,6 +236,7 @@ impl Cluster {
                 id: PeerId { name, generation: id.generation_id - incarnation },
                 incarnation,
                 address: id.gossip_advertise_addr,
+                version: state.max_version(),
                 heartbeat: state.heartbeat().into(),
                 update,
             });
@@ -255,7 +267,8 @@ fn update(state: &NodeState, read: Option<Versions>) -> Option<Update> {
     }
     let read = read.unwrap_or(Versions { max: 0, collected: 0 });
     let whole = collected > read.max;
-    if max == read.max && !whole {
+    // Less than was read before: an earlier start has read more.
+    if max <= read.max && !whole {
         return None;
     }
     let floor = if whole { 0 } else { read.max };

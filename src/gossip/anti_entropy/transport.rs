@@ -35,12 +35,14 @@ const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Transport for one start of chitchat.
 pub(super) struct Envelopes {
+    own: SocketAddr,
     link: Mutex<Option<(Outbox, Inbox)>>,
 }
 
 impl Envelopes {
-    pub(super) fn new(outbox: Outbox, inbox: Inbox) -> Self {
-        Self { link: Mutex::new(Some((outbox, inbox))) }
+    /// Creates the transport of the node at the gossip address `own`.
+    pub(super) fn new(own: SocketAddr, outbox: Outbox, inbox: Inbox) -> Self {
+        Self { own, link: Mutex::new(Some((outbox, inbox))) }
     }
 }
 
@@ -56,11 +58,12 @@ impl Transport for Envelopes {
         ours.set_nonblocking(true)?;
         let address = ours.local_addr()?;
         let buffer = vec![0; MAX_GOSSIP].into();
-        Ok(Box::new(Envelope { codec, ours, address, buffer, outbox, inbox, fed: None }))
+        Ok(Box::new(Envelope { own: self.own, codec, ours, address, buffer, outbox, inbox, fed: None }))
     }
 }
 
 struct Envelope {
+    own: SocketAddr,
     codec: Codec,
     /// A plain socket: data sent over loopback can be read at once, without the cost of a wake-up by the runtime.
     ours: UdpSocket,
@@ -95,6 +98,10 @@ impl Socket for Envelope {
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
+        // chitchat also gossips with nodes that have ended. Former runs of this node had the same address.
+        if to == self.own {
+            return Ok(SendOutcome { num_bytes_sent: 0 });
+        }
         // Drains late messages, which would otherwise go to the wrong node.
         while self.ours.recv(&mut self.buffer).is_ok() {}
         let len = self.codec.send(self.address, envelope).await?.num_bytes_sent;

@@ -53,8 +53,8 @@ pub enum Action {
     BroadcastDead(Dead),
     /// Send any frame to every peer, to refute a report that this node is dead.
     Refute,
-    /// Report that two nodes have one name while the earlier one still answers. The earlier one keeps the name until it is
-    /// gone. Emitted once for each newcomer.
+    /// Report to the newcomer that two nodes have one name while the known one still answers. The known one keeps the name
+    /// until it is gone. Emitted at most once a second for each name.
     Conflict {
         /// Run that keeps the name.
         incumbent: PeerId,
@@ -64,6 +64,13 @@ pub enum Action {
         newcomer: PeerId,
         /// Gossip address of the newcomer.
         from: SocketAddr,
+    },
+    /// Report to a node that its run is older than the known one, or has left.
+    Outdated {
+        /// Gossip address of the node.
+        to: SocketAddr,
+        /// Known run of this name.
+        known: PeerId,
     },
 }
 

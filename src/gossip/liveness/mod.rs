@@ -33,10 +33,13 @@
 
 mod action;
 mod indirect_probe;
+mod pause;
 mod peer;
 mod probe;
 mod reachability;
 mod rendezvous;
+mod reports;
+mod runs;
 mod timing;
 
 #[cfg(test)]
@@ -54,9 +57,8 @@ pub use self::action::{Action, Dead, IndirectProbeResult, TcpProbeResult};
 
 use self::{
     indirect_probe::IndirectProbe,
-    peer::{Claimant, Peer},
-    reachability::LossOutcome,
-    timing::{HELD_PING, IN_FLIGHT, Timing},
+    peer::Peer,
+    timing::{BOOTING, DOUBTED, HELD_PING, IN_FLIGHT, RESTART_ABORTED, Timing},
 };
 use crate::model::{
     member::{Cause, PeerId, Reach},
@@ -83,6 +85,8 @@ pub struct Settings {
     pub interval: Duration,
     /// Time that peers lost together are held.
     pub hold: Duration,
+    /// Time that a peer that announced a restart is expected back.
+    pub restart_hold: Duration,
 }
 
 /// State of a peer, as returned by [`Liveness::peers`].
@@ -107,6 +111,7 @@ pub struct Liveness {
     key: u64,
     timing: Timing,
     hold: Duration,
+    restart_hold: Duration,
     random: fastrand::Rng,
     peers: BTreeMap<Label, Peer>,
     /// Time of each peer's next probe.
@@ -116,12 +121,16 @@ pub struct Liveness {
     /// Number of held peers.
     held: usize,
     partitioned: Option<Duration>,
+    /// Time until which a partition is not reported, since restored peers have not had time to respond.
+    starting: Option<Duration>,
     /// Time when peers were last held or returned from a hold, by the own clock.
     last_held: Duration,
     indirect_probes: Vec<IndirectProbe>,
     /// Own dead broadcasts that are still repeated.
     dead_broadcasts: Vec<Repeat<Dead>>,
     refute: Option<Repeat<()>>,
+    /// First and last time of current reports by peers against this node, by the caller's clock.
+    doubted: Option<(Duration, Duration)>,
     actions: Vec<Action>,
     changed: bool,
     /// Time of the last tick, and the total time of stalls: both determine the own clock.
@@ -145,54 +154,24 @@ impl Liveness {
             own,
             timing: Timing::new(settings.interval),
             hold: settings.hold,
+            restart_hold: settings.restart_hold,
             random,
             peers: BTreeMap::new(),
             agenda: BTreeSet::new(),
             members: vec![],
             held: 0,
             partitioned: None,
+            starting: None,
             last_held: Duration::ZERO,
             indirect_probes: vec![],
             dead_broadcasts: vec![],
             refute: None,
+            doubted: None,
             actions: vec![],
             changed: false,
             ticked: None,
             stalled: Duration::ZERO,
         }
-    }
-
-    /// Records a run of a node that gossip lists. An unknown node becomes a member with its first sign of life. A higher
-    /// generation replaces a lower one at the same address, or one that is gone or held; otherwise it is ignored while
-    /// the lower one is alive. The lower one is pinged, since it may have crashed and moved unnoticed; if it acks, see
-    /// [`Action::Conflict`]. Lower generations are ignored.
-    pub fn learn(&mut self, id: &PeerId, address: SocketAddr, now: Duration) {
-        let at = self.advance_clock(now);
-        if id.name == self.own.name {
-            return;
-        }
-        let Some(known) = self.peers.get_mut(&id.name) else {
-            if self.make_room() {
-                self.add_peer(id, address, None, now, at);
-            }
-            return;
-        };
-        if id.generation <= known.generation {
-            return;
-        }
-        if known.is_live() && known.address != address {
-            let claimant = known.claimant.as_ref();
-            if claimant.is_none_or(|claimant| (claimant.generation, claimant.address) != (id.generation, address)) {
-                // Truncated to microseconds like the ping's sequence number.
-                let since = Duration::from_micros(sequence(now));
-                known.claimant = Some(Claimant { generation: id.generation, address, since, reported: false });
-                self.ping(&id.name, now, at);
-            }
-            return;
-        }
-        let reach = known.reach.map(|_| Reach::Alive);
-        self.evict(&id.name, now, at);
-        self.add_peer(id, address, reach, now, at);
     }
 
     /// Records a gossiped heartbeat of this run.
@@ -209,7 +188,7 @@ impl Liveness {
             // Heartbeats of an unreachable peer keep arriving; only an ack proves that it receives.
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Unreachable)) => {}
             None | Some(Reach::Held | Reach::Gone(_)) if rising => self.mark_alive(&id.name, now, at),
-            None | Some(Reach::Held | Reach::Gone(_)) => {}
+            None | Some(Reach::Held | Reach::Restarting | Reach::Gone(_)) => {}
         }
     }
 
@@ -222,6 +201,7 @@ impl Liveness {
         let returns = match peer.reach {
             Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Unreachable)) => false,
             Some(Reach::Gone(_)) => now >= peer.since + IN_FLIGHT,
+            Some(Reach::Restarting) => now >= peer.since + RESTART_ABORTED,
             None | Some(Reach::Held) => true,
         };
         // An unreachable peer that sends may receive again; only an ack proves that.
@@ -240,15 +220,20 @@ impl Liveness {
         let at = self.advance_clock(now);
         // A sequence number is the time of its ping: see `sequence`.
         let sent = Duration::from_micros(sequence);
+        if self.doubted.take_if(|(_, last)| sent <= now && sent >= *last + DOUBTED).is_some() {
+            self.changed = true;
+        }
         let timing = self.timing;
         let Some(peer) = self.run(id).filter(|_| sent <= now) else { return };
         match peer.reach {
             Some(Reach::Gone(Cause::Left)) => return,
             Some(Reach::Gone(_)) if !peer.acked_since(sent) => return,
+            Some(Reach::Restarting) if now < peer.since + RESTART_ABORTED => return,
             _ => {}
         }
         peer.note_activity(at, &timing);
         peer.acked = Some(at);
+        peer.end_pause(sent);
         peer.note_answer(at);
         if let Some(claimant) = peer.claimant.as_mut().filter(|claimant| !claimant.reported && sent >= claimant.since) {
             claimant.reported = true;
@@ -291,7 +276,7 @@ impl Liveness {
     /// Records the result of a TCP probe of this run.
     pub fn tcp_probed(&mut self, id: &PeerId, result: TcpProbeResult, now: Duration) {
         let at = self.advance_clock(now);
-        let timing = self.timing;
+        let (timing, alone) = (self.timing, self.members.is_empty());
         let Some(peer) = self.run(id) else { return };
         match result {
             TcpProbeResult::Accepted => {
@@ -304,8 +289,14 @@ impl Liveness {
                 peer.tcp_probe.refused = 0;
             }
             TcpProbeResult::Refused => {
+                // Hosts that boot together start their agents within moments. A node that no peer has answered yet cannot know.
+                if peer.is_restored && (alone || at < peer.learned + BOOTING) {
+                    peer.tcp_probe.at = None;
+                    return;
+                }
                 let doubtful = peer.is_live() && peer.silence(at) < timing.tcp_probe;
-                if peer.tcp_probe.unreliable || doubtful || matches!(peer.reach, None | Some(Reach::Gone(_))) {
+                let settled = matches!(peer.reach, None | Some(Reach::Restarting | Reach::Gone(_)));
+                if peer.tcp_probe.unreliable || doubtful || settled {
                     return;
                 }
                 peer.tcp_probe.refused += 1;
@@ -318,74 +309,6 @@ impl Liveness {
         }
     }
 
-    /// Handles a dead broadcast by another node.
-    pub fn dead(&mut self, dead: &Dead, now: Duration) {
-        let at = self.advance_clock(now);
-        let Dead { id, cause } = dead;
-        if *id == self.own {
-            // Peers ignore frames that were in flight when the broadcast arrived, so the refutation waits.
-            let next = at + 2 * IN_FLIGHT;
-            self.refute.get_or_insert(Repeat { payload: (), next, left: TRANSMISSIONS });
-            return;
-        }
-        let timing = self.timing;
-        let Some(peer) = self.run(id) else { return };
-        match (peer.reach, cause) {
-            (_, Cause::Left) => return self.left(id, now),
-            // A peer that is alive here is not forgotten by a command given elsewhere.
-            (Some(Reach::Held | Reach::Gone(_)), Cause::Forgotten) if peer.reach != Some(Reach::Gone(Cause::Left)) => {
-                return self.set_reach(&id.name, Reach::Gone(Cause::Forgotten), now, at);
-            }
-            (_, Cause::Forgotten) => return,
-            (None | Some(Reach::Gone(_)), _) | (_, Cause::Expired) => return,
-            _ => {}
-        }
-        let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
-        // A refusal is detected at once, other causes after a second or more. A recent ack contradicts the latter, as when
-        // a split heals just after the broadcast.
-        let answers = if *cause == Cause::Refused { timing.retry } else { timing.tcp_probe };
-        let contradicted = recent(peer.acked, answers) || recent(peer.rejoined, timing.fading);
-        if !contradicted && self.apply_loss(&id.name, *cause, now, at) != LossOutcome::Unclear {
-            return;
-        }
-        if let Some(peer) = self.run(id).filter(|peer| peer.is_live()) {
-            peer.doubted_since = Some(at);
-            self.schedule(&id.name, at);
-        }
-    }
-
-    /// Forgets a peer that is gone or held, here and on all nodes, by an operator's command. The peer becomes a member
-    /// again with the next sign of life.
-    ///
-    /// # Errors
-    /// Returns the reachability of a live peer, or `None` if there is no such member.
-    pub fn forget(&mut self, name: &Label, now: Duration) -> Result<(), Option<Reach>> {
-        let at = self.advance_clock(now);
-        let Some(peer) = self.peers.get(name) else { return Err(None) };
-        match peer.reach {
-            None => Err(None),
-            Some(reach @ (Reach::Alive | Reach::Suspect)) => Err(Some(reach)),
-            Some(Reach::Gone(Cause::Left)) => Ok(()),
-            Some(Reach::Held | Reach::Gone(_)) => {
-                let id = PeerId { name: name.clone(), generation: peer.generation };
-                self.set_reach(name, Reach::Gone(Cause::Forgotten), now, at);
-                self.broadcast_dead(Dead { id, cause: Cause::Forgotten }, at);
-                Ok(())
-            }
-        }
-    }
-
-    /// Records that this run leaves.
-    pub fn left(&mut self, id: &PeerId, now: Duration) {
-        let at = self.advance_clock(now);
-        let Some(peer) = self.run(id) else { return };
-        match peer.reach {
-            None => self.evict(&id.name, now, at),
-            Some(Reach::Gone(Cause::Left)) => {}
-            Some(_) => self.set_reach(&id.name, Reach::Gone(Cause::Left), now, at),
-        }
-    }
-
     /// Advances time. To be called four times per gossip interval.
     pub fn tick(&mut self, now: Duration) {
         let at = self.advance_clock(now);
@@ -395,6 +318,9 @@ impl Liveness {
             self.probe(&name, now, at);
         }
         self.repeat(at);
+        if self.starting.take_if(|until| at >= *until).is_some() {
+            self.changed |= self.partitioned.is_some();
+        }
     }
 
     /// Takes the actions to carry out.
@@ -410,14 +336,14 @@ impl Liveness {
         })
     }
 
-    /// Reports whether [`peers`](Self::peers) or [`partitioned`](Self::partitioned) changed since the last call.
+    /// Reports whether [`peers`](Self::peers), [`partitioned`](Self::partitioned) or [`doubted`](Self::doubted) changed since the last call.
     pub fn changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
 
-    /// Time since when more than half of the peers are held, if they are.
+    /// Time since when more than half of the peers are held, if they are and have had the time to respond.
     pub fn partitioned(&self) -> Option<Duration> {
-        self.partitioned
+        self.partitioned.filter(|_| self.starting.is_none())
     }
 
     /// Returns the own clock, which excludes stalls, so that a stall does not count as waiting.

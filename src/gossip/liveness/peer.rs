@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::timing::{GONE_PING, Timing};
+use super::timing::{GONE_PING, IN_FLIGHT, Timing};
 use crate::model::member::{Cause, PeerId, Reach};
 
 /// Consecutive TCP probes without any reaction after which a host counts as silent: one probe may be lost.
@@ -24,15 +24,23 @@ pub(super) struct Peer {
     pub(super) reach_since: Duration,
     /// Time when it last became alive again after it was gone or held.
     pub(super) rejoined: Option<Duration>,
+    /// True if this run has announced a restart.
+    pub(super) restart_announced: bool,
+    /// True if it is known from a former run of this node only, without a sign of life since.
+    pub(super) is_restored: bool,
+    /// Announced pause.
+    pub(super) pause: Option<Pause>,
     /// Another node that claims this peer's name.
     pub(super) claimant: Option<Claimant>,
+    /// Time when another run was last told that this one is known.
+    pub(super) outdated_reported: Option<Duration>,
 
     /// Highest known heartbeat.
     pub(super) heartbeat: u64,
     /// First and last sign of activity (a new heartbeat, or a frame) without a long pause between.
     pub(super) activity: Option<(Duration, Duration)>,
     /// Time when gossip first listed it.
-    learned: Duration,
+    pub(super) learned: Duration,
     /// Time of its last ack to this node.
     pub(super) acked: Option<Duration>,
     /// Time of its last known ack to any node; without probes, the time of its last sign of life.
@@ -59,10 +67,19 @@ pub(super) struct Peer {
 pub(super) struct Claimant {
     pub(super) generation: u64,
     pub(super) address: SocketAddr,
-    /// Time when it became known, by the caller's clock. A peer that acks a later ping is alive beside it.
+    /// Time of its last claim, by the caller's clock. A peer that acks a later ping is alive beside it.
     pub(super) since: Duration,
-    /// True if the conflict was reported.
+    /// True if the conflict was reported since then.
     pub(super) reported: bool,
+}
+
+/// A pause of a peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pause {
+    /// Time of the announcement, by the caller's clock.
+    pub(super) since: Duration,
+    /// Time at which the pause counts as silence, by the own clock.
+    pub(super) until: Duration,
 }
 
 /// Results of TCP probes.
@@ -107,7 +124,11 @@ impl Peer {
             since: now,
             reach_since: at,
             rejoined: None,
+            restart_announced: false,
+            is_restored: false,
+            pause: None,
             claimant: None,
+            outdated_reported: None,
             heartbeat: 0,
             activity: None,
             learned: at,
@@ -121,6 +142,16 @@ impl Peer {
             indirect_round: None,
             due: at,
         }
+    }
+
+    /// Reports whether it pauses.
+    pub(super) fn is_paused(&self, at: Duration) -> bool {
+        self.pause.is_some_and(|pause| at < pause.until)
+    }
+
+    /// Ends a pause with an ack for a ping that was sent after its announcement had arrived everywhere.
+    pub(super) fn end_pause(&mut self, sent: Duration) {
+        self.pause.take_if(|pause| sent >= pause.since + IN_FLIGHT);
     }
 
     /// Reports whether it takes part in monitoring.
@@ -214,7 +245,7 @@ impl Peer {
     pub(super) fn retry_pause(&self, at: Duration, timing: &Timing) -> Duration {
         let new = self.reach.is_none() && at.saturating_sub(self.reach_since) < timing.fading;
         match self.reach {
-            Some(Reach::Held) => super::timing::HELD_PING,
+            Some(Reach::Held | Reach::Restarting) => super::timing::HELD_PING,
             _ if new => timing.retry,
             _ => GONE_PING,
         }

@@ -9,7 +9,7 @@ use super::{
     reachability::LossOutcome,
     rendezvous::MONITORS,
     sequence,
-    timing::{GONE_PING, REMEMBER},
+    timing::{GONE_PING, REMEMBER, UNANSWERED},
 };
 use crate::model::{
     member::{Cause, PeerId, Reach},
@@ -25,7 +25,7 @@ impl Liveness {
         let Some(reach) = self.peers.get(name).map(|peer| peer.reach) else { return };
         let next = match reach {
             Some(Reach::Alive | Reach::Suspect) => self.probe_member(name, now, at),
-            None | Some(Reach::Held | Reach::Gone(_)) => self.probe_non_member(name, now, at),
+            None | Some(Reach::Held | Reach::Restarting | Reach::Gone(_)) => self.probe_non_member(name, now, at),
         };
         if let Some(mut next) = next {
             self.run_indirect_probes(name, now, at);
@@ -58,8 +58,9 @@ impl Liveness {
         let silence = peer.silence(at);
         let wants_indirect_probe = silence >= timing.indirect_probe
             && peer.indirect_round.as_ref().is_none_or(|round| at + timing.step / 2 >= round.asked + timing.ping);
-        let suspicious = silence >= timing.suspect && peer.reach == Some(Reach::Alive);
-        let conclusion = peer.conclusion(at, &timing);
+        let pauses = peer.is_paused(at);
+        let suspicious = silence >= timing.suspect && peer.reach == Some(Reach::Alive) && !pauses;
+        let conclusion = peer.conclusion(at, &timing).filter(|_| !pauses);
         if wants_ping {
             self.ping(name, now, at);
         }
@@ -106,7 +107,11 @@ impl Liveness {
                 self.set_reach(name, Reach::Gone(Cause::Silent), now, at);
                 return None;
             }
-            Some(Reach::Held) => {}
+            Some(Reach::Restarting) if age >= self.restart_hold => {
+                self.set_reach(name, Reach::Gone(Cause::NotReturned), now, at);
+                return None;
+            }
+            Some(Reach::Held | Reach::Restarting) => {}
             _ if age >= REMEMBER => {
                 self.evict(name, now, at);
                 return None;
@@ -115,15 +120,23 @@ impl Liveness {
             _ => {}
         }
         let pause = peer.retry_pause(at, &self.timing);
-        // The agent of a held peer may have ended meanwhile.
+        // The agent of a held peer may have ended meanwhile. If the peer was restored, gossip may still report that it restarts.
         let held = peer.reach == Some(Reach::Held);
-        let wants_tcp_probe = held && peer.tcp_probe.at.is_none_or(|probed| at >= probed + GONE_PING);
+        let restored = held && self.starting.is_some() && age < UNANSWERED;
+        let wants_tcp_probe = held && !restored && peer.tcp_probe.at.is_none_or(|probed| at >= probed + GONE_PING);
+        // Time of the next decision, if it precedes the next ping.
+        let decides = match peer.reach {
+            Some(Reach::Held) if restored => peer.reach_since + self.hold.min(UNANSWERED),
+            Some(Reach::Held) => peer.reach_since + self.hold,
+            Some(Reach::Restarting) => peer.reach_since + self.restart_hold,
+            None | Some(_) => Duration::MAX,
+        };
         self.ping(name, now, at);
         if wants_tcp_probe {
             self.tcp_probe(name, at);
         }
         // Jitter keeps the nodes from pinging at once.
-        Some(at + pause.mul_f64(0.9 + 0.2 * self.random.f64()))
+        Some((at + pause.mul_f64(0.9 + 0.2 * self.random.f64())).min(decides))
     }
 
     pub(super) fn ping(&mut self, name: &Label, now: Duration, at: Duration) {

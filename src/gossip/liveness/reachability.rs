@@ -93,6 +93,7 @@ impl Liveness {
             peer.tcp_probe.unreliable = true;
         }
         peer.note_answer(at);
+        peer.is_restored = false;
         peer.rejoined = peer.reach.map(|_| at);
         self.set_reach(name, Reach::Alive, now, at);
     }
@@ -101,7 +102,7 @@ impl Liveness {
     pub(super) fn answered(&mut self, name: &Label, now: Duration, at: Duration) {
         match self.peers.get(name).map(|peer| peer.reach) {
             Some(Some(Reach::Suspect)) => self.set_reach(name, Reach::Alive, now, at),
-            Some(None | Some(Reach::Held | Reach::Gone(_))) => self.mark_alive(name, now, at),
+            Some(None | Some(Reach::Held | Reach::Restarting | Reach::Gone(_))) => self.mark_alive(name, now, at),
             Some(Some(Reach::Alive)) | None => {}
         }
     }
@@ -128,6 +129,7 @@ impl Liveness {
         let (mut all, mut quiet, mut lost) = (0, 0, vec![]);
         for (other, peer) in &self.peers {
             let pause = match peer.reach {
+                Some(Reach::Alive | Reach::Suspect) if peer.is_paused(at) => Duration::ZERO,
                 Some(Reach::Alive | Reach::Suspect) => at.saturating_sub(peer.last_seen()),
                 Some(Reach::Held) => Duration::MAX,
                 Some(Reach::Gone(Cause::Silent | Cause::Unresponsive | Cause::Unreachable))
@@ -135,7 +137,7 @@ impl Liveness {
                 {
                     Duration::MAX
                 }
-                None | Some(Reach::Gone(_)) => continue,
+                None | Some(Reach::Restarting | Reach::Gone(_)) => continue,
             };
             all += 1;
             quiet += usize::from(pause >= self.timing.quiet || other == name);
@@ -191,7 +193,7 @@ impl Liveness {
             Reach::Suspect => at + self.timing.step,
             // Random phase, for many peers that join at once.
             Reach::Alive => at + self.timing.ping.mul_f64(self.random.f64()),
-            Reach::Held | Reach::Gone(_) => at + self.timing.ping,
+            Reach::Held | Reach::Restarting | Reach::Gone(_) => at + self.timing.ping,
         };
         self.schedule(name, due);
         if self.partitioned.is_some() || reach == Reach::Held {

@@ -15,6 +15,7 @@ mod scenarios;
 
 const INTERVAL: Duration = Duration::from_millis(200);
 const HOLD: Duration = Duration::from_secs(60);
+const RESTART_HOLD: Duration = Duration::from_secs(30);
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -39,9 +40,20 @@ enum Frame {
     IndirectProbe(PeerId, u64),
     IndirectResult(PeerId, u64, IndirectProbeResult),
     Dead(Dead),
+    Restart,
+    Pause,
     Hello,
-    /// Known generations and heartbeats of all nodes; whether the sender requests a reply.
-    Digest(Rc<Vec<(u64, u64)>>, bool),
+    /// What the sender knows; whether it requests a reply.
+    Digest(Rc<Digest>, bool),
+}
+
+/// What a node gossips about all nodes.
+#[derive(Debug)]
+struct Digest {
+    /// Generation and heartbeat of each node.
+    known: Vec<(u64, u64)>,
+    /// Last generation of each node that has announced a restart.
+    restarts: Vec<u64>,
 }
 
 enum Event {
@@ -84,10 +96,21 @@ struct Node {
     state: State,
     /// Generation and heartbeat of each known node.
     known: Vec<(u64, u64)>,
+    /// Last generation of each node that is known to have announced a restart.
+    restarts: Vec<u64>,
     /// Frames queued while it was stopped.
     inbox: VecDeque<(PeerId, Frame)>,
     /// Last known reachability of each node.
     seen: Vec<Option<Reach>>,
+}
+
+impl Node {
+    fn learn_restart(&mut self, of: usize, generation: u64, now: Duration) {
+        if generation > self.restarts[of] {
+            self.restarts[of] = generation;
+            self.liveness.restarts(&PeerId { name: name(of), generation }, now);
+        }
+    }
 }
 
 /// Change of one node's reachability as seen by another.
@@ -140,12 +163,13 @@ impl Cluster {
     /// Creates a cluster in which all nodes know each other and have run for two seconds.
     fn new(size: usize, seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
-        let settings = Settings { interval: INTERVAL, hold: HOLD };
+        let settings = Settings { interval: INTERVAL, hold: HOLD, restart_hold: RESTART_HOLD };
         let node = |i| {
             let id = PeerId { name: name(i), generation: 1 };
             let liveness = Liveness::new(id.clone(), settings, random.fork());
             let known = vec![(1, 0); size];
-            Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] }
+            let (inbox, seen) = (VecDeque::new(), vec![None; size]);
+            Node { liveness, id, state: State::Up, known, restarts: vec![0; size], inbox, seen }
         };
         let mut cluster = Self {
             now: Duration::ZERO,
@@ -240,7 +264,7 @@ impl Cluster {
     }
 
     fn gossip(&mut self, i: usize) {
-        let digest = Rc::new(self.nodes[i].known.clone());
+        let digest = self.digest(i);
         let seen = &self.nodes[i].seen;
         let live: Vec<usize> = (0..seen.len()).filter(|n| seen[*n] == Some(Reach::Alive)).collect();
         let others: Vec<usize> = (0..seen.len()).filter(|n| *n != i && seen[*n] != Some(Reach::Alive)).collect();
@@ -252,6 +276,10 @@ impl Cluster {
         for to in chosen {
             self.send(i, to, Frame::Digest(digest.clone(), true));
         }
+    }
+
+    fn digest(&self, i: usize) -> Rc<Digest> {
+        Rc::new(Digest { known: self.nodes[i].known.clone(), restarts: self.nodes[i].restarts.clone() })
     }
 
     fn receive(&mut self, from: &PeerId, to: usize, frame: Frame) {
@@ -275,9 +303,15 @@ impl Cluster {
                 node.liveness.indirect_result(from, &target, sequence, result, now);
             }
             Frame::Dead(dead) => node.liveness.dead(&dead, now),
+            Frame::Restart => node.learn_restart(sender, from.generation, now),
+            Frame::Pause => node.liveness.pauses(from, now),
             Frame::Hello => {}
             Frame::Digest(digest, more) => {
-                for (i, (generation, heartbeat)) in digest.iter().enumerate() {
+                let Digest { known, restarts } = &*digest;
+                for (i, generation) in restarts.iter().enumerate() {
+                    node.learn_restart(i, *generation, now);
+                }
+                for (i, (generation, heartbeat)) in known.iter().enumerate() {
                     if i == to || (*generation, *heartbeat) <= node.known[i] {
                         continue;
                     }
@@ -289,7 +323,7 @@ impl Cluster {
                     node.liveness.heartbeat(&id, *heartbeat, now);
                 }
                 if more {
-                    let digest = Rc::new(node.known.clone());
+                    let digest = self.digest(to);
                     self.send(to, sender, Frame::Digest(digest, false));
                 }
             }
@@ -337,6 +371,7 @@ impl Cluster {
                     self.broadcast(i, &Frame::Hello);
                 }
                 Action::Conflict { .. } => panic!("no node changes its address in the simulation"),
+                Action::Outdated { .. } => panic!("generations only grow in the simulation"),
             }
         }
         let node = &mut self.nodes[i];
@@ -361,19 +396,44 @@ impl Cluster {
         }
     }
 
+    /// Sends the announcement of a restart to every node.
+    fn announce_restart(&mut self, i: usize) {
+        self.nodes[i].restarts[i] = self.nodes[i].id.generation;
+        self.broadcast(i, &Frame::Restart);
+    }
+
+    /// Sends the announcement of a pause to every node.
+    fn announce_pause(&mut self, i: usize) {
+        self.broadcast(i, &Frame::Pause);
+    }
+
     /// Starts a new run of a killed node, with the stored names and addresses.
     fn restart(&mut self, i: usize) {
+        self.restart_with(i, Liveness::learn);
+    }
+
+    /// Starts a new run of a node with the peers that its former run knew.
+    fn restore(&mut self, i: usize) {
+        let seen = self.nodes[i].seen.clone();
+        self.restart_with(i, |liveness, id, address, now| {
+            let reach = seen[index(&id.name)].unwrap_or(Reach::Alive);
+            liveness.restore(id, address, reach, false, now);
+        });
+    }
+
+    fn restart_with(&mut self, i: usize, add: impl Fn(&mut Liveness, &PeerId, SocketAddr, Duration)) {
         let generation = self.nodes[i].id.generation + 1;
         let id = PeerId { name: name(i), generation };
-        let settings = Settings { interval: INTERVAL, hold: HOLD };
+        let settings = Settings { interval: INTERVAL, hold: HOLD, restart_hold: RESTART_HOLD };
         let mut liveness = Liveness::new(id.clone(), settings, self.random.fork());
         for other in (0..self.nodes.len()).filter(|other| *other != i) {
-            liveness.learn(&self.nodes[other].id, address(other), self.now);
+            add(&mut liveness, &self.nodes[other].id, address(other), self.now);
         }
         let size = self.nodes.len();
         let mut known = vec![(1, 0); size];
         known[i] = (generation, 0);
-        self.nodes[i] = Node { liveness, id, state: State::Up, known, inbox: VecDeque::new(), seen: vec![None; size] };
+        let (inbox, seen) = (VecDeque::new(), vec![None; size]);
+        self.nodes[i] = Node { liveness, id, state: State::Up, known, restarts: vec![0; size], inbox, seen };
     }
 
     fn cut(&mut self, from: &[usize], to: &[usize], cut: bool) {

@@ -26,7 +26,7 @@ struct Bench {
 impl Bench {
     /// Creates a detector whose peers have been acking for some time.
     fn new(peers: &[&str]) -> Self {
-        let settings = Settings { interval: ms(200), hold: ms(60_000) };
+        let settings = Settings { interval: ms(200), hold: ms(60_000), restart_hold: ms(30_000) };
         let liveness = Liveness::new(id("own", 1), settings, fastrand::Rng::with_seed(1));
         let mut bench = Self { liveness, now: ms(10_000), mute: vec![], actions: vec![] };
         for (i, peer) in peers.iter().enumerate() {
@@ -337,6 +337,195 @@ fn name_conflict_is_reported_if_the_incumbent_acks() {
     bench.liveness.learn(&id("a", 3), address(77), bench.now);
     bench.liveness.learn(&id("a", 1), address(77), bench.now);
     assert_eq!(reach(&bench), (3, address(77), Reach::Alive));
+}
+
+/// A node whose run is not the known one makes contact.
+#[test]
+fn outdated_run_is_told_which_one_is_known() {
+    // State of the known run 5, and address and generation of the other one, with the reaction.
+    #[derive(Debug, PartialEq)]
+    enum Reaction {
+        None,
+        Outdated,
+        Replaced,
+        Pinged,
+    }
+    use Reaction::{Outdated, Pinged, Replaced};
+    let gone = Reach::Gone(Cause::Silent);
+    let left = Reach::Gone(Cause::Left);
+    let cases = [
+        (Reach::Alive, 1, 5, Reaction::None),
+        (Reach::Alive, 1, 4, Outdated),
+        (Reach::Alive, 1, 6, Replaced),
+        (Reach::Alive, 77, 4, Pinged),
+        (Reach::Alive, 77, 6, Pinged),
+        (Reach::Suspect, 77, 4, Pinged),
+        (Reach::Held, 77, 4, Outdated),
+        (Reach::Held, 77, 6, Replaced),
+        (Reach::Restarting, 77, 4, Outdated),
+        (Reach::Restarting, 77, 6, Replaced),
+        (gone, 1, 4, Outdated),
+        (gone, 77, 4, Outdated),
+        (gone, 1, 5, Reaction::None),
+        // It lives on after its leave.
+        (left, 1, 5, Outdated),
+        (left, 1, 4, Outdated),
+        (left, 1, 6, Replaced),
+    ];
+    for (reach, at, generation, expected) in cases {
+        let mut bench = Bench::new(&[]);
+        bench.mute.push("a");
+        bench.liveness.restore(&id("a", 5), address(1), reach, true, bench.now);
+        if reach == left {
+            bench.liveness.contacted(&id("a", 5), address(1), bench.now);
+            assert_eq!(bench.liveness.actions().count(), 0, "its last frames may arrive late");
+            bench.run(ms(5000));
+        }
+        bench.actions.clear();
+        for _ in 0..3 {
+            bench.liveness.contacted(&id("a", generation), address(at), bench.now);
+        }
+        let actions: Vec<Action> = bench.liveness.actions().collect();
+        let known = bench.liveness.peers().find(|peer| peer.id.name.as_str() == "a").unwrap();
+        let outdated = Action::Outdated { to: address(at), known: id("a", 5) };
+        let reaction = match actions[..] {
+            [] if known.id.generation == generation && generation > 5 => Replaced,
+            [] => Reaction::None,
+            [Action::Ping { .. }] => Pinged,
+            [ref action] if *action == outdated => Outdated,
+            ref other => panic!("{other:?}"),
+        };
+        assert_eq!(reaction, expected, "{reach:?} {at} {generation}");
+        let kept = reaction != Replaced;
+        assert_eq!(
+            (known.id.generation, known.reach == reach),
+            if kept { (5, true) } else { (6, reach == Reach::Alive) }
+        );
+        bench.now += ms(200);
+        bench.liveness.contacted(&id("a", generation), address(at), bench.now);
+        let again = bench.liveness.actions().any(|action| action == outdated);
+        assert_eq!(again, reaction == Outdated, "it is repeated, since a frame may be lost");
+    }
+}
+
+#[test]
+fn node_is_doubted_until_peers_answer_again() {
+    let mut bench = Bench::new(FOUR);
+    let since = bench.now;
+    bench.dead("own", Cause::Silent);
+    bench.run(ms(1000));
+    bench.dead("own", Cause::Silent);
+    assert_eq!(bench.liveness.doubted(), Some(since));
+    bench.run(ms(2500));
+    assert_eq!(bench.liveness.doubted(), Some(since));
+    bench.liveness.changed();
+    bench.run(ms(1000));
+    assert_eq!(bench.liveness.doubted(), None);
+    assert!(bench.liveness.changed());
+}
+
+/// A sequence of events at a restarting peer, each with the reachability after it.
+#[test]
+fn restarting_peer_is_left_alone_until_its_new_run_starts() {
+    let mut bench = Bench::new(FOUR);
+    let ping = sequence(bench.now);
+    bench.liveness.restarts(&id("a", 1), bench.now);
+    assert_eq!(bench.reach("a"), Some(Reach::Restarting));
+    bench.mute.push("a");
+    // Neither its last frames nor reports of its end count.
+    bench.liveness.heard(&id("a", 1), bench.now);
+    bench.liveness.acked(&id("a", 1), ping, bench.now);
+    bench.dead("a", Cause::Refused);
+    bench.dead("a", Cause::Silent);
+    for _ in 0..3 {
+        bench.liveness.tcp_probed(&id("a", 1), TcpProbeResult::Refused, bench.now);
+    }
+    bench.run_with(ms(10_000), "a", Some(IndirectProbeResult::Unreachable), TcpProbeResult::Refused);
+    assert_eq!(bench.reach("a"), Some(Reach::Restarting));
+    assert!(!bench.actions.iter().any(|action| matches!(action, Action::BroadcastDead(_))), "{:?}", bench.actions);
+    assert_eq!(bench.liveness.partitioned(), None);
+    // Its new run is taken from any address.
+    bench.liveness.learn(&id("a", 2), address(77), bench.now);
+    assert_eq!(bench.reach("a"), Some(Reach::Alive));
+
+    for (event, expected) in
+        [(Cause::Left, Reach::Gone(Cause::Left)), (Cause::Forgotten, Reach::Gone(Cause::Forgotten))]
+    {
+        let mut bench = Bench::new(FOUR);
+        bench.liveness.restarts(&id("b", 1), bench.now);
+        bench.dead("b", event);
+        assert_eq!(bench.reach("b"), Some(expected));
+        bench.liveness.restarts(&id("b", 1), bench.now);
+        assert_eq!(bench.reach("b"), Some(expected));
+    }
+}
+
+#[test]
+fn restart_that_does_not_happen_ends() {
+    let mut bench = Bench::new(FOUR);
+    for name in ["a", "b"] {
+        bench.liveness.restarts(&id(name, 1), bench.now);
+    }
+    bench.mute.push("a");
+    bench.run(ms(4500));
+    assert_eq!(bench.reach("b"), Some(Reach::Restarting));
+    // One answers on: it has not restarted. The announcement counts once.
+    bench.run(ms(2000));
+    bench.liveness.restarts(&id("b", 1), bench.now);
+    assert_eq!(bench.reach("b"), Some(Reach::Alive));
+    bench.run(ms(22_000));
+    assert_eq!(bench.reach("a"), Some(Reach::Restarting));
+    bench.run(ms(2000));
+    assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::NotReturned)));
+}
+
+#[test]
+fn restored_peers_start_as_they_were_or_held() {
+    let settings = Settings { interval: ms(200), hold: ms(60_000), restart_hold: ms(30_000) };
+    let gone = Reach::Gone(Cause::Refused);
+    let reaches = [Reach::Alive, Reach::Suspect, Reach::Held, Reach::Restarting, gone];
+    for continues in [true, false] {
+        let liveness = Liveness::new(id("own", 1), settings, fastrand::Rng::with_seed(1));
+        let mut bench = Bench { liveness, now: ms(10_000), mute: vec!["a", "b", "c", "d", "e"], actions: vec![] };
+        for (name, (i, reach)) in ["a", "b", "c", "d", "e"].iter().zip(reaches.iter().enumerate()) {
+            bench.liveness.restore(&id(name, 1), address(i as u8), *reach, continues, bench.now);
+        }
+        let found: Vec<Reach> = bench.liveness.peers().map(|peer| peer.reach).collect();
+        let held = Reach::Held;
+        assert_eq!(found, if continues { reaches } else { [held, held, held, Reach::Restarting, gone] });
+        if continues {
+            continue;
+        }
+        assert!(bench.liveness.awaits_answers(bench.now));
+        bench.run(ms(50));
+        let pinged = |action: &&Action| matches!(action, Action::Ping { .. });
+        assert_eq!(bench.actions.iter().filter(pinged).count(), 3, "{:?}", bench.actions);
+        bench.run(ms(400));
+        assert!(!bench.liveness.awaits_answers(bench.now));
+        // Gossip has had the time to report a restart.
+        let probed = |action: &&Action| matches!(action, Action::TcpProbe { .. });
+        assert_eq!(bench.actions.iter().filter(probed).count(), 3, "{:?}", bench.actions);
+        let refuse = |bench: &mut Bench| {
+            for _ in 0..2 {
+                bench.liveness.tcp_probed(&id("b", 1), TcpProbeResult::Refused, bench.now);
+            }
+        };
+        // No peer has answered: this host may be the first one that boots.
+        bench.run(ms(2000));
+        refuse(&mut bench);
+        assert_eq!(bench.reach("b"), Some(Reach::Held));
+        bench.run(ms(7000));
+        assert_eq!(bench.liveness.partitioned(), None);
+        bench.run(ms(1000));
+        assert!(bench.liveness.changed() && bench.liveness.partitioned().is_some());
+        bench.liveness.heard(&id("a", 1), bench.now);
+        assert_eq!(bench.reach("a"), Some(Reach::Alive));
+        // A peer has answered, so the refusal counts.
+        refuse(&mut bench);
+        assert_eq!(bench.reach("b"), Some(gone));
+        bench.liveness.restarts(&id("b", 1), bench.now);
+        assert_eq!(bench.reach("b"), Some(Reach::Restarting));
+    }
 }
 
 #[test]

@@ -14,8 +14,29 @@ const UNREACHABLE: Duration = Duration::from_secs(3);
 /// Peers that fall silent within this time of each other are lost together.
 pub(super) const LOST_TOGETHER: Duration = Duration::from_secs(10);
 
-/// Interval between pings to a held peer: delays fresh answers after a network has healed.
+/// Interval between pings to a held or restarting peer: delays fresh answers after a network has healed.
 pub(super) const HELD_PING: Duration = Duration::from_secs(1);
+
+/// Time after which a sign of life of a run that announced a restart means that it did not restart.
+pub(super) const RESTART_ABORTED: Duration = Duration::from_secs(5);
+
+/// Time after a loss within which the report of a restart explains it: gossip delivers it late if pushes were lost.
+pub(super) const LATE_REPORT: Duration = Duration::from_secs(10);
+
+/// Shortest interval between reports of one name conflict.
+pub(super) const CONFLICT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Time after the last report of peers against this node after which an answered ping shows that they know it again.
+pub(super) const DOUBTED: Duration = Duration::from_secs(3);
+
+/// Time for which a refusal does not count against a peer that was restored at the start: its agent may be starting, too.
+pub(super) const BOOTING: Duration = Duration::from_secs(2);
+
+/// Time since the start in which restored peers that have not responded yet are not reported as a partition.
+pub(super) const STARTING: Duration = Duration::from_secs(10);
+
+/// Time after which a peer that has been learned of, and has not answered pings, is not waited for.
+pub(super) const UNANSWERED: Duration = Duration::from_millis(400);
 
 /// Interval between pings to a peer that is gone or no member yet, and between TCP probes of a held peer.
 pub(super) const GONE_PING: Duration = Duration::from_secs(5);

@@ -2,14 +2,17 @@
 //!
 //! Numbers are big-endian; a text is preceded by its length in two octets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use super::{
     Change, Identity, KeyringChange, KeyringOutcome, MAX_CHANGES, MAX_GOSSIP, MAX_REASON_LEN, Message, MessageError,
     Push,
 };
 use crate::{
-    gossip::liveness::IndirectProbeResult,
+    gossip::{claim::Claim, liveness::IndirectProbeResult},
     model::{
         keyring::{KEY_LEN, Key, KeyId, MAX_KEYS},
         member::{Cause, PeerId},
@@ -40,6 +43,9 @@ impl<'a> Message<'a> {
             },
             kind::DEAD => Self::Dead { peer: reader.peer()?, cause: reader.cause()? },
             kind::CONFLICT => Self::Conflict { holder: reader.identity()? },
+            kind::OUTDATED => Self::Outdated { known: reader.peer()? },
+            kind::CLAIM => Self::Claim(reader.claim()?),
+            kind::PAUSE => Self::Pause,
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },
             kind::KEYRING_DONE => Self::KeyringDone { sequence: reader.number()?, outcome: reader.outcome()? },
             unknown => return Err(MessageError::Kind(unknown)),
@@ -112,6 +118,22 @@ impl<'a> Message<'a> {
                 out.push(kind::CONFLICT);
                 write_identity(holder, out)
             }
+            Self::Outdated { known } => {
+                out.push(kind::OUTDATED);
+                write_peer(known, out);
+                Ok(())
+            }
+            Self::Pause => {
+                out.push(kind::PAUSE);
+                Ok(())
+            }
+            Self::Claim(Claim { known_for, uptime }) => {
+                out.push(kind::CLAIM);
+                for time in [known_for, uptime] {
+                    write_number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), out);
+                }
+                Ok(())
+            }
             Self::Keyring { sequence, change } => {
                 out.push(kind::KEYRING);
                 write_number(*sequence, out);
@@ -153,6 +175,9 @@ mod kind {
     pub(super) const CONFLICT: u8 = 10;
     pub(super) const KEYRING: u8 = 11;
     pub(super) const KEYRING_DONE: u8 = 12;
+    pub(super) const OUTDATED: u8 = 13;
+    pub(super) const CLAIM: u8 = 14;
+    pub(super) const PAUSE: u8 = 15;
 }
 
 const NO: u8 = 0;
@@ -178,6 +203,7 @@ fn cause_octet(cause: Cause) -> u8 {
         Cause::Unreachable => 5,
         Cause::Expired => 6,
         Cause::Forgotten => 7,
+        Cause::NotReturned => 8,
     }
 }
 
@@ -346,6 +372,11 @@ impl<'a> Reader<'a> {
         Ok(Identity { id, address })
     }
 
+    fn claim(&mut self) -> Result<Claim, MessageError> {
+        let mut time = || self.number().map(Duration::from_millis);
+        Ok(Claim { known_for: time()?, uptime: time()? })
+    }
+
     fn cause(&mut self) -> Result<Cause, MessageError> {
         Ok(match self.octet()? {
             1 => Cause::Left,
@@ -355,6 +386,7 @@ impl<'a> Reader<'a> {
             5 => Cause::Unreachable,
             6 => Cause::Expired,
             7 => Cause::Forgotten,
+            8 => Cause::NotReturned,
             octet => return Err(MessageError::Choice { what: "cause", octet }),
         })
     }

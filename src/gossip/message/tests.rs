@@ -1,6 +1,6 @@
 //! Encoding, rejection and round trips of messages.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use proptest::{collection, option, prelude::*};
 
@@ -58,6 +58,13 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
         ),
         (9, Message::Dead { peer: peer(), cause: Cause::Silent }, [HOST, b"\x03"].concat()),
         (10, Message::Conflict { holder: here() }, [HOST, HERE].concat()),
+        (13, Message::Outdated { known: here().id }, HOST.to_vec()),
+        (
+            14,
+            Message::Claim(Claim { known_for: Duration::from_millis(4), uptime: Duration::from_millis(5) }),
+            [&number(4)[..], &number(5)].concat(),
+        ),
+        (15, Message::Pause, vec![]),
         (11, keyring(KeyringChange::List), [&number(5)[..], b"\x04"].concat()),
         (11, keyring(KeyringChange::Use(id(6))), [&number(5)[..], b"\x02\x06\x06\x06\x06"].concat()),
         (11, keyring(KeyringChange::Remove(id(6))), [&number(5)[..], b"\x03\x06\x06\x06\x06"].concat()),
@@ -102,7 +109,7 @@ fn malformed_fields_are_reported() {
     let address = |text: &str| MessageError::Address(text.parse().unwrap());
     let cases = [
         (vec![0], MessageError::Kind(0)),
-        (vec![13, 1, 2], MessageError::Kind(13)),
+        (vec![16, 1, 2], MessageError::Kind(16)),
         (vec![255], MessageError::Kind(255)),
         (b"\x01\x00".into(), MessageError::Name(LabelError::Empty)),
         (b"\x01\x03a.b".into(), MessageError::Name(LabelError::Character('.'))),
@@ -197,8 +204,8 @@ fn any_identity() -> impl Strategy<Value = Identity> {
 }
 
 fn any_cause() -> impl Strategy<Value = Cause> {
-    use Cause::{Expired, Left, Refused, Silent, Unreachable, Unresponsive};
-    prop::sample::select(&[Left, Refused, Silent, Unresponsive, Unreachable, Expired][..])
+    use Cause::{Expired, Left, NotReturned, Refused, Silent, Unreachable, Unresponsive};
+    prop::sample::select(&[Left, Refused, Silent, Unresponsive, Unreachable, Expired, NotReturned][..])
 }
 
 fn any_result() -> impl Strategy<Value = IndirectProbeResult> {
@@ -231,6 +238,11 @@ fn any_message() -> impl Strategy<Value = Any> {
         }),
         (any_identity(), any_cause()).prop_map(|(peer, cause)| Message::Dead { peer: peer.id, cause }),
         any_identity().prop_map(|holder| Message::Conflict { holder }),
+        any_identity().prop_map(|known| Message::Outdated { known: known.id }),
+        any::<(u64, u64)>().prop_map(|(known_for, uptime)| {
+            Message::Claim(Claim { known_for: Duration::from_millis(known_for), uptime: Duration::from_millis(uptime) })
+        }),
+        Just(Message::Pause),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
         (number, collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS))
             .prop_map(|(sequence, ids)| { Message::KeyringDone { sequence, outcome: KeyringOutcome::Ring(ids) } }),

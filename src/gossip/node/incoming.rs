@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use super::{End, Task};
-use tracing::warn;
+use super::{End, ReplicaState, Task};
 
 use crate::{
     gossip::{
@@ -16,6 +15,7 @@ use crate::{
         rejected::Rejected,
     },
     model::{
+        catalog::Freshness,
         member::{INCARNATIONS, PeerId, Reach},
         name::Label,
     },
@@ -27,15 +27,18 @@ impl Task {
         let now = self.now();
         match inbound {
             Inbound::Message { from, octets } => {
+                self.liveness.contacted(&from.id, from.address, now);
                 self.liveness.heard(&from.id, now);
                 // The transport has decoded the message before, so this cannot fail.
                 return Message::decode(&octets).ok().and_then(|message| self.take(&from, message));
             }
             Inbound::Introduced { peer, at } => {
                 if peer.id.name == self.settings.own.id.name {
-                    return self.name_conflict(peer);
+                    self.meet_namesake(&peer);
+                    return None;
                 }
                 self.liveness.learn(&peer.id, peer.address, now);
+                self.liveness.contacted(&peer.id, peer.address, now);
                 self.liveness.heard(&peer.id, now);
                 self.cluster.talk_to(peer.address);
                 self.finish_joins(&peer, at);
@@ -62,7 +65,10 @@ impl Task {
                 self.liveness.indirect_result(&from.id, &target, sequence, result, now);
             }
             Message::Dead { peer, cause } => self.liveness.dead(&Dead { id: peer, cause }, now),
-            Message::Conflict { holder } if self.is_namesake(&holder) => return Some(End::NameTaken(holder)),
+            Message::Conflict { holder } => return self.take_conflict(from, holder),
+            Message::Claim(claim) => return self.take_claim(from, &claim),
+            Message::Outdated { known } => return self.take_outdated(&known),
+            Message::Pause => self.liveness.pauses(&from.id, now),
             Message::Keyring { sequence, change } => {
                 let outcome = key_rotation::apply(&self.outputs.keyring, &change, &from.id.name);
                 let outcome = match &outcome {
@@ -78,8 +84,8 @@ impl Task {
                 };
                 self.rotations.answered(sequence, &from.id, outcome);
             }
-            // Hello and Welcome concern the transport only; this conflict concerns another name.
-            Message::Hello(_) | Message::Welcome(_) | Message::Conflict { .. } => {}
+            // These concern the transport only.
+            Message::Hello(_) | Message::Welcome(_) => {}
         }
         None
     }
@@ -95,9 +101,7 @@ impl Task {
         let rejected = &self.inputs.rejected;
         let changes = push.changes.iter().map(|c| Change { key: c.key, version: c.version, value: c.value });
         known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
-        if known.replica.left {
-            self.liveness.left(id, self.now());
-        }
+        self.take_announced_end(id);
         self.take_events_of(id);
         self.dirty.insert(id.name.clone());
     }
@@ -134,38 +138,17 @@ impl Task {
         }
     }
 
-    fn is_namesake(&self, other: &Identity) -> bool {
-        let own = &self.settings.own;
-        other.id.name == own.id.name && other.id != own.id
-    }
-
-    /// Handles another node with this node's name. The node with the lower generation keeps the name and notifies the other.
-    fn name_conflict(&mut self, other: Identity) -> Option<End> {
-        let own = &self.settings.own;
-        if other.address == own.address || other.id == own.id {
-            return None;
-        }
-        if other.id.generation < own.id.generation {
-            return Some(End::NameTaken(other));
-        }
-        if self.namesake.replace(other.id.generation) != Some(other.id.generation) {
-            warn!(node = %own.id.name, there = %other.address, "name conflict: another node claims this node's name; notifying it");
-        }
-        self.outbox.send([other.address], &Message::Conflict { holder: own.clone() });
-        None
-    }
-
     fn read_peer(&mut self, peer: Peer, now: Duration) {
-        let Peer { id, incarnation, address, heartbeat, update } = peer;
+        let Peer { id, incarnation, address, version, heartbeat, update } = peer;
         let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
         let known = self.replicas.entry(id.clone()).or_default();
         known.listed = now;
         let rises = known.heartbeat.is_some_and(|before| heartbeat > before);
         known.heartbeat = known.heartbeat.max(Some(heartbeat));
         if id.name == self.settings.own.id.name {
-            // A node that has ended stays in gossip for a while but needs no notification.
+            // A node that has ended stays in gossip for a while. A former run of this node is no other node.
             if rises && id.generation > self.settings.own.id.generation {
-                self.name_conflict(Identity { id, address });
+                self.claim_name(&Identity { id, address });
             }
             return;
         }
@@ -179,21 +162,65 @@ impl Task {
             return;
         }
         self.liveness.heartbeat(&id, heartbeat, now);
-        let Some(update) = update else { return };
-        let restarted = incarnation > known.incarnation;
-        known.incarnation = incarnation;
-        let rejected = &self.inputs.rejected;
-        let changes = update.entries.iter().map(Entry::as_change);
-        known.replica.gossiped(update.version, update.whole || restarted, changes, |key, why| {
-            skipped(rejected, &id.name, key, &why);
-        });
-        if known.replica.left {
-            self.liveness.left(&id, now);
+        if incarnation > known.incarnation {
+            known.replica.restart();
+            (known.incarnation, known.awaited) = (incarnation, 0);
         }
-        self.take_events_of(&id);
-        self.dirty.insert(id.name);
+        let updated = update.is_some();
+        if let Some(update) = update {
+            let rejected = &self.inputs.rejected;
+            let changes = update.entries.iter().map(Entry::as_change);
+            known.replica.gossiped(update.version, update.whole, changes, |key, why| {
+                skipped(rejected, &id.name, key, &why);
+            });
+            known.updated = now;
+            if update.whole {
+                known.redelivered = now;
+            }
+        }
+        if known.advance(version, now, self.settings.interval) || updated {
+            self.dirty.insert(id.name.clone());
+        }
+        if updated {
+            self.take_announced_end(&id);
+            self.take_events_of(&id);
+        }
+    }
+
+    /// Informs the failure detector of a leave or a restart that a peer has announced.
+    fn take_announced_end(&mut self, id: &PeerId) {
+        let now = self.now();
+        let Some(ReplicaState { replica, .. }) = self.replicas.get(id) else { return };
+        match (replica.left, replica.restarts) {
+            (true, _) => self.liveness.left(id, now),
+            (false, true) => self.liveness.restarts(id, now),
+            (false, false) => {}
+        }
     }
 }
+
+impl ReplicaState {
+    /// Completes a delivery that is over, `version` being that of gossip's state. Returns whether the view changes.
+    fn advance(&mut self, version: u64, now: Duration, interval: Duration) -> bool {
+        let over = || now >= self.updated + REDELIVERY_PAUSE * interval || now >= self.redelivered + LONGEST_REDELIVERY;
+        let ends = self.replica.is_arriving_again() && over();
+        if ends {
+            self.replica.complete();
+        }
+        let complete = self.replica.is_complete() && version >= self.awaited;
+        let before = self.shown;
+        if complete {
+            self.shown = Some(Freshness::Live);
+        }
+        ends || self.shown != before
+    }
+}
+
+/// Pause in the changes of a node, in gossip intervals, after which a whole delivery of its state is over.
+const REDELIVERY_PAUSE: u32 = 5;
+
+/// Longest time of a whole delivery of a node's state: it ends even if the node changes all the time.
+const LONGEST_REDELIVERY: Duration = Duration::from_secs(10);
 
 /// Bits of a heartbeat within one start of gossip: 2^40 suffices for ten thousand a second for three years.
 const HEARTBEAT_BITS: u32 = 40;

@@ -8,7 +8,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Task;
+use super::{End, Task};
 use crate::{
     gossip::{
         command::{Command, ForgetError, Joined},
@@ -16,6 +16,7 @@ use crate::{
         seeds,
     },
     model::{member::Reach, name::Label},
+    record::Record,
 };
 
 /// Time that a join waits for an answer.
@@ -109,10 +110,27 @@ impl Task {
         }
     }
 
-    /// Carries out a command. Returns the channel for the outcome if the command is to leave.
-    pub(super) async fn carry_out(&mut self, command: Command) -> Option<oneshot::Sender<()>> {
+    /// Carries out a command. Returns the reason if it ends the node.
+    pub(super) async fn carry_out(&mut self, command: Command) -> Option<End> {
         match command {
-            Command::Leave { done } => return Some(done),
+            Command::Leave { done } => {
+                self.announce(&Record::Left).await;
+                let _ = done.send(());
+                return Some(End::Left);
+            }
+            Command::Suspend { done } => {
+                self.announce_pause();
+                let _ = done.send(self.snapshot());
+                return Some(End::Suspended);
+            }
+            Command::AnnounceRestart { done } => {
+                self.announce(&Record::Restart).await;
+                // The agent may have given up waiting.
+                let _ = done.send(());
+            }
+            Command::Snapshot { done } => {
+                let _ = done.send(self.snapshot());
+            }
             Command::Fire { name, payload, to, done } => self.fire(name, payload, to, done).await,
             Command::Forget { name, done } => {
                 let _ = done.send(self.forget(&name));

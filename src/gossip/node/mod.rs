@@ -11,8 +11,10 @@
 //! updates.
 
 mod divergence;
+mod handover;
 mod incoming;
 mod join;
+mod names;
 mod outgoing;
 mod publish;
 mod user_events;
@@ -32,15 +34,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+pub use self::handover::initial_view;
 use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
+    names::Names,
     user_events::Events,
 };
 use super::{
     anti_entropy::Cluster,
     command::Command,
     key_rotation::Rotations,
+    known_peer::KnownPeer,
     link::{self, Link, Outbox},
     liveness::{self, Liveness, PeerState},
     message::Identity,
@@ -56,6 +61,7 @@ use crate::model::{
     name::Label,
     user_event::EventLog,
 };
+use crate::record::Record;
 
 /// Time that new gossip waits for more, so that a burst of changes is read together.
 const READ_DELAY: Duration = Duration::from_millis(2);
@@ -84,6 +90,17 @@ pub struct Settings {
     pub interval: Duration,
     /// Time that nodes are held that became unreachable together.
     pub hold: Duration,
+    /// Time that a node that announced a restart is held.
+    pub restart_hold: Duration,
+    /// Number of earlier gossip starts within this run.
+    pub incarnation: u64,
+    /// Age of this run at this start; zero unless the run goes on.
+    pub age: Duration,
+    /// Peers known from an earlier start.
+    pub known: Vec<KnownPeer>,
+    /// True if this run goes on: the known peers are as they were a moment ago. Otherwise they are answered as last known
+    /// until they respond.
+    pub continues: bool,
     /// Seeds and remembered peers.
     pub targets: seeds::Targets,
     /// Seed of the random number generator that selects partners.
@@ -114,6 +131,8 @@ pub struct Outputs {
     pub keyring: watch::Sender<Option<Keyring>>,
     /// User events for this node.
     pub events: watch::Sender<EventLog>,
+    /// True once the state of the cluster is complete. Before, it is that of [`Settings::known`], and of some peers.
+    pub synced: watch::Sender<bool>,
 }
 
 /// Reasons why a node has ended.
@@ -123,14 +142,21 @@ pub enum End {
     Stopped,
     /// A command requested the leave; the node announced it.
     Left,
+    /// A command requested the end without a leave: another start goes on.
+    Suspended,
     /// An older node has this node's name.
     NameTaken(Identity),
+    /// Peers know a higher generation of this node: it has to start again above that one.
+    Superseded {
+        /// Highest generation that peers know.
+        above: u64,
+    },
     /// chitchat cannot be started; holds its error.
     NoGossip(String),
 }
 
 /// The view of a node without peers.
-pub fn alone(node: &Arc<Node>, announcements: &Announcements) -> View {
+fn alone(node: &Arc<Node>, announcements: &Announcements) -> View {
     let view = NodeView { node: node.clone(), announcements: announcements.clone(), freshness: Freshness::Live };
     View::unit(node.name.clone(), Arc::new(view))
 }
@@ -171,8 +197,7 @@ struct Task {
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     rotations: Rotations,
     events: Events,
-    /// Generation of another node with this node's name that was sent a conflict.
-    namesake: Option<u64>,
+    names: Names,
 }
 
 /// Replicated state of a peer.
@@ -185,6 +210,14 @@ struct ReplicaState {
     /// Time when chitchat last listed the peer.
     listed: Duration,
     replica: Replica,
+    /// Best freshness with which its announcements are shown; `None`: not before they are complete. They are live once this
+    /// run's state has been complete.
+    shown: Option<Freshness>,
+    /// Version that gossip has to reach before the state counts as complete: the one known from an earlier start.
+    awaited: u64,
+    /// Time of the last change by gossip, and of the begin of a whole delivery.
+    updated: Duration,
+    redelivered: Duration,
 }
 
 impl Task {
@@ -192,7 +225,14 @@ impl Task {
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
         let (to_chitchat, inbox) = link::gossip();
-        let cluster = Cluster::start(settings.cluster(0), settings.records(&published), outbox.clone(), inbox).await?;
+        let incarnation = settings.incarnation;
+        let cluster = Cluster::start(
+            settings.cluster(incarnation),
+            settings.records(&published, std::iter::empty()),
+            outbox.clone(),
+            inbox,
+        )
+        .await?;
         let started = Instant::now();
         let rng = fastrand::Rng::with_seed(settings.seed);
         let view = alone(&settings.node, &published);
@@ -201,7 +241,11 @@ impl Task {
         let mut task = Self {
             liveness: Liveness::new(
                 settings.own.id.clone(),
-                liveness::Settings { interval: settings.interval, hold: settings.hold },
+                liveness::Settings {
+                    interval: settings.interval,
+                    hold: settings.hold,
+                    restart_hold: settings.restart_hold,
+                },
                 rng,
             ),
             peer_states: BTreeMap::new(),
@@ -214,7 +258,7 @@ impl Task {
             started,
             cluster,
             to_chitchat,
-            incarnation: 0,
+            incarnation,
             replicas: HashMap::new(),
             published,
             push_at: started,
@@ -226,9 +270,11 @@ impl Task {
             found: mpsc::channel(FOUND),
             rotations,
             events: Events::default(),
-            namesake: None,
+            names: Names::default(),
         };
+        task.restore();
         task.publish_membership();
+        task.update_view();
         task.outputs.view.send_replace(task.view.clone());
         Ok(task)
     }
@@ -281,10 +327,8 @@ impl Task {
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}
                 Some(found) = self.found.1.recv() => self.contact(found),
                 Some(command) = self.inputs.commands.recv() => {
-                    if let Some(done) = self.carry_out(command).await {
-                        self.announce_leave().await;
-                        let _ = done.send(());
-                        return End::Left;
+                    if let Some(end) = self.carry_out(command).await {
+                        return end;
                     }
                 }
                 why = &mut self.ended, if restart_at.is_none() => {
@@ -301,12 +345,13 @@ impl Task {
                     (restart_at, stable_at) = (None, Instant::now() + RESTART[1]);
                 }
                 () = shutdown.cancelled() => {
-                    self.announce_leave().await;
+                    self.announce(&Record::Left).await;
                     return End::Stopped;
                 }
             }
             self.act();
             self.update_view();
+            self.publish_synced();
         }
     }
 }

@@ -2,10 +2,6 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use imbl::ordmap::DiffItem;
-use tokio::time::{Instant, sleep};
-use tracing::warn;
-
 use super::{Settings, Task};
 use crate::{
     gossip::{
@@ -21,6 +17,8 @@ use crate::{
     },
     record::{Key, Record},
 };
+use imbl::ordmap::DiffItem;
+use tokio::time::{Instant, sleep};
 
 /// Octets of the changes in one push, so that the frame fits a datagram.
 const PUSH: usize = 1000;
@@ -28,8 +26,8 @@ const PUSH: usize = 1000;
 const MAX_PUSH: usize = 64 * 1024;
 /// Interval between pushes, so that concurrent changes share a push.
 const PUSH_INTERVAL: Duration = Duration::from_millis(10);
-/// Pauses after each announcement of a leave. It is sent twice, since a datagram may be lost.
-const LEAVE_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
+/// Pauses after each announcement of a leave or a restart. It is sent twice, since a datagram may be lost.
+const END_PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(150)];
 
 impl Task {
     /// Publishes changes of the own announcements by push and gossip.
@@ -78,6 +76,7 @@ impl Task {
 
     /// Carries out the failure detector's actions.
     pub(super) fn act(&mut self) {
+        let mut conflicts = Vec::new();
         let all = || self.peer_states.values().map(|peer| peer.address);
         for action in self.liveness.actions() {
             match action {
@@ -95,36 +94,50 @@ impl Task {
                 // Any frame refutes. Its ack carries no information.
                 Action::Refute => self.outbox.send(all(), &Message::Ping { sequence: 0 }),
                 Action::Conflict { incumbent, address, newcomer, from } => {
-                    warn!(node = %newcomer.name, here = %address, there = %from, "name conflict between two nodes: the earlier one keeps the name");
+                    conflicts.push((newcomer, address, from));
                     let holder = Identity { id: incumbent, address };
                     self.outbox.send([from], &Message::Conflict { holder });
                 }
+                Action::Outdated { to, known } => self.outbox.send([to], &Message::Outdated { known }),
             }
+        }
+        for (newcomer, here, there) in conflicts {
+            self.log_conflict(&newcomer, here, there);
         }
     }
 
-    /// Announces to all peers that this node leaves.
-    pub(super) async fn announce_leave(&mut self) {
-        let (key, value) = Record::Left.encode();
+    /// Announces to all peers that this node leaves or restarts.
+    pub(super) async fn announce(&mut self, end: &Record) {
+        let (key, value) = end.encode();
         let entries = self.cluster.publish(&[(key, Some(value))]).await;
-        for pause in LEAVE_PAUSES {
+        for pause in END_PAUSES {
             self.push(&entries);
             sleep(pause).await;
         }
+    }
+
+    /// Announces to all peers that this run pauses: twice, since a datagram may be lost. The network sends what is queued
+    /// before it ends.
+    pub(super) fn announce_pause(&self) {
+        let peers = || self.peer_states.values().map(|peer| peer.address);
+        self.outbox.send(peers(), &Message::Pause);
+        self.outbox.send(peers(), &Message::Pause);
     }
 
     /// Restarts chitchat with all own keys after its task has ended.
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_chitchat, inbox) = link::gossip();
-        let mut records = self.settings.records(&self.published);
-        records.extend(self.events.records());
+        let records = self.settings.records(&self.published, self.events.records());
         self.cluster =
             Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
         self.to_chitchat = to_chitchat;
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());
         for peer in self.peer_states.values() {
+            if let Some(known) = self.replicas.get(&peer.id) {
+                self.cluster.resume(&peer.id, known.incarnation, peer.address, known.replica.version());
+            }
             self.cluster.talk_to(peer.address);
         }
         Ok(())
@@ -185,8 +198,12 @@ impl Settings {
         }
     }
 
-    /// Returns all own records. The node's record comes first, so that peers can attribute partial data.
-    pub(super) fn records(&self, announcements: &Announcements) -> Vec<(String, String)> {
+    /// Returns all own records. The node's record comes last, so that its arrival completes the state for peers.
+    pub(super) fn records(
+        &self,
+        announcements: &Announcements,
+        events: impl Iterator<Item = (String, String)>,
+    ) -> Vec<(String, String)> {
         let node = Record::Node {
             addresses: self.node.addresses.clone(),
             datacenter: self.node.datacenter.clone(),
@@ -196,6 +213,6 @@ impl Settings {
         };
         let own = changes(&Announcements::new(), announcements);
         let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        std::iter::once(node.encode()).chain(own).collect()
+        own.chain(events).chain([node.encode()]).collect()
     }
 }

@@ -1,21 +1,21 @@
 //! Outputs of the node: the view for answers, the membership, and log messages about peers.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use tracing::{info, warn};
 
-use super::Task;
+use super::{ReplicaState, Task};
 use crate::{
     clock::unix_now,
     gossip::liveness::PeerState,
     model::{
         announcement::Node,
         catalog::{Freshness, NodeView},
-        member::{Cause, Member, Membership, Reach},
+        member::{Cause, Member, Membership, PeerId, Reach},
         name::Label,
     },
 };
@@ -55,6 +55,10 @@ impl Task {
         let now: BTreeMap<Label, PeerState> = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
         for (name, peer) in &now {
             let before = self.peer_states.get(name);
+            if let Some(before) = before.filter(|before| before.id != peer.id) {
+                let shown = self.view.get(name).map(|view| view.freshness);
+                follow(&mut self.replicas, &before.id, &peer.id, shown);
+            }
             if before.is_none_or(|before| before.id != peer.id || before.reach != peer.reach) {
                 log_state(peer);
                 self.dirty.insert(name.clone());
@@ -62,6 +66,7 @@ impl Task {
         }
         self.dirty.extend(self.peer_states.keys().filter(|name| !now.contains_key(*name)).cloned());
         self.peer_states = now;
+        self.note_connection();
         self.changed = true;
         self.publish_membership();
     }
@@ -75,15 +80,13 @@ impl Task {
         let peer = self.peer_states.get(name)?;
         let freshness = match peer.reach {
             Reach::Alive | Reach::Suspect => Freshness::Live,
-            Reach::Held => Freshness::LastKnown,
+            Reach::Held | Reach::Restarting => Freshness::LastKnown,
             Reach::Gone(Cause::Left | Cause::Forgotten) => return None,
             Reach::Gone(_) => Freshness::Gone,
         };
-        let replica = self.replicas.get(&peer.id).map(|known| &known.replica);
-        let Some((replica, facts)) = replica.and_then(|replica| Some((replica, replica.facts.as_ref()?))) else {
-            // A new run has not published its record yet: keep the previous run's instances, as gone.
-            return self.view.get(name).map(|view| NodeView { freshness: Freshness::Gone, ..NodeView::clone(view) });
-        };
+        let known = self.replicas.get(&peer.id)?;
+        let (replica, freshness) = (&known.replica, freshness.max(known.shown?));
+        let facts = replica.facts.as_ref()?;
         let node = Node {
             name: name.clone(),
             addresses: facts.addresses.clone(),
@@ -144,13 +147,14 @@ impl Task {
             member.since = steady(known.map(|known| known.since), member.since);
         }
         let partitioned = self.liveness.partitioned().map(|since| steady(before.partitioned, at(since)));
+        let doubted = self.liveness.doubted().map(|since| steady(before.doubted, at(since)));
         match (before.partitioned, partitioned) {
             (None, Some(_)) => warn!("partition: more than half of the other nodes are unreachable together"),
             (Some(_), None) => info!("partition has ended"),
             (None, None) | (Some(_), Some(_)) => {}
         }
         let sealed = self.outputs.keyring.borrow().is_some();
-        self.outputs.members.send_replace(Arc::new(Membership { members, partitioned, rejected, sealed }));
+        self.outputs.members.send_replace(Arc::new(Membership { members, partitioned, doubted, rejected, sealed }));
         self.outputs.peers.send_if_modified(|known| {
             let changed = *known != reached;
             if changed {
@@ -167,6 +171,19 @@ fn steady(before: Option<Duration>, again: Duration) -> Duration {
     before.filter(|before| before.abs_diff(again) < Duration::from_secs(1)).unwrap_or(again)
 }
 
+/// Puts the state of a node's former run below that of its new run, shown as last known at best: what was not answered
+/// before is not answered until the new run has announced it.
+fn follow(replicas: &mut HashMap<PeerId, ReplicaState>, former: &PeerId, new: &PeerId, shown: Option<Freshness>) {
+    let former = replicas.get(former).map(|known| known.replica.clone());
+    let known = replicas.entry(new.clone()).or_default();
+    if let Some(former) = former
+        && !known.replica.is_complete()
+    {
+        known.replica.follow(&former);
+        known.shown = shown.map(|shown| shown.max(Freshness::LastKnown));
+    }
+}
+
 /// Logs a peer's state.
 fn log_state(peer: &PeerState) {
     let (node, address) = (&peer.id.name, peer.address);
@@ -176,6 +193,7 @@ fn log_state(peer: &PeerState) {
         Reach::Held => {
             warn!(%node, %address, "node is unreachable, with too many others: holding its last known instances");
         }
+        Reach::Restarting => info!(%node, %address, "node is restarting: answering its last known instances"),
         Reach::Gone(cause) => {
             let reason = cause.as_str();
             if cause == Cause::Forgotten {

@@ -13,6 +13,7 @@
 //! sent.
 
 mod directory;
+mod discard;
 mod sockets;
 mod streams;
 #[cfg(test)]
@@ -35,10 +36,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::sockets::Sockets;
 use self::{
     directory::{Directory, HELLO_INTERVAL},
     streams::{Arrived, MAX_FRAME, Opener},
+};
+pub use self::{
+    discard::discard,
+    sockets::{Sockets, bind},
 };
 use super::{
     crypto::{OpenError, Opened, Protection, Recipient, Seal, Session},

@@ -1,6 +1,9 @@
 //! The UDP and TCP sockets of gossip on one port, with their segment and buffer sizes.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{self, SocketAddr},
+};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -25,18 +28,16 @@ impl Sockets {
     /// # Errors
     /// Returns the system's error.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
-        let udp = open(address, Type::DGRAM, Protocol::UDP)?;
-        // The kernel silently caps the size at net.core.rmem_max, which still exceeds its default.
-        udp.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        udp.bind(&address.into())?;
-        let udp = UdpSocket::from_std(udp.into())?;
-        let tcp = open(address, Type::STREAM, Protocol::TCP)?;
-        // A restart must not wait for connections of the previous process.
-        tcp.set_reuse_address(true)?;
-        tcp.set_tcp_mss(SEGMENT)?;
-        tcp.bind(&udp.local_addr()?.into())?;
-        tcp.listen(BACKLOG)?;
-        Ok(Self { udp, tcp: TcpListener::from_std(tcp.into())? })
+        let (udp, tcp) = bind(address)?;
+        Self::new(udp, tcp)
+    }
+
+    /// Takes over sockets of [`bind`].
+    ///
+    /// # Errors
+    /// Returns the system's error.
+    pub fn new(udp: net::UdpSocket, tcp: net::TcpListener) -> io::Result<Self> {
+        Ok(Self { udp: UdpSocket::from_std(udp)?, tcp: TcpListener::from_std(tcp)? })
     }
 
     /// Bound address.
@@ -46,6 +47,25 @@ impl Sockets {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.udp.local_addr()
     }
+}
+
+/// Binds both sockets of a node, non-blocking. Port 0 lets the kernel choose.
+///
+/// # Errors
+/// Returns the system's error.
+pub fn bind(address: SocketAddr) -> io::Result<(net::UdpSocket, net::TcpListener)> {
+    let udp = open(address, Type::DGRAM, Protocol::UDP)?;
+    // The kernel silently caps the size at net.core.rmem_max, which still exceeds its default.
+    udp.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    udp.bind(&address.into())?;
+    let udp = net::UdpSocket::from(udp);
+    let tcp = open(address, Type::STREAM, Protocol::TCP)?;
+    // A restart must not wait for connections of the previous process.
+    tcp.set_reuse_address(true)?;
+    tcp.set_tcp_mss(SEGMENT)?;
+    tcp.bind(&udp.local_addr()?.into())?;
+    tcp.listen(BACKLOG)?;
+    Ok((udp, tcp.into()))
 }
 
 /// Opens an unbound, non-blocking socket of the address's family.

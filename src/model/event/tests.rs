@@ -177,9 +177,11 @@ fn membership(text: &str) -> Membership {
         ("alive", Reach::Alive),
         ("suspect", Reach::Suspect),
         ("held", Reach::Held),
+        ("restarting", Reach::Restarting),
         ("left", Reach::Gone(Cause::Left)),
         ("ended", Reach::Gone(Cause::Refused)),
         ("removed", Reach::Gone(Cause::Forgotten)),
+        ("late", Reach::Gone(Cause::NotReturned)),
     ];
     let members = text.trim_start_matches('|').split(", ").filter(|text| !text.is_empty()).map(|text| {
         let (id, reach) = text.split_once(' ').unwrap();
@@ -214,6 +216,10 @@ fn nodes_join_leave_fail_and_rejoin() {
         ("a.1 ended", "a.2 alive", "node-alive: a at 10.0.0.7:7946 rejoined the cluster"),
         ("a.1 alive", "a.2 alive", "node-restarted: a at 10.0.0.7:7946 restarted"),
         ("a.1 alive", "a.1 ended, a.2 alive", "node-restarted: a at 10.0.0.7:7946 restarted"),
+        ("a.1 alive", "a.1 restarting", "node-restarting: a is restarting: its instances are answered as last known"),
+        ("a.1 restarting", "a.2 alive", "node-restarted: a at 10.0.0.7:7946 restarted"),
+        ("a.1 restarting", "a.1 alive", "node-alive: a responds again"),
+        ("a.1 restarting", "a.1 late", "node-gone: a is gone: did not return from a restart"),
         ("a.1 ended", "a.1 removed", "node-gone: a was removed by an operator (force-leave)"),
         ("a.1 ended", "", "node-forgotten: a is no longer listed"),
         (
@@ -283,7 +289,8 @@ fn reloads_key_changes_and_rejected_messages_are_events() {
         let seen = |keys| Observed { catalog: &catalog, members: &members, files: &files, keys };
         assert_eq!(texts(|emit| between(seen(was), seen(is), emit)).join("\n"), expected);
     }
-    let texts = texts(|emit| rejected(&[("forged", 3), ("own", 1)], &[("forged", 5), ("own", 1), ("sealed", 1)], emit));
+    let after = [("forged", 5), ("own", 2), ("for another run", 9), ("sealed", 1)];
+    let texts = texts(|emit| rejected(&[("forged", 3), ("own", 1)], &after, emit));
     let expected = ["gossip-rejected: messages rejected: 2 (forged)", "gossip-rejected: messages rejected: 1 (sealed)"];
     assert_eq!(texts, expected);
 }

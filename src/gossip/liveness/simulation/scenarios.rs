@@ -199,6 +199,7 @@ fn minority_holds_and_majority_removes() {
                     Reach::Held => held,
                     Reach::Gone(cause) => !held && cause == Cause::Silent,
                     Reach::Alive | Reach::Suspect => true,
+                    Reach::Restarting => false,
                 };
                 assert!(fine, "{context}: {change:?}");
             }
@@ -258,6 +259,93 @@ fn new_run_replaces_the_old_one() {
             assert_eq!(gone, 0, "{size} nodes, {down} ms");
             println!("restart after {down} ms, {size} nodes: known after {:?}", last.saturating_sub(since));
         }
+    }
+}
+
+/// Every node restarts in turn: announced, with closed sockets, or after a crash whose sockets stay open.
+#[test]
+fn restarts_of_all_nodes_in_turn_remove_none() {
+    let sizes = SIZES.iter().copied().chain(if cfg!(debug_assertions) { None } else { Some(500) });
+    for (size, announced) in sizes.flat_map(|size| [(size, true), (size, false)]) {
+        // A large cluster takes minutes of computing.
+        let (restarts, losses) = if size > 50 { (2, &[0.0][..]) } else { (size, &[0.0, 0.05][..]) };
+        for &loss in losses {
+            let mut cluster = Cluster::new(size, 7);
+            cluster.loss = loss;
+            for i in 0..restarts {
+                if announced {
+                    cluster.announce_restart(i);
+                    cluster.announce_restart(i);
+                    cluster.run(ms(200));
+                }
+                cluster.set(i, if announced { State::Killed } else { State::Stopped });
+                cluster.run(ms(1000));
+                cluster.restore(i);
+                for _ in 0..10 {
+                    cluster.run(ms(100));
+                    let partitioned = |node: &Node| node.liveness.partitioned().is_some();
+                    assert!(!cluster.nodes.iter().any(partitioned), "{size} nodes, {i} restarts");
+                }
+            }
+            cluster.run(ms(2000));
+            let context = format!("{size} nodes, announced: {announced}, loss {loss}");
+            let gone: Vec<_> = cluster.changes.iter().filter(|change| matches!(change.reach, Reach::Gone(_))).collect();
+            assert!(gone.is_empty(), "{context}: {gone:?}");
+            cluster.assert_all_alive(&context);
+        }
+    }
+}
+
+/// An announced pause of several seconds removes no node, and a crash during the pause does.
+#[test]
+fn announced_pause_removes_no_node() {
+    for size in SIZES {
+        // Where both announcements are lost, the usual limits apply.
+        for (loss, pause) in [(0.0, ms(8000)), (0.05, ms(4000))] {
+            let mut cluster = Cluster::new(*size, 11);
+            cluster.loss = loss;
+            for i in 0..(*size).min(10) {
+                cluster.announce_pause(i);
+                cluster.announce_pause(i);
+                cluster.run(ms(5));
+                cluster.set(i, State::Stopped);
+                cluster.run(pause);
+                cluster.set(i, State::Up);
+                cluster.run(ms(1000));
+            }
+            assert_eq!(cluster.removals(), 0, "{size} nodes, loss {loss}: {:?}", cluster.changes);
+            cluster.assert_all_alive("after the pauses");
+        }
+    }
+    let mut cluster = Cluster::new(5, 11);
+    cluster.announce_pause(1);
+    cluster.run(ms(5));
+    let since = cluster.now;
+    cluster.set(1, State::Killed);
+    cluster.run(ms(1000));
+    let (at, cause) = cluster.gone(1, since);
+    assert_eq!(cause, Cause::Refused);
+    assert!(at < ms(700), "{at:?}");
+}
+
+/// A crash beside a restart is detected as usual.
+#[test]
+fn crash_beside_a_restart_is_detected() {
+    for size in SIZES {
+        let mut cluster = Cluster::new(*size, 3);
+        cluster.announce_restart(0);
+        cluster.run(ms(200));
+        cluster.set(0, State::Killed);
+        cluster.set(1, State::Killed);
+        let since = cluster.now;
+        cluster.run(ms(3000));
+        let (after, cause) = cluster.gone(1, since);
+        assert!(after < ms(700) && cause == Cause::Refused, "{size} nodes: {after:?}, {cause:?}");
+        let restarting = |node: &Node| node.seen[0] == Some(Reach::Restarting);
+        assert!(cluster.nodes[2..].iter().all(restarting), "{size} nodes");
+        cluster.run(RESTART_HOLD);
+        let (after, cause) = cluster.gone(0, since);
+        assert!(after < RESTART_HOLD + ms(200) && cause == Cause::NotReturned, "{size} nodes: {after:?}, {cause:?}");
     }
 }
 

@@ -1,0 +1,28 @@
+//! What a node knows of one peer, handed over from one start of the node to the next.
+
+use std::net::SocketAddr;
+
+use super::peer_replica::Facts;
+use crate::model::{
+    announcement::Announcements,
+    member::{PeerId, Reach},
+};
+
+/// A peer as known at the end of a start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownPeer {
+    /// Run of the peer.
+    pub id: PeerId,
+    /// Number of earlier gossip starts within the run.
+    pub incarnation: u64,
+    /// Gossip address.
+    pub address: SocketAddr,
+    /// Reachability.
+    pub reach: Reach,
+    /// Version up to which gossip had delivered the peer's state; zero if the state was incomplete.
+    pub version: u64,
+    /// The peer's record of itself.
+    pub facts: Facts,
+    /// Instances that the peer announced.
+    pub announcements: Announcements,
+}

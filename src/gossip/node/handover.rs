@@ -1,0 +1,99 @@
+//! State handed from one start of the node to the next, and the end of a start: when the cluster's state is complete.
+
+use std::sync::Arc;
+
+use super::{ReplicaState, Task, alone};
+use crate::{
+    gossip::{known_peer::KnownPeer, message::Message, peer_replica::Replica},
+    model::{
+        announcement::{Announcements, Node},
+        catalog::{Freshness, NodeView, View},
+        member::{Cause, Reach},
+    },
+};
+
+/// Number of known peers that a new start gossips with at once.
+const FIRST_PARTNERS: usize = 3;
+
+/// The view of a node before its first message: its own instances, and those of the peers that it knows.
+pub fn initial_view(node: &Arc<Node>, announcements: &Announcements, known: &[KnownPeer], continues: bool) -> View {
+    let mut view = alone(node, announcements);
+    for peer in known {
+        let freshness = match peer.reach {
+            Reach::Alive | Reach::Suspect if continues => Freshness::Live,
+            Reach::Alive | Reach::Suspect | Reach::Held | Reach::Restarting => Freshness::LastKnown,
+            Reach::Gone(Cause::Left | Cause::Forgotten) => continue,
+            Reach::Gone(_) => Freshness::Gone,
+        };
+        let node = Node {
+            name: peer.id.name.clone(),
+            addresses: peer.facts.addresses.clone(),
+            datacenter: peer.facts.datacenter.clone(),
+            meta: peer.facts.meta.clone(),
+        };
+        let known = NodeView { node: Arc::new(node), announcements: peer.announcements.clone(), freshness };
+        view.insert(peer.id.name.clone(), Arc::new(known));
+    }
+    view
+}
+
+impl Task {
+    /// Returns the peers whose record is known.
+    pub(super) fn snapshot(&self) -> Vec<KnownPeer> {
+        let known = |peer: &crate::gossip::liveness::PeerState| {
+            let known = self.replicas.get(&peer.id)?;
+            Some(KnownPeer {
+                id: peer.id.clone(),
+                incarnation: known.incarnation,
+                address: peer.address,
+                reach: peer.reach,
+                version: known.replica.version(),
+                facts: known.replica.facts.clone()?,
+                announcements: known.replica.announcements.clone(),
+            })
+        };
+        self.peer_states.values().filter_map(known).collect()
+    }
+
+    /// Restores the known peers, and gossips with some of them.
+    pub(super) fn restore(&mut self) {
+        let now = self.now();
+        let continues = self.settings.continues;
+        for peer in std::mem::take(&mut self.settings.known) {
+            let KnownPeer { id, incarnation, address, reach, version, facts, announcements } = peer;
+            self.liveness.restore(&id, address, reach, continues, now);
+            self.cluster.resume(&id, incarnation, address, version);
+            let shown = Some(if continues { Freshness::Live } else { Freshness::LastKnown });
+            let replica = Replica::known(facts, announcements, version);
+            self.replicas
+                .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
+        }
+        self.peer_states = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        self.note_connection();
+        self.dirty.extend(self.peer_states.keys().cloned());
+        let reachable = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let reachable: Vec<_> = reachable.map(|peer| peer.address).collect();
+        // Any message makes peers learn this start's session.
+        self.outbox.send(reachable.iter().copied(), &Message::Ping { sequence: 0 });
+        let mut rng = fastrand::Rng::with_seed(self.settings.seed.wrapping_add(2));
+        for address in rng.choose_multiple(reachable, FIRST_PARTNERS) {
+            self.cluster.talk_to(address);
+        }
+    }
+
+    /// Publishes that the cluster's state is complete, once: a peer is alive, and each peer that gossip lists is alive with
+    /// its complete state, known to be gone, or does not answer.
+    pub(super) fn publish_synced(&mut self) {
+        if !*self.outputs.synced.borrow() && self.is_synced() {
+            self.outputs.synced.send_replace(true);
+        }
+    }
+
+    fn is_synced(&mut self) -> bool {
+        let now = self.now();
+        let mut alive = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let complete = |known: &ReplicaState| known.shown == Some(Freshness::Live) && known.replica.is_complete();
+        let mut alive = alive.by_ref().map(|peer| self.replicas.get(&peer.id).is_some_and(complete)).peekable();
+        alive.peek().is_some() && alive.all(|complete| complete) && !self.liveness.awaits_answers(now)
+    }
+}

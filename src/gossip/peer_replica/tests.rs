@@ -1,0 +1,141 @@
+//! Merging of gossiped and pushed changes, and the former state below one that is arriving.
+
+use super::*;
+use crate::model::{
+    name::label,
+    service::Instance,
+    user_event::{Audience, UserEvent},
+};
+
+fn instance(id: &str) -> (String, String) {
+    Record::Instance(Arc::new(Instance::new(key(id), vec!["10.0.0.1".parse().unwrap()]))).encode()
+}
+
+fn key(id: &str) -> InstanceKey {
+    InstanceKey { service: label("web"), id: label(id) }
+}
+
+fn health(id: &str, state: InstanceState) -> (String, String) {
+    Record::State(key(id), state).encode()
+}
+
+fn node() -> (String, String) {
+    let (addresses, datacenter) = (vec!["10.0.0.1".parse().unwrap()], label("dc1"));
+    Record::Node { addresses, datacenter, version: "1".to_owned(), meta: BTreeMap::new(), ttl: None }.encode()
+}
+
+fn event(time: u64) -> (String, String) {
+    let to = Audience { node: String::new(), service: String::new(), tag: String::new() };
+    let event = UserEvent { id: uuid::Uuid::nil(), name: format!("at-{time}"), payload: vec![], to, time };
+    Record::Event(0, Arc::new(event)).encode()
+}
+
+/// Gossips these records with ascending versions from `first`.
+fn gossip(replica: &mut Replica, first: u64, whole: bool, records: &[(String, String)]) {
+    let versions = first..;
+    let changes = records.iter().zip(versions);
+    let changes = changes.map(|((key, value), version)| Change { key, version, value: Some(value) });
+    let version = first + records.len() as u64 - 1;
+    replica.gossiped(version, whole, changes, |key, error| panic!("{key}: {error}"));
+}
+
+/// Ids of the announced instances, each with the first letter of its state.
+fn shown(replica: &Replica) -> String {
+    let state = |announcement: &Announcement| match announcement.state {
+        InstanceState::Passing => 'p',
+        InstanceState::Critical(_) => 'c',
+        _ => '?',
+    };
+    let shown = replica.announcements.iter().map(|(key, known)| format!("{}:{}", key.id, state(known)));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+fn complete() -> Replica {
+    let mut replica = Replica::default();
+    let passing = InstanceState::Passing;
+    let records = [instance("a"), health("a", passing.clone()), instance("b"), health("b", passing), node()];
+    gossip(&mut replica, 1, false, &records);
+    assert!(replica.is_complete());
+    assert_eq!((shown(&replica).as_str(), replica.version()), ("a:p b:p", 5));
+    replica
+}
+
+#[test]
+fn state_of_a_former_run_stays_until_the_node_record_has_arrived() {
+    let mut replica = Replica::default();
+    // The first part arrived before the new run was taken.
+    gossip(&mut replica, 1, false, &[instance("b")]);
+    assert_eq!(shown(&replica), "b:c", "its health has not arrived");
+    replica.follow(&complete());
+    assert_eq!((shown(&replica).as_str(), replica.is_complete()), ("a:p b:p", false));
+    assert_eq!(replica.version(), 0, "an incomplete state is not handed over as complete");
+    gossip(&mut replica, 2, false, &[health("b", InstanceState::Critical("refused".into())), instance("c")]);
+    assert_eq!(shown(&replica), "a:p b:c c:c");
+    gossip(&mut replica, 4, false, &[health("c", InstanceState::Passing), node()]);
+    assert_eq!((shown(&replica).as_str(), replica.is_complete()), ("b:c c:p", true));
+    replica.follow(&complete());
+    assert_eq!(shown(&replica), "b:c c:p", "a complete state has nothing below it");
+}
+
+#[test]
+fn state_of_a_former_gossip_start_stays_until_the_node_record_has_arrived() {
+    let mut replica = complete();
+    replica.restart();
+    assert_eq!((shown(&replica).as_str(), replica.is_complete()), ("a:p b:p", false));
+    // Versions start at one again.
+    let (key, value) = health("a", InstanceState::Critical("refused".into()));
+    replica.pushed([Change { key: &key, version: 2, value: Some(&value) }], |_, _| {});
+    assert_eq!(shown(&replica), "a:c b:p");
+    gossip(&mut replica, 1, false, &[instance("a"), health("a", InstanceState::Passing), node()]);
+    assert_eq!(shown(&replica), "a:c", "the push is of the same version");
+}
+
+#[test]
+fn whole_delivery_removes_keys_once_it_is_complete() {
+    let mut replica = complete();
+    gossip(&mut replica, 20, true, &[instance("a"), instance("c"), health("c", InstanceState::Passing)]);
+    assert!(replica.is_arriving_again() && replica.is_complete());
+    assert_eq!((shown(&replica).as_str(), replica.version()), ("a:p b:p c:p", 0));
+    replica.complete();
+    assert_eq!((shown(&replica).as_str(), replica.version()), ("a:p c:p", 22));
+}
+
+#[test]
+fn handed_over_state_is_complete_unless_its_version_is_zero() {
+    let before = complete();
+    let known = |version| Replica::known(before.facts.clone().unwrap(), before.announcements.clone(), version);
+    let mut replica = known(5);
+    assert!(replica.is_complete());
+    gossip(&mut replica, 6, false, &[health("a", InstanceState::Critical("refused".into()))]);
+    assert_eq!(shown(&replica), "a:c b:p");
+    let mut replica = known(0);
+    assert!(!replica.is_complete());
+    gossip(&mut replica, 1, false, &[instance("a"), health("a", InstanceState::Passing), node()]);
+    assert_eq!(shown(&replica), "a:p");
+}
+
+#[test]
+fn events_among_the_initial_keys_are_not_delivered() {
+    let fired = |replica: &mut Replica| replica.take_fired().iter().map(|event| event.time).collect::<Vec<_>>();
+    let mut replica = Replica::default();
+    gossip(&mut replica, 1, false, &[event(7)]);
+    gossip(&mut replica, 2, false, &[event(8), node()]);
+    assert!(fired(&mut replica).is_empty());
+    gossip(&mut replica, 4, false, &[event(9)]);
+    assert_eq!(fired(&mut replica), [9]);
+    // Another gossip start delivers the last events again, and may count from a lower time.
+    replica.restart();
+    gossip(&mut replica, 1, false, &[event(9), node()]);
+    gossip(&mut replica, 3, false, &[event(1)]);
+    assert_eq!(fired(&mut replica), [1]);
+}
+
+#[test]
+fn restart_is_announced_and_withdrawn() {
+    let mut replica = complete();
+    let (key, value) = Record::Restart.encode();
+    for (version, value, expected) in [(6, Some(value.as_str()), true), (7, None, false)] {
+        replica.pushed([Change { key: &key, version, value }], |_, _| {});
+        assert_eq!(replica.restarts, expected);
+    }
+}
