@@ -15,7 +15,7 @@ use std::{
 };
 
 use muster::{
-    checks::{self, Inputs, Options},
+    checks::{self, Inputs, Options, Outputs},
     model::{
         announcement::Announcements,
         health::Status,
@@ -71,9 +71,10 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let shutdown = CancellationToken::new();
     let began = Instant::now();
     let (_reports, ttl_reports) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, ttl_reports };
-    let running =
-        tokio::spawn(checks::run(inputs, announcements, Options::for_this_process(false, 1), shutdown.clone()));
+    let maintenance = watch::channel(Maintenance::default()).1;
+    let inputs = Inputs { definitions: watched, maintenance, ttl_reports, former: Default::default() };
+    let outputs = Outputs { announcements, results: watch::Sender::default() };
+    let running = tokio::spawn(checks::run(inputs, outputs, Options::for_this_process(false, 1), shutdown.clone()));
 
     sleep_until(began + WARM_UP).await;
     let first = trace.take();

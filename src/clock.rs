@@ -4,7 +4,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
+
+use crate::model::check_results::Moment;
 
 /// Returns the Unix time; zero if the system clock is set before 1970.
 pub fn unix_now() -> Duration {
@@ -14,6 +17,19 @@ pub fn unix_now() -> Duration {
 /// Returns the Unix time in whole seconds.
 pub fn unix_seconds() -> u64 {
     unix_now().as_secs()
+}
+
+/// Returns the monotonic clock of the host, on which all timers of the agent run. It starts at the host's boot. Where a test
+/// has paused the timers, their time counts.
+pub fn uptime() -> Duration {
+    let ahead = Instant::now().into_std().saturating_duration_since(std::time::Instant::now());
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32) + ahead
+}
+
+/// Returns the current moment.
+pub fn moment() -> Moment {
+    Moment { unix: unix_now(), uptime: uptime() }
 }
 
 /// Monotonic Unix time: the system clock at the start plus the time elapsed since then.

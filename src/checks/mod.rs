@@ -45,6 +45,7 @@ use crate::{
     metrics,
     model::{
         announcement::Announcements,
+        check_results::{CheckResults, Former},
         maintenance::{Maintenance, TtlReport},
         service::Definitions,
     },
@@ -104,23 +105,28 @@ pub struct Inputs {
     pub maintenance: watch::Receiver<Maintenance>,
     /// Reports of TTL checks. A report for an unknown check is ignored: the sender has verified that the check exists.
     pub ttl_reports: mpsc::Receiver<TtlReport>,
+    /// Results from before a restart of the agent, for the first definitions.
+    pub former: Former,
 }
 
-/// Runs the checks of `definitions` until `shutdown` and keeps `announcements` up to date.
+/// Outputs of the scheduler.
+pub struct Outputs {
+    /// Instances with their state.
+    pub announcements: watch::Sender<Announcements>,
+    /// Results of all checks, to be stored for the next start.
+    pub results: watch::Sender<CheckResults>,
+}
+
+/// Runs the checks of the definitions until `shutdown` and keeps the outputs up to date.
 ///
-/// Every definition is announced at once, with the initial status of its checks. When this returns, or is dropped, all
-/// probes are cancelled: connections are closed and process groups killed.
-pub async fn run(
-    inputs: Inputs,
-    announcements: watch::Sender<Announcements>,
-    options: Options,
-    shutdown: CancellationToken,
-) {
+/// Every definition is announced at once: with the former results of its checks, or with their initial status. When this
+/// returns, or is dropped, all probes are cancelled: connections are closed and process groups killed.
+pub async fn run(inputs: Inputs, outputs: Outputs, options: Options, shutdown: CancellationToken) {
     let (seed, metrics) = (options.seed, options.metrics.clone());
     let prober = Arc::new(probe::Prober::new(options));
     let probe: runner::ProbeFn = Arc::new(move |check| {
         let prober = Arc::clone(&prober);
         Box::pin(async move { prober.probe(&check).await })
     });
-    scheduler::run(inputs, announcements, probe, seed, metrics, shutdown).await;
+    scheduler::run(inputs, outputs, probe, seed, metrics, shutdown).await;
 }

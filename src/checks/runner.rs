@@ -39,25 +39,29 @@ pub(super) struct Memory {
     reason: Arc<str>,
     /// Time of the result that set `reason`; `None` for the initial reason.
     since: Option<Instant>,
+    /// True until the first result if the status is from before a restart of the agent.
+    unconfirmed: bool,
 }
 
 impl Memory {
-    /// Returns the state of a check without results, with the initial `status`.
-    pub(super) fn new(check: &Check, status: Status, reason: Arc<str>) -> Self {
-        Self { health: Health::new(status, check.rise, check.fall), reason, since: None }
+    /// Returns the state of a check without results, with this status. The first result of an `unconfirmed` one is
+    /// published in any case.
+    pub(super) fn new(check: &Check, status: Status, reason: Arc<str>, unconfirmed: bool) -> Self {
+        Self { health: Health::new(status, check.rise, check.fall), reason, since: None, unconfirmed }
     }
 
     /// Records a result. Reports whether the change is to be published.
     fn observe(&mut self, result: Status, reason: &str, now: Instant) -> bool {
         let changed = self.health.observe(result).is_some();
         let agrees = result == self.health.status();
+        let is_first = std::mem::take(&mut self.unconfirmed);
         let held = self.since.is_some_and(|since| now < since + REASON_HOLD);
         if changed || (agrees && !held && *self.reason != *reason) {
             self.reason = reason.into();
             self.since = Some(now);
             return true;
         }
-        false
+        is_first
     }
 }
 
@@ -113,7 +117,7 @@ mod tests {
             (35, Critical, "reset", Some("critical: reset")),
             (66, Critical, "reset", None),
         ];
-        let mut memory = Memory::new(&tcp("any"), Critical, "no result yet".into());
+        let mut memory = Memory::new(&tcp("any"), Critical, "no result yet".into(), false);
         let start = Instant::now();
         for (second, result, reason, expected) in script {
             let changed = memory.observe(*result, reason, start + Duration::from_secs(*second));

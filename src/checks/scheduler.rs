@@ -8,6 +8,8 @@
 //! - A check that is new to an existing instance (for example, after an edit of its URL) starts with the status of the
 //!   instance, until its own results change it. A reload alone neither removes an instance from DNS nor adds one; `initial` applies to
 //!   instances that are new or were disabled.
+//!
+//! At the start of the agent, `restore` continues from the results of the former agent.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -17,7 +19,7 @@ use std::{
 
 use smol_str::SmolStr;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::mpsc,
     time::{Instant, sleep_until},
 };
 use tokio_util::{
@@ -26,19 +28,24 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
+mod restore;
 mod tracked;
 
-use self::tracked::{Task, TrackedCheck, TrackedInstance, Work};
+use self::{
+    restore::Start,
+    tracked::{Task, TrackedCheck, TrackedInstance, Work},
+};
 use super::{
-    Inputs, alias,
+    Inputs, Outputs, alias,
     runner::{self, CheckUpdate, Memory, ProbeFn},
     ticks::Ticks,
 };
 use crate::{
-    clock::unix_seconds,
+    clock::{unix_seconds, uptime},
     metrics::Checks,
     model::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, bounded},
+        check_results::{CheckResults, Former},
         health::Status,
         maintenance::{Maintenance, TtlReport},
         name::Label,
@@ -56,13 +63,13 @@ const NO_RESULT: &str = "no result yet";
 /// Runs until `shutdown`, then cancels all checks and waits for their work to end.
 pub(super) async fn run(
     inputs: Inputs,
-    announcements: watch::Sender<Announcements>,
+    outputs: Outputs,
     probe: ProbeFn,
     seed: u64,
     metrics: Checks,
     shutdown: CancellationToken,
 ) {
-    let Inputs { mut definitions, mut maintenance, mut ttl_reports } = inputs;
+    let Inputs { mut definitions, mut maintenance, mut ttl_reports, former } = inputs;
     let (reports, mut inbox) = mpsc::channel(REPORTS);
     let tasks = TaskTracker::new();
     let mut scheduler = Scheduler {
@@ -75,20 +82,29 @@ pub(super) async fn run(
         maintenance: maintenance.borrow_and_update().clone(),
         instances: BTreeMap::new(),
         expiries: BTreeSet::new(),
-        began: Instant::now(),
+        clock: Clock::start(),
+        former,
         wakes: BTreeSet::new(),
         alias_targets: HashSet::new(),
-        announcements,
+        outputs,
         published: Announcements::new(),
+        results: CheckResults::new(),
         metrics,
     };
     let loaded = definitions.borrow_and_update().clone();
     scheduler.load(loaded);
+    // Instances that are defined later are new.
+    scheduler.former = Former::default();
+    let checks = scheduler.instances.values().flat_map(|tracked| &tracked.checks);
+    let restored = checks.filter(|check| check.unconfirmed).count();
+    if restored > 0 {
+        info!(checks = restored, "checks continue from their results before the restart");
+    }
     let mut batch = Vec::with_capacity(REPORTS);
     let (mut definitions_open, mut maintenance_open) = (true, true);
     loop {
         let expiry = scheduler.expiries.first().map(|(at, ..)| *at);
-        let wake = scheduler.wakes.first().map(|(at, _)| scheduler.began + *at);
+        let wake = scheduler.wakes.first().map(|(at, _)| scheduler.clock.instant(*at));
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = definitions.changed(), if definitions_open => {
@@ -124,16 +140,47 @@ struct Scheduler {
     instances: BTreeMap<InstanceKey, TrackedInstance>,
     /// Expiry of the last report of each TTL check.
     expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
-    began: Instant,
-    /// Times since the start at which the state of an instance changes by itself: a hold for flapping ends, or a weight
+    clock: Clock,
+    /// Results from before a restart of the agent, for the first definitions.
+    former: Former,
+    /// Uptimes at which the state of an instance changes by itself: a hold for flapping ends, or a weight
     /// ramps up.
     wakes: BTreeSet<(Duration, InstanceKey)>,
     /// Services that an alias names: only their changes can change an alias.
     alias_targets: HashSet<Label>,
-    announcements: watch::Sender<Announcements>,
+    outputs: Outputs,
     published: Announcements,
+    results: CheckResults,
     /// Counters of status changes.
     metrics: Checks,
+}
+
+/// Clock of timers, as the uptime of the host: comparable across restarts of the agent.
+#[derive(Clone, Copy)]
+struct Clock {
+    began: Instant,
+    /// Uptime at `began`.
+    uptime: Duration,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { began: Instant::now(), uptime: uptime() }
+    }
+
+    fn now(&self) -> Duration {
+        self.uptime + self.began.elapsed()
+    }
+
+    /// Returns an uptime, not before the start, as an instant.
+    fn instant(&self, at: Duration) -> Instant {
+        self.began + at.saturating_sub(self.uptime)
+    }
+
+    /// Returns an instant, not before the start, as an uptime.
+    fn uptime(&self, at: Instant) -> Duration {
+        self.uptime + at.saturating_duration_since(self.began)
+    }
 }
 
 impl Scheduler {
@@ -182,53 +229,55 @@ impl Scheduler {
 
     /// Keeps unchanged checks, starts new ones and cancels the others.
     fn define(&mut self, key: &InstanceKey, definition: &Arc<Definition>) {
-        let former = self.instances.remove(key);
-        let inherited = former.as_ref().filter(|former| former.definition.enabled).map(|former| {
+        let Some(former) = self.instances.remove(key) else {
+            let restored = self.restore(key, definition);
+            self.instances.insert(key.clone(), restored);
+            return;
+        };
+        let inherited = former.definition.enabled.then(|| {
             let (status, reason) = former.worst_status();
             (status, Arc::from(reason))
         });
-        let since = former.as_ref().map_or_else(unix_seconds, |former| former.since);
-        let (penalty, up) = former.as_ref().map_or_else(Default::default, |former| (former.penalty, former.up));
-        let (former, checks) = former.map(|former| (former.definition, former.checks)).unzip();
-        let former: &[Check] = former.as_ref().map_or(&[], |definition: &Arc<Definition>| &definition.checks);
-        let mut kept: Vec<(&Check, TrackedCheck)> = former.iter().zip(checks.unwrap_or_default()).collect();
+        let mut kept: Vec<(&Check, TrackedCheck)> = former.definition.checks.iter().zip(former.checks).collect();
         let wanted = if definition.enabled { definition.checks.as_slice() } else { &[] };
         let checks = wanted
             .iter()
             .map(|check| match kept.iter().position(|(former, _)| *former == check) {
                 Some(same) => kept.swap_remove(same).1,
                 None => {
-                    let (status, reason) = inherited.clone().unwrap_or_else(|| initial(check));
-                    self.start(key, check, status, reason)
+                    let start = inherited.clone().map(|(status, reason)| Start::new(status, reason));
+                    self.start(key, check, start.unwrap_or_else(|| Start::initial(check)))
                 }
             })
             .collect();
-        self.instances
-            .insert(key.clone(), TrackedInstance { definition: Arc::clone(definition), checks, since, penalty, up });
+        drop(kept);
+        let tracked = TrackedInstance { definition: Arc::clone(definition), checks, ..former };
+        self.instances.insert(key.clone(), tracked);
     }
 
-    fn start(&mut self, key: &InstanceKey, check: &Check, status: Status, reason: Arc<str>) -> TrackedCheck {
-        let since = unix_seconds();
+    fn start(&mut self, key: &InstanceKey, check: &Check, start: Start) -> TrackedCheck {
+        let Start { status, reason, since, unconfirmed, expires } = start;
         let work = match &check.probe {
             Probe::Alias { .. } => Some(Work::Alias),
-            Probe::Ttl { ttl } => Some(Work::Reports(Instant::now() + *ttl)),
+            Probe::Ttl { ttl } => Some(Work::Reports(expires.unwrap_or_else(|| Instant::now() + *ttl))),
             _ => None,
         };
         if let Some(work) = work {
-            return TrackedCheck { status, reason, since, work };
+            return TrackedCheck { status, reason, since, unconfirmed, work };
         }
         self.started += 1;
         let work = runner::watch(
             key.clone(),
             self.started,
             Arc::new(check.clone()),
-            Memory::new(check, status, Arc::clone(&reason)),
+            Memory::new(check, status, Arc::clone(&reason), unconfirmed),
             Ticks::new(Instant::now(), check.interval, self.random.f64()),
             Arc::clone(&self.probe),
             self.reports.clone(),
         );
         let handle = AbortOnDropHandle::new(self.tasks.spawn(work));
-        TrackedCheck { status, reason, since, work: Work::Task(Task { number: self.started, _handle: handle }) }
+        let work = Work::Task(Task { number: self.started, _handle: handle });
+        TrackedCheck { status, reason, since, unconfirmed, work }
     }
 
     /// Records the expiries of an instance's TTL reports.
@@ -273,15 +322,14 @@ impl Scheduler {
             let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { continue };
             let check = &tracked.definition.checks[at];
             let Probe::Ttl { ttl } = check.probe else { continue };
-            let reason = format!("no report within {ttl:?}");
-            tracked.checks[at].set_status(&key, check, Status::Critical, reason.into(), &self.metrics);
+            tracked.checks[at].set_status(&key, check, Status::Critical, no_report(ttl), &self.metrics);
             self.publish_with_aliases(key);
         }
     }
 
     /// Re-evaluates instances whose state changes by itself.
     fn reevaluate(&mut self) {
-        let now = self.began.elapsed();
+        let now = self.clock.now();
         let mut due = BTreeSet::new();
         while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
             due.extend(self.wakes.pop_first().map(|(_, key)| key));
@@ -322,23 +370,29 @@ impl Scheduler {
 
     /// Publishes the changes of the instances `touched` in one update.
     fn publish(&mut self, touched: &BTreeSet<InstanceKey>) {
-        let mut changed = false;
-        let now = self.began.elapsed();
+        let (mut changed, mut results_changed) = (false, false);
+        let now = self.clock.now();
         for key in touched {
             let Some(tracked) = self.instances.get_mut(key) else {
                 changed |= self.published.remove(key).is_some();
+                results_changed |= self.results.remove(key).is_some();
                 continue;
             };
-            let (state, next) = tracked.state(&self.maintenance, now);
+            let (state, next) = tracked.evaluate(&self.maintenance, now);
             if let Some(next) = next {
                 self.wakes.insert((next, key.clone()));
             }
-            let before = self.published.get(key).map(|before| &before.state);
-            log_hold(key, before, &state);
-            if before.is_some_and(|before| std::mem::discriminant(before) != std::mem::discriminant(&state)) {
+            let before = tracked.state.replace(state.clone());
+            log_hold(key, before.as_ref(), &state);
+            if before.is_some_and(|before| std::mem::discriminant(&before) != std::mem::discriminant(&state)) {
                 tracked.since = unix_seconds();
             }
             let report = tracked.report(&state);
+            let results = tracked.results(&state, &self.clock);
+            if self.results.get(key).is_none_or(|before| **before != results) {
+                self.results.insert(key.clone(), Arc::new(results));
+                results_changed = true;
+            }
             let announcement = Announcement { instance: Arc::clone(&tracked.definition.instance), state, report };
             if self.published.get(key).is_none_or(|before| **before != announcement) {
                 self.published.insert(key.clone(), Arc::new(announcement));
@@ -346,7 +400,10 @@ impl Scheduler {
             }
         }
         if changed {
-            self.announcements.send_replace(self.published.clone());
+            self.outputs.announcements.send_replace(self.published.clone());
+        }
+        if results_changed {
+            self.outputs.results.send_replace(self.results.clone());
         }
     }
 }
@@ -372,8 +429,9 @@ fn log_hold(key: &InstanceKey, before: Option<&InstanceState>, now: &InstanceSta
     }
 }
 
-fn initial(check: &Check) -> (Status, Arc<str>) {
-    (check.initial, if check.initial == Status::Passing { "" } else { NO_RESULT }.into())
+/// Returns the reason of a TTL check whose last report has expired.
+fn no_report(ttl: Duration) -> Arc<str> {
+    format!("no report within {ttl:?}").into()
 }
 
 #[cfg(test)]

@@ -149,11 +149,16 @@ impl InstanceState {
 
 /// Returns the text on one line, cut to [`MAX_REASON`] octets at a character boundary.
 pub(crate) fn bounded(reason: &str) -> String {
-    let mut end = reason.len().min(MAX_REASON);
-    while !reason.is_char_boundary(end) {
+    cut(reason, MAX_REASON)
+}
+
+/// Returns the text on one line, cut to `len` octets at a character boundary.
+pub(super) fn cut(text: &str, len: usize) -> String {
+    let mut end = text.len().min(len);
+    while !text.is_char_boundary(end) {
         end -= 1;
     }
-    reason[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// Announcements of a node, by instance. Clones share structure; a diff costs time proportional to what changed.

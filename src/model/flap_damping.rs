@@ -25,10 +25,12 @@ pub struct Damping {
 /// Penalty for recent falls of an instance.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Penalty {
-    value: f64,
-    /// Time of that value.
-    at: Duration,
-    held: bool,
+    /// Penalty at the time of the last fall. Each fall adds 1.
+    pub value: f64,
+    /// Time of the last fall.
+    pub at: Duration,
+    /// True while the instance is withheld.
+    pub held: bool,
 }
 
 impl Penalty {

@@ -5,6 +5,7 @@
 //! | [`name`] | labels and domain names |
 //! | [`service`], [`bounds`] | service definitions, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
+//! | [`check_results`] | results of this node's checks, across restarts of the agent |
 //! | [`announcement`] | what a node publishes: itself, its instances and their state |
 //! | [`catalog`] | the announcements of all nodes by service, updated by the difference between two views |
 //! | [`maintenance`], [`served_ttls`] | drain and maintenance; served TTLs that caches may still hold |
@@ -13,17 +14,20 @@
 //! | [`event`], [`journal`], [`user_event`] | events, the recent ones, and user events as in Consul |
 //! | [`zone`] | records of static zones |
 //! | [`recursion_access`], [`dns_limits`], [`upstream_address`] | clients that may use recursion, response rate and cache TTLs, upstreams |
+//! | [`host_addresses`] | addresses of this host, and which of them other hosts can use |
 //! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
 //! | [`date`] | formatting of times |
 
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;
+pub mod check_results;
 pub mod date;
 pub mod dns_limits;
 pub mod event;
 pub mod flap_damping;
 pub mod health;
+pub mod host_addresses;
 pub mod journal;
 pub mod keyring;
 pub mod maintenance;

@@ -27,7 +27,6 @@ use super::error::FieldError;
 use crate::{
     model::{
         bounds,
-        health::Status,
         name::Label,
         service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
@@ -126,7 +125,7 @@ impl Registration {
     }
 
     /// Returns this registration as the replacement of `known`, a registration with the same id: TTL checks in both
-    /// keep their status, and separately registered checks stay unless `only` is set.
+    /// go on, and separately registered checks stay unless `only` is set.
     ///
     /// # Errors
     /// As [`read`](Self::read); the merged registration may have too many checks.
@@ -139,14 +138,7 @@ impl Registration {
             let is_there = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
             let number = id.strip_prefix(&format!("service:{}", self.id)).map(|rest| rest.trim_start_matches(':'));
             let was_added = !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
-            if is_there {
-                if let Some(status) =
-                    check.iter().find(|(key, _)| is(key, "Status")).and_then(|(_, status)| status.as_str())
-                    && let Some(status) = Status::from_word(status)
-                {
-                    next = next.in_status(&id, status);
-                }
-            } else if was_added && !only {
+            if !is_there && was_added && !only {
                 let service = self.id.to_string();
                 next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
             }
@@ -199,19 +191,6 @@ impl Registration {
     pub fn without_check(&self, id: &str, host: &Host) -> Option<Result<Self, FieldError>> {
         let known = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
         known.then(|| Self::read(&self.without(id), host))
-    }
-
-    /// Returns the registration with another initial status of a TTL check, for the next start.
-    pub fn in_status(&self, id: &str, status: Status) -> Self {
-        let mut next = self.clone();
-        next.body = self.map_checks(|check_id, check| {
-            if check_id == id {
-                check.retain(|key, _| !is(key, "Status"));
-                check.insert("Status".to_owned(), status.as_str().into());
-            }
-            true
-        });
-        next
     }
 
     /// Returns the body without one check.

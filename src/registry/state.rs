@@ -177,7 +177,7 @@ impl State {
                     None => Err(unknown_check(&id)),
                 }
             }
-            Change::Report { check, status, .. } => self.report(&check, status, files),
+            Change::Report { check, .. } => self.report(&check, files),
             Change::Hold { target, kind, reason, period } => {
                 let (scope, instances) = self.find(&target, files)?;
                 let until = period.map(|period| now.saturating_add(period.as_secs().max(1)));
@@ -286,21 +286,15 @@ impl State {
         Ok(changed(vec![key]))
     }
 
-    fn report(&mut self, check: &str, status: Status, files: &Definitions) -> Result<Outcome, RegistryError> {
+    fn report(&self, check: &str, files: &Definitions) -> Result<Outcome, RegistryError> {
         let definitions = self.definitions(files);
         let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
         if !matches!(definition.checks[at].probe, Probe::Ttl { .. }) {
             return Err(RegistryError::Refused(format!("Check {check:?} is not a TTL check and accepts no reports.")));
         }
         let key = definition.instance.key.clone();
-        let mut changed = false;
-        if let Some(known) = self.registered.get_mut(definition.instance.api_id()) {
-            let next = known.in_status(check, status);
-            changed = next.body != known.body;
-            *known = next;
-        }
         let ttl_report = Some((key.clone(), check.into()));
-        Ok(Outcome { instances: vec![key], ttl_report, changed, ..Outcome::default() })
+        Ok(Outcome { instances: vec![key], ttl_report, ..Outcome::default() })
     }
 
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {

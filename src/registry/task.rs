@@ -58,7 +58,7 @@ pub struct Outputs {
     pub withdrawn: watch::Sender<Option<Duration>>,
 }
 
-/// Stores the serialized state atomically: after a crash the old or the new state is on disk.
+/// Stores the serialized state atomically: after a crash the old or the new state is on disk. Reports failures to operators.
 pub type Store = Box<dyn Fn(&str) -> io::Result<()> + Send + Sync>;
 
 /// Restores the stored state for this host, and reports whether it is complete. Unreadable parts are logged.
@@ -83,7 +83,7 @@ pub async fn run(
 ) {
     let clock = SteadyClock::start();
     let ttl_ledger = TtlLedger::resume(state.greatest_ttl(), clock.now());
-    Task { state, host, store, outputs, clock, ttl_ledger, stopping: None }.run(inputs, shutdown).await;
+    Task { state, host, store, outputs, clock, ttl_ledger, stopping: None, unsaved: false }.run(inputs, shutdown).await;
 }
 
 struct Task {
@@ -95,6 +95,8 @@ struct Task {
     ttl_ledger: TtlLedger,
     /// Unix time at which the agent began to stop.
     stopping: Option<u64>,
+    /// True if the last write failed: the state on disk may be older, or unwritable.
+    unsaved: bool,
 }
 
 impl Task {
@@ -134,16 +136,19 @@ impl Task {
                 _ = reap_timer.tick() => {
                     if self.ttl_ledger.expire(self.clock.now()) {
                         self.state.set_greatest_ttl(self.ttl_ledger.greatest());
-                        self.save_or_warn();
+                        self.save();
                     }
                     if self.state.may_reap() {
                         self.reap(&announced.borrow().clone(), &files.borrow().clone());
+                    }
+                    if self.unsaved {
+                        self.save();
                     }
                 }
                 () = sleep(time_until(end)), if end.is_some() => {
                     if self.state.expire(unix_seconds()) {
                         info!("a hold with a time limit has ended");
-                        self.save_or_warn();
+                        self.save();
                         self.publish_maintenance();
                     }
                 }
@@ -155,7 +160,7 @@ impl Task {
     fn update_ttl_ledger(&mut self, own: &Announcements, default_ttl: u32) {
         if self.ttl_ledger.update(own, default_ttl, self.clock.now()) {
             self.state.set_greatest_ttl(self.ttl_ledger.greatest());
-            self.save_or_warn();
+            self.save();
         }
     }
 
@@ -190,7 +195,7 @@ impl Task {
         for id in &gone {
             info!(%id, "deregistered: critical for longer than DeregisterCriticalServiceAfter");
         }
-        self.save_or_warn();
+        self.save();
         self.outputs.definitions.send_replace(self.state.definitions(files));
     }
 
@@ -216,7 +221,9 @@ impl Task {
                 );
                 return Err(RegistryError::Refused(what));
             }
-            block_in_place(|| (self.store)(&text)).map_err(|error| {
+            let stored = block_in_place(|| (self.store)(&text));
+            self.unsaved = stored.is_err();
+            stored.map_err(|error| {
                 RegistryError::NotStored(format!("Cannot write the change to data_dir; nothing was changed: {error}"))
             })?;
             self.state = next;
@@ -227,9 +234,7 @@ impl Task {
                 info!(service = %key.service, id = %key.id, "{log_message}");
             }
             self.publish_maintenance();
-            if report.is_none() {
-                self.outputs.definitions.send_replace(self.state.definitions(files));
-            }
+            self.outputs.definitions.send_replace(self.state.definitions(files));
         }
         if let (Some((instance, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
             // The receiver exists until the agent stops.
@@ -238,10 +243,9 @@ impl Task {
         Ok(outcome)
     }
 
-    fn save_or_warn(&self) {
-        if let Err(error) = save(&self.store, &self.state) {
-            warn!(%error, "cannot store the registrations; a restart restores the previous ones");
-        }
+    /// Stores the state, or tries again at the next reap.
+    fn save(&mut self) {
+        self.unsaved = block_in_place(|| (self.store)(&self.state.to_text())).is_err();
     }
 }
 
@@ -251,10 +255,6 @@ fn set_if_changed<T: PartialEq>(value: &mut T, new: T) -> bool {
         *value = new;
     }
     differs
-}
-
-fn save(store: &Store, state: &State) -> io::Result<()> {
-    block_in_place(|| store(&state.to_text()))
 }
 
 fn time_until(end: Option<u64>) -> Duration {

@@ -2,7 +2,10 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::sleep,
+};
 
 use super::*;
 use crate::{
@@ -25,6 +28,7 @@ struct Fixture {
     hold: watch::Sender<Maintenance>,
     ttl_reports: mpsc::Sender<TtlReport>,
     announced: watch::Receiver<Announcements>,
+    results: watch::Receiver<CheckResults>,
     release: Arc<Notify>,
     shutdown: CancellationToken,
     scheduler: tokio::task::JoinHandle<()>,
@@ -45,6 +49,11 @@ struct Hosts {
 
 impl Fixture {
     fn new(first: impl IntoIterator<Item = Definition>) -> Self {
+        Self::restarted(first, Former::default())
+    }
+
+    /// Starts a scheduler with the results from before a restart.
+    fn restarted(first: impl IntoIterator<Item = Definition>, former: Former) -> Self {
         let (definitions, watched) = watch::channel(definitions(first));
         let (announcements, announced) = watch::channel(Announcements::new());
         let hosts = Arc::new(Mutex::new(Hosts::default()));
@@ -79,9 +88,11 @@ impl Fixture {
         let shutdown = CancellationToken::new();
         let (hold, maintenance) = watch::channel(Maintenance::default());
         let (ttl_reports, reports) = mpsc::channel(16);
-        let inputs = Inputs { definitions: watched, maintenance, ttl_reports: reports };
-        let scheduler = tokio::spawn(run(inputs, announcements, probe, 1, Checks::default(), shutdown.clone()));
-        Self { hosts, definitions, hold, ttl_reports, announced, release, shutdown, scheduler, began }
+        let (results, kept) = watch::channel(CheckResults::new());
+        let inputs = Inputs { definitions: watched, maintenance, ttl_reports: reports, former };
+        let outputs = Outputs { announcements, results };
+        let scheduler = tokio::spawn(run(inputs, outputs, probe, 1, Checks::default(), shutdown.clone()));
+        Self { hosts, definitions, hold, ttl_reports, announced, results: kept, release, shutdown, scheduler, began }
     }
 
     fn reload(&self, all: impl IntoIterator<Item = Definition>) {
@@ -448,4 +459,177 @@ async fn recovered_instance_starts_slowly() {
     assert_eq!(fixture.announced().await, "db/1 draining: , web/1 draining: ");
     fixture.hold.send_replace(Maintenance::default());
     assert_eq!(fixture.announced().await, "db/1 passing, web/1 warming: 1");
+}
+
+/// Outputs of the checks of an instance, as in reports.
+fn outputs(fixture: &Fixture, key: &str) -> Vec<String> {
+    let announced = fixture.announced.borrow().clone();
+    let (_, known) = announced.iter().find(|(known, _)| known.to_string() == key).unwrap();
+    known.report.iter().flat_map(|report| &report.checks).map(|check| check.output.to_string()).collect()
+}
+
+/// Stops the scheduler and returns its results, for a start after `away`.
+async fn stop(fixture: Fixture, away: Option<Duration>) -> Former {
+    fixture.shutdown.cancel();
+    fixture.scheduler.await.unwrap();
+    sleep(away.unwrap_or(SECOND)).await;
+    Former { results: fixture.results.borrow().clone(), away }
+}
+
+#[tokio::test(start_paused = true)]
+async fn checks_continue_from_their_results_after_a_restart() {
+    let all = || {
+        [
+            definition("db/1", [tcp("db")]),
+            definition("new/1", []),
+            definition("web/1", [tcp("web"), tcp("disk"), alias("db")]),
+            definition("x/1", [alias("web")]),
+        ]
+    };
+    let mut fixture = Fixture::new(all());
+    fixture.set("db", "refused");
+    fixture.at(20 * SECOND).await;
+    let before = fixture.announced().await;
+    assert_eq!(before, "db/1 critical: refused, new/1 passing, web/1 critical: db: refused, x/1 critical: db: refused");
+    let since = fixture.announced.borrow().values().map(|known| known.report.clone()).collect::<Vec<_>>();
+    let former = stop(fixture, Some(20 * SECOND)).await;
+
+    let mut fixture = Fixture::restarted(all(), former);
+    fixture.hosts.lock().unwrap().hanging.insert("disk".to_owned());
+    fixture.set("db", "refused");
+    fixture.announced.changed().await.unwrap();
+    assert_eq!(fixture.began.elapsed(), Duration::ZERO);
+    assert_eq!(fixture.announced().await, before, "at the start");
+    assert_eq!(outputs(&fixture, "db/1"), ["refused (before the restart of the agent; not checked since)"]);
+    let unconfirmed = "passing before the restart of the agent; not checked since";
+    assert_eq!(outputs(&fixture, "web/1"), [unconfirmed, unconfirmed, "db: refused"]);
+    for (known, since) in fixture.announced.borrow().values().zip(&since) {
+        let times = |report: &Option<Arc<crate::model::announcement::HealthReport>>| {
+            let report = report.as_ref()?;
+            Some((report.since, report.checks.iter().map(|check| check.since).collect::<Vec<_>>()))
+        };
+        assert_eq!(times(&known.report), times(since));
+    }
+    // The first result confirms the former one, also where the status stays.
+    fixture.at(SECOND + SECOND / 10).await;
+    assert_eq!(fixture.announced().await, before);
+    assert_eq!(outputs(&fixture, "db/1"), ["refused"]);
+    assert_eq!(outputs(&fixture, "web/1"), ["", unconfirmed, "db: refused"]);
+    // Two failures make it critical, and those of before the restart do not count.
+    fixture.set("web", "reset");
+    fixture.at(11 * SECOND).await;
+    assert_eq!(outputs(&fixture, "web/1")[0], "");
+    fixture.at(27 * SECOND).await;
+    assert_eq!(outputs(&fixture, "web/1")[0], "reset");
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_checks_and_old_results_start_as_new() {
+    let changed = || definition("web/1", [Check { timeout: SECOND, ..tcp("web") }]);
+    let same = || definition("web/1", [tcp("web")]);
+    let cases = [
+        (same(), Some(50 * SECOND), "web/1 passing"),
+        (same(), Some(51 * SECOND), "web/1 critical: no result yet"),
+        (same(), None, "web/1 critical: no result yet"),
+        (changed(), Some(SECOND), "web/1 critical: no result yet"),
+        (Definition { enabled: false, ..same() }, Some(SECOND), "web/1 disabled"),
+        (definition("web/2", [tcp("web")]), Some(SECOND), "web/2 critical: no result yet"),
+    ];
+    for (wanted, away, expected) in cases {
+        let fixture = Fixture::new([same()]);
+        fixture.at(20 * SECOND).await;
+        let former = stop(fixture, away).await;
+        let mut fixture = Fixture::restarted([wanted.clone()], former);
+        fixture.hosts.lock().unwrap().hanging.insert("web".to_owned());
+        assert_eq!(fixture.announced().await, expected, "{wanted:?} after {away:?}");
+    }
+    // The results are for the first definitions only.
+    let fixture = Fixture::new([same()]);
+    fixture.at(20 * SECOND).await;
+    let former = stop(fixture, Some(SECOND)).await;
+    let mut fixture = Fixture::restarted([], former);
+    fixture.hosts.lock().unwrap().hanging.insert("web".to_owned());
+    fixture.announced().await;
+    fixture.reload([same()]);
+    assert_eq!(fixture.announced().await, "web/1 critical: no result yet");
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadline_of_a_ttl_check_runs_on_while_the_agent_is_away() {
+    let all = || [definition("web/1", [ttl(20)]), definition("x/1", [alias("web")])];
+    let expired = "web/1 critical: no report within 20s, x/1 critical: web: no report within 20s";
+    let warning = "web/1 warning: disk 91 %, x/1 warning: web: disk 91 %";
+    // Seconds away, announced at the start, and when the report has expired.
+    let cases = [(5, warning, Some(15)), (19, warning, Some(1)), (20, expired, None), (45, expired, None)];
+    for (away, expected, left) in cases {
+        let fixture = Fixture::new(all());
+        fixture.at(SECOND).await;
+        let instance = InstanceKey { service: label("web"), id: label("1") };
+        let output = "disk 91 %".to_owned();
+        let report = TtlReport { instance, check: "service:1".into(), status: Status::Warning, output };
+        fixture.ttl_reports.send(report).await.unwrap();
+        sleep(SECOND / 100).await;
+        let former = stop(fixture, Some(away * SECOND)).await;
+        let mut fixture = Fixture::restarted(all(), former);
+        fixture.announced.changed().await.unwrap();
+        assert_eq!(fixture.began.elapsed(), Duration::ZERO);
+        assert_eq!(fixture.announced().await, expected, "after {away} s");
+        if let Some(left) = left {
+            // The report is still valid: its output stays.
+            assert_eq!(outputs(&fixture, "web/1"), ["disk 91 %"]);
+            fixture.at(left * SECOND - SECOND / 2).await;
+            assert_eq!(fixture.announced().await, warning, "after {away} s");
+            fixture.at(left * SECOND + SECOND / 2).await;
+        }
+        assert_eq!(fixture.announced().await, expired, "after {away} s");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ttl_check_without_a_report_expires_after_a_restart() {
+    let passing = || [definition("web/1", [Check { initial: Status::Passing, ..ttl(20) }])];
+    let fixture = Fixture::new(passing());
+    fixture.at(15 * SECOND).await;
+    let former = stop(fixture, Some(SECOND)).await;
+    let mut fixture = Fixture::restarted(passing(), former);
+    assert_eq!(fixture.announced().await, "web/1 passing");
+    fixture.at(5 * SECOND).await;
+    assert_eq!(fixture.announced().await, "web/1 critical: no report within 20s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_start_and_damping_continue_after_a_restart() {
+    let slow = Pace { slow_start: 100 * SECOND, ..Pace::default() };
+    let damping = Some(Damping { half_life: 60 * SECOND, hold_at: 1, release_below: 6 });
+    let all = || {
+        [
+            Definition { pace: slow, ..definition("web/1", [tcp("web")]) },
+            Definition {
+                pace: Pace { damping, ..Pace::default() },
+                ..definition("db/1", [Check { fall: 1, ..ttl(600) }])
+            },
+        ]
+    };
+    let fixture = Fixture::new(all());
+    let say = async |fixture: &Fixture, status| {
+        let instance = InstanceKey { service: label("db"), id: label("1") };
+        let report = TtlReport { instance, check: "service:1".into(), status, output: "x".to_owned() };
+        fixture.ttl_reports.send(report).await.unwrap();
+    };
+    for status in [Status::Passing, Status::Critical, Status::Passing] {
+        say(&fixture, status).await;
+        sleep(SECOND / 10).await;
+    }
+    fixture.at(31 * SECOND).await;
+    let held = "db/1 flapping: failed 1 times or more in a short time";
+    let former = stop(fixture, Some(10 * SECOND)).await;
+    let mut fixture = Fixture::restarted(all(), former);
+    assert_eq!(fixture.announced().await, format!("{held}, web/1 warming: 4"));
+    fixture.at(10 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 passing, web/1 warming: 5");
+    fixture.at(60 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 passing, web/1 passing");
+    // A slow start that is over does not begin again.
+    let former = stop(fixture, Some(10 * SECOND)).await;
+    assert_eq!(Fixture::restarted(all(), former).announced().await, "db/1 passing, web/1 passing");
 }

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, info};
 
-use super::{NO_RESULT, TICK};
+use super::{Clock, NO_RESULT, TICK};
 use crate::{
     checks::alias,
     clock::unix_seconds,
     metrics::{Checks, Kind},
     model::{
         announcement::{CheckReport, HealthReport, HoldReason, InstanceState, bounded},
+        check_results::{CheckResult, Fingerprint, InstanceResults, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
         maintenance::Maintenance,
@@ -27,10 +28,12 @@ pub(super) struct TrackedInstance {
     pub(super) definition: Arc<Definition>,
     /// State of each check of the definition, in its order; empty while the instance is disabled.
     pub(super) checks: Vec<TrackedCheck>,
+    /// State as published last, also before a restart of the agent; `None` for a new instance.
+    pub(super) state: Option<InstanceState>,
     /// Unix time in seconds of the last change of state.
     pub(super) since: u64,
     pub(super) penalty: Penalty,
-    /// Time since the scheduler's start at which the instance became healthy without a hold; `None` while it is not.
+    /// Uptime at which the instance became healthy without a hold; `None` while it is not.
     pub(super) up: Option<Duration>,
 }
 
@@ -40,6 +43,8 @@ pub(super) struct TrackedCheck {
     pub(super) reason: Arc<str>,
     /// Unix time in seconds of the last change of status.
     pub(super) since: u64,
+    /// True if the status is from before a restart of the agent and no probe has ended since.
+    pub(super) unconfirmed: bool,
     pub(super) work: Work,
 }
 
@@ -64,8 +69,8 @@ impl TrackedInstance {
         add_up(self.checks.iter().map(|check| (check.status, &*check.reason)))
     }
 
-    /// Returns the state at `now`, and the time at which it changes by itself.
-    pub(super) fn state(&mut self, maintenance: &Maintenance, now: Duration) -> (InstanceState, Option<Duration>) {
+    /// Returns the state at uptime `now`, and the uptime at which it changes by itself.
+    pub(super) fn evaluate(&mut self, maintenance: &Maintenance, now: Duration) -> (InstanceState, Option<Duration>) {
         let definition = Arc::clone(&self.definition);
         let held = maintenance.of(&definition.instance.key);
         let (status, reason) = self.worst_status();
@@ -114,11 +119,34 @@ impl TrackedInstance {
             )
             .into(),
             status: check_state.status,
-            output: bounded(&check_state.reason).into(),
+            output: check_state.output().into(),
             since: check_state.since,
         };
         let checks = self.definition.checks.iter().zip(&self.checks).enumerate().map(report).collect();
         Some(Arc::new(HealthReport { since: self.since, checks }))
+    }
+
+    /// Returns the results for the next start of the agent. TTL checks have one without a report, too: their deadline runs.
+    pub(super) fn results(&self, state: &InstanceState, clock: &Clock) -> InstanceResults {
+        let has_result = |known: &TrackedCheck| *known.reason != *NO_RESULT || matches!(known.work, Work::Reports(_));
+        let checks = self.definition.checks.iter().zip(&self.checks).filter(|(_, known)| has_result(known));
+        let result = |(check, known): (&Check, &TrackedCheck)| CheckResult {
+            check: Fingerprint::of(check),
+            status: known.status,
+            reason: Arc::clone(&known.reason),
+            since: known.since,
+            expires: match known.work {
+                Work::Reports(until) => Some(clock.uptime(until)),
+                Work::Task(_) | Work::Alias => None,
+            },
+        };
+        InstanceResults {
+            state: state.clone(),
+            since: self.since,
+            up: self.up,
+            penalty: self.penalty,
+            checks: checks.map(result).collect(),
+        }
     }
 
     /// Returns the id of a check: the configured one, or Consul's scheme.
@@ -162,6 +190,11 @@ impl TrackedCheck {
             self.since = unix_seconds();
             metrics.status_changed(Kind::of(&check.probe), status);
         }
-        (self.status, self.reason) = (status, reason);
+        (self.status, self.reason, self.unconfirmed) = (status, reason, false);
+    }
+
+    /// Returns the output for people.
+    fn output(&self) -> String {
+        if self.unconfirmed { unconfirmed(self.status, &self.reason) } else { bounded(&self.reason) }
     }
 }

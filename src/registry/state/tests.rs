@@ -410,54 +410,51 @@ fn service_file_takes_precedence_over_registration() {
 }
 
 #[test]
-fn only_ttl_checks_accept_reports_and_their_status_survives_a_restart() {
+fn only_ttl_checks_accept_reports_and_none_is_stored_here() {
     let report = |check: &str, status| Change::Report { check: check.into(), status, output: "x".into() };
     let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
     node.register(&json!({"Name": "web", "Checks": [{"TTL": "5s"}, {"TCP": "a:1"}]})).unwrap();
-    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(true));
-    assert_eq!(node.apply(report("service:web:1", Status::Passing)), Ok(false), "unchanged status is not stored");
-    assert_eq!(
-        node.apply(report("service:ssh", Status::Passing)),
-        Ok(false),
-        "the status of a file's check is not stored"
-    );
+    // The results of checks are stored with those of service files.
+    for check in ["service:web:1", "service:ssh"] {
+        assert_eq!(node.apply(report(check, Status::Passing)), Ok(false), "{check}");
+    }
     let error = node.apply(report("service:web:2", Status::Passing)).unwrap_err();
     assert!(error.starts_with("refused: Check \"service:web:2\" is not a TTL check"), "{error}");
     assert!(node.apply(report("web", Status::Passing)).unwrap_err().starts_with("unknown: Unknown check ID"));
-    let again = node.restarted().definitions(&Definitions::new());
+    // Earlier versions stored a report as the status to start with.
+    let stored = node.state.to_text().replace(r#""TTL": "5s""#, r#""Status": "passing", "TTL": "5s""#);
+    let (state, lost) = State::parse(&stored, &host());
+    assert!(lost.is_empty(), "{lost:?}");
+    let again = state.definitions(&Definitions::new());
     let checks = &again.values().next().unwrap().checks;
     assert!(matches!(checks[0].probe, Probe::Ttl { .. }));
     assert_eq!((checks[0].initial, checks[1].initial), (Status::Passing, Status::Critical));
 }
 
 #[test]
-fn repeated_registration_keeps_status_and_separate_checks() {
-    let report = |status| Change::Report { check: "service:a".into(), status, output: "x".into() };
+fn repeated_registration_keeps_ttl_checks_and_separate_checks() {
     let web = json!({"Name": "web", "ID": "a", "Check": {"TTL": "5s"}});
     let mut node = Node::new(&[]);
     node.register(&web).unwrap();
     node.apply(check(&json!({"Name": "disk", "ServiceID": "a", "TTL": "9s"}))).unwrap();
-    node.apply(report(Status::Passing)).unwrap();
-    let before = node.state.definitions(&Definitions::new());
+    let checks = |node: &Node| {
+        let all = node.state.definitions(&Definitions::new());
+        all.values().next().unwrap().checks.clone()
+    };
+    // Equal checks go on, with their last report.
+    let before = checks(&node);
     assert_eq!(node.register(&web), Ok(false), "identical registration");
-    assert_eq!(node.state.definitions(&Definitions::new()), before, "definitions are unchanged for the checks");
-    // A restart, and a registration after it, keep the last report.
+    assert_eq!(checks(&node), before);
     let mut again = Node { state: node.restarted(), files: Definitions::new() };
     assert_eq!(again.register(&web), Ok(false));
-    let initial = |node: &Node| {
-        let all = node.state.definitions(&Definitions::new());
-        let checks = &all.values().next().unwrap().checks;
-        checks.iter().map(|check| check.initial).collect::<Vec<_>>()
-    };
-    assert_eq!(initial(&again), [Status::Passing, Status::Critical]);
+    assert_eq!(checks(&again), before);
     // As in Consul, separately registered checks stay unless they are replaced.
-    let tagged = json!({"Name": "web", "ID": "a", "Tags": ["v2"], "Check": {"TTL": "5s"}});
+    let tagged = json!({"Name": "web", "ID": "a", "Tags": ["v2"], "Check": {"TTL": "5s", "Status": "passing"}});
     assert_eq!(again.register(&tagged), Ok(true));
     assert_eq!(again.shown(), ["web/a-host-a [service:a,disk]"]);
-    assert_eq!(initial(&again), [Status::Passing, Status::Critical]);
+    assert_eq!(checks(&again), before);
     assert_eq!(again.apply(register(&tagged, true)), Ok(true));
     assert_eq!(again.shown(), ["web/a-host-a [service:a]"]);
-    assert_eq!(initial(&again), [Status::Passing]);
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Start of an instance: its checks continue from the results before a restart of the agent, or start at `initial`.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{NO_RESULT, Scheduler, no_report, tracked::TrackedInstance};
+use crate::{
+    clock::unix_seconds,
+    model::{
+        check_results::CheckResult,
+        health::Status,
+        service::{Check, Definition, InstanceKey, Probe},
+    },
+};
+
+/// Status with which a check starts.
+pub(super) struct Start {
+    pub(super) status: Status,
+    pub(super) reason: Arc<str>,
+    /// Unix time in seconds since which it has this status.
+    pub(super) since: u64,
+    /// True if the status is from before a restart of the agent and needs a probe to confirm it.
+    pub(super) unconfirmed: bool,
+    /// Expiry of the last report; `None`: the validity of a report from now on.
+    pub(super) expires: Option<Instant>,
+}
+
+impl Start {
+    /// Returns a start at another check's status.
+    pub(super) fn new(status: Status, reason: Arc<str>) -> Self {
+        Self { status, reason, since: unix_seconds(), unconfirmed: false, expires: None }
+    }
+
+    /// Returns the start of a new check.
+    pub(super) fn initial(check: &Check) -> Self {
+        let reason = if check.initial == Status::Passing { "" } else { NO_RESULT };
+        Self::new(check.initial, reason.into())
+    }
+
+    /// Returns the start of a check with a former result, at uptime `now`.
+    fn former(check: &Check, former: CheckResult, now: Duration) -> Self {
+        let CheckResult { status, reason, since, expires, .. } = former;
+        let Probe::Ttl { ttl } = check.probe else {
+            let unconfirmed = check.probe.alias().is_none();
+            return Self { status, reason, since, unconfirmed, expires: None };
+        };
+        let left = expires.map_or(ttl, |expires| expires.saturating_sub(now)).min(ttl);
+        let expires = Some(Instant::now() + left);
+        if !left.is_zero() {
+            return Self { status, reason, since, unconfirmed: false, expires };
+        }
+        let since = if status == Status::Critical { since } else { unix_seconds() };
+        Self { status: Status::Critical, reason: no_report(ttl), since, unconfirmed: false, expires }
+    }
+}
+
+impl Scheduler {
+    /// Starts the checks of an instance that this agent did not know. Without former results, as those of a new instance.
+    pub(super) fn restore(&mut self, key: &InstanceKey, definition: &Arc<Definition>) -> TrackedInstance {
+        let wanted = if definition.enabled { definition.checks.as_slice() } else { &[] };
+        let former = self.former.instance(key, wanted);
+        let now = self.clock.now();
+        let start = |(check, former): (&Check, Option<CheckResult>)| {
+            let start = former.map(|former| Start::former(check, former, now));
+            self.start(key, check, start.unwrap_or_else(|| Start::initial(check)))
+        };
+        let checks = wanted.iter().zip(former.checks).map(start).collect();
+        let (state, since) = former.state.unzip();
+        TrackedInstance {
+            definition: Arc::clone(definition),
+            checks,
+            state,
+            since: since.unwrap_or_else(unix_seconds),
+            penalty: former.penalty,
+            up: former.up,
+        }
+    }
+}
