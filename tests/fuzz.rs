@@ -42,6 +42,11 @@ fn replies() {
 }
 
 #[test]
+fn saved_states() {
+    fuzz("saved_state", targets::saved_state::run);
+}
+
+#[test]
 fn service_files() {
     fuzz("service_file", targets::service_file::run);
 }

@@ -8,5 +8,6 @@ pub mod gossip;
 pub mod packet;
 mod problems;
 pub mod reply;
+pub mod saved_state;
 pub mod service_file;
 pub mod zone_file;

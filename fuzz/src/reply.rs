@@ -119,6 +119,7 @@ fn engine() -> Engine {
         secret: None,
         limit: None,
         recursion: Some(Arc::new(recursion)),
+        audience: engine::Audience::Everyone,
     };
     Engine::with(Arc::new(settings), Rng::with_seed(1))
 }

@@ -3,16 +3,15 @@
 //! It receives whole snapshots (the view of all nodes, the zone files), computes the affected names, and publishes new
 //! tables. Snapshots that arrive meanwhile are merged: it always proceeds to the latest state.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::block_in_place};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::zone::{Tables, serial::Serial};
 use crate::{
-    data_dir,
+    data_dir::DataDir,
     model::{
         catalog::{Catalog, Touched, View},
         zone::ZoneFile,
@@ -28,7 +27,7 @@ pub struct Publisher {
     published: Arc<ArcSwap<Tables>>,
     previous: Arc<Tables>,
     serial: Serial,
-    data_dir: PathBuf,
+    data_dir: DataDir,
 }
 
 /// Channels of the latest snapshots.
@@ -41,7 +40,7 @@ pub struct Sources {
 
 impl Publisher {
     /// Creates a publisher of empty tables. `data_dir` stores the ceiling of the serial; catalog versions start at `version`.
-    pub fn new(tables: Tables, serial: Serial, data_dir: PathBuf, version: u64) -> Self {
+    pub fn new(tables: Tables, serial: Serial, data_dir: DataDir, version: u64) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
         let catalog = Catalog::starting_at(version);
@@ -83,7 +82,7 @@ impl Publisher {
         self.tables.update(&self.catalog, touched);
         let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
-            self.store(ceiling);
+            self.data_dir.store_serial(ceiling);
         }
         self.tables.set_serial(serial);
         // Query threads release the previous tables at their next query. Kept until the next change, they are freed here
@@ -104,13 +103,6 @@ impl Publisher {
             }
             block_in_place(|| self.publish(&mut sources));
         }
-        block_in_place(|| self.store(self.serial.current()));
-    }
-
-    fn store(&self, ceiling: u32) {
-        if let Err(error) = data_dir::store_serial(&self.data_dir, ceiling) {
-            let path = self.data_dir.display();
-            warn!(%error, %path, "cannot store the zone serial; it may go back after a restart");
-        }
+        block_in_place(|| self.data_dir.store_serial(self.serial.current()));
     }
 }

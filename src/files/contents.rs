@@ -23,12 +23,14 @@ pub struct Contents {
     pub files: imbl::OrdMap<PathBuf, Arc<FileText>>,
     /// Problems of the folder as a whole.
     pub problems: Vec<FolderError>,
+    /// Number of requested rescans, so that each one has an outcome, even if it finds no change.
+    pub rescans: u64,
 }
 
 impl Contents {
     /// Contents of a folder that has not been read yet.
     pub fn empty(folder: &Path) -> Self {
-        Self { folder: folder.into(), files: imbl::OrdMap::new(), problems: Vec::new() }
+        Self { folder: folder.into(), files: imbl::OrdMap::new(), problems: Vec::new(), rescans: 0 }
     }
 
     /// The problems of the folder as diagnostics.
@@ -38,7 +40,7 @@ impl Contents {
 }
 
 /// Octets of a file, or the reason why it could not be read.
-pub type FileText = Result<Box<[u8]>, ReadError>;
+pub type FileText = Result<Arc<[u8]>, ReadError>;
 
 /// A folder to read: its path, the files of interest and the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]

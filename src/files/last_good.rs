@@ -2,8 +2,10 @@
 //!
 //! Pure: contents and a parser in, values and problems out. A file that cannot be read or parsed keeps its last valid
 //! value, so a typing error withdraws nothing. So does an empty file, which may be about to be written, although that is
-//! only a warning. A deleted file is dropped. Values do not survive a restart: a file that is invalid at the start has no
-//! value until it is fixed.
+//! only a warning. A deleted file is dropped.
+//!
+//! The agent stores the last valid text of a file that is invalid ([`LastValidFile`]) for its next start. A file that is
+//! invalid then has the value of that text. Without one, it has no value until it is fixed.
 
 use std::{
     collections::BTreeMap,
@@ -20,21 +22,50 @@ use crate::diagnostic::Diagnostic;
 pub struct LastGood<T> {
     files: BTreeMap<PathBuf, Kept<T>>,
     folder: Vec<Diagnostic>,
+    /// Last valid texts of the former agent, for the files of the first contents.
+    former: BTreeMap<PathBuf, Arc<[u8]>>,
+}
+
+/// Last valid text of a file that is invalid now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastValidFile {
+    /// Path of the file, as the agent reads it.
+    pub path: PathBuf,
+    /// Last valid text.
+    pub text: Arc<[u8]>,
 }
 
 #[derive(Clone, Debug)]
 struct Kept<T> {
     /// The text that was parsed last. The same `Arc` is not parsed again.
     text: Arc<FileText>,
-    value: Option<Arc<T>>,
+    valid: Option<Valid<T>>,
     /// Problems that made the text invalid; empty for a valid text.
     problems: Vec<Diagnostic>,
+}
+
+/// A valid text and its value.
+#[derive(Debug)]
+struct Valid<T> {
+    text: Arc<[u8]>,
+    value: Arc<T>,
+}
+
+impl<T> Clone for Valid<T> {
+    fn clone(&self) -> Self {
+        Self { text: Arc::clone(&self.text), value: Arc::clone(&self.value) }
+    }
 }
 
 impl<T> LastGood<T> {
     /// No files.
     pub fn new() -> Self {
-        Self { files: BTreeMap::new(), folder: Vec::new() }
+        Self { files: BTreeMap::new(), folder: Vec::new(), former: BTreeMap::new() }
+    }
+
+    /// Sets the last valid texts of the former agent. A file that is invalid in the first contents has their value.
+    pub fn restore(&mut self, former: Vec<LastValidFile>) {
+        self.former = former.into_iter().map(|file| (file.path, file.text)).collect();
     }
 
     /// Updates to a new state of the folder and reports whether any value changed.
@@ -49,43 +80,65 @@ impl<T> LastGood<T> {
         self.folder = contents.folder_problems().collect();
         self.files.retain(|path, kept| {
             let stays = contents.files.contains_key(path);
-            changed |= !stays && kept.value.is_some();
+            changed |= !stays && kept.valid.is_some();
             stays
         });
+        // A bug that one file triggers must not affect other files, or the next start.
+        let mut parse = |path: &Path, text: &Arc<[u8]>| {
+            let parsed = catch_unwind(AssertUnwindSafe(|| parse(path, text))).unwrap_or_else(|_| {
+                let problem = Diagnostic::whole(path, "muster failed while reading this file");
+                Err(vec![problem.with_hint("this is a bug in muster: please report it with the file")])
+            });
+            parsed.map(|value| Valid { text: Arc::clone(text), value: Arc::new(value) })
+        };
         for (path, text) in &contents.files {
             let known = self.files.get(path);
             if known.is_some_and(|kept| Arc::ptr_eq(&kept.text, text)) {
                 continue;
             }
             let parsed = match &**text {
-                // A bug that one file triggers must not affect other files, or the next start.
-                Ok(octets) => catch_unwind(AssertUnwindSafe(|| parse(path, octets))).unwrap_or_else(|_| {
-                    let problem = Diagnostic::whole(path, "muster failed while reading this file");
-                    Err(vec![problem.with_hint("this is a bug in muster: please report it with the file")])
-                }),
+                Ok(octets) => parse(path, octets),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
             };
-            let (value, problems) = match parsed {
-                Ok(value) => {
+            let (valid, problems) = match parsed {
+                Ok(valid) => {
                     changed = true;
-                    (Some(Arc::new(value)), Vec::new())
+                    (Some(valid), Vec::new())
                 }
-                Err(problems) => (known.and_then(|kept| kept.value.clone()), problems),
+                Err(problems) => {
+                    let valid = match known {
+                        Some(kept) => kept.valid.clone(),
+                        None => self.former.get(path).and_then(|text| parse(path, text).ok()),
+                    };
+                    changed |= known.is_none() && valid.is_some();
+                    (valid, problems)
+                }
             };
-            self.files.insert(path.clone(), Kept { text: text.clone(), value, problems });
+            self.files.insert(path.clone(), Kept { text: text.clone(), valid, problems });
+        }
+        // A folder without files may be one that is not mounted yet.
+        if !contents.files.is_empty() {
+            self.former.clear();
         }
         changed
     }
 
+    /// The last valid texts of files that are invalid, in the order of their names.
+    pub fn last_valid(&self) -> impl Iterator<Item = LastValidFile> {
+        let invalid = self.files.iter().filter(|(_, kept)| !kept.problems.is_empty());
+        let kept = invalid.filter_map(|(path, kept)| Some((path, &kept.valid.as_ref()?.text)));
+        kept.chain(&self.former).map(|(path, text)| LastValidFile { path: path.clone(), text: Arc::clone(text) })
+    }
+
     /// The values in use, in the order of their file names.
     pub fn values(&self) -> impl Iterator<Item = (&Path, &Arc<T>)> {
-        self.files.iter().filter_map(|(path, kept)| Some((path.as_path(), kept.value.as_ref()?)))
+        self.files.iter().filter_map(|(path, kept)| Some((path.as_path(), &kept.valid.as_ref()?.value)))
     }
 
     /// One warning for each invalid file that states which content is in use.
     pub fn consequences(&self) -> impl Iterator<Item = Diagnostic> {
         self.files.iter().filter(|(_, kept)| !kept.problems.is_empty()).map(|(path, kept)| {
-            let message = match kept.value {
+            let message = match kept.valid {
                 Some(_) => "the last valid content of this file stays in use until it is fixed",
                 None => "nothing from this file is in use until it is fixed",
             };
@@ -110,6 +163,9 @@ pub trait Reloadable: Send + 'static {
     /// The published value.
     type Value: Clone + Send + Sync + 'static;
 
+    /// Sets the last valid texts of the former agent, before the first state is parsed.
+    fn restore(&mut self, former: Vec<LastValidFile>);
+
     /// Parses a new state of the folder.
     fn load(&mut self, contents: &Contents) -> Loaded<Self::Value>;
 }
@@ -122,6 +178,8 @@ pub struct Loaded<V> {
     pub summary: String,
     /// All problems.
     pub problems: Vec<Diagnostic>,
+    /// The last valid texts of files that are invalid, for the next start.
+    pub last_valid: Vec<LastValidFile>,
 }
 
 #[cfg(test)]
@@ -212,6 +270,48 @@ mod tests {
             assert_eq!(got.join(" "), values, "step {number}: values");
             let got: Vec<_> = last_good.problems().map(|problem| problem.path.display().to_string()).collect();
             assert_eq!(got.join(" "), problems, "step {number}: problems");
+        }
+    }
+
+    #[test]
+    fn invalid_file_has_the_value_of_its_former_valid_text() {
+        let parse = |path: &Path, octets: &[u8]| {
+            let text = String::from_utf8_lossy(octets).into_owned();
+            if text.ends_with('!') { Err(vec![Diagnostic::whole(path, "broken")]) } else { Ok(text) }
+        };
+        // Former texts, contents, values, last valid texts.
+        let cases = [
+            ("a=1 b=1", "a=! b=?", "a=1 b=1", "a=1 b=1"),
+            ("a=1", "a=2", "a=2", ""),
+            ("a=1", "b=2", "b=2", ""),
+            ("a=!", "a=?", "", ""),
+            ("a=1", "", "", "a=1"),
+            ("", "a=!", "", ""),
+        ];
+        for (former, text, values, last_valid) in cases {
+            let file = |file: &str| {
+                let (path, text) = file.split_once('=').unwrap();
+                LastValidFile { path: path.into(), text: text.as_bytes().into() }
+            };
+            let mut last_good = LastGood::new();
+            last_good.restore(former.split_whitespace().map(file).collect());
+            let now = contents(&Contents::empty(Path::new("d")), text);
+            assert_eq!(last_good.update(&now, parse), !values.is_empty(), "{former}, {text}");
+            let show = |last_good: &LastGood<String>| {
+                let texts = last_good.last_valid();
+                let texts =
+                    texts.map(|file| format!("{}={}", file.path.display(), String::from_utf8_lossy(&file.text)));
+                texts.collect::<Vec<_>>().join(" ")
+            };
+            let got: Vec<_> = last_good.values().map(|(path, value)| format!("{}={value}", path.display())).collect();
+            assert_eq!((got.join(" ").as_str(), show(&last_good).as_str()), (values, last_valid), "{former}, {text}");
+            let stays = "the last valid content of this file stays in use until it is fixed";
+            let warnings = last_good.consequences().filter(|warning| warning.message == stays).count();
+            assert_eq!(warnings, if text.is_empty() { 0 } else { last_valid.split_whitespace().count() });
+            // A file that is deleted and created again is new.
+            last_good.update(&contents(&now, "z=1"), parse);
+            last_good.update(&contents(&now, "a=! z=1"), parse);
+            assert_eq!(show(&last_good), "", "{former}, {text}");
         }
     }
 

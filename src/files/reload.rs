@@ -1,6 +1,10 @@
 //! Follows the contents of a folder: parses changes, publishes the new value, and reports, logs and counts problems.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio::{
     sync::watch,
@@ -11,26 +15,40 @@ use tracing::{info, warn};
 
 use super::{
     contents::Contents,
-    last_good::{Loaded, Reloadable},
+    last_good::{LastValidFile, Loaded, Reloadable},
 };
 use crate::{
     diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports},
     metrics::Watched,
 };
 
-/// Loads the folder, then follows it until `shutdown`. `reports` gets the result for `muster status`.
+/// Last valid texts of invalid files, by folder.
+pub type LastValid = BTreeMap<PathBuf, Vec<LastValidFile>>;
+
+/// Results for other parts of the agent, by folder.
+#[derive(Clone, Default)]
+pub struct Results {
+    /// Problems, for `muster status`.
+    pub reports: watch::Sender<Arc<Reports>>,
+    /// Last valid texts, for the next start.
+    pub last_valid: watch::Sender<LastValid>,
+}
+
+/// Loads the folder, then follows it until `shutdown`. Files that are invalid now have the value of their `former` text.
 pub async fn follow<F: Reloadable>(
     mut folder: F,
     mut contents: watch::Receiver<Contents>,
-    reports: watch::Sender<Arc<Reports>>,
+    former: Vec<LastValidFile>,
+    results: Results,
     metrics: Watched,
     shutdown: CancellationToken,
 ) -> (watch::Receiver<F::Value>, JoinHandle<()>) {
     let now = contents.borrow_and_update().clone();
-    let loaded = folder.load(&now);
+    folder.restore(former);
+    let mut loaded = folder.load(&now);
     count(&metrics, &loaded.problems);
     log(&[], &loaded.problems);
-    report(&reports, &now.folder, &loaded);
+    results.publish(&now.folder, &mut loaded);
     let mut known = loaded.problems;
     let (sender, receiver) = watch::channel(loaded.value);
     let task = tokio::spawn(async move {
@@ -45,7 +63,7 @@ pub async fn follow<F: Reloadable>(
             let now = contents.borrow_and_update().clone();
             let path = now.folder.clone();
             // A thousand files take milliseconds to parse: keep that off the threads that answer queries.
-            let Ok((state, loaded)) = spawn_blocking(move || {
+            let Ok((state, mut loaded)) = spawn_blocking(move || {
                 let loaded = folder.load(&now);
                 (folder, loaded)
             })
@@ -57,7 +75,7 @@ pub async fn follow<F: Reloadable>(
             info!(path = %path.display(), "files reloaded: {} in use", loaded.summary);
             count(&metrics, &loaded.problems);
             log(&known, &loaded.problems);
-            report(&reports, &path, &loaded);
+            results.publish(&path, &mut loaded);
             known = loaded.problems;
             sender.send_replace(loaded.value);
         }
@@ -77,12 +95,19 @@ fn log(before: &[Diagnostic], now: &[Diagnostic]) {
     }
 }
 
-fn report<V>(reports: &watch::Sender<Arc<Reports>>, folder: &Path, loaded: &Loaded<V>) {
-    reports.send_modify(|all| {
-        let report = Arc::make_mut(all).entry(folder.to_owned()).or_default();
-        let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
-        *report = FolderReport { in_service, problems, reads: report.reads + 1 };
-    });
+impl Results {
+    fn publish<V>(&self, folder: &Path, loaded: &mut Loaded<V>) {
+        self.reports.send_modify(|all| {
+            let report = Arc::make_mut(all).entry(folder.to_owned()).or_default();
+            let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
+            *report = FolderReport { in_service, problems, reads: report.reads + 1 };
+        });
+        let now = std::mem::take(&mut loaded.last_valid);
+        self.last_valid.send_if_modified(|all| {
+            let known = all.entry(folder.to_owned()).or_default();
+            std::mem::replace(known, now) != *known
+        });
+    }
 }
 
 /// Counts each file once, by the most severe of its problems.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     contents::{Contents, Folder, Limits},
     definitions,
-    last_good::{LastGood, Loaded, Reloadable},
+    last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     service_file::{self, Defaults, MAX_FILE, ServiceFile},
 };
 use crate::model::{name::Label, service::Definitions};
@@ -39,6 +39,10 @@ impl Services {
 impl Reloadable for Services {
     type Value = Definitions;
 
+    fn restore(&mut self, former: Vec<LastValidFile>) {
+        self.files.restore(former);
+    }
+
     fn load(&mut self, contents: &Contents) -> Loaded<Definitions> {
         let defaults = Defaults { node: &self.node, addresses: &self.addresses, allow_exec: self.allow_exec };
         self.files.update(contents, |path, octets| service_file::parse(path, octets, &defaults));
@@ -48,6 +52,7 @@ impl Reloadable for Services {
         let problems =
             self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
         let summary = format!("{} instance{}", value.len(), if value.len() == 1 { "" } else { "s" });
-        Loaded { value, summary, problems }
+        let last_valid = self.files.last_valid().collect();
+        Loaded { value, summary, problems, last_valid }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     contents::{Contents, Folder, Limits},
-    last_good::{LastGood, Loaded, Reloadable},
+    last_good::{LastGood, LastValidFile, Loaded, Reloadable},
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -106,6 +106,10 @@ pub struct TokenFiles {
 impl Reloadable for TokenFiles {
     type Value = Tokens;
 
+    fn restore(&mut self, former: Vec<LastValidFile>) {
+        self.files.restore(former);
+    }
+
     fn load(&mut self, contents: &Contents) -> Loaded<Tokens> {
         self.files.update(contents, parse);
         let mut problems: Vec<Diagnostic> = self.files.problems().cloned().collect();
@@ -123,7 +127,8 @@ impl Reloadable for TokenFiles {
         }
         problems.extend(self.files.consequences());
         let summary = format!("{} token{}", tokens.len(), if tokens.len() == 1 { "" } else { "s" });
-        Loaded { value: Tokens::new(tokens), summary, problems }
+        let last_valid = self.files.last_valid().collect();
+        Loaded { value: Tokens::new(tokens), summary, problems, last_valid }
     }
 }
 

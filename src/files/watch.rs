@@ -117,6 +117,7 @@ async fn run(
     shutdown: CancellationToken,
 ) {
     let mut can_rescan = true;
+    let mut rescans = 0;
     let mut scanned = Instant::now();
     let mut due: Option<Instant> = None;
     loop {
@@ -138,6 +139,7 @@ async fn run(
         };
         let now = Instant::now();
         let (mut work, next) = scanner.marks.lock().take(now);
+        rescans += u64::from(requested);
         work.reread |= requested;
         work.rearm |= requested;
         work.scan |= requested || now >= scan;
@@ -150,6 +152,7 @@ async fn run(
         }
         let Some((returned, contents)) = scan_blocking(scanner, work, &shutdown).await else { return };
         scanner = returned;
+        let contents = Contents { rescans, ..contents };
         sender.send_if_modified(|published| {
             let differs = *published != contents;
             if differs {
@@ -308,7 +311,7 @@ impl Scanner {
             problems.extend(self.scan.ignored());
         }
         problems.extend(self.unwatched.clone().map(FolderError::Unwatched));
-        Contents { folder: folder.path.as_path().into(), files, problems }
+        Contents { folder: folder.path.as_path().into(), files, problems, rescans: 0 }
     }
 }
 

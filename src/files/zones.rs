@@ -9,7 +9,7 @@ use std::{
 use super::{
     contents::{Contents, Folder, Limits},
     definitions::service_at,
-    last_good::{LastGood, Loaded, Reloadable},
+    last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     zone_file::{self, MAX_ZONE_FILE},
 };
 use crate::{
@@ -141,6 +141,10 @@ impl Zones {
 impl Reloadable for Zones {
     type Value = ZoneFiles;
 
+    fn restore(&mut self, former: Vec<LastValidFile>) {
+        self.files.restore(former);
+    }
+
     fn load(&mut self, contents: &Contents) -> Loaded<ZoneFiles> {
         self.files.update(contents, |path, octets| self.rules.parse(path, octets));
         let (value, across) = merge(self.files.values());
@@ -148,7 +152,8 @@ impl Reloadable for Zones {
         let problems =
             self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
         let summary = format!("{} zone{}", value.len(), if value.len() == 1 { "" } else { "s" });
-        Loaded { value, summary, problems }
+        let last_valid = self.files.last_valid().collect();
+        Loaded { value, summary, problems, last_valid }
     }
 }
 

@@ -1,0 +1,292 @@
+//! Lines of the encoding. Times on the uptime clock are in nanoseconds.
+
+use std::{borrow::Cow, net::SocketAddr, path::PathBuf, str, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    files::last_good::LastValidFile,
+    gossip::{
+        known_peer::KnownPeer,
+        peer_replica::{Change, Facts, Replica},
+    },
+    model::{
+        announcement::bounded,
+        check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
+        flap_damping::Penalty,
+        health::Status,
+        member::{Cause, PeerId, Reach},
+        name::Label,
+        service::InstanceKey,
+    },
+    record::{Record, read_state, state_value},
+};
+
+/// Item of the encoding: one line, and the lines or octets that belong to it.
+pub(super) enum Item {
+    At(Moment),
+    Own(InstanceKey, InstanceResults),
+    File(LastValidFile),
+    Peer(KnownPeer),
+    /// An item of a newer version.
+    Unknown,
+}
+
+pub(super) fn write_moment(at: &Moment, out: &mut Vec<u8>) {
+    line("at", &MomentText { unix: nanos(at.unix), uptime: nanos(at.uptime) }, out);
+}
+
+pub(super) fn write_results(key: &InstanceKey, results: &InstanceResults, out: &mut Vec<u8>) {
+    let check = |result: &CheckResult| CheckText {
+        check: result.check.0,
+        status: result.status.as_str().into(),
+        reason: bounded(&result.reason).into(),
+        since: result.since,
+        expires: result.expires.map(nanos),
+    };
+    let Penalty { value, at, held } = results.penalty;
+    let text = ResultsText {
+        state: state_value(&results.state).into(),
+        since: results.since,
+        up: results.up.map(nanos),
+        penalty: (results.penalty != Penalty::default()).then(|| ((value * 1000.0).round() as u32, nanos(at), held)),
+        checks: results.checks.iter().map(check).collect(),
+    };
+    line(&format!("own {key}"), &text, out);
+}
+
+/// Writes a file; nothing if its path is not UTF-8.
+pub(super) fn write_file(file: &LastValidFile, out: &mut Vec<u8>) {
+    let Some(path) = file.path.to_str() else { return };
+    line("file", &FileText { path: path.into(), len: file.text.len() }, out);
+    out.extend_from_slice(&file.text);
+    out.push(b'\n');
+}
+
+pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
+    let text = PeerText {
+        name: peer.id.name.as_str().into(),
+        generation: peer.id.generation,
+        incarnation: peer.incarnation,
+        address: peer.address,
+        reach: reach_word(peer.reach).into(),
+        version: peer.version,
+    };
+    line("peer", &text, out);
+    let mut record = |record: Record| {
+        let (key, value) = record.encode();
+        for part in [key.as_bytes(), b" ", value.as_bytes(), b"\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    let Facts { addresses, datacenter, version, meta, ttl } = peer.facts.clone();
+    record(Record::Node { addresses, datacenter, version, meta, ttl });
+    for (key, known) in &peer.announcements {
+        record(Record::Instance(known.instance.clone()));
+        record(Record::State(key.clone(), known.state.clone()));
+        if let Some(report) = &known.report {
+            record(Record::Report(key.clone(), report.clone()));
+        }
+    }
+}
+
+/// Reads items.
+pub(super) struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Returns the first line, and a reader of what follows.
+    pub(super) fn new(octets: &'a [u8]) -> Option<(&'a str, Self)> {
+        let mut reader = Self { rest: octets };
+        Some((reader.line()?, reader))
+    }
+
+    /// Returns the octets that have not been read.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Reads the next item.
+    ///
+    /// # Errors
+    /// The line of an invalid item; empty if it is not a line of text.
+    pub(super) fn item(&mut self) -> Result<Item, &'a str> {
+        let text = self.line().ok_or("")?;
+        let (word, value) = text.split_once(' ').unwrap_or((text, ""));
+        let item = match word {
+            "at" => read_moment(value).map(Item::At),
+            "own" => read_results(value).map(|(key, results)| Item::Own(key, results)),
+            "file" => self.file(value).map(Item::File),
+            "peer" => self.peer(value).map(Item::Peer),
+            _ => Some(Item::Unknown),
+        };
+        item.ok_or(text)
+    }
+
+    fn line(&mut self) -> Option<&'a str> {
+        let end = self.rest.iter().position(|octet| *octet == b'\n')?;
+        let text = str::from_utf8(&self.rest[..end]).ok()?;
+        self.rest = &self.rest[end + 1..];
+        Some(text)
+    }
+
+    fn file(&mut self, value: &str) -> Option<LastValidFile> {
+        let FileText { path, len } = json(value)?;
+        let (text, rest) = self.rest.split_at_checked(len)?;
+        self.rest = rest.strip_prefix(b"\n")?;
+        Some(LastValidFile { path: PathBuf::from(&*path), text: text.into() })
+    }
+
+    /// Reads a peer and its records, up to the next line whose key has no `/`.
+    fn peer(&mut self, value: &str) -> Option<KnownPeer> {
+        let text: PeerText<'_> = json(value)?;
+        let mut records = Vec::new();
+        loop {
+            let mut ahead = Self { rest: self.rest };
+            let record = ahead.line().and_then(|line| line.split_once(' ')).filter(|(key, _)| key.contains('/'));
+            let Some((key, value)) = record else { break };
+            records.push(Change { key, version: 1, value: Some(value) });
+            self.rest = ahead.rest;
+        }
+        let mut replica = Replica::default();
+        replica.gossiped(1, true, records, |_, _| {});
+        Some(KnownPeer {
+            id: PeerId { name: Label::parse(&text.name).ok()?, generation: text.generation },
+            incarnation: text.incarnation,
+            address: text.address,
+            reach: read_reach(&text.reach),
+            version: text.version,
+            facts: replica.facts?,
+            announcements: replica.announcements,
+        })
+    }
+}
+
+fn read_moment(value: &str) -> Option<Moment> {
+    let text: MomentText = json(value)?;
+    Some(Moment { unix: Duration::from_nanos(text.unix), uptime: Duration::from_nanos(text.uptime) })
+}
+
+fn read_results(value: &str) -> Option<(InstanceKey, InstanceResults)> {
+    let (key, value) = value.split_once(' ')?;
+    let (service, id) = key.split_once('/')?;
+    let key = InstanceKey { service: Label::parse(service).ok()?, id: Label::parse(id).ok()? };
+    let text: ResultsText<'_> = json(value)?;
+    let check = |check: CheckText<'_>| {
+        Some(CheckResult {
+            check: Fingerprint(check.check),
+            status: Status::from_word(&check.status)?,
+            reason: bounded(&check.reason).into(),
+            since: check.since,
+            expires: check.expires.map(Duration::from_nanos),
+        })
+    };
+    let penalty = |(thousandths, at, held)| Penalty {
+        value: f64::from(thousandths) / 1000.0,
+        at: Duration::from_nanos(at),
+        held,
+    };
+    let results = InstanceResults {
+        state: read_state(&text.state).ok()?,
+        since: text.since,
+        up: text.up.map(Duration::from_nanos),
+        penalty: text.penalty.map(penalty).unwrap_or_default(),
+        checks: text.checks.into_iter().map(check).collect::<Option<_>>()?,
+    };
+    Some((key, results))
+}
+
+/// Words for reachability.
+const REACHES: &[(&str, Reach)] = &[
+    ("alive", Reach::Alive),
+    ("suspect", Reach::Suspect),
+    ("held", Reach::Held),
+    ("restarting", Reach::Restarting),
+    ("left", Reach::Gone(Cause::Left)),
+    ("refused", Reach::Gone(Cause::Refused)),
+    ("silent", Reach::Gone(Cause::Silent)),
+    ("unresponsive", Reach::Gone(Cause::Unresponsive)),
+    ("unreachable", Reach::Gone(Cause::Unreachable)),
+    ("expired", Reach::Gone(Cause::Expired)),
+    ("not-returned", Reach::Gone(Cause::NotReturned)),
+    ("forgotten", Reach::Gone(Cause::Forgotten)),
+];
+/// Word of a state that this version does not know, which is read as [`Reach::Held`]: its instances are the last known ones.
+const OTHER: &str = "held";
+
+pub(super) fn reach_word(reach: Reach) -> &'static str {
+    REACHES.iter().find(|(_, known)| *known == reach).map_or(OTHER, |(word, _)| word)
+}
+
+pub(super) fn read_reach(word: &str) -> Reach {
+    REACHES.iter().find(|(known, _)| *known == word).map_or(Reach::Held, |(_, reach)| *reach)
+}
+
+#[derive(Serialize, Deserialize)]
+struct MomentText {
+    unix: u64,
+    uptime: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ResultsText<'a> {
+    /// As the value of a record.
+    #[serde(borrow)]
+    state: Cow<'a, str>,
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    up: Option<u64>,
+    /// Value in thousandths, time, held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    penalty: Option<(u32, u64, bool)>,
+    #[serde(borrow)]
+    checks: Vec<CheckText<'a>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CheckText<'a> {
+    check: u64,
+    #[serde(borrow, rename = "is")]
+    status: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "why")]
+    reason: Cow<'a, str>,
+    since: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct FileText<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    len: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PeerText<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    generation: u64,
+    incarnation: u64,
+    address: SocketAddr,
+    #[serde(borrow)]
+    reach: Cow<'a, str>,
+    version: u64,
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn line(word: &str, value: &impl Serialize, out: &mut Vec<u8>) {
+    out.extend_from_slice(word.as_bytes());
+    out.push(b' ');
+    // Serialization cannot fail: all keys are strings. An empty value would be rejected by the reader.
+    let _ = serde_json::to_writer(&mut *out, value);
+    out.push(b'\n');
+}
+
+fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
+}
