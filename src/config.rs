@@ -14,6 +14,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         dns_limits::{CacheTtls, ResponseRate},
+        host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
         recursion_access::ClientRange,
         service::Endpoint,
@@ -22,6 +23,9 @@ use crate::{
     yaml::{Document, reader::Reader, tree::overlay},
 };
 
+pub use self::advertise::{AddressProblem, Advertise, NoAddress};
+
+mod advertise;
 mod parse;
 
 /// Validated configuration with defaults.
@@ -37,8 +41,8 @@ pub struct Config {
     pub datacenter: Label,
     /// Metadata of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
     pub meta: BTreeMap<String, String>,
-    /// Addresses at which other hosts reach this node: at least one, no duplicates.
-    pub advertise: Vec<IpAddr>,
+    /// Addresses at which other hosts reach this node.
+    pub advertise: Advertise,
     /// Folder of the persistent state.
     pub data_dir: PathBuf,
     /// Folder of the service files.
@@ -135,6 +139,8 @@ pub struct Gossip {
     pub interval: Duration,
     /// Time for which instances of nodes that became unreachable together are still answered as stale; zero: not at all.
     pub hold: Duration,
+    /// Time for which the instances of a node that announced a restart are still answered as stale.
+    pub restart_hold: Duration,
 }
 
 /// Encryption of gossip packets.
@@ -153,7 +159,7 @@ pub enum Seal {
 pub struct Http {
     /// Listen addresses. Empty: no HTTP API over TCP. Port 0 takes any free port.
     pub listen: Vec<SocketAddr>,
-    /// Path of a Unix socket, which needs no tokens; `None`: no socket.
+    /// Path of a Unix socket, which needs no tokens; by default below [`Environment::runtime_dir`]. `None`: no socket.
     pub socket: Option<PathBuf>,
     /// Folder of the token files; `None`: no authentication.
     pub tokens_dir: Option<PathBuf>,
@@ -206,8 +212,12 @@ pub enum Format {
 pub struct Environment {
     /// Host name; its first label is the default of `node`.
     pub host_name: String,
-    /// Address of the interface of the default route, else a loopback address.
-    pub default_address: IpAddr,
+    /// Addresses of the host, for a configuration without `advertise`.
+    pub addresses: HostAddresses,
+    /// Address of the host that the agent advertises already; `None` at the start of a process.
+    pub in_use: Option<IpAddr>,
+    /// Folder that the service manager made for sockets of the agent, where `http.socket` is by default.
+    pub runtime_dir: Option<PathBuf>,
 }
 
 /// Top-level keys.
@@ -251,6 +261,8 @@ pub const TLS_PORT: u16 = 853;
 pub const HTTPS_PORT: u16 = 443;
 /// The HTTP port of Consul.
 pub const HTTP_PORT: u16 = 8500;
+/// File name of the Unix socket of the HTTP API, where its path is not configured.
+const SOCKET_NAME: &str = "api.sock";
 /// Seconds: short, since instances change, yet long enough that a burst of a client costs one query.
 const DEFAULT_TTL: u32 = 5;
 /// Seconds: short, so that a client that queries too early soon finds the instance.
@@ -277,6 +289,8 @@ const MIN_GOSSIP_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_GOSSIP_INTERVAL: Duration = Duration::from_secs(10);
 /// Long enough for the restart of a switch, short enough to limit stale answers.
 const DEFAULT_HOLD: Duration = Duration::from_secs(10 * 60);
+/// Default of `gossip.restart_hold`: a restart takes a second or two, the boot of a large host's checks some more.
+const DEFAULT_RESTART_HOLD: Duration = Duration::from_secs(30);
 /// Older data is useless.
 const MAX_HOLD: Duration = Duration::from_secs(24 * 60 * 60);
 /// Loopback and private networks: no open resolver by default.
@@ -350,6 +364,17 @@ impl Config {
             environment.host_name = DEV_NODE.to_owned();
         }
         Self::parse([(folder.join("dev.yaml").as_path(), DEV.as_bytes())], &environment)
+    }
+
+    /// Returns the configuration with the present addresses of the host; `None` if it is the same.
+    pub fn follow(&self, host: &HostAddresses) -> Option<Self> {
+        let advertise = self.advertise.follow(self.gossip.listen.ip(), host);
+        (advertise != self.advertise).then(|| Self { advertise, ..self.clone() })
+    }
+
+    /// Returns the problem of the advertised addresses with the present addresses of the host.
+    pub fn address_problem(&self, host: &HostAddresses) -> Option<AddressProblem> {
+        self.advertise.problem(self.gossip.listen.ip(), host)
     }
 }
 

@@ -13,10 +13,12 @@ use std::{
 
 use muster::{
     config::{
-        Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver, Seal, Upstreams,
+        Advertise, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver,
+        Seal, Upstreams,
     },
     model::{
         dns_limits::{CacheTtls, ResponseRate},
+        host_addresses::HostAddresses,
         name::Name,
         recursion_access::ClientRange,
         service::Endpoint,
@@ -26,7 +28,12 @@ use muster::{
 use support::label;
 
 fn environment() -> Environment {
-    Environment { host_name: "Host-A.example.org".to_owned(), default_address: IpAddr::from([10, 0, 0, 7]) }
+    Environment {
+        host_name: "Host-A.example.org".to_owned(),
+        addresses: HostAddresses::single(IpAddr::from([10, 0, 0, 7])),
+        in_use: None,
+        runtime_dir: None,
+    }
 }
 
 fn name(text: &str) -> Name {
@@ -64,7 +71,7 @@ fn defaults() -> Config {
         alias_domains: Vec::new(),
         datacenter: label("dc1"),
         meta: BTreeMap::new(),
-        advertise: vec![IpAddr::from([10, 0, 0, 7])],
+        advertise: Advertise::Host(IpAddr::from([10, 0, 0, 7])),
         data_dir: PathBuf::from("/var/lib/muster"),
         services_dir: PathBuf::from("/etc/muster/services.d"),
         zones_dir: PathBuf::from("/etc/muster/zones"),
@@ -88,6 +95,7 @@ fn defaults() -> Config {
             seal: Seal::Open,
             interval: Duration::from_millis(200),
             hold: Duration::from_secs(600),
+            restart_hold: Duration::from_secs(30),
         },
         http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()], socket: None, tokens_dir: None, tls: None },
         checks: Checks { allow_exec: false },
@@ -133,6 +141,7 @@ gossip:
   key_file: gossip.key
   interval: 1s
   hold: 2m
+  restart_hold: 45s
 http:
   listen: []
 checks:
@@ -149,7 +158,7 @@ log: {level: debug, format: json}
         alias_domains: vec![name("service.consul")],
         datacenter: label("dc2"),
         meta: [("rack", "r1"), ("size", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
-        advertise: vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()],
+        advertise: Advertise::Configured(vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()]),
         data_dir: PathBuf::from("/etc/muster/data"),
         services_dir: PathBuf::from("/etc/muster/../services.d"),
         zones_dir: PathBuf::from("/zones"),
@@ -205,6 +214,7 @@ log: {level: debug, format: json}
             seal: Seal::KeyFile(PathBuf::from("/etc/muster/gossip.key")),
             interval: Duration::from_secs(1),
             hold: Duration::from_secs(120),
+            restart_hold: Duration::from_secs(45),
         },
         http: Http { listen: Vec::new(), socket: None, tokens_dir: None, tls: None },
         checks: Checks { allow_exec: true },
@@ -317,6 +327,22 @@ fn invalid_configurations_are_refused() {
         ("advertise: 0.0.0.0", "1:12: expected the IP address of a host, found `0.0.0.0`"),
         ("advertise: []", "1:12: expected at least one IP address, found a list"),
         ("advertise: [10.0.0.1, 10.0.0.1]", "1:23: duplicate address `10.0.0.1`"),
+        (
+            "advertise: 127.0.0.1\ngossip: {listen: 0.0.0.0, insecure: true}",
+            "1:12: other hosts cannot reach `127.0.0.1`, and `gossip.listen` is `0.0.0.0:7946` (set an address of the network, or omit `advertise`)",
+        ),
+        (
+            "advertise: [10.0.0.7, 'fe80::7']\ngossip: {listen: 10.0.0.7, insecure: true}",
+            "1:23: other hosts cannot reach `fe80::7`, and `gossip.listen` is `10.0.0.7:7946` (set an address of the network, or omit `advertise`)",
+        ),
+        (
+            "advertise: 'fd00::7'\ngossip: {listen: 0.0.0.0, insecure: true}",
+            "1:12: no IPv4 address, which peers need: `gossip.listen` is `0.0.0.0:7946` (add one, or set `gossip.listen` to `[::]`)",
+        ),
+        (
+            "advertise: 10.0.0.7\ngossip: {listen: '[::]', insecure: true}",
+            "1:12: no IPv6 address, which peers need: `gossip.listen` is `[::]:7946` (add one, or set `gossip.listen` to `0.0.0.0`)",
+        ),
         ("data_dir: [a]", "1:11: expected a path, found a list"),
         ("data_dir: ''", "1:11: expected a path, found an empty text"),
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
@@ -448,6 +474,101 @@ fn open_addresses_need_protection_or_insecure() {
     }
 }
 
+/// The default of `advertise` by the address family of gossip, and by the default routes of the host.
+#[test]
+fn default_address_is_that_of_the_default_route() {
+    const IPV4: &str = "10.0.0.7";
+    const IPV6: &str = "2001:db8::7";
+    let (any, any_ipv6) = ("gossip: {listen: 0.0.0.0, insecure: true}", "gossip: {listen: '[::]', insecure: true}");
+    let (own, own_ipv6) = ("gossip: {listen: 10.0.9.9, insecure: true}", "gossip: {listen: 'fd00::9', insecure: true}");
+    let no_ipv4 = "no address for other hosts: gossip.listen is 0.0.0.0, and this host has no IPv4 default route";
+    let no_ipv6 = "no address for other hosts: gossip.listen is [::], and this host has no IPv6 default route";
+    /// Configuration, source addresses of the default routes, address in use, and the address or problem.
+    type Case<'a> = (&'a str, &'a [&'a str], Option<&'a str>, Result<&'a str, &'a str>);
+    let cases: &[Case<'_>] = &[
+        // Gossip is loopback-only.
+        ("", &[IPV4, IPV6], None, Ok(IPV4)),
+        ("", &[IPV6], None, Ok(IPV6)),
+        ("", &[], None, Ok("127.0.0.1")),
+        ("gossip: {listen: '[::1]'}", &[], None, Ok("127.0.0.1")),
+        ("", &["127.0.0.1", "fe80::1"], None, Ok("127.0.0.1")),
+        ("", &[], Some(IPV4), Ok("127.0.0.1")),
+        // Gossip on all interfaces.
+        (any, &[IPV4, IPV6], None, Ok(IPV4)),
+        (any, &[IPV6], None, Err(no_ipv4)),
+        (any, &[], None, Err(no_ipv4)),
+        (any, &["169.254.3.4"], None, Err(no_ipv4)),
+        (any_ipv6, &[IPV4, IPV6], None, Ok(IPV6)),
+        (any_ipv6, &[IPV4], None, Err(no_ipv6)),
+        (any_ipv6, &["fe80::1"], None, Err(no_ipv6)),
+        // Gossip on one address.
+        (own, &[IPV4, IPV6], None, Ok(IPV4)),
+        (own, &[IPV6], None, Ok("10.0.9.9")),
+        (own, &[], None, Ok("10.0.9.9")),
+        (own_ipv6, &[IPV4], None, Ok("fd00::9")),
+        // The address in use is lost, and there is no other.
+        (any, &[], Some("10.0.0.8"), Ok("10.0.0.8")),
+        (any, &[IPV6], Some("10.0.0.8"), Ok("10.0.0.8")),
+        (any, &[IPV4], Some("10.0.0.8"), Ok(IPV4)),
+        // The family of gossip has changed.
+        (any_ipv6, &[], Some("10.0.0.8"), Err(no_ipv6)),
+        (any, &[], Some("127.0.0.1"), Err(no_ipv4)),
+    ];
+    for (text, sources, in_use, expected) in cases {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let addresses = HostAddresses::new(sources.iter().map(|source| ip(source)), []);
+        let environment = Environment { addresses, in_use: in_use.map(ip), ..environment() };
+        let config = Config::parse([(Path::new("f"), text.as_bytes())], &environment).unwrap();
+        let seen = match &config.advertise {
+            Advertise::Awaited(reason) => Err(reason.to_string()),
+            other => Ok(other.addresses()[0].to_string()),
+        };
+        let expected = expected.map(str::to_owned).map_err(str::to_owned);
+        assert_eq!(seen, expected, "{text} {sources:?} {in_use:?}");
+    }
+}
+
+#[test]
+fn unix_socket_is_in_the_folder_of_the_service_manager_by_default() {
+    let environment = Environment { runtime_dir: Some("/run/muster".into()), ..environment() };
+    let cases = [
+        ("", Some("/run/muster/api.sock")),
+        ("http: {listen: []}", Some("/run/muster/api.sock")),
+        ("http: {socket: /run/other.sock}", Some("/run/other.sock")),
+    ];
+    for (text, expected) in cases {
+        let config = Config::parse([(Path::new("f"), text.as_bytes())], &environment).unwrap();
+        assert_eq!(config.http.socket.as_deref(), expected.map(Path::new), "{text}");
+    }
+}
+
+#[test]
+fn configuration_follows_the_host_unless_advertise_is_set() {
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+    let moved = HostAddresses::single(ip("10.0.0.8"));
+    let any = "gossip: {listen: 0.0.0.0, insecure: true}\n";
+    let config = read(any);
+    assert_eq!(config.follow(&environment().addresses), None);
+    let next = config.follow(&moved).unwrap();
+    assert_eq!(next, Config { advertise: Advertise::Host(ip("10.0.0.8")), ..config.clone() });
+    assert_eq!(config.follow(&HostAddresses::default()), None, "a lost address is kept");
+    let problem = config.address_problem(&HostAddresses::default()).unwrap();
+    assert_eq!(problem.to_string(), "this host no longer has the advertised address 10.0.0.7");
+    assert_eq!(config.address_problem(&environment().addresses), None);
+    assert_eq!(config.address_problem(&moved), None, "another address replaces it");
+
+    let configured = read(&format!("advertise: 203.0.113.7\n{any}"));
+    assert_eq!((configured.follow(&moved), configured.address_problem(&moved)), (None, None));
+
+    // A start before the network.
+    let environment = Environment { addresses: HostAddresses::single(ip("fd00::7")), ..environment() };
+    let waiting = Config::parse([(Path::new("f"), any.as_bytes())], &environment).unwrap();
+    assert_eq!((waiting.advertise.addresses(), waiting.advertise.published()), (&[ip("127.0.0.1")][..], &[][..]));
+    let hint = "this host has the address fd00::7: set `gossip.listen` to `[::]`, or set `advertise`";
+    assert_eq!(waiting.address_problem(&environment.addresses).unwrap().hint(), hint);
+    assert_eq!(waiting.follow(&moved).unwrap().advertise, Advertise::Host(ip("10.0.0.8")));
+}
+
 #[test]
 fn invalid_host_name_needs_a_node_name() {
     let environment = Environment { host_name: "my_host".to_owned(), ..environment() };
@@ -462,7 +583,7 @@ fn invalid_host_name_needs_a_node_name() {
 #[test]
 fn dev_uses_loopback_and_one_folder() {
     let expected = Config {
-        advertise: vec![IpAddr::from([127, 0, 0, 1])],
+        advertise: Advertise::Configured(vec![IpAddr::from([127, 0, 0, 1])]),
         data_dir: PathBuf::from("/tmp/x/data"),
         services_dir: PathBuf::from("/tmp/x/services.d"),
         zones_dir: PathBuf::from("/tmp/x/zones"),

@@ -1,24 +1,17 @@
-//! Defaults of the configuration that depend on the host: its name and its address.
+//! Defaults of the configuration that depend on the host: its name, its addresses, and the folder for sockets.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::{env, path::PathBuf};
 
-use crate::config::Environment;
+use crate::{config::Environment, host_addresses};
 
-/// The host's name and the address of its default route's interface.
+/// The host's name and addresses, for an agent that does not run yet.
 pub fn environment() -> Environment {
     // uname rather than /proc/sys, which the systemd unit hides (ProcSubset=pid).
     let host_name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    Environment { host_name, default_address: default_address() }
+    Environment { host_name, addresses: host_addresses::read(), in_use: None, runtime_dir: runtime_dir() }
 }
 
-/// The source address of packets on the default route. Connecting a UDP socket looks up the route and sends no packet; the
-/// target is a documentation address (RFC 5737).
-fn default_address() -> IpAddr {
-    let source = || {
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    };
-    let address: std::io::Result<SocketAddr> = source();
-    address.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+/// The first folder of `RuntimeDirectory=` in the systemd unit (systemd.exec(5)).
+fn runtime_dir() -> Option<PathBuf> {
+    env::split_paths(&env::var_os("RUNTIME_DIRECTORY")?).next()
 }

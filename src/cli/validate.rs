@@ -112,6 +112,14 @@ impl Report {
         self.problems.extend(ignored.map(problem));
     }
 
+    /// Warns if this host has no address that an agent with this configuration could advertise.
+    fn warn_of_addresses(&mut self, config: &Config, environment: &Environment, path: &Path) {
+        if let Some(problem) = config.address_problem(&environment.addresses) {
+            let warning = Diagnostic::whole(path, problem.to_string()).with_hint(problem.hint()).as_warning();
+            self.problems.push(warning);
+        }
+    }
+
     fn print(mut self) -> Exit {
         self.problems.sort();
         // A file may belong to two configurations.
@@ -157,6 +165,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
     for texts in &configurations {
         match Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), environment) {
             Ok(config) => {
+                report.warn_of_addresses(&config, environment, &texts[0].path);
                 referenced::check(&config, report);
                 let files = Files::of(&config, &texts[0].path, report);
                 seen.extend(files.paths());
@@ -289,8 +298,11 @@ impl Files {
     /// Checks each file and then all files together. Returns `services`, the node's services known so far, and the
     /// services of the files.
     fn check(&self, config: &Config, mut services: BTreeSet<Label>, report: &mut Report) -> BTreeSet<Label> {
-        let defaults =
-            Defaults { node: &config.node, addresses: &config.advertise, allow_exec: config.checks.allow_exec };
+        let defaults = Defaults {
+            node: &config.node,
+            addresses: config.advertise.addresses(),
+            allow_exec: config.checks.allow_exec,
+        };
         let mut files: Vec<(&Path, Vec<Located>)> = Vec::new();
         for text in &self.services {
             match service_file::parse(&text.path, &text.bytes, &defaults) {

@@ -10,17 +10,19 @@ use std::{
 };
 
 use super::{
-    CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
+    Advertise, CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
     DEFAULT_DOMAIN, DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX,
-    DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_STALE,
-    DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip,
-    HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE,
-    MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, Seal, TLS_PORT, Upstreams, first_label,
+    DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR,
+    DEFAULT_SLIP, DEFAULT_STALE, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted,
+    Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL,
+    MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, SOCKET_NAME, Seal,
+    TLS_PORT, Upstreams, first_label,
 };
 use crate::{
     model::{
         bounds,
         dns_limits::{CacheTtls, ResponseRate},
+        host_addresses::Family,
         name::{Label, Name},
         recursion_access::ClientRange,
         service::MAX_ADDRESSES,
@@ -50,17 +52,20 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         None => Label::parse(DEFAULT_DATACENTER).ok(),
     };
     let meta = read_meta(reader, &table);
-    let advertise = read_advertise(reader, &table, environment.default_address);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
     let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
         .map(|part| read_dns(reader, &part));
     let resolver =
         part("resolver", &["upstreams", "routes", "allow", "cache"]).map(|part| read_resolver(reader, &part, &empty));
-    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "insecure"]);
+    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
+    let advertise = gossip.as_ref().map(|gossip| match table.get("advertise") {
+        Some(node) => Advertise::Configured(read_advertise(reader, node, gossip.listen)),
+        None => Advertise::select(gossip.listen.ip(), &environment.addresses, environment.in_use),
+    });
     let http = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"])
-        .map(|part| read_http(reader, &part));
+        .map(|part| read_http(reader, &part, environment));
     let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
@@ -71,7 +76,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         alias_domains,
         datacenter: datacenter?,
         meta,
-        advertise,
+        advertise: advertise?,
         data_dir: data_dir?,
         services_dir: services_dir?,
         zones_dir: zones_dir?,
@@ -152,8 +157,8 @@ fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String,
     meta
 }
 
-fn read_advertise(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: IpAddr) -> Vec<IpAddr> {
-    let Some(node) = table.get("advertise") else { return vec![default] };
+/// Reads addresses that other hosts can use, if gossip at `listen` is not loopback-only.
+fn read_advertise(reader: &Reader<'_, '_>, node: &Node<'_>, listen: SocketAddr) -> Vec<IpAddr> {
     let items = reader.one_or_list(node);
     let mut addresses = Vec::new();
     if items.is_empty() {
@@ -165,11 +170,32 @@ fn read_advertise(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: IpAdd
                 Some(again) if addresses.contains(&again) => {
                     reader.error(item.id, format!("duplicate address `{again}`"));
                 }
+                Some(own) if !listen.ip().is_loopback() && is_of_one_host(own) => {
+                    let message = format!("other hosts cannot reach `{own}`, and `gossip.listen` is `{listen}`");
+                    reader.error_with_hint(item.id, message, "set an address of the network, or omit `advertise`");
+                }
                 address => addresses.extend(address),
             }
         }
     }
+    let family = Family::of(listen.ip());
+    if listen.ip().is_unspecified()
+        && !addresses.is_empty()
+        && !addresses.iter().any(|address| Family::of(*address) == family)
+    {
+        let message = format!("no {} address, which peers need: `gossip.listen` is `{listen}`", family.as_str());
+        let other = if family == Family::Ipv4 { "[::]" } else { "0.0.0.0" };
+        reader.error_with_hint(node.id, message, format!("add one, or set `gossip.listen` to `{other}`"));
+    }
     addresses
+}
+
+/// Reports whether an address has a meaning on one host only, or on one of its links.
+fn is_of_one_host(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(ip) => ip.is_loopback(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+    }
 }
 
 fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
@@ -362,6 +388,8 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
     let interval = part.get("interval");
     let interval = interval.and_then(|node| reader.duration(node, MIN_GOSSIP_INTERVAL..=MAX_GOSSIP_INTERVAL));
     let hold = part.get("hold").and_then(|node| reader.duration(node, Duration::ZERO..=MAX_HOLD));
+    let restart_hold = part.get("restart_hold");
+    let restart_hold = restart_hold.and_then(|node| reader.duration(node, Duration::ZERO..=MAX_HOLD));
     if let Some(node) = part.get("listen")
         && !listen.ip().is_loopback()
         && key_file.is_none()
@@ -372,17 +400,25 @@ fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {
     }
     let seal = key_file.flatten().map_or(Seal::Open, Seal::KeyFile);
     let interval = interval.unwrap_or(DEFAULT_GOSSIP_INTERVAL);
-    Gossip { listen, join, seal, interval, hold: hold.unwrap_or(DEFAULT_HOLD) }
+    Gossip {
+        listen,
+        join,
+        seal,
+        interval,
+        hold: hold.unwrap_or(DEFAULT_HOLD),
+        restart_hold: restart_hold.unwrap_or(DEFAULT_RESTART_HOLD),
+    }
 }
 
-fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Http {
+fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Environment) -> Http {
     let listen = match part.get("listen") {
         Some(node) => read_listen(reader, node, HTTP_PORT),
         None => vec![SocketAddr::new(LOOPBACK, HTTP_PORT)],
     };
     let insecure = part.get("insecure").and_then(|node| reader.boolean(node)).unwrap_or(false);
     let path = |key| part.get(key).and_then(|node| reader.path(node));
-    let (socket, tokens_dir) = (path("socket"), path("tokens_dir"));
+    let default_socket = environment.runtime_dir.as_ref().map(|folder| folder.join(SOCKET_NAME));
+    let (socket, tokens_dir) = (path("socket").or(default_socket), path("tokens_dir"));
     let tls = match (part.get("certificate"), part.get("key")) {
         (None, None) => None,
         (Some(_), Some(_)) => path("certificate").zip(path("key")),

@@ -63,7 +63,7 @@ pub(super) fn domains(config: &Config, agent: SocketAddr) -> Vec<String> {
         .filter(|file| has_extension(file, "zone"))
         .filter_map(|file| Name::parse(&file.file_stem()?.to_string_lossy()).ok())
         .collect();
-    let networks: Vec<Network> = config.advertise.iter().filter_map(|address| network(*address)).collect();
+    let networks: Vec<Network> = config.advertise.addresses().iter().filter_map(|address| network(*address)).collect();
     resolved::domains(config, &zones, &networks, resolves(config, agent))
 }
 

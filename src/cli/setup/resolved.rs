@@ -121,10 +121,11 @@ fn address(word: &str) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Environment;
+    use crate::{config::Environment, model::host_addresses::HostAddresses};
 
     fn config(text: &str) -> Config {
-        let environment = Environment { host_name: "host-a".into(), default_address: [10, 0, 0, 7].into() };
+        let addresses = HostAddresses::single([10, 0, 0, 7].into());
+        let environment = Environment { host_name: "host-a".into(), addresses, in_use: None, runtime_dir: None };
         Config::parse([(Path::new("muster.yaml"), text.as_bytes())], &environment).unwrap()
     }
 

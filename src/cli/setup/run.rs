@@ -134,7 +134,7 @@ impl Task<'_> {
         let name = self.node_name();
         let found = || {
             let found = verify::look_up(name.trim_end_matches('.'))?;
-            let is_own = self.config.advertise.iter().any(|address| found.contains(address));
+            let is_own = self.config.advertise.addresses().iter().any(|address| found.contains(address));
             let found: Vec<String> = found.iter().map(ToString::to_string).collect();
             if is_own { Ok(found.join(", ")) } else { Err(format!("{name} has address {}", found.join(", "))) }
         };
