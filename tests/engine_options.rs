@@ -8,13 +8,13 @@ use std::{net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use muster::{
     dns::{
-        engine::{Client, Engine, Origin, Settings, Transport, rrl::ResponseRateLimiter},
+        engine::{Audience, Client, Engine, Origin, Settings, Transport, rrl::ResponseRateLimiter},
         message::{codes::Rcode, cookie::Secret},
         zone::Tables,
     },
     model::dns_limits::ResponseRate,
 };
-use support::world;
+use support::{Ask, world};
 
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
@@ -36,6 +36,7 @@ fn engine(limit: Option<ResponseRate>) -> Engine {
         secret: Some(Secret::new([7; 16])),
         limit,
         recursion: None,
+        audience: Audience::Everyone,
     };
     Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7))
 }
@@ -171,7 +172,7 @@ fn replies_that_fit_are_equal_over_udp_and_tcp() {
     );
     let names = ["web", "_web._tcp", "a.web", "nothing", "a.b.nothing", "host-a.node"];
     for (name, qtype) in names.iter().flat_map(|name| [1, 28, 33, 255, 6].map(|qtype| (name, qtype))) {
-        let ask = support::Ask { name: format!("{name}.service.local"), qtype, edns: Some(1232), dnssec_ok: true };
+        let ask = Ask { name: format!("{name}.service.local"), qtype, edns: Some(1232), dnssec_ok: true };
         let [over_udp, over_tcp] = [Transport::Udp, Transport::Tcp].map(|transport| {
             let mut reply = vec![];
             // Both engines draw the same order.
@@ -246,4 +247,35 @@ fn responses_above_the_rate_are_truncated_or_dropped() {
     let given = option(&reply, COOKIE).unwrap();
     let with_cookie = query(1232, 0, &[(COOKIE, &given)]);
     assert_eq!(flood(&mut limited, &with_cookie, udp()), (1100, 0, 0), "a valid cookie is exempt");
+}
+
+/// A node without an address answers its own host with the loopback address, and no other host.
+#[test]
+fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback() {
+    let (tables, mut reply) = (tables(), vec![]);
+    let settings = Settings {
+        udp_payload: 1232,
+        nsid: Box::default(),
+        secret: None,
+        limit: None,
+        recursion: None,
+        audience: Audience::ThisHost,
+    };
+    let mut engine = Engine::with(Arc::new(settings), fastrand::Rng::with_seed(7));
+    let mut ask = |name: &str, qtype, client| {
+        let packet = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
+        let rcode = engine.respond(&tables, &packet, from(client, Transport::Udp), &mut reply).unwrap();
+        let message = support::decode(&reply);
+        let ede = support::extended_error(&message).map(|(code, _)| code);
+        (rcode, message.answers.len() + message.additionals.len(), ede)
+    };
+    for (name, qtype) in [("web.service.local.", 33), ("host-a.node.service.local.", 1), ("service.local.", 2)] {
+        for client in ["127.0.0.1", "::1"] {
+            assert_eq!(ask(name, qtype, client).0, Rcode::NoError, "{name} {client}");
+        }
+        for client in ["192.0.2.1", "2001:db8::1"] {
+            assert_eq!(ask(name, qtype, client), (Rcode::Refused, 0, Some(14)), "{name} {client}");
+        }
+    }
+    assert_eq!(ask("none.service.local.", 1, "192.0.2.1").0, Rcode::NxDomain);
 }

@@ -25,7 +25,11 @@ use support::{
     wait::{self, DEADLINE},
     world,
 };
-use tokio::{net::UdpSocket, task::JoinHandle, time::timeout};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    task::JoinHandle,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Number of UDP workers, regardless of the cores.
@@ -57,7 +61,7 @@ impl Server {
         let shutdown = CancellationToken::new();
         // Another test may use the TCP port's number for UDP.
         let both = || {
-            let listener = tcp::bind(SocketAddr::new(ip, 0))?;
+            let listener = TcpListener::from_std(tcp::bind(SocketAddr::new(ip, 0))?)?;
             let datagrams = udp::bind(listener.local_addr()?, WORKERS, PAYLOAD)?;
             std::io::Result::Ok((datagrams, listener))
         };

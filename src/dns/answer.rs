@@ -11,13 +11,13 @@ pub mod record_order;
 
 use smallvec::SmallVec;
 
-use self::provenance::Step;
+use self::provenance::{Match, Step};
 use super::{
     message::codes::{Rcode, ede, rtype},
     zone::{
         rrset::{RRset, Rdata},
         service::{HostIndex, Remark, Service, Weighted},
-        static_names::Zone,
+        static_names::{Kind, Zone},
     },
 };
 
@@ -206,6 +206,14 @@ impl<'t> Answer<'t> {
             Data::Stored(set) if self.outside == Outside::Target => Some(&set.records.first()?.octets),
             _ => None,
         }
+    }
+
+    /// Reports whether the answer depends on what nodes announce: services, nodes, and the name servers of a discovery zone.
+    pub fn depends_on_nodes(&self) -> bool {
+        self.steps.iter().any(|step| match step.found {
+            Match::Apex(zone) => zone.kind == Kind::Discovery,
+            found => found.is_live(),
+        })
     }
 
     /// Returns a REFUSED answer.

@@ -12,7 +12,7 @@ use fastrand::Rng;
 use self::rrl::ResponseRateLimiter;
 use super::{
     answer::{
-        Ede, Outside,
+        Answer, Ede, Outside,
         assemble::{Chain, Scratch, assemble, bare, begin, complete},
         frame::{Frame, Options, OwnedFrame},
     },
@@ -141,6 +141,22 @@ enum Patience {
     Any,
 }
 
+/// Clients that may learn the addresses of instances and nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// All.
+    Everyone,
+    /// Loopback clients: the node has no other address than the loopback address so far.
+    ThisHost,
+}
+
+impl Audience {
+    /// Reports whether a client may receive an answer.
+    fn includes(self, client: Option<Client>, answer: &Answer<'_>) -> bool {
+        self == Self::Everyone || client.is_none_or(|client| client.address.is_loopback()) || !answer.depends_on_nodes()
+    }
+}
+
 /// Settings that all engines of an agent share.
 pub struct Settings {
     /// Largest reply over UDP in octets, at least 512.
@@ -153,6 +169,8 @@ pub struct Settings {
     pub limit: Option<ResponseRateLimiter>,
     /// Resolution of names outside our zones; `None` refuses them.
     pub recursion: Option<Arc<Recursion>>,
+    /// Clients that may learn the addresses of instances and nodes.
+    pub audience: Audience,
 }
 
 /// Answers packets. Each worker has its own engine, with buffers that are reused for every answer.
@@ -167,7 +185,14 @@ impl Engine {
     /// Returns an engine without cookies, rate limit and recursion. `udp_payload` is the largest reply over UDP in octets, at
     /// least 512; `rng` rotates records.
     pub fn new(udp_payload: u16, rng: Rng) -> Self {
-        let settings = Settings { udp_payload, nsid: Box::default(), secret: None, limit: None, recursion: None };
+        let settings = Settings {
+            udp_payload,
+            nsid: Box::default(),
+            secret: None,
+            limit: None,
+            recursion: None,
+            audience: Audience::Everyone,
+        };
         Self::with(Arc::new(settings), rng)
     }
 
@@ -237,6 +262,9 @@ impl Engine {
         };
         let name = &*name;
         let mut answer = tables.lookup(name, query.qtype);
+        if !settings.audience.includes(origin.client, &answer) {
+            answer = Answer::refused(Ede { code: ede::NOT_READY, text: "this node has no address for other hosts" });
+        }
         let mut source = Source::Zone;
         let target;
         let outside = match answer.outside {

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{self, IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Poll, ready},
@@ -45,6 +45,8 @@ const MAX_CONNECTIONS: usize = 16_384;
 const FILE_LIMIT_FRACTION: u64 = 4;
 /// Write timeout: the time a client may take to read its answers.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time after the shutdown in which a connection takes queries: those that are on their way are answered, not reset.
+const LAST_QUERIES: Duration = Duration::from_millis(250);
 /// Listen backlog.
 const BACKLOG: i32 = 1024;
 /// Maximum length of a query in octets, as over UDP. A longer length prefix closes the connection.
@@ -62,14 +64,17 @@ pub fn most_connections() -> usize {
     usize::try_from(open_files / FILE_LIMIT_FRACTION).unwrap_or(usize::MAX).clamp(1, MAX_CONNECTIONS)
 }
 
-/// Binds a listener for [`serve`].
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Binds a non-blocking listener for [`serve`].
+///
+/// # Errors
+/// The address is in use or not available.
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
     let socket = socket::open(address, Type::STREAM, Protocol::TCP)?;
     // A restart must not fail because of connections of the previous process.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// State shared by all connections.
@@ -137,7 +142,7 @@ pub(crate) async fn serve_connection(
 ) -> io::Result<()> {
     let mut input = Vec::new();
     let mut waiting = JoinSet::<Vec<u8>>::new();
-    let mut is_open = true;
+    let (mut is_open, mut is_stopping) = (true, false);
     let mut deadline = Instant::now() + shared.clients.idle_timeout();
     while is_open || !waiting.is_empty() {
         let read = tokio::select! {
@@ -145,12 +150,20 @@ pub(crate) async fn serve_connection(
                 if let Ok(reply) = done {
                     write(&mut stream, &framed(&reply)).await?;
                 }
-                deadline = Instant::now() + shared.clients.idle_timeout();
+                if !is_stopping {
+                    deadline = Instant::now() + shared.clients.idle_timeout();
+                }
                 continue;
             }
             read = read(&mut stream, &mut input), if is_open && waiting.len() < MAX_WAITING => read?,
-            () = sleep_until(deadline), if waiting.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
-            () = shared.shutdown.cancelled(), if waiting.is_empty() => return Ok(()),
+            () = sleep_until(deadline), if waiting.is_empty() => {
+                return if is_stopping { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) };
+            }
+            () = shared.shutdown.cancelled(), if !is_stopping => {
+                is_stopping = true;
+                deadline = deadline.min(Instant::now() + LAST_QUERIES);
+                continue;
+            }
         };
         // The client has closed its side, and still waits for answers.
         if read == 0 {
@@ -163,7 +176,7 @@ pub(crate) async fn serve_connection(
             let burst = answer(&input, &shared.tables.load(), engine(), origin, &shared.tally);
             let Burst { done, answered, output, pending, refresh, next } = burst;
             input.drain(..done);
-            if done > 0 {
+            if done > 0 && !is_stopping {
                 // An incomplete message does not extend the idle timeout.
                 deadline = Instant::now() + shared.clients.idle_timeout();
             }

@@ -29,7 +29,7 @@ use nix::{
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Protocol, Type};
 use tokio::{runtime::Handle, sync::oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
 use self::batch::{BATCH, Deferred, Exchange, ReplyPath};
@@ -88,20 +88,34 @@ fn open(address: SocketAddr, payload: u16) -> io::Result<socket2::Socket> {
     let socket = socket::open(address, Type::DGRAM, Protocol::UDP)?;
     // The kernel silently limits the size to net.core.rmem_max.
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    // Do not fragment, and ignore forgeable path MTU messages (RFC 9715 §3.1). A larger payload may need fragments.
-    let unfragmented = payload <= SAFE_PAYLOAD;
-    if address.is_ipv4() {
-        let discovery = if unfragmented { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::OMIT };
-        set_ip_mtu_discover(&socket, discovery)?;
-    } else {
-        let discovery = if unfragmented { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::OMIT };
-        set_ipv6_mtu_discover(&socket, discovery)?;
-    }
+    forbid_fragments(&socket, address.is_ipv4(), payload)?;
     Ok(socket)
 }
 
+/// Adapts a bound socket to another maximum reply length in octets.
+///
+/// # Errors
+/// Returns the system's error.
+pub fn set_payload(socket: &UdpSocket, payload: u16) -> io::Result<()> {
+    forbid_fragments(socket, socket.local_addr()?.is_ipv4(), payload)
+}
+
+/// Do not fragment, and ignore forgeable path MTU messages (RFC 9715 §3.1). A larger payload may need fragments.
+fn forbid_fragments(socket: impl AsFd, is_ipv4: bool, payload: u16) -> io::Result<()> {
+    let unfragmented = payload <= SAFE_PAYLOAD;
+    if is_ipv4 {
+        let discovery = if unfragmented { Ipv4PathMtuDiscovery::PROBE } else { Ipv4PathMtuDiscovery::OMIT };
+        set_ip_mtu_discover(socket, discovery)?;
+    } else {
+        let discovery = if unfragmented { Ipv6PathMtuDiscovery::PROBE } else { Ipv6PathMtuDiscovery::OMIT };
+        set_ipv6_mtu_discover(socket, discovery)?;
+    }
+    Ok(())
+}
+
 /// Starts a worker for a socket, and a slow thread for its deferred queries. At `shutdown`, the worker answers the datagrams
-/// already received and stops. The future completes when both threads have ended; dropping it stops them. Queries are counted
+/// already received and stops. The future completes when both threads have ended and no query waits for an upstream; dropping
+/// it stops the threads. Queries are counted
 /// in `metrics`.
 ///
 /// # Errors
@@ -119,11 +133,16 @@ pub fn serve<E: Fn() -> Engine>(
     let (end, ended) = oneshot::channel::<()>();
     batch::prepare(&socket)?;
     let (deferred, queue) = sync_channel(SLOW_QUEUE);
+    let waiting = TaskTracker::new();
     let slow = SlowWorker {
         socket: Arc::new(socket.try_clone()?),
         tables: Cache::new(tables.clone()),
         engine: engine(),
-        upstreams: resolver.map(|resolver| Upstreams { resolver, runtime: Handle::current() }),
+        upstreams: resolver.map(|resolver| Upstreams {
+            resolver,
+            runtime: Handle::current(),
+            waiting: waiting.clone(),
+        }),
         // Written by the slow thread and by tasks that wait for upstreams.
         tally: metrics.tally(By::Udp, Writers::Many),
     };
@@ -144,6 +163,8 @@ pub fn serve<E: Fn() -> Engine>(
         }
         drop(stop_guard);
         let _ = ended.await;
+        waiting.close();
+        waiting.wait().await;
     })
 }
 
@@ -160,6 +181,8 @@ struct SlowWorker {
 struct Upstreams {
     resolver: Resolver,
     runtime: Handle,
+    /// Queries that wait for an upstream.
+    waiting: TaskTracker,
 }
 
 impl SlowWorker {
@@ -192,14 +215,15 @@ impl SlowWorker {
     }
 
     fn resolve(&self, pending: Pending, reply_path: ReplyPath) {
-        let Some(Upstreams { resolver, runtime }) = &self.upstreams else { return };
+        let Some(Upstreams { resolver, runtime, waiting }) = &self.upstreams else { return };
         let (resolver, socket, tally) = (resolver.clone(), self.socket.clone(), self.tally.clone());
-        runtime.spawn(async move {
+        let answer = async move {
             let found = resolver.resolve(&pending.forward).await;
             let mut reply = Vec::new();
             count(&tally, pending.relay(found.parts(), &mut reply), reply_path.since);
             reply_path.send(&socket, reply);
-        });
+        };
+        waiting.spawn_on(answer, runtime);
     }
 
     fn refresh(&self, forward: Forward) {
