@@ -133,8 +133,10 @@ pub struct MemberState {
 pub struct Status {
     /// Discovery zone.
     pub domain: String,
-    /// Addresses at which other hosts reach this node.
+    /// Addresses at which other hosts reach this node; empty while it has none.
     pub advertise: Vec<String>,
+    /// Problem of these addresses, with a hint; `None`: no problem.
+    pub address_problem: Option<String>,
     /// Listening addresses.
     pub listen: Listen,
     /// Generation: increases with every start.
@@ -143,6 +145,8 @@ pub struct Status {
     pub sealed: bool,
     /// Time since when more than half of the peers are unreachable together (RFC 3339).
     pub partitioned: Option<String>,
+    /// Time since when other nodes report this node as gone or its run as outdated (RFC 3339).
+    pub doubted: Option<String>,
     /// Number of members by `Reach`; zero counts are omitted.
     pub members: BTreeMap<String, usize>,
     /// Members whose view differs for longer than propagation takes, with the start time (RFC 3339).
@@ -185,6 +189,14 @@ pub struct Problem {
     pub message: String,
     /// Suggested fix.
     pub hint: Option<String>,
+}
+
+/// Outcome of a reload.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Reloaded {
+    /// Problems of files. An invalid file keeps its last valid content.
+    pub problems: Vec<Problem>,
 }
 
 /// A hold: withholds an instance or the whole node.

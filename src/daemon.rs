@@ -6,105 +6,384 @@
 //! members, commands ◄─► HTTP
 //! ```
 //!
-//! Every error of the start is reported before the first answer, with its remedy. After that, only a
-//! signal or a defect ends the agent.
+//! The stages start more than once: a changed configuration, a changed address and an upgrade start them from a
+//! [`Handover`], which keeps the sockets and the state. Every error of the first start is reported before the first answer,
+//! with its remedy. After that, only a request or a defect ends the agent.
 
-use tokio::sync::watch;
+use std::{path::Path, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::block_in_place,
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 pub use self::{
+    drain::MAX_DRAIN,
     error::{DaemonError, Purpose},
-    stop::MAX_DRAIN,
+    handover::{Handover, HandoverError},
+    reload::{Source, check_start},
+    upgrade::{HANDLED_SIGNALS, Program, UpgradeError},
 };
-use self::{stop::Drain, tasks::Tasks};
-use crate::{config::Config, dns::publish, metrics::Metrics};
+use self::{
+    reload::{Active, Reread},
+    sockets::SocketPool,
+    stages::{Servers, Stages},
+    tasks::Tasks,
+};
+use crate::{
+    config::{self, Config},
+    control::{Control, Reloaded, Stop},
+    data_dir::DataDir,
+    diagnostic::{Diagnostic, FolderReport, Reports},
+    gossip::node::End,
+    metrics::Metrics,
+    model::host_addresses::HostAddresses,
+    service_manager::{self, NotifyState},
+};
 
+mod addresses;
 mod answers;
 mod bind;
 mod cluster;
+mod data_dir_report;
 mod dns;
+mod drain;
 mod encrypted;
 mod error;
 mod folders;
+mod handover;
 mod http_api;
 mod local_services;
+mod reload;
 mod resolver;
 mod scrape;
-mod stop;
+mod sockets;
+mod stages;
+mod state_store;
 mod tasks;
+mod upgrade;
 
+/// Wait for the reason of the node's end after another task has ended: that task may have ended with the node.
+const NODE_END: Duration = Duration::from_millis(500);
 /// The program's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The signals that the agent obeys, turned into values by the caller.
-#[derive(Clone)]
-pub struct Signals {
-    /// Ends the agent.
-    pub shutdown: CancellationToken,
-    /// Each new value makes the agent read all files again.
-    pub rescan: watch::Sender<()>,
-    /// Withdraws the node's instances from answers, waits until no cache holds one (at most [`MAX_DRAIN`]), then ends the
-    /// agent.
-    pub drain: CancellationToken,
+/// An agent: its configuration, where that comes from, and its program.
+pub struct Agent {
+    /// The configuration of the next start.
+    pub config: Config,
+    /// Reads the configuration again.
+    pub source: Source,
+    /// The running program.
+    pub program: Program,
+    /// Takes requests to the agent.
+    pub control: mpsc::Sender<Control>,
+    /// The requests.
+    pub requests: mpsc::Receiver<Control>,
+    /// Applies the settings of the log.
+    pub set_log: Box<dyn Fn(&config::Log) + Send + Sync>,
+    /// Error of the last upgrade.
+    pub failed_upgrade: Option<UpgradeError>,
+}
+
+/// The way in which an agent ended.
+pub enum Ending {
+    /// By a request, or because the node has left the cluster.
+    Stopped,
+    /// For an upgrade: the caller is to execute the program. If that fails, [`Agent::run`] goes on with the handover.
+    Upgrade(Handover),
 }
 
 /// Inputs of every stage of the start.
 struct Context<'a> {
     config: &'a Config,
+    data_dir: DataDir,
     metrics: Metrics,
     shutdown: CancellationToken,
     tasks: Tasks,
 }
 
-/// Runs the agent until `signals.shutdown`. Calls `ready` once it answers. Needs a runtime with several threads.
-///
-/// # Errors
-/// The reason why the agent could not start, or why it ended by itself.
-pub async fn run(config: Config, signals: Signals, ready: impl FnOnce()) -> Result<(), DaemonError> {
-    let (metrics, shutdown) = (Metrics::default(), signals.shutdown.clone());
-    let mut context = Context { config: &config, metrics, shutdown, tasks: Tasks::default() };
+/// State that outlives the stages within a process.
+struct Lasting {
+    data_dir: DataDir,
+    metrics: Metrics,
+    /// State and problems of folders, of the configuration, and of upgrades.
+    reports: watch::Sender<Arc<Reports>>,
+}
 
-    // Bind.
-    let sockets = bind::bind(&config).await?;
-    let serial = answers::resume_serial(&config)?;
+/// The end of a start of the stages.
+enum Next {
+    /// The agent ends.
+    Stop(Stop),
+    /// The agent ends by itself.
+    Ended(Result<(), DaemonError>),
+    /// The stages start again.
+    Restart(Box<Restart>),
+    /// Another binary takes over.
+    Upgrade,
+}
 
-    // Load.
-    let folders = folders::Folders::new(&context, signals.rescan.clone());
-    let files = folders.load(&mut context).await;
+/// A new start of the stages in this process.
+struct Restart {
+    run: NextRun,
+    /// A new configuration, and its sockets.
+    changed: Option<(Config, SocketPool)>,
+    /// Takes the outcome of a reload.
+    done: Option<oneshot::Sender<Reloaded>>,
+}
 
-    // Start.
-    let services = local_services::start(&mut context, files.services, &signals.drain).await;
-    let mut cluster = cluster::start(&mut context, sockets.gossip, services.announcements.clone())?;
-    services.follow_ttls(&mut context, cluster.members.clone());
-    let sources = publish::Sources { view: cluster.view.clone(), zones: files.zones };
-    let published = answers::publish(&mut context, serial, sources);
-    let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
-    let resolution = resolver::start(&mut context, dns_addresses.clone()).await;
+/// The run of the node after a restart of the stages.
+enum NextRun {
+    /// The same.
+    Same,
+    /// A new one, above this generation.
+    Above(u64),
+}
 
-    // Serve.
-    let connections = dns::serve(&mut context, sockets.dns, sockets.encrypted, &published.tables, &resolution)?;
-    let stopping = CancellationToken::new();
-    let shown = http_api::Shown {
-        services: &services,
-        cluster: &cluster,
-        published,
-        resolution,
-        connections,
-        dns: dns_addresses,
-        rescan: signals.rescan.clone(),
-        stopping: stopping.clone(),
-    };
-    http_api::serve(&mut context, sockets.http, &folders, shown).await?;
-    info!(node = %config.node, domain = %config.domain, services = services.loaded, "answering");
-    ready();
-
-    // Stop.
-    let drain = Drain { withdrawn: services.withdrawn, announcements: services.announcements, stopping };
-    let ended = stop::run_until_stopped(&signals, drain, &mut context.tasks).await;
-    if let Some(error) = cluster::failure(&config.node, ended, cluster.ended.try_recv().ok()) {
-        return Err(error);
+impl Agent {
+    /// Runs the agent until a request ends it. Calls `ready` whenever it answers after a start of its stages. Needs a runtime
+    /// with several threads.
+    ///
+    /// # Errors
+    /// The reason why the agent could not start, or why it ended by itself.
+    pub async fn run(&mut self, mut handover: Handover, mut ready: impl FnMut()) -> Result<Ending, DaemonError> {
+        let data_dir = DataDir::new(self.config.data_dir.clone());
+        let lasting = Lasting { data_dir, metrics: Metrics::default(), reports: watch::Sender::default() };
+        let (mut former, mut servers, mut done) = (None::<Config>, None::<Servers>, None);
+        // Problems of a configuration that passed all checks and could not be started.
+        let mut refused = Vec::new();
+        loop {
+            let started = Stages::start(&lasting, &self.config, &handover, &self.control).await;
+            let mut stages = match started {
+                Ok(stages) => stages,
+                Err(error) => {
+                    let Some(before) = former.take() else { return Err(error) };
+                    warn!(%error, "cannot start with the new configuration; going back to the former one");
+                    refused = vec![Diagnostic::whole(&self.source.path, format!("cannot start: {error}"))];
+                    self.config = before;
+                    continue;
+                }
+            };
+            // Only now: the former servers have answered during the start.
+            if let Some(servers) = servers.take() {
+                servers.retire();
+            }
+            store_sockets(&stages.sockets, &handover.sockets);
+            match (handover.is_upgrade(), former.is_some()) {
+                (true, _) => info!(version = VERSION, "upgraded in place"),
+                (false, true) => info!("the changed configuration is active"),
+                (false, false) => {}
+            }
+            // Closes the sockets that are no longer in use.
+            drop(handover);
+            former = None;
+            (self.set_log)(&self.config.log);
+            let active = Active::new(&self.config);
+            self.report_start(&lasting, &active, refused.clone());
+            ready();
+            reply(done.take(), std::mem::take(&mut refused), stages.file_problems());
+            match self.serve(&mut stages, &active, &lasting).await {
+                Next::Ended(outcome) => {
+                    stages.end().await;
+                    return outcome.map(|()| Ending::Stopped);
+                }
+                Next::Stop(Stop::Restart) => {
+                    let (left, servers) = stages.hand_over(None).await;
+                    store(&lasting, &left);
+                    servers.end_process().await;
+                    info!("stopped for a restart");
+                    return Ok(Ending::Stopped);
+                }
+                Next::Stop(Stop::Leave | Stop::Drain) => {
+                    let left = Handover { state: Some(stages.state().await), ..Handover::default() };
+                    store(&lasting, &left);
+                    stages.end().await;
+                    info!("stopped");
+                    return Ok(Ending::Stopped);
+                }
+                Next::Upgrade => {
+                    // Connections end before gossip does, so that peers miss the node for a moment only.
+                    stages.end_connections().await;
+                    let run = stages.next_run();
+                    let (left, servers) = stages.hand_over(run).await;
+                    servers.end_for_upgrade().await;
+                    return Ok(Ending::Upgrade(left.of(&self.config)));
+                }
+                Next::Restart(restart) => {
+                    let Restart { run, changed, done: outcome } = *restart;
+                    let (same, above) = match run {
+                        NextRun::Same => (stages.next_run(), 0),
+                        NextRun::Above(generation) => (None, generation),
+                    };
+                    let (left, answering) = stages.hand_over(same).await;
+                    handover = Handover { above, ..left };
+                    servers = Some(answering);
+                    done = outcome;
+                    if let Some((config, sockets)) = changed {
+                        former = Some(std::mem::replace(&mut self.config, config));
+                        // The former sockets stay open until the new servers answer.
+                        handover.sockets.extend(sockets);
+                    }
+                }
+            }
+        }
     }
-    info!("stopped");
-    Ok(())
+
+    /// Carries out requests until the stages have to end.
+    async fn serve(&mut self, stages: &mut Stages, active: &Active, lasting: &Lasting) -> Next {
+        loop {
+            let mut host = stages.host.clone();
+            let request = tokio::select! {
+                name = stages.ended() => return self.ended(name, stages).await,
+                config = changed_addresses(&self.config, &mut host) => {
+                    info!(addresses = ?config.advertise.addresses(), "the address of this host has changed: applying it");
+                    let run = stages.run_under(&self.config, &config);
+                    return restart(run, Some((config, SocketPool::default())), None);
+                }
+                // The sender is a field of this agent.
+                Some(request) = self.requests.recv() => request,
+            };
+            match request {
+                Control::Stop(Stop::Drain) => {
+                    let drained = drain::drained(stages.drain());
+                    tokio::select! {
+                        () = drained => return Next::Stop(Stop::Drain),
+                        name = stages.ended() => return self.ended(name, stages).await,
+                        stop = next_stop(&mut self.requests) => return Next::Stop(stop),
+                    }
+                }
+                Control::Stop(stop) => return Next::Stop(stop),
+                Control::Reload { done } => match block_in_place(|| self.source.reread(active, &stages.sockets)) {
+                    Reread::Changed(config, sockets) => {
+                        info!("the configuration has changed: applying it");
+                        let run = stages.run_under(&self.config, &config);
+                        return restart(run, Some((*config, sockets)), done);
+                    }
+                    Reread::Unchanged => {
+                        self.report_configuration(lasting, active, Vec::new());
+                        reply(done, Vec::new(), stages.reread().await);
+                    }
+                    Reread::Refused(problems) => {
+                        warn!("the configuration was refused; the former one stays active");
+                        problems.iter().for_each(|problem| warn!("{problem}"));
+                        self.report_configuration(lasting, active, problems.clone());
+                        reply(done, problems, stages.reread().await);
+                    }
+                },
+                Control::Upgrade => match self.rehearse(stages).await {
+                    Ok(()) => return Next::Upgrade,
+                    Err(error) => {
+                        warn!(%error, "upgrade refused; going on with this version");
+                        // The package's upgrade prints it. A status is one line.
+                        let status = format!("upgrade refused: {error}").replace('\n', " ");
+                        service_manager::notify(&[NotifyState::Status(&status)]);
+                        self.report_upgrade(lasting, Some(&error));
+                    }
+                },
+            }
+        }
+    }
+
+    /// The reaction to the end of a task.
+    async fn ended(&self, name: &'static str, stages: &mut Stages) -> Next {
+        // Other tasks end with the node, and may be noticed first.
+        let end = timeout(NODE_END, &mut stages.cluster.ended).await;
+        match end.ok().and_then(Result::ok) {
+            Some(End::Superseded { above }) => {
+                info!(above, "the cluster knows a later run of this node: starting a run above it");
+                restart(NextRun::Above(above), None, None)
+            }
+            end => {
+                let failure = cluster::failure(&self.config.node, Some(name), end);
+                Next::Ended(failure.map_or(Ok(()), Err))
+            }
+        }
+    }
+
+    async fn rehearse(&self, stages: &Stages) -> Result<(), UpgradeError> {
+        let (run, state) = (stages.next_run(), Some(stages.state().await));
+        let handover = Handover { run, state, ..Handover::default() }.of(&self.config);
+        self.program.rehearse(&handover.write()?).await
+    }
+
+    fn report_start(&mut self, lasting: &Lasting, active: &Active, problems: Vec<Diagnostic>) {
+        self.report_configuration(lasting, active, problems);
+        if let Some(error) = self.failed_upgrade.take() {
+            self.report_upgrade(lasting, Some(&error));
+        }
+    }
+
+    fn report_configuration(&self, lasting: &Lasting, active: &Active, problems: Vec<Diagnostic>) {
+        lasting.report(&self.source.path, active.to_string(), problems);
+    }
+
+    fn report_upgrade(&self, lasting: &Lasting, error: Option<&UpgradeError>) {
+        let path = self.program.path();
+        let problem = |error: &UpgradeError| Diagnostic::whole(path, format!("upgrade refused: {error}"));
+        lasting.report(path, format!("running version {VERSION}"), error.map(problem).into_iter().collect());
+    }
+}
+
+impl Lasting {
+    fn report(&self, path: &Path, in_service: String, problems: Vec<Diagnostic>) {
+        self.reports.send_modify(|all| {
+            let report = Arc::make_mut(all).entry(path.to_owned()).or_default();
+            *report = FolderReport { in_service, problems, reads: report.reads + 1 };
+        });
+    }
+}
+
+fn restart(run: NextRun, changed: Option<(Config, SocketPool)>, done: Option<oneshot::Sender<Reloaded>>) -> Next {
+    Next::Restart(Box::new(Restart { run, changed, done }))
+}
+
+/// Waits until the addresses of the host require another configuration.
+async fn changed_addresses(active: &Config, host: &mut watch::Receiver<HostAddresses>) -> Config {
+    loop {
+        if let Some(config) = active.follow(&host.borrow_and_update()) {
+            return config;
+        }
+        if host.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// Waits for a request to stop. Others are of no use to an agent that drains.
+async fn next_stop(requests: &mut mpsc::Receiver<Control>) -> Stop {
+    loop {
+        match requests.recv().await {
+            Some(Control::Stop(_)) => return Stop::Leave,
+            Some(Control::Reload { .. } | Control::Upgrade) => info!("request ignored: the agent is stopping"),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+fn reply(done: Option<oneshot::Sender<Reloaded>>, configuration: Vec<Diagnostic>, files: Vec<Diagnostic>) {
+    if let Some(done) = done {
+        // The client may be gone.
+        let _ = done.send(Reloaded { configuration, files });
+    }
+}
+
+/// Stores the state for the next process.
+fn store(lasting: &Lasting, left: &Handover) {
+    if let Some(state) = &left.state {
+        // The data directory logs an error.
+        let _ = block_in_place(|| lasting.data_dir.store_state(&state.encode()));
+    }
+}
+
+/// Stores the open sockets with the service manager, and removes those that are no longer open.
+fn store_sockets(open: &SocketPool, before: &SocketPool) {
+    for (name, sockets) in open.iter() {
+        service_manager::store(&name.to_string(), sockets);
+    }
+    for (name, _) in before.iter().filter(|(name, _)| !open.contains(name)) {
+        service_manager::forget(&name.to_string());
+    }
 }

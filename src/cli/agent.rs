@@ -1,39 +1,50 @@
 //! `muster agent`: reads the configuration, sets up logging, limits and signals, and runs the daemon.
 
 use std::{
-    fs,
-    path::PathBuf,
+    env, fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use clap::Args as ClapArgs;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use sd_notify::NotifyState;
-use tokio::{
-    runtime,
-    signal::unix::{SignalKind, signal},
-    sync::watch,
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::SigSet,
 };
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    runtime::{self, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::timeout,
+};
 use tracing::{Level, info, warn};
 use tracing_subscriber::{
-    Layer as _,
+    Layer, Registry,
     filter::{LevelFilter, Targets},
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
 use super::{Exit, host_defaults::environment, input_files};
 use crate::{
-    config::{self, Config, DEFAULT_PATH, Format},
-    daemon::{self, MAX_DRAIN, Signals},
+    config::{self, Config, DEFAULT_PATH, Environment, Format},
+    control::{Control, Stop},
+    daemon::{Agent, Ending, HANDLED_SIGNALS, Handover, MAX_DRAIN, Program, Source, check_start},
+    diagnostic::Diagnostic,
+    service_manager::{self, NotifyState},
 };
 
 /// Stop timeout requested from systemd during a drain: the longest drain, and 15 s to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(MAX_DRAIN.as_secs() + 15);
-/// Time after SIGUSR1 in which SIGTERM does not drain.
+/// Time after SIGUSR1 in which SIGTERM restarts.
 const RESTART_WINDOW: Duration = Duration::from_secs(60);
+/// Wait after SIGTERM for a SIGUSR1: signals that are sent back to back may be received in either order.
+const RESTART_ORDER: Duration = Duration::from_millis(100);
+/// Capacity of the queue of requests: operators send one after the other.
+const REQUESTS: usize = 16;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -43,57 +54,82 @@ pub(super) struct Args {
     /// Run without a configuration: DNS on 127.0.0.1:8600, HTTP on 127.0.0.1:8500, files in a temporary folder
     #[arg(long)]
     dev: bool,
-    /// On SIGTERM, drain the node before stopping, at most 30 s; not within one minute after SIGUSR1
+    /// On SIGTERM, drain the node before stopping, at most 30 s. A SIGTERM within one minute after SIGUSR1 restarts without a
+    /// drain
     #[arg(long)]
     drain: bool,
 }
 
-/// Effect of the first SIGTERM. A second SIGTERM, or SIGINT, stops the agent at once.
-#[derive(Clone, Copy)]
-enum Stop {
-    Immediate,
-    AfterDrain,
-}
-
 pub(super) fn run(args: &Args) -> Exit {
-    let folder = match args.dev.then(dev_folder).transpose() {
-        Ok(folder) => folder,
-        Err(error) => {
-            eprintln!("muster: {error:#}");
-            return Exit::CouldNotRun;
-        }
-    };
-    let config = match &folder {
-        Some(folder) => Config::dev(folder.path(), &environment()),
-        None => match input_files::configuration(&args.config) {
-            Ok(texts) => {
-                Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), &environment())
-            }
-            Err(error) => {
-                eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
-                eprintln!("Name another configuration with --config, or run without one with --dev.");
-                return Exit::CouldNotRun;
-            }
-        },
-    };
-    let config = match config {
-        Ok(config) => config,
-        Err(problems) => {
-            problems.iter().for_each(|problem| eprintln!("{problem}"));
-            return Exit::Problems;
-        }
-    };
-    start_logging(&config.log);
-    if let Some(folder) = &folder {
-        info!(folder = %folder.path().display(), "development mode: put service files into services.d and zone files into zones");
-    }
-    match start(config, if args.drain { Stop::AfterDrain } else { Stop::Immediate }) {
-        Ok(()) => Exit::Done,
+    match check_start_or_run(args) {
+        Ok(exit) => exit,
         Err(error) => {
             eprintln!("muster: {error:#}");
             Exit::CouldNotRun
         }
     }
+}
+
+fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
+    // First of all: the descriptors must be adopted before others are opened.
+    let rehearsed = Handover::rehearsed()?;
+    let is_rehearsal = rehearsed.is_some();
+    let received = rehearsed.map_or_else(Handover::receive, Ok);
+    let address = received.as_ref().ok().and_then(Handover::address);
+    let folder = args.dev.then(dev_folder).transpose()?;
+    let source = source(args, folder.as_ref().map(|folder| folder.path().to_owned()));
+    if !args.dev
+        && let Err(error) = input_files::configuration(&args.config)
+    {
+        eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
+        eprintln!("Name another configuration with --config, or run without one with --dev.");
+        return Ok(Exit::CouldNotRun);
+    }
+    let config = match (source.read)(address) {
+        Ok(config) => config,
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("{problem}"));
+            return Ok(Exit::Problems);
+        }
+    };
+    if is_rehearsal {
+        let problems = check_start(&config, &source.path, &received?);
+        problems.iter().for_each(|problem| eprintln!("{problem}"));
+        return Ok(if problems.is_empty() { Exit::Done } else { Exit::Problems });
+    }
+    let set_log = Box::new(start_logging(&config.log));
+    if let Some(folder) = &folder {
+        info!(folder = %folder.path().display(), "development mode: put service files into services.d and zone files into zones");
+    }
+    let handover = received.unwrap_or_else(|error| {
+        warn!(%error, "cannot take over from the previous process; starting without its sockets and state");
+        Handover::default()
+    });
+    let (control, requests) = mpsc::channel(REQUESTS);
+    let program = Program::current(env::args_os(), args.dev).context("cannot find the path of this program")?;
+    let agent = Agent { config, source, program, control, requests, set_log, failed_upgrade: None };
+    start(agent, handover, args.drain)?;
+    Ok(Exit::Done)
+}
+
+/// The source of the configuration: the path, or `--dev` with files in `folder`.
+fn source(args: &Args, folder: Option<PathBuf>) -> Source {
+    let path = args.config.clone();
+    match folder {
+        Some(folder) => {
+            let path = folder.clone();
+            let read = move |in_use| Config::dev(&folder, &Environment { in_use, ..environment() });
+            Source { path, read: Box::new(read) }
+        }
+        None => Source { path: path.clone(), read: Box::new(move |in_use| read_configuration(&path, in_use)) },
+    }
+}
+
+fn read_configuration(path: &Path, in_use: Option<IpAddr>) -> Result<Config, Vec<Diagnostic>> {
+    let texts = input_files::configuration(path)
+        .map_err(|error| vec![Diagnostic::whole(path, format!("cannot read the configuration: {error}"))])?;
+    let files = texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice()));
+    Config::parse(files, &Environment { in_use, ..environment() })
 }
 
 /// Creates the folder for the files of `--dev`, which is removed when the agent ends.
@@ -106,19 +142,44 @@ fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
     Ok(folder)
 }
 
-fn start(config: Config, stop: Stop) -> anyhow::Result<()> {
+fn start(mut agent: Agent, mut handover: Handover, drain: bool) -> anyhow::Result<()> {
     raise_open_files();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    let ended = runtime.block_on(async {
-        let shutdown = CancellationToken::new();
-        let rescan = watch::Sender::new(());
-        let signals = Signals { shutdown: shutdown.clone(), rescan, drain: CancellationToken::new() };
-        handle_signals(signals.clone(), stop).context("cannot install signal handlers")?;
-        daemon::run(config, signals, move || ready(shutdown)).await.map_err(anyhow::Error::from)
-    });
+    let ended = loop {
+        match runtime.block_on(run_agent(&mut agent, handover, drain)) {
+            Ok(Ending::Stopped) => break Ok(()),
+            Ok(Ending::Upgrade(next)) => {
+                // Returns only on failure.
+                let error = agent.program.execute(&next);
+                warn!(%error, "upgrade failed; going on with this version");
+                agent.failed_upgrade = Some(error);
+                handover = next;
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    end(runtime);
+    ended
+}
+
+async fn run_agent(agent: &mut Agent, handover: Handover, drain: bool) -> anyhow::Result<Ending> {
+    if agent.failed_upgrade.is_none() {
+        handle_signals(agent.control.clone(), drain).context("cannot install signal handlers")?;
+    }
+    let mut is_ready = false;
+    agent
+        .run(handover, || {
+            if !std::mem::replace(&mut is_ready, true) {
+                ready();
+            }
+        })
+        .await
+        .map_err(anyhow::Error::from)
+}
+
+fn end(runtime: Runtime) {
     // A probe that is blocked in the kernel must not delay the exit.
     runtime.shutdown_timeout(Duration::from_millis(200));
-    ended
 }
 
 /// Raises the limit of open files to the hard limit: each check and each TCP client needs a descriptor.
@@ -131,72 +192,113 @@ fn raise_open_files() {
     }
 }
 
-/// Handles SIGTERM and SIGINT (stop, with a drain first if `stop` requires it), SIGHUP (reload) and SIGUSR1 (restart ahead).
-fn handle_signals(signals: Signals, stop: Stop) -> std::io::Result<()> {
-    let Signals { shutdown, rescan, drain } = signals;
+/// Turns signals into requests: SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 makes the next SIGTERM restart, SIGUSR2
+/// upgrades. A second SIGTERM, and SIGINT, stop the agent at once.
+fn handle_signals(control: mpsc::Sender<Control>, drain: bool) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut restart = signal(SignalKind::user_defined1())?;
-    let mut restart_until = Instant::now();
+    let mut upgrade = signal(SignalKind::user_defined2())?;
+    // The previous image of this process blocked them.
+    let handled: SigSet = HANDLED_SIGNALS.into_iter().collect();
+    handled.thread_unblock()?;
     tokio::spawn(async move {
+        let (mut restart_until, mut is_draining) = (None::<Instant>, false);
         loop {
-            tokio::select! {
-                _ = terminate.recv() => match stop {
-                    Stop::AfterDrain if !drain.is_cancelled() && Instant::now() >= restart_until => {
+            let request = tokio::select! {
+                _ = terminate.recv() => {
+                    let announced = restart_until.is_some_and(|until| Instant::now() < until);
+                    if announced || timeout(RESTART_ORDER, restart.recv()).await.is_ok() {
+                        info!("SIGTERM after SIGUSR1: restarting");
+                        Control::Stop(Stop::Restart)
+                    } else if drain && !std::mem::replace(&mut is_draining, true) {
                         info!("SIGTERM: draining before stop; a second SIGTERM stops at once");
-                        notify_systemd(&[
-                            NotifyState::Stopping,
-                            NotifyState::Status("draining: instances withdrawn, waiting for cached answers to expire"),
-                            NotifyState::ExtendTimeoutUsec(DRAIN_TIMEOUT.as_micros() as u32),
-                        ]);
-                        drain.cancel();
+                        Control::Stop(Stop::Drain)
+                    } else {
+                        info!("SIGTERM: stopping");
+                        Control::Stop(Stop::Leave)
                     }
-                    Stop::AfterDrain | Stop::Immediate => break info!("SIGTERM: stopping"),
-                },
-                _ = interrupt.recv() => break info!("SIGINT: stopping"),
-                // Another part of the agent stops it.
-                () = shutdown.cancelled() => break,
+                }
+                _ = interrupt.recv() => {
+                    info!("SIGINT: stopping");
+                    Control::Stop(Stop::Leave)
+                }
                 _ = restart.recv() => {
-                    info!("SIGUSR1: restart announced; SIGTERM within {RESTART_WINDOW:?} does not drain");
-                    restart_until = Instant::now() + RESTART_WINDOW;
+                    info!("SIGUSR1: SIGTERM within {RESTART_WINDOW:?} restarts without a drain");
+                    restart_until = Some(Instant::now() + RESTART_WINDOW);
+                    continue;
                 }
                 _ = hangup.recv() => {
-                    info!("SIGHUP: reloading service and zone files; configuration changes take effect after a restart");
-                    rescan.send_replace(());
+                    info!("SIGHUP: reloading the configuration and all files");
+                    Control::Reload { done: None }
                 }
+                _ = upgrade.recv() => {
+                    info!("SIGUSR2: checking the program for an upgrade");
+                    Control::Upgrade
+                }
+            };
+            if let Control::Stop(stop) = request {
+                announce_stop(stop);
+            }
+            if control.send(request).await.is_err() {
+                return;
             }
         }
-        notify_systemd(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
-        shutdown.cancel();
     });
     Ok(())
 }
 
+fn announce_stop(stop: Stop) {
+    match stop {
+        Stop::Drain => service_manager::notify(&[
+            NotifyState::Stopping,
+            NotifyState::Status("draining: instances withdrawn, waiting for cached answers to expire"),
+            NotifyState::ExtendTimeoutUsec(DRAIN_TIMEOUT.as_micros() as u32),
+        ]),
+        Stop::Leave => service_manager::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]),
+        Stop::Restart => service_manager::notify(&[NotifyState::Stopping, NotifyState::Status("restarting")]),
+    }
+}
+
 /// Reports readiness to systemd, then pings its watchdog if one is enabled.
-fn ready(shutdown: CancellationToken) {
-    notify_systemd(&[NotifyState::Ready]);
-    let Some(timeout) = sd_notify::watchdog_enabled() else { return };
+fn ready() {
+    service_manager::notify(&[NotifyState::Ready, NotifyState::Status("answering")]);
+    let Some(timeout) = service_manager::watchdog() else { return };
     tokio::spawn(async move {
         // Half the timeout, as sd_watchdog_enabled(3) advises.
         let mut ticks = tokio::time::interval(timeout / 2);
-        while !shutdown.is_cancelled() {
+        loop {
             ticks.tick().await;
-            notify_systemd(&[NotifyState::Watchdog]);
+            service_manager::notify(&[NotifyState::Watchdog]);
         }
     });
 }
 
-/// Sends a notification to systemd; without a notification socket, does nothing.
-fn notify_systemd(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        warn!(%error, "cannot notify systemd");
+/// Sends the log to stderr. Returns a function that applies other settings.
+fn start_logging(settings: &config::Log) -> impl Fn(&config::Log) + Send + Sync + 'static {
+    let (lines, lines_handle) = reload::Layer::new(log_lines(settings.format));
+    let (levels, levels_handle) = reload::Layer::new(log_levels(settings.level));
+    tracing_subscriber::registry().with(lines).with(levels).init();
+    move |settings| {
+        let applied = lines_handle.reload(log_lines(settings.format));
+        if let Err(error) = applied.and_then(|()| levels_handle.reload(log_levels(settings.level))) {
+            warn!(%error, "cannot apply the settings of the log");
+        }
     }
 }
 
-/// Sends the log to stderr. Libraries log warnings and errors only.
-fn start_logging(settings: &config::Log) {
-    let level = match settings.level {
+fn log_lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        Format::Text => lines.with_target(false).with_ansi(false).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    }
+}
+
+/// Libraries log warnings and errors only.
+fn log_levels(level: config::Level) -> Targets {
+    let level = match level {
         config::Level::Error => Level::ERROR,
         config::Level::Warn => Level::WARN,
         config::Level::Info => Level::INFO,
@@ -206,11 +308,5 @@ fn start_logging(settings: &config::Log) {
     // These libraries warn of the behaviour of peers and clients, which the agent handles and logs itself.
     let quiet = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
     let others = ["chitchat", "hickory_server", "hickory_net", "quinn"].map(|target| (target, quiet));
-    let levels = Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match settings.format {
-        Format::Text => lines.with_target(false).with_ansi(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    };
-    tracing_subscriber::registry().with(lines.with_filter(levels)).init();
+    Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN)
 }

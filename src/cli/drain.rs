@@ -1,4 +1,4 @@
-//! `muster drain`, `muster resume` and `muster reload`: commands that change what the agent answers.
+//! `muster drain` and `muster resume`: commands that change what the agent answers.
 
 use std::{thread::sleep, time::Duration};
 
@@ -40,12 +40,6 @@ pub(super) struct ResumeArgs {
     /// Id of an instance of this node, or name of the node
     #[arg(value_name = "TARGET")]
     target: String,
-    #[command(flatten)]
-    client: client::Args,
-}
-
-#[derive(Debug, clap::Args)]
-pub(super) struct ReloadArgs {
     #[command(flatten)]
     client: client::Args,
 }
@@ -120,17 +114,6 @@ pub(super) fn resume(args: &ResumeArgs) -> Exit {
                 "{instance}: resumed; answered while its checks pass, unless withheld for another reason\n"
             ));
         }
-        Ok(())
-    })
-}
-
-pub(super) fn reload(args: &ReloadArgs) -> Exit {
-    with(&args.client, |client| {
-        let answer = client.change(Method::PUT, "/v1/agent/reload", Bytes::new())?;
-        if args.client.json {
-            return print_json(client, &answer);
-        }
-        print("reloading service and zone files\n");
         Ok(())
     })
 }

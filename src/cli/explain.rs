@@ -94,7 +94,8 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         if let Some(registered) = &instance.registered_as {
             let _ = writeln!(text, "    registered by HTTP as {}", printable(registered));
         }
-        if instance.checks.len() > 1 {
+        // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
+        if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
             for check in &instance.checks {
                 let output = if check.output.is_empty() { String::new() } else { format!(": {}", check.output) };
                 let _ = writeln!(text, "    {}", printable(&format!("{} {}{output}", check.status, check.name)));
@@ -190,6 +191,14 @@ mod tests {
             instances: vec![
                 instance("web-1", true, "passing", "answered with weight 10"),
                 Instance {
+                    checks: vec![check("tcp a:1", "passing", "not checked since")],
+                    ..instance("web-3", true, "passing", "answered with weight 10")
+                },
+                Instance {
+                    checks: vec![check("tcp a:1", "critical", "refused")],
+                    ..instance("web-4", false, "critical", "check tcp a:1 is critical: refused")
+                },
+                Instance {
                     registered_as: Some("web:2".to_owned()),
                     checks: vec![check("tcp a:1", "passing", ""), check("tcp b:2", "critical", "refused\u{1b}")],
                     ..instance("web-2", false, "critical", "check tcp b:2 is critical: refused")
@@ -204,6 +213,13 @@ TTL 5 s, from dns.ttl of this node's configuration
 
 + web/web-1 on host-a: passing for 1m30s
     answered with weight 10
+
++ web/web-3 on host-a: passing for 1m30s
+    answered with weight 10
+    passing tcp a:1: not checked since
+
+- web/web-4 on host-a: critical for 1m30s
+    check tcp a:1 is critical: refused
 
 - web/web-2 on host-a: critical for 1m30s
     check tcp b:2 is critical: refused

@@ -22,6 +22,7 @@ pub mod input_files;
 mod keyring;
 mod members;
 mod monitor;
+mod reload;
 mod request_error;
 mod setup;
 mod status;
@@ -84,8 +85,8 @@ enum Command {
     Drain(drain::Args),
     /// End a drain or maintenance
     Resume(drain::ResumeArgs),
-    /// Reload service and zone files
-    Reload(drain::ReloadArgs),
+    /// Reload the configuration and all files
+    Reload(reload::Args),
     /// Join the clusters of other nodes
     Join(members::JoinArgs),
     /// Leave the cluster and stop the agent
@@ -126,7 +127,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Explain(args) => explain::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Resume(args) => drain::resume(&args),
-        Command::Reload(args) => drain::reload(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Join(args) => members::join(&args),
         Command::Leave(args) => members::leave(&args),
         Command::Keyring(args) => keyring::run(args),

@@ -33,21 +33,26 @@ pub(super) fn run(args: &Args) -> Exit {
     if ran == Exit::Done { exit } else { ran }
 }
 
-/// Reports whether no problem needs attention: no file has an error and the node is not cut off. Withheld instances are no
-/// problem: an operator withdrew them.
+/// Reports whether no problem needs attention: no file has an error, and the node has an address and is neither cut off nor
+/// gone for its peers. Withheld instances are no problem: an operator withdrew them.
 fn is_healthy(agent: &Agent) -> bool {
-    let mut problems = agent.muster.files.iter().flat_map(|folder| &folder.problems);
-    agent.muster.partitioned.is_none() && problems.all(|problem| problem.severity != "error")
+    let status = &agent.muster;
+    let mut problems = status.files.iter().flat_map(|folder| &folder.problems);
+    status.partitioned.is_none()
+        && status.address_problem.is_none()
+        && status.doubted.is_none()
+        && problems.all(|problem| problem.severity != "error")
 }
 
 /// States of members, in the order of the output.
-const MEMBER_STATES: [&str; 5] = ["alive", "suspect", "held", "gone", "left"];
+const MEMBER_STATES: [&str; 6] = ["alive", "suspect", "held", "restarting", "gone", "left"];
 
 fn report(agent: &Agent, now: SystemTime) -> Table {
     let (config, status) = (&agent.config, &agent.muster);
     let mut report = Table::of_pairs();
     let mut row = |name: &str, text: String| report.row([name.to_owned(), text]);
-    row("node", format!("{} at {}, generation {}", config.node_name, status.advertise.join(", "), status.generation));
+    let at = if status.advertise.is_empty() { "no address".to_owned() } else { status.advertise.join(", ") };
+    row("node", format!("{} at {at}, generation {}", config.node_name, status.generation));
     row("version", config.version.clone());
     row("domain", status.domain.clone());
     row("datacenter", config.datacenter.clone());
@@ -64,6 +69,10 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
         let since = since(partitioned, now);
         row("partition", format!("for {since}: more than half of the other nodes are unreachable"));
     }
+    if let Some(doubted) = &status.doubted {
+        let since = since(doubted, now);
+        row("peers", format!("for {since}: other nodes consider this node gone and do not answer its instances"));
+    }
     let encryption = describe_encryption(status.sealed, &status.listen.gossip);
     row("gossip", format!("on {}, {encryption}", status.listen.gossip));
     row("DNS", format!("on {}", status.listen.dns.join(", ")));
@@ -78,6 +87,9 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
         if folder.more_problems > 0 {
             row("problem", format!("{}: {} more; `muster validate` shows all", folder.path, folder.more_problems));
         }
+    }
+    if let Some(problem) = &status.address_problem {
+        row("problem", problem.clone());
     }
     for held in &status.held {
         row("withheld", describe_hold(held, &config.node_name, now));
@@ -100,7 +112,7 @@ fn describe_encryption(is_encrypted: bool, listen: &str) -> &'static str {
 }
 
 /// Formats a problem like `muster validate` and the log.
-fn describe_problem(problem: &Problem) -> String {
+pub(super) fn describe_problem(problem: &Problem) -> String {
     let Problem { file, line, column, severity, message, hint } = problem;
     let warning = if severity == "warning" { "warning: " } else { "" };
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));

@@ -1,15 +1,15 @@
 //! Starts the publisher, which turns the cluster's view and the zone files into the catalog and the DNS tables.
 
-use std::{fs, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::{sync::watch, task::block_in_place};
 
-use super::{Context, DaemonError};
+use super::Context;
 use crate::{
     clock::unix_now,
     config::Config,
-    data_dir,
+    data_dir::DataDir,
     dns::{
         publish::{Publisher, Sources},
         zone::{Settings, Tables, serial::Serial},
@@ -30,23 +30,20 @@ pub(super) fn publish(context: &mut Context<'_>, serial: Serial, mut sources: So
     let config = context.config;
     // In milliseconds, so that an index from before a restart is never ahead of ours.
     let version = unix_now().as_millis() as u64;
-    let mut publisher = Publisher::new(Tables::new(settings(config)), serial, config.data_dir.clone(), version);
+    let mut publisher = Publisher::new(Tables::new(settings(config)), serial, context.data_dir.clone(), version);
     block_in_place(|| publisher.publish(&mut sources));
     let published = Published { tables: publisher.published(), catalog: publisher.catalog() };
     context.tasks.spawn("publisher", publisher.run(sources, context.shutdown.clone()));
     published
 }
 
-/// Verifies that the data directory is writable, and resumes the serial that it holds.
-pub(super) fn resume_serial(config: &Config) -> Result<Serial, DaemonError> {
-    let path = &config.data_dir;
-    let failed = |error| DaemonError::DataDir { path: path.clone(), error };
-    fs::create_dir_all(path).map_err(failed)?;
+/// Resumes the serial that the data directory holds.
+pub(super) fn resume_serial(data_dir: &DataDir) -> Serial {
     // A clock before 1970 or after 2106 is of no use; the stored serial decides alone then.
     let now = u32::try_from(unix_now().as_secs()).unwrap_or(0);
-    let stored = data_dir::load_serial(path);
-    data_dir::store_serial(path, stored.unwrap_or(0).max(now)).map_err(failed)?;
-    Ok(Serial::resume(stored, now))
+    let stored = data_dir.load_serial();
+    data_dir.store_serial(stored.unwrap_or(0).max(now));
+    Serial::resume(stored, now)
 }
 
 fn settings(config: &Config) -> Settings {

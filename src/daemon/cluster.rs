@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    net::{IpAddr, SocketAddr},
+    net::{self, IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -11,23 +11,26 @@ use std::{
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
+    task::block_in_place,
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, DaemonError, Purpose};
+use super::{Context, DaemonError, Purpose, handover::Run};
 use crate::{
+    clock::uptime,
     config::{self, Config},
-    data_dir,
+    data_dir::DataDir,
     gossip::{
         command::Command,
+        known_peer::KnownPeer,
         link,
         message::Identity,
         node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
-        transport::{Sockets, Transport},
+        transport::{self, Sockets, Transport},
     },
     model::{
         announcement::{Announcements, Node},
@@ -64,49 +67,73 @@ pub(super) struct Cluster {
     pub(super) address: SocketAddr,
     /// Counts of rejected packets and records.
     pub(super) rejected: Arc<Rejected>,
+    /// The run of this node.
+    pub(super) run: Run,
+    /// True once the node knows what its peers announce.
+    pub(super) synced: watch::Receiver<bool>,
+    /// True if the node knows of no peer to wait for, or cannot reach any.
+    pub(super) is_alone: bool,
+}
+
+/// The point from which the node goes on.
+pub(super) struct Begin {
+    /// The run that goes on; `None` for a new one.
+    pub(super) run: Option<Run>,
+    /// Generation above which a new run begins.
+    pub(super) above: u64,
+    /// Known peers.
+    pub(super) peers: Vec<KnownPeer>,
 }
 
 /// Starts the node.
 pub(super) fn start(
     context: &mut Context<'_>,
-    sockets: Sockets,
+    sockets: (net::UdpSocket, net::TcpListener),
     announcements: watch::Receiver<Announcements>,
+    begin: Begin,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
-    let data = |error| DaemonError::DataDir { path: config.data_dir.clone(), error };
-    let listen = config.gossip.listen;
-    let local = sockets.local_addr().map_err(|error| DaemonError::Listen {
-        purpose: Purpose::Gossip,
-        address: listen,
-        error,
-    })?;
-    let generation = data_dir::next_generation(&config.data_dir).map_err(data)?;
+    let Begin { run, above, peers: known } = begin;
+    let failed = |error| DaemonError::Serve { purpose: Purpose::Gossip, error };
+    let sockets = Sockets::new(sockets.0, sockets.1).map_err(failed)?;
+    let local = sockets.local_addr().map_err(failed)?;
+    let continues = run.is_some();
+    let knows_no_peer = known.is_empty() && config.gossip.join.is_empty();
+    let is_alone = knows_no_peer || !config.advertise.is_usable();
+    let data_dir = &context.data_dir;
+    let run =
+        run.unwrap_or_else(|| Run { generation: data_dir.next_generation(above), incarnation: 0, since: uptime() });
     let own = Identity {
-        id: PeerId { name: config.node.clone(), generation },
-        address: SocketAddr::new(reachable(local.ip(), &config.advertise), local.port()),
+        id: PeerId { name: config.node.clone(), generation: run.generation },
+        address: own_address(config, local.port()),
     };
-    let keyring = keyring(config)?;
+    let keyring = keyring(config, data_dir)?;
     let (link, network) = link::pair();
     let rejected = Arc::new(Rejected::default());
     let node = Arc::new(Node {
         name: config.node.clone(),
-        addresses: config.advertise.clone(),
+        addresses: config.advertise.addresses().to_vec(),
         datacenter: config.datacenter.clone(),
         meta: config.meta.clone(),
     });
-    let (view, seen) = watch::channel(node::alone(&node, &announcements.borrow()));
+    let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &known, continues));
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
     let keyring = ring.clone();
     let (commands, ordered) = mpsc::channel(COMMANDS);
     let (events, fired) = watch::channel(EventLog::default());
+    let (synced, sync) = watch::channel(false);
 
-    let transport =
-        Transport::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
-    tasks.spawn("gossip transport", transport.counted(context.metrics.gossip.clone()).run(sockets));
+    if config.advertise.is_usable() {
+        let transport =
+            Transport::new(own.clone(), ring.clone(), network, rejected.clone()).map_err(|_| DaemonError::NoRandom)?;
+        tasks.spawn("gossip transport", transport.counted(context.metrics.gossip.clone()).run(sockets));
+    } else {
+        tasks.spawn("gossip transport", transport::discard(sockets, network));
+    }
     let settings = Settings {
         own: own.clone(),
         node,
@@ -115,24 +142,41 @@ pub(super) fn start(
         cluster: config.domain.to_string(),
         interval: config.gossip.interval,
         hold: config.gossip.hold,
-        targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir::load_peers(&config.data_dir) },
+        restart_hold: config.gossip.restart_hold,
+        incarnation: run.incarnation,
+        age: uptime().saturating_sub(run.since),
+        known,
+        continues,
+        targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir.load_peers() },
         seed: fastrand::u64(..),
     };
     let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone() };
-    let outputs = Outputs { view, members, peers, keyring: keys, events };
+    let outputs = Outputs { view, members, peers, keyring: keys, events, synced };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
     tasks.spawn("cluster node", async move {
         // The receiver is gone if the agent ended first.
         let _ = end.send(running.await);
     });
-    tasks.spawn("peer store", remember_peers(config.data_dir.clone(), reached, shutdown.clone()));
+    tasks.spawn("peer store", remember_peers(data_dir.clone(), reached, shutdown.clone()));
     if let config::Seal::KeyFile(path) = &config.gossip.seal {
         let began = began_with(&key_file(path)?);
-        tasks.spawn("keyring store", keep_keyring(config.data_dir.clone(), began, ring, shutdown.clone()));
+        tasks.spawn("keyring store", keep_keyring(data_dir.clone(), began, ring, shutdown.clone()));
     }
     let address = own.address;
-    Ok(Cluster { view: seen, members: membership, events: fired, keyring, commands, ended, address, rejected })
+    Ok(Cluster {
+        view: seen,
+        members: membership,
+        events: fired,
+        keyring,
+        commands,
+        ended,
+        address,
+        rejected,
+        run,
+        synced: sync,
+        is_alone,
+    })
 }
 
 /// Returns the error of an agent whose task `first` was the first to end by itself. If the node ended by itself, it is the
@@ -141,26 +185,34 @@ pub(super) fn failure(name: &Label, first: Option<&'static str>, node: Option<En
     match node {
         Some(End::Left) => None,
         Some(End::NameTaken(by)) => Some(DaemonError::NameTaken { name: name.clone(), by: by.address }),
+        // The caller starts the node again.
+        Some(End::Superseded { .. }) => None,
         Some(End::NoGossip(error)) => Some(DaemonError::Gossip(error)),
-        Some(End::Stopped) | None => first.map(DaemonError::Ended),
+        Some(End::Stopped | End::Suspended) | None => first.map(DaemonError::Ended),
     }
 }
 
+/// Returns the gossip address of a node that is bound to this port.
+pub(super) fn own_address(config: &Config, port: u16) -> SocketAddr {
+    SocketAddr::new(reachable(config.gossip.listen.ip(), config.advertise.addresses()), port)
+}
+
 /// Returns the address at which peers reach this node: the listen address or, if that is unspecified, the first advertised
-/// address of its family.
+/// address of its family. A node that waits for an address has none of that family: its loopback address is shown on this
+/// host, and not sent.
 fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
     if !listen.is_unspecified() {
         return listen;
     }
     let fitting = advertise.iter().find(|address| address.is_ipv4() == listen.is_ipv4());
-    fitting.copied().unwrap_or(listen)
+    fitting.or(advertise.first()).copied().unwrap_or(listen)
 }
 
 /// Returns the keys to start with: those changed at run time, or those of the key file if it has changed since.
-fn keyring(config: &Config) -> Result<Option<Keyring>, DaemonError> {
+fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, DaemonError> {
     let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
     let file = key_file(path)?;
-    let Some(stored) = data_dir::load_keyring(&config.data_dir) else { return Ok(Some(file)) };
+    let Some(stored) = data_dir.load_keyring() else { return Ok(Some(file)) };
     let began = stored.lines().find_map(|line| line.strip_prefix(BEGAN_WITH));
     if began != Some(began_with(&file).as_str()) {
         info!(key_file = %path.display(), "the key file has changed; its keys replace the stored keyring");
@@ -188,7 +240,7 @@ fn began_with(file: &Keyring) -> String {
 }
 
 async fn keep_keyring(
-    data_dir: std::path::PathBuf,
+    data_dir: DataDir,
     began: String,
     mut ring: watch::Receiver<Option<Keyring>>,
     shutdown: CancellationToken,
@@ -202,9 +254,7 @@ async fn keep_keyring(
         if changed || ring.has_changed().unwrap_or(false) {
             let Some(keyring) = ring.borrow_and_update().clone() else { continue };
             let text = format!("{BEGAN_WITH}{began}\n{}", keyring.to_text());
-            if let Err(error) = tokio::task::block_in_place(|| data_dir::store_keyring(&data_dir, &text)) {
-                warn!(%error, "cannot store the gossip keys; a restart starts with those of gossip.key_file");
-            }
+            block_in_place(|| data_dir.store_keyring(text));
         }
         if !changed {
             return;
@@ -214,7 +264,7 @@ async fn keep_keyring(
 
 /// Stores the gossip addresses of peers, so that a restart finds them even if no configured seed answers.
 async fn remember_peers(
-    data_dir: std::path::PathBuf,
+    data_dir: DataDir,
     mut peers: watch::Receiver<BTreeSet<SocketAddr>>,
     shutdown: CancellationToken,
 ) {
@@ -225,10 +275,8 @@ async fn remember_peers(
         }
         let now: Vec<SocketAddr> = peers.borrow_and_update().iter().copied().collect();
         // Without peers, the stored ones are the only addresses to try.
-        if !now.is_empty()
-            && let Err(error) = tokio::task::block_in_place(|| data_dir::store_peers(&data_dir, &now))
-        {
-            warn!(%error, "cannot store the peers; a restart tries only gossip.join");
+        if !now.is_empty() {
+            block_in_place(|| data_dir.store_peers(&now));
         }
         tokio::select! {
             () = sleep(STORE_AGAIN) => {}

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
+use tokio::net::TcpListener;
 
-use super::{Context, DaemonError, Purpose, bind::Listener, encrypted, resolver::Resolution};
+use super::{Context, DaemonError, Purpose, bind::DnsListener, encrypted, resolver::Resolution};
 use crate::{
     config::Config,
     dns::{
-        engine::{Engine, Settings, rrl::ResponseRateLimiter},
+        engine::{Audience, Engine, Settings, rrl::ResponseRateLimiter},
         message::cookie::Secret,
         recursion::Recursion,
         server::{connection_quota::ConnectionQuota, tcp, udp},
@@ -18,11 +19,12 @@ use crate::{
     metrics::{Transport, Writers},
 };
 
-/// Starts the DNS servers. Returns the quota that counts their connections.
+/// Starts the DNS servers: UDP in the one context, the others in the other. Returns the quota that counts connections.
 pub(super) fn serve(
     context: &mut Context<'_>,
-    listeners: Vec<Listener>,
-    encrypted: Option<encrypted::Listeners>,
+    udp_context: &mut Context<'_>,
+    listeners: Vec<DnsListener>,
+    encrypted: encrypted::Listeners,
     tables: &Arc<ArcSwap<Tables>>,
     resolution: &Resolution,
 ) -> Result<Arc<ConnectionQuota>, DaemonError> {
@@ -35,18 +37,17 @@ pub(super) fn serve(
         tally: context.metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: context.shutdown.clone(),
     };
-    for Listener { address, datagrams, connections } in listeners {
+    for DnsListener { address, datagrams, connections } in listeners {
+        let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
         for socket in datagrams {
-            let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
+            let (resolver, shutdown) = (resolution.resolver.clone(), udp_context.shutdown.clone());
             let workers = udp::serve(socket, tables.clone(), engine.clone(), resolver, &context.metrics.dns, shutdown);
-            let workers = workers.map_err(|error| DaemonError::Listen { purpose: Purpose::Dns, address, error })?;
-            context.tasks.spawn("DNS over UDP", workers);
+            udp_context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
         }
+        let connections = TcpListener::from_std(connections).map_err(failed)?;
         context.tasks.spawn("DNS over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
     }
-    if let Some(listeners) = encrypted {
-        encrypted::serve(context, listeners, &shared, &engine)?;
-    }
+    encrypted::serve(context, encrypted, &shared, &engine)?;
     Ok(shared.clients)
 }
 
@@ -60,5 +61,6 @@ fn engine_settings(config: &Config, recursion: Option<Arc<Recursion>>) -> Result
         secret: Some(Secret::new(secret)),
         limit: config.dns.rate_limit.map(|rate| ResponseRateLimiter::new(rate, fastrand::u64(..))),
         recursion,
+        audience: if config.advertise.is_usable() { Audience::Everyone } else { Audience::ThisHost },
     })
 }

@@ -16,10 +16,10 @@ pub enum DaemonError {
         /// Error of the system.
         error: io::Error,
     },
-    /// The data directory is not writable.
-    DataDir {
-        /// Its path.
-        path: PathBuf,
+    /// A bound socket cannot be served.
+    Serve {
+        /// Its purpose.
+        purpose: Purpose,
         /// Error of the system.
         error: io::Error,
     },
@@ -57,7 +57,7 @@ pub enum DaemonError {
 }
 
 /// Purpose of a listener.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Purpose {
     /// DNS over UDP and TCP.
     Dns,
@@ -77,6 +77,26 @@ impl Purpose {
     /// Name in messages.
     pub(super) fn name(self) -> &'static str {
         self.words().0
+    }
+
+    /// All purposes.
+    const ALL: [Self; 6] = [Self::Dns, Self::Gossip, Self::Http, Self::Tls, Self::Https, Self::Quic];
+
+    /// Word in the name of a socket.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Dns => "dns",
+            Self::Gossip => "gossip",
+            Self::Http => "http",
+            Self::Tls => "tls",
+            Self::Https => "https",
+            Self::Quic => "quic",
+        }
+    }
+
+    /// Returns the purpose with this word.
+    pub(super) fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.word() == word)
     }
 
     /// Name in messages, configuration key, and an address that usually works.
@@ -119,11 +139,7 @@ impl fmt::Display for DaemonError {
                     _ => Ok(()),
                 }
             }
-            Self::DataDir { path, error } => write!(
-                f,
-                "cannot write to the data directory {}: {error}\nCreate it for the user that runs muster, or set data_dir to another directory.",
-                path.display()
-            ),
+            Self::Serve { purpose, error } => write!(f, "cannot serve {}: {error}", purpose.name()),
             Self::KeyFile { path, error } => write!(
                 f,
                 "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` creates a key file. All nodes of a cluster need the \

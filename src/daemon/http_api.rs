@@ -1,14 +1,20 @@
-//! The HTTP API: binds its listeners, follows tokens and certificate, and serves the state of the other stages.
+//! The HTTP API: follows tokens and certificate, and serves the state of the other stages.
 
-use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{self, SocketAddr},
+    os::unix::{self, fs::PermissionsExt},
+    path::Path,
+    sync::Arc,
+};
 
 use tokio::{
     net::{TcpListener, UnixListener},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     Context, VERSION,
@@ -21,7 +27,8 @@ use super::{
     scrape,
 };
 use crate::{
-    config::Config,
+    config::{AddressProblem, Config},
+    control::Control,
     dns::server::connection_quota::ConnectionQuota,
     files::tokens::{self, TokenFiles},
     http::{
@@ -40,8 +47,8 @@ const OTHERS: u32 = 0o007;
 
 /// Bound listeners.
 pub(super) struct Listeners {
-    tcp: Vec<TcpListener>,
-    unix: Option<UnixListener>,
+    pub(super) tcp: Vec<net::TcpListener>,
+    pub(super) unix: Option<unix::net::UnixListener>,
 }
 
 impl Listeners {
@@ -51,27 +58,10 @@ impl Listeners {
     }
 }
 
-/// Binds the listeners that the configuration names.
-pub(super) fn bind(config: &Config) -> Result<Listeners, DaemonError> {
-    let tcp = |address: &SocketAddr| {
-        let failed = |error| DaemonError::Listen { purpose: Purpose::Http, address: *address, error };
-        let listener = server::bind(*address).map_err(failed)?;
-        info!(address = %listener.local_addr().unwrap_or(*address), "listening for HTTP");
-        Ok(listener)
-    };
-    let unix = |path: &std::path::PathBuf| {
-        let listener = server::bind_unix(path).map_err(|error| DaemonError::Socket { path: path.clone(), error })?;
-        info!(path = %path.display(), "listening for HTTP on a Unix socket");
-        Ok(listener)
-    };
-    Ok(Listeners {
-        tcp: config.http.listen.iter().map(tcp).collect::<Result<_, _>>()?,
-        unix: config.http.socket.as_ref().map(unix).transpose()?,
-    })
-}
-
 /// State that the API shows and controls.
 pub(super) struct Shown<'a> {
+    /// The problem of the advertised addresses.
+    pub(super) address_problem: watch::Receiver<Option<AddressProblem>>,
     pub(super) services: &'a LocalServices,
     pub(super) cluster: &'a Cluster,
     pub(super) published: Published,
@@ -80,8 +70,8 @@ pub(super) struct Shown<'a> {
     pub(super) connections: Arc<ConnectionQuota>,
     /// Addresses of the DNS listeners.
     pub(super) dns: Vec<SocketAddr>,
-    /// Each new value makes the agent read all files again.
-    pub(super) rescan: watch::Sender<()>,
+    /// Takes requests to the daemon.
+    pub(super) control: mpsc::Sender<Control>,
     /// Set when the agent begins to drain or to stop.
     pub(super) stopping: CancellationToken,
 }
@@ -90,7 +80,7 @@ pub(super) struct Shown<'a> {
 pub(super) async fn serve(
     context: &mut Context<'_>,
     listeners: Listeners,
-    folders: &Folders,
+    folders: &mut Folders,
     shown: Shown<'_>,
 ) -> Result<(), DaemonError> {
     let guard = guard(context, folders).await;
@@ -105,7 +95,8 @@ fn api(
     guard: Guard,
     shown: Shown<'_>,
 ) -> http::Api {
-    let Shown { services, cluster, published, resolution, connections, dns, rescan, stopping } = shown;
+    let Shown { address_problem, services, cluster, published, resolution, connections, dns, control, stopping } =
+        shown;
     let Published { tables, catalog } = published;
     let scrape = scrape::Sources {
         catalog: catalog.clone(),
@@ -120,9 +111,10 @@ fn api(
     let sources = blocking::Sources {
         catalog,
         members: cluster.members.clone(),
-        files: folders.reports.subscribe(),
+        files: folders.reports(),
         maintenance: services.maintenance.clone(),
         keys: cluster.keyring.clone(),
+        address_problem,
     };
     let queries = BlockingQueries::new(sources, context.metrics.http.clone(), context.shutdown.clone());
     context.tasks.spawn("blocking queries", queries.clone().run());
@@ -130,7 +122,7 @@ fn api(
         agent: Arc::new(facts(context.config, cluster.address, dns, listeners.addresses())),
         events: cluster.events.clone(),
         queries,
-        commands: Commands { cluster: cluster.commands.clone(), registry: services.requests.clone(), rescan },
+        commands: Commands { cluster: cluster.commands.clone(), registry: services.requests.clone(), daemon: control },
         guard,
         explain: explain::Sources {
             tables,
@@ -161,7 +153,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
 }
 
 /// Follows the token files, if `http.tokens_dir` is set.
-async fn guard(context: &mut Context<'_>, folders: &Folders) -> Guard {
+async fn guard(context: &mut Context<'_>, folders: &mut Folders) -> Guard {
     let path = context.config.http.tokens_dir.clone()?;
     warn_of_readers(&path);
     let names = ["token file watcher", "token file reader"];
@@ -194,11 +186,13 @@ fn listen(context: &mut Context<'_>, listeners: Listeners, server: Server) -> Re
             .tasks
             .spawn("HTTP certificate reloader", Arc::clone(&certificate).follow(octets, context.shutdown.clone()));
     }
+    let failed = |error| DaemonError::Serve { purpose: Purpose::Http, error };
     for listener in listeners.tcp {
-        let listener = Listener::Tcp(listener, tls.clone());
+        let listener = Listener::Tcp(TcpListener::from_std(listener).map_err(failed)?, tls.clone());
         context.tasks.spawn("HTTP server", server::serve(listener, server.clone()));
     }
     if let Some(listener) = listeners.unix {
+        let listener = UnixListener::from_std(listener).map_err(failed)?;
         context.tasks.spawn("HTTP server on the Unix socket", server::serve(Listener::Unix(listener), server));
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Starts this node's own services: the registry, which keeps what clients register, and the health checks.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -13,9 +13,10 @@ use super::Context;
 use crate::{
     checks,
     config::Config,
-    data_dir,
+    data_dir::DataDir,
     model::{
         announcement::Announcements,
+        check_results::{CheckResults, Former},
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
         service::Definitions,
@@ -43,6 +44,8 @@ pub(super) struct LocalServices {
     pub(super) maintenance: watch::Receiver<Maintenance>,
     /// The definitions with their health.
     pub(super) announcements: watch::Receiver<Announcements>,
+    /// The results of their checks, to be stored.
+    pub(super) results: watch::Receiver<CheckResults>,
     /// Takes changes of the registry.
     pub(super) requests: mpsc::Sender<Request>,
     /// Time for which caches may still have answers with this node's instances; set when all are withdrawn.
@@ -51,15 +54,16 @@ pub(super) struct LocalServices {
     default_ttl: watch::Sender<u32>,
 }
 
-/// Starts the registry and the checks. `drain` withdraws all instances of the node.
+/// Starts the registry and the checks, which continue from `former` results. `drain` withdraws all instances of the node.
 pub(super) async fn start(
     context: &mut Context<'_>,
     files: watch::Receiver<Definitions>,
     drain: &CancellationToken,
+    former: Former,
 ) -> LocalServices {
     let config = context.config;
     let host = host(config);
-    let state = restore(&config.data_dir, &host);
+    let state = restore(&context.data_dir, &host);
     let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
     let (held, maintenance) = watch::channel(state.maintenance().clone());
     let (announced, mut announcements) = watch::channel(Announcements::new());
@@ -67,8 +71,8 @@ pub(super) async fn start(
     let (requests, asked) = mpsc::channel(QUEUE);
     let (ttl, default_ttl) = watch::channel(config.dns.ttl);
     let (outcome, withdrawn) = watch::channel(None);
-    let folder = config.data_dir.clone();
-    let store: Store = Box::new(move |text| data_dir::store_registered(&folder, text));
+    let folder = context.data_dir.clone();
+    let store: Store = Box::new(move |text| folder.store_registered(text));
     let inputs =
         Inputs { files, announced: announcements.clone(), default_ttl, requests: asked, withdraw: drain.clone() };
     let outputs = Outputs { definitions: defined, maintenance: held, ttl_reports: report, withdrawn: outcome };
@@ -76,18 +80,21 @@ pub(super) async fn start(
     context.tasks.spawn("registry", registry);
 
     let loaded = definitions.borrow().len();
-    let inputs = checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports };
+    let inputs =
+        checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports, former };
+    let (kept, results) = watch::channel(CheckResults::new());
+    let outputs = checks::Outputs { announcements: announced, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..))
     };
-    context.tasks.spawn("health checks", checks::run(inputs, announced, options, context.shutdown.clone()));
+    context.tasks.spawn("health checks", checks::run(inputs, outputs, options, context.shutdown.clone()));
     // A client that starts with the agent must not learn that a service of this node does not exist.
     let all = announcements.wait_for(|now| now.len() >= loaded);
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
         warn!("checks are slow to start; some services are not answered yet");
     }
-    LocalServices { loaded, definitions, maintenance, announcements, requests, withdrawn, default_ttl: ttl }
+    LocalServices { loaded, definitions, maintenance, announcements, results, requests, withdrawn, default_ttl: ttl }
 }
 
 impl LocalServices {
@@ -119,24 +126,16 @@ async fn follow_ttls(
 }
 
 /// Reads the stored registrations. A damaged file is copied first, since the next change replaces it.
-fn restore(folder: &Path, host: &Host) -> State {
-    let text = data_dir::load_registered(folder).unwrap_or_else(|error| {
-        warn!(%error, "cannot read the stored registrations; starting without them");
-        None
-    });
+fn restore(data_dir: &DataDir, host: &Host) -> State {
+    let text = data_dir.load_registered();
     let (state, is_whole) = task::restore(text.as_deref(), host);
     if !is_whole {
-        match data_dir::keep_damaged(folder) {
-            Ok(copy) => warn!(copy = %copy.display(), "the stored registrations are damaged; keeping a copy"),
-            Err(error) => {
-                warn!(%error, "the stored registrations are damaged and cannot be copied; the next change replaces them");
-            }
-        }
+        data_dir.keep_damaged_registered("some registrations or holds cannot be read");
     }
     state
 }
 
 /// The part of this node that registrations default to.
 fn host(config: &Config) -> Host {
-    Host { node: config.node.clone(), addresses: config.advertise.clone() }
+    Host { node: config.node.clone(), addresses: config.advertise.addresses().to_vec() }
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::unix_now,
+    config::AddressProblem,
     diagnostic::Reports,
     metrics::Http,
     model::{
@@ -93,6 +94,8 @@ pub(super) struct Snapshot {
     pub(super) files: Arc<Reports>,
     /// Maintenance and drains of this node.
     pub(super) maintenance: Maintenance,
+    /// Problem of the advertised addresses.
+    pub(super) address_problem: Option<AddressProblem>,
     /// Ids of the gossip keys, primary key first.
     keys: Vec<String>,
     /// Initial version of the members and the agent.
@@ -114,6 +117,7 @@ impl Snapshot {
             members: sources.members.borrow_and_update().clone(),
             files: sources.files.borrow_and_update().clone(),
             maintenance: sources.maintenance.borrow_and_update().clone(),
+            address_problem: *sources.address_problem.borrow_and_update(),
             keys,
             first_version,
             members_version: first_version,
@@ -124,7 +128,10 @@ impl Snapshot {
     fn next(&self, sources: &mut Sources) -> Self {
         let now = Self::new(sources);
         let members = now.members.members != self.members.members;
-        let agent = now.members != self.members || now.files != self.files || now.maintenance != self.maintenance;
+        let agent = now.members != self.members
+            || now.files != self.files
+            || now.maintenance != self.maintenance
+            || now.address_problem != self.address_problem;
         let members_version = self.members_version + u64::from(members);
         let agent_version = self.agent_version + u64::from(agent);
         Self { first_version: self.first_version, members_version, agent_version, ..now }
@@ -148,6 +155,8 @@ pub struct Sources {
     pub maintenance: watch::Receiver<Maintenance>,
     /// Gossip keys; `None`: gossip is not encrypted.
     pub keys: watch::Receiver<Option<Keyring>>,
+    /// Problem of the advertised addresses.
+    pub address_problem: watch::Receiver<Option<AddressProblem>>,
 }
 
 impl Sources {
@@ -159,6 +168,7 @@ impl Sources {
             changed = self.files.changed() => changed,
             changed = self.maintenance.changed() => changed,
             changed = self.keys.changed() => changed,
+            changed = self.address_problem.changed() => changed,
         };
         changed.is_ok()
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
 use super::response::ApiError;
-use crate::{gossip::command::Command, registry::request::Request};
+use crate::{control::Control, gossip::command::Command, registry::request::Request};
 
 /// Timeout of a join, including name resolution.
 pub(super) const JOIN: Duration = Duration::from_secs(15);
@@ -19,6 +19,8 @@ pub(super) const LEAVE: Duration = Duration::from_secs(5);
 pub(super) const NOTIFY: Duration = Duration::from_secs(5);
 /// Timeout of a registry change, including its write to disk.
 pub(super) const CHANGE: Duration = Duration::from_secs(10);
+/// Timeout of a reload: the agent starts its stages again, with all instances.
+pub(super) const RELOAD: Duration = Duration::from_secs(25);
 /// Timeout of a keyring command on all nodes.
 pub(super) const KEYRING: Duration = Duration::from_secs(15);
 
@@ -29,8 +31,8 @@ pub struct Commands {
     pub cluster: mpsc::Sender<Command>,
     /// The registry of this node's services.
     pub registry: mpsc::Sender<Request>,
-    /// Each new value makes the agent read all files again.
-    pub rescan: watch::Sender<()>,
+    /// The daemon.
+    pub daemon: mpsc::Sender<Control>,
 }
 
 /// Sends a command and waits for its outcome.

@@ -68,7 +68,9 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             "Remove a gone or unreachable node from the cluster",
         ),
         Endpoint::put("/v1/agent/leave", Operate, agent::leave, "Leave the cluster and stop the agent"),
-        Endpoint::put("/v1/agent/reload", Operate, mutations::reload, "Reload all files"),
+        Endpoint::put("/v1/agent/reload", Operate, mutations::reload, "Reload the configuration and all files")
+            .query(&[JSON])
+            .json::<api::Reloaded>(),
         Endpoint::put(
             "/v1/agent/maintenance",
             Operate,

@@ -6,12 +6,7 @@
 //! [`server`](server::serve) limits the resources of clients, `server::origin` rejects cross-origin requests, and
 //! [`page`] is the web UI.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -31,6 +26,7 @@ use tracing::debug;
 
 use self::{blocking::BlockingQueries, command::Commands, response::ApiError, server::credentials::Guard};
 use crate::{
+    config::Advertise,
     metrics::{Http, Scrape},
     model::{
         name::{Label, Name},
@@ -102,7 +98,7 @@ pub struct Agent {
     /// Version of muster.
     pub version: &'static str,
     /// Addresses at which other hosts reach this node.
-    pub advertise: Vec<IpAddr>,
+    pub advertise: Advertise,
     /// Gossip address.
     pub gossip: SocketAddr,
     /// Bound addresses of the DNS servers; ports are never 0.
@@ -114,7 +110,7 @@ pub struct Agent {
 impl Agent {
     /// Returns the defaults for registrations on this node.
     fn host(&self) -> Host {
-        Host { node: self.node.clone(), addresses: self.advertise.clone() }
+        Host { node: self.node.clone(), addresses: self.advertise.addresses().to_vec() }
     }
 }
 

@@ -6,8 +6,8 @@ pub(super) mod origin;
 use std::{
     fs::{self, Permissions},
     io,
-    net::SocketAddr,
-    os::unix::fs::PermissionsExt,
+    net::{self, SocketAddr},
+    os::unix::{self, fs::PermissionsExt},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -57,8 +57,9 @@ const MAX_HEADERS: usize = 64;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Write buffer per connection, in octets; a stream produces more data only below this fill level.
 const WRITE_BUFFER: usize = 32 * 1024;
-/// Time for open requests to finish at shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+/// Time for open requests to finish at shutdown: a request for a reload is answered when the new servers answer. The end of
+/// the process does not wait as long.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(25);
 /// Backlog of the listening sockets.
 const BACKLOG: i32 = 128;
 /// Mode of the Unix socket: access for the agent's user and group.
@@ -103,7 +104,7 @@ fn max_connections(open_files: u64) -> usize {
 }
 
 /// Binds a listener for [`serve`].
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr) -> io::Result<net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // `[::]` and `0.0.0.0` must not conflict.
@@ -114,7 +115,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 /// A source of connections.
@@ -168,13 +169,14 @@ impl Accepted {
 
 /// Binds a Unix socket for its owner and group. A stale socket of a previous process is removed; a socket in use is an
 /// error.
-pub fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    match std::os::unix::net::UnixStream::connect(path) {
+pub fn bind_unix(path: &Path) -> io::Result<unix::net::UnixListener> {
+    match unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
         Err(_) => {}
     }
-    let listener = UnixListener::bind(path)?;
+    let listener = unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
     Ok(listener)
 }

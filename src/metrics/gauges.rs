@@ -84,8 +84,14 @@ fn state(entry: &CatalogEntry) -> &'static str {
     }
 }
 
-const REACHES: [Reach; 5] =
-    [Reach::Alive, Reach::Suspect, Reach::Held, Reach::Gone(Cause::Left), Reach::Gone(Cause::Silent)];
+const REACHES: [Reach; 6] = [
+    Reach::Alive,
+    Reach::Suspect,
+    Reach::Held,
+    Reach::Restarting,
+    Reach::Gone(Cause::Left),
+    Reach::Gone(Cause::Silent),
+];
 
 impl Snapshot<'_> {
     pub(super) fn families(&self) -> Vec<Family> {
@@ -128,7 +134,7 @@ impl Snapshot<'_> {
             Family::gauges("muster_instances", "Number of instances of all services in the cluster, by state", states),
             Family::gauge(
                 "muster_instances_last_known",
-                "Number of instances answered as last known because their node is unreachable",
+                "Number of instances answered as last known because their node is unreachable or restarting",
                 last_known,
             ),
             Family::gauges(

@@ -8,10 +8,14 @@ use axum::{
     response::Response,
 };
 
-use super::{convert::node_id, mutations::CATALOG_WAIT};
+use super::{
+    convert::{node_id, problem},
+    mutations::CATALOG_WAIT,
+};
 use crate::{
     api::{self, ALIVE, FAILED, LEFT},
-    diagnostic::{Diagnostic, FolderReport},
+    config::AddressProblem,
+    diagnostic::FolderReport,
     gossip::command::{Command, ForgetError},
     http::{
         Agent, Api,
@@ -71,6 +75,10 @@ pub(crate) async fn join(
     let target = address.ok().and_then(|Path(address)| parse_endpoint(&address, Some(GOSSIP_PORT)));
     let expected = "Invalid address: /v1/agent/join/ requires ip, ip:port, [v6]:port, host or host:port.";
     let target = target.ok_or_else(|| ApiError(StatusCode::BAD_REQUEST, expected.to_owned()))?;
+    if let Some(problem @ AddressProblem::None(_)) = api.queries.snapshot().address_problem {
+        let text = format!("This node does not gossip: {problem} ({}).", problem.hint());
+        return Err(ApiError(StatusCode::SERVICE_UNAVAILABLE, text));
+    }
     let advice = format!("Check that {target} is a gossip address and that firewalls permit UDP in both directions.");
     let outcome =
         send(&api.commands.cluster, |done| Command::Join { target, done }, JOIN, &advice).await?.map_err(refused)?;
@@ -144,15 +152,17 @@ fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
         meta: agent.meta.clone(),
         muster: api::Status {
             domain: agent.domain.to_string(),
-            advertise: agent.advertise.iter().map(ToString::to_string).collect(),
+            advertise: agent.advertise.published().iter().map(ToString::to_string).collect(),
             listen: api::Listen {
                 dns: agent.dns.iter().map(ToString::to_string).collect(),
                 http: agent.http.iter().map(ToString::to_string).collect(),
                 gossip: agent.gossip.to_string(),
             },
+            address_problem: snapshot.address_problem.map(|problem| format!("{problem} ({})", problem.hint())),
             generation: own.map_or(0, |own| own.id.generation),
             sealed: membership.sealed,
             partitioned: membership.partitioned.map(rfc3339),
+            doubted: membership.doubted.map(rfc3339),
             members: counts,
             diverging: membership
                 .members
@@ -167,14 +177,6 @@ fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
 }
 
 fn folder(path: &std::path::Path, report: &FolderReport) -> api::Folder {
-    let problem = |problem: &Diagnostic| api::Problem {
-        file: problem.path.display().to_string(),
-        line: problem.line,
-        column: problem.column,
-        severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),
-        message: problem.message.clone(),
-        hint: problem.hint.clone(),
-    };
     api::Folder {
         path: path.display().to_string(),
         in_service: report.in_service.clone(),
@@ -235,7 +237,7 @@ fn member(member: &Member) -> api::Member {
     tags.extend(version.clone().map(|version| ("build".to_owned(), version)));
     let cause = match member.reach {
         Reach::Gone(cause) => Some(cause.as_str().to_owned()),
-        Reach::Alive | Reach::Suspect | Reach::Held => None,
+        Reach::Alive | Reach::Suspect | Reach::Held | Reach::Restarting => None,
     };
     api::Member {
         name: member.id.name.to_string(),
@@ -263,10 +265,10 @@ fn member(member: &Member) -> api::Member {
     }
 }
 
-/// Consul's status of a member. Consul calls an unreachable member failed at once.
+/// Consul's status of a member. Consul calls an unreachable member failed at once. A planned restart is no failure.
 fn status(reach: Reach) -> u8 {
     match reach {
-        Reach::Alive | Reach::Suspect => ALIVE,
+        Reach::Alive | Reach::Suspect | Reach::Restarting => ALIVE,
         Reach::Held => FAILED,
         Reach::Gone(Cause::Left | Cause::Forgotten) => LEFT,
         Reach::Gone(_) => FAILED,

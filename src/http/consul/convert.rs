@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use uuid::Uuid;
 
 use crate::{
-    api::catalog::{CatalogService, Check, Entry, Node, Nothing, Service, TaggedAddress, Texts, Weights},
+    api::{
+        Problem,
+        catalog::{CatalogService, Check, Entry, Node, Nothing, Service, TaggedAddress, Texts, Weights},
+    },
+    diagnostic::Diagnostic,
     model::{
         announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
         catalog::{Catalog, CatalogEntry, Freshness, NodeView},
@@ -26,6 +30,18 @@ const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 /// Returns the node's id, which depends only on its name: restarts do not change it, and all nodes return the same.
 pub(crate) fn node_id(name: &Label) -> String {
     Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+}
+
+/// Returns a problem of a file.
+pub(crate) fn problem(problem: &Diagnostic) -> Problem {
+    Problem {
+        file: problem.path.display().to_string(),
+        line: problem.line,
+        column: problem.column,
+        severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),
+        message: problem.message.clone(),
+        hint: problem.hint.clone(),
+    }
 }
 
 /// An instance with its node.

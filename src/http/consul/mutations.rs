@@ -13,12 +13,13 @@ use axum::{
 use serde_json::Value;
 use smol_str::SmolStr;
 
-use super::agent_services::enable;
+use super::{agent_services::enable, convert::problem};
 use crate::{
     api,
+    control::Control,
     http::{
         Api,
-        command::{CHANGE, send},
+        command::{CHANGE, RELOAD, refused, send},
         query::{Query, bad},
         response::{ApiError, json},
     },
@@ -222,8 +223,17 @@ pub(crate) async fn resume(State(api): State<Api>, uri: Uri, Path(text): Path<St
     Ok(json(&uri, &api::Drained { instances, ttl: 0, wait: None }))
 }
 
-pub(crate) async fn reload(State(api): State<Api>) {
-    api.commands.rescan.send_replace(());
+/// `PUT /v1/agent/reload`: 200 with the problems of files that keep their last valid content, 500 with those of a refused
+/// configuration.
+pub(crate) async fn reload(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
+    let reload = |done| Control::Reload { done: Some(done) };
+    let outcome = send(&api.commands.daemon, reload, RELOAD, "See the agent's log.").await?;
+    if outcome.is_refused() {
+        let problems: Vec<String> = outcome.configuration.iter().map(ToString::to_string).collect();
+        return Err(refused(format!("reload refused; the former configuration stays active:\n{}", problems.join("\n"))));
+    }
+    let problems = outcome.configuration.iter().chain(&outcome.files).map(problem).collect();
+    Ok(json(&uri, &api::Reloaded { problems }))
 }
 
 /// `PUT /v1/catalog/register`, for this node only: every node announces itself.

@@ -1,4 +1,4 @@
-// The state of the connection, and the warnings above every part: stale data, a partition, file errors, another version.
+// The state of the connection, and the warnings above every part: stale data, no address, a partition, file errors, another version.
 
 import { retry, token, watchConnection } from "./api.js";
 import { el, message, show } from "./dom.js";
@@ -44,7 +44,7 @@ function draw() {
     const { NodeName: name, Datacenter: site } = agent.Config;
     show(document.getElementById("agent-name"), el("b", {}, name), ` ${site}`);
   }
-  show(banners, stale(), agent && [partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Config)]);
+  show(banners, stale(), agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Config)]);
 }
 
 function banner(tone, word, text, button) {
@@ -73,6 +73,10 @@ function partition({ Partitioned: began }) {
     ". This node may be the one that is cut off. The instances of unreachable nodes are answered as last known.",
   ];
   return began && banner("warning", "Partition", text);
+}
+
+function noAddress({ AddressProblem: problem }) {
+  return problem && banner("warning", "Address", message(problem));
 }
 
 function fileErrors({ Files: folders }) {

@@ -16,6 +16,7 @@ const KINDS = {
   "node-alive": "ok",
   "node-suspect": "warning",
   "node-held": "warning",
+  "node-restarting": "warning",
   "node-gone": "critical",
   "partition-began": "critical",
   "partition-ended": "ok",

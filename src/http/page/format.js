@@ -18,7 +18,7 @@ const INSTANCE = {
 };
 
 /** Tones of nodes by reachability. */
-const NODE = { alive: "ok", suspect: "warning", held: "warning", left: "neutral", gone: "critical" };
+const NODE = { alive: "ok", suspect: "warning", held: "warning", restarting: "warning", left: "neutral", gone: "critical" };
 
 /** Tones from the most to the least severe. */
 const SEVERITY = ["critical", "warning", "neutral", "ok"];

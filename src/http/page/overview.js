@@ -22,6 +22,7 @@ export function servicesOverview(summaries, members) {
 export function nodesOverview(members, diverging) {
   const parts = [
     el("span", {}, nodes(members), unreachable(members)),
+    members.restarting > 0 && mark("warning", `${members.restarting} restarting`),
     members.suspect > 0 && mark("warning", `${members.suspect} suspect`),
     diverging > 0 && mark("warning", `${diverging} with a different view`),
     members.left > 0 && mark("neutral", `${members.left} left`),

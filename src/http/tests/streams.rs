@@ -10,6 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    config::AddressProblem,
     diagnostic::{Diagnostic, FolderReport, Reports},
     model::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, Node},
@@ -32,6 +33,7 @@ struct TestAgent {
     files: watch::Sender<Arc<Reports>>,
     maintenance: watch::Sender<Maintenance>,
     _keys: watch::Sender<Option<Keyring>>,
+    _address_problem: watch::Sender<Option<AddressProblem>>,
     shutdown: CancellationToken,
 }
 
@@ -43,14 +45,16 @@ impl TestAgent {
         let (files, reported) = channel(Arc::default());
         let (maintenance, held) = channel(Maintenance::default());
         let (keys, ring) = channel(None);
-        let sources = Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring };
+        let (problem, address_problem) = channel(None);
+        let sources =
+            Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring, address_problem };
         let queries = BlockingQueries::new(sources, Http::default(), shutdown.clone());
         tokio::spawn(queries.clone().run());
         let cluster = mpsc::channel(1).0;
         let api = api(queries, cluster, guard, &shutdown);
         let tables = api.explain.tables.clone();
         let server = Server::new(api, shutdown.clone());
-        Self { server, tables, catalog, members, files, maintenance, _keys: keys, shutdown }
+        Self { server, tables, catalog, members, files, maintenance, _keys: keys, _address_problem: problem, shutdown }
     }
 
     /// Changes the state of the instance `web-1` on the node `host-b`.
@@ -405,21 +409,21 @@ async fn rejected_packets_cause_events_at_a_limited_rate() {
     let begin = Instant::now();
     let flood = async {
         for count in 1_u64.. {
-            let rejected = vec![("forged", count), ("own", 7)];
+            let rejected = vec![("forged", count), ("replayed", 7)];
             agent.members.send_replace(Arc::new(Membership { rejected, ..Membership::default() }));
             sleep(Duration::from_millis(50)).await;
         }
     };
     let listen = async {
         let received = [stream.data().await, stream.data().await, stream.data().await];
-        // "messages rejected: 7 (own)"
+        // "messages rejected: 7 (replayed)"
         received.map(|event| event["Text"].as_str().unwrap().rsplit(' ').next().unwrap().to_owned())
     };
     let received = tokio::select! {
         () = flood => unreachable!("the flood does not end"),
         received = listen => received,
     };
-    assert_eq!(received, ["(forged)", "(own)", "(forged)"]);
+    assert_eq!(received, ["(forged)", "(replayed)", "(forged)"]);
     assert_eq!(begin.elapsed().as_secs(), 20, "one event per reason in ten seconds");
 }
 

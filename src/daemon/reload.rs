@@ -1,0 +1,152 @@
+//! Reload of the configuration: read, checked as a whole, and applied as a whole or refused as a whole.
+
+use std::{
+    fmt, fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{DaemonError, bind, handover::Handover, sockets::SocketPool};
+use crate::{
+    clock::unix_now,
+    config::{self, Config},
+    diagnostic::Diagnostic,
+    model::{date::rfc3339, keyring::Keyring},
+    tls::certificate::Certificate,
+};
+
+/// Source of the configuration.
+pub struct Source {
+    /// Path of the file or folder; the name of the mode without one.
+    pub path: PathBuf,
+    /// Reads and parses the configuration.
+    pub read: Box<Read>,
+}
+
+/// Reads and parses the configuration. The argument is the address of the host that is in use.
+type Read = dyn Fn(Option<IpAddr>) -> Result<Config, Vec<Diagnostic>> + Send + Sync;
+
+/// The active configuration.
+pub(super) struct Active {
+    config: Config,
+    /// Content of the key file at the start.
+    gossip_keys: Option<Vec<u8>>,
+    since: Duration,
+}
+
+/// A configuration that has been read again.
+pub(super) enum Reread {
+    /// It is the active one.
+    Unchanged,
+    /// It can be applied; holds its sockets, so that no other program takes a port meanwhile.
+    Changed(Box<Config>, SocketPool),
+    /// It cannot be applied; holds the problems.
+    Refused(Vec<Diagnostic>),
+}
+
+impl Active {
+    /// The configuration that has just been applied.
+    pub(super) fn new(config: &Config) -> Self {
+        Self { config: config.clone(), gossip_keys: gossip_keys(config), since: unix_now() }
+    }
+}
+
+impl fmt::Display for Active {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "active since {}", rfc3339(self.since))
+    }
+}
+
+fn gossip_keys(config: &Config) -> Option<Vec<u8>> {
+    match &config.gossip.seal {
+        config::Seal::KeyFile(path) => fs::read(path).ok(),
+        config::Seal::Open => None,
+    }
+}
+
+/// Returns the reasons why an agent with this configuration, of `path`, cannot go on from the handover.
+pub fn check_start(config: &Config, path: &Path, handover: &Handover) -> Vec<Diagnostic> {
+    let changes = handover.settings.iter().flat_map(|before| before.fixed.changes(&Fixed::of(config), path));
+    changes.chain(named_file_problems(config)).collect()
+}
+
+impl Source {
+    /// Reads the configuration and checks that it can replace the active one, whose sockets are `open`.
+    pub(super) fn reread(&self, active: &Active, open: &SocketPool) -> Reread {
+        let config = match (self.read)(active.config.advertise.of_host()) {
+            Ok(config) => config,
+            Err(problems) => return Reread::Refused(problems),
+        };
+        if config == active.config && gossip_keys(&config) == active.gossip_keys {
+            return Reread::Unchanged;
+        }
+        let mut problems = Fixed::of(&active.config).changes(&Fixed::of(&config), &self.path);
+        problems.extend(named_file_problems(&config));
+        if !problems.is_empty() {
+            return Reread::Refused(problems);
+        }
+        // Last, since a refused configuration must not take a port, however briefly.
+        match bind::bind(&config, open) {
+            Ok((_, sockets)) => Reread::Changed(Box::new(config), sockets),
+            Err(error) => Reread::Refused(vec![self.unbindable(&error)]),
+        }
+    }
+
+    fn unbindable(&self, error: &DaemonError) -> Diagnostic {
+        let text = error.to_string();
+        let (message, hint) = text.split_once('\n').unwrap_or((&text, ""));
+        let problem = Diagnostic::whole(&self.path, message);
+        let overlap = "An address that overlaps with one in use by this agent needs a restart of the agent.";
+        problem.with_hint(format!("{hint} {overlap}").trim())
+    }
+}
+
+/// Problems of keys and certificates.
+fn named_file_problems(config: &Config) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    if let config::Seal::KeyFile(path) = &config.gossip.seal {
+        let keys = fs::read_to_string(path).map_err(|error| error.to_string());
+        let keys = keys.and_then(|text| Keyring::parse(&text).map_err(|error| error.to_string()));
+        problems.extend(keys.err().map(|error| Diagnostic::whole(path, format!("unusable gossip keys: {error}"))));
+    }
+    let encrypted = config.dns.encrypted.as_ref().map(|encrypted| (&encrypted.certificate, &encrypted.key));
+    let http = config.http.tls.as_ref().map(|(certificate, key)| (certificate, key));
+    for (certificate, key) in encrypted.into_iter().chain(http) {
+        let unusable = Certificate::read(certificate, key).err();
+        problems.extend(unusable.map(|error| Diagnostic::whole(certificate, format!("unusable certificate: {error}"))));
+    }
+    problems
+}
+
+/// Settings that a running agent cannot change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Fixed {
+    node: String,
+    domain: String,
+    data_dir: PathBuf,
+}
+
+impl Fixed {
+    pub(super) fn of(config: &Config) -> Self {
+        Self { node: config.node.to_string(), domain: config.domain.to_string(), data_dir: config.data_dir.clone() }
+    }
+
+    /// Returns the changes from these settings to others, as problems of the configuration at `path`.
+    fn changes(&self, now: &Self, path: &Path) -> Vec<Diagnostic> {
+        let changes = [
+            ("node", self.node.clone(), now.node.clone()),
+            ("domain", self.domain.clone(), now.domain.clone()),
+            ("data_dir", self.data_dir.display().to_string(), now.data_dir.display().to_string()),
+        ];
+        let changed = changes.into_iter().filter(|(_, before, now)| before != now);
+        changed
+            .map(|(key, before, now)| {
+                let message = format!("`{key}` changed from `{before}` to `{now}`, which needs a restart of the agent");
+                Diagnostic::whole(path, message).with_hint("restart the agent, or undo the change")
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,356 @@
+//! The stages of a running agent: bind, load, start, serve; and their end.
+//!
+//! Each stage is a group of tasks. The groups end in an order that keeps answers flowing: the servers of the former stages
+//! answer until those of the new stages do, so that no query waits for a reload.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, warn};
+
+use super::{
+    Context, DaemonError, Lasting, NextRun, addresses, answers, bind,
+    cluster::{self, Cluster},
+    data_dir_report, dns,
+    drain::Drain,
+    encrypted,
+    folders::Folders,
+    handover::{Handover, Run},
+    http_api,
+    local_services::{self, LocalServices},
+    resolver,
+    sockets::SocketPool,
+    state_store,
+    tasks::Tasks,
+};
+use crate::{
+    config::Config,
+    control::Control,
+    diagnostic::Diagnostic,
+    dns::publish,
+    gossip::{command::Command, known_peer::KnownPeer},
+    model::{
+        catalog::{Catalog, View},
+        host_addresses::HostAddresses,
+    },
+    saved_state::SavedState,
+};
+
+/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew.
+const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
+/// Maximum wait until the tables have what the first exchange brought.
+const PUBLICATION: Duration = Duration::from_millis(500);
+/// Time limit for open connections and probes at a stop; systemd sends SIGKILL after 90 s.
+const STOP: Duration = Duration::from_secs(5);
+/// Time limit for open requests after a reload: the request for the reload is one of them.
+const REQUESTS: Duration = Duration::from_secs(30);
+/// Time limit for open connections before an upgrade. Queries over UDP are answered meanwhile.
+const CONNECTIONS: Duration = Duration::from_secs(2);
+/// Time limit for queries at upstreams before an upgrade. New queries wait in the sockets meanwhile.
+const IN_FLIGHT: Duration = Duration::from_secs(1);
+/// Time limit for the node to announce a restart, and to hand over its peers.
+const NODE: Duration = Duration::from_secs(2);
+
+/// A running agent.
+pub(super) struct Stages {
+    /// Gossip, checks and files.
+    core: Group,
+    servers: Servers,
+    folders: Folders,
+    /// The open sockets.
+    pub(super) sockets: SocketPool,
+    pub(super) services: LocalServices,
+    pub(super) cluster: Cluster,
+    /// The addresses of the host.
+    pub(super) host: watch::Receiver<HostAddresses>,
+    /// Withdraws all instances of the node.
+    drain: CancellationToken,
+    /// Set when the agent begins to drain or to stop.
+    stopping: CancellationToken,
+    /// Peers at the start, for the case that the node ends by itself.
+    known: Vec<KnownPeer>,
+    /// What another start goes on with.
+    state: state_store::Sources,
+}
+
+/// The servers of a running agent.
+pub(super) struct Servers {
+    http: Group,
+    /// DNS over TCP, TLS, HTTPS and QUIC.
+    connections: Group,
+    /// DNS over UDP.
+    datagrams: Group,
+    resolver: Group,
+}
+
+/// Tasks that end together, at the latest when the group is dropped.
+pub(super) struct Group {
+    shutdown: CancellationToken,
+    tasks: Tasks,
+    _guard: DropGuard,
+}
+
+impl Context<'_> {
+    fn into_group(self) -> Group {
+        let Self { shutdown, tasks, .. } = self;
+        Group { _guard: shutdown.clone().drop_guard(), shutdown, tasks }
+    }
+}
+
+impl Group {
+    /// Ends the tasks, within `limit`.
+    async fn end(&mut self, limit: Duration) {
+        self.shutdown.cancel();
+        if timeout(limit, async { while self.tasks.ended().await.is_some() {} }).await.is_err() {
+            warn!("some tasks did not end within {limit:?}; going on without them");
+        }
+    }
+
+    /// Waits for the first task that ends by itself.
+    async fn ended(&mut self) -> &'static str {
+        match self.tasks.ended().await {
+            Some(name) => name,
+            // A group without tasks.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Servers {
+    /// Lets the servers answer what they have received, in the background.
+    pub(super) fn retire(mut self) {
+        tokio::spawn(async move { self.end(REQUESTS).await });
+    }
+
+    /// Ends the servers before the process ends.
+    pub(super) async fn end_process(mut self) {
+        self.end(STOP).await;
+    }
+
+    /// Ends the servers of datagrams before an upgrade; those of connections have ended.
+    pub(super) async fn end_for_upgrade(mut self) {
+        self.datagrams.end(IN_FLIGHT).await;
+        self.resolver.end(STOP).await;
+    }
+
+    /// Ends the servers. All stop to receive at once, since their tables are no longer updated. The resolver ends last, when
+    /// no query waits for it. `requests` is the time limit for open requests to the API.
+    async fn end(&mut self, requests: Duration) {
+        let Self { http, connections, datagrams, resolver } = self;
+        let dns = async {
+            tokio::join!(connections.end(STOP), datagrams.end(STOP));
+            resolver.end(STOP).await;
+        };
+        tokio::join!(http.end(requests), dns);
+    }
+}
+
+impl Stages {
+    /// Starts all stages. The handover stays as it is, so that a failure can go back to it.
+    pub(super) async fn start(
+        lasting: &Lasting,
+        config: &Config,
+        handover: &Handover,
+        control: &mpsc::Sender<Control>,
+    ) -> Result<Self, DaemonError> {
+        let context = || Context {
+            config,
+            data_dir: lasting.data_dir.clone(),
+            metrics: lasting.metrics.clone(),
+            shutdown: CancellationToken::new(),
+            tasks: Tasks::default(),
+        };
+        let (mut core, mut http) = (context(), context());
+        let (mut connections, mut datagrams, mut upstreams) = (context(), context(), context());
+        let (drain, stopping) = (CancellationToken::new(), CancellationToken::new());
+
+        // Bind.
+        let (sockets, pool) = bind::bind(config, &handover.sockets)?;
+        let serial = answers::resume_serial(&lasting.data_dir);
+        core.tasks.spawn("data directory", lasting.data_dir.clone().retry(core.shutdown.clone()));
+        core.tasks.spawn(
+            "data directory reporter",
+            data_dir_report::run(lasting.data_dir.clone(), lasting.reports.clone(), core.shutdown.clone()),
+        );
+
+        let addresses = addresses::follow(&mut core);
+
+        // Load.
+        let state_store::Loaded { state, former } = state_store::load(&lasting.data_dir, handover);
+        let mut folders = Folders::new(&core, lasting.reports.clone(), state.files.clone());
+        let files = folders.load(&mut core).await;
+
+        // Start.
+        let services = local_services::start(&mut core, files.services, &drain, former).await;
+        let begin = cluster::Begin { run: handover.run, above: handover.above, peers: state.peers.clone() };
+        let cluster = cluster::start(&mut core, sockets.gossip, services.announcements.clone(), begin)?;
+        services.follow_ttls(&mut core, cluster.members.clone());
+        let sources = publish::Sources { view: cluster.view.clone(), zones: files.zones };
+        let published = answers::publish(&mut core, serial, sources);
+        let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
+        let resolution = resolver::start(&mut upstreams, dns_addresses.clone()).await;
+        let sources = state_store::Sources {
+            commands: cluster.commands.clone(),
+            view: cluster.view.clone(),
+            results: services.results.clone(),
+            last_valid: folders.last_valid(),
+        };
+        let storing = state_store::run(sources.clone(), lasting.data_dir.clone(), core.shutdown.clone());
+        core.tasks.spawn("state store", storing);
+        if handover.run.is_none() && !cluster.is_alone {
+            first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
+        }
+
+        // Serve.
+        let bind::Sockets { dns, tls, https, quic, http: tcp, unix, .. } = sockets;
+        let encrypted = encrypted::Listeners { tls, https, quic };
+        let quota = dns::serve(&mut connections, &mut datagrams, dns, encrypted, &published.tables, &resolution)?;
+        let shown = http_api::Shown {
+            address_problem: addresses.problem,
+            services: &services,
+            cluster: &cluster,
+            published,
+            resolution,
+            connections: quota,
+            dns: dns_addresses,
+            control: control.clone(),
+            stopping: stopping.clone(),
+        };
+        http_api::serve(&mut http, http_api::Listeners { tcp, unix }, &mut folders, shown).await?;
+        info!(node = %config.node, domain = %config.domain, services = services.loaded, "answering");
+        let servers = Servers {
+            http: http.into_group(),
+            connections: connections.into_group(),
+            datagrams: datagrams.into_group(),
+            resolver: upstreams.into_group(),
+        };
+        Ok(Self {
+            core: core.into_group(),
+            servers,
+            folders,
+            sockets: pool,
+            services,
+            cluster,
+            host: addresses.host,
+            drain,
+            stopping,
+            known: state.peers,
+            state: sources,
+        })
+    }
+
+    /// Waits for the first task that ends by itself and returns its name. The end of the node has a reason of its own.
+    pub(super) async fn ended(&mut self) -> &'static str {
+        let Servers { http, connections, datagrams, resolver } = &mut self.servers;
+        tokio::select! {
+            name = self.core.ended() => name,
+            name = http.ended() => name,
+            name = connections.ended() => name,
+            name = datagrams.ended() => name,
+            name = resolver.ended() => name,
+        }
+    }
+
+    /// Reads all files again and returns their problems.
+    pub(super) async fn reread(&self) -> Vec<Diagnostic> {
+        self.folders.reread().await
+    }
+
+    /// The current problems of all files.
+    pub(super) fn file_problems(&self) -> Vec<Diagnostic> {
+        self.folders.problems()
+    }
+
+    /// The run of the node if it goes on after another start.
+    pub(super) fn next_run(&self) -> Option<Run> {
+        self.cluster.run.next_incarnation()
+    }
+
+    /// The run of the node under another configuration: a changed gossip address needs a new one.
+    pub(super) fn run_under(&self, active: &Config, config: &Config) -> NextRun {
+        let address =
+            |config: &Config| (config.gossip.listen, cluster::own_address(config, self.cluster.address.port()));
+        if address(active) == address(config) { NextRun::Same } else { NextRun::Above(0) }
+    }
+
+    /// The state that another start would go on with.
+    pub(super) async fn state(&self) -> SavedState {
+        match self.state.collect().await {
+            Some(state) => state,
+            None => self.state.with_peers(Vec::new()),
+        }
+    }
+
+    /// Ends the servers of connections, within some seconds. The others go on.
+    pub(super) async fn end_connections(&mut self) {
+        self.stopping.cancel();
+        let Servers { http, connections, .. } = &mut self.servers;
+        tokio::join!(http.end(CONNECTIONS), connections.end(CONNECTIONS));
+    }
+
+    /// Begins to withdraw all instances of the node.
+    pub(super) fn drain(&self) -> Drain {
+        self.stopping.cancel();
+        self.drain.cancel();
+        let LocalServices { withdrawn, announcements, .. } = &self.services;
+        Drain { withdrawn: withdrawn.clone(), announcements: announcements.clone() }
+    }
+
+    /// Ends all stages, within some seconds. The node leaves the cluster.
+    pub(super) async fn end(mut self) {
+        self.stopping.cancel();
+        tokio::join!(self.core.end(STOP), self.servers.end(STOP));
+    }
+
+    /// Ends the node without a leave, and everything but the servers, which go on answering. Without a `run` that goes on, the
+    /// peers are told of a restart first.
+    pub(super) async fn hand_over(mut self, run: Option<Run>) -> (Handover, Servers) {
+        self.stopping.cancel();
+        self.servers.http.shutdown.cancel();
+        if run.is_none() {
+            self.ask(|done| Command::AnnounceRestart { done }).await;
+        }
+        let peers = self.ask(|done| Command::Suspend { done }).await;
+        self.core.end(STOP).await;
+        // The results of the checks are final now.
+        let known = std::mem::take(&mut self.known);
+        let state = self.state.with_peers(peers.unwrap_or(known));
+        (Handover { sockets: self.sockets, run, state: Some(state), ..Handover::default() }, self.servers)
+    }
+
+    /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (done, outcome) = oneshot::channel();
+        let asked = async {
+            self.cluster.commands.send(command(done)).await.ok()?;
+            outcome.await.ok()
+        };
+        timeout(NODE, asked).await.unwrap_or_else(|_| {
+            warn!("the node does not respond within {NODE:?}");
+            None
+        })
+    }
+}
+
+/// Waits until this node knows what its peers announce, and until its tables have that.
+async fn first_exchange(
+    mut synced: watch::Receiver<bool>,
+    view: &watch::Receiver<View>,
+    mut catalog: watch::Receiver<Catalog>,
+) {
+    if timeout(FIRST_EXCHANGE, synced.wait_for(|synced| *synced)).await.is_err() {
+        warn!("no exchange with a peer within {FIRST_EXCHANGE:?}: answering what was last known");
+    }
+    let view = view.borrow().clone();
+    let is_published = |catalog: &Catalog| {
+        view.iter().all(|(name, known)| catalog.view().get(name).is_some_and(|shown| Arc::ptr_eq(shown, known)))
+    };
+    // A node that changes meanwhile is published with the change.
+    if timeout(PUBLICATION, catalog.wait_for(is_published)).await.is_err() {
+        debug!("the announcements of peers changed during the start");
+    }
+}
