@@ -67,7 +67,8 @@ const ADAPTERS: &[(&str, &str)] = &[
 ];
 
 /// Pieces that adapters of all groups may import.
-const SHARED: &[&str] = &["accept", "clock", "log_limit", "tls"];
+const SHARED: &[&str] =
+    &["accept", "clock", "control", "host_addresses", "inherited_fd", "log_limit", "service_manager", "tls"];
 
 /// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
 const CORE_WITHIN_ADAPTERS: &[&str] =
@@ -126,11 +127,14 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("clap_mangen", "cli::completions_and_man"),
     ("h2", "checks::grpc"),
     ("hickory_server", "dns::server::encrypted"),
+    ("netlink_packet_core", "host_addresses::netlink"),
+    ("netlink_packet_route", "host_addresses::netlink"),
+    ("netlink_sys", "host_addresses::netlink"),
     ("notify", "files::watch"),
     ("prometheus_client", "metrics::family"),
     ("rustls_native_certs", "tls::authorities"),
     ("saphyr_parser", "yaml::marks"),
-    ("sd_notify", "cli::agent"),
+    ("sd_notify", "service_manager"),
     ("serde_yaml", "yaml"),
 ];
 
@@ -149,8 +153,9 @@ const NOT_IN_CORE: &[(&str, &[&str])] = &[
     ("std::time", &["Duration", "TryFromFloatSecsError", "UNIX_EPOCH"]),
 ];
 
-/// Modules that may contain `unsafe`. The program has none; a benchmark compares an io_uring path with it.
-const UNSAFE: &[&str] = &["benches::udp_io::ring"];
+/// Modules that may contain `unsafe`: the program adopts descriptors by their numbers, and a benchmark compares an io_uring
+/// path.
+const UNSAFE: &[&str] = &["benches::udp_io::ring", "inherited_fd"];
 
 /// Folders where dead code may be allowed: each test uses a part of them.
 const DEAD_CODE: &[&str] = &["tests/support/"];

@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use muster::{
-    checks::{self, Inputs, Options},
+    checks::{self, Inputs, Options, Outputs},
     model::{
         announcement::Announcements,
         health::Status,
@@ -35,8 +35,10 @@ async fn reloads_leak_no_files_and_no_processes() {
     let shutdown = CancellationToken::new();
     let options = Options::for_this_process(true, 1);
     let (_reports, ttl_reports) = mpsc::channel(1);
-    let inputs = Inputs { definitions: watched, maintenance: watch::channel(Maintenance::default()).1, ttl_reports };
-    let running = tokio::spawn(checks::run(inputs, announcements, options, shutdown.clone()));
+    let maintenance = watch::channel(Maintenance::default()).1;
+    let inputs = Inputs { definitions: watched, maintenance, ttl_reports, former: Default::default() };
+    let outputs = Outputs { announcements, results: watch::Sender::default() };
+    let running = tokio::spawn(checks::run(inputs, outputs, options, shutdown.clone()));
 
     // The first rounds open descriptors of the runtime, which stay open.
     let (before, mut settled) = (sockets(), 0);

@@ -170,12 +170,6 @@ fn failed_start_reports_cause_and_exit_code() {
             2,
             "No interface of this host",
         ),
-        (
-            "a data directory that is a file",
-            "data_dir: muster.yaml\nhttp: {listen: []}\ngossip: {listen: 127.0.0.1:0}\ndns: {listen: [127.0.0.1:0]}\n",
-            2,
-            "data directory",
-        ),
         ("an unknown key", "domian: x\n", 1, "muster.yaml:1:1: "),
     ];
     for (case, config, code, expected) in cases {

@@ -16,7 +16,7 @@ use hickory_proto::{op::Message, rr::RecordType};
 use muster::{
     api::explain::Explained,
     dns::{
-        engine::{Client, Decision, Engine, Origin, Settings as EngineSettings, Transport},
+        engine::{Audience, Client, Decision, Engine, Origin, Settings as EngineSettings, Transport},
         message::codes::{Rcode, rtype},
         recursion::{Recursion, cache::Cache, loop_detection::LoopDetector},
         zone::{Settings, Tables},
@@ -161,6 +161,7 @@ impl World {
             secret: None,
             limit: None,
             recursion: self.recursion.clone(),
+            audience: Audience::Everyone,
         };
         let packet = Ask { name: name.to_owned(), qtype, edns: Some(1232), dnssec_ok: false }.packet(7);
         let client = Client { address: CLIENT, now: Duration::from_secs(1_000_000_000) };

@@ -9,7 +9,7 @@ use std::{
     net::UdpSocket,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -17,8 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use support::{
     Ask, decode, document,
     namespaces::Namespace,
-    process::{self, Finish},
-    run, show_data, skip,
+    packages::{Packages, debootstrap, run},
+    process, show_data, skip,
     wait::{self, DEADLINE},
 };
 
@@ -27,37 +27,6 @@ const EXPOSURE: &str = "20";
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Runs a command that must succeed and returns its output.
-fn run(command: &mut Command) -> String {
-    let output: Output = command.finish();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {text}");
-    text
-}
-
-/// Packages of one version, as file contents.
-struct Packages {
-    /// `muster`.
-    program: Vec<u8>,
-    /// `muster-dbgsym`.
-    symbols: Vec<u8>,
-}
-
-impl Packages {
-    /// Builds both packages from the program of this test run. cargo-deb removes packages of other versions.
-    fn build(version: &str) -> Self {
-        // The program is target/debug/muster.
-        let target = Path::new(env!("CARGO_BIN_EXE_muster")).parent().unwrap().parent().unwrap();
-        let mut build = process::command(repository().join("packaging/build"));
-        let output = run(build.args(["dev", version]).env("CARGO_TARGET_DIR", target));
-        let package = |extension: &str| {
-            let path = output.lines().map(Path::new).find(|path| path.extension().is_some_and(|end| end == extension));
-            fs::read(path.expect(&output)).unwrap()
-        };
-        Self { program: package("deb"), symbols: package("ddeb") }
-    }
 }
 
 /// Returns the section names of an ELF file.
@@ -74,35 +43,13 @@ fn build_id(elf: &Path) -> String {
     id.expect("a build id").to_owned()
 }
 
-/// Returns the Debian mirror and the release of this host.
-fn mirror() -> (String, String) {
-    let lists = fs::read_dir("/etc/apt/sources.list.d").unwrap().map(|entry| entry.unwrap().path());
-    let texts: Vec<String> = [PathBuf::from("/etc/apt/sources.list")]
-        .into_iter()
-        .chain(lists)
-        .filter_map(|path| fs::read_to_string(path).ok())
-        .collect();
-    let words = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.starts_with('#'));
-    let url = words
-        .flat_map(str::split_whitespace)
-        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"));
-    let url = url.expect("a Debian mirror in the apt sources").to_owned();
-    let release = fs::read_to_string("/etc/os-release").unwrap();
-    let release = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap();
-    (url, release.to_owned())
-}
-
 /// Minimal Debian in a temporary folder.
 struct Tree(tempfile::TempDir);
 
 impl Tree {
     fn new() -> Self {
-        let tree = run::temp_dir();
-        let (url, release) = mirror();
-        run(process::command("debootstrap")
-            .args(["--variant=minbase", "--include=systemd-standalone-sysusers", &release])
-            .arg(tree.path())
-            .arg(url));
+        let tree = support::run::temp_dir();
+        debootstrap("systemd-standalone-sysusers", tree.path());
         Self(tree)
     }
 
@@ -254,7 +201,7 @@ fn man_pages_are_well_formed() {
     if !skip::tool("man_pages_are_well_formed", "groff", "groff-base") {
         return;
     }
-    let folder = run::temp_dir();
+    let folder = support::run::temp_dir();
     run(process::muster().arg("man").arg(folder.path()));
     let generated = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
     for page in generated.chain([repository().join("packaging/man/muster.yaml.5")]) {

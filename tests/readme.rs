@@ -21,7 +21,7 @@ use muster::{
         service_file::{self, Defaults},
         tokens, zone_file,
     },
-    model::name::Label,
+    model::{host_addresses::HostAddresses, name::Label},
 };
 use support::{
     agent::Agent,
@@ -278,7 +278,8 @@ fn examples_pass_validate_without_warnings() {
 fn documented_files_have_no_problems() {
     let node = Label::parse("host-a").unwrap();
     let addresses = ["10.0.0.7".parse().unwrap()];
-    let environment = Environment { host_name: "host-a".into(), default_address: addresses[0] };
+    let host = HostAddresses::single(addresses[0]);
+    let environment = Environment { host_name: "host-a".into(), addresses: host, in_use: None, runtime_dir: None };
     let mut seen = 0;
     for block in all_blocks() {
         let octets = block.text.as_bytes();

@@ -115,7 +115,7 @@ fn ede_why_records_and_explain_agree_for_every_state() {
                 (InstanceState::Disabled, _) => vec!["disabled".to_owned()],
                 (InstanceState::Withheld(hold, reason), _) => vec![format!("{}: {reason}", hold.words())],
                 (_, Freshness::LastKnown) => {
-                    vec!["node b is unreachable".to_owned(), "answered as last known".to_owned()]
+                    vec!["node b is unreachable or restarting".to_owned(), "answered as last known".to_owned()]
                 }
                 _ => vec![],
             };

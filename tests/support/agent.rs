@@ -23,11 +23,15 @@ use super::{
 
 /// Running agent, killed on drop.
 pub struct Agent {
+    /// Starts it again, with the same files.
+    command: Command,
     child: Child,
     address: SocketAddr,
     http: SocketAddr,
     gossip: SocketAddr,
     log: Arc<Mutex<String>>,
+    /// Length of the log at the latest start.
+    log_start: usize,
     reader: Option<thread::JoinHandle<()>>,
     folder: TempDir,
 }
@@ -73,7 +77,8 @@ impl Agent {
         Self::launch(command, "", &[], |_| {})
     }
 
-    fn launch(mut command: Command, config: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
+    /// Starts an agent by this command, with additional configuration and options, in a folder that `prepare` fills.
+    pub fn launch(mut command: Command, config: &str, options: &[&str], prepare: impl FnOnce(&Path)) -> Self {
         let folder = run::temp_dir();
         fs::create_dir(folder.path().join("services.d")).unwrap();
         fs::create_dir(folder.path().join("zones")).unwrap();
@@ -92,36 +97,50 @@ impl Agent {
             );
             fs::write(&path, text).unwrap();
         }
-        command.args(["agent", "--config"]).arg(&path).args(options);
-        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        command.args(["agent", "--config"]).arg(&path).args(options).stdin(Stdio::null()).stderr(Stdio::piped());
         let log = Arc::new(Mutex::new(String::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let kept = log.clone();
-        let reader = thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let mut kept = kept.lock().unwrap();
-                kept.push_str(&line);
-                kept.push('\n');
-            }
-        });
+        let (child, reader) = spawn(&mut command, &log);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut agent =
-            Self { child, address: nowhere, http: nowhere, gossip: nowhere, log, reader: Some(reader), folder };
-        // Text and JSON format.
-        agent.wait_for_log_where("answering", |line| {
-            line.contains("INFO answering") || line.contains("\"message\":\"answering\"")
-        });
-        agent.address = agent.listening("DNS");
-        if agent.log().contains("listening for HTTP") {
-            agent.http = agent.listening("HTTP");
-        }
-        agent.gossip = agent.listening("gossip");
+        let mut agent = Self {
+            command,
+            child,
+            address: nowhere,
+            http: nowhere,
+            gossip: nowhere,
+            log,
+            log_start: 0,
+            reader: Some(reader),
+            folder,
+        };
+        agent.wait_until_answering();
         agent
     }
 
-    /// Returns the first address logged as listening for a protocol.
+    /// Starts the agent again after its end, with the same files; its log goes on. Does not wait until it answers.
+    pub fn start_again(&mut self) {
+        self.wait();
+        self.log_start = self.log().len();
+        let (child, reader) = spawn(&mut self.command, &self.log);
+        (self.child, self.reader) = (child, Some(reader));
+    }
+
+    /// Waits until it answers after its latest start.
+    #[track_caller]
+    pub fn wait_until_answering(&mut self) {
+        // Text and JSON format.
+        self.wait_for_log_where("answering", |line| {
+            line.contains("INFO answering") || line.contains("\"message\":\"answering\"")
+        });
+        self.address = self.listening("DNS");
+        if self.log_of_latest_start().contains("listening for HTTP") {
+            self.http = self.listening("HTTP");
+        }
+        self.gossip = self.listening("gossip");
+    }
+
+    /// Returns the first address logged as listening for a protocol at the latest start.
     pub fn listening(&self, what: &str) -> SocketAddr {
-        let (log, expected) = (self.log(), format!("listening for {what}"));
+        let (log, expected) = (self.log_of_latest_start(), format!("listening for {what}"));
         let line = log.lines().find(|line| line.contains(&expected)).unwrap_or_else(|| panic!("no {expected}: {log}"));
         match serde_json::from_str::<Value>(line) {
             Ok(event) => event["address"].as_str().unwrap().parse().unwrap(),
@@ -164,7 +183,12 @@ impl Agent {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for a log line that contains `text`.
+    /// Returns its log since its latest start.
+    pub fn log_of_latest_start(&self) -> String {
+        self.log.lock().unwrap()[self.log_start..].to_owned()
+    }
+
+    /// Waits for a log line of its latest start that contains `text`.
     #[track_caller]
     pub fn wait_for_log(&mut self, text: &str) {
         self.wait_for_log_where(text, |line| line.contains(text));
@@ -178,7 +202,7 @@ impl Agent {
             if ended.is_some() {
                 self.reader.take().map(thread::JoinHandle::join);
             }
-            let log = self.log();
+            let log = self.log_of_latest_start();
             if log.lines().any(&matches) {
                 return Ok(());
             }
@@ -240,6 +264,21 @@ impl Agent {
         self.reader.take().map(thread::JoinHandle::join);
         status
     }
+}
+
+/// Starts an agent whose log a thread appends to `log`.
+fn spawn(command: &mut Command, log: &Arc<Mutex<String>>) -> (Child, thread::JoinHandle<()>) {
+    let mut child = command.spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let kept = log.clone();
+    let reader = thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            let mut kept = kept.lock().unwrap();
+            kept.push_str(&line);
+            kept.push('\n');
+        }
+    });
+    (child, reader)
 }
 
 impl Drop for Agent {

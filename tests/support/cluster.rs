@@ -128,6 +128,14 @@ pub struct Setup {
     pub data: Option<PathBuf>,
     /// Additional service files: name and content.
     pub services: Vec<(String, String)>,
+    /// Program to run; default: the built one.
+    pub program: Option<PathBuf>,
+    /// Options of `muster agent`.
+    pub options: Vec<&'static str>,
+    /// Additional environment variables.
+    pub environment: Vec<(&'static str, String)>,
+    /// Additional keys of `gossip`, each with a comma before it.
+    pub gossip: &'static str,
 }
 
 impl Host {
@@ -146,12 +154,12 @@ impl Host {
     /// Starts its agent and waits until it answers.
     pub fn start(&mut self, setup: Setup) {
         let (node, address) = (&self.node, self.address);
-        let Setup { key, join, data, services } = setup;
+        let Setup { key, join, data, services, program, options, environment, gossip } = setup;
         let join: Vec<String> = join.iter().map(|address| format!("{address}:{GOSSIP}")).collect();
         let config = format!(
             "node: {node}\nadvertise: {address}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
              dns: {{listen: [127.0.0.1:53]}}\nhttp: {{listen: [127.0.0.1:8500]}}\nchecks: {{allow_exec: true}}\n\
-             gossip: {{listen: {address}:{GOSSIP}, key_file: key, join: [{}]}}\n",
+             gossip: {{listen: {address}:{GOSSIP}, key_file: key, join: [{}]{gossip}}}\n",
             join.join(", ")
         );
         let prepare = |folder: &Path| {
@@ -165,12 +173,25 @@ impl Host {
                 fs::write(folder.join("services.d").join(name), text).unwrap();
             }
         };
-        self.agent = Some(self.namespace.enter(|| Agent::start_with("", &[], prepare)));
+        let mut command = program.map_or_else(process::muster, process::command);
+        command.envs(environment);
+        self.agent = Some(self.namespace.enter(|| Agent::launch(command, "", &options, prepare)));
+    }
+
+    /// Starts its agent again after the agent's end, with the same files. Does not wait until it answers.
+    pub fn start_again(&mut self) {
+        let agent = self.agent.as_mut().unwrap();
+        self.namespace.enter(|| agent.start_again());
     }
 
     /// Returns its agent.
     pub fn agent(&self) -> &Agent {
         self.agent.as_ref().unwrap()
+    }
+
+    /// Returns its agent, to wait for it.
+    pub fn agent_mut(&mut self) -> &mut Agent {
+        self.agent.as_mut().unwrap()
     }
 
     /// Removes and returns its agent.

@@ -6,16 +6,21 @@
 
 pub mod agent;
 pub mod backend;
+pub mod booted;
 pub mod browser;
 pub mod cluster;
 pub mod document;
 pub mod frames;
 pub mod http;
+pub mod installed;
 pub mod machine;
 pub mod namespaces;
+pub mod observer;
+pub mod packages;
 pub mod process;
 pub mod program;
 pub mod run;
+pub mod scene;
 pub mod skip;
 pub mod systemd;
 pub mod upstream;

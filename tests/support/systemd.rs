@@ -29,12 +29,17 @@ impl NotifySocket {
         self.folder.path().join("notify")
     }
 
-    /// Receives the next notification: one assignment per line.
+    /// Receives the next notification: one assignment per line. Sockets to store are skipped, and closed.
     #[track_caller]
     pub fn receive(&self) -> String {
         let mut message = [0; 1024];
-        let len = self.socket.recv(&mut message).unwrap();
-        String::from_utf8_lossy(&message[..len]).into_owned()
+        loop {
+            let len = self.socket.recv(&mut message).unwrap();
+            let text = String::from_utf8_lossy(&message[..len]).into_owned();
+            if !text.contains("FDSTORE=1") {
+                return text;
+            }
+        }
     }
 
     /// Receives notifications until one contains this line.
