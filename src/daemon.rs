@@ -94,7 +94,7 @@ pub enum Ending {
     /// By a request, or because the node has left the cluster.
     Stopped,
     /// For an upgrade: the caller is to execute the program. If that fails, [`Agent::run`] goes on with the handover.
-    Upgrade(Handover),
+    Upgrade(Box<Handover>),
 }
 
 /// Inputs of every stage of the start.
@@ -210,7 +210,7 @@ impl Agent {
                     let run = stages.next_run();
                     let (left, servers) = stages.hand_over(run).await;
                     servers.end_for_upgrade().await;
-                    return Ok(Ending::Upgrade(left.of(&self.config)));
+                    return Ok(Ending::Upgrade(Box::new(left.of(&self.config))));
                 }
                 Next::Restart(restart) => {
                     let Restart { run, changed, done: outcome } = *restart;

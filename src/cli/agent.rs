@@ -153,7 +153,7 @@ fn start(mut agent: Agent, mut handover: Handover, drain: bool) -> anyhow::Resul
                 let error = agent.program.execute(&next);
                 warn!(%error, "upgrade failed; going on with this version");
                 agent.failed_upgrade = Some(error);
-                handover = next;
+                handover = *next;
             }
             Err(error) => break Err(error),
         }

@@ -194,7 +194,8 @@ impl Handover {
             let numbers = sockets.iter().map(AsRawFd::as_raw_fd).collect();
             (name.to_string(), numbers)
         });
-        let header = Header { format: FORMAT, run: self.run, settings: self.settings.clone(), sockets: sockets.collect() };
+        let header =
+            Header { format: FORMAT, run: self.run, settings: self.settings.clone(), sockets: sockets.collect() };
         let mut file = File::from(memfd_create("muster-handover", MemfdFlags::CLOEXEC)?);
         serde_json::to_writer(&mut file, &header)?;
         file.write_all(b"\n")?;

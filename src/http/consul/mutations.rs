@@ -230,7 +230,10 @@ pub(crate) async fn reload(State(api): State<Api>, uri: Uri) -> Result<Response,
     let outcome = send(&api.commands.daemon, reload, RELOAD, "See the agent's log.").await?;
     if outcome.is_refused() {
         let problems: Vec<String> = outcome.configuration.iter().map(ToString::to_string).collect();
-        return Err(refused(format!("reload refused; the former configuration stays active:\n{}", problems.join("\n"))));
+        return Err(refused(format!(
+            "reload refused; the former configuration stays active:\n{}",
+            problems.join("\n")
+        )));
     }
     let problems = outcome.configuration.iter().chain(&outcome.files).map(problem).collect();
     Ok(json(&uri, &api::Reloaded { problems }))
