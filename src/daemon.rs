@@ -25,7 +25,7 @@ pub use self::{
     error::{DaemonError, Purpose},
     handover::{Handover, HandoverError},
     reload::{Source, check_start},
-    upgrade::{HANDLED_SIGNALS, Program, UpgradeError},
+    upgrade::{HANDLED_SIGNALS, Program, REHEARSED, UpgradeError},
 };
 use self::{
     reload::{Active, Reread},
@@ -53,6 +53,7 @@ mod dns;
 mod drain;
 mod encrypted;
 mod error;
+mod fixed;
 mod folders;
 mod handover;
 mod http_api;
@@ -135,6 +136,14 @@ struct Restart {
     done: Option<oneshot::Sender<Reloaded>>,
 }
 
+/// Outcome of a rehearsal.
+enum Rehearsed {
+    /// The rehearsal has ended.
+    Ended(Result<(), UpgradeError>),
+    /// A request to stop came first.
+    Stopped(Stop),
+}
+
 /// The run of the node after a restart of the stages.
 enum NextRun {
     /// The same.
@@ -156,6 +165,7 @@ impl Agent {
         // Problems of a configuration that passed all checks and could not be started.
         let mut refused = Vec::new();
         loop {
+            lasting.forget_folders(&self.source.path, self.program.path());
             let started = Stages::start(&lasting, &self.config, &handover, &self.control).await;
             let mut stages = match started {
                 Ok(stages) => stages,
@@ -273,9 +283,10 @@ impl Agent {
                         reply(done, problems, stages.reread().await);
                     }
                 },
-                Control::Upgrade => match self.rehearse(stages).await {
-                    Ok(()) => return Next::Upgrade,
-                    Err(error) => {
+                Control::Upgrade => match self.rehearse_unless_stopped(stages).await {
+                    Rehearsed::Stopped(stop) => self.resend(Control::Stop(stop)),
+                    Rehearsed::Ended(Ok(())) => return Next::Upgrade,
+                    Rehearsed::Ended(Err(error)) => {
                         warn!(%error, "upgrade refused; going on with this version");
                         // The package's upgrade prints it. A status is one line.
                         let status = format!("upgrade refused: {error}").replace('\n', " ");
@@ -303,10 +314,31 @@ impl Agent {
         }
     }
 
-    async fn rehearse(&self, stages: &Stages) -> Result<(), UpgradeError> {
-        let (run, state) = (stages.next_run(), Some(stages.state().await));
-        let handover = Handover { run, state, ..Handover::default() }.of(&self.config);
-        self.program.rehearse(&handover.write()?).await
+    /// Checks the start of the new program. A request to stop goes first; others wait.
+    async fn rehearse_unless_stopped(&mut self, stages: &mut Stages) -> Rehearsed {
+        let mut waiting = Vec::new();
+        let requests = &mut self.requests;
+        let stopped = async {
+            loop {
+                match requests.recv().await {
+                    Some(Control::Stop(stop)) => return stop,
+                    Some(other) => waiting.push(other),
+                    None => std::future::pending().await,
+                }
+            }
+        };
+        let rehearsal = rehearse(&self.program, &self.config, stages);
+        let outcome = tokio::select! {
+            outcome = rehearsal => Rehearsed::Ended(outcome),
+            stop = stopped => Rehearsed::Stopped(stop),
+        };
+        waiting.into_iter().for_each(|request| self.resend(request));
+        outcome
+    }
+
+    /// Puts a request back into the queue. A full queue drops it, and its sender is told.
+    fn resend(&self, request: Control) {
+        let _ = self.control.try_send(request);
     }
 
     fn report_start(&mut self, lasting: &Lasting, active: &Active, problems: Vec<Diagnostic>) {
@@ -328,6 +360,12 @@ impl Agent {
 }
 
 impl Lasting {
+    /// Forgets the reports of folders: the stages report those that the configuration names.
+    fn forget_folders(&self, configuration: &Path, program: &Path) {
+        let lasting = [configuration, program, self.data_dir.path()];
+        self.reports.send_modify(|all| Arc::make_mut(all).retain(|path, _| lasting.contains(&path.as_path())));
+    }
+
     fn report(&self, path: &Path, in_service: String, problems: Vec<Diagnostic>) {
         self.reports.send_modify(|all| {
             let report = Arc::make_mut(all).entry(path.to_owned()).or_default();
@@ -350,6 +388,13 @@ async fn changed_addresses(active: &Config, host: &mut watch::Receiver<HostAddre
             return std::future::pending().await;
         }
     }
+}
+
+async fn rehearse(program: &Program, config: &Config, stages: &Stages) -> Result<(), UpgradeError> {
+    let (run, state) = (stages.next_run(), Some(stages.state().await));
+    let listeners = stages.sockets.iter().map(|(name, _)| name.to_string()).collect();
+    let handover = Handover { run, state, listeners, ..Handover::default() }.of(config);
+    program.rehearse(&handover.write()?).await
 }
 
 /// Waits for a request to stop. Others are of no use to an agent that drains.

@@ -4,6 +4,10 @@ use std::{
     env, fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,7 +15,7 @@ use anyhow::Context as _;
 use clap::Args as ClapArgs;
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
-    signal::SigSet,
+    signal::{SigSet, Signal},
 };
 use tokio::{
     runtime::{self, Runtime},
@@ -32,7 +36,7 @@ use super::{Exit, host_defaults::environment, input_files};
 use crate::{
     config::{self, Config, DEFAULT_PATH, Environment, Format},
     control::{Control, Stop},
-    daemon::{Agent, Ending, HANDLED_SIGNALS, Handover, MAX_DRAIN, Program, Source, check_start},
+    daemon::{Agent, Ending, HANDLED_SIGNALS, Handover, MAX_DRAIN, Program, REHEARSED, Source, check_start},
     diagnostic::Diagnostic,
     service_manager::{self, NotifyState},
 };
@@ -95,7 +99,11 @@ fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
     if is_rehearsal {
         let problems = check_start(&config, &source.path, &received?);
         problems.iter().for_each(|problem| eprintln!("{problem}"));
-        return Ok(if problems.is_empty() { Exit::Done } else { Exit::Problems });
+        if !problems.is_empty() {
+            return Ok(Exit::Problems);
+        }
+        println!("{REHEARSED}");
+        return Ok(Exit::Done);
     }
     let set_log = Box::new(start_logging(&config.log));
     if let Some(folder) = &folder {
@@ -106,7 +114,7 @@ fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
         Handover::default()
     });
     let (control, requests) = mpsc::channel(REQUESTS);
-    let program = Program::current(env::args_os(), args.dev).context("cannot find the path of this program")?;
+    let program = Program::current(env::args_os(), args.dev);
     let agent = Agent { config, source, program, control, requests, set_log, failed_upgrade: None };
     start(agent, handover, args.drain)?;
     Ok(Exit::Done)
@@ -145,12 +153,13 @@ fn dev_folder() -> anyhow::Result<tempfile::TempDir> {
 fn start(mut agent: Agent, mut handover: Handover, drain: bool) -> anyhow::Result<()> {
     raise_open_files();
     let runtime = runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let received = Arc::new(ReceivedSignals::default());
     let ended = loop {
-        match runtime.block_on(run_agent(&mut agent, handover, drain)) {
+        match runtime.block_on(run_agent(&mut agent, handover, drain, &received)) {
             Ok(Ending::Stopped) => break Ok(()),
             Ok(Ending::Upgrade(next)) => {
                 // Returns only on failure.
-                let error = agent.program.execute(&next);
+                let error = agent.program.execute(&next, &received.pending());
                 warn!(%error, "upgrade failed; going on with this version");
                 agent.failed_upgrade = Some(error);
                 handover = *next;
@@ -162,9 +171,39 @@ fn start(mut agent: Agent, mut handover: Handover, drain: bool) -> anyhow::Resul
     ended
 }
 
-async fn run_agent(agent: &mut Agent, handover: Handover, drain: bool) -> anyhow::Result<Ending> {
+/// Signals that an upgrade passes on: the daemon does not act on them while it ends its stages.
+#[derive(Debug, Default)]
+struct ReceivedSignals {
+    terminate: AtomicBool,
+    /// End of the time in which SIGTERM restarts.
+    restart_until: Mutex<Option<Instant>>,
+}
+
+impl ReceivedSignals {
+    fn restarts(&self) -> bool {
+        let until = *self.restart_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn announce_restart(&self) {
+        *self.restart_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + RESTART_WINDOW);
+    }
+
+    fn pending(&self) -> Vec<Signal> {
+        let restart = self.restarts().then_some(Signal::SIGUSR1);
+        let terminate = self.terminate.load(Ordering::Relaxed).then_some(Signal::SIGTERM);
+        restart.into_iter().chain(terminate).collect()
+    }
+}
+
+async fn run_agent(
+    agent: &mut Agent,
+    handover: Handover,
+    drain: bool,
+    received: &Arc<ReceivedSignals>,
+) -> anyhow::Result<Ending> {
     if agent.failed_upgrade.is_none() {
-        handle_signals(agent.control.clone(), drain).context("cannot install signal handlers")?;
+        handle_signals(agent.control.clone(), drain, received.clone()).context("cannot install signal handlers")?;
     }
     let mut is_ready = false;
     agent
@@ -194,7 +233,7 @@ fn raise_open_files() {
 
 /// Turns signals into requests: SIGTERM and SIGINT stop, SIGHUP reloads, SIGUSR1 makes the next SIGTERM restart, SIGUSR2
 /// upgrades. A second SIGTERM, and SIGINT, stop the agent at once.
-fn handle_signals(control: mpsc::Sender<Control>, drain: bool) -> std::io::Result<()> {
+fn handle_signals(control: mpsc::Sender<Control>, drain: bool, received: Arc<ReceivedSignals>) -> std::io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -204,12 +243,13 @@ fn handle_signals(control: mpsc::Sender<Control>, drain: bool) -> std::io::Resul
     let handled: SigSet = HANDLED_SIGNALS.into_iter().collect();
     handled.thread_unblock()?;
     tokio::spawn(async move {
-        let (mut restart_until, mut is_draining) = (None::<Instant>, false);
+        let mut is_draining = false;
         loop {
             let request = tokio::select! {
                 _ = terminate.recv() => {
-                    let announced = restart_until.is_some_and(|until| Instant::now() < until);
-                    if announced || timeout(RESTART_ORDER, restart.recv()).await.is_ok() {
+                    received.terminate.store(true, Ordering::Relaxed);
+                    if received.restarts() || timeout(RESTART_ORDER, restart.recv()).await.is_ok() {
+                        received.announce_restart();
                         info!("SIGTERM after SIGUSR1: restarting");
                         Control::Stop(Stop::Restart)
                     } else if drain && !std::mem::replace(&mut is_draining, true) {
@@ -226,7 +266,7 @@ fn handle_signals(control: mpsc::Sender<Control>, drain: bool) -> std::io::Resul
                 }
                 _ = restart.recv() => {
                     info!("SIGUSR1: SIGTERM within {RESTART_WINDOW:?} restarts without a drain");
-                    restart_until = Some(Instant::now() + RESTART_WINDOW);
+                    received.announce_restart();
                     continue;
                 }
                 _ = hangup.recv() => {

@@ -75,6 +75,24 @@ pub(super) fn bind(config: &Config, open: &SocketPool) -> Result<(Sockets, Socke
     Ok((Sockets { dns, tls, https, quic, gossip, http, unix }, binding.finish()))
 }
 
+/// Names of the listeners that the configuration names.
+pub(super) fn names(config: &Config) -> Vec<SocketName> {
+    let mut names = Vec::new();
+    for address in &config.dns.listen {
+        names.extend([SocketName::Udp(Purpose::Dns, *address), SocketName::Tcp(Purpose::Dns, *address)]);
+    }
+    if let Some(Encrypted { tls, https, quic, .. }) = &config.dns.encrypted {
+        names.extend(tls.iter().map(|address| SocketName::Tcp(Purpose::Tls, *address)));
+        names.extend(https.iter().map(|address| SocketName::Tcp(Purpose::Https, *address)));
+        names.extend(quic.iter().map(|address| SocketName::Udp(Purpose::Quic, *address)));
+    }
+    let gossip = config.gossip.listen;
+    names.extend([SocketName::Udp(Purpose::Gossip, gossip), SocketName::Tcp(Purpose::Gossip, gossip)]);
+    names.extend(config.http.listen.iter().map(|address| SocketName::Tcp(Purpose::Http, *address)));
+    names.extend(config.http.socket.clone().map(SocketName::Unix));
+    names
+}
+
 /// `payload` is the largest UDP response in octets, which sizes the socket buffers.
 fn bind_dns(binding: &mut Binding<'_>, address: SocketAddr, payload: u16) -> Result<DnsListener, DaemonError> {
     let both = |address| {

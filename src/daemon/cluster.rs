@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{self, Read as _},
     net::{self, IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -46,6 +47,8 @@ use crate::{
 const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// Capacity of the command queue: operators send one command after the other.
 const COMMANDS: usize = 16;
+/// Largest key file that is read, in octets.
+const MAX_KEY_FILE: u64 = 1 << 20;
 /// Prefix of the line in the stored keyring that names the keys of the key file it started from.
 const BEGAN_WITH: &str = "# began with ";
 
@@ -229,8 +232,21 @@ fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, Daemo
 
 fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
     let failed = |error: String| DaemonError::KeyFile { path: path.to_owned(), error };
-    let text = fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let text = read_key_file(path).map_err(|error| failed(error.to_string()))?;
     Keyring::parse(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// Reads a key file. Opening a pipe would block, and a device may have no end.
+///
+/// # Errors
+/// The system's error, or that of a file that is not regular.
+pub(super) fn read_key_file(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut text = String::new();
+    fs::File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Identifies the content of the key file by key ids, which reveal no key.

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    reload::Fixed,
+    fixed::Fixed,
     sockets::{SocketName, SocketPool},
 };
 use crate::{
@@ -48,6 +48,8 @@ pub struct Handover {
     pub(super) run: Option<Run>,
     /// Settings that an upgrade must not change, and the address in use; `None` within a process.
     pub(super) settings: Option<Settings>,
+    /// Names of the open listeners, for a rehearsal, which gets no socket.
+    pub(super) listeners: Vec<String>,
     /// Generation above which a new run begins.
     pub(super) above: u64,
     /// Peers, check results and last valid files; `None` if there is none: the data directory may have an older one.
@@ -101,6 +103,8 @@ pub enum HandoverError {
 pub(super) struct Settings {
     /// What only a restart changes.
     pub(super) fixed: Fixed,
+    /// Advertised addresses.
+    pub(super) advertise: Vec<IpAddr>,
     /// Address of the host that the agent advertises.
     address: Option<IpAddr>,
 }
@@ -134,10 +138,10 @@ impl Handover {
             Err(_) => Self::default(),
         };
         for (name, socket) in service_manager::stored_sockets() {
-            match name.parse() {
-                Ok(name) => handover.sockets.add(name, socket),
-                // A socket of another version. Nothing must connect to it and wait.
-                Err(_) => service_manager::forget(&name),
+            match name.parse::<SocketName>() {
+                Ok(name) if name.is_of(&socket) => handover.sockets.add(name, socket),
+                // A socket of another version or of another program. Nothing must connect to it and wait.
+                Ok(_) | Err(_) => service_manager::forget(&name),
             }
         }
         Ok(handover)
@@ -151,7 +155,8 @@ impl Handover {
         let Ok(value) = std::env::var(REHEARSAL) else { return Ok(None) };
         let number = value.parse().map_err(|_| HandoverError::Variable(value))?;
         let (header, state) = read(number)?;
-        Ok(Some(Self { run: header.run, settings: header.settings, state: Some(state), ..Self::default() }))
+        let listeners = header.sockets.into_iter().map(|(name, _)| name).collect();
+        Ok(Some(Self { run: header.run, settings: header.settings, listeners, state: Some(state), ..Self::default() }))
     }
 
     fn read(number: RawFd) -> Result<Self, HandoverError> {
@@ -181,7 +186,8 @@ impl Handover {
 
     /// Returns the handover of an agent with this configuration to another image.
     pub(super) fn of(self, config: &Config) -> Self {
-        let settings = Settings { fixed: Fixed::of(config), address: config.advertise.of_host() };
+        let advertise = config.advertise.addresses().to_vec();
+        let settings = Settings { fixed: Fixed::of(config), advertise, address: config.advertise.of_host() };
         Self { settings: Some(settings), ..self }
     }
 
@@ -194,6 +200,7 @@ impl Handover {
             let numbers = sockets.iter().map(AsRawFd::as_raw_fd).collect();
             (name.to_string(), numbers)
         });
+        let sockets = sockets.chain(self.listeners.iter().map(|name| (name.clone(), Vec::new())));
         let header =
             Header { format: FORMAT, run: self.run, settings: self.settings.clone(), sockets: sockets.collect() };
         let mut file = File::from(memfd_create("muster-handover", MemfdFlags::CLOEXEC)?);

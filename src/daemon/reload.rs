@@ -1,15 +1,13 @@
 //! Reload of the configuration: read, checked as a whole, and applied as a whole or refused as a whole.
 
 use std::{
-    fmt, fs,
+    fmt,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{DaemonError, bind, handover::Handover, sockets::SocketPool};
+use super::{DaemonError, bind, cluster::read_key_file, fixed::Fixed, handover::Handover, sockets::SocketPool};
 use crate::{
     clock::unix_now,
     config::{self, Config},
@@ -33,7 +31,7 @@ type Read = dyn Fn(Option<IpAddr>) -> Result<Config, Vec<Diagnostic>> + Send + S
 pub(super) struct Active {
     config: Config,
     /// Content of the key file at the start.
-    gossip_keys: Option<Vec<u8>>,
+    gossip_keys: Option<String>,
     since: Duration,
 }
 
@@ -60,17 +58,27 @@ impl fmt::Display for Active {
     }
 }
 
-fn gossip_keys(config: &Config) -> Option<Vec<u8>> {
+fn gossip_keys(config: &Config) -> Option<String> {
     match &config.gossip.seal {
-        config::Seal::KeyFile(path) => fs::read(path).ok(),
+        config::Seal::KeyFile(path) => read_key_file(path).ok(),
         config::Seal::Open => None,
     }
 }
 
 /// Returns the reasons why an agent with this configuration, of `path`, cannot go on from the handover.
 pub fn check_start(config: &Config, path: &Path, handover: &Handover) -> Vec<Diagnostic> {
-    let changes = handover.settings.iter().flat_map(|before| before.fixed.changes(&Fixed::of(config), path));
-    changes.chain(named_file_problems(config)).collect()
+    let Some(before) = &handover.settings else { return named_file_problems(config) };
+    let mut problems = before.fixed.changes(&Fixed::of(config), path);
+    let hint = "run `muster reload` before the upgrade, or undo the change";
+    for name in bind::names(config).iter().filter(|name| !handover.listeners.contains(&name.to_string())) {
+        let message = format!("the listener {name} is not open, and an upgrade opens none");
+        problems.push(Diagnostic::whole(path, message).with_hint(hint));
+    }
+    if before.advertise != config.advertise.addresses() {
+        problems.push(Diagnostic::whole(path, "the advertised address has changed").with_hint(hint));
+    }
+    problems.extend(named_file_problems(config));
+    problems
 }
 
 impl Source {
@@ -108,7 +116,7 @@ impl Source {
 fn named_file_problems(config: &Config) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     if let config::Seal::KeyFile(path) = &config.gossip.seal {
-        let keys = fs::read_to_string(path).map_err(|error| error.to_string());
+        let keys = read_key_file(path).map_err(|error| error.to_string());
         let keys = keys.and_then(|text| Keyring::parse(&text).map_err(|error| error.to_string()));
         problems.extend(keys.err().map(|error| Diagnostic::whole(path, format!("unusable gossip keys: {error}"))));
     }
@@ -119,34 +127,4 @@ fn named_file_problems(config: &Config) -> Vec<Diagnostic> {
         problems.extend(unusable.map(|error| Diagnostic::whole(certificate, format!("unusable certificate: {error}"))));
     }
     problems
-}
-
-/// Settings that a running agent cannot change.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fixed {
-    node: String,
-    domain: String,
-    data_dir: PathBuf,
-}
-
-impl Fixed {
-    pub(super) fn of(config: &Config) -> Self {
-        Self { node: config.node.to_string(), domain: config.domain.to_string(), data_dir: config.data_dir.clone() }
-    }
-
-    /// Returns the changes from these settings to others, as problems of the configuration at `path`.
-    fn changes(&self, now: &Self, path: &Path) -> Vec<Diagnostic> {
-        let changes = [
-            ("node", self.node.clone(), now.node.clone()),
-            ("domain", self.domain.clone(), now.domain.clone()),
-            ("data_dir", self.data_dir.display().to_string(), now.data_dir.display().to_string()),
-        ];
-        let changed = changes.into_iter().filter(|(_, before, now)| before != now);
-        changed
-            .map(|(key, before, now)| {
-                let message = format!("`{key}` changed from `{before}` to `{now}`, which needs a restart of the agent");
-                Diagnostic::whole(path, message).with_hint("restart the agent, or undo the change")
-            })
-            .collect()
-    }
 }

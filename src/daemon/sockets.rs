@@ -5,12 +5,19 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    ffi::OsString,
     fmt, io,
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::{
+        fd::OwnedFd,
+        unix::ffi::{OsStrExt, OsStringExt},
+    },
     path::PathBuf,
     str::FromStr,
 };
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, percent_encode};
+use socket2::{SockRef, Type};
 
 use super::Purpose;
 
@@ -23,6 +30,26 @@ pub(super) enum SocketName {
     Tcp(Purpose, SocketAddr),
     /// The Unix socket of the HTTP API.
     Unix(PathBuf),
+}
+
+impl SocketName {
+    /// Reports whether a socket is one of this listener, and makes it non-blocking.
+    pub(super) fn is_of(&self, socket: &OwnedFd) -> bool {
+        let socket = SockRef::from(socket);
+        let is_at = |address: &SocketAddr| {
+            let local = socket.local_addr().ok().and_then(|local| local.as_socket());
+            local.is_some_and(|local| {
+                local.ip() == address.ip() && (address.port() == 0 || local.port() == address.port())
+            })
+        };
+        let is_listener = || socket.is_listener().unwrap_or(false);
+        let fits = match self {
+            Self::Udp(_, address) => socket.r#type().is_ok_and(|kind| kind == Type::DGRAM) && is_at(address),
+            Self::Tcp(_, address) => is_listener() && is_at(address),
+            Self::Unix(_) => is_listener() && socket.local_addr().is_ok_and(|local| local.is_unix()),
+        };
+        fits && socket.set_nonblocking(true).is_ok()
+    }
 }
 
 /// Open listening sockets by name.
@@ -111,6 +138,10 @@ impl<'p> Binding<'p> {
     }
 }
 
+/// Kind of the Unix socket.
+const UNIX: &str = "http-unix";
+/// Octets of a path that a name must not have.
+const UNSAFE: &AsciiSet = &CONTROLS.add(b':').add(b'%').add(b' ');
 /// Separates the purpose from the address.
 const SEPARATOR: char = '/';
 /// Replaces colons, which the service manager does not permit in names (sd_pid_notify_with_fds(3)).
@@ -121,7 +152,10 @@ impl fmt::Display for SocketName {
         let (kind, address) = match self {
             Self::Udp(purpose, address) => (format!("{}-udp", purpose.word()), address.to_string()),
             Self::Tcp(purpose, address) => (format!("{}-tcp", purpose.word()), address.to_string()),
-            Self::Unix(path) => ("http-unix".to_owned(), path.display().to_string()),
+            Self::Unix(path) => {
+                let path = percent_encode(path.as_os_str().as_bytes(), UNSAFE);
+                return write!(f, "{UNIX}{SEPARATOR}{path}");
+            }
         };
         write!(f, "{kind}{SEPARATOR}{}", address.replace(':', COLON))
     }
@@ -138,8 +172,9 @@ impl FromStr for SocketName {
     fn from_str(text: &str) -> Result<Self, SocketNameError> {
         let parse = || {
             let (kind, address) = text.split_once(SEPARATOR)?;
-            if kind == "http-unix" {
-                return Some(Self::Unix(PathBuf::from(address)));
+            if kind == UNIX {
+                let path: Vec<u8> = percent_decode_str(address).collect();
+                return Some(Self::Unix(PathBuf::from(OsString::from_vec(path))));
             }
             let (purpose, protocol) = kind.rsplit_once('-')?;
             let purpose = Purpose::from_word(purpose)?;
@@ -169,6 +204,7 @@ mod tests {
             SocketName::Tcp(Purpose::Https, address("[::]:0")),
             SocketName::Udp(Purpose::Quic, address("0.0.0.0:853")),
             SocketName::Unix("/run/muster/api.sock".into()),
+            SocketName::Unix("/run/a:b 100%,\u{fc}.sock".into()),
         ];
         for name in names {
             let text = name.to_string();

@@ -16,9 +16,13 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, raise};
 use thiserror::Error;
-use tokio::{process::Command, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::Command,
+    time::timeout,
+};
 
 use super::handover::{self, Handover, REHEARSAL};
 
@@ -27,7 +31,9 @@ const REHEARSAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The running program, whatever is at its path.
 const RUNNING: &str = "/proc/self/exe";
 /// Octets of the new binary's output in an error.
-const MAX_OUTPUT: usize = 2000;
+const MAX_OUTPUT: u64 = 2000;
+/// Output of a successful rehearsal.
+pub const REHEARSED: &str = "muster can start";
 /// Signals that the agent handles. They are blocked until the new image handles them: their default action ends a process.
 pub const HANDLED_SIGNALS: [Signal; 5] =
     [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -76,16 +82,14 @@ pub enum UpgradeError {
 impl Program {
     /// This program, as it was started with these arguments; the first one is its name. `is_temporary` is true if its files
     /// end with the process.
-    ///
-    /// # Errors
-    /// The system does not tell the path of the program.
-    pub fn current(mut arguments: impl Iterator<Item = OsString>, is_temporary: bool) -> io::Result<Self> {
+    pub fn current(mut arguments: impl Iterator<Item = OsString>, is_temporary: bool) -> Self {
         let name = arguments.next().unwrap_or_default();
-        let running = without_deleted(env::current_exe()?);
+        // Unknown without /proc.
+        let running = env::current_exe().map(without_deleted).unwrap_or_else(|_| PathBuf::from(&name));
         // A name with a slash may be a symbolic link that an upgrade changes. Another program may have taken the path already.
         let named = path::absolute(&name).ok().filter(|_| name.as_encoded_bytes().contains(&b'/'));
         let named = named.filter(|path| *path == running || is_same_file(path, Path::new(RUNNING)));
-        Ok(Self { path: named.unwrap_or(running), arguments: arguments.collect(), is_temporary })
+        Self { path: named.unwrap_or(running), arguments: arguments.collect(), is_temporary }
     }
 
     /// Path of the binary.
@@ -105,25 +109,33 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.args(&self.arguments).env(REHEARSAL, state.as_raw_fd().to_string()).kill_on_drop(true);
         // Neither a notification nor a log line may look as if it came from this process.
-        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let output = timeout(REHEARSAL_TIMEOUT, command.output());
-        let output = output.await.map_err(|_| UpgradeError::Timeout(self.path.clone()))?.map_err(execute)?;
-        if output.status.success() {
+        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(execute)?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let ended = async {
+            let (said, output) = tokio::join!(first_octets(stdout), first_octets(stderr));
+            Ok::<_, io::Error>((child.wait().await?, said, output))
+        };
+        let ended = timeout(REHEARSAL_TIMEOUT, ended).await.map_err(|_| UpgradeError::Timeout(self.path.clone()))?;
+        let (status, said, output) = ended.map_err(execute)?;
+        // Another program may exit with 0, too.
+        if status.success() && said.trim() == REHEARSED {
             return Ok(());
         }
-        let last = &output.stderr[output.stderr.len().saturating_sub(MAX_OUTPUT)..];
-        let text = String::from_utf8_lossy(last).trim().to_owned();
-        let text = if text.is_empty() { "no output".to_owned() } else { text };
-        Err(UpgradeError::Rehearsal { path: self.path.clone(), status: output.status, output: text })
+        let output = if output.trim().is_empty() { "no output".to_owned() } else { output.trim().to_owned() };
+        Err(UpgradeError::Rehearsal { path: self.path.clone(), status, output })
     }
 
-    /// Executes the binary at the path in place of this image. Returns only if that fails; then the handover is as before.
-    pub fn execute(&self, handover: &Handover) -> UpgradeError {
+    /// Executes the binary at the path in place of this image, which gets the `pending` signals. Returns only if that fails;
+    /// then the handover is as before.
+    pub fn execute(&self, handover: &Handover, pending: &[Signal]) -> UpgradeError {
         let signals: SigSet = HANDLED_SIGNALS.into_iter().collect();
         let execute = || {
             let file = handover.write()?;
             let (variable, value) = handover.pass(&file)?;
             signals.thread_block()?;
+            // A blocked signal of this thread survives execve(2).
+            pending.iter().try_for_each(|signal| raise(*signal))?;
             let mut command = process::Command::new(&self.path);
             // The sockets of the service manager's store are handed over by this process now.
             for passed in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
@@ -138,6 +150,16 @@ impl Program {
         let error = outcome.err().unwrap_or_else(|| io::Error::other("execve returned"));
         UpgradeError::Execute { path: self.path.clone(), error }
     }
+}
+
+/// Reads the first octets of a child's output, in which control characters become spaces, and closes it.
+async fn first_octets(output: Option<impl AsyncRead + Unpin>) -> String {
+    let mut octets = Vec::new();
+    if let Some(output) = output {
+        // An error ends the output, as its end does.
+        let _ = output.take(MAX_OUTPUT).read_to_end(&mut octets).await;
+    }
+    String::from_utf8_lossy(&octets).replace(char::is_control, " ")
 }
 
 /// Removes the suffix by which the kernel marks the path of a file that was replaced (proc_pid_exe(5)).

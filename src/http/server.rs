@@ -7,7 +7,10 @@ use std::{
     fs::{self, Permissions},
     io,
     net::{self, SocketAddr},
-    os::unix::{self, fs::PermissionsExt},
+    os::unix::{
+        self,
+        fs::{FileTypeExt, PermissionsExt},
+    },
     path::Path,
     sync::Arc,
     time::Duration,
@@ -172,7 +175,12 @@ impl Accepted {
 pub fn bind_unix(path: &Path) -> io::Result<unix::net::UnixListener> {
     match unix::net::UnixStream::connect(path) {
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it")),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            if !fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there"));
+            }
+            fs::remove_file(path)?;
+        }
         Err(_) => {}
     }
     let listener = unix::net::UnixListener::bind(path)?;

@@ -24,7 +24,7 @@ use arc_swap::{ArcSwap, cache::Cache};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::eventfd::EventFd,
+    sys::eventfd::{EfdFlags, EventFd},
 };
 use rustix::net::sockopt::{Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover};
 use socket2::{Protocol, Type};
@@ -128,7 +128,7 @@ pub fn serve<E: Fn() -> Engine>(
     metrics: &Dns,
     shutdown: CancellationToken,
 ) -> io::Result<impl Future<Output = ()> + use<E>> {
-    let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake: EventFd::new()? });
+    let stop = Arc::new(Stop { requested: AtomicBool::new(false), wake: EventFd::from_flags(EfdFlags::EFD_CLOEXEC)? });
     let stop_guard = StopGuard(stop.clone());
     let (end, ended) = oneshot::channel::<()>();
     batch::prepare(&socket)?;
