@@ -121,7 +121,7 @@ fn monitor_prints_events_as_they_happen() {
     assert!(problem.starts_with(&format!("file-problem {path}:2:1: unknown key `prot`")), "{problem}");
     assert!(monitor.event().ends_with("the last valid content of this file stays in use until it is fixed"));
     let reload = monitor.event();
-    assert!(reload.starts_with("file-reload") && reload.ends_with("reloaded, 1 instance in service"), "{reload}");
+    assert!(reload.starts_with("file-reload") && reload.ends_with("reloaded, 1 instance"), "{reload}");
 
     fs::remove_file(agent.path("services.d/web.yaml")).unwrap();
     let mut lines: Vec<String> = (0..4).map(|_| monitor.event()).collect();

@@ -447,7 +447,7 @@ fn files(before: Option<&FolderReport>, now: &FolderReport, folder: &Path, emit:
         emit(Event { place: place(path), ..Event::new(Kind::FileMended, text) });
     }
     if before.reads != now.reads {
-        let text = format!("{}: reloaded, {} in service", folder.display(), now.in_service);
+        let text = format!("{}: reloaded, {}", folder.display(), now.in_service);
         emit(Event { place: place(folder), ..Event::new(Kind::FileReload, text) });
     }
 }

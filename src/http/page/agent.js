@@ -63,7 +63,7 @@ function files(folders) {
     const state = number > 0 ? mark("critical", count(number, "problem")) : mark("ok", "no problems");
     const lines = problems.map(diagnostic);
     if (more > 0) lines.push(el("li", { class: "detail" }, `and ${more} more`));
-    return [folder.Path, [state, ` ${folder.InService} in service`, el("ul", { class: "problems" }, lines)]];
+    return [folder.Path, [state, ` ${folder.InService}`, el("ul", { class: "problems" }, lines)]];
   });
   return facts("Files", pairs);
 }

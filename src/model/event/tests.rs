@@ -254,21 +254,21 @@ fn reloads_key_changes_and_rejected_messages_are_events() {
     };
     let cases = [
         (report(1, &[]), report(1, &[]), &[][..]),
-        (report(1, &[]), report(2, &[]), &["file-reload: d: reloaded, 2 instances in service"][..]),
+        (report(1, &[]), report(2, &[]), &["file-reload: d: reloaded, 2 instances"][..]),
         (
             report(1, &["bad"]),
             report(2, &["bad", "worse"]),
-            &["file-problem: d/web.yaml:3:5: worse", "file-reload: d: reloaded, 2 instances in service"],
+            &["file-problem: d/web.yaml:3:5: worse", "file-reload: d: reloaded, 2 instances"],
         ),
         (
             report(2, &["bad"]),
             report(3, &[]),
-            &["file-mended: d/web.yaml: all problems fixed", "file-reload: d: reloaded, 3 instances in service"],
+            &["file-mended: d/web.yaml: all problems fixed", "file-reload: d: reloaded, 3 instances"],
         ),
         (
             Reports::new(),
             report(1, &["bad"]),
-            &["file-problem: d/web.yaml:3:5: bad", "file-reload: d: reloaded, 1 instances in service"],
+            &["file-problem: d/web.yaml:3:5: bad", "file-reload: d: reloaded, 1 instances"],
         ),
     ];
     let (catalog, members) = (Catalog::default(), Membership::default());
