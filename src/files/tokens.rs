@@ -51,6 +51,11 @@ pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Diagnostic>> 
 }
 
 fn read_all(reader: &Reader<'_, '_>, root: &Node<'_>) -> Vec<Token> {
+    // A bare text may be a token, which `table` would print.
+    if !matches!(root.value, Value::Table(_) | Value::Null) {
+        reader.error(root.id, "expected a file with `tokens`");
+        return Vec::new();
+    }
     let Some(table) = reader.table(root, "a file with `tokens`", FILE_KEYS) else { return Vec::new() };
     match table.get("tokens").map(|node| (node, &node.value)) {
         None => {
@@ -157,6 +162,8 @@ mod tests {
             ("# nothing\n---\n", "found nothing"),
             ("tokens:\n", "t:1:1: `tokens` is missing"),
             ("{}", "t:1:1: `tokens` is missing"),
+            ("secretsecretsecret", "t:1:1: expected a file with `tokens`"),
+            ("- secretsecretsecret", "t:1:1: expected a file with `tokens`"),
             ("tokens: [secretsecretsecret]", "t:1:10: expected a table"),
             ("tokens: secretsecretsecret", "t:1:9: expected a list"),
             ("tokens: [{name: a, scope: read}]", "the token has no `token`"),
