@@ -61,7 +61,8 @@ fn lists_and_explanations_follow_changes_without_a_reload() {
     browser.open(&url(&agent, "#/agent"));
     browser.wait("document.querySelector('dl')?.innerText.includes('service.local.')");
     agent.write_service("broken.yaml", "service: web\nprot: 80\n");
-    browser.wait("[...document.querySelectorAll('.problems')].some((list) => list.innerText.includes('broken.yaml:2:1'))");
+    browser
+        .wait("[...document.querySelectorAll('.problems')].some((list) => list.innerText.includes('broken.yaml:2:1'))");
     browser.wait("document.getElementById('banners').innerText.includes('1 error in files')");
     fs::remove_file(agent.path("services.d/broken.yaml")).unwrap();
     browser.wait("document.getElementById('banners').innerText === ''");
