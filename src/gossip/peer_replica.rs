@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::{
     model::{
-        announcement::{Announcement, Announcements, HealthReport, InstanceState},
+        announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
         name::Label,
         service::InstanceKey,
         user_event::{Received, UserEvent},
@@ -57,6 +57,18 @@ pub struct Facts {
     pub meta: BTreeMap<String, String>,
     /// TTL in seconds of instances that specify none; `None` if the peer does not publish it.
     pub ttl: Option<u32>,
+}
+
+impl Facts {
+    /// The node as the view shows it.
+    pub fn node(&self, name: &Label) -> Node {
+        Node {
+            name: name.clone(),
+            addresses: self.addresses.clone(),
+            datacenter: self.datacenter.clone(),
+            meta: self.meta.clone(),
+        }
+    }
 }
 
 /// Reasons why a change is skipped.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{ReplicaState, Task, alone};
+use super::{ReplicaState, Task, alone, publish::freshness};
 use crate::{
     gossip::{known_peer::KnownPeer, message::Message, peer_replica::Replica},
     model::{
         announcement::{Announcements, Node},
         catalog::{Freshness, NodeView, View},
-        member::{Cause, Reach},
+        member::Reach,
     },
 };
 
@@ -18,23 +18,19 @@ const FIRST_PARTNERS: usize = 3;
 /// The view of a node before its first message: its own instances, and those of the peers that it knows.
 pub fn initial_view(node: &Arc<Node>, announcements: &Announcements, known: &[KnownPeer], continues: bool) -> View {
     let mut view = alone(node, announcements);
+    let freshest = freshest(continues);
     for peer in known {
-        let freshness = match peer.reach {
-            Reach::Alive | Reach::Suspect if continues => Freshness::Live,
-            Reach::Alive | Reach::Suspect | Reach::Held | Reach::Restarting => Freshness::LastKnown,
-            Reach::Gone(Cause::Left | Cause::Forgotten) => continue,
-            Reach::Gone(_) => Freshness::Gone,
-        };
-        let node = Node {
-            name: peer.id.name.clone(),
-            addresses: peer.facts.addresses.clone(),
-            datacenter: peer.facts.datacenter.clone(),
-            meta: peer.facts.meta.clone(),
-        };
-        let known = NodeView { node: Arc::new(node), announcements: peer.announcements.clone(), freshness };
+        let Some(freshness) = freshness(peer.reach) else { continue };
+        let (node, freshness) = (Arc::new(peer.facts.node(&peer.id.name)), freshness.max(freshest));
+        let known = NodeView { node, announcements: peer.announcements.clone(), freshness };
         view.insert(peer.id.name.clone(), Arc::new(known));
     }
     view
+}
+
+/// Freshness of known peers before their first message.
+fn freshest(continues: bool) -> Freshness {
+    if continues { Freshness::Live } else { Freshness::LastKnown }
 }
 
 impl Task {
@@ -63,7 +59,7 @@ impl Task {
             let KnownPeer { id, incarnation, address, reach, version, facts, announcements } = peer;
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
-            let shown = Some(if continues { Freshness::Live } else { Freshness::LastKnown });
+            let shown = Some(freshest(continues));
             let replica = Replica::known(facts, announcements, version);
             self.replicas
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });

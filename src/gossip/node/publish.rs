@@ -13,7 +13,6 @@ use crate::{
     clock::unix_now,
     gossip::liveness::PeerState,
     model::{
-        announcement::Node,
         catalog::{Freshness, NodeView},
         member::{Cause, Member, Membership, PeerId, Reach},
         name::Label,
@@ -78,21 +77,9 @@ impl Task {
             return Some(NodeView { node, announcements: self.published.clone(), freshness: Freshness::Live });
         }
         let peer = self.peer_states.get(name)?;
-        let freshness = match peer.reach {
-            Reach::Alive | Reach::Suspect => Freshness::Live,
-            Reach::Held | Reach::Restarting => Freshness::LastKnown,
-            Reach::Gone(Cause::Left | Cause::Forgotten) => return None,
-            Reach::Gone(_) => Freshness::Gone,
-        };
         let known = self.replicas.get(&peer.id)?;
-        let (replica, freshness) = (&known.replica, freshness.max(known.shown?));
-        let facts = replica.facts.as_ref()?;
-        let node = Node {
-            name: name.clone(),
-            addresses: facts.addresses.clone(),
-            datacenter: facts.datacenter.clone(),
-            meta: facts.meta.clone(),
-        };
+        let (replica, freshness) = (&known.replica, freshness(peer.reach)?.max(known.shown?));
+        let node = replica.facts.as_ref()?.node(name);
         let known = self.view.get(name).map(|view| view.node.clone());
         let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
         Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
@@ -162,6 +149,16 @@ impl Task {
             }
             changed
         });
+    }
+}
+
+/// Freshness of a peer's instances; `None` if the view has none of them.
+pub(super) fn freshness(reach: Reach) -> Option<Freshness> {
+    match reach {
+        Reach::Alive | Reach::Suspect => Some(Freshness::Live),
+        Reach::Held | Reach::Restarting => Some(Freshness::LastKnown),
+        Reach::Gone(Cause::Left | Cause::Forgotten) => None,
+        Reach::Gone(_) => Some(Freshness::Gone),
     }
 }
 
