@@ -2,10 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, tasks::Tasks};
@@ -25,9 +22,6 @@ use crate::{
 
 /// Time limit for a reread: a folder on a file server may be slow.
 const REREAD: Duration = Duration::from_secs(10);
-
-/// Time after which the watcher reads a file that was written just now, and a reserve.
-const SETTLE: Duration = Duration::from_millis(50);
 
 /// The followed folders, and the inputs common to them.
 pub(super) struct Folders {
@@ -74,8 +68,6 @@ impl Folders {
         let reads = |all: &Reports| -> Vec<u64> {
             self.followed.iter().map(|path| all.get(path).map_or(0, |report| report.reads)).collect()
         };
-        // Files that were written just now are read once they have settled.
-        sleep(SETTLE).await;
         let before = reads(&reports.borrow());
         self.rescan.send_replace(());
         let read = reports.wait_for(|all| reads(all).iter().zip(&before).all(|(now, before)| now > before));

@@ -138,7 +138,9 @@ async fn run(
             () = sleep_until(wake.into()) => false,
         };
         let now = Instant::now();
-        let (mut work, next) = scanner.marks.lock().take(now);
+        // A requested read does not wait for files to settle.
+        let due_by = if requested { now + timing.pace.longest } else { now };
+        let (mut work, next) = scanner.marks.lock().take(due_by);
         rescans += u64::from(requested);
         work.reread |= requested;
         work.rearm |= requested;
