@@ -104,10 +104,12 @@ pub(super) struct Client {
 
 /// Runs a command with a client, and reports its error.
 pub(super) fn with(args: &Args, command: impl FnOnce(&Client) -> Result<(), ClientError>) -> Exit {
-    match Client::new(args).and_then(|client| command(&client)) {
-        Ok(()) => Exit::Done,
-        Err(error) => error.report(),
-    }
+    with_exit(args, |client| command(client).map(|()| Exit::Done))
+}
+
+/// Like [`with`], for a command that succeeds with different exit codes.
+pub(super) fn with_exit(args: &Args, command: impl FnOnce(&Client) -> Result<Exit, ClientError>) -> Exit {
+    Client::new(args).and_then(|client| command(&client)).unwrap_or_else(|error| error.report())
 }
 
 impl Client {

@@ -6,7 +6,7 @@ use hyper::{Method, body::Bytes};
 
 use super::{
     Exit,
-    client::{self, Client, ClientError, print_json, segment, with},
+    client::{self, Client, ClientError, print_json, segment, with, with_exit},
     table::{print, printable},
 };
 use crate::api::{Drained, explain::Explained};
@@ -45,8 +45,7 @@ pub(super) struct ResumeArgs {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let mut exit = Exit::Done;
-    let ran = with(&args.client, |client| {
+    with_exit(&args.client, |client| {
         let mut path = format!("/v1/muster/drain/{}?reason={}", segment(&args.target), segment(&args.reason));
         if let Some(period) = args.period {
             path.push_str(&format!("&for={}s", period.as_secs().max(1)));
@@ -80,12 +79,9 @@ pub(super) fn run(args: &Args) -> Exit {
             let left = (full - wait).as_secs();
             print(&format!("not safe to stop: cached answers may remain for another {left} s\n"));
         }
-        if !resumed.is_empty() || (wait < full && !args.no_wait) {
-            exit = Exit::Problems;
-        }
-        Ok(())
-    });
-    if ran == Exit::Done { exit } else { ran }
+        let is_unsafe = !resumed.is_empty() || (wait < full && !args.no_wait);
+        Ok(if is_unsafe { Exit::Problems } else { Exit::Done })
+    })
 }
 
 /// The drained instances that are answered again.

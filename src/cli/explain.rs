@@ -4,7 +4,7 @@ use std::{fmt::Write, time::SystemTime};
 
 use super::{
     Exit,
-    client::{self, Client, ClientError, print_json, segment, with},
+    client::{self, Client, ClientError, print_json, segment, with, with_exit},
     members::since,
     table::{Table, print, printable},
 };
@@ -58,19 +58,15 @@ fn ask(client: &Client, name: &str, rtype: Option<&str>) -> Result<(hyper::body:
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let mut exit = Exit::Done;
-    let ran = with(&args.client, |client| {
+    with_exit(&args.client, |client| {
         let (answer, explained) = ask(client, &args.name, args.rtype.as_deref())?;
-        if explained.kind == "unknown" {
-            exit = Exit::Problems;
-        }
         if args.client.json {
-            return print_json(client, &answer);
+            print_json(client, &answer)?;
+        } else {
+            print(&text(&explained, SystemTime::now()));
         }
-        print(&text(&explained, SystemTime::now()));
-        Ok(())
-    });
-    if ran == Exit::Done { exit } else { ran }
+        Ok(if explained.kind == "unknown" { Exit::Problems } else { Exit::Done })
+    })
 }
 
 /// Formats an explanation with a paragraph per instance, so that long reasons are not wrapped in a table.

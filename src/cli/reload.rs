@@ -4,7 +4,7 @@ use hyper::{Method, body::Bytes};
 
 use super::{
     Exit,
-    client::{self, print_json, with},
+    client::{self, print_json, with_exit},
     status::describe_problem,
     table::print,
 };
@@ -18,21 +18,18 @@ pub(super) struct Args {
 
 /// Exits with 1 if the configuration was refused or a file has an error.
 pub(super) fn run(args: &Args) -> Exit {
-    let mut exit = Exit::Done;
-    let ran = with(&args.client, |client| {
+    with_exit(&args.client, |client| {
         let answer = client.change(Method::PUT, "/v1/agent/reload", Bytes::new())?;
         let reloaded: Reloaded = client.read(&answer)?;
-        if reloaded.problems.iter().any(|problem| problem.severity == "error") {
-            exit = Exit::Problems;
-        }
         if args.client.json {
-            return print_json(client, &answer);
+            print_json(client, &answer)?;
+        } else {
+            for problem in &reloaded.problems {
+                print(&format!("{}\n", describe_problem(problem)));
+            }
+            print("reloaded\n");
         }
-        for problem in &reloaded.problems {
-            print(&format!("{}\n", describe_problem(problem)));
-        }
-        print("reloaded\n");
-        Ok(())
-    });
-    if ran == Exit::Done { exit } else { ran }
+        let has_error = reloaded.problems.iter().any(|problem| problem.severity == "error");
+        Ok(if has_error { Exit::Problems } else { Exit::Done })
+    })
 }

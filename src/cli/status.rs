@@ -4,7 +4,7 @@ use std::{fmt::Display, net::SocketAddr, time::SystemTime};
 
 use super::{
     Exit,
-    client::{self, print_json, with},
+    client::{self, print_json, with_exit},
     members::since,
     table::{Table, print},
 };
@@ -17,20 +17,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    let mut exit = Exit::Done;
-    let ran = with(&args.client, |client| {
+    with_exit(&args.client, |client| {
         let answer = client.get("/v1/agent/self")?;
         let agent: Agent = client.read(&answer)?;
-        if !is_healthy(&agent) {
-            exit = Exit::Problems;
-        }
         if args.client.json {
-            return print_json(client, &answer);
+            print_json(client, &answer)?;
+        } else {
+            print(&report(&agent, SystemTime::now()).to_string());
         }
-        print(&report(&agent, SystemTime::now()).to_string());
-        Ok(())
-    });
-    if ran == Exit::Done { exit } else { ran }
+        Ok(if is_healthy(&agent) { Exit::Done } else { Exit::Problems })
+    })
 }
 
 /// Reports whether no problem needs attention: no file has an error, and the node has an address and is neither cut off nor
