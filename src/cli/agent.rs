@@ -32,7 +32,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::{Exit, host_defaults::environment, input_files};
+use super::{
+    Exit,
+    host_defaults::environment,
+    input_files::{self, Text},
+};
 use crate::{
     config::{self, Config, DEFAULT_PATH, Environment, Format},
     control::{Control, Stop},
@@ -82,14 +86,19 @@ fn check_start_or_run(args: &Args) -> anyhow::Result<Exit> {
     let address = received.as_ref().ok().and_then(Handover::address);
     let folder = args.dev.then(dev_folder).transpose()?;
     let source = source(args, folder.as_ref().map(|folder| folder.path().to_owned()));
-    if !args.dev
-        && let Err(error) = input_files::configuration(&args.config)
-    {
-        eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
-        eprintln!("Name another configuration with --config, or run without one with --dev.");
-        return Ok(Exit::CouldNotRun);
-    }
-    let config = match (source.read)(address) {
+    let config = if args.dev {
+        (source.read)(address)
+    } else {
+        match input_files::configuration(&args.config) {
+            Ok(texts) => parse(&texts, address),
+            Err(error) => {
+                eprintln!("muster: cannot read the configuration {}: {error}", args.config.display());
+                eprintln!("Name another configuration with --config, or run without one with --dev.");
+                return Ok(Exit::CouldNotRun);
+            }
+        }
+    };
+    let config = match config {
         Ok(config) => config,
         Err(problems) => {
             problems.iter().for_each(|problem| eprintln!("{problem}"));
@@ -136,6 +145,10 @@ fn source(args: &Args, folder: Option<PathBuf>) -> Source {
 fn read_configuration(path: &Path, in_use: Option<IpAddr>) -> Result<Config, Vec<Diagnostic>> {
     let texts = input_files::configuration(path)
         .map_err(|error| vec![Diagnostic::whole(path, format!("cannot read the configuration: {error}"))])?;
+    parse(&texts, in_use)
+}
+
+fn parse(texts: &[Text], in_use: Option<IpAddr>) -> Result<Config, Vec<Diagnostic>> {
     let files = texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice()));
     Config::parse(files, &Environment { in_use, ..environment() })
 }
