@@ -41,6 +41,7 @@ use crate::{
     gossip::node::End,
     metrics::Metrics,
     model::host_addresses::HostAddresses,
+    saved_state::SavedState,
     service_manager::{self, NotifyState},
 };
 
@@ -202,14 +203,13 @@ impl Agent {
                 }
                 Next::Stop(Stop::Restart) => {
                     let (left, servers) = stages.hand_over(None).await;
-                    store(&lasting, &left);
+                    left.state.iter().for_each(|state| store(&lasting, state));
                     servers.end_process().await;
                     info!("stopped for a restart");
                     return Ok(Ending::Stopped);
                 }
                 Next::Stop(Stop::Leave | Stop::Drain) => {
-                    let left = Handover { state: Some(stages.state().await), ..Handover::default() };
-                    store(&lasting, &left);
+                    store(&lasting, &stages.state().await);
                     stages.end().await;
                     info!("stopped");
                     return Ok(Ending::Stopped);
@@ -291,7 +291,7 @@ impl Agent {
                         // The package's upgrade prints it. A status is one line.
                         let status = format!("upgrade refused: {error}").replace('\n', " ");
                         service_manager::notify(&[NotifyState::Status(&status)]);
-                        self.report_upgrade(lasting, Some(&error));
+                        self.report_upgrade(lasting, &error);
                     }
                 },
             }
@@ -344,7 +344,7 @@ impl Agent {
     fn report_start(&mut self, lasting: &Lasting, active: &Active, problems: Vec<Diagnostic>) {
         self.report_configuration(lasting, active, problems);
         if let Some(error) = self.failed_upgrade.take() {
-            self.report_upgrade(lasting, Some(&error));
+            self.report_upgrade(lasting, &error);
         }
     }
 
@@ -352,10 +352,10 @@ impl Agent {
         lasting.report(&self.source.path, active.to_string(), problems);
     }
 
-    fn report_upgrade(&self, lasting: &Lasting, error: Option<&UpgradeError>) {
+    fn report_upgrade(&self, lasting: &Lasting, error: &UpgradeError) {
         let path = self.program.path();
-        let problem = |error: &UpgradeError| Diagnostic::whole(path, format!("upgrade refused: {error}"));
-        lasting.report(path, format!("running version {VERSION}"), error.map(problem).into_iter().collect());
+        let problem = Diagnostic::whole(path, format!("upgrade refused: {error}"));
+        lasting.report(path, format!("running version {VERSION}"), vec![problem]);
     }
 }
 
@@ -416,11 +416,9 @@ fn reply(done: Option<oneshot::Sender<Reloaded>>, configuration: Vec<Diagnostic>
 }
 
 /// Stores the state for the next process.
-fn store(lasting: &Lasting, left: &Handover) {
-    if let Some(state) = &left.state {
-        // The data directory logs an error.
-        let _ = block_in_place(|| lasting.data_dir.store_state(&state.encode()));
-    }
+fn store(lasting: &Lasting, state: &SavedState) {
+    // The data directory logs an error.
+    let _ = block_in_place(|| lasting.data_dir.store_state(&state.encode()));
 }
 
 /// Stores the open sockets with the service manager, and removes those that are no longer open.

@@ -77,17 +77,14 @@ pub(super) fn bind(config: &Config, open: &SocketPool) -> Result<(Sockets, Socke
 
 /// Names of the listeners that the configuration names.
 pub(super) fn names(config: &Config) -> Vec<SocketName> {
-    let mut names = Vec::new();
-    for address in &config.dns.listen {
-        names.extend([SocketName::Udp(Purpose::Dns, *address), SocketName::Tcp(Purpose::Dns, *address)]);
-    }
+    let mut names: Vec<_> =
+        config.dns.listen.iter().flat_map(|address| SocketName::pair(Purpose::Dns, *address)).collect();
     if let Some(Encrypted { tls, https, quic, .. }) = &config.dns.encrypted {
         names.extend(tls.iter().map(|address| SocketName::Tcp(Purpose::Tls, *address)));
         names.extend(https.iter().map(|address| SocketName::Tcp(Purpose::Https, *address)));
         names.extend(quic.iter().map(|address| SocketName::Udp(Purpose::Quic, *address)));
     }
-    let gossip = config.gossip.listen;
-    names.extend([SocketName::Udp(Purpose::Gossip, gossip), SocketName::Tcp(Purpose::Gossip, gossip)]);
+    names.extend(SocketName::pair(Purpose::Gossip, config.gossip.listen));
     names.extend(config.http.listen.iter().map(|address| SocketName::Tcp(Purpose::Http, *address)));
     names.extend(config.http.socket.clone().map(SocketName::Unix));
     names
@@ -102,7 +99,7 @@ fn bind_dns(binding: &mut Binding<'_>, address: SocketAddr, payload: u16) -> Res
         info!(address = %local, "listening for DNS over UDP and TCP");
         Ok([owned(datagrams), owned([connections])])
     };
-    let names = [SocketName::Udp(Purpose::Dns, address), SocketName::Tcp(Purpose::Dns, address)];
+    let names = SocketName::pair(Purpose::Dns, address);
     let listener = || {
         let [datagrams, connections] = binding.obtain(names, || try_ports(address, both))?;
         let (datagrams, connections) = (taken::<UdpSocket>(datagrams), only::<TcpListener>(connections)?);
@@ -113,7 +110,7 @@ fn bind_dns(binding: &mut Binding<'_>, address: SocketAddr, payload: u16) -> Res
 }
 
 fn bind_gossip(binding: &mut Binding<'_>, address: SocketAddr) -> Result<(UdpSocket, TcpListener), DaemonError> {
-    let names = [SocketName::Udp(Purpose::Gossip, address), SocketName::Tcp(Purpose::Gossip, address)];
+    let names = SocketName::pair(Purpose::Gossip, address);
     let bind = || {
         let (udp, tcp) = try_ports(address, transport::bind)?;
         info!(address = %udp.local_addr()?, "listening for gossip over UDP and TCP");
@@ -189,4 +186,38 @@ fn try_ports<T>(address: SocketAddr, bind: impl Fn(SocketAddr) -> io::Result<T>)
         }
     }
     bound
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{config::Environment, model::host_addresses::HostAddresses};
+
+    #[test]
+    fn names_are_those_of_the_bound_listeners() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "
+node: host-a
+dns:
+  listen: [127.0.0.1:0, 127.0.0.2:0]
+  encrypted: {tls: [127.0.0.1:0], https: [127.0.0.1:0], quic: [127.0.0.1:0], certificate: c, key: k}
+http: {listen: [127.0.0.1:0], socket: api.sock}
+gossip: {listen: 127.0.0.1:0}
+";
+        let path = folder.path().join("muster.yaml");
+        let environment = Environment {
+            host_name: "host-a".to_owned(),
+            addresses: HostAddresses::default(),
+            in_use: None,
+            runtime_dir: None,
+        };
+        let files = [(path.as_path(), text.as_bytes())];
+        let config = Config::parse(files, &environment).unwrap();
+        let (_, pool) = bind(&config, &SocketPool::default()).unwrap();
+        let bound: BTreeSet<SocketName> = pool.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names(&config).into_iter().collect::<BTreeSet<_>>(), bound);
+        assert_eq!(bound.len(), 11);
+    }
 }

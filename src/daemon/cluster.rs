@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
-    io::{self, Read as _},
     net::{self, IpAddr, SocketAddr},
     path::Path,
     sync::Arc,
@@ -13,7 +11,7 @@ use std::{
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::block_in_place,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -23,6 +21,7 @@ use crate::{
     clock::uptime,
     config::{self, Config},
     data_dir::DataDir,
+    files::read::read,
     gossip::{
         command::Command,
         known_peer::KnownPeer,
@@ -49,6 +48,8 @@ const STORE_AGAIN: Duration = Duration::from_secs(5);
 const COMMANDS: usize = 16;
 /// Largest key file that is read, in octets.
 const MAX_KEY_FILE: u64 = 1 << 20;
+/// Time limit for the node to carry out a command of the daemon, such as to announce a restart.
+const RESPONSE: Duration = Duration::from_secs(2);
 /// Prefix of the line in the stored keyring that names the keys of the key file it started from.
 const BEGAN_WITH: &str = "# began with ";
 
@@ -86,6 +87,22 @@ pub(super) struct Begin {
     pub(super) above: u64,
     /// Known peers.
     pub(super) peers: Vec<KnownPeer>,
+}
+
+/// Sends a command to the node. Returns `None` if the node has ended or does not respond.
+pub(super) async fn ask<T>(
+    commands: &mpsc::Sender<Command>,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Option<T> {
+    let (done, outcome) = oneshot::channel();
+    let asked = async {
+        commands.send(command(done)).await.ok()?;
+        outcome.await.ok()
+    };
+    timeout(RESPONSE, asked).await.unwrap_or_else(|_| {
+        warn!("the node does not respond within {RESPONSE:?}");
+        None
+    })
 }
 
 /// Starts the node.
@@ -232,21 +249,17 @@ fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, Daemo
 
 fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
     let failed = |error: String| DaemonError::KeyFile { path: path.to_owned(), error };
-    let text = read_key_file(path).map_err(|error| failed(error.to_string()))?;
+    let text = read_key_file(path).map_err(failed)?;
     Keyring::parse(&text).map_err(|error| failed(error.to_string()))
 }
 
-/// Reads a key file. Opening a pipe would block, and a device may have no end.
+/// Reads a key file.
 ///
 /// # Errors
-/// The system's error, or that of a file that is not regular.
-pub(super) fn read_key_file(path: &Path) -> io::Result<String> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-    }
-    let mut text = String::new();
-    fs::File::open(path)?.take(MAX_KEY_FILE).read_to_string(&mut text)?;
-    Ok(text)
+/// The reason why it cannot be read.
+pub(super) fn read_key_file(path: &Path) -> Result<String, String> {
+    let octets = read(path, MAX_KEY_FILE).map_err(|error| error.to_string())?;
+    String::from_utf8(octets.to_vec()).map_err(|error| error.to_string())
 }
 
 /// Identifies the content of the key file by key ids, which reveal no key.

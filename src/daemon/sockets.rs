@@ -33,6 +33,11 @@ pub(super) enum SocketName {
 }
 
 impl SocketName {
+    /// A UDP and a TCP listener on one address.
+    pub(super) fn pair(purpose: Purpose, address: SocketAddr) -> [Self; 2] {
+        [Self::Udp(purpose, address), Self::Tcp(purpose, address)]
+    }
+
     /// Reports whether a socket is one of this listener, and makes it non-blocking.
     pub(super) fn is_of(&self, socket: &OwnedFd) -> bool {
         let socket = SockRef::from(socket);

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::timeout,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -52,8 +52,6 @@ const REQUESTS: Duration = Duration::from_secs(30);
 const CONNECTIONS: Duration = Duration::from_secs(2);
 /// Time limit for queries at upstreams before an upgrade. New queries wait in the sockets meanwhile.
 const IN_FLIGHT: Duration = Duration::from_secs(1);
-/// Time limit for the node to announce a restart, and to hand over its peers.
-const NODE: Duration = Duration::from_secs(2);
 
 /// A running agent.
 pub(super) struct Stages {
@@ -279,10 +277,7 @@ impl Stages {
 
     /// The state that another start would go on with.
     pub(super) async fn state(&self) -> SavedState {
-        match self.state.collect().await {
-            Some(state) => state,
-            None => self.state.with_peers(Vec::new()),
-        }
+        self.state.collect().await.unwrap_or_else(|| self.state.with_peers(Vec::new()))
     }
 
     /// Ends the servers of connections, within some seconds. The others go on.
@@ -312,27 +307,14 @@ impl Stages {
         self.stopping.cancel();
         self.servers.http.shutdown.cancel();
         if run.is_none() {
-            self.ask(|done| Command::AnnounceRestart { done }).await;
+            cluster::ask(&self.cluster.commands, |done| Command::AnnounceRestart { done }).await;
         }
-        let peers = self.ask(|done| Command::Suspend { done }).await;
+        let peers = cluster::ask(&self.cluster.commands, |done| Command::Suspend { done }).await;
         self.core.end(STOP).await;
         // The results of the checks are final now.
         let known = std::mem::take(&mut self.known);
         let state = self.state.with_peers(peers.unwrap_or(known));
         (Handover { sockets: self.sockets, run, state: Some(state), ..Handover::default() }, self.servers)
-    }
-
-    /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (done, outcome) = oneshot::channel();
-        let asked = async {
-            self.cluster.commands.send(command(done)).await.ok()?;
-            outcome.await.ok()
-        };
-        timeout(NODE, asked).await.unwrap_or_else(|_| {
-            warn!("the node does not respond within {NODE:?}");
-            None
-        })
     }
 }
 

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::handover::Handover;
+use super::{cluster, handover::Handover};
 use crate::{
     clock::moment,
     data_dir::DataDir,
@@ -28,8 +28,6 @@ const PAUSE: Duration = Duration::from_secs(10);
 const PAUSE_FACTOR: u32 = 50;
 /// Time for which a change waits for others, which come together.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Time limit for the node to hand over its peers.
-const NODE: Duration = Duration::from_secs(2);
 
 /// Parts of the agent that the state is collected from.
 #[derive(Clone)]
@@ -47,12 +45,8 @@ pub(super) struct Sources {
 impl Sources {
     /// Returns the current state; `None` if the node has ended or does not respond.
     pub(super) async fn collect(&self) -> Option<SavedState> {
-        let (done, peers) = oneshot::channel();
-        let peers = async {
-            self.commands.send(Command::Snapshot { done }).await.ok()?;
-            peers.await.ok()
-        };
-        timeout(NODE, peers).await.ok().flatten().map(|peers| self.with_peers(peers))
+        let peers = cluster::ask(&self.commands, |done| Command::Snapshot { done }).await;
+        peers.map(|peers| self.with_peers(peers))
     }
 
     /// Returns the current state with these peers.
