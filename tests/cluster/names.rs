@@ -75,7 +75,7 @@ async fn node_of_a_lower_generation_returns_within_three_seconds() {
     }
 }
 
-/// It starts under a new address while its host of before has crashed and is not detected yet.
+/// It starts under a new address while the crash of its former host is not detected yet.
 #[tokio::test(start_paused = true)]
 async fn moved_node_of_a_lower_generation_is_told_once_its_former_run_is_gone() {
     let mut cluster = Cluster::of(&["a", "b", "c", "d"]);

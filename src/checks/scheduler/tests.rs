@@ -515,7 +515,7 @@ async fn checks_continue_from_their_results_after_a_restart() {
     assert_eq!(fixture.announced().await, before);
     assert_eq!(outputs(&fixture, "db/1"), ["refused"]);
     assert_eq!(outputs(&fixture, "web/1"), ["", unconfirmed, "db: refused"]);
-    // Two failures make it critical, and those of before the restart do not count.
+    // Two failures make it critical. Failures before the restart do not count.
     fixture.set("web", "reset");
     fixture.at(11 * SECOND).await;
     assert_eq!(outputs(&fixture, "web/1")[0], "");
