@@ -1,6 +1,6 @@
 //! Clients that query agents without a pause and count what is wrong with the answers.
 //!
-//! Each client asks its questions in turn, over UDP every 10 ms and over TCP every 100 ms. A query does not wait for the
+//! Each client asks its questions in turn, over UDP every 10 ms and over TCP every 100 ms; in large clusters less often. A query does not wait for the
 //! answer to the one before it, so an agent that is away is noticed by each query. A query that waits in a socket until
 //! the agent reads it counts with its wait.
 
@@ -21,10 +21,13 @@ use hickory_proto::op::{Message, ResponseCode};
 
 use super::{Ask, decode, extended_error, namespaces::Namespace, show_data};
 
-/// Pause between two queries of a client over UDP.
+/// Pause between two queries of a client over UDP, with up to [`FAST_CLIENTS`] clients.
 const UDP_INTERVAL: Duration = Duration::from_millis(10);
-/// Pause between two queries of a client over TCP.
+/// Pause between two queries of a client over TCP, with up to [`FAST_CLIENTS`] clients.
 const TCP_INTERVAL: Duration = Duration::from_millis(100);
+/// Number of clients up to which each one queries at full speed. With more clients, each one slows down in proportion: one
+/// machine runs all agents of a test, and queries must not take the time that the agents need.
+const FAST_CLIENTS: u32 = 5;
 /// Time after which a query counts as lost: the timeout of the resolver in the C library (resolv.conf(5)).
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of wrong answers that a failure shows.
@@ -175,10 +178,17 @@ impl Observer {
     /// Starts a client of each transport for each of these.
     pub fn start<'a>(clients: impl IntoIterator<Item = Client<'a>>) -> Self {
         let (stop, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
+        let clients: Vec<Client<'a>> = clients.into_iter().collect();
+        let slower = (clients.len() as u32).div_ceil(FAST_CLIENTS).max(1);
         let mut threads = Vec::new();
         for Client { host, namespace, server, questions } in clients {
             for transport in [Transport::Udp, Transport::Tcp] {
-                let work = Work { questions: questions.clone(), server, stop: stop.clone(), begun };
+                let interval = slower
+                    * match transport {
+                        Transport::Udp => UDP_INTERVAL,
+                        Transport::Tcp => TCP_INTERVAL,
+                    };
+                let work = Work { questions: questions.clone(), server, interval, stop: stop.clone(), begun };
                 let counts = Counts::new(&host, transport);
                 // The thread stays in the namespace of the thread that starts it.
                 threads.push(namespace.enter(|| {
@@ -220,6 +230,8 @@ impl Drop for Observer {
 struct Work {
     questions: Vec<Question>,
     server: SocketAddr,
+    /// Pause between two queries.
+    interval: Duration,
     stop: Arc<AtomicBool>,
     begun: Instant,
 }
@@ -261,7 +273,7 @@ impl Work {
                 }
                 unanswered.insert(number, now);
                 counts.queries += 1;
-                next = (next + UDP_INTERVAL).max(now);
+                next = (next + self.interval).max(now);
             }
             let wait = next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             socket.set_read_timeout(Some(wait)).unwrap();
@@ -304,7 +316,7 @@ impl Work {
                 }
                 Err(error) => counts.lost.push(self.failure(number, sent, &error.to_string())),
             }
-            next = (next + TCP_INTERVAL).max(Instant::now());
+            next = (next + self.interval).max(Instant::now());
             thread::sleep(next - Instant::now());
         }
         counts

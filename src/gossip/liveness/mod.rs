@@ -12,7 +12,7 @@
 //!   │     ──0.6 s──► indirect probes by three others, each interval by three more
 //!   └───────────────┤   one gets an ack: only the direct path is broken
 //!                   │   none, no ack for 1.4 s, no heartbeat for 1 s, no TCP accept ─────────► gone: Silent
-//!                   │   none for 3 s, although heartbeats arrive ────────────────────────────► gone: Unreachable
+//!                   │   none for 3 s, although heartbeats arrive; 5 s if TCP accepts ─────────► gone: Unreachable
 //!                   │   no other prober for 2 s, or more than half of all peers silent ──────► held
 //! ```
 //!

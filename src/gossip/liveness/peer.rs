@@ -220,16 +220,19 @@ impl Peer {
         if silence < least {
             return None;
         }
+        let accepts = self.tcp_probe.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading);
         // A peer with activity long after its last ack receives nothing, so it holds its own peers and rarely sends. It is
         // unreachable, not silent.
         let one_way = self.last_activity() >= self.answered + timing.silent;
         if at.saturating_sub(self.last_activity()) < if one_way { timing.overlooked } else { timing.fading } {
             // Activity that has just resumed means that the process was stopped; its acks will follow.
             let awake = self.activity.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
-            let enough = silence >= timing.unreachable && awake >= timing.fading;
+            // Connections arrive, so the path is whole: the agent is overloaded.
+            let least = if accepts { timing.unresponsive } else { timing.unreachable };
+            let enough = silence >= least && awake >= timing.fading;
             return enough.then_some(Conclusion { cause: Cause::Unreachable, corroborated });
         }
-        if self.tcp_probe.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading) {
+        if accepts {
             return (silence >= timing.unresponsive).then_some(Conclusion { cause: Cause::Unresponsive, corroborated });
         }
         (self.tcp_probe.silent >= SILENT_TCP_PROBES || self.tcp_probe.unreliable)

@@ -96,29 +96,32 @@ const FOUR: &[&str] = &["a", "b", "c", "d"];
 #[test]
 fn evidence_determines_cause() {
     use IndirectProbeResult::{Acked, TcpOnly, Unreachable};
-    // Results of indirect and TCP probes, presence of heartbeats, and the reachability after 1, 2 and 6 seconds.
+    // Results of indirect and TCP probes, presence of heartbeats, and the reachability after 1, 2, 4 and 6 seconds.
     let alive = Reach::Alive;
     let suspect = Reach::Suspect;
     let gone = Reach::Gone;
-    let cases: &[(Option<IndirectProbeResult>, TcpProbeResult, bool, [Reach; 3])] = &[
-        (None, TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Unreachable), TcpProbeResult::Refused, false, [gone(Cause::Refused); 3]),
-        (Some(Unreachable), TcpProbeResult::Silent, false, [suspect, gone(Cause::Silent), gone(Cause::Silent)]),
+    let [silent, unresponsive, unreachable] = [Cause::Silent, Cause::Unresponsive, Cause::Unreachable].map(gone);
+    let cases: &[(Option<IndirectProbeResult>, TcpProbeResult, bool, [Reach; 4])] = &[
+        (None, TcpProbeResult::Refused, false, [gone(Cause::Refused); 4]),
+        (Some(Unreachable), TcpProbeResult::Refused, false, [gone(Cause::Refused); 4]),
+        (Some(Unreachable), TcpProbeResult::Silent, false, [suspect, silent, silent, silent]),
         // Without confirmation by another node.
-        (None, TcpProbeResult::Silent, false, [suspect; 3]),
-        (Some(Acked), TcpProbeResult::Silent, false, [alive; 3]),
-        (Some(TcpOnly), TcpProbeResult::Silent, false, [suspect, suspect, gone(Cause::Unresponsive)]),
-        (Some(Unreachable), TcpProbeResult::Accepted, false, [suspect, suspect, gone(Cause::Unresponsive)]),
-        (Some(Unreachable), TcpProbeResult::Silent, true, [suspect, suspect, gone(Cause::Unreachable)]),
-        (Some(Unreachable), TcpProbeResult::Accepted, true, [suspect, suspect, gone(Cause::Unreachable)]),
-        (None, TcpProbeResult::Silent, true, [suspect; 3]),
+        (None, TcpProbeResult::Silent, false, [suspect; 4]),
+        (Some(Acked), TcpProbeResult::Silent, false, [alive; 4]),
+        (Some(TcpOnly), TcpProbeResult::Silent, false, [suspect, suspect, suspect, unresponsive]),
+        (Some(Unreachable), TcpProbeResult::Accepted, false, [suspect, suspect, suspect, unresponsive]),
+        (Some(Unreachable), TcpProbeResult::Silent, true, [suspect, suspect, unreachable, unreachable]),
+        // An agent that sends, and whose host accepts connections, is overloaded.
+        (Some(TcpOnly), TcpProbeResult::Silent, true, [suspect, suspect, suspect, unreachable]),
+        (Some(Unreachable), TcpProbeResult::Accepted, true, [suspect, suspect, suspect, unreachable]),
+        (None, TcpProbeResult::Silent, true, [suspect; 4]),
     ];
     for (result, tcp_probe, beats, expected) in cases {
         let mut bench = Bench::new(FOUR);
         bench.mute.push("a");
         let mut heartbeat = 1;
         let start = bench.now;
-        for (after, expected) in [1000, 2000, 6000].into_iter().zip(expected) {
+        for (after, expected) in [1000, 2000, 4000, 6000].into_iter().zip(expected) {
             while bench.now < start + ms(after) {
                 if *beats {
                     heartbeat += 1;
@@ -130,7 +133,7 @@ fn evidence_determines_cause() {
             assert_eq!(bench.reach("a"), Some(*expected), "{context}");
         }
         let announced = bench.actions.iter().filter(|action| matches!(action, Action::BroadcastDead(_))).count();
-        let times = if matches!(expected[2], Reach::Gone(_)) { TRANSMISSIONS as usize } else { 0 };
+        let times = if matches!(expected[3], Reach::Gone(_)) { TRANSMISSIONS as usize } else { 0 };
         assert_eq!(announced, times, "{result:?}, {tcp_probe:?}, heartbeats {beats}");
     }
 }

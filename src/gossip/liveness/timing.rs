@@ -8,7 +8,8 @@ use std::time::Duration;
 /// Time that an agent may be stopped while its host answers: for backups that freeze a machine, and for debuggers.
 const UNRESPONSIVE: Duration = Duration::from_secs(5);
 
-/// Time without any ack after which a node is unreachable although its heartbeats arrive.
+/// Time without any ack after which a node is unreachable although its heartbeats arrive. If its host accepts connections,
+/// it may be overloaded, and [`UNRESPONSIVE`] applies.
 const UNREACHABLE: Duration = Duration::from_secs(3);
 
 /// Peers that fall silent within this time of each other are lost together.
