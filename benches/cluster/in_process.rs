@@ -22,6 +22,7 @@ use muster::{
         seeds::Targets,
         transport::{Sockets, Transport},
     },
+    metrics::Gossip,
     model::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::View,
@@ -261,7 +262,7 @@ impl Running {
             targets: Targets { configured: vec![target], remembered: vec![] },
             seed: fastrand::u64(..),
         };
-        let inputs = Inputs { announcements, link, commands: queue, rejected };
+        let inputs = Inputs { announcements, link, commands: queue, rejected, metrics: Gossip::default() };
         let outputs = Outputs {
             view,
             members,

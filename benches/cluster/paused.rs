@@ -17,6 +17,7 @@ use muster::{
         rejected::Rejected,
         seeds::Targets,
     },
+    metrics::Gossip,
     model::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Freshness, View},
@@ -176,7 +177,13 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         targets: Targets { configured: join.into(), remembered: vec![] },
         seed: number as u64,
     };
-    let inputs = Inputs { announcements, link, commands: mpsc::channel(1).1, rejected: Arc::new(Rejected::default()) };
+    let inputs = Inputs {
+        announcements,
+        link,
+        commands: mpsc::channel(1).1,
+        rejected: Arc::new(Rejected::default()),
+        metrics: Gossip::default(),
+    };
     let outputs = Outputs {
         view,
         members: watch::channel(Arc::default()).0,

@@ -170,7 +170,8 @@ pub(super) fn start(
         targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir.load_peers() },
         seed: fastrand::u64(..),
     };
-    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone() };
+    let metrics = context.metrics.gossip.clone();
+    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), metrics };
     let outputs = Outputs { view, members, peers, keyring: keys, events, synced };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());

@@ -1,4 +1,4 @@
-//! Metrics of gossip traffic: frames and octets, by direction and transport.
+//! Metrics of gossip: frames and octets, by direction and transport, and the size of the replicated state.
 
 use std::sync::{
     Arc,
@@ -23,11 +23,33 @@ const DIRECTIONS: [&str; 2] = ["received", "sent"];
 #[derive(Debug, Default)]
 struct Counts([AtomicU64; 2]);
 
-/// Gossip traffic of an agent.
+/// Number of keys in the replicated state of all nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GossipKeys {
+    /// Keys with a value.
+    pub live: usize,
+    /// Tombstones: keys that were deleted, and are remembered so that the deletion spreads.
+    pub deleted: usize,
+}
+
+/// Gossip metrics of an agent.
 #[derive(Clone, Debug, Default)]
-pub struct Gossip(Arc<[[Counts; TRANSPORTS.len()]; DIRECTIONS.len()]>);
+pub struct Gossip(Arc<Values>);
+
+#[derive(Debug, Default)]
+struct Values {
+    traffic: [[Counts; TRANSPORTS.len()]; DIRECTIONS.len()],
+    live_keys: AtomicU64,
+    deleted_keys: AtomicU64,
+}
 
 impl Gossip {
+    /// Sets the size of the replicated state.
+    pub fn set_keys(&self, keys: GossipKeys) {
+        self.0.live_keys.store(keys.live as u64, Ordering::Relaxed);
+        self.0.deleted_keys.store(keys.deleted as u64, Ordering::Relaxed);
+    }
+
     /// Counts a received frame, valid or not.
     pub fn received(&self, transport: GossipTransport, octets: usize) {
         self.count(0, transport, octets);
@@ -39,14 +61,14 @@ impl Gossip {
     }
 
     fn count(&self, direction: usize, transport: GossipTransport, octets: usize) {
-        let Counts([frames, bytes]) = &self.0[direction][transport as usize];
+        let Counts([frames, bytes]) = &self.0.traffic[direction][transport as usize];
         Writers::Many.add(frames, 1);
         Writers::Many.add(bytes, octets as u64);
     }
 
-    pub(super) fn families(&self) -> [Family; 2] {
+    pub(super) fn families(&self) -> [Family; 3] {
         let each = |what: usize| {
-            DIRECTIONS.iter().zip(self.0.iter()).flat_map(move |(direction, transports)| {
+            DIRECTIONS.iter().zip(self.0.traffic.iter()).flat_map(move |(direction, transports)| {
                 TRANSPORTS.iter().zip(transports).map(move |(transport, Counts(counts))| {
                     let count = counts[what].load(Ordering::Relaxed);
                     ([("direction", *direction), ("transport", *transport)], count)
@@ -59,6 +81,12 @@ impl Gossip {
                 "muster_gossip_bytes",
                 "Number of octets in gossip frames, without UDP and TCP headers",
                 each(1),
+            ),
+            Family::gauges(
+                "muster_gossip_keys",
+                "Keys in the replicated state of all nodes; deleted: tombstones",
+                [("live", &self.0.live_keys), ("deleted", &self.0.deleted_keys)]
+                    .map(|(state, count)| ([("state", state)], count.load(Ordering::Relaxed))),
             ),
         ]
     }

@@ -33,7 +33,7 @@ pub use self::{
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
     gauges::{Process, Snapshot},
-    gossip::{Gossip, GossipTransport},
+    gossip::{Gossip, GossipKeys, GossipTransport},
     http::{Guard, Http},
     upstreams::{Cause, Upstream, Upstreams},
 };

@@ -23,6 +23,7 @@ use muster::{
         rejected::Rejected,
         seeds::Targets,
     },
+    metrics::Gossip,
     model::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, View},
@@ -505,8 +506,13 @@ impl Process {
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
-        let inputs =
-            Inputs { announcements: announced, link, commands: queue, rejected: Arc::new(Rejected::default()) };
+        let inputs = Inputs {
+            announcements: announced,
+            link,
+            commands: queue,
+            rejected: Arc::new(Rejected::default()),
+            metrics: Gossip::default(),
+        };
         let (events, fired) = watch::channel(EventLog::default());
         let (complete, synced) = watch::channel(false);
         let outputs = Outputs { view, members, peers, keyring, events, synced: complete };

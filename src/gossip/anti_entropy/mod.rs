@@ -25,9 +25,12 @@ use super::{
     link::{Inbox, Outbox},
     peer_replica::Change,
 };
-use crate::model::{
-    member::{INCARNATIONS, PeerId},
-    name::Label,
+use crate::{
+    metrics::GossipKeys,
+    model::{
+        member::{INCARNATIONS, PeerId},
+        name::Label,
+    },
 };
 
 mod transport;
@@ -245,6 +248,17 @@ impl Cluster {
             self.read.retain(|id, _| states.contains_key(id));
         }
         peers
+    }
+
+    /// Counts the keys of all nodes, this one included.
+    pub async fn keys(&self) -> GossipKeys {
+        let chitchat = self.handle.chitchat();
+        let chitchat = chitchat.lock().await;
+        let mut keys = GossipKeys::default();
+        for (_, value) in chitchat.node_states().values().flat_map(NodeState::key_values_including_deleted) {
+            *(if value.is_deleted() { &mut keys.deleted } else { &mut keys.live }) += 1;
+        }
+        keys
     }
 
     /// Ends chitchat's task.

@@ -53,6 +53,7 @@ use super::{
     rejected::Rejected,
     seeds,
 };
+use crate::metrics::Gossip;
 use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
@@ -72,6 +73,8 @@ const FOUND: usize = 64;
 /// First and longest pause before gossip is restarted; the pause doubles each time. After gossip has run for the longest
 /// pause, the next pause is the first one again.
 const RESTART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
+/// Interval between counts of the replicated keys. A count takes some milliseconds with 100,000 instances.
+const COUNT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Settings of a node.
 #[derive(Clone, Debug)]
@@ -117,6 +120,8 @@ pub struct Inputs {
     pub commands: mpsc::Receiver<Command>,
     /// Counters of rejected frames and records.
     pub rejected: Arc<Rejected>,
+    /// Metrics that show the size of the replicated state.
+    pub metrics: Gossip,
 }
 
 /// Outputs of a node.
@@ -284,6 +289,7 @@ impl Task {
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut news_read = Instant::now();
+        let mut count_at = Instant::now();
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
@@ -311,6 +317,10 @@ impl Task {
                         news_read = Instant::now();
                         self.read().await;
                         self.reconnect();
+                    }
+                    if Instant::now() >= count_at {
+                        count_at = Instant::now() + COUNT_INTERVAL;
+                        self.inputs.metrics.set_keys(self.cluster.keys().await);
                     }
                     self.expire_joins();
                     self.rotations.tick(&self.outbox);
