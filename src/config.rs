@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZero,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,7 +14,7 @@ use std::{
 use crate::{
     diagnostic::Diagnostic,
     model::{
-        dns_limits::{CacheTtls, ResponseRate},
+        dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
         recursion_access::ClientRange,
@@ -74,7 +75,8 @@ pub struct Dns {
     pub negative_ttl: u32,
     /// Largest UDP response in octets (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
     pub udp_payload: u16,
-    /// Response rate limit per network over UDP; `None`: unlimited.
+    /// Response rate limit per network over UDP; `None`: unlimited. Clients that may use recursion are limited only with
+    /// [`RateScope::All`].
     pub rate_limit: Option<ResponseRate>,
     /// DNS over TLS, HTTPS and QUIC; `None`: disabled.
     pub encrypted: Option<Encrypted>,
@@ -104,6 +106,8 @@ pub struct Resolver {
     pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
     /// Clients that may use recursion. Empty: the resolver is disabled.
     pub allow: Vec<ClientRange>,
+    /// Suffixes of names that may have private addresses, although the default upstreams resolve them; `None`: all names may.
+    pub rebind_protection: Option<Vec<Name>>,
     /// Cache.
     pub cache: Cache,
 }
@@ -275,6 +279,9 @@ pub const MIN_UDP_PAYLOAD: u16 = 512;
 pub const MAX_UDP_PAYLOAD: u16 = 4096;
 /// Responses per second: a higher limit has no effect.
 const MAX_RATE: u32 = 1_000_000;
+/// Responses per second to a network of clients outside `resolver.allow`: 60 KB/s at most. NSD's default is 200, for servers of
+/// public zones. A resolver that asks more has a cookie, or retries the truncated responses over TCP.
+const DEFAULT_RATE: NonZero<u32> = NonZero::new(50).unwrap();
 /// Every second one: a legitimate client in an attacking network succeeds at its second attempt (as in BIND, NSD and Knot).
 const DEFAULT_SLIP: u8 = 2;
 /// Prefix length of an IPv4 site, as in BIND, NSD and Knot.
@@ -320,6 +327,23 @@ gossip: {listen: 127.0.0.1:7946}
 ";
 /// Node name with `--dev` if the host name is not a valid label.
 const DEV_NODE: &str = "dev";
+
+/// Response rate limit without a configured one.
+const DEFAULT_RATE_LIMIT: ResponseRate = ResponseRate {
+    per_second: DEFAULT_RATE,
+    scope: RateScope::Outside,
+    slip: DEFAULT_SLIP,
+    ipv4_prefix: DEFAULT_IPV4_PREFIX,
+    ipv6_prefix: DEFAULT_IPV6_PREFIX,
+};
+
+impl Resolver {
+    /// Returns the clients outside the response rate limit of [`RateScope::Outside`]. If no client may use recursion, they are
+    /// those that may by default: an empty `allow` disables the resolver, and must not limit the hosts of the network.
+    pub fn unlimited_clients(&self) -> &[ClientRange] {
+        if self.allow.is_empty() { &DEFAULT_ALLOW } else { &self.allow }
+    }
+}
 
 impl Config {
     /// Parses the files of a configuration, merged in their order: tables key by key, other values are replaced by the later

@@ -71,8 +71,13 @@ const SHARED: &[&str] =
     &["accept", "clock", "control", "host_addresses", "inherited_fd", "log_limit", "service_manager", "tls"];
 
 /// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
-const CORE_WITHIN_ADAPTERS: &[&str] =
-    &["cli::setup::error", "cli::setup::resolv_conf", "cli::setup::resolved", "dns::resolver::upstreams"];
+const CORE_WITHIN_ADAPTERS: &[&str] = &[
+    "cli::setup::error",
+    "cli::setup::resolv_conf",
+    "cli::setup::resolved",
+    "dns::resolver::flights",
+    "dns::resolver::upstreams",
+];
 
 /// Modules that wire adapters together.
 const ROOTS: &[&str] = &["lib", "main", "daemon"];

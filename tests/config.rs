@@ -17,7 +17,7 @@ use muster::{
         Seal, Upstreams,
     },
     model::{
-        dns_limits::{CacheTtls, ResponseRate},
+        dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::Name,
         recursion_access::ClientRange,
@@ -61,7 +61,8 @@ fn problems(text: &str) -> String {
 }
 
 fn rate(per_second: u32, slip: u8, ipv4_prefix: u8, ipv6_prefix: u8) -> ResponseRate {
-    ResponseRate { per_second: per_second.try_into().unwrap(), slip, ipv4_prefix, ipv6_prefix }
+    let per_second = per_second.try_into().unwrap();
+    ResponseRate { per_second, scope: RateScope::All, slip, ipv4_prefix, ipv6_prefix }
 }
 
 fn defaults() -> Config {
@@ -80,13 +81,14 @@ fn defaults() -> Config {
             ttl: 5,
             negative_ttl: 1,
             udp_payload: 1232,
-            rate_limit: None,
+            rate_limit: Some(ResponseRate { scope: RateScope::Outside, ..rate(50, 2, 24, 56) }),
             encrypted: None,
         },
         resolver: Resolver {
             upstreams: Upstreams::System,
             routes: Vec::new(),
             allow: vec![ClientRange::Loopback, ClientRange::Private],
+            rebind_protection: None,
             cache: Cache { size: 32 << 20, bounds: CacheTtls { ttl: 86_400, negative_ttl: 3600, stale: 86_400 } },
         },
         gossip: Gossip {
@@ -135,6 +137,8 @@ resolver:
   cache: {megabytes: 64, max_ttl: 1h, max_negative_ttl: 10s, stale: 0s}
   routes: {corp.example: 10.0.0.2, 10.in-addr.arpa: [10.0.0.2, '[::1]:54']}
   allow: [loopback, any, 10.0.0.0/8, 2001:db8::/32, 192.0.2.1]
+  rebind_protection: true
+  rebind_exceptions: [corp.example, zen.spamhaus.org.]
 gossip:
   listen: 10.0.0.8
   join: [10.0.0.9, host-c, host-d.example:7947, '::1', '[::1]:7948']
@@ -201,6 +205,7 @@ log: {level: debug, format: json}
                 network("2001:db8::", 32),
                 network("192.0.2.1", 32),
             ],
+            rebind_protection: Some(vec![name("corp.example"), name("zen.spamhaus.org")]),
         },
         gossip: Gossip {
             listen: socket("10.0.0.8:7946"),
@@ -221,6 +226,22 @@ log: {level: debug, format: json}
         log: Log { level: Level::Debug, format: Format::Json },
     };
     assert_eq!(read(text), expected);
+}
+
+#[test]
+fn rate_limit_applies_to_clients_outside_unless_it_is_configured() {
+    let limit = |text: &str| read(text).dns.rate_limit;
+    let all = rate(9, 2, 24, 56);
+    let outside = ResponseRate { scope: RateScope::Outside, ..all };
+    assert_eq!(limit("dns: {rate_limit: {per_second: 9}}"), Some(all));
+    assert_eq!(limit("dns: {rate_limit: {per_second: 9, clients: all}}"), Some(all));
+    assert_eq!(limit("dns: {rate_limit: {per_second: 9, clients: outside}}"), Some(outside));
+    assert_eq!(limit("dns: {rate_limit: null}"), defaults().dns.rate_limit);
+    assert_eq!(limit("dns: {rate_limit: off}"), None);
+    // Without recursion, hosts of private networks are not limited by default.
+    let private = [ClientRange::Loopback, ClientRange::Private];
+    assert_eq!(read("resolver: {allow: []}").resolver.unlimited_clients(), private);
+    assert_eq!(read("resolver: {allow: [192.0.2.1]}").resolver.unlimited_clients().len(), 1);
 }
 
 #[test]
@@ -245,8 +266,8 @@ fn tables_are_merged_and_other_values_replaced() {
             ttl: 7,
             negative_ttl: 2,
             udp_payload: 1232,
-            rate_limit: None,
             encrypted: None,
+            ..defaults().dns
         },
         resolver: Resolver {
             routes: vec![(name("a"), vec![plain("10.0.0.1:53")]), (name("b"), vec![plain("10.0.0.3:53")])],
@@ -376,6 +397,11 @@ fn invalid_configurations_are_refused() {
         (
             "dns: {rate_limit: {per_second: 1, ipv4_prefix: 33}}",
             "1:48: expected a number of bits from 0 to 32, found the number `33`",
+        ),
+        ("dns: {rate_limit: {per_second: 1, clients: inside}}", "1:44: expected `outside` or `all`, found `inside`"),
+        (
+            "resolver: {rebind_exceptions: corp.example}",
+            "1:31: exceptions without a protection (set `rebind_protection: true`)",
         ),
         ("dns: {udp_payload: 511}", "1:20: expected a size from 512 to 4096, found the number `511`"),
         ("dns: {udp_payload: 4097}", "1:20: expected a size from 512 to 4096, found the number `4097`"),

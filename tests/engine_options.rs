@@ -12,7 +12,10 @@ use muster::{
         message::{codes::Rcode, cookie::Secret},
         zone::Tables,
     },
-    model::dns_limits::ResponseRate,
+    model::{
+        dns_limits::{RateScope, ResponseRate},
+        recursion_access::ClientRange,
+    },
 };
 use support::{Ask, world};
 
@@ -29,7 +32,7 @@ fn tables() -> Tables {
 }
 
 fn engine(limit: Option<ResponseRate>) -> Engine {
-    let limit = limit.map(|rate| ResponseRateLimiter::new(rate, 7));
+    let limit = limit.map(|rate| ResponseRateLimiter::new(rate, &[ClientRange::Private], 7));
     let settings = Settings {
         udp_payload: 1232,
         nsid: b"host-a".as_slice().into(),
@@ -201,7 +204,13 @@ fn replies_with_options_respect_the_clients_limit() {
 #[test]
 fn responses_above_the_rate_are_truncated_or_dropped() {
     let tables = tables();
-    let rate = |slip| ResponseRate { per_second: NonZero::new(100).unwrap(), slip, ipv4_prefix: 24, ipv6_prefix: 56 };
+    let rate = |slip| ResponseRate {
+        per_second: NonZero::new(100).unwrap(),
+        scope: RateScope::All,
+        slip,
+        ipv4_prefix: 24,
+        ipv6_prefix: 56,
+    };
     // Numbers of full replies, truncated replies (TC) and dropped replies.
     let flood = |engine: &mut Engine, packet: &[u8], origin: Origin| {
         let (mut full, mut truncated, mut dropped) = (0, 0, 0);

@@ -501,7 +501,12 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
             None => prop_assert_eq!(code, "Query Refused"),
             // A reverse name is a zone with a single name.
             Some(_) if matches!(ask.qtype, rtype::SOA | rtype::NS) => prop_assert!(!answered.is_empty()),
-            Some(_) if !matches!(ask.qtype, rtype::PTR | rtype::ANY) => {
+            // RFC 8482 §4.1: the smallest RRset.
+            Some(_) if ask.qtype == rtype::ANY => {
+                let types: BTreeSet<u16> = answered.iter().map(|(rtype, ..)| *rtype).collect();
+                prop_assert_eq!(types.len(), 1);
+            }
+            Some(_) if ask.qtype != rtype::PTR => {
                 prop_assert_eq!((code.as_str(), answered.len()), ("No Error", 0));
             }
             Some((targets, stale)) => {
@@ -514,6 +519,8 @@ fn check(view: &View, ask: &Ask, seed: u64) -> Result<(), TestCaseError> {
         }
         return Ok(());
     };
+    let has_additional = over_tcp.additionals.iter().any(|record| record.record_type() != RecordType::OPT);
+    prop_assert!(ask.qtype != rtype::ANY || !has_additional, "ANY has no additional records");
     let zone = Zone::of(view, domain);
     let rrsets = zone.names.get(&name).cloned().unwrap_or_default();
     prop_assert!(over_tcp.metadata.authoritative);

@@ -132,6 +132,7 @@ impl World {
             Arc::new(Recursion {
                 allow: vec![allow],
                 routes: routes.iter().map(|suffix| (name(suffix), vec![server("192.0.2.2:53")])).collect(),
+                rebind_protection: None,
                 cache: Arc::new(Cache::new(1 << 16, ttls)),
                 loop_detector: Arc::new(LoopDetector::new(7)),
             })
@@ -141,6 +142,10 @@ impl World {
     }
 
     fn explain(&self, text: &str, qtype: Option<u16>) -> Explained {
+        self.explain_to(text, qtype, CLIENT)
+    }
+
+    fn explain_to(&self, text: &str, qtype: Option<u16>, client: IpAddr) -> Explained {
         let explainer = Explainer {
             tables: &self.tables,
             recursion: self.recursion.as_deref(),
@@ -150,7 +155,7 @@ impl World {
             node: &label("host-a"),
             problems: &[],
         };
-        explainer.explain(text, qtype, CLIENT)
+        explainer.explain(text, qtype, client)
     }
 
     /// Returns the reply of the engine; `None` if an upstream is queried.
@@ -324,6 +329,26 @@ fn why_names_have_txt_records_even_without_an_answered_instance() {
         assert_eq!((&*explained.summary, explained.ttl), (summary, 1), "{explained:#?}");
         assert_eq!((&*explained.source, &explained.records[..]), ("why", &["TXT".to_owned()][..]));
     }
+}
+
+#[test]
+fn why_names_are_refused_to_clients_outside_resolver_allow() {
+    let declared = [Declared::new("web", "w1", "10.0.0.8")];
+    let world = World::new(&declared, &[], Some((ClientRange::Private, &[])));
+    for (client, rcode) in [("127.0.0.1", "NOERROR"), ("10.0.0.9", "NOERROR"), ("192.0.2.1", "REFUSED")] {
+        let explained = world.explain_to("_why.web.service.local", Some(rtype::TXT), client.parse().unwrap());
+        assert_eq!((&*explained.rcode, explained.instances.is_empty()), (rcode, rcode == "REFUSED"), "{client}");
+    }
+}
+
+/// A reverse name without a PTR record has those of its zone; a random catalog found it without any.
+#[test]
+fn any_of_a_reverse_name_without_pointers_has_a_record() {
+    let down = Declared { passing: false, ..Declared::new("web", "w1", "10.0.0.8") };
+    let world = World::new(&[down], &[], None);
+    let explained = world.explain("8.0.0.10.in-addr.arpa.", Some(rtype::ANY));
+    assert_eq!(explained.records, ["NS", "SOA"]);
+    compare(&world, "8.0.0.10.in-addr.arpa.", rtype::ANY).unwrap();
 }
 
 /// Compares the engine's reply with the explanation of the same name and type.

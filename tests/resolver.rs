@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hickory_proto::{
@@ -238,6 +238,39 @@ fn upstream_without_edns_is_queried_without() {
         assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
     }
     let with: Vec<bool> = upstream.asked().iter().map(|asked| asked.message.edns.is_some()).collect();
+    assert_eq!(with, [true, false, false, false], "the result is remembered");
+}
+
+/// Some servers answer so to any query with EDNS, or to all queries of a client that they do not serve.
+#[test]
+fn error_without_a_question_counts_at_once() {
+    let header = |asked: &Asked, code: u8| {
+        let id = asked.message.metadata.id.to_be_bytes();
+        vec![vec![id[0], id[1], 0x81, 0x80 | code, 0, 0, 0, 0, 0, 0, 0, 0]]
+    };
+    for code in [1, 2, 4, 5] {
+        let broken = Upstream::start(move |asked| header(asked, code));
+        let well = Upstream::start(|asked| vec![octets(&asked.address(ADDRESS, 0))]);
+        let both = agent_of(&[&broken, &well]);
+        let begin = Instant::now();
+        assert_eq!(addresses(&both.ask("www.example.", A)), ["192.0.2.1"], "code {code}");
+        // The loop probe at the start asks the upstream, too.
+        assert!(begin.elapsed() < Duration::from_secs(1), "code {code}: {:?}", begin.elapsed());
+        let alone = agent_of(&[&broken]);
+        let begin = Instant::now();
+        let reply = alone.ask("www.example.", A);
+        assert_eq!(u16::from(reply.metadata.response_code), u16::from(code));
+        assert!(begin.elapsed() < Duration::from_secs(1), "code {code} of the only upstream: {:?}", begin.elapsed());
+    }
+    let without_edns = Upstream::start(move |asked| match asked.message.edns {
+        Some(_) => header(asked, 2),
+        None => vec![octets(&asked.address(ADDRESS, 0))],
+    });
+    let agent = agent_of(&[&without_edns]);
+    for _ in 0..3 {
+        assert_eq!(addresses(&agent.ask("www.example.", A)), ["192.0.2.1"]);
+    }
+    let with: Vec<bool> = without_edns.asked().iter().map(|asked| asked.message.edns.is_some()).collect();
     assert_eq!(with, [true, false, false, false], "the result is remembered");
 }
 

@@ -36,6 +36,7 @@ pub fn run(octets: &[u8]) {
     let qtype = u16::from_be_bytes([question[question.len() - 4], question[question.len() - 3]]);
     let is_foreign = tables().lookup(&name, qtype).outside == Outside::Question;
     let original = Message::from_vec(octets);
+    screen(&reply, original.as_ref().ok());
     let mut engine = engine();
     for age in [Age::Fresh(0), Age::Fresh(7), Age::Stale] {
         let answer = reply.to_answer(age);
@@ -76,6 +77,17 @@ pub fn run(octets: &[u8]) {
     }
 }
 
+/// Removes no record, and all records.
+fn screen(reply: &Reply, original: Option<&Message>) {
+    reply.find_address(|_| false);
+    if let (Some(same), Some(original)) = (reply.without(|_| false), original) {
+        let answer = same.to_answer(Age::Fresh(0));
+        assert!(!answer.is_answer || answer.answer.len() == in_class(original), "a record is lost: {original:?}");
+    }
+    let none = reply.without(|_| true).map(|none| none.has_owner(|_| true));
+    assert_eq!(none, Some(false), "a record is left");
+}
+
 /// Returns the number of answers of class IN.
 fn in_class(message: &Message) -> usize {
     message.answers.iter().filter(|record| u16::from(record.dns_class) == 1).count()
@@ -110,6 +122,7 @@ fn engine() -> Engine {
     let recursion = Recursion {
         allow: vec![ClientRange::Loopback],
         routes: vec![],
+        rebind_protection: None,
         cache: Arc::new(Cache::new(1 << 16, ttls)),
         loop_detector: Arc::new(LoopDetector::new(1)),
     };

@@ -10,29 +10,33 @@ use std::{
 };
 
 use super::{
-    Advertise, CONFIG_KEYS, Cache, Checks, Config, DEFAULT_ALLOW, DEFAULT_CACHE, DEFAULT_DATA_DIR, DEFAULT_DATACENTER,
-    DEFAULT_DOMAIN, DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX,
-    DEFAULT_MAX_NEGATIVE_TTL, DEFAULT_MAX_TTL, DEFAULT_NEGATIVE_TTL, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR,
-    DEFAULT_SLIP, DEFAULT_STALE, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted,
-    Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log, MAX_CACHE, MAX_GOSSIP_INTERVAL,
-    MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, Resolver, SOCKET_NAME, Seal,
-    TLS_PORT, Upstreams, first_label,
+    Advertise, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
+    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
+    DEFAULT_RATE_LIMIT, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
+    DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK,
+    Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL,
+    MIN_UDP_PAYLOAD, SOCKET_NAME, Seal, TLS_PORT, first_label,
 };
 use crate::{
     model::{
         bounds,
-        dns_limits::{CacheTtls, ResponseRate},
+        dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
         name::{Label, Name},
-        recursion_access::ClientRange,
         service::MAX_ADDRESSES,
-        upstream_address::UpstreamAddress,
     },
     yaml::{
         reader::{Reader, Table, quote},
         tree::{Node, Value},
     },
 };
+
+mod resolver;
+
+use self::resolver::read_resolver;
+
+/// Value of `dns.rate_limit` without a limit; `null` is the default.
+const RATE_OFF: &str = "off";
 
 /// Reads the whole configuration.
 pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Environment) -> Option<Config> {
@@ -57,7 +61,8 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
         .map(|part| read_dns(reader, &part));
     let resolver =
-        part("resolver", &["upstreams", "routes", "allow", "cache"]).map(|part| read_resolver(reader, &part, &empty));
+        part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
+            .map(|part| read_resolver(reader, &part, &empty));
     let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
     let gossip = gossip.map(|part| read_gossip(reader, &part));
     let advertise = gossip.as_ref().map(|gossip| match table.get("advertise") {
@@ -216,7 +221,7 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
         ttl: ttl("ttl", DEFAULT_TTL),
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
-        rate_limit: part.get("rate_limit").and_then(|node| read_rate(reader, node)),
+        rate_limit: part.get("rate_limit").map_or(Some(DEFAULT_RATE_LIMIT), |node| read_rate(reader, node)),
         encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),
     }
 }
@@ -236,16 +241,21 @@ fn read_encrypted(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Encrypted>
 }
 
 fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ResponseRate> {
-    if matches!(node.value, Value::Null) {
+    if matches!(&node.value, Value::Text(text) if text == RATE_OFF) {
         return None;
     }
-    let table = reader.table(node, "the table `rate_limit`", &["per_second", "slip", "ipv4_prefix", "ipv6_prefix"])?;
+    let keys = ["per_second", "clients", "slip", "ipv4_prefix", "ipv6_prefix"];
+    let table = reader.table(node, "the table `rate_limit`", &keys)?;
+    let scopes = [("outside", RateScope::Outside), ("all", RateScope::All)];
+    let scope = table.get("clients").and_then(|node| reader.word(node, &scopes));
     let number = |key, what, most: u8, default| {
         table.get(key).and_then(|node| reader.integer(node, what, 0..=most)).unwrap_or(default)
     };
     let per_second = reader.required(&table, "per_second", "per_second: 200");
     let per_second = per_second.and_then(|node| reader.integer(node, "a number of answers", 1..=MAX_RATE));
     Some(ResponseRate {
+        // A configured rate applies to all, as far as the table names no other clients.
+        scope: scope.unwrap_or(RateScope::All),
         slip: number("slip", "a number of answers", u8::MAX, DEFAULT_SLIP),
         ipv4_prefix: number("ipv4_prefix", "a number of bits", 32, DEFAULT_IPV4_PREFIX),
         ipv6_prefix: number("ipv6_prefix", "a number of bits", 128, DEFAULT_IPV6_PREFIX),
@@ -265,117 +275,6 @@ fn read_listen(reader: &Reader<'_, '_>, node: &Node<'_>, default_port: u16) -> V
         }
     }
     addresses
-}
-
-fn read_resolver<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Resolver {
-    let upstreams = part.get("upstreams").map(|node| read_servers(reader, node)).unwrap_or_default();
-    let mut routes: Vec<(Name, Vec<UpstreamAddress>)> = Vec::new();
-    let entries =
-        part.get("routes").and_then(|node| reader.entries(node, "a table such as `{corp.example: 10.0.0.2}`"));
-    for entry in entries.unwrap_or_default() {
-        let suffix = reader.domain_of(entry.id, "a domain suffix", &entry.key);
-        let servers = read_servers(reader, &entry.value);
-        if servers.is_empty() && reader.one_or_list(&entry.value).is_empty() {
-            reader.mismatch(&entry.value, "at least one address");
-        }
-        let Some(suffix) = suffix else { continue };
-        if routes.iter().any(|(other, _)| *other == suffix) {
-            reader.error(entry.id, format!("duplicate suffix `{suffix}`"));
-        } else {
-            routes.push((suffix, servers));
-        }
-    }
-    let allow = match part.get("allow") {
-        Some(node) => reader.one_or_list(node).iter().filter_map(|item| read_allow(reader, item)).collect(),
-        None => DEFAULT_ALLOW.to_vec(),
-    };
-    let upstreams = if upstreams.is_empty() { Upstreams::System } else { Upstreams::Servers(upstreams) };
-    Resolver { upstreams, routes, allow, cache: read_cache(reader, part, empty) }
-}
-
-fn read_cache<'n, 't>(reader: &Reader<'_, '_>, part: &Table<'n, 't>, empty: &'n Node<'t>) -> Cache {
-    let table = table_below(reader, part, empty, "cache", &["megabytes", "max_ttl", "max_negative_ttl", "stale"]);
-    let get = |key| table.as_ref().and_then(|table| table.get(key));
-    let seconds = |key, default| get(key).and_then(|node| reader.ttl(node)).unwrap_or(default);
-    let megabytes = get("megabytes").and_then(|node| reader.integer(node, "a number of megabytes", 1..=MAX_CACHE));
-    Cache {
-        size: (megabytes.unwrap_or(DEFAULT_CACHE) as usize) << 20,
-        bounds: CacheTtls {
-            ttl: seconds("max_ttl", DEFAULT_MAX_TTL),
-            negative_ttl: seconds("max_negative_ttl", DEFAULT_MAX_NEGATIVE_TTL),
-            stale: seconds("stale", DEFAULT_STALE),
-        },
-    }
-}
-
-fn read_servers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<UpstreamAddress> {
-    let mut servers = Vec::new();
-    for item in reader.one_or_list(node) {
-        match read_server(reader, item) {
-            Some(server) if server.address.port() == 0 || server.address.ip().is_unspecified() => {
-                reader.mismatch(item, "the address of a DNS server");
-            }
-            Some(again) if servers.contains(&again) => {
-                reader.error(item.id, format!("duplicate server `{again}`"));
-            }
-            server => servers.extend(server),
-        }
-    }
-    servers
-}
-
-fn read_server(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<UpstreamAddress> {
-    match &node.value {
-        Value::Text(text) if text.contains("://") => match UpstreamAddress::parse(text) {
-            Ok(server) => Some(server),
-            Err(error) => {
-                reader.mismatch_with_hint(node, "a DNS server", error.to_string());
-                None
-            }
-        },
-        _ => reader.socket_address(node, DNS_PORT).map(UpstreamAddress::plain),
-    }
-}
-
-fn read_allow(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ClientRange> {
-    const WHAT: &str = "`loopback`, `private`, `any` or a network such as `10.0.0.0/8`";
-    let text = reader.line(node, WHAT)?;
-    match text.as_str() {
-        "loopback" => return Some(ClientRange::Loopback),
-        "private" => return Some(ClientRange::Private),
-        "any" => return Some(ClientRange::Any),
-        _ => {}
-    }
-    let Some((address, prefix)) = parse_network(&text) else {
-        reader.mismatch(node, WHAT);
-        return None;
-    };
-    let first = first_address(address, prefix);
-    if first != address {
-        let hint = format!("did you mean `{first}/{prefix}`?");
-        reader.mismatch_with_hint(node, "the first address of a network", hint);
-        return None;
-    }
-    Some(ClientRange::Network { address, prefix })
-}
-
-/// Parses `10.0.0.0/8`, or a single address.
-fn parse_network(text: &str) -> Option<(IpAddr, u8)> {
-    let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-    let address: IpAddr = address.parse().ok()?;
-    let bits = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        Some(digits) => digits.parse().ok().filter(|prefix| *prefix <= bits)?,
-        None => bits,
-    };
-    Some((address, prefix))
-}
-
-fn first_address(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & !u32::MAX.checked_shr(prefix.into()).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & !u128::MAX.checked_shr(prefix.into()).unwrap_or(0)).into()),
-    }
 }
 
 fn read_gossip(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Gossip {

@@ -55,11 +55,12 @@ fn engine_settings(config: &Config, recursion: Option<Arc<Recursion>>) -> Result
     // A new secret at each start: a client with an old cookie receives a new one in the reply.
     let mut secret = [0; 16];
     SystemRandom::new().fill(&mut secret).map_err(|_| DaemonError::NoRandom)?;
+    let (limit, unlimited) = (config.dns.rate_limit, config.resolver.unlimited_clients());
     Ok(Settings {
         udp_payload: config.dns.udp_payload,
         nsid: config.node.as_bytes().into(),
         secret: Some(Secret::new(secret)),
-        limit: config.dns.rate_limit.map(|rate| ResponseRateLimiter::new(rate, fastrand::u64(..))),
+        limit: limit.map(|rate| ResponseRateLimiter::new(rate, unlimited, fastrand::u64(..))),
         recursion,
         audience: if config.advertise.is_usable() { Audience::Everyone } else { Audience::ThisHost },
     })

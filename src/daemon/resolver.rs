@@ -2,14 +2,16 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::Context;
 use crate::{
     config,
     dns::{
-        recursion::{Recursion, cache::Cache, loop_detection::LoopDetector},
+        recursion::{Recursion, cache::Cache, loop_detection::LoopDetector, rebinding::RebindProtection},
         resolver::{self, Resolver, system},
+        zone::Tables,
     },
     model::upstream_address::UpstreamAddress,
     tls,
@@ -26,8 +28,12 @@ pub(super) struct Resolution {
     pub(super) upstreams: Option<watch::Receiver<Vec<UpstreamAddress>>>,
 }
 
-/// Starts the resolver of an agent that answers at the addresses `own`.
-pub(super) async fn start(context: &mut Context<'_>, own: Vec<SocketAddr>) -> Resolution {
+/// Starts the resolver of an agent that answers at the addresses `own` from these tables.
+pub(super) async fn start(
+    context: &mut Context<'_>,
+    own: Vec<SocketAddr>,
+    tables: &Arc<ArcSwap<Tables>>,
+) -> Resolution {
     let (config, shutdown) = (&context.config.resolver, &context.shutdown);
     if config.allow.is_empty() {
         return Resolution::default();
@@ -40,9 +46,11 @@ pub(super) async fn start(context: &mut Context<'_>, own: Vec<SocketAddr>) -> Re
             upstreams
         }
     };
+    let exceptions = config.rebind_protection.clone();
     let recursion = Recursion {
         allow: config.allow.clone(),
         routes: config.routes.clone(),
+        rebind_protection: exceptions.map(|exceptions| RebindProtection { exceptions }),
         cache: Arc::new(Cache::new(config.cache.size, config.cache.bounds)),
         loop_detector: Arc::new(LoopDetector::new(fastrand::u64(..))),
     };
@@ -52,7 +60,10 @@ pub(super) async fn start(context: &mut Context<'_>, own: Vec<SocketAddr>) -> Re
         cache: recursion.cache.clone(),
         loop_detector: recursion.loop_detector.clone(),
         authorities: tls::authorities::system_roots,
-        metrics: context.metrics.upstreams.clone(),
+        tables: tables.clone(),
+        rebind_protection: recursion.rebind_protection.clone(),
+        upstream_metrics: context.metrics.upstreams.clone(),
+        metrics: context.metrics.resolver.clone(),
     };
     let (resolver, work) = resolver::start(options, shutdown.clone());
     context.tasks.spawn("resolver", work);

@@ -190,7 +190,7 @@ impl Stages {
         let sources = publish::Sources { view: cluster.view.clone(), zones: files.zones };
         let published = answers::publish(&mut core, serial, sources);
         let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
-        let resolution = resolver::start(&mut upstreams, dns_addresses.clone()).await;
+        let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
         let sources = state_store::Sources {
             commands: cluster.commands.clone(),
             view: cluster.view.clone(),

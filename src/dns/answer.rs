@@ -15,11 +15,16 @@ use self::provenance::{Match, Step};
 use super::{
     message::codes::{Rcode, ede, rtype},
     zone::{
-        rrset::{RRset, Rdata},
+        rrset::{RRset, Rdata, Tail},
         service::{HostIndex, Remark, Service, Weighted},
         static_names::{Kind, Zone},
     },
 };
+
+/// Octets of a record before its RDATA if the owner name is a pointer (RFC 1035 §3.2.1).
+const RECORD_FIELDS: usize = 12;
+/// Octets of the numbers of an SOA record (RFC 1035 §3.3.13).
+const SOA_FIELDS: usize = 20;
 
 /// Answer to a question.
 #[derive(Debug)]
@@ -38,8 +43,10 @@ pub struct Answer<'t> {
     pub answer: SmallVec<[Group<'t>; 2]>,
     /// Authority section.
     pub authority: Authority<'t>,
-    /// Additional section, without the addresses of a service's SRV targets: the assembler adds those.
+    /// Additional section, without the addresses of a service's SRV targets.
     pub additional: Vec<Group<'t>>,
+    /// True if the assembler adds the addresses of SRV targets.
+    pub adds_targets: bool,
     /// Extended DNS Error (RFC 8914), for clients with EDNS.
     pub ede: Option<Ede<'t>>,
 }
@@ -196,6 +203,7 @@ impl<'t> Answer<'t> {
             answer: SmallVec::new(),
             authority: Authority::Empty,
             additional: Vec::new(),
+            adds_targets: true,
             ede: None,
         }
     }
@@ -214,6 +222,11 @@ impl<'t> Answer<'t> {
             Match::Apex(zone) => zone.kind == Kind::Discovery,
             found => found.is_live(),
         })
+    }
+
+    /// Reports whether the answer is that of a `_why` name.
+    pub fn has_reasons(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step.found, Match::Why { .. }))
     }
 
     /// Returns a REFUSED answer.
@@ -314,6 +327,25 @@ impl<'t> Data<'t> {
     /// Reports whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Returns the octets of all records in `zone`, with uncompressed RDATA and an owner name of two octets each.
+    pub fn octets(&self, zone: &Zone) -> usize {
+        let origin = zone.origin.wire().len();
+        let stored = |rdata: &Rdata| rdata.octets.len() + if rdata.tail == Tail::Origin { origin } else { 0 };
+        let rdata = match self {
+            Self::Stored(set) => set.records.iter().map(stored).sum(),
+            Self::Made(set) => set.records.iter().map(stored).sum(),
+            Self::Soa { .. } => stored(&zone.soa.mname) + stored(&zone.soa.rname) + SOA_FIELDS,
+            Self::V4(addresses, _) => 4 * addresses.len(),
+            Self::V6(addresses, _) => 16 * addresses.len(),
+            Self::Host { octets, .. } => octets.len(),
+            Self::Texts(texts, _) => texts.iter().map(stored).sum(),
+            Self::Srv(service, members, _) => {
+                (0..members.len()).map(|at| service.srv_parts(members.get(at).0).len() + origin).sum()
+            }
+        };
+        self.len() * RECORD_FIELDS + rdata
     }
 
     /// Returns the SRV priority of the record at index `at`. The lowest are encoded first, so that a truncated answer keeps

@@ -28,8 +28,11 @@ use super::{
     },
     zone::Tables,
 };
-use crate::metrics::{Account, Source};
 pub use crate::model::recursion_access::Client;
+use crate::{
+    metrics::{Account, Source},
+    model::recursion_access::is_inside,
+};
 
 /// The longest message over TCP (RFC 1035 §4.2.2).
 pub const MAX_TCP: usize = 65_535;
@@ -52,7 +55,7 @@ pub enum Transport {
 pub struct Origin {
     /// The transport.
     pub transport: Transport,
-    /// The sender and the time; `None` disables cookies, rate limiting and recursion.
+    /// The sender and the time; `None` disables cookies, rate limiting and recursion, and counts as a client inside.
     pub client: Option<Client>,
 }
 
@@ -242,7 +245,9 @@ impl Engine {
             return Decision::Defer;
         }
         let (frame, known) = settings.frame(parsed.as_ref(), origin);
-        if let (false, Some(limit), Some(client)) = (known, &settings.limit, origin.client)
+        // Clients inside do not pay for a limit that excludes them.
+        let limit = settings.limit.as_ref().filter(|limit| !frame.is_inside || limit.is_for_all());
+        if let (false, Some(limit), Some(client)) = (known, limit, origin.client)
             && !limit.allows(client.address, client.now)
         {
             let qtype = parsed.map_or(0, |query| query.qtype);
@@ -264,6 +269,9 @@ impl Engine {
         let mut answer = tables.lookup(name, query.qtype);
         if !settings.audience.includes(origin.client, &answer) {
             answer = Answer::refused(Ede { code: ede::NOT_READY, text: "this node has no address for other hosts" });
+        }
+        if !frame.is_inside && answer.has_reasons() {
+            answer = Answer::refused(Ede { code: ede::PROHIBITED, text: "resolver.allow does not list this client" });
         }
         let mut source = Source::Zone;
         let target;
@@ -349,11 +357,12 @@ impl Settings {
             (Transport::Udp, Some(edns)) => edns.payload.min(udp_payload).into(),
             (Transport::Udp, None) => CLASSIC_UDP.into(),
         };
-        let recursion = self.recursion.as_ref().zip(client);
-        let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client.address));
         let known = transport == Transport::Tcp || checked.is_some_and(|checked| checked.known);
         let client = client.map(|client| client.address);
-        (Frame { header, question, edns, options, recursion_available, udp_payload, limit, client }, known)
+        let recursion = self.recursion.as_ref().zip(client);
+        let recursion_available = recursion.is_some_and(|(recursion, client)| recursion.allows(client));
+        let is_inside = client.is_none_or(|client| is_inside(recursion_available, client));
+        (Frame { header, question, edns, options, recursion_available, udp_payload, limit, client, is_inside }, known)
     }
 
     /// Validates the client's cookie, if it sent one.

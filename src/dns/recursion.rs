@@ -2,6 +2,7 @@
 
 pub mod cache;
 pub mod loop_detection;
+pub mod rebinding;
 pub mod special_use;
 pub mod upstream_query;
 pub mod upstream_reply;
@@ -11,6 +12,7 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 use self::{
     cache::{Cache, Hit, Key},
     loop_detection::LoopDetector,
+    rebinding::RebindProtection,
     special_use::SpecialUse,
 };
 use super::message::query::{LookupName, Query};
@@ -22,6 +24,8 @@ pub struct Recursion {
     pub allow: Vec<ClientRange>,
     /// Suffixes with upstreams of their own.
     pub routes: Vec<(Name, Vec<UpstreamAddress>)>,
+    /// Names whose replies must not have private addresses; `None`: no names.
+    pub rebind_protection: Option<RebindProtection>,
     /// Replies of upstreams.
     pub cache: Arc<Cache>,
     /// Detects our own questions that come back.
@@ -92,7 +96,7 @@ pub fn route<'r, T>(routes: &'r [(Name, T)], name: &[u8]) -> Option<&'r (Name, T
 }
 
 /// Reports whether a name is at or below a suffix, both in wire form and lower case.
-fn is_within(name: &[u8], suffix: &[u8]) -> bool {
+pub(crate) fn is_within(name: &[u8], suffix: &[u8]) -> bool {
     let mut rest = name;
     loop {
         if rest == suffix {
@@ -102,5 +106,26 @@ fn is_within(name: &[u8], suffix: &[u8]) -> bool {
             Some((len @ 1.., labels)) => rest = labels.get(usize::from(*len)..).unwrap_or_default(),
             _ => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_route_is_selected() {
+        let name = |text: &str| if text == "." { Name::root() } else { Name::parse(text).unwrap() };
+        let routes = ["example", "corp.example", "."].map(|suffix| (name(suffix), suffix));
+        for (asked, expected) in [
+            ("corp.example", "corp.example"),
+            ("a.corp.example", "corp.example"),
+            ("notcorp.example", "example"),
+            ("example", "example"),
+            ("example.org", "."),
+        ] {
+            assert_eq!(route(&routes, name(asked).wire()).map(|(_, found)| *found), Some(expected), "{asked}");
+        }
+        assert!(route(&routes[..2], name("example.org").wire()).is_none());
     }
 }

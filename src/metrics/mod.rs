@@ -22,6 +22,7 @@ mod gossip;
 mod http;
 mod latency;
 pub mod process;
+mod resolver;
 mod upstreams;
 
 use std::{fmt, sync::Arc};
@@ -35,6 +36,7 @@ pub use self::{
     gauges::{Process, Snapshot},
     gossip::{Gossip, GossipKeys, GossipTransport},
     http::{Guard, Http},
+    resolver::{FullShare, Resolver, Screened},
     upstreams::{Cause, Upstream, Upstreams},
 };
 
@@ -43,6 +45,8 @@ pub use self::{
 pub struct Metrics {
     /// DNS server.
     pub dns: Dns,
+    /// Resolver.
+    pub resolver: Resolver,
     /// Upstreams of the resolver.
     pub upstreams: Upstreams,
     /// Checks and probes.
@@ -60,6 +64,7 @@ impl Metrics {
     pub fn gather(&self, now: &Snapshot<'_>) -> Vec<Family> {
         let mut families = now.families();
         families.extend(self.dns.families());
+        families.extend(self.resolver.families());
         families.extend(self.upstreams.families());
         families.extend(self.checks.families());
         families.extend(self.folders.families());

@@ -7,6 +7,8 @@ use std::num::NonZero;
 pub struct ResponseRate {
     /// Number of responses per second and client network.
     pub per_second: NonZero<u32>,
+    /// Limited clients.
+    pub scope: RateScope,
     /// Every `slip`-th excess response is sent truncated, so that legitimate clients of the network retry over TCP; 0: all
     /// excess responses are dropped.
     pub slip: u8,
@@ -14,6 +16,15 @@ pub struct ResponseRate {
     pub ipv4_prefix: u8,
     /// Prefix length of an IPv6 client network, at most 128.
     pub ipv6_prefix: u8,
+}
+
+/// Clients with a limited response rate; loopback clients are never limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateScope {
+    /// Clients that may not use recursion.
+    Outside,
+    /// All clients.
+    All,
 }
 
 /// Bounds for the TTLs of cached replies, in seconds.

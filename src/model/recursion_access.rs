@@ -1,6 +1,12 @@
 //! Access control for recursion. An open resolver amplifies attacks on others (RFC 5358).
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
+
+/// An IPv6 client is a network of this prefix length: a host can use any address in it (RFC 4291 §2.5.4).
+const IPV6_PREFIX: u32 = 64;
 
 /// Client of a query, and the time of arrival.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +52,23 @@ impl ClientRange {
             }
             (Self::Network { .. }, _) => false,
         }
+    }
+}
+
+/// Reports whether a client is inside: on this host, or it may use recursion. Other clients may be anywhere, and their addresses
+/// may be forged.
+pub fn is_inside(may_recurse: bool, client: IpAddr) -> bool {
+    may_recurse || client.to_canonical().is_loopback()
+}
+
+/// Returns the address that stands for a client in limits per client: an IPv4 address, or the first address of an IPv6
+/// network of 64 bits. An IPv4-mapped address counts as IPv4; `::1` stays as it is.
+pub fn client_network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
+            Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - IPV6_PREFIX))).into()
+        }
+        address => address,
     }
 }
 

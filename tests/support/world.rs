@@ -9,12 +9,18 @@ use muster::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
+        service::InstanceKey,
     },
 };
 
 /// Returns the tables of `host-a` at 10.0.0.7, whose service file has this text. All instances are passing; the zone is
 /// `service.local`.
 pub fn tables(services: &str) -> Tables {
+    tables_with_states(services, |_| InstanceState::Passing)
+}
+
+/// Returns the same tables with instances in these states.
+pub fn tables_with_states(services: &str, state: impl Fn(&InstanceKey) -> InstanceState) -> Tables {
     let node = Label::parse("host-a").unwrap();
     let addresses = vec!["10.0.0.7".parse().unwrap()];
     let defaults = Defaults { node: &node, addresses: &addresses, allow_exec: false };
@@ -22,7 +28,8 @@ pub fn tables(services: &str) -> Tables {
     let entries = file.unwrap_or_else(|problems| panic!("{problems:#?}")).entries;
     let announced = entries.into_iter().map(|entry| {
         let instance = entry.definition.instance.clone();
-        (instance.key.clone(), Arc::new(Announcement::new(instance, InstanceState::Passing)))
+        let state = state(&instance.key);
+        (instance.key.clone(), Arc::new(Announcement::new(instance, state)))
     });
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();

@@ -80,7 +80,8 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
                 break;
             }
         }
-        if let Some(group) = answer.answer.last()
+        if answer.adds_targets
+            && let Some(group) = answer.answer.last()
             && let Data::Srv(service, ..) = group.data
         {
             writer.target_addresses(service, group.zone, &scratch.targets);

@@ -37,6 +37,8 @@ pub struct Frame<'p> {
     pub limit: usize,
     /// Client, which determines the records of a truncated answer.
     pub client: Option<IpAddr>,
+    /// True if the client is on this host or may use recursion. Other clients receive no texts that describe the cluster.
+    pub is_inside: bool,
 }
 
 /// Optional content of the OPT record, sent if it fits.
@@ -68,6 +70,10 @@ impl Frame<'_> {
     /// Writes the OPT record for clients with EDNS; `rcode` is the upper eight bits of the code. The caller counts the record.
     pub fn write_opt(&self, rcode: u8, extra: Extra<'_>, out: &mut Vec<u8>) {
         let Some(edns) = self.edns else { return };
+        let extra = match extra {
+            Extra::Error(ede) if !self.is_inside => Extra::Error(Ede { text: "", ..ede }),
+            extra => extra,
+        };
         let len = match extra {
             Extra::Error(ede) => OPTION + INFO_CODE + ede.text.len(),
             Extra::Options(octets) => octets.len(),
@@ -130,10 +136,20 @@ impl OwnedFrame {
 impl From<&Frame<'_>> for OwnedFrame {
     fn from(frame: &Frame<'_>) -> Self {
         let Options { nsid, cookie, keepalive } = frame.options;
-        let Frame { header, question, edns, recursion_available, udp_payload, limit, client, .. } = *frame;
+        let Frame { header, question, edns, recursion_available, udp_payload, limit, client, is_inside, .. } = *frame;
         let options = Options { nsid: None, cookie, keepalive };
         Self {
-            frame: Frame { header, question: &[], edns, options, recursion_available, udp_payload, limit, client },
+            frame: Frame {
+                header,
+                question: &[],
+                edns,
+                options,
+                recursion_available,
+                udp_payload,
+                limit,
+                client,
+                is_inside,
+            },
             question: question.into(),
             nsid: nsid.map(Into::into),
         }

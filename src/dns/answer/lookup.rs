@@ -43,6 +43,11 @@ impl Tables {
         Step { zone, found: self.locate(zone, name, qtype) }
     }
 
+    /// Reports whether this server is authoritative for a name: it is in our zones, and not at or below a delegation.
+    pub fn is_authoritative_for(&self, name: &LookupName) -> bool {
+        !matches!(self.find(name, rtype::A).found, Match::Outside | Match::Delegation { .. })
+    }
+
     /// Returns the answer to a question of this name and type.
     pub fn lookup(&self, name: &LookupName, qtype: u16) -> Answer<'_> {
         match qtype {
@@ -58,7 +63,11 @@ impl Tables {
         let question_zone = zone.map(|zone| (zone, name.offset(name.count() - zone.labels)));
         let mut answer = Answer { question_zone, ..Answer::empty(Rcode::NoError) };
         self.follow(name, zone, qtype, Owner::Question, &mut answer);
-        self.add_addresses(&mut answer);
+        // The answer to ANY is small (RFC 8482 §4.1). A referral needs its glue.
+        answer.adds_targets = qtype != rtype::ANY;
+        if answer.adds_targets || matches!(answer.authority, Authority::Referral(_)) {
+            self.add_addresses(&mut answer);
+        }
         answer
     }
 

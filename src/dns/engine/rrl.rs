@@ -4,7 +4,6 @@
 //! again, so that all threads share it without a lock. Networks whose hashes collide evict each other: a flood can reset a
 //! bucket but not drain another network's.
 
-use crate::model::dns_limits::ResponseRate;
 use std::{
     hash::BuildHasher,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -13,6 +12,11 @@ use std::{
 };
 
 use foldhash::fast::FixedState;
+
+use crate::model::{
+    dns_limits::{RateScope, ResponseRate},
+    recursion_access::ClientRange,
+};
 
 /// Buckets in the table, which takes half a megabyte.
 const BUCKETS: usize = 1 << 16;
@@ -25,15 +29,17 @@ const ALLOWANCE: Duration = Duration::from_secs(1);
 /// The rate limit with the state of all client networks.
 pub struct ResponseRateLimiter {
     rate: ResponseRate,
+    /// Clients without a limit if the rate is for clients outside.
+    inside: Box<[ClientRange]>,
     hash: FixedState,
     buckets: Box<[AtomicU64]>,
 }
 
 impl ResponseRateLimiter {
-    /// `seed` keeps clients from predicting hash collisions.
-    pub fn new(rate: ResponseRate, seed: u64) -> Self {
+    /// `inside` are the clients that [`RateScope::Outside`] excludes; `seed` keeps clients from predicting hash collisions.
+    pub fn new(rate: ResponseRate, inside: &[ClientRange], seed: u64) -> Self {
         let buckets = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
-        Self { rate, hash: FixedState::with_seed(seed), buckets }
+        Self { rate, inside: inside.into(), hash: FixedState::with_seed(seed), buckets }
     }
 
     /// Returns the slip rate: every `slip`-th excess response is sent truncated; 0 sends none.
@@ -41,11 +47,17 @@ impl ResponseRateLimiter {
         self.rate.slip
     }
 
+    /// Reports whether the limit applies to clients that may use recursion.
+    pub fn is_for_all(&self) -> bool {
+        self.rate.scope == RateScope::All
+    }
+
     /// Takes a token of the client's network and reports whether there was one. `now` is a time since any fixed point.
     ///
     /// Loopback is not limited: its addresses cannot be forged from outside.
     pub fn allows(&self, client: IpAddr, now: Duration) -> bool {
-        if client.is_loopback() {
+        let is_inside = || !self.is_for_all() && self.inside.iter().any(|range| range.matches(client));
+        if client.to_canonical().is_loopback() || is_inside() {
             return true;
         }
         let hash = self.hash.hash_one(self.network(client));
@@ -84,9 +96,13 @@ mod tests {
     use super::*;
 
     fn limit(per_second: u32) -> ResponseRateLimiter {
-        let rate =
-            ResponseRate { per_second: NonZero::new(per_second).unwrap(), slip: 2, ipv4_prefix: 24, ipv6_prefix: 56 };
-        ResponseRateLimiter::new(rate, 7)
+        limit_of(per_second, RateScope::All)
+    }
+
+    fn limit_of(per_second: u32, scope: RateScope) -> ResponseRateLimiter {
+        let per_second = NonZero::new(per_second).unwrap();
+        let rate = ResponseRate { per_second, scope, slip: 2, ipv4_prefix: 24, ipv6_prefix: 56 };
+        ResponseRateLimiter::new(rate, &[ClientRange::Private], 7)
     }
 
     /// Returns how many of `asked` answers at one time are allowed.
@@ -129,8 +145,17 @@ mod tests {
     #[test]
     fn loopback_is_not_limited() {
         let now = Duration::from_secs(1);
-        for client in ["127.0.0.1", "::1"] {
+        for client in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             assert_eq!(allowed(&limit(1), client, now, 1000), 1000);
+        }
+    }
+
+    #[test]
+    fn limit_for_clients_outside_excludes_clients_inside() {
+        let now = Duration::from_secs(1);
+        for (scope, expected) in [(RateScope::Outside, [1000, 10]), (RateScope::All, [10, 10])] {
+            let seen = ["10.0.0.1", "192.0.2.1"].map(|client| allowed(&limit_of(10, scope), client, now, 1000));
+            assert_eq!(seen, expected, "{scope:?}");
         }
     }
 }

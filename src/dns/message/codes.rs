@@ -28,6 +28,10 @@ pub mod rtype {
     pub const OPT: u16 = 41;
     /// RFC 4034 §5
     pub const DS: u16 = 43;
+    /// RFC 9460 §14.1
+    pub const SVCB: u16 = 64;
+    /// RFC 9460 §14.2
+    pub const HTTPS: u16 = 65;
     /// RFC 8945 §4.2: the last record of a signed message; never a question.
     pub const TSIG: u16 = 250;
     /// RFC 1995
@@ -58,8 +62,8 @@ pub mod rtype {
         (44, "SSHFP"),
         (48, "DNSKEY"),
         (52, "TLSA"),
-        (64, "SVCB"),
-        (65, "HTTPS"),
+        (SVCB, "SVCB"),
+        (HTTPS, "HTTPS"),
         (ANY, "ANY"),
         (256, "URI"),
         (257, "CAA"),
@@ -163,6 +167,8 @@ pub mod ede {
     pub const NOT_READY: u16 = 14;
     /// The zone is not served.
     pub const NOT_AUTHORITATIVE: u16 = 20;
+    /// The operator's policy withholds the answer (RFC 8914 §4.16).
+    pub const BLOCKED: u16 = 15;
     /// The client is not permitted (RFC 8914 §4.19).
     pub const PROHIBITED: u16 = 18;
     /// No upstream responds (RFC 8914 §4.23).

@@ -17,6 +17,7 @@ use crate::dns::{
 };
 
 mod record_walk;
+mod screening;
 #[cfg(test)]
 mod tests;
 
@@ -53,6 +54,8 @@ pub enum ReplyError {
     OtherCase,
     /// Answers the question but cannot be parsed.
     Malformed,
+    /// Header with this error code, without a question: some servers answer so if they do not know EDNS, or refuse a client.
+    HeaderOnly(Rcode),
     /// Truncated; TCP brings the whole reply.
     Truncated,
 }
@@ -85,8 +88,10 @@ impl Reply {
             1 if body.get(..question.len()).is_some_and(|other| other.eq_ignore_ascii_case(question)) => {
                 return Err(ReplyError::OtherCase);
             }
-            // A server that could not parse the question omits it.
-            0 if low == Rcode::FormErr as u16 || low == Rcode::NotImp as u16 => return Err(ReplyError::Malformed),
+            // A forged one ends the query with a failure, as does a forged reply that repeats the question.
+            count if count == 0 || body.is_empty() => {
+                return Err(header_only_error(low).map_or(ReplyError::Foreign, ReplyError::HeaderOnly));
+            }
             _ => return Err(ReplyError::Foreign),
         }
         if head[2] & 0x02 != 0 {
@@ -370,6 +375,12 @@ impl Unfinished {
             negative: is_negative,
         })
     }
+}
+
+/// Returns the error of a reply without a question; `None` for codes that need one.
+fn header_only_error(code: u16) -> Option<Rcode> {
+    let errors = [Rcode::FormErr, Rcode::ServFail, Rcode::NotImp, Rcode::Refused];
+    errors.into_iter().find(|error| *error as u16 == code)
 }
 
 /// Reports whether records of this type are hop-by-hop (RFC 6891 §6.1.1, RFC 8945 §5.1).

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::metrics::Cause;
+use crate::{dns::message::codes::Rcode, metrics::Cause};
 
 /// Reason that an upstream has no usable reply.
 #[derive(Debug, Error)]
@@ -15,6 +15,9 @@ pub(super) enum UpstreamError {
     /// Malformed reply.
     #[error("malformed reply")]
     Malformed,
+    /// Error code without a question.
+    #[error("{0} without a question")]
+    HeaderOnly(Rcode),
     /// The question of the reply has another letter case than the query (0x20).
     #[error("the question of the reply differs from the query")]
     OtherCase,
@@ -32,6 +35,7 @@ impl UpstreamError {
         match self {
             Self::Io(_) => Cause::Network,
             Self::Malformed | Self::OtherCase => Cause::Malformed,
+            Self::HeaderOnly(_) => Cause::Refusal,
             Self::Truncated => Cause::Truncated,
             Self::Secure(_) => Cause::Secure,
         }

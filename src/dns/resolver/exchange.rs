@@ -18,7 +18,8 @@ use tokio::{
 use super::{error::UpstreamError, secure::Secure};
 use crate::{
     dns::{
-        message::codes::Rcode,
+        answer::Ede,
+        message::codes::{Rcode, ede},
         recursion::{
             upstream_query::{Forward, Manners, Message},
             upstream_reply::{Reply, ReplyError},
@@ -52,6 +53,7 @@ pub(super) async fn ask(
         let outcome = once(upstream, secure, &forward.message(manners, &mut rng)).await;
         let lacks_edns = match &outcome {
             Ok(reply) => [Rcode::FormErr as u16, Rcode::NotImp as u16].contains(&reply.rcode()),
+            Err(UpstreamError::HeaderOnly(code)) => *code != Rcode::Refused,
             Err(UpstreamError::Malformed) => true,
             Err(_) => false,
         };
@@ -61,7 +63,13 @@ pub(super) async fn ask(
         } else if manners.case && matches!(outcome, Err(UpstreamError::OtherCase)) {
             manners.case = false;
         } else {
-            let reply = outcome?;
+            let reply = match outcome {
+                Err(UpstreamError::HeaderOnly(code)) => {
+                    let text = UpstreamError::HeaderOnly(code).to_string();
+                    Reply::bare(code, Ede { code: ede::OTHER, text: &text }, forward.question())
+                }
+                outcome => outcome?,
+            };
             // A fallback that did not help is not remembered.
             let manners = if reply.is_answer() { manners } else { known };
             return Ok(Exchanged { reply, manners });
@@ -80,6 +88,7 @@ async fn once(upstream: &UpstreamAddress, secure: &Secure, message: &Message) ->
 fn parse_stream_reply(message: &Message, octets: &[u8]) -> Result<Reply, UpstreamError> {
     message.reply(octets).map_err(|error| match error {
         ReplyError::Foreign | ReplyError::Malformed => UpstreamError::Malformed,
+        ReplyError::HeaderOnly(code) => UpstreamError::HeaderOnly(code),
         ReplyError::OtherCase => UpstreamError::OtherCase,
         ReplyError::Truncated => UpstreamError::Truncated,
     })
@@ -108,6 +117,7 @@ async fn datagram(upstream: SocketAddr, message: &Message) -> Result<Reply, Upst
             Err(ReplyError::Foreign) => {}
             Err(ReplyError::OtherCase) => drop(folded.get_or_insert_with(|| Instant::now() + GRACE)),
             Err(ReplyError::Malformed) => return Err(UpstreamError::Malformed),
+            Err(ReplyError::HeaderOnly(code)) => return Err(UpstreamError::HeaderOnly(code)),
             Err(ReplyError::Truncated) => return stream(upstream, message).await,
         }
     }

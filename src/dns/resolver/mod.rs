@@ -1,61 +1,74 @@
 //! Resolver of names outside the served zones, through upstreams.
 //!
 //! ```text
-//! forward ─► resolver ─► (same query in flight?) ─► pool ─► exchange ─► upstreams
-//!                │                                    (selected by routes)
-//!                └─◄─ cache ◄─ reply
+//! question ─► flights ─► (same question in flight?) ─► pool ─► exchange ─► upstreams
+//!                 │                                    (selected by routes)
+//!                 └─◄─ cache ◄─ screen ◄─ reply
 //! ```
 //!
-//! One task owns the queries in flight; equal queries of several clients are sent once. `upstream` is core: it orders the
-//! upstreams by their state. [`system`] reads resolv.conf.
+//! A question takes a place at once, so none waits for others. `flights` and `upstreams` are core: the one shares the places
+//! among clients and sends equal questions once, the other orders the upstreams by their state. [`system`] reads resolv.conf.
 
 mod error;
 mod exchange;
 mod fetch;
+mod flights;
+mod screen;
 mod secure;
 pub mod system;
 mod upstreams;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use arc_swap::ArcSwap;
 use fastrand::Rng;
 use nix::sys::resource::{Resource, getrlimit};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    runtime::Handle,
+    sync::{oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
-use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
+use tracing::info;
 
 pub use self::secure::Authorities;
-use self::{fetch::Pool, secure::Secure};
+use self::{
+    fetch::Pool,
+    flights::{FlightId, Flights},
+    screen::Screen,
+    secure::Secure,
+};
 use super::{
     answer::Ede,
     message::codes::{Rcode, ede},
     recursion::{
         cache::{Cache, Entry, Hit},
         loop_detection::LoopDetector,
+        rebinding::RebindProtection,
         route,
         upstream_query::Forward,
         upstream_reply::{Age, Reply},
     },
     socket,
+    zone::Tables,
 };
 use crate::{
     metrics,
     model::{name::Name, upstream_address::UpstreamAddress},
 };
 
-/// Maximum number of distinct queries in flight. Each has a socket or a few; more indicate a flood.
-const MAX_FLIGHTS: usize = 2048;
-/// Queries may take this fraction of the open files; some need two.
+/// Maximum number of questions that wait for upstreams. Each has a socket or a few; more indicate a flood.
+const MAX_WAITING: usize = 2048;
+/// Questions may take this fraction of the open files; some need two.
 const SHARE_OF_FILES: u64 = 16;
 /// Interval of loop probes to upstreams that seem dead: they may forward to this server.
 const LOOP_PROBE_INTERVAL: Duration = Duration::from_secs(60);
-/// Capacity of the queue of queries.
-const QUEUE: usize = 1024;
 /// Wait before a client gets a stale reply (RFC 8767 §5: 1.8 s).
 const STALE_AFTER: Duration = Duration::from_millis(1800);
 
@@ -71,16 +84,19 @@ pub struct Options {
     pub loop_detector: Arc<LoopDetector>,
     /// Certificate authorities of encrypted upstreams.
     pub authorities: Authorities,
+    /// Tables of our zones, whose names upstreams have no records of.
+    pub tables: Arc<ArcSwap<Tables>>,
+    /// Names whose replies must not have private addresses; `None`: no names.
+    pub rebind_protection: Option<RebindProtection>,
     /// Metrics of upstreams.
-    pub metrics: metrics::Upstreams,
+    pub upstream_metrics: metrics::Upstreams,
+    /// Metrics of the resolver.
+    pub metrics: metrics::Resolver,
 }
 
-/// Handle of the resolver's task.
+/// Handle of the resolver.
 #[derive(Clone)]
-pub struct Resolver {
-    queries: mpsc::Sender<ResolveRequest>,
-    cache: Arc<Cache>,
-}
+pub struct Resolver(Arc<Shared>);
 
 /// Result for a client.
 pub struct Resolved {
@@ -97,126 +113,181 @@ impl Resolved {
     }
 }
 
-struct ResolveRequest {
-    forward: Forward,
-    /// Receives the reply; `None` to fill the cache only.
-    to: Option<oneshot::Sender<Arc<Entry>>>,
+/// End of a client that waits; `None` to fill the cache only.
+type Waiting = Option<oneshot::Sender<Arc<Entry>>>;
+
+struct Shared {
+    flights: Mutex<Flights<Waiting, AbortOnDropHandle<()>>>,
+    default: Arc<Pool>,
+    routes: Vec<(Name, Arc<Pool>)>,
+    cache: Arc<Cache>,
+    screen: Screen,
+    metrics: metrics::Resolver,
+    runtime: Handle,
+    shutdown: CancellationToken,
 }
 
 impl Resolver {
-    /// Resolves a query, in a few seconds at most.
-    pub async fn resolve(&self, forward: &Forward) -> Resolved {
+    /// Takes a place for a client's question at once; the returned future resolves it, in a few seconds at most.
+    pub fn resolve(&self, client: IpAddr, forward: &Forward) -> impl Future<Output = Resolved> + use<> {
         let (to, mut reply) = oneshot::channel();
-        let old = || match self.cache.get(forward.key(), socket::now()) {
+        self.0.join(client, forward, Some(to));
+        let (resolver, forward) = (self.0.clone(), forward.clone());
+        async move {
+            let entry = match timeout(STALE_AFTER, &mut reply).await {
+                Ok(entry) => entry,
+                Err(_) => match resolver.stale(&forward) {
+                    Some(stale) => return stale,
+                    None => reply.await,
+                },
+            };
+            let fresh = |entry| Resolved { entry, age: Age::Fresh(0) };
+            match entry {
+                Ok(entry) if entry.reply.is_answer() => fresh(entry),
+                Ok(entry) => resolver.stale(&forward).unwrap_or(fresh(entry)),
+                Err(_) => resolver.stale(&forward).unwrap_or_else(|| {
+                    let text = "replaced by newer questions, or the resolver is stopping";
+                    let reply = Reply::bare(Rcode::ServFail, Ede { code: ede::OTHER, text }, forward.question());
+                    fresh(Entry::new(reply, socket::now()))
+                }),
+            }
+        }
+    }
+
+    /// Refreshes the cached reply to a client's question.
+    pub fn refresh(&self, client: IpAddr, forward: &Forward) {
+        self.0.join(client, forward, None);
+    }
+}
+
+impl Shared {
+    /// Takes a place for a question, whose flight starts unless it runs. After the shutdown, drops `to`.
+    fn join(self: &Arc<Self>, client: IpAddr, forward: &Forward, to: Waiting) {
+        let key = forward.is_shared().then(|| forward.key());
+        let mut flights = self.flights();
+        // Under the lock: the flights are cleared after the shutdown.
+        if self.shutdown.is_cancelled() {
+            return;
+        }
+        let replaced = flights.join(client, key, to, |flight| {
+            let flight = InFlight { flight, resolver: self.clone() };
+            AbortOnDropHandle::new(self.runtime.spawn(flight.run(forward.clone())))
+        });
+        self.metrics.waiting(flights.len());
+        drop(flights);
+        if let Some(full) = replaced {
+            self.metrics.replaced(full);
+        }
+    }
+
+    /// Returns the stale reply to a question.
+    fn stale(&self, forward: &Forward) -> Option<Resolved> {
+        match self.cache.get(forward.key(), socket::now()) {
             Some(Hit::Stale { entry, .. }) if forward.is_shared() => Some(Resolved { entry, age: Age::Stale }),
             _ => None,
-        };
-        let failed = |text| {
-            let error = Ede { code: ede::NO_REACHABLE_AUTHORITY, text };
-            let reply = Reply::bare(Rcode::ServFail, error, forward.question());
-            Resolved { entry: Entry::new(reply, socket::now()), age: Age::Fresh(0) }
-        };
-        if self.queries.try_send(ResolveRequest { forward: forward.clone(), to: Some(to) }).is_err() {
-            return old().unwrap_or_else(|| failed("too many queries in flight"));
-        }
-        let soon = timeout(STALE_AFTER, &mut reply).await;
-        let entry = match soon {
-            Ok(entry) => entry,
-            Err(_) => match old() {
-                Some(old) => return old,
-                None => reply.await,
-            },
-        };
-        match entry {
-            Ok(entry) if entry.reply.is_answer() => Resolved { entry, age: Age::Fresh(0) },
-            Ok(entry) => old().unwrap_or(Resolved { entry, age: Age::Fresh(0) }),
-            Err(_) => old().unwrap_or_else(|| failed("the resolver is busy or stopping")),
         }
     }
 
-    /// Refreshes the cached reply to a query.
-    pub fn refresh(&self, forward: Forward) {
-        // If the queue is full, a later query triggers the refresh.
-        let _ = self.queries.try_send(ResolveRequest { forward, to: None });
+    fn flights(&self) -> MutexGuard<'_, Flights<Waiting, AbortOnDropHandle<()>>> {
+        // No code under the lock can panic half-way.
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a flight and returns the clients that wait for it.
+    fn finish(&self, flight: FlightId) -> Vec<Waiting> {
+        let mut flights = self.flights();
+        let waiting = flights.finish(flight);
+        self.metrics.waiting(flights.len());
+        waiting
     }
 }
 
-/// Returns the maximum number of queries in flight for the current limits of this process.
-fn most_flights() -> usize {
+/// Running flight.
+struct InFlight {
+    flight: FlightId,
+    resolver: Arc<Shared>,
+}
+
+impl InFlight {
+    async fn run(self, forward: Forward) {
+        let Shared { default, routes, cache, screen, .. } = &*self.resolver;
+        let route = route(routes, forward.name());
+        let pool = route.map_or(default, |(_, pool)| pool);
+        // A route for the root replaces the default upstreams.
+        let is_public = route.is_none_or(|(suffix, _)| *suffix == Name::root());
+        let reply = screen.screen(fetched(pool, &forward).await, &forward, is_public);
+        let entry = match forward.is_shared() {
+            true => cache.put(forward.key(), reply, socket::now()),
+            false => Entry::new(reply, socket::now()),
+        };
+        for to in self.resolver.finish(self.flight).into_iter().flatten() {
+            let _ = to.send(entry.clone());
+        }
+    }
+}
+
+impl Drop for InFlight {
+    /// Frees the places of a flight whose task panics.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.resolver.finish(self.flight);
+        }
+    }
+}
+
+/// Returns the maximum number of waiting questions for the current limits of this process.
+fn most_waiting() -> usize {
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_FLIGHTS)
+    usize::try_from(open_files / SHARE_OF_FILES).unwrap_or(usize::MAX).clamp(1, MAX_WAITING)
 }
 
-/// Creates a resolver; the returned future runs it.
+/// Starts a resolver on the current runtime; the returned future follows the upstreams and ends all flights at `shutdown`.
 pub fn start(options: Options, shutdown: CancellationToken) -> (Resolver, impl Future<Output = ()>) {
-    let (queries, received) = mpsc::channel(QUEUE);
-    let resolver = Resolver { queries, cache: options.cache.clone() };
-    (resolver, run(options, received, shutdown))
-}
-
-/// Queries in flight, and the clients that wait for each.
-struct Flights {
-    running: JoinSet<(Arc<[u8]>, Arc<Entry>)>,
-    waiting: HashMap<Arc<[u8]>, Vec<oneshot::Sender<Arc<Entry>>>>,
-}
-
-async fn run(options: Options, mut received: mpsc::Receiver<ResolveRequest>, shutdown: CancellationToken) {
-    let Options { mut upstreams, routes, cache, loop_detector, authorities, metrics } = options;
+    let Options { mut upstreams, routes, cache, loop_detector, authorities, .. } = options;
+    let Options { tables, rebind_protection, upstream_metrics, metrics, .. } = options;
     let secure = Arc::new(Secure::new(authorities));
-    let pool_of = |servers: &[UpstreamAddress]| Arc::new(Pool::new(servers, secure.clone(), metrics.clone()));
+    let pool_of = |servers: &[UpstreamAddress]| Arc::new(Pool::new(servers, secure.clone(), upstream_metrics.clone()));
     let default = pool_of(&upstreams.borrow_and_update());
     let routes: Vec<(Name, Arc<Pool>)> =
         routes.into_iter().map(|(suffix, servers)| (suffix, pool_of(&servers))).collect();
     let pools = routes.iter().map(|(_, pool)| pool.clone()).chain([default.clone()]).collect();
+    let shared = Arc::new(Shared {
+        flights: Mutex::new(Flights::new(most_waiting())),
+        default,
+        routes,
+        cache,
+        screen: Screen::new(tables, rebind_protection, metrics.clone()),
+        metrics,
+        runtime: Handle::current(),
+        shutdown,
+    });
+    (Resolver(shared.clone()), run(shared, upstreams, pools, loop_detector))
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    mut upstreams: watch::Receiver<Vec<UpstreamAddress>>,
+    pools: Vec<Arc<Pool>>,
+    loop_detector: Arc<LoopDetector>,
+) {
     let (changed, changes) = watch::channel(());
     let mut loop_probes = JoinSet::new();
     loop_probes.spawn(detect_loops(pools, loop_detector, changes));
-    let most = most_flights();
-    let mut flights = Flights { running: JoinSet::new(), waiting: HashMap::new() };
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shared.shutdown.cancelled() => break,
             Ok(()) = upstreams.changed() => {
                 let servers = upstreams.borrow_and_update().clone();
-                if default.replace(&servers) {
+                if shared.default.replace(&servers) {
                     info!(servers = %list(&servers), "upstreams");
                     changed.send_replace(());
                     // Another network may resolve names differently.
-                    cache.clear();
+                    shared.cache.clear();
                 }
-            }
-            Some(ended) = flights.running.join_next(), if !flights.running.is_empty() => match ended {
-                Ok((key, entry)) => {
-                    for to in flights.waiting.remove(&key).into_iter().flatten() {
-                        let _ = to.send(entry.clone());
-                    }
-                }
-                Err(error) => debug!(%error, "query task failed"),
-            },
-            Some(ResolveRequest { forward, to }) = received.recv(), if flights.running.len() < most => {
-                let pool = pool(&routes, &default, forward.name()).clone();
-                let cache = cache.clone();
-                if !forward.is_shared() {
-                    flights.running.spawn(async move {
-                        let entry = Entry::new(fetched(&pool, &forward).await, socket::now());
-                        to.map(|to| to.send(entry.clone()));
-                        (Arc::from([]), entry)
-                    });
-                    continue;
-                }
-                let key: Arc<[u8]> = forward.key().into();
-                if let Some(waiting) = flights.waiting.get_mut(&key) {
-                    waiting.extend(to);
-                    continue;
-                }
-                flights.waiting.insert(key.clone(), Vec::from_iter(to));
-                flights.running.spawn(async move {
-                    let entry = cache.put(forward.key(), fetched(&pool, &forward).await, socket::now());
-                    (key, entry)
-                });
             }
         }
     }
+    shared.flights().clear();
 }
 
 /// Probes upstreams for forwarding loops: all after a change, suspects periodically.
@@ -238,11 +309,6 @@ fn list(servers: &[UpstreamAddress]) -> String {
     servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Selects the pool for a name in wire form and lower case.
-fn pool<'p>(routes: &'p [(Name, Arc<Pool>)], default: &'p Arc<Pool>, name: &[u8]) -> &'p Arc<Pool> {
-    route(routes, name).map_or(default, |(_, pool)| pool)
-}
-
 async fn fetched(pool: &Pool, forward: &Forward) -> Reply {
     pool.fetch(forward).await.unwrap_or_else(|text| {
         let error = Ede { code: ede::NO_REACHABLE_AUTHORITY, text: &text };
@@ -257,29 +323,5 @@ fn rng() -> Rng {
         Ok(()) => Rng::with_seed(u64::from_ne_bytes(seed)),
         // Fallback if the kernel provides no random numbers.
         Err(_) => Rng::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn longest_route_is_selected() {
-        let name = |text: &str| Name::parse(text).unwrap();
-        let secure = Arc::new(Secure::new(tokio_rustls::rustls::RootCertStore::empty));
-        let empty = || Arc::new(Pool::new(&[], secure.clone(), metrics::Upstreams::default()));
-        let routes: Vec<(Name, Arc<Pool>)> = ["example", "corp.example", "."]
-            .iter()
-            .map(|suffix| (if *suffix == "." { Name::root() } else { name(suffix) }, empty()))
-            .collect();
-        let default = empty();
-        for (asked, expected) in
-            [("corp.example", 1), ("a.corp.example", 1), ("notcorp.example", 0), ("example", 0), ("example.org", 2)]
-        {
-            let found = pool(&routes, &default, name(asked).wire());
-            assert!(Arc::ptr_eq(found, &routes[expected].1), "{asked}");
-        }
-        assert!(Arc::ptr_eq(pool(&routes[..2], &default, name("example.org").wire()), &default));
     }
 }

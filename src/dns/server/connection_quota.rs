@@ -2,20 +2,18 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use thiserror::Error;
 
-use crate::dns::engine::TCP_IDLE;
+use crate::{dns::engine::TCP_IDLE, model::recursion_access::client_network};
 
 /// Each client may have this fraction of all connections. A stub or resolver needs a handful; exhausting the quota takes
 /// sixteen clients.
 const SHARE_OF_ONE: usize = 16;
-/// An IPv6 client is a network of this prefix length: a host can use any address in it (RFC 4291 §2.5.4).
-const IPV6_PREFIX: u32 = 64;
 /// Idle timeout while three quarters of all connections are in use (RFC 7766 §6.2.3 permits a shorter one under load).
 const IDLE_WHEN_BUSY: Duration = Duration::from_secs(2);
 
@@ -57,7 +55,7 @@ impl ConnectionQuota {
 
     /// Takes a slot for a client. Loopback clients share an address: only the total limits them.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<ConnectionSlot, QuotaError> {
-        let client = (!address.is_loopback()).then(|| network(address));
+        let client = Some(client_network(address)).filter(|client| !client.is_loopback());
         let mut open = self.open();
         if open.all >= self.most {
             return Err(QuotaError::Total);
@@ -101,13 +99,6 @@ impl Drop for ConnectionSlot {
                 open.of.remove(&client);
             }
         }
-    }
-}
-
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - IPV6_PREFIX))).into(),
     }
 }
 

@@ -101,11 +101,11 @@ impl Shared {
         let account = match engine.answer(&self.tables.load(), packet, origin, &mut reply) {
             Decision::Reply(account) | Decision::Drop(account) => account,
             Decision::ReplyAndRefresh(account, forward) => {
-                self.resolver.as_ref()?.refresh(*forward);
+                self.resolver.as_ref()?.refresh(address, &forward);
                 account
             }
             Decision::Resolve(pending) => {
-                let found = self.resolver.as_ref()?.resolve(&pending.forward).await;
+                let found = self.resolver.as_ref()?.resolve(address, &pending.forward).await;
                 pending.relay(found.parts(), &mut reply)
             }
             Decision::Defer => return None,
@@ -181,11 +181,11 @@ pub(crate) async fn serve_connection(
                 deadline = Instant::now() + shared.clients.idle_timeout();
             }
             if let Some(resolver) = &shared.resolver {
-                refresh.into_iter().for_each(|forward| resolver.refresh(forward));
+                refresh.iter().for_each(|forward| resolver.refresh(address, forward));
                 for pending in pending {
-                    let (resolver, tally) = (resolver.clone(), shared.tally.clone());
+                    let (resolved, tally) = (resolver.resolve(address, &pending.forward), shared.tally.clone());
                     waiting.spawn(async move {
-                        let found = resolver.resolve(&pending.forward).await;
+                        let found = resolved.await;
                         let mut reply = Vec::new();
                         tally.count(pending.relay(found.parts(), &mut reply));
                         tally.took(socket::now().saturating_sub(now), 1);

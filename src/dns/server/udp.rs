@@ -52,6 +52,9 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const LAST_BATCHES: usize = 65_536 / BATCH;
 /// Length of the queue of deferred queries: some ten milliseconds of work. Clients retry after seconds.
 const SLOW_QUEUE: usize = 256;
+/// Maximum number of queries of a worker that wait for the resolver. It answers or replaces queries before, unless a flood
+/// comes faster than it runs.
+const MAX_UNANSWERED: usize = 4096;
 /// Pause after a socket error, so that a persistent error does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// Maximum payload that no IPv6 path fragments: the minimum MTU is 1280 octets (RFC 8200 §5).
@@ -191,7 +194,7 @@ impl SlowWorker {
             match decision {
                 Decision::Defer => self.answer(&query, reply_path),
                 Decision::Resolve(pending) => self.resolve(*pending, reply_path),
-                Decision::ReplyAndRefresh(_, forward) => self.refresh(*forward),
+                Decision::ReplyAndRefresh(_, forward) => self.refresh(&reply_path, &forward),
                 Decision::Reply(_) | Decision::Drop(_) => {}
             }
         }
@@ -206,8 +209,8 @@ impl SlowWorker {
         match decision {
             Decision::Reply(_) => reply_path.send(&self.socket, reply),
             Decision::ReplyAndRefresh(_, forward) => {
+                self.refresh(&reply_path, &forward);
                 reply_path.send(&self.socket, reply);
-                self.refresh(*forward);
             }
             Decision::Resolve(pending) => self.resolve(*pending, reply_path),
             Decision::Drop(_) | Decision::Defer => {}
@@ -216,9 +219,13 @@ impl SlowWorker {
 
     fn resolve(&self, pending: Pending, reply_path: ReplyPath) {
         let Some(Upstreams { resolver, runtime, waiting }) = &self.upstreams else { return };
-        let (resolver, socket, tally) = (resolver.clone(), self.socket.clone(), self.tally.clone());
+        if waiting.len() >= MAX_UNANSWERED {
+            return self.tally.overload(1);
+        }
+        let (socket, tally) = (self.socket.clone(), self.tally.clone());
+        let resolved = resolver.resolve(reply_path.client, &pending.forward);
         let answer = async move {
-            let found = resolver.resolve(&pending.forward).await;
+            let found = resolved.await;
             let mut reply = Vec::new();
             count(&tally, pending.relay(found.parts(), &mut reply), reply_path.since);
             reply_path.send(&socket, reply);
@@ -226,9 +233,9 @@ impl SlowWorker {
         waiting.spawn_on(answer, runtime);
     }
 
-    fn refresh(&self, forward: Forward) {
+    fn refresh(&self, reply_path: &ReplyPath, forward: &Forward) {
         if let Some(Upstreams { resolver, .. }) = &self.upstreams {
-            resolver.refresh(forward);
+            resolver.refresh(reply_path.client, forward);
         }
     }
 }

@@ -51,6 +51,7 @@ use crate::{
         catalog::Catalog,
         member::Membership,
         name::{Label, Name},
+        recursion_access::is_inside,
         upstream_address::UpstreamAddress,
     },
 };
@@ -61,6 +62,9 @@ const MAX_SUGGESTED: usize = 3;
 const FILE_TTL: &str = "the zone file";
 /// Source of the TTL of negative answers in the discovery zone.
 const NEGATIVE_TTL: &str = "dns.negative_ttl of this node's configuration";
+/// Note for names that `resolver.rebind_protection` covers.
+const REBIND_PROTECTION: &str = "A reply with a private address is withheld (resolver.rebind_protection): the answer is then empty, with Extended DNS Error \
+     15. resolver.rebind_exceptions and resolver.routes permit private addresses.";
 /// Client of the explained question, unless the request names another.
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -144,11 +148,21 @@ impl Explainer<'_> {
                 rcode: answer.rcode.to_string(),
                 ..Explained::default()
             },
+            _ if answer.has_reasons() && !self.is_inside(client) => Explained {
+                kind: "service".to_owned(),
+                source: "why".to_owned(),
+                summary: format!(
+                    "REFUSED: `_why` names are for clients in resolver.allow, which does not include {client}"
+                ),
+                rcode: Rcode::Refused.to_string(),
+                ..Explained::default()
+            },
             [first, ..] => self.answer(text, &lookup, &answer, &first, client),
         };
         let mut explained = Explained { name: text.to_owned(), question: name.to_string(), ..explained };
         // Without a type, a name with records of any type is not empty.
-        let is_negative = answer.answer.is_empty() && (qtype.is_some() || explained.records.is_empty());
+        let is_refused = explained.rcode == Rcode::Refused.to_string();
+        let is_negative = !is_refused && answer.answer.is_empty() && (qtype.is_some() || explained.records.is_empty());
         if is_negative && let Some((ttl, from)) = negative_ttl(&answer) {
             (explained.ttl, explained.ttl_from) = (ttl, from.to_owned());
         }
@@ -162,6 +176,11 @@ impl Explainer<'_> {
             explained.summary = format!("{}; no {} records", explained.summary, rtype::name(qtype));
         }
         explained
+    }
+
+    /// Reports whether `_why` names are answered to this client.
+    fn is_inside(&self, client: IpAddr) -> bool {
+        is_inside(self.recursion.is_some_and(|recursion| recursion.allows(client)), client)
     }
 
     /// Explains an answer with its CNAME chain.
@@ -341,7 +360,15 @@ impl Explainer<'_> {
                 ("upstream", None, format!("outside this node's zones: forwarded to {upstreams}"))
             }
         };
+        let is_protected = match resolution {
+            Some(Resolution::Upstream) => true,
+            Some(Resolution::Route((suffix, _))) => *suffix == Name::root(),
+            _ => false,
+        };
+        let protection = self.recursion.and_then(|recursion| recursion.rebind_protection.as_ref());
+        let is_protected = is_protected && protection.is_some_and(|protection| protection.covers(name.wire()));
         Explained {
+            notes: if is_protected { vec![REBIND_PROTECTION.to_owned()] } else { Vec::new() },
             kind: "outside".to_owned(),
             source: source.to_owned(),
             rcode: rcode.map_or_else(String::new, |rcode| rcode.to_string()),

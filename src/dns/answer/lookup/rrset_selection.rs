@@ -16,8 +16,8 @@ use crate::dns::{
     },
 };
 
-/// Record types that may be generated.
-const GENERATED: [u16; 7] = [rtype::A, rtype::NS, rtype::SOA, rtype::PTR, rtype::TXT, rtype::AAAA, rtype::SRV];
+/// Record types that may be generated. Of two RRsets of equal size, ANY has the one that is first here.
+const GENERATED: [u16; 7] = [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT, rtype::PTR, rtype::NS, rtype::SOA];
 
 /// RRset of a type at a matched name.
 pub(super) enum Selected<'t> {
@@ -43,8 +43,34 @@ impl Tables {
         types
     }
 
-    /// Selects the RRset of this type; for ANY, the first RRset of the name (RFC 8482 §4.1).
+    /// Selects the RRset of this type; for ANY, the smallest RRset of the name (RFC 8482 §4.1), whose reply amplifies least.
     pub(super) fn select<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
+        match qtype {
+            rtype::ANY => self.select_smallest(step),
+            _ => self.select_type(step, qtype),
+        }
+    }
+
+    fn select_smallest<'t>(&'t self, step: &Step<'t>) -> Selected<'t> {
+        // A reverse name outside our zones has the SOA of the discovery zone.
+        let Some(zone) = step.zone.or(self.domain()) else { return Selected::NoName };
+        let mut smallest: Option<(usize, Data<'t>, Option<Ede<'t>>)> = None;
+        let mut without = Selected::NoData(None);
+        for rtype in step.found.rrsets().iter().map(|set| set.rtype).chain(GENERATED) {
+            match self.select_type(step, rtype) {
+                Selected::Data(data, ede) => {
+                    let octets = data.octets(zone);
+                    if smallest.as_ref().is_none_or(|(least, ..)| octets < *least) {
+                        smallest = Some((octets, data, ede));
+                    }
+                }
+                selected => without = selected,
+            }
+        }
+        smallest.map_or(without, |(_, data, ede)| Selected::Data(data, ede))
+    }
+
+    fn select_type<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
         match step.found {
             Match::Set { service, set, form } => select_set(service, set, form.is_srv_only(), qtype),
             Match::Instance { service, host } => select_instance(service, host, qtype),
@@ -63,7 +89,7 @@ impl Tables {
                 None => Selected::NoName,
             },
             Match::Reverse(address) => {
-                if matches!(qtype, rtype::PTR | rtype::ANY) {
+                if qtype == rtype::PTR {
                     let Pointers { set, remark } = self.pointers(address);
                     if !set.records.is_empty() {
                         return Selected::Data(Data::Made(set), remark.map(Ede::from));
@@ -83,9 +109,7 @@ impl Tables {
 
     fn select_apex<'t>(&'t self, zone: &'t Zone, qtype: u16) -> Selected<'t> {
         match select_records(zone.names.apex(), qtype) {
-            Selected::NoData(_) if qtype == rtype::SOA || qtype == rtype::ANY => {
-                Selected::Data(self.soa(zone, zone.soa.ttl), None)
-            }
+            Selected::NoData(_) if qtype == rtype::SOA => Selected::Data(self.soa(zone, zone.soa.ttl), None),
             Selected::NoData(_) if qtype == rtype::NS && zone.kind == Kind::Discovery => {
                 select_records(self.name_servers(), qtype)
             }
@@ -94,7 +118,7 @@ impl Tables {
     }
 
     fn select_why<'t>(&'t self, service: &'t Service, host: Option<HostIndex>, qtype: u16) -> Selected<'t> {
-        if !matches!(qtype, rtype::TXT | rtype::ANY) {
+        if qtype != rtype::TXT {
             return Selected::NoData(None);
         }
         let ttl = self.negative_ttl();
@@ -140,7 +164,7 @@ fn select_instance(service: &Service, host: HostIndex, qtype: u16) -> Selected<'
 }
 
 fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
-    if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype || qtype == rtype::ANY) {
+    if let Some(set) = rrsets.iter().find(|set| set.rtype == qtype) {
         return Selected::Data(Data::Stored(set), None);
     }
     match rrsets.iter().find(|set| set.rtype == rtype::CNAME) {
@@ -151,14 +175,8 @@ fn select_records(rrsets: &[RRset], qtype: u16) -> Selected<'_> {
 
 /// Selects from RRsets that are generated from instances.
 fn select_generated<'t>(qtype: u16, of: impl Fn(u16) -> Option<Data<'t>>, remark: Option<&'t Remark>) -> Selected<'t> {
-    let has_records = |data: &Data<'_>| !data.is_empty();
-    let data = match qtype {
-        // The first RRset of the name (RFC 8482 §4.1).
-        rtype::ANY => [rtype::A, rtype::AAAA, rtype::SRV, rtype::TXT].into_iter().filter_map(of).find(has_records),
-        _ => of(qtype).filter(has_records),
-    };
     let ede = remark.map(Ede::from);
-    match data {
+    match of(qtype).filter(|data| !data.is_empty()) {
         Some(data) => Selected::Data(data, ede),
         None => Selected::NoData(ede),
     }

@@ -57,6 +57,8 @@ impl<'m> Walk<'m> {
         }
         self.at = end;
         self.ttls.push(fields + 4);
+        // The owner of a hostile record may lead into the record itself.
+        self.name(owner)?;
         Some(Record { owner, rtype, class, ttl: fields + 4, rdata: rdata..end })
     }
 

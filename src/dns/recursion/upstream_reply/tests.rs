@@ -1,6 +1,9 @@
 //! Tables of accepted and rejected replies, their cache TTLs, and the TTLs in answers.
 
+use std::net::IpAddr;
+
 use super::*;
+use crate::dns::message::query::LookupName;
 
 const QUESTION: &[u8] = b"\x03www\x07example\0\0\x01\0\x01";
 
@@ -72,6 +75,7 @@ fn faulty_messages_are_rejected() {
         ("one record missing", changed(|octets| octets[7] = 2), Err(ReplyError::Malformed)),
         ("a pointer to itself", changed(|octets| octets[30] = 29), Err(ReplyError::Malformed)),
         ("a pointer into the header", changed(|octets| octets[30] = 2), Err(ReplyError::Malformed)),
+        ("an owner that leads into its record", changed(|octets| octets[30] = 28), Err(ReplyError::Malformed)),
         (
             "two OPT records",
             message([0x81, 0x80], [&[], &[], &[(rtype::OPT, 0, b""), (rtype::OPT, 0, b"")]]),
@@ -91,10 +95,75 @@ fn faulty_messages_are_rejected() {
     for (what, octets, expected) in cases {
         assert_eq!(Reply::read(octets, 7, QUESTION).map(|_| ()), *expected, "{what}");
     }
-    // A server that could not parse the question omits it.
-    let mut bare = vec![0, 7, 0x81, 0x81];
-    bare.extend([0; 8]);
-    assert_eq!(Reply::read(&bare, 7, QUESTION), Err(ReplyError::Malformed));
+}
+
+#[test]
+fn errors_without_a_question_are_told_from_forged_replies() {
+    for (flags, questions, expected) in [
+        (0x81, 0, ReplyError::HeaderOnly(Rcode::FormErr)),
+        (0x82, 0, ReplyError::HeaderOnly(Rcode::ServFail)),
+        (0x84, 0, ReplyError::HeaderOnly(Rcode::NotImp)),
+        (0x85, 0, ReplyError::HeaderOnly(Rcode::Refused)),
+        (0x82, 1, ReplyError::HeaderOnly(Rcode::ServFail)),
+        (0x80, 0, ReplyError::Foreign),
+        (0x83, 0, ReplyError::Foreign),
+    ] {
+        let octets = [0, 7, 0x81, flags, 0, questions, 0, 0, 0, 0, 0, 0];
+        assert_eq!(Reply::read(&octets, 7, QUESTION), Err(expected), "{octets:02x?}");
+        assert_eq!(Reply::read(&octets, 8, QUESTION), Err(ReplyError::Foreign), "other id");
+    }
+}
+
+/// Names in RDATA and owners are complete although they pointed into a removed record.
+#[test]
+fn records_are_removed_by_their_owner() {
+    let web = b"\x03web\x05local\0";
+    // www CNAME web.local; web.local CNAME edge.web.local; edge.web.local A; additional: web.local A.
+    let mut octets = [&[0, 7, 0x81, 0xa0, 0, 1, 0, 3, 0, 0, 0, 1], QUESTION].concat();
+    let fields = |rtype: u16, len: u8| [&rtype.to_be_bytes()[..], &[0, 1, 0, 0, 0, 60, 0, len]].concat();
+    octets.extend([&[0xc0, 12], &fields(rtype::CNAME, 11)[..], web].concat());
+    let target = (octets.len() - web.len()) as u8;
+    octets.extend([&[0xc0, target], &fields(rtype::CNAME, 7)[..], b"\x04edge", &[0xc0, target]].concat());
+    let edge = (octets.len() - 7) as u8;
+    octets.extend([&[0xc0, edge], &fields(rtype::A, 4)[..], ADDRESS].concat());
+    octets.extend([&[0xc0, target], &fields(rtype::A, 4)[..], ADDRESS].concat());
+    let reply = Reply::read(&octets, 7, QUESTION).unwrap();
+    let owners = |reply: &Reply| -> Vec<String> {
+        let answer = reply.to_answer(Age::Fresh(0)).answer;
+        answer.iter().map(|record| String::from_utf8_lossy(&record.owner).into_owned()).collect()
+    };
+    let is_web = |name: &LookupName| name.wire() == web;
+    assert!(reply.has_owner(is_web));
+    let without = reply.without(is_web).unwrap();
+    assert!(!without.has_owner(is_web) && !without.authentic && without.ttl() == 60);
+    assert_eq!(owners(&without), ["\x03www\x07example\0", "\x04edge\x03web\x05local\0"]);
+    assert_eq!(without.octets[6..12], [0, 2, 0, 0, 0, 0], "the additional record is removed, too");
+    assert_eq!(&*without.to_answer(Age::Fresh(10)).answer[0].rdata, web);
+    assert_eq!(without.to_answer(Age::Fresh(10)).answer[1].ttl, 50);
+    assert_eq!(owners(&reply.without(|_| false).unwrap()), owners(&reply));
+}
+
+#[test]
+fn addresses_are_found_in_records_and_hints() {
+    // Priority 1, target `.`, then alpn, ipv4hint and ipv6hint.
+    let v6: &[u8] = &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
+    let hints = [&b"\0\x01\0\0\x01\0\x03\x02h2\0\x04\0\x08"[..], ADDRESS, &[10, 0, 0, 1], &[0, 6, 0, 16], v6].concat();
+    let reply = |record| Reply::read(&message([0x81, 0x80], [&[record], &[], &[]]), 7, QUESTION).unwrap();
+    let has = |reply: &Reply, address: &str| {
+        let address: IpAddr = address.parse().unwrap();
+        reply.find_address(|found| found == address).is_some()
+    };
+    assert!(has(&reply((rtype::A, 60, ADDRESS)), "192.0.2.1"));
+    assert!(!has(&reply((rtype::TXT, 60, b"\x03abc")), "192.0.2.1"));
+    for rtype in [rtype::SVCB, rtype::HTTPS] {
+        let reply = reply((rtype, 60, &*hints));
+        for (address, expected) in [("192.0.2.1", true), ("10.0.0.1", true), ("2001:db8::9", true), ("10.0.0.2", false)]
+        {
+            assert_eq!(has(&reply, address), expected, "{address}");
+        }
+        let cut = Reply::read(&message([0x81, 0x80], [&[(rtype::HTTPS, 60, &hints[..20])], &[], &[]]), 7, QUESTION);
+        assert!(!has(&cut.unwrap(), "10.0.0.1"), "malformed parameters have no addresses for clients either");
+    }
 }
 
 #[test]
