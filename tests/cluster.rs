@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/keys.rs"]
+mod keys;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/names.rs"]

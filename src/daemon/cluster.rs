@@ -52,6 +52,8 @@ const MAX_KEY_FILE: u64 = 1 << 20;
 const RESPONSE: Duration = Duration::from_secs(2);
 /// Prefix of the line in the stored keyring that names the keys of the key file it started from.
 const BEGAN_WITH: &str = "# began with ";
+/// Prefix of the line in the stored keyring with the number of the last rotation.
+const ROTATION: &str = "# rotation ";
 
 /// The cluster, for the rest of the agent.
 pub(super) struct Cluster {
@@ -233,13 +235,15 @@ fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, Daemo
     let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
     let file = key_file(path)?;
     let Some(stored) = data_dir.load_keyring() else { return Ok(Some(file)) };
-    let began = stored.lines().find_map(|line| line.strip_prefix(BEGAN_WITH));
-    if began != Some(began_with(&file).as_str()) {
+    let line = |prefix| stored.lines().find_map(|line| line.strip_prefix(prefix));
+    let rotation = line(ROTATION).and_then(|number| number.parse().ok()).unwrap_or_default();
+    if line(BEGAN_WITH) != Some(began_with(&file).as_str()) {
         info!(key_file = %path.display(), "the key file has changed; its keys replace the stored keyring");
-        return Ok(Some(file));
+        // Of the same rotation as before, so that peers do not replace the primary key of the file.
+        return Ok(Some(file.as_of(rotation)));
     }
     match Keyring::parse(&stored) {
-        Ok(kept) => Ok(Some(kept)),
+        Ok(kept) => Ok(Some(kept.as_of(rotation))),
         Err(error) => {
             warn!(%error, "cannot read the keyring in data_dir; using the key file");
             Ok(Some(file))
@@ -282,7 +286,7 @@ async fn keep_keyring(
         // A change that arrives with the shutdown is stored, too.
         if changed || ring.has_changed().unwrap_or(false) {
             let Some(keyring) = ring.borrow_and_update().clone() else { continue };
-            let text = format!("{BEGAN_WITH}{began}\n{}", keyring.to_text());
+            let text = format!("{BEGAN_WITH}{began}\n{ROTATION}{}\n{}", keyring.rotation(), keyring.to_text());
             block_in_place(|| data_dir.store_keyring(text));
         }
         if !changed {

@@ -15,10 +15,10 @@ use muster::{
         zone::{self, Tables},
     },
     gossip::{
-        command::{Command, ForgetError, KeyringReport},
+        command::{Command, ForgetError, KeyringCommand, KeyringReport},
         known_peer::KnownPeer,
         link,
-        message::{Identity, KeyringChange},
+        message::Identity,
         node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
@@ -296,9 +296,18 @@ impl Cluster {
     }
 
     /// Sends a keyring command to a node.
-    pub(crate) async fn keyring(&self, at: &str, change: KeyringChange) -> KeyringReport {
+    pub(crate) async fn keyring(&self, at: &str, change: KeyringCommand) -> KeyringReport {
+        self.change_keys(at, change, false).await
+    }
+
+    /// Sends a keyring command to a node, which carries it out although members are missing.
+    pub(crate) async fn force_keyring(&self, at: &str, change: KeyringCommand) -> KeyringReport {
+        self.change_keys(at, change, true).await
+    }
+
+    async fn change_keys(&self, at: &str, change: KeyringCommand, force: bool) -> KeyringReport {
         let (done, outcome) = oneshot::channel();
-        self.process(at).commands.send(Command::Keyring { change, done }).await.unwrap();
+        self.process(at).commands.send(Command::Keyring { change, force, done }).await.unwrap();
         outcome.await.unwrap().unwrap()
     }
 

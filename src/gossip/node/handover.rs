@@ -1,6 +1,8 @@
 //! State handed from one start of the node to the next, and the end of a start: when the cluster's state is complete.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::time::Instant;
 
 use super::{ReplicaState, Task, alone, publish::freshness};
 use crate::{
@@ -65,6 +67,7 @@ impl Task {
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }
         self.peer_states = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        self.missing.note(&BTreeMap::new(), &self.peer_states, Instant::now());
         self.note_connection();
         self.dirty.extend(self.peer_states.keys().cloned());
         let reachable = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));

@@ -10,13 +10,13 @@ use crate::{
         key_rotation,
         link::Inbound,
         liveness::{Dead, PeerState},
-        message::{Identity, KeyringOutcome, Message, Push},
+        message::{Identity, Message, Push},
         peer_replica::{Change, SkipError},
         rejected::Rejected,
     },
     model::{
         catalog::Freshness,
-        member::{INCARNATIONS, PeerId, Reach},
+        member::{Cause, INCARNATIONS, PeerId, Reach},
         name::Label,
     },
 };
@@ -64,26 +64,19 @@ impl Task {
             Message::IndirectResult { sequence, target, result } => {
                 self.liveness.indirect_result(&from.id, &target, sequence, result, now);
             }
-            Message::Dead { peer, cause } => self.liveness.dead(&Dead { id: peer, cause }, now),
+            Message::Dead { peer, cause } => {
+                if cause == Cause::Forgotten {
+                    self.missing.forget(&peer.name);
+                }
+                self.liveness.dead(&Dead { id: peer, cause }, now);
+            }
             Message::Conflict { holder } => return self.take_conflict(from, holder),
             Message::Claim(claim) => return self.take_claim(from, &claim),
             Message::Outdated { known } => return self.take_outdated(&known),
             Message::Pause => self.liveness.pauses(&from.id, now),
-            Message::Keyring { sequence, change } => {
-                let outcome = key_rotation::apply(&self.outputs.keyring, &change, &from.id.name);
-                let outcome = match &outcome {
-                    Ok(keys) => KeyringOutcome::Ring(keys.clone()),
-                    Err(why) => KeyringOutcome::Refused(why),
-                };
-                self.outbox.send([from.address], &Message::KeyringDone { sequence, outcome });
-            }
-            Message::KeyringDone { sequence, outcome } => {
-                let outcome = match outcome {
-                    KeyringOutcome::Ring(keys) => Ok(keys),
-                    KeyringOutcome::Refused(why) => Err(why.to_owned()),
-                };
-                self.rotations.answered(sequence, &from.id, outcome);
-            }
+            Message::Keyring { sequence, change } => self.take_key_change(from, sequence, &change),
+            Message::KeyringDone { sequence, outcome } => self.take_key_outcome(from, sequence, outcome),
+            Message::Keys(ring) => key_rotation::catch_up(&self.outputs.keyring, &ring, &from.id.name),
             // These concern the transport only.
             Message::Hello(_) | Message::Welcome(_) => {}
         }

@@ -14,9 +14,11 @@ mod divergence;
 mod handover;
 mod incoming;
 mod join;
+mod keys;
 mod names;
 mod outgoing;
 mod publish;
+mod roster;
 mod user_events;
 
 use std::{
@@ -39,6 +41,7 @@ use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
     names::Names,
+    roster::Missing,
     user_events::Events,
 };
 use super::{
@@ -196,6 +199,7 @@ struct Task {
     joins: Vec<Joining>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     rotations: Rotations,
+    missing: Missing,
     events: Events,
     names: Names,
 }
@@ -238,6 +242,7 @@ impl Task {
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
         let rotations = Rotations::new(settings.seed);
+        let missing = Missing::new(&settings.targets.remembered, settings.own.address, started);
         let mut task = Self {
             liveness: Liveness::new(
                 settings.own.id.clone(),
@@ -269,6 +274,7 @@ impl Task {
             joins: Vec::new(),
             found: mpsc::channel(FOUND),
             rotations,
+            missing,
             events: Events::default(),
             names: Names::default(),
         };
@@ -313,7 +319,7 @@ impl Task {
                         self.reconnect();
                     }
                     self.expire_joins();
-                    self.rotations.tick(&self.outbox);
+                    self.rotate_keys();
                     self.compare_views().await;
                     self.publish_membership();
                 }
