@@ -22,6 +22,8 @@ mod restarts;
 mod rogue;
 #[path = "cluster/script.rs"]
 mod script;
+#[path = "cluster/serials.rs"]
+mod serials;
 #[path = "cluster/splits.rs"]
 mod splits;
 #[path = "cluster/trouble.rs"]

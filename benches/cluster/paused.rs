@@ -176,7 +176,13 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         targets: Targets { configured: join.into(), remembered: vec![] },
         seed: number as u64,
     };
-    let inputs = Inputs { announcements, link, commands: mpsc::channel(1).1, rejected: Arc::new(Rejected::default()) };
+    let inputs = Inputs {
+        announcements,
+        link,
+        commands: mpsc::channel(1).1,
+        rejected: Arc::new(Rejected::default()),
+        serial_ceiling: watch::channel(0).1,
+    };
     let outputs = Outputs {
         view,
         members: watch::channel(Arc::default()).0,
@@ -184,6 +190,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         keyring: watch::channel(None).0,
         events: watch::channel(Default::default()).0,
         synced: watch::channel(false).0,
+        former_serial: watch::channel(None).0,
     };
     let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
     Host { address: own.address, view: seen, running, _announced: announced }

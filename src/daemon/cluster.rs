@@ -77,6 +77,8 @@ pub(super) struct Cluster {
     pub(super) run: Run,
     /// True once the node knows what its peers announce.
     pub(super) synced: watch::Receiver<bool>,
+    /// Bound of the serials of former runs, as peers know it.
+    pub(super) former_serial: watch::Receiver<Option<u32>>,
     /// True if the node knows of no peer to wait for, or cannot reach any.
     pub(super) is_alone: bool,
 }
@@ -89,6 +91,8 @@ pub(super) struct Begin {
     pub(super) above: u64,
     /// Known peers.
     pub(super) peers: Vec<KnownPeer>,
+    /// Bound of the own serials.
+    pub(super) serial_ceiling: watch::Receiver<u32>,
 }
 
 /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
@@ -117,7 +121,7 @@ pub(super) fn start(
     let config = context.config;
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
-    let Begin { run, above, peers: known } = begin;
+    let Begin { run, above, peers: known, serial_ceiling } = begin;
     let failed = |error| DaemonError::Serve { purpose: Purpose::Gossip, error };
     let sockets = Sockets::new(sockets.0, sockets.1).map_err(failed)?;
     let local = sockets.local_addr().map_err(failed)?;
@@ -172,8 +176,9 @@ pub(super) fn start(
         targets: Targets { configured: config.gossip.join.clone(), remembered: data_dir.load_peers() },
         seed: fastrand::u64(..),
     };
-    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone() };
-    let outputs = Outputs { view, members, peers, keyring: keys, events, synced };
+    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), serial_ceiling };
+    let (former_serial, handed_over) = watch::channel(None);
+    let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
     tasks.spawn("cluster node", async move {
@@ -197,6 +202,7 @@ pub(super) fn start(
         rejected,
         run,
         synced: sync,
+        former_serial: handed_over,
         is_alone,
     })
 }

@@ -6,7 +6,7 @@
 //! command skips the refusal.
 //!
 //! A rotation takes three commands: install the new key, use it, remove the old one. A node that is away during the first two
-//! is told the new key by the first peer that hears it ([`catch_up`]), since that peer still decrypts the old one.
+//! receives the new key from the first peer that hears it ([`catch_up`]), since that peer still decrypts the old one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

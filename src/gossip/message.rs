@@ -107,6 +107,8 @@ pub enum Message<'a> {
     /// The sender's keyring, for a peer that encrypts with another key: it was away during a rotation. Encrypted with that
     /// key. Only accepted in a sealed frame.
     Keys(Keyring),
+    /// Bound that the SOA serials of a former run of the receiver do not exceed: it continues above, if it does not know it.
+    Serial(u32),
 }
 
 /// Run of a node and its gossip address.

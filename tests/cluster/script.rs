@@ -89,6 +89,8 @@ struct Process {
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
     events: watch::Receiver<EventLog>,
     synced: watch::Receiver<bool>,
+    serial_ceiling: watch::Sender<u32>,
+    former_serial: watch::Receiver<Option<u32>>,
     commands: mpsc::Sender<Command>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
@@ -372,6 +374,16 @@ impl Cluster {
         *self.process(by).synced.borrow()
     }
 
+    /// Bound of the serials of a node's former runs, as its peers know it.
+    pub(crate) fn former_serial(&self, at: &str) -> Option<u32> {
+        *self.process(at).former_serial.borrow()
+    }
+
+    /// Sets the bound of a node's own serials.
+    pub(crate) fn reserve_serials(&self, at: &str, ceiling: u32) {
+        self.process(at).serial_ceiling.send_replace(ceiling);
+    }
+
     /// Gossip addresses of the peers that a node reaches.
     pub(crate) fn peers(&self, by: &str) -> BTreeSet<SocketAddr> {
         self.process(by).peers.borrow().clone()
@@ -514,11 +526,18 @@ impl Process {
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
-        let inputs =
-            Inputs { announcements: announced, link, commands: queue, rejected: Arc::new(Rejected::default()) };
+        let (serial_ceiling, ceiling) = watch::channel(0);
+        let inputs = Inputs {
+            announcements: announced,
+            link,
+            commands: queue,
+            rejected: Arc::new(Rejected::default()),
+            serial_ceiling: ceiling,
+        };
         let (events, fired) = watch::channel(EventLog::default());
         let (complete, synced) = watch::channel(false);
-        let outputs = Outputs { view, members, peers, keyring, events, synced: complete };
+        let (former, former_serial) = watch::channel(None);
+        let outputs = Outputs { view, members, peers, keyring, events, synced: complete, former_serial: former };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node::run(settings, inputs, outputs, shutdown.clone()));
         Self {
@@ -527,6 +546,8 @@ impl Process {
             peers: reached,
             events: fired,
             synced,
+            serial_ceiling,
+            former_serial,
             commands,
             shutdown,
             running,

@@ -1,6 +1,6 @@
 //! Invalid state of peers, ends of chitchat, and random sequences of events.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use fastrand::Rng;
 use muster::{

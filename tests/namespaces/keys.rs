@@ -17,11 +17,12 @@ fn text(output: &Output) -> String {
     [&output.stdout, &output.stderr].map(|octets| String::from_utf8_lossy(octets).into_owned()).concat()
 }
 
-/// Lines of `muster keyring list` after the head, without ids: "5 of 5" nodes with the key, and of those that use it.
+/// Keys of `muster keyring list` without their ids: "5 of 5" nodes with the key, and of those that use it.
 fn keys(host: &Host) -> Vec<String> {
     let listed = host.output_of(&["keyring", "list"]);
-    let counts = listed.lines().skip(1).map(|line| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" "));
-    counts.collect()
+    let words = listed.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let keys = words.filter(|words| words[0].len() == 8 && words[0].bytes().all(|octet| octet.is_ascii_hexdigit()));
+    keys.map(|words| words[1..].join(" ")).collect()
 }
 
 /// Asserts that a command is refused without a change, and that the reason names `missing`.

@@ -47,6 +47,7 @@ impl<'a> Message<'a> {
             kind::PAUSE => Self::Pause,
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },
             kind::KEYRING_DONE => Self::KeyringDone { sequence: reader.number()?, outcome: reader.outcome()? },
+            kind::SERIAL => Self::Serial(reader.array().map(u32::from_be_bytes)?),
             kind::KEYS => Self::Keys(reader.keyring()?),
             unknown => return Err(MessageError::Kind(unknown)),
         };
@@ -150,6 +151,11 @@ impl<'a> Message<'a> {
                 write_keyring(ring, out);
                 Ok(())
             }
+            Self::Serial(serial) => {
+                out.push(kind::SERIAL);
+                out.extend(serial.to_be_bytes());
+                Ok(())
+            }
         }
     }
 }
@@ -184,6 +190,7 @@ mod kind {
     pub(super) const CLAIM: u8 = 14;
     pub(super) const PAUSE: u8 = 15;
     pub(super) const KEYS: u8 = 16;
+    pub(super) const SERIAL: u8 = 17;
 }
 
 const NO: u8 = 0;

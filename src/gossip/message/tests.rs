@@ -92,6 +92,7 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
             })),
             [&number(5)[..], b"\x03", &number(4), b"\x02\x01\x01\x01\x01\x02\x02\x02\x02\x01\x06host-a"].concat(),
         ),
+        (17, Message::Serial(0x0102_0304), vec![1, 2, 3, 4]),
         (16, Message::Keys(ring(&[3, 4]).as_of(7)), [&number(7)[..], b"\x02", &[3; 32], &[4; 32]].concat()),
     ]
 }
@@ -280,6 +281,7 @@ fn any_message() -> impl Strategy<Value = Any> {
             Message::Claim(Claim { known_for: Duration::from_millis(known_for), uptime: Duration::from_millis(uptime) })
         }),
         Just(Message::Pause),
+        any::<u32>().prop_map(Message::Serial),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
         (number, any_ring_state())
             .prop_map(|(sequence, state)| { Message::KeyringDone { sequence, outcome: KeyringOutcome::Ring(state) } }),

@@ -48,6 +48,7 @@ impl Task {
                 version: known.replica.version(),
                 facts: known.replica.facts.clone()?,
                 announcements: known.replica.announcements.clone(),
+                serial: self.ceilings.of(&peer.id.name),
             })
         };
         self.peer_states.values().filter_map(known).collect()
@@ -58,7 +59,8 @@ impl Task {
         let now = self.now();
         let continues = self.settings.continues;
         for peer in std::mem::take(&mut self.settings.known) {
-            let KnownPeer { id, incarnation, address, reach, version, facts, announcements } = peer;
+            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, serial } = peer;
+            serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));

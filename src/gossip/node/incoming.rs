@@ -40,6 +40,7 @@ impl Task {
                 self.liveness.learn(&peer.id, peer.address, now);
                 self.liveness.contacted(&peer.id, peer.address, now);
                 self.liveness.heard(&peer.id, now);
+                self.hand_over_ceiling(&peer);
                 self.cluster.talk_to(peer.address);
                 self.finish_joins(&peer, at);
             }
@@ -77,6 +78,7 @@ impl Task {
             Message::Keyring { sequence, change } => self.take_key_change(from, sequence, &change),
             Message::KeyringDone { sequence, outcome } => self.take_key_outcome(from, sequence, outcome),
             Message::Keys(ring) => key_rotation::catch_up(&self.outputs.keyring, &ring, &from.id.name),
+            Message::Serial(serial) => self.take_former_ceiling(serial),
             // These concern the transport only.
             Message::Hello(_) | Message::Welcome(_) => {}
         }
@@ -96,6 +98,7 @@ impl Task {
         known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
         self.take_announced_end(id);
         self.take_events_of(id);
+        self.take_ceiling_of(id);
         self.dirty.insert(id.name.clone());
     }
 
@@ -177,6 +180,7 @@ impl Task {
         if updated {
             self.take_announced_end(&id);
             self.take_events_of(&id);
+            self.take_ceiling_of(&id);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The roster of a keyring command: who can be asked, and which members exist that cannot.
+//! The roster of a keyring command: the members that can be asked, and those that cannot.
 //!
 //! The failure detector forgets a member that is gone after ten minutes. A change of keys has to count such a member for
 //! longer: it would return with keys that no other node accepts.
