@@ -69,6 +69,7 @@ fn peer(node: usize) -> KnownPeer {
             ttl: Some(5),
         },
         announcements: (0..INSTANCES).map(|at| announcement(key(node, at))).collect::<Announcements>(),
+        serial: None,
     }
 }
 

@@ -258,13 +258,13 @@ pub struct Keyring {
     pub datacenter: String,
     /// Always empty.
     pub segment: String,
-    /// Nodes that failed, with the reason.
+    /// Nodes that failed, were not asked or did not answer, with the reason.
     pub messages: BTreeMap<String, String>,
     /// Number of nodes that have each key, by key id.
     pub keys: BTreeMap<String, usize>,
     /// Number of nodes whose primary key is each key, by key id.
     pub primary_keys: BTreeMap<String, usize>,
-    /// Number of requested nodes.
+    /// Number of members that have not left.
     pub num_nodes: usize,
     /// Additions of muster.
     pub muster: KeyringResponses,

@@ -30,7 +30,7 @@ pub use self::{
 use self::{
     reload::{Active, Reread},
     sockets::SocketPool,
-    stages::{Servers, Stages},
+    stages::{Servers, Stages, Started},
     tasks::Tasks,
 };
 use crate::{
@@ -169,7 +169,12 @@ impl Agent {
             lasting.forget_folders(&self.source.path, self.program.path());
             let started = Stages::start(&lasting, &self.config, &handover, &self.control).await;
             let mut stages = match started {
-                Ok(stages) => stages,
+                Ok(Started::Running(stages)) => *stages,
+                Ok(Started::Superseded(above)) => {
+                    info!(above, "the cluster knows a later run of this node: starting a run above it");
+                    handover.above = above;
+                    continue;
+                }
                 Err(error) => {
                     let Some(before) = former.take() else { return Err(error) };
                     warn!(%error, "cannot start with the new configuration; going back to the former one");

@@ -106,12 +106,15 @@ struct Shared {
     failures: watch::Sender<BTreeMap<&'static str, Failure>>,
     /// Content of each file that could not be written and is tried again. The lock covers writes of the file.
     unsaved: [Mutex<Option<Vec<u8>>>; Stored::ALL.len()],
+    /// The serial last stored, for a reload after the loss of the folder.
+    serial: Mutex<Option<u32>>,
 }
 
 impl DataDir {
     /// Returns the data directory at this path, which need not exist.
     pub fn new(path: PathBuf) -> Self {
-        let shared = Shared { failures: watch::Sender::default(), unsaved: array::from_fn(|_| Mutex::default()) };
+        let unsaved = array::from_fn(|_| Mutex::default());
+        let shared = Shared { failures: watch::Sender::default(), unsaved, serial: Mutex::default() };
         Self { path, shared: Arc::new(shared) }
     }
 
@@ -125,13 +128,15 @@ impl DataDir {
         self.shared.failures.subscribe()
     }
 
-    /// Returns the ceiling stored by [`store_serial`](Self::store_serial); `None` if it is absent or unreadable.
+    /// Returns the ceiling stored by [`store_serial`](Self::store_serial), by this process if the file is absent or unreadable;
+    /// `None` if there is none.
     pub fn load_serial(&self) -> Option<u32> {
-        self.load_number(Stored::Serial)
+        self.load_number(Stored::Serial).or_else(|| *self.serial())
     }
 
     /// Stores an upper bound for the serial of the discovery zone.
     pub fn store_serial(&self, ceiling: u32) {
+        *self.serial() = Some(ceiling);
         self.keep(Stored::Serial, format!("{ceiling}\n").into_bytes());
     }
 
@@ -253,6 +258,10 @@ impl DataDir {
 
     fn unsaved(&self, file: Stored) -> MutexGuard<'_, Option<Vec<u8>>> {
         self.shared.unsaved[file as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serial(&self) -> MutexGuard<'_, Option<u32>> {
+        self.shared.serial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn file(&self, file: Stored) -> PathBuf {
@@ -420,14 +429,17 @@ mod tests {
     #[test]
     fn serial_round_trips_and_junk_is_ignored() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = dir(&folder);
-        assert_eq!(dir.load_serial(), None);
-        dir.store_serial(7);
-        dir.store_serial(8);
-        assert_eq!(dir.load_serial(), Some(8));
+        let first = dir(&folder);
+        assert_eq!(first.load_serial(), None);
+        first.store_serial(7);
+        first.store_serial(8);
+        assert_eq!(first.load_serial(), Some(8));
+        assert_eq!(dir(&folder).load_serial(), Some(8));
         for junk in ["\0junk", "", "-1", "\n"] {
-            fs::write(dir.file(Stored::Serial), junk).unwrap();
-            assert_eq!(dir.load_serial(), None, "{junk:?}");
+            fs::write(first.file(Stored::Serial), junk).unwrap();
+            assert_eq!(dir(&folder).load_serial(), None, "{junk:?}");
+            // A reload within the process.
+            assert_eq!(first.load_serial(), Some(8), "{junk:?}");
         }
     }
 

@@ -8,6 +8,7 @@
 //! | `n/node` | the node itself, as JSON |
 //! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
 //! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
+//! | `n/serial` | a number that the node's SOA serials do not exceed (RFC 1982), changed once in some 32,000 serials |
 //! | `n/left` | `1`: the node leaves |
 //! | `n/restart` | `1`: the node restarts |
 //!
@@ -71,6 +72,8 @@ pub enum Record {
     Event(u8, Arc<UserEvent>),
     /// Digest of the node's view; see [`crate::model::view_digest`].
     View(u64),
+    /// Bound that the node's SOA serials do not exceed; see [`crate::dns::zone::serial`].
+    Serial(u32),
     /// The node leaves.
     Left,
     /// The node restarts.
@@ -92,6 +95,8 @@ pub enum Key {
     Event(u8),
     /// Key of the view's digest.
     View,
+    /// Key of the bound of serials.
+    Serial,
     /// Key of the leave.
     Left,
     /// Key of the restart.
@@ -142,6 +147,9 @@ pub enum RecordError {
     /// A view's digest is invalid.
     #[error("view digest must be a number and 16 hexadecimal digits")]
     View,
+    /// A bound of serials is not a number of 32 bits.
+    #[error("bound of serials must be a number from 0 to 4294967295")]
+    Serial,
     /// The value of `n/left` or `n/restart` is not `1`.
     #[error("the value of `{LEFT_KEY}` and `{RESTART_KEY}` must be `{SET}`")]
     Mark,
@@ -166,6 +174,7 @@ impl Record {
             }
             Self::Event(slot, event) => (Key::Event(*slot).to_string(), user_event::value(event)),
             Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
+            Self::Serial(serial) => (Key::Serial.to_string(), serial.to_string()),
             Self::Left => (Key::Left.to_string(), SET.to_owned()),
             Self::Restart => (Key::Restart.to_string(), SET.to_owned()),
         }
@@ -191,6 +200,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
         Key::Node => read_node(value)?,
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
+        Key::Serial => Record::Serial(value.parse().map_err(|_| RecordError::Serial)?),
         Key::Left if value == SET => Record::Left,
         Key::Restart if value == SET => Record::Restart,
         Key::Left | Key::Restart => return Err(RecordError::Mark),
@@ -210,6 +220,7 @@ const REPORT: &str = "r/";
 const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
 const VIEW_KEY: &str = "n/view";
+const SERIAL_KEY: &str = "n/serial";
 const LEFT_KEY: &str = "n/left";
 const RESTART_KEY: &str = "n/restart";
 /// Value of the keys that only exist or not.
@@ -241,6 +252,7 @@ impl Key {
         Ok(match key {
             NODE_KEY => Self::Node,
             VIEW_KEY => Self::View,
+            SERIAL_KEY => Self::Serial,
             LEFT_KEY => Self::Left,
             RESTART_KEY => Self::Restart,
             _ => Self::Unknown,
@@ -269,6 +281,7 @@ impl fmt::Display for Key {
             Self::Node => f.write_str(NODE_KEY),
             Self::Event(slot) => write!(f, "{EVENT}{slot}"),
             Self::View => f.write_str(VIEW_KEY),
+            Self::Serial => f.write_str(SERIAL_KEY),
             Self::Left => f.write_str(LEFT_KEY),
             Self::Restart => f.write_str(RESTART_KEY),
             Self::Unknown => Ok(()),
@@ -340,6 +353,7 @@ impl RecordError {
             Self::Event(_) => "bad event",
             Self::Ttl => "bad ttl",
             Self::View => "bad view",
+            Self::Serial => "bad serial",
             Self::Mark => "bad mark",
         }
     }

@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/keys.rs"]
+mod keys;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/names.rs"]
@@ -20,6 +22,8 @@ mod restarts;
 mod rogue;
 #[path = "cluster/script.rs"]
 mod script;
+#[path = "cluster/serials.rs"]
+mod serials;
 #[path = "cluster/splits.rs"]
 mod splits;
 #[path = "cluster/trouble.rs"]

@@ -466,8 +466,12 @@ fn invalid_configurations_are_refused() {
             "1:16: the HTTP API on `0.0.0.0:8500` without tokens: any host that reaches it could use it (set `tokens_dir`, listen on 127.0.0.1, or set `insecure: true` if the network is trusted)",
         ),
         (
-            "http: {listen: 0.0.0.0, tokens_dir: t}",
-            "1:16: the HTTP API on `0.0.0.0:8500` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+            "gossip: {key_file: k}\nhttp: {listen: 0.0.0.0, tokens_dir: t}",
+            "2:16: the HTTP API on `0.0.0.0:8500` without TLS: the tokens could be read on the network (set `certificate` and `key`, or `insecure: true` if the network is trusted)",
+        ),
+        (
+            "http: {tokens_dir: t}",
+            "1:20: tokens without a gossip key: every local user could join by gossip and announce instances (set `gossip.key_file`, or `gossip.insecure: true` if all local users are trusted)",
         ),
         ("http: {certificate: c}", "1:21: TLS needs both `certificate` and `key`"),
         ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),
@@ -492,7 +496,9 @@ fn open_addresses_need_protection_or_insecure() {
         "gossip: {listen: '[::1]'}",
         "gossip: {listen: 127.1.2.3}",
         "http: {listen: [127.0.0.1, 0.0.0.0:80], insecure: true}",
-        "http: {listen: 0.0.0.0, tokens_dir: t, certificate: c, key: k}",
+        "gossip: {key_file: k}\nhttp: {listen: 0.0.0.0, tokens_dir: t, certificate: c, key: k}",
+        "gossip: {key_file: k}\nhttp: {tokens_dir: t}",
+        "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
         "http: {listen: [], socket: /run/muster/http.sock}",
         "dns: {listen: 0.0.0.0}",
     ] {

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+#[path = "namespaces/keys.rs"]
+mod keys;
 mod support;
 
 use std::{

@@ -336,3 +336,37 @@ fn a_drain_that_ended_during_the_wait_is_not_safe() {
     let (code, text) = output(&agent, &["resume", "web-host-a"]);
     assert!(code == 0 && text.contains("web-host-a: not drained or in maintenance"), "{code} {text}");
 }
+
+/// Without a gossip key, every local user could announce instances whatever the API asks for.
+#[test]
+fn tokens_without_a_gossip_key_are_refused() {
+    let mut agent = Agent::start();
+    let path = agent.path("muster.yaml");
+    let valid = fs::read_to_string(&path).unwrap();
+    fs::create_dir(agent.path("tokens.d")).unwrap();
+    let with_tokens = valid.replace("http: {", "http: {tokens_dir: tokens.d, ");
+    let reason = "tokens without a gossip key: every local user could join by gossip and announce instances";
+    fs::write(&path, &with_tokens).unwrap();
+    let (code, text) = output(&agent, &["reload"]);
+    assert!(code == 1 && text.contains(reason), "{code}: {text}");
+    let (code, text) = output(&agent, &["status"]);
+    assert!(code == 1 && text.contains(reason), "{code}: {text}");
+    assert_eq!(output(&agent, &["members"]).0, 0, "the former configuration stays active: no token is needed");
+    let (code, text) = muster(&["validate", path.to_str().unwrap()], &[]);
+    assert!(code == 1 && text.contains(reason) && text.contains("set `gossip.key_file`"), "{code}: {text}");
+
+    agent.signal(Signal::SIGKILL);
+    agent.start_again();
+    assert_eq!(agent.wait().code(), Some(1));
+    assert!(agent.log_of_latest_start().contains(reason), "{}", agent.log());
+    // With a key, or for trusted users.
+    let (_, key) = muster(&["keygen"], &[]);
+    fs::write(agent.path("key"), key).unwrap();
+    for gossip in ["key_file: key, ", "insecure: true, "] {
+        fs::write(&path, with_tokens.replace("gossip: {", &format!("gossip: {{{gossip}"))).unwrap();
+        agent.start_again();
+        agent.wait_until_answering();
+        assert_eq!(output(&agent, &["members"]).0, 1, "a token is needed");
+        agent.signal(Signal::SIGKILL);
+    }
+}

@@ -85,7 +85,10 @@ fn problems_are_printed_in_order_and_counted() {
         (
             "ignored files in the folders of a configuration",
             vec![
-                ("muster.yaml", "node: host-a\nservices_dir: s\nzones_dir: z\ndata_dir: d\nhttp: {tokens_dir: t}\n"),
+                (
+                    "muster.yaml",
+                    "node: host-a\nservices_dir: s\nzones_dir: z\ndata_dir: d\ngossip: {insecure: true}\nhttp: {tokens_dir: t}\n",
+                ),
                 ("s/web.yaml", "service: web\n"),
                 ("s/example.org.zone", "x"),
                 ("z/db.example.org", "x"),
@@ -398,15 +401,26 @@ fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
         ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
         ("gossip: {key_file: k}", &[], 1, "k:1:1: cannot read `gossip.key_file`"),
         ("gossip: {key_file: k}", &[("k", "short\n")], 1, "k:1:1: "),
-        ("http: {tokens_dir: t}", &[], 1, "t:1:1: cannot read `http.tokens_dir`"),
-        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens: []\n")], 0, "the HTTP API refuses all requests over TCP"),
-        ("http: {tokens_dir: t}", &[("t/a.yaml", "tokens:\n- {name: a, scope: red}\n")], 1, "t/a.yaml:2:"),
+        ("gossip: {insecure: true}\nhttp: {tokens_dir: t}", &[], 1, "t:1:1: cannot read `http.tokens_dir`"),
         (
-            "http: {tokens_dir: t}",
+            "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
+            &[("t/a.yaml", "tokens: []\n")],
+            0,
+            "the HTTP API refuses all requests over TCP",
+        ),
+        (
+            "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
+            &[("t/a.yaml", "tokens:\n- {name: a, scope: red}\n")],
+            1,
+            "t/a.yaml:2:",
+        ),
+        (
+            "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
             &[("t/a.yaml", "tokens: [{name: a, scope: read, token: 0123456789abcdef}]\n")],
             0,
             "2 files checked: no problems\n",
         ),
+        ("http: {tokens_dir: t}", &[], 1, "every local user could join by gossip and announce instances"),
         ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: cannot read `http.key`"),
     ];
     for (config, files, code, expected) in cases {

@@ -262,7 +262,9 @@ impl Running {
             targets: Targets { configured: vec![target], remembered: vec![] },
             seed: fastrand::u64(..),
         };
-        let inputs = Inputs { announcements, link, commands: queue, rejected, metrics: Gossip::default() };
+        let serial_ceiling = watch::channel(0).1;
+        let inputs =
+            Inputs { announcements, link, commands: queue, rejected, metrics: Gossip::default(), serial_ceiling };
         let outputs = Outputs {
             view,
             members,
@@ -270,6 +272,7 @@ impl Running {
             keyring: keys,
             events: watch::channel(Default::default()).0,
             synced: watch::channel(false).0,
+            former_serial: watch::channel(None).0,
         };
         let shutdown = CancellationToken::new();
         let running = node::run(settings, inputs, outputs, shutdown.clone());

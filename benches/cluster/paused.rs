@@ -183,6 +183,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         commands: mpsc::channel(1).1,
         rejected: Arc::new(Rejected::default()),
         metrics: Gossip::default(),
+        serial_ceiling: watch::channel(0).1,
     };
     let outputs = Outputs {
         view,
@@ -191,6 +192,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         keyring: watch::channel(None).0,
         events: watch::channel(Default::default()).0,
         synced: watch::channel(false).0,
+        former_serial: watch::channel(None).0,
     };
     let running = tokio::spawn(node::run(settings, inputs, outputs, CancellationToken::new()));
     Host { address: own.address, view: seen, running, _announced: announced }

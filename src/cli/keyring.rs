@@ -17,6 +17,8 @@ use crate::{
 
 /// Endpoint of the keyring.
 const PATH: &str = "/v1/operator/keyring";
+/// The endpoint for changes that skip members.
+const FORCED: &str = "/v1/operator/keyring?force";
 /// Maximum size of a key read from standard input, in octets.
 const MAX_INPUT: u64 = 4096;
 
@@ -36,32 +38,45 @@ enum Change {
     Install {
         /// Key in base64; - reads it from standard input, which keeps it out of process lists
         key: String,
+        #[command(flatten)]
+        force: Force,
     },
     /// Make an installed key the primary key, with which all nodes encrypt
     Use {
         /// Id of the key, or the key; - reads it from standard input
         key: String,
+        #[command(flatten)]
+        force: Force,
     },
     /// Remove a key that is not the primary key from all nodes
     Remove {
         /// Id of the key, or the key; - reads it from standard input
         key: String,
+        #[command(flatten)]
+        force: Force,
     },
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Force {
+    /// Change the nodes that answer although other members cannot be asked
+    #[arg(long)]
+    force: bool,
 }
 
 pub(super) fn run(args: Args) -> Exit {
     let Args { change, client: options } = args;
     with(&options, |client| match change {
         Change::List => list(client, options.json),
-        Change::Install { key } => apply(
+        Change::Install { key, force } => apply(
             client,
             options.json,
-            Method::POST,
+            (Method::POST, force),
             key,
-            "key installed on all nodes; `muster keyring use` makes it the primary key",
+            "key installed; `muster keyring use` makes it the primary key",
         ),
-        Change::Use { key } => apply(client, options.json, Method::PUT, key, "all nodes encrypt with this key"),
-        Change::Remove { key } => apply(client, options.json, Method::DELETE, key, "key removed from all nodes"),
+        Change::Use { key, force } => apply(client, options.json, (Method::PUT, force), key, "this key encrypts"),
+        Change::Remove { key, force } => apply(client, options.json, (Method::DELETE, force), key, "key removed"),
     })
 }
 
@@ -92,9 +107,7 @@ fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     }
     print(&table.to_string());
     for ring in &rings {
-        for (node, reason) in &ring.messages {
-            print(&format!("{}\n", printable(&format!("{node}: {reason}"))));
-        }
+        print_messages(ring);
         let silent = ring.num_nodes.saturating_sub(ring.muster.answered);
         if silent > 0 {
             print(&format!("{silent} of {} nodes did not answer\n", ring.num_nodes));
@@ -103,15 +116,35 @@ fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn apply(client: &Client, json: bool, method: Method, key: String, done: &str) -> Result<(), ClientError> {
+fn apply(
+    client: &Client,
+    json: bool,
+    (method, Force { force }): (Method, Force),
+    key: String,
+    done: &str,
+) -> Result<(), ClientError> {
     let key = if key == "-" { from_stdin()? } else { key };
     let body = serde_json::to_vec(&api::Key { key }).map_err(|error| ClientError::Failed(error.to_string()))?;
-    let answer = client.change(method, PATH, Bytes::from(body))?;
+    let path = if force { FORCED } else { PATH };
+    let answer = client.change(method, path, Bytes::from(body))?;
     if json {
         return print_json(client, &answer);
     }
-    print(&format!("{done}\n"));
+    // Only a forced change has a response: the nodes that it did not reach.
+    let absent: Vec<Keyring> = if answer.is_empty() { Vec::new() } else { client.read(&answer)? };
+    if absent.is_empty() {
+        print(&format!("all nodes: {done}\n"));
+    } else {
+        print(&format!("the nodes that answered: {done}\n"));
+    }
+    absent.iter().for_each(print_messages);
     Ok(())
+}
+
+fn print_messages(ring: &Keyring) {
+    for (node, reason) in &ring.messages {
+        print(&format!("{}\n", printable(&format!("{node}: {reason}"))));
+    }
 }
 
 fn from_stdin() -> Result<String, ClientError> {

@@ -63,14 +63,17 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let resolver =
         part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
             .map(|part| read_resolver(reader, &part, &empty));
-    let gossip = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
-    let gossip = gossip.map(|part| read_gossip(reader, &part));
+    let gossip_table = part("gossip", &["listen", "join", "key_file", "interval", "hold", "restart_hold", "insecure"]);
+    let gossip = gossip_table.as_ref().map(|part| read_gossip(reader, part));
     let advertise = gossip.as_ref().map(|gossip| match table.get("advertise") {
         Some(node) => Advertise::Configured(read_advertise(reader, node, gossip.listen)),
         None => Advertise::select(gossip.listen.ip(), &environment.addresses, environment.in_use),
     });
-    let http = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"])
-        .map(|part| read_http(reader, &part, environment));
+    let http_table = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"]);
+    if let (Some(http), Some(table), Some(gossip)) = (&http_table, &gossip_table, &gossip) {
+        check_tokens(reader, http, table, gossip.listen);
+    }
+    let http = http_table.map(|part| read_http(reader, &part, environment));
     let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
@@ -341,6 +344,18 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Enviro
         }
     }
     Http { listen, socket, tokens_dir, tls }
+}
+
+/// Refuses tokens for the HTTP API if every local user can announce instances by gossip, which needs no token then. Gossip
+/// without a key on another address than loopback is an error in any case.
+fn check_tokens(reader: &Reader<'_, '_>, http: &Table<'_, '_>, gossip: &Table<'_, '_>, listen: SocketAddr) {
+    let Some(tokens) = http.get("tokens_dir") else { return };
+    let insecure = gossip.get("insecure").is_some_and(|node| matches!(node.value, Value::Bool(true)));
+    if listen.ip().is_loopback() && !insecure && gossip.get("key_file").is_none() {
+        let message = "tokens without a gossip key: every local user could join by gossip and announce instances";
+        let hint = "set `gossip.key_file`, or `gossip.insecure: true` if all local users are trusted";
+        reader.error_with_hint(tokens.id, message, hint);
+    }
 }
 
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {

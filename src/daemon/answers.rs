@@ -26,24 +26,30 @@ pub(super) struct Published {
 }
 
 /// Publishes a first state and follows its sources.
-pub(super) fn publish(context: &mut Context<'_>, serial: Serial, mut sources: Sources) -> Published {
+pub(super) fn publish(
+    context: &mut Context<'_>,
+    serial: Serial,
+    ceiling: watch::Sender<u32>,
+    mut sources: Sources,
+) -> Published {
     let config = context.config;
     // In milliseconds, so that an index from before a restart is never ahead of ours.
     let version = unix_now().as_millis() as u64;
-    let mut publisher = Publisher::new(Tables::new(settings(config)), serial, context.data_dir.clone(), version);
+    let tables = Tables::new(settings(config));
+    let mut publisher = Publisher::new(tables, serial, ceiling, context.data_dir.clone(), version);
     block_in_place(|| publisher.publish(&mut sources));
     let published = Published { tables: publisher.published(), catalog: publisher.catalog() };
     context.tasks.spawn("publisher", publisher.run(sources, context.shutdown.clone()));
     published
 }
 
-/// Resumes the serial that the data directory holds.
+/// Resumes the serial that the data directory holds, and reserves serials there.
 pub(super) fn resume_serial(data_dir: &DataDir) -> Serial {
     // A clock before 1970 or after 2106 is of no use; the stored serial decides alone then.
     let now = u32::try_from(unix_now().as_secs()).unwrap_or(0);
-    let stored = data_dir.load_serial();
-    data_dir.store_serial(stored.unwrap_or(0).max(now));
-    Serial::resume(stored, now)
+    let serial = Serial::resume(data_dir.load_serial(), now);
+    data_dir.store_serial(serial.ceiling());
+    serial
 }
 
 fn settings(config: &Config) -> Settings {

@@ -52,6 +52,8 @@ const MAX_KEY_FILE: u64 = 1 << 20;
 const RESPONSE: Duration = Duration::from_secs(2);
 /// Prefix of the line in the stored keyring that names the keys of the key file it started from.
 const BEGAN_WITH: &str = "# began with ";
+/// Prefix of the line in the stored keyring with the number of the last rotation.
+const ROTATION: &str = "# rotation ";
 
 /// The cluster, for the rest of the agent.
 pub(super) struct Cluster {
@@ -75,6 +77,8 @@ pub(super) struct Cluster {
     pub(super) run: Run,
     /// True once the node knows what its peers announce.
     pub(super) synced: watch::Receiver<bool>,
+    /// Bound of the serials of former runs, as peers know it.
+    pub(super) former_serial: watch::Receiver<Option<u32>>,
     /// True if the node knows of no peer to wait for, or cannot reach any.
     pub(super) is_alone: bool,
 }
@@ -87,6 +91,8 @@ pub(super) struct Begin {
     pub(super) above: u64,
     /// Known peers.
     pub(super) peers: Vec<KnownPeer>,
+    /// Bound of the own serials.
+    pub(super) serial_ceiling: watch::Receiver<u32>,
 }
 
 /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
@@ -115,7 +121,7 @@ pub(super) fn start(
     let config = context.config;
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
-    let Begin { run, above, peers: known } = begin;
+    let Begin { run, above, peers: known, serial_ceiling } = begin;
     let failed = |error| DaemonError::Serve { purpose: Purpose::Gossip, error };
     let sockets = Sockets::new(sockets.0, sockets.1).map_err(failed)?;
     let local = sockets.local_addr().map_err(failed)?;
@@ -171,8 +177,9 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let metrics = context.metrics.gossip.clone();
-    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), metrics };
-    let outputs = Outputs { view, members, peers, keyring: keys, events, synced };
+    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), metrics, serial_ceiling };
+    let (former_serial, handed_over) = watch::channel(None);
+    let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
     let (end, ended) = oneshot::channel();
     let running = node::run(settings, inputs, outputs, shutdown.clone());
     tasks.spawn("cluster node", async move {
@@ -196,6 +203,7 @@ pub(super) fn start(
         rejected,
         run,
         synced: sync,
+        former_serial: handed_over,
         is_alone,
     })
 }
@@ -234,13 +242,15 @@ fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, Daemo
     let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
     let file = key_file(path)?;
     let Some(stored) = data_dir.load_keyring() else { return Ok(Some(file)) };
-    let began = stored.lines().find_map(|line| line.strip_prefix(BEGAN_WITH));
-    if began != Some(began_with(&file).as_str()) {
+    let line = |prefix| stored.lines().find_map(|line| line.strip_prefix(prefix));
+    let rotation = line(ROTATION).and_then(|number| number.parse().ok()).unwrap_or_default();
+    if line(BEGAN_WITH) != Some(began_with(&file).as_str()) {
         info!(key_file = %path.display(), "the key file has changed; its keys replace the stored keyring");
-        return Ok(Some(file));
+        // Of the same rotation as before, so that peers do not replace the primary key of the file.
+        return Ok(Some(file.as_of(rotation)));
     }
     match Keyring::parse(&stored) {
-        Ok(kept) => Ok(Some(kept)),
+        Ok(kept) => Ok(Some(kept.as_of(rotation))),
         Err(error) => {
             warn!(%error, "cannot read the keyring in data_dir; using the key file");
             Ok(Some(file))
@@ -283,7 +293,7 @@ async fn keep_keyring(
         // A change that arrives with the shutdown is stored, too.
         if changed || ring.has_changed().unwrap_or(false) {
             let Some(keyring) = ring.borrow_and_update().clone() else { continue };
-            let text = format!("{BEGAN_WITH}{began}\n{}", keyring.to_text());
+            let text = format!("{BEGAN_WITH}{began}\n{ROTATION}{}\n{}", keyring.rotation(), keyring.to_text());
             block_in_place(|| data_dir.store_keyring(text));
         }
         if !changed {

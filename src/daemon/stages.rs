@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
 use super::{
-    Context, DaemonError, Lasting, NextRun, addresses, answers, bind,
+    Context, DaemonError, Lasting, NODE_END, NextRun, addresses, answers, bind,
     cluster::{self, Cluster},
     data_dir_report, dns,
     drain::Drain,
@@ -32,7 +32,7 @@ use crate::{
     control::Control,
     diagnostic::Diagnostic,
     dns::publish,
-    gossip::{command::Command, known_peer::KnownPeer},
+    gossip::{command::Command, known_peer::KnownPeer, node::End},
     model::{
         catalog::{Catalog, View},
         host_addresses::HostAddresses,
@@ -73,6 +73,14 @@ pub(super) struct Stages {
     known: Vec<KnownPeer>,
     /// What another start goes on with.
     state: state_store::Sources,
+}
+
+/// Outcome of a start of the stages.
+pub(super) enum Started {
+    /// The agent answers.
+    Running(Box<Stages>),
+    /// Peers know a higher generation of this node: nothing was answered, and the stages have to start with a run above it.
+    Superseded(u64),
 }
 
 /// The servers of a running agent.
@@ -154,7 +162,7 @@ impl Stages {
         config: &Config,
         handover: &Handover,
         control: &mpsc::Sender<Control>,
-    ) -> Result<Self, DaemonError> {
+    ) -> Result<Started, DaemonError> {
         let context = || Context {
             config,
             data_dir: lasting.data_dir.clone(),
@@ -169,6 +177,7 @@ impl Stages {
         // Bind.
         let (sockets, pool) = bind::bind(config, &handover.sockets)?;
         let serial = answers::resume_serial(&lasting.data_dir);
+        let ceiling = watch::Sender::new(serial.ceiling());
         core.tasks.spawn("data directory", lasting.data_dir.clone().retry(core.shutdown.clone()));
         core.tasks.spawn(
             "data directory reporter",
@@ -184,11 +193,20 @@ impl Stages {
 
         // Start.
         let services = local_services::start(&mut core, files.services, &drain, former).await;
-        let begin = cluster::Begin { run: handover.run, above: handover.above, peers: state.peers.clone() };
-        let cluster = cluster::start(&mut core, sockets.gossip, services.announcements.clone(), begin)?;
+        let begin = cluster::Begin {
+            run: handover.run,
+            above: handover.above,
+            peers: state.peers.clone(),
+            serial_ceiling: ceiling.subscribe(),
+        };
+        let mut cluster = cluster::start(&mut core, sockets.gossip, services.announcements.clone(), begin)?;
         services.follow_ttls(&mut core, cluster.members.clone());
-        let sources = publish::Sources { view: cluster.view.clone(), zones: files.zones };
-        let published = answers::publish(&mut core, serial, sources);
+        let sources = publish::Sources {
+            view: cluster.view.clone(),
+            zones: files.zones,
+            former_serial: cluster.former_serial.clone(),
+        };
+        let published = answers::publish(&mut core, serial, ceiling, sources);
         let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
         let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
         let sources = state_store::Sources {
@@ -200,7 +218,13 @@ impl Stages {
         let storing = state_store::run(sources.clone(), lasting.data_dir.clone(), core.shutdown.clone());
         core.tasks.spawn("state store", storing);
         if handover.run.is_none() && !cluster.is_alone {
-            first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
+            let ended = !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
+            // This run knows neither the view of its peers nor the serials of the former run.
+            if ended && let Ok(Ok(End::Superseded { above })) = timeout(NODE_END, &mut cluster.ended).await {
+                let (mut core, mut upstreams) = (core.into_group(), upstreams.into_group());
+                tokio::join!(core.end(STOP), upstreams.end(STOP));
+                return Ok(Started::Superseded(above));
+            }
         }
 
         // Serve.
@@ -226,7 +250,7 @@ impl Stages {
             datagrams: datagrams.into_group(),
             resolver: upstreams.into_group(),
         };
-        Ok(Self {
+        let stages = Self {
             core: core.into_group(),
             servers,
             folders,
@@ -238,7 +262,8 @@ impl Stages {
             stopping,
             known: state.peers,
             state: sources,
-        })
+        };
+        Ok(Started::Running(Box::new(stages)))
     }
 
     /// Waits for the first task that ends by itself and returns its name. The end of the node has a reason of its own.
@@ -318,14 +343,16 @@ impl Stages {
     }
 }
 
-/// Waits until this node knows what its peers announce, and until its tables have that.
+/// Waits until this node knows what its peers announce, and until its tables have that. Returns false if the node has ended.
 async fn first_exchange(
     mut synced: watch::Receiver<bool>,
     view: &watch::Receiver<View>,
     mut catalog: watch::Receiver<Catalog>,
-) {
-    if timeout(FIRST_EXCHANGE, synced.wait_for(|synced| *synced)).await.is_err() {
-        warn!("no exchange with a peer within {FIRST_EXCHANGE:?}: answering what was last known");
+) -> bool {
+    match timeout(FIRST_EXCHANGE, synced.wait_for(|synced| *synced)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(_)) => return false,
+        Err(_) => warn!("no exchange with a peer within {FIRST_EXCHANGE:?}: answering what was last known"),
     }
     let view = view.borrow().clone();
     let is_published = |catalog: &Catalog| {
@@ -335,4 +362,5 @@ async fn first_exchange(
     if timeout(PUBLICATION, catalog.wait_for(is_published)).await.is_err() {
         debug!("the announcements of peers changed during the start");
     }
+    true
 }

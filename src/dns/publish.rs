@@ -27,6 +27,7 @@ pub struct Publisher {
     published: Arc<ArcSwap<Tables>>,
     previous: Arc<Tables>,
     serial: Serial,
+    ceiling: watch::Sender<u32>,
     data_dir: DataDir,
 }
 
@@ -36,16 +37,19 @@ pub struct Sources {
     pub view: watch::Receiver<View>,
     /// Zone files.
     pub zones: watch::Receiver<Arc<[Arc<ZoneFile>]>>,
+    /// Bound of the serials of former runs, as peers know it.
+    pub former_serial: watch::Receiver<Option<u32>>,
 }
 
 impl Publisher {
-    /// Creates a publisher of empty tables. `data_dir` stores the ceiling of the serial; catalog versions start at `version`.
-    pub fn new(tables: Tables, serial: Serial, data_dir: DataDir, version: u64) -> Self {
+    /// Creates a publisher of empty tables. `data_dir` stores the ceiling of the serial, and `ceiling` takes it for the peers;
+    /// catalog versions start at `version`.
+    pub fn new(tables: Tables, serial: Serial, ceiling: watch::Sender<u32>, data_dir: DataDir, version: u64) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
         let catalog = Catalog::starting_at(version);
         let shown = watch::Sender::new(catalog.clone());
-        Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, data_dir }
+        Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, ceiling, data_dir }
     }
 
     /// Returns the latest tables.
@@ -62,10 +66,13 @@ impl Publisher {
     pub fn publish(&mut self, sources: &mut Sources) {
         let zones = sources.zones.borrow_and_update().clone();
         let view = sources.view.borrow_and_update().clone();
+        // After the view: a peer hands the serial over before its announcements are complete.
+        let former = *sources.former_serial.borrow_and_update();
+        let continued = former.is_some_and(|former| self.serial.continue_from(former));
         let before = self.catalog.versions();
         let touched = self.catalog.update(view);
         let reports_changed = self.tables.update_reports(&self.catalog, &touched.reports);
-        if reports_changed || !touched.is_empty() || zones != self.zones {
+        if reports_changed || continued || !touched.is_empty() || zones != self.zones {
             self.publish_tables(&touched, zones);
         }
         // Last, so that a client that sees a change in the catalog gets it by DNS too.
@@ -83,6 +90,7 @@ impl Publisher {
         let (serial, ceiling) = self.serial.advance();
         if let Some(ceiling) = ceiling {
             self.data_dir.store_serial(ceiling);
+            self.ceiling.send_replace(ceiling);
         }
         self.tables.set_serial(serial);
         // Query threads release the previous tables at their next query. Kept until the next change, they are freed here
@@ -96,12 +104,17 @@ impl Publisher {
             let changed = tokio::select! {
                 changed = sources.view.changed() => changed,
                 changed = sources.zones.changed() => changed,
+                changed = sources.former_serial.changed() => changed,
                 () = shutdown.cancelled() => break,
             };
             if changed.is_err() {
                 break;
             }
             block_in_place(|| self.publish(&mut sources));
+        }
+        // The node may have ended right after a peer handed the serial over: the next start continues from it.
+        if let Some(former) = *sources.former_serial.borrow() {
+            self.serial.continue_from(former);
         }
         block_in_place(|| self.data_dir.store_serial(self.serial.current()));
     }

@@ -7,12 +7,9 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::{
-    known_peer::KnownPeer,
-    message::{Identity, KeyringChange},
-};
+use super::{known_peer::KnownPeer, message::Identity};
 use crate::model::{
-    keyring::KeyId,
+    keyring::{Key, KeyId},
     member::Reach,
     name::Label,
     service::Endpoint,
@@ -71,7 +68,9 @@ pub enum Command {
     /// List or change the keys of all nodes.
     Keyring {
         /// The change.
-        change: KeyringChange,
+        change: KeyringCommand,
+        /// Whether the change is applied although members cannot be asked, or would refuse it.
+        force: bool,
         /// The outcome on all nodes.
         done: oneshot::Sender<Result<KeyringReport, String>>,
     },
@@ -100,17 +99,34 @@ pub enum ForgetError {
     Lives(Reach),
 }
 
+/// A change of the keys of all nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyringCommand {
+    /// List the keys.
+    List,
+    /// Install a key.
+    Install(Key),
+    /// Make a key the primary one.
+    Use(KeyId),
+    /// Remove a key.
+    Remove(KeyId),
+}
+
 /// The outcome of a keyring command on all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KeyringReport {
-    /// Number of nodes that received the command, this one included.
+    /// Number of known members that have not left, this one included.
     pub nodes: usize,
     /// Number of nodes that answered, with success or refusal.
     pub answered: usize,
-    /// The keys of all nodes.
+    /// The keys of the nodes that answered.
     pub keys: BTreeMap<KeyId, KeyUse>,
-    /// The nodes that refused, with their reasons.
-    pub refusals: Vec<(Label, String)>,
+    /// The nodes that refused or would refuse, with their reasons.
+    pub refusals: BTreeMap<String, String>,
+    /// The members that were not asked or did not answer, with the reason: by name, or by address if the name is not known.
+    pub absent: BTreeMap<String, String>,
+    /// False if the command was refused before any node changed its keys.
+    pub applied: bool,
 }
 
 /// Numbers of nodes that use a key.

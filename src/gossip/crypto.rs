@@ -112,6 +112,8 @@ pub struct Opened<'f> {
     pub from: Session,
     /// True if the frame is bound to the receiver's session. An unbound frame may be a replay, see the module's description.
     pub bound: bool,
+    /// Id of the key that the frame was sealed with; `None` if it was not sealed.
+    pub key: Option<KeyId>,
     /// Decrypted content.
     pub plaintext: &'f [u8],
 }
@@ -161,15 +163,28 @@ impl Seal {
 
     /// Appends a frame with `plaintext` to `out`. Leaves `out` unchanged on an error.
     pub fn seal(&mut self, to: Recipient, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), SealError> {
+        self.seal_with(None, to, plaintext, out)
+    }
+
+    /// Like [`seal`](Self::seal), with another key of the ring than the primary one, for a receiver that may not have the
+    /// primary one. A key that is not in the ring is ignored.
+    pub fn seal_with(
+        &mut self,
+        key: Option<KeyId>,
+        to: Recipient,
+        plaintext: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
         if plaintext.len() > MAX_PLAINTEXT {
             return Err(SealError::TooLong(plaintext.len()));
         }
         // Increment before use: whatever fails below, this counter is never used again.
         self.counter = self.counter.checked_add(1).ok_or(SealError::Exhausted)?;
-        let (flag, key) = match &self.protection {
-            Protection::Open => (0, KeyId([0; 4])),
-            Protection::Sealed(ring) => (SEALED, ring.primary().id()),
+        let key = match &self.protection {
+            Protection::Open => None,
+            Protection::Sealed(ring) => Some(key.and_then(|id| ring.get(id)).unwrap_or(ring.primary())),
         };
+        let flag = if key.is_some() { SEALED } else { 0 };
         let to = match to {
             Recipient::Anyone => None,
             Recipient::Session(session) => Some(session.binding()),
@@ -177,15 +192,18 @@ impl Seal {
         let start = out.len();
         out.reserve(plaintext.len() + OVERHEAD);
         out.extend([MAGIC, flag | if to.is_some() { BOUND } else { 0 }]);
-        out.extend(key.0);
+        out.extend(key.map_or([0; 4], |key| key.id().0));
         out.extend(self.own.0);
         out.extend(self.counter.to_be_bytes());
         out.extend(to.into_iter().flatten());
         let body = out.len();
         out.extend(plaintext);
-        if let Protection::Sealed(ring) = &self.protection {
+        if let (Some(key), Protection::Sealed(ring)) = (key, &self.protection) {
             let (head, body) = out[start..].split_at_mut(body - start);
-            match encrypt(&mut self.sealing, ring.primary(), self.own, self.counter, head, body) {
+            // Other keys are rarely used, so theirs is derived each time. The counter is that of all keys.
+            let mut derived = None;
+            let cached = if key == ring.primary() { &mut self.sealing } else { &mut derived };
+            match encrypt(cached, key, self.own, self.counter, head, body) {
                 Ok(tag) => out.extend(tag),
                 Err(error) => {
                     out.truncate(start);
@@ -231,7 +249,8 @@ impl Seal {
                 }
             }
         }
-        Ok(Opened { from, bound: header.to.is_some(), plaintext })
+        let key = header.sealed.then_some(header.key);
+        Ok(Opened { from, bound: header.to.is_some(), key, plaintext })
     }
 }
 

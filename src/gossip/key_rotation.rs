@@ -1,8 +1,12 @@
 //! Changing the gossip keys of all nodes by a command on one node.
 //!
-//! The node sends the change to each peer, repeats it until the peer answers or the timeout expires, and reports each
-//! outcome. A rotation takes three commands: install the new key, use it, remove the old one. Between them the operator
-//! verifies that all nodes have followed, so that no node is left with a key that the others no longer accept.
+//! A command has two phases. First the node asks each peer for its ring. If a member cannot be asked or does not answer, or if
+//! a ring shows that its node would refuse the change, the command is refused, and no ring has changed. Otherwise the node
+//! applies the change and sends it to the peers. Requests are repeated until the peer answers or the phase times out. A forced
+//! command skips the refusal.
+//!
+//! A rotation takes three commands: install the new key, use it, remove the old one. A node that is away during the first two
+//! receives the new key from the first peer that hears it ([`catch_up`]), since that peer still decrypts the old one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,22 +20,26 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    command::KeyringReport,
+    command::{KeyringCommand, KeyringReport},
     link::Outbox,
-    message::{Identity, KeyringChange, Message},
+    message::{Identity, KeyringChange, Message, RingState},
 };
 use crate::model::{
-    keyring::{KeyId, Keyring},
+    keyring::{Effect, Key, KeyId, Keyring, KeyringError, MAX_KEYS},
     member::PeerId,
     name::Label,
 };
 
 /// Interval between requests to a node that has not answered.
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
-/// Time that nodes have to answer.
+/// Time that nodes have to answer in each of the two phases.
 const TIMEOUT: Duration = Duration::from_secs(4);
 /// Largest number of concurrent commands.
 const MAX_RUNNING: usize = 16;
+/// Reason for a member that was asked.
+const NO_ANSWER: &str = "no answer";
+/// Reason for a member that has left, at the removal of a key.
+const LEFT: &str = "not asked: left, and may return with this key";
 
 /// Keyring commands in progress.
 pub(super) struct Rotations {
@@ -39,14 +47,46 @@ pub(super) struct Rotations {
     running: Vec<Running>,
 }
 
+/// Members of the cluster, for a command on all of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roster {
+    /// Members that can be asked.
+    pub(super) reachable: Vec<Identity>,
+    /// Members that cannot be asked, with the reason: by name, or by address.
+    pub(super) unreachable: BTreeMap<String, String>,
+    /// Members that have left. They return with the keys that they had.
+    pub(super) left: BTreeSet<Label>,
+}
+
+/// What a command works with.
+pub(super) struct Context<'a> {
+    /// This node.
+    pub(super) own: &'a Label,
+    /// The keyring of this node.
+    pub(super) keyring: &'a watch::Sender<Option<Keyring>>,
+    /// Messages to peers.
+    pub(super) outbox: &'a Outbox,
+}
+
 struct Running {
+    command: KeyringCommand,
+    force: bool,
+    roster: Roster,
+    phase: Phase,
     sequence: u64,
-    change: KeyringChange,
+    /// Peers that have not answered in this phase.
     waiting: BTreeMap<PeerId, Identity>,
     asked: Instant,
     until: Instant,
     report: KeyringReport,
     done: oneshot::Sender<Result<KeyringReport, String>>,
+}
+
+enum Phase {
+    /// Peers are asked for their rings; holds those of the peers that answered.
+    Ask(BTreeMap<Label, RingState>),
+    /// Peers apply the change.
+    Apply(KeyringChange),
 }
 
 impl Rotations {
@@ -55,17 +95,15 @@ impl Rotations {
         Self { next: seed, running: Vec::new() }
     }
 
-    /// Applies the change here and sends it to the peers.
+    /// Begins a command on the members of the roster.
     pub(super) fn begin(
         &mut self,
-        change: KeyringChange,
-        own: &Label,
-        peers: Vec<Identity>,
-        keyring: &watch::Sender<Option<Keyring>>,
-        outbox: &Outbox,
+        (command, force): (KeyringCommand, bool),
+        roster: Roster,
+        context: &Context<'_>,
         done: oneshot::Sender<Result<KeyringReport, String>>,
     ) {
-        if keyring.borrow().is_none() {
+        if context.keyring.borrow().is_none() {
             let _ = done.send(Err("gossip is not encrypted: set gossip.key_file and restart the agents".to_owned()));
             return;
         }
@@ -74,74 +112,221 @@ impl Rotations {
             return;
         }
         let now = Instant::now();
-        let mut report = KeyringReport { nodes: peers.len() + 1, ..KeyringReport::default() };
-        report.take(own, apply(keyring, &change, own));
-        // A change that this node refuses is not sent to peers.
-        let peers = if report.refusals.is_empty() { peers } else { Vec::new() };
-        self.next = self.next.wrapping_add(1);
-        let waiting = peers.into_iter().map(|peer| (peer.id.clone(), peer)).collect();
-        let until = now + TIMEOUT;
-        let running = Running { sequence: self.next, change, waiting, asked: now, until, report, done };
-        running.ask(outbox);
+        let mut running = Running {
+            command,
+            force,
+            roster,
+            phase: Phase::Ask(BTreeMap::new()),
+            sequence: 0,
+            waiting: BTreeMap::new(),
+            asked: now,
+            until: now,
+            report: KeyringReport::default(),
+            done,
+        };
+        running.begin_phase(self.sequence(), now, context.outbox);
         self.running.push(running);
-        self.finish(now);
+        self.proceed(context, now);
     }
 
     /// Records the outcome of a peer.
-    pub(super) fn answered(&mut self, sequence: u64, by: &PeerId, outcome: Result<Vec<KeyId>, String>) {
+    pub(super) fn answered(
+        &mut self,
+        sequence: u64,
+        by: &PeerId,
+        outcome: Result<RingState, String>,
+        context: &Context<'_>,
+    ) {
         let running = self.running.iter_mut().find(|running| running.sequence == sequence);
         if let Some(running) = running
             && running.waiting.remove(by).is_some()
         {
-            running.report.take(&by.name, outcome);
+            running.take(&by.name, outcome);
         }
-        self.finish(Instant::now());
+        self.proceed(context, Instant::now());
     }
 
-    /// Repeats requests and finishes commands whose time is over.
-    pub(super) fn tick(&mut self, outbox: &Outbox) {
+    /// Repeats requests, and ends the phases whose time is over.
+    pub(super) fn tick(&mut self, context: &Context<'_>) {
         let now = Instant::now();
         for running in &mut self.running {
             if now >= running.asked + RETRY_INTERVAL {
                 running.asked = now;
-                running.ask(outbox);
+                running.ask(context.outbox);
             }
         }
-        self.finish(now);
+        self.proceed(context, now);
     }
 
-    fn finish(&mut self, now: Instant) {
-        let over = |running: &mut Running| running.waiting.is_empty() || now >= running.until;
-        for Running { waiting, mut report, done, .. } in self.running.extract_if(.., over) {
-            let silent: BTreeSet<Label> = waiting.into_keys().map(|peer| peer.name).collect();
-            report.refusals.extend(silent.into_iter().map(|name| (name, "no answer".to_owned())));
-            // The sender of the command may be gone.
-            let _ = done.send(Ok(report));
+    /// Ends the phases in which all peers have answered or the time is over.
+    fn proceed(&mut self, context: &Context<'_>, now: Instant) {
+        let is_over = |running: &Running| running.waiting.is_empty() || now >= running.until;
+        while let Some(at) = self.running.iter().position(is_over) {
+            let mut running = self.running.swap_remove(at);
+            if running.ends_with_phase(context) {
+                running.finish();
+            } else {
+                running.begin_phase(self.sequence(), now, context.outbox);
+                self.running.push(running);
+            }
         }
+    }
+
+    fn sequence(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
     }
 }
 
 impl Running {
+    fn begin_phase(&mut self, sequence: u64, now: Instant, outbox: &Outbox) {
+        self.sequence = sequence;
+        self.waiting = self.roster.reachable.iter().map(|peer| (peer.id.clone(), peer.clone())).collect();
+        (self.asked, self.until) = (now, now + TIMEOUT);
+        self.ask(outbox);
+    }
+
     fn ask(&self, outbox: &Outbox) {
-        let message = Message::Keyring { sequence: self.sequence, change: self.change.clone() };
+        let change = match &self.phase {
+            Phase::Ask(_) => KeyringChange::List,
+            Phase::Apply(change) => change.clone(),
+        };
+        let message = Message::Keyring { sequence: self.sequence, change };
         outbox.send(self.waiting.values().map(|peer| peer.address), &message);
+    }
+
+    fn take(&mut self, node: &Label, outcome: Result<RingState, String>) {
+        self.report.answered += 1;
+        match outcome {
+            Ok(state) => {
+                self.report.count(&state.keys);
+                if let Phase::Ask(rings) = &mut self.phase {
+                    rings.insert(node.clone(), state);
+                }
+            }
+            Err(why) => drop(self.report.refusals.insert(node.to_string(), why)),
+        }
+    }
+
+    /// Ends the current phase. Returns whether the command ends with it.
+    fn ends_with_phase(&mut self, context: &Context<'_>) -> bool {
+        let silent = self.waiting.keys().map(|peer| (peer.name.to_string(), NO_ANSWER.to_owned()));
+        self.report.absent = silent.collect();
+        let Phase::Ask(rings) = &mut self.phase else { return true };
+        let rings = std::mem::take(rings);
+        // Checked at the begin; a ring is never removed.
+        let Some(own) = context.keyring.borrow().clone() else { return true };
+        self.add_unreachable(&rings, context.own);
+        let own_state = RingState { rotation: own.rotation(), keys: ids(&own), unreachable: Vec::new() };
+        self.take(context.own, Ok(own_state.clone()));
+        if self.command == KeyringCommand::List {
+            self.report.applied = true;
+            return true;
+        }
+        let own_refusal = self.command.refused_by(&own_state);
+        let all = || rings.iter().chain([(context.own, &own_state)]);
+        for (node, why) in all().filter_map(|(node, state)| Some((node, self.command.refused_by(state)?))) {
+            self.report.refusals.insert(node.to_string(), why.to_string());
+        }
+        self.add_left();
+        let is_refused = !(self.report.refusals.is_empty() && self.report.absent.is_empty());
+        if own_refusal.is_some() || (is_refused && !self.force) {
+            return true;
+        }
+        if all().all(|(_, state)| self.command.is_done_in(state)) && self.report.absent.is_empty() {
+            self.report.applied = true;
+            return true;
+        }
+        let change = self.command.change(all().map(|(_, state)| state.rotation).max().unwrap_or_default());
+        self.report = KeyringReport { applied: true, ..KeyringReport::default() };
+        self.phase = Phase::Apply(change.clone());
+        let applied = apply(context.keyring, &change, context.own);
+        self.take(context.own, applied.map(|keys| RingState { keys, ..RingState::default() }));
+        false
+    }
+
+    /// Adds the members that peers cannot reach and that this node does not know.
+    fn add_unreachable(&mut self, rings: &BTreeMap<Label, RingState>, own: &Label) {
+        let roster = &mut self.roster;
+        for (by, state) in rings {
+            for name in &state.unreachable {
+                let is_known = name == own
+                    || rings.contains_key(name)
+                    || roster.left.contains(name)
+                    || roster.reachable.iter().any(|peer| peer.id.name == *name);
+                if !is_known {
+                    let why = || format!("not asked: {by} cannot reach it");
+                    roster.unreachable.entry(name.to_string()).or_insert_with(why);
+                }
+            }
+        }
+        self.report.absent.extend(roster.unreachable.clone());
+    }
+
+    /// Adds the members that have left, if the change would lock them out.
+    fn add_left(&mut self) {
+        if matches!(self.command, KeyringCommand::Remove(_)) {
+            let left = self.roster.left.iter().map(|name| (name.to_string(), LEFT.to_owned()));
+            self.report.absent.extend(left);
+        }
+    }
+
+    fn finish(mut self) {
+        self.add_left();
+        let Self { roster, mut report, done, .. } = self;
+        report.absent.extend(roster.unreachable.clone());
+        report.nodes = 1 + roster.reachable.len() + roster.unreachable.len();
+        // The sender of the command may be gone.
+        let _ = done.send(Ok(report));
+    }
+}
+
+impl KeyringCommand {
+    /// Returns the reason for which a node with this ring would refuse the change.
+    fn refused_by(&self, state: &RingState) -> Option<KeyringError> {
+        match self {
+            Self::List => None,
+            Self::Install(key) if state.keys.contains(&key.id()) => None,
+            Self::Install(_) => (state.keys.len() >= MAX_KEYS).then_some(KeyringError::Full),
+            Self::Use(id) => (!state.keys.contains(id)).then_some(KeyringError::Absent(*id)),
+            Self::Remove(id) => (state.keys.first() == Some(id)).then_some(KeyringError::Primary(*id)),
+        }
+    }
+
+    /// Reports whether a ring is as it would be after the change.
+    fn is_done_in(&self, state: &RingState) -> bool {
+        match self {
+            Self::List => true,
+            // The key of this id may be another one: the node itself compares them.
+            Self::Install(_) => false,
+            Self::Use(id) => state.keys.first() == Some(id),
+            Self::Remove(id) => !state.keys.contains(id),
+        }
+    }
+
+    /// Returns the change, after the rotation of this number.
+    fn change(&self, rotation: u64) -> KeyringChange {
+        match self {
+            Self::List => KeyringChange::List,
+            Self::Install(key) => KeyringChange::Install(key.clone()),
+            Self::Use(key) => KeyringChange::Use { key: *key, rotation: rotation.saturating_add(1) },
+            Self::Remove(key) => KeyringChange::Remove(*key),
+        }
     }
 }
 
 impl KeyringReport {
-    fn take(&mut self, node: &Label, outcome: Result<Vec<KeyId>, String>) {
-        self.answered += 1;
-        match outcome {
-            Ok(keys) => {
-                for (at, key) in keys.into_iter().enumerate() {
-                    let held = self.keys.entry(key).or_default();
-                    held.nodes += 1;
-                    held.primary_on += usize::from(at == 0);
-                }
-            }
-            Err(why) => self.refusals.push((node.clone(), why)),
+    fn count(&mut self, keys: &[KeyId]) {
+        for (at, key) in keys.iter().enumerate() {
+            let held = self.keys.entry(*key).or_default();
+            held.nodes += 1;
+            held.primary_on += usize::from(at == 0);
         }
     }
+}
+
+fn ids(ring: &Keyring) -> Vec<KeyId> {
+    ring.iter().map(Key::id).collect()
 }
 
 /// Applies a change that `by` requested to this node's keyring and returns the resulting keys. Idempotent.
@@ -153,22 +338,35 @@ pub(super) fn apply(
     let Some(mut ring) = keyring.borrow().clone() else {
         return Err("gossip is not encrypted on this node".to_owned());
     };
-    let before = ring.clone();
     let changed = match change {
-        KeyringChange::List => Ok(()),
-        KeyringChange::Install(key) => ring.install(key.clone()).map(drop),
-        KeyringChange::Use(id) => ring.make_primary(*id).map(drop),
+        KeyringChange::List => Ok(Effect::Already),
+        KeyringChange::Install(key) => ring.install(key.clone()),
+        KeyringChange::Use { key, rotation } => ring.make_primary(*key, *rotation),
         // The key is already absent.
-        KeyringChange::Remove(id) if ring.get(*id).is_none() => Ok(()),
-        KeyringChange::Remove(id) => ring.remove(*id),
+        KeyringChange::Remove(id) if ring.get(*id).is_none() => Ok(Effect::Already),
+        KeyringChange::Remove(id) => ring.remove(*id).map(|()| Effect::Changed),
     };
-    if let Err(error) = changed {
-        return Err(error.to_string());
-    }
-    let keys = ring.iter().map(crate::model::keyring::Key::id).collect();
-    if ring != before {
-        info!(%by, primary = %ring.primary().id(), keys = ring.iter().len(), "gossip keys changed");
+    let keys = ids(&ring);
+    if changed.map_err(|error| error.to_string())? == Effect::Changed {
+        info!(%by, primary = %ring.primary().id(), keys = keys.len(), "gossip keys changed");
         keyring.send_replace(Some(ring));
     }
     Ok(keys)
+}
+
+/// Takes over the keys that a peer sent because this node encrypts with another key.
+pub(super) fn catch_up(keyring: &watch::Sender<Option<Keyring>>, theirs: &Keyring, from: &Label) {
+    let Some(mut ring) = keyring.borrow().clone() else { return };
+    let before = ring.primary().id();
+    if ring.take_over(theirs) == Effect::Changed {
+        let primary = ring.primary().id();
+        info!(%from, %before, %primary, keys = ring.iter().len(), "gossip keys taken over: this node missed a rotation");
+        keyring.send_replace(Some(ring));
+    }
+}
+
+/// State of this node's keyring, for the answer to a request.
+pub(super) fn state(keyring: &watch::Sender<Option<Keyring>>, keys: Vec<KeyId>, unreachable: Vec<Label>) -> RingState {
+    let rotation = keyring.borrow().as_ref().map_or(0, Keyring::rotation);
+    RingState { rotation, keys, unreachable }
 }

@@ -25,4 +25,6 @@ pub struct KnownPeer {
     pub facts: Facts,
     /// Instances that the peer announced.
     pub announcements: Announcements,
+    /// Bound that the SOA serials of the node do not exceed; `None` if not announced.
+    pub serial: Option<u32>,
 }

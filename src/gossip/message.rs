@@ -16,9 +16,9 @@ use thiserror::Error;
 
 use super::{claim::Claim, liveness::IndirectProbeResult};
 use crate::model::{
-    keyring::{Key, KeyId},
+    keyring::{Key, KeyId, Keyring},
     member::{Cause, PeerId},
-    name::LabelError,
+    name::{Label, LabelError},
 };
 
 /// Longest chitchat message in octets: its largest datagram.
@@ -27,6 +27,9 @@ pub const MAX_GOSSIP: usize = 65_507;
 pub const MAX_CHANGES: usize = 1024;
 /// Longest reason of a refusal in octets.
 pub const MAX_REASON_LEN: usize = 120;
+/// Largest number of unreachable members in the outcome of a keyring request. More of them do not fit a datagram beside the
+/// ring.
+pub const MAX_UNREACHABLE: usize = 16;
 
 /// A gossip message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +104,11 @@ pub enum Message<'a> {
         /// Outcome of the change.
         outcome: KeyringOutcome<'a>,
     },
+    /// The sender's keyring, for a peer that encrypts with another key: it was away during a rotation. Encrypted with that
+    /// key. Only accepted in a sealed frame.
+    Keys(Keyring),
+    /// Bound that the SOA serials of a former run of the receiver do not exceed: it continues above, if it does not know it.
+    Serial(u32),
 }
 
 /// Run of a node and its gossip address.
@@ -139,7 +147,12 @@ pub enum KeyringChange {
     /// Install a key.
     Install(Key),
     /// Make a key the primary one.
-    Use(KeyId),
+    Use {
+        /// Id of the key.
+        key: KeyId,
+        /// Number of the rotation: higher than that of any node that the sender could ask.
+        rotation: u64,
+    },
     /// Remove a key.
     Remove(KeyId),
     /// List the keys, without a change.
@@ -149,10 +162,21 @@ pub enum KeyringChange {
 /// Outcome of a keyring request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyringOutcome<'a> {
-    /// Keys of the ring, the primary one first; at most [`MAX_KEYS`](crate::model::keyring::MAX_KEYS).
-    Ring(Vec<KeyId>),
+    /// The ring after the change.
+    Ring(RingState),
     /// Reason of the refusal: one line of at most [`MAX_REASON_LEN`] octets. The ring is unchanged.
     Refused(&'a str),
+}
+
+/// A node's keyring by the ids of its keys, and the members that it cannot reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RingState {
+    /// Number of the last rotation that the ring took part in.
+    pub rotation: u64,
+    /// Ids of the keys, the primary one first; at most [`MAX_KEYS`](crate::model::keyring::MAX_KEYS).
+    pub keys: Vec<KeyId>,
+    /// Names of members that the node cannot reach and that have not left; at most [`MAX_UNREACHABLE`].
+    pub unreachable: Vec<Label>,
 }
 
 /// Reasons why a message cannot be decoded or encoded.
@@ -191,6 +215,9 @@ pub enum MessageError {
     /// A node's name is invalid.
     #[error("node name: {0}")]
     Name(LabelError),
+    /// A keyring has no key, or two keys of one id.
+    #[error("the keys of a ring are missing or not distinct")]
+    Keys,
     /// An address cannot be a destination.
     #[error("{0} is not a valid gossip address")]
     Address(SocketAddr),

@@ -95,6 +95,8 @@ pub struct Replica {
     pub left: bool,
     /// True if the peer has announced a restart.
     pub restarts: bool,
+    /// Bound of its serials, not yet taken.
+    serial: Option<u32>,
     /// User events fired by the peer and not yet taken.
     fired: Vec<Arc<UserEvent>>,
     received_events: Received,
@@ -245,6 +247,11 @@ impl Replica {
         std::mem::take(&mut self.fired)
     }
 
+    /// Takes the bound of serials received since the last call.
+    pub fn take_serial(&mut self) -> Option<u32> {
+        self.serial.take()
+    }
+
     fn apply(&mut self, change: Change<'_>, skipped: &mut impl FnMut(&str, SkipError)) {
         if !self.unconfirmed.is_empty()
             && let Ok(key) = Key::parse(change.key)
@@ -310,6 +317,7 @@ impl Replica {
                 }
             }
             Record::View(digest) => self.view = Some(digest),
+            Record::Serial(serial) => self.serial = Some(serial),
             Record::Left => self.left = true,
             Record::Restart => self.restarts = true,
         }
@@ -333,7 +341,7 @@ impl Replica {
             Key::View => self.view = None,
             // A deleted node record keeps the last known facts.
             Key::Restart => self.restarts = false,
-            Key::Node | Key::Event(_) | Key::Left | Key::Unknown => {}
+            Key::Node | Key::Event(_) | Key::Serial | Key::Left | Key::Unknown => {}
         }
     }
 }

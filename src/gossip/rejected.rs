@@ -78,7 +78,10 @@ impl RejectReason {
         match self {
             Self::Plain => Some("a sender has no gossip.key_file, or the port is being scanned"),
             Self::Sealed => Some("other nodes seal their gossip: set gossip.key_file"),
-            Self::UnknownKey => Some("a sender has another gossip key: compare `muster keyring list`"),
+            Self::UnknownKey => Some(
+                "frames sealed with an unknown key: a node missed a rotation, or has another gossip key; compare `muster \
+                 keyring list`, put the current key into gossip.key_file of the other node and restart it",
+            ),
             Self::Foreign | Self::Forged | Self::Replayed => Some("the sender is not a node of this cluster"),
             Self::Malformed | Self::Record => Some("a sender may run another version"),
             Self::Overload => Some("more gossip arrives than this host can process"),

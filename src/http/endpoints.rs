@@ -20,7 +20,7 @@ use super::{
     muster::{events, explain},
     openapi,
     openapi_parameters::{
-        CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
+        CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
         REGISTER, TAG, WAIT,
     },
     page,
@@ -254,10 +254,13 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .query(&[JSON])
             .json::<Vec<api::Keyring>>(),
         Endpoint::post("/v1/operator/keyring", Operate, keyring::install, "Install a gossip key on all nodes")
+            .query(&[FORCE, JSON])
             .body(Body::Json(openapi::key)),
         Endpoint::put("/v1/operator/keyring", Operate, keyring::make_primary, "Make a gossip key primary on all nodes")
+            .query(&[FORCE, JSON])
             .body(Body::Json(openapi::key)),
         Endpoint::delete("/v1/operator/keyring", Operate, keyring::remove, "Remove a gossip key from all nodes")
+            .query(&[FORCE, JSON])
             .body(Body::Json(openapi::key)),
         // OpenAPI description.
         Endpoint::get("/v1/openapi.json", None, description, "Get this description of the API").json::<Value>(),

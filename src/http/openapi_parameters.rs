@@ -47,6 +47,9 @@ use Kind::{Duration, Flag, Number, Text, Texts};
 
 /// Parameters of JSON endpoints.
 pub(super) const JSON: &[Parameter] = &[Parameter::new("pretty", Flag, "Indent the JSON.")];
+/// Parameters of changes of the gossip keys.
+pub(super) const FORCE: &[Parameter] =
+    &[Parameter::new("force", Flag, "Change the nodes that answer although other members cannot be asked.")];
 /// Name of the parameter that makes a query block.
 pub(super) const INDEX: &str = "index";
 /// Parameters of blocking queries.

@@ -21,8 +21,8 @@ use crate::{
     config::Advertise,
     dns::zone::{Settings, Tables},
     gossip::{
-        command::{Command, Joined, KeyUse, KeyringReport},
-        message::{Identity, KeyringChange},
+        command::{Command, Joined, KeyUse, KeyringCommand, KeyringReport},
+        message::Identity,
     },
     model::{
         catalog::Catalog,
@@ -246,40 +246,65 @@ async fn keyring_shows_ids_and_reports_failed_nodes() {
     let (server, mut commands) = agent(Membership::default(), &CancellationToken::new());
     let body = format!(r#"{{"Key": "{KEY}"}}"#);
     let key = Key::from_base64(KEY).unwrap();
-    let report = |answered, refusals: &[(&str, &str)]| KeyringReport {
+    let texts = |of: &[(&str, &str)]| of.iter().map(|(node, why)| ((*node).to_owned(), (*why).to_owned())).collect();
+    let report = |applied, refusals: &[(&str, &str)], absent: &[(&str, &str)]| KeyringReport {
         nodes: 3,
-        answered,
+        answered: 3 - absent.len(),
         keys: BTreeMap::from([
             (KeyId([0, 0, 0, 0xff]), KeyUse { nodes: 3, primary_on: 2 }),
             (KeyId([0, 0, 0x11, 0xee]), KeyUse { nodes: 1, primary_on: 0 }),
         ]),
-        refusals: refusals.iter().map(|(node, why)| (label(node), (*why).to_owned())).collect(),
+        refusals: texts(refusals),
+        absent: texts(absent),
+        applied,
     };
-    let shown = r#"[{"WAN":false,"Datacenter":"dc1","Segment":"","Messages":{"host-b":"full"},"Keys":{"000000ff":3,"000011ee":1},"PrimaryKeys":{"000000ff":2},"NumNodes":3,"Muster":{"Answered":2}}]"#;
+    let full = &[("host-b", "full")];
+    let gone = &[("host-c", "not asked: gone")];
+    let shown = r#"[{"WAN":false,"Datacenter":"dc1","Segment":"","Messages":{"host-b":"full","host-c":"not asked: gone"},"Keys":{"000000ff":3,"000011ee":1},"PrimaryKeys":{"000000ff":2},"NumNodes":3,"Muster":{"Answered":2}}]"#;
+    let forced = shown.replace(r#""host-b":"full","#, "");
+    let (list, install) = (KeyringCommand::List, KeyringCommand::Install(key.clone()));
+    let (make_primary, remove) = (KeyringCommand::Use(key.id()), KeyringCommand::Remove(key.id()));
+    let refused = "Refused: no node has changed its keys.\n";
+    let absent = format!(
+        "{refused}host-c: not asked: gone\nA node that misses a removal cannot return by itself. Wait until these nodes \
+         are back, remove those that never return with force-leave, or repeat the request with `force` to change the other \
+         nodes.\n"
+    );
     let cases = [
-        ("GET", KeyringChange::List, report(2, &[("host-b", "full")]), 200, shown),
-        ("POST", KeyringChange::Install(key.clone()), report(3, &[]), 200, ""),
-        ("PUT", KeyringChange::Use(key.id()), report(3, &[]), 200, ""),
-        ("DELETE", KeyringChange::Remove(key.id()), report(3, &[]), 200, ""),
+        ("GET /v1/operator/keyring", list, false, report(true, full, gone), 200, shown.to_owned()),
+        ("POST /v1/operator/keyring", install, false, report(true, &[], &[]), 200, String::new()),
+        ("PUT /v1/operator/keyring", make_primary.clone(), false, report(true, &[], &[]), 200, String::new()),
+        ("DELETE /v1/operator/keyring", remove.clone(), false, report(true, &[], &[]), 200, String::new()),
+        ("DELETE /v1/operator/keyring?force", remove.clone(), true, report(true, &[], gone), 200, forced),
+        ("PUT /v1/operator/keyring?force=false", make_primary.clone(), false, report(false, &[], gone), 409, absent),
         (
-            "DELETE",
-            KeyringChange::Remove(key.id()),
-            report(2, &[("host-b", "primary key")]),
+            "PUT /v1/operator/keyring",
+            make_primary,
+            false,
+            report(false, full, &[]),
+            409,
+            format!("{refused}host-b: full\nFix these nodes, then repeat the request.\n"),
+        ),
+        (
+            "DELETE /v1/operator/keyring?force=1",
+            remove,
+            true,
+            report(true, full, gone),
             500,
-            "1 of 3 nodes applied the change.\nhost-b: primary key\n1 did not respond: see `muster members`.\n\
-             Fix the failed nodes, then repeat the request.\n",
+            "1 of 3 nodes applied the change.\nhost-b: full\nhost-c: not asked: gone\n\
+             Fix the failed nodes, then repeat the request.\n"
+                .to_owned(),
         ),
     ];
-    for (method, change, report, status, response) in cases {
+    for (request, change, force, report, status, response) in cases {
         let carry_out = async {
-            let Some(Command::Keyring { change, done }) = commands.recv().await else { panic!("no command") };
+            let Some(Command::Keyring { change, force, done }) = commands.recv().await else { panic!("no command") };
             done.send(Ok(report)).unwrap();
-            change
+            (change, force)
         };
-        let request = format!("{method} /v1/operator/keyring");
-        let (answer, given) = tokio::join!(ask(&server, &request, &body), carry_out);
-        assert!(given == change, "{method}: {given:?}");
-        assert_eq!(answer, (status, response.to_owned()), "{method}");
+        let (answer, given) = tokio::join!(ask(&server, request, &body), carry_out);
+        assert!(given == (change, force), "{request}: {given:?}");
+        assert_eq!(answer, (status, response), "{request}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! Keyring: the keys that encrypt the gossip of a cluster.
 //!
 //! A ring has several keys so that one can be rotated without an outage: install the new key on all nodes, make it primary
-//! on all nodes, then remove the old key from all nodes. At each step every node can decrypt what the others send. Keys
-//! are secret: only [`Key::to_base64`] and [`Keyring::to_text`] return them; `Debug` and errors never show one.
+//! on all nodes, then remove the old key from all nodes. At each step every node can decrypt what the others send. A ring
+//! counts the rotations of its cluster, so that a node that was away during one follows those that were not. Keys are
+//! secret: only [`Key::to_base64`] and [`Keyring::to_text`] return them; `Debug` and errors never show one.
 
 use std::fmt;
 
@@ -22,6 +23,8 @@ const ID_INFO: &[u8] = b"muster gossip key id";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keyring {
     keys: Vec<Key>,
+    /// Number of the last rotation (a command that made a key primary) that this ring took part in; 0: none.
+    rotation: u64,
 }
 
 /// Effect of a change on a ring.
@@ -45,6 +48,9 @@ pub enum KeyringError {
     /// The primary key cannot be removed.
     #[error("key {0} is the primary key: make another key primary before you remove it")]
     Primary(KeyId),
+    /// The ring took part in another rotation of this or a higher number.
+    #[error("another key became primary meanwhile: see `muster keyring list`, then repeat the command")]
+    Superseded,
     /// Another key has this id: one pair of keys in 2^32.
     #[error("another key has the id {0}: make a new one with `muster keygen`")]
     Clash(KeyId),
@@ -53,7 +59,18 @@ pub enum KeyringError {
 impl Keyring {
     /// Returns a ring of one key.
     pub fn new(primary: Key) -> Self {
-        Self { keys: vec![primary] }
+        Self { keys: vec![primary], rotation: 0 }
+    }
+
+    /// Returns the ring as of a rotation.
+    #[must_use]
+    pub fn as_of(self, rotation: u64) -> Self {
+        Self { rotation, ..self }
+    }
+
+    /// Number of the last rotation that this ring took part in; 0: none.
+    pub fn rotation(&self) -> u64 {
+        self.rotation
     }
 
     /// Parses a key file: one key in base64 per line, the first one primary. Blank lines and lines that begin with `#` are
@@ -78,7 +95,7 @@ impl Keyring {
         if keys.is_empty() {
             return Err(KeyFileError::Empty);
         }
-        Ok(Self { keys: keys.into_iter().map(|(_, key)| key).collect() })
+        Ok(Self { keys: keys.into_iter().map(|(_, key)| key).collect(), rotation: 0 })
     }
 
     /// Returns a key file with these keys, for [`Keyring::parse`].
@@ -120,15 +137,45 @@ impl Keyring {
         }
     }
 
-    /// Makes this the key that encrypts. The others keep their order.
-    pub fn make_primary(&mut self, id: KeyId) -> Result<Effect, KeyringError> {
-        match self.position(id)? {
-            0 => Ok(Effect::Already),
-            at => {
-                self.keys[..=at].rotate_right(1);
-                Ok(Effect::Changed)
-            }
+    /// Makes this the key that encrypts, in the rotation of this number. The others keep their order.
+    ///
+    /// # Errors
+    /// The key is absent, or the ring took part in another rotation of this or a higher number.
+    pub fn make_primary(&mut self, id: KeyId, rotation: u64) -> Result<Effect, KeyringError> {
+        let at = self.position(id)?;
+        if rotation <= self.rotation {
+            let is_same = rotation == self.rotation && at == 0;
+            return if is_same { Ok(Effect::Already) } else { Err(KeyringError::Superseded) };
         }
+        self.keys[..=at].rotate_right(1);
+        self.rotation = rotation;
+        Ok(Effect::Changed)
+    }
+
+    /// Takes over what this ring missed of `other`, the ring of a peer whose primary key is not this ring's.
+    ///
+    /// A ring of a later rotation wins: its keys are installed and its primary key is used. Between rings of the same
+    /// rotation neither wins: each keeps its primary key and installs that of the other, so that both decrypt both. A ring of
+    /// an earlier rotation changes nothing. The peer applies the same rule, so that two nodes never exchange their keys in
+    /// turns.
+    pub fn take_over(&mut self, other: &Self) -> Effect {
+        let mut keys = if other.rotation > self.rotation {
+            other.keys.clone()
+        } else if other.rotation == self.rotation
+            && self.get(other.primary().id).is_none()
+            && self.keys.len() < MAX_KEYS
+        {
+            self.keys.push(other.primary().clone());
+            return Effect::Changed;
+        } else {
+            return Effect::Already;
+        };
+        let own = self.keys.iter().filter(|key| other.get(key.id).is_none()).cloned();
+        keys.extend(own);
+        // The last keys are those that this ring alone has.
+        keys.truncate(MAX_KEYS);
+        *self = Self { keys, rotation: other.rotation };
+        Effect::Changed
     }
 
     /// Removes a key: messages encrypted with it are rejected from now on.
@@ -338,7 +385,7 @@ mod tests {
     #[test]
     fn debug_and_errors_never_show_a_key() {
         let ring = Keyring::new(key(0xab));
-        assert_eq!(format!("{ring:?}"), format!("Keyring {{ keys: [Key({})] }}", key(0xab).id()));
+        assert_eq!(format!("{ring:?}"), format!("Keyring {{ keys: [Key({})], rotation: 0 }}", key(0xab).id()));
         assert_eq!(key(0xab).id().to_string().len(), 8);
         assert_ne!(key(1).id(), key(2).id());
         // Errors do not quote the text.
@@ -386,9 +433,13 @@ mod tests {
         assert_eq!(ring.install(key(3)), Ok(Changed));
         assert_eq!(ids(&ring), [id(1), id(2), id(3)]);
 
-        assert_eq!(ring.make_primary(id(3)), Ok(Changed));
-        assert_eq!(ring.make_primary(id(3)), Ok(Already));
-        assert_eq!(ring.make_primary(id(9)), Err(KeyringError::Absent(id(9))));
+        assert_eq!(ring.make_primary(id(3), 1), Ok(Changed));
+        assert_eq!(ring.make_primary(id(3), 1), Ok(Already));
+        assert_eq!(ring.make_primary(id(9), 2), Err(KeyringError::Absent(id(9))));
+        // A message of another rotation that arrives late.
+        assert_eq!(ring.make_primary(id(2), 1), Err(KeyringError::Superseded));
+        assert_eq!(ring.make_primary(id(3), 0), Err(KeyringError::Superseded));
+        assert_eq!(ring.rotation(), 1);
         assert_eq!(ids(&ring), [id(3), id(1), id(2)]);
 
         assert_eq!(ring.remove(id(3)), Err(KeyringError::Primary(id(3))));
@@ -403,6 +454,33 @@ mod tests {
         }
         assert_eq!(ring.install(key(99)), Err(KeyringError::Full));
         assert_eq!(ring.install(key(15)), Ok(Already));
+    }
+
+    #[test]
+    fn ring_of_a_later_rotation_wins() {
+        use Effect::{Already, Changed};
+        let ring = |keys: &[u8], rotation| Keyring::parse(&text(keys.iter().copied())).unwrap().as_of(rotation);
+        let all: Vec<u8> = (10..18).collect();
+        let cases: &[(&[u8], u64, &[u8], u64, Effect, &[u8])] = &[
+            // A node that was away during install and use.
+            (&[1], 0, &[2, 1], 1, Changed, &[2, 1]),
+            (&[2, 1], 1, &[1], 0, Already, &[2, 1]),
+            // It has a key that the others lack.
+            (&[1, 7], 3, &[3, 1, 2], 5, Changed, &[3, 1, 2, 7]),
+            (&all, 0, &[1, 2], 1, Changed, &[1, 2, 10, 11, 12, 13, 14, 15]),
+            // Two sides of a split with a rotation each: neither wins.
+            (&[2, 1], 1, &[3, 1], 1, Changed, &[2, 1, 3]),
+            (&[3, 1], 1, &[2, 1], 1, Changed, &[3, 1, 2]),
+            (&[2, 1, 3], 1, &[3, 1, 2], 1, Already, &[2, 1, 3]),
+            (&all, 1, &[2], 1, Already, &all),
+        ];
+        for (own, rotation, other, of_other, effect, expected) in cases {
+            let (mut taken, other) = (ring(own, *rotation), ring(other, *of_other));
+            assert_eq!(taken.take_over(&other), *effect, "{own:?} {other:?}");
+            assert_eq!(taken, ring(expected, *rotation.max(of_other)), "{own:?} {other:?}");
+            // The second time, nothing is left to take over.
+            assert_eq!(taken.take_over(&other), Already, "{own:?} {other:?}");
+        }
     }
 
     #[test]

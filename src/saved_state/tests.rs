@@ -105,6 +105,7 @@ fn peer() -> impl Strategy<Value = KnownPeer> {
             ttl,
         },
         announcements,
+        serial: ttl,
     })
 }
 
@@ -193,6 +194,7 @@ fn format_is_stable() {
         version: 12,
         facts,
         announcements: [(key.clone(), announcement)].into_iter().collect(),
+        serial: Some(70_000),
     };
     let state = SavedState {
         saved_at: Moment { unix: Duration::from_nanos(1), uptime: Duration::from_nanos(2) },
@@ -207,7 +209,7 @@ fn format_is_stable() {
         "{\"check\":7,\"is\":\"passing\",\"since\":9}]}\n",
         "file {\"path\":\"services.d/a.yaml\",\"len\":3}\na\nb\n",
         "peer {\"name\":\"host-b\",\"generation\":1024,\"incarnation\":1,\"address\":\"10.0.0.8:7946\",",
-        "\"reach\":\"refused\",\"version\":12}\n",
+        "\"reach\":\"refused\",\"version\":12,\"serial\":70000}\n",
         "n/node {\"addr\":[\"10.0.0.8\"],\"dc\":\"dc1\",\"version\":\"0.1.0\",\"ttl\":5}\n",
         "i/web/web-1 {\"addr\":[\"10.0.0.7\"]}\n",
         "h/web/web-1 p\n",

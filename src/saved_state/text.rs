@@ -71,6 +71,7 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
         address: peer.address,
         reach: reach_word(peer.reach).into(),
         version: peer.version,
+        serial: peer.serial,
     };
     line("peer", &text, out);
     let mut record = |record: Record| {
@@ -159,6 +160,7 @@ impl<'a> Reader<'a> {
             version: text.version,
             facts: replica.facts?,
             announcements: replica.announcements,
+            serial: text.serial,
         })
     }
 }
@@ -273,6 +275,8 @@ struct PeerText<'a> {
     #[serde(borrow)]
     reach: Cow<'a, str>,
     version: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    serial: Option<u32>,
 }
 
 fn nanos(time: Duration) -> u64 {

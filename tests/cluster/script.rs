@@ -15,10 +15,10 @@ use muster::{
         zone::{self, Tables},
     },
     gossip::{
-        command::{Command, ForgetError, KeyringReport},
+        command::{Command, ForgetError, KeyringCommand, KeyringReport},
         known_peer::KnownPeer,
         link,
-        message::{Identity, KeyringChange},
+        message::Identity,
         node::{self, End, Inputs, Outputs, Settings},
         rejected::Rejected,
         seeds::Targets,
@@ -90,6 +90,8 @@ struct Process {
     peers: watch::Receiver<BTreeSet<SocketAddr>>,
     events: watch::Receiver<EventLog>,
     synced: watch::Receiver<bool>,
+    serial_ceiling: watch::Sender<u32>,
+    former_serial: watch::Receiver<Option<u32>>,
     commands: mpsc::Sender<Command>,
     shutdown: CancellationToken,
     running: JoinHandle<End>,
@@ -297,9 +299,18 @@ impl Cluster {
     }
 
     /// Sends a keyring command to a node.
-    pub(crate) async fn keyring(&self, at: &str, change: KeyringChange) -> KeyringReport {
+    pub(crate) async fn keyring(&self, at: &str, change: KeyringCommand) -> KeyringReport {
+        self.change_keys(at, change, false).await
+    }
+
+    /// Sends a keyring command to a node, which carries it out although members are missing.
+    pub(crate) async fn force_keyring(&self, at: &str, change: KeyringCommand) -> KeyringReport {
+        self.change_keys(at, change, true).await
+    }
+
+    async fn change_keys(&self, at: &str, change: KeyringCommand, force: bool) -> KeyringReport {
         let (done, outcome) = oneshot::channel();
-        self.process(at).commands.send(Command::Keyring { change, done }).await.unwrap();
+        self.process(at).commands.send(Command::Keyring { change, force, done }).await.unwrap();
         outcome.await.unwrap().unwrap()
     }
 
@@ -362,6 +373,16 @@ impl Cluster {
     /// Reports whether a node has published that its state of the cluster is complete.
     pub(crate) fn is_synced(&self, by: &str) -> bool {
         *self.process(by).synced.borrow()
+    }
+
+    /// Bound of the serials of a node's former runs, as its peers know it.
+    pub(crate) fn former_serial(&self, at: &str) -> Option<u32> {
+        *self.process(at).former_serial.borrow()
+    }
+
+    /// Sets the bound of a node's own serials.
+    pub(crate) fn reserve_serials(&self, at: &str, ceiling: u32) {
+        self.process(at).serial_ceiling.send_replace(ceiling);
     }
 
     /// Gossip addresses of the peers that a node reaches.
@@ -506,16 +527,19 @@ impl Process {
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
+        let (serial_ceiling, ceiling) = watch::channel(0);
         let inputs = Inputs {
             announcements: announced,
             link,
             commands: queue,
             rejected: Arc::new(Rejected::default()),
             metrics: Gossip::default(),
+            serial_ceiling: ceiling,
         };
         let (events, fired) = watch::channel(EventLog::default());
         let (complete, synced) = watch::channel(false);
-        let outputs = Outputs { view, members, peers, keyring, events, synced: complete };
+        let (former, former_serial) = watch::channel(None);
+        let outputs = Outputs { view, members, peers, keyring, events, synced: complete, former_serial: former };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(node::run(settings, inputs, outputs, shutdown.clone()));
         Self {
@@ -524,6 +548,8 @@ impl Process {
             peers: reached,
             events: fired,
             synced,
+            serial_ceiling,
+            former_serial,
             commands,
             shutdown,
             running,

@@ -1,13 +1,12 @@
-//! Invalid state of peers, ends of chitchat, key rotation, and random sequences of events.
+//! Invalid state of peers, ends of chitchat, and random sequences of events.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use fastrand::Rng;
 use muster::{
-    gossip::message::{Change, KeyringChange, Message, Push},
+    gossip::message::{Change, Message, Push},
     model::{
         announcement::InstanceState,
-        keyring::Key,
         member::{INCARNATIONS, Reach},
     },
     record::{MAX_KEY, MAX_VALUE, Record},
@@ -147,38 +146,6 @@ async fn repeated_ends_of_chitchat_remove_no_node() {
     cluster.stays(ms(12_000), &all, "a b c").await;
     cluster.flip("b", false);
     cluster.settles(ms(2000)).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn keyring_commands_reach_all_nodes_and_report_those_that_fail() {
-    let names = ["a", "b", "c", "d"];
-    let cluster = Cluster::running(&names).await;
-    let (old, new) = (Key::from_random([7; 32]), Key::from_random([8; 32]));
-    let (old_id, new_id) = (old.id(), new.id());
-    cluster.cut(&["d"], &["a", "b", "c"]);
-    let report = cluster.keyring("a", KeyringChange::Install(new.clone())).await;
-    assert_eq!((report.nodes, report.answered), (4, 3));
-    assert_eq!(report.refusals, [(label("d"), "no answer".to_owned())]);
-    cluster.network.heal();
-    cluster.settles(ms(8000)).await;
-    cluster.until(ms(2000), "d is back", |c| c.reach("a", "d") == Some(Reach::Alive)).await;
-    let steps: [(&str, KeyringChange, &[_]); 5] = [
-        ("install", KeyringChange::Install(new), &[(old_id, (4, 4)), (new_id, (4, 0))]),
-        ("use", KeyringChange::Use(new_id), &[(old_id, (4, 0)), (new_id, (4, 4))]),
-        ("remove", KeyringChange::Remove(old_id), &[(new_id, (4, 4))]),
-        ("remove again", KeyringChange::Remove(old_id), &[(new_id, (4, 4))]),
-        ("list", KeyringChange::List, &[(new_id, (4, 4))]),
-    ];
-    for (at, (step, change, keys)) in steps.into_iter().enumerate() {
-        let report = cluster.keyring(names[at % names.len()], change).await;
-        assert_eq!((report.nodes, report.answered, &report.refusals), (4, 4, &vec![]), "{step}");
-        let held = report.keys.iter().map(|(id, held)| (*id, (held.nodes, held.primary_on)));
-        assert_eq!(held.collect::<BTreeMap<_, _>>(), keys.iter().copied().collect(), "{step}");
-    }
-    // A change that the own node refuses is not sent to peers.
-    let report = cluster.keyring("b", KeyringChange::Remove(new_id)).await;
-    assert_eq!(report.answered, 1);
-    assert_eq!(report.refusals.len(), 1);
 }
 
 /// After any sequence of events, once the network is healed, every node answers the true state.

@@ -85,7 +85,12 @@ impl Agent {
         prepare(folder.path());
         let path = folder.path().join("muster.yaml");
         if !path.exists() {
-            let gossip = if config.contains("gossip:") { "" } else { "gossip: {listen: 127.0.0.1:0}\n" };
+            // Tokens need a gossip key, or trusted users of this host.
+            let gossip = match (config.contains("gossip:"), config.contains("tokens_dir:")) {
+                (true, _) => "",
+                (false, true) => "gossip: {listen: 127.0.0.1:0, insecure: true}\n",
+                (false, false) => "gossip: {listen: 127.0.0.1:0}\n",
+            };
             // Tests never query the host's DNS servers.
             let resolver = if config.contains("resolver:") { "" } else { "resolver: {allow: []}\n" };
             let dns = if config.contains("dns:") { "" } else { "dns: {listen: [127.0.0.1:0]}\n" };

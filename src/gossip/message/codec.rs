@@ -1,20 +1,19 @@
 //! Binary encoding of messages.
 //!
-//! Numbers are big-endian; a text is preceded by its length in two octets.
+//! Numbers are big-endian; a text is preceded by its length in two octets, a name by its length in one.
+
+mod keyring;
 
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
 };
 
-use super::{
-    Change, Identity, KeyringChange, KeyringOutcome, MAX_CHANGES, MAX_GOSSIP, MAX_REASON_LEN, Message, MessageError,
-    Push,
-};
+use self::keyring::{write_change, write_keyring, write_outcome};
+use super::{Change, Identity, MAX_CHANGES, MAX_GOSSIP, Message, MessageError, Push};
 use crate::{
     gossip::{claim::Claim, liveness::IndirectProbeResult},
     model::{
-        keyring::{KEY_LEN, Key, KeyId, MAX_KEYS},
         member::{Cause, PeerId},
         name::{Label, MAX_LABEL},
     },
@@ -48,6 +47,8 @@ impl<'a> Message<'a> {
             kind::PAUSE => Self::Pause,
             kind::KEYRING => Self::Keyring { sequence: reader.number()?, change: reader.keyring_change()? },
             kind::KEYRING_DONE => Self::KeyringDone { sequence: reader.number()?, outcome: reader.outcome()? },
+            kind::SERIAL => Self::Serial(reader.array().map(u32::from_be_bytes)?),
+            kind::KEYS => Self::Keys(reader.keyring()?),
             unknown => return Err(MessageError::Kind(unknown)),
         };
         match reader.rest.len() {
@@ -137,13 +138,23 @@ impl<'a> Message<'a> {
             Self::Keyring { sequence, change } => {
                 out.push(kind::KEYRING);
                 write_number(*sequence, out);
-                write_keyring_change(change, out);
+                write_change(change, out);
                 Ok(())
             }
             Self::KeyringDone { sequence, outcome } => {
                 out.push(kind::KEYRING_DONE);
                 write_number(*sequence, out);
                 write_outcome(outcome, out)
+            }
+            Self::Keys(ring) => {
+                out.push(kind::KEYS);
+                write_keyring(ring, out);
+                Ok(())
+            }
+            Self::Serial(serial) => {
+                out.push(kind::SERIAL);
+                out.extend(serial.to_be_bytes());
+                Ok(())
             }
         }
     }
@@ -178,18 +189,14 @@ mod kind {
     pub(super) const OUTDATED: u8 = 13;
     pub(super) const CLAIM: u8 = 14;
     pub(super) const PAUSE: u8 = 15;
+    pub(super) const KEYS: u8 = 16;
+    pub(super) const SERIAL: u8 = 17;
 }
 
 const NO: u8 = 0;
 const YES: u8 = 1;
 const IPV4: u8 = 4;
 const IPV6: u8 = 6;
-const INSTALL: u8 = 1;
-const USE: u8 = 2;
-const REMOVE: u8 = 3;
-const LIST: u8 = 4;
-const RING: u8 = 1;
-const REFUSED: u8 = 2;
 
 /// Octets of the shortest change: an empty key that is deleted.
 const MIN_CHANGE: usize = 2 + 8 + 1;
@@ -229,10 +236,14 @@ fn write_text(text: &str, most: usize, what: &'static str, out: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn write_peer(peer: &PeerId, out: &mut Vec<u8>) {
+fn write_name(name: &Label, out: &mut Vec<u8>) {
     // A label has at most 63 octets.
-    out.push(peer.name.as_bytes().len() as u8);
-    out.extend(peer.name.as_bytes());
+    out.push(name.as_bytes().len() as u8);
+    out.extend(name.as_bytes());
+}
+
+fn write_peer(peer: &PeerId, out: &mut Vec<u8>) {
+    write_name(&peer.name, out);
     write_number(peer.generation, out);
 }
 
@@ -271,39 +282,6 @@ fn write_push(push: &Push<'_>, out: &mut Vec<u8>) -> Result<(), MessageError> {
         }
     }
     Ok(())
-}
-
-fn write_keyring_change(change: &KeyringChange, out: &mut Vec<u8>) {
-    match change {
-        KeyringChange::Install(key) => {
-            out.push(INSTALL);
-            out.extend(key.octets());
-        }
-        KeyringChange::Use(id) => {
-            out.push(USE);
-            out.extend(id.0);
-        }
-        KeyringChange::Remove(id) => {
-            out.push(REMOVE);
-            out.extend(id.0);
-        }
-        KeyringChange::List => out.push(LIST),
-    }
-}
-
-fn write_outcome(outcome: &KeyringOutcome<'_>, out: &mut Vec<u8>) -> Result<(), MessageError> {
-    match outcome {
-        KeyringOutcome::Ring(ids) => {
-            out.push(RING);
-            out.push(bounded(ids, MAX_KEYS, "keyring")?.len() as u8);
-            out.extend(ids.iter().flat_map(|id| id.0));
-            Ok(())
-        }
-        KeyringOutcome::Refused(reason) => {
-            out.push(REFUSED);
-            write_text(one_line(reason)?, MAX_REASON_LEN, "reason", out)
-        }
-    }
 }
 
 // --- Decoding --------------------------------------------------------------------------------------------------------
@@ -353,12 +331,15 @@ impl<'a> Reader<'a> {
         str::from_utf8(self.take(len)?).map_err(|_| MessageError::Text)
     }
 
-    fn peer(&mut self) -> Result<PeerId, MessageError> {
+    fn name(&mut self) -> Result<Label, MessageError> {
         let len = self.octet()?.into();
         within(len, MAX_LABEL, "name")?;
         let text = str::from_utf8(self.take(len)?).map_err(|_| MessageError::Text)?;
-        let name = Label::parse(text).map_err(MessageError::Name)?;
-        Ok(PeerId { name, generation: self.number()? })
+        Label::parse(text).map_err(MessageError::Name)
+    }
+
+    fn peer(&mut self) -> Result<PeerId, MessageError> {
+        Ok(PeerId { name: self.name()?, generation: self.number()? })
     }
 
     fn identity(&mut self) -> Result<Identity, MessageError> {
@@ -416,28 +397,6 @@ impl<'a> Reader<'a> {
             changes.push(Change { key, version, value });
         }
         Ok(Push { generation, changes })
-    }
-
-    fn keyring_change(&mut self) -> Result<KeyringChange, MessageError> {
-        Ok(match self.octet()? {
-            INSTALL => KeyringChange::Install(Key::from_random(self.array::<KEY_LEN>()?)),
-            USE => KeyringChange::Use(KeyId(self.array()?)),
-            REMOVE => KeyringChange::Remove(KeyId(self.array()?)),
-            LIST => KeyringChange::List,
-            octet => return Err(MessageError::Choice { what: "keyring change", octet }),
-        })
-    }
-
-    fn outcome(&mut self) -> Result<KeyringOutcome<'a>, MessageError> {
-        match self.octet()? {
-            RING => {
-                let count = self.octet()?.into();
-                within(count, MAX_KEYS, "keyring")?;
-                (0..count).map(|_| self.array().map(KeyId)).collect::<Result<_, _>>().map(KeyringOutcome::Ring)
-            }
-            REFUSED => self.text(MAX_REASON_LEN, "reason").and_then(one_line).map(KeyringOutcome::Refused),
-            octet => Err(MessageError::Choice { what: "keyring outcome", octet }),
-        }
     }
 }
 

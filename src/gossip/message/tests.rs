@@ -6,7 +6,7 @@ use proptest::{collection, option, prelude::*};
 
 use super::{codec::sendable, *};
 use crate::{
-    model::{keyring::MAX_KEYS, name::Label},
+    model::keyring::MAX_KEYS,
     record::{MAX_KEY, MAX_VALUE},
 };
 
@@ -22,6 +22,15 @@ fn peer() -> PeerId {
 
 fn identity(address: &str) -> Identity {
     Identity { id: peer(), address: address.parse().unwrap() }
+}
+
+fn ring(keys: &[u8]) -> Keyring {
+    let mut keys = keys.iter().map(|number| Key::from_random([*number; 32]));
+    let mut ring = Keyring::new(keys.next().unwrap());
+    for key in keys {
+        ring.install(key).unwrap();
+    }
+    ring
 }
 
 fn change<'a>(key: &'a str, version: u64, value: Option<&'a str>) -> Change<'a> {
@@ -66,15 +75,25 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
         ),
         (15, Message::Pause, vec![]),
         (11, keyring(KeyringChange::List), [&number(5)[..], b"\x04"].concat()),
-        (11, keyring(KeyringChange::Use(id(6))), [&number(5)[..], b"\x02\x06\x06\x06\x06"].concat()),
+        (
+            11,
+            keyring(KeyringChange::Use { key: id(6), rotation: 4 }),
+            [&number(5)[..], b"\x05\x06\x06\x06\x06", &number(4)].concat(),
+        ),
         (11, keyring(KeyringChange::Remove(id(6))), [&number(5)[..], b"\x03\x06\x06\x06\x06"].concat()),
         (11, keyring(KeyringChange::Install(Key::from_random([3; 32]))), [&number(5)[..], b"\x01", &[3; 32]].concat()),
         (12, outcome(KeyringOutcome::Refused("no")), [&number(5)[..], b"\x02\0\x02no"].concat()),
         (
             12,
-            outcome(KeyringOutcome::Ring(vec![id(1), id(2)])),
-            [&number(5)[..], b"\x01\x02\x01\x01\x01\x01\x02\x02\x02\x02"].concat(),
+            outcome(KeyringOutcome::Ring(RingState {
+                rotation: 4,
+                keys: vec![id(1), id(2)],
+                unreachable: vec![peer().name],
+            })),
+            [&number(5)[..], b"\x03", &number(4), b"\x02\x01\x01\x01\x01\x02\x02\x02\x02\x01\x06host-a"].concat(),
         ),
+        (17, Message::Serial(0x0102_0304), vec![1, 2, 3, 4]),
+        (16, Message::Keys(ring(&[3, 4]).as_of(7)), [&number(7)[..], b"\x02", &[3; 32], &[4; 32]].concat()),
     ]
 }
 
@@ -109,7 +128,7 @@ fn malformed_fields_are_reported() {
     let address = |text: &str| MessageError::Address(text.parse().unwrap());
     let cases = [
         (vec![0], MessageError::Kind(0)),
-        (vec![16, 1, 2], MessageError::Kind(16)),
+        (vec![18, 1, 2], MessageError::Kind(18)),
         (vec![255], MessageError::Kind(255)),
         (b"\x01\x00".into(), MessageError::Name(LabelError::Empty)),
         (b"\x01\x03a.b".into(), MessageError::Name(LabelError::Character('.'))),
@@ -128,9 +147,13 @@ fn malformed_fields_are_reported() {
         (push(&[b"\0\x02", &[0; 22][..]].concat()), MessageError::Order),
         ([&[8][..], &number, b"\x01a", &number, &[7]].concat(), choice("probe result", 7)),
         ([b"\x09\x01a", &number[..], b"\0"].concat(), choice("cause", 0)),
-        ([&[11][..], &number, &[5]].concat(), choice("keyring change", 5)),
-        ([&[12][..], &number, &[3]].concat(), choice("keyring outcome", 3)),
-        ([&[12][..], &number, &[1, 9]].concat(), long("keyring", 9, MAX_KEYS)),
+        ([&[11][..], &number, &[2]].concat(), choice("keyring change", 2)),
+        ([&[12][..], &number, &[1]].concat(), choice("keyring outcome", 1)),
+        ([&[12][..], &number, &[3], &number, &[9]].concat(), long("keyring", 9, MAX_KEYS)),
+        ([&[12][..], &number, &[3], &number, &[0, 17]].concat(), long("list of members", 17, MAX_UNREACHABLE)),
+        ([&[16][..], &number, &[0]].concat(), MessageError::Keys),
+        ([&[16][..], &number, &[9]].concat(), long("keyring", 9, MAX_KEYS)),
+        ([&[16][..], &number, &[2], &[7; 64]].concat(), MessageError::Keys),
         ([&[12][..], &number, b"\x02\0\x79"].concat(), long("reason", 121, MAX_REASON_LEN)),
         ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), MessageError::Text),
         ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("chitchat message", MAX_GOSSIP + 1, MAX_GOSSIP)),
@@ -156,7 +179,11 @@ fn encode_refuses_messages_that_decode_would() {
         push(vec![change("k", 1, Some(&value))]),
         push(vec![change("k", 2, None), change("k", 2, None)]),
         push((0..=MAX_CHANGES as u64).map(|version| change("", version, None)).collect()),
-        done(KeyringOutcome::Ring(vec![KeyId([0; 4]); MAX_KEYS + 1])),
+        done(KeyringOutcome::Ring(RingState { keys: vec![KeyId([0; 4]); MAX_KEYS + 1], ..RingState::default() })),
+        done(KeyringOutcome::Ring(RingState {
+            unreachable: vec![peer().name; MAX_UNREACHABLE + 1],
+            ..RingState::default()
+        })),
         done(KeyringOutcome::Refused(&reason)),
         done(KeyringOutcome::Refused("two\nlines")),
     ];
@@ -181,6 +208,7 @@ fn push_length_is_sum_of_encoded_len() {
 fn debug_output_hides_keys() {
     let message = Message::Keyring { sequence: 1, change: KeyringChange::Install(Key::from_random([77; 32])) };
     assert!(!format!("{message:?}").contains("77, 77"));
+    assert!(!format!("{:?}", Message::Keys(ring(&[77]))).contains("77, 77"));
 }
 
 // --- Random messages -------------------------------------------------------------------------------------------------
@@ -217,10 +245,20 @@ fn any_result() -> impl Strategy<Value = IndirectProbeResult> {
 fn any_keyring_change() -> impl Strategy<Value = KeyringChange> {
     prop_oneof![
         any::<[u8; 32]>().prop_map(|octets| KeyringChange::Install(Key::from_random(octets))),
-        any::<[u8; 4]>().prop_map(|id| KeyringChange::Use(KeyId(id))),
+        any::<([u8; 4], u64)>().prop_map(|(id, rotation)| KeyringChange::Use { key: KeyId(id), rotation }),
         any::<[u8; 4]>().prop_map(|id| KeyringChange::Remove(KeyId(id))),
         Just(KeyringChange::List),
     ]
+}
+
+fn any_ring_state() -> impl Strategy<Value = RingState> {
+    let keys = collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS);
+    let unreachable = collection::vec(any_identity().prop_map(|identity| identity.id.name), 0..=MAX_UNREACHABLE);
+    (any::<u64>(), keys, unreachable).prop_map(|(rotation, keys, unreachable)| RingState {
+        rotation,
+        keys,
+        unreachable,
+    })
 }
 
 fn any_message() -> impl Strategy<Value = Any> {
@@ -243,9 +281,13 @@ fn any_message() -> impl Strategy<Value = Any> {
             Message::Claim(Claim { known_for: Duration::from_millis(known_for), uptime: Duration::from_millis(uptime) })
         }),
         Just(Message::Pause),
+        any::<u32>().prop_map(Message::Serial),
         (number, any_keyring_change()).prop_map(|(sequence, change)| Message::Keyring { sequence, change }),
-        (number, collection::vec(any::<[u8; 4]>().prop_map(KeyId), 0..=MAX_KEYS))
-            .prop_map(|(sequence, ids)| { Message::KeyringDone { sequence, outcome: KeyringOutcome::Ring(ids) } }),
+        (number, any_ring_state())
+            .prop_map(|(sequence, state)| { Message::KeyringDone { sequence, outcome: KeyringOutcome::Ring(state) } }),
+        (number, collection::btree_set(any::<u8>(), 1..=MAX_KEYS)).prop_map(|(rotation, keys)| {
+            Message::Keys(ring(&keys.into_iter().collect::<Vec<_>>()).as_of(rotation))
+        }),
     ];
     let changes = collection::vec(("\\PC{0,60}", number, option::of("\\PC{0,300}")), 0..20);
     prop_oneof![

@@ -1,6 +1,8 @@
 //! State handed from one start of the node to the next, and the end of a start: when the cluster's state is complete.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::time::Instant;
 
 use super::{ReplicaState, Task, alone, publish::freshness};
 use crate::{
@@ -46,6 +48,7 @@ impl Task {
                 version: known.replica.version(),
                 facts: known.replica.facts.clone()?,
                 announcements: known.replica.announcements.clone(),
+                serial: self.ceilings.of(&peer.id.name),
             })
         };
         self.peer_states.values().filter_map(known).collect()
@@ -56,7 +59,8 @@ impl Task {
         let now = self.now();
         let continues = self.settings.continues;
         for peer in std::mem::take(&mut self.settings.known) {
-            let KnownPeer { id, incarnation, address, reach, version, facts, announcements } = peer;
+            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, serial } = peer;
+            serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));
@@ -65,6 +69,7 @@ impl Task {
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }
         self.peer_states = self.liveness.peers().map(|peer| (peer.id.name.clone(), peer)).collect();
+        self.missing.note(&BTreeMap::new(), &self.peer_states, Instant::now());
         self.note_connection();
         self.dirty.extend(self.peer_states.keys().cloned());
         let reachable = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));

@@ -10,13 +10,13 @@ use crate::{
         key_rotation,
         link::Inbound,
         liveness::{Dead, PeerState},
-        message::{Identity, KeyringOutcome, Message, Push},
+        message::{Identity, Message, Push},
         peer_replica::{Change, SkipError},
         rejected::Rejected,
     },
     model::{
         catalog::Freshness,
-        member::{INCARNATIONS, PeerId, Reach},
+        member::{Cause, INCARNATIONS, PeerId, Reach},
         name::Label,
     },
 };
@@ -40,6 +40,7 @@ impl Task {
                 self.liveness.learn(&peer.id, peer.address, now);
                 self.liveness.contacted(&peer.id, peer.address, now);
                 self.liveness.heard(&peer.id, now);
+                self.hand_over_ceiling(&peer);
                 self.cluster.talk_to(peer.address);
                 self.finish_joins(&peer, at);
             }
@@ -64,26 +65,20 @@ impl Task {
             Message::IndirectResult { sequence, target, result } => {
                 self.liveness.indirect_result(&from.id, &target, sequence, result, now);
             }
-            Message::Dead { peer, cause } => self.liveness.dead(&Dead { id: peer, cause }, now),
+            Message::Dead { peer, cause } => {
+                if cause == Cause::Forgotten {
+                    self.missing.forget(&peer.name);
+                }
+                self.liveness.dead(&Dead { id: peer, cause }, now);
+            }
             Message::Conflict { holder } => return self.take_conflict(from, holder),
             Message::Claim(claim) => return self.take_claim(from, &claim),
             Message::Outdated { known } => return self.take_outdated(&known),
             Message::Pause => self.liveness.pauses(&from.id, now),
-            Message::Keyring { sequence, change } => {
-                let outcome = key_rotation::apply(&self.outputs.keyring, &change, &from.id.name);
-                let outcome = match &outcome {
-                    Ok(keys) => KeyringOutcome::Ring(keys.clone()),
-                    Err(why) => KeyringOutcome::Refused(why),
-                };
-                self.outbox.send([from.address], &Message::KeyringDone { sequence, outcome });
-            }
-            Message::KeyringDone { sequence, outcome } => {
-                let outcome = match outcome {
-                    KeyringOutcome::Ring(keys) => Ok(keys),
-                    KeyringOutcome::Refused(why) => Err(why.to_owned()),
-                };
-                self.rotations.answered(sequence, &from.id, outcome);
-            }
+            Message::Keyring { sequence, change } => self.take_key_change(from, sequence, &change),
+            Message::KeyringDone { sequence, outcome } => self.take_key_outcome(from, sequence, outcome),
+            Message::Keys(ring) => key_rotation::catch_up(&self.outputs.keyring, &ring, &from.id.name),
+            Message::Serial(serial) => self.take_former_ceiling(serial),
             // These concern the transport only.
             Message::Hello(_) | Message::Welcome(_) => {}
         }
@@ -103,6 +98,7 @@ impl Task {
         known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
         self.take_announced_end(id);
         self.take_events_of(id);
+        self.take_ceiling_of(id);
         self.dirty.insert(id.name.clone());
     }
 
@@ -184,6 +180,7 @@ impl Task {
         if updated {
             self.take_announced_end(&id);
             self.take_events_of(&id);
+            self.take_ceiling_of(&id);
         }
     }
 

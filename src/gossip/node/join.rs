@@ -95,7 +95,11 @@ impl Task {
             return Err(ForgetError::Itself);
         }
         let now = self.now();
-        self.liveness.forget(name, now).map_err(|reach| reach.map_or(ForgetError::Unknown, ForgetError::Lives))
+        let forgotten = self.liveness.forget(name, now);
+        if forgotten == Err(None) && self.forget_missing(name) {
+            return Ok(());
+        }
+        forgotten.map_err(|reach| reach.map_or(ForgetError::Unknown, ForgetError::Lives))
     }
 
     /// Finishes joins whose time is over with an error.
@@ -148,13 +152,7 @@ impl Task {
                     }
                 });
             }
-            Command::Keyring { change, done } => {
-                // A held node cannot answer; the request is sent nevertheless, so that the report names the node.
-                let members = self.peer_states.values().filter(|peer| !matches!(peer.reach, Reach::Gone(_)));
-                let peers = members.map(|peer| Identity { id: peer.id.clone(), address: peer.address }).collect();
-                let own = &self.settings.own.id.name;
-                self.rotations.begin(change, own, peers, &self.outputs.keyring, &self.outbox, done);
-            }
+            Command::Keyring { change, force, done } => self.change_keys(change, force, done),
         }
         None
     }

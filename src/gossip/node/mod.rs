@@ -14,9 +14,12 @@ mod divergence;
 mod handover;
 mod incoming;
 mod join;
+mod keys;
 mod names;
 mod outgoing;
 mod publish;
+mod roster;
+mod serials;
 mod user_events;
 
 use std::{
@@ -39,6 +42,8 @@ use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
     names::Names,
+    roster::Missing,
+    serials::Ceilings,
     user_events::Events,
 };
 use super::{
@@ -122,6 +127,8 @@ pub struct Inputs {
     pub rejected: Arc<Rejected>,
     /// Metrics that show the size of the replicated state.
     pub metrics: Gossip,
+    /// Bound that the own SOA serials do not exceed.
+    pub serial_ceiling: watch::Receiver<u32>,
 }
 
 /// Outputs of a node.
@@ -138,6 +145,8 @@ pub struct Outputs {
     pub events: watch::Sender<EventLog>,
     /// True once the state of the cluster is complete. Before, it is that of [`Settings::known`], and of some peers.
     pub synced: watch::Sender<bool>,
+    /// The latest bound of serials of former runs of this node that a peer has handed over.
+    pub former_serial: watch::Sender<Option<u32>>,
 }
 
 /// Reasons why a node has ended.
@@ -201,6 +210,8 @@ struct Task {
     joins: Vec<Joining>,
     found: (mpsc::Sender<Found>, mpsc::Receiver<Found>),
     rotations: Rotations,
+    missing: Missing,
+    ceilings: Ceilings,
     events: Events,
     names: Names,
 }
@@ -229,11 +240,12 @@ impl Task {
     async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
+        let serial = Record::Serial(*inputs.serial_ceiling.borrow_and_update());
         let (to_chitchat, inbox) = link::gossip();
         let incarnation = settings.incarnation;
         let cluster = Cluster::start(
             settings.cluster(incarnation),
-            settings.records(&published, std::iter::empty()),
+            settings.records(&published, [serial.encode()].into_iter()),
             outbox.clone(),
             inbox,
         )
@@ -243,6 +255,7 @@ impl Task {
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
         let rotations = Rotations::new(settings.seed);
+        let missing = Missing::new(&settings.targets.remembered, settings.own.address, started);
         let mut task = Self {
             liveness: Liveness::new(
                 settings.own.id.clone(),
@@ -274,6 +287,8 @@ impl Task {
             joins: Vec::new(),
             found: mpsc::channel(FOUND),
             rotations,
+            missing,
+            ceilings: Ceilings::default(),
             events: Events::default(),
             names: Names::default(),
         };
@@ -294,6 +309,8 @@ impl Task {
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
         let mut announcing = true;
+        // False once the sender of the bound of serials is gone.
+        let mut serving = true;
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
         let (mut restart_at, mut pause, mut stable_at) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
@@ -323,7 +340,7 @@ impl Task {
                         self.inputs.metrics.set_keys(self.cluster.keys().await);
                     }
                     self.expire_joins();
-                    self.rotations.tick(&self.outbox);
+                    self.rotate_keys();
                     self.compare_views().await;
                     self.publish_membership();
                 }
@@ -335,6 +352,12 @@ impl Task {
                     }
                 }
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}
+                changed = self.inputs.serial_ceiling.changed(), if serving => {
+                    serving = changed.is_ok();
+                    if serving {
+                        self.publish_ceiling().await;
+                    }
+                }
                 Some(found) = self.found.1.recv() => self.contact(found),
                 Some(command) = self.inputs.commands.recv() => {
                     if let Some(end) = self.carry_out(command).await {

@@ -128,7 +128,8 @@ impl Task {
     pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_chitchat, inbox) = link::gossip();
-        let records = self.settings.records(&self.published, self.events.records());
+        let others = self.events.records().chain([self.ceiling_record()]);
+        let records = self.settings.records(&self.published, others);
         self.cluster =
             Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
         self.to_chitchat = to_chitchat;
@@ -202,7 +203,7 @@ impl Settings {
     pub(super) fn records(
         &self,
         announcements: &Announcements,
-        events: impl Iterator<Item = (String, String)>,
+        others: impl Iterator<Item = (String, String)>,
     ) -> Vec<(String, String)> {
         let node = Record::Node {
             addresses: self.node.addresses.clone(),
@@ -213,6 +214,6 @@ impl Settings {
         };
         let own = changes(&Announcements::new(), announcements);
         let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
-        own.chain(events).chain([node.encode()]).collect()
+        own.chain(others).chain([node.encode()]).collect()
     }
 }

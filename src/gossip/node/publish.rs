@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{ReplicaState, Task};
@@ -64,6 +65,7 @@ impl Task {
             }
         }
         self.dirty.extend(self.peer_states.keys().filter(|name| !now.contains_key(*name)).cloned());
+        self.missing.note(&self.peer_states, &now, Instant::now());
         self.peer_states = now;
         self.note_connection();
         self.changed = true;

@@ -1,7 +1,7 @@
 //! Sessions and addresses of peers, and messages that wait for a session to become known.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,6 +19,9 @@ const WAITING_FOR: usize = 1024;
 pub(super) const HELLO_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between introductions to one session, since the same hello may arrive repeatedly.
 const INTRODUCTION_INTERVAL: Duration = Duration::from_millis(50);
+/// Interval between keyrings to one session. Two nodes with different primary keys and rings of the same rotation send them
+/// for as long as that lasts.
+const KEYS_INTERVAL: Duration = Duration::from_secs(2);
 /// Largest number of known sessions: eight for each node of the largest cluster.
 const SESSIONS: usize = 4096;
 
@@ -30,6 +33,10 @@ pub(super) struct Directory {
     waiting: HashMap<SocketAddr, Waiting>,
     /// Times of introductions within the last second.
     introduced: HashMap<Session, Instant>,
+    /// Addresses that were greeted within the last second because of a frame with an unknown key.
+    greeted: HashSet<SocketAddr>,
+    /// Times at which the keyring was sent to sessions that encrypt with another key, within [`KEYS_INTERVAL`].
+    keys_sent: HashMap<Session, Instant>,
 }
 
 #[derive(Debug)]
@@ -37,6 +44,8 @@ struct Waiting {
     since: Instant,
     /// Time of the last hello.
     asked: Option<Instant>,
+    /// Number of hellos.
+    hellos: usize,
     messages: Vec<Arc<[u8]>>,
 }
 
@@ -81,7 +90,7 @@ impl Directory {
         let waiting = match self.waiting.entry(to) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(_) if full => return false,
-            Entry::Vacant(entry) => entry.insert(Waiting { since: now, asked: None, messages: Vec::new() }),
+            Entry::Vacant(entry) => entry.insert(Waiting { since: now, asked: None, hellos: 1, messages: Vec::new() }),
         };
         if waiting.messages.len() < WAITING {
             waiting.messages.push(octets);
@@ -93,14 +102,15 @@ impl Directory {
         due
     }
 
-    /// Addresses that are due for another hello. Drops messages whose time is over.
-    pub(super) fn unanswered(&mut self, now: Instant) -> Vec<SocketAddr> {
+    /// Addresses that are due for another hello, with the number of those before. Drops messages whose time is over.
+    pub(super) fn unanswered(&mut self, now: Instant) -> Vec<(SocketAddr, usize)> {
         self.waiting.retain(|_, waiting| now.duration_since(waiting.since) < TIMEOUT);
         let due = |waiting: &Waiting| waiting.asked.is_none_or(|at| now.duration_since(at) >= HELLO_INTERVAL);
         let due = self.waiting.iter_mut().filter(|(_, waiting)| due(waiting));
         due.map(|(address, waiting)| {
             waiting.asked = Some(now);
-            *address
+            waiting.hellos += 1;
+            (*address, waiting.hellos - 1)
         })
         .collect()
     }
@@ -119,8 +129,26 @@ impl Directory {
         due
     }
 
+    /// Reports whether a greeting of this address is due because of a frame with an unknown key, and records it. Only known
+    /// addresses are greeted: an attacker can forge the source of a frame.
+    pub(super) fn may_greet(&mut self, address: SocketAddr) -> bool {
+        self.addresses.contains_key(&address) && self.greeted.insert(address)
+    }
+
+    /// Returns the address of a session's owner if the keyring is due to be sent to it, and records that.
+    pub(super) fn may_send_keys(&mut self, session: Session, now: Instant) -> Option<SocketAddr> {
+        let address = self.sessions.get(&session)?.address;
+        let due = self.keys_sent.get(&session).is_none_or(|at| now.duration_since(*at) >= KEYS_INTERVAL);
+        due.then(|| {
+            self.keys_sent.insert(session, now);
+            address
+        })
+    }
+
     /// Forgets recorded introductions. Called once a second.
-    pub(super) fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self, now: Instant) {
         self.introduced.clear();
+        self.greeted.clear();
+        self.keys_sent.retain(|_, at| now.duration_since(*at) < KEYS_INTERVAL);
     }
 }

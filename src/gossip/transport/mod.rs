@@ -11,9 +11,13 @@
 //! session of the hello. The receiver of a `Welcome` knows that the sender has the key and is alive, and takes its name,
 //! address and session from the message. A message to an address without a known session waits briefly while a hello is
 //! sent.
+//!
+//! # Rotation of keys
+//! A node that was away during a rotation encrypts with a key that the others still hold. See [`rotation`].
 
 mod directory;
 mod discard;
+mod rotation;
 mod sockets;
 mod streams;
 #[cfg(test)]
@@ -52,7 +56,7 @@ use super::{
 };
 use crate::{
     metrics::{Gossip, GossipTransport},
-    model::keyring::Keyring,
+    model::keyring::{KeyId, Keyring},
 };
 
 /// Longest datagram in octets: with IPv6 and UDP headers it fits the 1,280 octets that every path carries (RFC 8200 §5).
@@ -168,13 +172,13 @@ impl Task {
                 },
                 Ok(()) = self.transport.keyring.changed() => self.take_keyring(),
                 _ = again.tick() => {
-                    for address in self.directory.unanswered(Instant::now()) {
-                        self.hello(address);
+                    for (address, hellos) in self.directory.unanswered(Instant::now()) {
+                        self.hello_again(address, hellos);
                     }
                 }
                 _ = second.tick() => {
                     self.introductions = INTRODUCTIONS;
-                    self.directory.tidy();
+                    self.directory.tidy(Instant::now());
                     self.transport.rejected.report();
                     if self.transport.seal.is_crowded() {
                         self.renew();
@@ -204,7 +208,7 @@ impl Task {
                 self.transport.seal.renew(session);
                 info!("gossip: new session started");
                 for (address, session) in self.directory.all() {
-                    self.welcome(address, session);
+                    self.welcome(address, session, None);
                 }
             }
             Err(error) => warn!(%error, "gossip: keeping the old session"),
@@ -230,13 +234,16 @@ impl Task {
     fn take(&mut self, frame: &mut [u8], source: SocketAddr, via: Via) {
         let transport = if via == Via::Datagram { GossipTransport::Udp } else { GossipTransport::Tcp };
         self.transport.metrics.received(transport, frame.len());
-        let Opened { from, bound, plaintext } = match self.transport.seal.open(frame) {
+        let Opened { from, bound, key, plaintext } = match self.transport.seal.open(frame) {
             Ok(opened) => opened,
             Err(refused) => {
                 self.transport.rejected.count(RejectReason::of(&refused), source);
                 // The frame was sent to an earlier run or to another node: introduce this run to the sender.
                 if matches!(refused, OpenError::OtherSession { .. }) {
                     self.greet(source, via);
+                }
+                if matches!(refused, OpenError::UnknownKey(_)) {
+                    self.greet_with_other_keys(source, via);
                 }
                 return;
             }
@@ -248,17 +255,19 @@ impl Task {
             // A hello may be a replay. The answer is useful only to the holder of that session and the key.
             Message::Hello(_) => {
                 if self.directory.may_introduce(from, Instant::now()) && self.take_introduction() {
-                    self.welcome(source, from);
+                    self.welcome(source, from, key);
                 }
             }
             _ if !bound => self.transport.rejected.count(RejectReason::Malformed, source),
-            Message::Welcome(identity) => self.learn(source, from, &identity),
+            Message::Welcome(identity) => self.learn(source, (from, key), &identity),
             _ => match self.directory.identity(&from) {
                 Some(identity) => {
-                    let inbound = Inbound::Message { from: identity.clone(), octets: plaintext.to_vec() };
+                    let identity = identity.clone();
+                    let inbound = Inbound::Message { from: identity, octets: plaintext.to_vec() };
                     if self.transport.network.inbound.try_send(inbound).is_err() {
                         self.transport.rejected.count(RejectReason::Overload, source);
                     }
+                    self.send_keys(from, key);
                 }
                 // The sender knows this node, but its session is unknown here or new.
                 None => self.greet(source, via),
@@ -267,12 +276,14 @@ impl Task {
     }
 
     /// Records the identity of an authenticated session.
-    fn learn(&mut self, source: SocketAddr, session: Session, identity: &Identity) {
-        if self.directory.learn(session, identity) {
+    fn learn(&mut self, source: SocketAddr, (session, key): (Session, Option<KeyId>), identity: &Identity) {
+        let is_new = self.directory.learn(session, identity);
+        if is_new && self.take_introduction() {
+            self.welcome(identity.address, session, key);
+        }
+        self.send_keys(session, key);
+        if is_new {
             debug!(peer = %identity.id.name, address = %identity.address, "gossip: new session of a peer");
-            if self.take_introduction() {
-                self.welcome(identity.address, session);
-            }
             let _ = self.transport.network.inbound.try_send(Inbound::Introduced { peer: identity.clone(), at: source });
         }
         // The peer may have been addressed by another address than it advertises: send what is queued for both.
@@ -311,12 +322,12 @@ impl Task {
     }
 
     fn hello(&mut self, to: SocketAddr) {
-        self.introduce(to, Recipient::Anyone, Message::Hello);
+        self.introduce(to, Recipient::Anyone, None, Message::Hello);
     }
 
-    /// Introduces this node to a session.
-    fn welcome(&mut self, to: SocketAddr, session: Session) {
-        self.introduce(to, Recipient::Session(session), Message::Welcome);
+    /// Introduces this node to a session that encrypts with `key`.
+    fn welcome(&mut self, to: SocketAddr, session: Session, key: Option<KeyId>) {
+        self.introduce(to, Recipient::Session(session), key, Message::Welcome);
     }
 
     /// Uses up one introduction of this second. Returns false if none is left.
@@ -326,19 +337,35 @@ impl Task {
         may
     }
 
-    fn introduce(&mut self, to: SocketAddr, receiver: Recipient, message: impl FnOnce(Identity) -> Message<'static>) {
+    fn introduce(
+        &mut self,
+        to: SocketAddr,
+        receiver: Recipient,
+        key: Option<KeyId>,
+        message: impl FnOnce(Identity) -> Message<'static>,
+    ) {
+        let message = message(self.transport.own.clone());
+        self.send_message(to, receiver, key, &message);
+    }
+
+    /// Sends a message of the transport itself.
+    fn send_message(&mut self, to: SocketAddr, receiver: Recipient, key: Option<KeyId>, message: &Message<'_>) {
         let mut plaintext = std::mem::take(&mut self.plaintext);
         plaintext.clear();
-        // The own identity is within all bounds.
-        if message(self.transport.own.clone()).encode(&mut plaintext).is_ok() {
-            self.send(to, receiver, &plaintext);
+        // The own identity and the keyring are within all bounds.
+        if message.encode(&mut plaintext).is_ok() {
+            self.send_with(key, to, receiver, &plaintext);
         }
         self.plaintext = plaintext;
     }
 
     fn send(&mut self, to: SocketAddr, receiver: Recipient, octets: &[u8]) {
+        self.send_with(None, to, receiver, octets);
+    }
+
+    fn send_with(&mut self, key: Option<KeyId>, to: SocketAddr, receiver: Recipient, octets: &[u8]) {
         self.frame.clear();
-        if let Err(error) = self.transport.seal.seal(receiver, octets, &mut self.frame) {
+        if let Err(error) = self.transport.seal.seal_with(key, receiver, octets, &mut self.frame) {
             warn!(%error, "gossip: cannot seal a message");
             return;
         }

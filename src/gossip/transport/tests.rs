@@ -87,6 +87,15 @@ impl Host {
         }
     }
 
+    /// Receives the next message: the number of a ping, or `None` for another message.
+    async fn hears_ping_or_other(&mut self) -> Option<u64> {
+        let (_, octets) = self.hears().await;
+        match Message::decode(&octets).unwrap() {
+            Message::Ping { sequence } => Some(sequence),
+            _ => None,
+        }
+    }
+
     async fn counts(&self, word: &str, at_least: u64) {
         let count = || self.rejected.counts().iter().find(|(known, _)| *known == word).map_or(0, |(_, count)| *count);
         soon(word, async {
@@ -138,6 +147,17 @@ impl Peer {
         let mut buffer = [0; 2048];
         let len = soon("frame", self.udp.recv(&mut buffer)).await.unwrap();
         self.seal.open(&mut buffer[..len]).map(|opened| opened.from)
+    }
+
+    /// The next frame's message.
+    async fn hears_message(&mut self) -> Message<'static> {
+        let mut buffer = [0; 2048];
+        let len = soon("frame", self.udp.recv(&mut buffer)).await.unwrap();
+        match Message::decode(self.seal.open(&mut buffer[..len]).unwrap().plaintext).unwrap() {
+            Message::Welcome(identity) => Message::Welcome(identity),
+            Message::Keys(ring) => Message::Keys(ring),
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Exchanges sessions with the host at `to`.
@@ -347,6 +367,87 @@ async fn key_rotation_loses_no_message() {
     let hello = late.frame(Recipient::Anyone, &Message::Hello(late.own.clone()));
     late.sends(to, &hello).await;
     b.counts("unknown key", 1).await;
+}
+
+/// A node that was away during a rotation sends its frames with the old key. The first peer that hears it sends its keyring.
+#[tokio::test]
+async fn node_with_an_old_key_is_sent_the_new_one() {
+    let mut returning = Host::start("returning", &[1]);
+    let mut b = Host::start("b", &[2, 1]);
+    let rotated = ring(&[2, 1]).unwrap().as_of(1);
+    b.keys.send_replace(Some(rotated.clone()));
+    // Whichever side sends first.
+    returning.ping(b.own.address, 1);
+    assert_eq!(b.hears_ping().await, 1);
+    let (from, octets) = returning.hears().await;
+    assert_eq!((from.as_str(), Message::decode(&octets)), ("b", Ok(Message::Keys(rotated.clone()))));
+    // Until it has taken over the key, it cannot open other frames of the peer.
+    b.ping(returning.own.address, 2);
+    returning.counts("unknown key", 1).await;
+    returning.keys.send_replace(Some(rotated.clone()));
+    b.ping(returning.own.address, 3);
+    assert_eq!(returning.hears_ping().await, 3);
+
+    // A hello that is not answered is repeated with each key.
+    let mut late = Host::start("late", &[1]);
+    b.ping(late.own.address, 4);
+    let (from, octets) = late.hears().await;
+    assert_eq!((from.as_str(), Message::decode(&octets)), ("b", Ok(Message::Keys(rotated))));
+}
+
+/// Each side of a split has rotated to a key of its own, and both hold the former one.
+#[tokio::test]
+async fn nodes_of_two_rotations_hear_each_other_by_a_common_key() {
+    let (mut a, mut b) = (Host::start("a", &[1]), Host::start("b", &[1]));
+    a.ping(b.own.address, 1);
+    assert_eq!(b.hears_ping().await, 1);
+    let (of_a, of_b) = (ring(&[2, 1]).unwrap().as_of(1), ring(&[3, 1]).unwrap().as_of(1));
+    a.keys.send_replace(Some(of_a.clone()));
+    b.keys.send_replace(Some(of_b.clone()));
+    let mut kept = 0;
+    // The sessions are known on both sides: no hello is due.
+    let exchanged = async {
+        while kept < 2 {
+            a.ping(b.own.address, 2);
+            b.ping(a.own.address, 2);
+            for (host, expected) in [(&mut a, &of_b), (&mut b, &of_a)] {
+                let Ok(Inbound::Message { octets, .. }) = host.link.inbound.try_recv() else { continue };
+                if let Ok(Message::Keys(theirs)) = Message::decode(&octets) {
+                    assert_eq!(theirs, *expected);
+                    let mut ring = host.keys.borrow().clone().unwrap();
+                    ring.take_over(&theirs);
+                    host.keys.send_replace(Some(ring));
+                    kept += 1;
+                }
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("exchange of the keyrings", exchanged).await;
+    // Each keeps its primary key, and both decrypt both.
+    a.ping(b.own.address, 9);
+    soon("ping", async { while b.hears_ping_or_other().await != Some(9) {} }).await;
+    b.ping(a.own.address, 9);
+    soon("ping", async { while a.hears_ping_or_other().await != Some(9) {} }).await;
+    assert_eq!(a.keys.borrow().as_ref().map(|ring| ring.primary().id()), Some(key(2).id()));
+    assert_eq!(b.keys.borrow().as_ref().map(|ring| ring.primary().id()), Some(key(3).id()));
+}
+
+#[tokio::test]
+async fn keys_are_sent_to_bound_frames_of_a_known_key_only() {
+    let b = Host::start("b", &[2, 1]);
+    let mut stranger = Peer::new("mallory", &[9], 9).await;
+    let mut old = Peer::new("old", &[1], 8).await;
+    // A hello may be a replay: the answer is an introduction, whatever its key.
+    let hello = old.frame(Recipient::Anyone, &Message::Hello(old.own.clone()));
+    old.sends(b.own.address, &hello).await;
+    assert!(matches!(old.hears_message().await, Message::Welcome(_)));
+    // Frames of an unknown key from an unknown address are not answered.
+    let hello = stranger.frame(Recipient::Anyone, &Message::Hello(stranger.own.clone()));
+    stranger.sends(b.own.address, &hello).await;
+    b.counts("unknown key", 1).await;
+    let mut octets = [0; 1];
+    assert!(stranger.udp.try_recv(&mut octets).is_err());
 }
 
 #[tokio::test]

@@ -11,13 +11,11 @@ use axum::{
 
 use crate::{
     api,
-    gossip::{
-        command::{Command, KeyringReport},
-        message::KeyringChange,
-    },
+    gossip::command::{Command, KeyringCommand, KeyringReport},
     http::{
         Api,
         command::{KEYRING, refused, send},
+        query::Query,
         response::{ApiError, json},
     },
     model::keyring::{Key, KeyId},
@@ -29,45 +27,67 @@ const MAX_NAME: usize = 128;
 type Body = Result<Bytes, BytesRejection>;
 
 pub(crate) async fn list(State(api): State<Api>, uri: Uri) -> Result<Response, ApiError> {
-    let report = ask(&api, KeyringChange::List).await?;
+    let report = ask(&api, KeyringCommand::List, false).await?;
     Ok(json(&uri, &[keyring_json(&api, &report)]))
 }
 
-pub(crate) async fn install(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
+pub(crate) async fn install(State(api): State<Api>, query: Query, uri: Uri, body: Body) -> Result<Response, ApiError> {
     let key = Key::from_base64(&read(body)?);
     let key = key.map_err(|error| ApiError(StatusCode::BAD_REQUEST, format!("Invalid key: {error}.")))?;
-    change(&api, KeyringChange::Install(key)).await
+    change(&api, KeyringCommand::Install(key), &query, &uri).await
 }
 
-pub(crate) async fn make_primary(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    change(&api, KeyringChange::Use(id(&read(body)?)?)).await
+pub(crate) async fn make_primary(
+    State(api): State<Api>,
+    query: Query,
+    uri: Uri,
+    body: Body,
+) -> Result<Response, ApiError> {
+    change(&api, KeyringCommand::Use(id(&read(body)?)?), &query, &uri).await
 }
 
-pub(crate) async fn remove(State(api): State<Api>, body: Body) -> Result<Response, ApiError> {
-    change(&api, KeyringChange::Remove(id(&read(body)?)?)).await
+pub(crate) async fn remove(State(api): State<Api>, query: Query, uri: Uri, body: Body) -> Result<Response, ApiError> {
+    change(&api, KeyringCommand::Remove(id(&read(body)?)?), &query, &uri).await
 }
 
-async fn ask(api: &Api, change: KeyringChange) -> Result<KeyringReport, ApiError> {
+async fn ask(api: &Api, change: KeyringCommand, force: bool) -> Result<KeyringReport, ApiError> {
     let advice = "See `muster keyring list` for the keys of each node; the request can be repeated.";
-    send(&api.commands.cluster, |done| Command::Keyring { change, done }, KEYRING, advice).await?.map_err(refused)
+    let command = |done| Command::Keyring { change, force, done };
+    send(&api.commands.cluster, command, KEYRING, advice).await?.map_err(refused)
 }
 
-/// Succeeds only if all nodes succeed: nodes that lack the primary key would leave the cluster.
-async fn change(api: &Api, change: KeyringChange) -> Result<Response, ApiError> {
-    let report = ask(api, change).await?;
-    if report.refusals.is_empty() && report.answered >= report.nodes {
-        return Ok(StatusCode::OK.into_response());
+/// Succeeds only if all members apply the change, or if it is forced and all that answer do. The response of a forced change
+/// names the others.
+async fn change(api: &Api, change: KeyringCommand, query: &Query, uri: &Uri) -> Result<Response, ApiError> {
+    let force = query.flag("force")?;
+    let report = ask(api, change, force).await?;
+    if report.applied && report.refusals.is_empty() {
+        if report.absent.is_empty() {
+            return Ok(StatusCode::OK.into_response());
+        }
+        if force {
+            return Ok(json(uri, &[keyring_json(api, &report)]));
+        }
     }
-    let done = report.answered.saturating_sub(report.refusals.len());
-    let mut text = format!("{done} of {} nodes applied the change.", report.nodes);
-    for (node, reason) in &report.refusals {
+    let mut text = if report.applied {
+        let done = report.answered.saturating_sub(report.refusals.len());
+        format!("{done} of {} nodes applied the change.", report.nodes)
+    } else {
+        "Refused: no node has changed its keys.".to_owned()
+    };
+    for (node, reason) in report.refusals.iter().chain(&report.absent) {
         text.push_str(&format!("\n{node}: {reason}"));
     }
-    if report.answered < report.nodes {
-        text.push_str(&format!("\n{} did not respond: see `muster members`.", report.nodes - report.answered));
-    }
-    text.push_str("\nFix the failed nodes, then repeat the request.");
-    Err(ApiError(StatusCode::INTERNAL_SERVER_ERROR, text))
+    text.push_str(if report.applied {
+        "\nFix the failed nodes, then repeat the request."
+    } else if report.absent.is_empty() {
+        "\nFix these nodes, then repeat the request."
+    } else {
+        "\nA node that misses a removal cannot return by itself. Wait until these nodes are back, remove those that never \
+         return with force-leave, or repeat the request with `force` to change the other nodes."
+    });
+    let status = if report.applied { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::CONFLICT };
+    Err(ApiError(status, text))
 }
 
 /// Parses a key id, or a key in base64.
@@ -92,7 +112,7 @@ fn keyring_json(api: &Api, report: &KeyringReport) -> api::Keyring {
         wan: false,
         datacenter: api.agent.datacenter.to_string(),
         segment: String::new(),
-        messages: report.refusals.iter().map(|(node, reason)| (node.to_string(), reason.clone())).collect(),
+        messages: report.refusals.iter().chain(&report.absent).map(|(node, why)| (node.clone(), why.clone())).collect(),
         keys: report.keys.iter().map(|(id, held)| (id.to_string(), held.nodes)).collect(),
         primary_keys: report
             .keys

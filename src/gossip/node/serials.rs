@@ -1,0 +1,123 @@
+//! SOA serials of peers: ceilings that their runs announced, kept for their next runs.
+//!
+//! Each node answers with serials of its own. A node that lost its data directory would start at its clock, possibly below what
+//! its secondaries and caches have seen. So each node announces a bound that its serials do not exceed. Peers keep the latest
+//! one by the name of the node, beyond the end of the run, and hand it to another run of that name when it introduces itself.
+
+use std::collections::BTreeMap;
+
+use super::Task;
+use crate::{
+    dns::zone::serial::is_later,
+    gossip::message::{Identity, Message},
+    model::{member::PeerId, name::Label},
+    record::Record,
+};
+
+/// Largest number of names, that of the largest cluster.
+const MAX_NAMES: usize = 4096;
+
+/// Ceilings of the serials of peers.
+#[derive(Debug, Default)]
+pub(super) struct Ceilings(BTreeMap<Label, Ceiling>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ceiling {
+    /// Run that announced it.
+    generation: u64,
+    serial: u32,
+}
+
+impl Ceilings {
+    /// Records a ceiling that a run announced.
+    pub(super) fn note(&mut self, id: &PeerId, serial: u32) {
+        let new = Ceiling { generation: id.generation, serial };
+        let has_room = self.0.len() < MAX_NAMES;
+        match self.0.get_mut(&id.name) {
+            Some(known) if is_later(serial, known.serial) => *known = new,
+            None if has_room => drop(self.0.insert(id.name.clone(), new)),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Returns the latest ceiling of a name.
+    pub(super) fn of(&self, name: &Label) -> Option<u32> {
+        self.0.get(name).map(|known| known.serial)
+    }
+
+    /// Returns the latest ceiling of a name if another run than this one announced it.
+    pub(super) fn of_former_run(&self, id: &PeerId) -> Option<u32> {
+        self.0.get(&id.name).filter(|known| known.generation != id.generation).map(|known| known.serial)
+    }
+}
+
+impl Task {
+    /// Own ceiling as a record.
+    pub(super) fn ceiling_record(&self) -> (String, String) {
+        Record::Serial(*self.inputs.serial_ceiling.borrow()).encode()
+    }
+
+    /// Announces a new ceiling.
+    pub(super) async fn publish_ceiling(&mut self) {
+        let serial = *self.inputs.serial_ceiling.borrow_and_update();
+        let (key, value) = Record::Serial(serial).encode();
+        let published = self.cluster.publish(&[(key, Some(value))]).await;
+        self.push(&published);
+    }
+
+    /// Hands the ceiling of a former run to a run that introduces itself, or that has announced a lower one.
+    pub(super) fn hand_over_ceiling(&self, peer: &Identity) {
+        if let Some(serial) = self.ceilings.of_former_run(&peer.id) {
+            self.outbox.send([peer.address], &Message::Serial(serial));
+        }
+    }
+
+    /// Records the ceiling that a peer has announced since the last call.
+    pub(super) fn take_ceiling_of(&mut self, id: &PeerId) {
+        let Some(serial) = self.replicas.get_mut(id).and_then(|known| known.replica.take_serial()) else { return };
+        self.ceilings.note(id, serial);
+        // The former run's is still the latest: the message at the introduction was lost, or is on its path.
+        if let Some(peer) = self.peer_states.get(&id.name).filter(|peer| peer.id == *id) {
+            self.hand_over_ceiling(&Identity { id: id.clone(), address: peer.address });
+        }
+    }
+
+    /// Publishes the ceiling of a former run of this node that a peer knows.
+    pub(super) fn take_former_ceiling(&self, serial: u32) {
+        self.outputs.former_serial.send_if_modified(|known| {
+            let is_new = known.is_none_or(|known| is_later(serial, known));
+            if is_new {
+                *known = Some(serial);
+            }
+            is_new
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn latest_ceiling_of_a_name_is_kept_for_other_runs() {
+        let run = |generation| PeerId { name: Label::parse("a").unwrap(), generation };
+        let mut ceilings = Ceilings::default();
+        assert_eq!((ceilings.of(&run(1).name), ceilings.of_former_run(&run(1))), (None, None));
+        ceilings.note(&run(1), 70_000);
+        ceilings.note(&run(1), 60_000);
+        assert_eq!((ceilings.of(&run(1).name), ceilings.of_former_run(&run(1))), (Some(70_000), None));
+        // A run that lost its data announces a lower one.
+        ceilings.note(&run(2), 9);
+        assert_eq!(ceilings.of_former_run(&run(2)), Some(70_000));
+        ceilings.note(&run(2), 140_000);
+        assert_eq!((ceilings.of_former_run(&run(2)), ceilings.of_former_run(&run(3))), (None, Some(140_000)));
+        // Around the end of the numbers.
+        ceilings.note(&run(3), 140_000 + (1 << 31) - 1);
+        ceilings.note(&run(4), 5);
+        assert_eq!(ceilings.of(&run(4).name), Some(5));
+        for number in 0..MAX_NAMES + 9 {
+            ceilings.note(&PeerId { name: Label::parse(&format!("n{number}")).unwrap(), generation: 1 }, 1);
+        }
+        assert_eq!(ceilings.0.len(), MAX_NAMES);
+    }
+}

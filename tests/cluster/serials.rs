@@ -1,0 +1,80 @@
+//! Serials of a node that lost its data: peers hand over the bound that its former run announced.
+
+use muster::{
+    gossip::message::Message,
+    model::member::{Cause, Reach},
+};
+use tokio::time::sleep;
+
+use crate::script::{Cluster, Handover, ms};
+
+const ALL: &[&str] = &["a", "b", "c"];
+
+/// Starts a node again that knows its peers' addresses only.
+async fn restart(cluster: &mut Cluster, name: &'static str, join: &[&'static str]) {
+    cluster.start(name, join).await;
+    cluster.settles(ms(5000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_run_is_handed_the_bound_of_the_former_one() {
+    let mut cluster = Cluster::running(ALL).await;
+    assert_eq!(cluster.former_serial("c"), None);
+    // Bounds are announced by push, and by gossip if that is lost.
+    cluster.reserve_serials("c", 70_000);
+    sleep(ms(1000)).await;
+    cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
+    cluster.reserve_serials("c", 140_000);
+    sleep(ms(3000)).await;
+    cluster.network.lose(None);
+    cluster.kill("c").await;
+    cluster.until(ms(8000), "c is gone", |c| c.reach("a", "c") == Some(Reach::Gone(Cause::Refused))).await;
+    restart(&mut cluster, "c", &["a"]).await;
+    cluster.until(ms(2000), "c knows the bound", |c| c.former_serial("c") == Some(140_000)).await;
+    // It is for that node only.
+    assert_eq!((cluster.former_serial("a"), cluster.former_serial("b")), (None, None));
+
+    // A bound of the run itself is handed over to the next run only.
+    cluster.reserve_serials("c", 210_000);
+    sleep(ms(1000)).await;
+    cluster.cut(&["c"], &["a", "b"]);
+    sleep(ms(3000)).await;
+    cluster.network.heal();
+    cluster.settles(ms(8000)).await;
+    assert_eq!(cluster.former_serial("c"), Some(140_000));
+    restart_after_stop(&mut cluster, Some(210_000)).await;
+}
+
+/// A node that left is handed its bound as well.
+async fn restart_after_stop(cluster: &mut Cluster, expected: Option<u32>) {
+    cluster.stop("c").await;
+    cluster.until(ms(8000), "c has left", |c| c.reach("a", "c") == Some(Reach::Gone(Cause::Left))).await;
+    restart(cluster, "c", &["b"]).await;
+    cluster.until(ms(2000), "c knows the bound", |c| c.former_serial("c") == expected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bound_survives_the_restart_of_all_peers_one_after_the_other() {
+    let mut cluster = Cluster::running(ALL).await;
+    cluster.reserve_serials("c", 70_000);
+    sleep(ms(1000)).await;
+    cluster.kill("c").await;
+    cluster.until(ms(8000), "c is gone", |c| c.reach("a", "c") == Some(Reach::Gone(Cause::Refused))).await;
+    for name in ["a", "b"] {
+        let known = cluster.snapshot(name).await;
+        cluster.kill(name).await;
+        cluster.start_from(name, Handover { known, ..Handover::default() });
+        cluster.until(ms(8000), "it is back", |c| c.is_synced(name)).await;
+    }
+    restart_lossy(&mut cluster).await;
+}
+
+/// The message at the introduction is lost: the bound that the run announces shows that it lacks the former one.
+async fn restart_lossy(cluster: &mut Cluster) {
+    cluster.network.lose(Some(|message| matches!(message, Message::Serial(_))));
+    restart(cluster, "c", &["a"]).await;
+    assert_eq!(cluster.former_serial("c"), None);
+    cluster.network.lose(None);
+    cluster.reserve_serials("c", 9);
+    cluster.until(ms(3000), "c knows the bound", |c| c.former_serial("c") == Some(70_000)).await;
+}
