@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/fault.rs"]
+mod fault;
 #[path = "cluster/members.rs"]
 mod members;
 #[path = "cluster/names.rs"]
@@ -22,6 +24,8 @@ mod rogue;
 mod script;
 #[path = "cluster/splits.rs"]
 mod splits;
+#[path = "cluster/starvation.rs"]
+mod starvation;
 #[path = "cluster/trouble.rs"]
 mod trouble;
 #[path = "cluster/user_events.rs"]

@@ -231,6 +231,7 @@ impl Task {
             settings.records(&published, std::iter::empty()),
             outbox.clone(),
             inbox,
+            inputs.rejected.clone(),
         )
         .await?;
         let started = Instant::now();

@@ -129,8 +129,8 @@ impl Task {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_chitchat, inbox) = link::gossip();
         let records = self.settings.records(&self.published, self.events.records());
-        self.cluster =
-            Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
+        let (settings, rejected) = (self.settings.cluster(self.incarnation), self.inputs.rejected.clone());
+        self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;
         self.to_chitchat = to_chitchat;
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());

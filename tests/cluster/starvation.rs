@@ -1,0 +1,62 @@
+//! Changes that anti-entropy alone delivers, after restarts that leave the states of dead runs behind.
+
+use std::time::Duration;
+
+use muster::gossip::message::Message;
+use tokio::time::{Instant, sleep};
+
+use crate::script::{Cluster, Handover, ms};
+
+const ALL: &[&str] = &["a", "b", "c", "d", "e", "f", "g"];
+/// Services of each node, each with this many octets of metadata that do not compress: the states of two runs fill a message.
+const SERVICES: usize = 80;
+const META: usize = 400;
+/// Pause between the restarts of two nodes.
+const PAUSE: Duration = Duration::from_secs(8);
+/// Time of the changes after the restarts: chitchat keeps the state of a dead run for three minutes.
+const CHANGES: Duration = Duration::from_secs(100);
+/// Longest time of a change from its node to the last of the others.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// Restarts one node after the other, as an upgrade of the hosts does.
+async fn restart_all(cluster: &mut Cluster, announced: bool) {
+    for name in ALL {
+        let known = cluster.snapshot(name).await;
+        if announced {
+            cluster.announce_restart(name).await;
+        }
+        cluster.kill(name).await;
+        cluster.start_from(name, Handover { known, ..Handover::default() });
+        sleep(PAUSE).await;
+    }
+}
+
+/// Publishes changes one after the other, each on the next node; returns the times until all nodes answer them.
+async fn changes(cluster: &Cluster) -> Vec<Duration> {
+    let (start, mut took) = (Instant::now(), Vec::new());
+    for (at, name) in ALL.iter().cycle().enumerate() {
+        if start.elapsed() >= CHANGES {
+            break;
+        }
+        cluster.flip(name, at / ALL.len() % 2 == 1);
+        took.push(cluster.settles(ms(60_000)).await);
+        sleep(ms(500)).await;
+    }
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_do_not_wait_for_the_states_of_dead_runs() {
+    let mut cluster = Cluster::of(ALL);
+    for host in ALL {
+        cluster.announce_many(host, SERVICES, META);
+    }
+    cluster.run_all(ALL).await;
+    restart_all(&mut cluster, true).await;
+    // Changes arrive by anti-entropy alone.
+    cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
+    let took = changes(&cluster).await;
+    let slow: Vec<_> = took.iter().filter(|took| **took > LONGEST).collect();
+    println!("{} changes, the slowest {:?}", took.len(), took.iter().max());
+    assert!(slow.is_empty(), "{} of {} changes took longer than {LONGEST:?}: {slow:?}", slow.len(), took.len());
+}
