@@ -45,18 +45,73 @@ async fn changes(cluster: &Cluster) -> Vec<Duration> {
     took
 }
 
-#[tokio::test(start_paused = true)]
-async fn changes_do_not_wait_for_the_states_of_dead_runs() {
+/// A cluster whose nodes have much state.
+async fn bulky() -> Cluster {
     let mut cluster = Cluster::of(ALL);
     for host in ALL {
         cluster.announce_many(host, SERVICES, META);
     }
     cluster.run_all(ALL).await;
+    cluster
+}
+
+#[track_caller]
+fn assert_all_within(longest: Duration, took: &[Duration]) {
+    let slow: Vec<_> = took.iter().filter(|took| **took > longest).collect();
+    println!("{} changes, the slowest {:?}", took.len(), took.iter().max());
+    assert!(slow.is_empty(), "{} of {} changes took longer than {longest:?}: {slow:?}", slow.len(), took.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_do_not_wait_for_the_states_of_dead_runs() {
+    let mut cluster = bulky().await;
     restart_all(&mut cluster, true).await;
     // Changes arrive by anti-entropy alone.
     cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
-    let took = changes(&cluster).await;
-    let slow: Vec<_> = took.iter().filter(|took| **took > LONGEST).collect();
-    println!("{} changes, the slowest {:?}", took.len(), took.iter().max());
-    assert!(slow.is_empty(), "{} of {} changes took longer than {LONGEST:?}: {slow:?}", slow.len(), took.len());
+    assert_all_within(LONGEST, &changes(&cluster).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_arrive_soon_despite_crashes_and_loss() {
+    let mut cluster = bulky().await;
+    cluster.network.lose_at(cluster.address("a"), 20);
+    restart_all(&mut cluster, false).await;
+    assert_all_within(LONGEST, &changes(&cluster).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn views_agree_soon_after_partitions() {
+    let mut cluster = bulky().await;
+    let (these, those) = ALL.split_at(3);
+    // Shorter than half of the time that chitchat keeps a dead run, between half and the whole, and longer.
+    for (round, lasting) in [20, 100, 200].map(Duration::from_secs).into_iter().enumerate() {
+        cluster.cut(these, those);
+        sleep(lasting / 2).await;
+        // One node of each side.
+        for name in ["b", "e"] {
+            let known = cluster.snapshot(name).await;
+            cluster.kill(name).await;
+            cluster.start_from(name, Handover { known, ..Handover::default() });
+        }
+        sleep(lasting / 2).await;
+        for name in ["a", "d"] {
+            cluster.flip(name, round % 2 == 1);
+        }
+        sleep(ms(500)).await;
+        cluster.network.heal();
+        let took = cluster.settles(ms(20_000)).await;
+        println!("{lasting:?}: the views agree {took:?} after the end");
+        assert!(took <= Duration::from_secs(5), "{took:?} after {lasting:?}");
+        // Until the loss of nodes that others had dropped is over.
+        cluster.network.lose(Some(|message| matches!(message, Message::Push(_))));
+        for healthy in [true, false].repeat(10) {
+            cluster.flip("c", healthy);
+            let took = cluster.settles(ms(20_000)).await;
+            assert!(took <= LONGEST, "{took:?} after {lasting:?}");
+            sleep(ms(500)).await;
+        }
+        cluster.flip("c", true);
+        cluster.network.lose(None);
+        cluster.settles(ms(5000)).await;
+    }
 }
