@@ -9,6 +9,8 @@
 use std::{
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    os::fd::RawFd,
+    path::PathBuf,
     time::Duration,
 };
 
@@ -16,7 +18,7 @@ use chitchat::{
     ChitchatEnvelope,
     transport::{RecvOutcome, Socket, UdpSocket as ChitchatSocket},
 };
-use socket2::Type;
+use socket2::{Socket as Socket2, Type};
 use tokio::time::{Instant, sleep};
 
 use crate::{gossip::message::MAX_GOSSIP, inherited_fd};
@@ -89,16 +91,21 @@ impl Codec {
 
 /// Returns a second descriptor of the UDP socket of this process with this address: chitchat does not lend its own.
 fn twin(address: SocketAddr) -> io::Result<UdpSocket> {
+    let mut open: Vec<(RawFd, PathBuf)> = Vec::new();
     for entry in fs::read_dir(DESCRIPTORS)? {
         let entry = entry?;
+        let number = entry.file_name().to_str().and_then(|number| number.parse().ok());
+        open.extend(number.map(|number| (number, entry.path())));
+    }
+    // The socket was opened just now, so it has one of the highest numbers.
+    open.sort_unstable();
+    for (number, path) in open.into_iter().rev() {
         // Closing a second descriptor of a file would release its locks.
-        if !fs::read_link(entry.path())
-            .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"socket:"))
-        {
+        let target = fs::read_link(path).unwrap_or_default();
+        if !target.as_os_str().as_encoded_bytes().starts_with(b"socket:") {
             continue;
         }
-        let number = entry.file_name().to_str().and_then(|number| number.parse().ok());
-        let Some(socket) = number.and_then(inherited_fd::duplicate).map(socket2::Socket::from) else { continue };
+        let Some(socket) = inherited_fd::duplicate(number).map(Socket2::from) else { continue };
         let is_datagram = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
         if is_datagram && socket.local_addr().is_ok_and(|local| local.as_socket() == Some(address)) {
             return Ok(socket.into());
@@ -122,7 +129,7 @@ mod tests {
         let mut codec = Codec::open().await.unwrap();
         let foreign = UdpSocket::bind(LOOPBACK).unwrap();
         for _ in 0..3 {
-            // Unconnected, so the kernel's refusal of the first datagram is not reported to the second.
+            // The kernel may report its refusal of an earlier datagram.
             let _ = foreign.send_to(FOREIGN, codec.address().unwrap());
         }
         codec.feed(OURS).unwrap();

@@ -86,7 +86,7 @@ impl Link {
             Envelope::Syn { digest, .. } | Envelope::SynAck { digest, .. } => {
                 let (changed, left_out) = self.digests.prepare(digest);
                 for _ in 0..left_out {
-                    self.rejected.count(RejectReason::Overload, from);
+                    self.rejected.count(RejectReason::TooManyRuns, from);
                 }
                 changed
             }

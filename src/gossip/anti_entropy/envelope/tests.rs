@@ -1,3 +1,5 @@
+//! Messages of chitchat, and messages that it would not survive.
+
 use super::{super::codec::Codec, stream::MAX_BLOCK, *};
 
 fn run(name: &str, generation: u64) -> ChitchatId {
