@@ -209,7 +209,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
     let settings =
         Settings { id: own.id.clone(), incarnation: 0, address, cluster: "service.local.".into(), interval: INTERVAL };
     let (to_cluster, inbox) = link::gossip();
-    let cluster = Cluster::start(settings, records, link.outbox.clone(), inbox).await.unwrap();
+    let cluster = Cluster::start(settings, records, link.outbox.clone(), inbox, Arc::default()).await.unwrap();
     cluster.talk_to(AGENT);
     let outbox = link.outbox.clone();
     tokio::spawn(async move {

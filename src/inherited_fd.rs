@@ -1,4 +1,4 @@
-//! Descriptors that the process was started with: the only unsafe code of muster.
+//! Descriptors known by their numbers, such as those that the process was started with: the only unsafe code of muster.
 
 use std::{
     collections::BTreeSet,
@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 
 /// First descriptor after stdin, stdout and stderr.
 const FIRST: RawFd = 3;
@@ -33,6 +33,17 @@ pub(crate) fn adopt(number: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Returns a second descriptor of what this number is open for; `None` if it is not open. Child processes do not inherit it.
+#[expect(unsafe_code, reason = "the standard library has no safe way to borrow a descriptor by its number")]
+pub(crate) fn duplicate(number: RawFd) -> Option<OwnedFd> {
+    if number < 0 {
+        return None;
+    }
+    // SAFETY: the borrow ends in this function. If the number is not open, the system call fails with EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_dupfd_cloexec(borrowed, FIRST).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
@@ -51,6 +62,17 @@ mod tests {
         assert!(adopt(number).is_none(), "owned already");
         for number in [-1, 0, 1, 2, 1 << 20] {
             assert!(adopt(number).is_none(), "{number}");
+        }
+    }
+    #[test]
+    fn duplicate_is_another_descriptor_of_the_same_socket() {
+        let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let again = duplicate(ours.as_raw_fd()).unwrap();
+        assert_ne!(again.as_raw_fd(), ours.as_raw_fd());
+        assert!(fcntl_getfd(&again).unwrap().contains(FdFlags::CLOEXEC));
+        assert_eq!(std::net::UdpSocket::from(again).local_addr().unwrap(), ours.local_addr().unwrap());
+        for number in [-1, 1 << 20] {
+            assert!(duplicate(number).is_none(), "{number}");
         }
     }
 }

@@ -141,6 +141,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("saphyr_parser", "yaml::marks"),
     ("sd_notify", "service_manager"),
     ("serde_yaml", "yaml"),
+    ("zstd", "gossip::anti_entropy"),
 ];
 
 /// Paths that core must not name, with exceptions below them.

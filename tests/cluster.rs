@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/fault.rs"]
+mod fault;
 #[path = "cluster/keys.rs"]
 mod keys;
 #[path = "cluster/members.rs"]
@@ -26,6 +28,8 @@ mod script;
 mod serials;
 #[path = "cluster/splits.rs"]
 mod splits;
+#[path = "cluster/starvation.rs"]
+mod starvation;
 #[path = "cluster/trouble.rs"]
 mod trouble;
 #[path = "cluster/user_events.rs"]

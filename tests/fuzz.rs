@@ -27,6 +27,11 @@ const CHANGES: usize = 6;
 const MAX_INPUT: usize = 8192;
 
 #[test]
+fn anti_entropy() {
+    fuzz("anti_entropy", targets::anti_entropy::run);
+}
+
+#[test]
 fn gossip() {
     fuzz("gossip", targets::gossip::run);
 }

@@ -4,6 +4,7 @@
 //! them on stable Rust with a bounded number of inputs. `seeds/` has the initial inputs of both, one folder per target;
 //! a file's name describes its content.
 
+pub mod anti_entropy;
 pub mod gossip;
 pub mod packet;
 mod problems;

@@ -14,6 +14,8 @@ use std::net::SocketAddr;
 
 use thiserror::Error;
 
+pub use self::codec::is_destination;
+
 use super::{claim::Claim, liveness::IndirectProbeResult};
 use crate::model::{
     keyring::{Key, KeyId, Keyring},

@@ -41,10 +41,12 @@ pub enum RejectReason {
     Record,
     /// The inbound queue is full.
     Overload,
+    /// A peer lists more runs of nodes than this node can gossip.
+    TooManyRuns,
 }
 
 /// All reasons with their names in counters and logs.
-const REASONS: [(RejectReason, &str); 11] = [
+const REASONS: [(RejectReason, &str); 12] = [
     (RejectReason::Foreign, "foreign"),
     (RejectReason::Plain, "not sealed"),
     (RejectReason::Sealed, "sealed"),
@@ -56,6 +58,7 @@ const REASONS: [(RejectReason, &str); 11] = [
     (RejectReason::Malformed, "malformed"),
     (RejectReason::Record, "bad record"),
     (RejectReason::Overload, "overload"),
+    (RejectReason::TooManyRuns, "too many runs"),
 ];
 
 impl RejectReason {
@@ -85,6 +88,9 @@ impl RejectReason {
             Self::Foreign | Self::Forged | Self::Replayed => Some("the sender is not a node of this cluster"),
             Self::Malformed | Self::Record => Some("a sender may run another version"),
             Self::Overload => Some("more gossip arrives than this host can process"),
+            Self::TooManyRuns => {
+                Some("the cluster has more nodes, or more restarts within minutes, than gossip can list")
+            }
             Self::OtherSession | Self::Own => None,
         }
     }

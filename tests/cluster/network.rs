@@ -20,6 +20,10 @@ use tokio::{sync::mpsc, time::sleep};
 
 /// Latency between two hosts.
 const DELAY: Duration = Duration::from_millis(1);
+/// Octets of the longest message that is sent as a datagram.
+const DATAGRAM: usize = 1200;
+/// Time until TCP repeats what was lost.
+const REPEATED: Duration = Duration::from_millis(200);
 /// Timeout of a TCP probe.
 const NO_ANSWER: Duration = Duration::from_millis(300);
 
@@ -41,6 +45,9 @@ struct State {
     /// Runs that know each other.
     introduced: BTreeSet<(PeerId, PeerId)>,
     loss: Option<Loss>,
+    /// Hosts that lose a share of their datagrams in both directions, in percent.
+    lossy: BTreeMap<SocketAddr, u8>,
+    random: Option<fastrand::Rng>,
     /// Number of messages from a host to itself.
     to_itself: usize,
     /// Generation in each node's last push.
@@ -93,6 +100,13 @@ impl Network {
         self.lock().loss = loss;
     }
 
+    /// Loses this share of the datagrams from and to a host, in percent. Large messages are sent by TCP, which repeats them.
+    pub(crate) fn lose_at(&self, address: SocketAddr, percent: u8) {
+        let mut state = self.lock();
+        state.lossy.insert(address, percent);
+        state.random = Some(fastrand::Rng::with_seed(1));
+    }
+
     /// Delivers a message with a forged sender.
     pub(crate) async fn forge(&self, from: &Identity, to: SocketAddr, message: &Message<'_>) {
         let mut octets = Vec::new();
@@ -135,6 +149,12 @@ impl Network {
                 self.lock().to_itself += usize::from(to == from.address);
                 if self.lock().is_cut(from.address, to) || self.lock().loses(&octets) {
                     return;
+                }
+                if self.lock().loses_between(from.address, to) {
+                    if octets.len() <= DATAGRAM {
+                        return;
+                    }
+                    sleep(REPEATED).await;
                 }
                 sleep(DELAY).await;
                 if self.introduce(&from, to).await {
@@ -197,6 +217,11 @@ impl State {
 
     fn loses(&self, octets: &[u8]) -> bool {
         self.loss.is_some_and(|loss| loss(&Message::decode(octets).unwrap()))
+    }
+
+    fn loses_between(&mut self, from: SocketAddr, to: SocketAddr) -> bool {
+        let share = [from, to].iter().filter_map(|at| self.lossy.get(at)).max().copied().unwrap_or(0);
+        self.random.as_mut().is_some_and(|random| random.u8(0..100) < share)
     }
 
     fn tcp_probe(&self, from: SocketAddr, to: SocketAddr) -> TcpProbeResult {

@@ -286,6 +286,23 @@ impl Cluster {
         });
     }
 
+    /// Announces this many services on a host, each with this many octets of metadata that do not compress.
+    pub(crate) fn announce_many(&self, host: &str, services: usize, meta: usize) {
+        let host = &self.hosts[host];
+        let seed = host.identity.id.name.as_str().bytes().fold(1, |seed, octet| seed * 31 + u64::from(octet));
+        let mut rng = fastrand::Rng::with_seed(seed);
+        host.announcements.send_modify(|all| {
+            for at in 0..services {
+                let text: String = (0..meta).map(|_| rng.alphanumeric()).collect();
+                let id = format!("{}-{at}", host.identity.id.name);
+                let mut instance = instance(host.identity.address, &format!("bulk{at}"), &id);
+                instance.meta.insert("text".to_owned(), text);
+                let announcement = Announcement::new(Arc::new(instance), InstanceState::Passing);
+                all.insert(announcement.instance.key.clone(), Arc::new(announcement));
+            }
+        });
+    }
+
     /// Changes the health of the host's instance of `web`.
     pub(crate) fn flip(&self, host: &str, healthy: bool) {
         let status = if healthy { Status::Passing } else { Status::Critical };

@@ -20,10 +20,15 @@ use chitchat::{
 };
 use tokio::sync::Notify;
 
-use self::transport::Envelopes;
+pub use self::offers::Offer;
+use self::{
+    offers::Offers,
+    transport::{Envelopes, Parts},
+};
 use super::{
     link::{Inbox, Outbox},
     peer_replica::Change,
+    rejected::Rejected,
 };
 use crate::{
     metrics::GossipKeys,
@@ -33,6 +38,10 @@ use crate::{
     },
 };
 
+mod codec;
+mod envelope;
+mod offers;
+mod stream;
 mod transport;
 
 /// phi above which chitchat no longer gossips with a node: 8 intervals of silence, chitchat's default.
@@ -115,6 +124,9 @@ pub struct Cluster {
     read: HashMap<ChitchatId, Versions>,
     /// Versions up to which nodes were read by an earlier start.
     resumed: HashMap<ChitchatId, u64>,
+    /// Runs that the last read returned, each with its node and its number of earlier gossip starts.
+    listed: Vec<(ChitchatId, PeerId, u64)>,
+    offers: Offers,
     _listener: ListenerHandle,
 }
 
@@ -126,7 +138,7 @@ struct Versions {
 }
 
 impl Cluster {
-    /// Starts to gossip over the link, with the node's own keys.
+    /// Starts to gossip over the link, with the node's own keys. Counts invalid messages as rejected.
     ///
     /// # Errors
     /// Fails if the two loopback sockets of chitchat's codec cannot be opened.
@@ -135,10 +147,12 @@ impl Cluster {
         own: Vec<(String, String)>,
         outbox: Outbox,
         inbox: Inbox,
+        rejected: Arc<Rejected>,
     ) -> anyhow::Result<Self> {
         let interval = settings.interval;
+        let id = chitchat_id(&settings.id, settings.incarnation, settings.address);
         let config = ChitchatConfig {
-            chitchat_id: chitchat_id(&settings.id, settings.incarnation, settings.address),
+            chitchat_id: id.clone(),
             cluster_id: settings.cluster,
             gossip_interval: interval,
             // The transport has an address of its own.
@@ -159,7 +173,8 @@ impl Cluster {
             extra_liveness_predicate: Some(Box::new(|_| false)),
             protocol_version: ProtocolVersion::V1,
         };
-        let transport = Envelopes::new(settings.address, outbox, inbox);
+        let offers = Offers::default();
+        let transport = Envelopes::new(Parts { own: id, outbox, inbox, offers: offers.clone(), rejected });
         let handle = spawn_chitchat(config, own, &transport).await?;
         let news = Arc::new(Notify::new());
         let notified = news.clone();
@@ -169,7 +184,15 @@ impl Cluster {
             chitchat.subscribe_event("", move |_| notified.notify_one())
         };
         let listener = handle.with_chitchat(listen).await;
-        Ok(Self { handle, news, read: HashMap::new(), resumed: HashMap::new(), _listener: listener })
+        Ok(Self {
+            handle,
+            news,
+            read: HashMap::new(),
+            resumed: HashMap::new(),
+            listed: Vec::new(),
+            offers,
+            _listener: listener,
+        })
     }
 
     /// Skips a node's changes up to a version that an earlier start has read.
@@ -216,6 +239,13 @@ impl Cluster {
         published
     }
 
+    /// Determines which runs are offered to peers, from the next message on: those that the last [`read`](Self::read)
+    /// returned, each given with its number of earlier gossip starts.
+    pub fn offer(&self, offer: impl Fn(&PeerId, u64) -> Offer) {
+        let offers = self.listed.iter().map(|(run, id, incarnation)| (run.clone(), offer(id, *incarnation)));
+        self.offers.store(Arc::new(offers.collect()));
+    }
+
     /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one
     /// version check per node.
     pub async fn read(&mut self) -> Vec<Peer> {
@@ -224,6 +254,7 @@ impl Cluster {
         let own = chitchat.self_chitchat_id();
         let states = chitchat.node_states();
         let mut peers = Vec::with_capacity(states.len());
+        self.listed.clear();
         for (id, state) in states.iter().filter(|(id, _)| *id != own) {
             // muster nodes have valid names; other names are ignored.
             let Ok(name) = Label::parse(&id.node_id) else { continue };
@@ -235,8 +266,10 @@ impl Cluster {
                 self.read.insert(id.clone(), versions);
             }
             let incarnation = id.generation_id % INCARNATIONS;
+            let peer = PeerId { name, generation: id.generation_id - incarnation };
+            self.listed.push((id.clone(), peer.clone(), incarnation));
             peers.push(Peer {
-                id: PeerId { name, generation: id.generation_id - incarnation },
+                id: peer,
                 incarnation,
                 address: id.gossip_advertise_addr,
                 version: state.max_version(),

@@ -1,145 +1,171 @@
 //! chitchat's transport over the node's own channel.
 //!
-//! chitchat encodes and decodes messages only inside its own UDP socket. So that socket, on loopback, serves as the codec:
-//! an outgoing message passes through it to a second socket and from there, encoded, to the channel; an incoming message
-//! takes the reverse path. Nothing leaves the host on this path. Datagrams of other local programs are dropped by their
-//! source address.
+//! An incoming message is checked ([`envelope`](super::envelope)), its digest is prepared ([`offers`](super::offers)), and
+//! chitchat's [`codec`](super::codec) decodes it. An outgoing message takes the reverse path.
 
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    sync::Mutex,
-    time::Duration,
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Context;
 use async_trait::async_trait;
 use chitchat::{
-    ChitchatEnvelope,
-    transport::{RecvOutcome, SendOutcome, Socket, Transport, UdpSocket as Codec},
+    ChitchatEnvelope, ChitchatId,
+    transport::{RecvOutcome, SendOutcome, Socket, Transport},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
+use super::{
+    codec::{Codec, POLL_INTERVAL, TIMEOUT},
+    envelope::{Delta, Envelope, EnvelopeError, digest_len, shortened},
+    offers::{Digests, Offers},
+};
 use crate::gossip::{
     link::{Inbox, Outbox},
     message::MAX_GOSSIP,
+    rejected::{RejectReason, Rejected},
 };
 
-const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-/// Time limit for a message in the codec. Loopback delivers at once, so a later message was invalid and the codec has
-/// dropped it.
-const CODEC_TIMEOUT: Duration = Duration::from_millis(100);
-/// Poll interval while the kernel has not delivered yet, or has no buffer space.
-const POLL_INTERVAL: Duration = Duration::from_millis(1);
-
 /// Transport for one start of chitchat.
-pub(super) struct Envelopes {
-    own: SocketAddr,
-    link: Mutex<Option<(Outbox, Inbox)>>,
+pub(super) struct Envelopes(Mutex<Option<Parts>>);
+
+/// Parts of a transport.
+pub(super) struct Parts {
+    /// Own run and its gossip address.
+    pub(super) own: ChitchatId,
+    pub(super) outbox: Outbox,
+    pub(super) inbox: Inbox,
+    pub(super) offers: Offers,
+    pub(super) rejected: Arc<Rejected>,
 }
 
 impl Envelopes {
-    /// Creates the transport of the node at the gossip address `own`.
-    pub(super) fn new(own: SocketAddr, outbox: Outbox, inbox: Inbox) -> Self {
-        Self { own, link: Mutex::new(Some((outbox, inbox))) }
+    pub(super) fn new(parts: Parts) -> Self {
+        Self(Mutex::new(Some(parts)))
     }
 }
 
 #[async_trait]
 impl Transport for Envelopes {
     async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
-        let link = self.link.lock().ok().and_then(|mut link| link.take());
-        let (outbox, inbox) = link.context("the link is in use")?;
-        let codec = Codec::open(LOOPBACK).await?;
-        let ours = UdpSocket::bind(LOOPBACK)?;
-        // The kernel now drops all datagrams except the codec's.
-        ours.connect(codec.local_addr()?)?;
-        ours.set_nonblocking(true)?;
-        let address = ours.local_addr()?;
-        let buffer = vec![0; MAX_GOSSIP].into();
-        Ok(Box::new(Envelope { own: self.own, codec, ours, address, buffer, outbox, inbox, fed: None }))
+        let parts = self.0.lock().ok().and_then(|mut parts| parts.take());
+        let Parts { own, outbox, inbox, offers, rejected } = parts.context("the link is in use")?;
+        let codec = Codec::open().await?;
+        let digests = Digests::new(offers);
+        Ok(Box::new(Link { own, codec, outbox, inbox, digests, rejected, prepared: VecDeque::new(), fed: None }))
     }
 }
 
-struct Envelope {
-    own: SocketAddr,
+struct Link {
+    own: ChitchatId,
     codec: Codec,
-    /// A plain socket: data sent over loopback can be read at once, without the cost of a wake-up by the runtime.
-    ours: UdpSocket,
-    /// Address of `ours`.
-    address: SocketAddr,
-    buffer: Box<[u8]>,
     outbox: Outbox,
     inbox: Inbox,
+    digests: Digests,
+    rejected: Arc<Rejected>,
+    /// Checked messages for the codec, each with its sender.
+    prepared: VecDeque<(SocketAddr, Vec<u8>)>,
     /// Sender of the message that is in the codec, if any.
     fed: Option<SocketAddr>,
 }
 
-impl Envelope {
-    /// Receives the encoded form of the last envelope.
-    async fn encoded(&mut self) -> io::Result<usize> {
-        let deadline = Instant::now() + CODEC_TIMEOUT;
-        loop {
-            match self.ours.recv(&mut self.buffer) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && Instant::now() < deadline => {
-                    sleep(POLL_INTERVAL).await;
-                }
-                received => return received,
-            }
+impl Link {
+    /// Checks a message and prepares it for the codec.
+    fn prepare(&mut self, from: SocketAddr, octets: Vec<u8>) -> Result<(), EnvelopeError> {
+        let mut envelope = Envelope::read(&octets)?;
+        if let Envelope::SynAck { delta, .. } | Envelope::Ack { delta } = &envelope
+            && delta.runs.contains(&self.own)
+        {
+            // Only this run changes its state.
+            return Err(EnvelopeError::Operations);
         }
+        let changed = match &mut envelope {
+            Envelope::Syn { digest, .. } | Envelope::SynAck { digest, .. } => {
+                let (changed, left_out) = self.digests.prepare(digest);
+                for _ in 0..left_out {
+                    self.rejected.count(RejectReason::TooManyRuns, from);
+                }
+                changed
+            }
+            Envelope::Ack { .. } | Envelope::BadCluster => false,
+        };
+        if !changed {
+            self.prepared.push_back((from, octets));
+            return Ok(());
+        }
+        let whole = envelope.write();
+        if whole.len() <= MAX_GOSSIP {
+            self.prepared.push_back((from, whole));
+        } else if let Envelope::SynAck { digest, delta } = envelope {
+            // The digest goes first, since chitchat applies changes only of runs that it has seen in a digest.
+            let parts = [Envelope::SynAck { digest, delta: Delta::EMPTY }, Envelope::Ack { delta }];
+            self.prepared.extend(
+                parts.map(|part| (from, part.write())).into_iter().filter(|(_, part)| part.len() <= MAX_GOSSIP),
+            );
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
-impl Socket for Envelope {
+impl Socket for Link {
     fn local_addr(&self) -> anyhow::Result<SocketAddr> {
-        self.codec.local_addr()
+        self.codec.address()
     }
 
     async fn send(&mut self, to: SocketAddr, envelope: ChitchatEnvelope) -> anyhow::Result<SendOutcome> {
         // chitchat also gossips with nodes that have ended. Former runs of this node had the same address.
-        if to == self.own {
+        if to == self.own.gossip_advertise_addr {
             return Ok(SendOutcome { num_bytes_sent: 0 });
         }
-        // Drains late messages, which would otherwise go to the wrong node.
-        while self.ours.recv(&mut self.buffer).is_ok() {}
-        let len = self.codec.send(self.address, envelope).await?.num_bytes_sent;
-        match self.encoded().await {
-            Ok(read) => self.outbox.gossip(to, &self.buffer[..read]),
-            Err(error) => debug!(%error, "gossip: a chitchat message was lost on loopback"),
+        let octets = match self.codec.encode(envelope).await {
+            Ok(octets) => octets,
+            Err(error) => {
+                debug!(%error, "gossip: a chitchat message was lost on loopback");
+                return Ok(SendOutcome { num_bytes_sent: 0 });
+            }
+        };
+        let num_bytes_sent = octets.len();
+        match shortened(octets) {
+            Ok(None) => self.outbox.gossip(to, octets),
+            Ok(Some(short)) => self.outbox.gossip(to, &short),
+            Err(error) => debug!(%error, "gossip: unexpected message of chitchat"),
         }
-        Ok(SendOutcome { num_bytes_sent: len })
+        if let (None, Some(len)) = (self.fed, digest_len(octets)) {
+            self.digests.measured(len);
+        }
+        Ok(SendOutcome { num_bytes_sent })
     }
 
-    /// Cancel-safe at every await: a message taken from the channel is in the codec by then, and `fed` records its sender.
+    /// Cancel-safe at every await: a message taken from the channel is in `prepared` or in the codec by then.
     async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
         loop {
-            let from = match self.fed {
-                Some(from) => from,
-                None => {
+            let Some(from) = self.fed else {
+                let Some((from, octets)) = self.prepared.pop_front() else {
                     let (from, octets) = self.inbox.recv().await.context("the link is closed")?;
-                    // Sending to loopback blocks only on a full buffer; the message is then dropped.
-                    if self.ours.send(&octets).is_err() {
-                        sleep(POLL_INTERVAL).await;
-                        continue;
+                    if let Err(error) = self.prepare(from, octets) {
+                        debug!(%from, %error, "gossip: invalid chitchat message");
+                        self.rejected.count(RejectReason::Malformed, from);
                     }
-                    self.fed = Some(from);
-                    from
+                    continue;
+                };
+                match self.codec.feed(&octets) {
+                    Ok(()) => self.fed = Some(from),
+                    // The message is dropped; the next round repairs the loss.
+                    Err(_) => sleep(POLL_INTERVAL).await,
                 }
+                continue;
             };
-            match timeout(CODEC_TIMEOUT, self.codec.recv()).await {
+            match timeout(TIMEOUT, self.codec.decoded()).await {
                 Ok(received) => {
-                    let received = received?;
-                    // Another local program wrote to the codec's port.
-                    if received.from_addr != self.address {
-                        continue;
-                    }
                     self.fed = None;
-                    return Ok(RecvOutcome { from_addr: from, ..received });
+                    return Ok(RecvOutcome { from_addr: from, ..received? });
                 }
                 Err(_) => {
-                    debug!(%from, "gossip: not a chitchat message");
+                    debug!(%from, "gossip: a chitchat message was lost on loopback");
                     self.fed = None;
                 }
             }

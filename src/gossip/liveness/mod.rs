@@ -336,6 +336,12 @@ impl Liveness {
         })
     }
 
+    /// Returns the reachability of a run; `None` if another run of its node counts, or no run is known. The inner `None` means
+    /// that the run is known from gossip only, without a sign of life.
+    pub fn reach(&self, id: &PeerId) -> Option<Option<Reach>> {
+        self.peers.get(&id.name).filter(|peer| peer.generation == id.generation).map(|peer| peer.reach)
+    }
+
     /// Reports whether [`peers`](Self::peers), [`partitioned`](Self::partitioned) or [`doubted`](Self::doubted) changed since the last call.
     pub fn changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

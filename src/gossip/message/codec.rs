@@ -412,12 +412,14 @@ fn bounded<'a, T>(all: &'a [T], most: usize, what: &'static str) -> Result<&'a [
 
 /// Accepts addresses that can be a destination.
 pub(super) fn sendable(address: SocketAddr) -> Result<SocketAddr, MessageError> {
+    if is_destination(address) { Ok(address) } else { Err(MessageError::Address(address)) }
+}
+
+/// Reports whether messages can be sent to an address.
+pub fn is_destination(address: SocketAddr) -> bool {
     let ip = address.ip();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    if address.port() == 0 || ip.is_unspecified() || ip.is_multicast() || broadcast {
-        return Err(MessageError::Address(address));
-    }
-    Ok(address)
+    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }
 
 fn in_order(last: Option<u64>, version: u64) -> Result<u64, MessageError> {

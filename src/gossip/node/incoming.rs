@@ -6,7 +6,7 @@ use super::{End, ReplicaState, Task};
 
 use crate::{
     gossip::{
-        anti_entropy::{Entry, Peer},
+        anti_entropy::{Entry, Offer, Peer},
         key_rotation,
         link::Inbound,
         liveness::{Dead, PeerState},
@@ -115,6 +115,20 @@ impl Task {
         }
         for peer in peers {
             self.read_peer(peer, now);
+        }
+        self.cluster.offer(|id, incarnation| self.offer(id, incarnation));
+    }
+
+    /// When a run's state is offered to peers. Dead runs stay in gossip for minutes.
+    fn offer(&self, id: &PeerId, incarnation: u64) -> Offer {
+        if self.replicas.get(id).is_none_or(|known| known.incarnation != incarnation) {
+            return Offer::Never;
+        }
+        match self.liveness.reach(id) {
+            Some(Some(Reach::Alive | Reach::Suspect)) => Offer::Always,
+            // It may be alive elsewhere, or return.
+            Some(None | Some(Reach::Held | Reach::Restarting)) => Offer::IfListed,
+            None | Some(Some(Reach::Gone(_))) => Offer::Never,
         }
     }
 

@@ -248,6 +248,7 @@ impl Task {
             settings.records(&published, [serial.encode()].into_iter()),
             outbox.clone(),
             inbox,
+            inputs.rejected.clone(),
         )
         .await?;
         let started = Instant::now();

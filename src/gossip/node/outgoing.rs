@@ -130,8 +130,8 @@ impl Task {
         let (to_chitchat, inbox) = link::gossip();
         let others = self.events.records().chain([self.ceiling_record()]);
         let records = self.settings.records(&self.published, others);
-        self.cluster =
-            Cluster::start(self.settings.cluster(self.incarnation), records, self.outbox.clone(), inbox).await?;
+        let (settings, rejected) = (self.settings.cluster(self.incarnation), self.inputs.rejected.clone());
+        self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;
         self.to_chitchat = to_chitchat;
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());
