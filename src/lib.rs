@@ -39,6 +39,7 @@ mod inherited_fd;
 pub mod log_limit;
 pub mod metrics;
 pub mod model;
+pub mod printable;
 pub mod record;
 pub mod registry;
 pub mod saved_state;

@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use super::error::ProbeError;
+use crate::printable::blanked;
 
 /// Maximum characters of the first line.
 const MAX_LINE: usize = 200;
@@ -45,12 +46,12 @@ pub(super) struct Finished {
 }
 
 impl Finished {
-    /// Returns the first line that is not blank, bounded and without control characters.
+    /// Returns the first line that is not blank, bounded and without unprintable characters.
     pub(super) fn first_line(&self) -> String {
         let text = String::from_utf8_lossy(&self.output);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         // The line goes into logs and responses: terminal escapes must not.
-        line.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+        blanked(&line.chars().take(MAX_LINE).collect::<String>())
     }
 
     /// Returns the kept output.

@@ -36,6 +36,7 @@ use crate::{
         zones::{self, Rules},
     },
     model::{name::Label, zone::ZoneFile},
+    printable,
     yaml::{Document, tree::Value},
 };
 
@@ -88,7 +89,7 @@ impl Report {
     }
 
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.unread.push(format!("muster: cannot read {}: {error}\n", path.display()));
+        self.unread.push(format!("muster: cannot read {}: {error}\n", printable::path(path)));
     }
 
     /// Reports the folders without a file to read, if no file was read at all. An empty folder of zones beside a folder of
@@ -99,7 +100,7 @@ impl Report {
         }
         for path in std::mem::take(&mut self.empty) {
             let problem = "no configuration, service or zone file in this folder (subfolders are not read)";
-            self.unread.push(format!("muster: {}: {problem}\n", path.display()));
+            self.unread.push(format!("muster: {}: {problem}\n", printable::path(&path)));
             self.warn_of_ignored(&any_files(path));
         }
     }
@@ -266,7 +267,8 @@ impl Files {
     fn of(config: &Config, config_path: &Path, report: &mut Report) -> Self {
         let folder = &config.services_dir;
         if !folder.exists() {
-            let problem = Diagnostic::whole(config_path, format!("the folder {} does not exist", folder.display()));
+            let problem =
+                Diagnostic::whole(config_path, format!("the folder {} does not exist", printable::path(folder)));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
         let (of_services, of_zones) = (services::folder(folder.clone()), zones::folder(config.zones_dir.clone()));

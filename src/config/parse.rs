@@ -19,6 +19,7 @@ use super::{
     TLS_PORT, Upstreams, first_label,
 };
 use crate::{
+    diagnostic::quote,
     model::{
         bounds,
         dns_limits::{CacheTtls, ResponseRate},
@@ -29,7 +30,7 @@ use crate::{
         upstream_address::UpstreamAddress,
     },
     yaml::{
-        reader::{Reader, Table, quote},
+        reader::{Reader, Table},
         tree::{Node, Value},
     },
 };

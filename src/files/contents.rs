@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::diagnostic::Diagnostic;
+use crate::{diagnostic::Diagnostic, printable};
 
 /// Complete state of a folder.
 ///
@@ -228,7 +228,7 @@ pub enum WatchError {
     #[error("inotify instance or open file limit reached")]
     Instances,
     /// The process has no permission to watch this folder on the path to the files.
-    #[error("no permission to watch {}", .0.display())]
+    #[error("no permission to watch {}", printable::path(.0))]
     Denied(PathBuf),
     /// Another error, as the system describes it.
     #[error("inotify failed: {0}")]

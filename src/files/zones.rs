@@ -18,6 +18,7 @@ use crate::{
         name::{Label, MAX_NAME, Name},
         zone::{StaticRecord, ZoneFile, target_at},
     },
+    printable,
 };
 
 /// All static zones, one per file.
@@ -116,7 +117,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> 
     let mut problems = Vec::new();
     for (path, file) in files {
         if let Some((first, _)) = kept.get(&file.origin) {
-            let message = format!("the zone {} is already defined in {}", file.origin, first.display());
+            let message = format!("the zone {} is already defined in {}", file.origin, printable::path(first));
             problems.push(Diagnostic::whole(path, message).with_hint("keep each zone in one file"));
         } else {
             kept.insert(&file.origin, (path, file));

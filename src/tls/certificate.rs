@@ -26,6 +26,8 @@ use tokio_rustls::rustls::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::pem_error;
+
 /// Polling interval.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -47,7 +49,7 @@ pub enum CertificateError {
     #[error("{} has no {_1} in PEM", _0.display())]
     Absent(PathBuf, &'static str),
     /// The file is not PEM.
-    #[error("{} is not PEM: {_1}", _0.display())]
+    #[error("{} is not PEM: {}", _0.display(), pem_error::describe(_1))]
     Pem(PathBuf, pem::Error),
     /// Certificate and key do not match, or the type of the key is not supported.
     #[error("the key in {} does not match {}: {_2}", _1.display(), _0.display())]
