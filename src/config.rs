@@ -176,6 +176,8 @@ pub struct Http {
 pub struct Checks {
     /// True if `exec` checks may run programs.
     pub allow_exec: bool,
+    /// True if checks that HTTP clients register may connect to link-local addresses and metadata services.
+    pub allow_link_local: bool,
 }
 
 /// `log:`

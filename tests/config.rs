@@ -98,7 +98,7 @@ fn defaults() -> Config {
             restart_hold: Duration::from_secs(30),
         },
         http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()], socket: None, tokens_dir: None, tls: None },
-        checks: Checks { allow_exec: false },
+        checks: Checks { allow_exec: false, allow_link_local: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
 }
@@ -146,6 +146,7 @@ http:
   listen: []
 checks:
   allow_exec: true
+  allow_link_local: true
 log: {level: debug, format: json}
 ";
     let socket = |text: &str| text.parse().unwrap();
@@ -217,7 +218,7 @@ log: {level: debug, format: json}
             restart_hold: Duration::from_secs(45),
         },
         http: Http { listen: Vec::new(), socket: None, tokens_dir: None, tls: None },
-        checks: Checks { allow_exec: true },
+        checks: Checks { allow_exec: true, allow_link_local: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
     assert_eq!(read(text), expected);
@@ -370,7 +371,7 @@ fn invalid_configurations_are_refused() {
         ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: duplicate address `127.0.0.1:53`"),
         ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("dns: {negative_ttl: 500ms}", "1:21: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
-        ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found the number `5`"),
+        ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found a number"),
         ("dns: {rate_limit: {slip: 1}}", "1:19: `per_second` is missing (as in `per_second: 200`)"),
         (
             "dns: {rate_limit: {per_second: 0}}",

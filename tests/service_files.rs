@@ -52,6 +52,7 @@ fn check(probe: Probe) -> Check {
         fall: 2,
         initial: Status::Critical,
         title: None,
+        link_local: true,
     }
 }
 
@@ -133,6 +134,7 @@ slow_start: 30s
                 fall: 4,
                 initial: Status::Passing,
                 title: None,
+                link_local: true,
             },
             check(Probe::Tcp(endpoint("::1", 8080))),
             check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned() }),

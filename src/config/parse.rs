@@ -67,7 +67,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     });
     let http = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"])
         .map(|part| read_http(reader, &part, environment));
-    let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
+    let checks = part("checks", &["allow_exec", "allow_link_local"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
     let (domain, alias_domains) = zones?;
@@ -446,7 +446,8 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Enviro
 }
 
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {
-    Checks { allow_exec: part.get("allow_exec").and_then(|node| reader.boolean(node)).unwrap_or(false) }
+    let flag = |key| part.get(key).and_then(|node| reader.boolean(node)).unwrap_or(false);
+    Checks { allow_exec: flag("allow_exec"), allow_link_local: flag("allow_link_local") }
 }
 
 fn read_log(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Log {

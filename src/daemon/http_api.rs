@@ -146,6 +146,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         meta: config.meta.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),
+        allow_link_local: config.checks.allow_link_local,
         gossip,
         dns,
         http,

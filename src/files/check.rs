@@ -105,7 +105,7 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     let states = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
     let initial = table.get("initial").and_then(|node| reader.word(node, &states)).unwrap_or(Status::Critical);
     let probe = read_probe(reader, &table, own, allow_exec)?;
-    Some(Check { probe, interval, timeout, rise, fall, initial, title: None })
+    Some(Check { probe, interval, timeout, rise, fall, initial, title: None, link_local: true })
 }
 
 fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
