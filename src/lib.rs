@@ -31,6 +31,7 @@ pub mod daemon;
 pub mod data_dir;
 pub mod diagnostic;
 pub mod dns;
+pub mod file_access;
 pub mod files;
 pub mod gossip;
 pub mod host_addresses;

@@ -8,10 +8,14 @@ mod support;
 use std::{
     ffi::OsStr,
     fs,
-    os::unix::{ffi::OsStrExt, fs::symlink},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{PermissionsExt, lchown, symlink},
+    },
     path::Path,
 };
 
+use nix::unistd::Uid;
 use support::{
     agent::Agent,
     http::ask,
@@ -157,4 +161,98 @@ fn names_of_files_are_shown_on_one_line() {
         assert_eq!(raw, None, "{from}: {text:?}");
         assert!(!text.lines().any(|line| line.starts_with("ERROR")), "{from}: {text}");
     }
+}
+
+/// A folder that every user can enter, with a configuration and a file of each kind.
+fn open_folder(checks: &str) -> tempfile::TempDir {
+    let folder = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    for dir in ["services.d", "zones", "tokens.d"] {
+        fs::create_dir(at(dir)).unwrap();
+    }
+    let key = process::muster().arg("keygen").finish().stdout;
+    let files: [(&str, &[u8], u32); 6] = [
+        ("services.d/web.yaml", b"service: web\n", 0o644),
+        ("services.d/db.yaml", b"service: db\n", 0o644),
+        ("zones/service.local.zone", b"a A 192.0.2.1\n", 0o644),
+        ("tokens.d/a.yaml", b"tokens: [{name: a, scope: read, token: 0123456789abcdefg}]\n", 0o640),
+        ("gossip.key", &key, 0o600),
+        ("muster.yaml", b"", 0o644),
+    ];
+    for (path, content, mode) in files {
+        fs::write(at(path), content).unwrap();
+        chmod(&at(path), mode);
+    }
+    let config = format!(
+        "node: a\nadvertise: 127.0.0.1\nservices_dir: services.d\nzones_dir: zones\ngossip: {{key_file: gossip.key}}\n\
+         http: {{tokens_dir: tokens.d}}\n{checks}"
+    );
+    fs::write(at("muster.yaml"), config).unwrap();
+    folder
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn files_that_every_user_can_change_or_read_are_reported_or_refused() {
+    let change = "every user of this host can change this file";
+    let add = "every user of this host can add files to this folder";
+    let read = "every user of this host can read this secret";
+    let exec = "checks: {allow_exec: true}\n";
+    // Settings, file, its mode, and the lines of `muster validate` besides the last one.
+    let cases: &[(&str, &str, u32, &[&str])] = &[
+        ("", "services.d", 0o755, &[]),
+        ("", "services.d/web.yaml", 0o666, &[&format!("services.d/web.yaml:1:1: warning: {change}")]),
+        ("", "services.d", 0o777, &[&format!("services.d:1:1: warning: {add}"), "db.yaml:1:1: warning", "web.yaml"]),
+        ("", "zones/service.local.zone", 0o646, &[&format!("zones/service.local.zone:1:1: warning: {change}")]),
+        (exec, "services.d/web.yaml", 0o666, &[&format!("services.d/web.yaml:1:1: {change}; the file is not read")]),
+        (exec, "services.d/web.yaml", 0o660, &[]),
+        (
+            exec,
+            "services.d",
+            0o1777,
+            &[&format!("services.d:1:1: warning: {add}"), "db.yaml:1:1: every", "web.yaml:1:1: every"],
+        ),
+        ("", "tokens.d/a.yaml", 0o644, &[&format!("tokens.d/a.yaml:1:1: warning: {read}")]),
+        ("", "tokens.d/a.yaml", 0o642, &["tokens.d:1:1: warning: no file has a valid token", "; the file is not read"]),
+        ("", "gossip.key", 0o604, &[&format!("gossip.key:1:1: warning: {read}")]),
+        ("", "gossip.key", 0o602, &[&format!("gossip.key:1:1: warning: {change}")]),
+        ("", "gossip.key", 0o640, &[]),
+    ];
+    for (settings, path, mode, expected) in cases {
+        let folder = open_folder(settings);
+        chmod(&folder.path().join(path), *mode);
+        let shown = validate(folder.path(), &["muster.yaml"]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines.len(), expected.len() + 1, "{settings}{path} {mode:o}: {shown}");
+        for part in *expected {
+            assert!(lines.iter().any(|line| line.contains(part)), "{settings}{path} {mode:o}: no {part:?} in {shown}");
+        }
+    }
+}
+
+/// Needs root, which may give files away.
+#[test]
+fn link_is_not_followed_for_an_author_who_may_not_read_the_target() {
+    if !Uid::effective().is_root() {
+        return;
+    }
+    let folder = open_folder("");
+    let at = |path: &str| folder.path().join(path);
+    fs::write(at("private.yaml"), "service: private\n").unwrap();
+    chmod(&at("private.yaml"), 0o600);
+    symlink("../private.yaml", at("services.d/root.yaml")).unwrap();
+    symlink("../private.yaml", at("services.d/user.yaml")).unwrap();
+    symlink("../zones", at("services.d/..data")).unwrap();
+    lchown(at("services.d/user.yaml"), Some(1234), Some(1234)).unwrap();
+    let shown = validate(folder.path(), &["muster.yaml"]);
+    let expected = "services.d/user.yaml:1:1: this link leads to a file that its owner may not read; it is not followed (copy the \
+                    file, or let root or the owner of the file make the link)";
+    let problems: Vec<&str> = shown.lines().filter(|line| line.contains(":1:1:")).collect();
+    assert_eq!(problems, [expected], "{shown}");
+    chmod(&at("private.yaml"), 0o644);
+    let shown = validate(folder.path(), &["muster.yaml"]);
+    assert!(shown.contains("user.yaml:1:1: the instance `private/private-a` is already defined"), "{shown}");
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
 };
 use crate::{
@@ -35,6 +35,7 @@ pub fn folder(path: PathBuf) -> Folder {
         path,
         extensions: &["yaml", "yml"],
         shared: false,
+        access: Access::Secret,
         required: true,
         limits: Limits::for_files_of(MAX_FILE as u64),
     }

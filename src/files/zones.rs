@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     definitions::service_at,
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     zone_file::{self, MAX_ZONE_FILE},
@@ -30,6 +30,7 @@ pub fn folder(path: PathBuf) -> Folder {
         path,
         extensions: &["zone"],
         shared: false,
+        access: Access::Content,
         required: false,
         limits: Limits::for_files_of(MAX_ZONE_FILE as u64),
     }
