@@ -21,7 +21,11 @@ use crate::{
         service::Endpoint,
         upstream_address::UpstreamAddress,
     },
-    yaml::{Document, reader::Reader, tree::overlay},
+    yaml::{
+        Document,
+        reader::{Reader, did_you_mean, unexpected},
+        tree::{Value, overlay},
+    },
 };
 
 pub use self::advertise::{AddressProblem, Advertise, NoAddress};
@@ -176,6 +180,8 @@ pub struct Http {
 pub struct Checks {
     /// True if `exec` checks may run programs.
     pub allow_exec: bool,
+    /// True if checks that HTTP clients register may connect to link-local addresses and metadata services.
+    pub allow_link_local: bool,
 }
 
 /// `log:`
@@ -372,6 +378,10 @@ impl Config {
         if documents.is_empty() {
             documents.extend(Document::read(Path::new(DEFAULT_PATH), b"", 0));
         }
+        let others: Vec<Diagnostic> = documents.iter().filter_map(other_content).collect();
+        if !others.is_empty() {
+            return Err(others);
+        }
         let reader = Reader::new(&documents);
         let roots = documents.iter().map(|document| document.root().clone());
         let config = roots.reduce(overlay).and_then(|root| parse::config(&reader, &root, environment));
@@ -400,6 +410,24 @@ impl Config {
     pub fn address_problem(&self, host: &HostAddresses) -> Option<AddressProblem> {
         self.advertise.problem(self.gossip.listen.ip(), host)
     }
+}
+
+/// Returns the problem of a file that is no configuration: its top level is not a table, or has no key of a configuration and
+/// no misspelling of one. The file may be any other, so the message has none of its content.
+fn other_content(document: &Document<'_>) -> Option<Diagnostic> {
+    let root = document.root();
+    let message = match &root.value {
+        Value::Null => return None,
+        Value::Table(entries) if entries.is_empty() => return None,
+        Value::Table(entries) if entries.iter().any(|entry| did_you_mean(&entry.key, CONFIG_KEYS).is_some()) => {
+            return None;
+        }
+        Value::Table(_) => "no key of this file is one of the configuration".to_owned(),
+        _ => unexpected(root, "the configuration"),
+    };
+    let (line, column) = document.position(root.id);
+    let problem = Diagnostic::at(document.path(), line, column, message);
+    Some(problem.with_hint(format!("its keys are {}", CONFIG_KEYS.join(", "))))
 }
 
 fn first_label(host_name: &str) -> &str {

@@ -6,9 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::printable::{self, escaped};
+
 /// A problem in a file: position, message and hint.
 ///
-/// Displays as `file:line:column: message (hint)`, with `warning: ` before the message of a warning. Sorts by position.
+/// Displays on one line as `file:line:column: message (hint)`, with `warning: ` before the message of a warning. Sorts by
+/// position.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Diagnostic {
     /// File with the problem.
@@ -66,15 +69,37 @@ impl Diagnostic {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.path.display(), self.line, self.column)?;
+        write!(f, "{}:{}:{}: ", printable::path(&self.path), self.line, self.column)?;
         if self.severity == Severity::Warning {
             f.write_str("warning: ")?;
         }
-        f.write_str(&self.message)?;
+        f.write_str(&escaped(&self.message))?;
         match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
+            Some(hint) => write!(f, " ({})", escaped(hint)),
             None => Ok(()),
         }
+    }
+}
+
+/// Maximum characters of input in a message.
+const MAX_QUOTE: usize = 60;
+
+/// Quotes input in backquotes, on one line and truncated.
+///
+/// Only for texts that are known to be of the expected kind of file: a link may lead to a file with a secret. All others are
+/// [`describe`]d.
+pub fn quote(text: &str) -> String {
+    let start: String = text.chars().take(MAX_QUOTE).collect();
+    let rest = if text.chars().nth(MAX_QUOTE).is_some() { "…" } else { "" };
+    format!("`{}{rest}`", escaped(&start))
+}
+
+/// Describes input by its length.
+pub fn describe(text: &str) -> String {
+    match text.chars().count() {
+        0 => "an empty text".to_owned(),
+        1 => "a text of 1 character".to_owned(),
+        count => format!("a text of {count} characters"),
     }
 }
 

@@ -67,8 +67,17 @@ const ADAPTERS: &[(&str, &str)] = &[
 ];
 
 /// Pieces that adapters of all groups may import.
-const SHARED: &[&str] =
-    &["accept", "clock", "control", "host_addresses", "inherited_fd", "log_limit", "service_manager", "tls"];
+const SHARED: &[&str] = &[
+    "accept",
+    "clock",
+    "control",
+    "file_access",
+    "host_addresses",
+    "inherited_fd",
+    "log_limit",
+    "service_manager",
+    "tls",
+];
 
 /// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
 const CORE_WITHIN_ADAPTERS: &[&str] = &[

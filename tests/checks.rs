@@ -76,6 +76,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
         fall: 1,
         initial: Status::Critical,
         title: None,
+        link_local: true,
     };
     let http = |scheme: &str| {
         Probe::Http(HttpProbe {

@@ -100,7 +100,7 @@ fn defaults() -> Config {
             restart_hold: Duration::from_secs(30),
         },
         http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()], socket: None, tokens_dir: None, tls: None },
-        checks: Checks { allow_exec: false },
+        checks: Checks { allow_exec: false, allow_link_local: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
 }
@@ -150,6 +150,7 @@ http:
   listen: []
 checks:
   allow_exec: true
+  allow_link_local: true
 log: {level: debug, format: json}
 ";
     let socket = |text: &str| text.parse().unwrap();
@@ -222,7 +223,7 @@ log: {level: debug, format: json}
             restart_hold: Duration::from_secs(45),
         },
         http: Http { listen: Vec::new(), socket: None, tokens_dir: None, tls: None },
-        checks: Checks { allow_exec: true },
+        checks: Checks { allow_exec: true, allow_link_local: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
     assert_eq!(read(text), expected);
@@ -306,7 +307,7 @@ fn invalid_configurations_are_refused() {
     let cases = [
         (
             "foo: 1",
-            "1:1: unknown key `foo` (the keys of the configuration are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: no key of this file is one of the configuration (its keys are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
         ),
         ("meta: [a]", "1:7: expected a table such as `{version: \"2.3.1\"}`, found a list"),
         ("meta: {a=b: c}", "1:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
@@ -315,7 +316,10 @@ fn invalid_configurations_are_refused() {
             "1:7: a node's `meta` has at most 1024 octets, this one has 1275 (every node stores the `meta` of all nodes)",
         ),
         ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
-        ("- node: a", "1:1: expected the configuration, found a list"),
+        (
+            "- node: a",
+            "1:1: expected the configuration, found a list (its keys are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+        ),
         (
             "node: a.b",
             "1:7: `a.b` cannot be a node's name: '.' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)",
@@ -366,7 +370,7 @@ fn invalid_configurations_are_refused() {
         ),
         ("data_dir: [a]", "1:11: expected a path, found a list"),
         ("data_dir: ''", "1:11: expected a path, found an empty text"),
-        ("dns: 127.0.0.1", "1:6: expected the table `dns`, found `127.0.0.1`"),
+        ("dns: 127.0.0.1", "1:6: expected the table `dns`, found a text of 9 characters"),
         (
             "dns: {port: 53}",
             "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit, encrypted)",
@@ -388,7 +392,7 @@ fn invalid_configurations_are_refused() {
         ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: duplicate address `127.0.0.1:53`"),
         ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("dns: {negative_ttl: 500ms}", "1:21: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
-        ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found the number `5`"),
+        ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found a number"),
         ("dns: {rate_limit: {slip: 1}}", "1:19: `per_second` is missing (as in `per_second: 200`)"),
         (
             "dns: {rate_limit: {per_second: 0}}",

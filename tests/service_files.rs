@@ -52,6 +52,7 @@ fn check(probe: Probe) -> Check {
         fall: 2,
         initial: Status::Critical,
         title: None,
+        link_local: true,
     }
 }
 
@@ -133,6 +134,7 @@ slow_start: 30s
                 fall: 4,
                 initial: Status::Passing,
                 title: None,
+                link_local: true,
             },
             check(Probe::Tcp(endpoint("::1", 8080))),
             check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned() }),
@@ -386,7 +388,7 @@ fn invalid_keys_are_refused() {
         ("port: [80]", "2:7: expected a port from 1 to 65535, found a list"),
         ("port: {http: 80}", "2:7: expected a port from 1 to 65535, found a table"),
         ("port: true", "2:7: expected a port from 1 to 65535, found `true`"),
-        ("ports: 80", "2:8: expected a table such as `{http: 8080}`, found the number `80`"),
+        ("ports: 80", "2:8: expected a table such as `{http: 8080}`, found a number"),
         ("ports: {http: }", "2:9: expected a port from 1 to 65535, found nothing"),
         (
             "ports: {my_port: 80}",
@@ -427,7 +429,7 @@ fn invalid_keys_are_refused() {
         ("priority: -1", "2:11: expected a priority from 0 to 65535, found the number `-1`"),
         ("weight: 70000", "2:9: expected a weight from 0 to 65535, found the number `70000`"),
         ("weight: 0.5", "2:9: expected a weight from 0 to 65535, found the number `0.5`"),
-        ("damping: yes", "2:10: expected `damping`, such as `{half_life: 1m, falls: 3}`, found `yes`"),
+        ("damping: yes", "2:10: expected `damping`, such as `{half_life: 1m, falls: 3}`, found a text of 3 characters"),
         ("damping: {falls: 1}", "2:18: expected a number of falls from 2 to 100, found the number `1`"),
         ("damping: {half_life: 1ms}", "2:22: expected a duration from 1s to 24h, found `1ms`"),
         (
@@ -490,14 +492,22 @@ fn invalid_files_are_refused() {
             "1:1: the default id `aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…` is not valid: a DNS label has at most 63 octets, this one has 67 (set an `id`)",
         ),
         ("- service: web", "1:1: expected a service, found a list (put a list of services under the key `services`)"),
-        ("web", "1:1: expected a service, found `web`"),
+        (
+            "web",
+            "1:1: expected a service, found a text of 3 characters (a service file has keys such as `service: web`)",
+        ),
+        ("port: 80\nbogus: secret\nbogus: secret", "1:1: `service` is missing (as in `service: web`)"),
+        (
+            "servce: web",
+            "1:1: `service` is missing (as in `service: web`)\n1:1: unknown key `servce` (did you mean `service`?)",
+        ),
         (
             "services: {web: {port: 80}}",
             "1:11: expected a list of services, found a table (write each service as a list item that begins with `- service: NAME`)",
         ),
         (
             "services:\n  - web\n  - port: 80\n  -\n",
-            "2:5: expected a service, found `web`\n3:5: `service` is missing (as in `service: web`)\n4:4: expected a service, found nothing",
+            "2:5: expected a service, found a text of 3 characters\n3:5: `service` is missing (as in `service: web`)\n4:4: expected a service, found nothing",
         ),
         (
             "services:\n  - service: web\n  - service: db\n  - service: WEB\n    port: 80\n",
@@ -519,7 +529,7 @@ fn invalid_files_are_refused() {
 #[test]
 fn invalid_checks_are_refused() {
     let cases = [
-        ("tcp", "2:9: expected a check, found `tcp`"),
+        ("tcp", "2:9: expected a check, found a text of 3 characters"),
         (
             "[{tcp: 8080}]",
             "2:16: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found the number `8080` (did you mean `127.0.0.1:8080`?)",
@@ -558,6 +568,14 @@ fn invalid_checks_are_refused() {
             "{http: \"http://a:0/\"}",
             "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found `http://a:0/`",
         ),
+        (
+            "{http: \"http//me:secret@a/\"}",
+            "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found a text of 18 characters",
+        ),
+        (
+            "{http: \"a/?token=secret\"}",
+            "2:16: expected a URL such as `http://127.0.0.1:8080/healthz`, found a text of 15 characters",
+        ),
         ("{http: \"http://a/\", method: \"GET /\"}", "2:37: expected an HTTP method such as `GET`, found `GET /`"),
         ("{http: \"http://a/\", expect_status: 2xx}", "2:44: expected an HTTP status from 200 to 599, found `2xx`"),
         (
@@ -568,7 +586,7 @@ fn invalid_checks_are_refused() {
         ("{http: \"http://a/\", headers: {\"a b\": c}}", "2:39: `a b` is not a valid header name"),
         (
             "{http: \"http://a/\", headers: {a: \"b\\r\\nc\"}}",
-            "2:42: expected a header's value of printable ASCII, found `b\\r\\nc`",
+            "2:42: expected a header's value of printable ASCII, found a text of 4 characters",
         ),
         (
             "{grpc: \"http://a:1/b\"}",
@@ -577,7 +595,7 @@ fn invalid_checks_are_refused() {
         ("{grpc: a}", "2:16: expected `host:port` or `host:port/SERVICE`, found `a`"),
         (
             "{exec: /bin/x -a}",
-            "2:16: expected a list of a program and its arguments, found `/bin/x -a` (no shell is involved: did you mean `[/bin/x, -a]`?)",
+            "2:16: expected a list of a program and its arguments, found a text of 9 characters (no shell is involved: did you mean `[/bin/x, …]`?)",
         ),
         ("{exec: []}", "2:16: expected a list of a program and its arguments, found an empty list"),
         (
@@ -707,10 +725,7 @@ fn invalid_yaml_is_one_problem() {
             b"\x7fELF\x02\x01\x01\0\0",
             "1:1: the character U+007F is not text (is this a YAML file? If it is, save it as UTF-8)",
         ),
-        (
-            b"service: web\nid: \xe9\n",
-            "2:5: octet 0xe9 is not UTF-8 text (is this a YAML file? If it is, save it as UTF-8)",
-        ),
+        (b"service: web\nid: \xe9\n", "2:5: this is not UTF-8 text (is this a YAML file? If it is, save it as UTF-8)"),
         (
             bomb.as_bytes(),
             "7:10: the file has more than 250000 values, including those repeated by aliases (split it into several files)",

@@ -314,11 +314,11 @@ fn unparsable_files_have_one_problem_each() {
     let flat = format!("- &a [{}]\n{}", "x,".repeat(100_000), "- *a\n".repeat(100_000));
     let deep = "{a: ".repeat(100_000);
     let cases: &[(&str, &[u8], &str)] = &[
-        ("binary.yaml", b"\x7fELF\x02\x01\x01\0\xff", "octet 0xff is not UTF-8 text"),
+        ("binary.yaml", b"\x7fELF\x02\x01\x01\0\xff", "this is not UTF-8 text"),
         ("bomb.yaml", bomb.as_bytes(), "more than 250000 values"),
         ("deep.yaml", deep.as_bytes(), "nested deeper than 32 levels"),
         ("flat.yaml", flat.as_bytes(), "more than 250000 values"),
-        ("latin-1.yaml", b"service: caf\xe9\n", "octet 0xe9 is not UTF-8 text"),
+        ("latin-1.yaml", b"service: caf\xe9\n", "this is not UTF-8 text"),
         ("utf-16.yaml", b"\xff\xfes\0e\0r\0", "the file is UTF-16"),
         ("zero.yaml", b"service: web\0\n", "the character U+0000 is not text"),
     ];

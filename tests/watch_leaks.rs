@@ -14,7 +14,7 @@ use std::{
 };
 
 use muster::files::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     watch,
 };
 use support::run;
@@ -83,6 +83,7 @@ impl Watched {
             path: root.path().join("services.d"),
             extensions: &["yaml"],
             shared: false,
+            access: Access::Content,
             required: true,
             limits: Limits::for_files_of(64),
         };

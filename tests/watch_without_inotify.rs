@@ -9,7 +9,7 @@ mod support;
 use std::{fs, path::Path, time::Duration};
 
 use muster::files::{
-    contents::{Contents, Folder, FolderError, Limits, WatchError},
+    contents::{Access, Contents, Folder, FolderError, Limits, WatchError},
     watch,
 };
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -38,6 +38,7 @@ async fn watcher_polls_until_inotify_is_available() {
         path: dir.path().to_owned(),
         extensions: &["yaml"],
         shared: false,
+        access: Access::Content,
         required: true,
         limits: Limits::for_files_of(64),
     };

@@ -10,6 +10,7 @@ use std::{
 use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::timeout};
 
 use super::error::ProbeError;
+use crate::model::{link_local::is_link_local_or_metadata, service::Check};
 
 /// Maximum number of concurrent name lookups. Each blocks a thread until the system's resolver gives up, which muster
 /// cannot shorten; the runtime has 512 such threads for all purposes.
@@ -19,20 +20,34 @@ const MAX_ADDRESSES: usize = 16;
 /// Time for an orderly close after the exchange.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Opens TCP connections.
+/// Opens TCP connections of one check.
 pub(super) struct Dialer {
     lookups: Arc<Semaphore>,
+    link_local: bool,
 }
 
 impl Dialer {
     pub(super) fn new() -> Self {
-        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)), link_local: true }
+    }
+
+    /// Returns a dialer with the same limit for a check that may, or may not, connect to link-local addresses.
+    pub(super) fn of(&self, check: &Check) -> Self {
+        Self { lookups: Arc::clone(&self.lookups), link_local: check.link_local }
     }
 
     /// Connects to the first address of `host` that accepts. Each address gets an equal share of `patience`, so that one
     /// that drops packets leaves time for the others. If none accepts, the first error is returned.
     pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, ProbeError> {
-        let addresses = self.addresses(host, port).await?;
+        // Each connection is made to an address that was tested here: a name may resolve differently the next time.
+        let mut addresses = self.addresses(host, port).await?;
+        if !self.link_local {
+            let found = addresses.len();
+            addresses.retain(|address| !is_link_local_or_metadata(address.ip()));
+            if addresses.is_empty() && found > 0 {
+                return Err(ProbeError::critical("link-local or metadata address refused (checks.allow_link_local)"));
+            }
+        }
         let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut first = None;
         for address in addresses {
@@ -87,5 +102,39 @@ pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Outp
             let _ = timeout(CLOSE_TIMEOUT, connection).await;
             result
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checks::fixtures::{Server, tcp};
+
+    #[tokio::test]
+    async fn link_local_addresses_are_refused_once_resolved() {
+        let (server, _gone) = Server::hanging().await;
+        let port = server.address.port();
+        let refused = "link-local or metadata address refused (checks.allow_link_local)";
+        let dialer = Dialer::new().of(&Check { link_local: false, ..tcp("any") });
+        let cases = [
+            ("169.254.169.254", Err(refused)),
+            ("::ffff:169.254.169.254", Err(refused)),
+            ("fe80::1", Err(refused)),
+            ("fe80::1%lo", Err(refused)),
+            ("fd00:ec2::254", Err(refused)),
+            // The system's resolver reads numbers as addresses.
+            ("0xa9fea9fe", Err(refused)),
+            ("0251.0376.0251.0376", Err(refused)),
+            ("127.0.0.1", Ok(())),
+            ("localhost", Ok(())),
+        ];
+        for (host, expected) in cases {
+            let got = dialer.connect(host, port, Duration::from_secs(5)).await.map(drop);
+            assert_eq!(got, expected.map_err(ProbeError::critical), "{host}");
+        }
+        // A check from a file may connect.
+        let free = Dialer::new().of(&tcp("any"));
+        let got = free.connect("169.254.169.254", port, Duration::from_millis(50)).await.map(drop);
+        assert_ne!(got, Err(ProbeError::critical(refused)));
     }
 }

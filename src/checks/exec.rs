@@ -1,29 +1,42 @@
 //! Exec probe: the exit status of a command decides, as with Nagios plugins. 0 is passing, 1 warning, all else critical.
 //! The first line of output is the reason.
 
-use std::{ffi::OsStr, os::unix::process::ExitStatusExt};
+use std::{ffi::OsStr, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use nix::sys::signal::Signal;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{
     error::ProbeError,
-    process::{self, Finished},
+    process::{self, Output},
 };
 
-pub(super) async fn probe(argv: &[String], permit: Option<OwnedSemaphorePermit>) -> Result<(), ProbeError> {
+/// Runs the command for at most `patience`. The reason of a timeout has the output as well.
+pub(super) async fn probe(
+    argv: &[String],
+    permit: Option<OwnedSemaphorePermit>,
+    patience: Duration,
+) -> Result<(), ProbeError> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(ProbeError::critical("no program"));
     };
-    evaluate(&process::run(OsStr::new(program), arguments, permit).await?)
+    let mut output = Output::default();
+    let finished = timeout(patience, process::run(OsStr::new(program), arguments, permit, &mut output)).await;
+    match finished {
+        Ok(status) => evaluate(status?, &output),
+        Err(_) => Err(match output.first_line() {
+            line if line.is_empty() => ProbeError::timed_out(patience),
+            line => ProbeError::critical(format!("timed out after {patience:?}: {line}")),
+        }),
+    }
 }
 
-fn evaluate(finished: &Finished) -> Result<(), ProbeError> {
-    let reason = |how: String| match finished.first_line() {
+fn evaluate(status: ExitStatus, output: &Output) -> Result<(), ProbeError> {
+    let reason = |how: String| match output.first_line() {
         line if line.is_empty() => how,
         line => format!("{how}: {line}"),
     };
-    match (finished.status.code(), finished.status.signal()) {
+    match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
         (Some(1), _) => Err(ProbeError::Warning(reason("exit 1".to_owned()))),
         (Some(code), _) => Err(ProbeError::Critical(reason(format!("exit {code}")))),
@@ -60,7 +73,23 @@ mod tests {
             (vec![], critical("no program")),
         ];
         for (argv, expected) in cases {
-            assert_eq!(probe(&argv, None).await, expected, "{argv:?}");
+            assert_eq!(probe(&argv, None, Duration::from_secs(60)).await, expected, "{argv:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn output_before_a_timeout_is_shown() {
+        let brief = Duration::from_millis(400);
+        let cases = [
+            ("echo connecting to db; sleep 60", "timed out after 400ms: connecting to db"),
+            ("echo >&2; echo ' trouble ' >&2; exec sleep 60", "timed out after 400ms: trouble"),
+            ("printf 'no line end'; sleep 60", "timed out after 400ms: no line end"),
+            ("printf 'red\\033[31m\\342\\200\\256'; sleep 60", "timed out after 400ms: red [31m "),
+            ("sleep 60", "timed out after 400ms"),
+        ];
+        for (script, expected) in cases {
+            let argv = ["/bin/sh", "-c", script].map(str::to_owned);
+            assert_eq!(probe(&argv, None, brief).await, Err(ProbeError::critical(expected)), "{script}");
         }
     }
 }

@@ -25,6 +25,7 @@ pub(super) fn check(probe: Probe) -> Check {
         fall: 2,
         initial: Status::Critical,
         title: None,
+        link_local: true,
     }
 }
 

@@ -59,23 +59,24 @@ impl Prober {
     pub(super) async fn probe(&self, check: &Check) -> Result<(), ProbeError> {
         let patience = check.timeout;
         let mut _socket = None;
+        let dialer = self.dialer.of(check);
         // Boxed separately, so that a hanging probe does not take the size of the largest kind.
         let work: Work<'_> = match &check.probe {
             Probe::Http(probe) => {
                 _socket = self.sockets.permit().await;
-                Box::pin(http::probe(probe, &self.dialer, &self.tls, patience))
+                Box::pin(http::probe(probe, &dialer, &self.tls, patience))
             }
             Probe::Tcp(endpoint) => {
                 _socket = self.sockets.permit().await;
-                Box::pin(tcp::probe(endpoint, &self.dialer, patience))
+                Box::pin(tcp::probe(endpoint, &dialer, patience))
             }
             Probe::Grpc { endpoint, service } => {
                 _socket = self.sockets.permit().await;
-                Box::pin(grpc::probe(endpoint, service, &self.dialer, patience))
+                Box::pin(grpc::probe(endpoint, service, &dialer, patience))
             }
             Probe::Exec { argv } if self.allow_exec => {
                 let process = self.processes.permit().await;
-                Box::pin(exec::probe(argv, process))
+                Box::pin(exec::probe(argv, process, patience))
             }
             Probe::Exec { .. } => return Err(ProbeError::critical("exec checks are not allowed here")),
             Probe::Systemd { unit } => {
@@ -87,7 +88,11 @@ impl Prober {
             }
         };
         let began = Instant::now();
-        let outcome = timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(ProbeError::timed_out(patience)));
+        let outcome = match &check.probe {
+            // It ends in time by itself, with the output so far.
+            Probe::Exec { .. } => guarded(work).await,
+            _ => timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(ProbeError::timed_out(patience))),
+        };
         let found = match &outcome {
             Ok(()) => ProbeResult::Found(Status::Passing),
             Err(ProbeError::Warning(_)) => ProbeResult::Found(Status::Warning),

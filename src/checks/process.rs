@@ -28,6 +28,7 @@ use tokio::{
 };
 
 use super::error::ProbeError;
+use crate::printable::blanked;
 
 /// Maximum characters of the first line.
 const MAX_LINE: usize = 200;
@@ -37,35 +38,35 @@ pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 /// the program.
 const MAX_OUTPUT: usize = 4096;
 
-/// Exit status and output of a program.
-#[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) status: ExitStatus,
-    output: Vec<u8>,
-}
+/// Start of the output of a program: at most [`MAX_OUTPUT`] octets of stdout and stderr together.
+#[derive(Debug, Default)]
+pub(super) struct Output(Vec<u8>);
 
-impl Finished {
-    /// Returns the first line that is not blank, bounded and without control characters.
+impl Output {
+    /// Returns the first line that is not blank, bounded and without unprintable characters.
     pub(super) fn first_line(&self) -> String {
-        let text = String::from_utf8_lossy(&self.output);
+        let text = String::from_utf8_lossy(&self.0);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default();
         // The line goes into logs and responses: terminal escapes must not.
-        line.chars().take(MAX_LINE).map(|c| if c.is_control() { ' ' } else { c }).collect()
+        blanked(&line.chars().take(MAX_LINE).collect::<String>())
     }
 
     /// Returns the kept output.
     pub(super) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.output).into_owned()
+        String::from_utf8_lossy(&self.0).into_owned()
     }
 }
 
 /// Runs `program` with `arguments` and waits for its exit. Holds `permit` until the process group has ended.
+///
+/// `output` has what the program has written so far, also when this future is dropped before the exit.
 pub(super) async fn run(
     program: &OsStr,
     arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     permit: Option<OwnedSemaphorePermit>,
-) -> Result<Finished, ProbeError> {
-    let (output, writer) = io::pipe()?;
+    output: &mut Output,
+) -> Result<ExitStatus, ProbeError> {
+    let (reader, writer) = io::pipe()?;
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -85,29 +86,29 @@ pub(super) async fn run(
         Ok(Err(error)) => return Err(not_started(&error)),
         Err(stopped) => return Err(ProbeError::NotRun(stopped.to_string())),
     };
-    finish(group, output).await.map_err(ProbeError::from)
+    finish(group, reader, output).await.map_err(ProbeError::from)
 }
 
-async fn finish(mut group: Group, output: PipeReader) -> io::Result<Finished> {
-    let output = Receiver::from_owned_fd(output.into())?;
-    let mut kept = Vec::new();
+async fn finish(mut group: Group, reader: PipeReader, output: &mut Output) -> io::Result<ExitStatus> {
+    let reader = Receiver::from_owned_fd(reader.into())?;
+    let kept = &mut output.0;
     let mut open = true;
     let status = loop {
         tokio::select! {
             biased;
             status = group.leader.wait() => break status?,
-            ready = output.readable(), if open => {
+            ready = reader.readable(), if open => {
                 ready?;
-                open = drain(&mut kept, |buffer| output.try_read(buffer));
+                open = drain(kept, |buffer| reader.try_read(buffer));
             }
         }
     };
     // Killed now: the leader's id names the group only until another process can get that id.
     drop(group);
     // Output written before the exit is available; processes outside the group are not waited for.
-    let mut rest = File::from(output.into_nonblocking_fd()?);
-    drain(&mut kept, |buffer| rest.read(buffer));
-    Ok(Finished { status, output: kept })
+    let mut rest = File::from(reader.into_nonblocking_fd()?);
+    drain(kept, |buffer| rest.read(buffer));
+    Ok(status)
 }
 
 /// Reads available output, at most the default capacity of a pipe, so that an endless writer does not block the caller.
@@ -168,8 +169,10 @@ mod tests {
 
     use super::*;
 
-    async fn sh(script: &str) -> Finished {
-        run(OsStr::new("/bin/sh"), ["-c", script], None).await.unwrap()
+    async fn sh(script: &str) -> (ExitStatus, Output) {
+        let mut output = Output::default();
+        let status = run(OsStr::new("/bin/sh"), ["-c", script], None, &mut output).await.unwrap();
+        (status, output)
     }
 
     /// Reports whether the process runs; a zombie does not.
@@ -197,7 +200,7 @@ mod tests {
             (&format!("ls -l /proc/self/fd | grep -c {}", open.path().display()), "0\n".to_owned()),
         ];
         for (script, expected) in cases {
-            assert_eq!(sh(script).await.text(), expected, "{script}");
+            assert_eq!(sh(script).await.1.text(), expected, "{script}");
         }
     }
 
@@ -207,7 +210,8 @@ mod tests {
         let note = folder.path().join("pids");
         let script =
             format!("sleep 60 & sh -c 'sleep 61 & echo $$ $! >> {0}; wait' & echo $$ $! >> {0}; wait", note.display());
-        let mut run = Box::pin(run(OsStr::new("/bin/sh"), ["-c", &script], None));
+        let mut output = Output::default();
+        let mut run = Box::pin(run(OsStr::new("/bin/sh"), ["-c", &script], None, &mut output));
         let written = async {
             loop {
                 let text = std::fs::read_to_string(&note).unwrap_or_default();
@@ -232,21 +236,23 @@ mod tests {
     #[tokio::test]
     async fn child_left_behind_does_not_delay_and_is_killed() {
         let began = Instant::now();
-        let finished = sh("sleep 60 & echo $!").await;
-        assert!(finished.status.success());
-        wait_for_exit(&finished.first_line()).await;
+        let (status, output) = sh("sleep 60 & echo $!").await;
+        assert!(status.success());
+        wait_for_exit(&output.first_line()).await;
         // A process that left the group keeps running, with the pipe open; it ends by itself.
-        let finished = sh("setsid sleep 20 & echo output").await;
-        assert_eq!((finished.status.success(), finished.first_line().as_str()), (true, "output"));
+        let (status, output) = sh("setsid sleep 20 & echo output").await;
+        assert_eq!((status.success(), output.first_line().as_str()), (true, "output"));
         assert!(began.elapsed() < Duration::from_secs(15));
     }
 
     #[tokio::test]
     async fn output_is_kept_up_to_a_limit_and_drained() {
-        let finished = sh("head -c 3000000 /dev/zero | tr '\\0' x; echo done >&2; exit 3").await;
-        assert_eq!((finished.status.code(), finished.output.len()), (Some(3), MAX_OUTPUT));
-        let endless = timeout(Duration::from_millis(300), run(OsStr::new("/bin/sh"), ["-c", "yes"], None)).await;
-        assert!(endless.is_err());
+        let (status, output) = sh("head -c 3000000 /dev/zero | tr '\\0' x; echo done >&2; exit 3").await;
+        assert_eq!((status.code(), output.0.len()), (Some(3), MAX_OUTPUT));
+        let mut output = Output::default();
+        let endless = run(OsStr::new("/bin/sh"), ["-c", "yes"], None, &mut output);
+        assert!(timeout(Duration::from_millis(300), endless).await.is_err());
+        assert_eq!((output.0.len(), output.first_line().as_str()), (MAX_OUTPUT, "y"));
     }
 
     #[tokio::test]
@@ -255,7 +261,9 @@ mod tests {
         for round in 0..5 {
             let note = folder.path().join(round.to_string());
             let script = format!("echo $$ > {}; sleep 60", note.display());
-            let _ = timeout(Duration::from_millis(200), run(OsStr::new("/bin/sh"), ["-c", &script], None)).await;
+            let mut output = Output::default();
+            let run = run(OsStr::new("/bin/sh"), ["-c", &script], None, &mut output);
+            let _ = timeout(Duration::from_millis(200), run).await;
             let written = std::fs::read_to_string(note).unwrap_or_default();
             pids.extend(written.split_whitespace().map(str::to_owned));
         }

@@ -3,13 +3,13 @@
 //! All other states are critical, including `activating`: such a unit has not reported readiness, and a unit in a crash loop
 //! is mostly `activating (auto-restart)`.
 
-use std::path::Path;
+use std::{path::Path, process::ExitStatus};
 
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     error::ProbeError,
-    process::{self, Finished},
+    process::{self, Output},
 };
 
 pub(super) async fn probe(
@@ -18,17 +18,18 @@ pub(super) async fn probe(
     permit: Option<OwnedSemaphorePermit>,
 ) -> Result<(), ProbeError> {
     let arguments = ["show", "--property=LoadState,ActiveState,SubState", "--", unit];
-    match process::run(systemctl.as_os_str(), arguments, permit).await {
-        Ok(finished) => evaluate(&finished),
+    let mut output = Output::default();
+    match process::run(systemctl.as_os_str(), arguments, permit, &mut output).await {
+        Ok(status) => evaluate(status, &output),
         Err(failure) => Err(failure.of("systemctl")),
     }
 }
 
-fn evaluate(finished: &Finished) -> Result<(), ProbeError> {
-    if !finished.status.success() {
-        return Err(ProbeError::critical(format!("systemctl: {}", finished.first_line())));
+fn evaluate(status: ExitStatus, output: &Output) -> Result<(), ProbeError> {
+    if !status.success() {
+        return Err(ProbeError::critical(format!("systemctl: {}", output.first_line())));
     }
-    let text = finished.text();
+    let text = output.text();
     let property = |name: &str| {
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(|value| value.trim().to_owned());
         text.lines().find_map(value).unwrap_or_default()

@@ -23,22 +23,16 @@ use tokio::{
     sync::mpsc,
     time::timeout,
 };
-use tracing::{Level, info, warn};
-use tracing_subscriber::{
-    Layer, Registry,
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt as _,
-    reload,
-    util::SubscriberInitExt as _,
-};
+use tracing::{info, warn};
 
 use super::{
     Exit,
     host_defaults::environment,
     input_files::{self, Text},
+    log::start_logging,
 };
 use crate::{
-    config::{self, Config, DEFAULT_PATH, Environment, Format},
+    config::{Config, DEFAULT_PATH, Environment},
     control::{Control, Stop},
     daemon::{Agent, Ending, HANDLED_SIGNALS, Handover, MAX_DRAIN, Program, REHEARSED, Source, check_start},
     diagnostic::Diagnostic,
@@ -326,40 +320,4 @@ fn ready() {
             service_manager::notify(&[NotifyState::Watchdog]);
         }
     });
-}
-
-/// Sends the log to stderr. Returns a function that applies other settings.
-fn start_logging(settings: &config::Log) -> impl Fn(&config::Log) + Send + Sync + 'static {
-    let (lines, lines_handle) = reload::Layer::new(log_lines(settings.format));
-    let (levels, levels_handle) = reload::Layer::new(log_levels(settings.level));
-    tracing_subscriber::registry().with(lines).with(levels).init();
-    move |settings| {
-        let applied = lines_handle.reload(log_lines(settings.format));
-        if let Err(error) = applied.and_then(|()| levels_handle.reload(log_levels(settings.level))) {
-            warn!(%error, "cannot apply the settings of the log");
-        }
-    }
-}
-
-fn log_lines(format: Format) -> Box<dyn Layer<Registry> + Send + Sync> {
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    match format {
-        Format::Text => lines.with_target(false).with_ansi(false).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    }
-}
-
-/// Libraries log warnings and errors only.
-fn log_levels(level: config::Level) -> Targets {
-    let level = match level {
-        config::Level::Error => Level::ERROR,
-        config::Level::Warn => Level::WARN,
-        config::Level::Info => Level::INFO,
-        config::Level::Debug => Level::DEBUG,
-        config::Level::Trace => Level::TRACE,
-    };
-    // These libraries warn of the behaviour of peers and clients, which the agent handles and logs itself.
-    let quiet = if level >= Level::DEBUG { LevelFilter::WARN } else { LevelFilter::OFF };
-    let others = ["chitchat", "hickory_server", "hickory_net", "quinn"].map(|target| (target, quiet));
-    Targets::new().with_target("muster", level).with_targets(others).with_default(Level::WARN)
 }

@@ -32,7 +32,7 @@ use super::{
     request_error::RequestError,
     table::{print, printable},
 };
-use crate::api;
+use crate::{api, printable::escaped_json};
 
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -313,7 +313,7 @@ async fn output_closed() {
 /// Prints the JSON of a response, indented; an empty response as an empty object.
 pub(super) fn print_json(client: &Client, response: &[u8]) -> Result<(), ClientError> {
     let value: serde_json::Value = if response.is_empty() { serde_json::json!({}) } else { client.read(response)? };
-    print(&format!("{value:#}\n"));
+    print(&escaped_json(&format!("{value:#}\n")));
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio_rustls::{
 };
 
 use super::input_files::read;
-use crate::tls::authorities::system_roots;
+use crate::tls::{authorities::system_roots, pem_error};
 
 /// Maximum size of --ca-file in octets: enough for all public authorities.
 const MAX_AUTHORITIES: usize = 4 * 1024 * 1024;
@@ -67,7 +67,7 @@ pub(super) fn authorities(ca_file: Option<&Path>) -> Result<RootCertStore, CaFil
     let damaged = |reason: String| CaFileError::Damaged { path: path.to_owned(), reason };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&text.bytes) {
-        let certificate = certificate.map_err(|error| damaged(error.to_string()))?;
+        let certificate = certificate.map_err(|error| damaged(pem_error::describe(&error)))?;
         roots.add(certificate).map_err(|error| damaged(error.to_string()))?;
     }
     if !roots.is_empty() {

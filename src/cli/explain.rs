@@ -221,7 +221,7 @@ TTL 5 s, from dns.ttl of this node's configuration
     check tcp b:2 is critical: refused
     registered by HTTP as web:2
     passing tcp a:1
-    critical tcp b:2: refused\u{20}
+    critical tcp b:2: refused\\u{1b}
 
 A note.
 ";

@@ -10,7 +10,7 @@ use super::{
     client::{self, Client, ClientError, segment, with},
     table::{print, printable},
 };
-use crate::api::events::Event;
+use crate::{api::events::Event, printable::escaped_json};
 
 /// Time without data after which the connection counts as lost; the agent sends a heartbeat every 30 s.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
@@ -65,7 +65,7 @@ async fn follow(client: &Client, args: &Args) -> Result<(), ClientError> {
                 while let Ok(Some(Ok(frame))) = timeout(IDLE_TIMEOUT, body.frame()).await {
                     for data in events.feed(frame.data_ref().map_or(&[], |data| data)) {
                         let event: Event = client.read(data.as_bytes())?;
-                        print(&if args.client.json { data + "\n" } else { line(&event) });
+                        print(&if args.client.json { format!("{}\n", escaped_json(&data)) } else { line(&event) });
                     }
                 }
                 eprintln!("muster: lost the connection to the agent; reconnecting");
@@ -143,7 +143,7 @@ mod tests {
             text: "host-b is gone: agent stopped\u{1b}[2J".to_owned(),
             ..Event::default()
         };
-        let expected = "2026-01-02T03:04:05.678Z  node-gone          host-b is gone: agent stopped [2J\n";
+        let expected = "2026-01-02T03:04:05.678Z  node-gone          host-b is gone: agent stopped\\u{1b}[2J\n";
         assert_eq!(line(&event), expected);
     }
 }

@@ -1,12 +1,15 @@
 //! Output of commands for people: tables and durations.
 //!
-//! Texts come from other hosts. Their control characters could drive the user's terminal, so all are replaced.
+//! Texts come from other hosts. Their control characters could drive the user's terminal, so all are escaped.
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{self, Write},
     time::Duration,
 };
+
+use crate::printable::escaped;
 
 /// Columns of text, each as wide as its widest cell. The last column is not padded.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ impl Table {
 
     /// Adds a row; an empty cell is shown as `-`.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { printable(&cell) };
+        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { printable(&cell).into_owned() };
         self.rows.push(cells.into_iter().take(self.columns).map(shown).collect());
     }
 }
@@ -50,9 +53,9 @@ impl fmt::Display for Table {
     }
 }
 
-/// Replaces every control character with a space.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// Escapes control characters and others that would drive the terminal or reorder a line.
+pub(super) fn printable(text: &str) -> Cow<'_, str> {
+    escaped(text)
 }
 
 /// Formats a duration with its two largest units, as in `3m12s`.
@@ -77,11 +80,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_align_and_control_characters_are_replaced() {
+    fn columns_align_and_control_characters_are_escaped() {
         let mut table = Table::with_head(&["NAME", "STATE", "SINCE"]);
         table.row(["host-a".to_owned(), "alive".to_owned(), "3m12s".to_owned()]);
         table.row(["b".to_owned(), String::new(), "\u{1b}[2Jé".to_owned()]);
-        assert_eq!(table.to_string(), "NAME    STATE  SINCE\nhost-a  alive  3m12s\nb       -       [2Jé\n");
+        assert_eq!(table.to_string(), "NAME    STATE  SINCE\nhost-a  alive  3m12s\nb       -      \\u{1b}[2Jé\n");
     }
 
     #[test]

@@ -27,8 +27,9 @@ use super::{
 use crate::{
     config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
     diagnostic::Diagnostic,
+    file_access,
     files::{
-        contents::{Folder, FolderError},
+        contents::{Access, Exposure, Folder, FolderError},
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
@@ -36,6 +37,7 @@ use crate::{
         zones::{self, Rules},
     },
     model::{name::Label, zone::ZoneFile},
+    printable,
     yaml::{Document, tree::Value},
 };
 
@@ -87,8 +89,24 @@ impl Report {
         }
     }
 
+    /// Reports the permissions of a file in a folder. Returns false if the agent does not read the file.
+    fn admits(&mut self, path: &Path, access: Access, is_open: bool) -> bool {
+        // A file that cannot be inspected is reported when it is read.
+        let Ok(metadata) = fs::metadata(path) else { return true };
+        match file_access::admit(path, &metadata, access, is_open) {
+            Ok(found) => {
+                self.problems.extend(found.map(|found| found.at(path)));
+                true
+            }
+            Err(error) => {
+                self.problems.push(error.at(path));
+                false
+            }
+        }
+    }
+
     fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.unread.push(format!("muster: cannot read {}: {error}\n", path.display()));
+        self.unread.push(format!("muster: cannot read {}: {error}\n", printable::path(path)));
     }
 
     /// Reports the folders without a file to read, if no file was read at all. An empty folder of zones beside a folder of
@@ -99,7 +117,7 @@ impl Report {
         }
         for path in std::mem::take(&mut self.empty) {
             let problem = "no configuration, service or zone file in this folder (subfolders are not read)";
-            self.unread.push(format!("muster: {}: {problem}\n", path.display()));
+            self.unread.push(format!("muster: {}: {problem}\n", printable::path(&path)));
             self.warn_of_ignored(&any_files(path));
         }
     }
@@ -184,14 +202,14 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
 
 /// A folder of files of any kind.
 fn any_files(path: PathBuf) -> Folder {
-    Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path) }
+    Folder { extensions: &["yaml", "yml", "zone"], ..services::folder(path, false) }
 }
 
 /// Adds the service and zone files of a PATH to `files`, and returns its configuration files.
 fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     let mut configuration = Vec::new();
     let before = files.len();
-    for text in texts(path, |_| true, report) {
+    for text in texts(path, Access::Content, |_| true, report) {
         if is_zone(&text.path) {
             files.zones.push(text);
             continue;
@@ -213,8 +231,8 @@ fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     configuration
 }
 
-/// Reads a file, or the YAML and zone files of a folder that `wanted` accepts.
-fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
+/// Reads a file, or the YAML and zone files of a folder that `wanted` accepts and whose permissions `access` admits.
+fn texts(path: &Path, access: Access, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
     if !path.is_dir() {
         return report.read(path).into_iter().collect();
     }
@@ -225,7 +243,12 @@ fn texts(path: &Path, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Ve
             if files.is_empty() {
                 report.empty.push(path.to_owned());
             }
-            files.into_iter().filter_map(|file| report.read(file)).collect()
+            let is_open = file_access::is_open_folder(path);
+            if is_open {
+                report.problems.push(Exposure::OpenFolder.at(path));
+            }
+            let mut read = |file: &Path| if report.admits(file, access, is_open) { report.read(file) } else { None };
+            files.into_iter().filter_map(|file| read(file)).collect()
         }
         Err(error) => {
             report.unreadable(path, &error);
@@ -266,17 +289,20 @@ impl Files {
     fn of(config: &Config, config_path: &Path, report: &mut Report) -> Self {
         let folder = &config.services_dir;
         if !folder.exists() {
-            let problem = Diagnostic::whole(config_path, format!("the folder {} does not exist", folder.display()));
+            let problem =
+                Diagnostic::whole(config_path, format!("the folder {} does not exist", printable::path(folder)));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
-        let (of_services, of_zones) = (services::folder(folder.clone()), zones::folder(config.zones_dir.clone()));
+        let (of_services, of_zones) =
+            (services::folder(folder.clone(), config.checks.allow_exec), zones::folder(config.zones_dir.clone()));
+        let trust = of_services.access;
         report.warn_of_ignored(&of_services.clone().beside(&of_zones));
         report.warn_of_ignored(&of_zones.beside(&of_services));
         // Static zones are optional.
-        let mut texts = |folder: &Path, zones: bool| {
-            if folder.exists() { texts(folder, |file| is_zone(file) == zones, report) } else { Vec::new() }
+        let mut texts = |folder: &Path, access, zones: bool| {
+            if folder.exists() { texts(folder, access, |file| is_zone(file) == zones, report) } else { Vec::new() }
         };
-        Self { services: texts(folder, false), zones: texts(&config.zones_dir, true) }
+        Self { services: texts(folder, trust, false), zones: texts(&config.zones_dir, Access::Content, true) }
     }
 
     fn len(&self) -> usize {

@@ -18,6 +18,7 @@ use super::{
     MIN_UDP_PAYLOAD, SOCKET_NAME, Seal, TLS_PORT, first_label,
 };
 use crate::{
+    diagnostic::quote,
     model::{
         bounds,
         dns_limits::{RateScope, ResponseRate},
@@ -26,7 +27,7 @@ use crate::{
         service::MAX_ADDRESSES,
     },
     yaml::{
-        reader::{Reader, Table, quote},
+        reader::{Reader, Table},
         tree::{Node, Value},
     },
 };
@@ -74,7 +75,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         check_tokens(reader, http, table, gossip.listen);
     }
     let http = http_table.map(|part| read_http(reader, &part, environment));
-    let checks = part("checks", &["allow_exec"]).map(|part| read_checks(reader, &part));
+    let checks = part("checks", &["allow_exec", "allow_link_local"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
     let (domain, alias_domains) = zones?;
@@ -359,7 +360,8 @@ fn check_tokens(reader: &Reader<'_, '_>, http: &Table<'_, '_>, gossip: &Table<'_
 }
 
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {
-    Checks { allow_exec: part.get("allow_exec").and_then(|node| reader.boolean(node)).unwrap_or(false) }
+    let flag = |key| part.get(key).and_then(|node| reader.boolean(node)).unwrap_or(false);
+    Checks { allow_exec: flag("allow_exec"), allow_link_local: flag("allow_link_local") }
 }
 
 fn read_log(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Log {

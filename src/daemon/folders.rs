@@ -87,7 +87,7 @@ impl Folders {
     pub(super) async fn load(&mut self, context: &mut Context<'_>) -> Files {
         let config = context.config;
         let files = Services::new(config.node.clone(), config.advertise.addresses().to_vec(), config.checks.allow_exec);
-        let folder = services::folder(config.services_dir.clone());
+        let folder = services::folder(config.services_dir.clone(), config.checks.allow_exec);
         let names = ["service file watcher", "service file reader"];
         let services = self.follow(folder, files, metrics::Folder::Services, names, &mut context.tasks).await;
         let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };

@@ -1,10 +1,8 @@
 //! The HTTP API: follows tokens and certificate, and serves the state of the other stages.
 
 use std::{
-    fs,
     net::{self, SocketAddr},
-    os::unix::{self, fs::PermissionsExt},
-    path::Path,
+    os::unix,
     sync::Arc,
 };
 
@@ -41,9 +39,6 @@ use crate::{
     metrics::Folder,
     tls::certificate::Certificate,
 };
-
-/// Permission bits of users outside the group.
-const OTHERS: u32 = 0o007;
 
 /// Bound listeners.
 pub(super) struct Listeners {
@@ -146,6 +141,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         meta: config.meta.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),
+        allow_link_local: config.checks.allow_link_local,
         gossip,
         dns,
         http,
@@ -155,7 +151,6 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
 /// Follows the token files, if `http.tokens_dir` is set.
 async fn guard(context: &mut Context<'_>, folders: &mut Folders) -> Guard {
     let path = context.config.http.tokens_dir.clone()?;
-    warn_of_readers(&path);
     let names = ["token file watcher", "token file reader"];
     let tokens =
         folders.follow(tokens::folder(path), TokenFiles::default(), Folder::Tokens, names, &mut context.tasks).await;
@@ -163,15 +158,6 @@ async fn guard(context: &mut Context<'_>, folders: &mut Folders) -> Guard {
         warn!("no valid token for the HTTP API: it rejects every request over TCP");
     }
     Some(tokens)
-}
-
-/// Warns if every user of the host can read the tokens.
-fn warn_of_readers(folder: &Path) {
-    let open = |path: &Path| fs::metadata(path).is_ok_and(|known| known.permissions().mode() & OTHERS != 0);
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    if let Some(entry) = entries.map(|entry| entry.path()).find(|path| path.is_file() && open(path) && open(folder)) {
-        warn!(path = %entry.display(), "token file is readable by every user of this host; run chmod 640");
-    }
 }
 
 fn listen(context: &mut Context<'_>, listeners: Listeners, server: Server) -> Result<(), DaemonError> {

@@ -137,5 +137,9 @@ fn restore(data_dir: &DataDir, host: &Host) -> State {
 
 /// The part of this node that registrations default to.
 fn host(config: &Config) -> Host {
-    Host { node: config.node.clone(), addresses: config.advertise.addresses().to_vec() }
+    Host {
+        node: config.node.clone(),
+        addresses: config.advertise.addresses().to_vec(),
+        allow_link_local: config.checks.allow_link_local,
+    }
 }

@@ -25,6 +25,7 @@ use tokio::{
 };
 
 use super::handover::{self, Handover, REHEARSAL};
+use crate::printable::blanked;
 
 /// Time limit of a rehearsal: a large state on a busy host takes seconds.
 const REHEARSAL_TIMEOUT: Duration = Duration::from_secs(60);
@@ -159,7 +160,7 @@ async fn first_octets(output: Option<impl AsyncRead + Unpin>) -> String {
         // An error ends the output, as its end does.
         let _ = output.take(MAX_OUTPUT).read_to_end(&mut octets).await;
     }
-    String::from_utf8_lossy(&octets).replace(char::is_control, " ")
+    blanked(&String::from_utf8_lossy(&octets))
 }
 
 /// Removes the suffix by which the kernel marks the path of a file that was replaced (proc_pid_exe(5)).

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::{
+    diagnostic::quote,
     model::{
         health::Status,
         name::Label,
@@ -16,7 +17,7 @@ use crate::{
         },
     },
     yaml::{
-        reader::{Reader, Table, quote},
+        reader::{Reader, Table, unexpected},
         scalar::parse_endpoint,
         tree::{Node, Value},
     },
@@ -104,7 +105,7 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     let states = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
     let initial = table.get("initial").and_then(|node| reader.word(node, &states)).unwrap_or(Status::Critical);
     let probe = read_probe(reader, &table, own, allow_exec)?;
-    Some(Check { probe, interval, timeout, rise, fall, initial, title: None })
+    Some(Check { probe, interval, timeout, rise, fall, initial, title: None, link_local: true })
 }
 
 fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
@@ -178,7 +179,10 @@ fn read_url(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Url> {
     let url = parse(&text);
     if url.is_none() {
         let fixed = format!("http://{text}");
-        if !text.contains("://") && parse(&fixed).is_some() {
+        // Credentials before the host, or a token in the query.
+        if text.contains(['@', '?']) {
+            reader.mismatch_described(node, WHAT);
+        } else if !text.contains("://") && parse(&fixed).is_some() {
             reader.mismatch_with_hint(node, WHAT, format!("did you mean {}?", quote(&fixed)));
         } else {
             reader.mismatch(node, WHAT);
@@ -210,7 +214,7 @@ fn read_headers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<(String, String
             }
             let Some(value) = reader.text(&entry.value, "a text") else { continue };
             if !value.bytes().all(|b| matches!(b, b'\t' | 0x20..=0x7e)) {
-                reader.mismatch(&entry.value, "a header's value of printable ASCII");
+                reader.mismatch_described(&entry.value, "a header's value of printable ASCII");
             }
             headers.push((entry.key.to_string(), value));
         }
@@ -237,11 +241,14 @@ fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
     let Value::List(items) = &node.value else {
         match &node.value {
             Value::Text(text) => {
-                let words: Vec<&str> = text.split_whitespace().collect();
-                let hint = format!("no shell is involved: did you mean {}?", quote(&format!("[{}]", words.join(", "))));
-                reader.mismatch_with_hint(node, WHAT, hint);
+                // Arguments may be secrets.
+                let mut words = text.split_whitespace();
+                let program = words.next().unwrap_or_default();
+                let list = if words.next().is_some() { format!("[{program}, …]") } else { format!("[{program}]") };
+                let hint = format!("no shell is involved: did you mean {}?", quote(&list));
+                reader.error_with_hint(node.id, unexpected(node, WHAT), hint);
             }
-            _ => reader.mismatch(node, WHAT),
+            _ => reader.mismatch_described(node, WHAT),
         }
         return None;
     };

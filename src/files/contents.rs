@@ -9,7 +9,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::diagnostic::Diagnostic;
+use crate::{diagnostic::Diagnostic, printable};
 
 /// Complete state of a folder.
 ///
@@ -53,8 +53,51 @@ pub struct Folder {
     pub shared: bool,
     /// True if a missing folder is a problem. A folder that vanishes always is, until its files are withdrawn.
     pub required: bool,
+    /// Requirements on the permissions of its files.
+    pub access: Access,
     /// Limits on files and octets.
     pub limits: Limits,
+}
+
+/// Requirements on the permissions of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A file that every user of the host can change is reported and read.
+    Content,
+    /// A file that every user of the host can change is not read: it could run commands.
+    Trusted,
+    /// As [`Trusted`](Self::Trusted), and a file that every user of the host can read is reported.
+    Secret,
+}
+
+/// Permission of every user of the host on a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Exposure {
+    /// The file can be changed or replaced.
+    #[error("every user of this host can change this file")]
+    Writable,
+    /// Files can be added to the folder.
+    #[error("every user of this host can add files to this folder")]
+    OpenFolder,
+    /// The file is a secret that can be read.
+    #[error("every user of this host can read this secret")]
+    Readable,
+}
+
+impl Exposure {
+    /// Command that ends it.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::Writable => "run `chmod o-w` on the file and on its folder",
+            Self::OpenFolder => "run `chmod o-w` on the folder",
+            Self::Readable => "run `chmod o-rwx` on the file",
+        }
+    }
+
+    /// Warning about the file or folder at `path`.
+    pub fn at(self, path: &Path) -> Diagnostic {
+        Diagnostic::whole(path, self.to_string()).with_hint(self.hint()).as_warning()
+    }
 }
 
 /// Limits on the content of a folder. Content beyond a limit is not read and is reported.
@@ -68,7 +111,8 @@ pub struct Limits {
     pub total: u64,
 }
 
-/// Maximum number of ignored files of a folder that are listed by name; the rest is counted.
+/// Maximum number of ignored files of a folder that are listed by name, and of files with too wide permissions; the rest is
+/// counted.
 pub const MAX_IGNORED: usize = 20;
 /// Maximum number of files in a folder. A thousand files are usual; more than this means a misconfigured path.
 pub const MAX_FILES: usize = 20_000;
@@ -149,6 +193,12 @@ pub enum ReadError {
     /// The process has no permission.
     #[error("no permission to read the file")]
     Denied,
+    /// A link to a file that the owner of the link may not read.
+    #[error("this link leads to a file that its owner may not read; it is not followed")]
+    ForeignLink,
+    /// A file that every user of the host can change, in a folder of trusted files.
+    #[error("{0}; the file is not read")]
+    Exposed(Exposure),
     /// Another error, as the system describes it.
     #[error("cannot read the file: {0}")]
     Io(String),
@@ -171,6 +221,8 @@ impl ReadError {
             Self::NotAFile => Some("rename it, or move it out of this folder"),
             Self::Dangling => Some("fix or remove the link"),
             Self::Denied => Some("grant the user that runs muster read permission"),
+            Self::ForeignLink => Some("copy the file, or let root or the owner of the file make the link"),
+            Self::Exposed(exposure) => Some(exposure.hint()),
             Self::Io(_) => None,
         }
     }
@@ -213,6 +265,12 @@ pub enum FolderError {
     /// Number of further files that are not read.
     #[error("{0} more file{s_are} ignored", s_are = if *.0 == 1 { " is" } else { "s are" })]
     MoreIgnored(usize),
+    /// A file of this name, or the folder for an empty name, has too wide permissions.
+    #[error("{1}")]
+    Exposed(OsString, Exposure),
+    /// Number of further files with too wide permissions.
+    #[error("{0} more file{s_have} too wide permissions", s_have = if *.0 == 1 { " has" } else { "s have" })]
+    MoreExposed(usize),
     /// The kernel does not report all changes; the folder is scanned at intervals.
     #[error("changes may be detected late: {0}")]
     Unwatched(WatchError),
@@ -228,7 +286,7 @@ pub enum WatchError {
     #[error("inotify instance or open file limit reached")]
     Instances,
     /// The process has no permission to watch this folder on the path to the files.
-    #[error("no permission to watch {}", .0.display())]
+    #[error("no permission to watch {}", printable::path(.0))]
     Denied(PathBuf),
     /// Another error, as the system describes it.
     #[error("inotify failed: {0}")]
@@ -240,7 +298,9 @@ impl FolderError {
     pub fn at(&self, path: &Path) -> Diagnostic {
         let problem = match self {
             Self::Ignored(name, _) => Diagnostic::whole(&path.join(name), self.to_string()).as_warning(),
-            Self::MoreIgnored(_) => Diagnostic::whole(path, self.to_string()).as_warning(),
+            Self::MoreIgnored(_) | Self::MoreExposed(_) => Diagnostic::whole(path, self.to_string()).as_warning(),
+            Self::Exposed(name, exposure) if name.is_empty() => return exposure.at(path),
+            Self::Exposed(name, exposure) => return exposure.at(&path.join(name)),
             _ => Diagnostic::whole(path, self.to_string()),
         };
         match self.hint() {
@@ -266,6 +326,8 @@ impl FolderError {
             | Self::Unreadable(_)
             | Self::Ignored(..)
             | Self::MoreIgnored(_)
+            | Self::Exposed(..)
+            | Self::MoreExposed(_)
             | Self::Unwatched(WatchError::Io(_)) => None,
         }
     }
@@ -281,6 +343,7 @@ mod tests {
             path: "services.d".into(),
             extensions: &["yaml", "yml"],
             shared: false,
+            access: Access::Content,
             required: true,
             limits: Limits::for_files_of(1 << 20),
         };
@@ -311,7 +374,7 @@ mod tests {
 
     #[test]
     fn unread_files_are_reported_unless_they_are_backups() {
-        let folder = crate::files::services::folder("services.d".into());
+        let folder = crate::files::services::folder("services.d".into(), false);
         let expected =
             ["web.json", "web.YAML", "web.yam", "db.example.org", "web", "sub", "web.conf", "example.org.zone"];
         let silent = [
@@ -346,7 +409,7 @@ mod tests {
             ("", "zones", false),
         ];
         for (services, zones, ignored) in cases {
-            let folder = crate::files::services::folder(services.into());
+            let folder = crate::files::services::folder(services.into(), false);
             let folder = folder.beside(&crate::files::zones::folder(zones.into()));
             assert_eq!(folder.ignores(OsStr::new("web.json")), ignored, "{services} {zones}");
         }

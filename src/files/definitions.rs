@@ -15,6 +15,7 @@ use crate::{
         name::{Label, Name},
         service::Definitions,
     },
+    printable,
 };
 
 /// Maximum number of services of a cycle in a message.
@@ -35,7 +36,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
     for (path, located) in files.iter().flat_map(|(path, entries)| entries.iter().map(move |entry| (*path, entry))) {
         let key = &located.definition.instance.key;
         if let Some((first, entry)) = kept.get(key) {
-            let place = format!("{}:{}:{}", first.display(), entry.line, entry.column);
+            let place = format!("{}:{}:{}", printable::path(first), entry.line, entry.column);
             problems.push(
                 problem(path, located, format!("the instance `{key}` is already defined at {place}"))
                     .with_hint("give each instance its own `id`"),

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports},
     metrics::Watched,
+    printable,
 };
 
 /// Last valid texts of invalid files, by folder.
@@ -72,7 +73,7 @@ pub async fn follow<F: Reloadable>(
                 return;
             };
             folder = state;
-            info!(path = %path.display(), "files reloaded: {} in use", loaded.summary);
+            info!(path = %printable::path(&path), "files reloaded: {} in use", loaded.summary);
             count(&metrics, &loaded.problems);
             log(&known, &loaded.problems);
             results.publish(&path, &mut loaded);
@@ -87,11 +88,11 @@ pub async fn follow<F: Reloadable>(
 fn log(before: &[Diagnostic], now: &[Diagnostic]) {
     let changes = DiagnosticChanges::between(before, now);
     for problem in &changes.appeared {
-        let path = problem.path.display();
+        let path = printable::path(&problem.path);
         if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
     }
     for path in &changes.fixed {
-        info!(path = %path.display(), "all problems resolved");
+        info!(path = %printable::path(path), "all problems resolved");
     }
 }
 

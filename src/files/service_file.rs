@@ -7,7 +7,7 @@ use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Durati
 
 use super::check;
 use crate::{
-    diagnostic::Diagnostic,
+    diagnostic::{Diagnostic, quote},
     model::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
@@ -20,8 +20,8 @@ use crate::{
     record::{self, MAX_VALUE},
     yaml::{
         Document, MAX_TEXT,
-        reader::{Reader, Table, quote},
-        tree::{Id, Node, Value},
+        reader::{Reader, Table, did_you_mean, unexpected},
+        tree::{Entry, Id, Node, Value},
     },
 };
 
@@ -72,6 +72,7 @@ pub fn parse(path: &Path, bytes: &[u8], defaults: &Defaults<'_>) -> Result<Servi
         let hint = "to withdraw its services, delete the file or write `services: []`";
         return Err(vec![Diagnostic::whole(path, what).with_hint(hint).as_warning()]);
     }
+    refuse_other_content(path, &document)?;
     let reader = Reader::new(std::slice::from_ref(&document));
     let entries = read_services(&reader, document.root(), defaults);
     let (entries, warnings) = reader.finish(Some(entries))?;
@@ -92,6 +93,29 @@ fn without_content(root: &Node<'_>, bytes: &[u8]) -> Option<&'static str> {
         },
         _ => None,
     }
+}
+
+/// Refuses a file that is not a service file: its top level has neither `service` nor `services`, nor a misspelling of them.
+///
+/// Such a file may be any other: a link may lead to a key or a password. The message has none of its content, and no other
+/// problem is reported.
+fn refuse_other_content(path: &Path, document: &Document<'_>) -> Result<(), Vec<Diagnostic>> {
+    let refused = |message: String, hint: &str| {
+        let (line, column) = document.position(document.root().id);
+        Err(vec![Diagnostic::at(path, line, column, message).with_hint(hint)])
+    };
+    let root = document.root();
+    match &root.value {
+        Value::Table(entries) if has_key_like(entries, &["service", "services"]) => Ok(()),
+        Value::Table(_) => refused("`service` is missing".to_owned(), "as in `service: web`"),
+        Value::List(_) => refused(unexpected(root, "a service"), "put a list of services under the key `services`"),
+        _ => refused(unexpected(root, "a service"), "a service file has keys such as `service: web`"),
+    }
+}
+
+/// Reports whether a key is one of `keys` or a misspelling of one.
+fn has_key_like(entries: &[Entry<'_>], keys: &[&str]) -> bool {
+    entries.iter().any(|entry| did_you_mean(&entry.key, keys).is_some())
 }
 
 /// Keys of a file with several services.
@@ -133,14 +157,10 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
                 }
                 Some((node, _)) => {
                     let hint = "write each service as a list item that begins with `- service: NAME`";
-                    reader.mismatch_with_hint(node, "a list of services", hint);
+                    reader.error_with_hint(node.id, unexpected(node, "a list of services"), hint);
                     return Vec::new();
                 }
             }
-        }
-        Value::List(_) => {
-            reader.mismatch_with_hint(root, "a service", "put a list of services under the key `services`");
-            return Vec::new();
         }
         _ => std::slice::from_ref(root),
     };
@@ -167,6 +187,13 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
 
 /// Reads one service. `None`: it has no valid key. All problems are reported in either case.
 fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_>) -> Option<(Definition, Id)> {
+    if let Value::Table(entries) = &node.value
+        && !has_key_like(entries, &["service"])
+    {
+        // As for the whole file: no other problem is reported.
+        reader.error_with_hint(node.id, "`service` is missing", "as in `service: web`");
+        return None;
+    }
     let table = reader.table(node, "a service", SERVICE_KEYS)?;
     let service = read_name(reader, &table);
     let id = read_id(reader, &table, service.as_ref(), defaults.node);

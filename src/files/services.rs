@@ -3,19 +3,20 @@
 use std::net::IpAddr;
 
 use super::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     definitions,
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     service_file::{self, Defaults, MAX_FILE, ServiceFile},
 };
 use crate::model::{name::Label, service::Definitions};
 
-/// The files of `services_dir`.
-pub fn folder(path: std::path::PathBuf) -> Folder {
+/// The files of `services_dir`. With `allow_exec` they may run commands.
+pub fn folder(path: std::path::PathBuf, allow_exec: bool) -> Folder {
     Folder {
         path,
         extensions: &["yaml", "yml"],
         shared: false,
+        access: if allow_exec { Access::Trusted } else { Access::Content },
         required: true,
         limits: Limits::for_files_of(MAX_FILE as u64),
     }

@@ -8,12 +8,13 @@ use std::{
 };
 
 use super::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
 };
 use crate::{
     diagnostic::Diagnostic,
     model::token::{MAX_TOKEN, MIN_TOKEN, Scope, Token, Tokens},
+    printable,
     yaml::{
         Document,
         reader::Reader,
@@ -34,6 +35,7 @@ pub fn folder(path: PathBuf) -> Folder {
         path,
         extensions: &["yaml", "yml"],
         shared: false,
+        access: Access::Secret,
         required: true,
         limits: Limits::for_files_of(MAX_FILE as u64),
     }
@@ -45,7 +47,7 @@ pub fn folder(path: PathBuf) -> Folder {
 /// All problems of the file.
 pub fn parse(path: &Path, octets: &[u8]) -> Result<Vec<Token>, Vec<Diagnostic>> {
     let document = Document::read(path, octets, 0).map_err(|problem| vec![problem])?;
-    let reader = Reader::new(std::slice::from_ref(&document));
+    let reader = Reader::of_secrets(std::slice::from_ref(&document));
     let tokens = read_all(&reader, document.root());
     reader.finish(Some(tokens)).map(|(tokens, _)| tokens)
 }
@@ -123,7 +125,7 @@ impl Reloadable for TokenFiles {
         for (path, file) in self.files.values() {
             for token in file.iter() {
                 if let Some(first) = named.insert(token.name.clone(), path) {
-                    let text = format!("the token {} is also defined in {}", token.name, first.display());
+                    let text = format!("the token {} is also defined in {}", token.name, printable::path(first));
                     problems
                         .push(Diagnostic::whole(path, text).with_hint("give each token a unique name").as_warning());
                 }
@@ -170,7 +172,11 @@ mod tests {
             ("tokens: [{name: a, scope: all, token: secretsecretsecret}]", "expected `read`, `register` or `operate`"),
             ("tokens: [{name: a, scope: read, token: secret}]", "a token has 16"),
             ("tokens: [{name: a, scope: read, token: [secretsecretsecret]}]", "a token has 16"),
-            ("token: [secretsecretsecret]", "unknown key `token`"),
+            ("token: [secretsecretsecret]", "unknown key of 5 characters (did you mean `tokens`?)"),
+            ("tokens: [{secretsecretsecret: read}]", "unknown key of 18 characters"),
+            ("secretsecretsecret: 1\nsecretsecretsecret: 2", "duplicate key of 18 characters"),
+            ("tokens: [{name: a, scope: secretsecret, token: 0123456789abcdefg}]", "found a text of 12 characters"),
+            ("tokens: [{name: [a], scope: read, token: 0123456789abcdefg}]", "expected a name, found a list"),
         ];
         for (text, expected) in cases {
             let problems = read(text).expect_err(text);

@@ -311,6 +311,7 @@ impl Scanner {
         }
         if !missing {
             problems.extend(self.scan.ignored());
+            problems.extend(self.scan.exposed());
         }
         problems.extend(self.unwatched.clone().map(FolderError::Unwatched));
         Contents { folder: folder.path.as_path().into(), files, problems, rescans: 0 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    contents::{Contents, Folder, Limits},
+    contents::{Access, Contents, Folder, Limits},
     definitions::service_at,
     last_good::{LastGood, LastValidFile, Loaded, Reloadable},
     zone_file::{self, MAX_ZONE_FILE},
@@ -18,6 +18,7 @@ use crate::{
         name::{Label, MAX_NAME, Name},
         zone::{StaticRecord, ZoneFile, target_at},
     },
+    printable,
 };
 
 /// All static zones, one per file.
@@ -29,6 +30,7 @@ pub fn folder(path: PathBuf) -> Folder {
         path,
         extensions: &["zone"],
         shared: false,
+        access: Access::Content,
         required: false,
         limits: Limits::for_files_of(MAX_ZONE_FILE as u64),
     }
@@ -116,7 +118,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a Arc<ZoneFile>)>) -> 
     let mut problems = Vec::new();
     for (path, file) in files {
         if let Some((first, _)) = kept.get(&file.origin) {
-            let message = format!("the zone {} is already defined in {}", file.origin, first.display());
+            let message = format!("the zone {} is already defined in {}", file.origin, printable::path(first));
             problems.push(Diagnostic::whole(path, message).with_hint("keep each zone in one file"));
         } else {
             kept.insert(&file.origin, (path, file));

@@ -99,6 +99,8 @@ pub struct Agent {
     pub version: &'static str,
     /// Addresses at which other hosts reach this node.
     pub advertise: Advertise,
+    /// True if registered checks may connect to link-local addresses.
+    pub allow_link_local: bool,
     /// Gossip address.
     pub gossip: SocketAddr,
     /// Bound addresses of the DNS servers; ports are never 0.
@@ -110,7 +112,11 @@ pub struct Agent {
 impl Agent {
     /// Returns the defaults for registrations on this node.
     fn host(&self) -> Host {
-        Host { node: self.node.clone(), addresses: self.advertise.addresses().to_vec() }
+        Host {
+            node: self.node.clone(),
+            addresses: self.advertise.addresses().to_vec(),
+            allow_link_local: self.allow_link_local,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     name::Label,
     service::{Instance, InstanceKey},
 };
+use crate::printable::blanked;
 
 /// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.
 pub const MAX_REASON: usize = 120;
@@ -116,7 +117,7 @@ impl HoldReason {
 }
 
 impl InstanceState {
-    /// Returns the state for a check status. The reason is cut to [`MAX_REASON`] octets at a character boundary; control
+    /// Returns the state for a check status. The reason is cut to [`MAX_REASON`] octets at a character boundary; unprintable
     /// characters become spaces.
     pub fn new(status: Status, reason: &str) -> Self {
         let reason = || bounded(reason).into();
@@ -158,7 +159,7 @@ pub(super) fn cut(text: &str, len: usize) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    blanked(&text[..end])
 }
 
 /// Announcements of a node, by instance. Clones share structure; a diff costs time proportional to what changed.

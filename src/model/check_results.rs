@@ -219,6 +219,7 @@ mod tests {
             fall: 2,
             initial: Status::Critical,
             title: None,
+            link_local: true,
         }
     }
 

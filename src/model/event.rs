@@ -19,7 +19,10 @@ use super::{
     reason,
     service::InstanceKey,
 };
-use crate::diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports};
+use crate::{
+    diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports},
+    printable,
+};
 
 /// Kind of an event. The part of its word before `-` is its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -443,11 +446,11 @@ fn files(before: Option<&FolderReport>, now: &FolderReport, folder: &Path, emit:
         emit(Event { place, ..Event::new(Kind::FileProblem, problem.to_string()) });
     }
     for path in changes.fixed {
-        let text = format!("{}: all problems fixed", path.display());
+        let text = format!("{}: all problems fixed", printable::path(path));
         emit(Event { place: place(path), ..Event::new(Kind::FileMended, text) });
     }
     if before.reads != now.reads {
-        let text = format!("{}: reloaded, {}", folder.display(), now.in_service);
+        let text = format!("{}: reloaded, {}", printable::path(folder), now.in_service);
         emit(Event { place: place(folder), ..Event::new(Kind::FileReload, text) });
     }
 }

@@ -15,6 +15,7 @@
 //! | [`zone`] | records of static zones |
 //! | [`recursion_access`], [`dns_limits`], [`upstream_address`] | clients that may use recursion, response rate and cache TTLs, upstreams |
 //! | [`host_addresses`] | addresses of this host, and which of them other hosts can use |
+//! | [`link_local`] | link-local addresses and metadata services |
 //! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
 //! | [`date`] | formatting of times |
 
@@ -30,6 +31,7 @@ pub mod health;
 pub mod host_addresses;
 pub mod journal;
 pub mod keyring;
+pub mod link_local;
 pub mod maintenance;
 pub mod member;
 pub mod name;

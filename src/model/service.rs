@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::{SmolStr, format_smolstr};
-use url::Url;
+use url::{Host, Url};
 
 use super::{flap_damping::Damping, health::Status, name::Label};
 
@@ -172,6 +172,8 @@ pub struct Check {
     pub initial: Status,
     /// Id and name given by a client of the HTTP API; `None` for checks from files.
     pub title: Option<CheckTitle>,
+    /// True if the probe may connect to link-local addresses and metadata services: always for checks from files.
+    pub link_local: bool,
 }
 
 /// Id and name of a check, given by a client of the HTTP API.
@@ -245,6 +247,21 @@ impl Probe {
             | Self::Exec { .. }
             | Self::Systemd { .. }
             | Self::Ttl { .. } => None,
+        }
+    }
+}
+
+impl Probe {
+    /// Returns the address that the probe connects to, if it is given as an address and not as a name.
+    pub fn literal_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Http(http) => match http.url.host()? {
+                Host::Ipv4(address) => Some(address.into()),
+                Host::Ipv6(address) => Some(address.into()),
+                Host::Domain(_) => None,
+            },
+            Self::Tcp(endpoint) | Self::Grpc { endpoint, .. } => endpoint.host.parse().ok(),
+            Self::Exec { .. } | Self::Systemd { .. } | Self::Alias { .. } | Self::Ttl { .. } => None,
         }
     }
 }

@@ -27,6 +27,7 @@ use super::error::FieldError;
 use crate::{
     model::{
         bounds,
+        link_local::is_link_local_or_metadata,
         name::Label,
         service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
@@ -43,6 +44,8 @@ pub struct Host {
     pub node: Label,
     /// Addresses of the node, for instances registered without an address.
     pub addresses: Vec<IpAddr>,
+    /// True if registered checks may connect to link-local addresses and metadata services.
+    pub allow_link_local: bool,
 }
 
 /// A service that a client registered.
@@ -91,7 +94,7 @@ impl Registration {
         let mut checks = Vec::new();
         let mut deregister_after = None;
         for (field, check) in fields.checks()? {
-            let (check, after) = read_check(check, &field, &service)?;
+            let (check, after) = read_check(check, &field, &service, host.allow_link_local)?;
             checks.push(check);
             deregister_after = [deregister_after, after].into_iter().flatten().min();
         }
@@ -153,6 +156,27 @@ impl Registration {
             }
         }
         Ok(next)
+    }
+
+    /// Returns the registration if no check has a link-local address or that of a metadata service, or if they are allowed.
+    /// Names are verified when the probe has resolved them.
+    ///
+    /// A registration that is restored is not verified: it was allowed when it was made, and its probe fails with the reason.
+    ///
+    /// # Errors
+    /// The first such check.
+    pub fn with_allowed_targets(self) -> Result<Self, FieldError> {
+        let checks = self.definition.checks.iter().filter(|check| !check.link_local);
+        for address in checks.filter_map(|check| check.probe.literal_address()) {
+            if is_link_local_or_metadata(address) {
+                let reason = format!(
+                    "{address} is a link-local address or a metadata service, which registered checks may not probe; \
+                     use a service file, or set checks.allow_link_local"
+                );
+                return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
+            }
+        }
+        Ok(self)
     }
 
     /// Returns the checks as registered, with their ids.

@@ -165,7 +165,7 @@ impl State {
             Change::RegisterCheck(check) => {
                 let id = check.service.clone();
                 let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
-                self.replace(known.with_check(&check, host))
+                self.replace(known.with_check(&check, host).and_then(Registration::with_allowed_targets))
             }
             Change::DeregisterCheck(id) => {
                 let mut found = self.registered.values().filter_map(|known| known.without_check(&id, host));
@@ -261,6 +261,7 @@ impl State {
             Some(before) => registration.replacing(before, replace_checks, host),
             None => Ok(registration),
         };
+        let next = next.and_then(Registration::with_allowed_targets);
         let next = next.map_err(|error| RegistryError::Refused(error.to_string()))?;
         self.ensure_unique_check_ids(&next)?;
         let before = self.registered.insert(next.id.clone(), next.clone());

@@ -26,6 +26,9 @@ use tokio_rustls::rustls::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::pem_error;
+use crate::file_access;
+
 /// Polling interval.
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -47,7 +50,7 @@ pub enum CertificateError {
     #[error("{} has no {_1} in PEM", _0.display())]
     Absent(PathBuf, &'static str),
     /// The file is not PEM.
-    #[error("{} is not PEM: {_1}", _0.display())]
+    #[error("{} is not PEM: {}", _0.display(), pem_error::describe(_1))]
     Pem(PathBuf, pem::Error),
     /// Certificate and key do not match, or the type of the key is not supported.
     #[error("the key in {} does not match {}: {_2}", _1.display(), _0.display())]
@@ -64,6 +67,7 @@ impl Certificate {
     /// A file that cannot be read or parsed, or a key that does not match.
     pub fn read(chain: &Path, key: &Path) -> Result<(Arc<Self>, Octets), CertificateError> {
         let octets = read(chain, key)?;
+        file_access::warn_of_exposed_secret(key);
         let valid = ArcSwap::from_pointee(parse(chain, key, &octets)?);
         Ok((Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), valid }), octets))
     }

@@ -3,3 +3,4 @@
 
 pub mod authorities;
 pub mod certificate;
+pub mod pem_error;

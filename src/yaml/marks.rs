@@ -266,7 +266,9 @@ fn syntax(text: &str, error: &ScanError) -> Fault {
     if info.contains("recursion limit") {
         return too_deep(place);
     }
-    let fault = Fault::new(place, info);
+    // The parser appends the character, which may be part of a secret.
+    let shown = if info.starts_with("unexpected character") { "unexpected character" } else { info };
+    let fault = Fault::new(place, shown);
     match syntax_hint(text, place, info) {
         Some(hint) => fault.with_hint(hint),
         None => fault,

@@ -77,6 +77,17 @@ impl<'t> Document<'t> {
     pub fn root(&self) -> &Node<'t> {
         &self.root
     }
+
+    /// Line and column of a node or a key, counted from 1.
+    pub fn position(&self, id: Id) -> (usize, usize) {
+        let place = self.marks.place(id.node);
+        (place.line, place.column)
+    }
+
+    /// Path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// Refuses a text that the two parsers understand differently: in these corner cases of YAML a number would find the wrong

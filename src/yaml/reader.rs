@@ -12,12 +12,10 @@ use super::{
     Document,
     tree::{Clash, Entry, Id, Node, Value},
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, describe, quote};
 
 /// Maximum number of problems that a reader keeps in memory.
 pub const MAX_PROBLEMS: usize = 1000;
-/// Maximum characters of input in a message.
-const MAX_QUOTE: usize = 60;
 /// Longest key in octets for which a correction is suggested.
 const MAX_MISSPELT: usize = 40;
 
@@ -25,6 +23,8 @@ const MAX_MISSPELT: usize = 40;
 #[derive(Debug)]
 pub struct Reader<'d, 't> {
     documents: &'d [Document<'t>],
+    /// True if messages describe keys and values instead of quoting them.
+    secret: bool,
     problems: RefCell<Vec<Diagnostic>>,
     left_out: Cell<usize>,
     refused: Cell<bool>,
@@ -32,14 +32,26 @@ pub struct Reader<'d, 't> {
 
 impl<'d, 't> Reader<'d, 't> {
     /// Creates a reader of these documents, in the order of their source numbers, and reports their duplicate keys.
+    ///
+    /// Messages quote keys and scalars. So the caller has verified that the documents are of the expected kind: a link may
+    /// lead to any other file.
     pub fn new(documents: &'d [Document<'t>]) -> Self {
+        Self::start(documents, false)
+    }
+
+    /// Creates a reader of documents with secrets. Messages describe keys and scalars.
+    pub fn of_secrets(documents: &'d [Document<'t>]) -> Self {
+        Self::start(documents, true)
+    }
+
+    fn start(documents: &'d [Document<'t>], secret: bool) -> Self {
         let problems = RefCell::default();
-        let reader = Self { documents, problems, left_out: Cell::new(0), refused: Cell::new(false) };
+        let reader = Self { documents, secret, problems, left_out: Cell::new(0), refused: Cell::new(false) };
         for clash in documents.iter().flat_map(|document| &document.clashes) {
             match clash {
                 Clash::Twice { key, first, second } => {
                     let hint = format!("the first one is in line {}", reader.position(*first).0);
-                    reader.error_with_hint(*second, format!("duplicate key {}", quote(key)), hint);
+                    reader.error_with_hint(*second, format!("duplicate {}", reader.show_key(key)), hint);
                 }
                 Clash::Merge(id) => reader.error(*id, "`<<` needs a table or a list of tables"),
             }
@@ -85,10 +97,14 @@ impl<'d, 't> Reader<'d, 't> {
         self.error_with_hint(node.id, self.expected(node, what), hint);
     }
 
+    /// Reports that a node is not the expected `what`, without its content: it has another shape, or may be a secret.
+    pub fn mismatch_described(&self, node: &Node<'_>, what: &str) {
+        self.error(node.id, unexpected(node, what));
+    }
+
     /// Line and column of a node or a key, counted from 1.
     pub fn position(&self, id: Id) -> (usize, usize) {
-        let place = self.document(id).map(|document| document.marks.place(id.node));
-        place.map_or((1, 1), |place| (place.line, place.column))
+        self.document(id).map_or((1, 1), |document| document.position(id))
     }
 
     /// Path of the file of a node or a key.
@@ -128,14 +144,36 @@ impl<'d, 't> Reader<'d, 't> {
     fn expected(&self, node: &Node<'_>, what: &str) -> String {
         let written = || quote(self.written(node.id).unwrap_or_default());
         let found = match &node.value {
-            Value::Null => "nothing".to_owned(),
-            Value::Bool(_) => written(),
-            Value::Integer(_) | Value::Float => format!("the number {}", written()),
-            Value::Text(text) => quote(text),
-            Value::List(_) => "a list".to_owned(),
-            Value::Table(_) => "a table".to_owned(),
+            Value::Bool(_) if !self.secret => written(),
+            Value::Integer(_) | Value::Float if !self.secret => format!("the number {}", written()),
+            Value::Text(text) => self.show(text),
+            value => describe_value(value),
         };
         format!("expected {what}, found {found}")
+    }
+
+    fn show(&self, text: &str) -> String {
+        if self.secret { describe(text) } else { quote(text) }
+    }
+
+    fn show_key(&self, key: &str) -> String {
+        if self.secret { format!("key of {} characters", key.chars().count()) } else { format!("key {}", quote(key)) }
+    }
+}
+
+/// Returns the message for a node that is not the expected `what`, without its content.
+pub fn unexpected(node: &Node<'_>, what: &str) -> String {
+    format!("expected {what}, found {}", describe_value(&node.value))
+}
+
+fn describe_value(value: &Value<'_>) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(_) => "a boolean".to_owned(),
+        Value::Integer(_) | Value::Float => "a number".to_owned(),
+        Value::Text(text) => describe(text),
+        Value::List(_) => "a list".to_owned(),
+        Value::Table(_) => "a table".to_owned(),
     }
 }
 
@@ -173,7 +211,7 @@ impl Reader<'_, '_> {
                 Some(hint) => hint,
                 None => format!("the keys of {what} are {}", known.join(", ")),
             };
-            self.error_with_hint(entry.id, format!("unknown key {}", quote(&entry.key)), hint);
+            self.error_with_hint(entry.id, format!("unknown {}", self.show_key(&entry.key)), hint);
         }
         Some(Table { id: node.id, entries })
     }
@@ -183,7 +221,7 @@ impl Reader<'_, '_> {
         match &node.value {
             Value::Table(entries) => Some(entries),
             _ => {
-                self.mismatch(node, what);
+                self.mismatch_described(node, what);
                 None
             }
         }
@@ -223,7 +261,7 @@ impl Reader<'_, '_> {
 }
 
 /// Returns ``did you mean `interval`?`` if one of the words is similar.
-pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
+pub fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
     if word.len() > MAX_MISSPELT {
         return None;
     }
@@ -232,22 +270,4 @@ pub(super) fn did_you_mean(word: &str, known: &[&str]) -> Option<String> {
     let nearest = known.iter().min_by_key(distance)?;
     // At most a third of the letters differ: `intervall` and `adress` are typing errors, `foo` for `fall` is not.
     (distance(&nearest) * 3 <= nearest.len().max(3)).then(|| format!("did you mean `{nearest}`?"))
-}
-
-/// Quotes input in backquotes, on one line and truncated.
-pub fn quote(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len().min(MAX_QUOTE) + 2);
-    quoted.push('`');
-    for (count, c) in text.chars().enumerate() {
-        if count == MAX_QUOTE {
-            quoted.push('…');
-            break;
-        }
-        match c {
-            c if c.is_control() => quoted.extend(c.escape_default()),
-            c => quoted.push(c),
-        }
-    }
-    quoted.push('`');
-    quoted
 }

@@ -12,13 +12,16 @@ use std::{
 };
 
 use super::{
-    reader::{Reader, did_you_mean, quote},
+    reader::{Reader, did_you_mean},
     tree::{Node, Value},
 };
-use crate::model::{
-    bounds,
-    name::{Label, LabelError, Name},
-    service::{Endpoint, MAX_META, MAX_TTL},
+use crate::{
+    diagnostic::quote,
+    model::{
+        bounds,
+        name::{Label, LabelError, Name},
+        service::{Endpoint, MAX_META, MAX_TTL},
+    },
 };
 
 /// Longest host name in text form (RFC 1035 §2.3.4, less the octets of the wire form).

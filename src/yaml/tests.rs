@@ -89,7 +89,7 @@ fn syntax_errors_have_a_position_and_a_hint() {
             "f:2:4: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)",
         ),
         ("a:\n\tb: c", "f:2:2: tabs disallowed within this context (block indentation) (indent with spaces)"),
-        ("a: @b", "f:1:4: unexpected character: `@' (a text that begins with this character has to be quoted)"),
+        ("a: @b", "f:1:4: unexpected character (a text that begins with this character has to be quoted)"),
         ("a: [b", "f:2:1: while parsing a flow sequence, expected ',' or ']'"),
         ("a: \"b", "f:1:4: while scanning a quoted scalar, found unexpected end of stream"),
         (

@@ -16,10 +16,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<&str, Fault> {
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let (good, bad) = bytes.split_at(error.valid_up_to());
-        let octet = bad.first().copied().unwrap_or_default();
-        Fault::new(Position::after(&String::from_utf8_lossy(good)), format!("octet 0x{octet:02x} is not UTF-8 text"))
-            .with_hint(NOT_TEXT)
+        let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        Fault::new(Position::after(&good), "this is not UTF-8 text").with_hint(NOT_TEXT)
     })?;
     if let Some((at, c)) = text.char_indices().find(|(_, c)| is_refused(*c)) {
         let code = u32::from(c);
@@ -83,9 +81,9 @@ mod tests {
         let dense = vec![b','; MAX_NODES + 1];
         let cases: &[(&[u8], usize, usize, &str)] = &[
             (b"\x7fELF\x02\x01\x01\0", 1, 1, "U+007F is not text"),
-            (b"\x1f\x8b\x08\0", 1, 2, "octet 0x8b is not UTF-8 text"),
+            (b"\x1f\x8b\x08\0", 1, 2, "not UTF-8 text"),
             (b"a: b\nc: d\0e", 2, 5, "U+0000 is not text"),
-            (b"a: b\nc\xc3\xa9: \xff", 2, 5, "octet 0xff is not UTF-8 text"),
+            (b"a: b\nc\xc3\xa9: \xff", 2, 5, "not UTF-8 text"),
             (b"\xef\xbb\xbfa\x01", 1, 2, "U+0001 is not text"),
             ("a: x\u{2028}y".as_bytes(), 1, 5, "U+2028 is not text"),
             ("a: x\u{85}y".as_bytes(), 1, 5, "U+0085 is not text"),

@@ -6,7 +6,8 @@ use super::{Report, texts};
 use crate::{
     config::{Config, Seal},
     diagnostic::Diagnostic,
-    files::tokens,
+    file_access,
+    files::{contents::Access, tokens},
     model::keyring::Keyring,
 };
 
@@ -27,7 +28,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     {
         report.warn_of_ignored(&tokens::folder(folder.clone()));
         let mut any = false;
-        for text in texts(folder, |file| !super::is_zone(file), report) {
+        for text in texts(folder, Access::Secret, |file| !super::is_zone(file), report) {
             match tokens::parse(&text.path, &text.bytes) {
                 Ok(tokens) => any |= !tokens.is_empty(),
                 Err(problems) => report.problems.extend(problems),
@@ -47,10 +48,20 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     }
 }
 
-/// Reports whether a file can be opened. Missing permission is only a warning: the agent's user may read its secrets.
+/// Reports whether a key of the configuration names a file with a key.
+fn is_secret(key: &str) -> bool {
+    key.ends_with(".key") || key.ends_with(".key_file")
+}
+
+/// Reports whether a file can be opened, and the permissions of secrets. Missing permission is only a warning: the agent's user may read its secrets.
 fn is_readable(path: &Path, key: &str, hint: &str, report: &mut Report) -> bool {
     match File::open(path) {
-        Ok(_) => true,
+        Ok(_) => {
+            if is_secret(key) {
+                report.problems.extend(file_access::exposure(path, Access::Secret).map(|found| found.at(path)));
+            }
+            true
+        }
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             let problem = Diagnostic::whole(path, format!("not checked: {error}"));
             report.problems.push(problem.with_hint("run this command as root").as_warning());

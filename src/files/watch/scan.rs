@@ -16,9 +16,12 @@ use std::{
 };
 
 use super::missing_folder::Files;
-use crate::files::{
-    contents::{FileText, Folder, FolderError, MAX_IGNORED, ReadError},
-    read::{self, Entry},
+use crate::{
+    file_access,
+    files::{
+        contents::{Exposure, FileText, Folder, FolderError, MAX_IGNORED, ReadError},
+        read::{self, Entry},
+    },
 };
 
 /// Coarsest timestamp resolution of a file system: the metadata of a file that changed less than this ago are not trusted.
@@ -34,6 +37,8 @@ pub(super) struct FolderScan {
     total: u64,
     crowded: bool,
     ignored: Ignored,
+    /// True if every user of the host can add files to the folder.
+    is_open: bool,
 }
 
 /// Metadata of a file at its last read.
@@ -41,6 +46,8 @@ struct EntryState {
     /// Metadata that identify the content; `None`: read again.
     stamp: Option<Stamp>,
     link: bool,
+    /// Permissions that every user of the host has, with the file in use.
+    exposure: Option<Exposure>,
 }
 
 /// Metadata that differ after every change, unless the timestamps are too coarse.
@@ -90,6 +97,7 @@ impl FolderScan {
             total: 0,
             crowded: false,
             ignored: Ignored::default(),
+            is_open: false,
         }
     }
 
@@ -113,6 +121,15 @@ impl FolderScan {
         let names = self.ignored.names.iter();
         let named = names.map(|name| FolderError::Ignored(name.clone(), self.folder.extensions));
         named.chain((self.ignored.more > 0).then_some(FolderError::MoreIgnored(self.ignored.more)))
+    }
+
+    /// Files with too wide permissions, as of the last scan.
+    pub(super) fn exposed(&self) -> impl Iterator<Item = FolderError> {
+        let folder = self.is_open.then(|| FolderError::Exposed(OsString::new(), Exposure::OpenFolder));
+        let files = || self.entries.iter().filter_map(|(name, entry)| Some((name, entry.exposure?)));
+        let named = files().take(MAX_IGNORED).map(|(name, exposure)| FolderError::Exposed(name.clone(), exposure));
+        let more = files().count().saturating_sub(MAX_IGNORED);
+        folder.into_iter().chain(named).chain((more > 0).then_some(FolderError::MoreExposed(more)))
     }
 
     /// Paths of the files that are symbolic links.
@@ -141,6 +158,8 @@ impl FolderScan {
     pub(super) fn scan_all(&mut self, request: &ScanRequest<'_>) -> io::Result<()> {
         let (names, ignored, crowded) = self.names()?;
         (self.ignored, self.crowded) = (ignored, crowded);
+        let was_open = std::mem::replace(&mut self.is_open, file_access::is_open_folder(&self.folder.path));
+        let reread = request.reread || was_open != self.is_open;
         let unlisted: Vec<OsString> = self.entries.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
             if !request.held.contains(&name) {
@@ -150,7 +169,7 @@ impl FolderScan {
         }
         for name in &names {
             if !request.held.contains(name) {
-                self.scan_file(name, request.reread || request.named.contains(name));
+                self.scan_file(name, reread || request.named.contains(name));
             }
         }
         Ok(())
@@ -186,16 +205,16 @@ impl FolderScan {
         let path = self.folder.path.join(name);
         let (link, metadata) = match Entry::at(&path) {
             Ok(Entry::Absent) => return self.forget(name),
-            Ok(Entry::Dangling) => return self.keep(name, true, None, Err(ReadError::Dangling)),
+            Ok(Entry::Dangling) => return self.keep_unread(name, true, ReadError::Dangling),
             Err(error) if error.kind() == ErrorKind::NotADirectory => return self.forget(name),
             Err(error) => {
                 let link = self.entries.get(name).is_some_and(|entry| entry.link);
-                return self.keep(name, link, None, Err(error.into()));
+                return self.keep_unread(name, link, error.into());
             }
             Ok(Entry::Present { link, metadata }) => (link, metadata),
         };
         if !metadata.is_file() {
-            return self.keep(name, link, None, Err(ReadError::NotAFile));
+            return self.keep_unread(name, link, ReadError::NotAFile);
         }
         if !reread
             && let Some(entry) = self.entries.get_mut(name)
@@ -209,12 +228,16 @@ impl FolderScan {
             Ok(opened) => opened,
             Err(error) => {
                 return match error.kind() {
-                    ErrorKind::NotFound if link => self.keep(name, link, None, Err(ReadError::Dangling)),
+                    ErrorKind::NotFound if link => self.keep_unread(name, link, ReadError::Dangling),
                     ErrorKind::NotFound => self.forget(name),
-                    ErrorKind::IsADirectory => self.keep(name, link, None, Err(ReadError::NotAFile)),
-                    _ => self.keep(name, link, None, Err(error.into())),
+                    ErrorKind::IsADirectory => self.keep_unread(name, link, ReadError::NotAFile),
+                    _ => self.keep_unread(name, link, error.into()),
                 };
             }
+        };
+        let exposure = match file_access::admit(&path, &opened.metadata, self.folder.access, self.is_open) {
+            Ok(exposure) => exposure,
+            Err(error) => return self.keep_unread(name, link, error),
         };
         let stamp = Stamp::of(&opened.metadata);
         let limits = self.folder.limits;
@@ -227,11 +250,15 @@ impl FolderScan {
             text => text,
         };
         let settled = text.is_ok() && stamp.is_older_than(TICK, before);
-        self.keep(name, link, settled.then_some(stamp), text);
+        self.keep(name, EntryState { stamp: settled.then_some(stamp), link, exposure }, text);
     }
 
-    fn keep(&mut self, name: &OsStr, link: bool, stamp: Option<Stamp>, text: FileText) {
-        self.entries.insert(name.to_owned(), EntryState { stamp, link });
+    fn keep_unread(&mut self, name: &OsStr, link: bool, error: ReadError) {
+        self.keep(name, EntryState { stamp: None, link, exposure: None }, Err(error));
+    }
+
+    fn keep(&mut self, name: &OsStr, entry: EntryState, text: FileText) {
+        self.entries.insert(name.to_owned(), entry);
         let path = self.folder.path.join(name);
         if self.files.get(&path).is_some_and(|old| **old == text) {
             return;
@@ -283,10 +310,17 @@ mod tests {
     };
 
     use super::*;
-    use crate::files::contents::Limits;
+    use crate::files::contents::{Access, Limits};
 
     fn scan(dir: &Path, limits: Limits) -> FolderScan {
-        FolderScan::new(Folder { path: dir.to_owned(), extensions: &["yaml"], shared: false, required: true, limits })
+        FolderScan::new(Folder {
+            path: dir.to_owned(),
+            extensions: &["yaml"],
+            shared: false,
+            access: Access::Content,
+            required: true,
+            limits,
+        })
     }
 
     const LIMITS: Limits = Limits { file: 16, files: 10, total: 100 };
@@ -392,7 +426,8 @@ mod tests {
         // As if the file had been read with other content and had kept its metadata.
         let stale = |scan: &mut FolderScan| {
             let stamp = Stamp::of(&path.metadata().unwrap());
-            scan.keep(OsStr::new("a.yaml"), false, Some(stamp), Ok(b"old".to_vec().into()));
+            let entry = EntryState { stamp: Some(stamp), link: false, exposure: None };
+            scan.keep(OsStr::new("a.yaml"), entry, Ok(b"old".to_vec().into()));
         };
         stale(&mut scan);
         scan.scan_all_but(&[]);

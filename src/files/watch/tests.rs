@@ -16,7 +16,7 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 use tokio::time::timeout;
 
 use super::*;
-use crate::files::contents::{FileText, Limits};
+use crate::files::contents::{Access, FileText, Limits};
 
 /// Long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -53,6 +53,7 @@ impl Scene {
             path: root.join("services.d"),
             extensions: &["yaml"],
             shared: false,
+            access: Access::Content,
             required: true,
             limits: Limits { file: 64, files: 5000, total: 1 << 20 },
         };
@@ -437,6 +438,7 @@ async fn optional_folder_may_be_missing() {
         path: dir.path().join("zones"),
         extensions: &["zone"],
         shared: false,
+        access: Access::Content,
         required: false,
         limits: Limits::for_files_of(64),
     };

@@ -2,10 +2,7 @@
 //!
 //! `$GENERATE 1-9/2 host-$ A 10.0.0.${100}` makes `host-1 A 10.0.0.101`, `host-3 A 10.0.0.103` and so on.
 
-use super::{
-    Fault,
-    lexer::{Token, shown},
-};
+use super::{Fault, lexer::Token};
 
 /// Maximum records of one directive: a /16.
 pub(super) const MAX_GENERATED: u64 = 65_536;
@@ -17,7 +14,7 @@ const MAX_WIDTH: usize = 255;
 /// Parses `START-STOP` or `START-STOP/STEP`.
 pub(super) fn range(token: Token<'_>) -> Result<impl Iterator<Item = u32>, Fault> {
     let wrong = || {
-        let fault = Fault::new(token.at, format!("{} is not a range", shown(token.raw)));
+        let fault = Fault::new(token.at, format!("{} is not a range", token.shown()));
         fault.hint("a range is START-STOP or START-STOP/STEP, such as 1-254")
     };
     let text = std::str::from_utf8(token.raw).map_err(|_| wrong())?;

@@ -3,6 +3,7 @@
 //! Reads every octet once, or twice in a file with an unclosed parenthesis. Not recursive.
 
 use super::Fault;
+use crate::diagnostic::{describe, quote};
 
 /// Maximum tokens of an entry: those of 65,535 octets of RDATA in hexadecimal, one digit per token.
 const MAX_TOKENS: usize = 2 * 65_535 + 16;
@@ -18,6 +19,35 @@ pub(super) struct Token<'a> {
     pub(super) quoted: bool,
     /// True if the token directly follows the previous one.
     pub(super) joined: bool,
+    /// Form of its content in messages.
+    pub(super) form: Form,
+}
+
+/// Form of the content of a file in messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// In backquotes and truncated.
+    Quoted,
+    /// By its length: the file may be any other, such as a key to which a link leads.
+    Described,
+}
+
+impl Form {
+    /// Formats content for a message.
+    pub(super) fn show(self, raw: &[u8]) -> String {
+        let text = String::from_utf8_lossy(raw);
+        match self {
+            Self::Quoted => quote(&text),
+            Self::Described => describe(&text),
+        }
+    }
+}
+
+impl Token<'_> {
+    /// Formats the token for a message.
+    pub(super) fn shown(&self) -> String {
+        self.form.show(self.raw)
+    }
 }
 
 /// Start of an entry.
@@ -39,11 +69,13 @@ pub(super) struct Entries<'a> {
     /// True if a parenthesis is unclosed. If so, an entry ends before the next line that begins without a blank, as records
     /// do and continuation lines mostly do not. So the error costs one entry, not the rest of the file.
     recovering: bool,
+    form: Form,
 }
 
 impl<'a> Entries<'a> {
-    pub(super) fn new(text: &'a [u8]) -> Self {
-        Self { text, at: 0, line: 1, recovering: false }
+    /// Returns the entries of a text. Messages have the content of tokens in this form.
+    pub(super) fn new(text: &'a [u8], form: Form) -> Self {
+        Self { text, at: 0, line: 1, recovering: false, form }
     }
 
     /// Reads the next entry into `tokens`, which may stay empty. Returns `None` at the end of the text.
@@ -108,7 +140,9 @@ impl<'a> Entries<'a> {
                 _ => {
                     let quoted = byte == b'"';
                     match if quoted { self.quoted() } else { Ok(self.unquoted()) } {
-                        Ok(raw) if tokens.len() < MAX_TOKENS => tokens.push(Token { raw, at, quoted, joined }),
+                        Ok(raw) if tokens.len() < MAX_TOKENS => {
+                            tokens.push(Token { raw, at, quoted, joined, form: self.form });
+                        }
                         Ok(_) => report(at, "too many fields for one record", "is a parenthesis closed too late?"),
                         Err((at, message, hint)) => report(at, message, hint),
                     }
@@ -201,13 +235,4 @@ pub(super) fn place(text: &[u8], mut line: usize, mut line_start: usize, at: usi
     }
     let characters = text[line_start..at].iter().filter(|byte| **byte & 0xc0 != 0x80).count();
     (line, characters + 1)
-}
-
-/// Formats a token for messages: in backquotes and truncated.
-pub(super) fn shown(raw: &[u8]) -> String {
-    const MAX_SHOWN: usize = 60;
-    let text = String::from_utf8_lossy(&raw[..raw.len().min(4 * MAX_SHOWN)]);
-    let clean: String = text.chars().take(MAX_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let rest = if text.chars().nth(MAX_SHOWN).is_some() { "…" } else { "" };
-    format!("`{clean}{rest}`")
 }

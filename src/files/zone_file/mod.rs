@@ -23,12 +23,16 @@ mod svcb;
 mod tests;
 mod types;
 
-use crate::model::zone::{EXTENSION, ZoneFile};
 use std::path::Path;
+
+use self::lexer::Form;
 
 use crate::{
     diagnostic::{Diagnostic, Severity},
-    model::name::Name,
+    model::{
+        name::Name,
+        zone::{EXTENSION, StaticRecord, ZoneFile},
+    },
 };
 
 /// Largest zone file in octets: a million records of usual length.
@@ -47,12 +51,40 @@ pub const MAX_PROBLEMS: usize = 100;
 ///
 /// # Errors
 ///
-/// All problems in the order of the file, at most [`MAX_PROBLEMS`], then one that counts the rest.
+/// All problems in the order of the file, at most [`MAX_PROBLEMS`], then one that counts the rest. They quote the
+/// file if it has a valid record. Otherwise it may be any other file, such as a key to which a link leads, and they describe
+/// its content.
 pub fn parse(path: &Path, bytes: &[u8], default_ttl: u32) -> Result<ZoneFile, Vec<Diagnostic>> {
     let origin = origin_of(path).map_err(|problem| vec![problem])?;
     let text = readable(path, bytes).map_err(|problem| vec![problem])?;
+    let read = |form| read_as(path, &origin, text, default_ttl, form);
+    let (mut records, mut findings) = read(Form::Quoted);
+    if records.is_empty() {
+        (records, findings) = read(Form::Described);
+    }
+    finish(path, origin, records, findings)
+}
+
+/// Reads the entries of a file. Messages have its content in this form.
+fn read_as<'p>(
+    path: &'p Path,
+    origin: &Name,
+    text: &[u8],
+    default_ttl: u32,
+    form: Form,
+) -> (Vec<StaticRecord>, Findings<'p>) {
     let mut findings = Findings::new(path);
-    let records = reader::read(&origin, text, default_ttl, &mut findings);
+    let records = reader::read(origin, text, default_ttl, form, &mut findings);
+    (records, findings)
+}
+
+/// Checks the whole zone.
+fn finish(
+    path: &Path,
+    origin: Name,
+    records: Vec<StaticRecord>,
+    mut findings: Findings<'_>,
+) -> Result<ZoneFile, Vec<Diagnostic>> {
     let records = check::zone(&origin, records, &mut findings);
     let good = findings.problems.list.is_empty();
     let warnings = findings.warnings.finish(path, Severity::Warning);

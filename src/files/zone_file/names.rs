@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{
     Fault,
-    lexer::{Token, shown},
+    lexer::{Form, Token},
 };
 use crate::model::name::{MAX_LABEL, MAX_NAME, Name, NameError};
 
@@ -39,7 +39,7 @@ impl<'a> Names<'a> {
             return Ok(self.origin.clone());
         }
         if token.raw.iter().any(|octet| !octet.is_ascii()) {
-            let message = format!("{} has non-ASCII characters", shown(token.raw));
+            let message = format!("{} has non-ASCII characters", token.shown());
             return Err(Fault::new(token.at, message).hint("write internationalized names in xn-- form"));
         }
         let written = parse_name(token.raw).map_err(|error| fault(token, &error))?;
@@ -47,7 +47,10 @@ impl<'a> Names<'a> {
             if written.absolute { Name::from_labels(written.labels()) } else { self.origin.prepend(written.labels()) };
         let name = name.map_err(|error| fault(token, &error))?;
         if !written.absolute && written.repeats(self.zone) {
-            let message = format!("{} has no final dot and means `{name}`", shown(token.raw));
+            let message = match token.form {
+                Form::Quoted => format!("{} has no final dot and means `{name}`", token.shown()),
+                Form::Described => format!("{} has no final dot", token.shown()),
+            };
             self.suspect = Some(Fault::new(token.at, message).hint("end an absolute name with a dot"));
         }
         Ok(name)
@@ -59,7 +62,7 @@ impl<'a> Names<'a> {
         // In a reverse zone four numbers may be four nibbles.
         let reverse = self.zone.labels().last() == Some(b"arpa");
         if !reverse && text.strip_suffix('.').unwrap_or(text).parse::<Ipv4Addr>().is_ok() {
-            let message = format!("expected a name, found the address {}", shown(token.raw));
+            let message = format!("expected a name, found the address {}", token.shown());
             return Err(
                 Fault::new(token.at, message).hint("give the host a name with an A record, and write that name")
             );
@@ -69,7 +72,7 @@ impl<'a> Names<'a> {
 }
 
 fn fault(token: Token<'_>, error: &NameError) -> Fault {
-    Fault::new(token.at, format!("{} is not a domain name: {error}", shown(token.raw)))
+    Fault::new(token.at, format!("{} is not a domain name: {error}", token.shown()))
 }
 
 impl WrittenName {

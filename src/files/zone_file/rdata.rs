@@ -7,7 +7,7 @@ use data_encoding::{BASE64, Encoding, HEXLOWER_PERMISSIVE};
 use super::{
     Fault,
     cursor::{Cursor, number, octets, seconds},
-    lexer::{Token, shown},
+    lexer::Token,
     names::Names,
     svcb,
     types::{DS, Kind, SMIMEA, SSHFP, TLSA, Type},
@@ -86,7 +86,7 @@ impl<'a> Data<'_, '_, 'a, '_> {
         match self.tokens.take() {
             None => Ok(()),
             Some(extra) => {
-                let fault = Fault::new(extra.at, format!("unexpected field {} in {}", shown(extra.raw), self.rtype));
+                let fault = Fault::new(extra.at, format!("unexpected field {} in {}", extra.shown(), self.rtype));
                 Err(fault.hint("write one record per line; a comment begins with `;`"))
             }
         }
@@ -123,7 +123,7 @@ impl<'a> Data<'_, '_, 'a, '_> {
     }
 
     fn expected(&self, form: &str, what: &str, found: Token<'_>) -> Fault {
-        Fault::new(found.at, format!("{} {what}: expected {form}, found {}", self.rtype, shown(found.raw)))
+        Fault::new(found.at, format!("{} {what}: expected {form}, found {}", self.rtype, found.shown()))
     }
 
     /// Parses a field of one token.

@@ -6,7 +6,7 @@ use super::{
     Fault, Findings, MAX_RDATA_TOTAL, MAX_RECORDS,
     cursor::{self, Cursor},
     generate,
-    lexer::{self, Entries, Token, shown},
+    lexer::{self, Entries, Form, Token},
     names::Names,
     rdata,
     types::Type,
@@ -14,7 +14,13 @@ use super::{
 use crate::model::{name::Name, service::MAX_TTL, zone::StaticRecord};
 
 /// Reads every entry of `text` and returns the valid records in the order of the file.
-pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Findings<'_>) -> Vec<StaticRecord> {
+pub(super) fn read(
+    zone: &Name,
+    text: &[u8],
+    default_ttl: u32,
+    form: Form,
+    findings: &mut Findings<'_>,
+) -> Vec<StaticRecord> {
     let mut reader = Reader {
         zone,
         origin: zone.clone(),
@@ -27,7 +33,7 @@ pub(super) fn read(zone: &Name, text: &[u8], default_ttl: u32, findings: &mut Fi
         octets: 0,
         records: Vec::new(),
     };
-    let mut entries = Entries::new(text);
+    let mut entries = Entries::new(text, form);
     let mut tokens = Vec::new();
     while let Some((entry, cut)) = entries.next(&mut tokens) {
         let place = |at| lexer::place(text, entry.line, entry.line_start, at);
@@ -142,11 +148,11 @@ impl Reader<'_> {
         let mut cursor = Cursor::new(tokens);
         let Some(keyword) = cursor.take() else { return Ok(()) };
         let argument = || {
-            let missing = || Fault::new(keyword.at, format!("{} needs a value", shown(keyword.raw)));
+            let missing = || Fault::new(keyword.at, format!("{} needs a value", keyword.shown()));
             tokens.get(1).copied().ok_or_else(missing)
         };
         let alone = || match tokens.get(2) {
-            Some(extra) => Err(Fault::new(extra.at, format!("unexpected {}", shown(extra.raw)))),
+            Some(extra) => Err(Fault::new(extra.at, format!("unexpected {}", extra.shown()))),
             None => Ok(()),
         };
         match keyword.raw.to_ascii_uppercase().as_slice() {
@@ -170,7 +176,7 @@ impl Reader<'_> {
                 Err(fault.hint("put the records into this file"))
             }
             _ => {
-                let fault = Fault::new(keyword.at, format!("unknown directive {}", shown(keyword.raw)));
+                let fault = Fault::new(keyword.at, format!("unknown directive {}", keyword.shown()));
                 Err(fault
                     .hint("directives are $ORIGIN, $TTL and $GENERATE; a name that begins with `$` is written `\\$`"))
             }
@@ -194,7 +200,7 @@ impl Reader<'_> {
             for ((token, varies), text) in template.iter().zip(&varies).zip(&mut texts) {
                 text.clear();
                 if *varies && generate::expand(token.raw, number, text).is_none() {
-                    let fault = Fault::new(token.at, format!("invalid template {}", shown(token.raw)));
+                    let fault = Fault::new(token.at, format!("invalid template {}", token.shown()));
                     outcome = Err(
                         fault.hint("`$` may be followed by `{OFFSET,WIDTH,BASE}`; the result must not be negative")
                     );
@@ -226,7 +232,8 @@ fn owner(token: Token<'_>, names: &mut Names<'_>) -> Result<Owner, Fault> {
     if name.within(names.zone).is_some() {
         return Ok(Owner::Known(name));
     }
-    let fault = Fault::new(token.at, format!("`{name}` is not in the zone `{}`", names.zone));
+    let shown = if token.form == Form::Quoted { format!("`{name}`") } else { token.shown() };
+    let fault = Fault::new(token.at, format!("{shown} is not in the zone `{}`", names.zone));
     Err(fault.hint("the zone is the file's name; a name without a final dot is relative to the origin"))
 }
 
@@ -237,12 +244,13 @@ fn header(blank: bool, cursor: &mut Cursor<'_, '_>) -> Result<(Option<u32>, Type
     while let Some(token) = cursor.take() {
         let text = std::str::from_utf8(token.raw).unwrap_or_default();
         if token.quoted {
-            let fault = Fault::new(token.at, format!("quoted {} is not a record type", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("quoted {} is not a record type", token.shown()));
             return Err(fault.hint("write the type without quotes, before the data"));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
             let rtype = if address.is_ipv4() { "A" } else { "AAAA" };
-            let fault = Fault::new(token.at, format!("the record type is missing before {}", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("the record type is missing before {}", token.shown()));
+            let address = if token.form == Form::Quoted { text } else { "ADDRESS" };
             return Err(fault.hint(format!("write `{rtype} {address}`")));
         }
         if ttl.is_none() && text.starts_with(|first: char| first.is_ascii_digit()) {
@@ -250,7 +258,7 @@ fn header(blank: bool, cursor: &mut Cursor<'_, '_>) -> Result<(Option<u32>, Type
         } else if !class && is_class(text) {
             class = true;
             if !text.eq_ignore_ascii_case("IN") && !text.eq_ignore_ascii_case("CLASS1") {
-                return Err(Fault::new(token.at, format!("class {}: only class IN is supported", shown(token.raw))));
+                return Err(Fault::new(token.at, format!("class {}: only class IN is supported", token.shown())));
             }
         } else {
             return match Type::read(token) {
@@ -276,10 +284,10 @@ fn time_to_live(token: Token<'_>) -> Result<u32, Fault> {
     match cursor::seconds(text) {
         Some(seconds) if seconds <= u64::from(MAX_TTL) => Ok(seconds as u32),
         Some(_) => {
-            Err(Fault::new(token.at, format!("the TTL {} exceeds {MAX_TTL} seconds (RFC 2181 §8)", shown(token.raw))))
+            Err(Fault::new(token.at, format!("the TTL {} exceeds {MAX_TTL} seconds (RFC 2181 §8)", token.shown())))
         }
         None => {
-            let fault = Fault::new(token.at, format!("{} is not a TTL", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("{} is not a TTL", token.shown()));
             Err(fault.hint("a TTL is a number of seconds, or has units: 3600, 1h, 1h30m, 2d"))
         }
     }

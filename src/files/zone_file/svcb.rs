@@ -10,7 +10,7 @@ use data_encoding::BASE64;
 use super::{
     Fault,
     cursor::{self, Cursor},
-    lexer::{Token, shown},
+    lexer::{Form, Token},
 };
 
 const MANDATORY: u16 = 0;
@@ -60,14 +60,14 @@ pub(super) fn read(tokens: &mut Cursor<'_, '_>, wire: &mut Vec<u8>) -> Result<()
         }
         let Some((key, named)) = key(name) else {
             let names = KEYS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-            let fault = wrong(format!("unknown service parameter {}", shown(name)));
+            let fault = wrong(format!("unknown service parameter {}", token.form.show(name)));
             return Err(fault.hint(format!("known are {names}; others are written keyNNNNN")));
         };
         let mut octets = Vec::new();
         if let Some(value) = value {
             cursor::octets(value, &mut octets)?;
         }
-        let octets = if named { encode(key, &octets).map_err(wrong)? } else { octets };
+        let octets = if named { encode(key, &octets, token.form).map_err(wrong)? } else { octets };
         params.push((key, octets, token.at));
     }
     params.sort_by_key(|(key, _, at)| (*key, *at));
@@ -178,9 +178,9 @@ fn name_of(key: u16) -> String {
 }
 
 /// Encodes the value of a key given by name.
-fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
+fn encode(key: u16, value: &[u8], shown: Form) -> Result<Vec<u8>, String> {
     let wrong = |item: &[u8], form: &str| {
-        format!("service parameter `{}`: expected {form}, found {}", name_of(key), shown(item))
+        format!("service parameter `{}`: expected {form}, found {}", name_of(key), shown.show(item))
     };
     let mut octets = Vec::new();
     match key {
@@ -200,7 +200,7 @@ fn encode(key: u16, value: &[u8]) -> Result<Vec<u8>, String> {
             }
         }
         PORT => {
-            let token = Token { raw: value, at: 0, quoted: false, joined: false };
+            let token = Token { raw: value, at: 0, quoted: false, joined: false, form: shown };
             let port = cursor::number(token, 65_535).ok_or_else(|| wrong(value, "a number up to 65535"))?;
             octets.extend((port as u16).to_be_bytes());
         }

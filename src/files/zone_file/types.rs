@@ -2,11 +2,7 @@
 //!
 //! A type whose fields have the kinds here needs one line in [`TYPES`]. Other types can be written in the form of RFC 3597.
 
-use super::{
-    Fault,
-    cursor::is_number,
-    lexer::{Token, shown},
-};
+use super::{Fault, cursor::is_number, lexer::Token};
 use Kind::{Algorithm, Base64, Hex, Ipv4, Ipv6, Name, Octets, Params, Tag, Text, Texts, Time, U8, U16, U32};
 
 pub(super) const A: u16 = 1;
@@ -155,7 +151,7 @@ impl Type {
             None => generic.filter(|digits| is_number(digits)).and_then(|digits| digits.parse().ok()),
         };
         let Some(number) = number else {
-            let fault = Fault::new(token.at, format!("unknown record type {}", shown(token.raw)));
+            let fault = Fault::new(token.at, format!("unknown record type {}", token.shown()));
             return Err(match nearest(text) {
                 Some(name) => fault.hint(format!("did you mean `{name}`?")),
                 None => fault,
@@ -165,11 +161,11 @@ impl Type {
         match number {
             39 => refused("DNAME is not supported (RFC 6672)", "write a CNAME for each name, or a wildcard CNAME"),
             24 | 25 | 30 | 46..=48 | 50 | 51 | 59 | 60 => refused(
-                &format!("{} belongs to a signed zone; signed zones are not supported", shown(token.raw)),
+                &format!("{} belongs to a signed zone; signed zones are not supported", token.shown()),
                 "use the unsigned zone file",
             ),
             0 | 41 | 128..=255 | 65535 => refused(
-                &format!("{} is a query or meta type: no record can have it (RFC 6895 §3.1)", shown(token.raw)),
+                &format!("{} is a query or meta type: no record can have it (RFC 6895 §3.1)", token.shown()),
                 "remove the line",
             ),
             _ => Ok(Self(number)),

@@ -32,6 +32,7 @@ use crate::{
         member::{Cause, GOSSIP_PORT, Member, Membership, PeerId, Reach},
         name::Label,
     },
+    printable,
     yaml::scalar::parse_endpoint,
 };
 
@@ -178,7 +179,7 @@ fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
 
 fn folder(path: &std::path::Path, report: &FolderReport) -> api::Folder {
     api::Folder {
-        path: path.display().to_string(),
+        path: printable::path(path).to_string(),
         in_service: report.in_service.clone(),
         problems: report.problems.iter().take(MAX_PROBLEMS).map(problem).collect(),
         more_problems: report.problems.len().saturating_sub(MAX_PROBLEMS),

@@ -16,6 +16,7 @@ use crate::{
         health::Status,
         name::Label,
     },
+    printable,
 };
 
 /// Namespace of node ids (RFC 9562 §5.5), unique to muster.
@@ -35,7 +36,7 @@ pub(crate) fn node_id(name: &Label) -> String {
 /// Returns a problem of a file.
 pub(crate) fn problem(problem: &Diagnostic) -> Problem {
     Problem {
-        file: problem.path.display().to_string(),
+        file: printable::path(&problem.path).to_string(),
         line: problem.line,
         column: problem.column,
         severity: if problem.is_error() { "error" } else { "warning" }.to_owned(),

@@ -30,6 +30,7 @@ use crate::{
         journal::{Batch, Entry, Journal, Missed},
         name::Label,
     },
+    printable,
 };
 
 /// Most events taken from the journal at once.
@@ -157,7 +158,7 @@ fn event_json(entry: &Entry) -> api::events::Event {
         instance: text(&event.instance),
         was: event.was.map(str::to_owned),
         state: event.state.map(str::to_owned),
-        file: place.map(|(path, ..)| path.display().to_string()),
+        file: place.map(|(path, ..)| printable::path(path).to_string()),
         line: place.map(|(_, line, _)| *line),
         column: place.map(|(.., column)| *column),
         count: event.count,

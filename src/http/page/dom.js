@@ -16,7 +16,16 @@ export function el(tag, attributes = {}, ...children) {
 }
 
 function nodes(children) {
-  return children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  const shown = children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false);
+  return shown.map((child) => (typeof child === "string" ? printable(child) : child));
+}
+
+/** Control characters, bidirectional controls, line separators and byte-order marks. */
+const UNPRINTABLE = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+
+/** Text with escapes for characters that would hide or reorder what is around them. */
+function printable(text) {
+  return text.replace(UNPRINTABLE, (character) => `\\u{${character.codePointAt(0).toString(16)}}`);
 }
 
 /** A message of the agent: text between backticks becomes `<code>` elements. A backtick without a partner stays. */

@@ -57,8 +57,13 @@ impl CheckRegistration {
     }
 }
 
-/// Parses a check and its `DeregisterCriticalServiceAfter`.
-pub(super) fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Check, Option<Duration>), FieldError> {
+/// Parses a check and its `DeregisterCriticalServiceAfter`. `link_local`: the check may connect to link-local addresses.
+pub(super) fn read_check(
+    body: &Value,
+    place: &str,
+    own: &Label,
+    link_local: bool,
+) -> Result<(Check, Option<Duration>), FieldError> {
     let fields = Fields::new(body, place)?;
     for (field, why) in [
         ("Args", "commands are not accepted over HTTP: use an `exec` check in a service file"),
@@ -134,6 +139,7 @@ pub(super) fn read_check(body: &Value, place: &str, own: &Label) -> Result<(Chec
         fall: streak("FailuresBeforeCritical")?,
         initial,
         title,
+        link_local,
     };
     Ok((check, after.map(|after| after.max(MIN_DEREGISTER))))
 }

@@ -21,7 +21,11 @@ use crate::{
 };
 
 fn host() -> Host {
-    Host { node: Label::parse("host-a").unwrap(), addresses: vec!["10.0.0.7".parse().unwrap()] }
+    Host {
+        node: Label::parse("host-a").unwrap(),
+        addresses: vec!["10.0.0.7".parse().unwrap()],
+        allow_link_local: false,
+    }
 }
 
 fn read(body: &Value) -> Result<Registration, String> {
@@ -613,5 +617,43 @@ fn hold_of_a_service_name_lists_its_instances() {
     for (id, expected) in cases {
         let error = node.apply(drain(id)).unwrap_err();
         assert!(error.starts_with(expected), "{id}: {error}");
+    }
+}
+
+#[test]
+fn check_of_a_link_local_address_is_refused() {
+    let refused = [
+        json!({"HTTP": "http://169.254.169.254/latest/meta-data/", "Interval": "10s"}),
+        json!({"HTTP": "https://[fe80::1]:8443/", "Interval": "10s"}),
+        json!({"HTTP": "http://2852039166/", "Interval": "10s"}),
+        json!({"HTTP": "http://[::ffff:a9fe:a9fe]/", "Interval": "10s"}),
+        json!({"TCP": "169.254.1.1:80", "Interval": "10s"}),
+        json!({"TCP": "[fd00:ec2::254]:80", "Interval": "10s"}),
+        json!({"GRPC": "168.63.129.16:80/a", "Interval": "10s"}),
+    ];
+    for body in &refused {
+        let mut node = Node::new(&[]);
+        assert_eq!(node.register(&json!({"Name": "web"})), Ok(true));
+        let error = node.register(&json!({"Name": "db", "Check": body})).unwrap_err();
+        assert!(error.starts_with("refused: Checks: "), "{error}");
+        assert!(error.ends_with("use a service file, or set checks.allow_link_local"), "{error}");
+        let mut added = body.clone();
+        added.as_object_mut().unwrap().extend([("Name".into(), json!("c")), ("ServiceID".into(), json!("web"))]);
+        assert_eq!(node.apply(check(&added)), Err(error.clone()));
+        // It is restored, and its probe refused, after it was allowed.
+        let allowed = Host { allow_link_local: true, ..host() };
+        let registration = Registration::read(&json!({"Name": "db", "Check": body}), &allowed).unwrap();
+        let change = Change::Register { registration: Box::new(registration), replace_checks: false };
+        let mut state = State::default();
+        state.apply(change, &Definitions::new(), &allowed, 0).unwrap();
+        let (restored, problems) = State::parse(&state.to_text(), &host());
+        let definitions = restored.definitions(&Definitions::new());
+        let checks: Vec<bool> = definitions.values().map(|definition| definition.checks[0].link_local).collect();
+        assert_eq!((checks, problems), (vec![false], vec![]));
+    }
+    let mut node = Node::new(&[]);
+    for (name, address) in [("a", "127.0.0.1:80"), ("b", "[::1]:80"), ("c", "metadata.google.internal:80")] {
+        let body = json!({"Name": name, "Check": {"TCP": address, "Interval": "10s"}});
+        assert_eq!(node.register(&body), Ok(true), "{address}");
     }
 }

@@ -13,8 +13,11 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-use super::{Diagnostic, parse};
-use crate::model::zone::{StaticRecord, ZoneFile};
+use super::{Diagnostic, finish, lexer::Form, parse, read_as, readable};
+use crate::model::{
+    name::Name,
+    zone::{StaticRecord, ZoneFile},
+};
 
 /// TTL of records in files without a TTL.
 const DEFAULT_TTL: u32 = 5;
@@ -38,9 +41,15 @@ fn data(text: &str) -> Vec<u8> {
     records.remove(0).rdata
 }
 
-/// Errors in `text`: `line:column: message (hint)`.
+/// Errors in `text`: `line:column: message (hint)`, with the content of the text as in a file with a valid record.
 fn problems(text: impl AsRef<[u8]>) -> Vec<String> {
-    let mut problems = read(text).err().unwrap_or_default();
+    let (path, origin) = (Path::new("z.test.zone"), Name::parse("z.test").unwrap());
+    let quoted = |text| {
+        let (records, findings) = read_as(path, &origin, text, DEFAULT_TTL, Form::Quoted);
+        finish(path, origin.clone(), records, findings)
+    };
+    let mut problems =
+        readable(path, text.as_ref()).map_err(|problem| vec![problem]).and_then(quoted).err().unwrap_or_default();
     problems.retain(Diagnostic::is_error);
     lines(&problems)
 }

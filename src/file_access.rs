@@ -1,0 +1,243 @@
+//! Owners and permissions of the files that muster reads: which links are followed, and which files every user of the host
+//! can change or read.
+//!
+//! The agent may read files that the author of a service file may not. So a link is followed only if its author can read the
+//! target as well. As for `FollowSymLinks` and `SymLinksIfOwnerMatch` of httpd, the owner of the link decides.
+
+use std::{
+    fs::{self, Metadata},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::Uid;
+use tracing::warn;
+
+use crate::files::contents::{Access, Exposure, ReadError};
+
+/// Permission of all users to read.
+const OTHERS_READ: u32 = 0o004;
+/// Permission of all users to write.
+const OTHERS_WRITE: u32 = 0o002;
+/// Permission of all users to use a file below the folder.
+const OTHERS_SEARCH: u32 = 0o001;
+/// In a folder with this bit, only its owner and that of a file can replace the file.
+const STICKY: u32 = 0o1000;
+/// Maximum links to one file: the limit of the kernel (path_resolution(7)).
+const MAX_LINKS: usize = 40;
+
+/// Decides whether the file at `path`, which was `opened`, may be read as one of a folder. `is_open`: every user of the host can
+/// add files to the folder.
+///
+/// Returns how every user of the host can change or read it, to be reported.
+///
+/// # Errors
+/// The file may not be read.
+pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> Result<Option<Exposure>, ReadError> {
+    if path.is_symlink() && !may_follow(path, opened)? {
+        return Err(ReadError::ForeignLink);
+    }
+    let found = exposure(path, access);
+    let changeable = found.filter(|found| *found == Exposure::Writable).or(is_open.then_some(Exposure::OpenFolder));
+    match changeable {
+        Some(changeable) if access != Access::Content => Err(ReadError::Exposed(changeable)),
+        _ => Ok(found),
+    }
+}
+
+/// Reports whether the symbolic link at `path` may be followed to the file that was `opened` through it.
+///
+/// It may if every user can read the file, or if each link on the path from `path` on belongs to root, to the user of this
+/// process or to the owner of the file. False as well if the link has changed since.
+///
+/// # Errors
+/// A part of the path cannot be inspected.
+fn may_follow(path: &Path, opened: &Metadata) -> io::Result<bool> {
+    let (target, owners) = resolve(path)?;
+    let now = target.metadata()?;
+    if (now.dev(), now.ino()) != (opened.dev(), opened.ino()) {
+        return Ok(false);
+    }
+    let trusted = [0, Uid::effective().as_raw(), opened.uid()];
+    Ok(owners.iter().all(|owner| trusted.contains(owner))
+        || (opened.mode() & OTHERS_READ != 0 && is_reachable(&target)))
+}
+
+/// Returns how every user of the host can change, or read, the file at `path`; `None` if none can, or if the file cannot be
+/// inspected.
+pub fn exposure(path: &Path, access: Access) -> Option<Exposure> {
+    let target = path.canonicalize().ok()?;
+    let is_open = |path: &Path, bits: u32| path.metadata().is_ok_and(|known| known.mode() & bits == bits);
+    let folder = target.parent().unwrap_or(&target);
+    let is_replaceable = is_open(folder, OTHERS_WRITE) && !is_open(folder, STICKY);
+    let found = if is_open(&target, OTHERS_WRITE) || is_replaceable {
+        Exposure::Writable
+    } else if access == Access::Secret && is_open(&target, OTHERS_READ) {
+        Exposure::Readable
+    } else {
+        return None;
+    };
+    is_reachable(&target).then_some(found)
+}
+
+/// Logs if every user of the host can read or change the file at `path`, which has a key.
+pub fn warn_of_exposed_secret(path: &Path) {
+    if let Some(found) = exposure(path, Access::Secret) {
+        warn!("{}", found.at(path));
+    }
+}
+
+/// Reports whether every user of the host can add files to the folder at `path`.
+pub fn is_open_folder(path: &Path) -> bool {
+    let Ok(folder) = path.canonicalize() else { return false };
+    let bits = OTHERS_WRITE | OTHERS_SEARCH;
+    folder.metadata().is_ok_and(|known| known.is_dir() && known.mode() & bits == bits) && is_reachable(&folder)
+}
+
+/// Reports whether every user of the host can use the file at `path`, a path without links: no folder above it is closed.
+fn is_reachable(path: &Path) -> bool {
+    let mut above = path.ancestors().skip(1);
+    above.all(|folder| folder.metadata().is_ok_and(|known| known.mode() & OTHERS_SEARCH != 0))
+}
+
+/// Resolves the entry at `path` link by link, as the kernel does. Returns its target, and the owners of the links.
+fn resolve(path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    // The folder is named by the configuration: links above it are trusted.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut at = fs::canonicalize(folder)?;
+    // Remaining components, the next one last.
+    let mut left = vec![name.to_owned()];
+    let mut owners = Vec::new();
+    while let Some(step) = left.pop() {
+        let next = match step.as_encoded_bytes() {
+            b"/" => PathBuf::from("/"),
+            b"." => continue,
+            b".." => at.parent().unwrap_or(&at).to_owned(),
+            _ => at.join(&step),
+        };
+        let found = next.symlink_metadata()?;
+        if !found.is_symlink() {
+            at = next;
+            continue;
+        }
+        owners.push(found.uid());
+        if owners.len() > MAX_LINKS {
+            return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
+        }
+        let target = next.read_link()?;
+        left.extend(target.components().rev().map(|component| component.as_os_str().to_owned()));
+    }
+    Ok((at, owners))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    use super::*;
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// Needs root, which may give files away.
+    #[test]
+    fn link_is_followed_if_its_owner_can_read_the_target() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let (me, other) = (1234, 4321);
+        // Owner of the link, owner and mode of the target, mode of its folder.
+        let cases = [
+            (0, 0, 0o600, 0o755, true),
+            (0, other, 0o600, 0o755, true),
+            (me, me, 0o600, 0o755, true),
+            (me, 0, 0o644, 0o755, true),
+            (me, other, 0o644, 0o755, true),
+            (me, 0, 0o640, 0o755, false),
+            (me, 0, 0o600, 0o755, false),
+            (me, other, 0o600, 0o755, false),
+            (me, 0, 0o644, 0o750, false),
+        ];
+        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["services.d", "keys"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        for (link_owner, owner, mode, folder, expected) in cases {
+            fs::write(at("keys/secret"), "x").unwrap();
+            lchown(at("keys/secret"), Some(owner), None).unwrap();
+            chmod(&at("keys/secret"), mode);
+            chmod(&at("keys"), folder);
+            symlink("../keys/secret", at("services.d/x.yaml")).unwrap();
+            lchown(at("services.d/x.yaml"), Some(link_owner), None).unwrap();
+            // A link of root to the link of the user.
+            symlink("x.yaml", at("services.d/y.yaml")).unwrap();
+            // A folder of the user.
+            symlink("../keys", at("services.d/keys")).unwrap();
+            lchown(at("services.d/keys"), Some(link_owner), None).unwrap();
+            symlink("./keys/../keys/secret", at("services.d/z.yaml")).unwrap();
+            let opened = at("keys/secret").metadata().unwrap();
+            for name in ["services.d/x.yaml", "services.d/y.yaml", "services.d/z.yaml"] {
+                let got = may_follow(&at(name), &opened).unwrap();
+                assert_eq!(got, expected, "{name} of {link_owner} to {mode:o} of {owner} in {folder:o}");
+            }
+            for name in
+                ["services.d/x.yaml", "services.d/y.yaml", "services.d/z.yaml", "services.d/keys", "keys/secret"]
+            {
+                fs::remove_file(at(name)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn link_that_has_changed_since_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("a"), "").unwrap();
+        fs::write(at("b"), "").unwrap();
+        symlink("a", at("link")).unwrap();
+        assert!(may_follow(&at("link"), &at("a").metadata().unwrap()).unwrap());
+        assert!(!may_follow(&at("link"), &at("b").metadata().unwrap()).unwrap());
+        symlink("loop", at("loop")).unwrap();
+        assert!(may_follow(&at("loop"), &at("a").metadata().unwrap()).is_err());
+    }
+
+    #[test]
+    fn permissions_of_all_users_expose_a_file() {
+        use Exposure::{Readable, Writable};
+        // Modes of the file and its folder, exposure of content and of a secret.
+        let cases = [
+            (0o644, 0o755, None, Some(Readable)),
+            (0o640, 0o755, None, None),
+            (0o600, 0o755, None, None),
+            (0o644, 0o750, None, None),
+            (0o666, 0o755, Some(Writable), Some(Writable)),
+            (0o602, 0o755, Some(Writable), Some(Writable)),
+            (0o664, 0o775, None, Some(Readable)),
+            (0o666, 0o750, None, None),
+            (0o640, 0o777, Some(Writable), Some(Writable)),
+            (0o640, 0o1777, None, None),
+            (0o644, 0o1777, None, Some(Readable)),
+        ];
+        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+        let (folder, file) = (dir.path().join("d"), dir.path().join("d/f"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&file, "").unwrap();
+        for (mode, folder_mode, content, secret) in cases {
+            chmod(&file, mode);
+            chmod(&folder, folder_mode);
+            assert_eq!(exposure(&file, Access::Content), content, "{mode:o} in {folder_mode:o}");
+            assert_eq!(exposure(&file, Access::Secret), secret, "{mode:o} in {folder_mode:o}");
+            assert_eq!(is_open_folder(&folder), folder_mode & 0o003 == 0o003, "{folder_mode:o}");
+        }
+        // No folder above is closed.
+        chmod(&file, 0o666);
+        chmod(&folder, 0o777);
+        chmod(dir.path(), 0o700);
+        assert_eq!((exposure(&file, Access::Secret), is_open_folder(&folder)), (None, false));
+        assert_eq!(exposure(&dir.path().join("none"), Access::Secret), None);
+    }
+}
