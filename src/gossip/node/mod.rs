@@ -17,6 +17,7 @@ mod join;
 mod names;
 mod outgoing;
 mod publish;
+mod repeat;
 mod user_events;
 
 use std::{
@@ -39,6 +40,7 @@ use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
     names::Names,
+    repeat::Repeats,
     user_events::Events,
 };
 use super::{
@@ -187,6 +189,7 @@ struct Task {
     /// Announcements last published.
     published: Announcements,
     push_at: Instant,
+    repeats: Repeats,
     view: View,
     views: ViewDigests,
     /// Names of nodes whose part of the view may have changed.
@@ -263,6 +266,7 @@ impl Task {
             replicas: HashMap::new(),
             published,
             push_at: started,
+            repeats: Repeats::default(),
             views,
             view,
             dirty: BTreeSet::new(),
@@ -313,6 +317,7 @@ impl Task {
                         self.read().await;
                         self.reconnect();
                     }
+                    self.repeat_pushes();
                     self.expire_joins();
                     self.rotations.tick(&self.outbox);
                     self.compare_views().await;
