@@ -38,6 +38,8 @@ pub(super) struct Codec {
     relay: UdpSocket,
     /// Address of `relay`.
     address: SocketAddr,
+    /// A second descriptor of the codec's socket.
+    twin: UdpSocket,
     buffer: Box<[u8]>,
 }
 
@@ -51,9 +53,10 @@ impl Codec {
         relay.set_nonblocking(true)?;
         let twin = twin(there)?;
         twin.connect(here)?;
-        // Drops what arrived before. Both descriptors are of the same socket, which does not block.
-        while twin.recv(&mut [0]).is_ok() {}
-        Ok(Self { codec, relay, address: here, buffer: vec![0; MAX_GOSSIP].into() })
+        let codec = Self { codec, relay, address: here, twin, buffer: vec![0; MAX_GOSSIP].into() };
+        // Other programs may have sent before.
+        codec.discard();
+        Ok(codec)
     }
 
     /// Address of the codec.
@@ -81,6 +84,12 @@ impl Codec {
     /// Gives an encoded message to the codec. Blocks only on a full buffer, and then fails.
     pub(super) fn feed(&self, octets: &[u8]) -> io::Result<()> {
         self.relay.send(octets).map(drop)
+    }
+
+    /// Drops all messages that are in the codec.
+    pub(super) fn discard(&self) {
+        // Both descriptors are of the same socket, which does not block.
+        while self.twin.recv(&mut [0]).is_ok() {}
     }
 
     /// Returns the message that was fed. Cancel-safe.
@@ -132,6 +141,8 @@ mod tests {
             // The kernel may report its refusal of an earlier datagram.
             let _ = foreign.send_to(FOREIGN, codec.address().unwrap());
         }
+        codec.feed(FOREIGN).unwrap();
+        codec.discard();
         codec.feed(OURS).unwrap();
         let received = codec.decoded().await.unwrap();
         assert_eq!(received.envelope.message, ChitchatMessage::BadCluster);

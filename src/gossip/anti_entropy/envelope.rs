@@ -284,7 +284,9 @@ impl<'a> Operations<'a> {
             NODE => {
                 let run = content.run()?;
                 // The version up to which tombstones were collected, and that of the receiver.
-                (content.counter()?, content.counter()?);
+                for _ in 0..2 {
+                    content.counter()?;
+                }
                 if !self.listed.insert(run.clone()) {
                     return Err(EnvelopeError::Operations);
                 }

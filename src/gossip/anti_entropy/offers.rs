@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn dead_runs_are_never_offered_and_returning_ones_only_to_peers_that_list_them() {
         const ALL: u64 = u64::MAX;
-        let cases: [(Offer, Option<u64>, Option<(u64, u64)>); 6] = [
+        // The version in the digest, and the heartbeat and version that chitchat sees.
+        let cases = [
             (Offer::Always, None, None),
             (Offer::Always, Some(3), Some((7, 3))),
             (Offer::IfListed, None, Some((0, ALL))),

@@ -166,6 +166,8 @@ impl Socket for Link {
                 }
                 Err(_) => {
                     debug!(%from, "gossip: a chitchat message was lost on loopback");
+                    // A late message would be taken for the next one.
+                    self.codec.discard();
                     self.fed = None;
                 }
             }

@@ -18,6 +18,7 @@ mod keys;
 mod names;
 mod outgoing;
 mod publish;
+mod repeat;
 mod roster;
 mod serials;
 mod user_events;
@@ -42,6 +43,7 @@ use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
     names::Names,
+    repeat::Repeats,
     roster::Missing,
     serials::Ceilings,
     user_events::Events,
@@ -201,6 +203,7 @@ struct Task {
     /// Announcements last published.
     published: Announcements,
     push_at: Instant,
+    repeats: Repeats,
     view: View,
     views: ViewDigests,
     /// Names of nodes whose part of the view may have changed.
@@ -281,6 +284,7 @@ impl Task {
             replicas: HashMap::new(),
             published,
             push_at: started,
+            repeats: Repeats::default(),
             views,
             view,
             dirty: BTreeSet::new(),
@@ -340,6 +344,7 @@ impl Task {
                         count_at = Instant::now() + COUNT_INTERVAL;
                         self.inputs.metrics.set_keys(self.cluster.keys().await);
                     }
+                    self.repeat_pushes();
                     self.expire_joins();
                     self.rotate_keys();
                     self.compare_views().await;

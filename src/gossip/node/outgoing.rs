@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Settings, Task};
+use super::{Settings, Task, repeat::Repeats};
 use crate::{
     gossip::{
         anti_entropy::{Cluster, Entry, Settings as ClusterSettings},
@@ -21,7 +21,7 @@ use imbl::ordmap::DiffItem;
 use tokio::time::{Instant, sleep};
 
 /// Octets of the changes in one push, so that the frame fits a datagram.
-const PUSH: usize = 1000;
+pub(super) const PUSH: usize = 1000;
 /// Octets of all pushes of one publication. The next gossip round carries the rest.
 const MAX_PUSH: usize = 64 * 1024;
 /// Interval between pushes, so that concurrent changes share a push.
@@ -40,7 +40,7 @@ impl Task {
             return;
         }
         let published = self.cluster.publish(&changes).await;
-        self.push(&published);
+        self.push_repeatedly(&published);
         self.push_at = Instant::now() + PUSH_INTERVAL;
     }
 
@@ -133,6 +133,8 @@ impl Task {
         let (settings, rejected) = (self.settings.cluster(self.incarnation), self.inputs.rejected.clone());
         self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;
         self.to_chitchat = to_chitchat;
+        // Versions start over.
+        self.repeats = Repeats::default();
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());
         for peer in self.peer_states.values() {

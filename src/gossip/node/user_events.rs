@@ -51,7 +51,7 @@ impl Task {
         self.events.own.insert(slot, event.clone());
         let (key, value) = Record::Event(slot, event.clone()).encode();
         let published = self.cluster.publish(&[(key, Some(value))]).await;
-        self.push(&published);
+        self.push_repeatedly(&published);
         self.take_event(event.clone());
         let _ = done.send(event);
     }
