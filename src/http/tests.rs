@@ -268,8 +268,8 @@ async fn keyring_shows_ids_and_reports_failed_nodes() {
     let refused = "Refused: no node has changed its keys.\n";
     let absent = format!(
         "{refused}host-c: not asked: gone\nA node that misses a removal cannot return by itself. Wait until these nodes \
-         are back, remove those that never return with force-leave, or repeat the request with `force` to change the other \
-         nodes.\n"
+         are back, remove those that never return with force-leave, or repeat the request with `force` (--force) to \
+         change the other nodes.\n"
     );
     let cases = [
         ("GET /v1/operator/keyring", list, false, report(true, full, gone), 200, shown.to_owned()),

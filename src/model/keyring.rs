@@ -461,20 +461,21 @@ mod tests {
         use Effect::{Already, Changed};
         let ring = |keys: &[u8], rotation| Keyring::parse(&text(keys.iter().copied())).unwrap().as_of(rotation);
         let all: Vec<u8> = (10..18).collect();
-        let cases: &[(&[u8], u64, &[u8], u64, Effect, &[u8])] = &[
+        type Keys<'a> = (&'a [u8], u64);
+        let cases: &[(Keys<'_>, Keys<'_>, Effect, &[u8])] = &[
             // A node that was away during install and use.
-            (&[1], 0, &[2, 1], 1, Changed, &[2, 1]),
-            (&[2, 1], 1, &[1], 0, Already, &[2, 1]),
+            ((&[1], 0), (&[2, 1], 1), Changed, &[2, 1]),
+            ((&[2, 1], 1), (&[1], 0), Already, &[2, 1]),
             // It has a key that the others lack.
-            (&[1, 7], 3, &[3, 1, 2], 5, Changed, &[3, 1, 2, 7]),
-            (&all, 0, &[1, 2], 1, Changed, &[1, 2, 10, 11, 12, 13, 14, 15]),
+            ((&[1, 7], 3), (&[3, 1, 2], 5), Changed, &[3, 1, 2, 7]),
+            ((&all, 0), (&[1, 2], 1), Changed, &[1, 2, 10, 11, 12, 13, 14, 15]),
             // Two sides of a split with a rotation each: neither wins.
-            (&[2, 1], 1, &[3, 1], 1, Changed, &[2, 1, 3]),
-            (&[3, 1], 1, &[2, 1], 1, Changed, &[3, 1, 2]),
-            (&[2, 1, 3], 1, &[3, 1, 2], 1, Already, &[2, 1, 3]),
-            (&all, 1, &[2], 1, Already, &all),
+            ((&[2, 1], 1), (&[3, 1], 1), Changed, &[2, 1, 3]),
+            ((&[3, 1], 1), (&[2, 1], 1), Changed, &[3, 1, 2]),
+            ((&[2, 1, 3], 1), (&[3, 1, 2], 1), Already, &[2, 1, 3]),
+            ((&all, 1), (&[2], 1), Already, &all),
         ];
-        for (own, rotation, other, of_other, effect, expected) in cases {
+        for ((own, rotation), (other, of_other), effect, expected) in cases {
             let (mut taken, other) = (ring(own, *rotation), ring(other, *of_other));
             assert_eq!(taken.take_over(&other), *effect, "{own:?} {other:?}");
             assert_eq!(taken, ring(expected, *rotation.max(of_other)), "{own:?} {other:?}");

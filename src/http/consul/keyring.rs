@@ -84,7 +84,7 @@ async fn change(api: &Api, change: KeyringCommand, query: &Query, uri: &Uri) -> 
         "\nFix these nodes, then repeat the request."
     } else {
         "\nA node that misses a removal cannot return by itself. Wait until these nodes are back, remove those that never \
-         return with force-leave, or repeat the request with `force` to change the other nodes."
+         return with force-leave, or repeat the request with `force` (--force) to change the other nodes."
     });
     let status = if report.applied { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::CONFLICT };
     Err(ApiError(status, text))
