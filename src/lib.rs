@@ -31,7 +31,6 @@ pub mod daemon;
 pub mod data_dir;
 pub mod diagnostic;
 pub mod dns;
-pub mod file_access;
 pub mod files;
 pub mod gossip;
 pub mod host_addresses;

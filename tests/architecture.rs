@@ -71,7 +71,7 @@ const SHARED: &[&str] = &[
     "accept",
     "clock",
     "control",
-    "file_access",
+    "files::access",
     "host_addresses",
     "inherited_fd",
     "log_limit",

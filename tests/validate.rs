@@ -5,8 +5,8 @@
 mod support;
 
 use std::{
-    fs::{self, File},
-    os::unix::fs::symlink,
+    fs::{self, File, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
 };
 
@@ -19,6 +19,8 @@ use tempfile::TempDir;
 /// Creates a folder with these files.
 fn folder(files: &[(&str, &[u8])]) -> TempDir {
     let folder = run::temp_dir();
+    // Its secrets cannot be read by other users.
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o700)).unwrap();
     for (path, content) in files {
         let path = folder.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

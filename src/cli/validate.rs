@@ -27,8 +27,8 @@ use super::{
 use crate::{
     config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
     diagnostic::Diagnostic,
-    file_access,
     files::{
+        access,
         contents::{Access, Exposure, Folder, FolderError},
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
@@ -90,10 +90,10 @@ impl Report {
     }
 
     /// Reports the permissions of a file in a folder. Returns false if the agent does not read the file.
-    fn admits(&mut self, path: &Path, access: Access, is_open: bool) -> bool {
+    fn admits(&mut self, path: &Path, required: Access, is_open: bool) -> bool {
         // A file that cannot be inspected is reported when it is read.
         let Ok(metadata) = fs::metadata(path) else { return true };
-        match file_access::admit(path, &metadata, access, is_open) {
+        match access::admit(path, &metadata, required, is_open) {
             Ok(found) => {
                 self.problems.extend(found.map(|found| found.at(path)));
                 true
@@ -231,8 +231,8 @@ fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     configuration
 }
 
-/// Reads a file, or the YAML and zone files of a folder that `wanted` accepts and whose permissions `access` admits.
-fn texts(path: &Path, access: Access, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
+/// Reads a file, or the YAML and zone files of a folder that `wanted` accepts and whose permissions are as `required`.
+fn texts(path: &Path, required: Access, wanted: impl Fn(&Path) -> bool, report: &mut Report) -> Vec<Text> {
     if !path.is_dir() {
         return report.read(path).into_iter().collect();
     }
@@ -243,11 +243,11 @@ fn texts(path: &Path, access: Access, wanted: impl Fn(&Path) -> bool, report: &m
             if files.is_empty() {
                 report.empty.push(path.to_owned());
             }
-            let is_open = file_access::is_open_folder(path);
+            let is_open = access::is_open_folder(path);
             if is_open {
                 report.problems.push(Exposure::OpenFolder.at(path));
             }
-            let mut read = |file: &Path| if report.admits(file, access, is_open) { report.read(file) } else { None };
+            let mut read = |file: &Path| if report.admits(file, required, is_open) { report.read(file) } else { None };
             files.into_iter().filter_map(|file| read(file)).collect()
         }
         Err(error) => {
@@ -299,8 +299,8 @@ impl Files {
         report.warn_of_ignored(&of_services.clone().beside(&of_zones));
         report.warn_of_ignored(&of_zones.beside(&of_services));
         // Static zones are optional.
-        let mut texts = |folder: &Path, access, zones: bool| {
-            if folder.exists() { texts(folder, access, |file| is_zone(file) == zones, report) } else { Vec::new() }
+        let mut texts = |folder: &Path, required, zones: bool| {
+            if folder.exists() { texts(folder, required, |file| is_zone(file) == zones, report) } else { Vec::new() }
         };
         Self { services: texts(folder, trust, false), zones: texts(&config.zones_dir, Access::Content, true) }
     }

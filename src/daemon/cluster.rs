@@ -21,8 +21,7 @@ use crate::{
     clock::uptime,
     config::{self, Config},
     data_dir::DataDir,
-    file_access,
-    files::read::read,
+    files::{access, read::read},
     gossip::{
         command::Command,
         known_peer::KnownPeer,
@@ -261,7 +260,7 @@ fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, Daemo
 
 fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
     let failed = |error: String| DaemonError::KeyFile { path: path.to_owned(), error };
-    file_access::warn_of_exposed_secret(path);
+    access::warn_of_exposed_secret(path);
     let text = read_key_file(path).map_err(failed)?;
     Keyring::parse(&text).map_err(|error| failed(error.to_string()))
 }

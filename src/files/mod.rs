@@ -2,9 +2,10 @@
 //!
 //! Core: [`contents`] is the content of a folder; [`service_file`] and [`zone_file`] parse one file; [`definitions`] merges
 //! service files; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
-//! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`]; [`reload`] parses changed
-//! contents and publishes the values.
+//! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`] if [`access`] admits it;
+//! [`reload`] parses changed contents and publishes the values.
 
+pub mod access;
 mod check;
 pub mod contents;
 pub mod definitions;

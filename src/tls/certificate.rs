@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::pem_error;
-use crate::file_access;
+use crate::files::access;
 
 /// Polling interval.
 const PERIOD: Duration = Duration::from_secs(2);
@@ -67,7 +67,7 @@ impl Certificate {
     /// A file that cannot be read or parsed, or a key that does not match.
     pub fn read(chain: &Path, key: &Path) -> Result<(Arc<Self>, Octets), CertificateError> {
         let octets = read(chain, key)?;
-        file_access::warn_of_exposed_secret(key);
+        access::warn_of_exposed_secret(key);
         let valid = ArcSwap::from_pointee(parse(chain, key, &octets)?);
         Ok((Arc::new(Self { chain: chain.to_owned(), key: key.to_owned(), valid }), octets))
     }

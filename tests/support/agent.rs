@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream, UdpSocket},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -83,6 +84,11 @@ impl Agent {
         fs::create_dir(folder.path().join("services.d")).unwrap();
         fs::create_dir(folder.path().join("zones")).unwrap();
         prepare(folder.path());
+        // The agent reports tokens that other users can read.
+        let tokens = folder.path().join("tokens.d");
+        if tokens.exists() {
+            fs::set_permissions(&tokens, fs::Permissions::from_mode(0o700)).unwrap();
+        }
         let path = folder.path().join("muster.yaml");
         if !path.exists() {
             // Tokens need a gossip key, or trusted users of this host.

@@ -6,8 +6,7 @@ use super::{Report, texts};
 use crate::{
     config::{Config, Seal},
     diagnostic::Diagnostic,
-    file_access,
-    files::{contents::Access, tokens},
+    files::{access, contents::Access, tokens},
     model::keyring::Keyring,
 };
 
@@ -58,7 +57,7 @@ fn is_readable(path: &Path, key: &str, hint: &str, report: &mut Report) -> bool 
     match File::open(path) {
         Ok(_) => {
             if is_secret(key) {
-                report.problems.extend(file_access::exposure(path, Access::Secret).map(|found| found.at(path)));
+                report.problems.extend(access::exposure(path, Access::Secret).map(|found| found.at(path)));
             }
             true
         }

@@ -16,12 +16,10 @@ use std::{
 };
 
 use super::missing_folder::Files;
-use crate::{
-    file_access,
-    files::{
-        contents::{Exposure, FileText, Folder, FolderError, MAX_IGNORED, ReadError},
-        read::{self, Entry},
-    },
+use crate::files::{
+    access,
+    contents::{Exposure, FileText, Folder, FolderError, MAX_IGNORED, ReadError},
+    read::{self, Entry},
 };
 
 /// Coarsest timestamp resolution of a file system: the metadata of a file that changed less than this ago are not trusted.
@@ -158,7 +156,7 @@ impl FolderScan {
     pub(super) fn scan_all(&mut self, request: &ScanRequest<'_>) -> io::Result<()> {
         let (names, ignored, crowded) = self.names()?;
         (self.ignored, self.crowded) = (ignored, crowded);
-        let was_open = std::mem::replace(&mut self.is_open, file_access::is_open_folder(&self.folder.path));
+        let was_open = std::mem::replace(&mut self.is_open, access::is_open_folder(&self.folder.path));
         let reread = request.reread || was_open != self.is_open;
         let unlisted: Vec<OsString> = self.entries.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in unlisted {
@@ -235,7 +233,7 @@ impl FolderScan {
                 };
             }
         };
-        let exposure = match file_access::admit(&path, &opened.metadata, self.folder.access, self.is_open) {
+        let exposure = match access::admit(&path, &opened.metadata, self.folder.access, self.is_open) {
             Ok(exposure) => exposure,
             Err(error) => return self.keep_unread(name, link, error),
         };

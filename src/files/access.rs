@@ -14,7 +14,7 @@ use std::{
 use nix::unistd::Uid;
 use tracing::warn;
 
-use crate::files::contents::{Access, Exposure, ReadError};
+use super::contents::{Access, Exposure, ReadError};
 
 /// Permission of all users to read.
 const OTHERS_READ: u32 = 0o004;
