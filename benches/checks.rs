@@ -121,8 +121,16 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
             tls_skip_verify: false,
         })
     };
-    let check =
-        Check { probe, interval: INTERVAL, timeout: TIMEOUT, rise: 1, fall: 2, initial: Status::Critical, title: None };
+    let check = Check {
+        probe,
+        interval: INTERVAL,
+        timeout: TIMEOUT,
+        rise: 1,
+        fall: 2,
+        initial: Status::Critical,
+        title: None,
+        link_local: true,
+    };
     let key = InstanceKey {
         service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
