@@ -21,9 +21,7 @@ const METADATA_V6: [Ipv6Addr; 3] = [
 pub fn is_link_local_or_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_refused_v4(v4),
-        IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || METADATA_V6.contains(&v6) || embedded(v6).any(|v4| is_refused_v4(v4))
-        }
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || METADATA_V6.contains(&v6) || embedded(v6).any(is_refused_v4),
     }
 }
 
