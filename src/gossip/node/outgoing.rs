@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{Settings, Task, repeat::Repeats};
+use super::{Settings, Task};
 use crate::{
     gossip::{
         anti_entropy::{Cluster, Entry, Settings as ClusterSettings},
@@ -134,7 +134,7 @@ impl Task {
         self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;
         self.to_chitchat = to_chitchat;
         // Versions start over.
-        self.repeats = Repeats::default();
+        self.repeats = Default::default();
         self.news = self.cluster.news();
         self.ended = Box::pin(self.cluster.ended());
         for peer in self.peer_states.values() {
