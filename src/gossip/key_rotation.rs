@@ -49,7 +49,7 @@ pub(super) struct Rotations {
 
 /// Members of the cluster, for a command on all of them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct KnownMembers {
     /// Members that can be asked.
     pub(super) reachable: Vec<Identity>,
     /// Members that cannot be asked, with the reason: by name, or by address.
@@ -71,7 +71,7 @@ pub(super) struct Context<'a> {
 struct Running {
     command: KeyringCommand,
     force: bool,
-    roster: Roster,
+    members: KnownMembers,
     phase: Phase,
     sequence: u64,
     /// Peers that have not answered in this phase.
@@ -95,11 +95,11 @@ impl Rotations {
         Self { next: seed, running: Vec::new() }
     }
 
-    /// Begins a command on the members of the roster.
+    /// Begins a command on the members of the members.
     pub(super) fn begin(
         &mut self,
         (command, force): (KeyringCommand, bool),
-        roster: Roster,
+        members: KnownMembers,
         context: &Context<'_>,
         done: oneshot::Sender<Result<KeyringReport, String>>,
     ) {
@@ -115,7 +115,7 @@ impl Rotations {
         let mut running = Running {
             command,
             force,
-            roster,
+            members,
             phase: Phase::Ask(BTreeMap::new()),
             sequence: 0,
             waiting: BTreeMap::new(),
@@ -181,7 +181,7 @@ impl Rotations {
 impl Running {
     fn begin_phase(&mut self, sequence: u64, now: Instant, outbox: &Outbox) {
         self.sequence = sequence;
-        self.waiting = self.roster.reachable.iter().map(|peer| (peer.id.clone(), peer.clone())).collect();
+        self.waiting = self.members.reachable.iter().map(|peer| (peer.id.clone(), peer.clone())).collect();
         (self.asked, self.until) = (now, now + TIMEOUT);
         self.ask(outbox);
     }
@@ -247,35 +247,35 @@ impl Running {
 
     /// Adds the members that peers cannot reach and that this node does not know.
     fn add_unreachable(&mut self, rings: &BTreeMap<Label, RingState>, own: &Label) {
-        let roster = &mut self.roster;
+        let members = &mut self.members;
         for (by, state) in rings {
             for name in &state.unreachable {
                 let is_known = name == own
                     || rings.contains_key(name)
-                    || roster.left.contains(name)
-                    || roster.reachable.iter().any(|peer| peer.id.name == *name);
+                    || members.left.contains(name)
+                    || members.reachable.iter().any(|peer| peer.id.name == *name);
                 if !is_known {
                     let why = || format!("not asked: {by} cannot reach it");
-                    roster.unreachable.entry(name.to_string()).or_insert_with(why);
+                    members.unreachable.entry(name.to_string()).or_insert_with(why);
                 }
             }
         }
-        self.report.absent.extend(roster.unreachable.clone());
+        self.report.absent.extend(members.unreachable.clone());
     }
 
     /// Adds the members that have left, if the change would lock them out.
     fn add_left(&mut self) {
         if matches!(self.command, KeyringCommand::Remove(_)) {
-            let left = self.roster.left.iter().map(|name| (name.to_string(), LEFT.to_owned()));
+            let left = self.members.left.iter().map(|name| (name.to_string(), LEFT.to_owned()));
             self.report.absent.extend(left);
         }
     }
 
     fn finish(mut self) {
         self.add_left();
-        let Self { roster, mut report, done, .. } = self;
-        report.absent.extend(roster.unreachable.clone());
-        report.nodes = 1 + roster.reachable.len() + roster.unreachable.len();
+        let Self { members, mut report, done, .. } = self;
+        report.absent.extend(members.unreachable.clone());
+        report.nodes = 1 + members.reachable.len() + members.unreachable.len();
         // The sender of the command may be gone.
         let _ = done.send(Ok(report));
     }

@@ -21,9 +21,9 @@ impl Task {
         force: bool,
         done: oneshot::Sender<Result<KeyringReport, String>>,
     ) {
-        let roster = self.roster();
+        let members = self.known_members();
         let context = context(&self.settings, &self.outputs, &self.outbox);
-        self.rotations.begin((command, force), roster, &context, done);
+        self.rotations.begin((command, force), members, &context, done);
     }
 
     /// Continues the keyring commands in progress.

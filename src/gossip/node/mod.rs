@@ -15,11 +15,11 @@ mod handover;
 mod incoming;
 mod join;
 mod keys;
+mod missing;
 mod names;
 mod outgoing;
 mod publish;
 mod repeat;
-mod roster;
 mod serials;
 mod user_events;
 
@@ -42,9 +42,9 @@ pub use self::handover::initial_view;
 use self::{
     divergence::ViewDigests,
     join::{Found, Joining},
+    missing::Missing,
     names::Names,
     repeat::Repeats,
-    roster::Missing,
     serials::Ceilings,
     user_events::Events,
 };

@@ -1,4 +1,4 @@
-//! The roster of a keyring command: the members that can be asked, and those that cannot.
+//! Members that are gone and did not leave, for keyring commands.
 //!
 //! The failure detector forgets a member that is gone after ten minutes. A change of keys has to count such a member for
 //! longer: it would return with keys that no other node accepts.
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Task;
 use crate::{
     gossip::{
-        key_rotation::Roster,
+        key_rotation::KnownMembers,
         liveness::PeerState,
         message::{Identity, MAX_UNREACHABLE},
     },
@@ -82,36 +82,36 @@ impl Missing {
 }
 
 impl Task {
-    /// The members, for a keyring command.
-    pub(super) fn roster(&self) -> Roster {
+    /// Returns all members that a keyring command has to reach.
+    pub(super) fn known_members(&self) -> KnownMembers {
         let now = Instant::now();
-        let mut roster = Roster::default();
+        let mut known = KnownMembers::default();
         for peer in self.peer_states.values() {
             let why = match peer.reach {
                 Reach::Alive | Reach::Suspect => {
-                    roster.reachable.push(Identity { id: peer.id.clone(), address: peer.address });
+                    known.reachable.push(Identity { id: peer.id.clone(), address: peer.address });
                     continue;
                 }
                 Reach::Gone(Cause::Forgotten) => continue,
                 Reach::Gone(Cause::Left) => {
-                    roster.left.insert(peer.id.name.clone());
+                    known.left.insert(peer.id.name.clone());
                     continue;
                 }
                 Reach::Held => "not asked: unreachable, held".to_owned(),
                 Reach::Restarting => "not asked: restarting".to_owned(),
                 Reach::Gone(cause) => format!("not asked: gone ({})", cause.as_str()),
             };
-            roster.unreachable.insert(peer.id.name.to_string(), why);
+            known.unreachable.insert(peer.id.name.to_string(), why);
         }
         for name in self.missing.names(now) {
             let why = "not asked: gone, and not removed by force-leave".to_owned();
-            roster.unreachable.insert(name.to_string(), why);
+            known.unreachable.insert(name.to_string(), why);
         }
         for address in self.missing.addresses(now) {
             let why = "not asked: a peer before the last start, not met since".to_owned();
-            roster.unreachable.insert(address.to_string(), why);
+            known.unreachable.insert(address.to_string(), why);
         }
-        roster
+        known
     }
 
     /// Names of members that this node cannot reach, for the node that carries out a keyring command.
