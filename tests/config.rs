@@ -62,7 +62,7 @@ fn problems(text: &str) -> String {
 
 fn rate(per_second: u32, slip: u8, ipv4_prefix: u8, ipv6_prefix: u8) -> ResponseRate {
     let per_second = per_second.try_into().unwrap();
-    ResponseRate { per_second, scope: RateScope::All, slip, ipv4_prefix, ipv6_prefix }
+    ResponseRate { per_second, scope: RateScope::Outside, slip, ipv4_prefix, ipv6_prefix }
 }
 
 fn defaults() -> Config {
@@ -230,11 +230,11 @@ log: {level: debug, format: json}
 }
 
 #[test]
-fn rate_limit_applies_to_clients_outside_unless_it_is_configured() {
+fn rate_limit_applies_to_clients_outside_unless_it_names_all() {
     let limit = |text: &str| read(text).dns.rate_limit;
-    let all = rate(9, 2, 24, 56);
-    let outside = ResponseRate { scope: RateScope::Outside, ..all };
-    assert_eq!(limit("dns: {rate_limit: {per_second: 9}}"), Some(all));
+    let outside = rate(9, 2, 24, 56);
+    let all = ResponseRate { scope: RateScope::All, ..outside };
+    assert_eq!(limit("dns: {rate_limit: {per_second: 9}}"), Some(outside));
     assert_eq!(limit("dns: {rate_limit: {per_second: 9, clients: all}}"), Some(all));
     assert_eq!(limit("dns: {rate_limit: {per_second: 9, clients: outside}}"), Some(outside));
     assert_eq!(limit("dns: {rate_limit: null}"), defaults().dns.rate_limit);

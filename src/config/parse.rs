@@ -258,8 +258,7 @@ fn read_rate(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ResponseRate> {
     let per_second = reader.required(&table, "per_second", "per_second: 200");
     let per_second = per_second.and_then(|node| reader.integer(node, "a number of answers", 1..=MAX_RATE));
     Some(ResponseRate {
-        // A configured rate applies to all, as far as the table names no other clients.
-        scope: scope.unwrap_or(RateScope::All),
+        scope: scope.unwrap_or(DEFAULT_RATE_LIMIT.scope),
         slip: number("slip", "a number of answers", u8::MAX, DEFAULT_SLIP),
         ipv4_prefix: number("ipv4_prefix", "a number of bits", 32, DEFAULT_IPV4_PREFIX),
         ipv6_prefix: number("ipv6_prefix", "a number of bits", 128, DEFAULT_IPV6_PREFIX),
