@@ -28,7 +28,10 @@ use tracing::{info, warn};
 use crate::{
     clock::unix_now,
     diagnostic::Diagnostic,
-    model::{date::rfc3339, member::INCARNATIONS},
+    model::{
+        date::rfc3339,
+        member::{INCARNATIONS, MAX_GENERATION},
+    },
 };
 
 /// Mode of the files: some hold keys.
@@ -143,10 +146,11 @@ impl DataDir {
     /// Returns a generation higher than `above` and than any before, a multiple of [`INCARNATIONS`]: nanoseconds since 1970
     /// or the successor of the stored one, whichever is higher. It grows even if the clock is set back or the folder is lost.
     pub fn next_generation(&self, above: u64) -> u64 {
-        let now = unix_now().as_nanos() as u64;
-        let stored = self.load_number(Stored::Generation).unwrap_or(0).max(above);
+        let is_valid = |generation: &u64| *generation < MAX_GENERATION;
+        let now = Some(unix_now().as_nanos() as u64).filter(is_valid).unwrap_or(0);
+        let stored = self.load_number(Stored::Generation).filter(is_valid).unwrap_or(0).max(above);
         let least = if stored == 0 { 0 } else { stored.saturating_add(INCARNATIONS) };
-        let next = now.max(least) / INCARNATIONS * INCARNATIONS;
+        let next = now.max(least).min(MAX_GENERATION) / INCARNATIONS * INCARNATIONS;
         self.keep(Stored::Generation, format!("{next}\n").into_bytes());
         next
     }
@@ -398,6 +402,12 @@ mod tests {
         fs::write(dir.file(Stored::Generation), "\0junk").unwrap();
         assert!(dir.next_generation(0) >= second);
         assert!(dir.next_generation(2 * ahead) > 2 * ahead);
+        // Peers would refuse what is above.
+        for generation in [MAX_GENERATION, u64::MAX] {
+            fs::write(dir.file(Stored::Generation), format!("{generation}")).unwrap();
+            assert!((second..ahead).contains(&dir.next_generation(0)));
+        }
+        assert_eq!(dir.next_generation(MAX_GENERATION - 1), MAX_GENERATION);
         assert!(dir.next_generation(0) > 2 * ahead);
     }
 

@@ -87,8 +87,11 @@ const MAX_QUOTE: usize = 60;
 /// Quotes input in backquotes, on one line and truncated.
 ///
 /// Only for texts that are known to be of the expected kind of file: a link may lead to a file with a secret. All others are
-/// [`describe`]d.
+/// [`describe`]d, and so are texts with credentials, `user:password@host`.
 pub fn quote(text: &str) -> String {
+    if text.split_once('@').is_some_and(|(before, _)| before.contains(':')) {
+        return describe(text);
+    }
     let start: String = text.chars().take(MAX_QUOTE).collect();
     let rest = if text.chars().nth(MAX_QUOTE).is_some() { "…" } else { "" };
     format!("`{}{rest}`", escaped(&start))

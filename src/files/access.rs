@@ -26,6 +26,9 @@ const OTHERS_SEARCH: u32 = 0o001;
 const STICKY: u32 = 0o1000;
 /// Maximum links to one file: the limit of the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// Maximum components of a path with all its links: many times those of real paths. Links can repeat `a/../` to make each
+/// read take seconds.
+pub(super) const MAX_STEPS: usize = 512;
 
 /// Decides whether the file at `path`, which was `opened`, may be read as one of a folder. `is_open`: every user of the host can
 /// add files to the folder.
@@ -35,8 +38,14 @@ const MAX_LINKS: usize = 40;
 /// # Errors
 /// The file may not be read.
 pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> Result<Option<Exposure>, ReadError> {
-    if path.is_symlink() && !may_follow(path, opened)? {
-        return Err(ReadError::ForeignLink);
+    let entry = path.symlink_metadata()?;
+    if entry.is_symlink() {
+        if !may_follow(path, opened)? {
+            return Err(ReadError::ForeignLink);
+        }
+    } else if !is_same(&entry, opened) {
+        // The entry may have been a link when the file was opened.
+        return Err(ReadError::Replaced);
     }
     let found = exposure(path, access);
     let changeable = found.filter(|found| *found == Exposure::Writable).or(is_open.then_some(Exposure::OpenFolder));
@@ -55,13 +64,18 @@ pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> R
 /// A part of the path cannot be inspected.
 fn may_follow(path: &Path, opened: &Metadata) -> io::Result<bool> {
     let (target, owners) = resolve(path)?;
-    let now = target.metadata()?;
-    if (now.dev(), now.ino()) != (opened.dev(), opened.ino()) {
+    // The target had no link at its end a moment ago: one that has appeared since is not followed.
+    if !is_same(&target.symlink_metadata()?, opened) {
         return Ok(false);
     }
     let trusted = [0, Uid::effective().as_raw(), opened.uid()];
     Ok(owners.iter().all(|owner| trusted.contains(owner))
         || (opened.mode() & OTHERS_READ != 0 && is_reachable(&target)))
+}
+
+/// Reports whether both describe one file.
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 /// Returns how every user of the host can change, or read, the file at `path`; `None` if none can, or if the file cannot be
@@ -110,7 +124,11 @@ fn resolve(path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
     // Remaining components, the next one last.
     let mut left = vec![name.to_owned()];
     let mut owners = Vec::new();
-    while let Some(step) = left.pop() {
+    for taken in 0.. {
+        let Some(step) = left.pop() else { break };
+        if taken == MAX_STEPS {
+            return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
+        }
         let next = match step.as_encoded_bytes() {
             b"/" => PathBuf::from("/"),
             b"." => continue,
@@ -201,6 +219,12 @@ mod tests {
         symlink("a", at("link")).unwrap();
         assert!(may_follow(&at("link"), &at("a").metadata().unwrap()).unwrap());
         assert!(!may_follow(&at("link"), &at("b").metadata().unwrap()).unwrap());
+        assert!(matches!(
+            admit(&at("a"), &at("b").metadata().unwrap(), Access::Content, false),
+            Err(ReadError::Replaced)
+        ));
+        symlink("../".repeat(MAX_STEPS) + "a", at("long")).unwrap();
+        assert!(may_follow(&at("long"), &at("a").metadata().unwrap()).is_err());
         symlink("loop", at("loop")).unwrap();
         assert!(may_follow(&at("loop"), &at("a").metadata().unwrap()).is_err());
     }

@@ -244,7 +244,12 @@ fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
                 // Arguments may be secrets.
                 let mut words = text.split_whitespace();
                 let program = words.next().unwrap_or_default();
-                let list = if words.next().is_some() { format!("[{program}, …]") } else { format!("[{program}]") };
+                let list = match words.next() {
+                    // A variable may be a secret.
+                    _ if program.contains('=') => "[env, NAME=VALUE, PROGRAM]".to_owned(),
+                    Some(_) => format!("[{program}, …]"),
+                    None => format!("[{program}]"),
+                };
                 let hint = format!("no shell is involved: did you mean {}?", quote(&list));
                 reader.error_with_hint(node.id, unexpected(node, WHAT), hint);
             }

@@ -193,6 +193,9 @@ pub enum ReadError {
     /// The process has no permission.
     #[error("no permission to read the file")]
     Denied,
+    /// Another file has this name since this one was opened. The next read finds it.
+    #[error("the file was replaced while it was read")]
+    Replaced,
     /// A link to a file that the owner of the link may not read.
     #[error("this link leads to a file that its owner may not read; it is not followed")]
     ForeignLink,
@@ -223,7 +226,7 @@ impl ReadError {
             Self::Denied => Some("grant the user that runs muster read permission"),
             Self::ForeignLink => Some("copy the file, or let root or the owner of the file make the link"),
             Self::Exposed(exposure) => Some(exposure.hint()),
-            Self::Io(_) => None,
+            Self::Replaced | Self::Io(_) => None,
         }
     }
 }

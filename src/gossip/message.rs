@@ -220,6 +220,9 @@ pub enum MessageError {
     /// A keyring has no key, or two keys of one id.
     #[error("the keys of a ring are missing or not distinct")]
     Keys,
+    /// A generation exceeds [`MAX_GENERATION`](crate::model::member::MAX_GENERATION).
+    #[error("{0} is not a valid generation")]
+    Generation(u64),
     /// An address cannot be a destination.
     #[error("{0} is not a valid gossip address")]
     Address(SocketAddr),

@@ -8,12 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Metadata services outside the link-local ranges: Alibaba Cloud, Azure's WireServer, Oracle Cloud Classic.
 const METADATA_V4: [Ipv4Addr; 3] =
     [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
-/// Metadata services of AWS, Google Cloud and Scaleway over IPv6.
+/// Metadata services of Google Cloud, Scaleway and Linode over IPv6.
 const METADATA_V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+    Ipv6Addr::new(0xfd00, 0xa9fe, 0xa9fe, 0, 0, 0, 0, 1),
 ];
+/// First segments of the network of AWS' services on the host, such as metadata, time and credentials of pods.
+const AWS: [u16; 2] = [0xfd00, 0xec2];
+/// 169.254.169.254, at the end of unique local addresses of metadata services, such as that of Oracle Cloud.
+const METADATA: [u16; 2] = [0xa9fe, 0xa9fe];
 
 /// Reports whether an address is link-local (169.254.0.0/16, fe80::/10) or that of a metadata service, also as an IPv6
 /// address that contains the IPv4 address: mapped or compatible (RFC 4291 §2.5.5), NAT64 (RFC 6052, RFC 8215), 6to4
@@ -21,8 +25,16 @@ const METADATA_V6: [Ipv6Addr; 3] = [
 pub fn is_link_local_or_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => is_refused_v4(v4),
-        IpAddr::V6(v6) => v6.is_unicast_link_local() || METADATA_V6.contains(&v6) || embedded(v6).any(is_refused_v4),
+        IpAddr::V6(v6) => is_refused_v6(v6) || embedded(v6).any(is_refused_v4),
     }
+}
+
+fn is_refused_v6(address: Ipv6Addr) -> bool {
+    let segments = address.segments();
+    address.is_unicast_link_local()
+        || METADATA_V6.contains(&address)
+        || segments.starts_with(&AWS)
+        || (address.is_unique_local() && segments.ends_with(&METADATA))
 }
 
 fn is_refused_v4(address: Ipv4Addr) -> bool {
@@ -60,6 +72,9 @@ mod tests {
             ("fe80::1", true),
             ("febf:ffff::1", true),
             ("fd00:ec2::254", true),
+            ("fd00:ec2::23", true),
+            ("fd00:c1::a9fe:a9fe", true),
+            ("fd00:a9fe:a9fe::1", true),
             ("fd20:ce::254", true),
             ("fd00:42::42", true),
             ("::ffff:169.254.169.254", true),
@@ -81,7 +96,7 @@ mod tests {
             ("::", false),
             ("::ffff:10.0.0.7", false),
             ("fec0::1", false),
-            ("fd00:ec2::253", false),
+            ("fd00:ec3::254", false),
             ("2001:db8::1", false),
             ("2002:a00:1::1", false),
             ("64:ff9b::10.0.0.7", false),

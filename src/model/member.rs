@@ -11,6 +11,10 @@ use super::name::Label;
 /// gossip within the run adds one.
 pub const INCARNATIONS: u64 = 1 << 10;
 
+/// Highest valid generation: nanoseconds since 1970 until the year 2408. A run steps above the runs of its name that peers
+/// know, up to this bound, so that no peer refuses the result. Of a higher one, nothing is believed.
+pub const MAX_GENERATION: u64 = 3 << 62;
+
 /// Default gossip port, the one of Serf and Consul: existing firewall rules fit.
 pub const GOSSIP_PORT: u16 = 7946;
 
@@ -19,7 +23,7 @@ pub const GOSSIP_PORT: u16 = 7946;
 pub struct PeerId {
     /// Node name, unique in the cluster.
     pub name: Label,
-    /// Grows with every start, even if the clock is set back; a multiple of [`INCARNATIONS`].
+    /// Grows with every start, even if the clock is set back; a multiple of [`INCARNATIONS`], at most [`MAX_GENERATION`].
     pub generation: u64,
 }
 

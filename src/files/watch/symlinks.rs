@@ -16,6 +16,8 @@ use std::{
     time::SystemTime,
 };
 
+use crate::files::access::MAX_STEPS;
+
 /// Maximum links to one file: the limit of the kernel (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 /// Maximum folders watched because of links. The next scan finds changes in others.
@@ -76,7 +78,11 @@ impl SymlinkChain {
         let mut at = PathBuf::from("/");
         let mut metadata = None;
         let mut links = 0;
-        while let Some(step) = left.pop() {
+        for taken in 0.. {
+            let Some(step) = left.pop() else { break };
+            if taken == MAX_STEPS {
+                return None;
+            }
             let next = match step {
                 Step::Root => PathBuf::from("/"),
                 Step::Up => at.parent().unwrap_or(&at).to_owned(),

@@ -14,7 +14,10 @@ use thiserror::Error;
 use super::stream::{self, MAX_BLOCKS, StreamError};
 use crate::{
     gossip::{liveness::MAX_PEERS, message::is_destination},
-    model::{member::INCARNATIONS, name::Label},
+    model::{
+        member::{INCARNATIONS, MAX_GENERATION},
+        name::Label,
+    },
     record::{MAX_KEY, MAX_VALUE},
 };
 
@@ -358,7 +361,7 @@ impl<'a> Reader<'a> {
         let label = Label::parse(name).ok().filter(|label| label.as_str() == name);
         let label = label.ok_or(EnvelopeError::Text("name of a node"))?;
         let generation = u64::from_le_bytes(self.array()?);
-        if generation > u64::MAX - 2 * INCARNATIONS {
+        if generation - generation % INCARNATIONS > MAX_GENERATION {
             return Err(EnvelopeError::Generation(generation));
         }
         let ip: IpAddr = match self.octet()? {

@@ -14,7 +14,7 @@ use super::{Change, Identity, MAX_CHANGES, MAX_GOSSIP, Message, MessageError, Pu
 use crate::{
     gossip::{claim::Claim, liveness::IndirectProbeResult},
     model::{
-        member::{Cause, PeerId},
+        member::{Cause, MAX_GENERATION, PeerId},
         name::{Label, MAX_LABEL},
     },
     record::{MAX_KEY, MAX_VALUE},
@@ -339,7 +339,11 @@ impl<'a> Reader<'a> {
     }
 
     fn peer(&mut self) -> Result<PeerId, MessageError> {
-        Ok(PeerId { name: self.name()?, generation: self.number()? })
+        let (name, generation) = (self.name()?, self.number()?);
+        if generation > MAX_GENERATION {
+            return Err(MessageError::Generation(generation));
+        }
+        Ok(PeerId { name, generation })
     }
 
     fn identity(&mut self) -> Result<Identity, MessageError> {

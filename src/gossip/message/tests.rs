@@ -134,6 +134,7 @@ fn malformed_fields_are_reported() {
         (b"\x01\x03a.b".into(), MessageError::Name(LabelError::Character('.'))),
         (b"\x01\x02\xff\xfe".into(), MessageError::Text),
         (b"\x01\x40".into(), long("name", 64, 63)),
+        ([b"\x01\x01a", &[0xff; 8][..]].concat(), MessageError::Generation(u64::MAX)),
         (hello(b"\x05"), choice("address family", 5)),
         (hello(b"\x04\x0a\0\0\x01\0\0"), address("10.0.0.1:0")),
         (hello(b"\x04\0\0\0\0\0\x01"), address("0.0.0.0:1")),

@@ -259,6 +259,7 @@ impl Task {
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
         let rotations = Rotations::new(settings.seed);
+        let ceilings = Ceilings::new(*inputs.serial_ceiling.borrow());
         let missing = Missing::new(&settings.targets.remembered, settings.own.address, started);
         let mut task = Self {
             liveness: Liveness::new(
@@ -293,7 +294,7 @@ impl Task {
             found: mpsc::channel(FOUND),
             rotations,
             missing,
-            ceilings: Ceilings::default(),
+            ceilings,
             events: Events::default(),
             names: Names::default(),
         };

@@ -15,7 +15,7 @@ use crate::{
         liveness::PeerState,
         message::{Identity, Message},
     },
-    model::member::{INCARNATIONS, PeerId, Reach},
+    model::member::{MAX_GENERATION, PeerId, Reach},
 };
 
 /// Time with live peers after which the cluster knows this node.
@@ -108,7 +108,7 @@ impl Task {
     pub(super) fn take_outdated(&mut self, known: &PeerId) -> Option<End> {
         let own = &self.settings.own.id;
         let above = known.generation;
-        let is_valid = known.name == own.name && above >= own.generation && above <= u64::MAX - 2 * INCARNATIONS;
+        let is_valid = known.name == own.name && above >= own.generation && above < MAX_GENERATION;
         is_valid.then_some(End::Superseded { above })
     }
 

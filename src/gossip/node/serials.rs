@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::Task;
 use crate::{
-    dns::zone::serial::is_later,
+    dns::zone::serial::{RESERVE, is_later},
     gossip::message::{Identity, Message},
     model::{member::PeerId, name::Label},
     record::Record,
@@ -18,8 +18,13 @@ use crate::{
 const MAX_NAMES: usize = 4096;
 
 /// Ceilings of the serials of peers.
-#[derive(Debug, Default)]
-pub(super) struct Ceilings(BTreeMap<Label, Ceiling>);
+#[derive(Debug)]
+pub(super) struct Ceilings {
+    by_name: BTreeMap<Label, Ceiling>,
+    /// Serial of this node at its start. Ceilings of former runs are later: otherwise several in turn, from a hostile peer,
+    /// would lead around the numbers to an earlier serial.
+    first: u32,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ceiling {
@@ -29,25 +34,30 @@ struct Ceiling {
 }
 
 impl Ceilings {
+    /// `own`: ceiling of this node at its start.
+    pub(super) fn new(own: u32) -> Self {
+        Self { by_name: BTreeMap::new(), first: own.wrapping_sub(RESERVE) }
+    }
+
     /// Records a ceiling that a run announced.
     pub(super) fn note(&mut self, id: &PeerId, serial: u32) {
         let new = Ceiling { generation: id.generation, serial };
-        let has_room = self.0.len() < MAX_NAMES;
-        match self.0.get_mut(&id.name) {
+        let has_room = self.by_name.len() < MAX_NAMES;
+        match self.by_name.get_mut(&id.name) {
             Some(known) if is_later(serial, known.serial) => *known = new,
-            None if has_room => drop(self.0.insert(id.name.clone(), new)),
+            None if has_room => drop(self.by_name.insert(id.name.clone(), new)),
             Some(_) | None => {}
         }
     }
 
     /// Returns the latest ceiling of a name.
     pub(super) fn of(&self, name: &Label) -> Option<u32> {
-        self.0.get(name).map(|known| known.serial)
+        self.by_name.get(name).map(|known| known.serial)
     }
 
     /// Returns the latest ceiling of a name if another run than this one announced it.
     pub(super) fn of_former_run(&self, id: &PeerId) -> Option<u32> {
-        self.0.get(&id.name).filter(|known| known.generation != id.generation).map(|known| known.serial)
+        self.by_name.get(&id.name).filter(|known| known.generation != id.generation).map(|known| known.serial)
     }
 }
 
@@ -84,8 +94,9 @@ impl Task {
 
     /// Publishes the ceiling of a former run of this node that a peer knows.
     pub(super) fn take_former_ceiling(&self, serial: u32) {
+        let first = self.ceilings.first;
         self.outputs.former_serial.send_if_modified(|known| {
-            let is_new = known.is_none_or(|known| is_later(serial, known));
+            let is_new = is_new_ceiling(serial, *known, first);
             if is_new {
                 *known = Some(serial);
             }
@@ -94,14 +105,39 @@ impl Task {
     }
 }
 
+/// Reports whether a ceiling of a former run is later than the `known` one, and than the `first` serial of this run.
+fn is_new_ceiling(serial: u32, known: Option<u32>, first: u32) -> bool {
+    is_later(serial, known.unwrap_or(first)) && is_later(serial, first)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn ceilings_of_former_runs_never_lead_around_to_earlier_serials() {
+        let first = 1_795_918_201;
+        let half = 1 << 31;
+        let cases = [
+            (first, None, false),
+            (first - 1, None, false),
+            (first + 1, None, true),
+            (first + half - 1, None, true),
+            (first + half - 1, Some(first + 9), true),
+            (first + 5, Some(first + 9), false),
+            // Later than the known one, but earlier than the first one.
+            (first.wrapping_add(half + 9), Some(first + half - 1), false),
+            (first - 7, Some(first + half - 1), false),
+        ];
+        for (serial, known, expected) in cases {
+            assert_eq!(is_new_ceiling(serial, known, first), expected, "{serial} {known:?}");
+        }
+    }
+
+    #[test]
     fn latest_ceiling_of_a_name_is_kept_for_other_runs() {
         let run = |generation| PeerId { name: Label::parse("a").unwrap(), generation };
-        let mut ceilings = Ceilings::default();
+        let mut ceilings = Ceilings::new(RESERVE);
         assert_eq!((ceilings.of(&run(1).name), ceilings.of_former_run(&run(1))), (None, None));
         ceilings.note(&run(1), 70_000);
         ceilings.note(&run(1), 60_000);
@@ -118,6 +154,6 @@ mod tests {
         for number in 0..MAX_NAMES + 9 {
             ceilings.note(&PeerId { name: Label::parse(&format!("n{number}")).unwrap(), generation: 1 }, 1);
         }
-        assert_eq!(ceilings.0.len(), MAX_NAMES);
+        assert_eq!(ceilings.by_name.len(), MAX_NAMES);
     }
 }
