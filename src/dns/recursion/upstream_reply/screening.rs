@@ -114,7 +114,9 @@ fn hints(rdata: &[u8]) -> Option<SmallVec<[IpAddr; 2]>> {
     let mut rest = rest.get(1..)?;
     let mut found = SmallVec::new();
     while let [k0, k1, l0, l1, values @ ..] = rest {
-        let (value, next) = values.split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))?;
+        // Hints before an invalid parameter count: a client may use them.
+        let len = usize::from(u16::from_be_bytes([*l0, *l1]));
+        let Some((value, next)) = values.split_at_checked(len) else { break };
         if let Some((_, size)) = HINTS.iter().find(|(key, _)| *key == u16::from_be_bytes([*k0, *k1])) {
             found.extend(value.chunks_exact(*size).filter_map(address));
         }
