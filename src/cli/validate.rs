@@ -31,7 +31,6 @@ use crate::{
         access,
         contents::{Access, Exposure, Folder, FolderError, ReadError},
         definitions,
-        read::inspect,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
         zone_file::MAX_ZONE_FILE,
@@ -92,17 +91,13 @@ impl Report {
 
     /// Reports the permissions of a file in a folder, and an entry that is no file. Returns false if the agent does not read the file.
     fn admits(&mut self, path: &Path, required: Access, is_open: bool) -> bool {
-        let admitted = match inspect(path) {
-            Ok(metadata) => access::admit(path, &metadata, required, is_open),
-            // Reported as unreadable by this user, rather than by the agent.
-            Err(ReadError::Denied | ReadError::Io(_)) => return true,
-            Err(error) => Err(error),
-        };
-        match admitted {
+        match access::admit_unopened(path, required, is_open) {
             Ok(found) => {
                 self.problems.extend(found.map(|found| found.at(path)));
                 true
             }
+            // Reported when it is read: this user may have fewer permissions than the agent.
+            Err(ReadError::Absent | ReadError::Denied | ReadError::Io(_)) => true,
             Err(error) => {
                 self.problems.push(error.at(path));
                 false

@@ -51,6 +51,18 @@ pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> R
     }
 }
 
+/// Decides as [`admit`] for the entry at `path`, which is not open.
+///
+/// # Errors
+/// The entry is not a regular file, or it may not be read.
+pub fn admit_unopened(path: &Path, access: Access, is_open: bool) -> Result<Option<Exposure>, ReadError> {
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => ReadError::Dangling,
+        _ => error.into(),
+    })?;
+    if metadata.is_file() { admit(path, &metadata, access, is_open) } else { Err(ReadError::NotAFile) }
+}
+
 /// Reports whether the symbolic link at `path` may be followed to the file that was `opened` through it.
 ///
 /// It may if every user can read the file, or if each link on the path from `path` on belongs to root, to the user of this

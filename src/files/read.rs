@@ -47,26 +47,17 @@ impl Entry {
     }
 }
 
-/// Returns the metadata of the regular file at `path`, links followed, without opening it: opening a device can have side
-/// effects.
-///
-/// # Errors
-/// There is no such file, or it is not a regular one.
-pub fn inspect(path: &Path) -> Result<Metadata, ReadError> {
-    match Entry::at(path)? {
-        Entry::Absent => Err(ReadError::Absent),
-        Entry::Dangling => Err(ReadError::Dangling),
-        Entry::Present { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
-        Entry::Present { metadata, .. } => Ok(metadata),
-    }
-}
-
 /// Reads the regular file at `path`, links followed, if it has at most `limit` octets.
 ///
 /// Never waits for the writer of a pipe, and never reads more than `limit` + 1 octets.
 pub fn read(path: &Path, limit: u64) -> FileText {
-    inspect(path)?;
-    open(path)?.octets(limit)
+    match Entry::at(path)? {
+        Entry::Absent => Err(ReadError::Absent),
+        Entry::Dangling => Err(ReadError::Dangling),
+        // Opening a device can have side effects, so inspect the file first.
+        Entry::Present { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),
+        Entry::Present { .. } => open(path)?.octets(limit),
+    }
 }
 
 /// An open regular file with its metadata before the first read.
