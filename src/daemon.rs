@@ -208,7 +208,8 @@ impl Agent {
                 }
                 Next::Stop(Stop::Restart) => {
                     let (left, servers) = stages.hand_over(None).await;
-                    left.state.iter().for_each(|state| store(&lasting, state));
+                    // Another process reads the valid files again: their texts, which may be secrets, are not stored.
+                    left.state.into_iter().for_each(|state| store(&lasting, &state.without_valid_files()));
                     servers.end_process().await;
                     info!("stopped for a restart");
                     return Ok(Ending::Stopped);

@@ -48,6 +48,9 @@ pub struct SavedState {
     pub checks: CheckResults,
     /// Last valid texts of files that are invalid now.
     pub files: Vec<LastValidFile>,
+    /// Texts of files that are valid now, which another configuration may refuse. Handed over in memory only; decoded as
+    /// `files`.
+    pub valid_files: Vec<LastValidFile>,
 }
 
 /// Reason why an encoded state is not used.
@@ -90,6 +93,10 @@ impl SavedState {
             text::write_peer(peer, &mut part);
             add(&mut part);
         }
+        for file in &self.valid_files {
+            text::write_file(file, &mut part);
+            add(&mut part);
+        }
         let mut all = format!("{MAGIC} {VERSION} {}\n", checksum(&body)).into_bytes();
         all.append(&mut body);
         all
@@ -119,6 +126,12 @@ impl SavedState {
             }
         }
         Ok(state)
+    }
+
+    /// Returns the state without the texts of valid files.
+    #[must_use]
+    pub fn without_valid_files(self) -> Self {
+        Self { valid_files: Vec::new(), ..self }
     }
 
     /// Returns the results that a start at `now` continues from. The state was the current one until the Unix time

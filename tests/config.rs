@@ -475,7 +475,7 @@ fn invalid_configurations_are_refused() {
         ),
         (
             "http: {tokens_dir: t}",
-            "1:20: tokens without a gossip key: every local user could join by gossip and announce instances (set `gossip.key_file`, or `gossip.insecure: true` if all local users are trusted)",
+            "1:20: tokens without a gossip key: every local user could join by gossip and announce instances (set `gossip.key_file` to a file with a key, which `muster keygen` prints, or `gossip.insecure: true` if all local users are trusted)",
         ),
         ("http: {certificate: c}", "1:21: TLS needs both `certificate` and `key`"),
         ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),

@@ -205,7 +205,13 @@ fn files_that_every_user_can_change_or_read_are_reported_or_refused() {
     let cases: &[(&str, &str, u32, &[&str])] = &[
         ("", "services.d", 0o755, &[]),
         ("", "services.d/web.yaml", 0o666, &[&format!("services.d/web.yaml:1:1: warning: {change}")]),
-        ("", "services.d", 0o777, &[&format!("services.d:1:1: warning: {add}"), "db.yaml:1:1: warning", "web.yaml"]),
+        ("", "services.d", 0o777, &[&format!("services.d:1:1: warning: {add} (run `chmod o-w` on the folder)")]),
+        (
+            exec,
+            "services.d",
+            0o777,
+            &[&format!("services.d:1:1: warning: {add} (run"), "db.yaml:1:1: every", "web.yaml:1:1: every"],
+        ),
         ("", "zones/service.local.zone", 0o646, &[&format!("zones/service.local.zone:1:1: warning: {change}")]),
         (exec, "services.d/web.yaml", 0o666, &[&format!("services.d/web.yaml:1:1: {change}; the file is not read")]),
         (exec, "services.d/web.yaml", 0o660, &[]),
@@ -221,6 +227,13 @@ fn files_that_every_user_can_change_or_read_are_reported_or_refused() {
         ("", "gossip.key", 0o602, &[&format!("gossip.key:1:1: warning: {change}")]),
         ("", "gossip.key", 0o640, &[]),
     ];
+    // A key that belongs to root needs the group of the agent.
+    let hint = "run `chgrp GROUP` and `chmod 640` on the file, where GROUP is the group of the user that runs muster";
+    for path in ["gossip.key", "tokens.d/a.yaml"] {
+        let folder = open_folder("");
+        chmod(&folder.path().join(path), 0o644);
+        assert!(validate(folder.path(), &["muster.yaml"]).contains(&format!("{path}:1:1: warning: {read} ({hint})")));
+    }
     for (settings, path, mode, expected) in cases {
         let folder = open_folder(settings);
         chmod(&folder.path().join(path), *mode);
@@ -231,6 +244,17 @@ fn files_that_every_user_can_change_or_read_are_reported_or_refused() {
             assert!(lines.iter().any(|line| line.contains(part)), "{settings}{path} {mode:o}: no {part:?} in {shown}");
         }
     }
+}
+
+#[test]
+fn readable_key_is_logged_once() {
+    let mut agent = Agent::start_with("gossip: {listen: 127.0.0.1:0, key_file: gossip.key}\n", &[], |folder| {
+        chmod(folder, 0o755);
+        fs::write(folder.join("gossip.key"), process::muster().arg("keygen").finish().stdout).unwrap();
+        chmod(&folder.join("gossip.key"), 0o644);
+    });
+    agent.wait_for_log("gossip.key:1:1: warning: every user of this host can read this secret");
+    assert_eq!(agent.log().matches("gossip.key:1:1").count(), 1, "{}", agent.log());
 }
 
 /// Needs root, which may give files away.

@@ -6,10 +6,18 @@
 
 mod support;
 
-use std::{fs, os::unix::fs::symlink, path::Path};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+};
 
 use hickory_proto::op::ResponseCode;
-use support::{agent::Agent, wait::until};
+use support::{
+    agent::Agent,
+    process::{self, Finish},
+    wait::until,
+};
 
 const SRV: u16 = 33;
 const A: u16 = 1;
@@ -90,8 +98,9 @@ fn broken_file_keeps_its_last_valid_content() {
     agent.wait_for_answers("other.service.local.", A, &["A 10.0.0.7"]);
     assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
     let log = agent.log();
-    let count = log.lines().filter(|line| line.contains("WARN") && line.contains("web.yaml:")).count();
-    assert_eq!(count, 1, "a problem is logged once: {log}");
+    let of_file = log.lines().filter(|line| line.contains("web.yaml:"));
+    let (warnings, others): (Vec<_>, Vec<_>) = of_file.partition(|line| line.contains("WARN"));
+    assert_eq!((warnings.len(), others.len()), (2, 0), "the problem and its effect are logged once: {log}");
     agent.write_service("web.yaml", &service(2));
     wait_for_port(&agent, 2);
     agent.wait_for_log("all problems resolved");
@@ -193,6 +202,65 @@ fn duplicate_definition_takes_over_when_the_first_is_deleted() {
     assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
     fs::remove_file(agent.path("services.d/a.yaml")).unwrap();
     wait_for_port(&agent, 2);
+}
+
+/// Sets `checks.allow_exec`, and reloads. Returns the exit code and the output.
+fn reload_with(agent: &Agent, allow_exec: bool) -> (Option<i32>, String) {
+    let path = agent.path("muster.yaml");
+    let config = fs::read_to_string(&path).unwrap();
+    let setting = |value: bool| format!("checks: {{allow_exec: {value}}}");
+    fs::write(&path, config.replace(&setting(!allow_exec), &setting(allow_exec))).unwrap();
+    let output = process::muster().args(["reload", "--http-addr", &agent.http().to_string()]).finish();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn file_that_a_new_configuration_refuses_keeps_its_last_valid_content() {
+    let open = "checks: {allow_exec: false}\n";
+    let mut agent = Agent::start_with(open, &[], |folder| {
+        // Permissions count only below folders that all users can enter.
+        fs::set_permissions(folder, Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(folder.join("services.d"), Permissions::from_mode(0o777)).unwrap();
+        fs::write(folder.join("services.d/web.yaml"), service(1)).unwrap();
+    });
+    wait_for_port(&agent, 1);
+    agent.wait_for_log("services.d:1:1: warning: every user of this host can add files to this folder");
+    let warned = agent.log().matches("every user of this host").count();
+    assert_eq!(warned, 1, "the folder is reported once: {}", agent.log());
+    let (code, text) = reload_with(&agent, true);
+    let stays = "web.yaml:1:1: warning: the last valid content of this file stays in use until it is fixed";
+    assert!(code == Some(1) && text.contains(stays), "{code:?}: {text}");
+    assert!(text.contains("web.yaml:1:1: every user of this host can add files to this folder; the file is not read"));
+    assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
+    // A further start has the content, too.
+    agent.signal(nix::sys::signal::Signal::SIGUSR1);
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    agent.start_again();
+    agent.wait_until_answering();
+    assert_eq!(agent.answers("web.service.local.", SRV), [srv(1)]);
+    fs::set_permissions(agent.path("services.d"), Permissions::from_mode(0o755)).unwrap();
+    agent.write_service("web.yaml", &service(2));
+    wait_for_port(&agent, 2);
+}
+
+#[test]
+fn exec_check_that_is_no_longer_allowed_withdraws_its_file() {
+    let agent = Agent::start_with("checks: {allow_exec: true}\n", &[], |folder| {
+        let exec = "checks: [{exec: [/bin/true], initial: passing}]\n";
+        fs::write(folder.join("services.d/web.yaml"), service(1) + exec).unwrap();
+        fs::write(folder.join("services.d/other.yaml"), "service: other\n").unwrap();
+    });
+    wait_for_port(&agent, 1);
+    let (code, text) = reload_with(&agent, false);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("this node does not allow `exec` checks"), "{text}");
+    let withdrawn = "web.yaml:1:1: warning: nothing from this file is in use until it is fixed: the configuration no longer \
+                     allows its last valid content";
+    assert!(text.contains(withdrawn), "{text}");
+    wait_for_nothing(&agent);
+    assert_eq!(agent.answers("other.service.local.", A), ["A 10.0.0.7"]);
+    assert_eq!(reload_with(&agent, true).0, Some(0));
+    wait_for_port(&agent, 1);
 }
 
 #[test]

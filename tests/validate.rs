@@ -354,21 +354,33 @@ fn byte_order_marks_and_crlf_are_valid() {
 #[test]
 fn unreadable_files_exit_with_2() {
     let folder = folder(&[("web.yaml", b"service: web\nport: x\n"), ("s/a.yaml", b"service: a\n")]);
-    symlink("nothing", folder.path().join("s/dangling.yaml")).unwrap();
     let problem = "web.yaml:2:7: expected a port from 1 to 65535, found `x`\n1 file checked: 1 problem\n";
-    let cases: [(&[&str], &str, &str); 4] = [
+    let cases: [(&[&str], &str, &str); 3] = [
         (&["gone"], "", "muster: cannot read gone: No such file or directory (os error 2)\n"),
         (&["web.yaml", "gone"], problem, "muster: cannot read gone: No such file or directory (os error 2)\n"),
         (&["/dev/zero"], "", "muster: cannot read /dev/zero: not a regular file\n"),
-        (
-            &["s"],
-            "1 file checked: no problems\n",
-            "muster: cannot read s/dangling.yaml: No such file or directory (os error 2)\n",
-        ),
     ];
     for (paths, out, err) in cases {
         assert_eq!(validate(folder.path(), paths), (2, out.to_owned(), err.to_owned()), "{paths:?}");
     }
+}
+
+/// As the agent reports them.
+#[test]
+fn subfolders_and_dangling_links_with_the_name_of_a_file_are_problems() {
+    let folder = folder(&[("s/a.yaml", b"service: a\n"), ("s/sub.yaml/b.yaml", b""), ("m.yaml", b"services_dir: s\n")]);
+    symlink("nothing", folder.path().join("s/dangling.yaml")).unwrap();
+    let problems = "s/dangling.yaml:1:1: dangling symbolic link (fix or remove the link)\n\
+                    s/sub.yaml:1:1: this is not a regular file (rename it, or move it out of this folder)\n";
+    for (path, files) in [("s", "1 file"), ("m.yaml", "2 files")] {
+        let out = format!("{problems}{files} checked: 2 problems\n");
+        assert_eq!(validate(folder.path(), &[path]), (1, out, String::new()), "{path}");
+    }
+    // A folder of configurations may have any subfolder.
+    fs::create_dir_all(folder.path().join("conf/sub.yaml")).unwrap();
+    fs::write(folder.path().join("conf/m.yaml"), "services_dir: s\n").unwrap();
+    let (exit, out, _) = validate(folder.path(), &["conf"]);
+    assert!(exit == 0 && !out.contains("sub.yaml"), "{exit} {out}");
 }
 
 #[test]
@@ -403,6 +415,7 @@ fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
         ("gossip: {key_file: k}", &[("k", &key)], 0, "1 file checked: no problems\n"),
         ("gossip: {key_file: k}", &[], 1, "k:1:1: cannot read `gossip.key_file`"),
         ("gossip: {key_file: k}", &[("k", "short\n")], 1, "k:1:1: "),
+        ("gossip: {key_file: k}", &[("k", "")], 1, "k:1:1: the file has no key: add one, `muster keygen` prints one\n"),
         ("gossip: {insecure: true}\nhttp: {tokens_dir: t}", &[], 1, "t:1:1: cannot read `http.tokens_dir`"),
         (
             "gossip: {insecure: true}\nhttp: {tokens_dir: t}",
@@ -423,6 +436,7 @@ fn keys_tokens_and_certificates_of_a_configuration_are_checked() {
             "2 files checked: no problems\n",
         ),
         ("http: {tokens_dir: t}", &[], 1, "every local user could join by gossip and announce instances"),
+        ("http: {tokens_dir: t}", &[], 1, "a key, which `muster keygen` prints"),
         ("http: {certificate: c, key: k}", &[("c", "")], 1, "k:1:1: cannot read `http.key`"),
     ];
     for (config, files, code, expected) in cases {

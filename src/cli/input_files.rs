@@ -26,7 +26,8 @@ pub fn configuration(path: &Path) -> io::Result<Vec<Text>> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![read(path, MAX_TEXT)?]);
     }
-    let files: Vec<PathBuf> = folder(path)?.into_iter().filter(|file| has_extension(file, "yaml")).collect();
+    let is_read = |file: &PathBuf| has_extension(file, "yaml") && !file.is_dir();
+    let files: Vec<PathBuf> = folder(path)?.into_iter().filter(is_read).collect();
     if files.is_empty() {
         return Err(io::Error::new(io::ErrorKind::NotFound, "the folder has no *.yaml file"));
     }
@@ -47,7 +48,7 @@ pub fn read(path: &Path, limit: usize) -> io::Result<Text> {
     Ok(Text { path: path.to_owned(), bytes })
 }
 
-/// The files of a folder in name order, without hidden files, editors' lock files and subfolders.
+/// The files and subfolders of a folder in name order, without hidden files and editors' lock files.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -56,7 +57,7 @@ pub fn folder(path: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(path)? {
         let entry = entry?;
         let is_hidden = matches!(entry.file_name().as_encoded_bytes().first(), Some(b'.' | b'#'));
-        if !is_hidden && !entry.path().is_dir() {
+        if !is_hidden {
             files.push(entry.path());
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     diagnostic::Diagnostic,
     files::{
         access,
-        contents::{Access, Exposure, Folder, FolderError},
+        contents::{Access, Exposure, Folder, FolderError, ReadError},
         definitions,
         service_file::{self, Defaults, Located, MAX_FILE, SERVICE_KEYS},
         services,
@@ -89,15 +89,15 @@ impl Report {
         }
     }
 
-    /// Reports the permissions of a file in a folder. Returns false if the agent does not read the file.
+    /// Reports the permissions of a file in a folder, and an entry that is no file. Returns false if the agent does not read the file.
     fn admits(&mut self, path: &Path, required: Access, is_open: bool) -> bool {
-        // A file that cannot be inspected is reported when it is read.
-        let Ok(metadata) = fs::metadata(path) else { return true };
-        match access::admit(path, &metadata, required, is_open) {
+        match access::admit_unopened(path, required, is_open) {
             Ok(found) => {
                 self.problems.extend(found.map(|found| found.at(path)));
                 true
             }
+            // Reported when it is read: this user may have fewer permissions than the agent.
+            Err(ReadError::Absent | ReadError::Denied | ReadError::Io(_)) => true,
             Err(error) => {
                 self.problems.push(error.at(path));
                 false
@@ -120,6 +120,13 @@ impl Report {
             self.unread.push(format!("muster: {}: {problem}\n", printable::path(&path)));
             self.warn_of_ignored(&any_files(path));
         }
+    }
+
+    /// Reports subfolders with the name of a file to read.
+    fn refuse_subfolders(&mut self, folder: &Folder) {
+        let entries = fs::read_dir(&folder.path).into_iter().flatten().flatten();
+        let named = entries.filter(|entry| folder.reads(&entry.file_name()) && entry.path().is_dir());
+        self.problems.extend(named.map(|entry| ReadError::NotAFile.at(&folder.path.join(entry.file_name()))));
     }
 
     /// Warns of files that the agent ignores. Skips an unreadable folder, which is reported when its files are read.
@@ -209,7 +216,7 @@ fn any_files(path: PathBuf) -> Folder {
 fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     let mut configuration = Vec::new();
     let before = files.len();
-    for text in texts(path, Access::Content, |_| true, report) {
+    for text in texts(path, Access::Content, |file| !file.is_dir(), report) {
         if is_zone(&text.path) {
             files.zones.push(text);
             continue;
@@ -226,7 +233,9 @@ fn classify(path: &Path, files: &mut Files, report: &mut Report) -> Vec<Text> {
     }
     // The folder of a configuration or a project may contain any other files.
     if configuration.is_empty() && files.len() > before && path.is_dir() {
-        report.warn_of_ignored(&any_files(path.to_owned()));
+        let folder = any_files(path.to_owned());
+        report.warn_of_ignored(&folder);
+        report.refuse_subfolders(&folder);
     }
     configuration
 }

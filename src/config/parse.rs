@@ -353,7 +353,8 @@ fn check_tokens(reader: &Reader<'_, '_>, http: &Table<'_, '_>, gossip: &Table<'_
     let insecure = gossip.get("insecure").is_some_and(|node| matches!(node.value, Value::Bool(true)));
     if listen.ip().is_loopback() && !insecure && gossip.get("key_file").is_none() {
         let message = "tokens without a gossip key: every local user could join by gossip and announce instances";
-        let hint = "set `gossip.key_file`, or `gossip.insecure: true` if all local users are trusted";
+        let hint = "set `gossip.key_file` to a file with a key, which `muster keygen` prints, or `gossip.insecure: true` if \
+                    all local users are trusted";
         reader.error_with_hint(tokens.id, message, hint);
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Context, DaemonError, Purpose, handover::Run};
+use super::{Context, DaemonError, Purpose, error::GossipKeyError, handover::Run};
 use crate::{
     clock::uptime,
     config::{self, Config},
@@ -135,7 +135,12 @@ pub(super) fn start(
         id: PeerId { name: config.node.clone(), generation: run.generation },
         address: own_address(config, local.port()),
     };
-    let keyring = keyring(config, data_dir)?;
+    let key_file = match &config.gossip.seal {
+        config::Seal::KeyFile(path) => Some((path.as_path(), key_file(path)?)),
+        config::Seal::Open => None,
+    };
+    let began = key_file.as_ref().map(|(_, keys)| began_with(keys));
+    let keyring = key_file.map(|(path, keys)| keyring(path, keys, data_dir));
     let (link, network) = link::pair();
     let rejected = Arc::new(Rejected::default());
     let node = Arc::new(Node {
@@ -187,8 +192,7 @@ pub(super) fn start(
         let _ = end.send(running.await);
     });
     tasks.spawn("peer store", remember_peers(data_dir.clone(), reached, shutdown.clone()));
-    if let config::Seal::KeyFile(path) = &config.gossip.seal {
-        let began = began_with(&key_file(path)?);
+    if let Some(began) = began {
         tasks.spawn("keyring store", keep_keyring(data_dir.clone(), began, ring, shutdown.clone()));
     }
     let address = own.address;
@@ -238,40 +242,37 @@ fn reachable(listen: IpAddr, advertise: &[IpAddr]) -> IpAddr {
 }
 
 /// Returns the keys to start with: those changed at run time, or those of the key file if it has changed since.
-fn keyring(config: &Config, data_dir: &DataDir) -> Result<Option<Keyring>, DaemonError> {
-    let config::Seal::KeyFile(path) = &config.gossip.seal else { return Ok(None) };
-    let file = key_file(path)?;
-    let Some(stored) = data_dir.load_keyring() else { return Ok(Some(file)) };
+fn keyring(path: &Path, file: Keyring, data_dir: &DataDir) -> Keyring {
+    let Some(stored) = data_dir.load_keyring() else { return file };
     let line = |prefix| stored.lines().find_map(|line| line.strip_prefix(prefix));
     let rotation = line(ROTATION).and_then(|number| number.parse().ok()).unwrap_or_default();
     if line(BEGAN_WITH) != Some(began_with(&file).as_str()) {
         info!(key_file = %path.display(), "the key file has changed; its keys replace the stored keyring");
         // Of the same rotation as before, so that peers do not replace the primary key of the file.
-        return Ok(Some(file.as_of(rotation)));
+        return file.as_of(rotation);
     }
     match Keyring::parse(&stored) {
-        Ok(kept) => Ok(Some(kept.as_of(rotation))),
+        Ok(kept) => kept.as_of(rotation),
         Err(error) => {
             warn!(%error, "cannot read the keyring in data_dir; using the key file");
-            Ok(Some(file))
+            file
         }
     }
 }
 
 fn key_file(path: &Path) -> Result<Keyring, DaemonError> {
-    let failed = |error: String| DaemonError::KeyFile { path: path.to_owned(), error };
     access::warn_of_exposed_secret(path);
-    let text = read_key_file(path).map_err(failed)?;
-    Keyring::parse(&text).map_err(|error| failed(error.to_string()))
+    let keys = read_key_file(path).and_then(|text| Ok(Keyring::parse(&text)?));
+    keys.map_err(|error| DaemonError::KeyFile { path: path.to_owned(), error })
 }
 
 /// Reads a key file.
 ///
 /// # Errors
 /// The reason why it cannot be read.
-pub(super) fn read_key_file(path: &Path) -> Result<String, String> {
-    let octets = read(path, MAX_KEY_FILE).map_err(|error| error.to_string())?;
-    String::from_utf8(octets.to_vec()).map_err(|error| error.to_string())
+pub(super) fn read_key_file(path: &Path) -> Result<String, GossipKeyError> {
+    let octets = read(path, MAX_KEY_FILE)?;
+    Ok(std::str::from_utf8(&octets)?.to_owned())
 }
 
 /// Identifies the content of the key file by key ids, which reveal no key.

@@ -1,8 +1,16 @@
 //! Errors that keep the agent from starting or end it, each with advice.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
-use crate::model::name::Label;
+use crate::{
+    files::contents::{GRANT_GROUP, ReadError},
+    model::{keyring::KeyFileError, name::Label},
+    printable,
+};
 
 /// An error that keeps the agent from starting or ends it.
 #[derive(Debug)]
@@ -28,7 +36,7 @@ pub enum DaemonError {
         /// Its path.
         path: PathBuf,
         /// The fault.
-        error: String,
+        error: GossipKeyError,
     },
     /// The certificate for encrypted DNS is unusable; holds the reason.
     Certificate(String),
@@ -54,6 +62,37 @@ pub enum DaemonError {
     },
     /// A task ended by itself, which is a defect; holds its name.
     Ended(&'static str),
+}
+
+/// Reason why a gossip key file is unusable.
+#[derive(Debug, thiserror::Error)]
+pub enum GossipKeyError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] ReadError),
+    /// The file is not UTF-8.
+    #[error("the file is not text: {0}")]
+    NotText(#[from] std::str::Utf8Error),
+    /// The text has no keys.
+    #[error(transparent)]
+    Invalid(#[from] KeyFileError),
+}
+
+impl GossipKeyError {
+    /// Suggested fix for the file at `path`. Only for a file that does not exist it suggests a command that writes the file.
+    pub(super) fn hint(&self, path: &Path) -> String {
+        let path = printable::path(path);
+        match self {
+            Self::Unreadable(ReadError::Absent) => {
+                format!(
+                    "`umask 077 && muster keygen > {path}` creates a key file. All nodes of a cluster need the same key."
+                )
+            }
+            Self::Unreadable(ReadError::Denied) => format!("Do not replace the file: {GRANT_GROUP}."),
+            Self::Unreadable(error) => error.hint().unwrap_or_default().to_owned(),
+            Self::NotText(_) | Self::Invalid(_) => "All nodes of a cluster need the same keys.".to_owned(),
+        }
+    }
 }
 
 /// Purpose of a listener.
@@ -140,13 +179,9 @@ impl fmt::Display for DaemonError {
                 }
             }
             Self::Serve { purpose, error } => write!(f, "cannot serve {}: {error}", purpose.name()),
-            Self::KeyFile { path, error } => write!(
-                f,
-                "cannot use the gossip keys in {}: {error}\n`muster keygen > {}` creates a key file. All nodes of a cluster need the \
-                 same key.",
-                path.display(),
-                path.display()
-            ),
+            Self::KeyFile { path, error } => {
+                write!(f, "cannot use the gossip keys in {}: {error}\n{}", printable::path(path), error.hint(path))
+            }
             Self::Certificate(error) => write!(
                 f,
                 "unusable certificate for encrypted DNS: {error}\nSet dns.encrypted.certificate to the certificate chain and dns.encrypted.key to \
@@ -182,3 +217,26 @@ impl fmt::Display for DaemonError {
 }
 
 impl std::error::Error for DaemonError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::keyring::Keyring;
+
+    /// `muster keygen > FILE` as root truncates a key that only the agent's user cannot read.
+    #[test]
+    fn only_a_missing_key_file_is_to_be_created() {
+        let invalid = Keyring::parse("short").unwrap_err();
+        let cases: [(GossipKeyError, &str, bool); 4] = [
+            (ReadError::Absent.into(), "there is no such file", true),
+            (ReadError::Denied.into(), "run `chgrp GROUP` and `chmod 640` on the file", false),
+            (ReadError::Dangling.into(), "fix or remove the link", false),
+            (invalid.into(), "All nodes of a cluster need the same keys.", false),
+        ];
+        for (error, expected, creates) in cases {
+            let shown = DaemonError::KeyFile { path: "gossip.key".into(), error }.to_string();
+            assert!(shown.contains(expected), "{shown}");
+            assert_eq!(shown.contains("keygen > gossip.key"), creates, "{shown}");
+        }
+    }
+}

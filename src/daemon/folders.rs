@@ -28,7 +28,7 @@ pub(super) struct Folders {
     /// Each new value makes all folders read their files again.
     rescan: watch::Sender<()>,
     followed: Vec<PathBuf>,
-    /// Last valid texts of the former start, of files that were invalid at its end.
+    /// Last valid texts of the former start.
     former: Vec<LastValidFile>,
     /// The diagnostics of all files, and the last valid texts of invalid ones.
     results: Results,
@@ -48,7 +48,7 @@ impl Folders {
     /// `reports` keeps the reports of other parts of the agent. Files that are invalid go on with their `former` text.
     pub(super) fn new(context: &Context<'_>, reports: watch::Sender<Arc<Reports>>, former: Vec<LastValidFile>) -> Self {
         let (counters, shutdown) = (context.metrics.folders.clone(), context.shutdown.clone());
-        let results = Results { reports, last_valid: watch::Sender::default() };
+        let results = Results { reports, ..Results::default() };
         Self { rescan: watch::Sender::new(()), followed: Vec::new(), former, results, counters, shutdown }
     }
 
@@ -60,6 +60,11 @@ impl Folders {
     /// The last valid texts of files that are invalid now.
     pub(super) fn last_valid(&self) -> watch::Receiver<LastValid> {
         self.results.last_valid.subscribe()
+    }
+
+    /// The texts of files that are valid now.
+    pub(super) fn valid(&self) -> Vec<LastValidFile> {
+        self.results.valid.borrow().values().flatten().cloned().collect()
     }
 
     /// Reads all files again and returns their problems.

@@ -116,8 +116,11 @@ impl Source {
 fn named_file_problems(config: &Config) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     if let config::Seal::KeyFile(path) = &config.gossip.seal {
-        let keys = read_key_file(path).and_then(|text| Keyring::parse(&text).map_err(|error| error.to_string()));
-        problems.extend(keys.err().map(|error| Diagnostic::whole(path, format!("unusable gossip keys: {error}"))));
+        let keys = read_key_file(path).and_then(|text| Ok(Keyring::parse(&text)?));
+        problems.extend(keys.err().map(|error| {
+            let problem = Diagnostic::whole(path, format!("unusable gossip keys: {error}"));
+            problem.with_hint(error.hint(path))
+        }));
     }
     let encrypted = config.dns.encrypted.as_ref().map(|encrypted| (&encrypted.certificate, &encrypted.key));
     let http = config.http.tls.as_ref().map(|(certificate, key)| (certificate, key));

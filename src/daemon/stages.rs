@@ -188,7 +188,8 @@ impl Stages {
 
         // Load.
         let state_store::Loaded { state, former } = state_store::load(&lasting.data_dir, handover);
-        let mut folders = Folders::new(&core, lasting.reports.clone(), state.files.clone());
+        let former_texts = state.files.iter().chain(&state.valid_files).cloned().collect();
+        let mut folders = Folders::new(&core, lasting.reports.clone(), former_texts);
         let files = folders.load(&mut core).await;
 
         // Start.
@@ -339,6 +340,7 @@ impl Stages {
         // The results of the checks are final now.
         let known = std::mem::take(&mut self.known);
         let state = self.state.with_peers(peers.unwrap_or(known));
+        let state = SavedState { valid_files: self.folders.valid(), ..state };
         (Handover { sockets: self.sockets, run, state: Some(state), ..Handover::default() }, self.servers)
     }
 }

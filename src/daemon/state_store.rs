@@ -52,7 +52,7 @@ impl Sources {
     /// Returns the current state with these peers.
     pub(super) fn with_peers(&self, peers: Vec<KnownPeer>) -> SavedState {
         let files = self.last_valid.borrow().values().flatten().cloned().collect();
-        SavedState { saved_at: moment(), peers, checks: self.results.borrow().clone(), files }
+        SavedState { saved_at: moment(), peers, checks: self.results.borrow().clone(), files, valid_files: Vec::new() }
     }
 
     /// Waits for a change.

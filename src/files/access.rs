@@ -33,7 +33,8 @@ pub(super) const MAX_STEPS: usize = 512;
 /// Decides whether the file at `path`, which was `opened`, may be read as one of a folder. `is_open`: every user of the host can
 /// add files to the folder.
 ///
-/// Returns how every user of the host can change or read it, to be reported.
+/// Returns how every user of the host can change or read it, to be reported. That files can be replaced because the folder is
+/// open is a problem of the folder, which is reported once.
 ///
 /// # Errors
 /// The file may not be read.
@@ -47,12 +48,28 @@ pub fn admit(path: &Path, opened: &Metadata, access: Access, is_open: bool) -> R
         // The entry may have been a link when the file was opened.
         return Err(ReadError::Replaced);
     }
-    let found = exposure(path, access);
-    let changeable = found.filter(|found| *found == Exposure::Writable).or(is_open.then_some(Exposure::OpenFolder));
+    let found = exposure(path, access).filter(|found| {
+        let is_of_folder = || is_open && folder_of_target(path) == folder_of(path).canonicalize().ok();
+        *found != Exposure::Replaceable || !is_of_folder()
+    });
+    let is_change = |found: &Exposure| matches!(found, Exposure::Writable | Exposure::Replaceable);
+    let changeable = found.filter(is_change).or(is_open.then_some(Exposure::OpenFolder));
     match changeable {
         Some(changeable) if access != Access::Content => Err(ReadError::Exposed(changeable)),
         _ => Ok(found),
     }
+}
+
+/// Decides as [`admit`] for the entry at `path`, which is not open.
+///
+/// # Errors
+/// The entry is not a regular file, or it may not be read.
+pub fn admit_unopened(path: &Path, access: Access, is_open: bool) -> Result<Option<Exposure>, ReadError> {
+    let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound if path.is_symlink() => ReadError::Dangling,
+        _ => error.into(),
+    })?;
+    if metadata.is_file() { admit(path, &metadata, access, is_open) } else { Err(ReadError::NotAFile) }
 }
 
 /// Reports whether the symbolic link at `path` may be followed to the file that was `opened` through it.
@@ -85,8 +102,10 @@ pub fn exposure(path: &Path, access: Access) -> Option<Exposure> {
     let is_open = |path: &Path, bits: u32| path.metadata().is_ok_and(|known| known.mode() & bits == bits);
     let folder = target.parent().unwrap_or(&target);
     let is_replaceable = is_open(folder, OTHERS_WRITE) && !is_open(folder, STICKY);
-    let found = if is_open(&target, OTHERS_WRITE) || is_replaceable {
+    let found = if is_open(&target, OTHERS_WRITE) {
         Exposure::Writable
+    } else if is_replaceable {
+        Exposure::Replaceable
     } else if access == Access::Secret && is_open(&target, OTHERS_READ) {
         Exposure::Readable
     } else {
@@ -115,12 +134,21 @@ fn is_reachable(path: &Path) -> bool {
     above.all(|folder| folder.metadata().is_ok_and(|known| known.mode() & OTHERS_SEARCH != 0))
 }
 
+/// The folder of the entry at `path`.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The folder of the file at `path`, links followed; `None` if the file cannot be inspected.
+fn folder_of_target(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()?.parent().map(Path::to_owned)
+}
+
 /// Resolves the entry at `path` link by link, as the kernel does. Returns its target, and the owners of the links.
 fn resolve(path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // The folder is named by the configuration: links above it are trusted.
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut at = fs::canonicalize(folder)?;
+    let mut at = fs::canonicalize(folder_of(path))?;
     // Remaining components, the next one last.
     let mut left = vec![name.to_owned()];
     let mut owners = Vec::new();
@@ -230,8 +258,28 @@ mod tests {
     }
 
     #[test]
+    fn open_folder_is_not_repeated_as_a_problem_of_its_files() {
+        let dir = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for folder in ["d", "e"] {
+            fs::create_dir(at(folder)).unwrap();
+            chmod(&at(folder), 0o777);
+            fs::write(at(folder).join("f"), "").unwrap();
+            chmod(&at(folder).join("f"), 0o644);
+        }
+        symlink("../e/f", at("d/link")).unwrap();
+        let admit = |name: &str, access| admit(&at(name), &at(name).metadata().unwrap(), access, true);
+        assert_eq!(admit("d/f", Access::Content), Ok(None));
+        assert_eq!(admit("d/link", Access::Content), Ok(Some(Exposure::Replaceable)), "another folder");
+        assert_eq!(admit("d/f", Access::Trusted), Err(ReadError::Exposed(Exposure::OpenFolder)));
+        assert_eq!(admit("d/link", Access::Trusted), Err(ReadError::Exposed(Exposure::Replaceable)));
+        chmod(&at("d/f"), 0o666);
+        assert_eq!(admit("d/f", Access::Content), Ok(Some(Exposure::Writable)));
+    }
+
+    #[test]
     fn permissions_of_all_users_expose_a_file() {
-        use Exposure::{Readable, Writable};
+        use Exposure::{Readable, Replaceable, Writable};
         // Modes of the file and its folder, exposure of content and of a secret.
         let cases = [
             (0o644, 0o755, None, Some(Readable)),
@@ -242,7 +290,8 @@ mod tests {
             (0o602, 0o755, Some(Writable), Some(Writable)),
             (0o664, 0o775, None, Some(Readable)),
             (0o666, 0o750, None, None),
-            (0o640, 0o777, Some(Writable), Some(Writable)),
+            (0o640, 0o777, Some(Replaceable), Some(Replaceable)),
+            (0o666, 0o777, Some(Writable), Some(Writable)),
             (0o640, 0o1777, None, None),
             (0o644, 0o1777, None, Some(Readable)),
         ];

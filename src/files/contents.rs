@@ -73,9 +73,12 @@ pub enum Access {
 /// Permission of every user of the host on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Exposure {
-    /// The file can be changed or replaced.
+    /// The file can be changed.
     #[error("every user of this host can change this file")]
     Writable,
+    /// The file can be replaced: its folder can be changed.
+    #[error("every user of this host can replace this file")]
+    Replaceable,
     /// Files can be added to the folder.
     #[error("every user of this host can add files to this folder")]
     OpenFolder,
@@ -84,13 +87,19 @@ pub enum Exposure {
     Readable,
 }
 
+/// Commands that let only the owner and the agent read a file.
+pub const GRANT_GROUP: &str =
+    "run `chgrp GROUP` and `chmod 640` on the file, where GROUP is the group of the user that runs muster";
+
 impl Exposure {
     /// Command that ends it.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::Writable => "run `chmod o-w` on the file and on its folder",
+            Self::Writable => "run `chmod o-w` on the file",
+            Self::Replaceable => "run `chmod o-w` on the folder of the file",
             Self::OpenFolder => "run `chmod o-w` on the folder",
-            Self::Readable => "run `chmod o-rwx` on the file",
+            // Without the group, the agent may lose its access to the file.
+            Self::Readable => GRANT_GROUP,
         }
     }
 
@@ -190,6 +199,9 @@ pub enum ReadError {
     /// A symbolic link without a target.
     #[error("dangling symbolic link")]
     Dangling,
+    /// There is no file.
+    #[error("there is no such file")]
+    Absent,
     /// The process has no permission.
     #[error("no permission to read the file")]
     Denied,
@@ -217,7 +229,8 @@ impl ReadError {
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    /// Suggested fix.
+    pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::TooLarge(_) => Some("split it"),
             Self::NoRoom(_) => Some("move unrelated files to another folder"),
@@ -225,8 +238,10 @@ impl ReadError {
             Self::Dangling => Some("fix or remove the link"),
             Self::Denied => Some("grant the user that runs muster read permission"),
             Self::ForeignLink => Some("copy the file, or let root or the owner of the file make the link"),
+            // The problem of the folder has the hint, once for all of its files.
+            Self::Exposed(Exposure::OpenFolder) => None,
             Self::Exposed(exposure) => Some(exposure.hint()),
-            Self::Replaced | Self::Io(_) => None,
+            Self::Absent | Self::Replaced | Self::Io(_) => None,
         }
     }
 }
@@ -234,6 +249,7 @@ impl ReadError {
 impl From<std::io::Error> for ReadError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
+            std::io::ErrorKind::NotFound => Self::Absent,
             std::io::ErrorKind::PermissionDenied => Self::Denied,
             _ => Self::Io(error.to_string()),
         }

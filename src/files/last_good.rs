@@ -4,8 +4,9 @@
 //! value, so a typing error withdraws nothing. So does an empty file, which may be about to be written, although that is
 //! only a warning. A deleted file is dropped.
 //!
-//! The agent stores the last valid text of a file that is invalid ([`LastValidFile`]) for its next start. A file that is
-//! invalid then has the value of that text. Without one, it has no value until it is fixed.
+//! The agent hands the last valid text of each file ([`LastValidFile`]) to a start with another configuration, and stores
+//! those of invalid files for the next process. A file that is invalid then has the value of that text. Without such a text,
+//! or if the other configuration refuses it as well, the file has no value until it is fixed.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +27,7 @@ pub struct LastGood<T> {
     former: BTreeMap<PathBuf, Arc<[u8]>>,
 }
 
-/// Last valid text of a file that is invalid now.
+/// Last valid text of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastValidFile {
     /// Path of the file, as the agent reads it.
@@ -42,6 +43,17 @@ struct Kept<T> {
     valid: Option<Valid<T>>,
     /// Problems that made the text invalid; empty for a valid text.
     problems: Vec<Diagnostic>,
+    /// True if the former agent had a valid text, which this one refuses.
+    withdrawn: bool,
+}
+
+/// Last valid texts of a folder, for another start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LastValidTexts {
+    /// Those of valid files, which are their current texts.
+    pub of_valid: Vec<LastValidFile>,
+    /// Those of files that are invalid.
+    pub of_invalid: Vec<LastValidFile>,
 }
 
 /// A valid text and its value.
@@ -96,6 +108,7 @@ impl<T> LastGood<T> {
             if known.is_some_and(|kept| Arc::ptr_eq(&kept.text, text)) {
                 continue;
             }
+            let mut withdrawn = known.is_some_and(|kept| kept.withdrawn);
             let parsed = match &**text {
                 Ok(octets) => parse(path, octets),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
@@ -108,13 +121,19 @@ impl<T> LastGood<T> {
                 Err(problems) => {
                     let valid = match known {
                         Some(kept) => kept.valid.clone(),
-                        None => self.former.get(path).and_then(|text| parse(path, text).ok()),
+                        None => {
+                            let former = self.former.get(path);
+                            let valid = former.and_then(|text| parse(path, text).ok());
+                            withdrawn = former.is_some() && valid.is_none();
+                            valid
+                        }
                     };
                     changed |= known.is_none() && valid.is_some();
                     (valid, problems)
                 }
             };
-            self.files.insert(path.clone(), Kept { text: text.clone(), valid, problems });
+            withdrawn &= valid.is_none();
+            self.files.insert(path.clone(), Kept { text: text.clone(), valid, problems, withdrawn });
         }
         // A folder without files may be one that is not mounted yet.
         if !contents.files.is_empty() {
@@ -123,11 +142,17 @@ impl<T> LastGood<T> {
         changed
     }
 
-    /// The last valid texts of files that are invalid, in the order of their names.
-    pub fn last_valid(&self) -> impl Iterator<Item = LastValidFile> {
-        let invalid = self.files.iter().filter(|(_, kept)| !kept.problems.is_empty());
-        let kept = invalid.filter_map(|(path, kept)| Some((path, &kept.valid.as_ref()?.text)));
-        kept.chain(&self.former).map(|(path, text)| LastValidFile { path: path.clone(), text: Arc::clone(text) })
+    /// The last valid texts of the files, in the order of their names.
+    pub fn last_valid(&self) -> LastValidTexts {
+        let file = |path: &PathBuf, text: &Arc<[u8]>| LastValidFile { path: path.clone(), text: Arc::clone(text) };
+        let mut texts = LastValidTexts::default();
+        for (path, kept) in &self.files {
+            let Some(valid) = &kept.valid else { continue };
+            let known = if kept.problems.is_empty() { &mut texts.of_valid } else { &mut texts.of_invalid };
+            known.push(file(path, &valid.text));
+        }
+        texts.of_invalid.extend(self.former.iter().map(|(path, text)| file(path, text)));
+        texts
     }
 
     /// The values in use, in the order of their file names.
@@ -140,6 +165,10 @@ impl<T> LastGood<T> {
         self.files.iter().filter(|(_, kept)| !kept.problems.is_empty()).map(|(path, kept)| {
             let message = match kept.valid {
                 Some(_) => "the last valid content of this file stays in use until it is fixed",
+                None if kept.withdrawn => {
+                    "nothing from this file is in use until it is fixed: the configuration no longer allows its last \
+                     valid content"
+                }
                 None => "nothing from this file is in use until it is fixed",
             };
             Diagnostic::whole(path, message).as_warning()
@@ -178,8 +207,8 @@ pub struct Loaded<V> {
     pub summary: String,
     /// All problems.
     pub problems: Vec<Diagnostic>,
-    /// The last valid texts of files that are invalid, for the next start.
-    pub last_valid: Vec<LastValidFile>,
+    /// The last valid texts, for another start.
+    pub last_valid: LastValidTexts,
 }
 
 #[cfg(test)]
@@ -298,7 +327,7 @@ mod tests {
             let now = contents(&Contents::empty(Path::new("d")), text);
             assert_eq!(last_good.update(&now, parse), !values.is_empty(), "{former}, {text}");
             let show = |last_good: &LastGood<String>| {
-                let texts = last_good.last_valid();
+                let texts = last_good.last_valid().of_invalid.into_iter();
                 let texts =
                     texts.map(|file| format!("{}={}", file.path.display(), String::from_utf8_lossy(&file.text)));
                 texts.collect::<Vec<_>>().join(" ")
@@ -313,6 +342,35 @@ mod tests {
             last_good.update(&contents(&now, "a=! z=1"), parse);
             assert_eq!(show(&last_good), "", "{former}, {text}");
         }
+    }
+
+    #[test]
+    fn former_text_that_is_refused_as_well_is_withdrawn() {
+        let refuse = |path: &Path, octets: &[u8]| match octets {
+            b"2" => Ok(()),
+            _ => Err(vec![Diagnostic::whole(path, "refused")]),
+        };
+        let former = |name: &str, text: &str| LastValidFile { path: name.into(), text: text.as_bytes().into() };
+        let mut files = LastGood::new();
+        files.restore(vec![former("a", "1"), former("b", "2"), former("c", "1")]);
+        let mut now = contents(&Contents::empty(Path::new("d")), "a=1 b=? c=? d=1");
+        files.update(&now, refuse);
+        let shown = |files: &LastGood<()>| {
+            let warnings = files.consequences().map(|it| format!("{}: {}", it.path.display(), it.message));
+            warnings.collect::<Vec<_>>()
+        };
+        let nothing = "nothing from this file is in use until it is fixed";
+        let withdrawn = format!("{nothing}: the configuration no longer allows its last valid content");
+        let stays = "the last valid content of this file stays in use until it is fixed";
+        let expected =
+            [format!("a: {withdrawn}"), format!("b: {stays}"), format!("c: {withdrawn}"), format!("d: {nothing}")];
+        assert_eq!(shown(&files), expected);
+        now = contents(&now, "a=! b=? c=2 d=1");
+        files.update(&now, refuse);
+        assert_eq!(shown(&files), [&expected[0], &expected[1], &expected[3]].map(Clone::clone));
+        now = contents(&now, "c=?");
+        files.update(&now, refuse);
+        assert_eq!(shown(&files), [format!("c: {stays}")]);
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Entry {
 /// Never waits for the writer of a pipe, and never reads more than `limit` + 1 octets.
 pub fn read(path: &Path, limit: u64) -> FileText {
     match Entry::at(path)? {
-        Entry::Absent => Err(io::Error::from(ErrorKind::NotFound).into()),
+        Entry::Absent => Err(ReadError::Absent),
         Entry::Dangling => Err(ReadError::Dangling),
         // Opening a device can have side effects, so inspect the file first.
         Entry::Present { metadata, .. } if !metadata.is_file() => Err(ReadError::NotAFile),

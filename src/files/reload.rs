@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::{
     contents::Contents,
-    last_good::{LastValidFile, Loaded, Reloadable},
+    last_good::{LastValidFile, LastValidTexts, Loaded, Reloadable},
 };
 use crate::{
     diagnostic::{Diagnostic, DiagnosticChanges, FolderReport, Reports},
@@ -23,7 +23,7 @@ use crate::{
     printable,
 };
 
-/// Last valid texts of invalid files, by folder.
+/// Last valid texts of files, by folder.
 pub type LastValid = BTreeMap<PathBuf, Vec<LastValidFile>>;
 
 /// Results for other parts of the agent, by folder.
@@ -31,8 +31,10 @@ pub type LastValid = BTreeMap<PathBuf, Vec<LastValidFile>>;
 pub struct Results {
     /// Problems, for `muster status`.
     pub reports: watch::Sender<Arc<Reports>>,
-    /// Last valid texts, for the next start.
+    /// Last valid texts of files that are invalid, for every next start.
     pub last_valid: watch::Sender<LastValid>,
+    /// Texts of files that are valid, for a start with another configuration, which may refuse them.
+    pub valid: watch::Sender<LastValid>,
 }
 
 /// Loads the folder, then follows it until `shutdown`. Files that are invalid now have the value of their `former` text.
@@ -88,8 +90,7 @@ pub async fn follow<F: Reloadable>(
 fn log(before: &[Diagnostic], now: &[Diagnostic]) {
     let changes = DiagnosticChanges::between(before, now);
     for problem in &changes.appeared {
-        let path = printable::path(&problem.path);
-        if problem.is_error() { warn!(%path, "{problem}") } else { info!(%path, "{problem}") }
+        warn!(path = %printable::path(&problem.path), "{problem}");
     }
     for path in &changes.fixed {
         info!(path = %printable::path(path), "all problems resolved");
@@ -103,7 +104,8 @@ impl Results {
             let (in_service, problems) = (loaded.summary.clone(), loaded.problems.clone());
             *report = FolderReport { in_service, problems, reads: report.reads + 1 };
         });
-        let now = std::mem::take(&mut loaded.last_valid);
+        let LastValidTexts { of_valid, of_invalid: now } = std::mem::take(&mut loaded.last_valid);
+        self.valid.send_modify(|all| drop(all.insert(folder.to_owned(), of_valid)));
         self.last_valid.send_if_modified(|all| {
             let known = all.entry(folder.to_owned()).or_default();
             std::mem::replace(known, now) != *known

@@ -53,7 +53,7 @@ impl Reloadable for Services {
         let problems =
             self.files.problems().chain(warnings).cloned().chain(across).chain(self.files.consequences()).collect();
         let summary = format!("{} instance{}", value.len(), if value.len() == 1 { "" } else { "s" });
-        let last_valid = self.files.last_valid().collect();
+        let last_valid = self.files.last_valid();
         Loaded { value, summary, problems, last_valid }
     }
 }

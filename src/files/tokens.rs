@@ -134,7 +134,7 @@ impl Reloadable for TokenFiles {
         }
         problems.extend(self.files.consequences());
         let summary = format!("{} token{}", tokens.len(), if tokens.len() == 1 { "" } else { "s" });
-        let last_valid = self.files.last_valid().collect();
+        let last_valid = self.files.last_valid();
         Loaded { value: Tokens::new(tokens), summary, problems, last_valid }
     }
 }

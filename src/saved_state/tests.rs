@@ -127,6 +127,7 @@ fn state() -> impl Strategy<Value = SavedState> {
         peers,
         checks: checks.into_iter().collect(),
         files,
+        valid_files: Vec::new(),
     })
 }
 
@@ -201,6 +202,7 @@ fn format_is_stable() {
         peers: vec![peer],
         checks: [(key, Arc::new(own))].into_iter().collect(),
         files: vec![LastValidFile { path: "services.d/a.yaml".into(), text: b"a\nb"[..].into() }],
+        valid_files: Vec::new(),
     };
     let expected = concat!(
         "at {\"unix\":1,\"uptime\":2}\n",
@@ -260,6 +262,15 @@ fn files_and_peers_beyond_the_bound_are_left_out() {
     let read = SavedState::decode(&octets).unwrap();
     let names: Vec<_> = read.files.iter().map(|file| file.path.display().to_string()).collect();
     assert_eq!((names, read.checks.len()), (vec!["a".to_owned(), "c".to_owned()], 1));
+}
+
+#[test]
+fn texts_of_valid_files_are_handed_over_and_not_stored() {
+    let file = |name: &str| LastValidFile { path: name.into(), text: b"x"[..].into() };
+    let state = SavedState { files: vec![file("a")], valid_files: vec![file("b")], ..SavedState::default() };
+    let read = SavedState::decode(&state.encode()).unwrap();
+    assert_eq!((read.files, read.valid_files), (vec![file("a"), file("b")], Vec::new()));
+    assert_eq!(SavedState::decode(&state.without_valid_files().encode()).unwrap().files, [file("a")]);
 }
 
 #[test]

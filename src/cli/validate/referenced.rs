@@ -20,7 +20,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         && let Ok(text) = super::read(path, MAX_KEYS)
         && let Err(error) = Keyring::parse(&String::from_utf8_lossy(&text.bytes))
     {
-        report.problems.push(Diagnostic::whole(path, error.to_string()).with_hint("`muster keygen` generates a key"));
+        report.problems.push(Diagnostic::whole(path, error.to_string()));
     }
     if let Some(folder) = &config.http.tokens_dir
         && is_readable(folder, "http.tokens_dir", "create the folder, and a file with a token in it", report)
@@ -68,7 +68,8 @@ fn is_readable(path: &Path, key: &str, hint: &str, report: &mut Report) -> bool 
         }
         Err(error) => {
             let problem = Diagnostic::whole(path, format!("cannot read `{key}`: {error}"));
-            report.problems.push(problem.with_hint(hint));
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            report.problems.push(if is_missing { problem.with_hint(hint) } else { problem });
             false
         }
     }
