@@ -111,11 +111,14 @@ async fn change_is_refused_while_a_member_cannot_be_asked() {
 
     // A crashed member counts until it is removed; one that has left counts for the removal of keys.
     cluster.kill("e").await;
-    cluster.until(ms(8000), "e is gone", |c| matches!(c.reach("a", "e"), Some(Reach::Gone(_)))).await;
+    let gone = |c: &Cluster| ["a", "b"].iter().all(|by| matches!(c.reach(by, "e"), Some(Reach::Gone(_))));
+    cluster.until(ms(8000), "e is gone", gone).await;
     assert_eq!(names(&cluster.keyring("a", KeyringCommand::Install(new.clone())).await.absent), "e");
     cluster.forget("b", "e").await.unwrap();
     cluster.stop("d").await;
-    let left = |of: &str, c: &Cluster| c.reach("a", of).is_some_and(|reach| reach.as_str() == "left");
+    let left = |of: &str, c: &Cluster| {
+        ["a", "b"].iter().all(|by| c.reach(by, of).is_some_and(|reach| reach.as_str() == "left"))
+    };
     cluster.until(ms(8000), "d and e have left", |c| left("d", c) && left("e", c)).await;
     for change in [KeyringCommand::Install(new.clone()), KeyringCommand::Use(new.id())] {
         let report = cluster.keyring("a", change).await;
