@@ -254,7 +254,8 @@ fn refused_command_prints_the_reason_and_exits_1() {
         (&["keyring", "install", "-"], "c2Vj\n", "a key is 32 octets in base64"),
         (&["keyring", "use", "00ff00ff", "--json"], "", "gossip is not encrypted"),
         (&["keyring", "use", "00ff", "--json"], "", "Invalid key: expected a key id"),
-        (&["keyring", "remove", "-"], "", "Invalid body"),
+        (&["force-leave", "host-z"], "", "Node host-z is unknown to this agent"),
+        (&["force-leave", "host-a"], "", "is this agent itself"),
     ];
     for (arguments, input, expected) in cases {
         let output = muster_with(&address, arguments, input, &[]);
@@ -274,7 +275,6 @@ fn unreachable_agent_exits_2_with_advice() {
         &["leave"],
         &["join", "10.0.0.8"],
         &["keyring", "list"],
-        &["keyring", "install", "-"],
         &["keyring", "use", "00ff"],
         &["keyring", "remove", "00ff"],
     ];
@@ -292,6 +292,8 @@ fn unreachable_agent_exits_2_with_advice() {
         (&["members", "--token-file", "/nowhere"], "/nowhere"),
         (&["join"], "<ADDR>"),
         (&["keyring"], "install"),
+        (&["force-leave"], "<NODE>"),
+        (&["keyring", "remove", "-"], "standard input has no key"),
     ];
     for (arguments, expected) in cases {
         let output = muster(&address, arguments);

@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use super::{
     Exit,
-    client::{self, Client, ClientError, print_json, with},
+    client::{self, Client, ClientError, print_json, with_exit},
     table::{Table, print, printable},
 };
 use crate::{
@@ -66,7 +66,7 @@ struct Force {
 
 pub(super) fn run(args: Args) -> Exit {
     let Args { change, client: options } = args;
-    with(&options, |client| match change {
+    with_exit(&options, |client| match change {
         Change::List => list(client, options.json),
         Change::Install { key, force } => apply(
             client,
@@ -76,7 +76,13 @@ pub(super) fn run(args: Args) -> Exit {
             "key installed; `muster keyring use` makes it the primary key",
         ),
         Change::Use { key, force } => apply(client, options.json, (Method::PUT, force), key, "this key encrypts"),
-        Change::Remove { key, force } => apply(client, options.json, (Method::DELETE, force), key, "key removed"),
+        Change::Remove { key, force } => apply(
+            client,
+            options.json,
+            (Method::DELETE, force),
+            key,
+            "key removed; now put the primary key alone into gossip.key_file of every host",
+        ),
     })
 }
 
@@ -91,11 +97,14 @@ pub(super) fn generate() -> Exit {
     Exit::Done
 }
 
-fn list(client: &Client, json: bool) -> Result<(), ClientError> {
+/// Lists the keys; a node that does not answer is a problem.
+fn list(client: &Client, json: bool) -> Result<Exit, ClientError> {
     let answer = client.get(PATH)?;
     let rings: Vec<Keyring> = client.read(&answer)?;
+    let silent = |ring: &Keyring| ring.num_nodes.saturating_sub(ring.muster.answered);
+    let exit = if rings.iter().any(|ring| silent(ring) > 0) { Exit::Problems } else { Exit::Done };
     if json {
-        return print_json(client, &answer);
+        return print_json(client, &answer).map(|()| exit);
     }
     let mut table = Table::with_head(&["KEY", "NODES", "PRIMARY"]);
     for ring in &rings {
@@ -108,12 +117,12 @@ fn list(client: &Client, json: bool) -> Result<(), ClientError> {
     print(&table.to_string());
     for ring in &rings {
         print_messages(ring);
-        let silent = ring.num_nodes.saturating_sub(ring.muster.answered);
+        let silent = silent(ring);
         if silent > 0 {
             print(&format!("{silent} of {} nodes did not answer\n", ring.num_nodes));
         }
     }
-    Ok(())
+    Ok(exit)
 }
 
 fn apply(
@@ -122,13 +131,13 @@ fn apply(
     (method, Force { force }): (Method, Force),
     key: String,
     done: &str,
-) -> Result<(), ClientError> {
+) -> Result<Exit, ClientError> {
     let key = if key == "-" { from_stdin()? } else { key };
     let body = serde_json::to_vec(&api::Key { key }).map_err(|error| ClientError::Failed(error.to_string()))?;
     let path = if force { FORCED } else { PATH };
     let answer = client.change(method, path, Bytes::from(body))?;
     if json {
-        return print_json(client, &answer);
+        return print_json(client, &answer).map(|()| Exit::Done);
     }
     // Only a forced change has a response: the nodes that it did not reach.
     let absent: Vec<Keyring> = if answer.is_empty() { Vec::new() } else { client.read(&answer)? };
@@ -138,7 +147,7 @@ fn apply(
         print(&format!("the nodes that answered: {done}\n"));
     }
     absent.iter().for_each(print_messages);
-    Ok(())
+    Ok(Exit::Done)
 }
 
 fn print_messages(ring: &Keyring) {
@@ -153,5 +162,8 @@ fn from_stdin() -> Result<String, ClientError> {
         .take(MAX_INPUT)
         .read_to_string(&mut text)
         .map_err(|error| ClientError::Failed(format!("cannot read a key from standard input: {error}")))?;
-    Ok(text.trim().to_owned())
+    match text.trim() {
+        "" => Err(ClientError::Failed("standard input has no key: `muster keygen` prints one".to_owned())),
+        key => Ok(key.to_owned()),
+    }
 }

@@ -1,4 +1,4 @@
-//! `muster members`, `muster join` and `muster leave`: the membership of the cluster.
+//! `muster members`, `join`, `leave` and `force-leave`: the membership of the cluster.
 
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +25,15 @@ pub(super) struct JoinArgs {
     /// Node of a cluster: host name or address, with :PORT unless it is 7946
     #[arg(value_name = "ADDR", required = true)]
     addresses: Vec<String>,
+    #[command(flatten)]
+    client: client::Args,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct ForceLeaveArgs {
+    /// Name of a node that is gone, unreachable or has left
+    #[arg(value_name = "NODE")]
+    node: String,
     #[command(flatten)]
     client: client::Args,
 }
@@ -127,6 +136,19 @@ pub(super) fn leave(args: &Args) -> Exit {
             return print_json(client, &answer);
         }
         print(&format!("{}: leaving the cluster and stopping the agent\n", printable(&node)));
+        Ok(())
+    })
+}
+
+/// Removes a node that never returns from all nodes.
+pub(super) fn force_leave(args: &ForceLeaveArgs) -> Exit {
+    with(&args.client, |client| {
+        let path = format!("/v1/agent/force-leave/{}", segment(&args.node));
+        let answer = client.change(Method::PUT, &path, Bytes::new())?;
+        if args.client.json {
+            return print_json(client, &answer);
+        }
+        print(&format!("{}: removed from all nodes\n", printable(&args.node)));
         Ok(())
     })
 }

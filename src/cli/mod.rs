@@ -92,6 +92,8 @@ enum Command {
     Join(members::JoinArgs),
     /// Leave the cluster and stop the agent
     Leave(members::Args),
+    /// Remove a node that never returns from all nodes
+    ForceLeave(members::ForceLeaveArgs),
     /// Manage the gossip encryption keys of the cluster
     Keyring(keyring::Args),
     /// Show the state and the problems of the agent and its cluster
@@ -131,6 +133,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Reload(args) => reload::run(&args),
         Command::Join(args) => members::join(&args),
         Command::Leave(args) => members::leave(&args),
+        Command::ForceLeave(args) => members::force_leave(&args),
         Command::Keyring(args) => keyring::run(args),
         Command::Status(args) => status::run(&args),
         Command::Monitor(args) => monitor::run(&args),

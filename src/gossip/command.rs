@@ -127,6 +127,8 @@ pub struct KeyringReport {
     pub absent: BTreeMap<String, String>,
     /// False if the command was refused before any node changed its keys.
     pub applied: bool,
+    /// The key to be removed, if no node that answered has it.
+    pub unknown_key: Option<KeyId>,
 }
 
 /// Numbers of nodes that use a key.

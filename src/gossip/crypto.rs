@@ -241,7 +241,9 @@ impl Seal {
         // frames of ended sessions and could evict live sessions with them.
         match header.to {
             None => {}
-            Some(to) if to != self.own.binding() => return Err(OpenError::OtherSession { from }),
+            Some(to) if to != self.own.binding() => {
+                return Err(OpenError::OtherSession { from, key: header.sealed.then_some(header.key) });
+            }
             Some(_) => {
                 let key = derived.map(|cipher| (header.key, cipher));
                 if !self.sessions.admit(from, key, header.counter) {
@@ -386,6 +388,8 @@ pub enum OpenError {
     OtherSession {
         /// Session of the sender; see the module's description for the permitted reaction.
         from: Session,
+        /// Id of the key that the frame was sealed with; `None` if it was not sealed.
+        key: Option<KeyId>,
     },
     /// The counter was seen before or is behind the replay window.
     #[error("replayed: the frame was received before, or is behind the replay window")]

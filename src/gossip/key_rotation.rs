@@ -40,6 +40,9 @@ const MAX_RUNNING: usize = 16;
 const NO_ANSWER: &str = "no answer";
 /// Reason for a member that has left, at the removal of a key.
 const LEFT: &str = "not asked: left, and may return with this key";
+/// Note on a member that has left, in a list of keys.
+const LEFT_LISTED: &str = "left, and may return with the keys that it had: no key can be removed until it returns, or is \
+                           removed with `muster force-leave`";
 
 /// Keyring commands in progress.
 pub(super) struct Rotations {
@@ -223,6 +226,12 @@ impl Running {
             self.report.applied = true;
             return true;
         }
+        if let KeyringCommand::Remove(id) = self.command
+            && !self.report.keys.contains_key(&id)
+        {
+            self.report.unknown_key = Some(id);
+            return true;
+        }
         let own_refusal = self.command.refused_by(&own_state);
         let all = || rings.iter().chain([(context.own, &own_state)]);
         for (node, why) in all().filter_map(|(node, state)| Some((node, self.command.refused_by(state)?))) {
@@ -263,12 +272,15 @@ impl Running {
         self.report.absent.extend(members.unreachable.clone());
     }
 
-    /// Adds the members that have left, if the change would lock them out.
+    /// Adds the members that have left, if the change would lock them out, or for information.
     fn add_left(&mut self) {
-        if matches!(self.command, KeyringCommand::Remove(_)) {
-            let left = self.members.left.iter().map(|name| (name.to_string(), LEFT.to_owned()));
-            self.report.absent.extend(left);
-        }
+        let why = match self.command {
+            KeyringCommand::List => LEFT_LISTED,
+            KeyringCommand::Remove(_) => LEFT,
+            KeyringCommand::Install(_) | KeyringCommand::Use(_) => return,
+        };
+        let left = self.members.left.iter().map(|name| (name.to_string(), why.to_owned()));
+        self.report.absent.extend(left);
     }
 
     fn finish(mut self) {

@@ -9,6 +9,7 @@ use std::{
         Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use tracing::warn;
@@ -83,7 +84,7 @@ impl RejectReason {
             Self::Sealed => Some("other nodes seal their gossip: set gossip.key_file"),
             Self::UnknownKey => Some(
                 "frames sealed with an unknown key: a node missed a rotation, or has another gossip key; compare `muster \
-                 keyring list`, put the current key into gossip.key_file of the other node and restart it",
+                 keyring list`, put the current key into gossip.key_file of the node that lacks it, and run `muster reload` there",
             ),
             Self::Foreign | Self::Forged | Self::Replayed => Some("the sender is not a node of this cluster"),
             Self::Malformed | Self::Record => Some("a sender may run another version"),
@@ -95,6 +96,10 @@ impl RejectReason {
         }
     }
 }
+
+/// Time for which frames with an unknown key arrive before they are logged: a node that missed a rotation takes over the
+/// keyring of a peer meanwhile.
+const TAKEOVER: Duration = Duration::from_secs(4);
 
 /// Counters of rejected gossip.
 #[derive(Debug, Default)]
@@ -108,6 +113,8 @@ pub struct Rejected {
 struct Report {
     logged: [u64; REASONS.len()],
     source: Option<(RejectReason, String)>,
+    /// Time of the first frame with an unknown key since the keyring changed or one was logged.
+    unknown_key_since: Option<Instant>,
 }
 
 impl Rejected {
@@ -116,9 +123,19 @@ impl Rejected {
         self.counts[why as usize].fetch_add(1, Ordering::Relaxed);
         if why.advice().is_some()
             && let Ok(mut last) = self.last.lock()
+            && (why != RejectReason::UnknownKey || last.unknown_key_persists())
         {
             last.source = Some((why, source.to_string()));
         }
+    }
+
+    /// Withdraws the report of frames with an unknown key: this node has other keys now, and may have that key.
+    pub fn keys_changed(&self) {
+        let Ok(mut last) = self.last.lock() else { return };
+        last.unknown_key_since = None;
+        last.source.take_if(|(why, _)| *why == RejectReason::UnknownKey);
+        let unknown = RejectReason::UnknownKey as usize;
+        last.logged[unknown] = self.counts[unknown].load(Ordering::Relaxed);
     }
 
     /// Counts a rejected record of a node's state.
@@ -146,6 +163,7 @@ impl Rejected {
             return;
         }
         let Some((why, source)) = last.source.take() else { return };
+        last.unknown_key_since = None;
         let mut new = Vec::new();
         for (at, (reason, word)) in REASONS.iter().enumerate() {
             let count = self.counts[at].load(Ordering::Relaxed);
@@ -158,10 +176,38 @@ impl Rejected {
     }
 }
 
+impl Report {
+    /// Reports whether frames with an unknown key have arrived for longer than a takeover of keys lasts. Called for each of them.
+    fn unknown_key_persists(&mut self) -> bool {
+        self.unknown_key_since.get_or_insert_with(Instant::now).elapsed() >= TAKEOVER
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::event;
+
+    #[test]
+    fn unknown_key_is_reported_if_it_persists_and_not_around_a_takeover() {
+        let rejected = Rejected::default();
+        let source = "10.0.0.1:7946".parse().unwrap();
+        let pending = || rejected.last.lock().unwrap().source.clone().map(|(why, _)| why);
+        rejected.count(RejectReason::UnknownKey, source);
+        assert_eq!(pending(), None);
+        rejected.last.lock().unwrap().unknown_key_since = Instant::now().checked_sub(TAKEOVER);
+        rejected.count(RejectReason::UnknownKey, source);
+        assert_eq!(pending(), Some(RejectReason::UnknownKey));
+        rejected.keys_changed();
+        assert_eq!(pending(), None);
+        rejected.count(RejectReason::UnknownKey, source);
+        assert_eq!(pending(), None);
+        // Other reasons are reported at once.
+        rejected.count(RejectReason::Plain, source);
+        rejected.keys_changed();
+        assert_eq!(pending(), Some(RejectReason::Plain));
+        assert_eq!(rejected.counts(), [("not sealed", 1), ("unknown key", 3)]);
+    }
 
     #[test]
     fn reasons_of_restarts_need_no_attention() {

@@ -258,6 +258,7 @@ async fn keyring_shows_ids_and_reports_failed_nodes() {
         refusals: texts(refusals),
         absent: texts(absent),
         applied,
+        unknown_key: None,
     };
     let full = &[("host-b", "full")];
     let gone = &[("host-c", "not asked: gone")];
@@ -266,11 +267,13 @@ async fn keyring_shows_ids_and_reports_failed_nodes() {
     let (list, install) = (KeyringCommand::List, KeyringCommand::Install(key.clone()));
     let (make_primary, remove) = (KeyringCommand::Use(key.id()), KeyringCommand::Remove(key.id()));
     let refused = "Refused: no node has changed its keys.\n";
-    let absent = format!(
-        "{refused}host-c: not asked: gone\nA node that misses a removal cannot return by itself. Wait until these nodes \
-         are back, remove those that never return with force-leave, or repeat the request with `force` (--force) to \
-         change the other nodes.\n"
-    );
+    let advice = "Wait until these nodes are back, remove those that never return with `muster force-leave NODE`, or repeat \
+                  the request with `force` (--force) to change the other nodes.\n";
+    let absent = format!("{refused}host-c: not asked: gone\n{advice}");
+    let cut_off =
+        format!("{refused}host-c: not asked: gone\nA node without a key that stays cannot return by itself. {advice}");
+    let unknown = KeyringReport { unknown_key: Some(key.id()), ..report(false, &[], &[]) };
+    let no_node = format!("No node that answered has the key {}: see `muster keyring list`.\n", key.id());
     let cases = [
         ("GET /v1/operator/keyring", list, false, report(true, full, gone), 200, shown.to_owned()),
         ("POST /v1/operator/keyring", install, false, report(true, &[], &[]), 200, String::new()),
@@ -278,6 +281,8 @@ async fn keyring_shows_ids_and_reports_failed_nodes() {
         ("DELETE /v1/operator/keyring", remove.clone(), false, report(true, &[], &[]), 200, String::new()),
         ("DELETE /v1/operator/keyring?force", remove.clone(), true, report(true, &[], gone), 200, forced),
         ("PUT /v1/operator/keyring?force=false", make_primary.clone(), false, report(false, &[], gone), 409, absent),
+        ("DELETE /v1/operator/keyring", remove.clone(), false, report(false, &[], gone), 409, cut_off),
+        ("DELETE /v1/operator/keyring", remove.clone(), false, unknown, 404, no_node),
         (
             "PUT /v1/operator/keyring",
             make_primary,

@@ -121,16 +121,17 @@ fn bound_frame_opens_once_and_at_its_receiver_only() {
     for keys in MODES {
         let [mut a, mut b, mut c] = [1, 2, 3].map(|number| process(number, keys));
         let frame = sealed(&mut a, to(&b), b"words");
-        assert_eq!(open(&mut c, &frame), Err(OpenError::OtherSession { from: session(1) }));
+        let elsewhere = Err(OpenError::OtherSession { from: session(1), key: keys.first().map(|id| key(*id).id()) });
+        assert_eq!(open(&mut c, &frame), elsewhere);
         assert!(open(&mut b, &frame).is_ok());
         assert_eq!(open(&mut b, &frame), Err(OpenError::Replayed));
         assert_eq!(open(&mut a, &frame), Err(OpenError::Own));
         // The receiver's next run has another session.
         let mut restarted = process(4, keys);
-        assert_eq!(open(&mut restarted, &frame), Err(OpenError::OtherSession { from: session(1) }));
+        assert_eq!(open(&mut restarted, &frame), elsewhere);
         // So has a renewed session in the same process.
         b.renew(session(5));
-        assert_eq!(open(&mut b, &frame), Err(OpenError::OtherSession { from: session(1) }));
+        assert_eq!(open(&mut b, &frame), elsewhere);
         let again = sealed(&mut a, to(&b), b"words");
         assert!(open(&mut b, &again).is_ok());
     }
@@ -393,7 +394,7 @@ fn each_open_error_has_a_unique_name_and_a_message() {
         OpenError::Sealed,
         OpenError::UnknownKey(key(1).id()),
         OpenError::Forged,
-        OpenError::OtherSession { from: session(1) },
+        OpenError::OtherSession { from: session(1), key: Some(key(1).id()) },
         OpenError::Replayed,
         OpenError::Own,
     ];

@@ -29,10 +29,9 @@ impl Liveness {
         let Some(peer) = self.run(id) else { return };
         match (peer.reach, cause) {
             (_, Cause::Left) => return self.left(id, now),
+            (Some(Reach::Gone(Cause::Forgotten)), Cause::Forgotten) => return,
             // A peer that is alive here is not forgotten by a command given elsewhere.
-            (Some(Reach::Held | Reach::Restarting | Reach::Gone(_)), Cause::Forgotten)
-                if peer.reach != Some(Reach::Gone(Cause::Left)) =>
-            {
+            (Some(Reach::Held | Reach::Restarting | Reach::Gone(_)), Cause::Forgotten) => {
                 return self.set_reach(&id.name, Reach::Gone(Cause::Forgotten), now, at);
             }
             (_, Cause::Forgotten) => return,
@@ -55,8 +54,8 @@ impl Liveness {
         }
     }
 
-    /// Forgets a peer that is gone, held or restarting, here and on all nodes, by an operator's command. The peer becomes a member
-    /// again with the next sign of life.
+    /// Forgets a peer that is gone, held or restarting, or has left, here and on all nodes, by an operator's command. The peer
+    /// becomes a member again with the next sign of life.
     ///
     /// # Errors
     /// Returns the reachability of a live peer, or `None` if there is no such member.
@@ -66,7 +65,6 @@ impl Liveness {
         match peer.reach {
             None => Err(None),
             Some(reach @ (Reach::Alive | Reach::Suspect)) => Err(Some(reach)),
-            Some(Reach::Gone(Cause::Left)) => Ok(()),
             Some(Reach::Held | Reach::Restarting | Reach::Gone(_)) => {
                 let id = PeerId { name: name.clone(), generation: peer.generation };
                 self.set_reach(name, Reach::Gone(Cause::Forgotten), now, at);
@@ -82,7 +80,8 @@ impl Liveness {
         let Some(peer) = self.run(id) else { return };
         match peer.reach {
             None => self.evict(&id.name, now, at),
-            Some(Reach::Gone(Cause::Left)) => {}
+            // The report of the leave may arrive again after an operator removed the node.
+            Some(Reach::Gone(Cause::Left | Cause::Forgotten)) => {}
             Some(_) => self.set_reach(&id.name, Reach::Gone(Cause::Left), now, at),
         }
     }

@@ -187,9 +187,23 @@ fn forget_command_applies_to_lost_peers_only() {
         assert_eq!(bench.reach("a"), Some(Reach::Alive));
         bench.run(ms(2000));
     }
-    bench.liveness.left(&id("a", 1), bench.now);
-    bench.dead("a", Cause::Forgotten);
-    assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Left)), "a leave is final");
+    // It counts for a node that has left, too, and the leave that gossip repeats does not revert it.
+    for by_order in [true, false] {
+        let mut bench = Bench::new(FOUR);
+        bench.mute.push("a");
+        bench.liveness.left(&id("a", 1), bench.now);
+        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Left)));
+        if by_order {
+            assert_eq!(bench.liveness.forget(&name("a"), bench.now), Ok(()));
+            bench.run(ms(2000));
+            let told = Action::BroadcastDead(Dead { id: id("a", 1), cause: Cause::Forgotten });
+            assert!(bench.actions.contains(&told), "{:?}", bench.actions);
+        } else {
+            bench.dead("a", Cause::Forgotten);
+        }
+        bench.liveness.left(&id("a", 1), bench.now);
+        assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Forgotten)));
+    }
 }
 
 #[test]

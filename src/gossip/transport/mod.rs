@@ -195,6 +195,7 @@ impl Task {
             Protection::Sealed(before) => before.iter().any(|key| keyring.get(key.id()).is_none()),
         };
         self.transport.seal.set_keyring(keyring);
+        self.transport.rejected.keys_changed();
         if lost {
             // A holder of the removed key may have used up the counters of other nodes' sessions.
             self.renew();
@@ -239,11 +240,10 @@ impl Task {
             Err(refused) => {
                 self.transport.rejected.count(RejectReason::of(&refused), source);
                 // The frame was sent to an earlier run or to another node: introduce this run to the sender.
-                if matches!(refused, OpenError::OtherSession { .. }) {
-                    self.greet(source, via);
-                }
-                if matches!(refused, OpenError::UnknownKey(_)) {
-                    self.greet_with_other_keys(source, via);
+                match refused {
+                    OpenError::OtherSession { key, .. } => self.greet(source, via, key),
+                    OpenError::UnknownKey(_) => self.greet_with_all_keys(source, via),
+                    _ => {}
                 }
                 return;
             }
@@ -263,14 +263,17 @@ impl Task {
             _ => match self.directory.identity(&from) {
                 Some(identity) => {
                     let identity = identity.clone();
+                    let is_behind = matches!(&message, Message::Keys(ring) if self.is_ahead_of(ring));
                     let inbound = Inbound::Message { from: identity, octets: plaintext.to_vec() };
                     if self.transport.network.inbound.try_send(inbound).is_err() {
                         self.transport.rejected.count(RejectReason::Overload, source);
                     }
-                    self.send_keys(from, key);
+                    if is_behind || self.is_other_key(key) {
+                        self.send_keys(from, key);
+                    }
                 }
                 // The sender knows this node, but its session is unknown here or new.
-                None => self.greet(source, via),
+                None => self.greet(source, via, key),
             },
         }
     }
@@ -281,7 +284,9 @@ impl Task {
         if is_new && self.take_introduction() {
             self.welcome(identity.address, session, key);
         }
-        self.send_keys(session, key);
+        if self.is_other_key(key) {
+            self.send_keys(session, key);
+        }
         if is_new {
             debug!(peer = %identity.id.name, address = %identity.address, "gossip: new session of a peer");
             let _ = self.transport.network.inbound.try_send(Inbound::Introduced { peer: identity.clone(), at: source });
@@ -300,7 +305,7 @@ impl Task {
                 Some(session) => self.send(to, Recipient::Session(session), &octets),
                 None => {
                     if self.directory.enqueue(to, octets, Instant::now()) {
-                        self.hello(to);
+                        self.hello(to, None);
                     }
                 }
             },
@@ -314,15 +319,15 @@ impl Task {
         }
     }
 
-    /// Sends a hello in reaction to a frame, within the limit.
-    fn greet(&mut self, to: SocketAddr, via: Via) {
+    /// Sends a hello in reaction to a frame, with the key of that frame, within the limit. The sender may not have another key.
+    fn greet(&mut self, to: SocketAddr, via: Via, key: Option<KeyId>) {
         if via == Via::Datagram && self.take_introduction() {
-            self.hello(to);
+            self.hello(to, key);
         }
     }
 
-    fn hello(&mut self, to: SocketAddr) {
-        self.introduce(to, Recipient::Anyone, None, Message::Hello);
+    fn hello(&mut self, to: SocketAddr, key: Option<KeyId>) {
+        self.introduce(to, Recipient::Anyone, key, Message::Hello);
     }
 
     /// Introduces this node to a session that encrypts with `key`.

@@ -5,8 +5,13 @@
 //! [`Message::Keys`]. Only a bound frame, made for this run of this node by a holder of that key, leads to that message.
 //! [`Keyring::take_over`](crate::model::keyring::Keyring::take_over) decides which of the two nodes follows the other.
 //!
-//! The other direction needs a hello that the node can open: one that is not answered is repeated with each key of the ring in
-//! turn, and a known address that sends frames with an unknown key is sent a hello with the keys other than the primary one.
+//! If the others have removed the key with which the node encrypts, it still decrypts their frames if it has their primary key.
+//! It is then the node that sends its keyring, encrypted with that key. The peer answers a keyring of an earlier rotation with
+//! its own.
+//!
+//! Both need a hello that the other node can open: a hello that reacts to a frame is encrypted with the key of that frame, one
+//! that is not answered is repeated with each key of the ring in turn, and a known address that sends frames with an unknown key
+//! is sent a hello with each key.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -27,9 +32,19 @@ impl Task {
         }
     }
 
-    /// Sends the keyring to the owner of a session that has encrypted with another key than the primary one, within a limit.
+    /// Reports whether a frame was encrypted with another key than the primary one.
+    pub(super) fn is_other_key(&self, key: Option<KeyId>) -> bool {
+        self.ring().is_some_and(|ring| key.is_some_and(|key| key != ring.primary().id()))
+    }
+
+    /// Reports whether a peer's keyring is of an earlier rotation than this node's.
+    pub(super) fn is_ahead_of(&self, theirs: &Keyring) -> bool {
+        self.ring().is_some_and(|ring| ring.rotation() > theirs.rotation())
+    }
+
+    /// Sends the keyring to the owner of a session, with the key of its frame, within a limit.
     pub(super) fn send_keys(&mut self, session: Session, key: Option<KeyId>) {
-        let Some(ring) = self.ring().filter(|ring| key.is_some_and(|key| key != ring.primary().id())) else { return };
+        let Some(ring) = self.ring() else { return };
         let message = Message::Keys(ring.clone());
         if let Some(address) = self.directory.may_send_keys(session, Instant::now()) {
             self.send_message(address, Recipient::Session(session), key, &message);
@@ -39,20 +54,18 @@ impl Task {
     /// Repeats a hello: with each key of the ring in turn.
     pub(super) fn hello_again(&mut self, to: SocketAddr, hellos: usize) {
         let key = self.ring().and_then(|ring| ring.iter().nth(hellos % ring.iter().len())).map(Key::id);
-        self.introduce(to, Recipient::Anyone, key, Message::Hello);
+        self.hello(to, key);
     }
 
     /// Sends hellos to the source of a frame that this node cannot open, if that is the address of a known peer: it may have
     /// taken part in another rotation.
-    pub(super) fn greet_with_other_keys(&mut self, to: SocketAddr, via: Via) {
-        let keys: Vec<KeyId> = self.ring().into_iter().flat_map(|ring| ring.iter().skip(1)).map(Key::id).collect();
+    pub(super) fn greet_with_all_keys(&mut self, to: SocketAddr, via: Via) {
+        let keys: Vec<KeyId> = self.ring().into_iter().flat_map(Keyring::iter).map(Key::id).collect();
         if via != Via::Datagram || keys.is_empty() || !self.directory.may_greet(to) {
             return;
         }
         for key in keys {
-            if self.take_introduction() {
-                self.introduce(to, Recipient::Anyone, Some(key), Message::Hello);
-            }
+            self.greet(to, via, Some(key));
         }
     }
 }

@@ -433,6 +433,59 @@ async fn nodes_of_two_rotations_hear_each_other_by_a_common_key() {
     assert_eq!(b.keys.borrow().as_ref().map(|ring| ring.primary().id()), Some(key(3).id()));
 }
 
+/// A node that has the new key was away while it was used and the old one removed. The others cannot decrypt its frames, and it
+/// decrypts theirs.
+#[tokio::test]
+async fn node_whose_primary_key_was_removed_is_sent_the_newer_keyring() {
+    let rotated = ring(&[2]).unwrap().as_of(1);
+    // It has restarted, or it keeps the session that it had; and either side sends first.
+    for (is_restarted, is_first) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut away = Host::start("away", &[1, 2]);
+        let mut b = Host::start("b", &[1, 2]);
+        if !is_restarted {
+            away.ping(b.own.address, 1);
+            assert_eq!(b.hears_ping().await, 1);
+        }
+        b.keys.send_replace(Some(rotated.clone()));
+        let exchanged = async {
+            loop {
+                if is_first || !is_restarted {
+                    away.ping(b.own.address, 2);
+                }
+                if !(is_first && is_restarted) {
+                    b.ping(away.own.address, 2);
+                }
+                while let Ok(inbound) = away.link.inbound.try_recv() {
+                    let Inbound::Message { octets, .. } = inbound else { continue };
+                    if let Ok(Message::Keys(theirs)) = Message::decode(&octets) {
+                        return theirs;
+                    }
+                }
+                // The node takes over a keyring of an earlier rotation without an effect.
+                while b.link.inbound.try_recv().is_ok() {}
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let case = format!("restarted {is_restarted}, sends first {is_first}");
+        assert_eq!(soon(&case, exchanged).await, rotated, "{case}");
+        away.keys.send_replace(Some(rotated.clone()));
+        // It may send some frames before it has taken over the keyring.
+        let heard = async {
+            loop {
+                away.ping(b.own.address, 9);
+                sleep(Duration::from_millis(20)).await;
+                while let Ok(inbound) = b.link.inbound.try_recv() {
+                    let Inbound::Message { octets, .. } = inbound else { continue };
+                    if Message::decode(&octets) == Ok(Message::Ping { sequence: 9 }) {
+                        return;
+                    }
+                }
+            }
+        };
+        soon(&format!("ping, {case}"), heard).await;
+    }
+}
+
 #[tokio::test]
 async fn keys_are_sent_to_bound_frames_of_a_known_key_only() {
     let b = Host::start("b", &[2, 1]);

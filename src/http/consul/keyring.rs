@@ -60,7 +60,12 @@ async fn ask(api: &Api, change: KeyringCommand, force: bool) -> Result<KeyringRe
 /// names the others.
 async fn change(api: &Api, change: KeyringCommand, query: &Query, uri: &Uri) -> Result<Response, ApiError> {
     let force = query.flag("force")?;
+    let is_removal = matches!(change, KeyringCommand::Remove(_));
     let report = ask(api, change, force).await?;
+    if let Some(id) = report.unknown_key {
+        let text = format!("No node that answered has the key {id}: see `muster keyring list`.");
+        return Err(ApiError(StatusCode::NOT_FOUND, text));
+    }
     if report.applied && report.refusals.is_empty() {
         if report.absent.is_empty() {
             return Ok(StatusCode::OK.into_response());
@@ -78,13 +83,17 @@ async fn change(api: &Api, change: KeyringCommand, query: &Query, uri: &Uri) -> 
     for (node, reason) in report.refusals.iter().chain(&report.absent) {
         text.push_str(&format!("\n{node}: {reason}"));
     }
+    text.push('\n');
+    if !report.applied && !report.absent.is_empty() && is_removal {
+        text.push_str("A node without a key that stays cannot return by itself. ");
+    }
     text.push_str(if report.applied {
-        "\nFix the failed nodes, then repeat the request."
+        "Fix the failed nodes, then repeat the request."
     } else if report.absent.is_empty() {
-        "\nFix these nodes, then repeat the request."
+        "Fix these nodes, then repeat the request."
     } else {
-        "\nA node that misses a removal cannot return by itself. Wait until these nodes are back, remove those that never \
-         return with force-leave, or repeat the request with `force` (--force) to change the other nodes."
+        "Wait until these nodes are back, remove those that never return with `muster force-leave NODE`, or repeat the \
+         request with `force` (--force) to change the other nodes."
     });
     let status = if report.applied { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::CONFLICT };
     Err(ApiError(status, text))
