@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn ceilings_of_former_runs_never_lead_around_to_earlier_serials() {
-        let first = 1_795_918_201;
+        let first: u32 = 1_795_918_201;
         let half = 1 << 31;
         let cases = [
             (first, None, false),
