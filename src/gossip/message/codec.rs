@@ -99,19 +99,19 @@ impl<'a> Message<'a> {
             Self::IndirectProbe { sequence, target } => {
                 out.push(kind::INDIRECT_PROBE);
                 write_number(*sequence, out);
-                write_peer(target, out);
+                write_peer(target, out)?;
                 Ok(())
             }
             Self::IndirectResult { sequence, target, result } => {
                 out.push(kind::INDIRECT_RESULT);
                 write_number(*sequence, out);
-                write_peer(target, out);
+                write_peer(target, out)?;
                 out.push(result_octet(*result));
                 Ok(())
             }
             Self::Dead { peer, cause } => {
                 out.push(kind::DEAD);
-                write_peer(peer, out);
+                write_peer(peer, out)?;
                 out.push(cause_octet(*cause));
                 Ok(())
             }
@@ -121,7 +121,7 @@ impl<'a> Message<'a> {
             }
             Self::Outdated { known } => {
                 out.push(kind::OUTDATED);
-                write_peer(known, out);
+                write_peer(known, out)?;
                 Ok(())
             }
             Self::Pause => {
@@ -242,13 +242,19 @@ fn write_name(name: &Label, out: &mut Vec<u8>) {
     out.extend(name.as_bytes());
 }
 
-fn write_peer(peer: &PeerId, out: &mut Vec<u8>) {
+fn write_peer(peer: &PeerId, out: &mut Vec<u8>) -> Result<(), MessageError> {
     write_name(&peer.name, out);
-    write_number(peer.generation, out);
+    write_number(valid(peer.generation)?, out);
+    Ok(())
+}
+
+/// Returns a valid generation.
+fn valid(generation: u64) -> Result<u64, MessageError> {
+    if generation > MAX_GENERATION { Err(MessageError::Generation(generation)) } else { Ok(generation) }
 }
 
 fn write_identity(identity: &Identity, out: &mut Vec<u8>) -> Result<(), MessageError> {
-    write_peer(&identity.id, out);
+    write_peer(&identity.id, out)?;
     let address = sendable(identity.address)?;
     match address.ip() {
         IpAddr::V4(ip) => {
@@ -339,11 +345,7 @@ impl<'a> Reader<'a> {
     }
 
     fn peer(&mut self) -> Result<PeerId, MessageError> {
-        let (name, generation) = (self.name()?, self.number()?);
-        if generation > MAX_GENERATION {
-            return Err(MessageError::Generation(generation));
-        }
-        Ok(PeerId { name, generation })
+        Ok(PeerId { name: self.name()?, generation: valid(self.number()?)? })
     }
 
     fn identity(&mut self) -> Result<Identity, MessageError> {

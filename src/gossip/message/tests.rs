@@ -6,7 +6,7 @@ use proptest::{collection, option, prelude::*};
 
 use super::{codec::sendable, *};
 use crate::{
-    model::keyring::MAX_KEYS,
+    model::{keyring::MAX_KEYS, member::MAX_GENERATION},
     record::{MAX_KEY, MAX_VALUE},
 };
 
@@ -224,8 +224,8 @@ enum Any {
 }
 
 fn any_identity() -> impl Strategy<Value = Identity> {
-    ("[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", any::<(u64, IpAddr, u16)>())
-        .prop_map(|(name, (generation, ip, port))| {
+    ("[a-z0-9]([a-z0-9-]{0,20}[a-z0-9])?", 0..=MAX_GENERATION, any::<(IpAddr, u16)>())
+        .prop_map(|(name, generation, (ip, port))| {
             let id = PeerId { name: Label::parse(&name).unwrap(), generation };
             Identity { id, address: SocketAddr::new(ip, port) }
         })
