@@ -338,7 +338,7 @@ fn commands_are_sent_only_to_muster_agents() {
     assert!(requests.try_recv().is_err(), "nothing else was sent");
     let (address, _requests) = fake_server("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno \x1b[2Jway");
     let output = muster(&address.to_string(), &["members"]);
-    assert_eq!((output.status.code(), err(&output).as_str()), (Some(1), "muster: no  [2Jway\n"));
+    assert_eq!((output.status.code(), err(&output).as_str()), (Some(1), "muster: no \\u{1b}[2Jway\n"));
 }
 
 #[test]
