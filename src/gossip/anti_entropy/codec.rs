@@ -7,10 +7,9 @@
 //! drops all other datagrams.
 
 use std::{
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     os::fd::RawFd,
-    path::PathBuf,
     time::Duration,
 };
 
@@ -18,7 +17,7 @@ use chitchat::{
     ChitchatEnvelope,
     transport::{RecvOutcome, Socket, UdpSocket as ChitchatSocket},
 };
-use socket2::{Socket as Socket2, Type};
+use socket2::Type;
 use tokio::time::{Instant, sleep};
 
 use crate::{gossip::message::MAX_GOSSIP, inherited_fd};
@@ -28,8 +27,8 @@ const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
 pub(super) const TIMEOUT: Duration = Duration::from_millis(100);
 /// Poll interval while the kernel has not delivered yet, or has no buffer space.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// Open descriptors of this process.
-const DESCRIPTORS: &str = "/proc/self/fd";
+/// Largest number of descriptors that a process may have by default (fs.nr_open).
+const MAX_DESCRIPTORS: RawFd = 1 << 20;
 
 /// The codec and its relay.
 pub(super) struct Codec {
@@ -98,29 +97,16 @@ impl Codec {
     }
 }
 
-/// Returns a second descriptor of the UDP socket of this process with this address: chitchat does not lend its own.
+/// Returns a second descriptor of the UDP socket of this process with this address: chitchat does not lend its own. Tries the
+/// numbers in turn, since /proc may be absent; a new descriptor has the lowest free one.
 fn twin(address: SocketAddr) -> io::Result<UdpSocket> {
-    let mut open: Vec<(RawFd, PathBuf)> = Vec::new();
-    for entry in fs::read_dir(DESCRIPTORS)? {
-        let entry = entry?;
-        let number = entry.file_name().to_str().and_then(|number| number.parse().ok());
-        open.extend(number.map(|number| (number, entry.path())));
-    }
-    // The socket was opened just now, so it has one of the highest numbers.
-    open.sort_unstable();
-    for (number, path) in open.into_iter().rev() {
-        // Closing a second descriptor of a file would release its locks.
-        let target = fs::read_link(path).unwrap_or_default();
-        if !target.as_os_str().as_encoded_bytes().starts_with(b"socket:") {
-            continue;
-        }
-        let Some(socket) = inherited_fd::duplicate(number).map(Socket2::from) else { continue };
+    for socket in (0..MAX_DESCRIPTORS).filter_map(inherited_fd::duplicate).map(socket2::Socket::from) {
         let is_datagram = socket.r#type().is_ok_and(|kind| kind == Type::DGRAM);
         if is_datagram && socket.local_addr().is_ok_and(|local| local.as_socket() == Some(address)) {
             return Ok(socket.into());
         }
     }
-    Err(io::Error::new(io::ErrorKind::NotFound, format!("no socket with the address {address} in {DESCRIPTORS}")))
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("no descriptor of the socket at {address}")))
 }
 
 #[cfg(test)]
