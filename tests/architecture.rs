@@ -72,6 +72,7 @@ const SHARED: &[&str] = &[
     "clock",
     "control",
     "files::access",
+    "files::link_walk",
     "host_addresses",
     "inherited_fd",
     "log_limit",

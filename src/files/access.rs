@@ -14,7 +14,10 @@ use std::{
 use nix::unistd::Uid;
 use tracing::warn;
 
-use super::contents::{Access, Exposure, ReadError};
+use super::{
+    contents::{Access, Exposure, ReadError},
+    link_walk::{self, Visit},
+};
 
 /// Permission of all users to read.
 const OTHERS_READ: u32 = 0o004;
@@ -24,11 +27,6 @@ const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_SEARCH: u32 = 0o001;
 /// In a folder with this bit, only its owner and that of a file can replace the file.
 const STICKY: u32 = 0o1000;
-/// Maximum links to one file: the limit of the kernel (path_resolution(7)).
-const MAX_LINKS: usize = 40;
-/// Maximum components of a path with all its links: many times those of real paths. Links can repeat `a/../` to make each
-/// read take seconds.
-pub(super) const MAX_STEPS: usize = 512;
 
 /// Decides whether the file at `path`, which was `opened`, may be read as one of a folder. `is_open`: every user of the host can
 /// add files to the folder.
@@ -144,45 +142,25 @@ fn folder_of_target(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()?.parent().map(Path::to_owned)
 }
 
-/// Resolves the entry at `path` link by link, as the kernel does. Returns its target, and the owners of the links.
+/// Returns the target of the entry at `path`, and the owners of the links to it.
 fn resolve(path: &Path) -> io::Result<(PathBuf, Vec<u32>)> {
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     // The folder is named by the configuration: links above it are trusted.
-    let mut at = fs::canonicalize(folder_of(path))?;
-    // Remaining components, the next one last.
-    let mut left = vec![name.to_owned()];
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut owners = Vec::new();
-    for taken in 0.. {
-        let Some(step) = left.pop() else { break };
-        if taken == MAX_STEPS {
-            return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
+    let target = link_walk::resolve(&fs::canonicalize(folder)?, Path::new(name), |visit| {
+        if let Visit::Link(_, link) = visit {
+            owners.push(link.uid());
         }
-        let next = match step.as_encoded_bytes() {
-            b"/" => PathBuf::from("/"),
-            b"." => continue,
-            b".." => at.parent().unwrap_or(&at).to_owned(),
-            _ => at.join(&step),
-        };
-        let found = next.symlink_metadata()?;
-        if !found.is_symlink() {
-            at = next;
-            continue;
-        }
-        owners.push(found.uid());
-        if owners.len() > MAX_LINKS {
-            return Err(io::Error::from_raw_os_error(nix::libc::ELOOP));
-        }
-        let target = next.read_link()?;
-        left.extend(target.components().rev().map(|component| component.as_os_str().to_owned()));
-    }
-    Ok((at, owners))
+    })?;
+    Ok((target.path, owners))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
-    use super::*;
+    use super::{super::link_walk::MAX_STEPS, *};
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

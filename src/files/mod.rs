@@ -3,13 +3,15 @@
 //! Core: [`contents`] is the content of a folder; [`service_file`] and [`zone_file`] parse one file; [`definitions`] merges
 //! service files; [`last_good`] keeps the last valid content of a file that breaks; [`services`], [`zones`] and [`tokens`]
 //! are the three folders. Adapters: [`watch`] follows a folder on disk and reads it with [`read`] if [`access`] admits it;
-//! [`reload`] parses changed contents and publishes the values.
+//! `link_walk` resolves
+//! paths for both. [`reload`] parses changed contents and publishes the values.
 
 pub mod access;
 mod check;
 pub mod contents;
 pub mod definitions;
 pub mod last_good;
+mod link_walk;
 pub mod read;
 pub mod reload;
 pub mod service_file;

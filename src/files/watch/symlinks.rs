@@ -9,17 +9,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    ffi::OsString,
     fs::Metadata,
     os::unix::fs::MetadataExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use crate::files::access::MAX_STEPS;
+use crate::files::link_walk::{self, Target, Visit};
 
-/// Maximum links to one file: the limit of the kernel (path_resolution(7)).
-const MAX_LINKS: usize = 40;
 /// Maximum folders watched because of links. The next scan finds changes in others.
 const MAX_FOLDERS: usize = 128;
 
@@ -71,47 +68,23 @@ impl SymlinkChain {
         chain
     }
 
-    /// Resolves `path`, records the chain, and returns the target.
+    /// Resolves `path`, which is absolute, records the chain, and returns the target.
     fn resolve(&mut self, path: &Path) -> Option<(PathBuf, Metadata)> {
-        // Remaining components, the next one last.
-        let mut left: Vec<Step> = steps(path);
-        let mut at = PathBuf::from("/");
-        let mut metadata = None;
-        let mut links = 0;
-        for taken in 0.. {
-            let Some(step) = left.pop() else { break };
-            if taken == MAX_STEPS {
-                return None;
-            }
-            let next = match step {
-                Step::Root => PathBuf::from("/"),
-                Step::Up => at.parent().unwrap_or(&at).to_owned(),
-                Step::Down(name) => at.join(name),
+        let target = link_walk::resolve(Path::new("/"), path, |visit| {
+            let (entry, is_watched) = match visit {
+                Visit::Link(entry, _) | Visit::Missing(entry) => (entry, true),
+                Visit::Other(entry) => (entry, false),
             };
-            let Ok(found) = next.symlink_metadata() else {
-                self.steps.insert(next);
-                self.watch(&at);
-                return None;
-            };
-            if found.is_symlink() {
-                links += 1;
-                self.watch(&at);
-                let target = next.read_link();
-                self.steps.insert(next);
-                match target {
-                    Ok(target) if links <= MAX_LINKS => left.extend(steps(&target)),
-                    _ => return None,
-                }
-            } else {
-                self.steps.insert(next.clone());
-                at = next;
-                metadata = Some(found);
+            self.steps.insert(entry.to_owned());
+            if let Some(folder) = entry.parent().filter(|_| is_watched) {
+                self.watch(folder);
             }
-        }
-        if let Some(parent) = at.parent() {
+        });
+        let Target { path, metadata } = target.ok()?;
+        if let Some(parent) = path.parent() {
             self.watch(parent);
         }
-        metadata.map(|metadata| (at, metadata))
+        metadata.map(|metadata| (path, metadata))
     }
 
     fn watch(&mut self, folder: &Path) {
@@ -120,26 +93,6 @@ impl SymlinkChain {
             self.others.insert(folder.to_owned(), identity);
         }
     }
-}
-
-/// Component of a path.
-enum Step {
-    Root,
-    Up,
-    Down(OsString),
-}
-
-/// Returns the components of a path, the first one last.
-fn steps(path: &Path) -> Vec<Step> {
-    path.components()
-        .rev()
-        .filter_map(|component| match component {
-            Component::RootDir => Some(Step::Root),
-            Component::ParentDir => Some(Step::Up),
-            Component::Normal(name) => Some(Step::Down(name.to_owned())),
-            Component::CurDir | Component::Prefix(_) => None,
-        })
-        .collect()
 }
 
 #[cfg(test)]
