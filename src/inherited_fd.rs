@@ -64,6 +64,7 @@ mod tests {
             assert!(adopt(number).is_none(), "{number}");
         }
     }
+
     #[test]
     fn duplicate_is_another_descriptor_of_the_same_socket() {
         let ours = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -71,15 +71,17 @@ pub(super) fn run(args: Args) -> Exit {
         Change::Install { key, force } => apply(
             client,
             options.json,
-            (Method::POST, force),
+            Method::POST,
+            force,
             key,
             "key installed; `muster keyring use` makes it the primary key",
         ),
-        Change::Use { key, force } => apply(client, options.json, (Method::PUT, force), key, "this key encrypts"),
+        Change::Use { key, force } => apply(client, options.json, Method::PUT, force, key, "this key encrypts"),
         Change::Remove { key, force } => apply(
             client,
             options.json,
-            (Method::DELETE, force),
+            Method::DELETE,
+            force,
             key,
             "key removed; now put the primary key alone into gossip.key_file of every host",
         ),
@@ -128,7 +130,8 @@ fn list(client: &Client, json: bool) -> Result<Exit, ClientError> {
 fn apply(
     client: &Client,
     json: bool,
-    (method, Force { force }): (Method, Force),
+    method: Method,
+    Force { force }: Force,
     key: String,
     done: &str,
 ) -> Result<Exit, ClientError> {

@@ -98,10 +98,11 @@ impl Rotations {
         Self { next: seed, running: Vec::new() }
     }
 
-    /// Begins a command on the members of the members.
+    /// Begins a command on these members.
     pub(super) fn begin(
         &mut self,
-        (command, force): (KeyringCommand, bool),
+        command: KeyringCommand,
+        force: bool,
         members: KnownMembers,
         context: &Context<'_>,
         done: oneshot::Sender<Result<KeyringReport, String>>,

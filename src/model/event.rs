@@ -269,7 +269,7 @@ fn member_event(was: Option<&Member>, is: &Member) -> Option<(Kind, String)> {
     let address = is.address;
     let Some(was) = was else {
         let joined = || (Kind::NodeJoined, format!("at {address} joined the cluster"));
-        return matches!(is.reach, Reach::Alive | Reach::Suspect).then(joined);
+        return is.reach.is_live().then(joined);
     };
     let restarted = was.id.generation != is.id.generation && is.reach == Reach::Alive;
     if was.reach == Reach::Restarting && restarted || was.reach == is.reach {

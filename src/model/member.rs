@@ -66,6 +66,11 @@ pub enum Cause {
 }
 
 impl Reach {
+    /// Reports whether the node responds, or did so until a moment ago.
+    pub fn is_live(self) -> bool {
+        matches!(self, Self::Alive | Self::Suspect)
+    }
+
     /// Returns the state in one word, for tables and JSON.
     pub fn as_str(self) -> &'static str {
         match self {

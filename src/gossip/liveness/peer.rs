@@ -156,7 +156,7 @@ impl Peer {
 
     /// Reports whether it takes part in monitoring.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self.reach, Some(Reach::Alive | Reach::Suspect))
+        self.reach.is_some_and(Reach::is_live)
     }
 
     /// Time of its last activity.

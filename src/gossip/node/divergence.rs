@@ -11,7 +11,7 @@ use super::Task;
 use crate::{
     model::{
         catalog::{NodeView, View},
-        member::{PeerId, Reach},
+        member::PeerId,
         name::Label,
         view_digest::Digest,
     },
@@ -97,7 +97,7 @@ impl Task {
         }
         self.views.compared = now;
         let own = self.views.own();
-        let live = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let live = self.peer_states.values().filter(|peer| peer.reach.is_live());
         let digests = live.filter_map(|peer| Some((&peer.id, self.replicas.get(&peer.id)?.replica.view?)));
         let mut differing = HashMap::new();
         for (id, _) in digests.filter(|(_, view)| *view != own) {

@@ -10,7 +10,6 @@ use crate::{
     model::{
         announcement::{Announcements, Node},
         catalog::{Freshness, NodeView, View},
-        member::Reach,
     },
 };
 
@@ -72,7 +71,7 @@ impl Task {
         self.missing.note(&BTreeMap::new(), &self.peer_states, Instant::now());
         self.note_connection();
         self.dirty.extend(self.peer_states.keys().cloned());
-        let reachable = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let reachable = self.peer_states.values().filter(|peer| peer.reach.is_live());
         let reachable: Vec<_> = reachable.map(|peer| peer.address).collect();
         // Any message makes peers learn this start's session.
         self.outbox.send(reachable.iter().copied(), &Message::Ping { sequence: 0 });
@@ -92,7 +91,7 @@ impl Task {
 
     fn is_synced(&mut self) -> bool {
         let now = self.now();
-        let mut alive = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        let mut alive = self.peer_states.values().filter(|peer| peer.reach.is_live());
         let complete = |known: &ReplicaState| known.shown == Some(Freshness::Live) && known.replica.is_complete();
         let mut alive = alive.by_ref().map(|peer| self.replicas.get(&peer.id).is_some_and(complete)).peekable();
         alive.peek().is_some() && alive.all(|complete| complete) && !self.liveness.awaits_answers(now)

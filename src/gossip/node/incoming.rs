@@ -138,7 +138,7 @@ impl Task {
         let now = self.now();
         let forgotten = |peer: &&PeerState| {
             let listed = self.replicas.get(&peer.id).map_or(Duration::ZERO, |known| known.listed);
-            matches!(peer.reach, Reach::Alive | Reach::Suspect) && now >= listed + self.settings.interval
+            peer.reach.is_live() && now >= listed + self.settings.interval
         };
         let forgotten: Vec<SocketAddr> = self.peer_states.values().filter(forgotten).map(|peer| peer.address).collect();
         if !forgotten.is_empty() {

@@ -23,7 +23,7 @@ impl Task {
     ) {
         let members = self.known_members();
         let context = context(&self.settings, &self.outputs, &self.outbox);
-        self.rotations.begin((command, force), members, &context, done);
+        self.rotations.begin(command, force, members, &context, done);
     }
 
     /// Continues the keyring commands in progress.

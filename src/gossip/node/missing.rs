@@ -57,9 +57,8 @@ impl Missing {
             self.forgotten.remove(&peer.id.name);
             self.not_met.remove(&peer.address);
         }
-        let leaves = |peer: &PeerState| matches!(peer.reach, Reach::Gone(Cause::Left | Cause::Forgotten));
         for (name, peer) in before {
-            if !members.contains_key(name) && !leaves(peer) && self.forgotten.len() < MAX_REMEMBERED {
+            if !members.contains_key(name) && !has_left(peer) && self.forgotten.len() < MAX_REMEMBERED {
                 self.forgotten.insert(name.clone(), (peer.id.clone(), now));
             }
         }
@@ -116,11 +115,15 @@ impl Task {
 
     /// Names of members that this node cannot reach, for the node that carries out a keyring command.
     pub(super) fn unreachable(&self) -> Vec<Label> {
-        let left = |peer: &&PeerState| matches!(peer.reach, Reach::Gone(Cause::Left | Cause::Forgotten));
-        let reached = |peer: &&PeerState| matches!(peer.reach, Reach::Alive | Reach::Suspect);
-        let known = self.peer_states.values().filter(|peer| !left(peer) && !reached(peer)).map(|peer| &peer.id.name);
+        let is_lost = |peer: &&PeerState| !peer.reach.is_live() && !has_left(peer);
+        let known = self.peer_states.values().filter(is_lost).map(|peer| &peer.id.name);
         known.chain(self.missing.names(Instant::now())).take(MAX_UNREACHABLE).cloned().collect()
     }
+}
+
+/// Reports whether a member left or was removed by an operator.
+fn has_left(peer: &PeerState) -> bool {
+    matches!(peer.reach, Reach::Gone(Cause::Left | Cause::Forgotten))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::{
         liveness::PeerState,
         message::{Identity, Message},
     },
-    model::member::{MAX_GENERATION, PeerId, Reach},
+    model::member::{MAX_GENERATION, PeerId},
 };
 
 /// Time with live peers after which the cluster knows this node.
@@ -45,7 +45,7 @@ impl Task {
     /// Records whether a peer is alive.
     pub(super) fn note_connection(&mut self) {
         let now = self.now();
-        let alive = |peer: &PeerState| matches!(peer.reach, Reach::Alive | Reach::Suspect);
+        let alive = |peer: &PeerState| peer.reach.is_live();
         let connected = self.peer_states.values().any(alive);
         self.names.connected = connected.then(|| self.names.connected.unwrap_or(now));
     }

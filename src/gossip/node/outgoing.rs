@@ -12,7 +12,7 @@ use crate::{
     },
     model::{
         announcement::{Announcement, Announcements},
-        member::{INCARNATIONS, Reach},
+        member::INCARNATIONS,
         service::InstanceKey,
     },
     record::{Key, Record},
@@ -46,7 +46,10 @@ impl Task {
 
     /// Pushes changes to all reachable peers.
     pub(super) fn push(&self, entries: &[Entry]) {
-        let reached = self.peer_states.values().filter(|peer| matches!(peer.reach, Reach::Alive | Reach::Suspect));
+        if entries.is_empty() {
+            return;
+        }
+        let reached = self.peer_states.values().filter(|peer| peer.reach.is_live());
         let peers: Vec<SocketAddr> = reached.map(|peer| peer.address).collect();
         let generation = self.settings.own.id.generation + self.incarnation;
         let mut total = 0;
@@ -58,7 +61,7 @@ impl Task {
             }
         };
         for entry in entries {
-            let change = Change { key: &entry.key, version: entry.version, value: entry.value.as_deref() };
+            let change = change_of(entry);
             let len = change.encoded_len();
             total += len;
             if total > MAX_PUSH {
@@ -145,6 +148,11 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// Returns an entry as a change of a push.
+pub(super) fn change_of(entry: &Entry) -> Change<'_> {
+    Change { key: &entry.key, version: entry.version, value: entry.value.as_deref() }
 }
 
 /// Returns the differences between two states of the announcements as records; an instance precedes its health state.

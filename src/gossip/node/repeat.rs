@@ -5,8 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Task, outgoing::PUSH};
-use crate::gossip::{anti_entropy::Entry, message::Change};
+use super::{
+    Task,
+    outgoing::{PUSH, change_of},
+};
+use crate::gossip::anti_entropy::Entry;
 
 /// Transmissions of a change: at 20 % loss, 1 of 600 is lost in all of them.
 const TRANSMISSIONS: u32 = 4;
@@ -24,9 +27,7 @@ impl Repeats {
     /// Adds changes that have been pushed just now.
     fn add(&mut self, entries: &[Entry], now: Instant, interval: Duration) {
         self.pending.retain(|(known, _)| entries.iter().all(|entry| entry.key != known.key));
-        let len = |entry: &Entry| {
-            Change { key: &entry.key, version: entry.version, value: entry.value.as_deref() }.encoded_len()
-        };
+        let len = |entry: &Entry| change_of(entry).encoded_len();
         let mut octets: usize = self.pending.iter().map(|(entry, _)| len(entry)).sum();
         octets += entries.iter().map(len).sum::<usize>();
         if octets <= PUSH {

@@ -22,7 +22,6 @@ use crate::{
     model::{
         catalog::{self, Catalog, NodeView},
         health::Status,
-        member::Reach,
         name::Label,
         reason,
     },
@@ -272,6 +271,6 @@ pub(crate) async fn leader(State(api): State<Api>, uri: Uri) -> Response {
 
 pub(crate) async fn peers(State(api): State<Api>, uri: Uri) -> Response {
     let known = api.queries.snapshot();
-    let alive = known.members.members.iter().filter(|member| matches!(member.reach, Reach::Alive | Reach::Suspect));
+    let alive = known.members.members.iter().filter(|member| member.reach.is_live());
     json(&uri, &alive.map(|member| member.address.to_string()).collect::<Vec<_>>())
 }
