@@ -72,8 +72,6 @@ impl Node {
             incarnation: 0,
             address: ([10, 0, 0, 9], 7946).into(),
             cluster: "c".to_owned(),
-            // No round during the test.
-            interval: Duration::from_secs(3600),
         };
         let own = vec![("n/node".to_owned(), "{}".to_owned())];
         let rejected = Arc::new(Rejected::default());

@@ -48,11 +48,15 @@ pub enum Message<'a> {
     Ping {
         /// Sequence number, echoed in the ack.
         sequence: u64,
+        /// Hash of the state that the sender knows. Nodes with equal hashes have nothing to exchange.
+        state: u64,
     },
     /// Answer to a ping.
     Ack {
         /// Sequence number of the ping.
         sequence: u64,
+        /// Hash of the state that the sender knows, as in a ping.
+        state: u64,
     },
     /// Request to probe a third node (SWIM's ping-req).
     IndirectProbe {

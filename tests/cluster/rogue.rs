@@ -15,7 +15,7 @@ use muster::{
 };
 use tokio::task::JoinHandle;
 
-use crate::{network::Network, script::INTERVAL, support::label};
+use crate::{network::Network, support::label};
 
 /// Its gossip address.
 pub(crate) const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 66, 6)), 7946);
@@ -40,7 +40,6 @@ impl Rogue {
             incarnation: 0,
             address: identity.address,
             cluster: "service.local.".to_owned(),
-            interval: INTERVAL,
         };
         let gossip =
             Gossip::start(settings, records.to_vec(), link.outbox.clone(), inbox, Arc::default()).await.unwrap();
@@ -51,7 +50,9 @@ impl Rogue {
                 let Inbound::Message { from, octets } = arrived else { continue };
                 match Message::decode(&octets).unwrap() {
                     Message::Gossip(octets) => drop(to_gossip.try_send((from.address, octets.to_vec()))),
-                    Message::Ping { sequence } => link.outbox.send([from.address], &Message::Ack { sequence }),
+                    Message::Ping { sequence, state } => {
+                        link.outbox.send([from.address], &Message::Ack { sequence, state });
+                    }
                     _ => {}
                 }
             }

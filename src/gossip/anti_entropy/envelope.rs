@@ -3,6 +3,8 @@
 //! chitchat trusts its peers: some messages make it allocate a gigabyte, and others end its task. So every message is read
 //! here first, from any sender, and refused as a whole if chitchat would not have written it.
 
+mod local;
+
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
@@ -11,6 +13,7 @@ use std::{
 use chitchat::{ChitchatId, Serializable};
 use thiserror::Error;
 
+pub(super) use self::local::{changes_of, heartbeats};
 use super::stream::{self, MAX_BLOCKS, StreamError};
 use crate::{
     gossip::{liveness::MAX_PEERS, message::is_destination},
@@ -214,6 +217,11 @@ fn write_digest(digest: &[Versions], out: &mut Vec<u8>) {
 }
 
 impl<'a> Delta<'a> {
+    /// Octets of the encoded changes.
+    pub(super) fn len(&self) -> usize {
+        self.octets.len()
+    }
+
     /// A delta without changes.
     pub(super) const EMPTY: Self = Delta { octets: &[0], runs: Vec::new() };
 

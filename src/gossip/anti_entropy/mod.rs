@@ -1,8 +1,9 @@
 //! Anti-entropy by chitchat (Scuttlebutt reconciliation): replicates every node's state to all nodes.
 //!
-//! This is the only module that uses chitchat. It offers three operations: change own keys, gossip with an address, and
-//! read the changes since the last read. [`liveness`](super::liveness) detects failures; chitchat's own failure detector
-//! only selects gossip partners.
+//! This is the only module that uses chitchat. It offers four operations: change own keys, gossip with an address, apply
+//! pushed changes of peers, and read the changes since the last read. The owner decides when to gossip: nodes whose
+//! [states](Cluster::state) have the same hash need no exchange. [`liveness`](super::liveness) detects failures; chitchat's
+//! own failure detector only removes runs that have ended.
 //!
 //! chitchat's task can end while the process lives, for example when a digest exceeds a datagram or a peer's key starts
 //! with a character outside ASCII. [`Cluster::ended`] reports it; the owner then starts another with a new generation.
@@ -15,15 +16,15 @@ use std::{
 };
 
 use chitchat::{
-    Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, ListenerHandle, NodeState,
-    ProtocolVersion, spawn_chitchat,
+    ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, NodeState, ProtocolVersion, spawn_chitchat,
 };
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 pub use self::offers::Offer;
 use self::{
-    offers::Offers,
-    transport::{Envelopes, Parts},
+    envelope::Envelope,
+    shared::Shared,
+    transport::{Envelopes, Parts, Prepared},
 };
 use super::{
     link::{Inbox, Outbox},
@@ -41,18 +42,26 @@ use crate::{
 mod codec;
 mod envelope;
 mod offers;
+mod shared;
+mod state_hash;
 mod stream;
 mod transport;
 
-/// phi above which chitchat no longer gossips with a node: 8 intervals of silence, chitchat's default.
-const PHI: f64 = 8.0;
-/// Heartbeats that the mean interval is computed from: 20 s at the default interval, so that the mean follows the network.
-const WINDOW: usize = 100;
-/// Longest pause between heartbeats that counts as an interval, in gossip intervals; longer pauses are outages.
-const LONGEST_INTERVAL: u32 = 10;
-/// Time that chitchat keeps the state of a node that is gone; half of it in the digest. Every restart of an agent leaves
-/// one behind. A node that returns later transfers its whole state again.
-const DEAD_NODE_GRACE: Duration = Duration::from_secs(180);
+/// Interval of chitchat's own rounds, and of [`Cluster::keep_alive`]. They remove dead runs and old tombstones; exchanges
+/// start on request only.
+pub const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// phi above which chitchat takes a run for dead: the node keeps live runs alive, so three missed rounds suffice.
+const PHI: f64 = 3.0;
+/// Heartbeats that the mean interval is computed from.
+const WINDOW: usize = 4;
+/// Longest pause between heartbeats that counts as an interval; longer pauses are outages.
+const LONGEST_INTERVAL: Duration = HOUSEKEEPING.saturating_mul(3);
+/// Time that chitchat keeps the state of a run that it takes for dead; half of it in the digest. Every restart of an agent
+/// leaves one behind. A run counts as dead until its third heartbeat, so half of this time exceeds three rounds. A node
+/// that returns later transfers its whole state again.
+const DEAD_NODE_GRACE: Duration = Duration::from_secs(150);
+/// Capacity of the queue of local messages. Excess pushes are left to exchanges.
+const LOCAL: usize = 256;
 /// Time that the tombstone of a deleted key is kept. A node that was cut off for longer receives the whole state.
 const TOMBSTONE_GRACE: Duration = Duration::from_secs(600);
 
@@ -67,8 +76,6 @@ pub struct Settings {
     pub address: SocketAddr,
     /// Cluster name. Nodes with different names ignore each other.
     pub cluster: String,
-    /// Interval between gossip rounds.
-    pub interval: Duration,
 }
 
 /// State of one run of another node.
@@ -120,14 +127,30 @@ impl Entry {
 /// A running chitchat.
 pub struct Cluster {
     handle: ChitchatHandle,
-    news: Arc<Notify>,
+    own: ChitchatId,
+    /// Name of the cluster.
+    name: String,
     read: HashMap<ChitchatId, Versions>,
     /// Versions up to which nodes were read by an earlier start.
     resumed: HashMap<ChitchatId, u64>,
-    /// Runs that the last read returned, each with its node and its number of earlier gossip starts.
-    listed: Vec<(ChitchatId, PeerId, u64)>,
-    offers: Offers,
-    _listener: ListenerHandle,
+    /// Runs that the last read returned, in ascending order.
+    listed: Vec<Listed>,
+    /// Parts of the own run and of the live runs in the hash of the state.
+    state: [u64; 2],
+    local: mpsc::Sender<Prepared>,
+    shared: Arc<Shared>,
+}
+
+/// A run that chitchat lists.
+struct Listed {
+    run: ChitchatId,
+    id: PeerId,
+    /// Number of earlier gossip starts within the run.
+    incarnation: u64,
+    /// Version at the last read.
+    version: u64,
+    /// Version including pushes that are under way to chitchat.
+    pushed: u64,
 }
 
 /// Versions up to which a node's state was read.
@@ -149,12 +172,11 @@ impl Cluster {
         inbox: Inbox,
         rejected: Arc<Rejected>,
     ) -> anyhow::Result<Self> {
-        let interval = settings.interval;
         let id = chitchat_id(&settings.id, settings.incarnation, settings.address);
         let config = ChitchatConfig {
             chitchat_id: id.clone(),
-            cluster_id: settings.cluster,
-            gossip_interval: interval,
+            cluster_id: settings.cluster.clone(),
+            gossip_interval: HOUSEKEEPING,
             // The transport has an address of its own.
             listen_addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
             // `join` retries and resolves seeds, without a limit.
@@ -162,8 +184,8 @@ impl Cluster {
             failure_detector_config: FailureDetectorConfig {
                 phi_threshold: PHI,
                 sampling_window_size: WINDOW,
-                max_interval: interval * LONGEST_INTERVAL,
-                initial_interval: interval,
+                max_interval: LONGEST_INTERVAL,
+                initial_interval: HOUSEKEEPING,
                 dead_node_grace_period: DEAD_NODE_GRACE,
             },
             marked_for_deletion_grace_period: TOMBSTONE_GRACE,
@@ -173,25 +195,22 @@ impl Cluster {
             extra_liveness_predicate: Some(Box::new(|_| false)),
             protocol_version: ProtocolVersion::V1,
         };
-        let offers = Offers::default();
-        let transport = Envelopes::new(Parts { own: id, outbox, inbox, offers: offers.clone(), rejected });
-        let handle = spawn_chitchat(config, own, &transport).await?;
-        let news = Arc::new(Notify::new());
-        let notified = news.clone();
-        // Runs under chitchat's lock, so it only wakes the reader.
-        let listen = move |chitchat: &mut Chitchat| {
-            let notified = notified.clone();
-            chitchat.subscribe_event("", move |_| notified.notify_one())
-        };
-        let listener = handle.with_chitchat(listen).await;
+        let shared = Arc::new(Shared::default());
+        let (local, messages) = mpsc::channel(LOCAL);
+        let parts =
+            Parts { own: id.clone(), outbox, inbox, local: messages, shared: shared.clone(), rejected };
+        let handle = spawn_chitchat(config, own, &Envelopes::new(parts)).await?;
+        let version = handle.with_chitchat(|chitchat| chitchat.self_node_state().max_version()).await;
         Ok(Self {
             handle,
-            news,
+            state: [state_hash::of_run(&id, version), 0],
+            own: id,
+            name: settings.cluster,
             read: HashMap::new(),
             resumed: HashMap::new(),
             listed: Vec::new(),
-            offers,
-            _listener: listener,
+            local,
+            shared,
         })
     }
 
@@ -200,9 +219,17 @@ impl Cluster {
         self.resumed.insert(chitchat_id(id, incarnation, address), version);
     }
 
-    /// Returns a notifier for new values of any node's keys. Deletions and heartbeats do not notify: read once a round too.
+    /// Returns a notifier for changes and new runs. chitchat forgets runs without a notification: read every
+    /// [`HOUSEKEEPING`], too.
     pub fn news(&self) -> Arc<Notify> {
-        self.news.clone()
+        self.shared.news.clone()
+    }
+
+    /// Hash of the known state, as of the last read, [`publish`](Self::publish) and [`offer`](Self::offer): that of this run
+    /// and of the runs that are offered to everyone. A node with the same hash has nothing to exchange.
+    pub fn state(&self) -> u64 {
+        let [own, live] = self.state;
+        own.wrapping_add(live)
     }
 
     /// Waits until chitchat's task has ended and returns the reason.
@@ -213,13 +240,56 @@ impl Cluster {
 
     /// Starts a gossip exchange with the node at an address.
     pub fn talk_to(&self, address: SocketAddr) {
-        // Fails only if the task has ended, which `ended` reports.
-        let _ = self.handle.gossip(address);
+        if self.shared.request(address) {
+            // Fails only if the task has ended, which `ended` reports.
+            let _ = self.handle.gossip(address);
+        }
+    }
+
+    /// Starts another exchange with each node whose last message was so full that it may have more changes.
+    pub fn talk_on(&self) {
+        self.shared.take_more().into_iter().for_each(|address| self.talk_to(address));
+    }
+
+    /// Applies pushed changes of a peer's run, in ascending order of version, if they continue the known ones. Others are
+    /// left to an exchange.
+    pub fn apply(&mut self, id: &PeerId, incarnation: u64, address: SocketAddr, changes: &[Change<'_>]) {
+        let run = chitchat_id(id, incarnation, address);
+        let Ok(at) = self.listed.binary_search_by(|listed| listed.run.cmp(&run)) else { return };
+        let known = self.listed[at].pushed;
+        let news = &changes[changes.partition_point(|change| change.version <= known)..];
+        let (Some(last), true) = (news.last(), continues(known, news)) else { return };
+        let octets = envelope::changes_of(&run, known, news);
+        // chitchat does not survive every key.
+        if Envelope::read(&octets).is_ok() && self.send_local(octets, true) {
+            self.listed[at].pushed = last.version;
+        }
+    }
+
+    /// Keeps the runs that are offered to everyone alive for chitchat, which removes runs without heartbeats. To be called
+    /// every [`HOUSEKEEPING`]. Dead runs get no heartbeat.
+    pub async fn keep_alive(&self) {
+        let offers = self.shared.offers.load();
+        let chitchat = self.handle.chitchat();
+        let chitchat = chitchat.lock().await;
+        let runs = chitchat.node_states().iter().map(|(run, state)| {
+            let offer = offers.binary_search_by(|(listed, _)| listed.cmp(run)).map(|at| offers[at].1);
+            let heartbeat = u64::from(state.heartbeat());
+            (run.clone(), if offer == Ok(Offer::Always) { heartbeat + 1 } else { 0 })
+        });
+        let octets = envelope::heartbeats(runs, &self.name);
+        self.send_local(octets, false);
+    }
+
+    /// Sends a message to the own chitchat. Returns false if the queue is full.
+    fn send_local(&self, octets: Vec<u8>, informs: bool) -> bool {
+        let from = self.own.gossip_advertise_addr;
+        self.local.try_send(Prepared { from, octets, informs }).is_ok()
     }
 
     /// Changes own keys in the given order; `None` deletes a key. Returns the changes with their versions, without those
     /// that had no effect.
-    pub async fn publish(&self, changes: &[(String, Option<String>)]) -> Vec<Entry> {
+    pub async fn publish(&mut self, changes: &[(String, Option<String>)]) -> Vec<Entry> {
         let chitchat = self.handle.chitchat();
         let mut chitchat = chitchat.lock().await;
         let own = chitchat.self_node_state();
@@ -236,14 +306,24 @@ impl Cluster {
                 published.push(Entry { key: key.clone(), version, value: value.clone() });
             }
         }
+        self.state[0] = state_hash::of_run(&self.own, own.max_version());
         published
     }
 
     /// Determines which runs are offered to peers, from the next message on: those that the last [`read`](Self::read)
     /// returned, each given with its number of earlier gossip starts.
-    pub fn offer(&self, offer: impl Fn(&PeerId, u64) -> Offer) {
-        let offers = self.listed.iter().map(|(run, id, incarnation)| (run.clone(), offer(id, *incarnation)));
-        self.offers.store(Arc::new(offers.collect()));
+    pub fn offer(&mut self, offer: impl Fn(&PeerId, u64) -> Offer) {
+        let mut live: u64 = 0;
+        let offers = self.listed.iter().map(|Listed { run, id, incarnation, version, .. }| {
+            let offer = offer(id, *incarnation);
+            if offer == Offer::Always {
+                live = live.wrapping_add(state_hash::of_run(run, *version));
+            }
+            (run.clone(), offer)
+        });
+        let offers = offers.collect();
+        self.state[1] = live;
+        self.shared.offers.store(Arc::new(offers));
     }
 
     /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one
@@ -267,7 +347,8 @@ impl Cluster {
             }
             let incarnation = id.generation_id % INCARNATIONS;
             let peer = PeerId { name, generation: id.generation_id - incarnation };
-            self.listed.push((id.clone(), peer.clone(), incarnation));
+            let version = state.max_version();
+            self.listed.push(Listed { run: id.clone(), id: peer.clone(), incarnation, version, pushed: version });
             peers.push(Peer {
                 id: peer,
                 incarnation,
@@ -299,6 +380,11 @@ impl Cluster {
         // An error means that the task has ended already.
         let _ = self.handle.shutdown().await;
     }
+}
+
+/// Reports whether changes follow a version without a gap.
+fn continues(known: u64, changes: &[Change<'_>]) -> bool {
+    changes.iter().zip(known..).all(|(change, before)| change.version == before + 1)
 }
 
 fn chitchat_id(id: &PeerId, incarnation: u64, address: SocketAddr) -> ChitchatId {

@@ -120,11 +120,21 @@ pub(super) fn write(content: &[u8], out: &mut Vec<u8>) {
         // A result that is not shorter does not fit, which is an error of the library.
         let compressed = bulk::compress_to_buffer(block, &mut buffer[..block.len()], LEVEL);
         let (kind, block) = compressed.map_or((PLAIN, block), |len| (COMPRESSED, &buffer[..len]));
-        out.reserve(HEADER + block.len() + 1);
-        out.push(kind);
-        // A block has at most `MAX_BLOCK` octets.
-        out.extend_from_slice(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend_from_slice(block);
+        write_block(kind, block, out);
     }
     out.push(END);
+}
+
+/// Appends a stream with this content, uncompressed: for messages that stay on this host.
+pub(super) fn write_plain(content: &[u8], out: &mut Vec<u8>) {
+    content.chunks(MAX_BLOCK).for_each(|block| write_block(PLAIN, block, out));
+    out.push(END);
+}
+
+fn write_block(kind: u8, block: &[u8], out: &mut Vec<u8>) {
+    out.reserve(HEADER + block.len() + 1);
+    out.push(kind);
+    // A block has at most `MAX_BLOCK` octets.
+    out.extend_from_slice(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(block);
 }

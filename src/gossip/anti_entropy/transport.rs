@@ -2,6 +2,8 @@
 //!
 //! An incoming message is checked ([`envelope`](super::envelope)), its digest is prepared ([`offers`](super::offers)), and
 //! chitchat's [`codec`](super::codec) decodes it. An outgoing message takes the reverse path.
+//!
+//! chitchat starts an exchange with random nodes at each of its rounds. Only requested exchanges leave this host.
 
 use std::{
     collections::VecDeque,
@@ -12,22 +14,29 @@ use std::{
 use anyhow::Context;
 use async_trait::async_trait;
 use chitchat::{
-    ChitchatEnvelope, ChitchatId,
+    ChitchatEnvelope, ChitchatId, ChitchatMessage,
     transport::{RecvOutcome, SendOutcome, Socket, Transport},
 };
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use tracing::debug;
 
 use super::{
     codec::{Codec, POLL_INTERVAL, TIMEOUT},
-    envelope::{Delta, Envelope, EnvelopeError, digest_len, shortened},
-    offers::{Digests, Offers},
+    envelope::{Delta, Envelope, EnvelopeError, Versions, digest_len, shortened},
+    offers::Digests,
+    shared::Shared,
 };
 use crate::gossip::{
     link::{Inbox, Outbox},
     message::MAX_GOSSIP,
     rejected::{RejectReason, Rejected},
 };
+
+/// Octets of changes in a message from which on the sender may have more: half of the largest message.
+const FULL: usize = MAX_GOSSIP / 2;
 
 /// Transport for one start of chitchat.
 pub(super) struct Envelopes(Mutex<Option<Parts>>);
@@ -38,8 +47,19 @@ pub(super) struct Parts {
     pub(super) own: ChitchatId,
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
-    pub(super) offers: Offers,
+    /// Messages of this node for its own chitchat.
+    pub(super) local: mpsc::Receiver<Prepared>,
+    pub(super) shared: Arc<Shared>,
     pub(super) rejected: Arc<Rejected>,
+}
+
+/// A checked message for the codec.
+pub(super) struct Prepared {
+    /// Sender. Answers to messages with the own address are dropped.
+    pub(super) from: SocketAddr,
+    pub(super) octets: Vec<u8>,
+    /// True if the state may have changed once chitchat has processed the message.
+    pub(super) informs: bool,
 }
 
 impl Envelopes {
@@ -52,10 +72,11 @@ impl Envelopes {
 impl Transport for Envelopes {
     async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
         let parts = self.0.lock().ok().and_then(|mut parts| parts.take());
-        let Parts { own, outbox, inbox, offers, rejected } = parts.context("the link is in use")?;
+        let Parts { own, outbox, inbox, local, shared, rejected } = parts.context("the link is in use")?;
         let codec = Codec::open().await?;
-        let digests = Digests::new(offers);
-        Ok(Box::new(Link { own, codec, outbox, inbox, digests, rejected, prepared: VecDeque::new(), fed: None }))
+        let digests = Digests::new(shared.offers.clone());
+        let (prepared, fed, informed) = (VecDeque::new(), None, false);
+        Ok(Box::new(Link { own, codec, outbox, inbox, local, digests, shared, rejected, prepared, fed, informed }))
     }
 }
 
@@ -64,12 +85,16 @@ struct Link {
     codec: Codec,
     outbox: Outbox,
     inbox: Inbox,
+    local: mpsc::Receiver<Prepared>,
     digests: Digests,
+    shared: Arc<Shared>,
     rejected: Arc<Rejected>,
-    /// Checked messages for the codec, each with its sender.
-    prepared: VecDeque<(SocketAddr, Vec<u8>)>,
-    /// Sender of the message that is in the codec, if any.
-    fed: Option<SocketAddr>,
+    /// Checked messages for the codec.
+    prepared: VecDeque<Prepared>,
+    /// Sender of the message that is in the codec, if any, and whether the message informs.
+    fed: Option<(SocketAddr, bool)>,
+    /// True if chitchat received a message that informs, and the reader was not notified yet.
+    informed: bool,
 }
 
 impl Link {
@@ -82,6 +107,17 @@ impl Link {
             // Only this run changes its state.
             return Err(EnvelopeError::Operations);
         }
+        if let Envelope::SynAck { delta, .. } | Envelope::Ack { delta } = &envelope
+            && delta.len() >= FULL
+        {
+            self.shared.note_more(from);
+        }
+        let informs = match &envelope {
+            Envelope::Syn { digest, .. } => self.has_news(digest),
+            Envelope::SynAck { digest, delta } => !delta.runs.is_empty() || self.has_news(digest),
+            Envelope::Ack { delta } => !delta.runs.is_empty(),
+            Envelope::BadCluster => false,
+        };
         let changed = match &mut envelope {
             Envelope::Syn { digest, .. } | Envelope::SynAck { digest, .. } => {
                 let (changed, left_out) = self.digests.prepare(digest);
@@ -93,20 +129,31 @@ impl Link {
             Envelope::Ack { .. } | Envelope::BadCluster => false,
         };
         if !changed {
-            self.prepared.push_back((from, octets));
+            self.prepared.push_back(Prepared { from, octets, informs });
             return Ok(());
         }
         let whole = envelope.write();
         if whole.len() <= MAX_GOSSIP {
-            self.prepared.push_back((from, whole));
+            self.prepared.push_back(Prepared { from, octets: whole, informs });
         } else if let Envelope::SynAck { digest, delta } = envelope {
             // The digest goes first, since chitchat applies changes only of runs that it has seen in a digest.
             let parts = [Envelope::SynAck { digest, delta: Delta::EMPTY }, Envelope::Ack { delta }];
-            self.prepared.extend(
-                parts.map(|part| (from, part.write())).into_iter().filter(|(_, part)| part.len() <= MAX_GOSSIP),
-            );
+            let parts = parts.map(|part| Prepared { from, octets: part.write(), informs });
+            self.prepared.extend(parts.into_iter().filter(|part| part.octets.len() <= MAX_GOSSIP));
         }
         Ok(())
+    }
+
+    /// Reports whether the reader has to learn of a digest: it lists a run that the reader does not know, or a later one of
+    /// this node's name.
+    fn has_news(&self, digest: &[Versions]) -> bool {
+        let offers = self.shared.offers.load();
+        let mut known = offers.iter().map(|(run, _)| run).peekable();
+        digest.iter().map(|entry| &entry.id).filter(|run| **run != self.own).any(|run| {
+            while known.next_if(|known| *known < run).is_some() {}
+            let is_namesake = run.node_id == self.own.node_id && run.generation_id > self.own.generation_id;
+            is_namesake || known.next_if(|known| *known == run).is_none()
+        })
     }
 }
 
@@ -121,6 +168,7 @@ impl Socket for Link {
         if to == self.own.gossip_advertise_addr {
             return Ok(SendOutcome { num_bytes_sent: 0 });
         }
+        let wanted = !matches!(envelope.message, ChitchatMessage::Syn { .. }) || self.shared.take_requested(to);
         let octets = match self.codec.encode(envelope).await {
             Ok(octets) => octets,
             Err(error) => {
@@ -130,6 +178,7 @@ impl Socket for Link {
         };
         let num_bytes_sent = octets.len();
         match shortened(octets) {
+            _ if !wanted => {}
             Ok(None) => self.outbox.gossip(to, octets),
             Ok(Some(short)) => self.outbox.gossip(to, &short),
             Err(error) => debug!(%error, "gossip: unexpected message of chitchat"),
@@ -142,19 +191,28 @@ impl Socket for Link {
 
     /// Cancel-safe at every await: a message taken from the channel is in `prepared` or in the codec by then.
     async fn recv(&mut self) -> anyhow::Result<RecvOutcome> {
+        // chitchat has processed the message that was returned before.
+        if std::mem::take(&mut self.informed) {
+            self.shared.news.notify_one();
+        }
         loop {
-            let Some(from) = self.fed else {
-                let Some((from, octets)) = self.prepared.pop_front() else {
-                    let (from, octets) = self.inbox.recv().await.context("the link is closed")?;
-                    if let Err(error) = self.prepare(from, octets) {
-                        debug!(%from, %error, "gossip: invalid chitchat message");
-                        self.rejected.count(RejectReason::Malformed, from);
+            let Some((from, informs)) = self.fed else {
+                let Some(Prepared { from, octets, informs }) = self.prepared.pop_front() else {
+                    tokio::select! {
+                        Some(message) = self.local.recv() => self.prepared.push_back(message),
+                        message = self.inbox.recv() => {
+                            let (from, octets) = message.context("the link is closed")?;
+                            if let Err(error) = self.prepare(from, octets) {
+                                debug!(%from, %error, "gossip: invalid chitchat message");
+                                self.rejected.count(RejectReason::Malformed, from);
+                            }
+                        }
                     }
                     continue;
                 };
                 match self.codec.feed(&octets) {
-                    Ok(()) => self.fed = Some(from),
-                    // The message is dropped; the next round repairs the loss.
+                    Ok(()) => self.fed = Some((from, informs)),
+                    // The message is dropped; the next exchange repairs the loss.
                     Err(_) => sleep(POLL_INTERVAL).await,
                 }
                 continue;
@@ -162,6 +220,7 @@ impl Socket for Link {
             match timeout(TIMEOUT, self.codec.decoded()).await {
                 Ok(received) => {
                     self.fed = None;
+                    self.informed = informs;
                     return Ok(RecvOutcome { from_addr: from, ..received? });
                 }
                 Err(_) => {

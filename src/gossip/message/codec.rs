@@ -32,8 +32,8 @@ impl<'a> Message<'a> {
                 Self::Gossip(bounded(rest, MAX_GOSSIP, "chitchat message")?)
             }
             kind::PUSH => Self::Push(reader.push()?),
-            kind::PING => Self::Ping { sequence: reader.number()? },
-            kind::ACK => Self::Ack { sequence: reader.number()? },
+            kind::PING => Self::Ping { sequence: reader.number()?, state: reader.number()? },
+            kind::ACK => Self::Ack { sequence: reader.number()?, state: reader.number()? },
             kind::INDIRECT_PROBE => Self::IndirectProbe { sequence: reader.number()?, target: reader.peer()? },
             kind::INDIRECT_RESULT => Self::IndirectResult {
                 sequence: reader.number()?,
@@ -86,14 +86,16 @@ impl<'a> Message<'a> {
                 out.push(kind::PUSH);
                 write_push(push, out)
             }
-            Self::Ping { sequence } => {
+            Self::Ping { sequence, state } => {
                 out.push(kind::PING);
                 write_number(*sequence, out);
+                write_number(*state, out);
                 Ok(())
             }
-            Self::Ack { sequence } => {
+            Self::Ack { sequence, state } => {
                 out.push(kind::ACK);
                 write_number(*sequence, out);
+                write_number(*state, out);
                 Ok(())
             }
             Self::IndirectProbe { sequence, target } => {

@@ -57,8 +57,8 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
             Message::Push(push),
             [&number(9)[..], b"\0\x02\0\x01k", &number(1), b"\x01\0\x02vw\0\0", &number(3), b"\0"].concat(),
         ),
-        (5, Message::Ping { sequence: 7 }, number(7).into()),
-        (6, Message::Ack { sequence: 7 }, number(7).into()),
+        (5, Message::Ping { sequence: 7, state: 9 }, [number(7), number(9)].concat()),
+        (6, Message::Ack { sequence: 7, state: 9 }, [number(7), number(9)].concat()),
         (7, Message::IndirectProbe { sequence: 7, target: peer() }, [&number(7)[..], HOST].concat()),
         (
             8,
@@ -267,8 +267,8 @@ fn any_message() -> impl Strategy<Value = Any> {
     let short = prop_oneof![
         any_identity().prop_map(Message::Hello),
         any_identity().prop_map(Message::Welcome),
-        number.prop_map(|sequence| Message::Ping { sequence }),
-        number.prop_map(|sequence| Message::Ack { sequence }),
+        (number, number).prop_map(|(sequence, state)| Message::Ping { sequence, state }),
+        (number, number).prop_map(|(sequence, state)| Message::Ack { sequence, state }),
         (number, any_identity()).prop_map(|(sequence, target)| Message::IndirectProbe { sequence, target: target.id }),
         (number, any_identity(), any_result()).prop_map(|(sequence, target, result)| Message::IndirectResult {
             sequence,

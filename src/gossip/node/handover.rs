@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{ReplicaState, Task, alone, publish::freshness};
 use crate::{
-    gossip::{known_peer::KnownPeer, message::Message, peer_replica::Replica},
+    gossip::{known_peer::KnownPeer, peer_replica::Replica},
     model::{
         announcement::{Announcements, Node},
         catalog::{Freshness, NodeView, View},
@@ -74,7 +74,7 @@ impl Task {
         let reachable = self.peer_states.values().filter(|peer| peer.reach.is_live());
         let reachable: Vec<_> = reachable.map(|peer| peer.address).collect();
         // Any message makes peers learn this start's session.
-        self.outbox.send(reachable.iter().copied(), &Message::Ping { sequence: 0 });
+        self.ping(reachable.iter().copied(), 0);
         let mut rng = fastrand::Rng::with_seed(self.settings.seed.wrapping_add(2));
         for address in rng.choose_multiple(reachable, FIRST_PARTNERS) {
             self.cluster.talk_to(address);

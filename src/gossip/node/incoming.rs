@@ -1,6 +1,6 @@
 //! Incoming data: messages of peers, and state replicated by gossip.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{End, ReplicaState, Task};
 
@@ -57,8 +57,11 @@ impl Task {
                 let _ = self.to_chitchat.try_send((from.address, octets.to_vec()));
             }
             Message::Push(push) => self.take_push(from, &push),
-            Message::Ping { sequence } => self.outbox.send([from.address], &Message::Ack { sequence }),
-            Message::Ack { sequence } => self.liveness.acked(&from.id, sequence, now),
+            Message::Ping { sequence, state } => self.take_ping(from, sequence, state),
+            Message::Ack { sequence, state } => {
+                self.liveness.acked(&from.id, sequence, now);
+                self.compare_states(&from.id, state);
+            }
             Message::IndirectProbe { sequence, target } => {
                 self.liveness.indirect_probe(&from.id, from.address, &target, sequence, now);
             }
@@ -95,6 +98,8 @@ impl Task {
         let Some(known) = self.replicas.get_mut(id).filter(|known| known.incarnation == incarnation) else { return };
         let rejected = &self.inputs.rejected;
         let changes = push.changes.iter().map(|c| Change { key: c.key, version: c.version, value: c.value });
+        let changes: Vec<Change<'_>> = changes.collect();
+        self.cluster.apply(id, incarnation, from.address, &changes);
         known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
         self.take_announced_end(id);
         self.take_events_of(id);
@@ -113,46 +118,27 @@ impl Task {
             self.replicas
                 .retain(|id, _| kept.contains(id) || peer_states.get(&id.name).is_some_and(|peer| peer.id == *id));
         }
+        let grown = peers.iter().any(|peer| peer.update.is_some());
         for peer in peers {
             self.read_peer(peer, now);
         }
-        self.cluster.offer(|id, incarnation| self.offer(id, incarnation));
-    }
-
-    /// When a run's state is offered to peers. Dead runs stay in gossip for minutes.
-    fn offer(&self, id: &PeerId, incarnation: u64) -> Offer {
-        if self.replicas.get(id).is_none_or(|known| known.incarnation != incarnation) {
-            return Offer::Never;
-        }
-        match self.liveness.reach(id) {
-            Some(Some(Reach::Alive | Reach::Suspect)) => Offer::Always,
-            // It may be alive elsewhere, or return.
-            Some(None | Some(Reach::Held | Reach::Restarting)) => Offer::IfListed,
-            None | Some(Some(Reach::Gone(_))) => Offer::Never,
+        self.delivering = self.replicas.values().any(|known| known.replica.is_arriving_again());
+        self.update_offers();
+        if grown {
+            self.cluster.talk_on();
         }
     }
 
-    /// Gossips with a live peer that chitchat has forgotten. chitchat removes nodes after minutes of silence and does not
-    /// search for them; one exchange brings back all nodes on the peer's side.
-    pub(super) fn reconnect(&self) {
-        let now = self.now();
-        let forgotten = |peer: &&PeerState| {
-            let listed = self.replicas.get(&peer.id).map_or(Duration::ZERO, |known| known.listed);
-            peer.reach.is_live() && now >= listed + self.settings.interval
-        };
-        let forgotten: Vec<SocketAddr> = self.peer_states.values().filter(forgotten).map(|peer| peer.address).collect();
-        if !forgotten.is_empty() {
-            // Takes turns, since one of them may be unreachable from here.
-            let turn = now.as_millis() / self.settings.interval.as_millis().max(1);
-            self.cluster.talk_to(forgotten[(turn % forgotten.len() as u128) as usize]);
-        }
+    /// Determines which runs are offered to peers and belong to the own state.
+    pub(super) fn update_offers(&mut self) {
+        let Self { cluster, replicas, liveness, .. } = self;
+        cluster.offer(|id, incarnation| offer(replicas.get(id), liveness.reach(id), incarnation));
     }
 
     fn read_peer(&mut self, peer: Peer, now: Duration) {
         let Peer { id, incarnation, address, version, heartbeat, update } = peer;
         let heartbeat = (incarnation << HEARTBEAT_BITS) + heartbeat;
         let known = self.replicas.entry(id.clone()).or_default();
-        known.listed = now;
         let rises = known.heartbeat.is_some_and(|before| heartbeat > before);
         known.heartbeat = known.heartbeat.max(Some(heartbeat));
         if id.name == self.settings.own.id.name {
@@ -207,6 +193,19 @@ impl Task {
             (false, true) => self.liveness.restarts(id, now),
             (false, false) => {}
         }
+    }
+}
+
+/// When a run's state is offered to peers. Dead runs stay in gossip for minutes.
+fn offer(known: Option<&ReplicaState>, reach: Option<Option<Reach>>, incarnation: u64) -> Offer {
+    if known.is_none_or(|known| known.incarnation != incarnation) {
+        return Offer::Never;
+    }
+    match reach {
+        Some(Some(Reach::Alive | Reach::Suspect)) => Offer::Always,
+        // It may be alive elsewhere, or return.
+        Some(None | Some(Reach::Held | Reach::Restarting)) => Offer::IfListed,
+        None | Some(Some(Reach::Gone(_))) => Offer::Never,
     }
 }
 

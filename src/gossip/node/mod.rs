@@ -10,6 +10,7 @@
 //! peer announces, and [`anti_entropy`](super::anti_entropy) how state spreads. The task determines the order of their
 //! updates.
 
+mod agreement;
 mod divergence;
 mod handover;
 mod incoming;
@@ -40,6 +41,7 @@ use tracing::warn;
 
 pub use self::handover::initial_view;
 use self::{
+    agreement::Agreement,
     divergence::ViewDigests,
     join::{Found, Joining},
     missing::Missing,
@@ -49,7 +51,7 @@ use self::{
     user_events::Events,
 };
 use super::{
-    anti_entropy::Cluster,
+    anti_entropy::{Cluster, HOUSEKEEPING},
     command::Command,
     key_rotation::Rotations,
     known_peer::KnownPeer,
@@ -96,7 +98,7 @@ pub struct Settings {
     pub ttl: u32,
     /// Cluster name. Nodes with different names ignore each other.
     pub cluster: String,
-    /// Interval between gossip rounds.
+    /// Interval of probes and of repeated pushes, and of exchanges while states differ.
     pub interval: Duration,
     /// Time that nodes are held that became unreachable together.
     pub hold: Duration,
@@ -195,6 +197,7 @@ struct Task {
     /// Peer states as last reported by `liveness`.
     peer_states: BTreeMap<Label, PeerState>,
     cluster: Cluster,
+    agreement: Agreement,
     news: Arc<Notify>,
     ended: Pin<Box<dyn Future<Output = String> + Send>>,
     to_chitchat: mpsc::Sender<(SocketAddr, Vec<u8>)>,
@@ -208,6 +211,8 @@ struct Task {
     views: ViewDigests,
     /// Names of nodes whose part of the view may have changed.
     dirty: BTreeSet<Label>,
+    /// True while a peer's whole state is arriving again.
+    delivering: bool,
     /// True if the membership may have changed.
     changed: bool,
     joins: Vec<Joining>,
@@ -226,8 +231,6 @@ struct ReplicaState {
     incarnation: u64,
     /// Highest gossiped heartbeat.
     heartbeat: Option<u64>,
-    /// Time when chitchat last listed the peer.
-    listed: Duration,
     replica: Replica,
     /// Best freshness with which its announcements are shown; `None`: not before they are complete. They are live once this
     /// run's state has been complete.
@@ -255,7 +258,8 @@ impl Task {
         )
         .await?;
         let started = Instant::now();
-        let rng = fastrand::Rng::with_seed(settings.seed);
+        let mut rng = fastrand::Rng::with_seed(settings.seed);
+        let agreement = Agreement::new(cluster.state(), rng.fork(), started);
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
         let rotations = Rotations::new(settings.seed);
@@ -279,6 +283,7 @@ impl Task {
             outputs,
             outbox,
             started,
+            agreement,
             cluster,
             to_chitchat,
             incarnation,
@@ -289,6 +294,7 @@ impl Task {
             views,
             view,
             dirty: BTreeSet::new(),
+            delivering: false,
             changed: true,
             joins: Vec::new(),
             found: mpsc::channel(FOUND),
@@ -309,7 +315,7 @@ impl Task {
         self.start_joining(&shutdown);
         let mut ticks = interval(self.settings.interval / 4);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut news_read = Instant::now();
+        let mut housekeeping_at = Instant::now();
         let mut count_at = Instant::now();
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
@@ -336,15 +342,20 @@ impl Task {
                 }
                 _ = ticks.tick() => {
                     self.liveness.tick(self.now());
-                    if news_read.elapsed() >= self.settings.interval / 2 {
-                        news_read = Instant::now();
-                        self.read().await;
-                        self.reconnect();
+                    if Instant::now() >= housekeeping_at {
+                        housekeeping_at = Instant::now() + HOUSEKEEPING;
+                        self.cluster.keep_alive().await;
+                        read_at.get_or_insert_with(Instant::now);
+                    }
+                    // The end of a whole delivery shows by the lack of further changes.
+                    if self.delivering && read_at.is_none() {
+                        read_at = Some(Instant::now() + self.settings.interval / 2);
                     }
                     if Instant::now() >= count_at {
                         count_at = Instant::now() + COUNT_INTERVAL;
                         self.inputs.metrics.set_keys(self.cluster.keys().await);
                     }
+                    self.exchange();
                     self.repeat_pushes();
                     self.expire_joins();
                     self.rotate_keys();

@@ -80,10 +80,13 @@ impl Task {
     /// Carries out the failure detector's actions.
     pub(super) fn act(&mut self) {
         let mut conflicts = Vec::new();
+        let state = self.cluster.state();
         let all = || self.peer_states.values().map(|peer| peer.address);
         for action in self.liveness.actions() {
             match action {
-                Action::Ping { address, sequence, .. } => self.outbox.send([address], &Message::Ping { sequence }),
+                Action::Ping { address, sequence, .. } => {
+                    self.outbox.send([address], &Message::Ping { sequence, state });
+                }
                 Action::TcpProbe { peer, address } => self.outbox.tcp_probe(peer, address),
                 Action::IndirectProbe { address, target, sequence, .. } => {
                     self.outbox.send([address], &Message::IndirectProbe { sequence, target });
@@ -95,7 +98,7 @@ impl Task {
                     self.outbox.send(all(), &Message::Dead { peer: id, cause });
                 }
                 // Any frame refutes. Its ack carries no information.
-                Action::Refute => self.outbox.send(all(), &Message::Ping { sequence: 0 }),
+                Action::Refute => self.outbox.send(all(), &Message::Ping { sequence: 0, state }),
                 Action::Conflict { incumbent, address, newcomer, from } => {
                     conflicts.push((newcomer, address, from));
                     let holder = Identity { id: incumbent, address };
@@ -205,7 +208,6 @@ impl Settings {
             incarnation,
             address: self.own.address,
             cluster: self.cluster.clone(),
-            interval: self.interval,
         }
     }
 

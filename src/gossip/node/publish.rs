@@ -68,6 +68,7 @@ impl Task {
         self.missing.note(&self.peer_states, &now, Instant::now());
         self.peer_states = now;
         self.note_connection();
+        self.update_offers();
         self.changed = true;
         self.publish_membership();
     }

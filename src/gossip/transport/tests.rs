@@ -66,7 +66,7 @@ impl Host {
     }
 
     fn ping(&self, to: SocketAddr, sequence: u64) {
-        self.link.outbox.send([to], &Message::Ping { sequence });
+        self.link.outbox.send([to], &Message::Ping { sequence, state: 0 });
     }
 
     /// Receives the next message with its sender.
@@ -82,7 +82,7 @@ impl Host {
     async fn hears_ping(&mut self) -> u64 {
         let (_, octets) = self.hears().await;
         match Message::decode(&octets).unwrap() {
-            Message::Ping { sequence } => sequence,
+            Message::Ping { sequence, .. } => sequence,
             other => panic!("{other:?}"),
         }
     }
@@ -91,7 +91,7 @@ impl Host {
     async fn hears_ping_or_other(&mut self) -> Option<u64> {
         let (_, octets) = self.hears().await;
         match Message::decode(&octets).unwrap() {
-            Message::Ping { sequence } => Some(sequence),
+            Message::Ping { sequence, .. } => Some(sequence),
             _ => None,
         }
     }
@@ -234,7 +234,7 @@ async fn frames_without_the_key_are_counted_and_dropped() {
     // Frames of key holders are still received, and none of other hosts was.
     let mut friend = Peer::new("friend", &[2, 1], 7).await;
     let session = friend.meets(to).await;
-    let ping = friend.frame(Recipient::Session(session), &Message::Ping { sequence: 1 });
+    let ping = friend.frame(Recipient::Session(session), &Message::Ping { sequence: 1, state: 0 });
     friend.sends(to, &ping).await;
     assert_eq!(b.hears().await.0, "friend");
 }
@@ -245,7 +245,7 @@ async fn captured_frames_are_useless_to_any_receiver() {
     let mut a = Peer::new("a", &[1], 7).await;
     let stranger = Peer::new("mallory", &[], 9).await;
     let session = a.meets(b.own.address).await;
-    let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 1 });
+    let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 1, state: 0 });
     a.sends(b.own.address, &ping).await;
     assert_eq!(b.hears_ping().await, 1);
 
@@ -262,7 +262,7 @@ async fn captured_frames_are_useless_to_any_receiver() {
     // No captured frame was delivered: the first message is the one sent now.
     for host in [&mut b, &mut c] {
         let session = a.meets(host.own.address).await;
-        let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 2 });
+        let ping = a.frame(Recipient::Session(session), &Message::Ping { sequence: 2, state: 0 });
         a.sends(host.own.address, &ping).await;
         assert_eq!(host.hears_ping().await, 2);
     }
@@ -476,7 +476,7 @@ async fn node_whose_primary_key_was_removed_is_sent_the_newer_keyring() {
                 sleep(Duration::from_millis(20)).await;
                 while let Ok(inbound) = b.link.inbound.try_recv() {
                     let Inbound::Message { octets, .. } = inbound else { continue };
-                    if Message::decode(&octets) == Ok(Message::Ping { sequence: 9 }) {
+                    if Message::decode(&octets) == Ok(Message::Ping { sequence: 9, state: 0 }) {
                         return;
                     }
                 }
