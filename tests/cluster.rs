@@ -18,6 +18,8 @@ mod members;
 mod names;
 #[path = "cluster/network.rs"]
 mod network;
+#[path = "cluster/rest.rs"]
+mod rest;
 #[path = "cluster/restarts.rs"]
 mod restarts;
 #[path = "cluster/rogue.rs"]

@@ -49,7 +49,7 @@ mod transport;
 
 /// Interval of chitchat's own rounds, and of [`Cluster::keep_alive`]. They remove dead runs and old tombstones; exchanges
 /// start on request only.
-pub const HOUSEKEEPING: Duration = Duration::from_secs(10);
+pub const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// phi above which chitchat takes a run for dead: the node keeps live runs alive, so three missed rounds suffice.
 const PHI: f64 = 3.0;
 /// Heartbeats that the mean interval is computed from.
@@ -251,31 +251,36 @@ impl Cluster {
         self.shared.take_more().into_iter().for_each(|address| self.talk_to(address));
     }
 
-    /// Applies pushed changes of a peer's run, in ascending order of version, if they continue the known ones. Others are
-    /// left to an exchange.
-    pub fn apply(&mut self, id: &PeerId, incarnation: u64, address: SocketAddr, changes: &[Change<'_>]) {
+    /// Applies pushed changes of a peer's run, in ascending order of version, if they continue the known ones. Otherwise
+    /// returns false: earlier changes were lost, and an exchange delivers all.
+    pub fn apply(&mut self, id: &PeerId, incarnation: u64, address: SocketAddr, changes: &[Change<'_>]) -> bool {
         let run = chitchat_id(id, incarnation, address);
-        let Ok(at) = self.listed.binary_search_by(|listed| listed.run.cmp(&run)) else { return };
+        let Ok(at) = self.listed.binary_search_by(|listed| listed.run.cmp(&run)) else { return false };
         let known = self.listed[at].pushed;
         let news = &changes[changes.partition_point(|change| change.version <= known)..];
-        let (Some(last), true) = (news.last(), continues(known, news)) else { return };
+        let Some(last) = news.last() else { return true };
+        if !continues(known, news) {
+            return false;
+        }
         let octets = envelope::changes_of(&run, known, news);
         // chitchat does not survive every key.
         if Envelope::read(&octets).is_ok() && self.send_local(octets, true) {
             self.listed[at].pushed = last.version;
         }
+        true
     }
 
-    /// Keeps the runs that are offered to everyone alive for chitchat, which removes runs without heartbeats. To be called
+    /// Keeps live and held runs alive for chitchat, which removes runs without heartbeats. To be called
     /// every [`HOUSEKEEPING`]. Dead runs get no heartbeat.
     pub async fn keep_alive(&self) {
         let offers = self.shared.offers.load();
         let chitchat = self.handle.chitchat();
         let chitchat = chitchat.lock().await;
+        let is_kept = |offer| matches!(offer, Ok(Offer::Always | Offer::Kept));
         let runs = chitchat.node_states().iter().map(|(run, state)| {
             let offer = offers.binary_search_by(|(listed, _)| listed.cmp(run)).map(|at| offers[at].1);
             let heartbeat = u64::from(state.heartbeat());
-            (run.clone(), if offer == Ok(Offer::Always) { heartbeat + 1 } else { 0 })
+            (run.clone(), if is_kept(offer) { heartbeat + 1 } else { 0 })
         });
         let octets = envelope::heartbeats(runs, &self.name);
         self.send_local(octets, false);

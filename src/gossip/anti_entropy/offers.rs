@@ -25,6 +25,8 @@ pub enum Offer {
     Always,
     /// If the peer lists the run in its digest: the run may return. Other peers have dropped it.
     IfListed,
+    /// As [`IfListed`](Self::IfListed), and this node keeps the state: it expects the run back, with the same state.
+    Kept,
     /// Never: the run has ended.
     Never,
 }
@@ -90,10 +92,10 @@ fn hide(digest: &mut Vec<Versions>, offers: &[(ChitchatId, Offer)]) -> bool {
     for (run, offer) in offers {
         while listed.next_if(|entry| entry.id < *run).is_some() {}
         match (listed.next_if(|entry| entry.id == *run), offer) {
-            (_, Offer::Always) | (Some(_), Offer::IfListed) => {}
+            (_, Offer::Always) | (Some(_), Offer::IfListed | Offer::Kept) => {}
             // The heartbeat stays: a run that is wrongly taken for dead returns by it.
             (Some(entry), Offer::Never) => entry.max = u64::MAX,
-            (None, Offer::IfListed | Offer::Never) => {
+            (None, Offer::IfListed | Offer::Kept | Offer::Never) => {
                 absent.push(Versions { id: run.clone(), heartbeat: 0, collected: 0, max: u64::MAX });
                 continue;
             }
@@ -140,6 +142,8 @@ mod tests {
             (Offer::Always, Some(3), Some((7, 3))),
             (Offer::IfListed, None, Some((0, ALL))),
             (Offer::IfListed, Some(3), Some((7, 3))),
+            (Offer::Kept, None, Some((0, ALL))),
+            (Offer::Kept, Some(3), Some((7, 3))),
             (Offer::Never, None, Some((0, ALL))),
             (Offer::Never, Some(3), Some((7, ALL))),
         ];

@@ -49,8 +49,9 @@ pub(super) struct Agreement {
 /// A node with another hash.
 #[derive(Debug)]
 struct Difference {
-    state: u64,
-    /// Time of the first message with another hash, and of the last one.
+    /// Its hash; `None` if a push from it shows that an earlier one was lost.
+    state: Option<u64>,
+    /// Time of the first message that shows the difference, and of the last one.
     since: Instant,
     heard: Instant,
     /// Time of the last exchange.
@@ -62,7 +63,8 @@ impl Difference {
     fn lasts(&self, changed: Instant, now: Instant, interval: Duration) -> bool {
         let grace = interval / GRACE;
         let settled = self.heard >= changed + grace || now >= self.since + interval;
-        settled && now >= self.since + grace && self.asked.is_none_or(|asked| self.heard > asked)
+        let is_certain = self.state.is_none() || settled && now >= self.since + grace;
+        is_certain && self.asked.is_none_or(|asked| self.heard > asked)
     }
 }
 
@@ -75,7 +77,7 @@ impl Agreement {
     pub(super) fn update(&mut self, own: u64, now: Instant) {
         if self.own != own {
             (self.own, self.changed) = (own, now);
-            self.differing.retain(|_, difference| difference.state != own);
+            self.differing.retain(|_, difference| difference.state != Some(own));
         }
     }
 
@@ -83,7 +85,18 @@ impl Agreement {
     pub(super) fn heard(&mut self, node: &Label, state: u64, now: Instant) {
         if state == self.own {
             self.differing.remove(node);
-        } else if let Some(known) = self.differing.get_mut(node) {
+        } else {
+            self.note(node, Some(state), now);
+        }
+    }
+
+    /// Records that a push of a node was lost: a later one has arrived.
+    pub(super) fn missed(&mut self, node: &Label, now: Instant) {
+        self.note(node, None, now);
+    }
+
+    fn note(&mut self, node: &Label, state: Option<u64>, now: Instant) {
+        if let Some(known) = self.differing.get_mut(node) {
             (known.state, known.heard) = (state, now);
         } else {
             self.differing.insert(node.clone(), Difference { state, since: now, heard: now, asked: None });
@@ -179,5 +192,103 @@ impl Task {
         for (_, address, peer, cause) in gone.into_iter().take(REPORTED) {
             self.outbox.send(to.iter().copied().chain([address]), &Message::Dead { peer, cause });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::label;
+
+    const INTERVAL: Duration = Duration::from_millis(200);
+
+    fn peers(names: &[&str]) -> BTreeMap<Label, PeerState> {
+        let state = |name: &&str| {
+            let (id, address) = (PeerId { name: label(name), generation: 1 }, ([10, 0, 0, 1], 7946).into());
+            (label(name), PeerState { id, address, reach: Reach::Alive, since: Duration::ZERO })
+        };
+        names.iter().map(state).collect()
+    }
+
+    /// An agreement with the hash 1 for longer than an interval, and the time.
+    fn settled() -> (Agreement, Instant) {
+        let start = Instant::now();
+        (Agreement::new(1, fastrand::Rng::with_seed(1), start), start + 2 * INTERVAL)
+    }
+
+    fn due(agreement: &mut Agreement, live: &BTreeMap<Label, PeerState>, now: Instant) -> Vec<String> {
+        agreement.take_due(live, now, INTERVAL).into_iter().map(|peer| peer.id.name.to_string()).collect()
+    }
+
+    #[test]
+    fn lasting_difference_starts_exchanges_once_an_interval_until_hashes_agree() {
+        let (mut agreement, now) = settled();
+        let live = peers(&["a", "b", "c", "d", "e"]);
+        assert_eq!(due(&mut agreement, &live, now), [""; 0]);
+        agreement.heard(&label("d"), 2, now);
+        assert_eq!(due(&mut agreement, &live, now), [""; 0]);
+        let later = now + INTERVAL / GRACE;
+        let chosen = due(&mut agreement, &live, later);
+        assert_eq!((chosen.len(), chosen[0].as_str()), (EXCHANGES, "d"));
+        // Its next hash decides whether another exchange is necessary.
+        assert_eq!(due(&mut agreement, &live, later + INTERVAL), [""; 0]);
+        agreement.heard(&label("d"), 2, later + INTERVAL);
+        assert_eq!(due(&mut agreement, &live, later + INTERVAL)[0], "d");
+        agreement.heard(&label("d"), 1, later + 2 * INTERVAL);
+        assert_eq!(due(&mut agreement, &live, later + 9 * INTERVAL), [""; 0]);
+    }
+
+    #[test]
+    fn difference_that_a_push_explains_starts_no_exchange() {
+        let (mut agreement, now) = settled();
+        let live = peers(&["a", "b"]);
+        // The peer has received a push that arrives here a moment later.
+        agreement.heard(&label("a"), 2, now);
+        agreement.update(2, now + INTERVAL / 10);
+        // The ping was sent before the push arrived there.
+        agreement.heard(&label("b"), 1, now + INTERVAL / 8);
+        assert_eq!(due(&mut agreement, &live, now + INTERVAL / 2), [""; 0]);
+        agreement.heard(&label("b"), 2, now + INTERVAL);
+        assert_eq!(due(&mut agreement, &live, now + 9 * INTERVAL), [""; 0]);
+    }
+
+    #[test]
+    fn lost_push_starts_an_exchange_at_once() {
+        let (mut agreement, now) = settled();
+        let live = peers(&["a"]);
+        agreement.missed(&label("a"), now);
+        assert_eq!(due(&mut agreement, &live, now), ["a"]);
+    }
+
+    #[test]
+    fn constant_changes_do_not_prevent_exchanges() {
+        let (mut agreement, now) = settled();
+        let live = peers(&["a"]);
+        for step in 0..10 {
+            let at = now + step * INTERVAL / 10;
+            agreement.update(100 + u64::from(step), at);
+            agreement.heard(&label("a"), 2, at);
+        }
+        assert_eq!(due(&mut agreement, &live, now + INTERVAL), ["a"]);
+    }
+
+    #[test]
+    fn peers_that_are_not_live_and_old_hashes_count_for_nothing() {
+        let (mut agreement, now) = settled();
+        agreement.heard(&label("a"), 2, now);
+        agreement.heard(&label("gone"), 2, now + 8 * INTERVAL);
+        assert_eq!(due(&mut agreement, &peers(&["a"]), now + FORGOTTEN * INTERVAL), [""; 0]);
+        assert!(agreement.differing.is_empty());
+    }
+
+    #[test]
+    fn unresolved_difference_is_reported_once_in_two_seconds() {
+        let (mut agreement, now) = settled();
+        agreement.heard(&label("a"), 2, now);
+        agreement.heard(&label("a"), 3, now + UNRESOLVED / 2);
+        assert_eq!(agreement.take_unresolved(now + UNRESOLVED / 2), []);
+        assert_eq!(agreement.take_unresolved(now + UNRESOLVED), [label("a")]);
+        assert_eq!(agreement.take_unresolved(now + UNRESOLVED), []);
+        assert_eq!(agreement.take_unresolved(now + 2 * UNRESOLVED), [label("a")]);
     }
 }

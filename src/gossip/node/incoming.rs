@@ -19,7 +19,9 @@ use crate::{
         member::{Cause, INCARNATIONS, PeerId, Reach},
         name::Label,
     },
+    record::Key,
 };
+use tokio::time::Instant;
 
 impl Task {
     /// Processes an event from the network.
@@ -98,8 +100,12 @@ impl Task {
         let Some(known) = self.replicas.get_mut(id).filter(|known| known.incarnation == incarnation) else { return };
         let rejected = &self.inputs.rejected;
         let changes = push.changes.iter().map(|c| Change { key: c.key, version: c.version, value: c.value });
-        let changes: Vec<Change<'_>> = changes.collect();
-        self.cluster.apply(id, incarnation, from.address, &changes);
+        let mut changes: Vec<Change<'_>> = changes.collect();
+        if !self.cluster.apply(id, incarnation, from.address, &changes) {
+            self.agreement.missed(&id.name, Instant::now());
+            // Events are delivered in their order: the exchange delivers the lost ones first.
+            changes.retain(|change| !matches!(Key::parse(change.key), Ok(Key::Event(_))));
+        }
         known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
         self.take_announced_end(id);
         self.take_events_of(id);
@@ -203,8 +209,9 @@ fn offer(known: Option<&ReplicaState>, reach: Option<Option<Reach>>, incarnation
     }
     match reach {
         Some(Some(Reach::Alive | Reach::Suspect)) => Offer::Always,
+        Some(Some(Reach::Held)) => Offer::Kept,
         // It may be alive elsewhere, or return.
-        Some(None | Some(Reach::Held | Reach::Restarting)) => Offer::IfListed,
+        Some(None | Some(Reach::Restarting)) => Offer::IfListed,
         None | Some(Some(Reach::Gone(_))) => Offer::Never,
     }
 }
