@@ -1,35 +1,38 @@
 //! The failure detector: SWIM with TCP fallback probes, corroboration, and a hold for common losses.
 //!
-//! Gossip spreads heartbeats, which is cheap but slow: silence is significant only after a second or two. So each node is
-//! also monitored by [`MONITORS`](rendezvous::MONITORS) others, which all nodes compute without communication
-//! (`rendezvous`). Course of a detection at the default interval of 200 ms:
+//! Each node is monitored by [`MONITORS`](rendezvous::MONITORS) others, which all nodes compute without communication
+//! (`rendezvous`). They ping it about twice a second. Its silence starts with the first ping that it does not ack. Course of
+//! a detection at the default interval of 200 ms, in time of silence:
 //!
 //! ```text
-//! pings ──0.4 s──► TCP fallback probe of the gossip port
+//! ping ──0.2 s──► TCP fallback probe of the gossip port
 //!   ▲               │   refused, twice: the process has ended ───────────────────────────────► gone: Refused
 //!   │               │   accepted: stopped, perhaps ── no ack for 5 s ────────────────────────► gone: Unresponsive
 //!   │               ▼
-//!   │     ──0.6 s──► indirect probes by three others, each interval by three more
+//!   │     ──0.4 s──► indirect probes by three others, each interval by three more
 //!   └───────────────┤   one gets an ack: only the direct path is broken
-//!                   │   none, no ack for 1.4 s, no heartbeat for 1 s, no TCP accept ─────────► gone: Silent
-//!                   │   none for 3 s, although heartbeats arrive; 5 s if TCP accepts ─────────► gone: Unreachable
-//!                   │   no other prober for 2 s, or more than half of all peers silent ──────► held
+//!                   ▼
+//!         ──0.6 s──► suspect; survey: a ping to each member without a recent sign of life
+//!                   │   no ack for 1.2 s, no frame for 1 s, no TCP accept ───────────────────► gone: Silent
+//!                   │   no ack for 3 s, although it sends; 5 s if TCP accepts ───────────────► gone: Unreachable
+//!                   │   no other prober for 1.8 s, or more than half of all peers silent ────► held
 //! ```
 //!
 //! No node is declared gone on the evidence of one node, except by a refusal of its own host: another node has to fail to
 //! reach it as well. So an isolated node declares no peer gone. It holds its peers: their instances are answered as stale
-//! for a bounded time.
+//! for a bounded time. The survey (`survey`) shows whether the loss is one of many.
 //!
 //! A node that declares a peer gone broadcasts it. All others accept the broadcast unless it contradicts recent evidence:
 //! a node that had an ack from the peer just now, or has just seen it return, monitors the peer itself. The peer refutes
-//! by sending frames. A peer returns when a frame arrives that was sent after its loss, when it acks a later ping, when its
-//! heartbeat keeps rising, or as a new run.
+//! by sending frames. A peer returns when a frame arrives that was sent after its loss, when it acks a later ping, or as a
+//! new run. A background ping of one random member a second finds a dead peer whose dead broadcasts were lost.
 //!
 //! A peer known only from gossip becomes a member with the first sign of life, since gossip lists dead nodes as well.
 //!
-//! The detector's own clock does not advance while this process is stalled, so that a stalled node blames no peer. Work is
-//! bounded: each peer has one entry in an agenda ordered by time, and a tick processes at most [`MAX_PROBES_PER_TICK`]
-//! entries. The number of messages per node does not grow with the cluster. Memory is bounded by [`MAX_PEERS`].
+//! The detector's own clock does not advance while this process is stalled, so that a stalled node blames no peer. A node
+//! sleeps until [`Liveness::due`]. Work is bounded: each peer has at most one entry in an agenda ordered by time, and a tick
+//! processes at most [`MAX_PROBES_PER_TICK`] entries. At rest, neither work nor messages grow with the cluster. Memory is
+//! bounded by [`MAX_PEERS`].
 
 mod action;
 mod indirect_probe;
@@ -40,6 +43,7 @@ mod reachability;
 mod rendezvous;
 mod reports;
 mod runs;
+mod survey;
 mod timing;
 
 #[cfg(test)]
@@ -58,6 +62,7 @@ pub use self::action::{Action, Dead, IndirectProbeResult, TcpProbeResult};
 use self::{
     indirect_probe::IndirectProbe,
     peer::Peer,
+    survey::Survey,
     timing::{BOOTING, DOUBTED, HELD_PING, IN_FLIGHT, RESTART_ABORTED, Timing},
 };
 use crate::model::{
@@ -68,15 +73,16 @@ use crate::model::{
 /// Largest number of known peers, those that are gone included. chitchat's own digest holds some 4,000.
 pub const MAX_PEERS: usize = 4096;
 
-/// Largest number of peers probed in one tick, each by at most one ping, one TCP probe and three indirect probes.
+/// Largest number of peers probed in one tick, each by at most one ping, one TCP probe and three indirect probes; and of pings
+/// of a survey in one tick.
 pub const MAX_PROBES_PER_TICK: usize = 128;
 
 /// Largest number of dead broadcasts in progress, and of indirect probes for other nodes. The excess is dropped: other
 /// nodes broadcast and probe as well.
 const MAX_PENDING: usize = 64;
 
-/// Transmissions of each dead broadcast and refutation: three may get lost.
-const TRANSMISSIONS: u32 = 4;
+/// Transmissions of each dead broadcast and refutation, within half a second. At 20 % loss, one node of 15,000 misses all.
+const TRANSMISSIONS: u32 = 6;
 
 /// Settings of the failure detector.
 #[derive(Clone, Copy, Debug)]
@@ -133,8 +139,11 @@ pub struct Liveness {
     doubted: Option<(Duration, Duration)>,
     actions: Vec<Action>,
     changed: bool,
-    /// Time of the last tick, and the total time of stalls: both determine the own clock.
-    ticked: Option<Duration>,
+    survey: Survey,
+    /// Time of the last tick, and of the last call, by the caller's clock.
+    ticked: Duration,
+    called: Option<Duration>,
+    /// Total time of stalls, which the own clock excludes.
     stalled: Duration,
 }
 
@@ -169,26 +178,10 @@ impl Liveness {
             doubted: None,
             actions: vec![],
             changed: false,
-            ticked: None,
+            survey: Survey::default(),
+            ticked: Duration::ZERO,
+            called: None,
             stalled: Duration::ZERO,
-        }
-    }
-
-    /// Records a gossiped heartbeat of this run.
-    pub fn heartbeat(&mut self, id: &PeerId, heartbeat: u64, now: Duration) {
-        let at = self.advance_clock(now);
-        let timing = self.timing;
-        let Some(peer) = self.run(id) else { return };
-        if heartbeat <= peer.heartbeat {
-            return;
-        }
-        peer.heartbeat = heartbeat;
-        let rising = peer.note_activity(at, &timing);
-        match peer.reach {
-            // Heartbeats of an unreachable peer keep arriving; only an ack proves that it receives.
-            Some(Reach::Alive | Reach::Suspect | Reach::Gone(Cause::Left | Cause::Unreachable)) => {}
-            None | Some(Reach::Held | Reach::Gone(_)) if rising => self.mark_alive(&id.name, now, at),
-            None | Some(Reach::Held | Reach::Restarting | Reach::Gone(_)) => {}
         }
     }
 
@@ -243,6 +236,7 @@ impl Liveness {
         }
         self.answered(&id.name, now, at);
         self.finish_indirect_probe(&id.name, IndirectProbeResult::Acked);
+        self.rest(&id.name);
     }
 
     /// Records the result of an indirect probe of `target` by `by`.
@@ -294,7 +288,7 @@ impl Liveness {
                     peer.tcp_probe.at = None;
                     return;
                 }
-                let doubtful = peer.is_live() && peer.silence(at) < timing.tcp_probe;
+                let doubtful = peer.is_live() && peer.unanswered_for(at) < timing.tcp_probe;
                 let settled = matches!(peer.reach, None | Some(Reach::Restarting | Reach::Gone(_)));
                 if peer.tcp_probe.unreliable || doubtful || settled {
                     return;
@@ -309,14 +303,31 @@ impl Liveness {
         }
     }
 
-    /// Advances time. To be called four times per gossip interval.
+    /// Returns the time by the caller's clock at which [`tick`](Self::tick) next has work, at least 50 ms (at the default
+    /// interval) after the last tick, so that nearby work is done together. `None` while there is nothing to wait for. Every
+    /// input may change it.
+    pub fn due(&self) -> Option<Duration> {
+        let broadcasts = self.dead_broadcasts.iter().map(|broadcast| broadcast.next);
+        let others = [
+            self.agenda.first().map(|(due, _)| *due),
+            self.survey_due(),
+            self.refute.as_ref().map(|refute| refute.next),
+            self.starting,
+        ];
+        let own = others.into_iter().flatten().chain(broadcasts).min()?;
+        Some((own + self.stalled).max(self.ticked + self.timing.step))
+    }
+
+    /// Does the work that is due. To be called at the time that [`due`](Self::due) returns; earlier or more frequent calls do
+    /// no harm. A call that is late by more than three gossip intervals is taken for a stall of this process.
     pub fn tick(&mut self, now: Duration) {
         let at = self.advance_clock(now);
-        self.ticked = Some(now);
+        self.ticked = now;
         for _ in 0..MAX_PROBES_PER_TICK {
             let Some((_, name)) = self.agenda.first().filter(|(due, _)| *due <= at).cloned() else { break };
             self.probe(&name, now, at);
         }
+        self.run_survey(now, at);
         self.repeat(at);
         if self.starting.take_if(|until| at >= *until).is_some() {
             self.changed |= self.partitioned.is_some();
@@ -354,10 +365,11 @@ impl Liveness {
 
     /// Returns the own clock, which excludes stalls, so that a stall does not count as waiting.
     fn advance_clock(&mut self, now: Duration) -> Duration {
-        let gap = now.saturating_sub(*self.ticked.get_or_insert(now));
-        if gap > self.timing.stall {
-            self.stalled += gap;
-            self.ticked = Some(now);
+        let called = self.called.replace(now).unwrap_or(now);
+        // Sleep until the next work is no stall.
+        let late = self.due().map_or(Duration::ZERO, |due| now.saturating_sub(due.max(called)));
+        if late > self.timing.stall {
+            self.stalled += late;
         }
         now.saturating_sub(self.stalled)
     }

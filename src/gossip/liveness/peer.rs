@@ -3,7 +3,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::timing::{GONE_PING, IN_FLIGHT, Timing};
+use super::{
+    rendezvous::MONITORS,
+    timing::{GONE_PING, IN_FLIGHT, PING_SPREAD, Timing},
+};
 use crate::model::member::{Cause, PeerId, Reach};
 
 /// Consecutive TCP probes without any reaction after which a host counts as silent: one probe may be lost.
@@ -35,22 +38,19 @@ pub(super) struct Peer {
     /// Time when another run was last told that this one is known.
     pub(super) outdated_reported: Option<Duration>,
 
-    /// Highest known heartbeat.
-    pub(super) heartbeat: u64,
-    /// First and last sign of activity (a new heartbeat, or a frame) without a long pause between.
+    /// First and last frame without a long pause between.
     pub(super) activity: Option<(Duration, Duration)>,
     /// Time when gossip first listed it.
     pub(super) learned: Duration,
     /// Time of its last ack to this node.
     pub(super) acked: Option<Duration>,
-    /// Time of its last known ack to any node; without probes, the time of its last sign of life.
+    /// Time of its last known ack to any node, at first that of its addition.
     pub(super) answered: Duration,
+    /// Begin of its silence: time of the first ping of a member since then that is unanswered.
+    pub(super) unanswered: Option<Duration>,
 
     /// Number of members that precede this node among the peer's monitors.
     pub(super) monitors_ahead: usize,
-    /// Time since when this node monitors the peer in addition to its monitors, because it shows no sign of life or a dead
-    /// broadcast contradicts this node's evidence.
-    pub(super) doubted_since: Option<Duration>,
     /// Start and end of the indirect probes on behalf of other nodes.
     pub(super) indirect_probe: Option<(Duration, Duration)>,
     /// Time of the last ping.
@@ -58,7 +58,7 @@ pub(super) struct Peer {
     pub(super) tcp_probe: TcpProbe,
     /// Indirect probes requested from other nodes.
     pub(super) indirect_round: Option<IndirectRound>,
-    /// Time of the next probe; its position in the agenda.
+    /// Time of the next probe, its position in the agenda; [`NEVER`](super::timing::NEVER) if none is planned.
     pub(super) due: Duration,
 }
 
@@ -129,13 +129,12 @@ impl Peer {
             pause: None,
             claimant: None,
             outdated_reported: None,
-            heartbeat: 0,
             activity: None,
             learned: at,
             acked: None,
             answered: at,
+            unanswered: None,
             monitors_ahead: 0,
-            doubted_since: None,
             indirect_probe: None,
             pinged: None,
             tcp_probe: TcpProbe::default(),
@@ -154,6 +153,21 @@ impl Peer {
         self.pause.take_if(|pause| sent >= pause.since + IN_FLIGHT);
     }
 
+    /// Reports whether it is assigned to this node, if it is a member.
+    pub(super) fn is_target(&self) -> bool {
+        self.monitors_ahead < MONITORS
+    }
+
+    /// Reports whether this node monitors it, if it is a member: until it answers if other nodes are assigned.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_target() || self.unanswered.is_some()
+    }
+
+    /// Reports whether it is a member without an unanswered ping.
+    pub(super) fn may_be_watched(&self) -> bool {
+        self.is_live() && self.unanswered.is_none()
+    }
+
     /// Reports whether it takes part in monitoring.
     pub(super) fn is_live(&self) -> bool {
         self.reach.is_some_and(Reach::is_live)
@@ -169,52 +183,67 @@ impl Peer {
         self.last_activity().max(self.answered)
     }
 
-    /// Records activity. Returns whether the activity has lasted long enough to prove life: stale heartbeats circulate for
-    /// some intervals after a node's end, and again when a network heals, but do not keep rising.
-    pub(super) fn note_activity(&mut self, at: Duration, timing: &Timing) -> bool {
+    /// Records a frame.
+    pub(super) fn note_activity(&mut self, at: Duration, timing: &Timing) {
         let first = match self.activity {
-            Some((first, last)) if at.saturating_sub(last) < timing.overlooked => first,
+            Some((first, last)) if at.saturating_sub(last) < timing.inactive => first,
             _ => at,
         };
         self.activity = Some((first, at));
-        at.saturating_sub(first) >= timing.fading
     }
 
     /// Records an ack to this node or to another one.
     pub(super) fn note_answer(&mut self, at: Duration) {
         self.answered = at;
+        self.unanswered = None;
         self.indirect_round = None;
         self.tcp_probe.silent = 0;
         self.tcp_probe.refused = 0;
     }
 
-    /// Starts to monitor the peer. Earlier silence counts, so that detection does not start over.
-    pub(super) fn start_monitoring(&mut self) {
-        self.answered = self.last_seen();
+    /// Reports whether the last ping was acked, if there was one.
+    pub(super) fn has_acked(&self) -> bool {
+        self.acked.is_some_and(|acked| self.pinged.is_none_or(|pinged| acked >= pinged))
     }
 
-    /// Reports whether a ping is due: sooner if the last one was not acked.
-    pub(super) fn wants_ping(&self, at: Duration, timing: &Timing) -> bool {
+    /// Reports whether a ping is due: after `ping` at the earliest if the last one was acked, otherwise sooner.
+    pub(super) fn wants_ping(&self, at: Duration, ping: Duration, timing: &Timing) -> bool {
         let Some(pinged) = self.pinged else { return true };
-        let pause = if self.acked.is_some_and(|acked| acked >= pinged) { timing.ping } else { timing.retry };
+        let pause = if self.has_acked() { ping.mul_f64(1.0 - PING_SPREAD) } else { self.retry(timing) };
         // Half a step of tolerance for the granularity of ticks.
         at + timing.step / 2 >= pinged + pause
     }
 
+    /// Interval between unanswered pings.
+    pub(super) fn retry(&self, timing: &Timing) -> Duration {
+        if self.is_target() { timing.retry } else { timing.interval }
+    }
+
     /// Reports whether a TCP probe is due.
     pub(super) fn wants_tcp_probe(&self, at: Duration, timing: &Timing) -> bool {
-        self.silence(at) >= timing.tcp_probe
+        self.silence(at, timing) >= timing.tcp_probe
             && self.tcp_probe.at.is_none_or(|last| at + timing.step / 2 >= last + timing.tcp_probe_again)
     }
 
-    /// Time without any ack.
-    pub(super) fn silence(&self, at: Duration) -> Duration {
-        at.saturating_sub(self.answered)
+    /// Time since the first unanswered ping.
+    pub(super) fn unanswered_for(&self, at: Duration) -> Duration {
+        self.unanswered.map_or(Duration::ZERO, |since| at.saturating_sub(since))
+    }
+
+    /// Time without any sign of life since the first unanswered ping.
+    pub(super) fn quiet_for(&self, at: Duration) -> Duration {
+        self.unanswered_for(at).min(at.saturating_sub(self.last_seen()))
+    }
+
+    /// Silence that this node acts upon: the monitors of the peer come first.
+    pub(super) fn silence(&self, at: Duration, timing: &Timing) -> Duration {
+        let precedence = if self.is_target() { Duration::ZERO } else { timing.precedence };
+        self.unanswered_for(at).saturating_sub(precedence)
     }
 
     /// Returns the conclusion that the evidence permits, if any.
     pub(super) fn conclusion(&self, at: Duration, timing: &Timing) -> Option<Conclusion> {
-        let silence = self.silence(at);
+        let silence = self.silence(at, timing);
         let corroborated = self.indirect_round.as_ref().is_some_and(|round| round.corroborated);
         let least = if corroborated { timing.silent } else { timing.uncorroborated };
         if silence < least {
@@ -223,8 +252,8 @@ impl Peer {
         let accepts = self.tcp_probe.accepted.is_some_and(|accepted| at.saturating_sub(accepted) < timing.fading);
         // A peer with activity long after its last ack receives nothing, so it holds its own peers and rarely sends. It is
         // unreachable, not silent.
-        let one_way = self.last_activity() >= self.answered + timing.silent;
-        if at.saturating_sub(self.last_activity()) < if one_way { timing.overlooked } else { timing.fading } {
+        let one_way = self.unanswered.is_some_and(|since| self.last_activity() >= since + timing.silent);
+        if at.saturating_sub(self.last_activity()) < if one_way { timing.inactive } else { timing.fading } {
             // Activity that has just resumed means that the process was stopped; its acks will follow.
             let awake = self.activity.map_or(Duration::ZERO, |(first, _)| at.saturating_sub(first));
             // Connections arrive, so the path is whole: the agent is overloaded.

@@ -7,9 +7,8 @@ use super::{
     action::{Action, Dead},
     peer::{Conclusion, IndirectRound},
     reachability::LossOutcome,
-    rendezvous::MONITORS,
     sequence,
-    timing::{GONE_PING, REMEMBER, UNANSWERED},
+    timing::{GONE_PING, NEVER, PING_SPREAD, REMEMBER, UNANSWERED},
 };
 use crate::model::{
     member::{Cause, PeerId, Reach},
@@ -38,31 +37,21 @@ impl Liveness {
 
     /// Returns the time of the next probe; `None` if the peer is no member any more and was scheduled as such.
     fn probe_member(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
-        let timing = self.timing;
-        let peer = self.peers.get_mut(name)?;
-        let silence = at.saturating_sub(peer.last_seen());
-        if peer.doubted_since.is_some_and(|since| at >= since + timing.overlooked)
-            && peer.silence(at) < timing.tcp_probe
-        {
-            peer.doubted_since = None;
+        let (timing, ping) = (self.timing, self.timing.ping(self.members.len()));
+        let peer = self.peers.get(name)?;
+        if !peer.is_watched() {
+            return Some(NEVER);
         }
-        if peer.monitors_ahead >= MONITORS && peer.doubted_since.is_none() {
-            if silence < timing.overlooked {
-                return Some(peer.last_seen() + timing.overlooked);
-            }
-            peer.doubted_since = Some(at);
-            peer.start_monitoring();
-        }
-        let wants_ping = peer.wants_ping(at, &timing);
+        let wants_ping = peer.wants_ping(at, ping, &timing);
         let wants_tcp_probe = peer.wants_tcp_probe(at, &timing);
-        let silence = peer.silence(at);
-        let wants_indirect_probe = silence >= timing.indirect_probe
-            && peer.indirect_round.as_ref().is_none_or(|round| at + timing.step / 2 >= round.asked + timing.ping);
+        let silence = peer.silence(at, &timing);
+        let asked = |round: &IndirectRound| at + timing.step / 2 >= round.asked + timing.interval;
+        let wants_indirect_probe = silence >= timing.indirect_probe && peer.indirect_round.as_ref().is_none_or(asked);
         let pauses = peer.is_paused(at);
         let suspicious = silence >= timing.suspect && peer.reach == Some(Reach::Alive) && !pauses;
         let conclusion = peer.conclusion(at, &timing).filter(|_| !pauses);
         if wants_ping {
-            self.ping(name, now, at);
+            self.ping_member(name, now, at);
         }
         if wants_tcp_probe {
             self.tcp_probe(name, at);
@@ -70,8 +59,11 @@ impl Liveness {
         if wants_indirect_probe {
             self.request_indirect_probes(name, now, at);
         }
+        let surveyed = (!suspicious && conclusion.is_none()) || self.is_surveyed(name, at);
         let settled = match conclusion {
             None => false,
+            // The evidence about the other members is old.
+            Some(_) if !surveyed && silence < timing.uncorroborated => false,
             Some(Conclusion { cause, corroborated: true }) => {
                 self.declare_gone(name, cause, now, at) != LossOutcome::Unclear
             }
@@ -85,12 +77,43 @@ impl Liveness {
             self.set_reach(name, Reach::Suspect, now, at);
         }
         let peer = self.peers.get(name)?;
-        let pinged = peer.pinged.unwrap_or(at);
-        Some(match peer.acked {
+        Some(match peer.unanswered {
             _ if silence + timing.step >= timing.tcp_probe => at + timing.step,
-            Some(acked) if acked >= pinged => pinged + timing.ping,
-            _ => pinged + timing.retry,
+            None if peer.has_acked() => return Some(self.next_ping(name)),
+            _ => peer.pinged.unwrap_or(at) + peer.retry(&timing),
         })
+    }
+
+    /// Returns the time of the next ping of a member that has acked the last one.
+    fn next_ping(&mut self, name: &Label) -> Duration {
+        let ping = self.timing.ping(self.members.len());
+        let spread = 1.0 - PING_SPREAD + 2.0 * PING_SPREAD * self.random.f64();
+        match self.peers.get(name).filter(|peer| peer.is_target()) {
+            Some(peer) => peer.pinged.unwrap_or(peer.answered) + ping.mul_f64(spread),
+            None => NEVER,
+        }
+    }
+
+    /// Plans the next ping of a member that has just acked, instead of the repetition of the last one.
+    pub(super) fn rest(&mut self, name: &Label) {
+        if self.peers.get(name).is_some_and(|peer| peer.reach == Some(Reach::Alive) && peer.has_acked()) {
+            let next = self.next_ping(name);
+            self.schedule(name, next);
+        }
+    }
+
+    /// Pings a member, and monitors it until it answers.
+    pub(super) fn watch(&mut self, name: &Label, now: Duration, at: Duration) {
+        self.ping_member(name, now, at);
+        self.schedule(name, at + self.timing.retry);
+    }
+
+    /// Pings a member. Its silence starts unless it answers.
+    fn ping_member(&mut self, name: &Label, now: Duration, at: Duration) {
+        self.ping(name, now, at);
+        if let Some(peer) = self.peers.get_mut(name) {
+            peer.unanswered.get_or_insert(at);
+        }
     }
 
     /// Probes a peer that is no member, in case it joins or returns.
@@ -153,8 +176,8 @@ impl Liveness {
         self.actions.push(Action::TcpProbe { peer: id, address: peer.address });
     }
 
-    /// Asks some random live members for an indirect probe. A bounded number of draws suffices while most members are
-    /// live; otherwise the next round draws others.
+    /// Asks some random members for an indirect probe that are not silent themselves. A bounded number of draws suffices
+    /// while most members answer; otherwise the next round draws others.
     fn request_indirect_probes(&mut self, name: &Label, now: Duration, at: Duration) {
         let Some(generation) = self.peers.get(name).map(|peer| peer.generation) else { return };
         let mut chosen: Vec<usize> = vec![];
@@ -162,7 +185,7 @@ impl Liveness {
             let draw = self.random.usize(..self.members.len().max(1));
             let Some(member) = self.members.get(draw).filter(|member| *member != name) else { continue };
             let Some(peer) = self.peers.get(member) else { continue };
-            if chosen.contains(&draw) || at.saturating_sub(peer.last_seen()) >= self.timing.indirect_probe {
+            if chosen.contains(&draw) || peer.unanswered_for(at) >= self.timing.retry {
                 continue;
             }
             let by = PeerId { name: member.clone(), generation: peer.generation };

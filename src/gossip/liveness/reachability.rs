@@ -6,7 +6,7 @@ use super::{
     Liveness, MAX_PEERS,
     peer::Peer,
     rendezvous::{self, MONITORS, score},
-    timing::LOST_TOGETHER,
+    timing::{LOST_TOGETHER, NEVER},
 };
 use crate::model::{
     member::{Cause, PeerId, Reach},
@@ -130,7 +130,7 @@ impl Liveness {
         for (other, peer) in &self.peers {
             let pause = match peer.reach {
                 Some(Reach::Alive | Reach::Suspect) if peer.is_paused(at) => Duration::ZERO,
-                Some(Reach::Alive | Reach::Suspect) => at.saturating_sub(peer.last_seen()),
+                Some(Reach::Alive | Reach::Suspect) => peer.quiet_for(at),
                 Some(Reach::Held) => Duration::MAX,
                 Some(Reach::Gone(Cause::Silent | Cause::Unresponsive | Cause::Unreachable))
                     if at.saturating_sub(peer.reach_since) < LOST_TOGETHER =>
@@ -146,8 +146,7 @@ impl Liveness {
             }
         }
         // The wait is bounded: afterwards the number of lost peers decides alone.
-        let waits =
-            self.peers.get(name).is_some_and(|peer| at.saturating_sub(peer.last_seen()) < self.timing.uncorroborated);
+        let waits = self.peers.get(name).is_some_and(|peer| peer.unanswered_for(at) < self.timing.uncorroborated);
         match () {
             () if lost.len() * 2 > all => Loss::Together(lost),
             () if quiet * 2 > all && waits => Loss::Unclear,
@@ -179,21 +178,21 @@ impl Liveness {
         if !is_live {
             // Evidence from before the change must not count afterwards.
             peer.activity = None;
-            peer.doubted_since = None;
+            peer.unanswered = None;
             peer.indirect_round = None;
             (peer.tcp_probe.refused, peer.tcp_probe.silent) = (0, 0);
         }
         self.held = self.held + usize::from(reach == Reach::Held) - usize::from(was_held);
         match (was_live, is_live) {
-            (false, true) => self.member_added(name, at),
+            (false, true) => self.member_added(name),
             (true, false) => self.member_removed(name, at),
             _ => {}
         }
         let due = match reach {
             Reach::Suspect => at + self.timing.step,
             // Random phase, for many peers that join at once.
-            Reach::Alive => at + self.timing.ping.mul_f64(self.random.f64()),
-            Reach::Held | Reach::Restarting | Reach::Gone(_) => at + self.timing.ping,
+            Reach::Alive => at + self.phase(),
+            Reach::Held | Reach::Restarting | Reach::Gone(_) => at + self.timing.interval,
         };
         self.schedule(name, due);
         if self.partitioned.is_some() || reach == Reach::Held {
@@ -204,23 +203,19 @@ impl Liveness {
     }
 
     /// Updates the monitor assignment for a new member.
-    fn member_added(&mut self, name: &Label, at: Duration) {
+    fn member_added(&mut self, name: &Label) {
         let Some(key) = self.peers.get(name).map(|peer| peer.key) else { return };
         let mut before_us = 0;
         for other in &self.members {
             let Some(other) = self.peers.get_mut(other) else { continue };
             before_us += usize::from(score(other.key, key) > score(self.key, key));
             if score(key, other.key) > score(self.key, other.key) {
+                // Silence that has begun is watched to its end by this node.
                 other.monitors_ahead += 1;
-                if other.monitors_ahead == MONITORS {
-                    // Monitoring in progress is finished by this node.
-                    other.doubted_since = Some(at);
-                }
             }
         }
         if let Some(peer) = self.peers.get_mut(name) {
             peer.monitors_ahead = before_us;
-            peer.start_monitoring();
         }
         self.members.push(name.clone());
     }
@@ -235,15 +230,20 @@ impl Liveness {
             if score(key, other.key) > score(self.key, other.key) {
                 other.monitors_ahead -= 1;
                 if other.monitors_ahead == MONITORS - 1 {
-                    other.start_monitoring();
                     taken_over.push(member.clone());
                 }
             }
         }
         for name in taken_over {
-            let phase = self.timing.ping.mul_f64(self.random.f64());
-            self.schedule(&name, at + phase);
+            let due = self.peers.get(&name).map_or(NEVER, |peer| peer.due);
+            let phase = self.phase();
+            self.schedule(&name, due.min(at + phase));
         }
+    }
+
+    /// Random part of a ping interval.
+    fn phase(&mut self) -> Duration {
+        self.timing.ping(self.members.len()).mul_f64(self.random.f64())
     }
 
     /// Schedules the next probe of a peer.
@@ -252,7 +252,9 @@ impl Liveness {
         let mut entry = (peer.due, name.clone());
         peer.due = due;
         self.agenda.remove(&entry);
-        entry.0 = due;
-        self.agenda.insert(entry);
+        if due < NEVER {
+            entry.0 = due;
+            self.agenda.insert(entry);
+        }
     }
 }

@@ -43,14 +43,13 @@ impl Liveness {
         let recent = |time: Option<Duration>, within| time.is_some_and(|time| at.saturating_sub(time) < within);
         // A refusal is detected at once, other causes after a second or more. A recent ack contradicts the latter, as when
         // a split heals just after the broadcast.
-        let answers = if *cause == Cause::Refused { timing.retry } else { timing.tcp_probe };
+        let answers = if *cause == Cause::Refused { timing.retry } else { timing.missing };
         let contradicted = recent(peer.acked, answers) || recent(peer.rejoined, timing.fading);
         if !contradicted && self.apply_loss(&id.name, *cause, now, at) != LossOutcome::Unclear {
             return;
         }
-        if let Some(peer) = self.run(id).filter(|peer| peer.is_live()) {
-            peer.doubted_since = Some(at);
-            self.schedule(&id.name, at);
+        if self.run(id).is_some_and(|peer| peer.is_live() && peer.unanswered.is_none()) {
+            self.watch(&id.name, now, at);
         }
     }
 

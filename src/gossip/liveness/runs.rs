@@ -85,7 +85,7 @@ impl Liveness {
         } else if id.generation > known.generation {
             return self.learn(id, address, now);
         }
-        if known.outdated_reported.is_none_or(|reported| at >= reported + timing.ping) {
+        if known.outdated_reported.is_none_or(|reported| at >= reported + timing.interval) {
             known.outdated_reported = Some(at);
             let known = PeerId { name: id.name.clone(), generation: known.generation };
             self.actions.push(Action::Outdated { to: address, known });

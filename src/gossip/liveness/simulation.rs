@@ -1,5 +1,6 @@
-//! A cluster in virtual time: frames with a latency of about a millisecond and loss, gossiped heartbeats, host crashes,
-//! stopped processes and partitions. Runs with the same seed are identical.
+//! A cluster in virtual time: frames with a latency of about a millisecond and loss, gossip between nodes whose knowledge
+//! differs, host crashes, stopped processes and partitions. Runs with the same seed are identical. Each detector is called
+//! when it asks for it.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -44,14 +45,14 @@ enum Frame {
     Pause,
     Hello,
     /// What the sender knows; whether it requests a reply.
-    Digest(Rc<Digest>, bool),
+    Gossip(Rc<Knowledge>, bool),
 }
 
-/// What a node gossips about all nodes.
-#[derive(Debug)]
-struct Digest {
-    /// Generation and heartbeat of each node.
-    known: Vec<(u64, u64)>,
+/// What a node knows by gossip about all nodes.
+#[derive(Clone, Debug, PartialEq)]
+struct Knowledge {
+    /// Generation of each node.
+    known: Vec<u64>,
     /// Last generation of each node that has announced a restart.
     restarts: Vec<u64>,
 }
@@ -94,10 +95,9 @@ struct Node {
     liveness: Liveness,
     id: PeerId,
     state: State,
-    /// Generation and heartbeat of each known node.
-    known: Vec<(u64, u64)>,
-    /// Last generation of each node that is known to have announced a restart.
-    restarts: Vec<u64>,
+    knowledge: Knowledge,
+    /// Time of the next tick.
+    tick_at: Option<Duration>,
     /// Frames queued while it was stopped.
     inbox: VecDeque<(PeerId, Frame)>,
     /// Last known reachability of each node.
@@ -105,9 +105,15 @@ struct Node {
 }
 
 impl Node {
+    fn new(liveness: Liveness, id: PeerId, size: usize) -> Self {
+        let knowledge = Knowledge { known: vec![1; size], restarts: vec![0; size] };
+        let (inbox, seen) = (VecDeque::new(), vec![None; size]);
+        Self { liveness, id, state: State::Up, knowledge, tick_at: None, inbox, seen }
+    }
+
     fn learn_restart(&mut self, of: usize, generation: u64, now: Duration) {
-        if generation > self.restarts[of] {
-            self.restarts[of] = generation;
+        if generation > self.knowledge.restarts[of] {
+            self.knowledge.restarts[of] = generation;
             self.liveness.restarts(&PeerId { name: name(of), generation }, now);
         }
     }
@@ -132,17 +138,21 @@ struct Cluster {
     loss: f64,
     /// True if the link from one node to another is cut.
     cut: Vec<Vec<bool>>,
+    /// True if dead broadcasts to this node are lost.
+    misses_broadcasts: Vec<bool>,
     changes: Vec<Change>,
     sent: Sent,
 }
 
-/// Number of the detector's messages, without gossip.
+/// Work of the detectors, without gossip.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sent {
     pings: u64,
     tcp_probes: u64,
     asks: u64,
     others: u64,
+    /// Number of ticks.
+    ticks: u64,
     /// Largest number of actions in one tick.
     burst: usize,
 }
@@ -167,9 +177,7 @@ impl Cluster {
         let node = |i| {
             let id = PeerId { name: name(i), generation: 1 };
             let liveness = Liveness::new(id.clone(), settings, random.fork());
-            let known = vec![(1, 0); size];
-            let (inbox, seen) = (VecDeque::new(), vec![None; size]);
-            Node { liveness, id, state: State::Up, known, restarts: vec![0; size], inbox, seen }
+            Node::new(liveness, id, size)
         };
         let mut cluster = Self {
             now: Duration::ZERO,
@@ -179,6 +187,7 @@ impl Cluster {
             random: fastrand::Rng::with_seed(seed ^ 0xabcd),
             loss: 0.0,
             cut: vec![vec![false; size]; size],
+            misses_broadcasts: vec![false; size],
             changes: vec![],
             sent: Sent::default(),
         };
@@ -187,9 +196,9 @@ impl Cluster {
                 let id = PeerId { name: name(other), generation: 1 };
                 cluster.nodes[i].liveness.learn(&id, address(other), Duration::ZERO);
             }
-            let (tick, gossip) = (ms(cluster.random.u64(0..50)), ms(cluster.random.u64(0..200)));
-            cluster.schedule(tick, Event::Tick(i));
+            let gossip = ms(cluster.random.u64(0..200));
             cluster.schedule(gossip, Event::Gossip(i));
+            cluster.schedule_tick(i);
         }
         cluster.run(ms(2000));
         for i in 0..size {
@@ -219,16 +228,16 @@ impl Cluster {
     fn step(&mut self, event: Event) {
         match event {
             Event::Tick(i) => {
-                self.schedule(ms(50), Event::Tick(i));
-                if self.nodes[i].state == State::Up {
-                    self.nodes[i].liveness.tick(self.now);
+                let node = &mut self.nodes[i];
+                if node.state == State::Up && node.tick_at.take_if(|at| *at == self.now).is_some() {
+                    self.sent.ticks += 1;
+                    node.liveness.tick(self.now);
                     self.perform(i);
                 }
             }
             Event::Gossip(i) => {
                 self.schedule(INTERVAL, Event::Gossip(i));
                 if self.nodes[i].state == State::Up {
-                    self.nodes[i].known[i].1 += 1;
                     self.gossip(i);
                 }
             }
@@ -264,7 +273,7 @@ impl Cluster {
     }
 
     fn gossip(&mut self, i: usize) {
-        let digest = self.digest(i);
+        let knowledge = Rc::new(self.nodes[i].knowledge.clone());
         let seen = &self.nodes[i].seen;
         let live: Vec<usize> = (0..seen.len()).filter(|n| seen[*n] == Some(Reach::Alive)).collect();
         let others: Vec<usize> = (0..seen.len()).filter(|n| *n != i && seen[*n] != Some(Reach::Alive)).collect();
@@ -273,13 +282,11 @@ impl Cluster {
         if !others.is_empty() && self.random.u32(..4) == 0 {
             chosen.extend(self.random.choice(&others));
         }
+        // Nodes that agree exchange nothing.
+        chosen.retain(|to| self.nodes[*to].knowledge != *knowledge);
         for to in chosen {
-            self.send(i, to, Frame::Digest(digest.clone(), true));
+            self.send(i, to, Frame::Gossip(knowledge.clone(), true));
         }
-    }
-
-    fn digest(&self, i: usize) -> Rc<Digest> {
-        Rc::new(Digest { known: self.nodes[i].known.clone(), restarts: self.nodes[i].restarts.clone() })
     }
 
     fn receive(&mut self, from: &PeerId, to: usize, frame: Frame) {
@@ -302,29 +309,26 @@ impl Cluster {
             Frame::IndirectResult(target, sequence, result) => {
                 node.liveness.indirect_result(from, &target, sequence, result, now);
             }
+            Frame::Dead(_) if self.misses_broadcasts[to] => {}
             Frame::Dead(dead) => node.liveness.dead(&dead, now),
             Frame::Restart => node.learn_restart(sender, from.generation, now),
             Frame::Pause => node.liveness.pauses(from, now),
             Frame::Hello => {}
-            Frame::Digest(digest, more) => {
-                let Digest { known, restarts } = &*digest;
+            Frame::Gossip(knowledge, more) => {
+                let Knowledge { known, restarts } = &*knowledge;
                 for (i, generation) in restarts.iter().enumerate() {
                     node.learn_restart(i, *generation, now);
                 }
-                for (i, (generation, heartbeat)) in known.iter().enumerate() {
-                    if i == to || (*generation, *heartbeat) <= node.known[i] {
+                for (i, generation) in known.iter().enumerate() {
+                    if i == to || *generation <= node.knowledge.known[i] {
                         continue;
                     }
-                    let id = PeerId { name: name(i), generation: *generation };
-                    if *generation > node.known[i].0 {
-                        node.liveness.learn(&id, address(i), now);
-                    }
-                    node.known[i] = (*generation, *heartbeat);
-                    node.liveness.heartbeat(&id, *heartbeat, now);
+                    node.knowledge.known[i] = *generation;
+                    node.liveness.learn(&PeerId { name: name(i), generation: *generation }, address(i), now);
                 }
                 if more {
-                    let digest = self.digest(to);
-                    self.send(to, sender, Frame::Digest(digest, false));
+                    let knowledge = Rc::new(node.knowledge.clone());
+                    self.send(to, sender, Frame::Gossip(knowledge, false));
                 }
             }
         }
@@ -374,6 +378,7 @@ impl Cluster {
                 Action::Outdated { .. } => panic!("generations only grow in the simulation"),
             }
         }
+        self.schedule_tick(i);
         let node = &mut self.nodes[i];
         if node.liveness.changed() {
             for PeerState { id, reach, .. } in node.liveness.peers() {
@@ -385,6 +390,15 @@ impl Cluster {
         }
     }
 
+    /// Schedules the tick that a node's detector asks for.
+    fn schedule_tick(&mut self, i: usize) {
+        let due = self.nodes[i].liveness.due().map(|due| due.max(self.now));
+        if let Some(at) = due.filter(|due| Some(*due) != self.nodes[i].tick_at) {
+            self.nodes[i].tick_at = Some(at);
+            self.schedule(at - self.now, Event::Tick(i));
+        }
+    }
+
     // --- Events ---
 
     fn set(&mut self, i: usize, state: State) {
@@ -393,12 +407,14 @@ impl Cluster {
             while let Some((from, frame)) = self.nodes[i].inbox.pop_front() {
                 self.receive(&from, i, frame);
             }
+            self.nodes[i].tick_at = None;
+            self.schedule_tick(i);
         }
     }
 
     /// Sends the announcement of a restart to every node.
     fn announce_restart(&mut self, i: usize) {
-        self.nodes[i].restarts[i] = self.nodes[i].id.generation;
+        self.nodes[i].knowledge.restarts[i] = self.nodes[i].id.generation;
         self.broadcast(i, &Frame::Restart);
     }
 
@@ -430,10 +446,9 @@ impl Cluster {
             add(&mut liveness, &self.nodes[other].id, address(other), self.now);
         }
         let size = self.nodes.len();
-        let mut known = vec![(1, 0); size];
-        known[i] = (generation, 0);
-        let (inbox, seen) = (VecDeque::new(), vec![None; size]);
-        self.nodes[i] = Node { liveness, id, state: State::Up, known, restarts: vec![0; size], inbox, seen };
+        self.nodes[i] = Node::new(liveness, id, size);
+        self.nodes[i].knowledge.known[i] = generation;
+        self.schedule_tick(i);
     }
 
     fn cut(&mut self, from: &[usize], to: &[usize], cut: bool) {

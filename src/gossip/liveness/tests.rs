@@ -96,7 +96,7 @@ const FOUR: &[&str] = &["a", "b", "c", "d"];
 #[test]
 fn evidence_determines_cause() {
     use IndirectProbeResult::{Acked, TcpOnly, Unreachable};
-    // Results of indirect and TCP probes, presence of heartbeats, and the reachability after 1, 2, 4 and 6 seconds.
+    // Results of indirect and TCP probes, presence of frames, and the reachability after 1, 2, 4 and 6 seconds.
     let alive = Reach::Alive;
     let suspect = Reach::Suspect;
     let gone = Reach::Gone;
@@ -116,25 +116,23 @@ fn evidence_determines_cause() {
         (Some(Unreachable), TcpProbeResult::Accepted, true, [suspect, suspect, suspect, unreachable]),
         (None, TcpProbeResult::Silent, true, [suspect; 4]),
     ];
-    for (result, tcp_probe, beats, expected) in cases {
+    for (result, tcp_probe, sends, expected) in cases {
         let mut bench = Bench::new(FOUR);
         bench.mute.push("a");
-        let mut heartbeat = 1;
         let start = bench.now;
         for (after, expected) in [1000, 2000, 4000, 6000].into_iter().zip(expected) {
             while bench.now < start + ms(after) {
-                if *beats {
-                    heartbeat += 1;
-                    bench.liveness.heartbeat(&id("a", 1), heartbeat, bench.now);
+                if *sends {
+                    bench.liveness.heard(&id("a", 1), bench.now);
                 }
                 bench.run_with(ms(200), "a", *result, *tcp_probe);
             }
-            let context = format!("{result:?}, {tcp_probe:?}, heartbeats {beats}, after {after}");
+            let context = format!("{result:?}, {tcp_probe:?}, sends {sends}, after {after}");
             assert_eq!(bench.reach("a"), Some(*expected), "{context}");
         }
         let announced = bench.actions.iter().filter(|action| matches!(action, Action::BroadcastDead(_))).count();
         let times = if matches!(expected[3], Reach::Gone(_)) { TRANSMISSIONS as usize } else { 0 };
-        assert_eq!(announced, times, "{result:?}, {tcp_probe:?}, heartbeats {beats}");
+        assert_eq!(announced, times, "{result:?}, {tcp_probe:?}, sends {sends}");
     }
 }
 
@@ -143,14 +141,11 @@ fn peers_known_from_gossip_only_are_no_members() {
     let mut bench = Bench::new(FOUR);
     bench.mute.extend(["e", "f"]);
     bench.liveness.learn(&id("e", 1), address(9), bench.now);
-    bench.liveness.heartbeat(&id("e", 1), 1000, bench.now);
-    bench.run(ms(5000));
+    bench.run(ms(3000));
     assert_eq!(bench.reach("e"), None);
-    // A rising heartbeat is a sign of life, a single new heartbeat is not.
-    for heartbeat in 1001..1008 {
-        bench.liveness.heartbeat(&id("e", 1), heartbeat, bench.now);
-        bench.run(ms(200));
-    }
+    // An ack is a sign of life, and so is a frame.
+    bench.mute.retain(|name| *name != "e");
+    bench.run(ms(5500));
     assert_eq!(bench.reach("e"), Some(Reach::Alive));
     bench.liveness.learn(&id("f", 1), address(10), bench.now);
     bench.liveness.heard(&id("f", 1), bench.now);
@@ -218,7 +213,6 @@ fn lost_peers_return_by_evidence_after_the_loss() {
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
     bench.now += ms(40);
     bench.liveness.heard(&id("a", 1), bench.now);
-    bench.liveness.heartbeat(&id("a", 1), 99, bench.now);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
     bench.liveness.acked(&id("a", 1), before - 1, bench.now);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Silent)));
@@ -251,7 +245,7 @@ fn lost_peers_return_by_evidence_after_the_loss() {
 fn wrong_refusals_are_ignored_afterwards() {
     let mut bench = Bench::new(FOUR);
     bench.mute.push("a");
-    bench.run_with(ms(500), "a", None, TcpProbeResult::Refused);
+    bench.run_with(ms(800), "a", None, TcpProbeResult::Refused);
     assert_eq!(bench.reach("a"), Some(Reach::Gone(Cause::Refused)));
     bench.liveness.heard(&id("a", 1), bench.now);
     assert_eq!(bench.reach("a"), Some(Reach::Alive));
@@ -621,6 +615,76 @@ fn peer_table_is_bounded() {
     bench.now += ms(50);
     bench.liveness.tick(bench.now);
     assert!(bench.liveness.actions().count() <= 5 * MAX_PROBES_PER_TICK);
+}
+
+fn pinged(actions: &[Action]) -> Vec<String> {
+    let name = |action: &Action| match action {
+        Action::Ping { to, .. } => Some(to.name.to_string()),
+        _ => None,
+    };
+    actions.iter().filter_map(name).collect()
+}
+
+#[test]
+fn members_without_recent_sign_of_life_are_verified_at_most_every_five_seconds() {
+    let names: Vec<String> = (0..40).map(|i| format!("n{i}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut bench = Bench::new(&names);
+    let verify = |bench: &mut Bench| {
+        bench.liveness.verify_members(bench.now);
+        bench.liveness.heard(&id("n0", 1), bench.now);
+        bench.liveness.tick(bench.now);
+        let actions: Vec<Action> = bench.liveness.actions().collect();
+        for action in &actions {
+            if let Action::Ping { to, sequence, .. } = action {
+                bench.liveness.acked(to, *sequence, bench.now);
+            }
+        }
+        pinged(&actions)
+    };
+    let verified = verify(&mut bench);
+    assert!((30..40).contains(&verified.len()), "{verified:?}");
+    assert!(!verified.contains(&"n0".to_owned()));
+    bench.run(ms(4500));
+    assert!(verify(&mut bench).len() < 10);
+    bench.run(ms(600));
+    assert!(verify(&mut bench).len() >= 30);
+}
+
+/// The caller may be early, late by less than a stall, or sleep for as long as it is told.
+#[test]
+fn tick_is_due_at_next_ping_and_sleep_is_no_stall() {
+    let mut bench = Bench::new(&["a"]);
+    let mut pings = 0;
+    for late in [0, 40, 0, 300, 0, 0, 100].iter().cycle().take(70) {
+        let due = bench.liveness.due().unwrap();
+        bench.liveness.tick(due.checked_sub(ms(10)).unwrap());
+        assert_eq!(bench.liveness.actions().count(), 0, "early");
+        bench.now = bench.liveness.due().unwrap() + ms(*late);
+        bench.liveness.tick(bench.now);
+        let actions: Vec<Action> = bench.liveness.actions().collect();
+        for action in actions {
+            let Action::Ping { to, sequence, .. } = action else { panic!("{action:?}") };
+            bench.liveness.acked(&to, sequence, bench.now);
+            pings += 1;
+        }
+    }
+    assert_eq!(pings, 70);
+    assert_eq!(bench.liveness.stalled, Duration::ZERO);
+    // A delay beyond that is a stall, and counts for no peer.
+    bench.now = bench.liveness.due().unwrap() + ms(60_000);
+    bench.liveness.tick(bench.now);
+    assert_eq!(bench.liveness.stalled, ms(60_000));
+    assert_eq!(bench.reach("a"), Some(Reach::Alive));
+}
+
+#[test]
+fn detector_without_peers_waits_for_nothing() {
+    let mut bench = Bench::new(&[]);
+    assert_eq!(bench.liveness.due(), None);
+    bench.now += ms(60_000);
+    bench.liveness.tick(bench.now);
+    assert_eq!(bench.liveness.due(), None);
 }
 
 /// The incrementally maintained assignment equals the computed one.

@@ -163,7 +163,6 @@ impl Task {
         if incarnation < known.incarnation {
             return;
         }
-        self.liveness.heartbeat(&id, heartbeat, now);
         if incarnation > known.incarnation {
             known.replica.restart();
             (known.incarnation, known.awaited) = (incarnation, 0);
