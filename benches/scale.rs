@@ -206,8 +206,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
         records.push(Record::State(key.clone(), InstanceState::Passing).encode());
         keys.push(key);
     }
-    let settings =
-        Settings { id: own.id.clone(), incarnation: 0, address, cluster: "service.local.".into() };
+    let settings = Settings { id: own.id.clone(), incarnation: 0, address, cluster: "service.local.".into() };
     let (to_cluster, inbox) = link::gossip();
     let cluster = Cluster::start(settings, records, link.outbox.clone(), inbox, Arc::default()).await.unwrap();
     cluster.talk_to(AGENT);
@@ -216,7 +215,9 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
         while let Some(inbound) = link.inbound.recv().await {
             let Inbound::Message { from, octets } = inbound else { continue };
             match Message::decode(&octets).unwrap() {
-                Message::Ping { sequence, state } => link.outbox.send([from.address], &Message::Ack { sequence, state }),
+                Message::Ping { sequence, state } => {
+                    link.outbox.send([from.address], &Message::Ack { sequence, state })
+                }
                 Message::IndirectProbe { sequence, target } => {
                     link.outbox.send(
                         [from.address],

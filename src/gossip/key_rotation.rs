@@ -150,6 +150,11 @@ impl Rotations {
         self.proceed(context, Instant::now());
     }
 
+    /// Reports whether a command is running.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.running.is_empty()
+    }
+
     /// Repeats requests, and ends the phases whose time is over.
     pub(super) fn tick(&mut self, context: &Context<'_>) {
         let now = Instant::now();

@@ -197,8 +197,7 @@ impl Cluster {
         };
         let shared = Arc::new(Shared::default());
         let (local, messages) = mpsc::channel(LOCAL);
-        let parts =
-            Parts { own: id.clone(), outbox, inbox, local: messages, shared: shared.clone(), rejected };
+        let parts = Parts { own: id.clone(), outbox, inbox, local: messages, shared: shared.clone(), rejected };
         let handle = spawn_chitchat(config, own, &Envelopes::new(parts)).await?;
         let version = handle.with_chitchat(|chitchat| chitchat.self_node_state().max_version()).await;
         Ok(Self {

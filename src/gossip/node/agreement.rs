@@ -95,6 +95,11 @@ impl Agreement {
         self.note(node, None, now);
     }
 
+    /// Reports whether a node differs.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.differing.is_empty()
+    }
+
     fn note(&mut self, node: &Label, state: Option<u64>, now: Instant) {
         if let Some(known) = self.differing.get_mut(node) {
             (known.state, known.heard) = (state, now);
@@ -111,11 +116,14 @@ impl Agreement {
         now: Instant,
         interval: Duration,
     ) -> Vec<&'a PeerState> {
-        if self.differing.is_empty() || now < self.next {
+        if self.differing.is_empty() {
             return Vec::new();
         }
         let peer = |name: &Label| live.get(name).filter(|peer| peer.reach.is_live());
         self.differing.retain(|name, known| now < known.heard + FORGOTTEN * interval && peer(name).is_some());
+        if now < self.next {
+            return Vec::new();
+        }
         let lasting = self.differing.iter().filter(|(_, known)| known.lasts(self.changed, now, interval));
         let lasting: Vec<&PeerState> = lasting.filter_map(|(name, _)| peer(name)).collect();
         let mut chosen = self.random.choose_multiple(lasting, EXCHANGES);
@@ -173,6 +181,7 @@ impl Task {
         }
         let unresolved = self.agreement.take_unresolved(now);
         if !unresolved.is_empty() {
+            self.liveness.verify_members(self.now());
             self.report_gone(&unresolved);
         }
     }
@@ -184,7 +193,9 @@ impl Task {
         let peers = to.iter().filter_map(|name| self.peer_states.get(name));
         let to: Vec<SocketAddr> = peers.map(|peer| peer.address).collect();
         let gone = |peer: &PeerState| match peer.reach {
-            Reach::Gone(cause) if now >= peer.since + CONFIRMED => Some((peer.since, peer.address, peer.id.clone(), cause)),
+            Reach::Gone(cause) if now >= peer.since + CONFIRMED => {
+                Some((peer.since, peer.address, peer.id.clone(), cause))
+            }
             _ => None,
         };
         let mut gone: Vec<_> = self.peer_states.values().filter_map(gone).collect();

@@ -36,6 +36,8 @@ pub(super) struct ViewDigests {
     /// Last published digest, with the time of its publication.
     published: Option<(u64, Instant)>,
     compared: Instant,
+    /// True if a comparison may have another result than the last one.
+    stale: bool,
     /// Peers whose digest differs, each since the difference was seen or the own digest changed.
     differing: HashMap<PeerId, Instant>,
     /// Number of peers reported as divergent by the last comparison.
@@ -48,7 +50,15 @@ impl ViewDigests {
         for (name, part) in view {
             digest.change(name, None, Some(part));
         }
-        Self { digest, changed: now, published: None, compared: now, differing: HashMap::new(), divergent: 0 }
+        Self {
+            digest,
+            changed: now,
+            published: None,
+            compared: now,
+            stale: true,
+            differing: HashMap::new(),
+            divergent: 0,
+        }
     }
 
     /// Applies a change of one node's part of the view.
@@ -57,8 +67,14 @@ impl ViewDigests {
         self.digest.change(name, before, after);
         if self.digest != known {
             self.changed = Instant::now();
+            self.stale = true;
             self.differing.clear();
         }
+    }
+
+    /// Records that the digest of a peer, or the set of live peers, may have changed.
+    pub(super) fn note(&mut self) {
+        self.stale = true;
     }
 
     /// The own digest.
@@ -92,7 +108,7 @@ impl Task {
             let (key, value) = Record::View(digest).encode();
             self.cluster.publish(&[(key, Some(value))]).await;
         }
-        if now < self.views.compared + COMPARE_INTERVAL {
+        if !self.views.stale || now < self.views.compared + COMPARE_INTERVAL {
             return;
         }
         self.views.compared = now;
@@ -103,6 +119,8 @@ impl Task {
         for (id, _) in digests.filter(|(_, view)| *view != own) {
             differing.insert(id.clone(), self.views.differing.get(id).copied().unwrap_or(now));
         }
+        // A difference counts only once it has lasted.
+        self.views.stale = !differing.is_empty();
         self.views.differing = differing;
         let divergent = self.views.differing.keys().filter(|id| self.views.differs(id).is_some()).count();
         if std::mem::replace(&mut self.views.divergent, divergent) != divergent {

@@ -131,6 +131,8 @@ impl Task {
         self.delivering = self.replicas.values().any(|known| known.replica.is_arriving_again());
         self.update_offers();
         if grown {
+            self.ticks.recount = true;
+            self.views.note();
             self.cluster.talk_on();
         }
     }

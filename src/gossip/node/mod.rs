@@ -22,6 +22,7 @@ mod outgoing;
 mod publish;
 mod repeat;
 mod serials;
+mod ticks;
 mod user_events;
 
 use std::{
@@ -34,7 +35,7 @@ use std::{
 
 use tokio::{
     sync::{Notify, mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -48,10 +49,11 @@ use self::{
     names::Names,
     repeat::Repeats,
     serials::Ceilings,
+    ticks::Ticks,
     user_events::Events,
 };
 use super::{
-    anti_entropy::{Cluster, HOUSEKEEPING},
+    anti_entropy::Cluster,
     command::Command,
     key_rotation::Rotations,
     known_peer::KnownPeer,
@@ -82,9 +84,6 @@ const FOUND: usize = 64;
 /// First and longest pause before gossip is restarted; the pause doubles each time. After gossip has run for the longest
 /// pause, the next pause is the first one again.
 const RESTART: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(10)];
-/// Interval between counts of the replicated keys. A count takes some milliseconds with 100,000 instances.
-const COUNT_INTERVAL: Duration = Duration::from_secs(10);
-
 /// Settings of a node.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -211,6 +210,7 @@ struct Task {
     views: ViewDigests,
     /// Names of nodes whose part of the view may have changed.
     dirty: BTreeSet<Label>,
+    ticks: Ticks,
     /// True while a peer's whole state is arriving again.
     delivering: bool,
     /// True if the membership may have changed.
@@ -294,6 +294,7 @@ impl Task {
             views,
             view,
             dirty: BTreeSet::new(),
+            ticks: Ticks::new(started),
             delivering: false,
             changed: true,
             joins: Vec::new(),
@@ -313,10 +314,6 @@ impl Task {
 
     async fn run(mut self, shutdown: CancellationToken) -> End {
         self.start_joining(&shutdown);
-        let mut ticks = interval(self.settings.interval / 4);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut housekeeping_at = Instant::now();
-        let mut count_at = Instant::now();
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
@@ -326,6 +323,7 @@ impl Task {
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
         let (mut restart_at, mut pause, mut stable_at) = (None::<Instant>, RESTART[0], Instant::now());
         loop {
+            let next_tick = self.next_tick();
             tokio::select! {
                 1.. = self.inputs.link.inbound.recv_many(&mut arrived, RECEIVE_BATCH) => {
                     for inbound in arrived.drain(..) {
@@ -340,28 +338,7 @@ impl Task {
                     read_at = None;
                     self.read().await;
                 }
-                _ = ticks.tick() => {
-                    self.liveness.tick(self.now());
-                    if Instant::now() >= housekeeping_at {
-                        housekeeping_at = Instant::now() + HOUSEKEEPING;
-                        self.cluster.keep_alive().await;
-                        read_at.get_or_insert_with(Instant::now);
-                    }
-                    // The end of a whole delivery shows by the lack of further changes.
-                    if self.delivering && read_at.is_none() {
-                        read_at = Some(Instant::now() + self.settings.interval / 2);
-                    }
-                    if Instant::now() >= count_at {
-                        count_at = Instant::now() + COUNT_INTERVAL;
-                        self.inputs.metrics.set_keys(self.cluster.keys().await);
-                    }
-                    self.exchange();
-                    self.repeat_pushes();
-                    self.expire_joins();
-                    self.rotate_keys();
-                    self.compare_views().await;
-                    self.publish_membership();
-                }
+                () = sleep_until(next_tick) => self.tick(&mut read_at).await,
                 changed = self.inputs.announcements.changed(), if announcing && Instant::now() >= self.push_at => {
                     // The sender may end before the node; the last announcements remain valid.
                     announcing = changed.is_ok();

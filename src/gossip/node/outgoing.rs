@@ -40,6 +40,7 @@ impl Task {
             return;
         }
         let published = self.cluster.publish(&changes).await;
+        self.ticks.recount = true;
         self.push_repeatedly(&published);
         self.push_at = Instant::now() + PUSH_INTERVAL;
     }

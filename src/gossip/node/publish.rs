@@ -69,6 +69,7 @@ impl Task {
         self.peer_states = now;
         self.note_connection();
         self.update_offers();
+        self.views.note();
         self.changed = true;
         self.publish_membership();
     }

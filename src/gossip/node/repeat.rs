@@ -36,6 +36,11 @@ impl Repeats {
         }
     }
 
+    /// Reports whether a transmission is due at some time.
+    pub(super) fn is_pending(&self) -> bool {
+        self.due.is_some()
+    }
+
     /// Takes the changes to push now, in ascending order of versions.
     fn take_due(&mut self, now: Instant, interval: Duration) -> Vec<Entry> {
         if self.due.is_none_or(|due| now < due) {
