@@ -20,8 +20,14 @@ use chitchat::{
 };
 use tokio::sync::Notify;
 
-pub use self::offers::Offer;
+pub use self::{
+    bulk::{BulkState, Part},
+    lag::Missing,
+    offers::Offer,
+    state_stream::StateError,
+};
 use self::{
+    lag::Lag,
     offers::Offers,
     transport::{Envelopes, Parts},
 };
@@ -38,9 +44,12 @@ use crate::{
     },
 };
 
+mod bulk;
 mod codec;
 mod envelope;
+mod lag;
 mod offers;
+mod state_stream;
 mod stream;
 mod transport;
 
@@ -126,7 +135,10 @@ pub struct Cluster {
     resumed: HashMap<ChitchatId, u64>,
     /// Runs that the last read returned, each with its node and its number of earlier gossip starts.
     listed: Vec<(ChitchatId, PeerId, u64)>,
+    /// Versions of these runs, in the same order.
+    versions: Vec<u64>,
     offers: Offers,
+    lag: Lag,
     _listener: ListenerHandle,
 }
 
@@ -174,7 +186,9 @@ impl Cluster {
             protocol_version: ProtocolVersion::V1,
         };
         let offers = Offers::default();
-        let transport = Envelopes::new(Parts { own: id, outbox, inbox, offers: offers.clone(), rejected });
+        let lag = Lag::default();
+        let parts = Parts { own: id, outbox, inbox, offers: offers.clone(), lag: lag.clone(), rejected };
+        let transport = Envelopes::new(parts);
         let handle = spawn_chitchat(config, own, &transport).await?;
         let news = Arc::new(Notify::new());
         let notified = news.clone();
@@ -190,7 +204,9 @@ impl Cluster {
             read: HashMap::new(),
             resumed: HashMap::new(),
             listed: Vec::new(),
+            versions: Vec::new(),
             offers,
+            lag,
             _listener: listener,
         })
     }
@@ -243,7 +259,21 @@ impl Cluster {
     /// returned, each given with its number of earlier gossip starts.
     pub fn offer(&self, offer: impl Fn(&PeerId, u64) -> Offer) {
         let offers = self.listed.iter().map(|(run, id, incarnation)| (run.clone(), offer(id, *incarnation)));
-        self.offers.store(Arc::new(offers.collect()));
+        let offers: Vec<(ChitchatId, Offer)> = offers.collect();
+        let live = offers.iter().zip(&self.versions).filter(|((_, offer), _)| *offer == Offer::Always);
+        self.lag.set_known(live.map(|((run, _), version)| (run.clone(), *version)).collect());
+        self.offers.store(Arc::new(offers));
+    }
+
+    /// Returns the changes that the peer of the last digest has and this node lacks; `None` if no digest has arrived since
+    /// the last call.
+    pub fn take_missing(&self) -> Option<Missing> {
+        self.lag.take()
+    }
+
+    /// Returns access to the state for a bulk transfer.
+    pub fn bulk_state(&self) -> BulkState {
+        BulkState { chitchat: self.handle.chitchat(), offers: self.offers.clone() }
     }
 
     /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one
@@ -255,6 +285,7 @@ impl Cluster {
         let states = chitchat.node_states();
         let mut peers = Vec::with_capacity(states.len());
         self.listed.clear();
+        self.versions.clear();
         for (id, state) in states.iter().filter(|(id, _)| *id != own) {
             // muster nodes have valid names; other names are ignored.
             let Ok(name) = Label::parse(&id.node_id) else { continue };
@@ -268,6 +299,7 @@ impl Cluster {
             let incarnation = id.generation_id % INCARNATIONS;
             let peer = PeerId { name, generation: id.generation_id - incarnation };
             self.listed.push((id.clone(), peer.clone(), incarnation));
+            self.versions.push(state.max_version());
             peers.push(Peer {
                 id: peer,
                 incarnation,
@@ -299,6 +331,11 @@ impl Cluster {
         // An error means that the task has ended already.
         let _ = self.handle.shutdown().await;
     }
+}
+
+/// Reports whether a chitchat message starts an exchange.
+pub fn starts_exchange(octets: &[u8]) -> bool {
+    envelope::starts_exchange(octets)
 }
 
 fn chitchat_id(id: &PeerId, incarnation: u64, address: SocketAddr) -> ChitchatId {

@@ -13,20 +13,20 @@ pub(super) const MAX_BLOCK: usize = 16_384;
 /// 16 to 1, so senders cut what exceeds this bound.
 pub(super) const MAX_BLOCKS: usize = 64;
 /// Octets before the content of a block: its type and its length.
-const HEADER: usize = 3;
+pub(super) const HEADER: usize = 3;
 /// First octets of a zstd frame. Older formats, which the library can also read, are refused.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Level of compression: the library's default, as in chitchat.
 const LEVEL: i32 = 0;
 
-const END: u8 = 0;
+pub(super) const END: u8 = 0;
 const COMPRESSED: u8 = 1;
 const PLAIN: u8 = 2;
 
 /// Reasons for refusing a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum StreamError {
+pub enum StreamError {
     /// The stream ends within a block or without an end mark.
     #[error("the stream is incomplete")]
     Truncated,
@@ -115,16 +115,21 @@ fn decompress(frame: &[u8], content: &mut Vec<u8>) -> Result<(), StreamError> {
 
 /// Appends a stream with this content.
 pub(super) fn write(content: &[u8], out: &mut Vec<u8>) {
-    let mut buffer = [0; MAX_BLOCK];
     for block in content.chunks(MAX_BLOCK) {
-        // A result that is not shorter does not fit, which is an error of the library.
-        let compressed = bulk::compress_to_buffer(block, &mut buffer[..block.len()], LEVEL);
-        let (kind, block) = compressed.map_or((PLAIN, block), |len| (COMPRESSED, &buffer[..len]));
-        out.reserve(HEADER + block.len() + 1);
-        out.push(kind);
-        // A block has at most `MAX_BLOCK` octets.
-        out.extend_from_slice(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes());
-        out.extend_from_slice(block);
+        write_block(block, out);
     }
     out.push(END);
+}
+
+/// Appends one block of 1 to [`MAX_BLOCK`] octets. Adds at most [`HEADER`] octets to its length.
+pub(super) fn write_block(block: &[u8], out: &mut Vec<u8>) {
+    let mut buffer = [0; MAX_BLOCK];
+    // A result that is not shorter does not fit, which is an error of the library.
+    let compressed = bulk::compress_to_buffer(block, &mut buffer[..block.len()], LEVEL);
+    let (kind, block) = compressed.map_or((PLAIN, block), |len| (COMPRESSED, &buffer[..len]));
+    out.reserve(HEADER + block.len() + 1);
+    out.push(kind);
+    // A block has at most `MAX_BLOCK` octets.
+    out.extend_from_slice(&u16::try_from(block.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(block);
 }

@@ -21,6 +21,7 @@ use tracing::debug;
 use super::{
     codec::{Codec, POLL_INTERVAL, TIMEOUT},
     envelope::{Delta, Envelope, EnvelopeError, digest_len, shortened},
+    lag::Lag,
     offers::{Digests, Offers},
 };
 use crate::gossip::{
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) outbox: Outbox,
     pub(super) inbox: Inbox,
     pub(super) offers: Offers,
+    pub(super) lag: Lag,
     pub(super) rejected: Arc<Rejected>,
 }
 
@@ -52,10 +54,11 @@ impl Envelopes {
 impl Transport for Envelopes {
     async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
         let parts = self.0.lock().ok().and_then(|mut parts| parts.take());
-        let Parts { own, outbox, inbox, offers, rejected } = parts.context("the link is in use")?;
+        let Parts { own, outbox, inbox, offers, lag, rejected } = parts.context("the link is in use")?;
         let codec = Codec::open().await?;
         let digests = Digests::new(offers);
-        Ok(Box::new(Link { own, codec, outbox, inbox, digests, rejected, prepared: VecDeque::new(), fed: None }))
+        let prepared = VecDeque::new();
+        Ok(Box::new(Link { own, codec, outbox, inbox, digests, lag, rejected, prepared, fed: None }))
     }
 }
 
@@ -65,6 +68,7 @@ struct Link {
     outbox: Outbox,
     inbox: Inbox,
     digests: Digests,
+    lag: Lag,
     rejected: Arc<Rejected>,
     /// Checked messages for the codec, each with its sender.
     prepared: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -84,6 +88,7 @@ impl Link {
         }
         let changed = match &mut envelope {
             Envelope::Syn { digest, .. } | Envelope::SynAck { digest, .. } => {
+                self.lag.compare(from, digest);
                 let (changed, left_out) = self.digests.prepare(digest);
                 for _ in 0..left_out {
                     self.rejected.count(RejectReason::TooManyRuns, from);

@@ -10,6 +10,7 @@
 //! peer announces, and [`anti_entropy`](super::anti_entropy) how state spreads. The task determines the order of their
 //! updates.
 
+mod bulk;
 mod divergence;
 mod handover;
 mod incoming;
@@ -40,6 +41,7 @@ use tracing::warn;
 
 pub use self::handover::initial_view;
 use self::{
+    bulk::Bulk,
     divergence::ViewDigests,
     join::{Found, Joining},
     missing::Missing,
@@ -217,6 +219,7 @@ struct Task {
     ceilings: Ceilings,
     events: Events,
     names: Names,
+    bulk: Bulk,
 }
 
 /// Replicated state of a peer.
@@ -258,6 +261,7 @@ impl Task {
         let rng = fastrand::Rng::with_seed(settings.seed);
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
+        let bulk = Bulk::new(settings.seed);
         let rotations = Rotations::new(settings.seed);
         let ceilings = Ceilings::new(*inputs.serial_ceiling.borrow());
         let missing = Missing::new(&settings.targets.remembered, settings.own.address, started);
@@ -297,6 +301,7 @@ impl Task {
             ceilings,
             events: Events::default(),
             names: Names::default(),
+            bulk,
         };
         task.restore();
         task.publish_membership();
@@ -347,6 +352,7 @@ impl Task {
                     }
                     self.repeat_pushes();
                     self.expire_joins();
+                    self.expire_bulk();
                     self.rotate_keys();
                     self.compare_views().await;
                     self.publish_membership();
@@ -366,6 +372,7 @@ impl Task {
                     }
                 }
                 Some(found) = self.found.1.recv() => self.contact(found),
+                outcome = self.bulk.received() => self.finish_bulk(outcome),
                 Some(command) = self.inputs.commands.recv() => {
                     if let Some(end) = self.carry_out(command).await {
                         return end;
