@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use chitchat::{Chitchat, ChitchatId, DeletionStatus, VersionedValue};
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Notify, mpsc},
     time::Instant,
 };
 use tracing::debug;
@@ -25,6 +25,8 @@ use super::{
 pub struct BulkState {
     pub(super) chitchat: Arc<Mutex<Chitchat>>,
     pub(super) offers: Offers,
+    /// Notified once a run was applied.
+    pub(super) news: Arc<Notify>,
 }
 
 /// Part of a transfer.
@@ -138,6 +140,8 @@ impl BulkState {
         match chitchat.node_state(&id) {
             Some(state) if state.monotonic_property() < (collected, max) => {
                 chitchat.reset_node_state_if_update(&id, values, max, collected);
+                // chitchat notifies of set keys only.
+                self.news.notify_one();
             }
             Some(_) => {}
             None => debug!(?id, "gossip: bulk state of a run that no digest has listed"),

@@ -273,7 +273,7 @@ impl Cluster {
 
     /// Returns access to the state for a bulk transfer.
     pub fn bulk_state(&self) -> BulkState {
-        BulkState { chitchat: self.handle.chitchat(), offers: self.offers.clone() }
+        BulkState { chitchat: self.handle.chitchat(), offers: self.offers.clone(), news: self.news.clone() }
     }
 
     /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one

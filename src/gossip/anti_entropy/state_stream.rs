@@ -252,7 +252,7 @@ mod tests {
         let entry = |at: u64| Entry {
             key: format!("i/web/{name}-{at}"),
             version: at,
-            value: (at % 5 != 0).then(|| format!("value {}", at.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+            value: (!at.is_multiple_of(5)).then(|| format!("value {}", at.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
         };
         RunState { id: id(name), collected: 1, max: keys + 3, entries: (1..=keys).map(entry).collect() }
     }
