@@ -8,6 +8,8 @@
 
 mod support;
 
+#[path = "cluster/bulk.rs"]
+mod bulk;
 #[path = "cluster/fault.rs"]
 mod fault;
 #[path = "cluster/keys.rs"]

@@ -136,6 +136,11 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
                 sleep(DELAY).await;
                 match outbound {
                     Outbound::Message { to, octets } => deliver(&mut shared.lock().unwrap(), &who, to, &octets),
+                    Outbound::Stream { to, mut messages } => {
+                        while let Some(octets) = messages.recv().await {
+                            deliver(&mut shared.lock().unwrap(), &who, to, &octets);
+                        }
+                    }
                     Outbound::TcpProbe { peer, address } => {
                         let there = shared.lock().unwrap().hosts.contains_key(&address);
                         let result = if there { TcpProbeResult::Accepted } else { TcpProbeResult::Refused };

@@ -3,10 +3,14 @@
 //! It receives whole snapshots (the view of all nodes, the zone files), computes the affected names, and publishes new
 //! tables. Snapshots that arrive meanwhile are merged: it always proceeds to the latest state.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::{sync::watch, task::block_in_place};
+use tokio::{
+    sync::watch,
+    task::block_in_place,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::zone::{Tables, serial::Serial};
@@ -17,6 +21,17 @@ use crate::{
         zone::ZoneFile,
     },
 };
+
+/// Time of a publication from which a pause follows. That of a few changed instances takes less.
+const LONG: Duration = Duration::from_millis(5);
+/// Longest pause after a publication.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Pause after a publication that took this time. While the state of many nodes arrives, each publication rebuilds most
+/// services, so changes that arrive in the pause share the next one.
+fn pause_after(took: Duration) -> Duration {
+    if took < LONG { Duration::ZERO } else { (2 * took).min(LONGEST_PAUSE) }
+}
 
 /// Published tables and their sources.
 pub struct Publisher {
@@ -110,12 +125,33 @@ impl Publisher {
             if changed.is_err() {
                 break;
             }
+            let started = Instant::now();
             block_in_place(|| self.publish(&mut sources));
+            let pause = pause_after(started.elapsed());
+            if !pause.is_zero() {
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = shutdown.cancelled() => break,
+                }
+            }
         }
         // The node may have ended right after a peer handed the serial over: the next start continues from it.
         if let Some(former) = *sources.former_serial.borrow() {
             self.serial.continue_from(former);
         }
         block_in_place(|| self.data_dir.store_serial(self.serial.current()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_follow_long_publications_only() {
+        let cases = [(0, 0), (4, 0), (5, 10), (100, 200), (400, 500)];
+        for (took, expected) in cases {
+            assert_eq!(pause_after(Duration::from_millis(took)).as_millis(), expected, "{took} ms");
+        }
     }
 }

@@ -21,7 +21,7 @@ const INBOX: usize = 8192;
 const GOSSIP: usize = 32;
 
 /// A request from the node to the network.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Outbound {
     /// An encoded [`Message`].
     Message {
@@ -29,6 +29,14 @@ pub enum Outbound {
         to: SocketAddr,
         /// The message.
         octets: Arc<[u8]>,
+    },
+    /// Encoded [`Message`]s over one connection, in order, until the sender of the channel is gone. The network closes the
+    /// channel if it cannot send them.
+    Stream {
+        /// Gossip address of the receiver.
+        to: SocketAddr,
+        /// The messages.
+        messages: mpsc::Receiver<Vec<u8>>,
     },
     /// Probe a gossip port by TCP.
     TcpProbe {
@@ -119,6 +127,11 @@ impl Outbox {
     /// Sends a chitchat message.
     pub fn gossip(&self, to: SocketAddr, octets: &[u8]) {
         self.send([to], &Message::Gossip(octets));
+    }
+
+    /// Sends messages over one connection. Closes the channel at once if the queue is full.
+    pub fn stream(&self, to: SocketAddr, messages: mpsc::Receiver<Vec<u8>>) {
+        let _ = self.0.try_send(Outbound::Stream { to, messages });
     }
 
     /// Requests a TCP probe.

@@ -113,6 +113,29 @@ pub enum Message<'a> {
     /// The sender's keyring, for a peer that encrypts with another key: it was away during a rotation. Encrypted with that
     /// key. Only accepted in a sealed frame.
     Keys(Keyring),
+    /// Requests a bulk transfer of the receiver's state.
+    BulkRequest {
+        /// Number of the transfer, echoed in its parts.
+        transfer: u64,
+        /// Versions that the sender knows: a digest of chitchat of at most [`MAX_GOSSIP`] octets.
+        known: &'a [u8],
+    },
+    /// Part of a bulk transfer. The parts of a transfer follow each other on one connection.
+    BulkPart {
+        /// Number in the request.
+        transfer: u64,
+        /// Number of the part, from zero.
+        part: u32,
+        /// True for the last part.
+        last: bool,
+        /// Encoded states of at most [`MAX_GOSSIP`] octets.
+        content: &'a [u8],
+    },
+    /// Refuses a bulk transfer: the sender already serves another one.
+    BulkBusy {
+        /// Number in the request.
+        transfer: u64,
+    },
     /// Bound that the SOA serials of a former run of the receiver do not exceed: it continues above, if it does not know it.
     Serial(u32),
 }

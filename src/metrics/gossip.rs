@@ -32,6 +32,19 @@ pub struct GossipKeys {
     pub deleted: usize,
 }
 
+/// Outcome of a bulk transfer of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkOutcome {
+    /// All parts were sent, or applied.
+    Complete,
+    /// The sender serves another transfer.
+    Busy,
+    /// A part was invalid or late, or the connection has ended.
+    Failed,
+}
+
+const OUTCOMES: [&str; 3] = ["complete", "busy", "failed"];
+
 /// Gossip metrics of an agent.
 #[derive(Clone, Debug, Default)]
 pub struct Gossip(Arc<Values>);
@@ -41,6 +54,7 @@ struct Values {
     traffic: [[Counts; TRANSPORTS.len()]; DIRECTIONS.len()],
     live_keys: AtomicU64,
     deleted_keys: AtomicU64,
+    bulk: [[AtomicU64; OUTCOMES.len()]; DIRECTIONS.len()],
 }
 
 impl Gossip {
@@ -48,6 +62,16 @@ impl Gossip {
     pub fn set_keys(&self, keys: GossipKeys) {
         self.0.live_keys.store(keys.live as u64, Ordering::Relaxed);
         self.0.deleted_keys.store(keys.deleted as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a requested bulk transfer that has ended.
+    pub fn bulk_received(&self, outcome: BulkOutcome) {
+        Writers::Many.add(&self.0.bulk[0][outcome as usize], 1);
+    }
+
+    /// Counts a bulk transfer that was served or refused.
+    pub fn bulk_sent(&self, outcome: BulkOutcome) {
+        Writers::Many.add(&self.0.bulk[1][outcome as usize], 1);
     }
 
     /// Counts a received frame, valid or not.
@@ -66,7 +90,7 @@ impl Gossip {
         Writers::Many.add(bytes, octets as u64);
     }
 
-    pub(super) fn families(&self) -> [Family; 3] {
+    pub(super) fn families(&self) -> [Family; 4] {
         let each = |what: usize| {
             DIRECTIONS.iter().zip(self.0.traffic.iter()).flat_map(move |(direction, transports)| {
                 TRANSPORTS.iter().zip(transports).map(move |(transport, Counts(counts))| {
@@ -75,6 +99,11 @@ impl Gossip {
                 })
             })
         };
+        let bulk = DIRECTIONS.iter().zip(&self.0.bulk).flat_map(|(direction, outcomes)| {
+            OUTCOMES.iter().zip(outcomes).map(move |(outcome, count)| {
+                ([("direction", *direction), ("outcome", *outcome)], count.load(Ordering::Relaxed))
+            })
+        });
         [
             Family::counters("muster_gossip_frames", "Number of gossip frames, by direction and transport", each(0)),
             Family::counters(
@@ -87,6 +116,11 @@ impl Gossip {
                 "Keys in the replicated state of all nodes; deleted: tombstones",
                 [("live", &self.0.live_keys), ("deleted", &self.0.deleted_keys)]
                     .map(|(state, count)| ([("state", state)], count.load(Ordering::Relaxed))),
+            ),
+            Family::counters(
+                "muster_gossip_bulk_transfers",
+                "Bulk transfers of state that have ended, by direction and outcome",
+                bulk,
             ),
         ]
     }

@@ -34,7 +34,7 @@ pub use self::{
     family::{Content, Family, Labels, Observed, Sample, Value},
     folders::{Folder, Folders, Watched},
     gauges::{Process, Snapshot},
-    gossip::{Gossip, GossipKeys, GossipTransport},
+    gossip::{BulkOutcome, Gossip, GossipKeys, GossipTransport},
     http::{Guard, Http},
     resolver::{FullShare, Resolver, Screened},
     upstreams::{Cause, Upstream, Upstreams},

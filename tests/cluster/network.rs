@@ -161,6 +161,15 @@ impl Network {
                     self.lock().deliver(to, Inbound::Message { from, octets: octets.to_vec() });
                 }
             }
+            Outbound::Stream { to, mut messages } => {
+                while let Some(octets) = messages.recv().await {
+                    sleep(DELAY).await;
+                    if self.lock().is_cut(from.address, to) || self.lock().loses(&octets) {
+                        return;
+                    }
+                    self.lock().deliver(to, Inbound::Message { from: from.clone(), octets });
+                }
+            }
             Outbound::TcpProbe { peer, address } => {
                 let result = self.lock().tcp_probe(from.address, address);
                 sleep(if result == TcpProbeResult::Silent { NO_ANSWER } else { 2 * DELAY }).await;

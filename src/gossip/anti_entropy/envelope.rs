@@ -52,8 +52,8 @@ pub(super) const MAX_RUNS: usize = 2 * MAX_PEERS;
 const MAX_CLUSTER: usize = 255;
 /// Longest key and value in octets. A record that exceeds its own bound is skipped later, without the loss of the node's
 /// other records. A much longer one would fill messages, so that no node could pass on what follows.
-const LONGEST_KEY: usize = 4 * MAX_KEY;
-const LONGEST_VALUE: usize = 4 * MAX_VALUE;
+pub(super) const LONGEST_KEY: usize = 4 * MAX_KEY;
+pub(super) const LONGEST_VALUE: usize = 4 * MAX_VALUE;
 /// Largest version and heartbeat plus one: ten thousand changes a second for three years. chitchat and muster add to both.
 pub(super) const COUNTER_END: u64 = 1 << 40;
 
@@ -91,7 +91,7 @@ pub(super) struct Delta<'a> {
 
 /// Reasons for refusing a message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(super) enum EnvelopeError {
+pub enum EnvelopeError {
     /// The message is none of chitchat's, or of another version of its form.
     #[error("not a chitchat message of version {VERSION}")]
     Form,
@@ -187,7 +187,7 @@ impl<'a> Envelope<'a> {
     }
 }
 
-fn read_digest(octets: &[u8]) -> Result<(Vec<Versions>, &[u8]), EnvelopeError> {
+pub(super) fn read_digest(octets: &[u8]) -> Result<(Vec<Versions>, &[u8]), EnvelopeError> {
     let (content, rest) = stream::read(octets)?;
     let mut content = Reader(&content);
     let mut digest: Vec<Versions> = Vec::new();
@@ -205,7 +205,7 @@ fn read_digest(octets: &[u8]) -> Result<(Vec<Versions>, &[u8]), EnvelopeError> {
     Ok((digest, rest))
 }
 
-fn write_digest(digest: &[Versions], out: &mut Vec<u8>) {
+pub(super) fn write_digest(digest: &[Versions], out: &mut Vec<u8>) {
     let mut content = Vec::new();
     for Versions { id, heartbeat, collected, max } in digest {
         id.serialize(&mut content);
@@ -242,6 +242,11 @@ pub(super) fn digest_len(octets: &[u8]) -> Option<usize> {
     let has_digest = matches!(header[HEADER - 1], SYN | SYN_ACK);
     let (_, behind) = has_digest.then(|| stream::measure(rest).ok())??;
     Some(rest.len() - behind.len())
+}
+
+/// Reports whether a message starts an exchange. Looks at its type only.
+pub(super) fn starts_exchange(octets: &[u8]) -> bool {
+    octets.get(HEADER - 1) == Some(&SYN)
 }
 
 /// Shortens an own message to the size that receivers accept; `None` if it is within.
@@ -333,7 +338,7 @@ impl<'a> Operations<'a> {
 }
 
 /// Octets that are not read yet. Numbers are little-endian.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], EnvelopeError> {
@@ -342,29 +347,29 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], EnvelopeError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], EnvelopeError> {
         let (taken, rest) = self.0.split_first_chunk().ok_or(EnvelopeError::Truncated)?;
         self.0 = rest;
         Ok(*taken)
     }
 
-    fn octet(&mut self) -> Result<u8, EnvelopeError> {
+    pub(super) fn octet(&mut self) -> Result<u8, EnvelopeError> {
         self.array().map(|[octet]| octet)
     }
 
-    fn counter(&mut self) -> Result<u64, EnvelopeError> {
+    pub(super) fn counter(&mut self) -> Result<u64, EnvelopeError> {
         let counter = u64::from_le_bytes(self.array()?);
         if counter < COUNTER_END { Ok(counter) } else { Err(EnvelopeError::Counter(counter)) }
     }
 
     /// Text of at most `most` octets; `what` is its role.
-    fn text(&mut self, most: usize, what: &'static str) -> Result<&'a str, EnvelopeError> {
+    pub(super) fn text(&mut self, most: usize, what: &'static str) -> Result<&'a str, EnvelopeError> {
         let len = u16::from_le_bytes(self.array()?).into();
         let text = std::str::from_utf8(self.take(len)?).map_err(|_| EnvelopeError::Text(what))?;
         if len > most { Err(EnvelopeError::Text(what)) } else { Ok(text) }
     }
 
-    fn run(&mut self) -> Result<ChitchatId, EnvelopeError> {
+    pub(super) fn run(&mut self) -> Result<ChitchatId, EnvelopeError> {
         let name = self.text(u8::MAX.into(), "name of a node")?;
         let label = Label::parse(name).ok().filter(|label| label.as_str() == name);
         let label = label.ok_or(EnvelopeError::Text("name of a node"))?;

@@ -20,7 +20,12 @@ use chitchat::{
 };
 use tokio::sync::{Notify, mpsc};
 
-pub use self::offers::Offer;
+pub use self::{
+    bulk::{BulkState, Part},
+    lag::Missing,
+    offers::Offer,
+    state_stream::StateError,
+};
 use self::{
     envelope::Envelope,
     shared::Shared,
@@ -39,11 +44,14 @@ use crate::{
     },
 };
 
+mod bulk;
 mod codec;
 mod envelope;
+mod lag;
 mod offers;
 mod shared;
 mod state_hash;
+mod state_stream;
 mod stream;
 mod transport;
 
@@ -317,17 +325,32 @@ impl Cluster {
     /// Determines which runs are offered to peers, from the next message on: those that the last [`read`](Self::read)
     /// returned, each given with its number of earlier gossip starts.
     pub fn offer(&mut self, offer: impl Fn(&PeerId, u64) -> Offer) {
-        let mut live: u64 = 0;
+        let mut live = Vec::with_capacity(self.listed.len());
+        let mut hash: u64 = 0;
         let offers = self.listed.iter().map(|Listed { run, id, incarnation, version, .. }| {
             let offer = offer(id, *incarnation);
             if offer == Offer::Always {
-                live = live.wrapping_add(state_hash::of_run(run, *version));
+                hash = hash.wrapping_add(state_hash::of_run(run, *version));
+                live.push((run.clone(), *version));
             }
             (run.clone(), offer)
         });
         let offers = offers.collect();
-        self.state[1] = live;
+        self.state[1] = hash;
+        self.shared.lag.set_known(live);
         self.shared.offers.store(Arc::new(offers));
+    }
+
+    /// Returns the changes that the peer of the last digest has and this node lacks; `None` if no digest has arrived since
+    /// the last call.
+    pub fn take_missing(&self) -> Option<Missing> {
+        self.shared.lag.take()
+    }
+
+    /// Returns access to the state for a bulk transfer.
+    pub fn bulk_state(&self) -> BulkState {
+        let Shared { offers, news, .. } = &*self.shared;
+        BulkState { chitchat: self.handle.chitchat(), offers: offers.clone(), news: news.clone() }
     }
 
     /// Returns all other nodes, each with its changes since the last read. The cost is that of the changes and of one
@@ -384,6 +407,11 @@ impl Cluster {
         // An error means that the task has ended already.
         let _ = self.handle.shutdown().await;
     }
+}
+
+/// Reports whether a chitchat message starts an exchange.
+pub fn starts_exchange(octets: &[u8]) -> bool {
+    envelope::starts_exchange(octets)
 }
 
 /// Reports whether changes follow a version without a gap.

@@ -3,19 +3,20 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::sync::Notify;
 
-use super::offers::Offers;
+use super::{lag::Lag, offers::Offers};
 
-/// Offers, requested exchanges and notifications.
+/// Offers, known versions, requested exchanges and notifications.
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) offers: Offers,
+    pub(super) lag: Lag,
     /// Notified when chitchat has received changes or new runs.
-    pub(super) news: std::sync::Arc<Notify>,
+    pub(super) news: Arc<Notify>,
     /// Addresses of requested exchanges that have not started yet.
     requested: Addresses,
     /// Addresses of nodes that may have more changes than fitted one message.

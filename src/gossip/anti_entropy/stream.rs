@@ -13,20 +13,20 @@ pub(super) const MAX_BLOCK: usize = 16_384;
 /// 16 to 1, so senders cut what exceeds this bound.
 pub(super) const MAX_BLOCKS: usize = 64;
 /// Octets before the content of a block: its type and its length.
-const HEADER: usize = 3;
+pub(super) const HEADER: usize = 3;
 /// First octets of a zstd frame. Older formats, which the library can also read, are refused.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Level of compression: the library's default, as in chitchat.
 const LEVEL: i32 = 0;
 
-const END: u8 = 0;
+pub(super) const END: u8 = 0;
 const COMPRESSED: u8 = 1;
 const PLAIN: u8 = 2;
 
 /// Reasons for refusing a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub(super) enum StreamError {
+pub enum StreamError {
     /// The stream ends within a block or without an end mark.
     #[error("the stream is incomplete")]
     Truncated,
@@ -115,23 +115,28 @@ fn decompress(frame: &[u8], content: &mut Vec<u8>) -> Result<(), StreamError> {
 
 /// Appends a stream with this content.
 pub(super) fn write(content: &[u8], out: &mut Vec<u8>) {
-    let mut buffer = [0; MAX_BLOCK];
     for block in content.chunks(MAX_BLOCK) {
-        // A result that is not shorter does not fit, which is an error of the library.
-        let compressed = bulk::compress_to_buffer(block, &mut buffer[..block.len()], LEVEL);
-        let (kind, block) = compressed.map_or((PLAIN, block), |len| (COMPRESSED, &buffer[..len]));
-        write_block(kind, block, out);
+        write_block(block, out);
     }
     out.push(END);
 }
 
 /// Appends a stream with this content, uncompressed: for messages that stay on this host.
 pub(super) fn write_plain(content: &[u8], out: &mut Vec<u8>) {
-    content.chunks(MAX_BLOCK).for_each(|block| write_block(PLAIN, block, out));
+    content.chunks(MAX_BLOCK).for_each(|block| write_as(PLAIN, block, out));
     out.push(END);
 }
 
-fn write_block(kind: u8, block: &[u8], out: &mut Vec<u8>) {
+/// Appends one block of 1 to [`MAX_BLOCK`] octets. Adds at most [`HEADER`] octets to its length.
+pub(super) fn write_block(block: &[u8], out: &mut Vec<u8>) {
+    let mut buffer = [0; MAX_BLOCK];
+    // A result that is not shorter does not fit, which is an error of the library.
+    let compressed = bulk::compress_to_buffer(block, &mut buffer[..block.len()], LEVEL);
+    let (kind, block) = compressed.map_or((PLAIN, block), |len| (COMPRESSED, &buffer[..len]));
+    write_as(kind, block, out);
+}
+
+fn write_as(kind: u8, block: &[u8], out: &mut Vec<u8>) {
     out.reserve(HEADER + block.len() + 1);
     out.push(kind);
     // A block has at most `MAX_BLOCK` octets.

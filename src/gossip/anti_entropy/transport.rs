@@ -120,6 +120,7 @@ impl Link {
         };
         let changed = match &mut envelope {
             Envelope::Syn { digest, .. } | Envelope::SynAck { digest, .. } => {
+                self.shared.lag.compare(from, digest);
                 let (changed, left_out) = self.digests.prepare(digest);
                 for _ in 0..left_out {
                     self.rejected.count(RejectReason::TooManyRuns, from);

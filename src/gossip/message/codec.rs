@@ -49,6 +49,14 @@ impl<'a> Message<'a> {
             kind::KEYRING_DONE => Self::KeyringDone { sequence: reader.number()?, outcome: reader.outcome()? },
             kind::SERIAL => Self::Serial(reader.array().map(u32::from_be_bytes)?),
             kind::KEYS => Self::Keys(reader.keyring()?),
+            kind::BULK_REQUEST => Self::BulkRequest { transfer: reader.number()?, known: reader.state()? },
+            kind::BULK_PART => Self::BulkPart {
+                transfer: reader.number()?,
+                part: reader.array().map(u32::from_be_bytes)?,
+                last: reader.truth()?,
+                content: reader.state()?,
+            },
+            kind::BULK_BUSY => Self::BulkBusy { transfer: reader.number()? },
             unknown => return Err(MessageError::Kind(unknown)),
         };
         match reader.rest.len() {
@@ -153,6 +161,23 @@ impl<'a> Message<'a> {
                 write_keyring(ring, out);
                 Ok(())
             }
+            Self::BulkRequest { transfer, known } => {
+                out.push(kind::BULK_REQUEST);
+                write_number(*transfer, out);
+                write_state(known, out)
+            }
+            Self::BulkPart { transfer, part, last, content } => {
+                out.push(kind::BULK_PART);
+                write_number(*transfer, out);
+                out.extend(part.to_be_bytes());
+                out.push(if *last { YES } else { NO });
+                write_state(content, out)
+            }
+            Self::BulkBusy { transfer } => {
+                out.push(kind::BULK_BUSY);
+                write_number(*transfer, out);
+                Ok(())
+            }
             Self::Serial(serial) => {
                 out.push(kind::SERIAL);
                 out.extend(serial.to_be_bytes());
@@ -193,6 +218,9 @@ mod kind {
     pub(super) const PAUSE: u8 = 15;
     pub(super) const KEYS: u8 = 16;
     pub(super) const SERIAL: u8 = 17;
+    pub(super) const BULK_REQUEST: u8 = 24;
+    pub(super) const BULK_PART: u8 = 25;
+    pub(super) const BULK_BUSY: u8 = 26;
 }
 
 const NO: u8 = 0;
@@ -235,6 +263,14 @@ fn write_text(text: &str, most: usize, what: &'static str, out: &mut Vec<u8>) ->
     let octets = bounded(text.as_bytes(), most, what)?;
     out.extend((octets.len() as u16).to_be_bytes());
     out.extend(octets);
+    Ok(())
+}
+
+/// Writes a length and the content of a part of a transfer.
+fn write_state(state: &[u8], out: &mut Vec<u8>) -> Result<(), MessageError> {
+    let state = bounded(state, MAX_GOSSIP, "part of the state")?;
+    out.extend((state.len() as u16).to_be_bytes());
+    out.extend(state);
     Ok(())
 }
 
@@ -337,6 +373,13 @@ impl<'a> Reader<'a> {
         let len = self.short()?.into();
         within(len, most, what)?;
         str::from_utf8(self.take(len)?).map_err(|_| MessageError::Text)
+    }
+
+    /// Reads a length and the content of a part of a transfer.
+    fn state(&mut self) -> Result<&'a [u8], MessageError> {
+        let len = self.short()?.into();
+        within(len, MAX_GOSSIP, "part of the state")?;
+        self.take(len)
     }
 
     fn name(&mut self) -> Result<Label, MessageError> {

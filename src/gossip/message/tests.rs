@@ -93,6 +93,13 @@ fn examples() -> Vec<(u8, Message<'static>, Vec<u8>)> {
             [&number(5)[..], b"\x03", &number(4), b"\x02\x01\x01\x01\x01\x02\x02\x02\x02\x01\x06host-a"].concat(),
         ),
         (17, Message::Serial(0x0102_0304), vec![1, 2, 3, 4]),
+        (24, Message::BulkRequest { transfer: 7, known: b"any" }, [&number(7)[..], b"\0\x03any"].concat()),
+        (
+            25,
+            Message::BulkPart { transfer: 7, part: 9, last: true, content: b"any" },
+            [&number(7)[..], b"\0\0\0\x09\x01\0\x03any"].concat(),
+        ),
+        (26, Message::BulkBusy { transfer: 7 }, number(7).into()),
         (16, Message::Keys(ring(&[3, 4]).as_of(7)), [&number(7)[..], b"\x02", &[3; 32], &[4; 32]].concat()),
     ]
 }
@@ -157,6 +164,8 @@ fn malformed_fields_are_reported() {
         ([&[16][..], &number, &[2], &[7; 64]].concat(), MessageError::Keys),
         ([&[12][..], &number, b"\x02\0\x79"].concat(), long("reason", 121, MAX_REASON_LEN)),
         ([&[12][..], &number, b"\x02\0\x01\x1b"].concat(), MessageError::Text),
+        ([&[24][..], &number, b"\xff\xff"].concat(), long("part of the state", 65_535, MAX_GOSSIP)),
+        ([&[25][..], &number, &[0, 0, 0, 1, 2]].concat(), choice("boolean", 2)),
         ([&[3][..], &[0; MAX_GOSSIP + 1]].concat(), long("chitchat message", MAX_GOSSIP + 1, MAX_GOSSIP)),
     ];
     for (octets, expected) in cases {
@@ -176,6 +185,8 @@ fn encode_refuses_messages_that_decode_would() {
         Message::Welcome(identity("[::]:7946")),
         Message::Conflict { holder: identity("10.0.0.1:0") },
         Message::Gossip(&[0; MAX_GOSSIP + 1]),
+        Message::BulkRequest { transfer: 1, known: &[0; MAX_GOSSIP + 1] },
+        Message::BulkPart { transfer: 1, part: 0, last: false, content: &[0; MAX_GOSSIP + 1] },
         push(vec![change(&key, 1, None)]),
         push(vec![change("k", 1, Some(&value))]),
         push(vec![change("k", 2, None), change("k", 2, None)]),

@@ -6,7 +6,7 @@ use super::{End, ReplicaState, Task};
 
 use crate::{
     gossip::{
-        anti_entropy::{Entry, Offer, Peer},
+        anti_entropy::{Entry, Offer, Part, Peer, starts_exchange},
         key_rotation,
         link::Inbound,
         liveness::{Dead, PeerState},
@@ -43,7 +43,10 @@ impl Task {
                 self.liveness.contacted(&peer.id, peer.address, now);
                 self.liveness.heard(&peer.id, now);
                 self.hand_over_ceiling(&peer);
-                self.cluster.talk_to(peer.address);
+                // A transfer under way delivers the same state.
+                if !self.bulk.is_under_way() {
+                    self.cluster.talk_to(peer.address);
+                }
                 self.finish_joins(&peer, at);
             }
             Inbound::TcpProbed { peer, result } => self.liveness.tcp_probed(&peer, result, now),
@@ -54,6 +57,8 @@ impl Task {
     fn take(&mut self, from: &Identity, message: Message<'_>) -> Option<End> {
         let now = self.now();
         match message {
+            // Every peer that meets this node starts an exchange, and each would send the state that a transfer delivers.
+            Message::Gossip(octets) if self.bulk.is_under_way() && starts_exchange(octets) => {}
             Message::Gossip(octets) => {
                 // A full queue drops the message; the next round repairs the loss.
                 let _ = self.to_chitchat.try_send((from.address, octets.to_vec()));
@@ -83,6 +88,11 @@ impl Task {
             Message::Keyring { sequence, change } => self.take_key_change(from, sequence, &change),
             Message::KeyringDone { sequence, outcome } => self.take_key_outcome(from, sequence, outcome),
             Message::Keys(ring) => key_rotation::catch_up(&self.outputs.keyring, &ring, &from.id.name),
+            Message::BulkRequest { transfer, known } => self.serve_bulk(from, transfer, known),
+            Message::BulkPart { transfer, part, last, content } => {
+                self.bulk.take_part(from, transfer, part, Part { content: content.to_vec(), last });
+            }
+            Message::BulkBusy { transfer } => self.bulk.refused(from, transfer),
             Message::Serial(serial) => self.take_former_ceiling(serial),
             // These concern the transport only.
             Message::Hello(_) | Message::Welcome(_) => {}
@@ -130,10 +140,14 @@ impl Task {
         }
         self.delivering = self.replicas.values().any(|known| known.replica.is_arriving_again());
         self.update_offers();
+        self.request_bulk().await;
         if grown {
             self.ticks.recount = true;
             self.views.note();
-            self.cluster.talk_on();
+            // A bulk transfer delivers more at once.
+            if !self.bulk.is_under_way() {
+                self.cluster.talk_on();
+            }
         }
     }
 

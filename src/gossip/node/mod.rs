@@ -11,6 +11,7 @@
 //! updates.
 
 mod agreement;
+mod bulk;
 mod divergence;
 mod handover;
 mod incoming;
@@ -43,6 +44,7 @@ use tracing::warn;
 pub use self::handover::initial_view;
 use self::{
     agreement::Agreement,
+    bulk::Bulk,
     divergence::ViewDigests,
     join::{Found, Joining},
     missing::Missing,
@@ -222,6 +224,7 @@ struct Task {
     ceilings: Ceilings,
     events: Events,
     names: Names,
+    bulk: Bulk,
 }
 
 /// Replicated state of a peer.
@@ -262,6 +265,7 @@ impl Task {
         let agreement = Agreement::new(cluster.state(), rng.fork(), started);
         let view = alone(&settings.node, &published);
         let views = ViewDigests::new(&view, started);
+        let bulk = Bulk::new(settings.seed);
         let rotations = Rotations::new(settings.seed);
         let ceilings = Ceilings::new(*inputs.serial_ceiling.borrow());
         let missing = Missing::new(&settings.targets.remembered, settings.own.address, started);
@@ -304,6 +308,7 @@ impl Task {
             ceilings,
             events: Events::default(),
             names: Names::default(),
+            bulk,
         };
         task.restore();
         task.publish_membership();
@@ -354,6 +359,7 @@ impl Task {
                     }
                 }
                 Some(found) = self.found.1.recv() => self.contact(found),
+                outcome = self.bulk.received() => self.finish_bulk(outcome),
                 Some(command) = self.inputs.commands.recv() => {
                     if let Some(end) = self.carry_out(command).await {
                         return end;

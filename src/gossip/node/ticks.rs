@@ -48,6 +48,7 @@ impl Task {
             || self.agreement.is_pending()
             || self.repeats.is_pending()
             || self.rotations.is_pending()
+            || self.bulk.is_under_way()
             || !self.joins.is_empty()
             || !*self.outputs.synced.borrow()
     }
@@ -74,9 +75,11 @@ impl Task {
             self.inputs.metrics.set_keys(keys);
         }
         self.exchange();
+        self.request_bulk().await;
         self.repeat_pushes();
         self.expire_joins();
         self.rotate_keys();
+        self.expire_bulk();
         self.compare_views().await;
         self.publish_membership();
     }

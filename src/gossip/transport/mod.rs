@@ -3,7 +3,7 @@
 //! One task owns the AEAD state and one UDP socket. Frames that fit every path's MTU are sent as datagrams, longer frames
 //! over a TCP connection each, so that nothing depends on IP fragmentation. The TCP listener also serves
 //! [TCP fallback probes](super::liveness::TcpProbeResult): whether the kernel accepts a connection distinguishes a stopped
-//! agent from one that has ended.
+//! agent from one that has ended. A bulk transfer sends its frames over one connection, each sealed when its turn comes.
 //!
 //! # Handshake
 //! A frame is bound to one run of its receiver, its session, so that a captured frame is useless to another node and after
@@ -42,7 +42,7 @@ use tracing::{debug, info, warn};
 
 use self::{
     directory::{Directory, HELLO_INTERVAL},
-    streams::{Arrived, MAX_FRAME, Opener},
+    streams::{Arrived, MAX_FRAME, Opener, Unsealed},
 };
 pub use self::{
     discard::discard,
@@ -120,6 +120,7 @@ impl Transport {
             udp,
             arrived,
             opener: Opener::new(),
+            unsealed: streams::unsealed(),
             directory: Directory::default(),
             introductions: INTRODUCTIONS,
             plaintext: Vec::new(),
@@ -142,6 +143,8 @@ struct Task {
     udp: UdpSocket,
     arrived: mpsc::Receiver<Arrived>,
     opener: Opener,
+    /// Messages of streams that wait for their frame.
+    unsealed: (mpsc::Sender<Unsealed>, mpsc::Receiver<Unsealed>),
     directory: Directory,
     /// Introductions left in this second, of [`INTRODUCTIONS`].
     introductions: u32,
@@ -166,6 +169,7 @@ impl Task {
                     }
                 }
                 Some((source, mut frame)) = self.arrived.recv() => self.take(&mut frame, source, Via::Connection),
+                Some(unsealed) = self.unsealed.1.recv() => self.seal_for_stream(unsealed),
                 outbound = self.transport.network.outbound.recv() => match outbound {
                     Some(outbound) => self.put(outbound),
                     None => return,
@@ -309,6 +313,7 @@ impl Task {
                     }
                 }
             },
+            Outbound::Stream { to, messages } => self.opener.stream(to, messages, self.unsealed.0.clone()),
             Outbound::TcpProbe { peer, address } => {
                 let inbound = self.transport.network.inbound.clone();
                 self.opener.tcp_probe(address, move |result| {
@@ -362,6 +367,20 @@ impl Task {
             self.send_with(key, to, receiver, &plaintext);
         }
         self.plaintext = plaintext;
+    }
+
+    /// Seals a message of a stream. A receiver without a session gets none, which ends the stream.
+    fn seal_for_stream(&mut self, Unsealed { to, octets, frame }: Unsealed) {
+        let Some(session) = self.directory.at(&to) else { return };
+        let mut sealed = Vec::new();
+        match self.transport.seal.seal(Recipient::Session(session), &octets, &mut sealed) {
+            Ok(()) => {
+                self.transport.metrics.sent(GossipTransport::Tcp, sealed.len());
+                // The stream may have ended.
+                let _ = frame.send(sealed);
+            }
+            Err(error) => warn!(%error, "gossip: cannot seal a message"),
+        }
     }
 
     fn send(&mut self, to: SocketAddr, receiver: Recipient, octets: &[u8]) {

@@ -1,12 +1,12 @@
-//! TCP connections of gossip: frames that exceed a datagram, one per connection after a length prefix, and TCP fallback
-//! probes, which only connect.
+//! TCP connections of gossip: frames that exceed a datagram, each after a length prefix, and TCP fallback probes, which only
+//! connect. A frame has its own connection, except those of a bulk transfer, which share one.
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     task::AbortHandle,
     time::{sleep, timeout},
 };
@@ -26,6 +26,8 @@ pub(super) const MAX_FRAME: usize = MAX_PLAINTEXT + OVERHEAD;
 const CONNECTIONS_IN: usize = 64;
 /// Largest number of outgoing connections. Excess frames are dropped; anti-entropy repairs the loss.
 const CONNECTIONS_OUT: usize = 64;
+/// Largest number of outgoing bulk transfers; each node serves one at a time, so only ending ones overlap.
+const STREAMS_OUT: usize = 4;
 /// Time limit for transferring a frame.
 const CONNECTION: Duration = Duration::from_secs(5);
 /// Time limit for connecting.
@@ -43,7 +45,21 @@ pub(super) fn arrivals() -> (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>) {
     mpsc::channel(CONNECTIONS_IN)
 }
 
-/// Accepts connections, each with one frame, or none if it is a probe.
+/// A message of a stream, to be sealed by the transport's task.
+#[derive(Debug)]
+pub(super) struct Unsealed {
+    pub(super) to: SocketAddr,
+    pub(super) octets: Vec<u8>,
+    /// Takes the frame; dropped if the message cannot be sealed.
+    pub(super) frame: oneshot::Sender<Vec<u8>>,
+}
+
+/// Creates the channel for messages of streams.
+pub(super) fn unsealed() -> (mpsc::Sender<Unsealed>, mpsc::Receiver<Unsealed>) {
+    mpsc::channel(STREAMS_OUT)
+}
+
+/// Accepts connections, each with one frame or several, or none if it is a probe.
 pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>, ended: CancellationToken) {
     let mut reading: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -61,8 +77,10 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
         };
         let frames = frames.clone();
         let reader = tokio::spawn(async move {
-            if let Ok(Ok(Some(frame))) = timeout(CONNECTION, read(&mut stream)).await {
-                let _ = frames.send((source, frame)).await;
+            while let Ok(Ok(Some(frame))) = timeout(CONNECTION, read(&mut stream)).await {
+                if frames.send((source, frame)).await.is_err() {
+                    return;
+                }
             }
         });
         reading.retain(|reader| !reader.is_finished());
@@ -91,9 +109,30 @@ async fn read(stream: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
 
 async fn write(to: SocketAddr, frame: &[u8]) -> io::Result<()> {
     let mut stream = timeout(CONNECT, connect(to)).await??;
+    write_frame(&mut stream, frame).await?;
+    stream.shutdown().await
+}
+
+async fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> io::Result<()> {
     let len = u32::try_from(frame.len()).map_err(io::Error::other)?;
     stream.write_all(&len.to_be_bytes()).await?;
-    stream.write_all(frame).await?;
+    stream.write_all(frame).await
+}
+
+/// Writes messages over one connection. A frame is sealed just before it is written: receivers refuse a frame that is far
+/// behind later ones.
+async fn write_all(
+    to: SocketAddr,
+    messages: &mut mpsc::Receiver<Vec<u8>>,
+    unsealed: &mpsc::Sender<Unsealed>,
+) -> io::Result<()> {
+    let mut stream = timeout(CONNECT, connect(to)).await??;
+    while let Some(octets) = messages.recv().await {
+        let (frame, sealed) = oneshot::channel();
+        unsealed.send(Unsealed { to, octets, frame }).await.map_err(io::Error::other)?;
+        let frame = sealed.await.map_err(io::Error::other)?;
+        timeout(CONNECTION, write_frame(&mut stream, &frame)).await??;
+    }
     stream.shutdown().await
 }
 
@@ -102,12 +141,13 @@ async fn write(to: SocketAddr, frame: &[u8]) -> io::Result<()> {
 pub(super) struct Opener {
     writers: Arc<Semaphore>,
     probes: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl Opener {
     pub(super) fn new() -> Self {
-        let permits = || Arc::new(Semaphore::new(CONNECTIONS_OUT));
-        Self { writers: permits(), probes: permits() }
+        let permits = |most| Arc::new(Semaphore::new(most));
+        Self { writers: permits(CONNECTIONS_OUT), probes: permits(CONNECTIONS_OUT), streams: permits(STREAMS_OUT) }
     }
 
     /// Sends a frame; drops it on any error.
@@ -120,6 +160,22 @@ impl Opener {
             let sent = timeout(CONNECTION, write(to, &frame)).await.unwrap_or_else(|late| Err(late.into()));
             if let Err(error) = sent {
                 debug!(%error, %to, "gossip: cannot send a long frame");
+            }
+            drop(permit);
+        });
+    }
+
+    /// Sends messages over one connection, sealed by the transport's task. Closes the channel on any error.
+    pub(super) fn stream(
+        &self,
+        to: SocketAddr,
+        mut messages: mpsc::Receiver<Vec<u8>>,
+        unsealed: mpsc::Sender<Unsealed>,
+    ) {
+        let Some(permit) = permit(&self.streams) else { return };
+        tokio::spawn(async move {
+            if let Err(error) = write_all(to, &mut messages, &unsealed).await {
+                debug!(%error, %to, "gossip: cannot send a bulk transfer");
             }
             drop(permit);
         });

@@ -1,0 +1,85 @@
+//! How much of the cluster's state this node lacks, by the digests of its peers.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use arc_swap::ArcSwap;
+use chitchat::ChitchatId;
+
+use super::envelope::Versions;
+
+/// Live runs with the versions up to which their changes are known, in ascending order.
+type Known = Vec<(ChitchatId, u64)>;
+
+/// Number of changes that a peer has and this node lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// Gossip address of the peer.
+    pub at: SocketAddr,
+    /// Number of changes of live runs; an upper bound, since later changes of a key replace earlier ones.
+    pub changes: u64,
+}
+
+/// The last comparison with a peer's digest. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Lag(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    known: ArcSwap<Known>,
+    last: Mutex<Option<Missing>>,
+}
+
+impl Lag {
+    /// Sets the live runs and their versions.
+    pub(super) fn set_known(&self, known: Known) {
+        self.0.known.store(Arc::new(known));
+    }
+
+    /// Compares a peer's digest. Before the first live run is known, each run of the digest counts.
+    pub(super) fn compare(&self, at: SocketAddr, digest: &[Versions]) {
+        let known = self.0.known.load();
+        let missing = |entry: &Versions| match known.binary_search_by(|(id, _)| id.cmp(&entry.id)) {
+            Ok(at) => entry.max.saturating_sub(known[at].1),
+            Err(_) if known.is_empty() => entry.max,
+            Err(_) => 0,
+        };
+        let changes = digest.iter().map(missing).sum();
+        if let Ok(mut last) = self.0.last.lock() {
+            *last = Some(Missing { at, changes });
+        }
+    }
+
+    /// Returns the last comparison, once.
+    pub(super) fn take(&self) -> Option<Missing> {
+        self.0.last.lock().ok()?.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> ChitchatId {
+        ChitchatId::new(name, 1, ([10, 0, 0, 1], 7946).into())
+    }
+
+    #[test]
+    fn missing_changes_are_those_of_live_runs() {
+        let at = SocketAddr::from(([10, 0, 0, 2], 7946));
+        let entry = |(name, max): (&str, u64)| Versions { id: id(name), heartbeat: 1, collected: 0, max };
+        let digest: Vec<_> = [("a", 10), ("b", 20), ("dead", 300)].map(entry).into();
+        let lag = Lag::default();
+        assert_eq!(lag.take(), None);
+        // First contact.
+        lag.compare(at, &digest);
+        assert_eq!(lag.take(), Some(Missing { at, changes: 330 }));
+        assert_eq!(lag.take(), None);
+        // A run that the peer does not know, and one of which more is known.
+        lag.set_known(vec![(id("a"), 11), (id("b"), 5), (id("c"), 7)]);
+        lag.compare(at, &digest);
+        assert_eq!(lag.take(), Some(Missing { at, changes: 15 }));
+    }
+}
