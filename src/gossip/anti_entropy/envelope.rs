@@ -13,7 +13,7 @@ use std::{
 use chitchat::{ChitchatId, Serializable};
 use thiserror::Error;
 
-pub(super) use self::local::{changes_of, heartbeats};
+pub(super) use self::local::{changes_of, completed, heartbeats};
 use super::stream::{self, MAX_BLOCKS, StreamError};
 use crate::{
     gossip::{liveness::MAX_PEERS, message::is_destination},

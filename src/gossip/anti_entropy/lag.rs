@@ -38,6 +38,11 @@ impl Lag {
         self.0.known.store(Arc::new(known));
     }
 
+    /// The live runs and their versions, in ascending order.
+    pub(super) fn known(&self) -> Arc<Known> {
+        self.0.known.load_full()
+    }
+
     /// Compares a peer's digest. Before the first live run is known, each run of the digest counts.
     pub(super) fn compare(&self, at: SocketAddr, digest: &[Versions]) {
         let known = self.0.known.load();

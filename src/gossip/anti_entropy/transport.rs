@@ -25,7 +25,7 @@ use tracing::debug;
 
 use super::{
     codec::{Codec, POLL_INTERVAL, TIMEOUT},
-    envelope::{Delta, Envelope, EnvelopeError, Versions, digest_len, shortened},
+    envelope::{Delta, Envelope, EnvelopeError, Versions, completed, digest_len, shortened},
     offers::Digests,
     shared::Shared,
 };
@@ -177,6 +177,9 @@ impl Socket for Link {
                 return Ok(SendOutcome { num_bytes_sent: 0 });
             }
         };
+        let own_digest = digest_len(octets);
+        let whole = completed(octets, &self.shared.lag.known()).ok().flatten();
+        let octets = whole.as_deref().filter(|whole| whole.len() <= MAX_GOSSIP).unwrap_or(octets);
         let num_bytes_sent = octets.len();
         match shortened(octets) {
             _ if !wanted => {}
@@ -184,7 +187,7 @@ impl Socket for Link {
             Ok(Some(short)) => self.outbox.gossip(to, &short),
             Err(error) => debug!(%error, "gossip: unexpected message of chitchat"),
         }
-        if let (None, Some(len)) = (self.fed, digest_len(octets)) {
+        if let (None, Some(len)) = (self.fed, own_digest) {
             self.digests.measured(len);
         }
         Ok(SendOutcome { num_bytes_sent })
