@@ -4,7 +4,7 @@
 //! address, a port, a tag and one entry of `meta`. Prints the octets per instance that each layer allocates on top of the layers
 //! before it, as requested: the allocator's overhead is not in the figures, so they are the same in every profile.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue ends")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 use std::{net::IpAddr, sync::Arc};
 
