@@ -6,7 +6,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
-use std::{collections::BTreeMap, hint::black_box, process::Command, sync::Arc};
+use std::{hint::black_box, process::Command, sync::Arc};
 
 use criterion::{BenchmarkId, Criterion};
 use muster::{
@@ -65,7 +65,7 @@ impl World {
             let instance = Instance {
                 port: Some(8080),
                 tags: vec!["v2".to_owned()],
-                meta: BTreeMap::from([("version".to_owned(), "2.3.1".to_owned())]),
+                meta: [("version", "2.3.1")].into(),
                 ..Instance::new(key.clone(), vec![[10, a, b, c].into()])
             };
             (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))

@@ -8,7 +8,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     path::Path,
@@ -196,7 +195,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
         let instance = Instance {
             port: Some(8000 + (at % 1000) as u16),
             tags: vec!["v2".into()],
-            meta: BTreeMap::from([("version".into(), "2.3.1".into())]),
+            meta: [("version", "2.3.1")].into(),
             ..Instance::new(
                 key.clone(),
                 vec![IpAddr::from([10, (number / 250) as u8, (number % 250) as u8, (at % 250) as u8])],

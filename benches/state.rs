@@ -77,7 +77,7 @@ fn announcement(key: InstanceKey) -> (InstanceKey, Arc<Announcement>) {
     let instance = Instance {
         port: Some(8080),
         tags: vec!["v2".to_owned(), "primary".to_owned()],
-        meta: BTreeMap::from([("version".to_owned(), "2.3.1".to_owned())]),
+        meta: [("version", "2.3.1")].into(),
         ..Instance::new(key.clone(), vec![[10, 0, 0, 7].into()])
     };
     let check = CheckReport {

@@ -28,7 +28,7 @@ mod user_event;
 pub(crate) use self::health::{read_state, state_value};
 use self::{
     health::{read_report, report_value},
-    instance::{instance_value, is_empty, read_instance},
+    instance::{instance_value, read_instance},
 };
 use crate::model::{
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
@@ -297,7 +297,7 @@ struct NodeText<'a> {
     datacenter: Cow<'a, str>,
     #[serde(borrow)]
     version: Cow<'a, str>,
-    #[serde(default, skip_serializing_if = "is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     meta: Cow<'a, BTreeMap<String, String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<u32>,

@@ -84,7 +84,7 @@ prop_compose! {
             ports: ports.into_iter().map(|(name, port)| (label(name), port)).collect(),
             protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
             tags: tags.into_iter().map(str::to_owned).collect(),
-            meta,
+            meta: meta.into(),
             priority,
             weight,
             ttl,

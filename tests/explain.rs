@@ -80,7 +80,7 @@ impl Declared {
             ports: self.port.iter().map(|port| (label(port), 8080)).collect(),
             protocol: self.protocol,
             tags: self.tags.iter().map(|tag| (*tag).to_owned()).collect(),
-            meta: BTreeMap::new(),
+            meta: Default::default(),
             priority: 1,
             weight: 10,
             ttl: None,

@@ -115,9 +115,7 @@ slow_start: 30s
             ports: vec![(label("http"), 8080), (label("metrics"), 9100)],
             protocol: Protocol::Udp,
             tags: ["v2", "eu", "1.10"].map(str::to_owned).to_vec(),
-            meta: [("version", "1.10"), ("shard", "007"), ("canary", "true"), ("note", "")]
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .into(),
+            meta: [("version", "1.10"), ("shard", "007"), ("canary", "true"), ("note", "")].into(),
             priority: 2,
             weight: 20,
             ttl: Some(60),
@@ -255,7 +253,7 @@ fn scalars_follow_yaml_1_2_and_hints_fit_the_written_form() {
     // No value means the default; text is read as written, including zeros.
     assert_eq!(definitions("service: web\nport: ~\n")[0].instance.port, None);
     let meta = &definitions("service: web\nmeta: {a: 08080, b: 1.10, c: yes, d: '08'}\ntags: [007]\n")[0].instance;
-    assert_eq!(meta.meta.values().collect::<Vec<_>>(), ["08080", "1.10", "yes", "08"]);
+    assert_eq!(meta.meta.iter().map(|(_, value)| value).collect::<Vec<_>>(), ["08080", "1.10", "yes", "08"]);
     assert_eq!(meta.tags, ["007"]);
 
     let booleans = [

@@ -322,7 +322,7 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
         port: Some(8080),
         ports: vec![(label("http"), 80), (label("metrics"), 9100)],
         tags: vec!["v2".into(), "no label".into()],
-        meta: [("version".into(), "2.3.1".into()), ("empty".into(), String::new())].into(),
+        meta: [("version", "2.3.1"), ("empty", "")].into(),
         weight: number.into(),
         ..Instance::new(InstanceKey { service: label(service), id: label(id) }, addresses(number))
     }

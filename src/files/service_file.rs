@@ -201,7 +201,7 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let addresses = read_addresses(reader, &table, defaults.addresses);
     let tags = read_tags(reader, &table, id.as_ref());
-    let meta = table.get("meta").map(|node| reader.meta(node)).unwrap_or_default();
+    let meta = table.get("meta").map(|node| reader.meta(node).into()).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
     let number = |key, what, default| {
         table.get(key).and_then(|node| reader.integer(node, what, 0..=u16::MAX)).unwrap_or(default)

@@ -27,9 +27,9 @@ use crate::{
     record::{self, Key, Record, RecordError},
 };
 
-/// Largest number of instances of one node: ten times the intended load of one host. Excess instances are counted and
+/// Largest number of instances of one node: a gateway may announce all that a large cluster has. Excess instances are counted and
 /// skipped.
-pub const MAX_INSTANCES: usize = 20_000;
+pub const MAX_INSTANCES: usize = 100_000;
 /// Output of an instance whose health state has not arrived.
 const NO_HEALTH_YET: &str = "its health has not arrived yet";
 
@@ -225,6 +225,10 @@ impl Replica {
         }
         self.seen = version;
         self.ahead.retain(|_, ahead| *ahead > version);
+        // A burst of pushes leaves room for its number of keys.
+        if self.ahead.is_empty() {
+            self.ahead = HashMap::new();
+        }
     }
 
     /// Applies pushed changes.
@@ -277,6 +281,8 @@ impl Replica {
             Record::Instance(instance) => {
                 let key = instance.key.clone();
                 let (state, report) = match self.announcements.get(&key) {
+                    // The catalog keeps what it has while values are equal: another copy would stay in memory besides it.
+                    Some(known) if known.instance == instance => return Ok(()),
                     Some(known) => (known.state.clone(), known.report.clone()),
                     None if self.announcements.len() >= MAX_INSTANCES + self.unconfirmed.len() => {
                         return Err(SkipError::TooMany);
@@ -290,6 +296,7 @@ impl Replica {
                 self.announcements.insert(key, Arc::new(Announcement { instance, state, report }));
             }
             Record::State(key, state) => match self.announcements.get(&key) {
+                Some(known) if known.state == state => {}
                 Some(known) => {
                     let announcement = Announcement { state, ..Announcement::clone(known) };
                     self.announcements.insert(key, Arc::new(announcement));
@@ -298,6 +305,7 @@ impl Replica {
                 None => drop(self.early.insert(key, state)),
             },
             Record::Report(key, report) => match self.announcements.get(&key) {
+                Some(known) if known.report.as_ref() == Some(&report) => {}
                 Some(known) => {
                     let announcement = Announcement { report: Some(report), ..Announcement::clone(known) };
                     self.announcements.insert(key, Arc::new(announcement));

@@ -108,7 +108,7 @@ impl Instance {
                 return Err(BoundsError::SameTag);
             }
         }
-        meta(&self.meta)?;
+        meta(self.meta.iter())?;
         if let Some(id) = &self.registered_as {
             registered_id(id)?;
         }
@@ -173,7 +173,7 @@ pub fn meta_entry(key: &str, value: &str) -> Result<(), BoundsError> {
 }
 
 /// Checks the `meta` of an instance.
-pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
+pub fn meta<'a>(entries: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Result<(), BoundsError> {
     within("entries of `meta`", entries.len(), MAX_META)?;
     for (key, value) in entries {
         meta_key(key)?;
@@ -184,7 +184,7 @@ pub fn meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
 
 /// Checks the `meta` of a node: the bounds of an instance, and at most [`MAX_NODE_META`] octets in all.
 pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> {
-    meta(entries)?;
+    meta(entries.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
     let octets = entries.iter().map(|(key, value)| key.len() + 1 + value.len()).sum();
     if octets > MAX_NODE_META { Err(BoundsError::NodeMeta(octets)) } else { Ok(()) }
 }

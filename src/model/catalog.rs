@@ -5,13 +5,13 @@
 
 mod view_diff;
 
-use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
+use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
 use self::view_diff::{Change, Known, ViewDiff};
 use super::{
     announcement::{Announcement, Announcements, Node},
     name::Label,
-    service::InstanceKey,
+    service::{Instance, InstanceKey},
 };
 
 /// Hash map with a fast hash, for keys that operators choose, not clients.
@@ -139,11 +139,38 @@ pub struct Versions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses(imbl::OrdSet<Announced>);
 
-/// An instance at an address, or the address alone, which sorts before all its instances.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// An instance at an address, or the address alone, which sorts before all its instances. The names are in the instance,
+/// which the catalog shares: copies of them would be the larger part of this index.
+#[derive(Clone, Debug)]
 struct Announced {
     address: IpAddr,
-    by: Option<(InstanceKey, Label)>,
+    by: Option<(Arc<Instance>, Label)>,
+}
+
+impl Announced {
+    fn order(&self) -> (IpAddr, Option<(&InstanceKey, &Label)>) {
+        (self.address, self.by.as_ref().map(|(instance, node)| (&instance.key, node)))
+    }
+}
+
+impl PartialEq for Announced {
+    fn eq(&self, other: &Self) -> bool {
+        self.order() == other.order()
+    }
+}
+
+impl Eq for Announced {}
+
+impl PartialOrd for Announced {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Announced {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
 }
 
 impl Addresses {
@@ -151,7 +178,7 @@ impl Addresses {
     pub fn at(&self, address: IpAddr) -> impl Iterator<Item = &InstanceKey> {
         let from = Announced { address, by: None };
         let here = self.0.range(from..).take_while(move |announced| announced.address == address);
-        here.filter_map(|announced| announced.by.as_ref().map(|(key, _)| key))
+        here.filter_map(|announced| announced.by.as_ref().map(|(instance, _)| &instance.key))
     }
 
     /// Reports whether an instance has an address of that range.
@@ -248,7 +275,7 @@ impl Catalog {
         }
         let mut service = self.services.get(&name).map(|s| Service::clone(s)).unwrap_or_default();
         for change in changes {
-            if change.old_addresses() != change.new_addresses() {
+            if change.alters_instance() {
                 self.move_addresses(&change);
             }
             // Freshness is part of the sort order.
@@ -262,6 +289,8 @@ impl Catalog {
             }
         }
         service.version = self.versions.all;
+        // Entries that were added one by one leave spare capacity of up to their number.
+        service.entries.shrink_to_fit();
         if service.entries.is_empty() {
             self.services.remove(&name);
         } else {
@@ -270,13 +299,20 @@ impl Catalog {
     }
 
     fn move_addresses(&mut self, change: &Change) {
-        let announced =
-            |address: &IpAddr| Announced { address: *address, by: Some((change.key(), change.node.clone())) };
-        for address in change.old_addresses() {
-            self.addresses.0.remove(&announced(address));
+        let announced = |instance: &Arc<Instance>, address: &IpAddr| Announced {
+            address: *address,
+            by: Some((instance.clone(), change.node.clone())),
+        };
+        // `insert` replaces an equal entry, and with it the shared instance. Nothing else keeps the former one.
+        let new = change.new.as_ref().map(|new| &new.announcement.instance);
+        if let Some(old) = change.old.as_ref().map(|old| &old.announcement.instance) {
+            let kept = |address| new.is_some_and(|new| new.addresses.contains(address));
+            for address in old.addresses.iter().filter(|address| !kept(address)) {
+                self.addresses.0.remove(&announced(old, address));
+            }
         }
-        for address in change.new_addresses() {
-            self.addresses.0.insert(announced(address));
+        for (instance, address) in new.into_iter().flat_map(|new| new.addresses.iter().map(move |at| (new, at))) {
+            self.addresses.0.insert(announced(instance, address));
         }
     }
 }

@@ -3,7 +3,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`name`] | labels and domain names |
-//! | [`service`], [`bounds`] | service definitions, and the bounds of an instance |
+//! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
 //! | [`announcement`] | what a node publishes: itself, its instances and their state |
@@ -34,6 +34,7 @@ pub mod keyring;
 pub mod link_local;
 pub mod maintenance;
 pub mod member;
+pub mod meta;
 pub mod name;
 pub mod reason;
 pub mod recursion_access;

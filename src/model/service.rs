@@ -3,12 +3,12 @@
 //! A [`Definition`] stays on its node; the [`Instance`] in it is announced to other nodes. Every bound is a named constant.
 //! A file that exceeds one is refused with a message; nothing is cut silently.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
-use super::{flap_damping::Damping, health::Status, name::Label};
+use super::{flap_damping::Damping, health::Status, meta::Meta, name::Label};
 
 /// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";
@@ -76,7 +76,7 @@ pub struct Instance {
     /// Tags in file order, all different. Tags that are valid labels have names in the zone.
     pub tags: Vec<String>,
     /// `key=value` pairs of the TXT record.
-    pub meta: BTreeMap<String, String>,
+    pub meta: Meta,
     /// SRV priority (RFC 2782): clients try lower values first.
     pub priority: u16,
     /// SRV weight (RFC 2782): share among equal priorities.
@@ -141,7 +141,7 @@ impl Instance {
             ports: Vec::new(),
             protocol: Protocol::Tcp,
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: Meta::default(),
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
             ttl: None,

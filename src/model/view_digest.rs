@@ -95,7 +95,7 @@ fn instance(node: &Label, known: &Announcement) -> u64 {
     hash.number(instance.tags.len() as u64);
     instance.tags.iter().for_each(|tag| hash.text(tag));
     hash.number(instance.meta.len() as u64);
-    for (key, value) in &instance.meta {
+    for (key, value) in instance.meta.iter() {
         hash.text(key);
         hash.text(value);
     }
@@ -130,7 +130,7 @@ impl Hash {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use super::*;
     use crate::model::{
@@ -144,7 +144,7 @@ mod tests {
             port: Some(80),
             ports: vec![(label("http"), 80)],
             tags: vec!["v2".to_owned()],
-            meta: BTreeMap::from([("a".to_owned(), "b".to_owned())]),
+            meta: [("a", "b")].into(),
             ttl: Some(5),
             ..Instance::new(
                 InstanceKey { service: label("web"), id: label(id) },
@@ -226,7 +226,7 @@ mod tests {
             |known| Arc::make_mut(&mut known.instance).addresses.truncate(1),
             |known| drop(Arc::make_mut(&mut known.instance).tags.pop()),
             |known| drop(Arc::make_mut(&mut known.instance).ports.pop()),
-            |known| Arc::make_mut(&mut known.instance).meta.clear(),
+            |known| Arc::make_mut(&mut known.instance).meta = Default::default(),
         ];
         for (at, change) in others.into_iter().enumerate() {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");

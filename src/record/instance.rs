@@ -1,6 +1,6 @@
 //! Instances as records: JSON without the key.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -10,6 +10,7 @@ use smol_str::SmolStr;
 
 use super::{RecordError, json, parse};
 use crate::model::{
+    meta::Meta,
     name::Label,
     service::{Instance, InstanceKey, Protocol},
 };
@@ -29,7 +30,7 @@ struct InstanceText<'a> {
     #[serde(default, skip_serializing_if = "<[_]>::is_empty")]
     tags: Cow<'a, [String]>,
     #[serde(default, skip_serializing_if = "is_empty")]
-    meta: Cow<'a, BTreeMap<String, String>>,
+    meta: Cow<'a, Meta>,
     #[serde(default = "priority", skip_serializing_if = "is_priority", rename = "prio")]
     priority: u16,
     #[serde(default = "weight", skip_serializing_if = "is_weight")]
@@ -55,7 +56,7 @@ fn is_tcp(protocol: &Protocol) -> bool {
     *protocol == tcp()
 }
 
-pub(super) fn is_empty(meta: &BTreeMap<String, String>) -> bool {
+fn is_empty(meta: &Meta) -> bool {
     meta.is_empty()
 }
 
@@ -144,11 +145,11 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     let text: InstanceText<'_> = parse(value)?;
     let instance = Instance {
         key,
-        addresses: text.addresses.into_owned(),
+        addresses: exact(text.addresses),
         port: text.port,
-        ports: text.ports.into_owned(),
+        ports: exact(text.ports),
         protocol: text.protocol,
-        tags: text.tags.into_owned(),
+        tags: exact(text.tags),
         meta: text.meta.into_owned(),
         priority: text.priority,
         weight: text.weight,
@@ -157,4 +158,11 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     };
     instance.check().map_err(RecordError::Bounds)?;
     Ok(instance)
+}
+
+/// Returns the list without spare capacity: JSON does not state lengths, so a list of one has room for four.
+fn exact<T: Clone>(list: Cow<'_, [T]>) -> Vec<T> {
+    let mut list = list.into_owned();
+    list.shrink_to_fit();
+    list
 }

@@ -25,7 +25,7 @@ fn full() -> Instance {
         ports: vec![(label("metrics"), 9100), (label("http"), 8080)],
         protocol: Protocol::Udp,
         tags: vec!["v2".to_owned(), "größer".to_owned()],
-        meta: [("version".to_owned(), "2.3.1".to_owned()), ("note".to_owned(), "a\"b\n".to_owned())].into(),
+        meta: [("version", "2.3.1"), ("note", "a\"b\n")].into(),
         priority: 0,
         weight: 20,
         ttl: Some(0),

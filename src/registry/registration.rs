@@ -107,7 +107,7 @@ impl Registration {
         let instance = Instance {
             port,
             tags: tags(&fields)?,
-            meta: fields.texts("Meta")?,
+            meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
             registered_as: Some(SmolStr::new(id)),
             ..base

@@ -296,7 +296,7 @@ impl Cluster {
                 let text: String = (0..meta).map(|_| rng.alphanumeric()).collect();
                 let id = format!("{}-{at}", host.identity.id.name);
                 let mut instance = instance(host.identity.address, &format!("bulk{at}"), &id);
-                instance.meta.insert("text".to_owned(), text);
+                instance.meta = [("text", text)].into();
                 let announcement = Announcement::new(Arc::new(instance), InstanceState::Passing);
                 all.insert(announcement.instance.key.clone(), Arc::new(announcement));
             }

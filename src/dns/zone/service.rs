@@ -322,7 +322,7 @@ impl<'c> Builder<'c> {
             }
         }
         let txt_at = wire.len();
-        for (key, value) in &instance.meta {
+        for (key, value) in instance.meta.iter() {
             // One character-string per entry; service files bound its length (RFC 1035 §3.3).
             wire.push((key.len() + 1 + value.len()).min(255) as u8);
             wire.extend(key.bytes().chain([b'=']).chain(value.bytes()).take(255));
@@ -364,9 +364,15 @@ impl<'c> Builder<'c> {
                 *total = total.saturating_add(weight);
             }
         }
+        // Collecting a filtered list leaves spare capacity of up to its length.
+        let mut srv: Few<HostIndex> =
+            self.answered(members).filter(|(_, p)| instance(p).port.is_some()).map(|(at, _)| at).collect();
+        srv.shrink_to_fit();
+        let mut v4: Few<Weighted<4>> = v4.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect();
+        v4.shrink_to_fit();
         Set {
-            srv: self.answered(members).filter(|(_, p)| instance(p).port.is_some()).map(|(at, _)| at).collect(),
-            v4: v4.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
+            srv,
+            v4,
             v6: v6.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
             ttl: self.least_ttl(members),
             remark: self.remark(members),

@@ -139,3 +139,25 @@ fn restart_is_announced_and_withdrawn() {
         assert_eq!(replica.restarts, expected);
     }
 }
+
+#[test]
+fn equal_state_that_arrives_again_takes_no_memory() {
+    let mut replica = complete();
+    let before = replica.announcements.clone();
+    let passing = InstanceState::Passing;
+    let records = [instance("a"), health("a", passing.clone()), instance("b"), health("b", passing), node()];
+    gossip(&mut replica, 6, true, &records);
+    replica.complete();
+    assert!(replica.announcements.ptr_eq(&before), "the view would keep two copies");
+}
+
+#[test]
+fn a_peer_announces_a_hundred_thousand_instances_and_no_more() {
+    let mut replica = Replica::default();
+    let records: Vec<_> = (0..=MAX_INSTANCES).map(|at| instance(&format!("w{at}"))).collect();
+    let mut skipped = Vec::new();
+    let changes = records.iter().zip(1..);
+    let changes = changes.map(|((key, value), version)| Change { key, version, value: Some(value) });
+    replica.gossiped(MAX_INSTANCES as u64 + 1, false, changes, |_, error| skipped.push(error));
+    assert_eq!((replica.announcements.len(), skipped), (100_000, vec![SkipError::TooMany]));
+}

@@ -70,7 +70,7 @@ impl<'a> NodeInstance<'a> {
             id: instance.api_id().to_owned(),
             service: instance.key.service.to_string(),
             tags: instance.tags.clone(),
-            meta: instance.meta.clone(),
+            meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
             address: first(&instance.addresses),
             tagged_addresses: self.tagged(),

@@ -205,3 +205,23 @@ fn addresses_follow_their_instances() {
     )]));
     assert_eq!(shown(&catalog), expect(&[("10.0.0.1", &["db/d1"]), ("10.0.0.2", &["web/w1"])]));
 }
+
+#[test]
+fn addresses_share_the_instances_of_the_services() {
+    let mut catalog = Catalog::default();
+    let unchanged = node("a", &[("web", "w1", "10.0.0.1", Passing)]);
+    let redefined = {
+        let (key, known) = announcement("web", "w1", "10.0.0.1", Passing);
+        let instance = Arc::new(Instance { weight: 7, ..Instance::clone(&known.instance) });
+        let redefined = Announcement { instance, ..Announcement::clone(&known) };
+        let announcements = Announcements::unit(key, Arc::new(redefined));
+        (label("a"), Arc::new(NodeView { announcements, ..NodeView::clone(&unchanged.1) }))
+    };
+    for view in [unchanged, redefined, node("a", &[("web", "w1", "10.0.0.1", Critical)])] {
+        catalog.update(View::from_iter([view]));
+        let service = catalog.service(&label("web")).unwrap();
+        let of_service = &service.entries().next().unwrap().announcement.instance;
+        let (of_address, _) = catalog.addresses.0.iter().next().unwrap().by.as_ref().unwrap();
+        assert!(Arc::ptr_eq(of_service, of_address), "a former definition stays in memory");
+    }
+}

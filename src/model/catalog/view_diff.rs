@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -17,7 +16,6 @@ use crate::model::{
 
 /// Change of one instance of one node.
 pub(crate) struct Change {
-    pub(crate) service: Label,
     pub(crate) id: Label,
     pub(crate) node: Label,
     /// `None`: added.
@@ -33,17 +31,7 @@ pub(crate) struct Known {
     pub(crate) freshness: Freshness,
 }
 
-impl Known {
-    fn addresses(&self) -> &[IpAddr] {
-        &self.announcement.instance.addresses
-    }
-}
-
 impl Change {
-    pub(crate) fn key(&self) -> InstanceKey {
-        InstanceKey { service: self.service.clone(), id: self.id.clone() }
-    }
-
     /// Reports whether more than a report changed.
     pub(crate) fn alters_answers(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
@@ -57,12 +45,10 @@ impl Change {
         old.announcement.instance.tags != new.announcement.instance.tags || old.node != new.node
     }
 
-    pub(crate) fn old_addresses(&self) -> &[IpAddr] {
-        self.old.as_ref().map_or(&[], Known::addresses)
-    }
-
-    pub(crate) fn new_addresses(&self) -> &[IpAddr] {
-        self.new.as_ref().map_or(&[], Known::addresses)
+    /// Reports whether the instance was added or removed, or has another definition.
+    pub(crate) fn alters_instance(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        !Arc::ptr_eq(&old.announcement.instance, &new.announcement.instance)
     }
 }
 
@@ -103,7 +89,6 @@ impl ViewDiff {
                 Some(Known { announcement: announcement?.clone(), node: view.node.clone(), freshness: view.freshness })
             };
             self.services.entry(key.service.clone()).or_default().push(Change {
-                service: key.service.clone(),
                 id: key.id.clone(),
                 node: name.clone(),
                 old: known(old, was),
