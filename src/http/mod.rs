@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -189,9 +189,13 @@ async fn log_request(State(metrics): State<Http>, request: Request, next: Next) 
     let mut response = next.run(request).await;
     metrics.answered(endpoint, response.status().as_u16());
     debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
+    common_headers(response.headers_mut());
+    response
+}
+
+/// Adds the headers of all responses.
+fn common_headers(headers: &mut HeaderMap) {
     // Responses show the current state and must not be cached.
-    let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }
