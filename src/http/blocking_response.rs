@@ -17,9 +17,10 @@ use super::{
     blocking::{Cached, Snapshot, Topic},
     common_headers,
     filter::Filter,
+    parking::Parked,
     query::{Query, bad, with_jitter},
     response::{ApiError, text_of},
-    server::{origin::protect, parking::Parked},
+    server::origin::protect,
 };
 use crate::model::catalog::Catalog;
 
@@ -65,10 +66,10 @@ async fn respond<T: Serialize>(
         let wait = query.wait()?;
         let must_wait = api.queries.index(&topic) == seen && !api.queries.is_shutting_down();
         match &query.parkable {
-            Some((parkable, _)) if parkable.is_resumed => {}
-            Some((parkable, endpoint)) if must_wait => {
+            Some(parkable) if parkable.is_resumed => {}
+            Some(parkable) if must_wait => {
                 let (topic, cache_key) = (topic.clone(), is_cacheable.then(|| key.clone()));
-                let head = parkable.head();
+                let (endpoint, head) = (parkable.endpoint, parkable.head());
                 parkable.park(Parked { topic, seen, wait, cache_key, endpoint, head }).await;
             }
             _ => api.queries.wait_for_change(&topic, seen, with_jitter(wait)).await,

@@ -3,16 +3,16 @@
 use std::{convert::Infallible, time::Duration};
 
 use axum::{
-    extract::{FromRequestParts, MatchedPath},
+    extract::FromRequestParts,
     http::{StatusCode, request::Parts},
 };
 use percent_encoding::percent_decode_str;
 
 use super::{
-    Api, endpoints,
+    Api,
     filter::{self, Filter},
+    parking::Parkable,
     response::ApiError,
-    server::parking::Parkable,
 };
 use crate::{
     model::{announcement::Node, name::Label},
@@ -31,16 +31,15 @@ const JITTER: u32 = 16;
 pub(super) struct Query {
     parameters: Vec<(String, String)>,
     own_node: Option<Label>,
-    /// Set if the connection can wait without the handler, with the path of the route.
-    pub(super) parkable: Option<(Parkable, &'static str)>,
+    /// Set if the connection can wait without the handler.
+    pub(super) parkable: Option<Parkable>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let endpoint = || parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let parkable = parts.extensions.get::<Parkable>().map(|it| (it.clone(), endpoints::pattern(endpoint())));
+        let parkable = parts.extensions.get().cloned();
         Ok(Self { parkable, ..Self::parse(parts.uri.query().unwrap_or_default()) })
     }
 }

@@ -3,7 +3,6 @@
 mod connection;
 pub mod credentials;
 pub(super) mod origin;
-pub(super) mod parking;
 mod replay_io;
 
 use std::{

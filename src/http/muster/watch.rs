@@ -18,12 +18,8 @@ use tokio::time::sleep;
 
 use super::sse::{self, Message};
 use crate::http::{
-    Api,
-    blocking::BlockingQueries,
-    blocking_response::INDEX,
-    query::Query,
-    response::ApiError,
-    server::{credentials::Credentials, parking::Parkable},
+    Api, blocking::BlockingQueries, blocking_response::INDEX, parking::Parkable, query::Query, response::ApiError,
+    server::credentials::Credentials,
 };
 
 /// Path prefix of streams, in place of `/v1/`.

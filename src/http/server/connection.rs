@@ -27,11 +27,12 @@ use tokio_io_timeout::TimeoutWriter;
 use tracing::debug;
 
 use super::{
-    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT,
-    parking::{Parked, Slot},
-    replay_io::ReplayIo,
+    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT, replay_io::ReplayIo,
 };
-use crate::http::query::with_jitter;
+use crate::http::{
+    parking::{Parked, Slot},
+    query::with_jitter,
+};
 
 /// Stream of a connection, with a timeout for clients that read nothing.
 type Io<S> = ReplayIo<Pin<Box<TimeoutWriter<S>>>>;

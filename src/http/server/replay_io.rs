@@ -9,7 +9,7 @@ use std::{
 use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::parking::Slot;
+use crate::http::parking::Slot;
 
 /// Most octets read at once between requests of hyper.
 const READ_LEN: usize = 4096;

@@ -18,23 +18,23 @@ use axum::{
     http::{Method, Version, header},
 };
 
-use crate::http::blocking::Topic;
+use super::blocking::Topic;
 
 /// A blocking query that waits.
 #[derive(Debug)]
-pub(crate) struct Parked {
+pub(super) struct Parked {
     /// Part of the state that the query waits for.
-    pub(crate) topic: Topic,
+    pub(super) topic: Topic,
     /// Index that the client has seen.
-    pub(crate) seen: u64,
+    pub(super) seen: u64,
     /// Longest wait, without jitter.
-    pub(crate) wait: Duration,
+    pub(super) wait: Duration,
     /// Key of the response in the cache; `None`: the response is not cached.
-    pub(crate) cache_key: Option<String>,
+    pub(super) cache_key: Option<String>,
     /// Path of the route, for metrics.
-    pub(crate) endpoint: &'static str,
+    pub(super) endpoint: &'static str,
     /// Head of the request.
-    pub(crate) head: Bytes,
+    pub(super) head: Bytes,
 }
 
 impl Parked {
@@ -71,7 +71,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 
 /// Place of a parked query between the handler and its connection.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Slot(Arc<State>);
+pub(super) struct Slot(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -88,7 +88,12 @@ impl Slot {
         if !has_index || !may_park(request) {
             return;
         }
-        let parkable = Parkable { slot: self.clone(), is_resumed: is_first && is_resumed, head: head_of(request) };
+        let parkable = Parkable {
+            slot: self.clone(),
+            is_resumed: is_first && is_resumed,
+            endpoint: "none",
+            head: head_of(request),
+        };
         request.extensions_mut().insert(parkable);
     }
 
@@ -113,21 +118,23 @@ impl Slot {
 
 /// Marks a request that may park.
 #[derive(Clone, Debug)]
-pub(crate) struct Parkable {
+pub(super) struct Parkable {
     slot: Slot,
     /// True if the request has already waited: it is answered at once.
-    pub(crate) is_resumed: bool,
+    pub(super) is_resumed: bool,
+    /// Path of the route, for metrics. The router sets it.
+    pub(super) endpoint: &'static str,
     head: Bytes,
 }
 
 impl Parkable {
     /// Returns the head of the request.
-    pub(crate) fn head(&self) -> Bytes {
+    pub(super) fn head(&self) -> Bytes {
         self.head.clone()
     }
 
     /// Parks the query. The connection drops this future.
-    pub(crate) async fn park(&self, parked: Parked) {
+    pub(super) async fn park(&self, parked: Parked) {
         *self.slot.0.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(parked);
         pending().await
     }
