@@ -136,7 +136,7 @@ impl Parkable {
     /// Parks the query. The connection drops this future.
     pub(super) async fn park(&self, parked: Parked) {
         *self.slot.0.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(parked);
-        pending().await
+        pending::<()>().await;
     }
 }
 
