@@ -174,13 +174,30 @@ impl Sources {
     }
 }
 
+/// A cached response.
+#[derive(Clone, Debug)]
+pub(super) struct Cached {
+    /// Index of the state that the response shows.
+    index: u64,
+    /// Status line and header lines, without the date and the empty line.
+    pub(super) head: Bytes,
+    /// Body.
+    pub(super) body: Bytes,
+}
+
+impl Cached {
+    pub(super) fn new(index: u64, head: Bytes, body: Bytes) -> Self {
+        Self { index, head, body }
+    }
+}
+
 /// Current state and its waiting clients. Shared by all requests.
 #[derive(Debug)]
 pub struct BlockingQueries {
     snapshot: watch::Sender<Arc<Snapshot>>,
     sources: Sources,
     indexes: Mutex<HashMap<Topic, watch::Sender<u64>>>,
-    cache: Mutex<HashMap<(String, u64), Bytes>>,
+    cache: Mutex<HashMap<String, Cached>>,
     journal: watch::Sender<Journal>,
     metrics: Http,
     shutdown: CancellationToken,
@@ -262,20 +279,31 @@ impl BlockingQueries {
     /// Waits until the topic's index differs from `seen`, at most for `wait`.
     pub(super) async fn wait_for_change(&self, topic: &Topic, seen: u64, wait: Duration) {
         let _waiting = self.metrics.waiting();
-        let mut changes = self.subscribe(topic);
-        let index = topic.index(&self.snapshot());
         let changed = async {
-            if index < seen {
+            if self.index(topic) < seen {
                 sleep(FUTURE_INDEX_PAUSE).await;
-            } else if index == seen {
-                // The sender exists while there are subscribers.
-                let _ = changes.wait_for(|index| *index != seen).await;
+            } else {
+                self.changed(topic, seen).await;
             }
         };
         tokio::select! {
             _ = timeout(wait, changed) => {}
             () = self.shutting_down() => {}
         }
+    }
+
+    /// Waits until the topic's index differs from `seen`.
+    pub(super) async fn changed(&self, topic: &Topic, seen: u64) {
+        let mut changes = self.subscribe(topic);
+        if self.index(topic) == seen {
+            // The sender exists while there are subscribers.
+            let _ = changes.wait_for(|index| *index != seen).await;
+        }
+    }
+
+    /// Returns the topic's current index.
+    pub(super) fn index(&self, topic: &Topic) -> u64 {
+        topic.index(&self.snapshot.borrow())
     }
 
     /// Waits until the catalog satisfies `predicate`, at most for `wait`.
@@ -290,28 +318,28 @@ impl BlockingQueries {
         self.indexes().entry(topic.clone()).or_insert_with(|| watch::Sender::new(index)).subscribe()
     }
 
-    /// Returns the cached response to a request at a version.
-    pub(super) fn cached(&self, key: &str, version: u64) -> Option<Bytes> {
-        self.cache_entries().get(&(key.to_owned(), version)).cloned()
+    /// Returns the cached response to a request at an index.
+    pub(super) fn cached(&self, key: &str, index: u64) -> Option<Cached> {
+        self.cache_entries().get(key).filter(|cached| cached.index == index).cloned()
     }
 
-    /// Caches a response to a request at a version.
-    pub(super) fn cache(&self, key: String, version: u64, response: Bytes) {
-        if response.len() > MAX_CACHED_LEN {
+    /// Caches a response to a request.
+    pub(super) fn cache(&self, key: String, response: Cached) {
+        if response.body.len() > MAX_CACHED_LEN {
             return;
         }
         let mut entries = self.cache_entries();
         if entries.len() >= MAX_CACHED {
             entries.clear();
         }
-        entries.insert((key, version), response);
+        entries.insert(key, response);
     }
 
     fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, watch::Sender<u64>>> {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cache_entries(&self) -> MutexGuard<'_, HashMap<(String, u64), Bytes>> {
+    fn cache_entries(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

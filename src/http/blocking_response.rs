@@ -14,10 +14,13 @@ use serde_json::Value;
 
 use super::{
     Api,
-    blocking::{Snapshot, Topic},
+    blocking::{Cached, Snapshot, Topic},
+    common_headers,
     filter::Filter,
-    query::{Query, bad},
+    parking::Parked,
+    query::{Query, bad, with_jitter},
     response::{ApiError, text_of},
+    server::origin::protect,
 };
 use crate::model::catalog::Catalog;
 
@@ -57,16 +60,26 @@ async fn respond<T: Serialize>(
     build: impl Fn(&Snapshot) -> Result<T, ApiError>,
 ) -> Result<Response, ApiError> {
     query.check()?;
+    let key = query.cache_key(uri.path());
+    let is_cacheable = topic != Topic::Explain;
     if let Some(seen) = query.index()? {
-        api.queries.wait_for_change(&topic, seen, query.wait()?).await;
+        let wait = query.wait()?;
+        let must_wait = api.queries.index(&topic) == seen && !api.queries.is_shutting_down();
+        match &query.parkable {
+            Some(parkable) if parkable.is_resumed => {}
+            Some(parkable) if must_wait => {
+                let (topic, cache_key) = (topic.clone(), is_cacheable.then(|| key.clone()));
+                let (endpoint, head) = (parkable.endpoint, parkable.head());
+                parkable.park(Parked { topic, seen, wait, cache_key, endpoint, head }).await;
+            }
+            _ => api.queries.wait_for_change(&topic, seen, with_jitter(wait)).await,
+        }
     }
     let snapshot = api.queries.snapshot();
     let index = topic.index(&snapshot);
-    let key = query.cache_key(uri.path());
-    let is_cacheable = topic != Topic::Explain;
     let cached = if is_cacheable { api.queries.cached(&key, index) } else { None };
     let text = match cached {
-        Some(text) => text,
+        Some(cached) => cached.body,
         None => {
             if let Some(dc) = query.datacenter()?
                 && !known_datacenters(&snapshot.catalog).contains(dc.as_str())
@@ -84,7 +97,8 @@ async fn respond<T: Serialize>(
             };
             let text = Bytes::from(text?);
             if is_cacheable {
-                api.queries.cache(key, index, text.clone());
+                let cached = Cached::new(index, encoded_head(index, text.len()), text.clone());
+                api.queries.cache(key, cached);
             }
             text
         }
@@ -102,6 +116,10 @@ pub(super) fn passes(filter: &Filter, item: &Value) -> Result<bool, ApiError> {
 
 /// Returns a JSON response with Consul's index headers.
 pub(super) fn with_index(text: Bytes, index: u64) -> Response {
+    (index_headers(index), text).into_response()
+}
+
+fn index_headers(index: u64) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(INDEX, index.into());
@@ -109,7 +127,22 @@ pub(super) fn with_index(text: Bytes, index: u64) -> Response {
     headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
     // Consul's value for a response that did not go to the leader.
     headers.insert("x-consul-effective-consistency", HeaderValue::from_static("stale"));
-    (headers, text).into_response()
+    headers
+}
+
+/// Returns the head of a response as hyper and the router would send it, without the date and the empty line.
+fn encoded_head(index: u64, len: usize) -> Bytes {
+    let mut headers = index_headers(index);
+    headers.insert(header::CONTENT_LENGTH, len.into());
+    common_headers(&mut headers);
+    protect(&mut headers);
+    let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    for (name, value) in &headers {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.into()
 }
 
 /// Removes the items of an array, or the values of an object, that `passes` rejects.

@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -24,7 +24,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::{blocking::BlockingQueries, command::Commands, response::ApiError, server::credentials::Guard};
+use self::{
+    blocking::BlockingQueries, command::Commands, parking::Parkable, response::ApiError, server::credentials::Guard,
+};
 use crate::{
     config::Advertise,
     metrics::{Http, Scrape},
@@ -48,6 +50,7 @@ pub mod muster;
 mod openapi;
 mod openapi_parameters;
 mod page;
+mod parking;
 mod query;
 mod response;
 pub mod server;
@@ -180,18 +183,25 @@ async fn limit_time(request: Request, next: Next) -> Response {
 }
 
 /// Logs and counts a request. The level is `debug`, because clients cause it.
-async fn log_request(State(metrics): State<Http>, request: Request, next: Next) -> Response {
+async fn log_request(State(metrics): State<Http>, mut request: Request, next: Next) -> Response {
     let _in_flight = metrics.in_flight();
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let endpoint = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let endpoint = endpoints::pattern(endpoint);
+    if let Some(parkable) = request.extensions_mut().get_mut::<Parkable>() {
+        parkable.endpoint = endpoint;
+    }
     let started = Instant::now();
     let mut response = next.run(request).await;
     metrics.answered(endpoint, response.status().as_u16());
     debug!(%method, path = ?uri.path(), status = response.status().as_u16(), took = ?started.elapsed(), "HTTP request");
+    common_headers(response.headers_mut());
+    response
+}
+
+/// Adds the headers of all responses.
+fn common_headers(headers: &mut HeaderMap) {
     // Responses show the current state and must not be cached.
-    let headers = response.headers_mut();
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

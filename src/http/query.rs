@@ -2,12 +2,16 @@
 
 use std::{convert::Infallible, time::Duration};
 
-use axum::{extract::FromRequestParts, http::StatusCode, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+};
 use percent_encoding::percent_decode_str;
 
 use super::{
     Api,
     filter::{self, Filter},
+    parking::Parkable,
     response::ApiError,
 };
 use crate::{
@@ -24,13 +28,19 @@ const JITTER: u32 = 16;
 
 /// Parameters in request order, and the node to which `near=_agent` refers.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query(Vec<(String, String)>, Option<Label>);
+pub(super) struct Query {
+    parameters: Vec<(String, String)>,
+    own_node: Option<Label>,
+    /// Set if the connection can wait without the handler.
+    pub(super) parkable: Option<Parkable>,
+}
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::parse(parts.uri.query().unwrap_or_default()))
+        let parkable = parts.extensions.get().cloned();
+        Ok(Self { parkable, ..Self::parse(parts.uri.query().unwrap_or_default()) })
     }
 }
 
@@ -42,12 +52,12 @@ impl Query {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (decode(key), decode(value))
         };
-        Self(pairs.map(split).collect(), None)
+        Self { parameters: pairs.map(split).collect(), ..Self::default() }
     }
 
     /// Returns all values of a parameter.
     pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.parameters.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
     /// Returns the first non-empty value of a parameter.
@@ -73,17 +83,12 @@ impl Query {
         Ok(Some(index).filter(|index| *index > 0))
     }
 
-    /// Returns the wait with its jitter.
+    /// Returns the wait without jitter.
     pub(super) fn wait(&self) -> Result<Duration, ApiError> {
-        let wait = match self.text("wait") {
-            None => WAIT,
-            Some(text) => {
-                let expected = || bad(&format!("wait must be a duration such as 30s or 5m, got {text:?}"));
-                let span = go_duration(text).ok_or_else(expected)?;
-                if span.is_zero() { WAIT } else { span.min(MAX_WAIT) }
-            }
-        };
-        Ok(wait + (wait / JITTER).mul_f64(fastrand::f64()))
+        let Some(text) = self.text("wait") else { return Ok(WAIT) };
+        let expected = || bad(&format!("wait must be a duration such as 30s or 5m, got {text:?}"));
+        let span = go_duration(text).ok_or_else(expected)?;
+        Ok(if span.is_zero() { WAIT } else { span.min(MAX_WAIT) })
     }
 
     /// Returns the parsed `filter`.
@@ -110,7 +115,9 @@ impl Query {
     /// Returns the cache key: path and parameters, except those that do not affect the response.
     pub(super) fn cache_key(&self, path: &str) -> String {
         let mut text = path.to_owned();
-        for (key, value) in self.0.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str())) {
+        for (key, value) in
+            self.parameters.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str()))
+        {
             text.extend(["\n", key, "=", value]);
         }
         text
@@ -118,13 +125,13 @@ impl Query {
 
     /// Sets the node to which `near=_agent` refers.
     pub(super) fn with_agent(mut self, api: &Api) -> Self {
-        self.1 = Some(api.agent.node.clone());
+        self.own_node = Some(api.agent.node.clone());
         self
     }
 
     /// Returns the node to which `near=_agent` refers.
     pub(super) fn own_node(&self) -> Result<Label, ApiError> {
-        self.1.clone().ok_or_else(|| bad("near: this endpoint does not sort its response"))
+        self.own_node.clone().ok_or_else(|| bad("near: this endpoint does not sort its response"))
     }
 
     /// Refuses parameters of Consul that must not be ignored silently.
@@ -138,6 +145,11 @@ impl Query {
         }
         Ok(())
     }
+}
+
+/// Returns a wait with its jitter.
+pub(super) fn with_jitter(wait: Duration) -> Duration {
+    wait + (wait / JITTER).mul_f64(fastrand::f64())
 }
 
 /// Returns a 400 with this text.

@@ -1,7 +1,9 @@
 //! HTTP server: listeners, connections, and limits on every resource that a client can use.
 
+mod connection;
 pub mod credentials;
 pub(super) mod origin;
+mod replay_io;
 
 use std::{
     fs::{self, Permissions},
@@ -17,26 +19,20 @@ use std::{
 };
 
 use axum::{Extension, Router};
-use hyper::server::conn::http1;
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
 use nix::sys::resource::{Resource, getrlimit};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::Semaphore,
     time::timeout,
 };
-use tokio_io_timeout::TimeoutWriter;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, debug_span};
 
+pub(super) use self::connection::serve_connection;
 use self::{credentials::OverUnixSocket, origin::OnLoopback};
-use super::{Api, router};
+use super::{Api, blocking::BlockingQueries, router};
 use crate::{accept::accept_connections, metrics::Http};
 
 /// Connection limit of all listeners together, if the process may open enough files: ten thousand waiting clients and a
@@ -72,6 +68,9 @@ const SOCKET_MODE: u32 = 0o660;
 #[derive(Clone)]
 pub struct Server {
     router: Router,
+    queries: Arc<BlockingQueries>,
+    /// True if requests need a token.
+    is_guarded: bool,
     connections: Arc<Semaphore>,
     metrics: Http,
     shutdown: CancellationToken,
@@ -82,8 +81,9 @@ impl Server {
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let most = max_connections(open_files);
-        let metrics = api.metrics.clone();
-        Self { router: router(api), connections: Arc::new(Semaphore::new(most)), metrics, shutdown }
+        let (metrics, queries, is_guarded) = (api.metrics.clone(), api.queries.clone(), api.guard.is_some());
+        let connections = Arc::new(Semaphore::new(most));
+        Self { router: router(api), queries, is_guarded, connections, metrics, shutdown }
     }
 
     /// Returns the server for one listener, which marks its requests with the kind of listener.
@@ -94,7 +94,8 @@ impl Server {
             Listener::Tcp(tcp, None) if on_loopback(tcp) => self.router.layer(Extension(OnLoopback)),
             Listener::Tcp(..) => self.router,
         };
-        Self { router, ..self }
+        let is_guarded = self.is_guarded && !matches!(listener, Listener::Unix(_));
+        Self { router, is_guarded, ..self }
     }
 }
 
@@ -214,31 +215,6 @@ fn set_options(stream: &TcpStream) {
     let set = stream.set_nodelay(true).and_then(|()| SockRef::from(stream).set_tcp_user_timeout(Some(WRITE_TIMEOUT)));
     if let Err(error) = set {
         debug!(%error, "cannot set options of an HTTP connection");
-    }
-}
-
-pub(super) async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
-    // The kernel does not detect a live client that reads nothing, nor clients behind TLS or on a Unix socket.
-    let mut stream = TimeoutWriter::new(stream);
-    stream.set_timeout(Some(WRITE_TIMEOUT));
-    let stream = Box::pin(stream);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_header_size(MAX_HEAD_LEN)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(WRITE_BUFFER)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(server.router));
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = server.shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            timeout(SHUTDOWN_TIMEOUT, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = ended {
-        debug!(%error, "HTTP connection ended");
     }
 }
 

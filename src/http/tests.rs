@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+mod parked;
 mod streams;
 
 /// A key that is easy to find in places where it must not appear.

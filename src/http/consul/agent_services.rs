@@ -21,7 +21,7 @@ use crate::{
         Api,
         blocking::{Snapshot, Topic},
         blocking_response::{show, with_index},
-        query::{Query, bad},
+        query::{Query, bad, with_jitter},
         response::{ApiError, json, text_of},
     },
     model::catalog::{Catalog, NodeView},
@@ -51,9 +51,9 @@ pub(crate) async fn service(
     if query.filter()?.is_some() {
         return Err(bad("filter: this endpoint returns one service and supports no filter"));
     }
-    let (seen, deadline) = (query.text("hash"), Instant::now() + query.wait()?);
+    let (seen, deadline) = (query.text("hash"), Instant::now() + with_jitter(query.wait()?));
     if let (None, Some(index)) = (seen, query.index()?) {
-        api.queries.wait_for_change(&Topic::All, index, query.wait()?).await;
+        api.queries.wait_for_change(&Topic::All, index, with_jitter(query.wait()?)).await;
     }
     // As in Consul, a query with `hash` waits for a different content, whatever the index is.
     loop {

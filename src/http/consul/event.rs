@@ -20,7 +20,7 @@ use crate::{
         Api,
         blocking_response::with_index,
         command::{NOTIFY, send},
-        query::{Query, bad},
+        query::{Query, bad, with_jitter},
         response::{ApiError, json, text_of},
     },
     model::user_event::{Audience, EventLog, UserEvent},
@@ -55,7 +55,7 @@ pub(crate) async fn fire(
 /// Lists the recent events for this node, oldest first.
 pub(crate) async fn list(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     query.check()?;
-    let (name, seen, wait) = (query.text("name"), query.index()?, query.wait()?);
+    let (name, seen, wait) = (query.text("name"), query.index()?, with_jitter(query.wait()?));
     let mut events = api.events.clone();
     if let Some(seen) = seen {
         wait_for_event(&mut events, name, seen, wait).await;

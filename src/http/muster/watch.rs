@@ -18,7 +18,7 @@ use tokio::time::sleep;
 
 use super::sse::{self, Message};
 use crate::http::{
-    Api, blocking::BlockingQueries, blocking_response::INDEX, query::Query, response::ApiError,
+    Api, blocking::BlockingQueries, blocking_response::INDEX, parking::Parkable, query::Query, response::ApiError,
     server::credentials::Credentials,
 };
 
@@ -45,6 +45,8 @@ async fn begin<T: 'static>(handler: impl Handler<T, Api>, api: Api, request: Req
     let queries = api.queries.clone();
     // Do not keep tokens in memory for the duration of a stream.
     (parts.uri, parts.headers) = (Uri::default(), HeaderMap::new());
+    // A stream needs its connection while it waits.
+    parts.extensions.remove::<Parkable>();
     let request = move |seen: u64| -> ResponseFuture {
         // The first value of a parameter counts.
         let uri: Uri = match format!("{path}?index={seen}&wait=10m{rest}").parse() {

@@ -16,7 +16,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderValue, Method, StatusCode, header, uri::Authority},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -89,10 +89,13 @@ pub(crate) async fn check_origin(State(hosts): State<Arc<AllowedHosts>>, request
         }
         None => next.run(request).await,
     };
-    // Other origins must not load a response as an image or a script.
-    let headers = response.headers_mut();
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    protect(response.headers_mut());
     response
+}
+
+/// Keeps other origins from loading a response as an image or a script.
+pub(in crate::http) fn protect(headers: &mut HeaderMap) {
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
 }
 
 #[cfg(test)]

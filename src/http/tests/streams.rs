@@ -25,8 +25,8 @@ use crate::{
 };
 
 /// A server with a cluster that the test controls.
-struct TestAgent {
-    server: Server,
+pub(super) struct TestAgent {
+    pub(super) server: Server,
     tables: Arc<ArcSwap<Tables>>,
     catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
@@ -34,11 +34,11 @@ struct TestAgent {
     maintenance: watch::Sender<Maintenance>,
     _keys: watch::Sender<Option<Keyring>>,
     _address_problem: watch::Sender<Option<AddressProblem>>,
-    shutdown: CancellationToken,
+    pub(super) shutdown: CancellationToken,
 }
 
 impl TestAgent {
-    fn new(guard: Guard) -> Self {
+    pub(super) fn new(guard: Guard) -> Self {
         let shutdown = CancellationToken::new();
         let (catalog, shown) = channel(Catalog::starting_at(1000));
         let (members, known) = channel(Arc::default());
@@ -58,7 +58,7 @@ impl TestAgent {
     }
 
     /// Changes the state of the instance `web-1` on the node `host-b`.
-    fn announce(&self, status: Status, reason: &str) {
+    pub(super) fn announce(&self, status: Status, reason: &str) {
         self.catalog.send_modify(|catalog| {
             let touched = catalog.update(view(status, reason));
             let mut tables = Tables::clone(&self.tables.load());

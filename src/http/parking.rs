@@ -1,0 +1,204 @@
+//! Parking: a blocking query that must wait leaves hyper, which would keep 24 KB of buffers for it.
+//!
+//! The server marks each request that may park with [`Parkable`]. The handler parks a query by its topic and index and
+//! never completes; the connection then drops hyper and its buffers, and waits with a [`Parked`] alone.
+
+use std::{
+    future::pending,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    body::Bytes,
+    extract::Request,
+    http::{Method, Version, header},
+};
+
+use super::blocking::Topic;
+
+/// A blocking query that waits.
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// Part of the state that the query waits for.
+    pub(super) topic: Topic,
+    /// Index that the client has seen.
+    pub(super) seen: u64,
+    /// Longest wait, without jitter.
+    pub(super) wait: Duration,
+    /// Key of the response in the cache; `None`: the response is not cached.
+    pub(super) cache_key: Option<String>,
+    /// Path of the route, for metrics.
+    pub(super) endpoint: &'static str,
+    /// Head of the request.
+    pub(super) head: Bytes,
+}
+
+impl Parked {
+    /// Returns the index in a request that differs from this one at most in its index; `None`: another request. Such a
+    /// request is not parsed again.
+    pub(super) fn repeated(&self, request: &[u8]) -> Option<u64> {
+        let (start, end) = index_value(&self.head)?;
+        let rest = request.strip_prefix(&self.head[..start])?;
+        let index = rest.strip_suffix(&self.head[end..])?;
+        let is_repetition = number(&self.head[start..end]) == Some(self.seen);
+        is_repetition.then(|| number(index)).flatten()
+    }
+}
+
+/// Returns the place of the value of `index` in the head of a request. Escapes before it are not decoded: `None`.
+fn index_value(head: &[u8]) -> Option<(usize, usize)> {
+    const NAME: &[u8] = b"index=";
+    let line = head.split(|octet| *octet == b'\r').next()?;
+    let at = line.windows(NAME.len()).position(|window| window == NAME)?;
+    let before = &line[..at];
+    if !matches!(before.last(), Some(b'?' | b'&')) || before.iter().any(|octet| matches!(octet, b'%' | b'+')) {
+        return None;
+    }
+    let start = at + NAME.len();
+    let digits = line[start..].iter().take_while(|octet| octet.is_ascii_digit()).count();
+    Some((start, start + digits))
+}
+
+/// Parses an index above 0.
+fn number(digits: &[u8]) -> Option<u64> {
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok().filter(|index| *index > 0)
+}
+
+/// Place of a parked query between the handler and its connection.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Slot(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    parked: Mutex<Option<Parked>>,
+    requests: AtomicU32,
+    unflushed: AtomicBool,
+}
+
+impl Slot {
+    /// Marks a request that may park. `is_resumed`: the first request has already waited.
+    pub(super) fn mark<B>(&self, request: &mut Request<B>, is_resumed: bool) {
+        let is_first = self.0.requests.fetch_add(1, Ordering::Relaxed) == 0;
+        let has_index = request.uri().query().is_some_and(|query| query.contains("index"));
+        if !has_index || !may_park(request) {
+            return;
+        }
+        let parkable = Parkable {
+            slot: self.clone(),
+            is_resumed: is_first && is_resumed,
+            endpoint: "none",
+            head: head_of(request),
+        };
+        request.extensions_mut().insert(parkable);
+    }
+
+    /// Reports whether the connection has received one request.
+    pub(super) fn is_first(&self) -> bool {
+        self.0.requests.load(Ordering::Relaxed) == 1
+    }
+
+    /// Sets whether octets of an earlier response may be in hyper's buffer.
+    pub(super) fn set_unflushed(&self, unflushed: bool) {
+        self.0.unflushed.store(unflushed, Ordering::Relaxed);
+    }
+
+    /// Takes the parked query when all earlier responses are written.
+    pub(super) fn take(&self) -> Option<Parked> {
+        if self.0.unflushed.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.0.parked.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Marks a request that may park.
+#[derive(Clone, Debug)]
+pub(super) struct Parkable {
+    slot: Slot,
+    /// True if the request has already waited: it is answered at once.
+    pub(super) is_resumed: bool,
+    /// Path of the route, for metrics. The router sets it.
+    pub(super) endpoint: &'static str,
+    head: Bytes,
+}
+
+impl Parkable {
+    /// Returns the head of the request.
+    pub(super) fn head(&self) -> Bytes {
+        self.head.clone()
+    }
+
+    /// Parks the query. The connection drops this future.
+    pub(super) async fn park(&self, parked: Parked) {
+        *self.slot.0.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(parked);
+        pending::<()>().await;
+    }
+}
+
+/// Reports whether the connection stays open after the response and the request has no body.
+fn may_park<B>(request: &Request<B>) -> bool {
+    let unfit = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && !unfit.iter().any(|name| request.headers().contains_key(name))
+}
+
+fn head_of<B>(request: &Request<B>) -> Bytes {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let mut head = format!("GET {target} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in request.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    Bytes::from(head.into_boxed_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parked(head: &str, seen: u64) -> Parked {
+        let (topic, wait) = (Topic::All, Duration::from_secs(1));
+        Parked { topic, seen, wait, cache_key: None, endpoint: "none", head: Bytes::copy_from_slice(head.as_bytes()) }
+    }
+
+    #[test]
+    fn request_repeats_if_only_its_index_differs() {
+        let head = "GET /v1/x?index=7&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n";
+        let cases = [
+            (head, Some(7)),
+            ("GET /v1/x?index=12&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n", Some(12)),
+            ("GET /v1/x?index=0&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("GET /v1/x?index=&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("GET /v1/x?index=+9&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("GET /v1/x?index=99999999999999999999&wait=1m HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("GET /v1/x?index=12&wait=2m HTTP/1.1\r\nhost: a\r\n\r\n", None),
+            ("GET /v1/x?index=12&wait=1m HTTP/1.1\r\nhost: b\r\n\r\n", None),
+            ("GET /v1/x?index=12&wait=1m HTTP/1.1\r\nhost: a\r\n\r\nGET", None),
+            ("GET /v1/x?index=12&wait=1m HTTP/1.1\r\nhost: a\r\n", None),
+        ];
+        for (request, expected) in cases {
+            assert_eq!(parked(head, 7).repeated(request.as_bytes()), expected, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_index_is_parsed_again() {
+        for head in [
+            "GET /v1/x?%69ndex=7&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x?myindex=7&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x?index=8&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x?index=&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x HTTP/1.1\r\nreferer: /?index=7\r\n\r\n",
+        ] {
+            assert_eq!(parked(head, 7).repeated(head.as_bytes()), None, "{head:?}");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Blocking queries that wait without hyper: responses, repetitions, and other requests on the same connection.
+
+use tokio::time::sleep;
+
+use super::{streams::TestAgent, *};
+use crate::model::{
+    health::Status,
+    token::{Scope, Token, Tokens},
+};
+
+/// Client with one connection.
+struct Client {
+    stream: DuplexStream,
+    read: String,
+    served: JoinHandle<()>,
+}
+
+impl Client {
+    fn new(agent: &TestAgent) -> Self {
+        let (stream, served) = connect(&agent.server);
+        Self { stream, read: String::new(), served }
+    }
+
+    async fn send(&mut self, target: &str) {
+        self.send_with(target, "").await;
+    }
+
+    async fn send_with(&mut self, target: &str, headers: &str) {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: [::1]\r\n{headers}\r\n");
+        self.stream.write_all(request.as_bytes()).await.unwrap();
+    }
+
+    /// Reads one response: status, sorted header lines, index and body.
+    async fn response(&mut self) -> (u16, Vec<String>, u64, String) {
+        loop {
+            if let Some((head, rest)) = self.read.split_once("\r\n\r\n") {
+                let mut lines: Vec<String> = head.lines().map(str::to_owned).collect();
+                let status = lines.remove(0)[9..12].parse().unwrap();
+                let value = |name: &str| lines.iter().find_map(|line| line.strip_prefix(name));
+                let len: usize = value("content-length: ").unwrap().parse().unwrap();
+                let index = value("x-consul-index: ").map_or(0, |index| index.parse().unwrap());
+                if rest.len() >= len {
+                    let body = rest[..len].to_owned();
+                    self.read = rest[len..].to_owned();
+                    lines.sort();
+                    return (status, lines, index, body);
+                }
+            }
+            let mut octets = vec![0; 4096];
+            let read = self.stream.read(&mut octets).await.unwrap();
+            assert_ne!(read, 0, "{}", self.read);
+            self.read.push_str(std::str::from_utf8(&octets[..read]).unwrap());
+        }
+    }
+}
+
+/// Path of a query that the tests repeat.
+const PATH: &str = "/v1/health/service/web";
+
+/// Lets all tasks run until they wait: the paused clock advances only then.
+async fn settle() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_query_and_its_repetitions_get_the_same_responses_as_plain_requests() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let (mut waiting, mut other, mut plain) = (Client::new(&agent), Client::new(&agent), Client::new(&agent));
+    waiting.send(PATH).await;
+    let mut seen = waiting.response().await.2;
+    for round in 0..4 {
+        for client in [&mut waiting, &mut other] {
+            client.send(&format!("{PATH}?index={seen}&wait=1m")).await;
+        }
+        settle().await;
+        agent.announce(Status::Warning, &format!("round {round}"));
+        let (first, second) = (waiting.response().await, other.response().await);
+        plain.send(PATH).await;
+        let expected = plain.response().await;
+        let without_date = |lines: &[String]| -> Vec<String> {
+            lines.iter().filter(|line| !line.starts_with("date: ")).cloned().collect()
+        };
+        for found in [first, second] {
+            assert_eq!((found.0, found.2, &found.3), (200, expected.2, &expected.3), "{round}");
+            assert_eq!(without_date(&found.1), without_date(&expected.1), "{round}");
+            assert_eq!(found.1.len(), expected.1.len(), "{round}: one date");
+        }
+        assert!(expected.2 > seen);
+        seen = expected.2;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parked_query_ends_after_its_wait() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    for _ in 0..3 {
+        let begin = Instant::now();
+        client.send(&format!("{PATH}?index={seen}&wait=16s")).await;
+        assert_eq!(client.response().await.2, seen);
+        assert!((16..18).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelined_request_is_answered_after_the_parked_query() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    client.send(&format!("{PATH}?index={seen}&wait=1m")).await;
+    settle().await;
+    client.send("/healthz").await;
+    settle().await;
+    agent.announce(Status::Warning, "changed");
+    assert!(client.response().await.2 > seen);
+    assert_eq!(client.response().await.3, "ok\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn connection_of_a_parked_query_ends_with_its_client() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
+    settle().await;
+    drop(client.stream);
+    client.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_answers_a_parked_query_and_closes_the_connection() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
+    settle().await;
+    agent.shutdown.cancel();
+    assert_eq!(client.response().await.2, seen);
+    client.served.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn revoked_token_refuses_a_parked_query() {
+    let token = Token::new("reader", Scope::Read, "0123456789abcdef0123456789abcdef");
+    let (tokens, guard) = channel(Tokens::new(vec![token]));
+    let agent = TestAgent::new(Some(guard));
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    let header = "X-Consul-Token: 0123456789abcdef0123456789abcdef\r\n";
+    client.send_with(PATH, header).await;
+    let mut seen = client.response().await.2;
+    for (round, status) in [200, 200, 403].into_iter().enumerate() {
+        client.send_with(&format!("{PATH}?index={seen}&wait=10m"), header).await;
+        settle().await;
+        if status == 403 {
+            tokens.send_replace(Tokens::default());
+        }
+        agent.announce(Status::Warning, &format!("round {round}"));
+        let response = client.response().await;
+        assert_eq!(response.0, status, "{round}");
+        seen = response.2;
+    }
+}
