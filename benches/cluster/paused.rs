@@ -37,6 +37,12 @@ use super::process::{cpu, memory};
 
 /// Network latency between hosts.
 const DELAY: Duration = Duration::from_millis(1);
+/// Time from convergence until the cluster is at rest: states have spread, and the exchanges of the start have ended.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Time in which the cost at rest is measured. It includes several rounds of the slowest periodic work.
+const REST: Duration = Duration::from_secs(30);
+/// Longest message in a datagram, before encryption: longer ones are sent over TCP.
+const DATAGRAM: usize = 1_100;
 /// Resolution of the measured times.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,8 +50,16 @@ const LOOK: Duration = Duration::from_millis(20);
 struct Network {
     hosts: HashMap<SocketAddr, (Identity, mpsc::Sender<Inbound>)>,
     met: HashSet<(SocketAddr, SocketAddr)>,
+    sent: Sent,
+}
+
+/// Traffic of all nodes.
+#[derive(Clone, Copy, Default)]
+struct Sent {
     octets: u64,
     messages: u64,
+    /// Messages that are too long for a datagram.
+    streams: u64,
 }
 
 struct Host {
@@ -56,8 +70,8 @@ struct Host {
 }
 
 /// Head of the table.
-pub(crate) const HEAD: &str = "| nodes | cold start | crash | CPU a node | messages a node | sent a node, unsealed | memory a node |\n\
-                               | --- | --- | --- | --- | --- | --- | --- |";
+pub(crate) const HEAD: &str = "| nodes | cold start | crash | CPU a node | messages a node | sent a node, unsealed | TCP connections a node | memory a node |\n\
+                               | --- | --- | --- | --- | --- | --- | --- | --- |";
 
 /// Measures a cluster of this size and prints its row.
 pub(crate) fn run(nodes: usize) {
@@ -83,20 +97,15 @@ async fn measure(nodes: usize) {
         sleep(LOOK).await;
     }
     let converged = started.elapsed();
-    sleep(Duration::from_secs(3)).await;
-    let (busy_before, sent_before) = (cpu(own), {
-        let n = network.lock().unwrap();
-        (n.octets, n.messages)
-    });
-    let rest = Duration::from_secs(3);
-    sleep(rest).await;
-    let per_node = |number: f64| number / rest.as_secs_f64() / nodes as f64;
+    sleep(SETTLE).await;
+    let (busy_before, before_rest) = (cpu(own), network.lock().unwrap().sent);
+    sleep(REST).await;
+    let per_node = |number: f64| number / REST.as_secs_f64() / nodes as f64;
     let busy = per_node((cpu(own) - busy_before).as_secs_f64());
-    let after = {
-        let n = network.lock().unwrap();
-        (n.octets, n.messages)
-    };
-    let (octets, messages) = (per_node((after.0 - sent_before.0) as f64), per_node((after.1 - sent_before.1) as f64));
+    let sent = network.lock().unwrap().sent;
+    let octets = per_node((sent.octets - before_rest.octets) as f64);
+    let messages = per_node((sent.messages - before_rest.messages) as f64);
+    let streams = per_node((sent.streams - before_rest.streams) as f64);
     let memory = memory(own).0.saturating_sub(before) / nodes as u64;
 
     let gone = hosts.swap_remove(nodes / 2);
@@ -108,7 +117,7 @@ async fn measure(nodes: usize) {
         sleep(LOOK).await;
     }
     println!(
-        "| {nodes} | {} ms | {} ms | {:.2} % | {messages:.0}/s | {:.1} kB/s | {:.1} MB |",
+        "| {nodes} | {} ms | {} ms | {:.2} % | {messages:.0}/s | {:.1} kB/s | {streams:.1}/s | {:.1} MB |",
         converged.as_millis(),
         killed.elapsed().as_millis(),
         busy * 100.0,
@@ -204,8 +213,9 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
 }
 
 fn deliver(network: &mut Network, from: &Identity, to: SocketAddr, octets: &[u8]) {
-    network.octets += octets.len() as u64;
-    network.messages += 1;
+    network.sent.octets += octets.len() as u64;
+    network.sent.messages += 1;
+    network.sent.streams += u64::from(octets.len() > DATAGRAM);
     let Some((other, inbound)) = network.hosts.get(&to).cloned() else { return };
     if network.met.insert((from.address, to)) {
         let _ = inbound.try_send(Inbound::Introduced { peer: from.clone(), at: from.address });
