@@ -42,8 +42,6 @@ use tokio::sync::watch;
 
 /// Gossip address of the agent; its DNS listens on the same host.
 const AGENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 4, 0, 1)), 7946);
-/// Gossip interval of the other nodes: long, since their exchanges among themselves are not measured.
-const INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum octets of gossip that the other nodes process: digests only, so that the state is not kept 200 times.
 const DIGEST: usize = 16 * 1024;
 /// Duration of the measurement at each rate of changes.
@@ -127,7 +125,7 @@ async fn run(size: &Size) {
     for rate in [10, 100, 1000_u64] {
         let before = cpu(pid);
         let asking = tokio::spawn(ask_for(SPAN, size.services));
-        let flips = flip(&peers, rate, SPAN).await;
+        let flips = flip(&mut peers, rate, SPAN).await;
         let asked = asking.await.unwrap();
         let busy = cpu(pid).checked_sub(before + rest).unwrap_or_default();
         println!(
@@ -215,7 +213,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
             let Inbound::Message { from, octets } = inbound else { continue };
             match Message::decode(&octets).unwrap() {
                 Message::Ping { sequence, state } => {
-                    link.outbox.send([from.address], &Message::Ack { sequence, state })
+                    link.outbox.send([from.address], &Message::Ack { sequence, state });
                 }
                 Message::IndirectProbe { sequence, target } => {
                     link.outbox.send(
@@ -234,14 +232,14 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
 }
 
 /// Changes the health of instances in turn, `rate` times a second; returns the number of changes.
-async fn flip(peers: &[Peer], rate: u64, span: Duration) -> u64 {
-    let started = Instant::now();
+async fn flip(peers: &mut [Peer], rate: u64, span: Duration) -> u64 {
+    let (started, count) = (Instant::now(), peers.len());
     let mut flips = 0;
     while started.elapsed() < span {
         let due = (started.elapsed().as_secs_f64() * rate as f64) as u64;
         while flips < due {
-            let peer = &peers[flips as usize % peers.len()];
-            let round = flips as usize / peers.len();
+            let peer = &mut peers[flips as usize % count];
+            let round = flips as usize / count;
             let key = peer.keys[round % peer.keys.len()].clone();
             let state = match round / peer.keys.len() % 2 {
                 0 => InstanceState::Critical("connection refused".into()),
