@@ -75,7 +75,8 @@ impl Liveness {
         // Several TCP probes: one lost packet must not make a stopped agent look like a dead host.
         let last = peer.tcp_probe.at.map_or(since, |probed| probed.max(since));
         let wants_tcp_probe = !accepts && at + self.timing.step / 2 >= last + self.timing.retry;
-        let wants_ping = peer.wants_ping(at, self.timing.interval, &self.timing);
+        let pause = if peer.has_acked() { self.timing.interval } else { peer.retry(&self.timing) };
+        let wants_ping = peer.pinged_before(pause, at, &self.timing);
         if until <= at {
             peer.indirect_probe = None;
         }

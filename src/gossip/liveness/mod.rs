@@ -120,6 +120,8 @@ pub struct Liveness {
     restart_hold: Duration,
     random: fastrand::Rng,
     peers: BTreeMap<Label, Peer>,
+    /// Time of the next pings of the targets that have acked the last ones.
+    round: Duration,
     /// Time of each peer's next probe.
     agenda: BTreeSet<(Duration, Label)>,
     /// Live members in no order, for random selection.
@@ -166,6 +168,7 @@ impl Liveness {
             restart_hold: settings.restart_hold,
             random,
             peers: BTreeMap::new(),
+            round: Duration::ZERO,
             agenda: BTreeSet::new(),
             members: vec![],
             held: 0,

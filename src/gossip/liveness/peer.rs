@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{
     rendezvous::MONITORS,
-    timing::{GONE_PING, IN_FLIGHT, PING_SPREAD, Timing},
+    timing::{GONE_PING, IN_FLIGHT, Timing},
 };
 use crate::model::member::{Cause, PeerId, Reach};
 
@@ -206,12 +206,14 @@ impl Peer {
         self.acked.is_some_and(|acked| self.pinged.is_none_or(|pinged| acked >= pinged))
     }
 
-    /// Reports whether a ping is due: after `ping` at the earliest if the last one was acked, otherwise sooner.
-    pub(super) fn wants_ping(&self, at: Duration, ping: Duration, timing: &Timing) -> bool {
-        let Some(pinged) = self.pinged else { return true };
-        let pause = if self.has_acked() { ping.mul_f64(1.0 - PING_SPREAD) } else { self.retry(timing) };
-        // Half a step of tolerance for the granularity of ticks.
-        at + timing.step / 2 >= pinged + pause
+    /// Reports whether the ping of this round is due.
+    pub(super) fn is_due(&self, round: Duration, at: Duration) -> bool {
+        at >= round && self.pinged.is_none_or(|pinged| pinged < round)
+    }
+
+    /// Reports whether this time has passed since the last ping. Half a step of tolerance for the granularity of ticks.
+    pub(super) fn pinged_before(&self, pause: Duration, at: Duration, timing: &Timing) -> bool {
+        self.pinged.is_none_or(|pinged| at + timing.step / 2 >= pinged + pause)
     }
 
     /// Interval between unanswered pings.

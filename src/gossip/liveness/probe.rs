@@ -37,12 +37,16 @@ impl Liveness {
 
     /// Returns the time of the next probe; `None` if the peer is no member any more and was scheduled as such.
     fn probe_member(&mut self, name: &Label, now: Duration, at: Duration) -> Option<Duration> {
-        let (timing, ping) = (self.timing, self.timing.ping(self.members.len()));
+        let (timing, round) = (self.timing, self.round);
         let peer = self.peers.get(name)?;
         if !peer.is_watched() {
             return Some(NEVER);
         }
-        let wants_ping = peer.wants_ping(at, ping, &timing);
+        let wants_ping = if peer.has_acked() {
+            peer.is_due(round, at)
+        } else {
+            peer.pinged_before(peer.retry(&timing), at, &timing)
+        };
         let wants_tcp_probe = peer.wants_tcp_probe(at, &timing);
         let silence = peer.silence(at, &timing);
         let asked = |round: &IndirectRound| at + timing.step / 2 >= round.asked + timing.interval;
@@ -84,14 +88,16 @@ impl Liveness {
         })
     }
 
-    /// Returns the time of the next ping of a member that has acked the last one.
+    /// Returns the time of the next ping of a member that has acked the last one. The targets are pinged together, so that
+    /// the node wakes once for all.
     fn next_ping(&mut self, name: &Label) -> Duration {
-        let ping = self.timing.ping(self.members.len());
-        let spread = 1.0 - PING_SPREAD + 2.0 * PING_SPREAD * self.random.f64();
-        match self.peers.get(name).filter(|peer| peer.is_target()) {
-            Some(peer) => peer.pinged.unwrap_or(peer.answered) + ping.mul_f64(spread),
-            None => NEVER,
+        let Some(peer) = self.peers.get(name).filter(|peer| peer.is_target()) else { return NEVER };
+        let last = peer.pinged.unwrap_or(peer.answered);
+        if self.round <= last {
+            let spread = 1.0 - PING_SPREAD + 2.0 * PING_SPREAD * self.random.f64();
+            self.round = last + self.timing.ping(self.members.len()).mul_f64(spread);
         }
+        self.round
     }
 
     /// Plans the next ping of a member that has just acked, instead of the repetition of the last one.

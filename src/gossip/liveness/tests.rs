@@ -96,7 +96,7 @@ const FOUR: &[&str] = &["a", "b", "c", "d"];
 #[test]
 fn evidence_determines_cause() {
     use IndirectProbeResult::{Acked, TcpOnly, Unreachable};
-    // Results of indirect and TCP probes, presence of frames, and the reachability after 1, 2, 4 and 6 seconds.
+    // Results of indirect and TCP probes, presence of frames, and the reachability after 1.2, 2, 4 and 6 seconds.
     let alive = Reach::Alive;
     let suspect = Reach::Suspect;
     let gone = Reach::Gone;
@@ -120,7 +120,7 @@ fn evidence_determines_cause() {
         let mut bench = Bench::new(FOUR);
         bench.mute.push("a");
         let start = bench.now;
-        for (after, expected) in [1000, 2000, 4000, 6000].into_iter().zip(expected) {
+        for (after, expected) in [1200, 2000, 4000, 6000].into_iter().zip(expected) {
             while bench.now < start + ms(after) {
                 if *sends {
                     bench.liveness.heard(&id("a", 1), bench.now);

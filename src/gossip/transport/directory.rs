@@ -102,6 +102,11 @@ impl Directory {
         due
     }
 
+    /// Reports whether messages wait for a session.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Addresses that are due for another hello, with the number of those before. Drops messages whose time is over.
     pub(super) fn unanswered(&mut self, now: Instant) -> Vec<(SocketAddr, usize)> {
         self.waiting.retain(|_, waiting| now.duration_since(waiting.since) < TIMEOUT);

@@ -175,7 +175,7 @@ impl Task {
                     None => return,
                 },
                 Ok(()) = self.transport.keyring.changed() => self.take_keyring(),
-                _ = again.tick() => {
+                _ = again.tick(), if self.directory.is_waiting() => {
                     for (address, hellos) in self.directory.unanswered(Instant::now()) {
                         self.hello_again(address, hellos);
                     }

@@ -497,8 +497,10 @@ fn messages_per_node_are_independent_of_cluster_size() {
             "{size} nodes: {messages:.1} messages and {ticks:.1} ticks a second and node, {burst} actions at once"
         );
         assert!(messages < 23.0, "{size} nodes: {messages} messages");
-        assert!(ticks < 12.0, "{size} nodes: {ticks} ticks");
-        assert!(burst <= MONITORS + 1, "{size} nodes: {burst} actions at once");
+        // The targets are pinged together.
+        assert!(ticks < 7.0, "{size} nodes: {ticks} ticks");
+        // A node has up to three times as many targets as on average, and one background ping.
+        assert!(burst <= 3 * MONITORS + 1, "{size} nodes: {burst} actions at once");
         assert_eq!(tcp_probes + asks, 0, "{size} nodes");
     }
 }
