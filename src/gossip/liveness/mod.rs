@@ -1,8 +1,8 @@
 //! The failure detector: SWIM with TCP fallback probes, corroboration, and a hold for common losses.
 //!
 //! Each node is monitored by [`MONITORS`](rendezvous::MONITORS) others, which all nodes compute without communication
-//! (`rendezvous`). They ping it about twice a second. Its silence starts with the first ping that it does not ack. Course of
-//! a detection at the default interval of 200 ms, in time of silence:
+//! (`rendezvous`). Each pings all its targets at once, about twice a second. The silence of a target starts with the first ping
+//! that it does not ack. Course of a detection at the default interval of 200 ms, in time of silence:
 //!
 //! ```text
 //! ping ──0.2 s──► TCP fallback probe of the gossip port
