@@ -39,6 +39,7 @@ mod inherited_fd;
 pub mod log_limit;
 pub mod metrics;
 pub mod model;
+mod parallel;
 pub mod printable;
 pub mod record;
 pub mod registry;

@@ -27,11 +27,14 @@ use crate::{
         announcement::bounded,
         check_results::{CheckResults, Former, Moment},
     },
+    parallel,
 };
 
 /// Size above which peers and files are left out, in octets: some 200,000 instances. The results of a node's own checks are
 /// always part of the state; they take at most as much again.
 pub const MAX_LEN: usize = 64 << 20;
+/// Records for each thread that reads them: some milliseconds of work.
+const RECORDS_PER_THREAD: usize = 5_000;
 /// First word of the encoding.
 const MAGIC: &str = "muster-state";
 /// Version of the encoding. A version that others cannot read raises it.
@@ -115,16 +118,25 @@ impl SavedState {
             _ => return Err(SavedStateError::NotAState),
         }
         let mut state = Self::default();
+        let (mut own, mut peers) = (Vec::new(), Vec::new());
+        let invalid = |line: &str| SavedStateError::Line(bounded(line));
         while !reader.rest().is_empty() {
-            let item = reader.item().map_err(|line| SavedStateError::Line(bounded(line)))?;
+            let item = reader.item().map_err(invalid)?;
             match item {
                 text::Item::At(moment) => state.saved_at = moment,
-                text::Item::Own(key, results) => drop(state.checks.insert(key, Arc::new(results))),
+                text::Item::Own(line) => own.push(line),
                 text::Item::File(file) => state.files.push(file),
-                text::Item::Peer(peer) => state.peers.push(peer),
+                text::Item::Peer(lines) => peers.push(lines),
                 text::Item::Unknown => {}
             }
         }
+        for read in parallel::map(&own, own.len() / RECORDS_PER_THREAD, text::OwnLine::read) {
+            let (key, results) = read.map_err(invalid)?;
+            state.checks.insert(key, Arc::new(results));
+        }
+        let records: usize = peers.iter().map(text::PeerLines::len).sum();
+        let read = parallel::map(&peers, records / RECORDS_PER_THREAD, text::PeerLines::read);
+        state.peers = read.into_iter().collect::<Result<_, _>>().map_err(invalid)?;
         Ok(state)
     }
 

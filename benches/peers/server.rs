@@ -124,7 +124,7 @@ impl Kind {
     }
 
     /// Returns a configuration to serve the zone, with one worker and no rate limits; all else is default.
-    fn config(&self, folder: &Path, port: u16) -> String {
+    pub(crate) fn config(&self, folder: &Path, port: u16) -> String {
         let folder = folder.display();
         match self {
             Self::Muster | Self::Other(_) => format!(

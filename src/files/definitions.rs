@@ -3,10 +3,13 @@
 //! The agent and `muster validate` apply the same rules. Every problem has a position.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     path::Path,
     sync::Arc,
 };
+
+use foldhash::fast::RandomState;
 
 use super::service_file::Located;
 use crate::{
@@ -31,8 +34,10 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
     files.sort_by_key(|(path, _)| *path);
     let mut problems = Vec::new();
     let mut definitions = Definitions::new();
-    let mut kept: HashMap<_, (&Path, &Located)> = HashMap::new();
-    let mut in_order: Vec<(&Path, &Located)> = Vec::new();
+    let count = files.iter().map(|(_, entries)| entries.len()).sum();
+    let mut kept: HashMap<_, (&Path, &Located), RandomState> =
+        HashMap::with_capacity_and_hasher(count, RandomState::default());
+    let mut in_order: Vec<(&Path, &Located)> = Vec::with_capacity(count);
     for (path, located) in files.iter().flat_map(|(path, entries)| entries.iter().map(move |entry| (*path, entry))) {
         let key = &located.definition.instance.key;
         if let Some((first, entry)) = kept.get(key) {
@@ -47,8 +52,11 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         in_order.push((path, located));
         definitions.insert(key.clone(), Arc::clone(&located.definition));
     }
-    problems.extend(missing_aliases(&in_order));
-    problems.extend(alias_cycles(&in_order));
+    let with_aliases: Vec<_> = in_order.iter().filter(|(_, entry)| aliases(entry).next().is_some()).copied().collect();
+    if !with_aliases.is_empty() {
+        problems.extend(missing_aliases(&in_order));
+        problems.extend(alias_cycles(&with_aliases));
+    }
     problems.extend(shadowed_tags(&in_order));
     problems.sort();
     (definitions, problems)
@@ -90,7 +98,7 @@ fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     missing.collect()
 }
 
-/// Finds cycles of alias checks. No service in a cycle can become healthy first.
+/// Finds cycles of alias checks; the entries are those with an alias check. No service in a cycle can become healthy first.
 fn alias_cycles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let mut points_to: BTreeMap<&Label, BTreeSet<&Label>> = BTreeMap::new();
     for (_, entry) in entries {
@@ -155,13 +163,17 @@ fn report_cycle(entries: &[(&Path, &Located)], cycle: &[&Label]) -> Option<Diagn
 /// Finds tags that are ids of other instances of the service. (`service_file` compares those of the same instance.)
 fn shadowed_tags(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     let instances = || entries.iter().map(|(path, entry)| (path, entry, &*entry.definition.instance));
-    let ids: HashSet<_> =
+    let ids: HashSet<_, RandomState> =
         instances().map(|(_, _, instance)| (&instance.key.service, instance.key.id.as_str())).collect();
     let mut problems = Vec::new();
     for (path, entry, instance) in instances() {
         for tag in &instance.tags {
-            let label = tag.to_ascii_lowercase();
-            if label != instance.key.id.as_str() && ids.contains(&(&instance.key.service, label.as_str())) {
+            let label = if tag.bytes().any(|octet| octet.is_ascii_uppercase()) {
+                Cow::Owned(tag.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(tag.as_str())
+            };
+            if label != instance.key.id.as_str() && ids.contains(&(&instance.key.service, &*label)) {
                 let message = format!(
                     "the tag `{tag}` is not reachable by name: another instance of the service has it as its id"
                 );

@@ -16,7 +16,10 @@ use std::{
 };
 
 use super::contents::{Contents, FileText};
-use crate::diagnostic::Diagnostic;
+use crate::{diagnostic::Diagnostic, parallel};
+
+/// Octets of changed files for each thread that parses: some milliseconds of work.
+const OCTETS_PER_THREAD: usize = 128 * 1024;
 
 /// Last valid value of each file, and the current problems.
 #[derive(Clone, Debug)]
@@ -82,12 +85,16 @@ impl<T> LastGood<T> {
 
     /// Updates to a new state of the folder and reports whether any value changed.
     ///
-    /// Calls `parse` for changed files only. Every newly parsed value counts as changed.
+    /// Calls `parse` for changed files only, on several threads if there is much text. Every newly parsed value counts as
+    /// changed.
     pub fn update(
         &mut self,
         contents: &Contents,
-        mut parse: impl FnMut(&Path, &[u8]) -> Result<T, Vec<Diagnostic>>,
-    ) -> bool {
+        parse: impl Fn(&Path, &[u8]) -> Result<T, Vec<Diagnostic>> + Sync,
+    ) -> bool
+    where
+        T: Send + Sync,
+    {
         let mut changed = false;
         self.folder = contents.folder_problems().collect();
         self.files.retain(|path, kept| {
@@ -96,44 +103,48 @@ impl<T> LastGood<T> {
             stays
         });
         // A bug that one file triggers must not affect other files, or the next start.
-        let mut parse = |path: &Path, text: &Arc<[u8]>| {
+        let parse = |path: &Path, text: &Arc<[u8]>| {
             let parsed = catch_unwind(AssertUnwindSafe(|| parse(path, text))).unwrap_or_else(|_| {
                 let problem = Diagnostic::whole(path, "muster failed while reading this file");
                 Err(vec![problem.with_hint("this is a bug in muster: please report it with the file")])
             });
             parsed.map(|value| Valid { text: Arc::clone(text), value: Arc::new(value) })
         };
-        for (path, text) in &contents.files {
-            let known = self.files.get(path);
-            if known.is_some_and(|kept| Arc::ptr_eq(&kept.text, text)) {
-                continue;
-            }
+        let is_known =
+            |path: &Path, text: &Arc<FileText>| self.files.get(path).is_some_and(|kept| Arc::ptr_eq(&kept.text, text));
+        let new: Vec<_> = contents.files.iter().filter(|(path, text)| !is_known(path, text)).collect();
+        let read = |(path, text): &(&PathBuf, &Arc<FileText>)| {
+            let known = self.files.get(*path);
             let mut withdrawn = known.is_some_and(|kept| kept.withdrawn);
-            let parsed = match &**text {
+            let parsed = match &***text {
                 Ok(octets) => parse(path, octets),
                 Err(unreadable) => Err(vec![unreadable.at(path)]),
             };
             let (valid, problems) = match parsed {
-                Ok(valid) => {
-                    changed = true;
-                    (Some(valid), Vec::new())
-                }
+                Ok(valid) => (Some(valid), Vec::new()),
                 Err(problems) => {
                     let valid = match known {
                         Some(kept) => kept.valid.clone(),
                         None => {
-                            let former = self.former.get(path);
+                            let former = self.former.get(*path);
                             let valid = former.and_then(|text| parse(path, text).ok());
                             withdrawn = former.is_some() && valid.is_none();
                             valid
                         }
                     };
-                    changed |= known.is_none() && valid.is_some();
                     (valid, problems)
                 }
             };
             withdrawn &= valid.is_none();
-            self.files.insert(path.clone(), Kept { text: text.clone(), valid, problems, withdrawn });
+            let changed = problems.is_empty() || known.is_none() && valid.is_some();
+            (changed, Kept { text: Arc::clone(text), valid, problems, withdrawn })
+        };
+        let octets: usize = new.iter().map(|(_, text)| text.as_ref().as_ref().map_or(0, |text| text.len())).sum();
+        let threads = if octets < OCTETS_PER_THREAD { 1 } else { octets / OCTETS_PER_THREAD };
+        let read = parallel::map(&new, threads, read);
+        for ((path, _), (is_changed, kept)) in new.into_iter().zip(read) {
+            changed |= is_changed;
+            self.files.insert(path.clone(), kept);
         }
         // A folder without files may be one that is not mounted yet.
         if !contents.files.is_empty() {
@@ -213,6 +224,8 @@ pub struct Loaded<V> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
     use crate::files::contents::{FolderError, ReadError};
 
@@ -287,13 +300,13 @@ mod tests {
         let mut last_good = LastGood::new();
         for (number, (text, parsed, changed, values, problems)) in steps.into_iter().enumerate() {
             now = contents(&now, text);
-            let mut seen = Vec::new();
+            let seen = Mutex::new(Vec::new());
             let got = last_good.update(&now, |path, octets| {
-                seen.push(path.display().to_string());
+                seen.lock().unwrap().push(path.display().to_string());
                 let text = String::from_utf8_lossy(octets).into_owned();
                 if text.ends_with('!') { Err(vec![Diagnostic::whole(path, "broken")]) } else { Ok(text) }
             });
-            assert_eq!(seen.join(" "), parsed, "step {number}: parsed");
+            assert_eq!(seen.into_inner().unwrap().join(" "), parsed, "step {number}: parsed");
             assert_eq!(got, changed, "step {number}: changed");
             let got: Vec<_> = last_good.values().map(|(path, value)| format!("{}={value}", path.display())).collect();
             assert_eq!(got.join(" "), values, "step {number}: values");

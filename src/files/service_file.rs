@@ -115,7 +115,8 @@ fn refuse_other_content(path: &Path, document: &Document<'_>) -> Result<(), Vec<
 
 /// Reports whether a key is one of `keys` or a misspelling of one.
 fn has_key_like(entries: &[Entry<'_>], keys: &[&str]) -> bool {
-    entries.iter().any(|entry| did_you_mean(&entry.key, keys).is_some())
+    entries.iter().any(|entry| keys.contains(&&*entry.key))
+        || entries.iter().any(|entry| did_you_mean(&entry.key, keys).is_some())
 }
 
 /// Keys of a file with several services.

@@ -23,13 +23,24 @@ use crate::{
 };
 
 /// Item of the encoding: one line, and the lines or octets that belong to it.
-pub(super) enum Item {
+pub(super) enum Item<'a> {
     At(Moment),
-    Own(InstanceKey, InstanceResults),
+    Own(OwnLine<'a>),
     File(LastValidFile),
-    Peer(KnownPeer),
+    Peer(PeerLines<'a>),
     /// An item of a newer version.
     Unknown,
+}
+
+/// Line of an instance's results that has not been read.
+pub(super) struct OwnLine<'a>(&'a str);
+
+/// Lines of a peer that have not been read.
+pub(super) struct PeerLines<'a> {
+    /// First line.
+    line: &'a str,
+    /// Keys and values of its records.
+    records: Vec<(&'a str, &'a str)>,
 }
 
 pub(super) fn write_moment(at: &Moment, out: &mut Vec<u8>) {
@@ -112,14 +123,14 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// The line of an invalid item; empty if it is not a line of text.
-    pub(super) fn item(&mut self) -> Result<Item, &'a str> {
+    pub(super) fn item(&mut self) -> Result<Item<'a>, &'a str> {
         let text = self.line().ok_or("")?;
         let (word, value) = text.split_once(' ').unwrap_or((text, ""));
         let item = match word {
             "at" => read_moment(value).map(Item::At),
-            "own" => read_results(value).map(|(key, results)| Item::Own(key, results)),
+            "own" => Some(Item::Own(OwnLine(text))),
             "file" => self.file(value).map(Item::File),
-            "peer" => self.peer(value).map(Item::Peer),
+            "peer" => Some(Item::Peer(PeerLines { line: text, records: self.records() })),
             _ => Some(Item::Unknown),
         };
         item.ok_or(text)
@@ -139,19 +150,50 @@ impl<'a> Reader<'a> {
         Some(LastValidFile { path: PathBuf::from(&*path), text: text.into() })
     }
 
-    /// Reads a peer and its records, up to the next line whose key has no `/`.
-    fn peer(&mut self, value: &str) -> Option<KnownPeer> {
-        let text: PeerText<'_> = json(value)?;
+    /// Returns the records up to the next line whose key has no `/`.
+    fn records(&mut self) -> Vec<(&'a str, &'a str)> {
         let mut records = Vec::new();
         loop {
             let mut ahead = Self { rest: self.rest };
             let record = ahead.line().and_then(|line| line.split_once(' ')).filter(|(key, _)| key.contains('/'));
-            let Some((key, value)) = record else { break };
-            records.push(Change { key, version: 1, value: Some(value) });
+            let Some(record) = record else { return records };
+            records.push(record);
             self.rest = ahead.rest;
         }
+    }
+}
+
+impl<'a> OwnLine<'a> {
+    /// Reads the results.
+    ///
+    /// # Errors
+    /// The line if it is invalid.
+    pub(super) fn read(&self) -> Result<(InstanceKey, InstanceResults), &'a str> {
+        let (_, value) = self.0.split_once(' ').ok_or(self.0)?;
+        read_results(value).ok_or(self.0)
+    }
+}
+
+impl<'a> PeerLines<'a> {
+    /// Number of records.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Reads the peer.
+    ///
+    /// # Errors
+    /// The first line if it is invalid, or if no valid record describes the node.
+    pub(super) fn read(&self) -> Result<KnownPeer, &'a str> {
+        let value = self.line.split_once(' ').map_or("", |(_, value)| value);
+        self.known_peer(value).ok_or(self.line)
+    }
+
+    fn known_peer(&self, value: &str) -> Option<KnownPeer> {
+        let text: PeerText<'_> = json(value)?;
+        let change = |(key, value): &(&'a str, &'a str)| Change { key, version: 1, value: Some(value) };
         let mut replica = Replica::default();
-        replica.gossiped(1, true, records, |_, _| {});
+        replica.gossiped(1, true, self.records.iter().map(change), |_, _| {});
         Some(KnownPeer {
             id: PeerId { name: Label::parse(&text.name).ok()?, generation: text.generation },
             incarnation: text.incarnation,

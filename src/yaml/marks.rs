@@ -7,7 +7,7 @@
 //! The tree numbers its nodes as it reads them, with aliases expanded. After [`Marks::follow_aliases`] the same number finds
 //! the same node here.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, ops::Range};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span};
 
@@ -24,15 +24,12 @@ pub(super) struct Marks<'t> {
 #[derive(Debug)]
 struct Mark<'t> {
     place: Position,
-    /// Index of the first mark after this node and its children.
-    end: usize,
-    /// Number of nodes, including children and those repeated by aliases.
-    nodes: usize,
     kind: Kind<'t>,
 }
 
+/// Kind of a node.
 #[derive(Debug)]
-enum Kind<'t> {
+pub(super) enum Kind<'t> {
     /// A scalar without quotes, as written.
     Plain(Cow<'t, str>),
     /// The text of a scalar in quotes.
@@ -41,23 +38,34 @@ enum Kind<'t> {
     Block(Cow<'t, str>),
     /// A table or a list.
     Collection,
-    /// A repetition of the mark with this index.
-    Alias(usize),
+    /// A repetition of the marks with these indices.
+    Alias(Range<usize>),
 }
 
 impl<'t> Marks<'t> {
     /// Reads the whole text.
     pub(super) fn read(text: &'t str) -> Result<Self, Fault> {
-        let mut builder = Builder { marks: Vec::new(), open: Vec::new(), anchors: Vec::new(), nodes: 0, documents: 0 };
+        let mut builder = Builder::default();
         let mut parser = Parser::new_from_str(text);
         while let Some(event) = parser.next_event() {
             let (event, span) = event.map_err(|error| syntax(text, &error))?;
             builder.add(event, span)?;
         }
         if builder.marks.is_empty() {
-            builder.push(Position::START, Kind::Plain(Cow::Borrowed("")), 0)?;
+            builder.push(Position::START, Kind::Plain(Cow::Borrowed("")), 1, 0)?;
         }
         Ok(Self { marks: builder.marks, order: None })
+    }
+
+    /// Returns marks of no node, with room for this number.
+    pub(super) fn with_capacity(nodes: usize) -> Self {
+        Self { marks: Vec::with_capacity(nodes), order: None }
+    }
+
+    /// Adds a node without an anchor in the order of the text, and returns its number.
+    pub(super) fn push(&mut self, place: Position, kind: Kind<'t>) -> usize {
+        self.marks.push(Mark { place, kind });
+        self.marks.len() - 1
     }
 
     /// Numbers the marks as the tree of the same text numbers its `nodes` nodes.
@@ -72,13 +80,11 @@ impl<'t> Marks<'t> {
 
     // The bounds are those of the tree. They matter only if the two parsers understood a text differently; then positions
     // are wrong, with no other effect.
-    fn expand(&self, range: std::ops::Range<usize>, nodes: usize, depth: usize, order: &mut Vec<usize>) {
+    fn expand(&self, range: Range<usize>, nodes: usize, depth: usize, order: &mut Vec<usize>) {
         for index in range {
-            match self.marks[index].kind {
+            match &self.marks[index].kind {
                 _ if order.len() >= nodes => return,
-                Kind::Alias(target) if depth < MAX_DEPTH => {
-                    self.expand(target..self.marks[target].end, nodes, depth + 1, order);
-                }
+                Kind::Alias(target) if depth < MAX_DEPTH => self.expand(target.clone(), nodes, depth + 1, order),
                 _ => order.push(index),
             }
         }
@@ -124,8 +130,11 @@ impl<'t> Marks<'t> {
     }
 }
 
+#[derive(Default)]
 struct Builder<'t> {
     marks: Vec<Mark<'t>>,
+    /// Extent of each mark with its children.
+    extents: Vec<Extent>,
     /// Tables and lists that are still open.
     open: Vec<Open>,
     /// Index of the mark of each anchor; saphyr numbers anchors from 1.
@@ -133,6 +142,14 @@ struct Builder<'t> {
     /// Number of nodes so far, including those repeated by aliases.
     nodes: usize,
     documents: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Index of the first mark after the node and its children.
+    end: usize,
+    /// Number of nodes, including children and those repeated by aliases.
+    nodes: usize,
 }
 
 struct Open {
@@ -165,7 +182,7 @@ impl<'t> Builder<'t> {
                     ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => Kind::Quoted,
                     ScalarStyle::Literal | ScalarStyle::Folded => Kind::Block,
                 };
-                self.push(place, kind(text), anchor)?;
+                self.push(place, kind(text), 1, anchor)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
@@ -177,10 +194,8 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(open) = self.open.pop() {
-                    let end = self.marks.len();
-                    let mark = &mut self.marks[open.mark];
-                    mark.nodes = self.nodes - open.nodes_before;
-                    mark.end = end;
+                    let nodes = self.nodes - open.nodes_before;
+                    self.extents[open.mark] = Extent { end: self.marks.len(), nodes };
                 }
             }
             Event::Alias(anchor) => {
@@ -192,7 +207,8 @@ impl<'t> Builder<'t> {
                 if self.open.iter().any(|open| open.mark == target) {
                     return Err(Fault::new(place, "the alias refers to a value that contains it"));
                 }
-                self.push(place, Kind::Alias(target), 0)?;
+                let Extent { end, nodes } = self.extents[target];
+                self.push(place, Kind::Alias(target..end), nodes, 0)?;
             }
             Event::DocumentStart(_) => {
                 self.documents += 1;
@@ -206,8 +222,7 @@ impl<'t> Builder<'t> {
         Ok(())
     }
 
-    fn push(&mut self, place: Position, kind: Kind<'t>, anchor: usize) -> Result<(), Fault> {
-        let nodes = if let Kind::Alias(target) = kind { self.marks[target].nodes } else { 1 };
+    fn push(&mut self, place: Position, kind: Kind<'t>, nodes: usize, anchor: usize) -> Result<(), Fault> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
             return Err(too_many_nodes(place));
@@ -223,7 +238,8 @@ impl<'t> Builder<'t> {
                 Role::Value => Role::Key,
             };
         }
-        self.marks.push(Mark { place, end: self.marks.len() + 1, nodes, kind });
+        self.marks.push(Mark { place, kind });
+        self.extents.push(Extent { end: self.marks.len(), nodes });
         Ok(())
     }
 
@@ -234,7 +250,7 @@ impl<'t> Builder<'t> {
         if self.open.len() == MAX_DEPTH {
             return Err(too_deep(place));
         }
-        self.push(place, Kind::Collection, anchor)?;
+        self.push(place, Kind::Collection, 1, anchor)?;
         self.open.push(Open { mark: self.marks.len() - 1, nodes_before: self.nodes - 1, role });
         Ok(())
     }

@@ -4,7 +4,10 @@ use std::{fmt::Write as _, path::Path};
 
 use super::{
     Document, MAX_DEPTH, MAX_NODES, MAX_OCTETS, MAX_TEXT,
+    marks::Marks,
+    read_any,
     reader::Reader,
+    subset, text,
     tree::{Entry, Node, Value},
 };
 
@@ -197,17 +200,19 @@ fn duplicate_key_is_reported_at_each_repetition() {
     assert_eq!(shown, expected);
 }
 
+/// Text with all syntax.
+const TEXT: &str = "a: &x [b, 'c d', \"e\\n\"]\nf:\n  - g: 1.10\n    h: |\n      i: j\n  - {k: *x, l: ~, m: }\n\
+                    # n\n\"o\": >-\n  p\n  q\n? r\n: s\nt: http://u:80/v#w\nx y: [z: 1]\n<<: {aa: null}\n";
+
 /// Random mutations of a valid text.
-fn mutations(count: usize) -> impl Iterator<Item = String> {
-    const TEXT: &str = "a: &x [b, 'c d', \"e\\n\"]\nf:\n  - g: 1.10\n    h: |\n      i: j\n  - {k: *x, l: ~, m: }\n\
-                        # n\n\"o\": >-\n  p\n  q\n? r\n: s\nt: http://u:80/v#w\nx y: [z: 1]\n<<: {aa: null}\n";
+fn mutations(text: &str, count: usize) -> impl Iterator<Item = String> {
     const PIECES: &[&str] = &[
         ":", ": ", "- ", "[", "]", "{", "}", ",", "\n", "\n  ", "#", " #", "'", "\"", "|", ">", "&x ", "*x", "!", "%",
         "?", "? ", "\t", " ", "\\", "@", "`", "~", "<<: ", "---\n", "...\n", "é", "\r\n", "\r", "0x", "1.0", "yes", "",
     ];
     let mut random = fastrand::Rng::with_seed(7);
     (0..count).map(move |_| {
-        let mut text = TEXT.to_owned();
+        let mut text = text.to_owned();
         for _ in 0..random.usize(1..6) {
             let at = text.floor_char_boundary(random.usize(..=text.len()));
             let end = text.floor_char_boundary((at + random.usize(..4)).min(text.len())).max(at);
@@ -235,7 +240,7 @@ fn text_that_the_parsers_understand_differently_is_refused() {
 #[test]
 fn mutated_texts_are_refused_or_have_correct_positions() {
     let mut good = 0;
-    for text in mutations(20_000) {
+    for text in mutations(TEXT, 20_000) {
         let Ok(document) = read(&text) else { continue };
         let lines: Vec<&str> =
             text.split_terminator('\n').flat_map(|line| line.trim_end_matches('\r').split('\r')).collect();
@@ -251,4 +256,142 @@ fn mutated_texts_are_refused_or_have_correct_positions() {
         good += 1;
     }
     assert!(good > 1000, "only {good} texts are valid: the test is void");
+}
+
+/// A service file as `subset` reads it.
+const USUAL: &str = "# Ports are those of the host.\n\nservices:\n- service: web\n  id: web-1  # the first\n  \
+                     address: [10.0.0.7, \"2001:db8::7\"]\n  port: 8080\n  tags: [v2, primary]\n  meta:\n    \
+                     version: \"2.3.1\"\n    path: /srv/web\n  enabled: true\n  checks:\n    - http: http://10.0.0.7:80/a?b=c#d\n\
+                     \n      interval: 10s\n    - tcp: 10.0.0.7:80\n  ttl:\n- service: db\n  tags:\n  - a b\n  - c\n\
+                     - {service: 'x y', weight: 0, checks: []}\n";
+
+/// Reads a text in both ways, and compares nodes and positions. Returns whether `subset` reads it.
+fn is_read_equally(given: &str) -> bool {
+    let Some(read) = text::decode(given.as_bytes()).ok().and_then(|text| subset::read(text, 0)) else { return false };
+    let general = read_any(given, 0).unwrap_or_else(|fault| panic!("{given:?}: {fault:?}"));
+    let marks = |marks: &Marks<'_>| -> Vec<String> {
+        let mark = |number| {
+            let (place, written, text) = (marks.place(number), marks.written(number), marks.text(number));
+            format!("{place:?} {written:?} {text:?} {}", marks.is_quoted(number))
+        };
+        (0..marks.count()).map(mark).collect()
+    };
+    for (mark, expected) in marks(&read.1).iter().zip(&marks(&general.1)) {
+        assert_eq!(mark, expected, "{given:?}");
+    }
+    assert_eq!((read.1.count(), format!("{:?}", read.0)), (general.1.count(), format!("{:?}", general.0)), "{given:?}");
+    true
+}
+
+#[test]
+fn usual_texts_are_read_in_one_pass() {
+    let deep = format!(
+        "{}a: b",
+        (0..MAX_DEPTH - 1).map(|n| format!("{}a:\n", " ".repeat(n))).collect::<String>() + &" ".repeat(MAX_DEPTH - 1)
+    );
+    let cases = [
+        USUAL,
+        "a: b",
+        "a:\nb: c\n",
+        "a:",
+        "  a: b\n  c: d\n",
+        "- a\n- b: c\n  d: e\n-   f: g\n    h: i\n",
+        "a:\n- b:\n  - c\n  d: e\nf: g\n",
+        "a:\n  b:\n    c: d\n  e: f\ng: h",
+        "a: [b, [c, {d: e}], ]\nf: {g: [], h: {}}\n",
+        "a: 0\nb: 123456789012345678\nc: 2024-01-01\nd: 10s\ne: 1.2.3\nf: Yes\ng: 1_000\nh: 12:30:45\n",
+        "a: b, c] }d{ 'e' \"f\" & *g !h | > % @ ` ~ \\n\nb: c :d ?e -f\n",
+        "a: \"\"\nb: ''\nc: 'it: \"is\" # text'\nd: \"it's: # text\"\n",
+        "a: b # é\n# ü\nc: d #\n",
+        "a:   # x\n  # y\n\n  b: c\n   # z\n",
+        &deep,
+    ];
+    for case in cases {
+        assert!(is_read_equally(case), "{case:?}");
+    }
+}
+
+#[test]
+fn unusual_texts_are_left_to_the_general_parsers() {
+    let deep = "a: {".to_owned() + &"b: {".repeat(MAX_DEPTH) + &"}".repeat(MAX_DEPTH + 1);
+    let cases = [
+        "",
+        "# a",
+        "a",
+        "'a': b",
+        "? a",
+        "a b: c",
+        "<<: {a: b}",
+        "a: &b c",
+        "a: *b",
+        "a: !b c",
+        "a: |\n  b",
+        "a: >\n  b",
+        "a: b\n  c",
+        "a:\n  b",
+        "a: \"b\n  c\"",
+        "a: \"\\n\"",
+        "a: 'b''c'",
+        "a: b: c",
+        "a: b:",
+        "- - a",
+        "-\n  a: b",
+        "- ",
+        "a: [b\n]",
+        "a: [b: c]",
+        "a: [b c]",
+        "a: [,]",
+        "a: {b}",
+        "a: {b: }",
+        "a: {b: c:d}",
+        "a: [b]c",
+        "a: 'b'c",
+        "a: 'b'#c",
+        "a:\tb",
+        "a: b\r\n",
+        "a: é",
+        "---\na: b",
+        "a: b\n...\n",
+        "a: b\n---\n",
+        "a: 08",
+        "a: -5",
+        "a: +5",
+        "a: .5",
+        "a: 1.5",
+        "a: 1e5",
+        "a: 0x1F",
+        "a: 0b1",
+        "a: null",
+        "a: Null",
+        "a: ~",
+        "a: True",
+        "a: .inf",
+        "a: nan",
+        "a: 1234567890123456789",
+        "a: b\n c: d",
+        "a:\n  b: c\n d: e",
+        "- a\nb: c",
+        "a: b\n- c",
+        "a: @b",
+        "a: `b",
+        "a: %b",
+        "a: ,b",
+        "a: -",
+        "a: - b",
+        "a: #b",
+        &deep,
+    ];
+    for case in cases {
+        // A comment after a key is usual.
+        assert_eq!(is_read_equally(case), case == "a: #b", "{case:?}");
+    }
+}
+
+#[test]
+fn both_ways_of_reading_agree() {
+    let mut usual = 0;
+    for text in mutations(USUAL, 20_000).chain(mutations(TEXT, 20_000)) {
+        usual += usize::from(is_read_equally(&text));
+    }
+    assert!(usual > 1_000, "only {usual} texts are usual: the test is void");
 }

@@ -14,6 +14,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{Fault, MAX_DEPTH, MAX_NODES, MAX_OCTETS, marks::too_deep, position::Position, text::too_many_nodes};
 
+/// Number of entries of a table up to which all pairs of keys are compared.
+const SMALL_TABLE: usize = 16;
+
 /// Identity of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id {
@@ -129,6 +132,13 @@ fn resolve_node(node: &mut Node<'_>, clashes: &mut Vec<Clash>) {
 }
 
 fn remove_duplicates(entries: &mut Vec<Entry<'_>>, clashes: &mut Vec<Clash>) {
+    // Most tables are small, and comparing their keys costs less than hashing them.
+    let is_small = entries.len() <= SMALL_TABLE;
+    if is_small
+        && !entries.iter().enumerate().any(|(at, entry)| entries[..at].iter().any(|other| other.key == entry.key))
+    {
+        return;
+    }
     let mut seen: HashMap<&str, Id> = HashMap::with_capacity(entries.len());
     let mut duplicates = Vec::new();
     for (at, entry) in entries.iter().enumerate() {
