@@ -66,9 +66,9 @@ impl World {
                 port: Some(8080),
                 tags: vec!["v2".to_owned()],
                 meta: [("version", "2.3.1")].into(),
-                ..Instance::new(key.clone(), vec![[10, a, b, c].into()])
+                ..Instance::new(key, vec![[10, a, b, c].into()])
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
+            Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         };
         let announcements: Announcements = small.chain(large).map(announcement).collect();
         let node = Node {

@@ -47,6 +47,7 @@ use crate::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, bounded},
         check_results::{CheckResults, Former},
         health::Status,
+        instance_ref::InstanceRef,
         maintenance::{Maintenance, TtlReport},
         name::Label,
         service::{Check, Definition, Definitions, InstanceKey, Probe},
@@ -137,7 +138,7 @@ struct Scheduler {
     random: fastrand::Rng,
     definitions: Definitions,
     maintenance: Maintenance,
-    instances: BTreeMap<InstanceKey, TrackedInstance>,
+    instances: BTreeMap<InstanceRef, TrackedInstance>,
     /// Expiry of the last report of each TTL check.
     expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
     clock: Clock,
@@ -188,20 +189,24 @@ impl Scheduler {
     fn load(&mut self, definitions: Definitions) {
         let before = std::mem::replace(&mut self.definitions, definitions);
         let definitions = self.definitions.clone();
-        let mut touched = BTreeSet::new();
+        let (mut touched, mut tracked) = (BTreeSet::new(), Vec::new());
         for change in before.diff(&definitions) {
             use imbl::ordmap::DiffItem;
             let (key, definition) = match change {
                 DiffItem::Add(key, new) | DiffItem::Update { new: (key, new), .. } => (key, Some(new)),
                 DiffItem::Remove(key, _) => (key, None),
             };
-            touched.insert(key.clone());
-            match definition {
-                Some(definition) => self.define(key, definition),
-                None => drop(self.instances.remove(key)),
-            }
-            self.schedule_expiries(key);
+            touched.insert(InstanceKey::clone(key));
+            let former = self.instances.remove(key);
+            tracked.extend(definition.map(|definition| (key.clone(), self.define(former, definition))));
         }
+        if self.instances.is_empty() {
+            // Insertion in order leaves the nodes of a map half empty; a whole map is built with full ones.
+            self.instances = tracked.into_iter().collect();
+        } else {
+            self.instances.extend(tracked);
+        }
+        touched.iter().for_each(|key| self.schedule_expiries(key));
         debug!(changed = touched.len(), instances = definitions.len(), "definitions loaded");
         let aliases = self.instances.values().flat_map(TrackedInstance::aliases);
         self.alias_targets = aliases.cloned().collect();
@@ -228,12 +233,9 @@ impl Scheduler {
     }
 
     /// Keeps unchanged checks, starts new ones and cancels the others.
-    fn define(&mut self, key: &InstanceKey, definition: &Arc<Definition>) {
-        let Some(former) = self.instances.remove(key) else {
-            let restored = self.restore(key, definition);
-            self.instances.insert(key.clone(), restored);
-            return;
-        };
+    fn define(&mut self, former: Option<TrackedInstance>, definition: &Arc<Definition>) -> TrackedInstance {
+        let key = &definition.instance.key;
+        let Some(former) = former else { return self.restore(key, definition) };
         let inherited = former.definition.enabled.then(|| {
             let (status, reason) = former.worst_status();
             (status, Arc::from(reason))
@@ -251,8 +253,7 @@ impl Scheduler {
             })
             .collect();
         drop(kept);
-        let tracked = TrackedInstance { definition: Arc::clone(definition), checks, ..former };
-        self.instances.insert(key.clone(), tracked);
+        TrackedInstance { definition: Arc::clone(definition), checks, ..former }
     }
 
     fn start(&mut self, key: &InstanceKey, check: &Check, start: Start) -> TrackedCheck {
@@ -294,7 +295,7 @@ impl Scheduler {
     /// Applies new holds.
     fn set_maintenance(&mut self, maintenance: Maintenance) {
         self.maintenance = maintenance;
-        let all = self.instances.keys().cloned().collect();
+        let all = self.instances.keys().map(|key| InstanceKey::clone(key)).collect();
         self.publish(&all);
     }
 
@@ -362,7 +363,7 @@ impl Scheduler {
                 let Some((status, reason)) = evaluated.get(service) else { continue };
                 if check_state.status != *status || *check_state.reason != **reason {
                     check_state.set_status(key, check, *status, reason.as_str().into(), &self.metrics);
-                    touched.insert(key.clone());
+                    touched.insert(InstanceKey::clone(key));
                 }
             }
         }
@@ -389,13 +390,16 @@ impl Scheduler {
             }
             let report = tracked.report(&state);
             let results = tracked.results(&state, &self.clock);
-            if self.results.get(key).is_none_or(|before| **before != results) {
-                self.results.insert(key.clone(), Arc::new(results));
+            if self.results.get(key).map(|before| &**before) != results.as_ref() {
+                match results {
+                    Some(results) => drop(self.results.insert(key.clone(), Arc::new(results))),
+                    None => drop(self.results.remove(key)),
+                }
                 results_changed = true;
             }
             let announcement = Announcement { instance: Arc::clone(&tracked.definition.instance), state, report };
             if self.published.get(key).is_none_or(|before| **before != announcement) {
-                self.published.insert(key.clone(), Arc::new(announcement));
+                self.published.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 changed = true;
             }
         }

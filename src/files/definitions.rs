@@ -45,7 +45,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         }
         kept.insert(key, (path, located));
         in_order.push((path, located));
-        definitions.insert(key.clone(), Arc::clone(&located.definition));
+        definitions.insert((&located.definition.instance).into(), Arc::clone(&located.definition));
     }
     problems.extend(missing_aliases(&in_order));
     problems.extend(alias_cycles(&in_order));

@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
+        instance_ref::InstanceRef,
         name::Label,
         service::InstanceKey,
         user_event::{Received, UserEvent},
@@ -293,13 +294,14 @@ impl Replica {
                         (state, self.early_reports.remove(&key))
                     }
                 };
-                self.announcements.insert(key, Arc::new(Announcement { instance, state, report }));
+                self.announcements
+                    .insert(InstanceRef::from(&instance), Arc::new(Announcement { instance, state, report }));
             }
             Record::State(key, state) => match self.announcements.get(&key) {
                 Some(known) if known.state == state => {}
                 Some(known) => {
                     let announcement = Announcement { state, ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
                 None if self.early.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early.insert(key, state)),
@@ -308,7 +310,7 @@ impl Replica {
                 Some(known) if known.report.as_ref() == Some(&report) => {}
                 Some(known) => {
                     let announcement = Announcement { report: Some(report), ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
@@ -343,7 +345,7 @@ impl Replica {
                 self.early_reports.remove(&key);
                 if let Some(known) = self.announcements.get(&key).filter(|known| known.report.is_some()) {
                     let announcement = Announcement { report: None, ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
             }
             Key::View => self.view = None,

@@ -29,6 +29,7 @@ pub mod event;
 pub mod flap_damping;
 pub mod health;
 pub mod host_addresses;
+pub mod instance_ref;
 pub mod journal;
 pub mod keyring;
 pub mod link_local;

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
-use super::{flap_damping::Damping, health::Status, meta::Meta, name::Label};
+use super::{flap_damping::Damping, health::Status, instance_ref::InstanceRef, meta::Meta, name::Label};
 
 /// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";
@@ -323,7 +323,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// Definitions in service on a node, by instance. Clones share structure.
-pub type Definitions = imbl::OrdMap<InstanceKey, Arc<Definition>>;
+pub type Definitions = imbl::OrdMap<InstanceRef, Arc<Definition>>;
 
 #[cfg(test)]
 mod tests {

@@ -135,6 +135,7 @@ mod tests {
     use super::*;
     use crate::model::{
         announcement::{Announcements, HealthReport, InstanceState, Node},
+        instance_ref::InstanceRef,
         name::label,
         service::{Instance, InstanceKey},
     };
@@ -157,7 +158,7 @@ mod tests {
     fn view(all: &[Arc<Announcement>]) -> NodeView {
         let node = Node { name: label("a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
         let announcements: Announcements =
-            all.iter().map(|known| (known.instance.key.clone(), known.clone())).collect();
+            all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
         NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }
     }
 

@@ -12,6 +12,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
+        instance_ref::InstanceRef,
         member::{Cause, PeerId, Reach},
         name::label,
         service::{Instance, InstanceKey},
@@ -86,9 +87,7 @@ fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
 
 fn peer() -> impl Strategy<Value = KnownPeer> {
     let all = collection::vec(key().prop_flat_map(announcement), 0..4);
-    let all = all.prop_map(|all| {
-        all.into_iter().map(|known| (known.instance.key.clone(), Arc::new(known))).collect::<Announcements>()
-    });
+    let all = all.prop_map(|all| all.into_iter().map(Announcement::into_entry).collect::<Announcements>());
     let reach = sample::select(vec![Reach::Alive, Reach::Suspect, Reach::Held, Reach::Gone(Cause::Silent)]);
     let fields = ("[a-z]{1,9}", any::<[u64; 3]>(), any::<std::net::SocketAddr>(), reach, option::of(0_u32..9), all);
     fields.prop_map(|(name, [generation, incarnation, version], address, reach, ttl, announcements)| KnownPeer {
@@ -194,7 +193,7 @@ fn format_is_stable() {
         reach: Reach::Gone(Cause::Refused),
         version: 12,
         facts,
-        announcements: [(key.clone(), announcement)].into_iter().collect(),
+        announcements: Announcements::from_iter([(InstanceRef::from(&announcement.instance), announcement)]),
         serial: Some(70_000),
     };
     let state = SavedState {

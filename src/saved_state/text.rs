@@ -84,9 +84,9 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
     record(Record::Node { addresses, datacenter, version, meta, ttl });
     for (key, known) in &peer.announcements {
         record(Record::Instance(known.instance.clone()));
-        record(Record::State(key.clone(), known.state.clone()));
+        record(Record::State(InstanceKey::clone(key), known.state.clone()));
         if let Some(report) = &known.report {
-            record(Record::Report(key.clone(), report.clone()));
+            record(Record::Report(InstanceKey::clone(key), report.clone()));
         }
     }
 }

@@ -168,8 +168,8 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             DiffItem::Add(_, new) => (None, new),
             DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), new),
             DiffItem::Remove(key, old) => {
-                changes.push((Key::Instance(key.clone()).to_string(), None));
-                changes.push((Key::State(key.clone()).to_string(), None));
+                changes.push((Key::Instance(InstanceKey::clone(key)).to_string(), None));
+                changes.push((Key::State(InstanceKey::clone(key)).to_string(), None));
                 reports.extend(old_report(key, old));
                 continue;
             }
