@@ -64,7 +64,7 @@ impl World {
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
                 port: Some(8080),
-                tags: vec!["v2".to_owned()],
+                tags: vec!["v2".to_owned()].into(),
                 meta: [("version", "2.3.1")].into(),
                 ..Instance::new(key, vec![[10, a, b, c].into()])
             };

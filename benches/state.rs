@@ -77,7 +77,7 @@ fn peer(node: usize) -> KnownPeer {
 fn announcement(key: InstanceKey) -> (InstanceRef, Arc<Announcement>) {
     let instance = Instance {
         port: Some(8080),
-        tags: vec!["v2".to_owned(), "primary".to_owned()],
+        tags: vec!["v2".to_owned(), "primary".to_owned()].into(),
         meta: [("version", "2.3.1")].into(),
         ..Instance::new(key.clone(), vec![[10, 0, 0, 7].into()])
     };

@@ -76,7 +76,7 @@ impl Declared {
         let key = InstanceKey { service: label(self.service), id: label(self.id) };
         let instance = Instance {
             key,
-            addresses: vec![self.address.parse().unwrap()],
+            addresses: vec![self.address.parse().unwrap()].into(),
             port: Some(80),
             ports: self.port.iter().map(|port| (label(port), 8080)).collect(),
             protocol: self.protocol,

@@ -33,6 +33,7 @@ pub mod instance_ref;
 pub mod journal;
 pub mod keyring;
 pub mod link_local;
+pub mod list;
 pub mod maintenance;
 pub mod member;
 pub mod meta;

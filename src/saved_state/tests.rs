@@ -80,7 +80,8 @@ fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
     let fields = (option::of(1_u16..), collection::vec("\\PC{1,9}", 0..2), instance_state(), option::of(report));
     fields.prop_map(move |(port, mut tags, state, report)| {
         tags.dedup();
-        let instance = Instance { port, tags, ..Instance::new(key.clone(), vec!["10.0.0.7".parse().unwrap()]) };
+        let instance =
+            Instance { port, tags: tags.into(), ..Instance::new(key.clone(), vec!["10.0.0.7".parse().unwrap()]) };
         Announcement { report, ..Announcement::new(Arc::new(instance), state) }
     })
 }

@@ -15,6 +15,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
         flap_damping::Penalty,
         health::Status,
+        list::SharedLists,
         member::{Cause, PeerId, Reach},
         name::Label,
         service::InstanceKey,
@@ -94,12 +95,14 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
 /// Reads items.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
+    /// Lists of the instances that have been read.
+    lists: SharedLists,
 }
 
 impl<'a> Reader<'a> {
     /// Returns the first line, and a reader of what follows.
     pub(super) fn new(octets: &'a [u8]) -> Option<(&'a str, Self)> {
-        let mut reader = Self { rest: octets };
+        let mut reader = Self { rest: octets, lists: SharedLists::default() };
         Some((reader.line()?, reader))
     }
 
@@ -126,10 +129,7 @@ impl<'a> Reader<'a> {
     }
 
     fn line(&mut self) -> Option<&'a str> {
-        let end = self.rest.iter().position(|octet| *octet == b'\n')?;
-        let text = str::from_utf8(&self.rest[..end]).ok()?;
-        self.rest = &self.rest[end + 1..];
-        Some(text)
+        line_of(&mut self.rest)
     }
 
     fn file(&mut self, value: &str) -> Option<LastValidFile> {
@@ -144,14 +144,14 @@ impl<'a> Reader<'a> {
         let text: PeerText<'_> = json(value)?;
         let mut records = Vec::new();
         loop {
-            let mut ahead = Self { rest: self.rest };
-            let record = ahead.line().and_then(|line| line.split_once(' ')).filter(|(key, _)| key.contains('/'));
+            let mut rest = self.rest;
+            let record = line_of(&mut rest).and_then(|line| line.split_once(' ')).filter(|(key, _)| key.contains('/'));
             let Some((key, value)) = record else { break };
             records.push(Change { key, version: 1, value: Some(value) });
-            self.rest = ahead.rest;
+            self.rest = rest;
         }
         let mut replica = Replica::default();
-        replica.gossiped(1, true, records, |_, _| {});
+        replica.gossiped(1, true, records, &mut self.lists, |_, _| {});
         Some(KnownPeer {
             id: PeerId { name: Label::parse(&text.name).ok()?, generation: text.generation },
             incarnation: text.incarnation,
@@ -163,6 +163,14 @@ impl<'a> Reader<'a> {
             serial: text.serial,
         })
     }
+}
+
+/// Takes a line of text off the octets.
+fn line_of<'a>(octets: &mut &'a [u8]) -> Option<&'a str> {
+    let end = octets.iter().position(|octet| *octet == b'\n')?;
+    let text = str::from_utf8(&octets[..end]).ok()?;
+    *octets = &octets[end + 1..];
+    Some(text)
 }
 
 fn read_moment(value: &str) -> Option<Moment> {

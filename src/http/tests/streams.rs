@@ -124,7 +124,7 @@ fn view(status: Status, reason: &str) -> View {
     let key = InstanceKey { service: label("web"), id: label("web-1") };
     let instance = Arc::new(Instance {
         port: Some(80),
-        tags: vec!["v2".to_owned()],
+        tags: vec!["v2".to_owned()].into(),
         ..Instance::new(key, vec!["10.0.0.8".parse().unwrap()])
     });
     let announcement = Announcement::new(instance, InstanceState::new(status, reason));
