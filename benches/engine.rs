@@ -64,11 +64,11 @@ impl World {
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
                 port: Some(8080),
-                tags: vec!["v2".to_owned()],
+                tags: vec!["v2".to_owned()].into(),
                 meta: [("version", "2.3.1")].into(),
-                ..Instance::new(key.clone(), vec![[10, a, b, c].into()])
+                ..Instance::new(key, vec![[10, a, b, c].into()])
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
+            Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         };
         let announcements: Announcements = small.chain(large).map(announcement).collect();
         let node = Node {

@@ -16,6 +16,7 @@ use muster::{
     model::{
         announcement::InstanceState,
         catalog::{Catalog, Freshness, NodeView, Touched, View},
+        list::SharedLists,
         name::{Label, Name},
         service::{Instance, InstanceKey},
     },
@@ -33,12 +34,13 @@ fn main() {
 
 fn layers(nodes: usize) {
     println!("{nodes} nodes with {} instances each", INSTANCES / nodes);
+    let mut lists = SharedLists::default();
     let (mut states, mut replicas, mut view) = (Vec::new(), Vec::new(), View::new());
     let (mut catalog, mut touched, mut tables) = (Catalog::default(), Touched::default(), empty_tables());
     print("gossip: keys and values", || {
         states = (0..nodes).map(|node| state(node, INSTANCES / nodes)).collect();
     });
-    print("replicas of the peers", || replicas = states.iter().map(replica).collect());
+    print("replicas of the peers", || replicas = states.iter().map(|state| replica(state, &mut lists)).collect());
     print("view", || {
         let shown = |(node, replica): (usize, &Replica)| {
             let name = label(&format!("n{node}"));
@@ -54,7 +56,7 @@ fn layers(nodes: usize) {
     assert_eq!(snapshot.services().count(), SERVICES);
     let again = print("the same state, delivered again", || {
         for (replica, state) in replicas.iter_mut().zip(&states) {
-            gossip(replica, state);
+            gossip(replica, state, &mut lists);
         }
         replicas.iter().map(|replica| replica.announcements.len()).sum::<usize>()
     });
@@ -96,20 +98,22 @@ fn state(node: usize, instances: usize) -> NodeState {
     state
 }
 
-fn replica(state: &NodeState) -> Replica {
+fn replica(state: &NodeState, lists: &mut SharedLists) -> Replica {
     let mut replica = Replica::default();
-    gossip(&mut replica, state);
+    gossip(&mut replica, state, lists);
     replica
 }
 
-fn gossip(replica: &mut Replica, state: &NodeState) {
+fn gossip(replica: &mut Replica, state: &NodeState, lists: &mut SharedLists) {
     let mut entries: Vec<_> = state.key_values_including_deleted().collect();
     entries.sort_by_key(|(_, value)| value.version);
     let change = |(key, value)| {
         let value: &chitchat::VersionedValue = value;
         Change { key, version: value.version, value: Some(&value.value) }
     };
-    replica.gossiped(state.max_version(), true, entries.into_iter().map(change), |key, error| panic!("{key}: {error}"));
+    replica.gossiped(state.max_version(), true, entries.into_iter().map(change), lists, |key, error| {
+        panic!("{key}: {error}")
+    });
     replica.complete();
 }
 
@@ -118,7 +122,7 @@ fn instance(node: usize, number: usize) -> Instance {
     let key = InstanceKey { service: label(&service), id: label(&format!("{service}-n{node}-{number}")) };
     Instance {
         port: Some(8000 + (number % 1000) as u16),
-        tags: vec!["v2".to_owned()],
+        tags: vec!["v2".to_owned()].into(),
         meta: [("version", "2.3.1")].into(),
         ..Instance::new(key, vec![address(node)])
     }

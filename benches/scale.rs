@@ -192,7 +192,7 @@ async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: &Arc<Atomic
         };
         let instance = Instance {
             port: Some(8000 + (at % 1000) as u16),
-            tags: vec!["v2".into()],
+            tags: vec!["v2".into()].into(),
             meta: [("version", "2.3.1")].into(),
             ..Instance::new(
                 key.clone(),

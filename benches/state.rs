@@ -15,6 +15,7 @@ use muster::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
+        instance_ref::InstanceRef,
         member::{PeerId, Reach},
         name::Label,
         service::{Instance, InstanceKey},
@@ -73,10 +74,10 @@ fn peer(node: usize) -> KnownPeer {
     }
 }
 
-fn announcement(key: InstanceKey) -> (InstanceKey, Arc<Announcement>) {
+fn announcement(key: InstanceKey) -> (InstanceRef, Arc<Announcement>) {
     let instance = Instance {
         port: Some(8080),
-        tags: vec!["v2".to_owned(), "primary".to_owned()],
+        tags: vec!["v2".to_owned(), "primary".to_owned()].into(),
         meta: [("version", "2.3.1")].into(),
         ..Instance::new(key.clone(), vec![[10, 0, 0, 7].into()])
     };
@@ -89,7 +90,7 @@ fn announcement(key: InstanceKey) -> (InstanceKey, Arc<Announcement>) {
     };
     let report = HealthReport { since: 1_795_535_600, checks: vec![check] };
     let known = Announcement::new(Arc::new(instance), InstanceState::Passing);
-    (key, Arc::new(Announcement { report: Some(Arc::new(report)), ..known }))
+    Announcement { report: Some(Arc::new(report)), ..known }.into_entry()
 }
 
 /// Results of the node's own checks.

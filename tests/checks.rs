@@ -11,6 +11,7 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
+        instance_ref::InstanceRef,
         maintenance::Maintenance,
         name::Label,
         service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
@@ -99,16 +100,9 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
     ];
     let define = |id: &str| {
         let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(id).unwrap() };
-        let instance = Instance { port: Some(80), ..Instance::new(key.clone(), vec![[127, 0, 0, 1].into()]) };
-        (
-            key,
-            Arc::new(Definition {
-                instance: Arc::new(instance),
-                enabled: true,
-                checks: checks.clone(),
-                pace: Pace::default(),
-            }),
-        )
+        let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) });
+        let instance_ref = InstanceRef::from(&instance);
+        (instance_ref, Arc::new(Definition { instance, enabled: true, checks: checks.clone(), pace: Pace::default() }))
     };
     [define("a"), define("b")].into_iter().collect()
 }

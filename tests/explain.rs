@@ -28,6 +28,7 @@ use muster::{
         catalog::{Catalog, Freshness, NodeView, View},
         dns_limits::CacheTtls,
         health::Status,
+        instance_ref::InstanceRef,
         member::Membership,
         name::{Label, Name},
         recursion_access::ClientRange,
@@ -71,11 +72,11 @@ impl Declared {
         Self { service, id, address, tags: vec!["v2"], port: Some("http"), protocol: Protocol::Tcp, passing: true }
     }
 
-    fn announcement(&self) -> (InstanceKey, Arc<Announcement>) {
+    fn announcement(&self) -> (InstanceRef, Arc<Announcement>) {
         let key = InstanceKey { service: label(self.service), id: label(self.id) };
         let instance = Instance {
-            key: key.clone(),
-            addresses: vec![self.address.parse().unwrap()],
+            key,
+            addresses: vec![self.address.parse().unwrap()].into(),
             port: Some(80),
             ports: self.port.iter().map(|port| (label(port), 8080)).collect(),
             protocol: self.protocol,
@@ -87,7 +88,7 @@ impl Declared {
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };
-        (key, Arc::new(Announcement::new(Arc::new(instance), state)))
+        Announcement::new(Arc::new(instance), state).into_entry()
     }
 }
 

@@ -37,12 +37,9 @@ fn tables(instances: u32, addresses: u32) -> Tables {
             let of = |at: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number * addresses + at));
             let instance = Instance {
                 port: Some(80),
-                ..Instance::new(
-                    key.clone(),
-                    if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() },
-                )
+                ..Instance::new(key, if addresses == 0 { vec![of(0)] } else { (0..addresses).map(of).collect() })
             };
-            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
+            Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         })
         .collect();
     let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };

@@ -52,7 +52,7 @@ fn view(announcement: Announcement, freshness: Freshness) -> View {
         };
         (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
     };
-    let own = [(announcement.instance.key.clone(), Arc::new(announcement))].into_iter().collect();
+    let own = [announcement.into_entry()].into_iter().collect();
     [node("a", Default::default(), Freshness::Live), node("b", own, freshness)].into_iter().collect()
 }
 
@@ -215,7 +215,7 @@ fn why_records_beyond_a_datagram_are_truncated_over_udp() {
     let announcements = (0..100).map(|at| {
         let mut announcement = announcement(InstanceState::new(Status::Critical, "connection refused"));
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
-        (announcement.instance.key.clone(), Arc::new(announcement))
+        announcement.into_entry()
     });
     let node = Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
     let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };

@@ -167,7 +167,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
         )
     };
     let announcement = Announcement::new(Arc::new(instance.clone()), InstanceState::Passing);
-    let (announced, announcements) = watch::channel(Announcements::unit(instance.key, Arc::new(announcement)));
+    let (announced, announcements) = watch::channel(Announcements::from_iter([announcement.into_entry()]));
     let (view, seen) = watch::channel(View::new());
     let join = [0, 1].map(|number| Endpoint { host: address(number).ip().to_string(), port: 7946 });
     let settings = Settings {

@@ -321,7 +321,7 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
     Instance {
         port: Some(8080),
         ports: vec![(label("http"), 80), (label("metrics"), 9100)],
-        tags: vec!["v2".into(), "no label".into()],
+        tags: vec!["v2".into(), "no label".into()].into(),
         meta: [("version", "2.3.1"), ("empty", "")].into(),
         weight: number.into(),
         ..Instance::new(InstanceKey { service: label(service), id: label(id) }, addresses(number))

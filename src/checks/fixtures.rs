@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Options;
 use crate::model::{
     health::Status,
+    instance_ref::InstanceRef,
     name::label,
     service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe},
 };
@@ -48,7 +49,7 @@ pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition
 }
 
 pub(super) fn definitions(all: impl IntoIterator<Item = Definition>) -> Definitions {
-    all.into_iter().map(|definition| (definition.instance.key.clone(), Arc::new(definition))).collect()
+    all.into_iter().map(|definition| (InstanceRef::from(&definition.instance), Arc::new(definition))).collect()
 }
 
 pub(super) fn options() -> Options {

@@ -47,6 +47,7 @@ use crate::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, bounded},
         check_results::{CheckResults, Former},
         health::Status,
+        instance_ref::InstanceRef,
         maintenance::{Maintenance, TtlReport},
         name::Label,
         service::{Check, Definition, Definitions, InstanceKey, Probe},
@@ -137,7 +138,7 @@ struct Scheduler {
     random: fastrand::Rng,
     definitions: Definitions,
     maintenance: Maintenance,
-    instances: BTreeMap<InstanceKey, TrackedInstance>,
+    instances: BTreeMap<InstanceRef, TrackedInstance>,
     /// Expiry of the last report of each TTL check.
     expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
     clock: Clock,
@@ -195,7 +196,7 @@ impl Scheduler {
                 DiffItem::Add(key, new) | DiffItem::Update { new: (key, new), .. } => (key, Some(new)),
                 DiffItem::Remove(key, _) => (key, None),
             };
-            touched.push(key.clone());
+            touched.push(InstanceKey::clone(key));
             let former = self.instances.remove(key);
             former.iter().for_each(|former| self.forget_expiries(key, former));
             let Some(definition) = definition else { continue };
@@ -207,7 +208,7 @@ impl Scheduler {
             added.push((key.clone(), tracked));
         }
         if self.instances.is_empty() {
-            // Much faster than one by one, for the first definitions.
+            // Much faster than one by one, for the first definitions, and with full nodes of the map.
             self.instances = added.into_iter().collect();
         } else {
             self.instances.extend(added);
@@ -305,7 +306,7 @@ impl Scheduler {
     /// Applies new holds.
     fn set_maintenance(&mut self, maintenance: Maintenance) {
         self.maintenance = maintenance;
-        let all = self.instances.keys().cloned().collect();
+        let all = self.instances.keys().map(|key| InstanceKey::clone(key)).collect();
         self.publish(&all);
     }
 
@@ -373,7 +374,7 @@ impl Scheduler {
                 let Some((status, reason)) = evaluated.get(service) else { continue };
                 if check_state.status != *status || *check_state.reason != **reason {
                     check_state.set_status(key, check, *status, reason.as_str().into(), &self.metrics);
-                    touched.insert(key.clone());
+                    touched.insert(InstanceKey::clone(key));
                 }
             }
         }
@@ -400,13 +401,16 @@ impl Scheduler {
             }
             let report = tracked.report(&state);
             let results = tracked.results(&state, &self.clock);
-            if self.results.get(key).is_none_or(|before| **before != results) {
-                self.results.insert(key.clone(), Arc::new(results));
+            if self.results.get(key).map(|before| &**before) != results.as_ref() {
+                match results {
+                    Some(results) => drop(self.results.insert(key.clone(), Arc::new(results))),
+                    None => drop(self.results.remove(key)),
+                }
                 results_changed = true;
             }
             let announcement = Announcement { instance: Arc::clone(&tracked.definition.instance), state, report };
             if self.published.get(key).is_none_or(|before| **before != announcement) {
-                self.published.insert(key.clone(), Arc::new(announcement));
+                self.published.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 changed = true;
             }
         }

@@ -50,7 +50,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
         }
         kept.insert(key, (path, located));
         in_order.push((path, located));
-        definitions.insert(key.clone(), Arc::clone(&located.definition));
+        definitions.insert((&located.definition.instance).into(), Arc::clone(&located.definition));
     }
     let with_aliases: Vec<_> = in_order.iter().filter(|(_, entry)| aliases(entry).next().is_some()).copied().collect();
     if !with_aliases.is_empty() {

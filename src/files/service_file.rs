@@ -11,6 +11,7 @@ use crate::{
     model::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
+        list::SharedLists,
         name::{Label, MAX_LABEL},
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
@@ -165,10 +166,10 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
         }
         _ => std::slice::from_ref(root),
     };
-    let mut read = Vec::new();
+    let (mut read, mut lists) = (Vec::new(), SharedLists::default());
     let mut seen: HashMap<InstanceKey, usize> = HashMap::new();
     for node in services {
-        let Some((definition, id)) = read_service(reader, node, defaults) else { continue };
+        let Some((definition, id)) = read_service(reader, node, defaults, &mut lists) else { continue };
         let (line, column) = reader.position(id);
         let key = &definition.instance.key;
         match seen.get(key) {
@@ -183,11 +184,18 @@ fn read_services(reader: &Reader<'_, '_>, root: &Node<'_>, defaults: &Defaults<'
             }
         }
     }
+    // The positions stay in memory as long as the file is in use.
+    read.shrink_to_fit();
     read
 }
 
 /// Reads one service. `None`: it has no valid key. All problems are reported in either case.
-fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_>) -> Option<(Definition, Id)> {
+fn read_service(
+    reader: &Reader<'_, '_>,
+    node: &Node<'_>,
+    defaults: &Defaults<'_>,
+    lists: &mut SharedLists,
+) -> Option<(Definition, Id)> {
     if let Value::Table(entries) = &node.value
         && !has_key_like(entries, &["service"])
     {
@@ -217,21 +225,23 @@ fn read_service(reader: &Reader<'_, '_>, node: &Node<'_>, defaults: &Defaults<'_
     };
     let pace = read_pace(reader, &table);
     let key = InstanceKey { service: service?, id: id? };
-    let instance = Arc::new(Instance {
+    let mut instance = Instance {
         key,
-        addresses,
+        addresses: addresses.into(),
         port,
-        ports,
+        ports: ports.into(),
         protocol,
-        tags,
+        tags: tags.into(),
         meta,
         priority,
         weight,
         ttl,
         registered_as: None,
-    });
+    };
+    lists.share(&mut instance);
     let id = table.entry("service")?.id;
     refuse_large(reader, &table, &instance, id);
+    let instance = Arc::new(instance);
     Some((Definition { instance, enabled, checks, pace }, id))
 }
 

@@ -20,6 +20,8 @@ use thiserror::Error;
 use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
+        instance_ref::InstanceRef,
+        list::SharedLists,
         name::Label,
         service::InstanceKey,
         user_event::{Received, UserEvent},
@@ -199,12 +201,13 @@ impl Replica {
     }
 
     /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state
-    /// is complete. Calls `skipped` for each skipped record.
+    /// is complete. Instances share their lists with those in `lists`. Calls `skipped` for each skipped record.
     pub fn gossiped<'a>(
         &mut self,
         version: u64,
         whole: bool,
         changes: impl IntoIterator<Item = Change<'a>>,
+        lists: &mut SharedLists,
         mut skipped: impl FnMut(&str, SkipError),
     ) {
         if whole {
@@ -216,7 +219,7 @@ impl Replica {
         let (initial, fired) = (!self.is_complete(), self.fired.len());
         for change in changes {
             if self.ahead.get(change.key).is_none_or(|ahead| *ahead < change.version) {
-                self.apply(change, &mut skipped);
+                self.apply(change, lists, &mut skipped);
             }
         }
         if initial {
@@ -231,17 +234,18 @@ impl Replica {
         }
     }
 
-    /// Applies pushed changes.
+    /// Applies pushed changes, as [`gossiped`](Self::gossiped).
     pub fn pushed<'a>(
         &mut self,
         changes: impl IntoIterator<Item = Change<'a>>,
+        lists: &mut SharedLists,
         mut skipped: impl FnMut(&str, SkipError),
     ) {
         for change in changes {
             let known = self.ahead.get(change.key).map_or(self.seen, |ahead| *ahead);
             if change.version > known && (self.ahead.len() < 2 * MAX_INSTANCES || self.ahead.contains_key(change.key)) {
                 self.ahead.insert(change.key.to_owned(), change.version);
-                self.apply(change, &mut skipped);
+                self.apply(change, lists, &mut skipped);
             }
         }
     }
@@ -256,7 +260,7 @@ impl Replica {
         self.serial.take()
     }
 
-    fn apply(&mut self, change: Change<'_>, skipped: &mut impl FnMut(&str, SkipError)) {
+    fn apply(&mut self, change: Change<'_>, lists: &mut SharedLists, skipped: &mut impl FnMut(&str, SkipError)) {
         if !self.unconfirmed.is_empty()
             && let Ok(key) = Key::parse(change.key)
         {
@@ -264,7 +268,7 @@ impl Replica {
         }
         let applied = match change.value {
             Some(value) => match record::decode(change.key, value) {
-                Ok(Some(record)) => self.set(record),
+                Ok(Some(record)) => self.set(record, lists),
                 // Only newer versions know this record.
                 Ok(None) => Ok(()),
                 Err(invalid) => Err(SkipError::Invalid(invalid)),
@@ -276,9 +280,10 @@ impl Replica {
         }
     }
 
-    fn set(&mut self, record: Record) -> Result<(), SkipError> {
+    fn set(&mut self, record: Record, lists: &mut SharedLists) -> Result<(), SkipError> {
         match record {
-            Record::Instance(instance) => {
+            Record::Instance(mut instance) => {
+                lists.share(Arc::make_mut(&mut instance));
                 let key = instance.key.clone();
                 let (state, report) = match self.announcements.get(&key) {
                     // The catalog keeps what it has while values are equal: another copy would stay in memory besides it.
@@ -293,13 +298,14 @@ impl Replica {
                         (state, self.early_reports.remove(&key))
                     }
                 };
-                self.announcements.insert(key, Arc::new(Announcement { instance, state, report }));
+                self.announcements
+                    .insert(InstanceRef::from(&instance), Arc::new(Announcement { instance, state, report }));
             }
             Record::State(key, state) => match self.announcements.get(&key) {
                 Some(known) if known.state == state => {}
                 Some(known) => {
                     let announcement = Announcement { state, ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
                 None if self.early.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early.insert(key, state)),
@@ -308,7 +314,7 @@ impl Replica {
                 Some(known) if known.report.as_ref() == Some(&report) => {}
                 Some(known) => {
                     let announcement = Announcement { report: Some(report), ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
@@ -343,7 +349,7 @@ impl Replica {
                 self.early_reports.remove(&key);
                 if let Some(known) = self.announcements.get(&key).filter(|known| known.report.is_some()) {
                     let announcement = Announcement { report: None, ..Announcement::clone(known) };
-                    self.announcements.insert(key, Arc::new(announcement));
+                    self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
             }
             Key::View => self.view = None,

@@ -6,11 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use smol_str::SmolStr;
 
-use super::{
-    health::Status,
-    name::Label,
-    service::{Instance, InstanceKey},
-};
+use super::{health::Status, instance_ref::InstanceRef, name::Label, service::Instance};
 use crate::printable::blanked;
 
 /// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.
@@ -31,6 +27,11 @@ impl Announcement {
     /// Returns an announcement without a health report.
     pub fn new(instance: Arc<Instance>, state: InstanceState) -> Self {
         Self { instance, state, report: None }
+    }
+
+    /// Returns the announcement with its key, as an entry of [`Announcements`].
+    pub fn into_entry(self) -> (InstanceRef, Arc<Self>) {
+        (InstanceRef::from(&self.instance), Arc::new(self))
     }
 }
 
@@ -163,7 +164,7 @@ pub(super) fn cut(text: &str, len: usize) -> String {
 }
 
 /// Announcements of a node, by instance. Clones share structure; a diff costs time proportional to what changed.
-pub type Announcements = imbl::OrdMap<InstanceKey, Arc<Announcement>>;
+pub type Announcements = imbl::OrdMap<InstanceRef, Arc<Announcement>>;
 
 /// A node as announced to the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

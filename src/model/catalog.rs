@@ -139,17 +139,17 @@ pub struct Versions {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses(imbl::OrdSet<Announced>);
 
-/// An instance at an address, or the address alone, which sorts before all its instances. The names are in the instance,
-/// which the catalog shares: copies of them would be the larger part of this index.
+/// An instance at an address, or the address alone, which sorts before all its instances. The names are in the instance and
+/// the node, which the catalog shares: copies of them would be the larger part of this index.
 #[derive(Clone, Debug)]
 struct Announced {
     address: IpAddr,
-    by: Option<(Arc<Instance>, Label)>,
+    by: Option<(Arc<Instance>, Arc<Node>)>,
 }
 
 impl Announced {
     fn order(&self) -> (IpAddr, Option<(&InstanceKey, &Label)>) {
-        (self.address, self.by.as_ref().map(|(instance, node)| (&instance.key, node)))
+        (self.address, self.by.as_ref().map(|(instance, node)| (&instance.key, &node.name)))
     }
 }
 
@@ -299,20 +299,20 @@ impl Catalog {
     }
 
     fn move_addresses(&mut self, change: &Change) {
-        let announced = |instance: &Arc<Instance>, address: &IpAddr| Announced {
+        let announced = |known: &Known, address: &IpAddr| Announced {
             address: *address,
-            by: Some((instance.clone(), change.node.clone())),
+            by: Some((known.announcement.instance.clone(), known.node.clone())),
         };
         // `insert` replaces an equal entry, and with it the shared instance. Nothing else keeps the former one.
-        let new = change.new.as_ref().map(|new| &new.announcement.instance);
-        if let Some(old) = change.old.as_ref().map(|old| &old.announcement.instance) {
-            let kept = |address| new.is_some_and(|new| new.addresses.contains(address));
-            for address in old.addresses.iter().filter(|address| !kept(address)) {
+        let addresses = |known: &Known| known.announcement.instance.addresses.clone();
+        let new = change.new.as_ref().map(addresses).unwrap_or_default();
+        if let Some(old) = &change.old {
+            for address in addresses(old).iter().filter(|address| !new.contains(address)) {
                 self.addresses.0.remove(&announced(old, address));
             }
         }
-        for (instance, address) in new.into_iter().flat_map(|new| new.addresses.iter().map(move |at| (new, at))) {
-            self.addresses.0.insert(announced(instance, address));
+        for (known, address) in change.new.iter().flat_map(|known| new.iter().map(move |address| (known, address))) {
+            self.addresses.0.insert(announced(known, address));
         }
     }
 }

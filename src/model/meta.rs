@@ -1,4 +1,4 @@
-//! Metadata of an instance: `key=value` pairs in one allocation.
+//! Metadata of an instance: `key=value` pairs in one list, which equal instances share.
 //!
 //! A cluster has one of these per instance. A map of strings takes some 600 octets for one pair, since its nodes have room
 //! for eleven; a sorted slice of short texts takes 48.
@@ -11,9 +11,11 @@ use serde::{
 };
 use smol_str::SmolStr;
 
+use super::list::List;
+
 /// `key=value` pairs, sorted by key, with unique keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Meta(Box<[(SmolStr, SmolStr)]>);
+pub struct Meta(List<(SmolStr, SmolStr)>);
 
 impl Meta {
     /// Returns the value of a key.
@@ -35,6 +37,11 @@ impl Meta {
     /// Reports whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Returns the list of pairs, to be replaced by an equal one.
+    pub(super) fn pairs_mut(&mut self) -> &mut List<(SmolStr, SmolStr)> {
+        &mut self.0
     }
 
     /// Returns a map of the pairs.

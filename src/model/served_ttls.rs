@@ -54,13 +54,13 @@ impl TtlLedger {
             greatest = greatest.max(new.map_or(0, |new| ttl(new, default_ttl)));
             let was = old.filter(|old| old.state.is_answered()).map(|old| ttl(old, self.default_ttl));
             let is = new.filter(|new| new.state.is_answered()).map(|new| ttl(new, default_ttl));
-            ended.extend(was.filter(|_| was > is).map(|was| (key.clone(), was)));
+            ended.extend(was.filter(|_| was > is).map(|was| (InstanceKey::clone(key), was)));
         }
         if default_ttl != self.default_ttl {
             for (key, known) in own.iter().filter(|(_, known)| known.instance.ttl.is_none()) {
                 greatest = greatest.max(default_ttl);
                 if default_ttl < self.default_ttl && known.state.is_answered() {
-                    ended.push((key.clone(), self.default_ttl));
+                    ended.push((InstanceKey::clone(key), self.default_ttl));
                 }
             }
         }
@@ -124,7 +124,7 @@ mod tests {
         let instance =
             Instance { ttl: text[1..].parse().ok(), ..Instance::new(key(), vec!["10.0.0.7".parse().unwrap()]) };
         let state = if letter == 'p' { InstanceState::Passing } else { InstanceState::Critical("".into()) };
-        Announcements::unit(key(), Arc::new(Announcement::new(Arc::new(instance), state)))
+        Announcements::from_iter([Announcement::new(Arc::new(instance), state).into_entry()])
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
-use super::{flap_damping::Damping, health::Status, meta::Meta, name::Label};
+use super::{flap_damping::Damping, health::Status, instance_ref::InstanceRef, list::List, meta::Meta, name::Label};
 
 /// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";
@@ -66,15 +66,15 @@ pub struct Instance {
     /// Service and id.
     pub key: InstanceKey,
     /// Listening addresses: 1 to [`MAX_ADDRESSES`], all different.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: List<IpAddr>,
     /// Port of `SERVICE` and `_SERVICE._tcp`; `None`: no SRV records for them.
     pub port: Option<u16>,
     /// Named ports, for `_PORTNAME._tcp.SERVICE`, in file order with unique names.
-    pub ports: Vec<(Label, u16)>,
+    pub ports: List<(Label, u16)>,
     /// Transport protocol of all ports.
     pub protocol: Protocol,
     /// Tags in file order, all different. Tags that are valid labels have names in the zone.
-    pub tags: Vec<String>,
+    pub tags: List<String>,
     /// `key=value` pairs of the TXT record.
     pub meta: Meta,
     /// SRV priority (RFC 2782): clients try lower values first.
@@ -136,11 +136,11 @@ impl Instance {
     pub fn new(key: InstanceKey, addresses: Vec<IpAddr>) -> Self {
         Self {
             key,
-            addresses,
+            addresses: addresses.into(),
             port: None,
-            ports: Vec::new(),
+            ports: List::default(),
             protocol: Protocol::Tcp,
-            tags: Vec::new(),
+            tags: List::default(),
             meta: Meta::default(),
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
@@ -323,7 +323,7 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// Definitions in service on a node, by instance. Clones share structure.
-pub type Definitions = imbl::OrdMap<InstanceKey, Arc<Definition>>;
+pub type Definitions = imbl::OrdMap<InstanceRef, Arc<Definition>>;
 
 #[cfg(test)]
 mod tests {

@@ -199,11 +199,9 @@ mod tests {
     fn patterns_select_nodes_by_name_service_and_tag() {
         let instance = |service: &str, tags: &[&str]| {
             let key = InstanceKey { service: label(service), id: label("x") };
-            let instance = Instance {
-                tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
-                ..Instance::new(key.clone(), vec![])
-            };
-            (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
+            let instance =
+                Instance { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..Instance::new(key, vec![]) };
+            Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         };
         let announced: Announcements = [instance("web", &["v1"]), instance("db", &["v2"])].into_iter().collect();
         let cases = [

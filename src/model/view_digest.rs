@@ -135,6 +135,8 @@ mod tests {
     use super::*;
     use crate::model::{
         announcement::{Announcements, HealthReport, InstanceState, Node},
+        instance_ref::InstanceRef,
+        list::List,
         name::label,
         service::{Instance, InstanceKey},
     };
@@ -142,8 +144,8 @@ mod tests {
     fn known(id: &str, state: InstanceState) -> Arc<Announcement> {
         let instance = Instance {
             port: Some(80),
-            ports: vec![(label("http"), 80)],
-            tags: vec!["v2".to_owned()],
+            ports: vec![(label("http"), 80)].into(),
+            tags: vec!["v2".to_owned()].into(),
             meta: [("a", "b")].into(),
             ttl: Some(5),
             ..Instance::new(
@@ -157,7 +159,7 @@ mod tests {
     fn view(all: &[Arc<Announcement>]) -> NodeView {
         let node = Node { name: label("a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
         let announcements: Announcements =
-            all.iter().map(|known| (known.instance.key.clone(), known.clone())).collect();
+            all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
         NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }
     }
 
@@ -223,9 +225,9 @@ mod tests {
             |known| Arc::make_mut(&mut known.instance).port = None,
             |known| Arc::make_mut(&mut known.instance).ttl = None,
             |known| Arc::make_mut(&mut known.instance).protocol = Protocol::Udp,
-            |known| Arc::make_mut(&mut known.instance).addresses.truncate(1),
-            |known| drop(Arc::make_mut(&mut known.instance).tags.pop()),
-            |known| drop(Arc::make_mut(&mut known.instance).ports.pop()),
+            |known| Arc::make_mut(&mut known.instance).addresses = vec![[10, 0, 0, 7].into()].into(),
+            |known| Arc::make_mut(&mut known.instance).tags = List::default(),
+            |known| Arc::make_mut(&mut known.instance).ports = List::default(),
             |known| Arc::make_mut(&mut known.instance).meta = Default::default(),
         ];
         for (at, change) in others.into_iter().enumerate() {

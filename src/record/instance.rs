@@ -128,11 +128,11 @@ impl<'de> Deserialize<'de> for PortName {
 
 pub(super) fn instance_value(instance: &Instance) -> String {
     json(&InstanceText {
-        addresses: (&instance.addresses).into(),
+        addresses: Cow::Borrowed(&instance.addresses),
         port: instance.port,
-        ports: (&instance.ports).into(),
+        ports: Cow::Borrowed(&instance.ports),
         protocol: instance.protocol,
-        tags: (&instance.tags).into(),
+        tags: Cow::Borrowed(&instance.tags),
         meta: Cow::Borrowed(&instance.meta),
         priority: instance.priority,
         weight: instance.weight,
@@ -145,11 +145,11 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     let text: InstanceText<'_> = parse(value)?;
     let instance = Instance {
         key,
-        addresses: exact(text.addresses),
+        addresses: text.addresses.into_owned().into(),
         port: text.port,
-        ports: exact(text.ports),
+        ports: text.ports.into_owned().into(),
         protocol: text.protocol,
-        tags: exact(text.tags),
+        tags: text.tags.into_owned().into(),
         meta: text.meta.into_owned(),
         priority: text.priority,
         weight: text.weight,
@@ -158,11 +158,4 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
     };
     instance.check().map_err(RecordError::Bounds)?;
     Ok(instance)
-}
-
-/// Returns the list without spare capacity: JSON does not state lengths, so a list of one has room for four.
-fn exact<T: Clone>(list: Cow<'_, [T]>) -> Vec<T> {
-    let mut list = list.into_owned();
-    list.shrink_to_fit();
-    list
 }

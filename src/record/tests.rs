@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
     health::Status,
+    list::List,
     name::label,
     service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, Protocol},
 };
@@ -20,11 +21,11 @@ fn plain() -> Instance {
 
 fn full() -> Instance {
     Instance {
-        addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
+        addresses: vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()].into(),
         port: Some(8080),
-        ports: vec![(label("metrics"), 9100), (label("http"), 8080)],
+        ports: vec![(label("metrics"), 9100), (label("http"), 8080)].into(),
         protocol: Protocol::Udp,
-        tags: vec!["v2".to_owned(), "größer".to_owned()],
+        tags: vec!["v2".to_owned(), "größer".to_owned()].into(),
         meta: [("version", "2.3.1"), ("note", "a\"b\n")].into(),
         priority: 0,
         weight: 20,
@@ -326,7 +327,7 @@ prop_compose! {
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
-        let mut addresses: Vec<IpAddr> = addresses.into_iter().filter(is_host).collect();
+        let mut addresses: List<IpAddr> = addresses.into_iter().filter(is_host).collect();
         if addresses.is_empty() {
             addresses = plain().addresses;
         }

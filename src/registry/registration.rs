@@ -106,7 +106,7 @@ impl Registration {
         let base = Instance::new(key, addresses(&fields, host)?);
         let instance = Instance {
             port,
-            tags: tags(&fields)?,
+            tags: tags(&fields)?.into(),
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
             registered_as: Some(SmolStr::new(id)),

@@ -133,9 +133,9 @@ impl State {
     pub fn definitions(&self, files: &Definitions) -> Definitions {
         let mut all = files.clone();
         for registration in self.registered.values() {
-            let key = &registration.definition.instance.key;
-            if !all.contains_key(key) {
-                all.insert(key.clone(), registration.definition.clone());
+            let instance = &registration.definition.instance;
+            if !all.contains_key(&instance.key) {
+                all.insert(instance.into(), registration.definition.clone());
             }
         }
         all
@@ -301,7 +301,7 @@ impl State {
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
         let all = self.definitions(files);
         match target {
-            Target::Node => Ok((Scope::Node, all.keys().cloned().collect())),
+            Target::Node => Ok((Scope::Node, all.keys().map(|key| InstanceKey::clone(key)).collect())),
             Target::Instance(id) => {
                 let key = instance(&all, id).map(|definition| definition.instance.key.clone());
                 let key = key.ok_or_else(|| RegistryError::Unknown(no_instance(&all, id)))?;

@@ -12,6 +12,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
+        instance_ref::InstanceRef,
         member::{Cause, PeerId, Reach},
         name::label,
         service::{Instance, InstanceKey},
@@ -79,16 +80,15 @@ fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
     let fields = (option::of(1_u16..), collection::vec("\\PC{1,9}", 0..2), instance_state(), option::of(report));
     fields.prop_map(move |(port, mut tags, state, report)| {
         tags.dedup();
-        let instance = Instance { port, tags, ..Instance::new(key.clone(), vec!["10.0.0.7".parse().unwrap()]) };
+        let instance =
+            Instance { port, tags: tags.into(), ..Instance::new(key.clone(), vec!["10.0.0.7".parse().unwrap()]) };
         Announcement { report, ..Announcement::new(Arc::new(instance), state) }
     })
 }
 
 fn peer() -> impl Strategy<Value = KnownPeer> {
     let all = collection::vec(key().prop_flat_map(announcement), 0..4);
-    let all = all.prop_map(|all| {
-        all.into_iter().map(|known| (known.instance.key.clone(), Arc::new(known))).collect::<Announcements>()
-    });
+    let all = all.prop_map(|all| all.into_iter().map(Announcement::into_entry).collect::<Announcements>());
     let reach = sample::select(vec![Reach::Alive, Reach::Suspect, Reach::Held, Reach::Gone(Cause::Silent)]);
     let fields = ("[a-z]{1,9}", any::<[u64; 3]>(), any::<std::net::SocketAddr>(), reach, option::of(0_u32..9), all);
     fields.prop_map(|(name, [generation, incarnation, version], address, reach, ttl, announcements)| KnownPeer {
@@ -194,7 +194,7 @@ fn format_is_stable() {
         reach: Reach::Gone(Cause::Refused),
         version: 12,
         facts,
-        announcements: [(key.clone(), announcement)].into_iter().collect(),
+        announcements: Announcements::from_iter([(InstanceRef::from(&announcement.instance), announcement)]),
         serial: Some(70_000),
     };
     let state = SavedState {

@@ -15,6 +15,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
         flap_damping::Penalty,
         health::Status,
+        list::SharedLists,
         member::{Cause, PeerId, Reach},
         name::Label,
         service::InstanceKey,
@@ -95,9 +96,9 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
     record(Record::Node { addresses, datacenter, version, meta, ttl });
     for (key, known) in &peer.announcements {
         record(Record::Instance(known.instance.clone()));
-        record(Record::State(key.clone(), known.state.clone()));
+        record(Record::State(InstanceKey::clone(key), known.state.clone()));
         if let Some(report) = &known.report {
-            record(Record::Report(key.clone(), report.clone()));
+            record(Record::Report(InstanceKey::clone(key), report.clone()));
         }
     }
 }
@@ -137,10 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn line(&mut self) -> Option<&'a str> {
-        let end = self.rest.iter().position(|octet| *octet == b'\n')?;
-        let text = str::from_utf8(&self.rest[..end]).ok()?;
-        self.rest = &self.rest[end + 1..];
-        Some(text)
+        line_of(&mut self.rest)
     }
 
     fn file(&mut self, value: &str) -> Option<LastValidFile> {
@@ -193,7 +191,9 @@ impl<'a> PeerLines<'a> {
         let text: PeerText<'_> = json(value)?;
         let change = |(key, value): &(&'a str, &'a str)| Change { key, version: 1, value: Some(value) };
         let mut replica = Replica::default();
-        replica.gossiped(1, true, self.records.iter().map(change), |_, _| {});
+        // Each thread shares lists within a peer: most equal lists are there.
+        let mut lists = SharedLists::default();
+        replica.gossiped(1, true, self.records.iter().map(change), &mut lists, |_, _| {});
         Some(KnownPeer {
             id: PeerId { name: Label::parse(&text.name).ok()?, generation: text.generation },
             incarnation: text.incarnation,
@@ -205,6 +205,14 @@ impl<'a> PeerLines<'a> {
             serial: text.serial,
         })
     }
+}
+
+/// Takes a line of text off the octets.
+fn line_of<'a>(octets: &mut &'a [u8]) -> Option<&'a str> {
+    let end = octets.iter().position(|octet| *octet == b'\n')?;
+    let text = str::from_utf8(&octets[..end]).ok()?;
+    *octets = &octets[end + 1..];
+    Some(text)
 }
 
 fn read_moment(value: &str) -> Option<Moment> {

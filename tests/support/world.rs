@@ -29,7 +29,7 @@ pub fn tables_with_states(services: &str, state: impl Fn(&InstanceKey) -> Instan
     let announced = entries.into_iter().map(|entry| {
         let instance = entry.definition.instance.clone();
         let state = state(&instance.key);
-        (instance.key.clone(), Arc::new(Announcement::new(instance, state)))
+        Announcement::new(instance, state).into_entry()
     });
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();

@@ -214,7 +214,7 @@ async fn unchanged_check_keeps_phase_and_results_across_reloads() {
     for version in 0..5 {
         let mut web = definition("web/1", [tcp(&format!("new{version}")), tcp("kept")]);
         let instance = Arc::make_mut(&mut web.instance);
-        (instance.weight, instance.tags) = (version, vec!["v2".to_owned()]);
+        (instance.weight, instance.tags) = (version, vec!["v2".to_owned()].into());
         fixture.reload([web, definition("db/1", [tcp("db")])]);
         sleep(SECOND / 5).await;
     }

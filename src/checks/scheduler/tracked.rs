@@ -19,7 +19,7 @@ use crate::{
         health::{Status, add_up},
         maintenance::Maintenance,
         name::Label,
-        service::{Check, Definition, InstanceKey},
+        service::{Check, Definition, InstanceKey, Pace},
     },
 };
 
@@ -127,7 +127,11 @@ impl TrackedInstance {
     }
 
     /// Returns the results for the next start of the agent. TTL checks have one without a report, too: their deadline runs.
-    pub(super) fn results(&self, state: &InstanceState, clock: &Clock) -> InstanceResults {
+    /// `None` for a passing instance without checks and pacing: a new one starts alike.
+    pub(super) fn results(&self, state: &InstanceState, clock: &Clock) -> Option<InstanceResults> {
+        if self.checks.is_empty() && self.definition.pace == Pace::default() && *state == InstanceState::Passing {
+            return None;
+        }
         let has_result = |known: &TrackedCheck| *known.reason != *NO_RESULT || matches!(known.work, Work::Reports(_));
         let checks = self.definition.checks.iter().zip(&self.checks).filter(|(_, known)| has_result(known));
         let result = |(check, known): (&Check, &TrackedCheck)| CheckResult {
@@ -140,13 +144,13 @@ impl TrackedInstance {
                 Work::Task(_) | Work::Alias => None,
             },
         };
-        InstanceResults {
+        Some(InstanceResults {
             state: state.clone(),
             since: self.since,
             up: self.up,
             penalty: self.penalty,
             checks: checks.map(result).collect(),
-        }
+        })
     }
 
     /// Returns the id of a check: the configured one, or Consul's scheme.

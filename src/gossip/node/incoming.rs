@@ -116,7 +116,7 @@ impl Task {
             // Events are delivered in their order: the exchange delivers the lost ones first.
             changes.retain(|change| !matches!(Key::parse(change.key), Ok(Key::Event(_))));
         }
-        known.replica.pushed(changes, |key, why| skipped(rejected, &id.name, key, &why));
+        known.replica.pushed(changes, &mut self.lists, |key, why| skipped(rejected, &id.name, key, &why));
         self.take_announced_end(id);
         self.take_events_of(id);
         self.take_ceiling_of(id);
@@ -187,7 +187,7 @@ impl Task {
         if let Some(update) = update {
             let rejected = &self.inputs.rejected;
             let changes = update.entries.iter().map(Entry::as_change);
-            known.replica.gossiped(update.version, update.whole, changes, |key, why| {
+            known.replica.gossiped(update.version, update.whole, changes, &mut self.lists, |key, why| {
                 skipped(rejected, &id.name, key, &why);
             });
             known.updated = now;

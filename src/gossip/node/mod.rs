@@ -71,6 +71,7 @@ use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
     keyring::Keyring,
+    list::SharedLists,
     member::{Membership, PeerId},
     name::Label,
     user_event::EventLog,
@@ -204,6 +205,8 @@ struct Task {
     to_chitchat: mpsc::Sender<(SocketAddr, Vec<u8>)>,
     incarnation: u64,
     replicas: HashMap<PeerId, ReplicaState>,
+    /// Lists of the instances of all peers.
+    lists: SharedLists,
     /// Announcements last published.
     published: Announcements,
     push_at: Instant,
@@ -292,6 +295,7 @@ impl Task {
             to_chitchat,
             incarnation,
             replicas: HashMap::new(),
+            lists: SharedLists::default(),
             published,
             push_at: started,
             repeats: Repeats::default(),

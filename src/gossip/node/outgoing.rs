@@ -168,8 +168,8 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
             DiffItem::Add(_, new) => (None, new),
             DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), new),
             DiffItem::Remove(key, old) => {
-                changes.push((Key::Instance(key.clone()).to_string(), None));
-                changes.push((Key::State(key.clone()).to_string(), None));
+                changes.push((Key::Instance(InstanceKey::clone(key)).to_string(), None));
+                changes.push((Key::State(InstanceKey::clone(key)).to_string(), None));
                 reports.extend(old_report(key, old));
                 continue;
             }
@@ -202,6 +202,23 @@ fn old_report(key: &InstanceKey, old: &Announcement) -> Option<(String, Option<S
     old.report.as_ref().map(|_| (Key::Report(key.clone()).to_string(), None))
 }
 
+/// Records of an instance without its report.
+const RECORDS: usize = 2;
+/// Entries of a full node of the standard library's B-tree, and the one above it.
+const NODE: usize = 12;
+/// Those of them that are inserted in a second pass.
+const SECOND: [usize; 5] = [1, 3, 5, 7, 9];
+
+/// Orders sorted records, `each` of an instance, so that a B-tree has full nodes after their insertion.
+///
+/// chitchat inserts the records one by one, in this order on every node. A full node is split into halves, and in sorted order
+/// nothing is inserted into the left half afterwards: it stays at six of eleven entries. The second pass fills it.
+fn in_two_passes<T>(records: Vec<T>, each: usize) -> impl Iterator<Item = T> {
+    let is_second = |(at, _): &(usize, T)| SECOND.contains(&(at / each % NODE));
+    let (second, first): (Vec<_>, Vec<_>) = records.into_iter().enumerate().partition(is_second);
+    first.into_iter().chain(second).map(|(_, record)| record)
+}
+
 impl Settings {
     pub(super) fn cluster(&self, incarnation: u64) -> ClusterSettings {
         ClusterSettings {
@@ -225,8 +242,24 @@ impl Settings {
             meta: self.node.meta.clone(),
             ttl: Some(self.ttl),
         };
-        let own = changes(&Announcements::new(), announcements);
-        let own = own.into_iter().filter_map(|(key, value)| Some((key, value?)));
+        let mut instances = changes(&Announcements::new(), announcements);
+        let reports = instances.split_off(RECORDS * announcements.len());
+        let own = in_two_passes(instances, RECORDS).chain(in_two_passes(reports, 1));
+        let own = own.filter_map(|(key, value)| Some((key, value?)));
         own.chain(others).chain([node.encode()]).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_pass_has_five_of_twelve_instances_and_keeps_their_records_together() {
+        let records = (0..26).map(|at| (at / 2, at % 2)).collect();
+        let order: Vec<(usize, usize)> = in_two_passes(records, 2).collect();
+        let instances: Vec<usize> = order.iter().step_by(2).map(|(instance, _)| *instance).collect();
+        assert_eq!(instances, [0, 2, 4, 6, 8, 10, 11, 12, 1, 3, 5, 7, 9]);
+        assert!(order.chunks(2).all(|pair| pair[0].0 == pair[1].0 && pair[0].1 < pair[1].1));
     }
 }

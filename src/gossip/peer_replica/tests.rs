@@ -36,7 +36,7 @@ fn gossip(replica: &mut Replica, first: u64, whole: bool, records: &[(String, St
     let changes = records.iter().zip(versions);
     let changes = changes.map(|((key, value), version)| Change { key, version, value: Some(value) });
     let version = first + records.len() as u64 - 1;
-    replica.gossiped(version, whole, changes, |key, error| panic!("{key}: {error}"));
+    replica.gossiped(version, whole, changes, &mut Default::default(), |key, error| panic!("{key}: {error}"));
 }
 
 /// Ids of the announced instances, each with the first letter of its state.
@@ -84,7 +84,7 @@ fn state_of_a_former_gossip_start_stays_until_the_node_record_has_arrived() {
     assert_eq!((shown(&replica).as_str(), replica.is_complete()), ("a:p b:p", false));
     // Versions start at one again.
     let (key, value) = health("a", InstanceState::Critical("refused".into()));
-    replica.pushed([Change { key: &key, version: 2, value: Some(&value) }], |_, _| {});
+    replica.pushed([Change { key: &key, version: 2, value: Some(&value) }], &mut Default::default(), |_, _| {});
     assert_eq!(shown(&replica), "a:c b:p");
     gossip(&mut replica, 1, false, &[instance("a"), health("a", InstanceState::Passing), node()]);
     assert_eq!(shown(&replica), "a:c", "the push is of the same version");
@@ -135,7 +135,7 @@ fn restart_is_announced_and_withdrawn() {
     let mut replica = complete();
     let (key, value) = Record::Restart.encode();
     for (version, value, expected) in [(6, Some(value.as_str()), true), (7, None, false)] {
-        replica.pushed([Change { key: &key, version, value }], |_, _| {});
+        replica.pushed([Change { key: &key, version, value }], &mut Default::default(), |_, _| {});
         assert_eq!(replica.restarts, expected);
     }
 }
@@ -158,6 +158,6 @@ fn a_peer_announces_a_hundred_thousand_instances_and_no_more() {
     let mut skipped = Vec::new();
     let changes = records.iter().zip(1..);
     let changes = changes.map(|((key, value), version)| Change { key, version, value: Some(value) });
-    replica.gossiped(MAX_INSTANCES as u64 + 1, false, changes, |_, error| skipped.push(error));
+    replica.gossiped(MAX_INSTANCES as u64 + 1, false, changes, &mut Default::default(), |_, error| skipped.push(error));
     assert_eq!((replica.announcements.len(), skipped), (100_000, vec![SkipError::TooMany]));
 }

@@ -69,7 +69,7 @@ impl<'a> NodeInstance<'a> {
         Service {
             id: instance.api_id().to_owned(),
             service: instance.key.service.to_string(),
-            tags: instance.tags.clone(),
+            tags: instance.tags.to_vec(),
             meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
             address: first(&instance.addresses),
@@ -128,7 +128,7 @@ impl<'a> NodeInstance<'a> {
             status: status.as_str().to_owned(),
             service_id: id.to_owned(),
             service_name: instance.key.service.to_string(),
-            service_tags: instance.tags.clone(),
+            service_tags: instance.tags.to_vec(),
             create_index: self.version,
             modify_index: self.version,
             ..Check::default()

@@ -124,11 +124,11 @@ fn view(status: Status, reason: &str) -> View {
     let key = InstanceKey { service: label("web"), id: label("web-1") };
     let instance = Arc::new(Instance {
         port: Some(80),
-        tags: vec!["v2".to_owned()],
-        ..Instance::new(key.clone(), vec!["10.0.0.8".parse().unwrap()])
+        tags: vec!["v2".to_owned()].into(),
+        ..Instance::new(key, vec!["10.0.0.8".parse().unwrap()])
     });
-    let mut announcements = Announcements::new();
-    announcements.insert(key, Arc::new(Announcement::new(instance, InstanceState::new(status, reason))));
+    let announcement = Announcement::new(instance, InstanceState::new(status, reason));
+    let announcements = Announcements::from_iter([announcement.into_entry()]);
     let view = |name: &str, announcements| {
         let node = Node {
             name: label(name),

@@ -6,14 +6,15 @@ use super::*;
 use crate::model::{
     announcement::{HealthReport, InstanceState},
     health::Status,
+    instance_ref::InstanceRef,
     name::label,
     service::Instance,
 };
 
-fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceKey, Arc<Announcement>) {
+fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceRef, Arc<Announcement>) {
     let key = InstanceKey { service: label(service), id: label(id) };
-    let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key.clone(), vec![address.parse().unwrap()]) });
-    (key, Arc::new(Announcement::new(instance, InstanceState::new(status, "down"))))
+    let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key, vec![address.parse().unwrap()]) });
+    Announcement::new(instance, InstanceState::new(status, "down")).into_entry()
 }
 
 fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc<NodeView>) {
@@ -211,10 +212,10 @@ fn addresses_share_the_instances_of_the_services() {
     let mut catalog = Catalog::default();
     let unchanged = node("a", &[("web", "w1", "10.0.0.1", Passing)]);
     let redefined = {
-        let (key, known) = announcement("web", "w1", "10.0.0.1", Passing);
+        let (_, known) = announcement("web", "w1", "10.0.0.1", Passing);
         let instance = Arc::new(Instance { weight: 7, ..Instance::clone(&known.instance) });
         let redefined = Announcement { instance, ..Announcement::clone(&known) };
-        let announcements = Announcements::unit(key, Arc::new(redefined));
+        let announcements = Announcements::from_iter([redefined.into_entry()]);
         (label("a"), Arc::new(NodeView { announcements, ..NodeView::clone(&unchanged.1) }))
     };
     for view in [unchanged, redefined, node("a", &[("web", "w1", "10.0.0.1", Critical)])] {

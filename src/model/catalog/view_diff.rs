@@ -27,7 +27,7 @@ pub(crate) struct Change {
 /// An announcement with its node and freshness.
 pub(crate) struct Known {
     pub(crate) announcement: Arc<Announcement>,
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     pub(crate) freshness: Freshness,
 }
 

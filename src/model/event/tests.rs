@@ -44,9 +44,8 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             let (service, id) = key.split_once('/').unwrap();
             let key = InstanceKey { service: label(service), id: label(id) };
             let (state, port) = state(rest);
-            let instance =
-                Instance { port: Some(port), ..Instance::new(key.clone(), vec!["10.0.0.1".parse().unwrap()]) };
-            announcements.insert(key, Arc::new(Announcement::new(Arc::new(instance), state)));
+            let instance = Instance { port: Some(port), ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()]) };
+            announcements.extend([Announcement::new(Arc::new(instance), state).into_entry()]);
         }
         let node = Node { name: name.clone(), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
         view.insert(name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }));

@@ -11,6 +11,7 @@ use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         health::Status,
+        instance_ref::InstanceRef,
         name::Label,
         service::{Definitions, Probe},
     },
@@ -307,7 +308,7 @@ impl Node {
     fn new(files: &[Value]) -> Self {
         let of = |body: &Value| {
             let definition = read(body).unwrap().definition;
-            (definition.instance.key.clone(), definition)
+            (InstanceRef::from(&definition.instance), definition)
         };
         Self { state: State::default(), files: files.iter().map(of).collect() }
     }
@@ -564,7 +565,7 @@ fn deregistration_behind_a_file_keeps_the_files_holds() {
         report: Some(Arc::new(report)),
         ..Announcement::new(node.files[&key].instance.clone(), InstanceState::new(Status::Critical, "down"))
     };
-    let announced = Announcements::from_iter([(key, Arc::new(critical))]);
+    let announced = Announcements::from_iter([critical.into_entry()]);
     assert!(
         node.state.clone().reap(&announced, &node.files, 1_000).is_empty(),
         "the file's instance is critical, not the registration's"

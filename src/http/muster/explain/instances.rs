@@ -204,7 +204,7 @@ impl Explainer<'_> {
             node: entry.node.to_string(),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
-            tags: instance.tags.clone(),
+            tags: instance.tags.to_vec(),
             weight: state.weight(instance.weight),
             ttl,
             ttl_from,
