@@ -15,11 +15,12 @@ use tracing::debug;
 use super::{
     discard,
     endpoints::scope,
+    parking::{Access, Parkable},
     response::ApiError,
     server::credentials::{Credentials, Guard, OverUnixSocket, presented},
 };
 
-pub(crate) async fn authorize(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub(crate) async fn authorize(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     match refusal(&guard, &request) {
         Some(refusal) => {
             discard(request.into_body()).await;
@@ -27,6 +28,11 @@ pub(crate) async fn authorize(State(guard): State<Guard>, request: Request, next
         }
         None => {
             let credentials = is_guarded_read(&guard, &request).then(|| Credentials::new(&guard, &request));
+            if let (Some(parkable), Some(credentials)) = (request.extensions_mut().get_mut::<Parkable>(), &credentials)
+            {
+                let credentials = credentials.clone();
+                parkable.access = Access::while_valid(move || credentials.is_valid());
+            }
             let response = next.run(request).await;
             // A token may be revoked while a blocking query waits. A mutation is already done, and its response reports
             // so.

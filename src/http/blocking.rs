@@ -1,22 +1,27 @@
 //! State that the API shows, and the indexes of blocking queries.
 //!
-//! A waiting query costs a timer and a subscription to its [`Topic`]. A change wakes only the subscribers of the topics
+//! A waiting query costs a timer and an entry under its [`Topic`]. A change wakes only the clients of the topics
 //! that it touches: a change of another service wakes none of ten thousand clients that wait for one. Responses
 //! are serialized once per version and shared, because clients that wait for the same part send the same request.
 
 use std::{
     collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use axum::body::Bytes;
 use tokio::{
     sync::watch,
+    task::yield_now,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+use super::waiters::Waiters;
 use crate::{
     clock::unix_now,
     config::AddressProblem,
@@ -178,7 +183,7 @@ impl Sources {
 #[derive(Clone, Debug)]
 pub(super) struct Cached {
     /// Index of the state that the response shows.
-    index: u64,
+    pub(super) index: u64,
     /// Status line and header lines, without the date and the empty line.
     pub(super) head: Bytes,
     /// Body.
@@ -191,12 +196,21 @@ impl Cached {
     }
 }
 
+/// The part of the state that an endpoint shows, and the key of its responses in the cache.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    /// Part of the state.
+    pub(super) topic: Topic,
+    /// Key of the responses in the cache; `None`: they are not cached.
+    pub(super) cache_key: Option<String>,
+}
+
 /// Current state and its waiting clients. Shared by all requests.
 #[derive(Debug)]
 pub struct BlockingQueries {
     snapshot: watch::Sender<Arc<Snapshot>>,
     sources: Sources,
-    indexes: Mutex<HashMap<Topic, watch::Sender<u64>>>,
+    waiters: Waiters,
     cache: Mutex<HashMap<String, Cached>>,
     journal: watch::Sender<Journal>,
     metrics: Http,
@@ -210,8 +224,8 @@ impl BlockingQueries {
         let snapshot = Snapshot::new(&mut sources);
         let journal = watch::Sender::new(Journal::new(snapshot.catalog.versions().all));
         let snapshot = watch::Sender::new(Arc::new(snapshot));
-        let (indexes, cache) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { snapshot, sources, indexes, cache, journal, metrics, shutdown })
+        let (waiters, cache) = (Waiters::default(), Mutex::default());
+        Arc::new(Self { snapshot, sources, waiters, cache, journal, metrics, shutdown })
     }
 
     /// Returns the current state.
@@ -236,12 +250,19 @@ impl BlockingQueries {
 
     /// Applies changes of the sources, wakes the waiting queries and records events, until `shutdown`.
     pub async fn run(self: Arc<Self>) {
+        self.follow_sources().await;
+        self.waiters.wake_all();
+    }
+
+    async fn follow_sources(&self) {
         let mut sources = self.sources.clone();
         let mut rejected_timer = interval(REJECTED_INTERVAL);
         rejected_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rejected = self.snapshot().members.rejected.clone();
         loop {
             let changed = tokio::select! {
+                biased;
+                () = self.shutting_down() => false,
                 changed = sources.changed() => changed,
                 _ = rejected_timer.tick() => {
                     let now = self.snapshot().members.rejected.clone();
@@ -249,7 +270,10 @@ impl BlockingQueries {
                     rejected = now;
                     continue;
                 }
-                () = self.shutting_down() => false,
+                () = yield_now(), if self.waiters.are_due() => {
+                    self.waiters.wake_batch();
+                    continue;
+                }
             };
             if !changed {
                 return;
@@ -257,11 +281,8 @@ impl BlockingQueries {
             let before = self.snapshot();
             let now = Arc::new(before.next(&mut sources));
             self.snapshot.send_replace(now.clone());
-            self.indexes().retain(|topic, sender| {
-                let index = topic.index(&now);
-                sender.send_if_modified(|known| std::mem::replace(known, index) != index);
-                sender.receiver_count() > 0
-            });
+            self.waiters.change(|topic| topic.index(&before) != topic.index(&now));
+            self.waiters.wake_batch();
             self.record(|events| event::between(before.observed(), now.observed(), events));
         }
     }
@@ -292,13 +313,14 @@ impl BlockingQueries {
         }
     }
 
-    /// Waits until the topic's index differs from `seen`.
-    pub(super) async fn changed(&self, topic: &Topic, seen: u64) {
-        let mut changes = self.subscribe(topic);
-        if self.index(topic) == seen {
-            // The sender exists while there are subscribers.
-            let _ = changes.wait_for(|index| *index != seen).await;
-        }
+    /// Waits until the topic's index differs from `seen`, or for the shutdown.
+    pub(super) fn changed<'a>(&'a self, topic: &'a Topic, seen: u64) -> Change<'a> {
+        Change { queries: self, topic, seen, ticket: None }
+    }
+
+    /// Waits until all clients of the change that is being announced have been woken.
+    pub(super) async fn all_woken(&self) {
+        poll_fn(|context| self.waiters.poll_all_woken(context)).await;
     }
 
     /// Returns the topic's current index.
@@ -312,10 +334,17 @@ impl BlockingQueries {
         let _ = timeout(wait, snapshots.wait_for(|snapshot| predicate(&snapshot.catalog))).await;
     }
 
-    fn subscribe(&self, topic: &Topic) -> watch::Receiver<u64> {
-        // Subscribe before the caller reads the snapshot, so that no change is missed in between.
-        let index = topic.index(&self.snapshot());
-        self.indexes().entry(topic.clone()).or_insert_with(|| watch::Sender::new(index)).subscribe()
+    /// Waits in the same way without a limit, counted as a waiting client.
+    pub(super) async fn wait_for_change_of(&self, topic: &Topic, seen: u64) {
+        let _waiting = self.metrics.waiting();
+        self.changed(topic, seen).await;
+    }
+
+    /// Returns the cached response for the current state, to be shared with a client that waited for it.
+    pub(super) fn shared(&self, source: &Source) -> Option<Cached> {
+        let cached = self.cached(source.cache_key.as_deref()?, self.index(&source.topic))?;
+        self.metrics.shared();
+        Some(cached)
     }
 
     /// Returns the cached response to a request at an index.
@@ -335,11 +364,43 @@ impl BlockingQueries {
         entries.insert(key, response);
     }
 
-    fn indexes(&self) -> MutexGuard<'_, HashMap<Topic, watch::Sender<u64>>> {
-        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn cache_entries(&self) -> MutexGuard<'_, HashMap<String, Cached>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Waits until a topic's index differs from the one that the client has seen, or for the shutdown.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    queries: &'a BlockingQueries,
+    topic: &'a Topic,
+    seen: u64,
+    ticket: Option<u64>,
+}
+
+impl Change<'_> {
+    fn is_over(&self) -> bool {
+        self.queries.index(self.topic) != self.seen || self.queries.is_shutting_down()
+    }
+}
+
+impl Future for Change<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_over() {
+            return Poll::Ready(());
+        }
+        self.ticket = Some(self.queries.waiters.register(self.topic, self.ticket, context.waker()));
+        // A change before the registration wakes no one.
+        if self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.queries.waiters.remove(self.topic, ticket);
+        }
     }
 }

@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use super::{
     Api,
-    blocking::{Cached, Snapshot, Topic},
+    blocking::{Cached, Snapshot, Source, Topic},
     common_headers,
     filter::Filter,
-    parking::Parked,
+    parking::{Parked, ParkedQuery},
     query::{Query, bad, with_jitter},
     response::{ApiError, text_of},
     server::origin::protect,
@@ -62,15 +62,19 @@ async fn respond<T: Serialize>(
     query.check()?;
     let key = query.cache_key(uri.path());
     let is_cacheable = topic != Topic::Explain;
+    let source = || Source { topic: topic.clone(), cache_key: is_cacheable.then(|| key.clone()) };
+    if let Some(slot) = &query.source {
+        slot.0.get_or_init(source);
+    }
     if let Some(seen) = query.index()? {
         let wait = query.wait()?;
         let must_wait = api.queries.index(&topic) == seen && !api.queries.is_shutting_down();
         match &query.parkable {
             Some(parkable) if parkable.is_resumed => {}
             Some(parkable) if must_wait => {
-                let (topic, cache_key) = (topic.clone(), is_cacheable.then(|| key.clone()));
-                let (endpoint, head) = (parkable.endpoint, parkable.head());
-                parkable.park(Parked { topic, seen, wait, cache_key, endpoint, head }).await;
+                let (access, endpoint, head) = (parkable.access.clone(), parkable.endpoint, parkable.head());
+                let parked = ParkedQuery { source: source(), seen, wait, access, endpoint, head };
+                match parkable.park(Parked::Query(Box::new(parked))).await {}
             }
             _ => api.queries.wait_for_change(&topic, seen, with_jitter(wait)).await,
         }
@@ -97,7 +101,7 @@ async fn respond<T: Serialize>(
             };
             let text = Bytes::from(text?);
             if is_cacheable {
-                let cached = Cached::new(index, encoded_head(index, text.len()), text.clone());
+                let cached = Cached::new(index, cached_head(index, text.len()), text.clone());
                 api.queries.cache(key, cached);
             }
             text
@@ -130,10 +134,15 @@ fn index_headers(index: u64) -> HeaderMap {
     headers
 }
 
-/// Returns the head of a response as hyper and the router would send it, without the date and the empty line.
-fn encoded_head(index: u64, len: usize) -> Bytes {
+/// Returns the head of a cached response, without the date and the empty line.
+fn cached_head(index: u64, len: usize) -> Bytes {
     let mut headers = index_headers(index);
     headers.insert(header::CONTENT_LENGTH, len.into());
+    encoded_head(headers)
+}
+
+/// Returns the head of a 200 as hyper and the router send it, without the date and the empty line.
+pub(super) fn encoded_head(mut headers: HeaderMap) -> Bytes {
     common_headers(&mut headers);
     protect(&mut headers);
     let mut head = b"HTTP/1.1 200 OK\r\n".to_vec();

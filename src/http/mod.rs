@@ -56,6 +56,7 @@ mod response;
 pub mod server;
 #[cfg(test)]
 mod tests;
+mod waiters;
 
 /// Largest request body, in octets.
 const MAX_BODY_LEN: usize = 64 * 1024;

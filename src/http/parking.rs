@@ -1,10 +1,13 @@
-//! Parking: a blocking query that must wait leaves hyper, which would keep 24 KB of buffers for it.
+//! Parking: a blocking query that must wait, or a stream, leaves hyper and its buffers.
 //!
-//! The server marks each request that may park with [`Parkable`]. The handler parks a query by its topic and index and
-//! never completes; the connection then drops hyper and its buffers, and waits with a [`Parked`] alone.
+//! The server marks each request that may park with [`Parkable`]. The handler parks a query by its topic and index, or a
+//! stream by its frames, and never completes; the connection then drops hyper, and waits with a [`Parked`] alone.
 
 use std::{
+    convert::Infallible,
+    fmt::{self, Debug, Formatter},
     future::pending,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,27 +20,83 @@ use axum::{
     extract::Request,
     http::{Method, Version, header},
 };
+use futures_util::Stream;
 
-use super::blocking::Topic;
+use super::blocking::Source;
+
+/// Path prefix of streams of states, in place of `/v1/`.
+pub(super) const WATCH: &str = "/v1/watch/";
+/// Path of the stream of events.
+const EVENTS: &str = "/v1/muster/events";
+
+/// Access of a request whose token may be revoked; none: no token is needed.
+#[derive(Clone, Default)]
+pub(super) struct Access(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
+
+impl Access {
+    /// Returns the access that lasts while `is_valid` returns true.
+    pub(super) fn while_valid(is_valid: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(is_valid)))
+    }
+
+    /// Reports whether the token is still valid.
+    pub(super) fn is_valid(&self) -> bool {
+        self.0.as_ref().is_none_or(|is_valid| is_valid())
+    }
+}
+
+impl Debug for Access {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_some() { "Access(token)" } else { "Access(open)" })
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) enum Parked {
+    /// A blocking query.
+    Query(Box<ParkedQuery>),
+    /// A stream.
+    Stream(ParkedStream),
+}
+
+/// A stream's frames, each in three parts.
+pub(super) type Frames = Pin<Box<dyn Stream<Item = [Bytes; 3]> + Send>>;
+
+/// A stream whose head was not sent.
+pub(super) struct ParkedStream {
+    /// Status line and header lines, without the transfer coding, the date and the empty line.
+    pub(super) head: Bytes,
+    /// Frames; the stream ends with them.
+    pub(super) frames: Frames,
+    /// Path of the route, for metrics.
+    pub(super) endpoint: &'static str,
+}
+
+impl Debug for ParkedStream {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ParkedStream").field("endpoint", &self.endpoint).finish_non_exhaustive()
+    }
+}
 
 /// A blocking query that waits.
 #[derive(Debug)]
-pub(super) struct Parked {
-    /// Part of the state that the query waits for.
-    pub(super) topic: Topic,
+pub(super) struct ParkedQuery {
+    /// Part of the state that the query waits for, and the key of its response.
+    pub(super) source: Source,
     /// Index that the client has seen.
     pub(super) seen: u64,
     /// Longest wait, without jitter.
     pub(super) wait: Duration,
-    /// Key of the response in the cache; `None`: the response is not cached.
-    pub(super) cache_key: Option<String>,
+    /// Access of the request, and of its repetitions.
+    pub(super) access: Access,
     /// Path of the route, for metrics.
     pub(super) endpoint: &'static str,
     /// Head of the request.
     pub(super) head: Bytes,
 }
 
-impl Parked {
+impl ParkedQuery {
     /// Returns the index in a request that differs from this one at most in its index; `None`: another request. Such a
     /// request is not parsed again.
     pub(super) fn repeated(&self, request: &[u8]) -> Option<u64> {
@@ -85,13 +144,14 @@ impl Slot {
     pub(super) fn mark<B>(&self, request: &mut Request<B>, is_resumed: bool) {
         let is_first = self.0.requests.fetch_add(1, Ordering::Relaxed) == 0;
         let has_index = request.uri().query().is_some_and(|query| query.contains("index"));
-        if !has_index || !may_park(request) {
+        if !(has_index || is_stream(request)) || !may_park(request) {
             return;
         }
         let parkable = Parkable {
             slot: self.clone(),
             is_resumed: is_first && is_resumed,
             endpoint: "none",
+            access: Access::default(),
             head: head_of(request),
         };
         request.extensions_mut().insert(parkable);
@@ -124,6 +184,8 @@ pub(super) struct Parkable {
     pub(super) is_resumed: bool,
     /// Path of the route, for metrics. The router sets it.
     pub(super) endpoint: &'static str,
+    /// Access of the request. The authorization sets it.
+    pub(super) access: Access,
     head: Bytes,
 }
 
@@ -133,18 +195,26 @@ impl Parkable {
         self.head.clone()
     }
 
-    /// Parks the query. The connection drops this future.
-    pub(super) async fn park(&self, parked: Parked) {
+    /// Parks the request. The connection drops this future.
+    pub(super) async fn park(&self, parked: Parked) -> Infallible {
         *self.slot.0.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(parked);
-        pending::<()>().await;
+        pending().await
     }
+}
+
+fn is_stream<B>(request: &Request<B>) -> bool {
+    let path = request.uri().path();
+    path.starts_with(WATCH) || path == EVENTS
 }
 
 /// Reports whether the connection stays open after the response and the request has no body.
 fn may_park<B>(request: &Request<B>) -> bool {
-    let unfit = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
+    let unfit = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::EXPECT];
+    // Browsers send `keep-alive`, which is the default.
+    let mut options = request.headers().get_all(header::CONNECTION).iter();
     request.method() == Method::GET
         && request.version() == Version::HTTP_11
+        && options.all(|option| option.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
         && !unfit.iter().any(|name| request.headers().contains_key(name))
 }
 
@@ -163,10 +233,12 @@ fn head_of<B>(request: &Request<B>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::blocking::Topic;
 
-    fn parked(head: &str, seen: u64) -> Parked {
-        let (topic, wait) = (Topic::All, Duration::from_secs(1));
-        Parked { topic, seen, wait, cache_key: None, endpoint: "none", head: Bytes::copy_from_slice(head.as_bytes()) }
+    fn parked(head: &str, seen: u64) -> ParkedQuery {
+        let source = Source { topic: Topic::All, cache_key: None };
+        let (wait, access, head) = (Duration::from_secs(1), Access::default(), Bytes::copy_from_slice(head.as_bytes()));
+        ParkedQuery { source, seen, wait, access, endpoint: "none", head }
     }
 
     #[test]

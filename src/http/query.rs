@@ -1,6 +1,10 @@
 //! Query parameters of a request, as Consul's clients send them.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use axum::{
     extract::FromRequestParts,
@@ -10,6 +14,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{
     Api,
+    blocking::Source,
     filter::{self, Filter},
     parking::Parkable,
     response::ApiError,
@@ -26,6 +31,10 @@ const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
 /// A random share of up to 1/16 is added to each wait, so that clients do not return in step.
 const JITTER: u32 = 16;
 
+/// Place for the source of a response, in the extensions of a stream's requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SourceSlot(pub(super) Arc<OnceLock<Source>>);
+
 /// Parameters in request order, and the node to which `near=_agent` refers.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Query {
@@ -33,14 +42,16 @@ pub(super) struct Query {
     own_node: Option<Label>,
     /// Set if the connection can wait without the handler.
     pub(super) parkable: Option<Parkable>,
+    /// Set if the response belongs to a stream.
+    pub(super) source: Option<SourceSlot>,
 }
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let parkable = parts.extensions.get().cloned();
-        Ok(Self { parkable, ..Self::parse(parts.uri.query().unwrap_or_default()) })
+        let (parkable, source) = (parts.extensions.get().cloned(), parts.extensions.get().cloned());
+        Ok(Self { parkable, source, ..Self::parse(parts.uri.query().unwrap_or_default()) })
     }
 }
 

@@ -3,6 +3,8 @@
 mod connection;
 pub mod credentials;
 pub(super) mod origin;
+mod parked_query;
+mod parked_stream;
 mod replay_io;
 
 use std::{
@@ -14,6 +16,7 @@ use std::{
         fs::{FileTypeExt, PermissionsExt},
     },
     path::Path,
+    pin::Pin,
     sync::Arc,
     time::Duration,
 };
@@ -69,8 +72,6 @@ const SOCKET_MODE: u32 = 0o660;
 pub struct Server {
     router: Router,
     queries: Arc<BlockingQueries>,
-    /// True if requests need a token.
-    is_guarded: bool,
     connections: Arc<Semaphore>,
     metrics: Http,
     shutdown: CancellationToken,
@@ -81,9 +82,9 @@ impl Server {
     pub fn new(api: Api, shutdown: CancellationToken) -> Self {
         let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
         let most = max_connections(open_files);
-        let (metrics, queries, is_guarded) = (api.metrics.clone(), api.queries.clone(), api.guard.is_some());
+        let (metrics, queries) = (api.metrics.clone(), api.queries.clone());
         let connections = Arc::new(Semaphore::new(most));
-        Self { router: router(api), queries, is_guarded, connections, metrics, shutdown }
+        Self { router: router(api), queries, connections, metrics, shutdown }
     }
 
     /// Returns the server for one listener, which marks its requests with the kind of listener.
@@ -94,8 +95,7 @@ impl Server {
             Listener::Tcp(tcp, None) if on_loopback(tcp) => self.router.layer(Extension(OnLoopback)),
             Listener::Tcp(..) => self.router,
         };
-        let is_guarded = self.is_guarded && !matches!(listener, Listener::Unix(_));
-        Self { router, is_guarded, ..self }
+        Self { router, ..self }
     }
 }
 
@@ -158,16 +158,21 @@ impl Listener {
 }
 
 impl Accepted {
-    async fn serve_connection(self, server: Server) {
+    /// Returns the future that serves the connection: on the heap, since a future counts twice in the one that moves it.
+    fn serve_connection(self, server: Server) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
-            Self::Tcp(stream) => serve_connection(stream, server).await,
-            Self::Unix(stream) => serve_connection(stream, server).await,
-            Self::Tls(stream, tls) => match timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve_connection(stream, server).await,
-                Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-                Err(_) => debug!("TLS handshake timed out"),
-            },
+            Self::Tcp(stream) => Box::pin(serve_connection(stream, server)),
+            Self::Unix(stream) => Box::pin(serve_connection(stream, server)),
+            Self::Tls(stream, tls) => Box::pin(serve_tls(stream, tls, server)),
         }
+    }
+}
+
+async fn serve_tls(stream: TcpStream, tls: TlsAcceptor, server: Server) {
+    match timeout(HEAD_TIMEOUT, Box::pin(tls.accept(stream))).await {
+        Ok(Ok(stream)) => serve_connection(Box::new(stream), server).await,
+        Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
+        Err(_) => debug!("TLS handshake timed out"),
     }
 }
 
@@ -201,8 +206,9 @@ pub async fn serve(listener: Listener, server: Server) {
     };
     let serve = |stream: Accepted, client: &String| {
         let (server, connected) = (server.clone(), server.metrics.connected());
+        let served = stream.serve_connection(server);
         let served = async move {
-            stream.serve_connection(server).await;
+            served.await;
             drop(connected);
         };
         served.instrument(debug_span!("http", %client))

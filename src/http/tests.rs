@@ -34,6 +34,7 @@ use crate::{
 };
 
 mod parked;
+mod parked_streams;
 mod streams;
 
 /// A key that is easy to find in places where it must not appear.

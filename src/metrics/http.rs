@@ -19,6 +19,7 @@ struct Counts {
     requests: Mutex<BTreeMap<&'static str, [u64; CLASSES.len()]>>,
     in_flight: AtomicU64,
     waiting: AtomicU64,
+    shared: AtomicU64,
     connections: AtomicU64,
     refused: AtomicU64,
 }
@@ -55,6 +56,17 @@ impl Http {
         self.hold(|counts| &counts.waiting)
     }
 
+    /// Counts a response to a waiting client that was encoded for an earlier one.
+    pub fn shared(&self) {
+        Writers::Many.add(&self.0.shared, 1);
+    }
+
+    /// Returns the number of [`shared`](Self::shared) responses.
+    #[cfg(test)]
+    pub(crate) fn shared_responses(&self) -> u64 {
+        self.0.shared.load(Ordering::Relaxed)
+    }
+
     /// Counts an open connection.
     pub fn connected(&self) -> Guard {
         self.hold(|counts| &counts.connections)
@@ -70,7 +82,7 @@ impl Http {
         Guard(self.clone(), number)
     }
 
-    pub(super) fn families(&self) -> [Family; 5] {
+    pub(super) fn families(&self) -> [Family; 6] {
         let requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let requests = requests.into_iter().flat_map(|(endpoint, classes)| {
             let counted = CLASSES.into_iter().zip(classes).filter(|(_, count)| *count > 0);
@@ -92,6 +104,11 @@ impl Http {
                 "muster_http_waiting",
                 "Number of blocking queries that wait for a change",
                 load(&self.0.waiting),
+            ),
+            Family::counters(
+                "muster_http_shared_responses",
+                "Number of responses to waiting clients that were encoded once for all of them",
+                [([], load(&self.0.shared))],
             ),
             Family::gauge(
                 "muster_http_connections",
@@ -122,10 +139,10 @@ mod tests {
                 _ => Value::Whole(0),
             })
         };
-        let whole = |counts: [u64; 5]| counts.map(Value::Whole);
-        assert_eq!(gauges(&http), whole([0, 2, 1, 1, 0]));
+        let whole = |counts: [u64; 6]| counts.map(Value::Whole);
+        assert_eq!(gauges(&http), whole([0, 2, 1, 0, 1, 0]));
         drop(held);
-        assert_eq!(gauges(&http), whole([0; 5]));
+        assert_eq!(gauges(&http), whole([0; 6]));
     }
 
     #[test]

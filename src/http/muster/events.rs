@@ -61,7 +61,8 @@ pub(crate) async fn events(
     let batches = stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) });
     let messages = batches.flat_map(move |batch| stream::iter(selection.messages(&batch)));
     let begin = stream::iter([Message::Position(seen)]);
-    Ok(sse::respond(begin.chain(messages), Credentials::new(&api.guard, &request)))
+    let credentials = Credentials::new(&api.guard, &request);
+    Ok(sse::respond(begin.chain(messages), credentials, query.parkable.clone()).await)
 }
 
 /// State of a stream.

@@ -13,7 +13,12 @@ use axum::{
 use futures_util::{Stream, StreamExt, stream};
 use tokio::time::sleep;
 
-use crate::http::{query::Query, server::credentials::Credentials};
+use crate::http::{
+    blocking_response::encoded_head,
+    parking::{Frames, Parkable, Parked, ParkedStream},
+    query::Query,
+    server::credentials::Credentials,
+};
 
 /// Longest time without data. Proxies close idle connections after 60 s (nginx) or 50 s (HAProxy).
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
@@ -37,35 +42,45 @@ pub(crate) enum Message {
 }
 
 impl Message {
-    fn frames(self) -> impl Iterator<Item = Bytes> {
-        let frames = match self {
+    fn frame(self) -> [Bytes; 3] {
+        let whole = |text: Bytes| [text, Bytes::new(), Bytes::new()];
+        match self {
             Self::Event { id, kind, data } => {
                 let id = id.map_or_else(String::new, |id| format!("id: {id}\n"));
                 [format!("{id}event: {kind}\ndata: ").into(), data, Bytes::from_static(b"\n\n")]
             }
-            Self::Position(id) => [format!("id: {id}\n\n").into(), Bytes::new(), Bytes::new()],
-            Self::KeepAlive => [Bytes::from_static(b":\n\n"), Bytes::new(), Bytes::new()],
-        };
-        frames.into_iter().filter(|frame| !frame.is_empty())
+            Self::Position(id) => whole(format!("id: {id}\n\n").into()),
+            Self::KeepAlive => whole(Bytes::from_static(b":\n\n")),
+        }
     }
 }
 
-/// Returns a response that streams the messages until they end or the credentials are revoked.
-pub(crate) fn respond(messages: impl Stream<Item = Message> + Send + 'static, credentials: Credentials) -> Response {
+/// Sends the messages as a stream until they end or the credentials are revoked. The stream parks if it can.
+pub(crate) async fn respond(
+    messages: impl Stream<Item = Message> + Send + 'static,
+    credentials: Credentials,
+    parkable: Option<Parkable>,
+) -> Response {
     let messages = stream::unfold((Box::pin(messages), credentials), |(mut messages, credentials)| async move {
         let next = tokio::select! {
             next = messages.next() => next?,
             // Jitter, so that streams that started together do not wake together.
             () = sleep(KEEP_ALIVE.mul_f64(0.5 + fastrand::f64() / 2.0)) => Message::KeepAlive,
         };
-        credentials.is_valid().then_some((next, (messages, credentials)))
+        credentials.is_valid().then_some((next.frame(), (messages, credentials)))
     });
-    let frames = messages.flat_map(|messages| stream::iter(messages.frames().map(Ok::<_, Infallible>)));
+    let frames: Frames = Box::pin(messages);
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // nginx would buffer events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    (headers, Body::from_stream(frames)).into_response()
+    if let Some(parkable) = parkable {
+        let (head, endpoint) = (encoded_head(headers), parkable.endpoint);
+        match parkable.park(Parked::Stream(ParkedStream { head, frames, endpoint })).await {}
+    }
+    let parts = |frame: [Bytes; 3]| frame.into_iter().filter(|part| !part.is_empty()).map(Ok::<_, Infallible>);
+    let body = Body::from_stream(frames.flat_map(move |frame| stream::iter(parts(frame))));
+    (headers, body).into_response()
 }
 
 /// Returns the client's position: from the header of a reconnecting client, or from the query.

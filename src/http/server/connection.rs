@@ -1,44 +1,31 @@
-//! One connection: hyper reads requests and writes responses; a blocking query waits without hyper.
-//!
-//! A change wakes a waiting connection, which writes the response that all clients of the same query share. A client
-//! that then repeats its query with the new index waits again: its request is compared, not parsed. All other
-//! requests, and responses that are not cached, go through hyper and the router.
+//! One connection: hyper reads requests and writes responses; blocking queries and streams wait without hyper.
 
-use std::{
-    future::poll_fn,
-    io::{self, IoSlice},
-    pin::Pin,
-    task::Poll,
-    time::SystemTime,
-};
+use std::{future::poll_fn, pin::Pin, task::Poll};
 
-use axum::{Router, body::Bytes};
-use httpdate::HttpDate;
+use axum::Router;
 use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncWrite},
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutWriter;
 use tracing::debug;
 
 use super::{
-    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT, replay_io::ReplayIo,
+    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT,
+    parked_query::wait_and_answer, parked_stream::send_stream, replay_io::ReplayIo,
 };
-use crate::http::{
-    parking::{Parked, Slot},
-    query::with_jitter,
-};
+use crate::http::parking::{Parked, Slot};
 
 /// Stream of a connection, with a timeout for clients that read nothing.
-type Io<S> = ReplayIo<Pin<Box<TimeoutWriter<S>>>>;
+pub(super) type Io<S> = ReplayIo<Pin<Box<TimeoutWriter<S>>>>;
 
-/// The next step of a connection after a query has waited.
-enum Next {
+/// The next step of a connection after a request has waited.
+pub(super) enum Next {
     /// The connection is over.
     Close,
     /// hyper serves the octets in `unread`. `is_resumed`: their first request has already waited.
@@ -50,14 +37,34 @@ pub(in crate::http) async fn serve_connection(stream: impl AsyncRead + AsyncWrit
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(WRITE_TIMEOUT));
     let mut io = ReplayIo::new(Box::pin(stream));
+    if !has_request(&mut io, &server).await {
+        return;
+    }
     let mut is_resumed = false;
     // On the heap while it is needed: most connections of a busy agent wait.
     while let Some((parked_io, parked)) = Box::pin(serve_http(io, is_resumed, &server)).await {
         io = parked_io;
-        match wait_and_answer(&mut io, parked, &server).await {
+        let next = match parked {
+            Parked::Query(query) => wait_and_answer(&mut io, query, &server).await,
+            Parked::Stream(stream) => send_stream(&mut io, stream, &server).await,
+        };
+        match next {
             Next::Close => return,
             Next::Http { is_resumed: next } => is_resumed = next,
         }
+    }
+}
+
+/// Waits for octets of the next request; `false`: the connection is over.
+pub(super) async fn has_request<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, server: &Server) -> bool {
+    if !io.unread.is_empty() {
+        return true;
+    }
+    tokio::select! {
+        biased;
+        read = poll_fn(|context| io.poll_more(context)) => matches!(read, Ok(1..)),
+        () = sleep(HEAD_TIMEOUT) => false,
+        () = server.shutdown.cancelled() => false,
     }
 }
 
@@ -100,9 +107,13 @@ async fn serve_http<S: AsyncRead + AsyncWrite + Unpin>(
     let parts = connection.into_parts();
     let mut io = parts.io.into_inner();
     io.unread = [&*parts.read_buf, &*io.unread].concat().into();
-    if slot.is_first() && !io.has_read && io.unread.is_empty() {
+    if let Parked::Query(query) = &mut parked
+        && slot.is_first()
+        && !io.has_read
+        && io.unread.is_empty()
+    {
         // The octets that the client sent, to which its next request is compared.
-        parked.head = head;
+        query.head = head;
     }
     Some((io, parked))
 }
@@ -135,94 +146,4 @@ impl Service<Request<Incoming>> for ParkingService {
         self.slot.mark(&mut request, self.is_resumed);
         self.router.call(request)
     }
-}
-
-/// Waits for a query, answers it, and does so again while the client repeats it.
-async fn wait_and_answer<S: AsyncRead + AsyncWrite + Unpin>(
-    io: &mut Io<S>,
-    mut parked: Parked,
-    server: &Server,
-) -> Next {
-    loop {
-        if !wait(io, &parked, server).await {
-            return Next::Close;
-        }
-        match answer(io, &parked, server).await {
-            Ok(true) => {}
-            Ok(false) => {
-                io.unread = [&*parked.head, &*io.unread].concat().into();
-                return Next::Http { is_resumed: true };
-            }
-            Err(error) => {
-                debug!(%error, "HTTP connection ended");
-                return Next::Close;
-            }
-        }
-        if io.unread.is_empty() {
-            let read = tokio::select! {
-                read = timeout(HEAD_TIMEOUT, poll_fn(|context| io.poll_more(context))) => read,
-                () = server.shutdown.cancelled() => return Next::Close,
-            };
-            if !matches!(read, Ok(Ok(1..))) {
-                return Next::Close;
-            }
-        }
-        match parked.repeated(&io.unread) {
-            // Authorized once per request, and an index ahead of the state has a pause: both are the router's part.
-            Some(seen) if !server.is_guarded && seen <= server.queries.index(&parked.topic) => {
-                (parked.seen, io.unread) = (seen, Bytes::new());
-            }
-            _ => return Next::Http { is_resumed: false },
-        }
-    }
-}
-
-/// Waits for a change, the end of the wait or the shutdown. `false`: the client has closed the connection.
-async fn wait<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, parked: &Parked, server: &Server) -> bool {
-    let _counted = (server.metrics.in_flight(), server.metrics.waiting());
-    let closed = poll_fn(|context| {
-        // A pipelined request stays unread by HTTP until the response is sent, and bounds what is read.
-        while io.unread.is_empty() {
-            match io.poll_more(context) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        Poll::Pending
-    });
-    tokio::select! {
-        () = server.queries.changed(&parked.topic, parked.seen) => true,
-        () = sleep(with_jitter(parked.wait)) => true,
-        () = server.shutdown.cancelled() => true,
-        () = closed => false,
-    }
-}
-
-/// Writes the response if it is cached and the request needs no further check; `false`: hyper and the router answer.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
-    io: &mut Io<S>,
-    parked: &Parked,
-    server: &Server,
-) -> io::Result<bool> {
-    let index = server.queries.index(&parked.topic);
-    let Some(key) = parked.cache_key.as_deref().filter(|_| !server.is_guarded && !server.shutdown.is_cancelled())
-    else {
-        return Ok(false);
-    };
-    let Some(response) = server.queries.cached(key, index) else { return Ok(false) };
-    let date = format!("date: {}\r\n\r\n", HttpDate::from(SystemTime::now()));
-    let mut slices = [&*response.head, date.as_bytes(), &*response.body].map(IoSlice::new);
-    let mut rest = &mut slices[..];
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        match io.stream.write_vectored(rest).await? {
-            0 => return Err(io::ErrorKind::WriteZero.into()),
-            written => IoSlice::advance_slices(&mut rest, written),
-        }
-    }
-    io.stream.flush().await?;
-    server.metrics.answered(parked.endpoint, 200);
-    debug!(endpoint = parked.endpoint, index, "blocking query answered");
-    Ok(true)
 }

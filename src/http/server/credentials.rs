@@ -19,7 +19,7 @@ pub(crate) struct OverUnixSocket;
 pub type Guard = Option<watch::Receiver<Tokens>>;
 
 /// Token of a long-lived response, to end the response when the token is revoked; `None`: no token was needed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Credentials(Option<(watch::Receiver<Tokens>, Option<Token>)>);
 
 impl Credentials {

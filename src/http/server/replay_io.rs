@@ -1,13 +1,14 @@
 //! A connection's stream, with octets that were read but not used: they are read first.
 
 use std::{
-    io,
+    io::{self, IoSlice},
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use axum::body::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use crate::http::parking::Slot;
 
@@ -36,8 +37,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReplayIo<S> {
 
     /// Appends octets of the client to `unread`. `Ok(0)`: the client has closed the connection.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut space = [0; READ_LEN];
-        let mut space = ReadBuf::new(&mut space);
+        let mut space = [MaybeUninit::uninit(); READ_LEN];
+        let mut space = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut space))?;
         let read = space.filled();
         self.unread = match self.unread.is_empty() {
@@ -45,6 +46,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ReplayIo<S> {
             false => [&*self.unread, read].concat().into(),
         };
         Poll::Ready(Ok(read.len()))
+    }
+
+    /// Writes all slices to the client.
+    pub(super) async fn write_all(&mut self, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            match self.stream.write_vectored(slices).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => IoSlice::advance_slices(&mut slices, written),
+            }
+        }
+        self.stream.flush().await
     }
 
     fn set_unflushed(&self, unflushed: bool) {
@@ -76,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ReplayIo<S> {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.set_unflushed(true);
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)

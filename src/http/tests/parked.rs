@@ -177,3 +177,95 @@ async fn revoked_token_refuses_a_parked_query() {
         seen = response.2;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn clients_of_one_query_share_each_response() {
+    const CLIENTS: u64 = 200;
+    const ROUNDS: u64 = 3;
+    let token = Token::new("reader", Scope::Read, "0123456789abcdef0123456789abcdef");
+    let (_tokens, guard) = channel(Tokens::new(vec![token]));
+    let header = "X-Consul-Token: 0123456789abcdef0123456789abcdef\r\n";
+    let cases =
+        [("", None), ("near=_agent&passing&filter=Service.Port+%3D%3D+80&", None), ("dc=dc1&tag=v2&", Some(guard))];
+    for (parameters, guard) in cases {
+        let headers = if guard.is_some() { header } else { "" };
+        let agent = TestAgent::new(guard);
+        agent.announce(Status::Passing, "");
+        settle().await;
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::new(&agent)).collect();
+        clients[0].send_with(&format!("{PATH}?{parameters}"), headers).await;
+        let mut seen = clients[0].response().await.2;
+        for round in 1..=ROUNDS {
+            for client in &mut clients {
+                client.send_with(&format!("{PATH}?{parameters}index={seen}&wait=1m"), headers).await;
+            }
+            settle().await;
+            agent.announce(Status::Warning, &format!("round {round}"));
+            let mut latest = vec![];
+            for client in &mut clients {
+                latest.push(client.response().await.2);
+            }
+            seen = latest[0];
+            assert!(latest.iter().all(|index| *index == seen), "{parameters}: {latest:?}");
+            // The first client of each round encodes the response.
+            assert_eq!(agent.metrics.shared_responses(), round * (CLIENTS - 1), "{parameters}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn client_that_reads_nothing_does_not_delay_the_others() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let (mut slow, mut other) = (Client::new(&agent), Client::new(&agent));
+    other.send(PATH).await;
+    let mut seen = other.response().await.2;
+    let begin = Instant::now();
+    let mut round = 0;
+    while !slow.served.is_finished() {
+        assert!(begin.elapsed() < Duration::from_secs(600), "the client is still connected");
+        round += 1;
+        // Closed after its write timeout.
+        let query = format!("GET {PATH}?index={seen}&wait=1m HTTP/1.1\r\nHost: [::1]\r\n\r\n");
+        let _ = timeout(Duration::from_millis(1), slow.stream.write_all(query.as_bytes())).await;
+        other.send(&format!("{PATH}?index={seen}&wait=1m")).await;
+        settle().await;
+        let changed = Instant::now();
+        agent.announce(Status::Warning, &format!("round {round} {}", "x".repeat(4096)));
+        seen = other.response().await.2;
+        assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(begin.elapsed() >= Duration::from_secs(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_while_they_wait_are_not_kept() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut staying = Client::new(&agent);
+    staying.send(PATH).await;
+    let seen = staying.response().await.2;
+    staying.send(&format!("{PATH}?index={seen}&wait=10m")).await;
+    for _ in 0..100 {
+        let mut leaving = Client::new(&agent);
+        leaving.send(&format!("{PATH}?index={seen}&wait=10m")).await;
+        settle().await;
+        drop(leaving.stream);
+        leaving.served.await.unwrap();
+    }
+    agent.announce(Status::Warning, "changed");
+    assert!(staying.response().await.2 > seen);
+    assert_eq!(agent.metrics.shared_responses(), 0, "one client was answered");
+}
+
+/// A waiting client keeps the future of its connection and what it has parked.
+#[tokio::test]
+async fn future_of_a_connection_is_small() {
+    let agent = TestAgent::new(None);
+    let served = serve_connection(duplex(1).1, agent.server.clone());
+    let len = size_of_val(&served);
+    assert!(len <= 2048, "{len} octets");
+}

@@ -35,6 +35,8 @@ pub(super) struct TestAgent {
     _keys: watch::Sender<Option<Keyring>>,
     _address_problem: watch::Sender<Option<AddressProblem>>,
     pub(super) shutdown: CancellationToken,
+    /// Metrics of the waiting clients.
+    pub(super) metrics: Http,
 }
 
 impl TestAgent {
@@ -48,13 +50,15 @@ impl TestAgent {
         let (problem, address_problem) = channel(None);
         let sources =
             Sources { catalog: shown, members: known, files: reported, maintenance: held, keys: ring, address_problem };
-        let queries = BlockingQueries::new(sources, Http::default(), shutdown.clone());
+        let metrics = Http::default();
+        let queries = BlockingQueries::new(sources, metrics.clone(), shutdown.clone());
         tokio::spawn(queries.clone().run());
         let cluster = mpsc::channel(1).0;
         let api = api(queries, cluster, guard, &shutdown);
         let tables = api.explain.tables.clone();
         let server = Server::new(api, shutdown.clone());
-        Self { server, tables, catalog, members, files, maintenance, _keys: keys, _address_problem: problem, shutdown }
+        let (_keys, _address_problem) = (keys, problem);
+        Self { server, tables, catalog, members, files, maintenance, _keys, _address_problem, shutdown, metrics }
     }
 
     /// Changes the state of the instance `web-1` on the node `host-b`.
@@ -67,32 +71,41 @@ impl TestAgent {
         });
     }
 
-    /// Starts a stream and reads its head. HTTP/1.0 avoids chunked encoding.
-    async fn stream(&self, path: &str, headers: &str) -> Stream {
+    /// Starts a stream and reads its head.
+    pub(super) async fn stream(&self, path: &str, headers: &str) -> Stream {
+        self.stream_over("1.1", path, &format!("connection: keep-alive\r\n{headers}")).await
+    }
+
+    /// Starts a stream over a version of HTTP: one over 1.1 is chunked and parks.
+    pub(super) async fn stream_over(&self, version: &str, path: &str, headers: &str) -> Stream {
         let (mut client, served) = connect(&self.server);
-        client.write_all(format!("GET {path} HTTP/1.0\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        let request = format!("GET {path} HTTP/{version}\r\nhost: [::1]\r\n{headers}\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
         let mut stream = Stream { lines: BufReader::new(client), served };
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(stream.lines.read_line(&mut head).await.unwrap(), 0, "{head}");
         }
-        assert!(head.starts_with("HTTP/1.0 200") && head.contains("\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        assert!(head.starts_with(&format!("HTTP/{version} 200")), "{head}");
+        assert!(head.contains("\r\ncontent-type: text/event-stream\r\n"), "{head}");
+        assert_eq!(head.contains("\r\ntransfer-encoding: chunked\r\n"), version == "1.1", "{head}");
         stream
     }
 }
 
-struct Stream {
+pub(super) struct Stream {
     lines: BufReader<DuplexStream>,
-    served: JoinHandle<()>,
+    pub(super) served: JoinHandle<()>,
 }
 
 impl Stream {
-    /// Returns the fields of the next event without comments; `None`: the stream has ended.
-    async fn next(&mut self) -> Option<BTreeMap<String, String>> {
+    /// Returns the fields of the next event without comments; `None`: the stream has ended. The sizes of chunks are no
+    /// fields, and a chunk of size 0 is the last one.
+    pub(super) async fn next(&mut self) -> Option<BTreeMap<String, String>> {
         let mut fields = BTreeMap::new();
         loop {
             let mut line = String::new();
-            if self.lines.read_line(&mut line).await.unwrap() == 0 {
+            if self.lines.read_line(&mut line).await.unwrap() == 0 || line == "0\r\n" {
                 return None;
             }
             match line.trim_end().split_once(": ").filter(|(name, _)| !name.is_empty()) {
@@ -101,6 +114,19 @@ impl Stream {
                 None => {}
             }
         }
+    }
+
+    /// Closes the connection and returns its task.
+    pub(super) fn close(self) -> JoinHandle<()> {
+        self.served
+    }
+
+    /// Sends a request after the stream and reads until the connection ends.
+    pub(super) async fn request(&mut self, request: &str) -> String {
+        self.lines.get_mut().write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        self.lines.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     /// Returns the data of the next event, skipping positions.
@@ -113,7 +139,7 @@ impl Stream {
     }
 
     /// Returns the next state with its index.
-    async fn state(&mut self) -> (u64, Value) {
+    pub(super) async fn state(&mut self) -> (u64, Value) {
         let event = self.next().await.unwrap();
         assert_eq!(event["event"], "state");
         (event["id"].parse().unwrap(), serde_json::from_str(&event["data"]).unwrap())
@@ -255,11 +281,14 @@ async fn idle_stream_sends_comments() {
     let mut stream = agent.stream("/v1/watch/catalog/nodes", "").await;
     stream.state().await;
     let started = Instant::now();
+    // The end of the first state's chunk.
+    stream.lines.read_line(&mut String::new()).await.unwrap();
     for _ in 0..4 {
-        let mut line = String::new();
-        stream.lines.read_line(&mut line).await.unwrap();
-        stream.lines.read_line(&mut line).await.unwrap();
-        assert_eq!(line, ":\n\n");
+        let mut lines = String::new();
+        for _ in 0..4 {
+            stream.lines.read_line(&mut lines).await.unwrap();
+        }
+        assert_eq!(lines, "3\r\n:\n\n\r\n");
     }
     let elapsed = started.elapsed().as_secs();
     assert!((60..=120).contains(&elapsed), "{elapsed} s");
