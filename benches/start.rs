@@ -300,7 +300,7 @@ fn peer(number: usize) -> KnownPeer {
         let key = InstanceKey { service: label(&service), id: label(&format!("{service}-{name}")) };
         let instance = Instance {
             port: Some(8080),
-            tags: vec!["v2".to_owned()],
+            tags: vec!["v2".to_owned()].into(),
             meta: [("version", "2.3.1")].into(),
             ..Instance::new(key.clone(), vec![host.into()])
         };

@@ -69,12 +69,12 @@ fn peer(node: usize) -> KnownPeer {
             meta: BTreeMap::new(),
             ttl: Some(5),
         },
-        announcements: (0..INSTANCES).map(|at| announcement(key(node, at))).collect::<Announcements>(),
+        announcements: (0..INSTANCES).map(|at| announcement(&key(node, at))).collect::<Announcements>(),
         serial: None,
     }
 }
 
-fn announcement(key: InstanceKey) -> (InstanceRef, Arc<Announcement>) {
+fn announcement(key: &InstanceKey) -> (InstanceRef, Arc<Announcement>) {
     let instance = Instance {
         port: Some(8080),
         tags: vec!["v2".to_owned(), "primary".to_owned()].into(),
