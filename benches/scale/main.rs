@@ -154,6 +154,8 @@ async fn change(agent: &Agent, peers: &mut [Peer], size: &Size) {
 
 /// Measures a second agent that joins the first one, and the first one meanwhile.
 async fn join(first: &Agent, peers: &[Peer], folder: &Path, key: &[u8], size: &Size) {
+    let before = first.ask(size.names()).end_after(size.span).await.times;
+    println!("answers of the first agent before a node joins: {before}");
     let (cpu, asking) = (first.cpu(), first.ask(size.names()));
     let newcomer = Agent::start(&folder.join("newcomer"), "newcomer", HOSTS[1], key, &[FIRST]);
     let own = newcomer.ask(vec!["newcomer".to_owned()]);

@@ -1,6 +1,6 @@
 //! Bulk transfers of state: to a node that joins a cluster with much state, and what happens if one fails.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use muster::gossip::message::Message;
 
@@ -10,6 +10,8 @@ const OLD: &[&str] = &["a", "b"];
 /// Services of each node, each with two keys and this many octets of metadata that do not compress.
 const SERVICES: usize = 5000;
 const META: usize = 40;
+/// Octets of a gossip message with the digest of a few nodes and no changes, at most.
+const DIGEST: usize = 1024;
 
 /// Two nodes with much state.
 async fn large() -> Cluster {
@@ -84,4 +86,34 @@ async fn gossip_delivers_all_if_bulk_transfers_are_refused() {
     learned(&cluster, &["a", "b", "c"]).await;
     assert!(REQUESTS.load(Ordering::Relaxed) > 0);
     cluster.settles(ms(2000)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_node_requests_another_transfer() {
+    static REQUESTS: AtomicUsize = AtomicUsize::new(0);
+    static REFUSED: AtomicU64 = AtomicU64::new(0);
+    static COMPLETE: AtomicUsize = AtomicUsize::new(0);
+    let mut cluster = large().await;
+    // The test answers the first request. Until the second one, gossip delivers digests only.
+    cluster.network.lose(Some(|message| match message {
+        Message::BulkRequest { transfer, .. } if REQUESTS.fetch_add(1, Ordering::Relaxed) == 0 => {
+            REFUSED.store(*transfer, Ordering::Relaxed);
+            true
+        }
+        Message::BulkPart { last, .. } => {
+            COMPLETE.fetch_add(usize::from(*last), Ordering::Relaxed);
+            false
+        }
+        Message::Gossip(octets) => octets.len() > DIGEST && REQUESTS.load(Ordering::Relaxed) < 2,
+        _ => false,
+    }));
+    cluster.start("c", &["a"]).await;
+    cluster.until(ms(5000), "a request", |_| REQUESTS.load(Ordering::Relaxed) > 0).await;
+    let refusal = Message::BulkBusy { transfer: REFUSED.load(Ordering::Relaxed) };
+    for peer in OLD {
+        cluster.network.forge(&cluster.identity(peer), cluster.address("c"), &refusal).await;
+    }
+    learned(&cluster, &["a", "b", "c"]).await;
+    assert_eq!(REQUESTS.load(Ordering::Relaxed), 2);
+    assert_eq!(COMPLETE.load(Ordering::Relaxed), 1);
 }

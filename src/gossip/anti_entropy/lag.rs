@@ -1,6 +1,7 @@
 //! How much of the cluster's state this node lacks, by the digests of its peers.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, Mutex},
 };
@@ -22,14 +23,17 @@ pub struct Missing {
     pub changes: u64,
 }
 
-/// The last comparison with a peer's digest. Clones share it.
+/// Largest number of peers of which comparisons are kept: excess ones are compared again soon.
+const MAX_PEERS: usize = 64;
+
+/// Comparisons with the digests of peers. Clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Lag(Arc<State>);
 
 #[derive(Default)]
 struct State {
     known: ArcSwap<Known>,
-    last: Mutex<Option<Missing>>,
+    missing: Mutex<BTreeMap<SocketAddr, u64>>,
 }
 
 impl Lag {
@@ -52,14 +56,19 @@ impl Lag {
             Err(_) => 0,
         };
         let changes = digest.iter().map(missing).sum();
-        if let Ok(mut last) = self.0.last.lock() {
-            *last = Some(Missing { at, changes });
+        if let Ok(mut kept) = self.0.missing.lock()
+            && (kept.len() < MAX_PEERS || kept.contains_key(&at))
+        {
+            kept.insert(at, changes);
         }
     }
 
-    /// Returns the last comparison, once.
-    pub(super) fn take(&self) -> Option<Missing> {
-        self.0.last.lock().ok()?.take()
+    /// Takes the comparisons since the last call, each peer's last one, in descending order of changes.
+    pub(super) fn take(&self) -> Vec<Missing> {
+        let kept = self.0.missing.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        let mut all: Vec<Missing> = kept.into_iter().map(|(at, changes)| Missing { at, changes }).collect();
+        all.sort_by_key(|missing| std::cmp::Reverse(missing.changes));
+        all
     }
 }
 
@@ -77,14 +86,29 @@ mod tests {
         let entry = |(name, max): (&str, u64)| Versions { id: id(name), heartbeat: 1, collected: 0, max };
         let digest: Vec<_> = [("a", 10), ("b", 20), ("dead", 300)].map(entry).into();
         let lag = Lag::default();
-        assert_eq!(lag.take(), None);
+        assert_eq!(lag.take(), []);
         // First contact.
         lag.compare(at, &digest);
-        assert_eq!(lag.take(), Some(Missing { at, changes: 330 }));
-        assert_eq!(lag.take(), None);
+        assert_eq!(lag.take(), [Missing { at, changes: 330 }]);
+        assert_eq!(lag.take(), []);
         // A run that the peer does not know, and one of which more is known.
         lag.set_known(vec![(id("a"), 11), (id("b"), 5), (id("c"), 7)]);
         lag.compare(at, &digest);
-        assert_eq!(lag.take(), Some(Missing { at, changes: 15 }));
+        assert_eq!(lag.take(), [Missing { at, changes: 15 }]);
+    }
+
+    #[test]
+    fn peers_that_have_most_come_first() {
+        let lag = Lag::default();
+        let peer = |number| SocketAddr::from(([10, 0, 0, number], 7946));
+        for (number, max) in [(1, 5), (2, 30), (3, 20), (2, 10)] {
+            lag.compare(peer(number), &[Versions { id: id("a"), heartbeat: 1, collected: 0, max }]);
+        }
+        let expected = [(3, 20), (2, 10), (1, 5)].map(|(number, changes)| Missing { at: peer(number), changes });
+        assert_eq!(lag.take(), expected);
+        for number in 0..=255 {
+            lag.compare(peer(number), &[]);
+        }
+        assert_eq!(lag.take().len(), MAX_PEERS);
     }
 }

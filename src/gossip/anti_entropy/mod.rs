@@ -341,9 +341,9 @@ impl Cluster {
         self.shared.offers.store(Arc::new(offers));
     }
 
-    /// Returns the changes that the peer of the last digest has and this node lacks; `None` if no digest has arrived since
-    /// the last call.
-    pub fn take_missing(&self) -> Option<Missing> {
+    /// Returns the numbers of changes that peers have and this node lacks, by the digests that have arrived since the last
+    /// call, in descending order.
+    pub fn take_missing(&self) -> Vec<Missing> {
         self.shared.lag.take()
     }
 

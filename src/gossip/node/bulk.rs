@@ -2,7 +2,7 @@
 //!
 //! A transfer is an optimization: whatever ends it early, gossip delivers the rest.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -18,6 +18,7 @@ use crate::{
         message::{Identity, Message},
     },
     metrics::BulkOutcome,
+    model::member::PeerId,
 };
 
 /// Number of missing changes from which a transfer is requested: some messages of gossip carry as many.
@@ -28,6 +29,8 @@ const PART_TIMEOUT: Duration = Duration::from_secs(2);
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Pause after a transfer that failed or was refused. Gossip goes on meanwhile.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+/// Time for which other peers are asked instead of one that failed or refused.
+const AVOIDED: Duration = Duration::from_secs(3);
 /// Pause after a complete transfer: the digests of peers have to be read again first.
 const NEXT_PAUSE: Duration = Duration::from_secs(5);
 /// Parts that wait to be sent.
@@ -42,6 +45,8 @@ pub(super) struct Bulk {
     receiving: Option<Receiving>,
     /// Time from which the next transfer may be requested.
     next: Instant,
+    /// Peer that refused the last transfer or failed, with the time from which it may be requested again.
+    avoided: Option<(PeerId, Instant)>,
     rng: fastrand::Rng,
 }
 
@@ -70,6 +75,7 @@ impl Bulk {
             serving: Arc::new(Semaphore::new(1)),
             receiving: None,
             next: Instant::now(),
+            avoided: None,
             rng: fastrand::Rng::with_seed(seed.wrapping_add(3)),
         }
     }
@@ -77,6 +83,20 @@ impl Bulk {
     /// Reports whether a requested transfer is under way.
     pub(super) fn is_under_way(&self) -> bool {
         self.receiving.is_some()
+    }
+
+    /// Chooses the peer to ask among those that have more, in descending order, with the number of changes. `live` returns
+    /// the live peer at an address.
+    fn choose(
+        &self,
+        missing: Vec<Missing>,
+        now: Instant,
+        live: impl Fn(SocketAddr) -> Option<Identity>,
+    ) -> Option<(Identity, u64)> {
+        let avoided = self.avoided.as_ref().filter(|(_, until)| now < *until).map(|(peer, _)| peer);
+        let much = missing.into_iter().filter(|missing| missing.changes >= MIN_MISSING);
+        let mut peers = much.filter_map(|missing| Some((live(missing.at)?, missing.changes)));
+        peers.find(|(peer, _)| Some(&peer.id) != avoided)
     }
 
     /// Takes a part, in order and of the requested transfer only.
@@ -129,15 +149,21 @@ impl Receiving {
 }
 
 impl Task {
-    /// Requests a transfer from the peer of the last digest if that has much more.
+    /// Requests a transfer from the peer that has most, if it has much more.
     pub(super) async fn request_bulk(&mut self) {
         let now = Instant::now();
-        let Some(Missing { at, changes }) = self.cluster.take_missing() else { return };
-        if changes < MIN_MISSING || self.bulk.is_under_way() || now < self.bulk.next {
+        // Digests from before the end of a transfer are out of date.
+        let missing = self.cluster.take_missing();
+        if self.bulk.is_under_way() || now < self.bulk.next {
             return;
         }
-        let peer = self.peer_states.values().find(|peer| peer.address == at && peer.reach.is_live());
-        let Some(peer) = peer.map(|peer| Identity { id: peer.id.clone(), address: at }) else { return };
+        let live = |at| {
+            let peer = self.peer_states.values().find(|peer| peer.address == at && peer.reach.is_live())?;
+            Some(Identity { id: peer.id.clone(), address: at })
+        };
+        let served = self.bulk.choose(missing, now, live);
+        let Some((peer, changes)) = served else { return };
+        let at = peer.address;
         let state = self.cluster.bulk_state();
         let known = state.known().await;
         let transfer = self.bulk.rng.u64(..);
@@ -183,7 +209,9 @@ impl Task {
             }
         };
         self.inputs.metrics.bulk_received(outcome);
-        self.bulk.next = Instant::now() + pause;
+        let now = Instant::now();
+        self.bulk.next = now + pause;
+        self.bulk.avoided = (outcome != BulkOutcome::Complete).then(|| (receiving.peer.id.clone(), now + AVOIDED));
     }
 
     /// Serves a transfer, or refuses it while another one is served.
@@ -230,4 +258,36 @@ async fn encode(transfer: u64, mut parts: mpsc::Receiver<Part>, messages: mpsc::
         number += 1;
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::label;
+
+    fn peer(name: &str, number: u8) -> Identity {
+        Identity { id: PeerId { name: label(name), generation: 1 }, address: ([10, 0, 0, number], 7946).into() }
+    }
+
+    #[test]
+    fn live_peer_with_most_is_asked_and_another_one_for_a_while_after_a_refusal() {
+        let (a, b) = (peer("a", 1), peer("b", 2));
+        let live = |at| [&a, &b].into_iter().find(|peer| peer.address == at).cloned();
+        let missing = |all: &[(&Identity, u64)]| -> Vec<Missing> {
+            all.iter().map(|(peer, changes)| Missing { at: peer.address, changes: *changes }).collect()
+        };
+        let mut bulk = Bulk::new(1);
+        let now = Instant::now();
+        let name = |bulk: &Bulk, all: &[(&Identity, u64)], now| {
+            bulk.choose(missing(all), now, live).map(|(peer, _)| peer.id.name.to_string())
+        };
+        let gone = peer("gone", 3);
+        let all = [(&gone, 90_000), (&a, 80_000), (&b, 70_000)];
+        assert_eq!(name(&bulk, &all, now).as_deref(), Some("a"));
+        assert_eq!(name(&bulk, &[(&a, MIN_MISSING - 1)], now), None);
+        bulk.avoided = Some((a.id.clone(), now + AVOIDED));
+        assert_eq!(name(&bulk, &all, now).as_deref(), Some("b"));
+        assert_eq!(name(&bulk, &all[..2], now), None);
+        assert_eq!(name(&bulk, &all, now + AVOIDED).as_deref(), Some("a"));
+    }
 }

@@ -168,7 +168,11 @@ impl Task {
                         sleep(ERROR_PAUSE).await;
                     }
                 }
-                Some((source, mut frame)) = self.arrived.recv() => self.take(&mut frame, source, Via::Connection),
+                Some(Arrived { source, mut frame, connection }) = self.arrived.recv() => {
+                    if self.take(&mut frame, source, Via::Connection) {
+                        connection.trust();
+                    }
+                }
                 Some(unsealed) = self.unsealed.1.recv() => self.seal_for_stream(unsealed),
                 outbound = self.transport.network.outbound.recv() => match outbound {
                     Some(outbound) => self.put(outbound),
@@ -223,7 +227,7 @@ impl Task {
     async fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
         for _ in 0..BATCH {
             match self.udp.try_recv_from(buffer) {
-                Ok((len, source)) => self.take(&mut buffer[..len], source, Via::Datagram),
+                Ok((len, source)) => drop(self.take(&mut buffer[..len], source, Via::Datagram)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => {
                     debug!(%error, "gossip: cannot receive a datagram");
@@ -235,8 +239,8 @@ impl Task {
         Ok(())
     }
 
-    /// Processes a received frame.
-    fn take(&mut self, frame: &mut [u8], source: SocketAddr, via: Via) {
+    /// Processes a received frame. Returns true for a message of a peer.
+    fn take(&mut self, frame: &mut [u8], source: SocketAddr, via: Via) -> bool {
         let transport = if via == Via::Datagram { GossipTransport::Udp } else { GossipTransport::Tcp };
         self.transport.metrics.received(transport, frame.len());
         let Opened { from, bound, key, plaintext } = match self.transport.seal.open(frame) {
@@ -249,11 +253,12 @@ impl Task {
                     OpenError::UnknownKey(_) => self.greet_with_all_keys(source, via),
                     _ => {}
                 }
-                return;
+                return false;
             }
         };
         let Ok(message) = Message::decode(plaintext) else {
-            return self.transport.rejected.count(RejectReason::Malformed, source);
+            self.transport.rejected.count(RejectReason::Malformed, source);
+            return false;
         };
         match message {
             // A hello may be a replay. The answer is useful only to the holder of that session and the key.
@@ -275,11 +280,13 @@ impl Task {
                     if is_behind || self.is_other_key(key) {
                         self.send_keys(from, key);
                     }
+                    return true;
                 }
                 // The sender knows this node, but its session is unknown here or new.
                 None => self.greet(source, via, key),
             },
         }
+        false
     }
 
     /// Records the identity of an authenticated session.

@@ -1,7 +1,16 @@
 //! TCP connections of gossip: frames that exceed a datagram, each after a length prefix, and TCP fallback probes, which only
 //! connect. A frame has its own connection, except those of a bulk transfer, which share one.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,8 +30,9 @@ use crate::gossip::{
 
 /// Longest frame in octets.
 pub(super) const MAX_FRAME: usize = MAX_PLAINTEXT + OVERHEAD;
-/// Largest number of incoming connections. Any host can connect, so a new connection replaces the oldest one: to suppress
-/// a frame, an attacker has to open as many connections while it arrives.
+/// Largest number of incoming connections. Any host can connect, so a new connection replaces the oldest one that has not
+/// delivered a peer's message: to suppress a frame, an attacker has to open as many connections while it arrives. A bulk
+/// transfer outlasts the exchanges of many peers.
 const CONNECTIONS_IN: usize = 64;
 /// Largest number of outgoing connections. Excess frames are dropped; anti-entropy repairs the loss.
 const CONNECTIONS_OUT: usize = 64;
@@ -37,8 +47,28 @@ const TCP_PROBE_TIMEOUT: Duration = Duration::from_millis(300);
 /// Pause after an error, so that a lasting error does not spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
-/// A frame received over a connection, with its source address.
-pub(super) type Arrived = (SocketAddr, Vec<u8>);
+/// A frame received over a connection.
+#[derive(Debug)]
+pub(super) struct Arrived {
+    pub(super) source: SocketAddr,
+    pub(super) frame: Vec<u8>,
+    pub(super) connection: Arc<Connection>,
+}
+
+/// An incoming connection.
+#[derive(Debug, Default)]
+pub(super) struct Connection(AtomicBool);
+
+impl Connection {
+    /// Records that a peer's message has arrived over the connection.
+    pub(super) fn trust(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Creates the channel for received frames.
 pub(super) fn arrivals() -> (mpsc::Sender<Arrived>, mpsc::Receiver<Arrived>) {
@@ -61,7 +91,7 @@ pub(super) fn unsealed() -> (mpsc::Sender<Unsealed>, mpsc::Receiver<Unsealed>) {
 
 /// Accepts connections, each with one frame or several, or none if it is a probe.
 pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>, ended: CancellationToken) {
-    let mut reading: VecDeque<AbortHandle> = VecDeque::new();
+    let mut reading: VecDeque<(AbortHandle, Arc<Connection>)> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -75,21 +105,21 @@ pub(super) async fn accept(listener: TcpListener, frames: mpsc::Sender<Arrived>,
                 continue;
             }
         };
-        let frames = frames.clone();
+        let (frames, connection) = (frames.clone(), Arc::new(Connection::default()));
+        let trusted = connection.clone();
         let reader = tokio::spawn(async move {
             while let Ok(Ok(Some(frame))) = timeout(CONNECTION, read(&mut stream)).await {
-                if frames.send((source, frame)).await.is_err() {
+                if frames.send(Arrived { source, frame, connection: connection.clone() }).await.is_err() {
                     return;
                 }
             }
         });
-        reading.retain(|reader| !reader.is_finished());
-        if reading.len() >= CONNECTIONS_IN
-            && let Some(oldest) = reading.pop_front()
-        {
-            oldest.abort();
+        reading.retain(|(reader, _)| !reader.is_finished());
+        if reading.len() >= CONNECTIONS_IN {
+            let replaced = reading.iter().position(|(_, connection)| !connection.is_trusted()).unwrap_or(0);
+            reading.remove(replaced).into_iter().for_each(|(reader, _)| reader.abort());
         }
-        reading.push_back(reader.abort_handle());
+        reading.push_back((reader.abort_handle(), trusted));
     }
 }
 

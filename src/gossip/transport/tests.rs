@@ -517,6 +517,25 @@ async fn idle_connections_are_replaced() {
 }
 
 #[tokio::test]
+async fn stream_outlasts_connections_of_others() {
+    let (a, mut b) = (Host::start("a", &[1]), Host::start("b", &[1]));
+    a.ping(b.own.address, 1);
+    b.hears_ping().await;
+    let (messages, stream) = mpsc::channel(1);
+    a.link.outbox.stream(b.own.address, stream);
+    let mut idle = vec![];
+    for part in 0..3 {
+        let mut octets = vec![];
+        Message::BulkPart { transfer: 1, part, last: false, content: b"x" }.encode(&mut octets).unwrap();
+        messages.send(octets.clone()).await.unwrap();
+        assert_eq!(b.hears().await.1, octets, "{part}");
+        for _ in 0..100 {
+            idle.push(TcpStream::connect(b.own.address).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
 async fn tcp_probe_distinguishes_ended_from_stopped_processes() {
     let mut a = Host::start("a", &[1]);
     // Only the kernel accepts, as for a stopped process.
