@@ -108,7 +108,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     );
 }
 
-fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>) {
+fn definition(kind: &str, port: u16, n: usize) -> (InstanceRef, Arc<Definition>) {
     let probe = if kind == "tcp" {
         Probe::Tcp(Endpoint { host: "127.0.0.1".into(), port })
     } else {
@@ -135,11 +135,12 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
         service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
     };
-    let instance = Instance { port: Some(port), ..Instance::new(key.clone(), vec![[127, 0, 0, 1].into()]) };
+    let instance = Instance { port: Some(port), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) };
+    let instance = Arc::new(instance);
     (
-        key,
+        (&instance).into(),
         Arc::new(Definition {
-            instance: Arc::new(instance),
+            instance,
             enabled: true,
             checks: vec![check],
             pace: Pace::default(),

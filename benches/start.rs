@@ -302,9 +302,9 @@ fn peer(number: usize) -> KnownPeer {
             port: Some(8080),
             tags: vec!["v2".to_owned()].into(),
             meta: [("version", "2.3.1")].into(),
-            ..Instance::new(key.clone(), vec![host.into()])
+            ..Instance::new(key, vec![host.into()])
         };
-        (key, Arc::new(Announcement::new(Arc::new(instance), InstanceState::Passing)))
+        Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
     };
     KnownPeer {
         id: PeerId { name: label(&name), generation: 1_795_474_285_827_805_184 },
