@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, TcpStream, UdpSocket},
-    path::PathBuf,
+    path::Path,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -33,7 +33,7 @@ impl Drop for Agent {
 
 impl Agent {
     /// Starts an agent in the folder, which holds `key`. It announces the service `NAME` and joins the given addresses.
-    pub(crate) fn start(folder: PathBuf, name: &str, host: IpAddr, key: &[u8], join: &[SocketAddr]) -> Self {
+    pub(crate) fn start(folder: &Path, name: &str, host: IpAddr, key: &[u8], join: &[SocketAddr]) -> Self {
         let services = folder.join("services.d");
         fs::create_dir_all(&services).unwrap();
         fs::write(services.join("own.yaml"), format!("service: {name}\nport: 80\n")).unwrap();

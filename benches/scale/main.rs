@@ -87,7 +87,7 @@ fn main() {
 async fn run(size: &Size) {
     let folder = tempfile::tempdir().unwrap();
     let key = Command::new(env!("CARGO_BIN_EXE_muster")).arg("keygen").output().unwrap().stdout;
-    let agent = Agent::start(folder.path().join("first"), "first", HOSTS[0], &key, &[]);
+    let agent = Agent::start(&folder.path().join("first"), "first", HOSTS[0], &key, &[]);
     sleep(Duration::from_secs(1)).await;
     println!("alone: {:.1} MB", agent.memory());
 
@@ -157,7 +157,7 @@ async fn join(first: &Agent, peers: &[Peer], folder: &Path, key: &[u8], size: &S
     let before = first.ask(size.names()).end_after(size.span).await.times;
     println!("answers of the first agent before a node joins: {before}");
     let (cpu, asking) = (first.cpu(), first.ask(size.names()));
-    let newcomer = Agent::start(folder.join("newcomer"), "newcomer", HOSTS[1], key, &[FIRST]);
+    let newcomer = Agent::start(&folder.join("newcomer"), "newcomer", HOSTS[1], key, &[FIRST]);
     let own = newcomer.ask(vec!["newcomer".to_owned()]);
     sleep(MEETING).await;
     peers.iter().for_each(|peer| peer.exchange(newcomer.gossip()));
