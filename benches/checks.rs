@@ -19,6 +19,7 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
+        instance_ref::InstanceRef,
         maintenance::Maintenance,
         name::Label,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
@@ -137,15 +138,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceRef, Arc<Definition>)
     };
     let instance = Instance { port: Some(port), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) };
     let instance = Arc::new(instance);
-    (
-        (&instance).into(),
-        Arc::new(Definition {
-            instance,
-            enabled: true,
-            checks: vec![check],
-            pace: Pace::default(),
-        }),
-    )
+    ((&instance).into(), Arc::new(Definition { instance, enabled: true, checks: vec![check], pace: Pace::default() }))
 }
 
 /// Starts this program as the server; returns its port.

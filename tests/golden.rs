@@ -158,7 +158,7 @@ impl World {
                 None => InstanceState::Passing,
             };
             let announcement = Announcement::new(instance.clone(), state);
-            self.announcements.entry(node.clone()).or_default().insert(instance.into(), Arc::new(announcement));
+            self.announcements.entry(node.clone()).or_default().insert((&instance).into(), Arc::new(announcement));
         }
     }
 
