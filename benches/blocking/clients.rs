@@ -18,7 +18,7 @@ const EVENTS: usize = 256;
 
 /// What a client sends.
 #[derive(Clone, Copy, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Blocking queries, one after another.
     Query,
     /// One request for a stream.
@@ -26,7 +26,7 @@ pub enum Kind {
 }
 
 /// Waiting clients.
-pub struct Clients {
+pub(crate) struct Clients {
     kind: Kind,
     /// Path, and headers of each request.
     request: (String, String),
@@ -43,7 +43,7 @@ struct Client {
 
 impl Clients {
     /// Connects clients that wait for `path`, whose current state they have seen.
-    pub fn connect(http: SocketAddr, kind: Kind, count: usize, path: &str, headers: &str) -> Self {
+    pub(crate) fn connect(http: SocketAddr, kind: Kind, count: usize, path: &str, headers: &str) -> Self {
         let request = (path.to_owned(), headers.to_owned());
         let epoll = Epoll::new(EpollCreateFlags::empty()).unwrap();
         let mut all = Self { kind, request, clients: Vec::new(), epoll, buffer: Box::new([0; BUFFER]) };
@@ -67,7 +67,7 @@ impl Clients {
         write!(socket, "GET /v1/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").unwrap();
         let mut response = Vec::new();
         socket.read_to_end(&mut response).unwrap();
-        number_after(&response, b"x-consul-index: ").expect("a response with an index")
+        number_after(&response, b"x-consul-index: ").unwrap()
     }
 
     fn send(&mut self, client: usize, seen: u64) {
@@ -82,7 +82,7 @@ impl Clients {
     }
 
     /// Returns the time from `begin` to each client's receipt of one change.
-    pub fn receipts(&mut self, begin: Instant) -> Vec<Duration> {
+    pub(crate) fn receipts(&mut self, begin: Instant) -> Vec<Duration> {
         let mut times = Vec::with_capacity(self.clients.len());
         let mut due = Vec::new();
         let mut events = [EpollEvent::empty(); EVENTS];
