@@ -4,8 +4,9 @@
 //! client and its CPU while nothing changes. For 20 changes it prints the time from the command to the clients' receipts
 //! (median, 99th percentile, last), and the CPU of the agent and of the clients per receipt, with the next query.
 //!
-//! The agent has one core and the clients another, as if they were on other hosts: each side has a network namespace, and
-//! its core does the work of its end of the veth pair (receive packet steering).
+//! The agent has one core and the clients another, as if they were on other hosts: a network namespace whose loopback
+//! device leaves the work of receiving to the clients' core (receive packet steering), for both directions. `writes` is a
+//! server that only writes to each client: the lower bound of this machine.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot continue ends")]
 
@@ -13,6 +14,7 @@
 mod support;
 
 mod clients;
+mod writes;
 
 use std::{
     fs,
@@ -27,75 +29,59 @@ use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
 };
-use support::{
-    agent::Agent,
-    http::ask,
-    namespaces::{Namespace, ip},
-    process::command,
-    skip,
-};
+use support::{agent::Agent, http::ask, namespaces::Namespace, process::command, skip};
+use writes::Writes;
 
 const A: u16 = 1;
 const COUNTS: [usize; 2] = [1_000, 10_000];
+/// Most clients of `writes`: both ends of each connection are open files of this process.
+const MAX_WRITES: usize = 9_000;
 const CHANGES: u32 = 20;
 /// Duration without changes.
 const QUIET: Duration = Duration::from_secs(20);
 /// Pause between two changes, in which the clients' next queries arrive.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Cores of the agent and of the clients.
-const CORES: [usize; 2] = [0, 1];
-/// Address of the agent.
-const HOST: &str = "192.0.2.1";
-/// Access of the agent's clients: without tokens.
-const OPEN: &str = "http: {listen: [\"192.0.2.1:0\"], insecure: true}\n";
+const AGENT_CORE: usize = 0;
+const CLIENTS_CORE: usize = 1;
 const PATH: &str = "health/service/web";
 const FILTERED: &str = "health/service/web?near=_agent&filter=Service.Port+%3D%3D+80";
 
 fn main() {
     let what = "the measurement";
-    if !skip::root(what) || !skip::open_files(what, 20_000) || available_parallelism().unwrap().get() < CORES.len() {
+    if !skip::root(what) || !skip::open_files(what, 20_000) || available_parallelism().unwrap().get() <= CLIENTS_CORE {
         return;
     }
     println!(
         "{:30} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
         "clients", "KB each", "CPU", "median", "p99", "last", "agent", "clients"
     );
-    measure("none", Kind::Query, 0, PATH);
-    for count in COUNTS {
-        measure(&format!("{count} blocking queries"), Kind::Query, count, PATH);
-        measure(&format!("{count} with near and filter"), Kind::Query, count, FILTERED);
-        measure(&format!("{count} streams"), Kind::Stream, count, PATH);
-    }
+    let namespace = Namespace::new();
+    let steer = format!("echo {:x} > /sys/class/net/lo/queues/rx-0/rps_cpus", 1 << CLIENTS_CORE);
+    let status = command("ip").args(["netns", "exec", namespace.name(), "sh", "-c", &steer]).status().unwrap();
+    assert!(status.success(), "{steer}");
+    namespace.enter(|| {
+        measure("none", Kind::Query, 0, PATH);
+        for count in COUNTS {
+            let writes = count.min(MAX_WRITES);
+            measure_writes(&format!("{writes} writes"), writes);
+            measure(&format!("{count} blocking queries"), Kind::Query, count, PATH);
+            measure(&format!("{count} with near and filter"), Kind::Query, count, FILTERED);
+            measure(&format!("{count} streams"), Kind::Stream, count, PATH);
+        }
+    });
 }
 
 fn measure(what: &str, kind: Kind, count: usize, path: &str) {
-    let [there, here] = [Namespace::new(), Namespace::new()];
-    there.connect("eth0", &here, "eth0");
-    for (namespace, core, address) in [(&there, CORES[0], HOST), (&here, CORES[1], "192.0.2.2")] {
-        ip(&format!("-n {} address add {address}/24 dev eth0", namespace.name()));
-        let steer = format!("echo {:x} > /sys/class/net/eth0/queues/rx-0/rps_cpus", 1 << core);
-        let status = command("ip").args(["netns", "exec", namespace.name(), "sh", "-c", &steer]).status().unwrap();
-        assert!(status.success(), "{steer}");
-    }
-    let agent = there.enter(|| {
-        pin(CORES[0]);
-        let agent = Agent::start_with(OPEN, &[], |_| {});
-        agent.write_service("web.yaml", "service: web\nport: 80\n");
-        agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
-        agent
-    });
-    here.enter(|| {
-        pin(CORES[1]);
-        wait_for_changes(what, &agent, kind, count, path);
-    });
-}
-
-fn wait_for_changes(what: &str, agent: &Agent, kind: Kind, count: usize, path: &str) {
+    pin(AGENT_CORE);
+    let agent = Agent::start();
+    agent.write_service("web.yaml", "service: web\nport: 80\n");
+    agent.wait_for_answers("web.service.local.", A, &["A 10.0.0.7"]);
+    pin(CLIENTS_CORE);
     let (http, own) = (agent.http(), process::id());
-    let before = memory(agent);
+    let before = memory(&agent);
     let mut clients = Clients::connect(http, kind, count, path, "");
     thread::sleep(Duration::from_secs(2));
-    let each = (memory(agent) - before) / count.max(1) as f64;
+    let each = (memory(&agent) - before) / count.max(1) as f64;
     let spent = cpu(agent.pid());
     thread::sleep(QUIET);
     let quiet = (cpu(agent.pid()) - spent).as_secs_f64() / QUIET.as_secs_f64() * 100.0;
@@ -112,16 +98,33 @@ fn wait_for_changes(what: &str, agent: &Agent, kind: Kind, count: usize, path: &
         changing.join().unwrap();
         thread::sleep(PAUSE);
     }
-    let per_receipt = |spent: Duration| spent.as_secs_f64() * 1e6 / times.len() as f64;
-    let [agent_cpu, clients_cpu] = [per_receipt(cpu(agent.pid()) - spent[0]), per_receipt(cpu(own) - spent[1])];
+    let [agent_cpu, clients_cpu] =
+        [cpu(agent.pid()) - spent[0], cpu(own) - spent[1]].map(|spent| spent.as_secs_f64() * 1e6 / times.len() as f64);
+    println!("{what:30} {each:>9.1} {quiet:>7.2} % {} {agent_cpu:>6.1} µs {clients_cpu:>6.1} µs", latencies(times));
+}
+
+fn measure_writes(what: &str, count: usize) {
+    pin(AGENT_CORE);
+    let server = Writes::start(count);
+    pin(CLIENTS_CORE);
+    let mut clients = Clients::connect(server.http, Kind::Query, count, PATH, "");
+    let (mut times, mut spent) = (Vec::new(), Duration::ZERO);
+    for _ in 0..CHANGES {
+        thread::sleep(PAUSE);
+        let begin = Instant::now();
+        server.write();
+        times.extend(clients.receipts(begin));
+        spent += server.spent();
+    }
+    let spent = spent.as_secs_f64() * 1e6 / times.len() as f64;
+    println!("{what:30} {:>9} {:>9} {} {spent:>6.1} µs", "-", "-", latencies(times));
+}
+
+/// Formats the median, the 99th percentile and the maximum.
+fn latencies(mut times: Vec<Duration>) -> String {
     times.sort();
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-    println!(
-        "{what:30} {each:>9.1} {quiet:>7.2} % {:>6.1} ms {:>6.1} ms {:>6.1} ms {agent_cpu:>6.1} µs {clients_cpu:>6.1} µs",
-        at(0.5),
-        at(0.99),
-        at(1.0)
-    );
+    format!("{:>6.1} ms {:>6.1} ms {:>6.1} ms", at(0.5), at(0.99), at(1.0))
 }
 
 /// Binds this thread, and what it starts, to a core.

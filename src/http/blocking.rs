@@ -210,7 +210,7 @@ pub(super) struct Source {
 pub struct BlockingQueries {
     snapshot: watch::Sender<Arc<Snapshot>>,
     sources: Sources,
-    waiters: Waiters,
+    waiters: Waiters<Topic>,
     cache: Mutex<HashMap<String, Cached>>,
     journal: watch::Sender<Journal>,
     metrics: Http,

@@ -108,18 +108,25 @@ impl ParkedQuery {
     }
 }
 
-/// Returns the place of the value of `index` in the head of a request. Escapes before it are not decoded: `None`.
+/// Returns the place of the value of `index` in the head of a request. Escapes in names of parameters before it are not
+/// decoded: `None`.
 fn index_value(head: &[u8]) -> Option<(usize, usize)> {
     const NAME: &[u8] = b"index=";
     let line = head.split(|octet| *octet == b'\r').next()?;
-    let at = line.windows(NAME.len()).position(|window| window == NAME)?;
-    let before = &line[..at];
-    if !matches!(before.last(), Some(b'?' | b'&')) || before.iter().any(|octet| matches!(octet, b'%' | b'+')) {
+    let query = line.iter().position(|octet| *octet == b'?')? + 1;
+    let at = query + line[query..].windows(NAME.len()).position(|window| window == NAME)?;
+    let mut before = line[query..at].split(|octet| *octet == b'&');
+    // The parameter begins after a separator.
+    if before.next_back().is_some_and(|part| !part.is_empty()) || before.any(has_escaped_name) {
         return None;
     }
     let start = at + NAME.len();
     let digits = line[start..].iter().take_while(|octet| octet.is_ascii_digit()).count();
     Some((start, start + digits))
+}
+
+fn has_escaped_name(parameter: &[u8]) -> bool {
+    parameter.iter().take_while(|octet| **octet != b'=').any(|octet| matches!(octet, b'%' | b'+'))
 }
 
 /// Parses an index above 0.
@@ -262,9 +269,38 @@ mod tests {
     }
 
     #[test]
+    fn requests_that_keep_the_connection_may_park() {
+        let request = |name: &str, value: &str| Request::get("/").header(name, value).body(()).unwrap();
+        for (name, value, expected) in [
+            ("host", "a", true),
+            ("connection", "keep-alive", true),
+            ("connection", "Keep-Alive", true),
+            ("connection", "close", false),
+            ("connection", "keep-alive, upgrade", false),
+            ("content-length", "2", false),
+            ("transfer-encoding", "chunked", false),
+            ("expect", "100-continue", false),
+        ] {
+            assert_eq!(may_park(&request(name, value)), expected, "{name}: {value}");
+        }
+        let mut old = request("connection", "keep-alive");
+        *old.version_mut() = Version::HTTP_10;
+        assert!(!may_park(&old));
+        assert!(!may_park(&Request::post("/").body(()).unwrap()));
+    }
+
+    #[test]
+    fn escaped_values_before_the_index_are_compared() {
+        let request = |index: u64| format!("GET /v1/x?filter=A+%3D%3D+80&near=_agent&index={index} HTTP/1.1\r\n\r\n");
+        assert_eq!(parked(&request(7), 7).repeated(request(12).as_bytes()), Some(12));
+    }
+
+    #[test]
     fn ambiguous_index_is_parsed_again() {
         for head in [
             "GET /v1/x?%69ndex=7&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x?a=%26&%69ndex=7&index=7 HTTP/1.1\r\n\r\n",
+            "GET /v1/x&index=7?a=1 HTTP/1.1\r\n\r\n",
             "GET /v1/x?myindex=7&index=7 HTTP/1.1\r\n\r\n",
             "GET /v1/x?index=8&index=7 HTTP/1.1\r\n\r\n",
             "GET /v1/x?index=&index=7 HTTP/1.1\r\n\r\n",

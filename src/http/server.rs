@@ -99,6 +99,14 @@ impl Server {
     }
 }
 
+/// The next step of a connection after a request has waited.
+enum Next {
+    /// The connection is over.
+    Close,
+    /// hyper serves the octets in `unread`. `is_resumed`: their first request has already waited.
+    Http { is_resumed: bool },
+}
+
 /// Returns the connection limit for a process with this file limit.
 fn max_connections(open_files: u64) -> usize {
     let rest = open_files.saturating_sub(PROBE_FILES.min(open_files / 2) + open_files / DNS_SHARE + OTHER_FILES);

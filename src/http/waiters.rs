@@ -7,21 +7,20 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    hash::Hash,
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
-
-use super::blocking::Topic;
 
 /// Most clients woken at once; the queue of a tokio worker has room for 256 tasks.
 const BATCH: usize = 64;
 
 /// Waiting clients by topic.
-#[derive(Debug, Default)]
-pub(super) struct Waiters(Mutex<State>);
+#[derive(Debug)]
+pub(super) struct Waiters<Topic>(Mutex<State<Topic>>);
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Debug)]
+struct State<Topic> {
     /// Registered clients in their order.
     topics: HashMap<Topic, BTreeMap<u64, Waker>>,
     /// Latest ticket.
@@ -34,7 +33,14 @@ struct State {
     answered: Vec<Waker>,
 }
 
-impl Waiters {
+impl<Topic> Default for Waiters<Topic> {
+    fn default() -> Self {
+        let (topics, due, answered) = (HashMap::new(), VecDeque::new(), Vec::new());
+        Self(Mutex::new(State { topics, latest: 0, due, unanswered: 0, answered }))
+    }
+}
+
+impl<Topic: Clone + Eq + Hash> Waiters<Topic> {
     /// Registers a client for the next change of a topic and returns its ticket. A client with a ticket keeps it.
     pub(super) fn register(&self, topic: &Topic, ticket: Option<u64>, waker: &Waker) -> u64 {
         let mut state = self.state();
@@ -116,7 +122,7 @@ impl Waiters {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State<Topic>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -132,6 +138,10 @@ mod tests {
     };
 
     use super::*;
+
+    /// Topics of the tests.
+    const NODES: u8 = 1;
+    const ALL: u8 = 2;
 
     #[derive(Default)]
     struct Client(AtomicUsize);
@@ -152,13 +162,13 @@ mod tests {
     fn change_wakes_the_clients_of_its_topics_once() {
         let (waiters, nodes, all, gone) =
             (Waiters::default(), <Arc<Client>>::default(), <Arc<Client>>::default(), <Arc<Client>>::default());
-        let ticket = waiters.register(&Topic::Nodes, None, &nodes.clone().into());
-        assert_eq!(waiters.register(&Topic::Nodes, Some(ticket), &nodes.clone().into()), ticket);
-        waiters.register(&Topic::All, None, &all.clone().into());
-        let ticket = waiters.register(&Topic::Nodes, None, &gone.clone().into());
-        waiters.remove(&Topic::Nodes, ticket);
+        let ticket = waiters.register(&NODES, None, &nodes.clone().into());
+        assert_eq!(waiters.register(&NODES, Some(ticket), &nodes.clone().into()), ticket);
+        waiters.register(&ALL, None, &all.clone().into());
+        let ticket = waiters.register(&NODES, None, &gone.clone().into());
+        waiters.remove(&NODES, ticket);
         for _ in 0..2 {
-            waiters.change(|topic| *topic == Topic::Nodes);
+            waiters.change(|topic| *topic == NODES);
             waiters.wake_batch();
             assert!(!waiters.are_due());
         }
@@ -172,8 +182,8 @@ mod tests {
     fn removed_clients_leave_nothing_behind() {
         let waiters = Waiters::default();
         for _ in 0..3 {
-            let ticket = waiters.register(&Topic::All, None, Waker::noop());
-            waiters.remove(&Topic::All, ticket);
+            let ticket = waiters.register(&ALL, None, Waker::noop());
+            waiters.remove(&ALL, ticket);
         }
         assert!(waiters.state().topics.is_empty());
     }
@@ -182,7 +192,7 @@ mod tests {
     fn answered_clients_are_woken_after_the_unanswered_ones() {
         let (waiters, first, waiting) = (Waiters::default(), <Arc<Client>>::default(), <Arc<Client>>::default());
         for _ in 0..3 * BATCH {
-            waiters.register(&Topic::All, None, &waiting.clone().into());
+            waiters.register(&ALL, None, &waiting.clone().into());
         }
         let waker = first.clone().into();
         let context = Context::from_waker(&waker);
@@ -192,7 +202,7 @@ mod tests {
         assert!(waiters.poll_all_woken(&context).is_pending());
         for batches in 2..=3 {
             // Another change does not extend the wait.
-            waiters.register(&Topic::Nodes, None, Waker::noop());
+            waiters.register(&NODES, None, Waker::noop());
             waiters.change(|_| true);
             assert_eq!((waiting.woken(), first.woken()), ((batches - 1) * BATCH, 0));
             waiters.wake_batch();

@@ -10,27 +10,18 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_io_timeout::TimeoutWriter;
 use tracing::debug;
 
 use super::{
-    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT,
-    parked_query::wait_and_answer, parked_stream::send_stream, replay_io::ReplayIo,
+    HEAD_TIMEOUT, MAX_HEAD_LEN, MAX_HEADERS, Next, SHUTDOWN_TIMEOUT, Server, WRITE_BUFFER, WRITE_TIMEOUT,
+    parked_query::wait_and_answer,
+    parked_stream::send_stream,
+    replay_io::{Io, ReplayIo, has_request},
 };
 use crate::http::parking::{Parked, Slot};
-
-/// Stream of a connection, with a timeout for clients that read nothing.
-pub(super) type Io<S> = ReplayIo<Pin<Box<TimeoutWriter<S>>>>;
-
-/// The next step of a connection after a request has waited.
-pub(super) enum Next {
-    /// The connection is over.
-    Close,
-    /// hyper serves the octets in `unread`. `is_resumed`: their first request has already waited.
-    Http { is_resumed: bool },
-}
 
 pub(in crate::http) async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, server: Server) {
     // The kernel does not detect a live client that reads nothing, nor clients behind TLS or on a Unix socket.
@@ -52,19 +43,6 @@ pub(in crate::http) async fn serve_connection(stream: impl AsyncRead + AsyncWrit
             Next::Close => return,
             Next::Http { is_resumed: next } => is_resumed = next,
         }
-    }
-}
-
-/// Waits for octets of the next request; `false`: the connection is over.
-pub(super) async fn has_request<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, server: &Server) -> bool {
-    if !io.unread.is_empty() {
-        return true;
-    }
-    tokio::select! {
-        biased;
-        read = poll_fn(|context| io.poll_more(context)) => matches!(read, Ok(1..)),
-        () = sleep(HEAD_TIMEOUT) => false,
-        () = server.shutdown.cancelled() => false,
     }
 }
 

@@ -5,10 +5,8 @@
 //! requests, and responses that are not cached, go through hyper and the router.
 
 use std::{
-    future::poll_fn,
     io::{self, IoSlice},
     mem,
-    task::Poll,
     time::SystemTime,
 };
 
@@ -20,8 +18,8 @@ use tokio::{
 use tracing::debug;
 
 use super::{
-    Server,
-    connection::{Io, Next, has_request},
+    Next, Server,
+    replay_io::{Io, closed, has_request},
 };
 use crate::http::{parking::ParkedQuery, query::with_jitter};
 
@@ -70,22 +68,6 @@ async fn wait<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, query: &ParkedQ
         () = closed(io) => false,
         () = sleep(with_jitter(query.wait)) => true,
     }
-}
-
-/// Waits until the client has closed the connection.
-pub(super) async fn closed<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>) {
-    poll_fn(|context| {
-        // A pipelined request stays unread by HTTP until the response is sent, and bounds what is read.
-        while io.unread.is_empty() {
-            match io.poll_more(context) {
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Writes the response if it is cached and the request needs no further check; `false`: hyper and the router answer.

@@ -8,9 +8,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::{
-    Server,
-    connection::{Io, Next},
-    parked_query::{closed, date},
+    Next, Server,
+    parked_query::date,
+    replay_io::{Io, closed},
 };
 use crate::http::parking::ParkedStream;
 

@@ -1,6 +1,7 @@
 //! A connection's stream, with octets that were read but not used: they are read first.
 
 use std::{
+    future::poll_fn,
     io::{self, IoSlice},
     mem::MaybeUninit,
     pin::Pin,
@@ -8,12 +9,20 @@ use std::{
 };
 
 use axum::body::Bytes;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    time::sleep,
+};
+use tokio_io_timeout::TimeoutWriter;
 
+use super::{HEAD_TIMEOUT, Server};
 use crate::http::parking::Slot;
 
 /// Most octets read at once between requests of hyper.
 const READ_LEN: usize = 4096;
+
+/// Stream of a connection, with a timeout for clients that read nothing.
+pub(super) type Io<S> = ReplayIo<Pin<Box<TimeoutWriter<S>>>>;
 
 /// Stream of one connection. Octets in `unread` are read before those of `stream`.
 #[derive(Debug)]
@@ -109,4 +118,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ReplayIo<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
+}
+
+/// Waits for octets of the next request; `false`: the connection is over.
+pub(super) async fn has_request<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>, server: &Server) -> bool {
+    if !io.unread.is_empty() {
+        return true;
+    }
+    tokio::select! {
+        biased;
+        read = poll_fn(|context| io.poll_more(context)) => matches!(read, Ok(1..)),
+        () = sleep(HEAD_TIMEOUT) => false,
+        () = server.shutdown.cancelled() => false,
+    }
+}
+
+/// Waits until the client has closed the connection.
+pub(super) async fn closed<S: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<S>) {
+    poll_fn(|context| {
+        // A pipelined request stays unread by HTTP until the response is sent, and bounds what is read.
+        while io.unread.is_empty() {
+            match io.poll_more(context) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        Poll::Pending
+    })
+    .await;
 }
