@@ -213,7 +213,8 @@ impl Drop for Running {
 /// Queries until an answer has a record, and returns the time since `began`.
 fn until_answered(address: SocketAddr, name: &str, began: Instant) -> Duration {
     let query = query(name);
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    // Not the server's address: the kernel may choose the port that the server is about to bind.
+    let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, 2), 0)).unwrap();
     socket.connect(address).unwrap();
     socket.set_read_timeout(Some(PAUSE)).unwrap();
     let mut reply = [0; 4096];

@@ -6,7 +6,7 @@ mod support;
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Output, Stdio},
@@ -14,10 +14,13 @@ use std::{
     time::Duration,
 };
 
+use hickory_proto::op::ResponseCode;
 use nix::sys::signal::Signal;
 use notify::{EventKind, RecursiveMode, Watcher, event::AccessKind};
 use support::{
+    Ask,
     agent::Agent,
+    decode,
     namespaces::Namespace,
     process::{self, Finish},
     run, skip,
@@ -187,7 +190,7 @@ fn failed_start_reports_cause_and_exit_code() {
 #[test]
 fn malformed_packets_are_neither_logged_nor_harmful() {
     let agent = Agent::start();
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut rng = fastrand::Rng::with_seed(11);
     for _ in 0..2000 {
         let mut junk = vec![0; rng.usize(0..600)];
@@ -222,6 +225,35 @@ fn idle_tcp_clients_do_not_starve_health_checks() {
     drop(listener);
     agent.wait_for_answers("web.service.local.", 1, &[]);
     drop(clients);
+}
+
+#[test]
+fn own_services_are_answered_before_the_first_exchange_with_a_peer() {
+    let mut agent = Agent::start_with("gossip: {listen: 127.0.0.1:0, join: [127.0.0.1:9]}\n", &[], |folder| {
+        fs::write(folder.join("services.d/web.yaml"), "service: web\nport: 8080\n").unwrap();
+    });
+    agent.signal(Signal::SIGTERM);
+    agent.start_again();
+    agent.wait_for_log("listening for DNS");
+    let address = agent.listening("DNS");
+    let ask = |name: &str| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let query = Ask { name: name.to_owned(), qtype: 1, edns: None, dnssec_ok: false }.packet(7);
+        socket.send_to(&query, address).unwrap();
+        socket
+    };
+    let answer = |socket: UdpSocket| {
+        let mut reply = [0; 512];
+        let len = socket.recv(&mut reply).unwrap();
+        decode(&reply[..len])
+    };
+    let other = ask("other.service.local.");
+    assert_eq!(answer(ask("web.service.local.")).answers.len(), 1);
+    assert!(!agent.log_of_latest_start().contains("no exchange with a peer"), "{}", agent.log());
+    // A peer may have instances of any other service.
+    assert_eq!(answer(other).metadata.response_code, ResponseCode::NXDomain);
+    agent.wait_for_log("no exchange with a peer");
 }
 
 #[test]

@@ -8,7 +8,10 @@ use std::{net::IpAddr, num::NonZero, sync::Arc, time::Duration};
 
 use muster::{
     dns::{
-        engine::{Audience, Client, Engine, Origin, Settings, Transport, rrl::ResponseRateLimiter},
+        engine::{
+            Audience, Client, Decision, Engine, Origin, Settings, Transport, first_exchange::FirstExchange,
+            rrl::ResponseRateLimiter,
+        },
         message::{codes::Rcode, cookie::Secret},
         zone::Tables,
     },
@@ -287,4 +290,48 @@ fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback
         }
     }
     assert_eq!(ask("none.service.local.", 1, "192.0.2.1").0, Rcode::NxDomain);
+}
+
+#[test]
+fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
+    const OWN: &str = "{service: web, address: 10.0.0.1, port: 80}";
+    let own = world::tables(&format!("services: [{OWN}]"));
+    let tables = world::tables(&format!("services: [{OWN}, {{service: db, address: 10.0.0.2, port: 80}}]"));
+    let first_exchange = Arc::new(FirstExchange::awaited(Arc::new(own)));
+    let mut engine = engine(None).awaiting(Some(first_exchange.clone()));
+    let mut waits = |name: &str, qtype| {
+        let packet = Ask { name: name.to_owned(), qtype, edns: None, dnssec_ok: false }.packet(7);
+        match engine.answer(&tables, &packet, udp(), &mut Vec::new()) {
+            Decision::Await => true,
+            Decision::Reply(_) => false,
+            other => panic!("{name}: {other:?}"),
+        }
+    };
+    // Of this node, or outside the zones.
+    let at_once = [
+        ("web.service.local.", 1),
+        ("_web._tcp.service.local.", 33),
+        ("web-host-a.web.service.local.", 1),
+        ("host-a.node.service.local.", 1),
+        ("1.0.0.10.in-addr.arpa.", 12),
+        ("example.org.", 1),
+    ];
+    let later = [
+        ("db.service.local.", 1),
+        ("web.service.local.", 28),
+        ("none.service.local.", 1),
+        ("service.local.", 6),
+        ("2.0.0.10.in-addr.arpa.", 12),
+        ("9.0.0.10.in-addr.arpa.", 12),
+    ];
+    for (name, qtype) in at_once {
+        assert!(!waits(name, qtype), "{name} {qtype}");
+    }
+    for (name, qtype) in later {
+        assert!(waits(name, qtype), "{name} {qtype}");
+    }
+    first_exchange.end();
+    for (name, qtype) in at_once.into_iter().chain(later) {
+        assert!(!waits(name, qtype), "{name} {qtype}");
+    }
 }

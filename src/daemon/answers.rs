@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     dns::{
+        engine::first_exchange::FirstExchange,
         publish::{Publisher, Sources},
         zone::{Settings, Tables, serial::Serial},
     },
@@ -25,22 +26,27 @@ pub(super) struct Published {
     pub(super) catalog: watch::Receiver<Catalog>,
 }
 
-/// Publishes a first state and follows its sources.
+/// Publishes a first state and follows its sources. If answers wait for the first exchange with a peer, returns that as well.
 pub(super) fn publish(
     context: &mut Context<'_>,
     serial: Serial,
     ceiling: watch::Sender<u32>,
     mut sources: Sources,
-) -> Published {
+    waits: bool,
+) -> (Published, Option<Arc<FirstExchange>>) {
     let config = context.config;
     // In milliseconds, so that an index from before a restart is never ahead of ours.
     let version = unix_now().as_millis() as u64;
     let tables = Tables::new(settings(config));
     let mut publisher = Publisher::new(tables, serial, ceiling, context.data_dir.clone(), version);
-    block_in_place(|| publisher.publish(&mut sources));
+    let own = block_in_place(|| {
+        let own = waits.then(|| publisher.publish_own(&sources, &config.node));
+        publisher.publish(&mut sources);
+        own
+    });
     let published = Published { tables: publisher.published(), catalog: publisher.catalog() };
     context.tasks.spawn("publisher", publisher.run(sources, context.shutdown.clone()));
-    published
+    (published, own.map(|own| Arc::new(FirstExchange::awaited(own))))
 }
 
 /// Resumes the serial that the data directory holds, and reserves serials there.

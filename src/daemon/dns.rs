@@ -1,6 +1,9 @@
-//! Serves DNS on all transports, with one engine configuration.
+//! Serves DNS on all transports, with one engine configuration. Datagrams are served first: connections wait in the sockets.
 
-use std::sync::Arc;
+use std::{
+    net::{self, SocketAddr},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -10,7 +13,7 @@ use super::{Context, DaemonError, Purpose, bind::DnsListener, encrypted, resolve
 use crate::{
     config::Config,
     dns::{
-        engine::{Audience, Engine, Settings, rrl::ResponseRateLimiter},
+        engine::{Audience, Engine, Settings, first_exchange::FirstExchange, rrl::ResponseRateLimiter},
         message::cookie::Secret,
         recursion::Recursion,
         server::{connection_quota::ConnectionQuota, tcp, udp},
@@ -19,16 +22,46 @@ use crate::{
     metrics::{Transport, Writers},
 };
 
-/// Starts the DNS servers: UDP in the one context, the others in the other. Returns the quota that counts connections.
-pub(super) fn serve(
+/// DNS servers, of which those of datagrams are started.
+pub(super) struct Started {
+    settings: Arc<Settings>,
+    connections: Vec<(SocketAddr, net::TcpListener)>,
+}
+
+/// Starts the servers of datagrams. Answers that a peer may add to wait until `first_exchange` is over.
+pub(super) fn serve_datagrams(
     context: &mut Context<'_>,
-    udp_context: &mut Context<'_>,
     listeners: Vec<DnsListener>,
+    tables: &Arc<ArcSwap<Tables>>,
+    resolution: &Resolution,
+    first_exchange: Option<Arc<FirstExchange>>,
+) -> Result<Started, DaemonError> {
+    let settings = Arc::new(engine_settings(context.config, resolution.recursion.clone())?);
+    let engine = {
+        let settings = settings.clone();
+        move || Engine::with(settings.clone(), fastrand::Rng::new()).awaiting(first_exchange.clone())
+    };
+    let mut waiting = Vec::new();
+    for DnsListener { address, datagrams, connections } in listeners {
+        let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
+        for socket in datagrams {
+            let (resolver, shutdown) = (resolution.resolver.clone(), context.shutdown.clone());
+            let workers = udp::serve(socket, tables.clone(), engine.clone(), resolver, &context.metrics.dns, shutdown);
+            context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
+        }
+        waiting.push((address, connections));
+    }
+    Ok(Started { settings, connections: waiting })
+}
+
+/// Starts the servers of connections. Returns the quota that counts them.
+pub(super) fn serve_connections(
+    context: &mut Context<'_>,
+    Started { settings, connections }: Started,
     encrypted: encrypted::Listeners,
     tables: &Arc<ArcSwap<Tables>>,
     resolution: &Resolution,
 ) -> Result<Arc<ConnectionQuota>, DaemonError> {
-    let settings = Arc::new(engine_settings(context.config, resolution.recursion.clone())?);
     let engine = move || Engine::with(settings.clone(), fastrand::Rng::new());
     let shared = tcp::Shared {
         tables: tables.clone(),
@@ -37,13 +70,8 @@ pub(super) fn serve(
         tally: context.metrics.dns.tally(Transport::Tcp, Writers::Many),
         shutdown: context.shutdown.clone(),
     };
-    for DnsListener { address, datagrams, connections } in listeners {
+    for (address, connections) in connections {
         let failed = |error| DaemonError::Listen { purpose: Purpose::Dns, address, error };
-        for socket in datagrams {
-            let (resolver, shutdown) = (resolution.resolver.clone(), udp_context.shutdown.clone());
-            let workers = udp::serve(socket, tables.clone(), engine.clone(), resolver, &context.metrics.dns, shutdown);
-            udp_context.tasks.spawn("DNS over UDP", workers.map_err(failed)?);
-        }
         let connections = TcpListener::from_std(connections).map_err(failed)?;
         context.tasks.spawn("DNS over TCP", tcp::serve(connections, shared.clone(), engine.clone()));
     }

@@ -40,7 +40,8 @@ use crate::{
     saved_state::SavedState,
 };
 
-/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew.
+/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Own instances are
+/// answered meanwhile.
 const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
 /// Maximum wait until the tables have what the first exchange brought.
 const PUBLICATION: Duration = Duration::from_millis(500);
@@ -79,7 +80,8 @@ pub(super) struct Stages {
 pub(super) enum Started {
     /// The agent answers.
     Running(Box<Stages>),
-    /// Peers know a higher generation of this node: nothing was answered, and the stages have to start with a run above it.
+    /// Peers know a higher generation of this node: nothing but own instances was answered, and the stages have to start with a
+    /// run above it.
     Superseded(u64),
 }
 
@@ -207,7 +209,8 @@ impl Stages {
             zones: files.zones,
             former_serial: cluster.former_serial.clone(),
         };
-        let published = answers::publish(&mut core, serial, ceiling, sources);
+        let waits = handover.run.is_none() && !cluster.is_alone;
+        let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, waits);
         let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
         let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
         let sources = state_store::Sources {
@@ -218,20 +221,24 @@ impl Stages {
         };
         let storing = state_store::run(sources.clone(), lasting.data_dir.clone(), core.shutdown.clone());
         core.tasks.spawn("state store", storing);
-        if handover.run.is_none() && !cluster.is_alone {
+        let bind::Sockets { dns, tls, https, quic, http: tcp, unix, .. } = sockets;
+        let tables = &published.tables;
+        let started = dns::serve_datagrams(&mut datagrams, dns, tables, &resolution, awaited.clone())?;
+        if let Some(awaited) = awaited {
             let ended = !first_exchange(cluster.synced.clone(), &cluster.view, published.catalog.clone()).await;
             // This run knows neither the view of its peers nor the serials of the former run.
             if ended && let Ok(Ok(End::Superseded { above })) = timeout(NODE_END, &mut cluster.ended).await {
-                let (mut core, mut upstreams) = (core.into_group(), upstreams.into_group());
+                let [mut core, mut datagrams, mut upstreams] = [core, datagrams, upstreams].map(Context::into_group);
+                datagrams.end(IN_FLIGHT).await;
                 tokio::join!(core.end(STOP), upstreams.end(STOP));
                 return Ok(Started::Superseded(above));
             }
+            awaited.end();
         }
 
         // Serve.
-        let bind::Sockets { dns, tls, https, quic, http: tcp, unix, .. } = sockets;
         let encrypted = encrypted::Listeners { tls, https, quic };
-        let quota = dns::serve(&mut connections, &mut datagrams, dns, encrypted, &published.tables, &resolution)?;
+        let quota = dns::serve_connections(&mut connections, started, encrypted, tables, &resolution)?;
         let shown = http_api::Shown {
             address_problem: addresses.problem,
             services: &services,

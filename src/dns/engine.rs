@@ -3,13 +3,14 @@
 //! [`Engine::answer`] parses, looks up once, and either writes the reply or returns what a later step needs. The result has
 //! the account to count; the engine keeps nothing of a packet.
 
+pub mod first_exchange;
 pub mod rrl;
 
 use std::{sync::Arc, time::Duration};
 
 use fastrand::Rng;
 
-use self::rrl::ResponseRateLimiter;
+use self::{first_exchange::FirstExchange, rrl::ResponseRateLimiter};
 use super::{
     answer::{
         Answer, Ede, Outside,
@@ -76,6 +77,8 @@ pub enum Decision {
     Drop(Account),
     /// Call [`Engine::answer`] on a thread that may take long.
     Defer,
+    /// Call [`Engine::answer`] once the first exchange with a peer is over.
+    Await,
     /// Query an upstream, and send the reply that [`Pending::relay`] then writes.
     Resolve(Box<Pending>),
 }
@@ -86,7 +89,7 @@ impl Decision {
     pub fn account(&self) -> Option<Account> {
         match self {
             Self::Reply(account) | Self::ReplyAndRefresh(account, _) | Self::Drop(account) => Some(*account),
-            Self::Defer | Self::Resolve(_) => None,
+            Self::Defer | Self::Await | Self::Resolve(_) => None,
         }
     }
 
@@ -179,6 +182,7 @@ pub struct Settings {
 /// Answers packets. Each worker has its own engine, with buffers that are reused for every answer.
 pub struct Engine {
     settings: Arc<Settings>,
+    first_exchange: Option<Arc<FirstExchange>>,
     rng: Rng,
     name: LookupName,
     scratch: Scratch,
@@ -201,7 +205,18 @@ impl Engine {
 
     /// Returns an engine with these settings.
     pub fn with(settings: Arc<Settings>, rng: Rng) -> Self {
-        Self { settings, rng, name: LookupName::default(), scratch: Scratch::default() }
+        Self { settings, first_exchange: None, rng, name: LookupName::default(), scratch: Scratch::default() }
+    }
+
+    /// Returns the engine with [`Decision::Await`] for answers that a peer may add to, until the first exchange is over.
+    #[must_use]
+    pub fn awaiting(self, first_exchange: Option<Arc<FirstExchange>>) -> Self {
+        Self { first_exchange, ..self }
+    }
+
+    /// Reports whether no answer waits for the first exchange.
+    pub fn is_complete(&self) -> bool {
+        self.first_exchange.as_ref().is_none_or(|first| first.is_over())
     }
 
     /// Writes the reply to `packet` into `out` and returns its code; `None` if there is no reply, and `out` is empty. For callers
@@ -235,7 +250,7 @@ impl Engine {
         out: &mut Vec<u8>,
     ) -> Decision {
         out.clear();
-        let Self { settings, rng, name, scratch } = self;
+        let Self { settings, first_exchange, rng, name, scratch } = self;
         let dropped = |qtype, source| Decision::Drop(Account { qtype, source, rcode: None, truncated: false });
         let parsed = Query::parse(packet, name);
         if let Err(Rejected::Silence) = parsed {
@@ -267,6 +282,9 @@ impl Engine {
         };
         let name = &*name;
         let mut answer = tables.lookup(name, query.qtype);
+        if first_exchange.as_ref().is_some_and(|first| first.delays(name, query.qtype, &answer)) {
+            return Decision::Await;
+        }
         if !settings.audience.includes(origin.client, &answer) {
             answer = Answer::refused(Ede { code: ede::NOT_READY, text: "this node has no address for other hosts" });
         }

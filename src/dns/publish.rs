@@ -18,6 +18,7 @@ use crate::{
     data_dir::DataDir,
     model::{
         catalog::{Catalog, Touched, View},
+        name::Label,
         zone::ZoneFile,
     },
 };
@@ -75,6 +76,14 @@ impl Publisher {
     /// Returns a receiver of the latest catalog.
     pub fn catalog(&self) -> watch::Receiver<Catalog> {
         self.shown.subscribe()
+    }
+
+    /// Publishes the part of the view that is this node's, and returns the tables with it. The rest of the view only adds to them.
+    pub fn publish_own(&mut self, sources: &Sources, node: &Label) -> Arc<Tables> {
+        let own = sources.view.borrow().get(node).map(|own| (node.clone(), own.clone()));
+        let touched = self.catalog.update(own.into_iter().collect());
+        self.publish_tables(&touched, sources.zones.borrow().clone());
+        self.published.load_full()
     }
 
     /// Publishes the current state of the sources. Replacing a large zone takes long: not for a thread that answers queries.

@@ -108,7 +108,8 @@ impl Shared {
                 let found = self.resolver.as_ref()?.resolve(address, &pending.forward).await;
                 pending.relay(found.parts(), &mut reply)
             }
-            Decision::Defer => return None,
+            // The servers of connections start after the first exchange.
+            Decision::Defer | Decision::Await => return None,
         };
         self.tally.count(account);
         self.tally.took(socket::now().saturating_sub(now), 1);
@@ -295,7 +296,7 @@ fn answer(input: &[u8], tables: &Tables, mut engine: Engine, origin: Origin, tal
                 continue;
             }
             // A peer that sends a message other than a query is not a DNS client. Its earlier queries are answered.
-            Decision::Drop(_) | Decision::Defer => {
+            Decision::Drop(_) | Decision::Defer | Decision::Await => {
                 burst.next = Next::Close;
                 return burst;
             }

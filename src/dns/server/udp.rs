@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -55,6 +55,8 @@ const SLOW_QUEUE: usize = 256;
 /// Maximum number of queries of a worker that wait for the resolver. It answers or replaces queries before, unless a flood
 /// comes faster than it runs.
 const MAX_UNANSWERED: usize = 4096;
+/// Interval of checks whether the first exchange is over, while queries wait for it.
+const FIRST_EXCHANGE_CHECK: Duration = Duration::from_millis(5);
 /// Pause after a socket error, so that a persistent error does not cause a busy loop.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 /// Maximum payload that no IPv6 path fragments: the minimum MTU is 1280 octets (RFC 8200 §5).
@@ -148,6 +150,7 @@ pub fn serve<E: Fn() -> Engine>(
         }),
         // Written by the slow thread and by tasks that wait for upstreams.
         tally: metrics.tally(By::Udp, Writers::Many),
+        early: Vec::new(),
     };
     let slow = thread::Builder::new().name("dns-udp-slow".to_owned()).spawn(move || slow.run(&queue))?;
     let (fast, tally) = (engine(), metrics.tally(By::Udp, Writers::One));
@@ -178,6 +181,8 @@ struct SlowWorker {
     engine: Engine,
     upstreams: Option<Upstreams>,
     tally: Arc<Tally>,
+    /// Queries that wait for the first exchange with a peer, at most [`MAX_UNANSWERED`].
+    early: Vec<Deferred>,
 }
 
 /// Access to upstreams.
@@ -190,19 +195,35 @@ struct Upstreams {
 
 impl SlowWorker {
     fn run(mut self, queue: &Receiver<Deferred>) {
-        for Deferred { decision, query, reply_path } in queue {
-            match decision {
-                Decision::Defer => self.answer(&query, reply_path),
-                Decision::Resolve(pending) => self.resolve(*pending, reply_path),
-                Decision::ReplyAndRefresh(_, forward) => self.refresh(&reply_path, &forward),
-                Decision::Reply(_) | Decision::Drop(_) => {}
+        loop {
+            let received = if self.early.is_empty() {
+                queue.recv().map_err(|_| RecvTimeoutError::Disconnected)
+            } else {
+                queue.recv_timeout(FIRST_EXCHANGE_CHECK)
+            };
+            match received {
+                Ok(deferred) => self.complete(deferred),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.engine.is_complete() {
+                std::mem::take(&mut self.early).into_iter().for_each(|deferred| self.complete(deferred));
             }
         }
     }
 
-    fn answer(&mut self, query: &[u8], reply_path: ReplyPath) {
+    fn complete(&mut self, Deferred { decision, query, reply_path }: Deferred) {
+        match decision {
+            Decision::Defer | Decision::Await => self.answer(query, reply_path),
+            Decision::Resolve(pending) => self.resolve(*pending, reply_path),
+            Decision::ReplyAndRefresh(_, forward) => self.refresh(&reply_path, &forward),
+            Decision::Reply(_) | Decision::Drop(_) => {}
+        }
+    }
+
+    fn answer(&mut self, query: Vec<u8>, reply_path: ReplyPath) {
         let mut reply = Vec::new();
-        let decision = self.engine.answer(self.tables.load(), query, origin(reply_path.client), &mut reply);
+        let decision = self.engine.answer(self.tables.load(), &query, origin(reply_path.client), &mut reply);
         if let Some(account) = decision.account() {
             count(&self.tally, account, reply_path.since);
         }
@@ -213,6 +234,10 @@ impl SlowWorker {
                 reply_path.send(&self.socket, reply);
             }
             Decision::Resolve(pending) => self.resolve(*pending, reply_path),
+            Decision::Await if self.early.len() < MAX_UNANSWERED => {
+                self.early.push(Deferred { decision, query, reply_path });
+            }
+            Decision::Await => self.tally.overload(1),
             Decision::Drop(_) | Decision::Defer => {}
         }
     }

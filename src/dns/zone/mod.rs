@@ -27,12 +27,15 @@ use self::{
     why_records::Reasons,
 };
 use super::message::{codes::rtype, query::LookupName};
-use crate::model::{
-    announcement::Node,
-    catalog::{Addresses, Catalog, Map, Touched},
-    name::{Label, Name},
-    service::{InstanceKey, RESERVED_SERVICE},
-    zone::ZoneFile,
+use crate::{
+    model::{
+        announcement::Node,
+        catalog::{Addresses, Catalog, Map, Touched},
+        name::{Label, Name},
+        service::{InstanceKey, RESERVED_SERVICE},
+        zone::ZoneFile,
+    },
+    parallel,
 };
 
 /// Configuration of the tables.
@@ -56,6 +59,9 @@ pub const MAX_NAME_SERVERS: usize = 8;
 /// SOA refresh, retry and expire in seconds (ranges in RFC 1912 §2.2). Refresh and retry are short, since a secondary that
 /// missed a NOTIFY answers with dead instances for that long.
 const TIMERS: [u32; 3] = [60, 10, 604_800];
+
+/// Number of changed services for each thread that builds their records: some milliseconds of work.
+const SERVICES_PER_THREAD: usize = 4_000;
 
 /// A snapshot of all zones.
 #[derive(Clone, Debug)]
@@ -104,11 +110,14 @@ impl Tables {
 
     /// Applies the touched services and nodes of the catalog.
     pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
-        for name in &touched.services {
-            match catalog.service(name) {
-                Some(service) => {
-                    self.services.insert(name.clone(), Arc::new(Service::new(name, service, self.settings.ttl)));
-                }
+        let names: Vec<&Label> = touched.services.iter().collect();
+        let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
+            let service = catalog.service(name)?;
+            Some(Arc::new(Service::new(name, service, self.settings.ttl)))
+        });
+        for (name, service) in names.into_iter().zip(built) {
+            match service {
+                Some(service) => drop(self.services.insert(name.clone(), service)),
                 None => drop(self.services.remove(name)),
             }
             self.update_reasons(catalog, name);

@@ -103,7 +103,8 @@ impl Tables {
     }
 }
 
-fn is_reverse(name: &LookupName) -> bool {
+/// Reports whether a name is below `arpa`.
+pub(crate) fn is_reverse(name: &LookupName) -> bool {
     name.count().checked_sub(1).is_some_and(|top| name.label(top) == b"arpa")
 }
 

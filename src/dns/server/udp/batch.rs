@@ -34,9 +34,9 @@ const MAX_QUERY: usize = 4096;
 
 /// A query that the slow thread completes.
 pub(super) struct Deferred {
-    /// [`Decision::Defer`], [`Decision::Resolve`] or [`Decision::ReplyAndRefresh`].
+    /// Any decision but [`Decision::Reply`] and [`Decision::Drop`].
     pub(super) decision: Decision,
-    /// The query for [`Decision::Defer`]; else empty.
+    /// The query for [`Decision::Defer`] and [`Decision::Await`]; else empty.
     pub(super) query: Vec<u8>,
     pub(super) reply_path: ReplyPath,
 }
@@ -269,9 +269,10 @@ impl Reply {
         let wants_reply = match decision {
             Decision::Reply(_) | Decision::Drop(_) => return send,
             Decision::ReplyAndRefresh(..) => false,
-            Decision::Defer | Decision::Resolve(_) => true,
+            Decision::Defer | Decision::Await | Decision::Resolve(_) => true,
         };
-        let query = if matches!(decision, Decision::Defer) { query.to_vec() } else { Vec::new() };
+        let is_repeated = matches!(decision, Decision::Defer | Decision::Await);
+        let query = if is_repeated { query.to_vec() } else { Vec::new() };
         let reply = Self { octets: Vec::new(), to, from: self.from };
         let reply_path = ReplyPath { client, since: Instant::now(), reply };
         if deferred.sender.try_send(Deferred { decision, query, reply_path }).is_err() {

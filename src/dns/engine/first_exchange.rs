@@ -1,0 +1,64 @@
+//! Answers before the first exchange with a peer: at the start of an agent, the instances of its peers are unknown, or those of
+//! its former run.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+
+use crate::dns::{
+    answer::{Answer, provenance::Match},
+    message::query::LookupName,
+    zone::{Tables, reverse::is_reverse, static_names::Kind},
+};
+
+/// Decides which answers wait for the first exchange.
+#[derive(Debug)]
+pub struct FirstExchange {
+    /// Tables with this node's instances only; `None` once the exchange is over.
+    own: ArcSwapOption<Tables>,
+    is_over: AtomicBool,
+}
+
+impl FirstExchange {
+    /// Returns an exchange that has not taken place.
+    pub fn awaited(own: Arc<Tables>) -> Self {
+        Self { own: ArcSwapOption::new(Some(own)), is_over: AtomicBool::new(false) }
+    }
+
+    /// Ends the wait.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.own.store(None);
+    }
+
+    /// Reports whether no answer waits any more.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Acquire)
+    }
+
+    /// Reports whether an answer waits, since a peer may change it. An answer with records of this node or its own instances does
+    /// not wait, nor does one with records of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may
+    /// continue that of a former run.
+    pub(super) fn delays(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
+        if self.is_over() {
+            return false;
+        }
+        let has_records = !answer.answer.is_empty();
+        let is_complete = answer.steps.iter().all(|step| match step.zone {
+            Some(zone) => zone.kind == Kind::Static && has_records && !matches!(step.found, Match::Apex(_)),
+            // The reverse name of a peer's address is in no zone.
+            None => !is_reverse(name),
+        });
+        !is_complete && !self.has_own(name, qtype)
+    }
+
+    fn has_own(&self, name: &LookupName, qtype: u16) -> bool {
+        let tables = self.own.load();
+        let Some(own) = tables.as_ref().map(|tables| tables.lookup(name, qtype)) else { return true };
+        let is_own = |found: Match<'_>| found.is_live() || matches!(found, Match::Reverse(_));
+        !own.answer.is_empty() && own.steps.iter().all(|step| is_own(step.found))
+    }
+}
