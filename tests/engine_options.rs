@@ -295,8 +295,10 @@ fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback
 #[test]
 fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
     const OWN: &str = "{service: web, address: 10.0.0.1, port: 80}";
-    let own = world::tables(&format!("services: [{OWN}]"));
-    let tables = world::tables(&format!("services: [{OWN}, {{service: db, address: 10.0.0.2, port: 80}}]"));
+    const SHARED: &str = "{service: api, address: 10.0.0.1, port: 80}";
+    let own = world::tables(&format!("services: [{OWN}, {SHARED}]"));
+    let others = "{service: db, address: 10.0.0.2, port: 80}, {service: api, id: api-2, address: 10.0.0.2, port: 80}";
+    let tables = world::tables(&format!("services: [{OWN}, {SHARED}, {others}]"));
     let first_exchange = Arc::new(FirstExchange::awaited(Arc::new(own)));
     let mut engine = engine(None).awaiting(Some(first_exchange.clone()));
     let mut waits = |name: &str, qtype| {
@@ -318,6 +320,8 @@ fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
     ];
     let later = [
         ("db.service.local.", 1),
+        // Another node had an instance, which may be dead.
+        ("api.service.local.", 1),
         ("web.service.local.", 28),
         ("none.service.local.", 1),
         ("service.local.", 6),

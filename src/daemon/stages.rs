@@ -40,8 +40,8 @@ use crate::{
     saved_state::SavedState,
 };
 
-/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Own instances are
-/// answered meanwhile.
+/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Services of which
+/// it knows own instances only are answered meanwhile.
 const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
 /// Maximum wait until the tables have what the first exchange brought.
 const PUBLICATION: Duration = Duration::from_millis(500);

@@ -9,7 +9,10 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 
 use crate::dns::{
-    answer::{Answer, provenance::Match},
+    answer::{
+        Answer,
+        provenance::{Match, Step},
+    },
     message::query::LookupName,
     zone::{Tables, reverse::is_reverse, static_names::Kind},
 };
@@ -39,8 +42,8 @@ impl FirstExchange {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Reports whether an answer waits, since a peer may change it. An answer with records of this node or its own instances does
-    /// not wait, nor does one with records of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may
+    /// Reports whether an answer waits, since a peer may change it. An answer with this node or its own instances only does not
+    /// wait, nor does one with records of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may
     /// continue that of a former run.
     pub(super) fn delays(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
         if self.is_over() {
@@ -52,13 +55,19 @@ impl FirstExchange {
             // The reverse name of a peer's address is in no zone.
             None => !is_reverse(name),
         });
-        !is_complete && !self.has_own(name, qtype)
+        !is_complete && !self.is_own(name, qtype, answer)
     }
 
-    fn has_own(&self, name: &LookupName, qtype: u16) -> bool {
+    /// Reports whether own records are all that is known. The instances that other nodes had before may be dead meanwhile.
+    fn is_own(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
         let tables = self.own.load();
         let Some(own) = tables.as_ref().map(|tables| tables.lookup(name, qtype)) else { return true };
-        let is_own = |found: Match<'_>| found.is_live() || matches!(found, Match::Reverse(_));
-        !own.answer.is_empty() && own.steps.iter().all(|step| is_own(step.found))
+        let is_own = |(own, all): (&Step<'_>, &Step<'_>)| match (own.found.service(), all.found.service()) {
+            (Some(own), Some(all)) => own.declared() == all.declared(),
+            _ => matches!(own.found, Match::Node { .. } | Match::Reverse(_)),
+        };
+        !own.answer.is_empty()
+            && own.steps.len() == answer.steps.len()
+            && own.steps.iter().zip(&answer.steps).all(is_own)
     }
 }
