@@ -19,6 +19,7 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
+        instance_ref::InstanceRef,
         maintenance::Maintenance,
         name::Label,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
@@ -108,7 +109,7 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     );
 }
 
-fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>) {
+fn definition(kind: &str, port: u16, n: usize) -> (InstanceRef, Arc<Definition>) {
     let probe = if kind == "tcp" {
         Probe::Tcp(Endpoint { host: "127.0.0.1".into(), port })
     } else {
@@ -135,15 +136,10 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceKey, Arc<Definition>)
         service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
     };
-    let instance = Instance { port: Some(port), ..Instance::new(key.clone(), vec![[127, 0, 0, 1].into()]) };
+    let instance = Arc::new(Instance { port: Some(port), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) });
     (
-        key,
-        Arc::new(Definition {
-            instance: Arc::new(instance),
-            enabled: true,
-            checks: vec![check],
-            pace: Pace::default(),
-        }),
+        InstanceRef::from(&instance),
+        Arc::new(Definition { instance, enabled: true, checks: vec![check], pace: Pace::default() }),
     )
 }
 

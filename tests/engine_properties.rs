@@ -79,7 +79,7 @@ prop_compose! {
         let key = InstanceKey { service: label(service), id: label(id) };
         let instance = Instance {
             key,
-            addresses,
+            addresses: addresses.into(),
             port,
             ports: ports.into_iter().map(|(name, port)| (label(name), port)).collect(),
             protocol: if udp { Protocol::Udp } else { Protocol::Tcp },
@@ -107,7 +107,7 @@ fn view() -> impl Strategy<Value = View> {
         let one =
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
                 let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
-                let announcements = announcements.into_iter().map(|a| (a.instance.key.clone(), Arc::new(a))).collect();
+                let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
                 (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
             };
         nodes.into_iter().map(one).collect()

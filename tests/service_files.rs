@@ -110,7 +110,7 @@ slow_start: 30s
     let expected = Definition {
         instance: Instance {
             key: InstanceKey { service: label("web"), id: label("web-1") },
-            addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()],
+            addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
             port: Some(8080),
             ports: vec![(label("http"), 8080), (label("metrics"), 9100)].into(),
             protocol: Protocol::Udp,
@@ -254,7 +254,7 @@ fn scalars_follow_yaml_1_2_and_hints_fit_the_written_form() {
     assert_eq!(definitions("service: web\nport: ~\n")[0].instance.port, None);
     let meta = &definitions("service: web\nmeta: {a: 08080, b: 1.10, c: yes, d: '08'}\ntags: [007]\n")[0].instance;
     assert_eq!(meta.meta.iter().map(|(_, value)| value).collect::<Vec<_>>(), ["08080", "1.10", "yes", "08"]);
-    assert_eq!(meta.tags, ["007"]);
+    assert_eq!(meta.tags[..], ["007"]);
 
     let booleans = [
         ("True", "Ok"),

@@ -295,7 +295,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, state: InstanceState| {
         let announcement = Announcement::new(Arc::new(instance), state);
-        announcements.insert(announcement.instance.key.clone(), Arc::new(announcement));
+        announcements.extend([announcement.into_entry()]);
     };
     let critical = || InstanceState::new(Status::Critical, "connection refused");
     add(instance("web", &format!("web-{host}"), number), InstanceState::Passing);
@@ -304,7 +304,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     add(instance("down", &format!("down-{host}"), number), critical());
     add(instance("off", &format!("off-{host}"), number), InstanceState::Disabled);
     add(
-        Instance { port: None, ports: vec![], ..instance("bare", &format!("bare-{host}"), number) },
+        Instance { port: None, ports: Default::default(), ..instance("bare", &format!("bare-{host}"), number) },
         InstanceState::Passing,
     );
     add(
@@ -320,7 +320,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
 fn instance(service: &str, id: &str, number: u8) -> Instance {
     Instance {
         port: Some(8080),
-        ports: vec![(label("http"), 80), (label("metrics"), 9100)],
+        ports: vec![(label("http"), 80), (label("metrics"), 9100)].into(),
         tags: vec!["v2".into(), "no label".into()].into(),
         meta: [("version", "2.3.1"), ("empty", "")].into(),
         weight: number.into(),
