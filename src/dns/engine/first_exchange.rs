@@ -2,11 +2,9 @@
 //! its former run.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
-
-use arc_swap::ArcSwapOption;
 
 use crate::dns::{
     answer::{
@@ -21,20 +19,20 @@ use crate::dns::{
 #[derive(Debug)]
 pub struct FirstExchange {
     /// Tables with this node's instances only; `None` once the exchange is over.
-    own: ArcSwapOption<Tables>,
+    own: Mutex<Option<Arc<Tables>>>,
     is_over: AtomicBool,
 }
 
 impl FirstExchange {
     /// Returns an exchange that has not taken place.
     pub fn awaited(own: Arc<Tables>) -> Self {
-        Self { own: ArcSwapOption::new(Some(own)), is_over: AtomicBool::new(false) }
+        Self { own: Mutex::new(Some(own)), is_over: AtomicBool::new(false) }
     }
 
     /// Ends the wait.
     pub fn end(&self) {
         self.is_over.store(true, Ordering::Release);
-        self.own.store(None);
+        *self.own() = None;
     }
 
     /// Reports whether no answer waits any more.
@@ -58,9 +56,13 @@ impl FirstExchange {
         !is_complete && !self.is_own(name, qtype, answer)
     }
 
+    fn own(&self) -> MutexGuard<'_, Option<Arc<Tables>>> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reports whether own records are all that is known. The instances that other nodes had before may be dead meanwhile.
     fn is_own(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
-        let tables = self.own.load();
+        let tables = self.own();
         let Some(own) = tables.as_ref().map(|tables| tables.lookup(name, qtype)) else { return true };
         let is_own = |(own, all): (&Step<'_>, &Step<'_>)| match (own.found.service(), all.found.service()) {
             (Some(own), Some(all)) => own.declared() == all.declared(),
