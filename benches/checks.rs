@@ -19,9 +19,9 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
-        instance_ref::InstanceRef,
         maintenance::Maintenance,
         name::Label,
+        service::instance_ref::InstanceRef,
         service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
     },
 };

@@ -16,9 +16,9 @@ use muster::{
     model::{
         announcement::InstanceState,
         catalog::{Catalog, Freshness, NodeView, Touched, View},
-        list::SharedLists,
         name::{Label, Name},
         service::{Instance, InstanceKey},
+        shared_lists::SharedLists,
     },
     record::Record,
 };

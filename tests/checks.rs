@@ -11,9 +11,9 @@ use muster::{
     model::{
         announcement::Announcements,
         health::Status,
-        instance_ref::InstanceRef,
         maintenance::Maintenance,
         name::Label,
+        service::instance_ref::InstanceRef,
         service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
     },
 };

@@ -12,8 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Options;
 use crate::model::{
     health::Status,
-    instance_ref::InstanceRef,
     name::label,
+    service::instance_ref::InstanceRef,
     service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe},
 };
 

@@ -47,9 +47,9 @@ use crate::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState, bounded},
         check_results::{CheckResults, Former},
         health::Status,
-        instance_ref::InstanceRef,
         maintenance::{Maintenance, TtlReport},
         name::Label,
+        service::instance_ref::InstanceRef,
         service::{Check, Definition, Definitions, InstanceKey, Probe},
     },
 };

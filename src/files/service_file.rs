@@ -11,12 +11,12 @@ use crate::{
     model::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
-        list::SharedLists,
         name::{Label, MAX_LABEL},
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
             MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
         },
+        shared_lists::SharedLists,
     },
     record::{self, MAX_VALUE},
     yaml::{

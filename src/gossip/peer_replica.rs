@@ -20,10 +20,10 @@ use thiserror::Error;
 use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
-        instance_ref::InstanceRef,
-        list::SharedLists,
         name::Label,
         service::InstanceKey,
+        service::instance_ref::InstanceRef,
+        shared_lists::SharedLists,
         user_event::{Received, UserEvent},
     },
     record::{self, Key, Record, RecordError},

@@ -3,12 +3,15 @@
 //! A [`Definition`] stays on its node; the [`Instance`] in it is announced to other nodes. Every bound is a named constant.
 //! A file that exceeds one is refused with a message; nothing is cut silently.
 
+pub mod instance_ref;
+
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
-use super::{flap_damping::Damping, health::Status, instance_ref::InstanceRef, list::List, meta::Meta, name::Label};
+use self::instance_ref::InstanceRef;
+use super::{flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label};
 
 /// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";

@@ -135,9 +135,9 @@ mod tests {
     use super::*;
     use crate::model::{
         announcement::{Announcements, HealthReport, InstanceState, Node},
-        instance_ref::InstanceRef,
         list::List,
         name::label,
+        service::instance_ref::InstanceRef,
         service::{Instance, InstanceKey},
     };
 

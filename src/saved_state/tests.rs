@@ -12,9 +12,9 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
-        instance_ref::InstanceRef,
         member::{Cause, PeerId, Reach},
         name::label,
+        service::instance_ref::InstanceRef,
         service::{Instance, InstanceKey},
     },
 };

@@ -15,10 +15,10 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
         flap_damping::Penalty,
         health::Status,
-        list::SharedLists,
         member::{Cause, PeerId, Reach},
         name::Label,
         service::InstanceKey,
+        shared_lists::SharedLists,
     },
     record::{Record, read_state, state_value},
 };

@@ -71,9 +71,9 @@ use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
     keyring::Keyring,
-    list::SharedLists,
     member::{Membership, PeerId},
     name::Label,
+    shared_lists::SharedLists,
     user_event::EventLog,
 };
 use crate::record::Record;

@@ -6,9 +6,9 @@ use super::*;
 use crate::model::{
     announcement::{HealthReport, InstanceState},
     health::Status,
-    instance_ref::InstanceRef,
     name::label,
     service::Instance,
+    service::instance_ref::InstanceRef,
 };
 
 fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceRef, Arc<Announcement>) {

@@ -11,8 +11,8 @@ use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         health::Status,
-        instance_ref::InstanceRef,
         name::Label,
+        service::instance_ref::InstanceRef,
         service::{Definitions, Probe},
     },
     registry::{

@@ -5,7 +5,7 @@
 
 use std::{borrow::Borrow, cmp::Ordering, fmt, ops::Deref, sync::Arc};
 
-use super::service::{Instance, InstanceKey};
+use super::{Instance, InstanceKey};
 
 /// Reference to an instance that is equal, ordered and looked up like its [`InstanceKey`].
 #[derive(Clone, Debug)]
