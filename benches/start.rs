@@ -168,7 +168,12 @@ fn start(kind: &Kind, data: Data, folder: &Path) -> Start {
     let began = Instant::now();
     let child = command.spawn().unwrap();
     let server = Running(child);
-    let last = format!("s{:05}.service.local", data.services() - 1);
+    let service = format!("s{:05}", data.services() - 1);
+    // Answers about services wait for a peer where there were some.
+    let last = match data {
+        Data::Services(_) => format!("{service}.service.local"),
+        Data::Stored => format!("{service}-n1.{service}.service.local"),
+    };
     let (own, peer, cpu) = thread::scope(|scope| {
         let of_peer = matches!(data, Data::Stored)
             .then(|| scope.spawn(|| until_answered(address, "p00000.service.local", began)));

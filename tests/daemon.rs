@@ -228,7 +228,7 @@ fn idle_tcp_clients_do_not_starve_health_checks() {
 }
 
 #[test]
-fn own_services_are_answered_before_the_first_exchange_with_a_peer() {
+fn own_instances_are_answered_before_the_first_exchange_with_a_peer() {
     let mut agent = Agent::start_with("gossip: {listen: 127.0.0.1:0, join: [127.0.0.1:9]}\n", &[], |folder| {
         fs::write(folder.join("services.d/web.yaml"), "service: web\nport: 8080\n").unwrap();
     });
@@ -249,9 +249,11 @@ fn own_services_are_answered_before_the_first_exchange_with_a_peer() {
         decode(&reply[..len])
     };
     let other = ask("other.service.local.");
-    assert_eq!(answer(ask("web.service.local.")).answers.len(), 1);
+    let service = ask("web.service.local.");
+    assert_eq!(answer(ask("web-host-a.web.service.local.")).answers.len(), 1);
     assert!(!agent.log_of_latest_start().contains("no exchange with a peer"), "{}", agent.log());
-    // A peer may have instances of any other service.
+    // A peer may have instances of any service.
+    assert_eq!(answer(service).answers.len(), 1);
     assert_eq!(answer(other).metadata.response_code, ResponseCode::NXDomain);
     agent.wait_for_log("no exchange with a peer");
 }

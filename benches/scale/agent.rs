@@ -153,9 +153,9 @@ fn ask(to: SocketAddr, services: &[String], started: Instant, ends: &AtomicBool)
     }
 }
 
-fn query(service: &str) -> Vec<u8> {
+fn query(name: &str) -> Vec<u8> {
     let mut query = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-    for label in [service, "service", "local"] {
+    for label in name.split('.').chain(["service", "local"]) {
         query.push(label.len() as u8);
         query.extend(label.as_bytes());
     }

@@ -158,7 +158,7 @@ async fn join(first: &Agent, peers: &[Peer], folder: &Path, key: &[u8], size: &S
     println!("answers of the first agent before a node joins: {before}");
     let (cpu, asking) = (first.cpu(), first.ask(size.names()));
     let newcomer = Agent::start(&folder.join("newcomer"), "newcomer", HOSTS[1], key, &[FIRST]);
-    let own = newcomer.ask(vec!["newcomer".to_owned()]);
+    let own = newcomer.ask(vec!["newcomer-newcomer.newcomer".to_owned()]);
     sleep(MEETING).await;
     peers.iter().for_each(|peer| peer.exchange(newcomer.gossip()));
     learned(&newcomer, size.all() + 2).await;
@@ -175,7 +175,7 @@ async fn join(first: &Agent, peers: &[Peer], folder: &Path, key: &[u8], size: &S
     );
     println!("answers of the first agent meanwhile: {answers}");
     println!(
-        "own service of the node that joins: first answer after {:.2} s; then {}",
+        "own instance of the node that joins: first answer after {:.2} s; then {}",
         own.first.as_secs_f64(),
         own.times
     );

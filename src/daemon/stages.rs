@@ -40,8 +40,8 @@ use crate::{
     saved_state::SavedState,
 };
 
-/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Services of which
-/// it knows own instances only are answered meanwhile.
+/// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Own
+/// instances are answered by their names meanwhile.
 const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
 /// Maximum wait until the tables have what the first exchange brought.
 const PUBLICATION: Duration = Duration::from_millis(500);
@@ -80,7 +80,7 @@ pub(super) struct Stages {
 pub(super) enum Started {
     /// The agent answers.
     Running(Box<Stages>),
-    /// Peers know a higher generation of this node: nothing but own instances was answered, and the stages have to start with a
+    /// Peers know a higher generation of this node: nothing but names of own instances was answered, and the stages have to start with a
     /// run above it.
     Superseded(u64),
 }

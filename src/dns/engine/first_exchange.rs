@@ -40,9 +40,9 @@ impl FirstExchange {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Reports whether an answer waits, since a peer may change it. An answer with this node or its own instances only does not
-    /// wait, nor does one with records of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may
-    /// continue that of a former run.
+    /// Reports whether an answer waits, since a peer may add to it: other nodes may have instances of any service, and any
+    /// address. An answer about this node, or about one of its instances by its own name, does not wait, nor does one with records
+    /// of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may continue that of a former run.
     pub(super) fn delays(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
         if self.is_over() {
             return false;
@@ -53,23 +53,18 @@ impl FirstExchange {
             // The reverse name of a peer's address is in no zone.
             None => !is_reverse(name),
         });
-        !is_complete && !self.is_own(name, qtype, answer)
+        !is_complete && !self.is_own(name, qtype)
     }
 
     fn own(&self) -> MutexGuard<'_, Option<Arc<Tables>>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports whether own records are all that is known. The instances that other nodes had before may be dead meanwhile.
-    fn is_own(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
+    /// Reports whether the name is that of this node or of one of its instances.
+    fn is_own(&self, name: &LookupName, qtype: u16) -> bool {
         let tables = self.own();
         let Some(own) = tables.as_ref().map(|tables| tables.lookup(name, qtype)) else { return true };
-        let is_own = |(own, all): (&Step<'_>, &Step<'_>)| match (own.found.service(), all.found.service()) {
-            (Some(own), Some(all)) => own.declared() == all.declared(),
-            _ => matches!(own.found, Match::Node { .. } | Match::Reverse(_)),
-        };
-        !own.answer.is_empty()
-            && own.steps.len() == answer.steps.len()
-            && own.steps.iter().zip(&answer.steps).all(is_own)
+        let is_own = |step: &Step<'_>| matches!(step.found, Match::Node { .. } | Match::Instance { .. });
+        !own.answer.is_empty() && own.steps.iter().all(is_own)
     }
 }
