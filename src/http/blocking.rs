@@ -251,6 +251,8 @@ impl BlockingQueries {
     /// Applies changes of the sources, wakes the waiting queries and records events, until `shutdown`.
     pub async fn run(self: Arc<Self>) {
         self.follow_sources().await;
+        // The sources may end before the servers. A query that is woken then waits again.
+        self.shutting_down().await;
         self.waiters.wake_all();
     }
 

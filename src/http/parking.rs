@@ -225,11 +225,12 @@ fn may_park<B>(request: &Request<B>) -> bool {
         && !unfit.iter().any(|name| request.headers().contains_key(name))
 }
 
+/// Returns a head that is parsed as the request, no longer than the client's: a longer one might exceed the server's limit.
 fn head_of<B>(request: &Request<B>) -> Bytes {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let mut head = format!("GET {target} HTTP/1.1\r\n").into_bytes();
     for (name, value) in request.headers() {
-        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        for part in [name.as_str().as_bytes(), b":", value.as_bytes(), b"\r\n"] {
             head.extend_from_slice(part);
         }
     }

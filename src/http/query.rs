@@ -129,7 +129,10 @@ impl Query {
         for (key, value) in
             self.parameters.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str()))
         {
-            text.extend(["\n", key, "=", value]);
+            // The lengths keep an escaped separator in a value from looking like another parameter.
+            for part in [key, value] {
+                text.extend(["\n", &part.len().to_string(), " ", part]);
+            }
         }
         text
     }

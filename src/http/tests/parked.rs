@@ -1,6 +1,6 @@
 //! Blocking queries that wait without hyper: responses, repetitions, and other requests on the same connection.
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{streams::TestAgent, *};
 use crate::model::{
@@ -152,6 +152,56 @@ async fn shutdown_answers_a_parked_query_and_closes_the_connection() {
     agent.shutdown.cancel();
     assert_eq!(client.response().await.2, seen);
     client.served.await.unwrap();
+}
+
+/// The sources end before the servers when an agent stops.
+#[tokio::test(start_paused = true)]
+async fn shutdown_answers_a_parked_query_whose_sources_have_ended() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
+    settle().await;
+    drop(agent.catalog);
+    settle().await;
+    let stopped = Instant::now();
+    agent.shutdown.cancel();
+    assert_eq!(client.response().await.2, seen);
+    assert!(stopped.elapsed() < Duration::from_secs(1));
+    client.served.await.unwrap();
+}
+
+/// Headers without a space after the colon: 100 octets below the limit of a head.
+#[tokio::test(start_paused = true)]
+async fn parked_query_with_a_long_head_is_answered() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    let long = format!("x-long:{}\r\n", "a".repeat(15_840));
+    let headers = (0..60).fold(long, |headers, at| headers + &format!("x{at:02}:a\r\n"));
+    client.send_with(&format!("{PATH}?index={seen}&wait=10m"), &headers).await;
+    settle().await;
+    agent.announce(Status::Critical, "refused");
+    assert_eq!(client.response().await.0, 200);
+}
+
+/// A value may contain any octet, escaped.
+#[tokio::test(start_paused = true)]
+async fn responses_of_different_parameters_are_kept_apart() {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Critical, "refused");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(&format!("{PATH}?stale=%0Apassing%3D1")).await;
+    assert_ne!(client.response().await.3, "[]");
+    client.send(&format!("{PATH}?stale=&passing=1")).await;
+    assert_eq!(client.response().await.3, "[]");
 }
 
 #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct TestAgent {
     pub(super) server: Server,
     tables: Arc<ArcSwap<Tables>>,
-    catalog: watch::Sender<Catalog>,
+    pub(super) catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
     files: watch::Sender<Arc<Reports>>,
     maintenance: watch::Sender<Maintenance>,
