@@ -48,7 +48,8 @@ const FILTERED: &str = "health/service/web?near=_agent&filter=Service.Port+%3D%3
 
 fn main() {
     let what = "the measurement";
-    if !skip::root(what) || !skip::open_files(what, 20_000) || available_parallelism().unwrap().get() <= CLIENTS_CORE {
+    // The agent uses a quarter of its descriptors for TCP connections.
+    if !skip::root(what) || !skip::open_files(what, 65_536) || available_parallelism().unwrap().get() <= CLIENTS_CORE {
         return;
     }
     println!(
