@@ -237,6 +237,9 @@ impl Scanner {
             }
             work.rearm = true;
         }
+        for name in self.scan.emptied() {
+            self.marks.add(|pending, now| pending.file(name, Sign::Written, now));
+        }
         self.contents(outcome)
     }
 

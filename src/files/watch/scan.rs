@@ -37,6 +37,9 @@ pub(super) struct FolderScan {
     ignored: Ignored,
     /// True if every user of the host can add files to the folder.
     is_open: bool,
+    /// Files that the last read found emptied, and whose former text is kept until the next read: programs empty a file
+    /// before they write it.
+    emptied: BTreeSet<OsString>,
 }
 
 /// Metadata of a file at its last read.
@@ -96,7 +99,13 @@ impl FolderScan {
             crowded: false,
             ignored: Ignored::default(),
             is_open: false,
+            emptied: BTreeSet::new(),
         }
+    }
+
+    /// Names of files that have to be read again, since they were empty and may be about to be written.
+    pub(super) fn emptied(&self) -> impl Iterator<Item = &OsString> {
+        self.emptied.iter()
     }
 
     /// The scanned folder.
@@ -247,6 +256,11 @@ impl FolderScan {
             Err(ReadError::TooLarge(_)) => Err(ReadError::TooLarge(limits.file)),
             text => text,
         };
+        let is_empty = text.as_ref().is_ok_and(|octets| octets.is_empty());
+        if is_empty && self.octets_of(name) > 0 && self.emptied.insert(name.to_owned()) {
+            return;
+        }
+        self.emptied.remove(name);
         let settled = text.is_ok() && stamp.is_older_than(TICK, before);
         self.keep(name, EntryState { stamp: settled.then_some(stamp), link, exposure }, text);
     }
@@ -266,6 +280,7 @@ impl FolderScan {
     }
 
     fn forget(&mut self, name: &OsStr) {
+        self.emptied.remove(name);
         if self.entries.remove(name).is_some() {
             self.total -= self.octets_of(name);
             self.files.remove(&self.folder.path.join(name));
@@ -381,6 +396,21 @@ mod tests {
     }
 
     #[test]
+    fn emptied_file_keeps_its_text_until_the_second_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.yaml");
+        let mut scan = scan(dir.path(), LIMITS);
+        fs::write(&path, "1").unwrap();
+        scan.scan_only(&["a.yaml"]);
+        for (text, shown, again) in [("", "a=1", 1), ("", "a=", 0), ("2", "a=2", 0), ("", "a=2", 1), ("3", "a=3", 0)] {
+            fs::write(&path, text).unwrap();
+            scan.scan_only(&["a.yaml"]);
+            assert_eq!(scan.shown(), [shown]);
+            assert_eq!(scan.emptied().count(), again, "{shown}");
+        }
+    }
+
+    #[test]
     fn held_file_is_unchanged_until_it_is_scanned() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -388,13 +418,13 @@ mod tests {
         fs::write(at("a.yaml"), "1").unwrap();
         fs::write(at("b.yaml"), "1").unwrap();
         scan.scan_all_but(&[]);
-        fs::write(at("a.yaml"), "").unwrap();
+        fs::write(at("a.yaml"), "2").unwrap();
         fs::remove_file(at("b.yaml")).unwrap();
         fs::write(at("c.yaml"), "").unwrap();
         scan.scan_all_but(&["a.yaml", "b.yaml", "c.yaml"]);
         assert_eq!(scan.shown(), ["a=1", "b=1"]);
         scan.scan_all_but(&[]);
-        assert_eq!(scan.shown(), ["a=", "c="]);
+        assert_eq!(scan.shown(), ["a=2", "c="]);
     }
 
     /// With coarse timestamps, two writes in quick succession can have the same metadata. The scan goes by the age of the
