@@ -64,7 +64,9 @@ impl Clients {
     fn index(&self, http: SocketAddr) -> u64 {
         let (path, headers) = &self.request;
         let mut socket = TcpStream::connect(http).unwrap();
-        write!(socket, "GET /v1/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n").unwrap();
+        let request = format!("GET /v1/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
+        // At once: the loop that only writes answers the first part that it receives.
+        socket.write_all(request.as_bytes()).unwrap();
         let mut response = Vec::new();
         socket.read_to_end(&mut response).unwrap();
         number_after(&response, b"x-consul-index: ").unwrap()
