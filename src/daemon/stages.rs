@@ -43,8 +43,6 @@ use crate::{
 /// Maximum wait for the first exchange with a peer. Afterwards a host that boots alone answers what it last knew. Own
 /// instances are answered by their names meanwhile.
 const FIRST_EXCHANGE: Duration = Duration::from_secs(2);
-/// Time in which a worker uses tables that it has loaded, with room for a busy host.
-const TABLES_IN_USE: Duration = Duration::from_millis(50);
 /// Maximum wait until the tables have what the first exchange brought.
 const PUBLICATION: Duration = Duration::from_millis(500);
 /// Time limit for open connections and probes at a stop; systemd sends SIGKILL after 90 s.
@@ -82,8 +80,8 @@ pub(super) struct Stages {
 pub(super) enum Started {
     /// The agent answers.
     Running(Box<Stages>),
-    /// Peers know a higher generation of this node: nothing but names of own instances was answered, and the stages have to start with a
-    /// run above it.
+    /// Peers know a higher generation of this node: nothing but names of own instances was answered, and the stages have to
+    /// start with a run above it.
     Superseded(u64),
 }
 
@@ -235,8 +233,6 @@ impl Stages {
                 tokio::join!(core.end(STOP), upstreams.end(STOP));
                 return Ok(Started::Superseded(above));
             }
-            // A worker that already has earlier tables must not find that the exchange is over.
-            tokio::time::sleep(TABLES_IN_USE).await;
             awaited.end();
         }
 

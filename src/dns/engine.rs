@@ -214,9 +214,11 @@ impl Engine {
         Self { first_exchange, ..self }
     }
 
-    /// Reports whether no answer waits for the first exchange.
-    pub fn is_complete(&self) -> bool {
-        self.first_exchange.as_ref().is_none_or(|first| first.is_over())
+    /// Ends the wait for the first exchange if it is over. Returns whether no answer waits. To be called before the tables are
+    /// loaded: answers from earlier ones have to wait.
+    pub fn check_first_exchange(&mut self) -> bool {
+        self.first_exchange.take_if(|first| first.is_over());
+        self.first_exchange.is_none()
     }
 
     /// Writes the reply to `packet` into `out` and returns its code; `None` if there is no reply, and `out` is empty. For callers

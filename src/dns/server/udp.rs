@@ -206,7 +206,7 @@ impl SlowWorker {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            if self.engine.is_complete() {
+            if self.engine.check_first_exchange() {
                 std::mem::take(&mut self.early).into_iter().for_each(|deferred| self.complete(deferred));
             }
         }
@@ -325,6 +325,7 @@ impl Worker {
 
     /// Answers a batch of received datagrams; returns their number.
     fn answer_batch(&mut self) -> io::Result<usize> {
+        self.engine.check_first_exchange();
         let (engine, tables, tally) = (&mut self.engine, self.tables.load(), &*self.tally);
         let (now, mut answered) = (socket::now(), 0);
         let received = self.exchange.run(|query, address, reply| {
