@@ -79,7 +79,7 @@ impl BulkState {
             let (Ok(keys), true) = (u32::try_from(state.entries.len()), octets < MAX_OCTETS) else { break };
             writer.run(&state.id, state.collected, state.max, keys);
             for entry in &state.entries {
-                writer.key(&entry.key, entry.version, entry.value.as_deref());
+                writer.key(&entry.as_change());
             }
             while let Some(content) = writer.take_full() {
                 if parts.send(Part { content, last: false }).await.is_err() {

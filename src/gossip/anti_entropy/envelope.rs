@@ -16,7 +16,7 @@ use thiserror::Error;
 pub(super) use self::local::{changes_of, completed, heartbeats};
 use super::stream::{self, MAX_BLOCKS, StreamError};
 use crate::{
-    gossip::{liveness::MAX_PEERS, message::is_destination},
+    gossip::{liveness::MAX_PEERS, message::is_destination, peer_replica::Change},
     model::{
         member::{INCARNATIONS, MAX_GENERATION},
         name::Label,
@@ -245,7 +245,7 @@ pub(super) fn digest_len(octets: &[u8]) -> Option<usize> {
 }
 
 /// Reports whether a message starts an exchange. Looks at its type only.
-pub(super) fn starts_exchange(octets: &[u8]) -> bool {
+pub fn starts_exchange(octets: &[u8]) -> bool {
     octets.get(HEADER - 1) == Some(&SYN)
 }
 
@@ -310,15 +310,8 @@ impl<'a> Operations<'a> {
                 self.version = Some(0);
             }
             KEY_VALUE => {
-                let key = content.text(LONGEST_KEY, "key")?;
-                // chitchat ends if a key starts with another character.
-                if !key.starts_with(|first: char| first.is_ascii()) {
-                    return Err(EnvelopeError::Text("key"));
-                }
-                content.text(LONGEST_VALUE, "value")?;
-                let version = content.counter()?;
-                let is_known = matches!(content.octet()?, SET | DELETE);
-                if !is_known || self.version.is_none_or(|last| version <= last) {
+                let Change { version, .. } = content.change()?.ok_or(EnvelopeError::Operations)?;
+                if self.version.is_none_or(|last| version <= last) {
                     return Err(EnvelopeError::Operations);
                 }
                 self.version = Some(version);
@@ -337,6 +330,15 @@ impl<'a> Operations<'a> {
     }
 }
 
+/// Appends a change of a key.
+pub(super) fn write_change(change: &Change<'_>, out: &mut Vec<u8>) {
+    let Change { key, version, value } = change;
+    key.serialize(out);
+    value.unwrap_or_default().serialize(out);
+    version.serialize(out);
+    out.push(if value.is_some() { SET } else { DELETE });
+}
+
 /// Octets that are not read yet. Numbers are little-endian.
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -353,7 +355,7 @@ impl<'a> Reader<'a> {
         Ok(*taken)
     }
 
-    pub(super) fn octet(&mut self) -> Result<u8, EnvelopeError> {
+    fn octet(&mut self) -> Result<u8, EnvelopeError> {
         self.array().map(|[octet]| octet)
     }
 
@@ -363,10 +365,27 @@ impl<'a> Reader<'a> {
     }
 
     /// Text of at most `most` octets; `what` is its role.
-    pub(super) fn text(&mut self, most: usize, what: &'static str) -> Result<&'a str, EnvelopeError> {
+    fn text(&mut self, most: usize, what: &'static str) -> Result<&'a str, EnvelopeError> {
         let len = u16::from_le_bytes(self.array()?).into();
         let text = std::str::from_utf8(self.take(len)?).map_err(|_| EnvelopeError::Text(what))?;
         if len > most { Err(EnvelopeError::Text(what)) } else { Ok(text) }
+    }
+
+    /// A change of a key; `None` if its status is unknown.
+    pub(super) fn change(&mut self) -> Result<Option<Change<'a>>, EnvelopeError> {
+        let key = self.text(LONGEST_KEY, "key")?;
+        // chitchat ends if a key starts with another character.
+        if !key.starts_with(|first: char| first.is_ascii()) {
+            return Err(EnvelopeError::Text("key"));
+        }
+        let value = self.text(LONGEST_VALUE, "value")?;
+        let version = self.counter()?;
+        let value = match self.octet()? {
+            SET => Some(value),
+            DELETE => None,
+            _ => return Ok(None),
+        };
+        Ok(Some(Change { key, version, value }))
     }
 
     pub(super) fn run(&mut self) -> Result<ChitchatId, EnvelopeError> {

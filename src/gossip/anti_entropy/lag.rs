@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use arc_swap::ArcSwap;
@@ -56,19 +56,22 @@ impl Lag {
             Err(_) => 0,
         };
         let changes = digest.iter().map(missing).sum();
-        if let Ok(mut kept) = self.0.missing.lock()
-            && (kept.len() < MAX_PEERS || kept.contains_key(&at))
-        {
+        let mut kept = self.missing();
+        if kept.len() < MAX_PEERS || kept.contains_key(&at) {
             kept.insert(at, changes);
         }
     }
 
     /// Takes the comparisons since the last call, each peer's last one, in descending order of changes.
     pub(super) fn take(&self) -> Vec<Missing> {
-        let kept = self.0.missing.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+        let kept = std::mem::take(&mut *self.missing());
         let mut all: Vec<Missing> = kept.into_iter().map(|(at, changes)| Missing { at, changes }).collect();
         all.sort_by_key(|missing| std::cmp::Reverse(missing.changes));
         all
+    }
+
+    fn missing(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, u64>> {
+        self.0.missing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

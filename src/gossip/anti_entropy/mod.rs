@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use self::{
     bulk::{BulkState, Part},
+    envelope::starts_exchange,
     lag::Missing,
     offers::Offer,
     state_stream::StateError,
@@ -407,11 +408,6 @@ impl Cluster {
         // An error means that the task has ended already.
         let _ = self.handle.shutdown().await;
     }
-}
-
-/// Reports whether a chitchat message starts an exchange.
-pub fn starts_exchange(octets: &[u8]) -> bool {
-    envelope::starts_exchange(octets)
 }
 
 /// Reports whether changes follow a version without a gap.

@@ -11,19 +11,19 @@ use thiserror::Error;
 
 use super::{
     Entry,
-    envelope::{EnvelopeError, LONGEST_KEY, LONGEST_VALUE, MAX_RUNS, Reader},
+    envelope::{EnvelopeError, MAX_RUNS, Reader, write_change},
     stream::{self, MAX_BLOCK, MAX_BLOCKS, StreamError},
 };
-use crate::gossip::{message::MAX_GOSSIP, peer_replica::MAX_INSTANCES};
+use crate::gossip::{
+    message::MAX_GOSSIP,
+    peer_replica::{Change, MAX_INSTANCES},
+};
 
 /// Largest number of keys of a run: instance, state and report of each instance, once live and once deleted, and some of the
 /// node itself. Larger runs are left to gossip.
 pub(super) const MAX_KEYS: usize = 6 * MAX_INSTANCES + 1024;
 /// Largest number of octets in a transfer, decompressed: ten times 100,000 instances of usual size.
 pub(super) const MAX_OCTETS: usize = 512 << 20;
-
-const SET: u8 = 0;
-const DELETE: u8 = 1;
 
 /// Whole state of one run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,12 +84,9 @@ impl Writer {
         self.pending.extend_from_slice(&keys.to_le_bytes());
     }
 
-    /// Writes a key of the last run. `value` is `None` if the key is deleted.
-    pub(super) fn key(&mut self, key: &str, version: u64, value: Option<&str>) {
-        key.serialize(&mut self.pending);
-        value.unwrap_or_default().serialize(&mut self.pending);
-        version.serialize(&mut self.pending);
-        self.pending.push(if value.is_some() { SET } else { DELETE });
+    /// Writes a key of the last run.
+    pub(super) fn key(&mut self, key: &Change<'_>) {
+        write_change(key, &mut self.pending);
     }
 
     /// Returns the next full part, if any.
@@ -222,27 +219,19 @@ impl Decoder {
 }
 
 fn read_key(reader: &mut Reader<'_>, max: u64) -> Result<Entry, StateError> {
-    let key = reader.text(LONGEST_KEY, "key")?;
-    // chitchat ends if a key starts with another character.
-    if !key.starts_with(|first: char| first.is_ascii()) {
-        return Err(EnvelopeError::Text("key").into());
-    }
-    let value = reader.text(LONGEST_VALUE, "value")?;
-    let version = reader.counter()?;
-    let value = match reader.octet()? {
-        SET => Some(value.to_owned()),
-        DELETE => None,
-        _ => return Err(StateError::Version),
-    };
+    let Change { key, version, value } = reader.change()?.ok_or(StateError::Version)?;
     if version == 0 || version > max {
         return Err(StateError::Version);
     }
-    Ok(Entry { key: key.to_owned(), version, value })
+    Ok(Entry { key: key.to_owned(), version, value: value.map(str::to_owned) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::envelope::{LONGEST_KEY, LONGEST_VALUE},
+        *,
+    };
 
     fn id(name: &str) -> ChitchatId {
         ChitchatId::new(name, 1, ([10, 0, 0, 1], 7946).into())
@@ -262,7 +251,7 @@ mod tests {
         for state in states {
             writer.run(&state.id, state.collected, state.max, state.entries.len() as u32);
             for entry in &state.entries {
-                writer.key(&entry.key, entry.version, entry.value.as_deref());
+                writer.key(&entry.as_change());
                 parts.extend(writer.take_full());
             }
         }
@@ -317,7 +306,7 @@ mod tests {
         let key = |key: &'static str, version: u64, value: &'static str| {
             move |writer: &mut Writer| {
                 writer.run(&id("a"), 0, 9, 1);
-                writer.key(key, version, Some(value));
+                writer.key(&Change { key, version, value: Some(value) });
             }
         };
         let long: &'static str = "x".repeat(LONGEST_VALUE + 1).leak();

@@ -3,8 +3,8 @@
 use chitchat::{ChitchatId, Serializable};
 
 use super::{
-    ACK, DELETE, Envelope, EnvelopeError, HEADER, KEY_VALUE, MAGIC, NODE, SET, SYN, SYN_ACK, VERSION, Versions,
-    read_digest, write_digest,
+    ACK, Envelope, EnvelopeError, HEADER, KEY_VALUE, MAGIC, NODE, SYN, SYN_ACK, VERSION, Versions, read_digest,
+    write_change, write_digest,
 };
 use crate::gossip::{anti_entropy::stream, peer_replica::Change};
 
@@ -16,12 +16,9 @@ pub(in crate::gossip::anti_entropy) fn changes_of(run: &ChitchatId, from: u64, c
     for counter in [0, from] {
         counter.serialize(&mut content);
     }
-    for Change { key, version, value } in changes {
+    for change in changes {
         content.push(KEY_VALUE);
-        key.serialize(&mut content);
-        value.unwrap_or_default().serialize(&mut content);
-        version.serialize(&mut content);
-        content.push(if value.is_some() { SET } else { DELETE });
+        write_change(change, &mut content);
     }
     let [a, b] = MAGIC.to_le_bytes();
     let mut out = vec![a, b, VERSION, ACK];
