@@ -190,12 +190,6 @@ pub(super) struct Cached {
     pub(super) body: Bytes,
 }
 
-impl Cached {
-    pub(super) fn new(index: u64, head: Bytes, body: Bytes) -> Self {
-        Self { index, head, body }
-    }
-}
-
 /// The part of the state that an endpoint shows, and the key of its responses in the cache.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -336,7 +330,7 @@ impl BlockingQueries {
         let _ = timeout(wait, snapshots.wait_for(|snapshot| predicate(&snapshot.catalog))).await;
     }
 
-    /// Waits in the same way without a limit, counted as a waiting client.
+    /// Waits until the topic's index differs from `seen`, or for the shutdown, as a waiting client that the metrics count.
     pub(super) async fn wait_for_change_of(&self, topic: &Topic, seen: u64) {
         let _waiting = self.metrics.waiting();
         self.changed(topic, seen).await;

@@ -101,7 +101,7 @@ async fn respond<T: Serialize>(
             };
             let text = Bytes::from(text?);
             if is_cacheable {
-                let cached = Cached::new(index, cached_head(index, text.len()), text.clone());
+                let cached = Cached { index, head: cached_head(index, text.len()), body: text.clone() };
                 api.queries.cache(key, cached);
             }
             text

@@ -62,6 +62,17 @@ async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }
 
+/// An agent with a passing instance, a client of it, and the index that the client has seen.
+async fn client_of_agent() -> (TestAgent, Client, u64) {
+    let agent = TestAgent::new(None);
+    agent.announce(Status::Passing, "");
+    settle().await;
+    let mut client = Client::new(&agent);
+    client.send(PATH).await;
+    let seen = client.response().await.2;
+    (agent, client, seen)
+}
+
 #[tokio::test(start_paused = true)]
 async fn parked_query_and_its_repetitions_get_the_same_responses_as_plain_requests() {
     let agent = TestAgent::new(None);
@@ -94,12 +105,7 @@ async fn parked_query_and_its_repetitions_get_the_same_responses_as_plain_reques
 
 #[tokio::test(start_paused = true)]
 async fn parked_query_ends_after_its_wait() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (_agent, mut client, seen) = client_of_agent().await;
     for _ in 0..3 {
         let begin = Instant::now();
         client.send(&format!("{PATH}?index={seen}&wait=16s")).await;
@@ -110,12 +116,7 @@ async fn parked_query_ends_after_its_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn pipelined_request_is_answered_after_the_parked_query() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (agent, mut client, seen) = client_of_agent().await;
     client.send(&format!("{PATH}?index={seen}&wait=1m")).await;
     settle().await;
     client.send("/healthz").await;
@@ -127,12 +128,7 @@ async fn pipelined_request_is_answered_after_the_parked_query() {
 
 #[tokio::test(start_paused = true)]
 async fn connection_of_a_parked_query_ends_with_its_client() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (_agent, mut client, seen) = client_of_agent().await;
     client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
     settle().await;
     drop(client.stream);
@@ -141,12 +137,7 @@ async fn connection_of_a_parked_query_ends_with_its_client() {
 
 #[tokio::test(start_paused = true)]
 async fn shutdown_answers_a_parked_query_and_closes_the_connection() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (agent, mut client, seen) = client_of_agent().await;
     client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
     settle().await;
     agent.shutdown.cancel();
@@ -157,12 +148,7 @@ async fn shutdown_answers_a_parked_query_and_closes_the_connection() {
 /// The sources end before the servers when an agent stops.
 #[tokio::test(start_paused = true)]
 async fn shutdown_answers_a_parked_query_whose_sources_have_ended() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (agent, mut client, seen) = client_of_agent().await;
     client.send(&format!("{PATH}?index={seen}&wait=10m")).await;
     settle().await;
     drop(agent.catalog);
@@ -174,15 +160,10 @@ async fn shutdown_answers_a_parked_query_whose_sources_have_ended() {
     client.served.await.unwrap();
 }
 
-/// Headers without a space after the colon: 100 octets below the limit of a head.
+/// Headers without a space after the colon, in a head just below the limit.
 #[tokio::test(start_paused = true)]
 async fn parked_query_with_a_long_head_is_answered() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut client = Client::new(&agent);
-    client.send(PATH).await;
-    let seen = client.response().await.2;
+    let (agent, mut client, seen) = client_of_agent().await;
     let long = format!("x-long:{}\r\n", "a".repeat(15_840));
     let headers = (0..60).fold(long, |headers, at| headers + &format!("x{at:02}:a\r\n"));
     client.send_with(&format!("{PATH}?index={seen}&wait=10m"), &headers).await;
@@ -292,12 +273,7 @@ async fn client_that_reads_nothing_does_not_delay_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn clients_that_leave_while_they_wait_are_not_kept() {
-    let agent = TestAgent::new(None);
-    agent.announce(Status::Passing, "");
-    settle().await;
-    let mut staying = Client::new(&agent);
-    staying.send(PATH).await;
-    let seen = staying.response().await.2;
+    let (agent, mut staying, seen) = client_of_agent().await;
     staying.send(&format!("{PATH}?index={seen}&wait=10m")).await;
     for _ in 0..100 {
         let mut leaving = Client::new(&agent);
