@@ -21,8 +21,9 @@ use muster::{
         health::Status,
         maintenance::Maintenance,
         name::Label,
-        service::instance_ref::InstanceRef,
-        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
+        service::{
+            Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, instance_ref::InstanceRef,
+        },
     },
 };
 use nix::sys::{

@@ -17,8 +17,7 @@ use muster::{
         health::Status,
         member::{PeerId, Reach},
         name::Label,
-        service::instance_ref::InstanceRef,
-        service::{Instance, InstanceKey},
+        service::{Instance, InstanceKey, instance_ref::InstanceRef},
     },
     saved_state::SavedState,
 };

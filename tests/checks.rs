@@ -13,8 +13,10 @@ use muster::{
         health::Status,
         maintenance::Maintenance,
         name::Label,
-        service::instance_ref::InstanceRef,
-        service::{Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe},
+        service::{
+            Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe,
+            instance_ref::InstanceRef,
+        },
     },
 };
 use tokio::{

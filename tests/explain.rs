@@ -31,8 +31,7 @@ use muster::{
         member::Membership,
         name::{Label, Name},
         recursion_access::ClientRange,
-        service::instance_ref::InstanceRef,
-        service::{Instance, InstanceKey, Protocol},
+        service::{Instance, InstanceKey, Protocol, instance_ref::InstanceRef},
         upstream_address::UpstreamAddress,
     },
 };

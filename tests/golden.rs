@@ -157,8 +157,8 @@ impl World {
                 Some(state) => state.clone(),
                 None => InstanceState::Passing,
             };
-            let announcement = Announcement::new(instance.clone(), state);
-            self.announcements.entry(node.clone()).or_default().insert((&instance).into(), Arc::new(announcement));
+            let announcement = Announcement::new(instance, state);
+            self.announcements.entry(node.clone()).or_default().extend([announcement.into_entry()]);
         }
     }
 

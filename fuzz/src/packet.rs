@@ -295,7 +295,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, state: InstanceState| {
         let announcement = Announcement::new(Arc::new(instance), state);
-        announcements.insert((&announcement.instance).into(), Arc::new(announcement));
+        announcements.extend([announcement.into_entry()]);
     };
     let critical = || InstanceState::new(Status::Critical, "connection refused");
     add(instance("web", &format!("web-{host}"), number), InstanceState::Passing);

@@ -13,8 +13,9 @@ use super::Options;
 use crate::model::{
     health::Status,
     name::label,
-    service::instance_ref::InstanceRef,
-    service::{Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe},
+    service::{
+        Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe, instance_ref::InstanceRef,
+    },
 };
 
 pub(super) fn check(probe: Probe) -> Check {

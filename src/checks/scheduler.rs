@@ -49,8 +49,7 @@ use crate::{
         health::Status,
         maintenance::{Maintenance, TtlReport},
         name::Label,
-        service::instance_ref::InstanceRef,
-        service::{Check, Definition, Definitions, InstanceKey, Probe},
+        service::{Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
 

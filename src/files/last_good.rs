@@ -140,8 +140,7 @@ impl<T> LastGood<T> {
             (changed, Kept { text: Arc::clone(text), valid, problems, withdrawn })
         };
         let octets: usize = new.iter().map(|(_, text)| text.as_ref().as_ref().map_or(0, |text| text.len())).sum();
-        let threads = if octets < OCTETS_PER_THREAD { 1 } else { octets / OCTETS_PER_THREAD };
-        let read = parallel::map(&new, threads, read);
+        let read = parallel::map(&new, octets / OCTETS_PER_THREAD, read);
         for ((path, _), (is_changed, kept)) in new.into_iter().zip(read) {
             changed |= is_changed;
             self.files.insert(path.clone(), kept);

@@ -21,8 +21,7 @@ use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
         name::Label,
-        service::InstanceKey,
-        service::instance_ref::InstanceRef,
+        service::{InstanceKey, instance_ref::InstanceRef},
         shared_lists::SharedLists,
         user_event::{Received, UserEvent},
     },

@@ -6,7 +6,11 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use smol_str::SmolStr;
 
-use super::{health::Status, name::Label, service::Instance, service::instance_ref::InstanceRef};
+use super::{
+    health::Status,
+    name::Label,
+    service::{Instance, instance_ref::InstanceRef},
+};
 use crate::printable::blanked;
 
 /// Maximum length of a reason in octets: it fits an Extended DNS Error and a gossip value.

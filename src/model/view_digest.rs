@@ -137,8 +137,7 @@ mod tests {
         announcement::{Announcements, HealthReport, InstanceState, Node},
         list::List,
         name::label,
-        service::instance_ref::InstanceRef,
-        service::{Instance, InstanceKey},
+        service::{Instance, InstanceKey, instance_ref::InstanceRef},
     };
 
     fn known(id: &str, state: InstanceState) -> Arc<Announcement> {

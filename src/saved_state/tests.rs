@@ -14,8 +14,7 @@ use crate::{
         health::Status,
         member::{Cause, PeerId, Reach},
         name::label,
-        service::instance_ref::InstanceRef,
-        service::{Instance, InstanceKey},
+        service::{Instance, InstanceKey, instance_ref::InstanceRef},
     },
 };
 

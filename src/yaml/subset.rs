@@ -209,8 +209,7 @@ impl<'t> Parser<'t> {
             b'[' | b'{' => self.flow(depth),
             b'"' | b'\'' => self.quoted(),
             _ => {
-                let is_part = |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'.' | b'/');
-                let len = self.text[self.at..].bytes().take_while(|octet| is_part(*octet)).count();
+                let len = self.text[self.at..].bytes().take_while(is_part_of_word).count();
                 self.plain(&self.text[self.at..self.at + len])
             }
         }
@@ -257,8 +256,7 @@ impl<'t> Parser<'t> {
     fn key_len(&self) -> Option<usize> {
         let rest = &self.text.as_bytes()[self.at..];
         rest.first().filter(|octet| octet.is_ascii_alphabetic())?;
-        let is_part = |octet: &u8| octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'.' | b'/');
-        let len = rest.iter().take(MAX_KEY).take_while(|octet| is_part(octet)).count();
+        let len = rest.iter().copied().take(MAX_KEY).take_while(is_part_of_word).count();
         (rest.get(len) == Some(&b':') && matches!(rest.get(len + 1), None | Some(b' ' | b'\n'))).then_some(len)
     }
 
@@ -329,6 +327,11 @@ impl<'t> Parser<'t> {
             }
         }
     }
+}
+
+/// Reports whether an octet belongs to a key, or to a scalar without quotes in a flow collection.
+fn is_part_of_word(octet: &u8) -> bool {
+    octet.is_ascii_alphanumeric() || matches!(octet, b'_' | b'-' | b'.' | b'/')
 }
 
 /// Returns the value of a scalar without quotes by the rules of serde_yaml; `None` if they are not obvious.

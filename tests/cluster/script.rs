@@ -282,7 +282,7 @@ impl Cluster {
         let instance = instance(host.identity.address, service, id);
         let announcement = Announcement::new(Arc::new(instance), standing);
         host.announcements.send_modify(|all| {
-            all.insert((&announcement.instance).into(), Arc::new(announcement));
+            all.extend([announcement.into_entry()]);
         });
     }
 
@@ -298,7 +298,7 @@ impl Cluster {
                 let mut instance = instance(host.identity.address, &format!("bulk{at}"), &id);
                 instance.meta = [("text", text)].into();
                 let announcement = Announcement::new(Arc::new(instance), InstanceState::Passing);
-                all.insert((&announcement.instance).into(), Arc::new(announcement));
+                all.extend([announcement.into_entry()]);
             }
         });
     }

@@ -7,8 +7,7 @@ use crate::model::{
     announcement::{HealthReport, InstanceState},
     health::Status,
     name::label,
-    service::Instance,
-    service::instance_ref::InstanceRef,
+    service::{Instance, instance_ref::InstanceRef},
 };
 
 fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceRef, Arc<Announcement>) {

@@ -12,8 +12,7 @@ use crate::{
         announcement::{Announcement, Announcements, HealthReport, HoldReason, InstanceState},
         health::Status,
         name::Label,
-        service::instance_ref::InstanceRef,
-        service::{Definitions, Probe},
+        service::{Definitions, Probe, instance_ref::InstanceRef},
     },
     registry::{
         error::RegistryError,
