@@ -219,6 +219,24 @@ fn filters_apply_to_the_fields_of_items() {
 }
 
 #[test]
+fn lists_of_the_mesh_and_of_peers_are_empty() {
+    let agent = agent();
+    for path in [
+        "health/connect/db",
+        "health/ingress/db",
+        "catalog/connect/db",
+        "catalog/gateway-services/gateway",
+        "health/service/db?peer=dc2",
+        "catalog/service/db?peer=dc2",
+        "catalog/nodes?peer=dc2",
+    ] {
+        let answer = get(&agent, path);
+        assert_eq!((answer.status, answer.json()), (200, json!([])), "{path}");
+        assert!(answer.index() > 0, "{path}");
+    }
+}
+
+#[test]
 fn unsupported_requests_are_refused_with_a_reason() {
     let agent = agent();
     let cases = [

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{
     Api,
-    consul::{agent, agent_services, catalog, event, health, keyring, metrics, mutations},
+    consul::{agent, agent_services, catalog, event, health, keyring, mesh, metrics, mutations},
     endpoint::{Answer, Body, Endpoint},
     muster::{events, explain},
     openapi,
@@ -29,7 +29,8 @@ use crate::{
     api::{
         self,
         catalog::{
-            AgentHealth, CatalogService, Check, Entry, Event, Node, NodeServiceList, NodeServices, Service, Summary,
+            AgentHealth, CatalogService, Check, Entry, Event, Node, NodeServiceList, NodeServices, Nothing, Service,
+            Summary,
         },
         explain::Explained,
     },
@@ -165,6 +166,22 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/catalog/service/{service}", Read, catalog::service, "List the instances of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
             .json::<Vec<CatalogService>>(),
+        Endpoint::get(
+            "/v1/catalog/connect/{service}",
+            Read,
+            mesh::nothing::<CatalogService>,
+            "List the instances of a service that accept mesh connections: always none",
+        )
+        .query(&[WAIT, CATALOG, JSON])
+        .json::<Vec<CatalogService>>(),
+        Endpoint::get(
+            "/v1/catalog/gateway-services/{gateway}",
+            Read,
+            mesh::nothing::<Nothing>,
+            "List the services of a mesh gateway: always none",
+        )
+        .query(&[WAIT, CATALOG, JSON])
+        .json::<Vec<Nothing>>(),
         Endpoint::put("/v1/catalog/register", Register, mutations::catalog_register, "Register a service of this node")
             .body(Body::Json(openapi::catalog_registration))
             .json::<bool>(),
@@ -187,6 +204,22 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             Read,
             health::service,
             "List the instances of a service with their nodes and checks",
+        )
+        .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
+        .json::<Vec<Entry>>(),
+        Endpoint::get(
+            "/v1/health/connect/{service}",
+            Read,
+            mesh::nothing::<Entry>,
+            "List the instances of a service that accept mesh connections: always none",
+        )
+        .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
+        .json::<Vec<Entry>>(),
+        Endpoint::get(
+            "/v1/health/ingress/{service}",
+            Read,
+            mesh::nothing::<Entry>,
+            "List the ingress gateways of a service: always none",
         )
         .query(&[WAIT, CATALOG, TAG, PASSING, NEAR, JSON])
         .json::<Vec<Entry>>(),

@@ -114,9 +114,11 @@ impl Query {
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
 
-    /// Reports whether a node matches the datacenter and every `node-meta=KEY:VALUE`.
+    /// Reports whether a node matches the datacenter and every `node-meta=KEY:VALUE`. No node belongs to a `peer`: there are no
+    /// peerings.
     pub(super) fn matches(&self, node: &Node, dc: Option<&Label>) -> bool {
-        dc.is_none_or(|dc| node.datacenter == *dc)
+        self.text("peer").is_none()
+            && dc.is_none_or(|dc| node.datacenter == *dc)
             && self.all("node-meta").filter(|pair| !pair.is_empty()).all(|pair| {
                 let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
                 node.meta.get(key).is_some_and(|known| known == value)
@@ -150,9 +152,7 @@ impl Query {
 
     /// Refuses parameters of Consul that must not be ignored silently.
     pub(super) fn check(&self) -> Result<(), ApiError> {
-        for (name, what) in
-            [("ns", "namespaces"), ("partition", "partitions"), ("peer", "peerings"), ("sg", "sameness groups")]
-        {
+        for (name, what) in [("ns", "namespaces"), ("partition", "partitions"), ("sg", "sameness groups")] {
             if self.text(name).is_some_and(|value| value != "default") {
                 return Err(bad(&format!("{name}: muster has no {what}")));
             }

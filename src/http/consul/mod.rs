@@ -1,7 +1,7 @@
 //! Consul's HTTP API: the paths, methods and JSON that existing clients use.
 //!
 //! [`catalog`] and [`health`] show all nodes, [`agent`] and [`agent_services`] show this node, [`mutations`] changes
-//! this node. [`convert`] maps the catalog to Consul's JSON. [`unsupported`] refuses other requests with a reason.
+//! this node. [`mesh`] has the lists that are always empty. [`convert`] maps the catalog to Consul's JSON. [`unsupported`] refuses other requests with a reason.
 
 pub(super) mod agent;
 pub(super) mod agent_services;
@@ -10,6 +10,7 @@ pub(super) mod convert;
 pub(super) mod event;
 pub(super) mod health;
 pub(super) mod keyring;
+pub(super) mod mesh;
 pub(super) mod metrics;
 pub(super) mod mutations;
 pub(super) mod unsupported;
