@@ -12,7 +12,7 @@ use crate::http::{
     Api,
     blocking::Topic,
     blocking_response::show,
-    query::{Query, label},
+    query::{Query, service_name},
     response::ApiError,
 };
 
@@ -23,5 +23,5 @@ pub(crate) async fn nothing<T: DeserializeOwned + Serialize>(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    show(&api, &uri, &query, Topic::Service(label(&name)?), |_| Ok(Vec::<T>::new())).await
+    show(&api, &uri, &query, Topic::Service(service_name(&name)?), |_| Ok(Vec::<T>::new())).await
 }
