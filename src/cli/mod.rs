@@ -20,6 +20,7 @@ mod explain;
 pub mod host_defaults;
 pub mod input_files;
 mod keyring;
+mod local_agent;
 mod log;
 mod members;
 mod monitor;
