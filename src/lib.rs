@@ -35,6 +35,7 @@ pub mod files;
 pub mod gossip;
 pub mod host_addresses;
 pub mod http;
+pub mod import;
 mod inherited_fd;
 pub mod log_limit;
 pub mod metrics;

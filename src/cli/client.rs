@@ -2,7 +2,14 @@
 //!
 //! Consul agents listen on the same port. A command that changes anything first checks that the server is a muster agent.
 
-use std::{future::pending, io, os::fd::AsFd, path::PathBuf, time::Duration};
+use std::{
+    fs::File,
+    future::pending,
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper::{
@@ -28,7 +35,8 @@ use super::{
     Exit,
     address::Address,
     client_tls::{self, CaFileError},
-    client_token::token,
+    client_token::{VARIABLE, token},
+    local_agent::{self, LocalAgent},
     request_error::RequestError,
     table::{print, printable},
 };
@@ -53,9 +61,12 @@ const HEADING: &str = "Agent options";
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(super) struct Args {
-    /// Address of the agent: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:///PATH
-    #[arg(long, value_name = "ADDR", env = "MUSTER_HTTP_ADDR", default_value = "http://127.0.0.1:8500", global = true, help_heading = HEADING)]
-    http_addr: Address,
+    /// Address of the agent: HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:///PATH [default: as --config says]
+    #[arg(long, value_name = "ADDR", env = "MUSTER_HTTP_ADDR", global = true, help_heading = HEADING)]
+    http_addr: Option<Address>,
+    /// Find the agent by this configuration; without one, at 127.0.0.1:8500 [default: /etc/muster/muster.yaml]
+    #[arg(long, value_name = "PATH", global = true, help_heading = HEADING)]
+    config: Option<PathBuf>,
     /// Read the API token from this file instead of MUSTER_HTTP_TOKEN
     #[arg(long, value_name = "FILE", global = true, help_heading = HEADING)]
     token_file: Option<PathBuf>,
@@ -99,6 +110,8 @@ pub(super) struct Client {
     ca_file: Option<PathBuf>,
     /// Trusted authorities, if requests use TLS.
     authorities: Option<RootCertStore>,
+    /// Advice of the configuration by which the agent was found.
+    advice: Option<String>,
     runtime: Runtime,
 }
 
@@ -113,15 +126,39 @@ pub(super) fn with_exit(args: &Args, command: impl FnOnce(&Client) -> Result<Exi
 }
 
 impl Client {
+    /// The client of the agent that the options or the configuration name.
     fn new(args: &Args) -> Result<Self, ClientError> {
+        let agent = match &args.http_addr {
+            Some(address) => LocalAgent { address: address.clone(), ca_file: None, advice: None },
+            None => local_agent::find(args.config.as_deref()).map_err(|error| {
+                ClientError::Failed(format!(
+                    "{error}\nSet the address of the agent with --http-addr or MUSTER_HTTP_ADDR, or run the command as root."
+                ))
+            })?,
+        };
+        let LocalAgent { address, ca_file, advice } = agent;
+        // The agent's own certificate may be unreadable for this user: the system's authorities then decide.
+        let ca_file = args.ca_file.clone().or(ca_file.filter(|path| File::open(path).is_ok()));
+        Ok(Self { advice, ..Self::at(address, args.token_file.as_deref(), VARIABLE, ca_file)? })
+    }
+
+    /// A client of the server at an address. Without a file, the token is in the environment variable.
+    ///
+    /// # Errors
+    /// The token or the authorities are unusable.
+    pub(super) fn at(
+        address: Address,
+        token_file: Option<&Path>,
+        variable: &'static str,
+        ca_file: Option<PathBuf>,
+    ) -> Result<Self, ClientError> {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| ClientError::Failed(format!("cannot start the HTTP client: {error}")))?;
-        let token = token(args.token_file.as_deref()).map_err(|error| {
+        let token = token(token_file, variable).map_err(|error| {
             ClientError::Failed(format!(
-                "{error}\n--token-file names a file with one token; MUSTER_HTTP_TOKEN contains a token."
+                "{error}\n--token-file names a file with one token; {variable} contains a token."
             ))
         })?;
-        let (address, ca_file) = (args.http_addr.clone(), args.ca_file.clone());
         // --ca-file is read even if it is not needed, so that a wrong path is reported at once.
         let authorities = (ca_file.is_some() || matches!(address, Address::Https(_)))
             .then(|| client_tls::authorities(ca_file.as_deref()))
@@ -130,7 +167,7 @@ impl Client {
         if token.is_some() && address.is_cleartext() {
             eprintln!("muster: warning: the token is sent unencrypted to {address}: use https://");
         }
-        Ok(Self { address, token, ca_file, authorities, runtime })
+        Ok(Self { address, token, ca_file, authorities, advice: None, runtime })
     }
 
     /// Returns the agent's description of itself; fails if the server is not a muster agent.
@@ -182,7 +219,7 @@ impl Client {
             return Ok(response.into_body());
         }
         let text = timeout(REQUEST_TIMEOUT, Limited::new(response.into_body(), MAX_RESPONSE).collect()).await;
-        Err(refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
+        Err(self.refused(status, &text.ok().and_then(Result::ok).map(Collected::to_bytes).unwrap_or_default()))
     }
 
     async fn start_stream(&self, path: &str, last_seen: Option<u64>) -> Result<Response<Incoming>, RequestError> {
@@ -201,13 +238,28 @@ impl Client {
     fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
         let exchanged = self.runtime.block_on(self.exchange(method, path, body));
         let (status, body) = exchanged.map_err(|error| self.failed(&error))?;
-        if status.is_success() { Ok(body) } else { Err(refused(status, &body)) }
+        if status.is_success() { Ok(body) } else { Err(self.refused(status, &body)) }
     }
 
     fn failed(&self, error: &RequestError) -> ClientError {
         let address = &self.address;
-        let advice = error.advice(address, self.ca_file.as_deref());
+        let mut advice = error.advice(address, self.ca_file.as_deref());
+        if let Some(more) = &self.advice {
+            advice = format!("{advice}\n{more}");
+        }
         ClientError::Failed(format!("cannot query the agent at {address}: {error}\n{advice}"))
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        let mut text = String::from_utf8_lossy(body).trim().to_owned();
+        if text.starts_with("Permission denied") {
+            text.push_str("\nSet a token for this command with --token-file or MUSTER_HTTP_TOKEN.");
+            if let Some(more) = &self.advice {
+                text.push('\n');
+                text.push_str(more);
+            }
+        }
+        ClientError::Refused(if text.is_empty() { format!("the agent answered {status}") } else { text })
     }
 
     async fn connect(&self) -> Result<Connection, RequestError> {
@@ -276,14 +328,6 @@ async fn round_trip(stream: Connection, request: Request<Full<Bytes>>) -> Result
         }
     };
     timeout(REQUEST_TIMEOUT, exchanged).await.map_err(|_| RequestError::NoAnswer(REQUEST_TIMEOUT))?
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> ClientError {
-    let mut text = String::from_utf8_lossy(body).trim().to_owned();
-    if text.starts_with("Permission denied") {
-        text.push_str("\nSet a token for this command with --token-file or MUSTER_HTTP_TOKEN.");
-    }
-    ClientError::Refused(if text.is_empty() { format!("the agent answered {status}") } else { text })
 }
 
 /// Waits for SIGINT or SIGTERM.

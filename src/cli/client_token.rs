@@ -11,23 +11,23 @@ use super::input_files::read;
 
 /// Maximum size of a token file in octets.
 const MAX_TOKEN: usize = 4096;
-/// Environment variable with the token, used without --token-file.
-const VARIABLE: &str = "MUSTER_HTTP_TOKEN";
+/// Environment variable with the token for muster, used without --token-file.
+pub(super) const VARIABLE: &str = "MUSTER_HTTP_TOKEN";
 
 /// Source of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     /// `--token-file`
     File(PathBuf),
-    /// `MUSTER_HTTP_TOKEN`
-    Variable,
+    /// An environment variable, such as `MUSTER_HTTP_TOKEN`
+    Variable(&'static str),
 }
 
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "the token file {}", path.display()),
-            Self::Variable => f.write_str(VARIABLE),
+            Self::Variable(name) => f.write_str(name),
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) enum TokenError {
 }
 
 /// Reads the token from the file; without a file, from the variable, which may be unset or empty.
-pub(super) fn token(file: Option<&Path>) -> Result<Option<HeaderValue>, TokenError> {
+pub(super) fn token(file: Option<&Path>, variable: &'static str) -> Result<Option<HeaderValue>, TokenError> {
     let (text, source) = match file {
         Some(path) => {
             let source = Source::File(path.to_owned());
@@ -62,9 +62,9 @@ pub(super) fn token(file: Option<&Path>) -> Result<Option<HeaderValue>, TokenErr
                 Err(error) => return Err(TokenError::Unreadable(source, error)),
             }
         }
-        None => (env::var_os(VARIABLE).unwrap_or_default().into_encoded_bytes(), Source::Variable),
+        None => (env::var_os(variable).unwrap_or_default().into_encoded_bytes(), Source::Variable(variable)),
     };
-    if text.trim_ascii().is_empty() && source == Source::Variable {
+    if text.trim_ascii().is_empty() && file.is_none() {
         return Ok(None);
     }
     parse(&text, source).map(Some)
@@ -120,7 +120,7 @@ mod tests {
         ];
         for (name, expected) in cases {
             let path = folder.path().join(name);
-            let got = token(Some(&path)).map_err(|error| error.to_string());
+            let got = token(Some(&path), VARIABLE).map_err(|error| error.to_string());
             let expected = expected.map_err(|text| text.replace("PATH", &path.display().to_string()));
             let got = got.map(|token| token.map(|token| token.to_str().unwrap().to_owned()));
             assert_eq!(got, expected.map(|token| Some(token.to_owned())), "{name}");

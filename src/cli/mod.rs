@@ -18,8 +18,10 @@ mod completions_and_man;
 mod drain;
 mod explain;
 pub mod host_defaults;
+mod import;
 pub mod input_files;
 mod keyring;
+mod local_agent;
 mod log;
 mod members;
 mod monitor;
@@ -74,6 +76,8 @@ enum Command {
     Agent(agent::Args),
     /// Check configuration, service and zone files, and token files that a configuration names
     Validate(validate::Args),
+    /// Convert Consul's configuration and service definitions, or compare its DNS answers with muster's
+    Import(import::Args),
     /// Show cluster members
     Members(members::Args),
     /// List services with their number of answered instances
@@ -124,6 +128,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match arguments.command {
         Command::Agent(args) => agent::run(&args),
         Command::Validate(args) => validate::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Members(args) => members::run(&args),
         Command::Services(args) => explain::services(&args),
         Command::Instances(args) => explain::instances(&args),

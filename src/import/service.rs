@@ -1,0 +1,238 @@
+//! A service definition of Consul as a service of a muster service file.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{check, section::Section, tree::Value, yaml_text::Yaml};
+use crate::model::name::{Label, MAX_LABEL};
+
+/// Weight of an instance in Consul, unless its definition has `weights`.
+const CONSUL_WEIGHT: i64 = 1;
+
+/// Facts of the whole import that the definition of one service depends on.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Name of the node that the definitions belong to, as a label.
+    pub(super) node: Option<Label>,
+    /// Name of the service of each id.
+    pub(super) names: BTreeMap<String, String>,
+    /// Number of instances of each service, by its folded name.
+    pub(super) instances: BTreeMap<String, usize>,
+    /// `dns_config.service_ttl`: a name, or the beginning of names and `*`; with the seconds.
+    pub(super) ttls: Vec<(String, u64)>,
+    /// True if checks may run commands.
+    pub(super) allow_exec: bool,
+}
+
+impl Facts {
+    /// The TTL of a service: its own, else the one of the longest matching prefix.
+    fn ttl(&self, name: &str) -> Option<u64> {
+        let matches = |pattern: &str| match pattern.strip_suffix('*') {
+            // `*` alone is the default of all services: `dns.ttl`.
+            Some(prefix) => !prefix.is_empty() && name.starts_with(prefix),
+            None => pattern == name,
+        };
+        let best = self
+            .ttls
+            .iter()
+            .filter(|(pattern, _)| matches(pattern))
+            .max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
+        best.map(|(_, seconds)| *seconds)
+    }
+}
+
+/// Name and id of a definition; `None`: it has no name.
+pub(super) fn name_and_id<'a>(section: &Section<'a>) -> Option<(&'a str, &'a str)> {
+    let text = |name| match section.take(name).map(|field| &field.node.value) {
+        Some(Value::Text(text)) if !text.is_empty() => Some(text.as_str()),
+        _ => None,
+    };
+    let (id, name) = (text("id"), text("name"));
+    let name = name.or_else(|| text("service"))?;
+    Some((name, id.unwrap_or(name)))
+}
+
+/// Converts a definition and the checks that were defined apart from it.
+pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Section<'_>>) -> Option<Yaml> {
+    let context = section.context;
+    if let Some((kind, _)) = section.text("kind")
+        && kind != "typical"
+    {
+        section.abandon("muster has no proxies and gateways: a service of this kind is left out");
+        return None;
+    }
+    let Some((name, id)) = name_and_id(&section) else {
+        section.abandon("A service without a name is left out");
+        return None;
+    };
+    let mut yaml = Yaml::table();
+    yaml.set("service", Yaml::text(name));
+    if let Some((kept, comment)) = instance_id(name, id, facts) {
+        yaml.set("id", Yaml::text(&kept).with_comment(comment));
+    }
+    set_address(&section, &mut yaml);
+    set_ports(&section, &mut yaml);
+    let tags = section.texts("tags");
+    yaml.set("tags", Yaml::list(tags.into_iter().map(|(tag, place)| Yaml::text(tag).from(&place)).collect()));
+    if let Some(field) = section.take("meta") {
+        let mut meta = Yaml::table();
+        for (key, (text, place)) in context.text_table(&field) {
+            meta.set(key, Yaml::text(&text).from(&place));
+        }
+        yaml.set("meta", meta);
+    }
+    set_weight(&section, &mut yaml);
+    if let Some(seconds) = facts.ttl(name) {
+        yaml.set("ttl", Yaml::plain(format!("{seconds}s")));
+    }
+    let mut checks = section.sections("check");
+    checks.extend(section.sections("checks"));
+    checks.extend(more_checks);
+    let count = checks.len();
+    let checks: Vec<Yaml> = checks.into_iter().filter_map(|check| check::convert(check, facts, Some(name))).collect();
+    if checks.len() < count {
+        let left_out = count - checks.len();
+        yaml.comment_first(&format!("{left_out} of {count} checks of Consul are not converted: see the report"));
+    }
+    yaml.set("checks", Yaml::list(checks));
+    report_rest(section);
+    Some(yaml)
+}
+
+/// The id in the cluster, and a comment. `None`: muster's default, `SERVICE-NODE`.
+///
+/// Ids of Consul are unique on one node only, and the same on all nodes with the same definition.
+fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> {
+    if facts.instances.get(&name.to_ascii_lowercase()).is_none_or(|count| *count < 2) {
+        return None;
+    }
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let label: String = id.chars().map(plain).collect();
+    let label = label.trim_matches('-');
+    let (label, unique) = match &facts.node {
+        Some(node) if label.split('-').any(|part| part == node.as_str()) || label.contains(node.as_str()) => {
+            (label.to_owned(), true)
+        }
+        Some(node) => (format!("{label}-{node}"), true),
+        None => (label.to_owned(), false),
+    };
+    if label.len() > MAX_LABEL || label.is_empty() {
+        return None;
+    }
+    let note = if unique { "" } else { "; it must be unique in the cluster" };
+    Some((label.clone(), if label == id && unique { String::new() } else { format!("{id:?} in Consul{note}") }))
+}
+
+fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
+    let context = section.context;
+    let mut addresses: Vec<String> = Vec::new();
+    let add = |addresses: &mut Vec<String>, text: &str| {
+        let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+        if !addresses.iter().any(|known| known == bare) {
+            addresses.push(bare.to_owned());
+        }
+    };
+    if let Some((text, place)) = section.text("address") {
+        if is_template(text) {
+            context.lost(&place, TEMPLATE);
+        } else {
+            add(&mut addresses, text);
+        }
+    }
+    if let Some(tagged) = section.section("tagged_addresses") {
+        for (tag, field) in tagged.rest() {
+            let Some(target) = Section::of(context, &field) else { continue };
+            let text = target.text("address");
+            drop(target.rest());
+            let is_ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+            match (tag, text) {
+                (_, Some((text, _))) if addresses.iter().any(|known| known == text) => {}
+                ("lan", Some((text, _))) if addresses.is_empty() && is_ip(text) => add(&mut addresses, text),
+                ("lan_ipv4" | "lan_ipv6", Some((text, _))) if is_ip(text) => add(&mut addresses, text),
+                _ => context.lost(
+                    &field.place,
+                    "An instance has one set of addresses for all clients: `lan_ipv4` and `lan_ipv6`",
+                ),
+            }
+        }
+    }
+    match addresses.as_slice() {
+        [] => {}
+        [one] => yaml.set("address", Yaml::text(one)),
+        _ => yaml.set("address", Yaml::line_of(&addresses)),
+    }
+}
+
+/// Reason of a go-sockaddr template.
+pub(super) const TEMPLATE: &str =
+    "Templates of go-sockaddr are not evaluated: write the address, or leave it to the default";
+
+/// Reports whether a text is a go-sockaddr template.
+pub(super) fn is_template(text: &str) -> bool {
+    text.contains("{{")
+}
+
+fn set_ports(section: &Section<'_>, yaml: &mut Yaml) {
+    let context = section.context;
+    let mut default = section.integer("port").filter(|(port, _)| *port != 0).map(|(port, _)| port);
+    let mut ports = Yaml::table();
+    for port in section.sections("ports") {
+        let (name, number) = (port.text("name"), port.integer("port"));
+        let is_default = port.flag("default").is_some_and(|(flag, _)| flag);
+        let place = port.place.clone();
+        port.finish();
+        match (name, number) {
+            (Some((name, _)), Some((number, _))) => {
+                ports.set(name, Yaml::plain(number).from(&place));
+                if is_default {
+                    default = default.or(Some(number));
+                }
+            }
+            _ => context.lost(&place, "A port needs `name` and `port`"),
+        }
+    }
+    if let Some(port) = default {
+        yaml.set("port", Yaml::plain(port));
+    }
+    yaml.set("ports", ports);
+}
+
+fn set_weight(section: &Section<'_>, yaml: &mut Yaml) {
+    let mut passing = (CONSUL_WEIGHT, None);
+    if let Some(weights) = section.section("weights") {
+        if let Some((weight, place)) = weights.integer("passing") {
+            passing = (weight, Some(place));
+        }
+        if let Some((warning, place)) = weights.integer("warning")
+            && warning != (passing.0 / 10).max(1)
+        {
+            section.context.lost(&place, "The weight of an instance with a warning is a tenth of `weight`, at least 1");
+        }
+        weights.finish();
+    }
+    let weight = Yaml::plain(passing.0);
+    yaml.set("weight", passing.1.map_or(weight.clone(), |place| weight.from(&place)));
+}
+
+fn report_rest(section: Section<'_>) {
+    section.skip(&[("token", "A service file needs no token: it is not copied, like every secret")]);
+    section.lose(&[
+        ("enable_tag_override", "Tags of a service file change in the file only"),
+        ("proxy", "muster has no proxies"),
+        ("connect", "muster has no service mesh"),
+        ("socket_path", "muster has no services on Unix sockets"),
+        ("locality", "The zone is a property of the node: `zone` in muster.yaml"),
+    ]);
+    for key in ["namespace", "partition"] {
+        if let Some((text, place)) = section.text(key)
+            && text != "default"
+        {
+            section.context.lost(&place, "muster has one namespace and one partition");
+        }
+    }
+    drop(section.take("service"));
+    section.skip(&[("create_index", RAFT), ("modify_index", RAFT)]);
+    section.finish();
+}
+
+/// Reason of the indexes that responses of Consul's API have.
+const RAFT: &str = "An index of Consul's store";
