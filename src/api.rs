@@ -121,6 +121,8 @@ pub struct MemberState {
     pub generation: u64,
     /// Datacenter, if known.
     pub datacenter: Option<String>,
+    /// Zone, if the node has one and it is known.
+    pub zone: Option<String>,
     /// Digest of the member's view as 16 hexadecimal digits, if known. Nodes with equal views have equal digests.
     pub view: Option<String>,
     /// Time since when the view differs from the requested agent's view for longer than propagation takes (RFC 3339).

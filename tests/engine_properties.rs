@@ -88,6 +88,8 @@ prop_compose! {
             priority,
             weight,
             ttl,
+            nearest: None,
+            min_healthy: None,
             registered_as: None,
         };
         Announcement::new(Arc::new(instance), state)
@@ -106,7 +108,13 @@ fn view() -> impl Strategy<Value = View> {
     views.prop_map(|nodes| {
         let one =
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
-                let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
+                let node = Node {
+                    name: label(name),
+                    addresses,
+                    datacenter: label("dc1"),
+                    zone: None,
+                    meta: Default::default(),
+                };
                 let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
                 (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
             };
@@ -460,6 +468,9 @@ fn tables(view: &View) -> Tables {
         node: label("host-a"),
         domain: Name::parse(DOMAINS[0]).unwrap(),
         aliases: vec![Name::parse(DOMAINS[1]).unwrap()],
+        datacenter: label("dc1"),
+        zone: None,
+        nearest: Default::default(),
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
     });

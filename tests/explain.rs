@@ -84,6 +84,8 @@ impl Declared {
             priority: 1,
             weight: 10,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };
@@ -106,6 +108,7 @@ impl World {
             name: label("host-a"),
             addresses: vec!["10.0.0.7".parse().unwrap()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let announcements = declared.iter().map(Declared::announcement).collect();
@@ -114,6 +117,9 @@ impl World {
             node: label("host-a"),
             domain: name(DOMAIN),
             aliases: vec![name(ALIAS)],
+            datacenter: label("dc1"),
+            zone: None,
+            nearest: Default::default(),
             ttl: 5,
             negative_ttl: 1,
         };

@@ -45,6 +45,7 @@ fn member(name: &str, address: &str, reach: Reach) -> Member {
         id: PeerId { name: label(name), generation: 3 },
         address: address.parse().unwrap(),
         datacenter: None,
+        zone: None,
         version: None,
         reach,
         since: Duration::from_secs(1_000_000_000),
@@ -59,6 +60,7 @@ fn agent_facts() -> Agent {
     Agent {
         node: label("host-a"),
         datacenter: label("dc1"),
+        zone: None,
         domain: Name::parse("service.local").unwrap(),
         aliases: vec![],
         meta: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
@@ -100,8 +102,16 @@ fn api(
     let (scrape, metrics, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
     let events = channel(EventLog::default()).1;
     let agent = Arc::new(agent_facts());
-    let settings =
-        Settings { node: agent.node.clone(), domain: agent.domain.clone(), aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let settings = Settings {
+        node: agent.node.clone(),
+        domain: agent.domain.clone(),
+        aliases: vec![],
+        datacenter: label("dc1"),
+        zone: None,
+        nearest: Default::default(),
+        ttl: 5,
+        negative_ttl: 1,
+    };
     let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
     let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
     let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0 };
@@ -176,6 +186,7 @@ async fn self_counts_the_cluster() {
         members: vec![
             Member {
                 datacenter: Some(label("dc1")),
+                zone: None,
                 version: Some("1.2.3".into()),
                 since: Duration::MAX,
                 ..member("host-a", "10.0.0.7:7946", Reach::Alive)

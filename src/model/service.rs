@@ -11,7 +11,14 @@ use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
 use self::instance_ref::InstanceRef;
-use super::{flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label};
+use super::{
+    flap_damping::Damping,
+    health::Status,
+    list::List,
+    meta::Meta,
+    name::Label,
+    nearest::{MinHealthy, Nearest},
+};
 
 /// Label of node names (`NODE.node.Z`), reserved: no service has this name.
 pub const RESERVED_SERVICE: &str = "node";
@@ -86,6 +93,10 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
+    /// Tier that answers look at first; `None`: `dns.nearest` of the node that answers.
+    pub nearest: Option<Nearest>,
+    /// Healthy instances that are enough for a tier; `None`: `dns.min_healthy` of the node that answers.
+    pub min_healthy: Option<MinHealthy>,
     /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
     /// `None`: the instance is defined in a file.
     pub registered_as: Option<SmolStr>,
@@ -148,6 +159,8 @@ impl Instance {
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: None,
         }
     }
