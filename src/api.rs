@@ -135,6 +135,8 @@ pub struct MemberState {
 pub struct Status {
     /// Discovery zone.
     pub domain: String,
+    /// Zone of the node; null without one.
+    pub zone: Option<String>,
     /// Addresses at which other hosts reach this node; empty while it has none.
     pub advertise: Vec<String>,
     /// Problem of these addresses, with a hint; `None`: no problem.

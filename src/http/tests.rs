@@ -173,7 +173,7 @@ async fn members_have_the_status_of_consul_and_of_muster() {
             "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
             "Muster": {
                 "Reach": word, "Cause": cause, "Since": "2001-09-09T01:46:40Z", "Instances": 2, "Version": null,
-                "Generation": 3, "Datacenter": null, "View": null, "ViewDiffersSince": null,
+                "Generation": 3, "Datacenter": null, "Zone": null, "View": null, "ViewDiffersSince": null,
             },
         }]);
         assert_eq!(json_of(&server, "/v1/agent/members").await, expected);

@@ -12,6 +12,7 @@ use super::{
     announcement::{Announcement, Announcements, Node},
     name::Label,
     nearest::{Place, Policy, StatedPolicy, Tier, Tiers},
+    registered_name::RegisteredName,
     service::{Instance, InstanceKey},
 };
 
@@ -123,7 +124,7 @@ impl Service {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     view: View,
-    services: Map<Label, Arc<Service>>,
+    services: Map<RegisteredName, Arc<Service>>,
     addresses: Addresses,
     versions: Versions,
 }
@@ -198,11 +199,11 @@ impl Addresses {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Services with an instance that was added, removed or changed, or whose node changed its freshness, zone or datacenter.
-    pub services: BTreeSet<Label>,
+    pub services: BTreeSet<RegisteredName>,
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub nodes: BTreeSet<Label>,
     /// Services with changes to reports or to other data of a node only: their answers are unchanged.
-    pub reports: BTreeSet<Label>,
+    pub reports: BTreeSet<RegisteredName>,
 }
 
 impl Touched {
@@ -224,9 +225,10 @@ impl Catalog {
         if !nodes.is_empty() {
             self.versions.nodes = self.versions.all;
         }
-        let answers = |(_, changes): &(&Label, &Vec<Change>)| changes.iter().any(Change::alters_answers);
+        let answers = |(_, changes): &(&RegisteredName, &Vec<Change>)| changes.iter().any(Change::alters_answers);
         let (services, reports) = changes.iter().partition::<Vec<_>, _>(answers);
-        let names = |changes: Vec<(&Label, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
+        let names =
+            |changes: Vec<(&RegisteredName, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
         let (services, reports) = (names(services), names(reports));
         for (name, changed) in changes {
             self.update_service(name, changed);
@@ -245,7 +247,7 @@ impl Catalog {
     }
 
     /// Iterates over all services, in no order.
-    pub fn services(&self) -> impl Iterator<Item = (&Label, &Arc<Service>)> {
+    pub fn services(&self) -> impl Iterator<Item = (&RegisteredName, &Arc<Service>)> {
         self.services.iter()
     }
 
@@ -255,7 +257,7 @@ impl Catalog {
     }
 
     /// Returns the service of that name, if a node announces it.
-    pub fn service(&self, name: &Label) -> Option<&Arc<Service>> {
+    pub fn service(&self, name: &RegisteredName) -> Option<&Arc<Service>> {
         self.services.get(name)
     }
 
@@ -287,7 +289,7 @@ impl Catalog {
         &self.addresses
     }
 
-    fn update_service(&mut self, name: Label, changes: Vec<Change>) {
+    fn update_service(&mut self, name: RegisteredName, changes: Vec<Change>) {
         if changes.iter().any(Change::alters_tags) {
             self.versions.names = self.versions.all;
         }

@@ -44,6 +44,8 @@ struct InstanceText<'a> {
     min_healthy: Option<MinHealthy>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
     registered_as: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "case")]
+    service_case: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,6 +168,7 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         nearest: instance.nearest,
         min_healthy: instance.min_healthy,
         registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
+        service_case: instance.service_case.as_deref().map(Cow::Borrowed),
     })
 }
 
@@ -185,6 +188,7 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
         nearest: text.nearest,
         min_healthy: text.min_healthy,
         registered_as: text.registered_as.map(SmolStr::new),
+        service_case: text.service_case.map(SmolStr::new),
     };
     instance.check().map_err(RecordError::Bounds)?;
     Ok(instance)

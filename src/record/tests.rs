@@ -13,7 +13,7 @@ use crate::model::{
 };
 
 fn key() -> InstanceKey {
-    InstanceKey { service: label("web"), id: label("web-1") }
+    InstanceKey { service: label("web").into(), id: label("web-1") }
 }
 
 fn plain() -> Instance {
@@ -168,13 +168,12 @@ fn unknown_fields_and_keys_are_ignored() {
 #[test]
 fn invalid_keys_are_refused() {
     let cases = [
-        ("k".repeat(257), RecordError::KeyLength(257)),
+        ("k".repeat(MAX_KEY + 1), RecordError::KeyLength(MAX_KEY + 1)),
         ("i/web".to_owned(), RecordError::KeyParts),
         ("i/".to_owned(), RecordError::KeyParts),
-        ("h//a".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
+        ("h//a".to_owned(), RecordError::KeyName(RegisteredNameError::Empty)),
         ("h/web/".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
         ("i/web/a/b".to_owned(), RecordError::KeyLabel(LabelError::Character('/'))),
-        ("i/my_web/a".to_owned(), RecordError::KeyLabel(LabelError::Character('_'))),
         (format!("i/web/{}", "a".repeat(64)), RecordError::KeyLabel(LabelError::TooLong(64))),
         ("i/Web/a".to_owned(), RecordError::KeyCase),
         ("h/web/A".to_owned(), RecordError::KeyCase),
@@ -331,6 +330,7 @@ prop_compose! {
         nearest in prop::option::of(prop::sample::select(Nearest::WORDS.map(|(_, nearest)| nearest).to_vec())),
         min_healthy in prop::option::of(prop::sample::select(vec!["1", "10000", "1%", "100%"])),
         registered_as in prop::option::of("\\PC{1,60}"),
+        webs in prop::option::of("[Ww][Ee][Bb]"),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
@@ -341,10 +341,12 @@ prop_compose! {
         let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
+        let service_case = webs.map(Into::into);
         Instance {
             nearest,
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as,
+            service_case,
             ..Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() }
         }
     }

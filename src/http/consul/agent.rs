@@ -153,6 +153,7 @@ fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
         meta: agent.meta.clone(),
         muster: api::Status {
             domain: agent.domain.to_string(),
+            zone: agent.zone.as_ref().map(ToString::to_string),
             advertise: agent.advertise.published().iter().map(ToString::to_string).collect(),
             listen: api::Listen {
                 dns: agent.dns.iter().map(ToString::to_string).collect(),

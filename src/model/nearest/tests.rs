@@ -9,6 +9,7 @@ use crate::model::{
     announcement::Announcement,
     catalog::Freshness,
     name::label,
+    registered_name::name,
     service::{Instance, InstanceKey},
 };
 
@@ -21,7 +22,7 @@ const STATES: &[(char, fn() -> InstanceState)] = &[
 ];
 
 fn entry(state: InstanceState, freshness: Freshness) -> CatalogEntry {
-    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let key = InstanceKey { service: name("web"), id: label("web-1") };
     let instance = Arc::new(Instance::new(key, vec!["10.0.0.1".parse().unwrap()]));
     CatalogEntry { node: label("a"), announcement: Arc::new(Announcement::new(instance, state)), freshness }
 }
@@ -155,7 +156,7 @@ fn min_healthy_is_a_number_or_a_share() {
 #[test]
 fn first_instance_by_id_that_states_a_value_counts() {
     let instance = |id: &str, stated: &str| {
-        let key = InstanceKey { service: label("web"), id: label(id) };
+        let key = InstanceKey { service: name("web"), id: label(id) };
         let (nearest, min_healthy) = stated.split_once(' ').unwrap();
         Instance {
             nearest: nearest.parse().ok(),
