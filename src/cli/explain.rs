@@ -72,7 +72,8 @@ pub(super) fn run(args: &Args) -> Exit {
 /// Formats an explanation with a paragraph per instance, so that long reasons are not wrapped in a table.
 fn text(explained: &Explained, now: SystemTime) -> String {
     let mut text = format!("{}: {}\n", printable(&explained.name), printable(&explained.summary));
-    if ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
+    let has_ttl = !explained.ttl_from.is_empty();
+    if has_ttl && ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
         let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
     }
     if let Some(nearest) = &explained.nearest {
@@ -91,7 +92,7 @@ fn text(explained: &Explained, now: SystemTime) -> String {
             let _ = writeln!(text, "    TTL {} s, from {}", instance.ttl, printable(&instance.ttl_from));
         }
         if let Some(registered) = &instance.registered_as {
-            let _ = writeln!(text, "    registered by HTTP as {}", printable(registered));
+            let _ = writeln!(text, "    registered as {}", printable(registered));
         }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
         if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
@@ -118,7 +119,7 @@ fn tiers(nearest: &Nearest) -> String {
         let area = match (kind.as_str(), name.as_str()) {
             ("zone", "") => "zone: this node has none".to_owned(),
             ("all", _) => "all".to_owned(),
-            (kind, name) => printable(&format!("{kind} {name}")),
+            (kind, name) => printable(&format!("{kind} {name}")).into_owned(),
         };
         let warming = if *warming > 0 { format!(" ({warming} in a slow start)") } else { String::new() };
         let _ = writeln!(text, "{sign} {area}: {healthy} of {declared} healthy{warming}, {required} required");
@@ -270,7 +271,7 @@ min_healthy: 50%, from dns.min_healthy of this node's configuration
 
 - web/web-2 on host-a: critical for 1m30s
     check tcp b:2 is critical: refused
-    registered by HTTP as web:2
+    registered as web:2
     passing tcp a:1
     critical tcp b:2: refused\\u{1b}
 
