@@ -75,6 +75,7 @@ impl World {
             name: label("host-a"),
             addresses: vec![[10, 0, 0, 1].into()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
@@ -82,6 +83,9 @@ impl World {
             node: label("host-a"),
             domain: Name::parse("service.local").unwrap(),
             aliases: vec![],
+            datacenter: label("dc1"),
+            zone: None,
+            nearest: Default::default(),
             ttl: 5,
             negative_ttl: 1,
         });

@@ -91,6 +91,7 @@ fn state(node: usize, instances: usize) -> NodeState {
     set(&Record::Node {
         addresses: vec![address(node)],
         datacenter: label("dc1"),
+        zone: None,
         version: "0.1.0".to_owned(),
         meta: Default::default(),
         ttl: Some(5),
@@ -141,6 +142,9 @@ fn empty_tables() -> Tables {
         node: label("n0"),
         domain: Name::parse("service.local").unwrap(),
         aliases: Vec::new(),
+        datacenter: label("dc1"),
+        zone: None,
+        nearest: Default::default(),
         ttl: 5,
         negative_ttl: 5,
     })

@@ -173,6 +173,7 @@ impl World {
                     name: name.clone(),
                     addresses,
                     datacenter: label("dc1"),
+                    zone: None,
                     meta: Default::default(),
                 });
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
@@ -180,7 +181,16 @@ impl World {
             })
             .collect();
         let domain = Name::parse("service.local").unwrap();
-        let mut tables = Tables::new(Settings { node, domain, aliases: self.aliases, ttl: TTL, negative_ttl: 1 });
+        let mut tables = Tables::new(Settings {
+            node,
+            domain,
+            aliases: self.aliases,
+            datacenter: label("dc1"),
+            zone: None,
+            nearest: Default::default(),
+            ttl: TTL,
+            negative_ttl: 1,
+        });
         let mut catalog = Catalog::default();
         let touched = catalog.update(view);
         tables.set_zones(&self.zones);

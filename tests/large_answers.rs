@@ -42,13 +42,28 @@ fn tables(instances: u32, addresses: u32) -> Tables {
             Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         })
         .collect();
-    let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+    let node = Node {
+        name: label("host-a"),
+        addresses: vec![],
+        datacenter: label("dc1"),
+        zone: None,
+        meta: Default::default(),
+    };
     let view = View::unit(
         label("host-a"),
         Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),
     );
     let domain = Name::parse("service.local").unwrap();
-    let settings = Settings { node: label("host-a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let settings = Settings {
+        node: label("host-a"),
+        domain,
+        aliases: vec![],
+        datacenter: label("dc1"),
+        zone: None,
+        nearest: Default::default(),
+        ttl: 5,
+        negative_ttl: 1,
+    };
     let mut catalog = Catalog::default();
     let touched = catalog.update(view);
     let mut tables = Tables::new(settings);

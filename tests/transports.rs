@@ -50,6 +50,9 @@ impl Server {
             node: Label::parse("host-a").unwrap(),
             domain: Name::parse("service.local").unwrap(),
             aliases: vec![],
+            datacenter: Label::parse("dc1").unwrap(),
+            zone: None,
+            nearest: Default::default(),
             ttl: 5,
             negative_ttl: 1,
         };

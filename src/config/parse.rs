@@ -24,6 +24,7 @@ use crate::{
         dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
         name::{Label, Name},
+        nearest::Policy,
         service::MAX_ADDRESSES,
     },
     yaml::{
@@ -36,6 +37,9 @@ mod resolver;
 
 use self::resolver::read_resolver;
 
+/// Keys of `dns`.
+const DNS_KEYS: &[&str] =
+    &["listen", "ttl", "negative_ttl", "nearest", "min_healthy", "udp_payload", "rate_limit", "encrypted"];
 /// Value of `dns.rate_limit` without a limit; `null` is the default.
 const RATE_OFF: &str = "off";
 
@@ -56,11 +60,11 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         Some(node) => reader.label(node, "a datacenter's name"),
         None => Label::parse(DEFAULT_DATACENTER).ok(),
     };
+    let zone = table.get("zone").and_then(|node| reader.label(node, "a zone's name"));
     let meta = read_meta(reader, &table);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
-    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
-        .map(|part| read_dns(reader, &part));
+    let dns = part("dns", DNS_KEYS).map(|part| read_dns(reader, &part));
     let resolver =
         part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
             .map(|part| read_resolver(reader, &part, &empty));
@@ -84,6 +88,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         domain,
         alias_domains,
         datacenter: datacenter?,
+        zone,
         meta,
         advertise: advertise?,
         data_dir: data_dir?,
@@ -224,6 +229,10 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
         listen,
         ttl: ttl("ttl", DEFAULT_TTL),
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
+        nearest: Policy {
+            nearest: part.get("nearest").and_then(|node| reader.nearest(node)).unwrap_or_default(),
+            min_healthy: part.get("min_healthy").and_then(|node| reader.min_healthy(node)).unwrap_or_default(),
+        },
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
         rate_limit: part.get("rate_limit").map_or(Some(DEFAULT_RATE_LIMIT), |node| read_rate(reader, node)),
         encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),

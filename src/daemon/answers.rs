@@ -63,6 +63,9 @@ fn settings(config: &Config) -> Settings {
         node: config.node.clone(),
         domain: config.domain.clone(),
         aliases: config.alias_domains.clone(),
+        datacenter: config.datacenter.clone(),
+        zone: config.zone.clone(),
+        nearest: config.dns.nearest,
         ttl: config.dns.ttl,
         negative_ttl: config.dns.negative_ttl,
     }

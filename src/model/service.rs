@@ -12,7 +12,13 @@ use url::{Host, Url};
 
 use self::instance_ref::InstanceRef;
 use super::{
-    flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label, registered_name::RegisteredName,
+    flap_damping::Damping,
+    health::Status,
+    list::List,
+    meta::Meta,
+    name::Label,
+    nearest::{MinHealthy, Nearest},
+    registered_name::RegisteredName,
 };
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
@@ -86,6 +92,10 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
+    /// Tier that answers look at first; `None`: `dns.nearest` of the node that answers.
+    pub nearest: Option<Nearest>,
+    /// Healthy instances that are enough for a tier; `None`: `dns.min_healthy` of the node that answers.
+    pub min_healthy: Option<MinHealthy>,
     /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
     /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
@@ -150,6 +160,8 @@ impl Instance {
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: None,
             service_case: None,
         }

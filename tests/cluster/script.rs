@@ -518,6 +518,7 @@ impl Process {
             name: name.clone(),
             addresses: vec![identity.address.ip()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         });
         let (link, side) = link::pair();
@@ -579,7 +580,16 @@ impl Process {
 impl Dns {
     fn of(node: Label) -> Self {
         let domain = Name::parse("service.local").unwrap();
-        let tables = Tables::new(zone::Settings { node, domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
+        let tables = Tables::new(zone::Settings {
+            node,
+            domain,
+            aliases: vec![],
+            datacenter: label("dc1"),
+            zone: None,
+            nearest: Default::default(),
+            ttl: 5,
+            negative_ttl: 1,
+        });
         let engine = Engine::new(1232, fastrand::Rng::with_seed(1));
         Self { catalog: Catalog::default(), tables, engine, answered: BTreeMap::new() }
     }

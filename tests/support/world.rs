@@ -34,12 +34,27 @@ pub fn tables_with_states(services: &str, state: impl Fn(&InstanceKey) -> Instan
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();
     let view = NodeView {
-        node: Arc::new(Node { name: node.clone(), addresses, datacenter, meta: Default::default() }),
+        node: Arc::new(Node {
+            name: node.clone(),
+            addresses,
+            datacenter: datacenter.clone(),
+            zone: None,
+            meta: Default::default(),
+        }),
         announcements,
         freshness: Freshness::Live,
     };
     let domain = Name::parse("service.local").unwrap();
-    let mut tables = Tables::new(Settings { node: node.clone(), domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
+    let mut tables = Tables::new(Settings {
+        node: node.clone(),
+        domain,
+        aliases: vec![],
+        datacenter,
+        zone: None,
+        nearest: Default::default(),
+        ttl: 5,
+        negative_ttl: 1,
+    });
     let mut catalog = Catalog::default();
     let touched = catalog.update(View::from_iter([(node, Arc::new(view))]));
     tables.update(&catalog, &touched);

@@ -4,6 +4,7 @@
 //! paths. One task owns the newest snapshot and publishes clones. DNS workers load a clone for each packet or batch without
 //! blocking.
 
+mod nearness;
 pub mod reverse;
 pub mod rrset;
 pub mod serial;
@@ -32,6 +33,7 @@ use crate::{
         announcement::Node,
         catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
+        nearest::{Place, Policy},
         registered_name::{RESERVED_SERVICE, RegisteredName},
         service::InstanceKey,
         zone::ZoneFile,
@@ -48,10 +50,22 @@ pub struct Settings {
     pub domain: Name,
     /// Alias domains with the same content.
     pub aliases: Vec<Name>,
+    /// Datacenter of this node.
+    pub datacenter: Label,
+    /// Zone of this node, if it has one.
+    pub zone: Option<Label>,
+    /// Default policy of services.
+    pub nearest: Policy,
     /// Default TTL in seconds.
     pub ttl: u32,
     /// SOA minimum in seconds.
     pub negative_ttl: u32,
+}
+
+impl Settings {
+    fn place(&self) -> Place<'_> {
+        Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }
+    }
 }
 
 /// Maximum number of name servers at the apex, so that NS records and their glue fit one packet.
@@ -116,7 +130,7 @@ impl Tables {
         let names: Vec<&RegisteredName> = named.collect();
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
             let service = catalog.service(name)?;
-            Some(Arc::new(Service::new(name, service, self.settings.ttl)))
+            Some(Arc::new(Service::new(name, service, catalog, &self.settings)))
         });
         for (name, service) in names.into_iter().zip(built) {
             match service {
@@ -249,6 +263,16 @@ impl Tables {
         self.node_addresses.get(address)
     }
 
+    /// Returns the default policy of services.
+    pub fn nearest(&self) -> Policy {
+        self.settings.nearest
+    }
+
+    /// Returns the zone and the datacenter of this node.
+    pub fn place(&self) -> Place<'_> {
+        self.settings.place()
+    }
+
     /// Returns the default TTL in seconds.
     pub fn ttl(&self) -> u32 {
         self.settings.ttl
@@ -292,7 +316,9 @@ impl NodeNames {
         let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
         let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
         // One character-string per pair: the length of `meta` entries is bounded accordingly.
+        let zone = node.zone.iter().map(|zone| ("zone", zone.as_str()));
         let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
+            .chain(zone)
             .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut txt = Vec::new();
         for (key, value) in pairs {

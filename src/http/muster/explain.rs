@@ -4,6 +4,7 @@
 //! instances come from [`crate::model::reason`], like those of Extended DNS Errors and `_why` names.
 
 mod instances;
+mod nearness;
 mod user_input;
 mod without_dns_name;
 
