@@ -16,7 +16,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         name::{Label, Name},
-        service::Definitions,
+        service::{AliasTarget, Definitions},
     },
     printable,
 };
@@ -82,7 +82,10 @@ fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
 }
 
 fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
-    located.definition.checks.iter().filter_map(|check| check.probe.alias())
+    located.definition.checks.iter().filter_map(|check| match check.probe.alias()? {
+        AliasTarget::Service(service) => Some(service),
+        AliasTarget::Registered(_) | AliasTarget::Node => None,
+    })
 }
 
 fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
