@@ -9,7 +9,7 @@ use std::{
     fmt,
 };
 
-use crate::model::{health::Status, name::Label, service::AliasTarget};
+use crate::model::{health::Status, registered_name::RegisteredName, service::AliasTarget};
 
 /// Maximum number of services that are followed to find the reason of an alias; a reason has no room for more.
 const MAX_TRAIL: usize = 8;
@@ -17,7 +17,7 @@ const MAX_TRAIL: usize = 8;
 /// Instance or node, reduced to what alias checks depend on.
 pub(super) struct Member<'a> {
     /// Name of the service and id in the HTTP API; `None`: the node.
-    pub(super) instance: Option<(&'a Label, &'a str)>,
+    pub(super) instance: Option<(&'a RegisteredName, &'a str)>,
     /// Disabled instances count for no alias.
     pub(super) enabled: bool,
     /// Worst status of the checks other than aliases, with its reason.
@@ -29,7 +29,7 @@ pub(super) struct Member<'a> {
 /// Instances that an alias can name together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Group<'a> {
-    Service(&'a Label),
+    Service(&'a RegisteredName),
     Instance(&'a str),
     Node,
 }
@@ -62,7 +62,7 @@ pub(super) fn evaluate<'a>(members: &[Member<'a>]) -> HashMap<&'a AliasTarget, (
 
 struct Groups<'a, 'm> {
     /// Services and ids of registered instances, disabled ones included.
-    services: HashSet<&'a Label>,
+    services: HashSet<&'a RegisteredName>,
     ids: HashSet<&'a str>,
     members: HashMap<Group<'a>, Vec<&'m Member<'a>>>,
     status: HashMap<Group<'a>, Status>,
@@ -108,7 +108,7 @@ impl<'a, 'm> Groups<'a, 'm> {
             AliasTarget::Service(service) => Group::Service(service),
             AliasTarget::Node => Group::Node,
             AliasTarget::Registered(id) => {
-                let service = self.services.iter().find(|service| service.as_str().eq_ignore_ascii_case(id));
+                let service = RegisteredName::parse(id).ok().and_then(|name| self.services.get(&name).copied());
                 match service.filter(|_| !self.ids.contains(id.as_str())) {
                     Some(service) => Group::Service(service),
                     None => Group::Instance(id),
@@ -163,16 +163,16 @@ mod tests {
         let target = |alias: &str| match alias.strip_prefix('#') {
             Some(id) => AliasTarget::Registered(id.into()),
             None if alias == "node" => AliasTarget::Node,
-            None => AliasTarget::Service(Label::parse(alias).unwrap()),
+            None => AliasTarget::Service(RegisteredName::parse(alias).unwrap()),
         };
-        let instances: Vec<(Label, &str, char, Vec<AliasTarget>)> = instances
+        let instances: Vec<(RegisteredName, &str, char, Vec<AliasTarget>)> = instances
             .split_whitespace()
             .map(|text| {
                 let (name, rest) = text.split_once('=').unwrap();
                 let (service, id) = name.split_once('/').unwrap_or((name, name));
                 let (own, aliases) = rest.split_at(1);
                 let aliases = aliases.split_terminator('>').skip(1).map(target);
-                (Label::parse(service).unwrap(), id, own.chars().next().unwrap(), aliases.collect())
+                (RegisteredName::parse(service).unwrap(), id, own.chars().next().unwrap(), aliases.collect())
             })
             .collect();
         let members: Vec<Member<'_>> = instances

@@ -10,7 +10,7 @@ use crate::{
     diagnostic::quote,
     model::{
         health::Status,
-        name::Label,
+        registered_name::RegisteredName,
         service::{
             AliasTarget, Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS,
             MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Probe, ProbeTls, is_server_name, unit_name,
@@ -76,7 +76,7 @@ const MAX_HEADERS: usize = 64;
 pub(super) fn read_checks(
     reader: &Reader<'_, '_>,
     node: &Node<'_>,
-    own: Option<&Label>,
+    own: Option<&RegisteredName>,
     allow_exec: bool,
 ) -> Vec<Check> {
     let items = reader.one_or_list(node);
@@ -94,7 +94,12 @@ pub(super) fn read_checks(
     checks
 }
 
-fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, allow_exec: bool) -> Option<Check> {
+fn read_check(
+    reader: &Reader<'_, '_>,
+    node: &Node<'_>,
+    own: Option<&RegisteredName>,
+    allow_exec: bool,
+) -> Option<Check> {
     let table = reader.table(node, "a check", CHECK_KEYS)?;
     let interval = table.get("interval").and_then(|node| reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL));
     let interval = interval.unwrap_or(DEFAULT_INTERVAL);
@@ -126,7 +131,12 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     Some(Check { interval, timeout, rise, fall, warn_after, initial, output_max, ..Check::new(probe) })
 }
 
-fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
+fn read_probe(
+    reader: &Reader<'_, '_>,
+    table: &Table<'_, '_>,
+    own: Option<&RegisteredName>,
+    allow_exec: bool,
+) -> Option<Probe> {
     let mut kinds = table.entries().iter().filter(|entry| KINDS.contains(&&*entry.key));
     let Some(kind) = kinds.next() else {
         // A misspelt kind is already reported.
@@ -165,7 +175,8 @@ fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label
         "exec" => read_exec(reader, node),
         "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
         "alias" => {
-            let service = reader.label(node, "a service's name")?;
+            let text = reader.line(node, "a service's name")?;
+            let service = reader.registered_name_of(node, "a service's name", &text)?;
             if own == Some(&service) {
                 reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
                 return None;

@@ -5,13 +5,13 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use smol_str::SmolStr;
 use thiserror::Error;
 
 use super::{
     name::{Label, MAX_LABEL},
     service::{
         Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS, MAX_TTL,
-        RESERVED_SERVICE,
     },
 };
 
@@ -25,9 +25,6 @@ pub const MAX_NODE_META: usize = 1024;
 /// Bound that an instance exceeds.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BoundsError {
-    /// The name of the service is reserved for nodes.
-    #[error("the service name `{RESERVED_SERVICE}` is reserved")]
-    ReservedService,
     /// No address.
     #[error("there is no address")]
     NoAddress,
@@ -64,10 +61,13 @@ pub enum BoundsError {
     /// `meta` of a node of more than [`MAX_NODE_META`] octets, with its size.
     #[error("a node's `meta` has at most {MAX_NODE_META} octets, this one has {0}")]
     NodeMeta(usize),
+    /// Name of the service in another letter case that is another name.
+    #[error("the name {0:?} is not that of the service")]
+    ServiceCase(SmolStr),
     /// TTL above [`MAX_TTL`], in seconds.
     #[error("a TTL has at most {MAX_TTL} seconds, this one has {0}")]
     Ttl(u32),
-    /// Id from the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets, with its
+    /// Id that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets, with its
     /// length.
     #[error("an id has 1 to {MAX_REGISTERED_ID} octets and no control characters, this one has {0}")]
     RegisteredId(usize),
@@ -89,7 +89,6 @@ impl Instance {
     /// # Errors
     /// The first bound that the instance exceeds.
     pub fn check(&self) -> Result<(), BoundsError> {
-        service(&self.key.service)?;
         addresses(&self.addresses)?;
         if self.port == Some(0) || self.ports.iter().any(|(_, port)| *port == 0) {
             return Err(BoundsError::PortZero);
@@ -112,16 +111,16 @@ impl Instance {
         if let Some(id) = &self.registered_as {
             registered_id(id)?;
         }
+        if let Some(case) = &self.service_case
+            && !case.eq_ignore_ascii_case(self.key.service.as_str())
+        {
+            return Err(BoundsError::ServiceCase(case.clone()));
+        }
         match self.ttl {
             Some(ttl) if ttl > MAX_TTL => Err(BoundsError::Ttl(ttl)),
             _ => Ok(()),
         }
     }
-}
-
-/// Checks the name of a service.
-pub fn service(name: &Label) -> Result<(), BoundsError> {
-    if name.as_str() == RESERVED_SERVICE { Err(BoundsError::ReservedService) } else { Ok(()) }
 }
 
 /// Checks the addresses of an instance or a node.
@@ -189,7 +188,7 @@ pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> 
     if octets > MAX_NODE_META { Err(BoundsError::NodeMeta(octets)) } else { Ok(()) }
 }
 
-/// Checks an id from a client of the HTTP API.
+/// Checks an id of a service file or of a client of the HTTP API.
 pub fn registered_id(id: &str) -> Result<(), BoundsError> {
     let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(BoundsError::RegisteredId(id.len())) }

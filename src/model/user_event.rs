@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn patterns_select_nodes_by_name_service_and_tag() {
         let instance = |service: &str, tags: &[&str]| {
-            let key = InstanceKey { service: label(service), id: label("x") };
+            let key = InstanceKey { service: label(service).into(), id: label("x") };
             let instance =
                 Instance { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..Instance::new(key, vec![]) };
             Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()

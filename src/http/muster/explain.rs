@@ -5,6 +5,7 @@
 
 mod instances;
 mod user_input;
+mod without_dns_name;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -20,7 +21,11 @@ use axum::{
 };
 use tokio::sync::watch;
 
-use self::{instances::NODE_TTL, user_input::Names};
+use self::{
+    instances::NODE_TTL,
+    user_input::{Names, Subject},
+    without_dns_name::WithoutDnsName,
+};
 use crate::{
     api::explain::Explained,
     diagnostic::Diagnostic,
@@ -52,6 +57,7 @@ use crate::{
         member::Membership,
         name::{Label, Name},
         recursion_access::is_inside,
+        registered_name::RegisteredName,
         upstream_address::UpstreamAddress,
     },
 };
@@ -136,7 +142,11 @@ impl Explainer<'_> {
     /// Explains the DNS answer to a recursive question of `client` for the name that `text` denotes, of `qtype` or of any type.
     pub fn explain(&self, text: &str, qtype: Option<u16>, client: IpAddr) -> Explained {
         let names = Names { tables: self.tables, catalog: self.catalog, recursion: self.recursion };
-        let name = names.resolve(text).and_then(|name| LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)));
+        let name = match names.resolve(text) {
+            Some(Subject::Service(found)) => return self.without_dns_name(text, &found),
+            Some(Subject::Name(name)) => LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)),
+            None => None,
+        };
         let Some((name, lookup)) = name else {
             return Explained { name: text.to_owned(), ..self.unknown(text) };
         };
@@ -226,7 +236,7 @@ impl Explainer<'_> {
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
             Match::Nothing => self.nothing(text, step.zone),
             Match::Outside => self.outside(name, client),
-            found => match found.service().and_then(|service| label(service.name())) {
+            found => match found.service().and_then(|service| name_of(service.name())) {
                 Some(service) if matches!(found, Match::Why { .. }) => self.why(&service, &found),
                 Some(service) => self.service(&service, &found),
                 None => self.unknown(text),
@@ -401,7 +411,13 @@ impl Explainer<'_> {
              declares no service: run `muster validate`, or see the log of its node."
                 .to_owned(),
         );
-        if !near.is_empty() {
+        // Without the discovery zone, the text may be a name that DNS has none for.
+        let zones = self.tables.discovery_zones().map(|zone| format!(".{zone}"));
+        let below =
+            zones.filter_map(|zone| text.strip_suffix(&zone).or_else(|| text.strip_suffix(zone.trim_end_matches('.'))));
+        if let Some(found) = below.filter_map(|text| WithoutDnsName::find(self.catalog, text)).next() {
+            notes.insert(0, found.note());
+        } else if !near.is_empty() {
             notes.insert(0, format!("Did you mean {}?", near.join(", ")));
         }
         Explained {
@@ -466,8 +482,8 @@ fn absolute(owner: &[u8], zone: &Zone) -> String {
     name.map_or_else(String::new, |name| presentation(&name))
 }
 
-fn label(octets: &[u8]) -> Option<Label> {
-    Label::parse(std::str::from_utf8(octets).ok()?).ok()
+fn name_of(label: &[u8]) -> Option<RegisteredName> {
+    RegisteredName::parse(std::str::from_utf8(label).ok()?).ok()
 }
 
 fn join(servers: &[UpstreamAddress]) -> String {

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use smol_str::SmolStr;
 use url::{Host, Url};
 
-use crate::model::{health::Status, name::Label};
+use crate::model::{health::Status, registered_name::RegisteredName};
 
 /// One health check: probe, schedule and thresholds.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -225,7 +225,7 @@ impl std::fmt::Display for Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum AliasTarget {
     /// Service of that name; healthy while one of its instances on this node is.
-    Service(Label),
+    Service(RegisteredName),
     /// Instance with that id in the HTTP API; without one, the service of that name.
     Registered(SmolStr),
     /// This node; it has the status of its worst check.
@@ -354,7 +354,7 @@ mod tests {
             (Probe::H2Ping { endpoint, tls: Some(ProbeTls::default()) }, "h2ping [::1]:9090"),
             (Probe::Exec { argv: vec!["/bin/check".into(), "secret".into()] }, "exec /bin/check"),
             (Probe::Systemd { unit: "nginx.service".into() }, "systemd nginx.service"),
-            (Probe::Alias(AliasTarget::Service(Label::parse("db").unwrap())), "alias db"),
+            (Probe::Alias(AliasTarget::Service(RegisteredName::parse("db").unwrap())), "alias db"),
         ];
         for (probe, expected) in cases {
             assert_eq!(probe.to_string(), expected);

@@ -626,7 +626,7 @@ fn service_is_deregistered_by_the_check_that_asks_for_it() {
         (vec![report("minute", Status::Warning, 0)], 100_000, false),
     ];
     for (checks, now, expected) in cases {
-        let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse("web-host-a").unwrap() };
+        let key = InstanceKey { service: Label::parse("web").unwrap().into(), id: Label::parse("web-host-a").unwrap() };
         let known = Announcement {
             report: Some(Arc::new(HealthReport { since: 0, checks: checks.clone() })),
             // Maintenance does not keep a service registered.

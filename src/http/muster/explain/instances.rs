@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Explainer, NEGATIVE_TTL};
+use super::{Explainer, NEGATIVE_TTL, without_dns_name::letter_cases};
 use crate::{
     api::explain::{Check, Explained, Instance},
     dns::{
@@ -15,6 +15,7 @@ use crate::{
         member::Member,
         name::Label,
         reason,
+        registered_name::RegisteredName,
     },
 };
 
@@ -27,7 +28,7 @@ pub(super) const NODE_TTL: &str = "dns.ttl of this node's configuration";
 
 impl Explainer<'_> {
     /// Explains a name of a service, with the instances that the name selects.
-    pub(super) fn service(&self, name: &Label, found: &Match<'_>) -> Explained {
+    pub(super) fn service(&self, name: &RegisteredName, found: &Match<'_>) -> Explained {
         let service = self.catalog.service(name);
         let with_shadowed: Vec<(&CatalogEntry, bool)> = service
             .iter()
@@ -55,7 +56,7 @@ impl Explainer<'_> {
     }
 
     /// Explains a `_why` name, with the instances that its records explain.
-    pub(super) fn why(&self, name: &Label, found: &Match<'_>) -> Explained {
+    pub(super) fn why(&self, name: &RegisteredName, found: &Match<'_>) -> Explained {
         let explained = self.service(name, found);
         let subject = match (found, &explained.instances[..]) {
             (Match::Why { host: Some(_), .. }, [instance, ..]) => {
@@ -115,7 +116,7 @@ impl Explainer<'_> {
         notes
     }
 
-    fn notes(&self, name: &Label, instances: &[Instance]) -> Vec<String> {
+    pub(super) fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(since) = self.members.partitioned {
             let since = rfc3339(since);
@@ -127,6 +128,7 @@ impl Explainer<'_> {
         if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
             notes.push("No answered instance has a port: there are A and AAAA records, but no SRV records.".to_owned());
         }
+        notes.extend(self.catalog.service(name).and_then(|service| letter_cases(service)));
         notes.extend(self.hidden(name));
         if instances.iter().any(|instance| instance.node == self.node.as_str()) {
             notes.extend(self.problems());
@@ -135,7 +137,7 @@ impl Explainer<'_> {
     }
 
     /// Returns a note per zone file with static records that the service hides.
-    fn hidden(&self, name: &Label) -> Vec<String> {
+    fn hidden(&self, name: &RegisteredName) -> Vec<String> {
         let mut hidden = self.tables.hidden_by(name.as_bytes());
         hidden.sort_by_key(|hidden| (hidden.file, hidden.line));
         let of_file = hidden.chunk_by(|one, next| one.file == next.file);
@@ -178,7 +180,7 @@ impl Explainer<'_> {
         self.members.members.iter().find(|member| member.id.name == *name)
     }
 
-    fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
+    pub(super) fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
         let announcement = &entry.announcement;
         let (instance, state) = (&announcement.instance, &announcement.state);
         let member = self.member(&entry.node);
@@ -198,7 +200,7 @@ impl Explainer<'_> {
         };
         let (ttl, ttl_from) = self.instance_ttl(entry);
         Instance {
-            service: instance.key.service.to_string(),
+            service: instance.service_name().to_owned(),
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
             node: entry.node.to_string(),
