@@ -30,7 +30,9 @@ use crate::{
         name::Label,
         nearest::{MIN_HEALTHY_META, MinHealthy, NEAREST_META, Nearest},
         registered_name::RegisteredName,
-        service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
+        service::{
+            Check, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe,
+        },
     },
     record::{MAX_VALUE, value_len},
 };
@@ -47,6 +49,8 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// True if registered checks may connect to link-local addresses and metadata services.
     pub allow_link_local: bool,
+    /// True if registered checks may run commands.
+    pub allow_exec: bool,
 }
 
 /// A service that a client registered.
@@ -56,8 +60,9 @@ pub struct Registration {
     pub id: SmolStr,
     /// Resulting definition.
     pub definition: Arc<Definition>,
-    /// Time after which a critical service is deregistered; `None`: never.
-    pub deregister_after: Option<Duration>,
+    /// Time for which each check may be critical until the service is deregistered, in the order of the definition; `None`:
+    /// for any time.
+    pub deregister_after: Vec<Option<Duration>>,
     /// Request body, which is stored and parsed again at the next start.
     pub body: Value,
 }
@@ -93,11 +98,11 @@ impl Registration {
         }
         let port = fields.integer("Port", &u16::MAX)?.filter(|port| *port > 0);
         let mut checks = Vec::new();
-        let mut deregister_after = None;
+        let mut deregister_after = Vec::new();
         for (field, check) in fields.checks()? {
-            let (check, after) = read_check(check, &field, &service, host.allow_link_local)?;
-            checks.push(check);
-            deregister_after = [deregister_after, after].into_iter().flatten().min();
+            let read = read_check(check, &field, Some(id), host)?;
+            checks.push(read.check);
+            deregister_after.push(read.deregister_after);
         }
         if checks.len() > MAX_CHECKS {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
@@ -163,24 +168,14 @@ impl Registration {
         Ok(next)
     }
 
-    /// Returns the registration if no check has a link-local address or that of a metadata service, or if they are allowed.
-    /// Names are verified when the probe has resolved them.
+    /// Returns the registration if its checks may do what they are for.
     ///
     /// A registration that is restored is not verified: it was allowed when it was made, and its probe fails with the reason.
     ///
     /// # Errors
-    /// The first such check.
+    /// The first check that connects to a link-local address or a metadata service, or runs a command, without permission.
     pub fn with_allowed_targets(self) -> Result<Self, FieldError> {
-        let checks = self.definition.checks.iter().filter(|check| !check.link_local);
-        for address in checks.filter_map(|check| check.probe.literal_address()) {
-            if is_link_local_or_metadata(address) {
-                let reason = format!(
-                    "{address} is a link-local address or a metadata service, which registered checks may not probe; \
-                     use a service file, or set checks.allow_link_local"
-                );
-                return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
-            }
-        }
+        self.definition.checks.iter().try_for_each(ensure_allowed)?;
         Ok(self)
     }
 
@@ -253,6 +248,26 @@ impl Registration {
         fields.insert("Checks".to_owned(), checks.into());
         body
     }
+}
+
+/// Verifies that a check may do what it is for. Names are verified when the probe has resolved them.
+fn ensure_allowed(check: &Check) -> Result<(), FieldError> {
+    let refuse = |reason: String| Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
+    if let Some(address) = check.probe.literal_address()
+        && !check.origin.may_reach_link_local()
+        && is_link_local_or_metadata(address)
+    {
+        return refuse(format!(
+            "{address} is a link-local address or a metadata service, which registered checks may not probe; use a service \
+             file, or set checks.allow_link_local"
+        ));
+    }
+    if matches!(check.probe, Probe::Exec { .. }) && !check.origin.may_run_commands() {
+        let reason =
+            "commands are not accepted over HTTP: use an `exec` check in a service file, or set checks.allow_exec: api";
+        return refuse(reason.to_owned());
+    }
+    Ok(())
 }
 
 fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {

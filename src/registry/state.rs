@@ -13,7 +13,7 @@ use super::{
     registration::{CheckRegistration, Host, Registration},
 };
 use crate::model::{
-    announcement::{Announcements, HoldReason, InstanceState},
+    announcement::{Announcements, CheckReport, HoldReason},
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
     service::{Definition, Definitions, Instance, InstanceKey, Probe},
@@ -204,19 +204,24 @@ impl State {
         self.maintenance.expire(now)
     }
 
-    /// Deregisters services that are critical for longer than they allow, and returns their ids. An instance that a
-    /// file also defines is not deregistered: its status is that of the file's checks.
+    /// Deregisters services with a check that is critical for longer than it allows, and returns their ids. An instance that a
+    /// file also defines is not deregistered: its checks are those of the file.
     pub fn reap(&mut self, announced: &Announcements, files: &Definitions, now: u64) -> Vec<SmolStr> {
         let mut gone = Vec::new();
         self.registered.retain(|id, registration| {
-            let Some(after) = registration.deregister_after else { return true };
             let key = &registration.definition.instance.key;
             let known = announced.get(key).filter(|_| !files.contains_key(key));
-            let critical = known.filter(|known| matches!(known.state, InstanceState::Critical(_)));
-            let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
-            let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
+            let reports = known.iter().filter_map(|known| known.report.as_ref()).flat_map(|report| &report.checks);
+            let is_due = |report: &CheckReport| {
+                let at = (0..registration.definition.checks.len())
+                    .find(|at| registration.definition.check_id(*at) == report.id);
+                let after = at.and_then(|at| registration.deregister_after.get(at).copied().flatten());
+                report.status == Status::Critical
+                    && after.is_some_and(|after| now >= report.since.saturating_add(after.as_secs()))
+            };
+            let stays = !reports.into_iter().any(is_due);
             if !stays {
-                gone.push((id.clone(), registration.definition.instance.key.clone()));
+                gone.push((id.clone(), key.clone()));
             }
             stays
         });
@@ -228,7 +233,7 @@ impl State {
 
     /// Reports whether any registration sets `DeregisterCriticalServiceAfter`.
     pub fn may_reap(&self) -> bool {
-        self.registered.values().any(|registration| registration.deregister_after.is_some())
+        self.registered.values().any(|registration| registration.deregister_after.iter().any(Option::is_some))
     }
 
     fn register(
