@@ -205,7 +205,7 @@ fn set_tls_trust(section: &Section<'_>, check: &mut Yaml) {
 
 fn set_command(section: &Section<'_>, kind: &str, field: &Field<'_>, facts: &Facts, check: &mut Yaml) -> Option<()> {
     if !facts.allow_exec {
-        let reason = "Commands are off in this configuration of Consul, so this check has never run";
+        let reason = "Commands are off without `enable_local_script_checks`, as in Consul since 1.0";
         section.context.lost(&field.place, reason);
         return None;
     }
