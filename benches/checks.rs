@@ -114,25 +114,9 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceRef, Arc<Definition>)
     let probe = if kind == "tcp" {
         Probe::Tcp(Endpoint { host: "127.0.0.1".into(), port })
     } else {
-        Probe::Http(HttpProbe {
-            url: format!("http://127.0.0.1:{port}/health/{n}").parse().unwrap(),
-            method: "GET".into(),
-            headers: vec![],
-            body: None,
-            expect_status: vec![],
-            tls_skip_verify: false,
-        })
+        Probe::Http(HttpProbe::get(format!("http://127.0.0.1:{port}/health/{n}").parse().unwrap()))
     };
-    let check = Check {
-        probe,
-        interval: INTERVAL,
-        timeout: TIMEOUT,
-        rise: 1,
-        fall: 2,
-        initial: Status::Critical,
-        title: None,
-        link_local: true,
-    };
+    let check = Check { interval: INTERVAL, timeout: TIMEOUT, rise: 1, fall: 2, ..Check::new(probe) };
     let key = InstanceKey {
         service: Label::parse(&format!("service-{}", n / 10)).unwrap().into(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),

@@ -178,10 +178,34 @@ pub struct Http {
 /// `checks:`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Checks {
-    /// True if `exec` checks may run programs.
-    pub allow_exec: bool,
+    /// Checks that may run commands.
+    pub allow_exec: AllowExec,
     /// True if checks that HTTP clients register may connect to link-local addresses and metadata services.
     pub allow_link_local: bool,
+}
+
+/// `checks.allow_exec`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AllowExec {
+    /// `false`: no check may run a command.
+    #[default]
+    No,
+    /// `true`: those of service files may.
+    Files,
+    /// `api`: those of service files and those that HTTP clients register may.
+    FilesAndApi,
+}
+
+impl AllowExec {
+    /// Reports whether checks of files may run commands.
+    pub fn in_files(self) -> bool {
+        self != Self::No
+    }
+
+    /// Reports whether checks that HTTP clients register may run commands.
+    pub fn over_http(self) -> bool {
+        self == Self::FilesAndApi
+    }
 }
 
 /// `log:`

@@ -140,7 +140,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("clap", "cli"),
     ("clap_complete", "cli::completions_and_man"),
     ("clap_mangen", "cli::completions_and_man"),
-    ("h2", "checks::grpc"),
+    ("h2", "checks::http2"),
     ("hickory_server", "dns::server::encrypted"),
     ("netlink_packet_core", "host_addresses::netlink"),
     ("netlink_packet_route", "host_addresses::netlink"),

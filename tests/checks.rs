@@ -14,7 +14,7 @@ use muster::{
         maintenance::Maintenance,
         name::Label,
         service::{
-            Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe,
+            Check, Definition, Definitions, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, ProbeTls,
             instance_ref::InstanceRef,
         },
     },
@@ -72,23 +72,16 @@ async fn reloads_leak_no_files_and_no_processes() {
 /// Returns two instances with a check of every kind that opens a socket or process; all are new in each round.
 fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
     let check = |probe| Check {
-        probe,
         interval: Duration::from_millis(100),
         timeout: Duration::from_millis(100),
         rise: 1,
         fall: 1,
-        initial: Status::Critical,
-        title: None,
-        link_local: true,
+        ..Check::new(probe)
     };
     let http = |scheme: &str| {
         Probe::Http(HttpProbe {
-            url: format!("{scheme}://{hanging}/{round}").parse().unwrap(),
-            method: "GET".into(),
-            headers: vec![],
-            body: None,
-            expect_status: vec![],
-            tls_skip_verify: true,
+            tls: ProbeTls { skip_verify: true, server_name: None },
+            ..HttpProbe::get(format!("{scheme}://{hanging}/{round}").parse().unwrap())
         })
     };
     let slow = |seconds: u32| vec!["/bin/sh".into(), "-c".into(), format!("sleep {seconds} & sleep {seconds}")];
@@ -96,7 +89,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
         check(http("http")),
         check(http("https")),
         check(Probe::Tcp(hanging.clone())),
-        check(Probe::Grpc { endpoint: hanging.clone(), service: round.to_string() }),
+        check(Probe::Grpc { endpoint: hanging.clone(), service: round.to_string(), tls: None }),
         check(Probe::Exec { argv: slow(60) }),
         check(Probe::Exec { argv: vec!["/bin/echo".into(), round.to_string()] }),
     ];

@@ -12,7 +12,9 @@ use muster::{
     model::{
         flap_damping::Damping,
         health::Status,
-        service::{Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, Protocol},
+        service::{
+            AliasTarget, Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, ProbeTls, Protocol,
+        },
     },
 };
 use support::label;
@@ -44,16 +46,7 @@ fn problems(text: &str) -> String {
 
 fn check(probe: Probe) -> Check {
     let second = Duration::from_secs(1);
-    Check {
-        probe,
-        interval: 10 * second,
-        timeout: 2 * second,
-        rise: 1,
-        fall: 2,
-        initial: Status::Critical,
-        title: None,
-        link_local: true,
-    }
+    Check { interval: 10 * second, timeout: 2 * second, rise: 1, fall: 2, ..Check::new(probe) }
 }
 
 fn endpoint(host: &str, port: u16) -> Endpoint {
@@ -81,15 +74,24 @@ checks:
     headers: {Host: example.org, X-Probe: 1}
     body: "ping"
     expect_status: [200, 204]
+    warn_status: 429
+    follow_redirects: true
     tls_skip_verify: true
+    tls_server_name: web.example
     interval: 500ms
     timeout: 250ms
     rise: 3
     fall: 4
+    warn_after: 2
+    output_max: 80
     initial: passing
   - tcp: "[::1]:8080"
+  - udp: 127.0.0.1:514
   - grpc: localhost:9090/my.Service
   - grpc: 127.0.0.1:9090
+  - {grpc: 127.0.0.1:9091, tls: true, tls_server_name: grpc.example}
+  - h2ping: 127.0.0.1:9092
+  - {h2ping: 127.0.0.1:9093, tls: false}
   - exec: [/usr/lib/nagios/plugins/check_x, -w, 5, ""]
   - systemd: nginx
   - systemd: var-lib.mount
@@ -104,8 +106,11 @@ slow_start: 30s
         headers: vec![("Host".to_owned(), "example.org".to_owned()), ("X-Probe".to_owned(), "1".to_owned())],
         body: Some("ping".to_owned()),
         expect_status: vec![200, 204],
-        tls_skip_verify: true,
+        warn_status: vec![429],
+        follow_redirects: true,
+        tls: ProbeTls { skip_verify: true, server_name: Some("web.example".to_owned()) },
     };
+    let named = ProbeTls { server_name: Some("grpc.example".to_owned()), ..ProbeTls::default() };
     let argv = ["/usr/lib/nagios/plugins/check_x", "-w", "5", ""].map(str::to_owned).to_vec();
     let expected = Definition {
         instance: Instance {
@@ -131,17 +136,22 @@ slow_start: 30s
                 timeout: Duration::from_millis(250),
                 rise: 3,
                 fall: 4,
+                warn_after: 2,
                 initial: Status::Passing,
-                title: None,
-                link_local: true,
+                output_max: Some(80),
+                ..Check::new(Probe::Ttl { ttl: Duration::ZERO })
             },
             check(Probe::Tcp(endpoint("::1", 8080))),
-            check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned() }),
-            check(Probe::Grpc { endpoint: endpoint("127.0.0.1", 9090), service: String::new() }),
+            check(Probe::Udp(endpoint("127.0.0.1", 514))),
+            check(Probe::Grpc { endpoint: endpoint("localhost", 9090), service: "my.Service".to_owned(), tls: None }),
+            check(Probe::Grpc { endpoint: endpoint("127.0.0.1", 9090), service: String::new(), tls: None }),
+            check(Probe::Grpc { endpoint: endpoint("127.0.0.1", 9091), service: String::new(), tls: Some(named) }),
+            check(Probe::H2Ping { endpoint: endpoint("127.0.0.1", 9092), tls: Some(ProbeTls::default()) }),
+            check(Probe::H2Ping { endpoint: endpoint("127.0.0.1", 9093), tls: None }),
             check(Probe::Exec { argv }),
             check(Probe::Systemd { unit: "nginx.service".to_owned() }),
             check(Probe::Systemd { unit: "var-lib.mount".to_owned() }),
-            check(Probe::Alias { service: label("db").into() }),
+            check(Probe::Alias(AliasTarget::Service(label("db").into()))),
             check(Probe::Ttl { ttl: Duration::from_secs(90) }),
         ],
         pace: Pace {

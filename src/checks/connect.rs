@@ -1,4 +1,4 @@
-//! TCP connections of network probes, with a limit on name lookups.
+//! Addresses and TCP connections of network probes, with a limit on name lookups.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
@@ -20,7 +20,7 @@ const MAX_ADDRESSES: usize = 16;
 /// Time for an orderly close after the exchange.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// Opens TCP connections of one check.
+/// Resolves and connects to the targets of one check.
 pub(super) struct Dialer {
     lookups: Arc<Semaphore>,
     link_local: bool,
@@ -33,21 +33,13 @@ impl Dialer {
 
     /// Returns a dialer with the same limit for a check that may, or may not, connect to link-local addresses.
     pub(super) fn of(&self, check: &Check) -> Self {
-        Self { lookups: Arc::clone(&self.lookups), link_local: check.link_local }
+        Self { lookups: Arc::clone(&self.lookups), link_local: check.origin.may_reach_link_local() }
     }
 
     /// Connects to the first address of `host` that accepts. Each address gets an equal share of `patience`, so that one
     /// that drops packets leaves time for the others. If none accepts, the first error is returned.
     pub(super) async fn connect(&self, host: &str, port: u16, patience: Duration) -> Result<TcpStream, ProbeError> {
-        // Each connection is made to an address that was tested here: a name may resolve differently the next time.
-        let mut addresses = self.addresses(host, port).await?;
-        if !self.link_local {
-            let found = addresses.len();
-            addresses.retain(|address| !is_link_local_or_metadata(address.ip()));
-            if addresses.is_empty() && found > 0 {
-                return Err(ProbeError::critical("link-local or metadata address refused (checks.allow_link_local)"));
-            }
-        }
+        let addresses = self.addresses(host, port).await?;
         let share = patience / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
         let mut first = None;
         for address in addresses {
@@ -61,8 +53,22 @@ impl Dialer {
         Err(first.unwrap_or_else(not_found))
     }
 
+    /// Returns the addresses of `host` that the check may use. A connection has to be made to one of them: the name may resolve
+    /// differently the next time.
+    pub(super) async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
+        let mut addresses = self.resolve(host, port).await?;
+        if !self.link_local {
+            let found = addresses.len();
+            addresses.retain(|address| !is_link_local_or_metadata(address.ip()));
+            if addresses.is_empty() && found > 0 {
+                return Err(ProbeError::critical("link-local or metadata address refused (checks.allow_link_local)"));
+            }
+        }
+        Ok(addresses)
+    }
+
     /// Resolves `host`. `localhost` is the loopback address (RFC 6761 §6.3) and needs no lookup.
-    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
+    async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ProbeError> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
@@ -108,14 +114,18 @@ pub(super) async fn drive<T>(connection: impl Future, exchange: impl Future<Outp
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checks::fixtures::{Server, tcp};
+    use crate::{
+        checks::fixtures::{Server, tcp},
+        model::service::Origin,
+    };
 
     #[tokio::test]
     async fn link_local_addresses_are_refused_once_resolved() {
         let (server, _gone) = Server::hanging().await;
         let port = server.address.port();
         let refused = "link-local or metadata address refused (checks.allow_link_local)";
-        let dialer = Dialer::new().of(&Check { link_local: false, ..tcp("any") });
+        let dialer =
+            Dialer::new().of(&Check { origin: Origin::Client { link_local: false, exec: false }, ..tcp("any") });
         let cases = [
             ("169.254.169.254", Err(refused)),
             ("::ffff:169.254.169.254", Err(refused)),

@@ -1,34 +1,30 @@
 //! Fixtures shared by the tests of checks: definitions, and servers on the loopback address.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
+use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Options;
 use crate::model::{
-    health::Status,
     name::label,
     service::{
-        Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe, instance_ref::InstanceRef,
+        AliasTarget, Check, Definition, Definitions, Endpoint, Instance, InstanceKey, Pace, Probe,
+        instance_ref::InstanceRef,
     },
 };
 
 pub(super) fn check(probe: Probe) -> Check {
-    Check {
-        probe,
-        interval: Duration::from_secs(10),
-        timeout: Duration::from_secs(2),
-        rise: 1,
-        fall: 2,
-        initial: Status::Critical,
-        title: None,
-        link_local: true,
-    }
+    Check::new(probe)
 }
 
 pub(super) fn tcp(host: &str) -> Check {
@@ -36,7 +32,7 @@ pub(super) fn tcp(host: &str) -> Check {
 }
 
 pub(super) fn alias(service: &str) -> Check {
-    check(Probe::Alias { service: label(service).into() })
+    check(Probe::Alias(AliasTarget::Service(label(service).into())))
 }
 
 /// Builds the definition of instance `SERVICE/ID` with these checks.
@@ -142,4 +138,29 @@ pub(super) async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) 
 pub(super) fn closed_port() -> Endpoint {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     Endpoint { host: "127.0.0.1".into(), port: listener.local_addr().unwrap().port() }
+}
+
+/// Returns the TLS of a server with a certificate for `names`, valid until `year`, and the authority of the certificate.
+pub(super) fn tls_acceptor(names: &[&str], year: i32, alpn: &[&[u8]]) -> (TlsAcceptor, RootCertStore) {
+    let authority = {
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority of {names:?} until {year}"));
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    };
+    let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+    params.not_before = date_time_ymd(2001, 1, 1);
+    params.not_after = date_time_ymd(year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    (TlsAcceptor::from(Arc::new(config)), roots)
 }

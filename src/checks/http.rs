@@ -1,7 +1,10 @@
 //! HTTP and HTTPS probe: one request on its own connection; the response status decides.
 //!
-//! Redirects are not followed and do not pass, unless their status is expected. Proxy settings of the environment are
-//! ignored. The first [`MAX_BODY`] octets of the body must arrive; they are discarded and never become part of a reason.
+//! Redirects are followed if the check says so, each on a connection of its own; otherwise they do not pass, unless their
+//! status is expected. Proxy settings of the environment are ignored. The first [`MAX_BODY`] octets of the body must arrive;
+//! they are discarded and never become part of a reason.
+
+mod redirect;
 
 use std::{error::Error, io, time::Duration};
 
@@ -14,13 +17,13 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::rustls::pki_types::ServerName;
-use url::{Host, Url};
+use url::Url;
 
+use self::redirect::Hop;
 use super::{
     connect::{Dialer, drive},
     error::ProbeError,
-    tls::Tls,
+    tls::{Alpn, Tls, server_name},
 };
 use crate::model::service::HttpProbe;
 
@@ -33,28 +36,55 @@ const MAX_HEAD: usize = 64 * 1024;
 /// Maximum characters of a redirect's target in the reason.
 const MAX_LOCATION: usize = 80;
 
+/// Maximum number of requests of one probe, redirected ones included: that of Go's client, which Consul uses.
+const MAX_REQUESTS: usize = 10;
+
 pub(super) async fn probe(probe: &HttpProbe, dialer: &Dialer, tls: &Tls, patience: Duration) -> Result<(), ProbeError> {
+    let mut hop = Hop::first(probe);
+    for number in 0..MAX_REQUESTS {
+        let outcome = fetch(&hop, probe, (dialer, tls), patience).await;
+        let answer = if number == 0 { outcome? } else { outcome.map_err(|error| error.of("after a redirect"))? };
+        match answer {
+            Answer::Final(outcome) if number == 0 => return outcome,
+            Answer::Final(outcome) => return outcome.map_err(|error| error.of("after a redirect")),
+            Answer::Redirect { status, location } => hop = hop.next(status, &location)?,
+        }
+    }
+    Err(ProbeError::critical(format!("http: stopped after {MAX_REQUESTS} redirects")))
+}
+
+/// Response to one request.
+enum Answer {
+    /// The result of the probe.
+    Final(Result<(), ProbeError>),
+    /// A redirect to follow.
+    Redirect { status: StatusCode, location: String },
+}
+
+async fn fetch(
+    hop: &Hop<'_>,
+    probe: &HttpProbe,
+    (dialer, tls): (&Dialer, &Tls),
+    patience: Duration,
+) -> Result<Answer, ProbeError> {
     let no_host = || ProbeError::critical("http: the URL has no host");
-    let (host, name) = match probe.url.host().ok_or_else(no_host)? {
-        Host::Domain(name) => (name.to_owned(), ServerName::try_from(name.to_owned())),
-        Host::Ipv4(address) => (address.to_string(), Ok(ServerName::from(std::net::IpAddr::V4(address)))),
-        Host::Ipv6(address) => (address.to_string(), Ok(ServerName::from(std::net::IpAddr::V6(address)))),
-    };
-    let port = probe.url.port_or_known_default().ok_or_else(no_host)?;
-    let request = request(probe)?;
-    let stream = dialer.connect(&host, port, patience).await?;
-    if probe.url.scheme() == "https" {
-        let name = name.map_err(|_| ProbeError::critical("tls: the host cannot be the name of a certificate"))?;
-        let stream = Box::pin(tls.connect(stream, name, probe.tls_skip_verify)).await?;
+    // Without the brackets of an IPv6 address.
+    let host = hop.url.host_str().ok_or_else(no_host)?.trim_matches(['[', ']']);
+    let port = hop.url.port_or_known_default().ok_or_else(no_host)?;
+    let request = request(hop)?;
+    let name = (hop.url.scheme() == "https").then(|| server_name(&probe.tls, host)).transpose()?;
+    let stream = dialer.connect(host, port, patience).await?;
+    if let Some(name) = name {
+        let stream = Box::pin(tls.connect(stream, name, probe.tls.skip_verify, Alpn::Http1)).await?;
         // Boxed, so that plain HTTP probes do not pay for the size of TLS state.
-        Box::pin(exchange(stream, request, &probe.expect_status)).await
+        Box::pin(exchange(stream, request, probe)).await
     } else {
-        exchange(stream, request, &probe.expect_status).await
+        exchange(stream, request, probe).await
     }
 }
 
 /// Sends the request and evaluates the response.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, expected: &[u16]) -> Result<(), ProbeError>
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>, probe: &HttpProbe) -> Result<Answer, ProbeError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -63,7 +93,12 @@ where
     let (mut sender, connection) = connection.handshake(TokioIo::new(stream)).await.map_err(|e| failure(&e))?;
     drive(connection, async move {
         let answer = sender.send_request(request).await.map_err(|e| failure(&e))?;
-        evaluate(answer.status(), answer.headers(), expected)?;
+        if let Some(location) = redirect::target(answer.status(), answer.headers(), probe) {
+            return Ok(Answer::Redirect { status: answer.status(), location });
+        }
+        if let outcome @ Err(_) = evaluate(answer.status(), answer.headers(), probe) {
+            return Ok(Answer::Final(outcome));
+        }
         // RFC 9112 §6.3: a body without a length ends with the connection.
         let stated = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
         let ends_by_close = !stated.iter().any(|name| answer.headers().contains_key(name));
@@ -80,38 +115,38 @@ where
             };
             read += frame.data_ref().map_or(0, Bytes::len);
         }
-        Ok(())
+        Ok(Answer::Final(Ok(())))
     })
     .await
 }
 
-fn request(probe: &HttpProbe) -> Result<Request<Full<Bytes>>, ProbeError> {
+fn request(hop: &Hop<'_>) -> Result<Request<Full<Bytes>>, ProbeError> {
     let bad = |what: &str| ProbeError::critical(format!("http: bad {what}"));
-    let target = match probe.url.query() {
-        Some(query) => format!("{}?{query}", probe.url.path()),
-        None => probe.url.path().to_owned(),
+    let target = match hop.url.query() {
+        Some(query) => format!("{}?{query}", hop.url.path()),
+        None => hop.url.path().to_owned(),
     };
     let mut headers = HeaderMap::new();
-    for (name, value) in &probe.headers {
-        let name = HeaderName::try_from(name).map_err(|_| bad("header name"))?;
-        headers.append(name, HeaderValue::try_from(value).map_err(|_| bad("header value"))?);
+    for (name, value) in &hop.headers {
+        let name = HeaderName::try_from(*name).map_err(|_| bad("header name"))?;
+        headers.append(name, HeaderValue::try_from(*value).map_err(|_| bad("header value"))?);
     }
     let mut default = |name: HeaderName, value: String| {
         let value = HeaderValue::try_from(value).map_err(|_| bad("URL"))?;
         headers.entry(name).or_insert(value);
         Ok::<(), ProbeError>(())
     };
-    let host = probe.url.host_str().unwrap_or_default();
-    default(header::HOST, probe.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))?;
+    let host = hop.url.host_str().unwrap_or_default();
+    default(header::HOST, hop.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}")))?;
     default(header::USER_AGENT, USER_AGENT.to_owned())?;
     default(header::ACCEPT, "*/*".to_owned())?;
-    if let Some(credentials) = credentials(&probe.url) {
+    if let Some(credentials) = credentials(&hop.url) {
         default(header::AUTHORIZATION, credentials)?;
     }
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let body = probe.body.clone().map(Bytes::from).unwrap_or_default();
+    let body = hop.body.map(|body| Bytes::from(body.to_owned())).unwrap_or_default();
     let mut request = Request::new(Full::new(body));
-    *request.method_mut() = Method::try_from(probe.method.as_str()).map_err(|_| bad("method"))?;
+    *request.method_mut() = Method::try_from(hop.method).map_err(|_| bad("method"))?;
     *request.uri_mut() = target.parse().map_err(|_| bad("URL"))?;
     *request.headers_mut() = headers;
     Ok(request)
@@ -128,9 +163,8 @@ fn credentials(url: &Url) -> Option<String> {
     Some(format!("Basic {}", data_encoding::BASE64.encode(&plain)))
 }
 
-fn evaluate(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result<(), ProbeError> {
-    let passes = if expected.is_empty() { status.is_success() } else { expected.contains(&status.as_u16()) };
-    if passes {
+fn evaluate(status: StatusCode, headers: &HeaderMap, probe: &HttpProbe) -> Result<(), ProbeError> {
+    if is_expected(status, probe) {
         return Ok(());
     }
     let mut reason = format!("http: {}", status.as_u16());
@@ -145,7 +179,17 @@ fn evaluate(status: StatusCode, headers: &HeaderMap, expected: &[u16]) -> Result
     } else if status.is_success() {
         reason.push_str(", not the expected status");
     }
+    if probe.warn_status.contains(&status.as_u16()) {
+        return Err(ProbeError::Warning(reason));
+    }
     Err(ProbeError::Critical(reason))
+}
+
+fn is_expected(status: StatusCode, probe: &HttpProbe) -> bool {
+    match &probe.expect_status[..] {
+        [] => status.is_success(),
+        expected => expected.contains(&status.as_u16()),
+    }
 }
 
 fn failure(error: &hyper::Error) -> ProbeError {
@@ -164,27 +208,19 @@ fn failure(error: &hyper::Error) -> ProbeError {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, CertifiedIssuer, KeyPair, date_time_ymd};
     use tokio::io::AsyncWriteExt;
-    use tokio_rustls::{
-        TlsAcceptor,
-        rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-    };
+    use tokio_rustls::rustls::RootCertStore;
 
     use super::*;
-    use crate::checks::fixtures::{Server, closed_port, read_head};
+    use crate::{
+        checks::fixtures::{Server, closed_port, read_head, tls_acceptor},
+        model::service::ProbeTls,
+    };
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
     fn get(url: &str) -> HttpProbe {
-        HttpProbe {
-            url: Url::parse(url).unwrap(),
-            method: "GET".into(),
-            headers: vec![],
-            body: None,
-            expect_status: vec![],
-            tls_skip_verify: false,
-        }
+        HttpProbe::get(Url::parse(url).unwrap())
     }
 
     /// Runs the probe and returns its reason, or `pass`.
@@ -194,7 +230,23 @@ mod tests {
         match outcome.await.expect("a result in time") {
             Ok(()) => "pass".to_owned(),
             Err(ProbeError::Critical(reason)) => reason,
+            Err(ProbeError::Warning(reason)) => format!("warning: {reason}"),
             Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn status_that_warns_is_no_failure() {
+        let cases: &[(&str, &[u16], &str)] = &[
+            ("429 Slow Down", &[], "warning: http: 429 Too Many Requests"),
+            ("503 Busy", &[], "http: 503 Service Unavailable"),
+            ("429 Slow Down", &[429], "pass"),
+        ];
+        for (status, expect_status, expected) in cases {
+            let (server, _) = Server::answering(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n")).await;
+            let (warn_status, expect_status) = (vec![429], expect_status.to_vec());
+            let probe = HttpProbe { warn_status, expect_status, ..get(&format!("http://{}/", server.address)) };
+            assert_eq!(probe_reason(&probe, &Tls::new()).await, *expected, "{status}");
         }
     }
 
@@ -320,24 +372,7 @@ mod tests {
         answer: &'static [u8],
         close_notify: bool,
     ) -> (Server, RootCertStore) {
-        let authority = {
-            let mut params = CertificateParams::new([]).unwrap();
-            params.distinguished_name.push(rcgen::DnType::CommonName, format!("authority of {names:?} until {year}"));
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-        };
-        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
-        params.not_before = date_time_ymd(2001, 1, 1);
-        params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &authority).unwrap();
-        let config = ServerConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        let acceptor = TlsAcceptor::from(std::sync::Arc::new(config));
+        let (acceptor, roots) = tls_acceptor(names, year, &[b"http/1.1"]);
         let server = Server::start(move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -350,8 +385,6 @@ mod tests {
                 }
             }
         });
-        let mut roots = RootCertStore::empty();
-        roots.add(authority.der().clone()).unwrap();
         (server.await, roots)
     }
 
@@ -394,10 +427,17 @@ mod tests {
             (&other_name, "localhost", None, "pass"),
             (&expired, "localhost", None, "pass"),
         ];
+        let named = |name: &str| ProbeTls { server_name: Some(name.to_owned()), ..ProbeTls::default() };
+        for (name, expected) in [("other.example", "pass"), ("third.example", "tls: certificate for another name")] {
+            let url = format!("https://127.0.0.1:{}/", other_name.address.port());
+            let tls = Tls::trusting(other_authority.clone());
+            assert_eq!(probe_reason(&HttpProbe { tls: named(name), ..get(&url) }, &tls).await, expected, "{name}");
+        }
         for (server, host, roots, expected) in cases {
             let tls = Tls::trusting(roots.cloned().unwrap_or_else(RootCertStore::empty));
             let url = format!("https://{host}:{}/", server.address.port());
-            let got = probe_reason(&HttpProbe { tls_skip_verify: roots.is_none(), ..get(&url) }, &tls).await;
+            let secure = ProbeTls { skip_verify: roots.is_none(), ..ProbeTls::default() };
+            let got = probe_reason(&HttpProbe { tls: secure, ..get(&url) }, &tls).await;
             assert!(got.starts_with(expected), "{url}: {got}, expected {expected}");
         }
     }

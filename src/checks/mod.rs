@@ -24,8 +24,8 @@ mod error;
 mod exec;
 #[cfg(test)]
 mod fixtures;
-mod grpc;
 mod http;
+mod http2;
 mod probe;
 mod process;
 mod runner;
@@ -34,6 +34,7 @@ mod systemd;
 mod tcp;
 mod ticks;
 mod tls;
+mod udp;
 
 use std::{path::PathBuf, sync::Arc};
 

@@ -19,7 +19,16 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Options, connect::Dialer, error::ProbeError, exec, grpc, http, systemd, tcp, tls::Tls};
+use super::{
+    Options,
+    connect::Dialer,
+    error::ProbeError,
+    exec, http,
+    http2::{grpc, ping},
+    systemd, tcp,
+    tls::Tls,
+    udp,
+};
 use crate::{
     log_limit::LogLimiter,
     metrics::{Checks, Kind, ProbeResult},
@@ -70,27 +79,37 @@ impl Prober {
                 _socket = self.sockets.permit().await;
                 Box::pin(tcp::probe(endpoint, &dialer, patience))
             }
-            Probe::Grpc { endpoint, service } => {
+            Probe::Udp(endpoint) => {
                 _socket = self.sockets.permit().await;
-                Box::pin(grpc::probe(endpoint, service, &dialer, patience))
+                Box::pin(udp::probe(endpoint, &dialer, patience))
             }
-            Probe::Exec { argv } if self.allow_exec => {
+            Probe::Grpc { endpoint, service, tls } => {
+                _socket = self.sockets.permit().await;
+                Box::pin(grpc::probe(endpoint, service, tls.as_ref(), (&dialer, &self.tls), patience))
+            }
+            Probe::H2Ping { endpoint, tls } => {
+                _socket = self.sockets.permit().await;
+                Box::pin(ping::probe(endpoint, tls.as_ref(), (&dialer, &self.tls), patience))
+            }
+            Probe::Exec { argv } if self.allow_exec && check.origin.may_run_commands() => {
                 let process = self.processes.permit().await;
                 Box::pin(exec::probe(argv, process, patience))
             }
-            Probe::Exec { .. } => return Err(ProbeError::critical("exec checks are not allowed here")),
+            Probe::Exec { .. } => {
+                return Err(ProbeError::critical("exec checks are not allowed here (checks.allow_exec)"));
+            }
             Probe::Systemd { unit } => {
                 let process = self.processes.permit().await;
                 Box::pin(systemd::probe(&self.systemctl, unit, process))
             }
-            Probe::Alias { .. } | Probe::Ttl { .. } => {
+            Probe::Alias(_) | Probe::Ttl { .. } => {
                 return Err(ProbeError::NotRun("alias and ttl checks are not probed".to_owned()));
             }
         };
         let began = Instant::now();
         let outcome = match &check.probe {
-            // It ends in time by itself, with the output so far.
-            Probe::Exec { .. } => guarded(work).await,
+            // They end in time by themselves: the former with the output so far, the latter passing.
+            Probe::Exec { .. } | Probe::Udp(_) => guarded(work).await,
             _ => timeout(patience, guarded(work)).await.unwrap_or_else(|_| Err(ProbeError::timed_out(patience))),
         };
         let found = match &outcome {
@@ -155,20 +174,13 @@ mod tests {
     use super::*;
     use crate::{
         checks::fixtures::{Server, check, options},
-        model::service::{Endpoint, HttpProbe},
+        model::service::{Endpoint, HttpProbe, Origin, ProbeTls},
     };
 
     const BRIEF: Duration = Duration::from_millis(150);
 
     fn http(endpoint: &Endpoint) -> Check {
-        check(Probe::Http(HttpProbe {
-            url: format!("http://{endpoint}/").parse().unwrap(),
-            method: "GET".into(),
-            headers: vec![],
-            body: None,
-            expect_status: vec![],
-            tls_skip_verify: false,
-        }))
+        check(Probe::Http(HttpProbe::get(format!("http://{endpoint}/").parse().unwrap())))
     }
 
     #[tokio::test]
@@ -176,10 +188,13 @@ mod tests {
         let (server, mut gone) = Server::hanging().await;
         let https = format!("https://{}/", server.address);
         let Probe::Http(plain) = http(&server.endpoint()).probe else { panic!() };
+        let unverified = ProbeTls { skip_verify: true, ..ProbeTls::default() };
         let network = [
             Probe::Http(plain.clone()),
-            Probe::Http(HttpProbe { url: https.parse().unwrap(), tls_skip_verify: true, ..plain }),
-            Probe::Grpc { endpoint: server.endpoint(), service: String::new() },
+            Probe::Http(HttpProbe { url: https.parse().unwrap(), tls: unverified.clone(), ..plain }),
+            Probe::Grpc { endpoint: server.endpoint(), service: String::new(), tls: None },
+            Probe::Grpc { endpoint: server.endpoint(), service: String::new(), tls: Some(unverified.clone()) },
+            Probe::H2Ping { endpoint: server.endpoint(), tls: None },
         ];
         let local = [
             Probe::Exec { argv: vec!["/bin/sleep".into(), "60".into()] },
@@ -187,7 +202,7 @@ mod tests {
         ];
         let prober = Prober::new(options());
         for probe in network.into_iter().chain(local) {
-            let on_network = matches!(probe, Probe::Http(_) | Probe::Grpc { .. });
+            let on_network = matches!(probe, Probe::Http(_) | Probe::Grpc { .. } | Probe::H2Ping { .. });
             let check = Check { timeout: BRIEF, ..check(probe) };
             assert_eq!(
                 prober.probe(&check).await,
@@ -225,9 +240,20 @@ mod tests {
 
     #[tokio::test]
     async fn exec_check_is_critical_unless_allowed() {
-        let prober = Prober::new(Options { allow_exec: false, ..options() });
-        let check = check(Probe::Exec { argv: vec!["/bin/true".into()] });
-        assert_eq!(prober.probe(&check).await, Err(ProbeError::critical("exec checks are not allowed here")));
+        let client = |exec| Origin::Client { link_local: true, exec };
+        let refused = Err(ProbeError::critical("exec checks are not allowed here (checks.allow_exec)"));
+        let cases = [
+            (false, Origin::File, refused),
+            (true, Origin::File, Ok(())),
+            (false, client(true), Err(ProbeError::critical("exec checks are not allowed here (checks.allow_exec)"))),
+            (true, client(false), Err(ProbeError::critical("exec checks are not allowed here (checks.allow_exec)"))),
+            (true, client(true), Ok(())),
+        ];
+        for (allow_exec, origin, expected) in cases {
+            let prober = Prober::new(Options { allow_exec, ..options() });
+            let check = Check { origin, ..check(Probe::Exec { argv: vec!["/bin/true".into()] }) };
+            assert_eq!(prober.probe(&check).await, expected, "{allow_exec} {origin:?}");
+        }
     }
 
     #[tokio::test]

@@ -7,7 +7,8 @@ use tracing::trace;
 
 use super::{error::ProbeError, ticks::Ticks};
 use crate::model::{
-    health::{Health, Status},
+    announcement::cut,
+    health::{Health, Status, Thresholds},
     service::{Check, InstanceKey},
 };
 
@@ -47,13 +48,19 @@ impl Memory {
     /// Returns the state of a check without results, with this status. The first result of an `unconfirmed` one is
     /// published in any case.
     pub(super) fn new(check: &Check, status: Status, reason: Arc<str>, unconfirmed: bool) -> Self {
-        Self { health: Health::new(status, check.rise, check.fall), reason, since: None, unconfirmed }
+        let thresholds = Thresholds { rise: check.rise, fall: check.fall, warn_after: check.warn_after };
+        let health = match check.origin.first_result_decides() && !unconfirmed {
+            true => Health::undecided(status, thresholds),
+            false => Health::new(status, thresholds),
+        };
+        Self { health, reason, since: None, unconfirmed }
     }
 
     /// Records a result. Reports whether the change is to be published.
     fn observe(&mut self, result: Status, reason: &str, now: Instant) -> bool {
-        let changed = self.health.observe(result).is_some();
-        let agrees = result == self.health.status();
+        let before = self.health.status();
+        let agrees = self.health.observe(result).is_some();
+        let changed = self.health.status() != before;
         let is_first = std::mem::take(&mut self.unconfirmed);
         let held = self.since.is_some_and(|since| now < since + REASON_HOLD);
         if changed || (agrees && !held && *self.reason != *reason) {
@@ -87,7 +94,8 @@ pub(super) async fn watch(
             Err(ProbeError::Critical(reason)) => (Status::Critical, reason.as_str()),
             Err(ProbeError::NotRun(_)) => continue,
         };
-        if memory.observe(result, reason, Instant::now()) {
+        let limited = check.output_max.map(|most| cut(reason, usize::try_from(most).unwrap_or(usize::MAX)));
+        if memory.observe(result, limited.as_deref().unwrap_or(reason), Instant::now()) {
             let (status, reason) = (memory.health.status(), Arc::clone(&memory.reason));
             if reports.send(CheckUpdate { instance: instance.clone(), task, status, reason }).await.is_err() {
                 return;

@@ -48,8 +48,7 @@ use crate::{
         check_results::{CheckResults, Former},
         health::Status,
         maintenance::{Maintenance, TtlReport},
-        registered_name::RegisteredName,
-        service::{Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
+        service::{AliasTarget, Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
 
@@ -146,8 +145,8 @@ struct Scheduler {
     /// Uptimes at which the state of an instance changes by itself: a hold for flapping ends, or a weight
     /// ramps up.
     wakes: BTreeSet<(Duration, InstanceKey)>,
-    /// Services that an alias names: only their changes can change an alias.
-    alias_targets: HashSet<RegisteredName>,
+    /// Targets of aliases: only their changes can change an alias.
+    alias_targets: HashSet<AliasTarget>,
     outputs: Outputs,
     published: Announcements,
     results: CheckResults,
@@ -232,10 +231,22 @@ impl Scheduler {
             tracked.checks[index].set_status(&report.instance, check, report.status, report.reason, &self.metrics);
             touched.insert(report.instance);
         }
-        if touched.iter().any(|key| self.alias_targets.contains(&key.service)) {
+        if touched.iter().any(|key| self.is_alias_target(key)) {
             self.update_aliases(&mut touched);
         }
         self.publish(&touched);
+    }
+
+    /// Reports whether an alias may name the instance.
+    fn is_alias_target(&self, key: &InstanceKey) -> bool {
+        if self.alias_targets.is_empty() {
+            return false;
+        }
+        let registered = |text: &str| self.alias_targets.contains(&AliasTarget::Registered(text.into()));
+        let id = self.instances.get(key).map(|tracked| tracked.definition.instance.api_id());
+        self.alias_targets.contains(&AliasTarget::Service(key.service.clone()))
+            || registered(key.service.as_str())
+            || id.is_some_and(registered)
     }
 
     /// Keeps unchanged checks of an instance, starts new ones and cancels the others.
@@ -268,7 +279,7 @@ impl Scheduler {
     fn start(&mut self, key: &InstanceKey, check: &Check, start: Start) -> TrackedCheck {
         let Start { status, reason, since, unconfirmed, expires } = start;
         let work = match &check.probe {
-            Probe::Alias { .. } => Some(Work::Alias),
+            Probe::Alias(_) => Some(Work::Alias),
             Probe::Ttl { ttl } => Some(Work::Reports(expires.unwrap_or_else(|| Instant::now() + *ttl))),
             _ => None,
         };
@@ -350,7 +361,7 @@ impl Scheduler {
 
     /// Publishes an instance with a changed check, and those with aliases of its service.
     fn publish_with_aliases(&mut self, key: InstanceKey) {
-        let is_target = self.alias_targets.contains(&key.service);
+        let is_target = self.is_alias_target(&key);
         let mut touched = BTreeSet::from([key]);
         if is_target {
             self.update_aliases(&mut touched);
@@ -365,12 +376,12 @@ impl Scheduler {
         }
         let evaluated: HashMap<_, _> = {
             let members: Vec<_> = self.instances.values().map(TrackedInstance::as_member).collect();
-            alias::evaluate(&members).into_iter().map(|(service, status)| (service.clone(), status)).collect()
+            alias::evaluate(&members).into_iter().map(|(target, status)| (target.clone(), status)).collect()
         };
         for (key, tracked) in &mut self.instances {
             for (check, check_state) in tracked.definition.checks.iter().zip(&mut tracked.checks) {
-                let Some(service) = check.probe.alias() else { continue };
-                let Some((status, reason)) = evaluated.get(service) else { continue };
+                let Some(target) = check.probe.alias() else { continue };
+                let Some((status, reason)) = evaluated.get(target) else { continue };
                 if check_state.status != *status || *check_state.reason != **reason {
                     check_state.set_status(key, check, *status, reason.as_str().into(), &self.metrics);
                     touched.insert(InstanceKey::clone(key));

@@ -1,4 +1,4 @@
-//! TLS of HTTPS probes, with and without verification of the certificate.
+//! TLS of probes, with and without verification of the certificate.
 //!
 //! Both configurations are created on first use and then shared. Sessions are not resumed, so that a check notices a
 //! certificate that has expired.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::error::ProbeError;
-use crate::tls::authorities::system_roots;
+use crate::{model::service::ProbeTls, tls::authorities::system_roots};
 use tokio::{net::TcpStream, sync::OnceCell, task::spawn_blocking};
 use tokio_rustls::{
     TlsConnector,
@@ -22,7 +22,32 @@ use tokio_rustls::{
     },
 };
 
-/// TLS connectors of all HTTPS probes.
+/// Protocol that a probe offers in the handshake (RFC 7301).
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Alpn {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+impl Alpn {
+    fn protocols(self) -> Vec<Vec<u8>> {
+        let name: &[u8] = match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        };
+        vec![name.to_vec()]
+    }
+}
+
+/// Returns the name that the certificate has to have: the configured one, else `host`.
+pub(super) fn server_name(tls: &ProbeTls, host: &str) -> Result<ServerName<'static>, ProbeError> {
+    let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
+    ServerName::try_from(name).map_err(|_| ProbeError::critical("tls: the host cannot be the name of a certificate"))
+}
+
+/// TLS connectors of all probes.
 pub(super) struct Tls {
     verified: OnceCell<TlsConnector>,
     unverified: OnceCell<TlsConnector>,
@@ -45,6 +70,7 @@ impl Tls {
         stream: TcpStream,
         name: ServerName<'static>,
         skip_verify: bool,
+        alpn: Alpn,
     ) -> Result<TlsStream<TcpStream>, ProbeError> {
         let connector = if skip_verify {
             self.unverified.get_or_try_init(async || unverified()).await
@@ -56,7 +82,7 @@ impl Tls {
                 .await
         };
         let connector = connector.map_err(|error| failure(&error))?;
-        connector.connect(name, stream).await.map_err(|error| {
+        connector.with_alpn(alpn.protocols()).connect(name, stream).await.map_err(|error| {
             match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
                 Some(tls) => failure(tls),
                 None => ProbeError::from(error).of("tls"),
@@ -79,7 +105,6 @@ fn unverified() -> Result<TlsConnector, Error> {
 }
 
 fn connector(mut config: ClientConfig) -> TlsConnector {
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Arc::new(config).into()
 }

@@ -25,7 +25,7 @@ use super::{
     input_files::{Text, folder, has_extension, read},
 };
 use crate::{
-    config::{CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
+    config::{AllowExec, CONFIG_KEYS, Config, DEFAULT_PATH, Environment},
     diagnostic::Diagnostic,
     files::{
         access,
@@ -282,7 +282,7 @@ fn is_configuration(text: &Text) -> Result<bool, Diagnostic> {
 /// The configuration that checks service and zone files of an unknown node.
 fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<RegisteredName>), Vec<Diagnostic>> {
     let mut config = Config::dev(Path::new(""), environment)?;
-    config.checks.allow_exec = true;
+    config.checks.allow_exec = AllowExec::Files;
     Ok((config, BTreeSet::new()))
 }
 
@@ -302,8 +302,10 @@ impl Files {
                 Diagnostic::whole(config_path, format!("the folder {} does not exist", printable::path(folder)));
             report.problems.push(problem.with_hint("`services_dir` names it").as_warning());
         }
-        let (of_services, of_zones) =
-            (services::folder(folder.clone(), config.checks.allow_exec), zones::folder(config.zones_dir.clone()));
+        let (of_services, of_zones) = (
+            services::folder(folder.clone(), config.checks.allow_exec.in_files()),
+            zones::folder(config.zones_dir.clone()),
+        );
         let trust = of_services.access;
         report.warn_of_ignored(&of_services.clone().beside(&of_zones));
         report.warn_of_ignored(&of_zones.beside(&of_services));
@@ -341,7 +343,7 @@ impl Files {
         let defaults = Defaults {
             node: &config.node,
             addresses: config.advertise.addresses(),
-            allow_exec: config.checks.allow_exec,
+            allow_exec: config.checks.allow_exec.in_files(),
         };
         let mut files: Vec<(&Path, Vec<Located>)> = Vec::new();
         for text in &self.services {

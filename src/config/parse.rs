@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Advertise, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
+    Advertise, AllowExec, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
     DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
     DEFAULT_RATE_LIMIT, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
     DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK,
@@ -38,6 +38,9 @@ use self::resolver::read_resolver;
 
 /// Value of `dns.rate_limit` without a limit; `null` is the default.
 const RATE_OFF: &str = "off";
+
+/// Value of `checks.allow_exec` with which clients of the HTTP API may register commands, too.
+const EXEC_BY_API: &str = "api";
 
 /// Reads the whole configuration.
 pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Environment) -> Option<Config> {
@@ -361,7 +364,20 @@ fn check_tokens(reader: &Reader<'_, '_>, http: &Table<'_, '_>, gossip: &Table<'_
 
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {
     let flag = |key| part.get(key).and_then(|node| reader.boolean(node)).unwrap_or(false);
-    Checks { allow_exec: flag("allow_exec"), allow_link_local: flag("allow_link_local") }
+    let allow_exec = part.get("allow_exec").and_then(|node| read_allow_exec(reader, node)).unwrap_or_default();
+    Checks { allow_exec, allow_link_local: flag("allow_link_local") }
+}
+
+fn read_allow_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<AllowExec> {
+    match &node.value {
+        Value::Bool(true) => Some(AllowExec::Files),
+        Value::Bool(false) => Some(AllowExec::No),
+        Value::Text(text) if text == EXEC_BY_API => Some(AllowExec::FilesAndApi),
+        _ => {
+            reader.mismatch(node, "`true`, `false` or `api`");
+            None
+        }
+    }
 }
 
 fn read_log(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Log {

@@ -91,8 +91,12 @@ impl Folders {
     /// Loads service files and zone files.
     pub(super) async fn load(&mut self, context: &mut Context<'_>) -> Files {
         let config = context.config;
-        let files = Services::new(config.node.clone(), config.advertise.addresses().to_vec(), config.checks.allow_exec);
-        let folder = services::folder(config.services_dir.clone(), config.checks.allow_exec);
+        let files = Services::new(
+            config.node.clone(),
+            config.advertise.addresses().to_vec(),
+            config.checks.allow_exec.in_files(),
+        );
+        let folder = services::folder(config.services_dir.clone(), config.checks.allow_exec.in_files());
         let names = ["service file watcher", "service file reader"];
         let services = self.follow(folder, files, metrics::Folder::Services, names, &mut context.tasks).await;
         let rules = Rules { domain: config.domain.clone(), aliases: config.alias_domains.clone(), ttl: config.dns.ttl };

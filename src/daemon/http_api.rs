@@ -142,6 +142,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         version: VERSION,
         advertise: config.advertise.clone(),
         allow_link_local: config.checks.allow_link_local,
+        allow_exec: config.checks.allow_exec.over_http(),
         gossip,
         dns,
         http,

@@ -86,7 +86,7 @@ pub(super) async fn start(
     let outputs = checks::Outputs { announcements: announced, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
-        ..checks::Options::for_this_process(config.checks.allow_exec, fastrand::u64(..))
+        ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
     };
     context.tasks.spawn("health checks", checks::run(inputs, outputs, options, context.shutdown.clone()));
     // A client that starts with the agent must not learn that a service of this node does not exist.
@@ -141,5 +141,6 @@ fn host(config: &Config) -> Host {
         node: config.node.clone(),
         addresses: config.advertise.addresses().to_vec(),
         allow_link_local: config.checks.allow_link_local,
+        allow_exec: config.checks.allow_exec.over_http(),
     }
 }

@@ -12,8 +12,8 @@ use crate::{
         health::Status,
         registered_name::RegisteredName,
         service::{
-            Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS, MAX_INTERVAL,
-            MAX_STREAK, MIN_INTERVAL, Probe,
+            AliasTarget, Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS,
+            MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Probe, ProbeTls, is_server_name, unit_name,
         },
     },
     yaml::{
@@ -24,14 +24,26 @@ use crate::{
 };
 
 /// Keys of probes.
-const KINDS: &[&str] = &["http", "tcp", "grpc", "exec", "systemd", "alias", "ttl"];
-/// Keys that are valid in `http` checks only.
-const HTTP_KEYS: &[&str] = &["method", "headers", "body", "expect_status", "tls_skip_verify"];
+const KINDS: &[&str] = &["http", "tcp", "udp", "grpc", "h2ping", "exec", "systemd", "alias", "ttl"];
+/// Keys that are valid in some kinds of checks only, with those kinds.
+const KEYS_OF_KINDS: &[(&str, &[&str])] = &[
+    ("method", &["http"]),
+    ("headers", &["http"]),
+    ("body", &["http"]),
+    ("expect_status", &["http"]),
+    ("warn_status", &["http"]),
+    ("follow_redirects", &["http"]),
+    ("tls", &["grpc", "h2ping"]),
+    ("tls_skip_verify", &["http", "grpc", "h2ping"]),
+    ("tls_server_name", &["http", "grpc", "h2ping"]),
+];
 /// All keys of a check.
 const CHECK_KEYS: &[&str] = &[
     "http",
     "tcp",
+    "udp",
     "grpc",
+    "h2ping",
     "exec",
     "systemd",
     "alias",
@@ -40,12 +52,18 @@ const CHECK_KEYS: &[&str] = &[
     "timeout",
     "rise",
     "fall",
+    "warn_after",
     "initial",
+    "output_max",
     "method",
     "headers",
     "body",
     "expect_status",
+    "warn_status",
+    "follow_redirects",
+    "tls",
     "tls_skip_verify",
+    "tls_server_name",
 ];
 
 /// Shortest timeout: with none every probe would fail.
@@ -54,12 +72,6 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_URL: usize = 8 * 1024;
 /// Maximum number of headers of a probe.
 const MAX_HEADERS: usize = 64;
-/// Longest unit name in octets, including the suffix (systemd.unit(5)).
-const MAX_UNIT: usize = 255;
-/// Suffixes of systemd units (systemd.unit(5)).
-const UNIT_SUFFIXES: &[&str] =
-    &["service", "socket", "device", "mount", "automount", "swap", "target", "path", "timer", "slice", "scope"];
-
 /// Reads one check or a list of checks of the service `own`.
 pub(super) fn read_checks(
     reader: &Reader<'_, '_>,
@@ -107,10 +119,16 @@ fn read_check(
     };
     let rise = streak("rise", "a number of passes", DEFAULT_RISE);
     let fall = streak("fall", "a number of failures", DEFAULT_FALL);
+    let warn_after = streak("warn_after", "a number of failures", fall);
+    if let Some(node) = table.get("warn_after").filter(|_| warn_after > fall) {
+        let message = format!("`warn_after` is {warn_after}, and the check is critical after {fall} failures (`fall`)");
+        reader.error_with_hint(node.id, message, "set it below `fall`");
+    }
+    let output_max = table.get("output_max").and_then(|node| reader.integer(node, "a number of octets", 1..=u32::MAX));
     let states = [Status::Passing, Status::Warning, Status::Critical].map(|status| (status.as_str(), status));
     let initial = table.get("initial").and_then(|node| reader.word(node, &states)).unwrap_or(Status::Critical);
     let probe = read_probe(reader, &table, own, allow_exec)?;
-    Some(Check { probe, interval, timeout, rise, fall, initial, title: None, link_local: true })
+    Some(Check { interval, timeout, rise, fall, warn_after, initial, output_max, ..Check::new(probe) })
 }
 
 fn read_probe(
@@ -132,16 +150,23 @@ fn read_probe(
         let message = format!("a check has one probe, and this check already has `{}`", kind.key);
         reader.error_with_hint(other.id, message, "make it a separate check");
     }
-    if kind.key != "http" {
-        for entry in table.entries().iter().filter(|entry| HTTP_KEYS.contains(&&*entry.key)) {
-            reader.error(entry.id, format!("`{}` is only valid in `http` checks", entry.key));
+    for entry in table.entries() {
+        let kinds = KEYS_OF_KINDS.iter().find(|(key, _)| *key == entry.key).map(|(_, kinds)| *kinds);
+        if let Some(kinds) = kinds.filter(|kinds| !kinds.contains(&&*kind.key)) {
+            let kinds: Vec<String> = kinds.iter().map(|kind| format!("`{kind}`")).collect();
+            reader.error(entry.id, format!("`{}` is only valid in {} checks", entry.key, kinds.join(", ")));
         }
     }
     let node = &kind.value;
     match &*kind.key {
         "http" => read_http(reader, table, node).map(Probe::Http),
         "tcp" => reader.endpoint(node, None).map(Probe::Tcp),
-        "grpc" => read_grpc(reader, node),
+        "udp" => reader.endpoint(node, None).map(Probe::Udp),
+        "grpc" => read_grpc(reader, table, node),
+        "h2ping" => {
+            let (endpoint, tls) = (reader.endpoint(node, None), read_tls_of(reader, table, true));
+            endpoint.map(|endpoint| Probe::H2Ping { endpoint, tls })
+        }
         "exec" if !allow_exec => {
             let hint = "set `checks: {allow_exec: true}` in the node's configuration";
             reader.error_with_hint(kind.id, "this node does not allow `exec` checks", hint);
@@ -150,15 +175,16 @@ fn read_probe(
         "exec" => read_exec(reader, node),
         "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
         "alias" => {
-            let service = RegisteredName::from(reader.label(node, "a service's name")?);
+            let text = reader.line(node, "a service's name")?;
+            let service = reader.registered_name_of(node, "a service's name", &text)?;
             if own == Some(&service) {
                 reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
                 return None;
             }
-            Some(Probe::Alias { service })
+            Some(Probe::Alias(AliasTarget::Service(service)))
         }
         _ => {
-            let invalid = ["interval", "timeout", "rise", "fall"];
+            let invalid = ["interval", "timeout", "rise", "fall", "warn_after"];
             for entry in table.entries().iter().filter(|entry| invalid.contains(&&*entry.key)) {
                 reader.error(entry.id, format!("a ttl check is not probed, so it has no `{}`", entry.key));
             }
@@ -172,11 +198,42 @@ fn read_http(reader: &Reader<'_, '_>, table: &Table<'_, '_>, node: &Node<'_>) ->
     let method = table.get("method").and_then(|node| read_method(reader, node)).unwrap_or_else(|| "GET".to_owned());
     let headers = table.get("headers").map(|node| read_headers(reader, node)).unwrap_or_default();
     let body = table.get("body").and_then(|node| reader.text(node, "a text"));
-    let statuses = table.get("expect_status").map(|node| reader.one_or_list(node)).unwrap_or_default();
-    let status = |node| reader.integer(node, "an HTTP status", 200..=599);
-    let expect_status = statuses.iter().filter_map(status).collect();
-    let tls_skip_verify = table.get("tls_skip_verify").and_then(|node| reader.boolean(node)).unwrap_or(false);
-    Some(HttpProbe { url: url?, method, headers, body, expect_status, tls_skip_verify })
+    let statuses = |key| {
+        let statuses = table.get(key).map(|node| reader.one_or_list(node)).unwrap_or_default();
+        statuses.iter().filter_map(|node| reader.integer(node, "an HTTP status", 200..=599)).collect()
+    };
+    let (expect_status, warn_status) = (statuses("expect_status"), statuses("warn_status"));
+    let follow_redirects = table.get("follow_redirects").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    let tls = read_tls(reader, table);
+    Some(HttpProbe { url: url?, method, headers, body, expect_status, warn_status, follow_redirects, tls })
+}
+
+/// Reads `tls` and the keys for it; `default` is the value of `tls`.
+fn read_tls_of(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: bool) -> Option<ProbeTls> {
+    let tls = read_tls(reader, table);
+    let is_on = table.get("tls").and_then(|node| reader.boolean(node)).unwrap_or(default);
+    if !is_on {
+        for key in ["tls_skip_verify", "tls_server_name"] {
+            if let Some(node) = table.get(key) {
+                reader.error_with_hint(node.id, format!("`{key}` without TLS"), "set `tls: true`");
+            }
+        }
+    }
+    is_on.then_some(tls)
+}
+
+fn read_tls(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> ProbeTls {
+    const WHAT: &str = "the server's name in its certificate";
+    let skip_verify = table.get("tls_skip_verify").and_then(|node| reader.boolean(node)).unwrap_or(false);
+    let server_name = table.get("tls_server_name").and_then(|node| {
+        let name = reader.line(node, WHAT)?;
+        if !is_server_name(&name) {
+            reader.mismatch(node, WHAT);
+            return None;
+        }
+        Some(name)
+    });
+    ProbeTls { skip_verify, server_name }
 }
 
 fn read_url(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Url> {
@@ -232,7 +289,7 @@ fn read_headers(reader: &Reader<'_, '_>, node: &Node<'_>) -> Vec<(String, String
     headers
 }
 
-fn read_grpc(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
+fn read_grpc(reader: &Reader<'_, '_>, table: &Table<'_, '_>, node: &Node<'_>) -> Option<Probe> {
     const WHAT: &str = "`host:port` or `host:port/SERVICE`";
     let text = reader.line(node, WHAT)?;
     let (address, service) = text.split_once('/').unwrap_or((&text, ""));
@@ -243,7 +300,8 @@ fn read_grpc(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
             None => reader.mismatch(node, WHAT),
         }
     }
-    Some(Probe::Grpc { endpoint: endpoint?, service: service.to_owned() })
+    let tls = read_tls_of(reader, table, false);
+    Some(Probe::Grpc { endpoint: endpoint?, service: service.to_owned(), tls })
 }
 
 fn read_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Probe> {
@@ -294,17 +352,11 @@ fn read_argument(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
     Some(argument)
 }
 
-/// Reads a unit name. As in systemctl(1), a name without a unit suffix is a service.
 fn read_unit(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<String> {
     const WHAT: &str = "a systemd unit such as `nginx.service`";
-    let mut unit = reader.line(node, WHAT)?;
-    if !unit.rsplit_once('.').is_some_and(|(_, suffix)| UNIT_SUFFIXES.contains(&suffix)) {
-        unit.push_str(".service");
-    }
-    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b":-_.\\@".contains(&b);
-    if unit.len() > MAX_UNIT || unit.starts_with(['.', '-']) || !unit.bytes().all(is_allowed) {
+    let unit = unit_name(&reader.line(node, WHAT)?);
+    if unit.is_none() {
         reader.mismatch(node, WHAT);
-        return None;
     }
-    Some(unit)
+    unit
 }

@@ -14,7 +14,11 @@ use foldhash::fast::RandomState;
 use super::service_file::Located;
 use crate::{
     diagnostic::Diagnostic,
-    model::{name::Name, registered_name::RegisteredName, service::Definitions},
+    model::{
+        name::Name,
+        registered_name::RegisteredName,
+        service::{AliasTarget, Definitions},
+    },
     printable,
 };
 
@@ -71,7 +75,7 @@ pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<Register
         Some(b'_') => labels.next()?.strip_prefix(b"_")?,
         _ => last,
     };
-    services.get(service)
+    services.get(service).filter(|service| service.dns_label().is_ok())
 }
 
 fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
@@ -79,7 +83,10 @@ fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
 }
 
 fn aliases(located: &Located) -> impl Iterator<Item = &RegisteredName> {
-    located.definition.checks.iter().filter_map(|check| check.probe.alias())
+    located.definition.checks.iter().filter_map(|check| match check.probe.alias()? {
+        AliasTarget::Service(service) => Some(service),
+        AliasTarget::Registered(_) | AliasTarget::Node => None,
+    })
 }
 
 fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {

@@ -105,6 +105,8 @@ pub struct Agent {
     pub advertise: Advertise,
     /// True if registered checks may connect to link-local addresses.
     pub allow_link_local: bool,
+    /// True if registered checks may run commands.
+    pub allow_exec: bool,
     /// Gossip address.
     pub gossip: SocketAddr,
     /// Bound addresses of the DNS servers; ports are never 0.
@@ -120,6 +122,7 @@ impl Agent {
             node: self.node.clone(),
             addresses: self.advertise.addresses().to_vec(),
             allow_link_local: self.allow_link_local,
+            allow_exec: self.allow_exec,
         }
     }
 }

@@ -65,6 +65,7 @@ fn agent_facts() -> Agent {
         version: "1.2.3",
         advertise: Advertise::Configured(vec!["10.0.0.7".parse().unwrap()]),
         allow_link_local: false,
+        allow_exec: false,
         gossip: "10.0.0.7:7946".parse().unwrap(),
         dns: vec!["127.0.0.1:53".parse().unwrap()],
         http: vec!["[::1]:8500".parse().unwrap()],

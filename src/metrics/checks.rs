@@ -18,8 +18,12 @@ pub enum Kind {
     Http,
     /// TCP connection.
     Tcp,
+    /// UDP datagram.
+    Udp,
     /// gRPC health checking protocol.
     Grpc,
+    /// HTTP/2 ping.
+    H2Ping,
     /// Command.
     Exec,
     /// systemd unit.
@@ -32,27 +36,31 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, with their words in service files.
-    pub(super) const ALL: [(Self, &'static str); 7] = [
+    pub(super) const ALL: [(Self, &'static str); 9] = [
         (Self::Http, "http"),
         (Self::Tcp, "tcp"),
+        (Self::Udp, "udp"),
         (Self::Grpc, "grpc"),
+        (Self::H2Ping, "h2ping"),
         (Self::Exec, "exec"),
         (Self::Systemd, "systemd"),
         (Self::Alias, "alias"),
         (Self::Ttl, "ttl"),
     ];
     /// Number of leading kinds that execute probes.
-    const PROBED: usize = 5;
+    const PROBED: usize = 7;
 
     /// Returns the kind of a probe.
     pub fn of(probe: &Probe) -> Self {
         match probe {
             Probe::Http(_) => Self::Http,
             Probe::Tcp(_) => Self::Tcp,
+            Probe::Udp(_) => Self::Udp,
             Probe::Grpc { .. } => Self::Grpc,
+            Probe::H2Ping { .. } => Self::H2Ping,
             Probe::Exec { .. } => Self::Exec,
             Probe::Systemd { .. } => Self::Systemd,
-            Probe::Alias { .. } => Self::Alias,
+            Probe::Alias(_) => Self::Alias,
             Probe::Ttl { .. } => Self::Ttl,
         }
     }

@@ -159,7 +159,7 @@ pub(crate) fn bounded(reason: &str) -> String {
 }
 
 /// Returns the text on one line, cut to `len` octets at a character boundary.
-pub(super) fn cut(text: &str, len: usize) -> String {
+pub(crate) fn cut(text: &str, len: usize) -> String {
     let mut end = text.len().min(len);
     while !text.is_char_boundary(end) {
         end -= 1;

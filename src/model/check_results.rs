@@ -11,14 +11,14 @@
 
 use std::{hash::Hasher, sync::Arc, time::Duration};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use siphasher::sip::SipHasher13;
 
 use super::{
     announcement::{InstanceState, MAX_REASON, cut},
     flap_damping::Penalty,
     health::Status,
-    service::{Check, InstanceKey, Probe},
+    service::{AliasTarget, Check, InstanceKey, Probe, ProbeTls},
 };
 
 /// Results of a node's checks, by instance. Clones share structure.
@@ -83,32 +83,54 @@ pub struct Fingerprint(pub u64);
 
 impl Fingerprint {
     /// Returns the fingerprint of a definition: SipHash-1-3 of its canonical text, the same in all processes and versions.
-    /// A later field has to be part of the text only where it differs from its default.
+    /// A later field is part of the text only where it differs from its default.
     pub fn of(check: &Check) -> Self {
         let probe = match &check.probe {
-            Probe::Http(http) => json!([
-                "http",
-                http.url.as_str(),
-                http.method,
-                http.headers,
-                http.body,
-                http.expect_status,
-                http.tls_skip_verify
-            ]),
+            Probe::Http(http) => {
+                let (url, skip_verify) = (http.url.as_str(), http.tls.skip_verify);
+                let mut text =
+                    json!(["http", url, http.method, http.headers, http.body, http.expect_status, skip_verify]);
+                add(&mut text, !http.warn_status.is_empty(), || json!({"warn": http.warn_status}));
+                add(&mut text, http.follow_redirects, || json!("follow"));
+                add(&mut text, http.tls.server_name.is_some(), || json!({"name": http.tls.server_name}));
+                text
+            }
             Probe::Tcp(endpoint) => json!(["tcp", endpoint.host, endpoint.port]),
-            Probe::Grpc { endpoint, service } => json!(["grpc", endpoint.host, endpoint.port, service]),
+            Probe::Udp(endpoint) => json!(["udp", endpoint.host, endpoint.port]),
+            Probe::Grpc { endpoint, service, tls } => {
+                let mut text = json!(["grpc", endpoint.host, endpoint.port, service]);
+                add(&mut text, tls.is_some(), || tls_text(tls.as_ref()));
+                text
+            }
+            Probe::H2Ping { endpoint, tls } => json!(["h2ping", endpoint.host, endpoint.port, tls_text(tls.as_ref())]),
             Probe::Exec { argv } => json!(["exec", argv]),
             Probe::Systemd { unit } => json!(["systemd", unit]),
-            Probe::Alias { service } => json!(["alias", service.as_str()]),
+            Probe::Alias(AliasTarget::Service(service)) => json!(["alias", service.as_str()]),
+            Probe::Alias(AliasTarget::Registered(id)) => json!(["alias", {"id": id.as_str()}]),
+            Probe::Alias(AliasTarget::Node) => json!(["alias", {"node": true}]),
             Probe::Ttl { ttl } => json!(["ttl", ttl.as_millis() as u64]),
         };
-        let id = check.title.as_ref().map(|title| title.id.as_str());
+        let id = check.title.as_ref().and_then(|title| title.id.as_deref());
         let (interval, timeout) = (check.interval.as_millis() as u64, check.timeout.as_millis() as u64);
-        let text = json!([probe, interval, timeout, check.rise, check.fall, id]).to_string();
+        let mut text = json!([probe, interval, timeout, check.rise, check.fall, id]);
+        add(&mut text, check.warn_after < check.fall, || json!({"warn_after": check.warn_after}));
+        add(&mut text, check.output_max.is_some(), || json!({"output_max": check.output_max}));
+        let text = text.to_string();
         let mut hash = SipHasher13::new();
         hash.write(text.as_bytes());
         Self(hash.finish())
     }
+}
+
+/// Appends a part to a list if it differs from its default.
+fn add(list: &mut Value, differs: bool, part: impl FnOnce() -> Value) {
+    if let (Value::Array(list), true) = (list, differs) {
+        list.push(part());
+    }
+}
+
+fn tls_text(tls: Option<&ProbeTls>) -> Value {
+    tls.map_or(Value::Null, |tls| json!(["tls", tls.skip_verify, tls.server_name]))
 }
 
 /// Results from before a restart of the agent.
@@ -211,16 +233,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn check(probe: Probe) -> Check {
-        Check {
-            probe,
-            interval: 10 * SECOND,
-            timeout: 2 * SECOND,
-            rise: 1,
-            fall: 2,
-            initial: Status::Critical,
-            title: None,
-            link_local: true,
-        }
+        Check::new(probe)
     }
 
     fn tcp(port: u16) -> Check {
@@ -254,17 +267,18 @@ mod tests {
             headers: vec![("Accept".to_owned(), "*/*".to_owned())],
             body: Some("\u{e9}\"\n".to_owned()),
             expect_status: vec![200, 204],
-            tls_skip_verify: true,
+            tls: ProbeTls { skip_verify: true, server_name: None },
+            ..HttpProbe::get("http://unused/".parse().unwrap())
         };
         let endpoint = Endpoint { host: "::1".to_owned(), port: 9 };
-        let title = Some(CheckTitle { id: "disk".into(), name: "Disk".into() });
+        let title = Some(CheckTitle { id: Some("disk".into()), name: Some("Disk".into()), ..CheckTitle::default() });
         let cases = [
             (check(Probe::Http(http)), 0x07bd_8582_4873_b5c2_u64),
             (tcp(80), 0x2d18_9f24_e1af_171f),
-            (check(Probe::Grpc { endpoint, service: "my.Service".to_owned() }), 0x3fe9_df76_53a7_b980),
+            (check(Probe::Grpc { endpoint, service: "my.Service".to_owned(), tls: None }), 0x3fe9_df76_53a7_b980),
             (check(Probe::Exec { argv: vec!["/bin/true".to_owned(), "-x".to_owned()] }), 0x8ba2_ec74_918e_d936),
             (check(Probe::Systemd { unit: "nginx.service".to_owned() }), 0xcbbc_6c0e_34a8_bdfa),
-            (check(Probe::Alias { service: label("db").into() }), 0x23ee_d61b_286c_17f8),
+            (check(Probe::Alias(AliasTarget::Service(label("db").into()))), 0x23ee_d61b_286c_17f8),
             (ttl(20), 0xa464_0806_2340_b996),
             (Check { title, ..ttl(20) }, 0x4812_4f17_dfc6_6326),
         ];
@@ -277,13 +291,18 @@ mod tests {
     #[test]
     fn fingerprint_covers_what_affects_results() {
         let base = || tcp(80);
-        let title = |id: &str, name: &str| Some(CheckTitle { id: id.into(), name: name.into() });
+        let title = |id: &str, name: &str| {
+            Some(CheckTitle { id: Some(id.into()), name: Some(name.into()), ..CheckTitle::default() })
+        };
         let differ = [
             tcp(81),
             Check { interval: SECOND, ..base() },
             Check { timeout: SECOND, ..base() },
             Check { rise: 2, ..base() },
             Check { fall: 1, ..base() },
+            Check { warn_after: 1, ..base() },
+            Check { output_max: Some(9), ..base() },
+            check(Probe::Udp(Endpoint { host: "127.0.0.1".to_owned(), port: 80 })),
             Check { title: title("a", "A"), ..base() },
         ];
         for other in differ {
@@ -292,6 +311,27 @@ mod tests {
         assert_eq!(Fingerprint::of(&Check { initial: Status::Passing, ..base() }), Fingerprint::of(&base()));
         let named = |name| Fingerprint::of(&Check { title: title("a", name), ..base() });
         assert_eq!(named("A"), named("B"));
+        let get = || HttpProbe::get("https://10.0.0.7/".parse().unwrap());
+        let name = |name: &str| ProbeTls { server_name: Some(name.to_owned()), ..ProbeTls::default() };
+        let endpoint = || Endpoint { host: "127.0.0.1".to_owned(), port: 80 };
+        let grpc = |tls| Probe::Grpc { endpoint: endpoint(), service: String::new(), tls };
+        let h2ping = |tls| Probe::H2Ping { endpoint: endpoint(), tls };
+        let probes = [
+            Probe::Http(get()),
+            Probe::Http(HttpProbe { warn_status: vec![429], ..get() }),
+            Probe::Http(HttpProbe { follow_redirects: true, ..get() }),
+            Probe::Http(HttpProbe { tls: name("a"), ..get() }),
+            Probe::Http(HttpProbe { tls: name("b"), ..get() }),
+            grpc(None),
+            grpc(Some(ProbeTls::default())),
+            grpc(Some(name("a"))),
+            h2ping(None),
+            h2ping(Some(ProbeTls::default())),
+            h2ping(Some(name("a"))),
+        ];
+        let all: std::collections::BTreeSet<u64> =
+            probes.iter().map(|probe| Fingerprint::of(&check(probe.clone())).0).collect();
+        assert_eq!(all.len(), probes.len());
     }
 
     #[test]

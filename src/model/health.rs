@@ -1,7 +1,7 @@
 //! Health state machine of a check, and the aggregate status of an instance.
 //!
-//! `rise` consecutive passes make a check healthy, `fall` consecutive failures make it unhealthy. The code is pure: a
-//! result in, a status out. Scheduling and probing are in `checks`.
+//! `rise` consecutive passes make a check healthy, `fall` consecutive failures make it critical, and fewer may make it warn.
+//! The counters are those of Consul. The code is pure: a result in, a status out. Scheduling and probing are in `checks`.
 
 /// Result of a probe, and status of a check or an instance. Ordered from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,20 +35,38 @@ impl Status {
     }
 }
 
-/// Status of one check, with the number of consecutive results against it.
+/// Numbers of consecutive results that change the status of a check. A number of 0 counts as 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Passes to become healthy. A warning counts as a pass.
+    pub rise: u32,
+    /// Failures to become critical.
+    pub fall: u32,
+    /// Failures to warn before the check is critical; without effect from `fall` on.
+    pub warn_after: u32,
+}
+
+/// Status of one check, with the number of consecutive passes or failures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     status: Status,
-    /// Number of consecutive results that contradict `status`.
-    against: u32,
-    rise: u32,
-    fall: u32,
+    /// Consecutive passes and warnings, up to `rise`.
+    passes: u32,
+    /// Consecutive failures, up to `fall`.
+    failures: u32,
+    thresholds: Thresholds,
 }
 
 impl Health {
-    /// Returns a check without results. `rise` and `fall` of 0 count as 1.
-    pub fn new(initial: Status, rise: u32, fall: u32) -> Self {
-        Self { status: initial, against: 0, rise, fall }
+    /// Returns a check with a status that its last results have confirmed.
+    pub fn new(status: Status, thresholds: Thresholds) -> Self {
+        let (passes, failures) = if status.is_healthy() { (thresholds.rise, 0) } else { (0, thresholds.fall) };
+        Self { status, passes, failures, thresholds }
+    }
+
+    /// Returns a check whose first result decides whatever the thresholds are, as in Consul.
+    pub fn undecided(status: Status, thresholds: Thresholds) -> Self {
+        Self { status, passes: thresholds.rise, failures: thresholds.fall, thresholds }
     }
 
     /// Returns the current status.
@@ -56,22 +74,25 @@ impl Health {
         self.status
     }
 
-    /// Applies a result and returns the new status if it changed.
-    ///
-    /// A warning counts as a pass: a healthy check changes between passing and warning at once.
+    /// Applies a result. Returns the status that it leads to, which may be the current one; `None`: no threshold is reached,
+    /// and the status stays.
     pub fn observe(&mut self, result: Status) -> Option<Status> {
-        if result.is_healthy() == self.status.is_healthy() {
-            self.against = 0;
+        let Thresholds { rise, fall, warn_after } = self.thresholds;
+        let next = if result.is_healthy() {
+            self.failures = 0;
+            self.passes = self.passes.saturating_add(1).min(rise.max(1));
+            (self.passes >= rise).then_some(result)
         } else {
-            self.against += 1;
-            if self.against < if self.status.is_healthy() { self.fall } else { self.rise } {
-                return None;
+            self.passes = 0;
+            self.failures = self.failures.saturating_add(1).min(fall.max(1));
+            match self.failures {
+                failures if failures >= fall => Some(Status::Critical),
+                failures if failures >= warn_after => Some(Status::Warning),
+                _ => None,
             }
-            self.against = 0;
-        }
-        let changed = result != self.status;
-        self.status = result;
-        changed.then_some(result)
+        };
+        self.status = next.unwrap_or(self.status);
+        next
     }
 }
 
@@ -103,6 +124,16 @@ mod tests {
         letters.chars().map(status).collect()
     }
 
+    /// Returns the status after each result.
+    fn after(mut health: Health, results: &str) -> Vec<Status> {
+        let observe = |result| {
+            let next = health.observe(result);
+            assert!(next.is_none_or(|next| next == health.status()));
+            health.status()
+        };
+        statuses(results).into_iter().map(observe).collect()
+    }
+
     #[test]
     fn consecutive_results_change_the_status() {
         // Initial status, rise, fall, results, status after each result.
@@ -118,22 +149,41 @@ mod tests {
             ("p", 1, 2, "cpcpc", "ppppp"),
             ("p", 1, 2, "cwcw", "pwww"),
             ("p", 1, 3, "wpwp", "wpwp"),
+            ("p", 2, 3, "wpwp", "wpwp"),
             ("p", 2, 3, "cccpcpp", "ppccccp"),
+            // A warning after a failure is a pass, of which two in a row count.
+            ("p", 2, 3, "cww", "ppw"),
             ("w", 1, 2, "cc", "wc"),
             ("w", 1, 2, "cp", "wp"),
         ];
         for (initial, rise, fall, results, expected) in cases {
-            let mut health = Health::new(statuses(initial)[0], rise, fall);
-            let after: Vec<Status> = statuses(results)
-                .into_iter()
-                .map(|result| {
-                    let before = health.status();
-                    let change = health.observe(result);
-                    assert_eq!(change, (health.status() != before).then_some(health.status()));
-                    health.status()
-                })
-                .collect();
-            assert_eq!(after, statuses(expected), "{initial} rise {rise} fall {fall}: {results}");
+            let health = Health::new(statuses(initial)[0], Thresholds { rise, fall, warn_after: fall });
+            assert_eq!(after(health, results), statuses(expected), "{initial} rise {rise} fall {fall}: {results}");
+        }
+    }
+
+    #[test]
+    fn counters_of_a_registered_check_are_those_of_consul() {
+        // SuccessBeforePassing, FailuresBeforeWarning, FailuresBeforeCritical, results, status after each result. The
+        // initial status is critical.
+        let cases = [
+            (0, 0, 0, "pcpc", "pcpc"),
+            (1, 1, 1, "pcwc", "pcwc"),
+            // The first result counts whatever the thresholds are.
+            (3, 5, 5, "p", "p"),
+            (3, 3, 3, "cppp", "cccp"),
+            (0, 1, 3, "pccc", "pwwc"),
+            (0, 2, 3, "pccc", "ppwc"),
+            (0, 3, 3, "pccc", "pppc"),
+            (0, 1, 2, "ccpcc", "ccpwc"),
+            (2, 1, 3, "pcpp", "pwwp"),
+            (2, 1, 3, "pcwcw", "pwwww"),
+            (2, 2, 4, "pcwww", "pppww"),
+        ];
+        for (rise, warn_after, fall, results, expected) in cases {
+            let health = Health::undecided(Critical, Thresholds { rise, fall, warn_after });
+            let case = format!("{rise} {warn_after} {fall}: {results}");
+            assert_eq!(after(health, results), statuses(expected), "{case}");
         }
     }
 

@@ -3,17 +3,19 @@
 //! A [`Definition`] stays on its node; the [`Instance`] in it is announced to other nodes. Every bound is a named constant.
 //! A file that exceeds one is refused with a message; nothing is cut silently.
 
+pub mod check;
 pub mod instance_ref;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use smol_str::{SmolStr, format_smolstr};
-use url::{Host, Url};
 
-use self::instance_ref::InstanceRef;
-use super::{
-    flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label, registered_name::RegisteredName,
+pub use self::check::{
+    AliasTarget, Check, CheckTitle, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, Endpoint, HttpProbe,
+    MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Origin, Probe, ProbeTls, is_server_name, unit_name,
 };
+use self::instance_ref::InstanceRef;
+use super::{flap_damping::Damping, list::List, meta::Meta, name::Label, registered_name::RegisteredName};
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
 pub const MAX_ADDRESSES: usize = 16;
@@ -27,7 +29,7 @@ pub const MAX_TAG: usize = 255;
 pub const MAX_META: usize = 64;
 /// Maximum length of `key=value` in octets: one character-string of a TXT record (RFC 1035 §3.3).
 pub const MAX_META_ENTRY: usize = 255;
-/// Maximum length in octets of an id from the HTTP API: container ids with host and port fit.
+/// Maximum length in octets of an id: container ids with host and port fit.
 pub const MAX_REGISTERED_ID: usize = 255;
 /// Maximum number of checks of an instance.
 pub const MAX_CHECKS: usize = 32;
@@ -86,8 +88,8 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
-    /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
-    /// `None`: the instance is defined in a file.
+    /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
+    /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
     /// Name of the service in the letter case of its registration, for display and filters. `None`: as in the key.
     pub service_case: Option<SmolStr>,
@@ -128,8 +130,9 @@ impl Definition {
     /// Returns the id of a check in the HTTP API: the id given by a client, else, as in Consul, `service:ID`, followed by a
     /// number from 1 if there are several checks.
     pub fn check_id(&self, at: usize) -> SmolStr {
-        if let Some(title) = self.checks.get(at).and_then(|check| check.title.as_ref()) {
-            return title.id.clone();
+        let title = self.checks.get(at).and_then(|check| check.title.as_ref());
+        if let Some(id) = title.and_then(|title| title.id.as_ref()) {
+            return id.clone();
         }
         let id = self.instance.api_id();
         if self.checks.len() > 1 { format_smolstr!("service:{id}:{}", at + 1) } else { format_smolstr!("service:{id}") }
@@ -160,210 +163,21 @@ impl Instance {
         self.service_case.as_deref().unwrap_or_else(|| self.key.service.as_str())
     }
 
+    /// Reports whether a person or a client means this instance by `text`: its id, its label, or `SERVICE/ID`. Labels and
+    /// names of services compare without case.
+    pub fn is_called(&self, text: &str) -> bool {
+        let service = self.key.service.as_str();
+        let in_service = text.split_at_checked(service.len()).filter(|(name, _)| name.eq_ignore_ascii_case(service));
+        let id = in_service.and_then(|(_, rest)| rest.strip_prefix('/'));
+        let is_id = |id: &str| id == self.api_id() || id.eq_ignore_ascii_case(self.key.id.as_str());
+        is_id(text) || id.is_some_and(is_id)
+    }
+
     /// Returns the id in the HTTP API: the one it was registered with, else its own.
     pub fn api_id(&self) -> &str {
         self.registered_as.as_deref().unwrap_or_else(|| self.key.id.as_str())
     }
 }
 
-/// One health check: probe, schedule and thresholds.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Check {
-    /// Probe to execute.
-    pub probe: Probe,
-    /// Time from one start of the probe to the next.
-    pub interval: Duration,
-    /// Time after which a probe is aborted and counts as critical; at most the interval.
-    pub timeout: Duration,
-    /// Number of consecutive passes to become healthy, at least 1.
-    pub rise: u32,
-    /// Number of consecutive failures to become unhealthy, at least 1.
-    pub fall: u32,
-    /// Status until the first result.
-    pub initial: Status,
-    /// Id and name given by a client of the HTTP API; `None` for checks from files.
-    pub title: Option<CheckTitle>,
-    /// True if the probe may connect to link-local addresses and metadata services: always for checks from files.
-    pub link_local: bool,
-}
-
-/// Id and name of a check, given by a client of the HTTP API.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CheckTitle {
-    /// Check id of 1 to `MAX_CHECK_TEXT` octets.
-    pub id: SmolStr,
-    /// Display name of at most `MAX_CHECK_TEXT` octets.
-    pub name: SmolStr,
-}
-
-/// Default interval between probes: a common value in Consul's documentation.
-pub const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
-/// Default timeout of a probe: a fifth of the default interval.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Minimum interval: more frequent probes would load the service.
-pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum interval and timeout: one day.
-pub const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// Default `rise`: one pass makes healthy, so recovery is immediate.
-pub const DEFAULT_RISE: u32 = 1;
-/// Default `fall`: two failures make unhealthy, one lost packet does not.
-pub const DEFAULT_FALL: u32 = 2;
-/// Maximum `rise` and `fall`: larger values would take days to change the status.
-pub const MAX_STREAK: u32 = 1000;
-
-/// Probe of a check.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Probe {
-    /// HTTP or HTTPS request.
-    Http(HttpProbe),
-    /// TCP connection.
-    Tcp(Endpoint),
-    /// gRPC health checking protocol, without TLS.
-    Grpc {
-        /// Address of the server.
-        endpoint: Endpoint,
-        /// Name of the gRPC service; empty: the server as a whole.
-        service: String,
-    },
-    /// Command; exit status 0 is passing, 1 is warning, anything else is critical.
-    Exec {
-        /// Absolute path of the program, then its arguments.
-        argv: Vec<String>,
-    },
-    /// systemd unit; passing while the unit is active.
-    Systemd {
-        /// Full name of the unit, suffix included.
-        unit: String,
-    },
-    /// Another service; healthy while one of its instances on this node is.
-    Alias {
-        /// Name of that service.
-        service: RegisteredName,
-    },
-    /// No probe: the application sends reports; without a report within `ttl` the check is critical.
-    Ttl {
-        /// Validity of a report.
-        ttl: Duration,
-    },
-}
-
-impl Probe {
-    /// Returns the service that an alias names; `None` for other probes.
-    pub fn alias(&self) -> Option<&RegisteredName> {
-        match self {
-            Self::Alias { service } => Some(service),
-            Self::Http(_)
-            | Self::Tcp(_)
-            | Self::Grpc { .. }
-            | Self::Exec { .. }
-            | Self::Systemd { .. }
-            | Self::Ttl { .. } => None,
-        }
-    }
-}
-
-impl Probe {
-    /// Returns the address that the probe connects to, if it is given as an address and not as a name.
-    pub fn literal_address(&self) -> Option<IpAddr> {
-        match self {
-            Self::Http(http) => match http.url.host()? {
-                Host::Ipv4(address) => Some(address.into()),
-                Host::Ipv6(address) => Some(address.into()),
-                Host::Domain(_) => None,
-            },
-            Self::Tcp(endpoint) | Self::Grpc { endpoint, .. } => endpoint.host.parse().ok(),
-            Self::Exec { .. } | Self::Systemd { .. } | Self::Alias { .. } | Self::Ttl { .. } => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Probe {
-    /// Writes kind and target for logs, without the credentials of a URL and the arguments of a command.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Http(http) => {
-                write!(f, "{}://{}", http.url.scheme(), http.url.host_str().unwrap_or_default())?;
-                http.url.port().map_or(Ok(()), |port| write!(f, ":{port}"))?;
-                f.write_str(http.url.path())
-            }
-            Self::Tcp(endpoint) => write!(f, "tcp {endpoint}"),
-            Self::Grpc { endpoint, service } if service.is_empty() => write!(f, "grpc {endpoint}"),
-            Self::Grpc { endpoint, service } => write!(f, "grpc {endpoint}/{service}"),
-            Self::Exec { argv } => write!(f, "exec {}", argv.first().map_or("", String::as_str)),
-            Self::Systemd { unit } => write!(f, "systemd {unit}"),
-            Self::Alias { service } => write!(f, "alias {service}"),
-            Self::Ttl { ttl } => write!(f, "ttl {ttl:?}"),
-        }
-    }
-}
-
-/// Request and expected response of an HTTP probe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HttpProbe {
-    /// URL with scheme `http` or `https` and a host.
-    pub url: Url,
-    /// Method, in upper case.
-    pub method: String,
-    /// Headers, sent unchanged in file order.
-    pub headers: Vec<(String, String)>,
-    /// Body, sent unchanged.
-    pub body: Option<String>,
-    /// Status codes that pass; empty: any 2xx.
-    pub expect_status: Vec<u16>,
-    /// Accept any server certificate.
-    pub tls_skip_verify: bool,
-}
-
-/// Host and port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// IP address without brackets, or host name.
-    pub host: String,
-    /// Port; never 0.
-    pub port: u16,
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
 /// Definitions in service on a node, by instance. Clones share structure.
 pub type Definitions = imbl::OrdMap<InstanceRef, Arc<Definition>>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn probe_text_has_no_secrets() {
-        let endpoint = Endpoint { host: "::1".into(), port: 9090 };
-        let cases = [
-            (
-                Probe::Http(HttpProbe {
-                    url: Url::parse("https://me:secret@[::1]:8443/healthz?token=secret").unwrap(),
-                    method: "GET".into(),
-                    headers: vec![],
-                    body: None,
-                    expect_status: vec![],
-                    tls_skip_verify: false,
-                }),
-                "https://[::1]:8443/healthz",
-            ),
-            (Probe::Tcp(endpoint.clone()), "tcp [::1]:9090"),
-            (Probe::Grpc { endpoint: endpoint.clone(), service: String::new() }, "grpc [::1]:9090"),
-            (Probe::Grpc { endpoint, service: "my.Service".into() }, "grpc [::1]:9090/my.Service"),
-            (Probe::Exec { argv: vec!["/bin/check".into(), "secret".into()] }, "exec /bin/check"),
-            (Probe::Systemd { unit: "nginx.service".into() }, "systemd nginx.service"),
-            (Probe::Alias { service: RegisteredName::parse("db").unwrap() }, "alias db"),
-        ];
-        for (probe, expected) in cases {
-            assert_eq!(probe.to_string(), expected);
-        }
-    }
-}

@@ -5,12 +5,11 @@
 //! Fields of features that muster lacks are refused with a reason, so that no client relies on them.
 //!
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
-//! fields, `label` derives the DNS label of an id, `duration` parses Go's durations.
+//! fields, `duration` parses Go's durations.
 
 mod check;
 mod duration;
 mod fields;
-mod id_label;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -21,22 +20,24 @@ pub use self::{check::CheckRegistration, duration::go_duration, fields::field};
 use self::{
     check::read_check,
     fields::{Fields, is},
-    id_label::label_of,
 };
 use super::error::FieldError;
 use crate::{
     model::{
         bounds,
+        id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
         registered_name::RegisteredName,
-        service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
+        service::{
+            Check, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe,
+        },
     },
     record::{MAX_VALUE, value_len},
 };
 
 /// Syntax of a service name.
-const LABEL: &str = "a DNS label (1 to 63 letters, digits and inner hyphens)";
+const NAME: &str = "a string of 1 to 255 octets without control characters";
 
 /// Defaults of the node for its registrations.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Host {
     pub addresses: Vec<IpAddr>,
     /// True if registered checks may connect to link-local addresses and metadata services.
     pub allow_link_local: bool,
+    /// True if registered checks may run commands.
+    pub allow_exec: bool,
 }
 
 /// A service that a client registered.
@@ -56,8 +59,9 @@ pub struct Registration {
     pub id: SmolStr,
     /// Resulting definition.
     pub definition: Arc<Definition>,
-    /// Time after which a critical service is deregistered; `None`: never.
-    pub deregister_after: Option<Duration>,
+    /// Time for which each check may be critical until the service is deregistered, in the order of the definition; `None`:
+    /// for any time.
+    pub deregister_after: Vec<Option<Duration>>,
     /// Request body, which is stored and parsed again at the next start.
     pub body: Value,
 }
@@ -70,12 +74,11 @@ impl Registration {
     pub fn read(body: &Value, host: &Host) -> Result<Self, FieldError> {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the service's name" })?;
-        let service = Label::parse(name).map_err(|_| fields.mismatch("Name", LABEL))?;
-        let service = RegisteredName::from(service);
+        let service = RegisteredName::parse(name).map_err(|_| fields.mismatch("Name", NAME))?;
         let id = fields.text("ID")?.unwrap_or(name);
         bounds::registered_id(id).map_err(|_| {
             let what = format!("a string of 1 to {MAX_REGISTERED_ID} octets without control characters");
-            fields.mismatch(if fields.is_empty("ID") { "Name" } else { "ID" }, &what)
+            fields.mismatch("ID", &what)
         })?;
         for (field, reason) in [
             ("Kind", "muster has no proxies and gateways"),
@@ -94,16 +97,17 @@ impl Registration {
         }
         let port = fields.integer("Port", &u16::MAX)?.filter(|port| *port > 0);
         let mut checks = Vec::new();
-        let mut deregister_after = None;
+        let mut deregister_after = Vec::new();
         for (field, check) in fields.checks()? {
-            let (check, after) = read_check(check, &field, &service, host.allow_link_local)?;
-            checks.push(check);
-            deregister_after = [deregister_after, after].into_iter().flatten().min();
+            let read = read_check(check, &field, Some(id), host)?;
+            checks.push(read.check);
+            deregister_after.push(read.deregister_after);
         }
         if checks.len() > MAX_CHECKS {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
+        let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
         let base = Instance::new(key, addresses(&fields, host)?);
         let instance = Instance {
@@ -112,6 +116,7 @@ impl Registration {
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
             registered_as: Some(SmolStr::new(id)),
+            service_case: letter_case,
             ..base
         };
         instance.check().map_err(FieldError::Bounds)?;
@@ -160,24 +165,14 @@ impl Registration {
         Ok(next)
     }
 
-    /// Returns the registration if no check has a link-local address or that of a metadata service, or if they are allowed.
-    /// Names are verified when the probe has resolved them.
+    /// Returns the registration if its checks may do what they are for.
     ///
     /// A registration that is restored is not verified: it was allowed when it was made, and its probe fails with the reason.
     ///
     /// # Errors
-    /// The first such check.
+    /// The first check that connects to a link-local address or a metadata service, or runs a command, without permission.
     pub fn with_allowed_targets(self) -> Result<Self, FieldError> {
-        let checks = self.definition.checks.iter().filter(|check| !check.link_local);
-        for address in checks.filter_map(|check| check.probe.literal_address()) {
-            if is_link_local_or_metadata(address) {
-                let reason = format!(
-                    "{address} is a link-local address or a metadata service, which registered checks may not probe; \
-                     use a service file, or set checks.allow_link_local"
-                );
-                return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
-            }
-        }
+        self.definition.checks.iter().try_for_each(ensure_allowed)?;
         Ok(self)
     }
 
@@ -250,6 +245,26 @@ impl Registration {
         fields.insert("Checks".to_owned(), checks.into());
         body
     }
+}
+
+/// Verifies that a check may do what it is for. Names are verified when the probe has resolved them.
+fn ensure_allowed(check: &Check) -> Result<(), FieldError> {
+    let refuse = |reason: String| Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
+    if let Some(address) = check.probe.literal_address()
+        && !check.origin.may_reach_link_local()
+        && is_link_local_or_metadata(address)
+    {
+        return refuse(format!(
+            "{address} is a link-local address or a metadata service, which registered checks may not probe; use a service \
+             file, or set checks.allow_link_local"
+        ));
+    }
+    if matches!(check.probe, Probe::Exec { .. }) && !check.origin.may_run_commands() {
+        let reason =
+            "commands are not accepted over HTTP: use an `exec` check in a service file, or set checks.allow_exec: api";
+        return refuse(reason.to_owned());
+    }
+    Ok(())
 }
 
 fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {

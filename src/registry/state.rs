@@ -13,10 +13,10 @@ use super::{
     registration::{CheckRegistration, Host, Registration},
 };
 use crate::model::{
-    announcement::{Announcements, HoldReason, InstanceState},
+    announcement::{Announcements, CheckReport, HoldReason},
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
-    service::{Definition, Definitions, InstanceKey, Probe},
+    service::{Definition, Definitions, Instance, InstanceKey, Probe},
 };
 
 /// Most registered services of a node.
@@ -204,19 +204,24 @@ impl State {
         self.maintenance.expire(now)
     }
 
-    /// Deregisters services that are critical for longer than they allow, and returns their ids. An instance that a
-    /// file also defines is not deregistered: its status is that of the file's checks.
+    /// Deregisters services with a check that is critical for longer than it allows, and returns their ids. An instance that a
+    /// file also defines is not deregistered: its checks are those of the file.
     pub fn reap(&mut self, announced: &Announcements, files: &Definitions, now: u64) -> Vec<SmolStr> {
         let mut gone = Vec::new();
         self.registered.retain(|id, registration| {
-            let Some(after) = registration.deregister_after else { return true };
             let key = &registration.definition.instance.key;
             let known = announced.get(key).filter(|_| !files.contains_key(key));
-            let critical = known.filter(|known| matches!(known.state, InstanceState::Critical(_)));
-            let since = critical.and_then(|known| Some(known.report.as_ref()?.since));
-            let stays = since.is_none_or(|since| now < since.saturating_add(after.as_secs()));
+            let reports = known.iter().filter_map(|known| known.report.as_ref()).flat_map(|report| &report.checks);
+            let is_due = |report: &CheckReport| {
+                let at = (0..registration.definition.checks.len())
+                    .find(|at| registration.definition.check_id(*at) == report.id);
+                let after = at.and_then(|at| registration.deregister_after.get(at).copied().flatten());
+                report.status == Status::Critical
+                    && after.is_some_and(|after| now >= report.since.saturating_add(after.as_secs()))
+            };
+            let stays = !reports.into_iter().any(is_due);
             if !stays {
-                gone.push((id.clone(), registration.definition.instance.key.clone()));
+                gone.push((id.clone(), key.clone()));
             }
             stays
         });
@@ -228,7 +233,7 @@ impl State {
 
     /// Reports whether any registration sets `DeregisterCriticalServiceAfter`.
     pub fn may_reap(&self) -> bool {
-        self.registered.values().any(|registration| registration.deregister_after.is_some())
+        self.registered.values().any(|registration| registration.deregister_after.iter().any(Option::is_some))
     }
 
     fn register(
@@ -354,18 +359,11 @@ impl State {
     }
 }
 
-/// Finds a definition by the registered id or the instance's id; `SERVICE/ID` resolves ambiguities.
+/// Finds a definition by the registered id, else by the instance's label; `SERVICE/ID` resolves ambiguities.
 pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
-    let is = |definition: &&Definition| {
-        let key = &definition.instance.key;
-        let own = key.id.as_str();
-        definition.instance.api_id() == id
-            || own.eq_ignore_ascii_case(id)
-            || id.rsplit_once('/').is_some_and(|(service, id)| {
-                key.service.as_str().eq_ignore_ascii_case(service) && own.eq_ignore_ascii_case(id)
-            })
-    };
-    all.values().map(|definition| &**definition).find(is)
+    let find = |is: &dyn Fn(&Instance) -> bool| all.values().find(|definition| is(&definition.instance));
+    let found = find(&|instance| instance.api_id() == id).or_else(|| find(&|instance| instance.is_called(id)));
+    found.map(|definition| &**definition)
 }
 
 /// Finds the definition with a check of that id, and the index of the check.

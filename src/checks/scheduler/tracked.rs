@@ -18,8 +18,7 @@ use crate::{
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
         maintenance::Maintenance,
-        registered_name::RegisteredName,
-        service::{Check, Definition, InstanceKey, Pace},
+        service::{AliasTarget, Check, Definition, InstanceKey, Pace},
     },
 };
 
@@ -114,10 +113,7 @@ impl TrackedInstance {
         }
         let report = |(at, (check, check_state)): (usize, (&Check, &TrackedCheck))| CheckReport {
             id: self.check_id(at),
-            name: bounded(
-                &check.title.as_ref().map_or_else(|| check.probe.to_string(), |title| title.name.to_string()),
-            )
-            .into(),
+            name: bounded(&check.display_name()).into(),
             status: check_state.status,
             output: check_state.output().into(),
             since: check_state.since,
@@ -158,15 +154,15 @@ impl TrackedInstance {
         self.definition.check_id(at)
     }
 
-    /// Returns the services that the alias checks name; none while the instance is disabled.
-    pub(super) fn aliases(&self) -> impl Iterator<Item = &RegisteredName> {
+    /// Returns the targets of the alias checks; none while the instance is disabled.
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &AliasTarget> {
         self.definition.checks.iter().zip(&self.checks).filter_map(|(check, _)| check.probe.alias())
     }
 
     pub(super) fn as_member(&self) -> alias::Member<'_> {
         let probed = self.checks.iter().filter(|check| !matches!(check.work, Work::Alias));
         alias::Member {
-            service: &self.definition.instance.key.service,
+            instance: Some((&self.definition.instance.key.service, self.definition.instance.api_id())),
             enabled: self.definition.enabled,
             own: add_up(probed.map(|check| (check.status, &*check.reason))),
             aliases: self.aliases().collect(),

@@ -7,18 +7,17 @@ use smol_str::SmolStr;
 use url::Url;
 
 use super::{
-    LABEL,
+    Host,
     fields::{Fields, mismatch},
 };
 use crate::{
     model::{
-        announcement::MAX_CHECK_TEXT,
+        announcement::{MAX_CHECK_TEXT, cut},
+        bounds,
         health::Status,
-        name::Label,
-        registered_name::RegisteredName,
         service::{
-            Check, CheckTitle, DEFAULT_INTERVAL, DEFAULT_TIMEOUT, Endpoint, HttpProbe, MAX_INTERVAL, MAX_STREAK,
-            MIN_INTERVAL, Probe,
+            AliasTarget, Check, CheckTitle, DEFAULT_INTERVAL, Endpoint, HttpProbe, MAX_INTERVAL, MAX_REGISTERED_ID,
+            MAX_STREAK, MIN_INTERVAL, Origin, Probe, ProbeTls, is_server_name, unit_name,
         },
     },
     registry::error::FieldError,
@@ -29,6 +28,15 @@ use crate::{
 const MIN_DEREGISTER: Duration = Duration::from_secs(60);
 /// Longest URL, in octets; same limit as in service files.
 const MAX_URL: usize = 8 * 1024;
+/// Default timeout of probes over the network, as in Consul.
+const NETWORK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Default timeout of commands and of the state of units, as in Consul.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// HTTP status that warns, as in Consul.
+const TOO_MANY_REQUESTS: u16 = 429;
+/// Fields that name a probe.
+const KINDS: [&str; 11] =
+    ["TTL", "HTTP", "TCP", "UDP", "GRPC", "H2PING", "OSService", "Args", "ScriptArgs", "AliasService", "AliasNode"];
 
 /// A check that a client registered for a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,92 +66,164 @@ impl CheckRegistration {
     }
 }
 
-/// Parses a check and its `DeregisterCriticalServiceAfter`. `link_local`: the check may connect to link-local addresses.
-pub(super) fn read_check(
-    body: &Value,
-    place: &str,
-    own: &RegisteredName,
-    link_local: bool,
-) -> Result<(Check, Option<Duration>), FieldError> {
+/// A check as a client wrote it, and what muster does with it.
+pub(super) struct ReadCheck {
+    pub(super) check: Check,
+    /// `DeregisterCriticalServiceAfter`; `None`: never.
+    pub(super) deregister_after: Option<Duration>,
+}
+
+/// Parses a check. `own` is the id of its service; `None`: it is a check of the node.
+pub(super) fn read_check(body: &Value, place: &str, own: Option<&str>, host: &Host) -> Result<ReadCheck, FieldError> {
     let fields = Fields::new(body, place)?;
     for (field, why) in [
-        ("Args", "commands are not accepted over HTTP: use an `exec` check in a service file"),
-        ("ScriptArgs", "commands are not accepted over HTTP: use an `exec` check in a service file"),
-        ("Script", "commands are not accepted over HTTP: use an `exec` check in a service file"),
-        ("DockerContainerID", "commands are not accepted over HTTP: use an `exec` check in a service file"),
-        ("UDP", "muster has no check over UDP"),
-        ("H2PING", "muster has no HTTP/2 ping: use GRPC or HTTP"),
-        ("OSService", "use a `systemd` check in a service file"),
-        ("AliasNode", "only aliases of services are supported"),
-        ("GRPCUseTLS", "gRPC checks do not use TLS: use HTTP, or omit the field"),
+        ("Script", "muster runs no shell: use Args with the program and its arguments"),
+        ("Shell", "muster runs no shell and has no Docker checks: use Args with the shell as its program"),
+        (
+            "DockerContainerID",
+            "muster does not connect to Docker: use an HTTP, TCP or GRPC check of the container's address",
+        ),
+        ("TCPUseTLS", "muster has no TLS in TCP checks: use HTTP or H2PING"),
     ] {
         if !fields.is_empty(field) {
             return Err(fields.unsupported(field, why));
         }
     }
-    let kinds: Vec<&str> =
-        ["TTL", "HTTP", "TCP", "GRPC", "AliasService"].into_iter().filter(|kind| !fields.is_empty(kind)).collect();
-    let [kind] = kinds[..] else {
-        let reason = "a check needs exactly one of TTL, HTTP, TCP, GRPC and AliasService";
-        let found = if kinds.is_empty() { String::new() } else { format!(", got {}", kinds.join(" and ")) };
-        return Err(FieldError::Conflict { field: fields.place().to_owned(), reason: format!("{reason}{found}") });
-    };
-    let bounded = |field: &'static str, default: Duration, least: Duration| match fields.duration(field)? {
-        None | Some(Duration::ZERO) => Ok(default),
-        Some(span) if (least..=MAX_INTERVAL).contains(&span) => Ok(span),
-        Some(_) => {
-            let (least, most) = (show_duration(least), show_duration(MAX_INTERVAL));
-            Err(fields.mismatch(field, &format!("a duration from {least} to {most}")))
-        }
-    };
-    let interval = bounded("Interval", DEFAULT_INTERVAL, MIN_INTERVAL)?;
-    let timeout = bounded("Timeout", DEFAULT_TIMEOUT, Duration::from_millis(1))?.min(interval);
-    let probe = match kind {
-        "TTL" => Probe::Ttl { ttl: bounded("TTL", DEFAULT_INTERVAL, MIN_INTERVAL)? },
-        "HTTP" => Probe::Http(http(&fields)?),
-        "TCP" => Probe::Tcp(endpoint(&fields, "TCP", fields.text("TCP")?.unwrap_or_default())?),
-        "GRPC" => {
-            let (address, service) =
-                fields.text("GRPC")?.map_or(("", ""), |text| text.split_once('/').unwrap_or((text, "")));
-            Probe::Grpc { endpoint: endpoint(&fields, "GRPC", address)?, service: service.to_owned() }
-        }
-        _ => {
-            let text = fields.text("AliasService")?.unwrap_or_default();
-            let service = Label::parse(text).map_err(|_| fields.mismatch("AliasService", LABEL))?;
-            let service = RegisteredName::from(service);
-            if service == *own {
-                let reason = "the service is an alias of itself".to_owned();
-                return Err(FieldError::Conflict { field: fields.path("AliasService"), reason });
-            }
-            Probe::Alias { service }
-        }
-    };
+    let kind = kind(&fields)?;
+    let interval = bounded(&fields, "Interval", MIN_INTERVAL)?.unwrap_or(DEFAULT_INTERVAL);
+    let timeout = bounded(&fields, "Timeout", Duration::from_millis(1))?.unwrap_or(match kind {
+        "Args" | "ScriptArgs" | "OSService" => COMMAND_TIMEOUT,
+        _ => NETWORK_TIMEOUT,
+    });
     let word = fields.text("Status")?.unwrap_or("critical");
     let initial =
         Status::from_word(word).ok_or_else(|| fields.mismatch("Status", "\"passing\", \"warning\" or \"critical\""))?;
-    let streak = |field| Ok::<_, FieldError>(fields.integer(field, &MAX_STREAK)?.unwrap_or(1).max(1));
-    let (id, name) = (fields.text("CheckID")?.or(fields.text("ID")?), fields.text("Name")?);
-    let title = match id {
-        Some(id) => {
-            let name = name.unwrap_or(id);
-            check_text(&fields, if fields.is_empty("CheckID") { "ID" } else { "CheckID" }, id)?;
-            check_text(&fields, "Name", name)?;
-            Some(CheckTitle { id: id.into(), name: name.into() })
-        }
-        None => None,
-    };
+    let number = |field| fields.integer(field, &MAX_STREAK);
+    let (fall, warn_after) =
+        (number("FailuresBeforeCritical")?.unwrap_or(0), number("FailuresBeforeWarning")?.unwrap_or(0));
+    if warn_after > fall {
+        let reason = format!("it must not exceed FailuresBeforeCritical, which is {fall}");
+        return Err(FieldError::Conflict { field: fields.path("FailuresBeforeWarning"), reason });
+    }
+    let fall = fall.max(1);
     let after = fields.duration("DeregisterCriticalServiceAfter")?.filter(|after| !after.is_zero());
     let check = Check {
-        probe,
+        probe: probe(kind, &fields, own, host)?,
         interval,
         timeout,
-        rise: streak("SuccessBeforePassing")?,
-        fall: streak("FailuresBeforeCritical")?,
+        rise: number("SuccessBeforePassing")?.unwrap_or(0).max(1),
+        fall,
+        warn_after: if warn_after == 0 { fall } else { warn_after },
         initial,
-        title,
-        link_local,
+        output_max: fields.integer("OutputMaxSize", &u32::MAX)?.filter(|most| *most > 0),
+        title: title(&fields)?,
+        origin: Origin::Client { link_local: host.allow_link_local, exec: host.allow_exec },
     };
-    Ok((check, after.map(|after| after.max(MIN_DEREGISTER))))
+    Ok(ReadCheck { check, deregister_after: after.map(|after| after.max(MIN_DEREGISTER)) })
+}
+
+/// Returns the field that names the probe. As in Consul, a TTL of zero is none.
+fn kind(fields: &Fields<'_>) -> Result<&'static str, FieldError> {
+    let is_given = |kind: &&str| match *kind {
+        "TTL" => fields.duration("TTL").map_or(true, |ttl| ttl.is_some_and(|ttl| !ttl.is_zero())),
+        // An alias of a service on a node is one alias.
+        "AliasNode" => !fields.is_empty("AliasNode") && fields.is_empty("AliasService"),
+        kind => !fields.is_empty(kind),
+    };
+    let kinds: Vec<&str> = KINDS.into_iter().filter(is_given).collect();
+    let [kind] = kinds[..] else {
+        let reason = format!("a check needs exactly one of {}", KINDS.join(", "));
+        let found = if kinds.is_empty() { String::new() } else { format!(", got {}", kinds.join(" and ")) };
+        let field = if fields.place().is_empty() { "the check" } else { fields.place() };
+        return Err(FieldError::Conflict { field: field.to_owned(), reason: format!("{reason}{found}") });
+    };
+    Ok(kind)
+}
+
+/// A duration from `least` on; a shorter one counts as `least`. `None` if it is missing or zero.
+fn bounded(fields: &Fields<'_>, field: &'static str, least: Duration) -> Result<Option<Duration>, FieldError> {
+    match fields.duration(field)? {
+        None | Some(Duration::ZERO) => Ok(None),
+        Some(span) if span <= MAX_INTERVAL => Ok(Some(span.max(least))),
+        Some(_) => Err(fields.mismatch(field, &format!("a duration of at most {}", show_duration(MAX_INTERVAL)))),
+    }
+}
+
+fn probe(kind: &'static str, fields: &Fields<'_>, own: Option<&str>, host: &Host) -> Result<Probe, FieldError> {
+    let text = fields.text(kind);
+    Ok(match kind {
+        "TTL" => Probe::Ttl { ttl: bounded(fields, "TTL", MIN_INTERVAL)?.unwrap_or(DEFAULT_INTERVAL) },
+        "HTTP" => Probe::Http(http(fields)?),
+        "TCP" => Probe::Tcp(endpoint(fields, kind, text?.unwrap_or_default())?),
+        "UDP" => Probe::Udp(endpoint(fields, kind, text?.unwrap_or_default())?),
+        "H2PING" => {
+            // As in Consul, TLS is the default of this kind.
+            let secure = fields.is_missing("H2PingUseTLS") || fields.flag("H2PingUseTLS")?;
+            let endpoint = endpoint(fields, kind, text?.unwrap_or_default())?;
+            Probe::H2Ping { endpoint, tls: secure.then(|| tls(fields)).transpose()? }
+        }
+        "GRPC" => {
+            let (address, service) = text?.map_or(("", ""), |text| text.split_once('/').unwrap_or((text, "")));
+            let secure = fields.flag("GRPCUseTLS")?;
+            let endpoint = endpoint(fields, kind, address)?;
+            Probe::Grpc { endpoint, service: service.to_owned(), tls: secure.then(|| tls(fields)).transpose()? }
+        }
+        "OSService" => {
+            let unit = unit_name(text?.unwrap_or_default());
+            let unit = unit.ok_or_else(|| fields.mismatch(kind, "a systemd unit such as \"nginx.service\""))?;
+            Probe::Systemd { unit }
+        }
+        "AliasService" | "AliasNode" => Probe::Alias(alias(fields, own, host)?),
+        _ => Probe::Exec { argv: argv(fields, kind)? },
+    })
+}
+
+/// The target of an alias: a service's id, or this node.
+fn alias(fields: &Fields<'_>, own: Option<&str>, host: &Host) -> Result<AliasTarget, FieldError> {
+    if let Some(node) = fields.text("AliasNode")?.filter(|node| !node.eq_ignore_ascii_case(host.node.as_str())) {
+        let reason = format!("only this node can be an alias, which is {:?}, got {node:?}", host.node.as_str());
+        return Err(FieldError::Conflict { field: fields.path("AliasNode"), reason });
+    }
+    let Some(id) = fields.text("AliasService")? else { return Ok(AliasTarget::Node) };
+    if own == Some(id) {
+        let reason = "the service is an alias of itself".to_owned();
+        return Err(FieldError::Conflict { field: fields.path("AliasService"), reason });
+    }
+    bounds::registered_id(id).map_err(|_| {
+        let what = format!("the id of a service: 1 to {MAX_REGISTERED_ID} octets without control characters");
+        fields.mismatch("AliasService", &what)
+    })?;
+    Ok(AliasTarget::Registered(id.into()))
+}
+
+/// A program and its arguments.
+fn argv(fields: &Fields<'_>, kind: &str) -> Result<Vec<String>, FieldError> {
+    let argv: Vec<String> = fields.list(kind)?.into_iter().map(str::to_owned).collect();
+    // The working directory of a command is `/`.
+    let is_found = argv.first().is_some_and(|program| program.starts_with('/') || !program.contains('/'));
+    if !is_found || argv.iter().any(|argument| argument.contains('\0')) || argv.first().is_some_and(String::is_empty) {
+        let what = "the name or absolute path of a program, then its arguments, without NUL octets";
+        return Err(fields.mismatch(kind, what));
+    }
+    Ok(argv)
+}
+
+/// Id, name and notes. `None` if the check has none of them.
+fn title(fields: &Fields<'_>) -> Result<Option<CheckTitle>, FieldError> {
+    let field = if fields.is_empty("CheckID") { "ID" } else { "CheckID" };
+    let (id, name, notes) = (fields.text(field)?, fields.text("Name")?, fields.text("Notes")?);
+    if let Some(id) = id {
+        check_text(fields, field, id)?;
+    }
+    if let Some(name) = name {
+        check_text(fields, "Name", name)?;
+    }
+    let title = CheckTitle {
+        id: id.map(SmolStr::from),
+        name: name.or(id).map(SmolStr::from),
+        notes: cut(notes.unwrap_or_default(), MAX_CHECK_TEXT).into(),
+    };
+    Ok((title != CheckTitle::default()).then_some(title))
 }
 
 fn http(fields: &Fields<'_>) -> Result<HttpProbe, FieldError> {
@@ -163,8 +243,19 @@ fn http(fields: &Fields<'_>) -> Result<HttpProbe, FieldError> {
         headers: headers(fields)?,
         body: fields.text("Body")?.map(str::to_owned),
         expect_status: Vec::new(),
-        tls_skip_verify: fields.flag("TLSSkipVerify")?,
+        warn_status: vec![TOO_MANY_REQUESTS],
+        follow_redirects: !fields.flag("DisableRedirects")?,
+        tls: tls(fields)?,
     })
+}
+
+/// `TLSServerName` and `TLSSkipVerify`.
+fn tls(fields: &Fields<'_>) -> Result<ProbeTls, FieldError> {
+    let server_name = fields.text("TLSServerName")?.map(str::to_owned);
+    if server_name.as_deref().is_some_and(|name| !is_server_name(name)) {
+        return Err(fields.mismatch("TLSServerName", "a host name or an IP address"));
+    }
+    Ok(ProbeTls { skip_verify: fields.flag("TLSSkipVerify")?, server_name })
 }
 
 /// The object `Header`: its values are strings or arrays of strings.
@@ -202,3 +293,6 @@ fn check_text(fields: &Fields<'_>, field: &str, text: &str) -> Result<(), FieldE
     }
     Err(fields.mismatch(field, &format!("a string of 1 to {MAX_CHECK_TEXT} octets without control characters")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,6 +79,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Reports whether the field is missing or `null`.
+    pub(super) fn is_missing(&self, field: &str) -> bool {
+        self.value(field).is_none()
+    }
+
     /// A string; `None` if it is missing or empty.
     pub(super) fn text(&self, field: &str) -> Result<Option<&'a str>, FieldError> {
         match self.value(field) {
@@ -153,7 +158,8 @@ impl<'a> Fields<'a> {
             None => return Ok(None),
             Some(Value::String(text)) if text.is_empty() => return Ok(None),
             Some(Value::String(text)) => go_duration(text),
-            Some(value) => value.as_u64().map(Duration::from_nanos),
+            // Some clients write whole numbers as `1e10`.
+            Some(value) => value.as_f64().and_then(|nanos| Duration::try_from_secs_f64(nanos / 1e9).ok()),
         };
         duration.map(Some).ok_or_else(|| self.mismatch(field, "a duration such as \"10s\" or \"1m30s\""))
     }

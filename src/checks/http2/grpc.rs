@@ -1,23 +1,26 @@
-//! gRPC probe: `grpc.health.v1.Health/Check` in clear text, on its own connection.
+//! gRPC probe: `grpc.health.v1.Health/Check`.
 //!
 //! The unary call is made over `h2`. Its two messages, one string and one enum, are encoded and decoded here.
 
 use std::time::Duration;
 
-use h2::{RecvStream, client};
+use h2::RecvStream;
 use hyper::{HeaderMap, Request, StatusCode, body::Bytes, header};
 
-use super::{
-    connect::{Dialer, drive},
-    error::ProbeError,
+use super::{connect, failure};
+use crate::{
+    checks::{
+        connect::{Dialer, drive},
+        error::ProbeError,
+        tls::Tls,
+    },
+    model::service::{Endpoint, ProbeTls},
 };
-use crate::model::service::Endpoint;
 
+const WHAT: &str = "grpc";
 const USER_AGENT: &str = concat!("muster/", env!("CARGO_PKG_VERSION"));
 /// Maximum octets of a response message; a valid one has seven.
 const MAX_RESPONSE: usize = 4096;
-/// Maximum octets of response headers.
-const MAX_HEADERS: u32 = 16 * 1024;
 /// Names of the `grpc-status` codes, by number.
 const CODES: [&str; 17] = [
     "OK",
@@ -39,27 +42,26 @@ const CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 
-pub(super) async fn probe(
+pub(in crate::checks) async fn probe(
     endpoint: &Endpoint,
     service: &str,
-    dialer: &Dialer,
+    secure: Option<&ProbeTls>,
+    (dialer, tls): (&Dialer, &Tls),
     patience: Duration,
 ) -> Result<(), ProbeError> {
-    let request = Request::post(format!("http://{endpoint}/grpc.health.v1.Health/Check"))
+    let scheme = if secure.is_some() { "https" } else { "http" };
+    let request = Request::post(format!("{scheme}://{endpoint}/grpc.health.v1.Health/Check"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .header(header::USER_AGENT, USER_AGENT)
         .header("grpc-timeout", format!("{}m", patience.as_millis().min(99_999_999)))
         .body(())
         .map_err(|_| ProbeError::critical("grpc: bad endpoint"))?;
-    let stream = dialer.connect(&endpoint.host, endpoint.port, patience).await?;
-    stream.set_nodelay(true)?;
-    let handshake = client::Builder::new().enable_push(false).max_header_list_size(MAX_HEADERS).handshake(stream);
-    let (mut sender, connection) = handshake.await.map_err(|e| failure(&e))?;
+    let (mut sender, connection) = connect(endpoint, secure, (dialer, tls), patience, WHAT).await?;
     drive(connection, async move {
-        let (answer, mut body) = sender.send_request(request, false).map_err(|e| failure(&e))?;
-        body.send_data(encode_request(service), true).map_err(|e| failure(&e))?;
-        let (head, body) = answer.await.map_err(|e| failure(&e))?.into_parts();
+        let (answer, mut body) = sender.send_request(request, false).map_err(|e| failure(&e, WHAT))?;
+        body.send_data(encode_request(service), true).map_err(|e| failure(&e, WHAT))?;
+        let (head, body) = answer.await.map_err(|e| failure(&e, WHAT))?.into_parts();
         if head.status != StatusCode::OK {
             return Err(ProbeError::critical(format!("grpc: http {}", head.status)));
         }
@@ -76,12 +78,12 @@ pub(super) async fn probe(
 async fn read(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), ProbeError> {
     let mut message = Vec::new();
     while let Some(part) = body.data().await {
-        message.extend(part.map_err(|e| failure(&e))?);
+        message.extend(part.map_err(|e| failure(&e, WHAT))?);
         if message.len() > MAX_RESPONSE {
             return Err(ProbeError::critical("grpc: response exceeds 4 KB"));
         }
     }
-    Ok((message, body.trailers().await.map_err(|e| failure(&e))?))
+    Ok((message, body.trailers().await.map_err(|e| failure(&e, WHAT))?))
 }
 
 /// Fails on any `grpc-status` but OK.
@@ -170,17 +172,6 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn failure(error: &h2::Error) -> ProbeError {
-    if let Some(io) = error.get_io() {
-        return ProbeError::from(io).of("grpc");
-    }
-    if error.is_remote() {
-        return ProbeError::critical(format!("grpc: {error}"));
-    }
-    // Local errors mean that the response was not HTTP/2.
-    ProbeError::critical("grpc: the server does not speak HTTP/2")
-}
-
 #[cfg(test)]
 mod tests {
     use hyper_util::{
@@ -190,13 +181,17 @@ mod tests {
     use tonic_health::ServingStatus;
 
     use super::*;
-    use crate::checks::fixtures::{Server, closed_port};
+    use crate::checks::fixtures::{Server, closed_port, tls_acceptor};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
     async fn probe_reason(endpoint: &Endpoint, service: &str) -> String {
+        secure_probe_reason(endpoint, service, None, &Tls::new()).await
+    }
+
+    async fn secure_probe_reason(endpoint: &Endpoint, service: &str, secure: Option<&ProbeTls>, tls: &Tls) -> String {
         let dialer = Dialer::new();
-        let outcome = tokio::time::timeout(PATIENCE, probe(endpoint, service, &dialer, PATIENCE));
+        let outcome = tokio::time::timeout(PATIENCE, probe(endpoint, service, secure, (&dialer, tls), PATIENCE));
         match outcome.await.expect("a result in time") {
             Ok(()) => "pass".to_owned(),
             Err(ProbeError::Critical(reason)) => reason,
@@ -236,6 +231,37 @@ mod tests {
         for (service, expected) in cases {
             assert_eq!(probe_reason(&endpoint, service).await, expected, "{service}");
         }
+    }
+
+    #[tokio::test]
+    async fn server_with_tls_is_probed_by_its_name() {
+        let (reporter, service) = tonic_health::server::health_reporter();
+        reporter.set_service_status("ill", ServingStatus::NotServing).await;
+        let (acceptor, authority) = tls_acceptor(&["grpc.example"], 2999, &[b"h2"]);
+        let server = Server::start(move |stream| {
+            let (service, acceptor) = (TowerToHyperService::new(service.clone()), acceptor.clone());
+            async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let _ = http2.serve_connection(TokioIo::new(stream), service).await;
+            }
+        });
+        let endpoint = server.await;
+        let endpoint = endpoint.endpoint();
+        let named = ProbeTls { server_name: Some("grpc.example".to_owned()), ..ProbeTls::default() };
+        let unverified = ProbeTls { skip_verify: true, ..ProbeTls::default() };
+        let tls = Tls::trusting(authority);
+        let cases = [
+            ("", &named, "pass"),
+            ("ill", &named, "grpc: NOT_SERVING"),
+            ("", &unverified, "pass"),
+            ("", &ProbeTls::default(), "tls: certificate for another name"),
+        ];
+        for (service, secure, expected) in cases {
+            assert_eq!(secure_probe_reason(&endpoint, service, Some(secure), &tls).await, expected, "{secure:?}");
+        }
+        let plain = probe_reason(&endpoint, "").await;
+        assert!(plain.starts_with("grpc: "), "{plain}");
     }
 
     #[tokio::test]
