@@ -105,6 +105,8 @@ const CORE_CRATES: &[&str] = &[
     "data_encoding",
     "fastrand",
     "foldhash",
+    // Parses HCL.
+    "hcl_edit",
     // Formats given points in time.
     "humantime",
     "imbl",
@@ -141,6 +143,7 @@ const ONE_IMPORTER: &[(&str, &str)] = &[
     ("clap_complete", "cli::completions_and_man"),
     ("clap_mangen", "cli::completions_and_man"),
     ("h2", "checks::http2"),
+    ("hcl_edit", "import::hcl"),
     ("hickory_server", "dns::server::encrypted"),
     ("netlink_packet_core", "host_addresses::netlink"),
     ("netlink_packet_route", "host_addresses::netlink"),

@@ -37,6 +37,11 @@ fn gossip() {
 }
 
 #[test]
+fn imports() {
+    fuzz("import", targets::import::run);
+}
+
+#[test]
 fn packets() {
     fuzz("packet", targets::packet::run);
 }

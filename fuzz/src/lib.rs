@@ -6,6 +6,7 @@
 
 pub mod anti_entropy;
 pub mod gossip;
+pub mod import;
 pub mod packet;
 mod problems;
 pub mod reply;

@@ -25,6 +25,7 @@ mod local_agent;
 mod log;
 mod members;
 mod monitor;
+mod register;
 mod reload;
 mod request_error;
 mod setup;
@@ -90,6 +91,10 @@ enum Command {
     Drain(drain::Args),
     /// End a drain or maintenance
     Resume(drain::ResumeArgs),
+    /// Register services with the agent, which announces them until they are deregistered
+    Register(register::Args),
+    /// Deregister services that were registered with the agent
+    Deregister(register::DeregisterArgs),
     /// Reload the configuration and all files
     Reload(reload::Args),
     /// Join the clusters of other nodes
@@ -135,6 +140,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Explain(args) => explain::run(&args),
         Command::Drain(args) => drain::run(&args),
         Command::Resume(args) => drain::resume(&args),
+        Command::Register(args) => register::register(&args),
+        Command::Deregister(args) => register::deregister(&args),
         Command::Reload(args) => reload::run(&args),
         Command::Join(args) => members::join(&args),
         Command::Leave(args) => members::leave(&args),

@@ -6,9 +6,10 @@ mod listen;
 mod unused;
 
 use super::{
-    convert::OutputFile,
+    facts::Facts,
+    output::OutputFile,
     section::{Context, Place, Section},
-    service::Facts,
+    template::{TEMPLATE, is_template},
     yaml_text::Yaml,
 };
 use crate::model::name::Label;
@@ -111,7 +112,11 @@ fn checks(section: &Section<'_>, needs: Needs) -> Yaml {
     } else if matches!(local, Some((true, _))) || (local.is_none() && any.is_none() && needs.allow_exec) {
         checks.set("allow_exec", Yaml::plain(true));
     }
-    checks.set("node", Yaml::list(needs.node_checks));
+    let mut node = Yaml::list(needs.node_checks);
+    if let Some(first) = node.first_origin() {
+        node = node.from(&first);
+    }
+    checks.set("node", node);
     checks
 }
 
@@ -134,9 +139,9 @@ fn log(section: &Section<'_>) -> Yaml {
 
 /// Reports a value that refers to a go-sockaddr template.
 fn is_reported_template(context: &Context<'_>, text: &str, place: &Place) -> bool {
-    let is_template = super::service::is_template(text);
-    if is_template {
-        context.lost(place, super::service::TEMPLATE);
+    let is_reported = is_template(text);
+    if is_reported {
+        context.lost(place, TEMPLATE);
     }
-    is_template
+    is_reported
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
+    facts::Facts,
     section::{Field, Section, is_empty},
-    service::Facts,
     tree::Value,
     yaml_text::Yaml,
 };
@@ -39,8 +39,19 @@ const KINDS: &[&str] = &[
     "script",
 ];
 
-/// Converts a check of the service `own`, or of the node. `None`: the check is left out, and reported.
-pub(super) fn convert(section: Section<'_>, facts: &Facts, own: Option<&str>) -> Option<Yaml> {
+/// Key of a check that runs a command.
+pub(super) const COMMAND: &str = "exec";
+
+/// The service that a check belongs to.
+pub(super) struct Owner<'a> {
+    /// Its name.
+    pub(super) name: &'a str,
+    /// True if its id is the same in muster.
+    pub(super) keeps_id: bool,
+}
+
+/// Converts a check of a service, or of the node. `None`: the check is left out, and reported.
+pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<'_>>) -> Option<Yaml> {
     let set = |kind: &&'static str| {
         let field = section.take(kind)?;
         (!is_empty(field.node) && !is_zero_ttl(kind, &section, &field)).then_some((*kind, field))
@@ -62,8 +73,10 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, own: Option<&str>) ->
     let default_timeout = match kind {
         "ttl" => {
             let ttl = section.context.duration(&field)?;
-            check.set("ttl", Yaml::text(&show_duration(ttl)));
-            report_ttl_id(&section, &field);
+            check.set("ttl", Yaml::plain(show_duration(ttl)));
+            if owner.is_none_or(|owner| !owner.keeps_id) {
+                report_ttl_id(&section, &field);
+            }
             None
         }
         "http" => {
@@ -95,7 +108,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, own: Option<&str>) ->
             };
             drop(section.take("alias_node"));
             let name = facts.names.get(service).map_or(service, String::as_str);
-            if own.is_some_and(|own| own.eq_ignore_ascii_case(name)) {
+            if owner.is_some_and(|owner| owner.name.eq_ignore_ascii_case(name)) {
                 return left_out(
                     section,
                     &field,
@@ -205,7 +218,7 @@ fn set_tls_trust(section: &Section<'_>, check: &mut Yaml) {
 
 fn set_command(section: &Section<'_>, kind: &str, field: &Field<'_>, facts: &Facts, check: &mut Yaml) -> Option<()> {
     if !facts.allow_exec {
-        let reason = "Commands are off in this configuration of Consul, so this check has never run";
+        let reason = "Commands are off without `enable_local_script_checks`, as in Consul since 1.0";
         section.context.lost(&field.place, reason);
         return None;
     }
@@ -219,7 +232,7 @@ fn set_command(section: &Section<'_>, kind: &str, field: &Field<'_>, facts: &Fac
         Some(program) if !program.starts_with('/') => &[SEARCH_PATH],
         _ => &[],
     };
-    check.set("exec", Yaml::line_of(prefix.iter().chain(&argv)));
+    check.set(COMMAND, Yaml::line_of(prefix.iter().chain(&argv)));
     Some(())
 }
 
@@ -227,16 +240,16 @@ fn set_schedule(section: &Section<'_>, default_timeout: Duration, check: &mut Ya
     let positive = |name| section.duration(name).filter(|(span, _)| !span.is_zero());
     let interval = positive("interval");
     if let Some((interval, place)) = &interval {
-        check.set("interval", Yaml::text(&show_duration(*interval)).from(place));
+        check.set("interval", Yaml::plain(show_duration(*interval)).from(place));
     }
     let most = interval.map_or(DEFAULT_INTERVAL, |(interval, _)| interval);
     match positive("timeout") {
         Some((timeout, place)) if timeout > most => {
             section.context.lost(&place, "A timeout is at most the interval, which is written instead");
-            check.set("timeout", Yaml::text(&show_duration(most)).from(&place));
+            check.set("timeout", Yaml::plain(show_duration(most)).from(&place));
         }
-        Some((timeout, place)) => check.set("timeout", Yaml::text(&show_duration(timeout)).from(&place)),
-        None => check.set("timeout", Yaml::text(&show_duration(default_timeout.min(most))).from(&section.place)),
+        Some((timeout, place)) => check.set("timeout", Yaml::plain(show_duration(timeout)).from(&place)),
+        None => check.set("timeout", Yaml::plain(show_duration(default_timeout.min(most))).from(&section.place)),
     }
 }
 

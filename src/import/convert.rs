@@ -6,10 +6,12 @@ use std::{
 };
 
 use super::{
-    Source, agent, check, prune,
-    report::Finding,
+    Source, agent, check,
+    facts::Facts,
+    output::{Conversion, Options, OutputFile},
+    prune,
     section::{Context, Field, Place, Section},
-    service::{self, Facts},
+    service,
     tree::{Entry, FileNumber, Node, Position, Value, is_key},
     yaml_text::Yaml,
 };
@@ -21,44 +23,6 @@ const SERVICES_DIR: &str = "services.d";
 const CONFIGURATION: &str = "muster.yaml";
 /// Keys of definitions; all others belong to the configuration of the agent.
 const DEFINITIONS: &[&str] = &["service", "services", "check", "checks"];
-
-/// Choices of the user.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Name of the node, if no file has `node_name`.
-    pub node: Option<String>,
-    /// True if only service files are wanted, no configuration.
-    pub services_only: bool,
-}
-
-/// A file to write.
-#[derive(Clone, PartialEq, Eq)]
-pub struct OutputFile {
-    /// Path relative to the output folder.
-    pub path: String,
-    /// Content.
-    pub text: String,
-    /// True for a file with a secret: it is written for its owner only and never shown.
-    pub is_secret: bool,
-}
-
-impl std::fmt::Debug for OutputFile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let text = if self.is_secret { "(secret)" } else { &self.text };
-        f.debug_struct("OutputFile").field("path", &self.path).field("text", &text).finish_non_exhaustive()
-    }
-}
-
-/// Result of a conversion.
-#[derive(Clone, Debug)]
-pub struct Conversion {
-    /// Files to write, the configuration first.
-    pub files: Vec<OutputFile>,
-    /// Every key that is not in them, sorted.
-    pub findings: Vec<Finding>,
-    /// Number of services in the files.
-    pub services: usize,
-}
 
 /// Converts the files of one node. The number of a source in its nodes is its index here; its name is for people.
 ///
@@ -94,12 +58,14 @@ pub fn convert(sources: &[Source], options: &Options) -> Conversion {
         let keys = located.iter().map(|located| located.definition.instance.key.clone());
         out.add(&context, *number, field, yaml, keys);
     }
-    let node_checks = of_node.into_iter().filter_map(|section| check::convert(section, &facts, None)).collect();
+    let node_checks: Vec<Yaml> =
+        of_node.into_iter().filter_map(|section| check::convert(section, &facts, None)).collect();
 
     let mut files = Vec::new();
     if !options.services_only {
         let section = Section::of_entries(&context, root, configuration.iter().collect());
-        let needs = agent::Needs { services_dir: SERVICES_DIR, allow_exec: facts.allow_exec, node_checks };
+        let allow_exec = out.has_commands() || node_checks.iter().any(|check| check.has_key(check::COMMAND));
+        let needs = agent::Needs { services_dir: SERVICES_DIR, allow_exec, node_checks };
         let output = agent::convert(section, &facts, needs);
         let yaml = prune::configuration(&context, output.yaml, facts.node.as_ref());
         files.push(OutputFile {
@@ -136,7 +102,7 @@ impl<'a> Parts<'a> {
         };
         // The body of a registration by the HTTP API is a definition without a key around it.
         let has = |keys: &[&str]| entries.iter().any(|entry| keys.iter().any(|key| is_key(&entry.key, key)));
-        if has(&["name"]) && !has(DEFINITIONS) {
+        if has(&["name"]) && !has(&["service", "services"]) {
             let field = Field { node: root, place };
             self.services.push((number, field));
             return;
@@ -238,6 +204,11 @@ impl ServiceFiles {
         let mut yaml = yaml.from(&field.place);
         yaml.comment_first(&format!("From {}{line}", context.file(field.place.at)));
         self.of_source.entry(number).or_default().push(yaml);
+    }
+
+    /// Reports whether a check runs a command.
+    fn has_commands(&self) -> bool {
+        self.of_source.values().flatten().any(|service| service.has_key(check::COMMAND))
     }
 
     fn count(&self) -> usize {

@@ -1,8 +1,7 @@
 //! HCL to a [`Node`], with lines.
 //!
-//! `hcl_edit` reads HCL 2 and bounds the nesting to 64 levels. Consul reads HCL 1. The files of both differ in three points,
-//! which are syntax errors here: several attributes of a block on one line, a quoted key of an attribute, and an attribute
-//! that is written twice.
+//! `hcl_edit` reads HCL 2 and bounds the nesting to 64 levels. Consul reads HCL 1: a text that is not HCL 2 is rewritten by
+//! `hcl1` first. One difference is left: an attribute that is written twice is an error here.
 
 use hcl_edit::{
     Span,
@@ -14,6 +13,7 @@ use hcl_edit::{
 
 use super::{
     SyntaxError,
+    hcl1::{self, Rewritten},
     tree::{Entry, FileNumber, Lines, Node, Position, Value},
 };
 
@@ -22,35 +22,34 @@ use super::{
 /// # Errors
 /// The first error of syntax.
 pub(super) fn parse(text: &str, file: FileNumber) -> Result<Node, SyntaxError> {
-    let body = parser::parse_body(text).map_err(|error| {
-        let (line, column) = (error.location().line(), error.location().column());
-        // The message lists expectations only. The line of the text, which may have a secret, is left out.
-        SyntaxError { line, column, message: format!("{}{}", error.message(), advice(text, line)) }
-    })?;
-    Ok(Reader { lines: Lines::of(text), file }.body(&body, 0))
-}
-
-/// Advice for a line that HCL 1 accepts.
-fn advice(text: &str, line: usize) -> &'static str {
-    let line = text.lines().nth(line.saturating_sub(1)).unwrap_or_default().trim();
-    if line.starts_with('"') {
-        "; write the key without quotes"
-    } else if line.matches('=').count() > 1 {
-        "; write each attribute on a line of its own"
-    } else {
-        ""
+    let error = match parser::parse_body(text) {
+        Ok(body) => return Ok(Reader { lines: Lines::of(text), rewritten: None, file }.body(&body, 0)),
+        Err(error) => error,
+    };
+    let rewritten = hcl1::rewrite(text);
+    if let Ok(body) = parser::parse_body(&rewritten.text) {
+        let reader = Reader { lines: Lines::of(&rewritten.text), rewritten: Some(&rewritten), file };
+        return Ok({ reader }.body(&body, 0));
     }
+    // The message lists expectations only. The line of the text, which may have a secret, is left out.
+    let (line, column) = (error.location().line(), error.location().column());
+    Err(SyntaxError { line, column, message: error.message().to_owned() })
 }
 
 struct Reader<'t> {
     lines: Lines<'t>,
+    rewritten: Option<&'t Rewritten>,
     file: FileNumber,
 }
 
 impl Reader<'_> {
     /// Position of an element. One without a span has that of the element around it.
     fn position(&mut self, element: &impl Span, around: usize) -> Position {
-        Position { file: self.file, line: element.span().map_or(around, |span| self.lines.line(span.start)) }
+        let line = element.span().map_or(around, |span| {
+            let line = self.lines.line(span.start);
+            self.rewritten.map_or(line, |rewritten| rewritten.original_line(line, span.start))
+        });
+        Position { file: self.file, line }
     }
 
     /// Reads attributes and blocks. Blocks of one name become a list, in which Consul's decoder sees no difference.
@@ -60,7 +59,7 @@ impl Reader<'_> {
             let at = self.position(structure, around);
             let (key, value) = match structure {
                 Structure::Attribute(attribute) => {
-                    (attribute.key.to_string(), self.expression(&attribute.value, at.line))
+                    (hcl1::key(&attribute.key), self.expression(&attribute.value, at.line))
                 }
                 Structure::Block(block) => {
                     let mut node = Node { at, ..self.body(&block.body, at.line) };
@@ -68,7 +67,7 @@ impl Reader<'_> {
                         let entry = Entry { key: label.as_str().to_owned(), value: node };
                         node = Node { value: Value::Table(vec![entry]), at };
                     }
-                    (block.ident.to_string(), node)
+                    (hcl1::key(&block.ident), node)
                 }
             };
             let same = entries.iter_mut().find(|entry| entry.key == key);
@@ -161,6 +160,15 @@ mod tests {
     }
 
     #[test]
+    fn hcl_1_is_read_with_the_lines_of_the_text() {
+        let entries = table("\nports { dns = 53 http = 8500 }\nservice_ttl { \"*\" = \"5s\" }\n\"domain\" = \"x\"\n");
+        let keys: Vec<_> = entries.iter().map(|entry| (entry.key.as_str(), entry.value.at.line)).collect();
+        assert_eq!(keys, [("ports", 2), ("service_ttl", 3), ("domain", 4)]);
+        assert_eq!(entries[0].value.entries().unwrap()[1].key, "http");
+        assert_eq!(entries[1].value.entries().unwrap()[0].key, "*");
+    }
+
+    #[test]
     fn labels_of_blocks_are_tables() {
         let entries = table("connect {\n  sidecar_service \"x\" {}\n}\n");
         let connect = entries[0].value.entries().unwrap();
@@ -177,17 +185,17 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_a_line_advice_and_no_part_of_the_text() {
+    fn errors_have_a_line_and_no_part_of_the_text() {
         let cases = [
-            ("a = 1\nencrypt = secret secret\n", 2, ""),
-            ("ports { dns = 53 http = 8500 }\n", 1, "; write each attribute on a line of its own"),
-            ("\n\"encrypt\" = \"secret\"\n", 2, "; write the key without quotes"),
-            ("service {\n", 2, ""),
+            ("a = 1\nencrypt = secret ] secret\n", 2),
+            ("\n\"encrypt\" = \"secret\n", 2),
+            ("service {\n", 1),
+            ("a = 1\na = 2\n", 2),
         ];
-        for (text, line, advice) in cases {
+        for (text, line) in cases {
             let error = parse(text, 0).unwrap_err();
             assert_eq!(error.line, line, "{text}: {error}");
-            assert!(error.message.ends_with(advice) && !error.message.contains("secret"), "{error}");
+            assert!(!error.message.contains("secret"), "{error}");
         }
     }
 

@@ -14,12 +14,17 @@ mod agent;
 mod catalog;
 mod check;
 mod convert;
+mod facts;
 mod hcl;
+mod hcl1;
 mod json;
+mod output;
 mod prune;
+pub mod registration;
 pub mod report;
 mod section;
 mod service;
+mod template;
 pub mod tree;
 mod yaml_text;
 
@@ -30,7 +35,8 @@ use crate::diagnostic::Diagnostic;
 
 pub use self::{
     catalog::{AgentResponses, CatalogNode, Unreadable},
-    convert::{Conversion, Options, OutputFile, convert},
+    convert::convert,
+    output::{Conversion, Options, OutputFile},
 };
 
 /// Largest file of Consul in octets, the same as of muster's own files.

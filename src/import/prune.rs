@@ -2,6 +2,7 @@
 
 use super::{
     section::{Context, Place},
+    tree::Position,
     yaml_text::Yaml,
 };
 use crate::{
@@ -34,7 +35,7 @@ pub(super) fn service(
         match service_file::parse(Path::new(""), text.as_bytes(), &defaults) {
             Ok(file) => return Some((yaml, file.entries)),
             Err(problems) => {
-                if !remove_first(context, &mut yaml, &problems) {
+                if !remove_invalid(context, &mut yaml, &problems) {
                     let reason = problems.iter().find(|problem| problem.is_error()).map(describe).unwrap_or_default();
                     context.lost(place, format!("The service is left out: {reason}"));
                     return None;
@@ -56,22 +57,28 @@ pub(super) fn configuration(context: &Context<'_>, mut yaml: Yaml, node: Option<
         let text = yaml.to_text();
         match Config::parse([(Path::new(""), text.as_bytes())], &environment) {
             Ok(_) => return yaml,
-            // A configuration without an origin is a fault of the converter, and tests find it.
-            Err(problems) if !remove_first(context, &mut yaml, &problems) => return yaml,
-            Err(_) => {}
+            Err(problems) if remove_invalid(context, &mut yaml, &problems) => {}
+            Err(problems) => {
+                let Some(problem) = problems.iter().find(|problem| problem.is_error()) else { return yaml };
+                let place = Place { at: Position::default(), path: "(defaults)".to_owned() };
+                context.lost(&place, format!("muster refuses the value: {}", describe(problem)));
+                if !yaml.remove_entry(problem.line) {
+                    return Yaml::table();
+                }
+            }
         }
     }
 }
 
-/// Removes the value of the first error that has one with an origin around it.
-fn remove_first(context: &Context<'_>, yaml: &mut Yaml, problems: &[Diagnostic]) -> bool {
-    problems.iter().filter(|problem| problem.is_error()).any(|problem| {
-        let origin = yaml.remove_line(problem.line);
-        if let Some(origin) = &origin {
-            context.lost(origin, format!("muster refuses the value: {}", describe(problem)));
-        }
-        origin.is_some()
-    })
+/// Removes the value of each error that has one with an origin around it. Reports whether there was one.
+fn remove_invalid(context: &Context<'_>, yaml: &mut Yaml, problems: &[Diagnostic]) -> bool {
+    let errors: Vec<&Diagnostic> = problems.iter().filter(|problem| problem.is_error()).collect();
+    let lines: Vec<usize> = errors.iter().map(|problem| problem.line).collect();
+    let removed = yaml.remove_lines(&lines);
+    for (index, origin) in &removed {
+        context.lost(origin, format!("muster refuses the value: {}", describe(errors[*index])));
+    }
+    !removed.is_empty()
 }
 
 fn describe(problem: &Diagnostic) -> String {

@@ -1,44 +1,19 @@
 //! A service definition of Consul as a service of a muster service file.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use super::{check, section::Section, tree::Value, yaml_text::Yaml};
+use super::{
+    check,
+    facts::Facts,
+    section::Section,
+    template::{TEMPLATE, is_template},
+    tree::Value,
+    yaml_text::Yaml,
+};
 use crate::model::name::{Label, MAX_LABEL};
 
 /// Weight of an instance in Consul, unless its definition has `weights`.
 const CONSUL_WEIGHT: i64 = 1;
-
-/// Facts of the whole import that the definition of one service depends on.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    /// Name of the node that the definitions belong to, as a label.
-    pub(super) node: Option<Label>,
-    /// Name of the service of each id.
-    pub(super) names: BTreeMap<String, String>,
-    /// Number of instances of each service, by its folded name.
-    pub(super) instances: BTreeMap<String, usize>,
-    /// `dns_config.service_ttl`: a name, or the beginning of names and `*`; with the seconds.
-    pub(super) ttls: Vec<(String, u64)>,
-    /// True if checks may run commands.
-    pub(super) allow_exec: bool,
-}
-
-impl Facts {
-    /// The TTL of a service: its own, else the one of the longest matching prefix.
-    fn ttl(&self, name: &str) -> Option<u64> {
-        let matches = |pattern: &str| match pattern.strip_suffix('*') {
-            // `*` alone is the default of all services: `dns.ttl`.
-            Some(prefix) => !prefix.is_empty() && name.starts_with(prefix),
-            None => pattern == name,
-        };
-        let best = self
-            .ttls
-            .iter()
-            .filter(|(pattern, _)| matches(pattern))
-            .max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
-        best.map(|(_, seconds)| *seconds)
-    }
-}
 
 /// Name and id of a definition; `None`: it has no name.
 pub(super) fn name_and_id<'a>(section: &Section<'a>) -> Option<(&'a str, &'a str)> {
@@ -88,7 +63,8 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
     checks.extend(section.sections("checks"));
     checks.extend(more_checks);
     let count = checks.len();
-    let checks: Vec<Yaml> = checks.into_iter().filter_map(|check| check::convert(check, facts, Some(name))).collect();
+    let owner = check::Owner { name, keeps_id: id != name && Label::parse(id).is_err() };
+    let checks: Vec<Yaml> = checks.into_iter().filter_map(|check| check::convert(check, facts, Some(&owner))).collect();
     if checks.len() < count {
         let left_out = count - checks.len();
         yaml.comment_first(&format!("{left_out} of {count} checks of Consul are not converted: see the report"));
@@ -100,8 +76,12 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, more_checks: Vec<Sect
 
 /// The id in the cluster, and a comment. `None`: muster's default, `SERVICE-NODE`.
 ///
-/// Ids of Consul are unique on one node only, and the same on all nodes with the same definition.
+/// Ids of Consul are unique on one node only, and the same on all nodes with the same definition. An id that is no DNS label
+/// stays, since muster derives a label from it and the node.
 fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> {
+    if id != name && Label::parse(id).is_err() {
+        return Some((id.to_owned(), String::new()));
+    }
     if facts.instances.get(&name.to_ascii_lowercase()).is_none_or(|count| *count < 2) {
         return None;
     }
@@ -119,7 +99,8 @@ fn instance_id(name: &str, id: &str, facts: &Facts) -> Option<(String, String)> 
         return None;
     }
     let note = if unique { "" } else { "; it must be unique in the cluster" };
-    Some((label.clone(), if label == id && unique { String::new() } else { format!("{id:?} in Consul{note}") }))
+    let comment = if label == id { String::new() } else { format!("{id:?} in Consul") };
+    Some((label, format!("{comment}{note}").trim_start_matches("; ").to_owned()))
 }
 
 fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
@@ -160,15 +141,6 @@ fn set_address(section: &Section<'_>, yaml: &mut Yaml) {
         [one] => yaml.set("address", Yaml::text(one)),
         _ => yaml.set("address", Yaml::line_of(&addresses)),
     }
-}
-
-/// Reason of a go-sockaddr template.
-pub(super) const TEMPLATE: &str =
-    "Templates of go-sockaddr are not evaluated: write the address, or leave it to the default";
-
-/// Reports whether a text is a go-sockaddr template.
-pub(super) fn is_template(text: &str) -> bool {
-    text.contains("{{")
 }
 
 fn set_ports(section: &Section<'_>, yaml: &mut Yaml) {

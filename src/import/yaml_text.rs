@@ -79,6 +79,32 @@ impl Yaml {
         });
     }
 
+    /// Origin of the first item of a list.
+    pub(super) fn first_origin(&self) -> Option<Place> {
+        match &self.content {
+            Content::List(items) => items.first()?.origin.clone(),
+            _ => None,
+        }
+    }
+
+    /// Reports whether a table in the value has a key.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        match &self.content {
+            Content::Line(_) => false,
+            Content::List(items) => items.iter().any(|item| item.has_key(key)),
+            Content::Table(entries) => entries.iter().any(|(known, value)| known == key || value.has_key(key)),
+        }
+    }
+
+    /// Removes the entry of the outermost table that a line of [`to_text`](Self::to_text), counted from 1, belongs to.
+    pub(super) fn remove_entry(&mut self, line: usize) -> bool {
+        let path = self.lines().into_iter().nth(line.saturating_sub(1)).map(|(_, path)| path).unwrap_or_default();
+        if let Some(first) = path.first() {
+            self.remove(&[*first]);
+        }
+        !path.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         match &self.content {
             Content::Line(_) => false,
@@ -100,20 +126,26 @@ impl Yaml {
         lines.into_iter().map(|(line, _)| line + "\n").collect()
     }
 
-    /// Removes the innermost value with an origin around a line of [`to_text`](Self::to_text), counted from 1, and returns
-    /// its origin. `None`: no value around the line has an origin.
-    pub(super) fn remove_line(&mut self, line: usize) -> Option<Place> {
-        let (_, mut path) = self.lines().into_iter().nth(line.checked_sub(1)?)?;
-        loop {
-            if path.is_empty() {
-                return None;
-            }
-            if let Some(origin) = self.at(&path)?.origin.clone() {
-                self.remove(&path);
-                return Some(origin);
-            }
-            path.pop();
+    /// Removes the innermost value with an origin around each line of [`to_text`](Self::to_text), counted from 1. Returns the
+    /// removed ones: the index of the line, and the origin. A line without such a value is skipped.
+    pub(super) fn remove_lines(&mut self, lines: &[usize]) -> Vec<(usize, Place)> {
+        let all = self.lines();
+        let mut found: Vec<(YamlPath, usize, Place)> = Vec::new();
+        for (index, line) in lines.iter().enumerate() {
+            let Some((_, path)) = line.checked_sub(1).and_then(|at| all.get(at)) else { continue };
+            let origin = (1..=path.len()).rev().find_map(|len| {
+                let path = &path[..len];
+                Some((path.to_vec(), index, self.at(path)?.origin.clone()?))
+            });
+            found.extend(origin);
         }
+        // Of values within each other, the outer one is removed. From the end, so that the other paths stay valid.
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found.dedup_by(|inner, outer| inner.0.starts_with(&outer.0));
+        for (path, _, _) in found.iter().rev() {
+            self.remove(path);
+        }
+        found.into_iter().map(|(_, index, origin)| (index, origin)).collect()
     }
 
     fn at(&self, path: &[usize]) -> Option<&Yaml> {
@@ -285,9 +317,19 @@ mod tests {
         ];
         for (line, origin, text) in cases {
             let mut yaml = sample();
-            assert_eq!(yaml.remove_line(line).map(|place| place.path).as_deref(), origin, "line {line}");
+            let removed = yaml.remove_lines(&[line]);
+            assert_eq!(removed.first().map(|(_, place)| place.path.as_str()), origin, "line {line}");
             assert!(yaml.to_text().starts_with(text), "line {line}: {}", yaml.to_text());
         }
+    }
+
+    #[test]
+    fn several_values_are_removed_at_once() {
+        let mut yaml = sample();
+        let removed = yaml.remove_lines(&[9, 4, 3, 7, 1, 3]);
+        let paths: Vec<_> = removed.iter().map(|(index, place)| (*index, place.path.as_str())).collect();
+        assert_eq!(paths, [(2, "tags[0]"), (1, "tags[1]"), (3, "check")]);
+        assert_eq!(yaml.to_text(), "service: web\n");
     }
 
     #[test]
@@ -296,7 +338,7 @@ mod tests {
             ("web", "web"),
             ("10.0.0.7", "10.0.0.7"),
             ("10.0.0.7:53", "10.0.0.7:53"),
-            ("fd00::7", "\"fd00::7\""),
+            ("fd00::7", "fd00::7"),
             ("::1", "\"::1\""),
             ("v1.2", "v1.2"),
             ("1.2", "\"1.2\""),

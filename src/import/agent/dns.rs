@@ -2,8 +2,8 @@
 
 use super::listen::{Hosts, port, with_port};
 use crate::import::{
+    facts::Facts,
     section::{Place, Section},
-    service::Facts,
     yaml_text::Yaml,
 };
 
@@ -80,14 +80,14 @@ pub(super) fn table(
     drop(settings.take("service_ttl"));
     for (pattern, seconds, place) in ttls {
         if pattern == "*" {
-            dns.set("ttl", Yaml::text(&format!("{seconds}s")).from(&place));
+            dns.set("ttl", Yaml::plain(format!("{seconds}s")).from(&place));
         } else if !facts.names.values().any(|name| is_match(&pattern, name)) {
             section.context.lost(&place, "A TTL is in the file of its service: `ttl`; no such service is converted");
         }
     }
     if let Some(soa) = settings.section("soa") {
         if let Some((least, place)) = soa.integer("min_ttl") {
-            dns.set("negative_ttl", Yaml::text(&format!("{least}s")).from(&place));
+            dns.set("negative_ttl", Yaml::plain(format!("{least}s")).from(&place));
         }
         soa.skip(&[("refresh", SOA), ("retry", SOA), ("expire", SOA)]);
         soa.finish();

@@ -6,7 +6,7 @@ use ring::digest::{SHA256, digest};
 use super::is_reported_template;
 use crate::{
     import::{
-        convert::OutputFile,
+        output::OutputFile,
         section::{Place, Section},
         yaml_text::Yaml,
     },

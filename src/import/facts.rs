@@ -1,0 +1,37 @@
+//! Facts of all files of an import that the conversion of one service depends on.
+
+use std::collections::BTreeMap;
+
+use crate::model::name::Label;
+
+/// Facts of the whole import that the definition of one service depends on.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// Name of the node that the definitions belong to, as a label.
+    pub(super) node: Option<Label>,
+    /// Name of the service of each id.
+    pub(super) names: BTreeMap<String, String>,
+    /// Number of instances of each service, by its folded name.
+    pub(super) instances: BTreeMap<String, usize>,
+    /// `dns_config.service_ttl`: a name, or the beginning of names and `*`; with the seconds.
+    pub(super) ttls: Vec<(String, u64)>,
+    /// True if checks may run commands.
+    pub(super) allow_exec: bool,
+}
+
+impl Facts {
+    /// The TTL of a service: its own, else the one of the longest matching prefix.
+    fn ttl(&self, name: &str) -> Option<u64> {
+        let matches = |pattern: &str| match pattern.strip_suffix('*') {
+            // `*` alone is the default of all services: `dns.ttl`.
+            Some(prefix) => !prefix.is_empty() && name.starts_with(prefix),
+            None => pattern == name,
+        };
+        let best = self
+            .ttls
+            .iter()
+            .filter(|(pattern, _)| matches(pattern))
+            .max_by_key(|(pattern, _)| (!pattern.ends_with('*'), pattern.len()));
+        best.map(|(_, seconds)| *seconds)
+    }
+}
