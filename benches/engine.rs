@@ -76,6 +76,7 @@ impl World {
             name: label("host-a"),
             addresses: vec![[10, 0, 0, 1].into()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };

@@ -85,6 +85,8 @@ impl Declared {
             priority: 1,
             weight: 10,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
         };
@@ -108,6 +110,7 @@ impl World {
             name: label("host-a"),
             addresses: vec!["10.0.0.7".parse().unwrap()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let announcements = declared.iter().map(Declared::announcement).collect();

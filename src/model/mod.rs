@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`name`], [`registered_name`] | labels and domain names; names of services as registered |
+//! | [`name`], [`registered_name`], [`id_label`] | labels and domain names; names of services as registered; labels of ids |
 //! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
@@ -30,6 +30,7 @@ pub mod event;
 pub mod flap_damping;
 pub mod health;
 pub mod host_addresses;
+pub mod id_label;
 pub mod journal;
 pub mod keyring;
 pub mod link_local;
@@ -38,6 +39,7 @@ pub mod maintenance;
 pub mod member;
 pub mod meta;
 pub mod name;
+pub mod nearest;
 pub mod reason;
 pub mod recursion_access;
 pub mod registered_name;

@@ -12,7 +12,13 @@ use url::{Host, Url};
 
 use self::instance_ref::InstanceRef;
 use super::{
-    flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label, registered_name::RegisteredName,
+    flap_damping::Damping,
+    health::Status,
+    list::List,
+    meta::Meta,
+    name::Label,
+    nearest::{MinHealthy, Nearest},
+    registered_name::RegisteredName,
 };
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
@@ -27,7 +33,7 @@ pub const MAX_TAG: usize = 255;
 pub const MAX_META: usize = 64;
 /// Maximum length of `key=value` in octets: one character-string of a TXT record (RFC 1035 §3.3).
 pub const MAX_META_ENTRY: usize = 255;
-/// Maximum length in octets of an id from the HTTP API: container ids with host and port fit.
+/// Maximum length in octets of an id: container ids with host and port fit.
 pub const MAX_REGISTERED_ID: usize = 255;
 /// Maximum number of checks of an instance.
 pub const MAX_CHECKS: usize = 32;
@@ -86,8 +92,12 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
-    /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
-    /// `None`: the instance is defined in a file.
+    /// Tier that answers look at first; `None`: `dns.nearest` of the node that answers.
+    pub nearest: Option<Nearest>,
+    /// Healthy instances that are enough for a tier; `None`: `dns.min_healthy` of the node that answers.
+    pub min_healthy: Option<MinHealthy>,
+    /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
+    /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
     /// Name of the service in the letter case of its registration, for display and filters. `None`: as in the key.
     pub service_case: Option<SmolStr>,
@@ -150,6 +160,8 @@ impl Instance {
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: None,
             service_case: None,
         }
@@ -158,6 +170,16 @@ impl Instance {
     /// Returns the name of the service in the letter case of its registration.
     pub fn service_name(&self) -> &str {
         self.service_case.as_deref().unwrap_or_else(|| self.key.service.as_str())
+    }
+
+    /// Reports whether a person or a client means this instance by `text`: its id, its label, or `SERVICE/ID`. Labels and
+    /// names of services compare without case.
+    pub fn is_called(&self, text: &str) -> bool {
+        let service = self.key.service.as_str();
+        let in_service = text.split_at_checked(service.len()).filter(|(name, _)| name.eq_ignore_ascii_case(service));
+        let id = in_service.and_then(|(_, rest)| rest.strip_prefix('/'));
+        let is_id = |id: &str| id == self.api_id() || id.eq_ignore_ascii_case(self.key.id.as_str());
+        is_id(text) || id.is_some_and(is_id)
     }
 
     /// Returns the id in the HTTP API: the one it was registered with, else its own.

@@ -5,14 +5,13 @@
 //! Fields of features that muster lacks are refused with a reason, so that no client relies on them.
 //!
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
-//! fields, `label` derives the DNS label of an id, `duration` parses Go's durations.
+//! fields, `duration` parses Go's durations.
 
 mod check;
 mod duration;
 mod fields;
-mod id_label;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
@@ -21,14 +20,15 @@ pub use self::{check::CheckRegistration, duration::go_duration, fields::field};
 use self::{
     check::read_check,
     fields::{Fields, is},
-    id_label::label_of,
 };
 use super::error::FieldError;
 use crate::{
     model::{
         bounds,
+        id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
+        nearest::{MIN_HEALTHY_META, MinHealthy, NEAREST_META, Nearest},
         registered_name::RegisteredName,
         service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Syntax of a service name.
-const LABEL: &str = "a DNS label (1 to 63 letters, digits and inner hyphens)";
+const NAME: &str = "a string of 1 to 255 octets without control characters";
 
 /// Defaults of the node for its registrations.
 #[derive(Clone, Debug)]
@@ -70,12 +70,11 @@ impl Registration {
     pub fn read(body: &Value, host: &Host) -> Result<Self, FieldError> {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the service's name" })?;
-        let service = Label::parse(name).map_err(|_| fields.mismatch("Name", LABEL))?;
-        let service = RegisteredName::from(service);
+        let service = RegisteredName::parse(name).map_err(|_| fields.mismatch("Name", NAME))?;
         let id = fields.text("ID")?.unwrap_or(name);
         bounds::registered_id(id).map_err(|_| {
             let what = format!("a string of 1 to {MAX_REGISTERED_ID} octets without control characters");
-            fields.mismatch(if fields.is_empty("ID") { "Name" } else { "ID" }, &what)
+            fields.mismatch("ID", &what)
         })?;
         for (field, reason) in [
             ("Kind", "muster has no proxies and gateways"),
@@ -104,6 +103,7 @@ impl Registration {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
+        let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
         let base = Instance::new(key, addresses(&fields, host)?);
         let instance = Instance {
@@ -111,7 +111,10 @@ impl Registration {
             tags: tags(&fields)?.into(),
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
+            nearest: stated(&fields, NEAREST_META, Nearest::EXPECTED)?,
+            min_healthy: stated(&fields, MIN_HEALTHY_META, MinHealthy::EXPECTED)?,
             registered_as: Some(SmolStr::new(id)),
+            service_case: letter_case,
             ..base
         };
         instance.check().map_err(FieldError::Bounds)?;
@@ -281,6 +284,14 @@ fn tags(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {
         }
     }
     Ok(tags)
+}
+
+/// Reads a value that an entry of `Meta` states.
+fn stated<T: FromStr>(fields: &Fields<'_>, key: &str, expected: &str) -> Result<Option<T>, FieldError> {
+    let Some(meta) = fields.object("Meta")? else { return Ok(None) };
+    let Some((_, value)) = meta.entries().find(|(known, _)| *known == key) else { return Ok(None) };
+    let parsed = value.as_str().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| meta.mismatch(key, expected))
 }
 
 fn weight(fields: &Fields<'_>) -> Result<u16, FieldError> {

@@ -20,6 +20,8 @@ use crate::{
     model::{
         bounds,
         name::{Label, LabelError, Name},
+        nearest::{MinHealthy, Nearest},
+        registered_name::RegisteredName,
         service::{Endpoint, MAX_META, MAX_TTL},
     },
 };
@@ -175,6 +177,32 @@ impl Reader<'_, '_> {
         u32::try_from(duration.as_secs()).ok()
     }
 
+    /// Reads `nearest`.
+    pub fn nearest(&self, node: &Node<'_>) -> Option<Nearest> {
+        self.word(node, &Nearest::WORDS)
+    }
+
+    /// Reads `min_healthy`: a number of instances, or a share such as `50%`.
+    pub fn min_healthy(&self, node: &Node<'_>) -> Option<MinHealthy> {
+        let what = MinHealthy::EXPECTED;
+        match &node.value {
+            Value::Integer(value) => match value.to_string().parse() {
+                Ok(number) => return Some(number),
+                Err(_) => self.mismatch(node, what),
+            },
+            Value::Text(text) => match text.parse() {
+                Ok(share @ MinHealthy::Share(_)) => return Some(share),
+                Ok(MinHealthy::Number(number)) => {
+                    self.mismatch_with_hint(node, what, self.as_plain(node, &number.to_string()));
+                }
+                Err(_) => self.mismatch(node, what),
+            },
+            Value::Float => self.mismatch_with_hint(node, what, "write a share as a whole percentage, such as `50%`"),
+            _ => self.mismatch(node, what),
+        }
+        None
+    }
+
     /// Reads a DNS label; `what` describes it, such as "a service's name".
     pub fn label(&self, node: &Node<'_>, what: &str) -> Option<Label> {
         let text = self.line(node, what)?;
@@ -184,6 +212,12 @@ impl Reader<'_, '_> {
     /// As [`label`](Self::label), for a given text of the node.
     pub fn label_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<Label> {
         Label::parse(text).map_err(|error| self.report_label(node.id, what, text, &error)).ok()
+    }
+
+    /// Reads the given text of the node as a registered name; `what` describes it.
+    pub fn registered_name_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<RegisteredName> {
+        let invalid = |error| self.error(node.id, format!("{} cannot be {what}: {error}", quote(text)));
+        RegisteredName::parse(text).map_err(invalid).ok()
     }
 
     /// Reports an invalid label and suggests a valid one if there is an obvious one.

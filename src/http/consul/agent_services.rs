@@ -89,11 +89,8 @@ fn unknown(id: &str) -> ApiError {
 
 /// Finds the instance with that id on a node.
 fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<NodeInstance<'a>> {
-    let is = |placed: &NodeInstance<'_>| {
-        let instance = &placed.announcement.instance;
-        instance.api_id() == id || instance.key.id.as_str() == id || instance.key.to_string() == id
-    };
-    instances_on(catalog, view).find(is)
+    let registered = instances_on(catalog, view).find(|placed| placed.announcement.instance.api_id() == id);
+    registered.or_else(|| instances_on(catalog, view).find(|placed| placed.announcement.instance.is_called(id)))
 }
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     api::{
         Problem,
-        catalog::{CatalogService, Check, Entry, Node, Nothing, Service, TaggedAddress, Texts, Weights},
+        catalog::{CatalogService, Check, Entry, Locality, Node, Nothing, Service, TaggedAddress, Texts, Weights},
     },
     diagnostic::Diagnostic,
     model::{
@@ -68,13 +68,14 @@ impl<'a> NodeInstance<'a> {
         let instance = &self.announcement.instance;
         Service {
             id: instance.api_id().to_owned(),
-            service: instance.key.service.to_string(),
+            service: instance.service_name().to_owned(),
             tags: instance.tags.to_vec(),
             meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
             address: first(&instance.addresses),
             tagged_addresses: self.tagged(),
             weights: self.weights(),
+            locality: locality(self.node()),
             enable_tag_override: false,
             datacenter: self.node().datacenter.to_string(),
             proxy: Nothing {},
@@ -103,6 +104,7 @@ impl<'a> NodeInstance<'a> {
             service_weights: service.weights,
             service_meta: service.meta,
             service_port: service.port,
+            service_locality: service.locality,
             service_enable_tag_override: false,
             service_proxy: Nothing {},
             service_connect: Nothing {},
@@ -127,7 +129,7 @@ impl<'a> NodeInstance<'a> {
             name: name.to_owned(),
             status: status.as_str().to_owned(),
             service_id: id.to_owned(),
-            service_name: instance.key.service.to_string(),
+            service_name: instance.service_name().to_owned(),
             service_tags: instance.tags.to_vec(),
             create_index: self.version,
             modify_index: self.version,
@@ -203,6 +205,12 @@ impl<'a> NodeInstance<'a> {
     }
 }
 
+/// Returns the zone of a node. Consul has zones within a region only.
+fn locality(node: &ModelNode) -> Option<Locality> {
+    let zone = node.zone.as_ref()?;
+    Some(Locality { region: node.datacenter.to_string(), zone: zone.to_string() })
+}
+
 /// Converts a node.
 pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     let node = &view.node;
@@ -217,6 +225,7 @@ pub(crate) fn node(view: &NodeView, version: u64) -> Node {
         datacenter: node.datacenter.to_string(),
         tagged_addresses: tagged,
         meta: node.meta.clone(),
+        locality: locality(node),
         create_index: version,
         modify_index: version,
     }

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Explainer, NEGATIVE_TTL};
+use super::{
+    Explainer, NEGATIVE_TTL,
+    nearness::{Nearness, disagreement},
+    without_dns_name::letter_cases,
+};
 use crate::{
     api::explain::{Check, Explained, Instance},
     dns::{
@@ -36,24 +40,45 @@ impl Explainer<'_> {
             .flat_map(|service| service.with_shadowed())
             .filter(|(entry, _)| selects(found, entry))
             .collect();
-        let instances: Vec<Instance> =
-            with_shadowed.iter().map(|(entry, counts)| self.instance(entry, *counts)).collect();
+        let counting: Vec<&CatalogEntry> =
+            with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry).collect();
+        let stated = service.map(|service| service.policy(self.tables.nearest()));
+        let nearness = stated.and_then(|stated| self.nearness(stated, found, &counting));
+        let is_too_far = |entry: &CatalogEntry| self.is_too_far(nearness.as_ref(), entry);
+        let words = nearness.as_ref().and_then(Nearness::words);
+        let instance = |(entry, counts): &(&CatalogEntry, bool)| {
+            let instance = self.instance(entry, *counts);
+            match &words {
+                Some(near) if instance.answered && is_too_far(entry) => Instance {
+                    answered: false,
+                    why: format!("not answered here: {near} has enough healthy instances"),
+                    ..instance
+                },
+                _ => instance,
+            }
+        };
+        let instances: Vec<Instance> = with_shadowed.iter().map(instance).collect();
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = match (answered, instances.len()) {
             (0, 0) => format!("service {name} has no matching instance"),
             (0, all) => {
-                let counting = with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry);
                 let reason = reason::none_answered(counting);
                 format!("{}: NODATA with Extended DNS Error 14: {reason}", reason::summary(0, all))
             }
-            (answered, all) => reason::summary(answered, all),
+            (answered, all) => {
+                let near = words.as_ref().map_or_else(String::new, |near| format!(", those of {near}"));
+                format!("{}{near}", reason::summary(answered, all))
+            }
         };
-        let entries: Vec<&CatalogEntry> = with_shadowed.into_iter().map(|(entry, _)| entry).collect();
+        let entries = with_shadowed.iter().map(|(entry, _)| *entry).filter(|entry| !is_too_far(entry));
+        let entries: Vec<&CatalogEntry> = entries.collect();
         let (ttl, ttl_from) = self.least_ttl(&entries);
         let is_instance = matches!(found, Match::Instance { .. } | Match::Why { host: Some(_), .. });
         let kind = if is_instance { "instance" } else { "service" };
-        let notes = self.notes(name, &instances);
-        Explained { kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes, ..Explained::default() }
+        let mut notes = self.notes(name, &instances);
+        notes.extend(stated.as_ref().and_then(disagreement));
+        let nearest = nearness.as_ref().map(Nearness::explained);
+        Explained { kind: kind.to_owned(), summary, ttl, ttl_from, nearest, instances, notes, ..Explained::default() }
     }
 
     /// Explains a `_why` name, with the instances that its records explain.
@@ -117,7 +142,7 @@ impl Explainer<'_> {
         notes
     }
 
-    fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
+    pub(super) fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(since) = self.members.partitioned {
             let since = rfc3339(since);
@@ -129,6 +154,7 @@ impl Explainer<'_> {
         if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
             notes.push("No answered instance has a port: there are A and AAAA records, but no SRV records.".to_owned());
         }
+        notes.extend(self.catalog.service(name).and_then(|service| letter_cases(service)));
         notes.extend(self.hidden(name));
         if instances.iter().any(|instance| instance.node == self.node.as_str()) {
             notes.extend(self.problems());
@@ -180,7 +206,7 @@ impl Explainer<'_> {
         self.members.members.iter().find(|member| member.id.name == *name)
     }
 
-    fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
+    pub(super) fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
         let announcement = &entry.announcement;
         let (instance, state) = (&announcement.instance, &announcement.state);
         let member = self.member(&entry.node);
@@ -199,11 +225,14 @@ impl Explainer<'_> {
             _ => member.map(|member| rfc3339(member.since)),
         };
         let (ttl, ttl_from) = self.instance_ttl(entry);
+        let node = self.catalog.view().get(&entry.node).map(|view| &view.node);
         Instance {
-            service: instance.key.service.to_string(),
+            service: instance.service_name().to_owned(),
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
             node: entry.node.to_string(),
+            zone: node.and_then(|node| node.zone.as_ref()).map(ToString::to_string),
+            datacenter: node.map_or_else(String::new, |node| node.datacenter.to_string()),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
             tags: instance.tags.to_vec(),
