@@ -138,15 +138,7 @@ pub const SRV_FIELDS: usize = 6;
 impl Service {
     /// Builds the records of a service of the catalog.
     pub fn new(name: &RegisteredName, service: &catalog::Service, catalog: &Catalog, settings: &Settings) -> Self {
-        Self::of(name, service.instances().collect(), (service, catalog, settings))
-    }
-
-    /// Builds the records of some instances of a service, which are sorted by id.
-    fn of(
-        name: &RegisteredName,
-        instances: Vec<&CatalogEntry>,
-        (service, catalog, settings): (&catalog::Service, &Catalog, &Settings),
-    ) -> Self {
+        let instances: Vec<&CatalogEntry> = service.instances().collect();
         let nearness = Nearness::new(service, &instances, catalog, settings);
         Builder::new(name, instances, nearness, settings.ttl).finish()
     }

@@ -10,7 +10,10 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{super::Settings, HostIndex, SRV_FIELDS, Service};
+use super::{
+    super::{Settings, nearness::Nearness},
+    Builder, HostIndex, SRV_FIELDS, Service,
+};
 use crate::model::{
     alias_domain::is_consul_kind,
     announcement::Node,
@@ -90,8 +93,9 @@ impl Service {
             by_datacenter.entry(&node.datacenter).or_default().push((entry, Some(node)));
         }
         let build = |instances: &[(&CatalogEntry, Option<&Node>)], datacenters| {
-            let entries = instances.iter().map(|(entry, _)| *entry).collect();
-            let mut service = Self::of(name, entries, (service, catalog, settings));
+            let entries: Vec<&CatalogEntry> = instances.iter().map(|(entry, _)| *entry).collect();
+            let nearness = Nearness::new(service, &entries, catalog, settings);
+            let mut service = Builder::new(name, entries, nearness, settings.ttl).finish();
             service.consul = Some(ConsulNames::new(name, &service, instances, datacenters, settings.ttl).into());
             service
         };
