@@ -26,6 +26,7 @@ use muster::{
         zone::{Settings, Tables, service::MAX_STALE_TTL},
     },
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
@@ -516,14 +517,12 @@ fn existing_names(view: &View) -> Vec<String> {
 
 fn tables(view: &View) -> Tables {
     let mut tables = Tables::new(Settings {
-        node: label("host-a"),
-        domain: Name::parse(DOMAINS[0]).unwrap(),
-        aliases: vec![Name::parse(DOMAINS[1]).unwrap()],
-        datacenter: label(PLACES[0].0),
+        aliases: vec![AliasDomain::new(Name::parse(DOMAINS[1]).unwrap())],
         zone: Some(label(PLACES[0].1)),
         nearest: Default::default(),
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
+        ..Settings::new(label("host-a"), label("dc1"), Name::parse(DOMAINS[0]).unwrap())
     });
     let mut catalog = Catalog::default();
     let touched = catalog.update(view.clone());

@@ -27,6 +27,7 @@ use muster::{
     files::zone_file,
     http::muster::explain::Explainer,
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView},
         dns_limits::CacheTtls,
@@ -145,14 +146,9 @@ impl World {
         });
         let view = nodes.collect();
         let settings = Settings {
-            node: label("host-a"),
-            domain: name(DOMAIN),
-            aliases: vec![name(ALIAS)],
-            datacenter: label("dc1"),
+            aliases: vec![AliasDomain::new(name(ALIAS))],
             zone: Some(label("z1")),
-            nearest: Default::default(),
-            ttl: 5,
-            negative_ttl: 1,
+            ..Settings::new(label("host-a"), label("dc1"), name(DOMAIN))
         };
         let (mut catalog, mut tables) = (Catalog::default(), Tables::new(settings));
         let touched = catalog.update(view);

@@ -140,14 +140,5 @@ fn engine() -> Engine {
 fn tables() -> Tables {
     let label = |text| Label::parse(text).unwrap_or_else(|error| panic!("{error}"));
     let domain = Name::parse("service.local").unwrap_or_else(|error| panic!("{error}"));
-    Tables::new(Settings {
-        node: label("host-a"),
-        domain,
-        aliases: vec![],
-        datacenter: label("dc1"),
-        zone: None,
-        nearest: Default::default(),
-        ttl: 5,
-        negative_ttl: 1,
-    })
+    Tables::new(Settings::new(label("host-a"), label("dc1"), domain))
 }

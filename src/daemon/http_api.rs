@@ -138,7 +138,6 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         datacenter: config.datacenter.clone(),
         zone: config.zone.clone(),
         domain: config.domain.clone(),
-        aliases: config.alias_domains.clone(),
         meta: config.meta.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),

@@ -13,13 +13,18 @@ pub(super) struct Nearness {
 }
 
 impl Nearness {
-    /// Returns the selection of a service; `None`: it does not prefer near instances.
-    pub(super) fn new(service: &catalog::Service, catalog: &Catalog, settings: &Settings) -> Option<Self> {
+    /// Returns the selection among some instances of a service; `None`: it does not prefer near instances.
+    pub(super) fn new(
+        service: &catalog::Service,
+        instances: &[&CatalogEntry],
+        catalog: &Catalog,
+        settings: &Settings,
+    ) -> Option<Self> {
         let policy = service.policy(settings.nearest).policy;
         if policy.nearest == Nearest::None {
             return None;
         }
-        let tiers = service.instances().map(|entry| catalog.tier(settings.place(), entry)).collect();
+        let tiers = instances.iter().map(|entry| catalog.tier(settings.place(), entry)).collect();
         Some(Self { policy, tiers })
     }
 

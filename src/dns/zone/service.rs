@@ -5,6 +5,8 @@
 //! names below the service are lists of indices into it. The cost of a query does not depend on the number of services. It
 //! grows with the number of the service's instances, whose weights are summed.
 
+pub mod consul;
+
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +16,7 @@ use std::{
 
 use smallvec::SmallVec;
 
+use self::consul::ConsulNames;
 use super::{Settings, nearness::Nearness};
 use crate::model::{
     announcement::InstanceState,
@@ -54,6 +57,8 @@ pub struct Service {
     tags: Box<[(RegisteredName, Set)]>,
     /// `_PORT._tcp.SERVICE`, sorted by name, then transport.
     ports: Box<[NamedPort]>,
+    /// Records in zones with the scheme of Consul; `None` if there is no such zone.
+    consul: Option<Box<ConsulNames>>,
 }
 
 /// Records of a name that selects instances.
@@ -133,7 +138,9 @@ pub const SRV_FIELDS: usize = 6;
 impl Service {
     /// Builds the records of a service of the catalog.
     pub fn new(name: &RegisteredName, service: &catalog::Service, catalog: &Catalog, settings: &Settings) -> Self {
-        Builder::new(name, service, catalog, settings).finish()
+        let instances: Vec<&CatalogEntry> = service.instances().collect();
+        let nearness = Nearness::new(service, &instances, catalog, settings);
+        Builder::new(name, instances, nearness, settings.ttl).finish()
     }
 
     /// Returns the set of `SERVICE`: all instances.
@@ -283,13 +290,16 @@ struct Builder<'c> {
 }
 
 impl<'c> Builder<'c> {
-    fn new(name: &'c RegisteredName, service: &'c catalog::Service, catalog: &Catalog, settings: &Settings) -> Self {
-        let instances: Vec<&CatalogEntry> = service.instances().collect();
+    fn new(
+        name: &'c RegisteredName,
+        instances: Vec<&'c CatalogEntry>,
+        nearness: Option<Nearness>,
+        default_ttl: u32,
+    ) -> Self {
         let nodes = instances.iter().filter(|entry| is_stale(entry)).map(|entry| &entry.node);
         let nodes: BTreeSet<&Label> = nodes.collect();
         let stale = nodes.into_iter().map(|node| (node, reason::out_of_reach(node, 0).into())).collect();
-        let nearness = Nearness::new(service, catalog, settings);
-        Self { name, instances, stale, nearness, default_ttl: settings.ttl }
+        Self { name, instances, stale, nearness, default_ttl }
     }
 
     fn finish(&self) -> Service {
@@ -305,6 +315,7 @@ impl<'c> Builder<'c> {
             protocols: self.protocols(&all),
             tags: self.tags(),
             ports: self.ports(),
+            consul: None,
         }
     }
 

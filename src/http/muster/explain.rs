@@ -3,6 +3,7 @@
 //! [`Explainer`] looks the name up in the tables that DNS uses, and describes the provenance of the answer. Reasons of
 //! instances come from [`crate::model::reason`], like those of Extended DNS Errors and `_why` names.
 
+mod absence;
 mod instances;
 mod nearness;
 mod user_input;
@@ -235,7 +236,8 @@ impl Explainer<'_> {
             Match::Delegation { owner, rrsets } => self.delegation(step.zone, owner, rrsets),
             Match::Reverse(address) => self.reverse(address),
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
-            Match::Nothing => self.nothing(text, step.zone),
+            Match::Address(address) => self.generated("address", format!("name of the address {address}")),
+            Match::Nothing(absence) => self.nothing(text, name, step.zone, absence),
             Match::Outside => self.outside(name, client),
             found => match found.service().and_then(|service| name_of(service.name())) {
                 Some(service) if matches!(found, Match::Why { .. }) => self.why(&service, &found),
@@ -251,10 +253,8 @@ impl Explainer<'_> {
 
     fn apex(&self, zone: &Zone) -> Explained {
         match zone.kind {
-            Kind::Discovery => {
-                let summary = "apex of the discovery zone".to_owned();
-                self.generated("zone", summary)
-            }
+            Kind::Discovery => self.generated("zone", "apex of the discovery zone".to_owned()),
+            Kind::Consul => self.generated("zone", "apex of an alias domain with the names of Consul".to_owned()),
             Kind::Static => Explained {
                 kind: "static".to_owned(),
                 summary: format!("static: apex of the zone in {}", zone.names.file()),
@@ -274,9 +274,9 @@ impl Explainer<'_> {
         let defined = if wildcard.is_some() { format!("wildcard {owner}") } else { "this name".to_owned() };
         let (undeclared, notes) = match (zone.kind, wildcard) {
             (Kind::Static, _) => ("", Vec::new()),
-            (Kind::Discovery, None) => ("; no node declares a service of this name", Vec::new()),
+            (Kind::Discovery | Kind::Consul, None) => ("; no node declares a service of this name", Vec::new()),
             // The wildcard may hide that a service file has errors.
-            (Kind::Discovery, Some(_)) => ("; no node declares a service of this name", self.problems()),
+            (Kind::Discovery | Kind::Consul, Some(_)) => ("; no node declares a service of this name", self.problems()),
         };
         Explained {
             kind: "static".to_owned(),
@@ -320,22 +320,6 @@ impl Explainer<'_> {
             (names, _) => format!("reverse name of {address}: address of {}", names.join(", ")),
         };
         Explained { instances, ..self.generated("reverse", summary) }
-    }
-
-    /// Explains a name that does not exist in its zone.
-    fn nothing(&self, text: &str, zone: Option<&Zone>) -> Explained {
-        match zone {
-            Some(zone) if zone.kind == Kind::Static => {
-                let file = zone.names.file();
-                Explained {
-                    kind: "unknown".to_owned(),
-                    summary: format!("NXDOMAIN: {file} does not define this name"),
-                    file: file.to_owned(),
-                    ..Explained::default()
-                }
-            }
-            _ => self.unknown(text),
-        }
     }
 
     /// Explains a name outside our zones.
@@ -435,7 +419,7 @@ fn source(found: &Match<'_>) -> &'static str {
     match found {
         Match::Set { form: Form::Service, .. } => "service",
         Match::Set { form: Form::Tag(_) | Form::SrvTag(_), .. } => "tag",
-        Match::Set { form: Form::SrvProtocol(_), .. } => "protocol",
+        Match::Set { form: Form::SrvProtocol(_) | Form::SrvService, .. } => "protocol",
         Match::Instance { .. } => "instance",
         Match::Port { .. } => "port",
         Match::Why { .. } => "why",
@@ -446,7 +430,8 @@ fn source(found: &Match<'_>) -> &'static str {
         Match::Delegation { .. } => "delegation",
         Match::Reverse(_) => "reverse",
         Match::Empty => "empty",
-        Match::Nothing => "nothing",
+        Match::Address(_) => "address",
+        Match::Nothing(_) => "nothing",
         Match::Outside => "outside",
     }
 }
@@ -463,7 +448,7 @@ fn chain_end<'a, 't>(answer: &'a Answer<'t>) -> Option<(LookupName, &'a Step<'t>
 fn negative_ttl(answer: &Answer<'_>) -> Option<(u32, &'static str)> {
     let Authority::Soa(Group { zone, data: Data::Soa { ttl, .. }, .. }) = answer.authority else { return None };
     let from = match zone.kind {
-        Kind::Discovery => NEGATIVE_TTL,
+        Kind::Discovery | Kind::Consul => NEGATIVE_TTL,
         Kind::Static => "the SOA of the zone file",
     };
     Some((ttl, from))

@@ -33,11 +33,11 @@ pub(crate) struct Known {
 }
 
 impl Change {
-    /// Reports whether more than a report changed.
+    /// Reports whether more than a report changed. Answers depend on the addresses and the datacenter of the node, too.
     pub(crate) fn alters_answers(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
         let (was, is) = (&old.announcement, &new.announcement);
-        let has_moved = old.node.place() != new.node.place();
+        let has_moved = old.node.place() != new.node.place() || old.node.addresses != new.node.addresses;
         old.freshness != new.freshness || was.state != is.state || was.instance != is.instance || has_moved
     }
 

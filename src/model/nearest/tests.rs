@@ -24,7 +24,12 @@ const STATES: &[(char, fn() -> InstanceState)] = &[
 fn entry(state: InstanceState, freshness: Freshness) -> CatalogEntry {
     let key = InstanceKey { service: name("web"), id: label("web-1") };
     let instance = Arc::new(Instance::new(key, vec!["10.0.0.1".parse().unwrap()]));
-    CatalogEntry { node: label("a"), announcement: Arc::new(Announcement::new(instance, state)), freshness }
+    CatalogEntry {
+        node: label("a"),
+        announcement: Arc::new(Announcement::new(instance, state)),
+        freshness,
+        only_passing: false,
+    }
 }
 
 /// Returns the tiers of instances that are written as signs, by distance: `++- + -` has three in the zone, one more in the
