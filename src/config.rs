@@ -14,6 +14,7 @@ use std::{
 use crate::{
     diagnostic::Diagnostic,
     model::{
+        consul_version::ConsulVersion,
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
@@ -173,6 +174,8 @@ pub struct Http {
     pub tokens_dir: Option<PathBuf>,
     /// Certificate chain and private key in PEM; `None`: no TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Version that programs for Consul see; `None`: the version of muster.
+    pub consul_version: Option<ConsulVersion>,
 }
 
 /// `checks:`

@@ -140,6 +140,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         aliases: config.alias_domains.clone(),
         meta: config.meta.clone(),
         version: VERSION,
+        consul_version: config.http.consul_version.clone(),
         advertise: config.advertise.clone(),
         allow_link_local: config.checks.allow_link_local,
         gossip,

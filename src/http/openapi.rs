@@ -91,9 +91,9 @@ fn responses(endpoint: &Endpoint, answer: &Answer, schemas: &mut SchemaGenerator
         Answer::Empty => {}
         Answer::Json(schema) => done["content"] = json!({"application/json": {"schema": schema(schemas)}}),
         Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
-        Answer::Redirect => {
+        Answer::Redirect(status) => {
             let place = json!({"schema": {"type": "string"}, "required": true});
-            return json!({"307": {"description": "Redirect.", "headers": {"Location": place}, "content": text}});
+            return json!({*status: {"description": "Redirect.", "headers": {"Location": place}, "content": text}});
         }
         Answer::Stream => done["content"] = json!({"text/event-stream": text["text/plain"]}),
         Answer::Readiness => {

@@ -17,12 +17,14 @@
 //! | [`host_addresses`] | addresses of this host, and which of them other hosts can use |
 //! | [`link_local`] | link-local addresses and metadata services |
 //! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
+//! | [`consul_version`] | version of Consul that programs require |
 //! | [`date`] | formatting of times |
 
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;
 pub mod check_results;
+pub mod consul_version;
 pub mod date;
 pub mod dns_limits;
 pub mod event;

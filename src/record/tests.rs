@@ -73,7 +73,11 @@ fn event() -> UserEvent {
         id: uuid::Uuid::from_u128(7),
         name: "deploy".to_owned(),
         payload: b"v2".to_vec(),
-        to: crate::model::user_event::Audience { node: String::new(), service: "web".to_owned(), tag: "v2".to_owned() },
+        to: crate::model::user_event::Audience {
+            service: "web".to_owned(),
+            tag: "v2".to_owned(),
+            ..Default::default()
+        },
         time: 9,
     }
 }

@@ -25,7 +25,7 @@ fn node() -> (String, String) {
 }
 
 fn event(time: u64) -> (String, String) {
-    let to = Audience { node: String::new(), service: String::new(), tag: String::new() };
+    let to = Audience::default();
     let event = UserEvent { id: uuid::Uuid::nil(), name: format!("at-{time}"), payload: vec![], to, time };
     Record::Event(0, Arc::new(event)).encode()
 }

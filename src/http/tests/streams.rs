@@ -346,7 +346,7 @@ async fn stream_ends_when_its_token_is_revoked() {
 #[tokio::test(start_paused = true)]
 async fn agent_shows_file_problems_and_holds() {
     let agent = TestAgent::new(None);
-    let mut stream = agent.stream("/v1/watch/agent/self", "").await;
+    let mut stream = agent.stream("/v1/watch/muster/status", "").await;
     stream.state().await;
     let path = std::path::Path::new("services.d/web.yaml");
     let mut problems = vec![Diagnostic::at(path, 3, 5, "no such key").with_hint("did you mean port?")];
