@@ -134,7 +134,7 @@ fn definition(kind: &str, port: u16, n: usize) -> (InstanceRef, Arc<Definition>)
         link_local: true,
     };
     let key = InstanceKey {
-        service: Label::parse(&format!("service-{}", n / 10)).unwrap(),
+        service: Label::parse(&format!("service-{}", n / 10)).unwrap().into(),
         id: Label::parse(&format!("instance-{n}")).unwrap(),
     };
     let instance = Instance { port: Some(port), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) };

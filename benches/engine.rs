@@ -60,7 +60,7 @@ impl World {
             (0..services * INSTANCES).map(|number| (format!("s{:05}", number / INSTANCES), number % INSTANCES, number));
         let large = (0..LARGE).map(|number| ("large".to_owned(), number, number));
         let announcement = |(service, id, number): (String, usize, usize)| {
-            let key = InstanceKey { service: label(&service), id: label(&format!("i{id}")) };
+            let key = InstanceKey { service: label(&service).into(), id: label(&format!("i{id}")) };
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
                 port: Some(8080),

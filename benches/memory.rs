@@ -119,7 +119,7 @@ fn gossip(replica: &mut Replica, state: &NodeState, lists: &mut SharedLists) {
 
 fn instance(node: usize, number: usize) -> Instance {
     let service = format!("service-{}", number % SERVICES);
-    let key = InstanceKey { service: label(&service), id: label(&format!("{service}-n{node}-{number}")) };
+    let key = InstanceKey { service: label(&service).into(), id: label(&format!("{service}-n{node}-{number}")) };
     Instance {
         port: Some(8000 + (number % 1000) as u16),
         tags: vec!["v2".to_owned()].into(),

@@ -303,7 +303,7 @@ fn peer(number: usize) -> KnownPeer {
     let host = Ipv4Addr::new(127, 1, 0, number as u8);
     let instance = |at: usize| {
         let service = format!("p{at:05}");
-        let key = InstanceKey { service: label(&service), id: label(&format!("{service}-{name}")) };
+        let key = InstanceKey { service: label(&service).into(), id: label(&format!("{service}-{name}")) };
         let instance = Instance {
             port: Some(8080),
             tags: vec!["v2".to_owned()].into(),

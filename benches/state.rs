@@ -51,7 +51,7 @@ fn label(text: &str) -> Label {
 }
 
 fn key(node: usize, at: usize) -> InstanceKey {
-    InstanceKey { service: label(&format!("service-{at}")), id: label(&format!("service-{at}-host-{node}")) }
+    InstanceKey { service: label(&format!("service-{at}")).into(), id: label(&format!("service-{at}-host-{node}")) }
 }
 
 fn peer(node: usize) -> KnownPeer {

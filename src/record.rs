@@ -12,35 +12,38 @@
 //! | `n/left` | `1`: the node leaves |
 //! | `n/restart` | `1`: the node restarts |
 //!
-//! A health flip changes one record of some ten octets; the instance is not sent again. Newer nodes may add records:
-//! unknown keys and JSON fields are ignored. Known records have to meet the bounds of a service file, since a peer may be
-//! faulty or hostile.
+//! `SERVICE` is escaped (`key`). A health flip changes one record of some ten octets; the instance is not sent again. Newer
+//! nodes may add records: unknown keys and JSON fields are ignored. Known records have to meet the bounds of a service file,
+//! since a peer may be faulty or hostile.
 
-use std::{borrow::Cow, collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod health;
 mod instance;
+mod key;
 mod user_event;
 
 pub(crate) use self::health::{read_state, state_value};
+pub use self::key::{Key, MAX_KEY};
+pub(crate) use self::key::{instance_key, read_instance_key};
 use self::{
     health::{read_report, report_value},
     instance::{instance_value, read_instance},
+    key::{LEFT_KEY, RESTART_KEY},
 };
 use crate::model::{
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
     name::{Label, LabelError},
+    registered_name::RegisteredNameError,
     service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL},
-    user_event::{self as user, SLOTS, UserEvent},
+    user_event::{self as user, UserEvent},
     view_digest::FORMAT,
 };
 
-/// Longest key in octets. Two labels and a prefix have 129; the rest is reserved for newer versions.
-pub const MAX_KEY: usize = 256;
 /// Longest value in octets: fits one gossip message with room to spare, and is some 30 times the size of an instance.
 pub const MAX_VALUE: usize = 8192;
 /// Longest version of muster in octets.
@@ -68,7 +71,7 @@ pub enum Record {
         /// TTL in seconds of instances that specify none, at most [`MAX_TTL`]. `None` if not published.
         ttl: Option<u32>,
     },
-    /// A user event and its slot, below [`SLOTS`].
+    /// A user event and its slot, below [`user::SLOTS`].
     Event(u8, Arc<UserEvent>),
     /// Digest of the node's view; see [`crate::model::view_digest`].
     View(u64),
@@ -80,31 +83,6 @@ pub enum Record {
     Restart,
 }
 
-/// A parsed key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Key {
-    /// Key of an instance.
-    Instance(InstanceKey),
-    /// Key of an instance's state.
-    State(InstanceKey),
-    /// Key of an instance's check results.
-    Report(InstanceKey),
-    /// Key of the node itself.
-    Node,
-    /// Key of a user event's slot.
-    Event(u8),
-    /// Key of the view's digest.
-    View,
-    /// Key of the bound of serials.
-    Serial,
-    /// Key of the leave.
-    Left,
-    /// Key of the restart.
-    Restart,
-    /// Key of a newer version.
-    Unknown,
-}
-
 /// Reasons why a record is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RecordError {
@@ -114,11 +92,17 @@ pub enum RecordError {
     /// The key lacks a service or an id.
     #[error("key lacks a service or an id")]
     KeyParts,
-    /// The service or the id in the key is no label.
+    /// The id in the key is no label.
     #[error("key: {0}")]
     KeyLabel(LabelError),
-    /// The service or the id in the key has upper case, which would give one instance two keys.
-    #[error("key has upper case")]
+    /// The service in the key is no registered name.
+    #[error("key: {0}")]
+    KeyName(RegisteredNameError),
+    /// A `%` in the key is not part of `%20`, `%25` or `%2F`.
+    #[error("key has an escape other than `%20`, `%25` and `%2F`")]
+    KeyEscape,
+    /// The service or the id in the key has upper case or a space, which would give one instance two keys.
+    #[error("key has upper case or a space")]
     KeyCase,
     /// The value exceeds [`MAX_VALUE`] octets; holds its length.
     #[error("value of {0} octets exceeds the limit of {MAX_VALUE}")]
@@ -214,80 +198,8 @@ pub fn value_len(instance: &Instance) -> usize {
     instance_value(instance).len()
 }
 
-const INSTANCE: &str = "i/";
-const STATE: &str = "h/";
-const REPORT: &str = "r/";
-const EVENT: &str = "e/";
-const NODE_KEY: &str = "n/node";
-const VIEW_KEY: &str = "n/view";
-const SERIAL_KEY: &str = "n/serial";
-const LEFT_KEY: &str = "n/left";
-const RESTART_KEY: &str = "n/restart";
 /// Value of the keys that only exist or not.
 const SET: &str = "1";
-
-impl Key {
-    /// Parses a key.
-    ///
-    /// # Errors
-    /// Returns an error for a key that is too long or names an invalid instance.
-    pub fn parse(key: &str) -> Result<Self, RecordError> {
-        if key.len() > MAX_KEY {
-            return Err(RecordError::KeyLength(key.len()));
-        }
-        if let Some(rest) = key.strip_prefix(INSTANCE) {
-            return Ok(Self::Instance(read_key(rest)?));
-        }
-        if let Some(rest) = key.strip_prefix(STATE) {
-            return Ok(Self::State(read_key(rest)?));
-        }
-        if let Some(rest) = key.strip_prefix(REPORT) {
-            return Ok(Self::Report(read_key(rest)?));
-        }
-        if let Some(rest) = key.strip_prefix(EVENT) {
-            // A newer version may have more slots.
-            let slot = (0..SLOTS).find(|slot| slot.to_string() == rest);
-            return Ok(slot.map_or(Self::Unknown, Self::Event));
-        }
-        Ok(match key {
-            NODE_KEY => Self::Node,
-            VIEW_KEY => Self::View,
-            SERIAL_KEY => Self::Serial,
-            LEFT_KEY => Self::Left,
-            RESTART_KEY => Self::Restart,
-            _ => Self::Unknown,
-        })
-    }
-}
-
-fn read_key(text: &str) -> Result<InstanceKey, RecordError> {
-    let (service, id) = text.split_once('/').ok_or(RecordError::KeyParts)?;
-    let label = |text: &str| {
-        let label = Label::parse(text).map_err(RecordError::KeyLabel)?;
-        if label.as_str() == text { Ok(label) } else { Err(RecordError::KeyCase) }
-    };
-    let key = InstanceKey { service: label(service)?, id: label(id)? };
-    bounds::service(&key.service).map_err(RecordError::Bounds)?;
-    Ok(key)
-}
-
-impl fmt::Display for Key {
-    /// Writes the key's text; nothing for an unknown key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Instance(key) => write!(f, "{INSTANCE}{key}"),
-            Self::State(key) => write!(f, "{STATE}{key}"),
-            Self::Report(key) => write!(f, "{REPORT}{key}"),
-            Self::Node => f.write_str(NODE_KEY),
-            Self::Event(slot) => write!(f, "{EVENT}{slot}"),
-            Self::View => f.write_str(VIEW_KEY),
-            Self::Serial => f.write_str(SERIAL_KEY),
-            Self::Left => f.write_str(LEFT_KEY),
-            Self::Restart => f.write_str(RESTART_KEY),
-            Self::Unknown => Ok(()),
-        }
-    }
-}
 
 #[derive(Serialize, Deserialize)]
 struct NodeText<'a> {
@@ -343,7 +255,7 @@ impl RecordError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::KeyLength(_) => "key too long",
-            Self::KeyParts | Self::KeyLabel(_) | Self::KeyCase => "bad key",
+            Self::KeyParts | Self::KeyLabel(_) | Self::KeyName(_) | Self::KeyEscape | Self::KeyCase => "bad key",
             Self::ValueLength(_) => "value too long",
             Self::Json(_) => "bad json",
             Self::Bounds(_) => "out of bounds",

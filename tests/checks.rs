@@ -101,7 +101,7 @@ fn all_kinds(hanging: &Endpoint, round: usize) -> Definitions {
         check(Probe::Exec { argv: vec!["/bin/echo".into(), round.to_string()] }),
     ];
     let define = |id: &str| {
-        let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(id).unwrap() };
+        let key = InstanceKey { service: Label::parse("web").unwrap().into(), id: Label::parse(id).unwrap() };
         let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key, vec![[127, 0, 0, 1].into()]) });
         let instance_ref = InstanceRef::from(&instance);
         (instance_ref, Arc::new(Definition { instance, enabled: true, checks: checks.clone(), pace: Pace::default() }))

@@ -10,7 +10,10 @@ use muster::{
         definitions::{merge, service_at},
         service_file::{Defaults, Located, parse},
     },
-    model::name::{Label, Name},
+    model::{
+        name::{Label, Name},
+        registered_name::RegisteredName,
+    },
 };
 
 fn read(path: &str, text: &str) -> Vec<Located> {
@@ -118,7 +121,7 @@ fn long_cycle_is_found_without_recursion_and_abbreviated() {
 
 #[test]
 fn static_names_that_conflict_with_services_are_found() {
-    let services: BTreeSet<Label> = ["web", "db"].map(|text| Label::parse(text).unwrap()).into();
+    let services: BTreeSet<RegisteredName> = ["web", "db"].map(|text| RegisteredName::parse(text).unwrap()).into();
     let zone = Name::parse("service.local").unwrap();
     let cases = [
         ("service.local", None),
@@ -138,6 +141,6 @@ fn static_names_that_conflict_with_services_are_found() {
     ];
     for (owner, expected) in cases {
         let found = service_at(&Name::parse(owner).unwrap(), &zone, &services);
-        assert_eq!(found.map(Label::as_str), expected, "{owner}");
+        assert_eq!(found.map(RegisteredName::as_str), expected, "{owner}");
     }
 }

@@ -76,7 +76,7 @@ prop_compose! {
         ttl in prop::option::of(0u32..100),
         state in state(),
     ) -> Announcement {
-        let key = InstanceKey { service: label(service), id: label(id) };
+        let key = InstanceKey { service: label(service).into(), id: label(id) };
         let instance = Instance {
             key,
             addresses: addresses.into(),
@@ -89,6 +89,7 @@ prop_compose! {
             weight,
             ttl,
             registered_as: None,
+            service_case: None,
         };
         Announcement::new(Arc::new(instance), state)
     }

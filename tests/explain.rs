@@ -72,7 +72,7 @@ impl Declared {
     }
 
     fn announcement(&self) -> (InstanceRef, Arc<Announcement>) {
-        let key = InstanceKey { service: label(self.service), id: label(self.id) };
+        let key = InstanceKey { service: label(self.service).into(), id: label(self.id) };
         let instance = Instance {
             key,
             addresses: vec![self.address.parse().unwrap()].into(),
@@ -85,6 +85,7 @@ impl Declared {
             weight: 10,
             ttl: None,
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
+            service_case: None,
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };
         Announcement::new(Arc::new(instance), state).into_entry()

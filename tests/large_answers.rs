@@ -33,7 +33,7 @@ use support::{Ask, decode, label};
 fn tables(instances: u32, addresses: u32) -> Tables {
     let announcements: Announcements = (0..instances)
         .map(|number| {
-            let key = InstanceKey { service: label("web"), id: label(&format!("i{number}")) };
+            let key = InstanceKey { service: label("web").into(), id: label(&format!("i{number}")) };
             let of = |at: u32| IpAddr::from(Ipv4Addr::from(0x0a00_0000 + number * addresses + at));
             let instance = Instance {
                 port: Some(80),

@@ -109,7 +109,7 @@ slow_start: 30s
     let argv = ["/usr/lib/nagios/plugins/check_x", "-w", "5", ""].map(str::to_owned).to_vec();
     let expected = Definition {
         instance: Instance {
-            key: InstanceKey { service: label("web"), id: label("web-1") },
+            key: InstanceKey { service: label("web").into(), id: label("web-1") },
             addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
             port: Some(8080),
             ports: vec![(label("http"), 8080), (label("metrics"), 9100)].into(),
@@ -120,6 +120,7 @@ slow_start: 30s
             weight: 20,
             ttl: Some(60),
             registered_as: None,
+            service_case: None,
         }
         .into(),
         enabled: false,
@@ -140,7 +141,7 @@ slow_start: 30s
             check(Probe::Exec { argv }),
             check(Probe::Systemd { unit: "nginx.service".to_owned() }),
             check(Probe::Systemd { unit: "var-lib.mount".to_owned() }),
-            check(Probe::Alias { service: label("db") }),
+            check(Probe::Alias { service: label("db").into() }),
             check(Probe::Ttl { ttl: Duration::from_secs(90) }),
         ],
         pace: Pace {
@@ -154,8 +155,11 @@ slow_start: 30s
 #[test]
 fn minimal_file_has_defaults() {
     let expected = Definition {
-        instance: Instance::new(InstanceKey { service: label("web"), id: label("web-host-a") }, ADDRESS.to_vec())
-            .into(),
+        instance: Instance::new(
+            InstanceKey { service: label("web").into(), id: label("web-host-a") },
+            ADDRESS.to_vec(),
+        )
+        .into(),
         enabled: true,
         checks: Vec::new(),
         pace: Pace::default(),

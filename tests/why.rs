@@ -30,7 +30,10 @@ fn announcement(state: InstanceState) -> Announcement {
     let instance = Instance {
         port: Some(80),
         weight: 50,
-        ..Instance::new(InstanceKey { service: label("web"), id: label("web-1") }, vec!["10.0.0.7".parse().unwrap()])
+        ..Instance::new(
+            InstanceKey { service: label("web").into(), id: label("web-1") },
+            vec!["10.0.0.7".parse().unwrap()],
+        )
     };
     let status = match state {
         InstanceState::Warning(_) => Status::Warning,
@@ -100,7 +103,7 @@ fn ede_why_records_and_explain_agree_for_every_state() {
         for freshness in [Freshness::Live, Freshness::LastKnown, Freshness::Gone] {
             let case = format!("{state:?} {freshness:?}");
             let world = World::of(view(announcement(state.clone()), freshness));
-            let entry = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+            let entry = world.catalog.service(&label("web").into()).unwrap().instances().next().unwrap();
             let why = reason::of(entry, true, None);
             let answer = world.ask("web.service.local.", rtype::A, Transport::Udp);
             let error = extended_error(&answer);
@@ -162,7 +165,7 @@ fn reach_of_the_node_adds_a_cause_and_decides_nothing() {
     ];
     for (freshness, reach, expected) in cases {
         let world = World::of(view(announcement(InstanceState::Passing), freshness));
-        let entry = world.catalog.service(&label("web")).unwrap().instances().next().unwrap();
+        let entry = world.catalog.service(&label("web").into()).unwrap().instances().next().unwrap();
         assert_eq!(reason::of(entry, true, reach).text, expected, "{freshness:?} {reach:?}");
     }
 }

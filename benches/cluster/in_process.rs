@@ -302,7 +302,8 @@ fn number(name: &Label) -> usize {
 
 /// Returns one instance, as in the clusters of processes.
 fn announcements(node: &Label, address: Ipv4Addr) -> Announcements {
-    let key = InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse(&format!("web-{node}")).unwrap() };
+    let key =
+        InstanceKey { service: Label::parse("web").unwrap().into(), id: Label::parse(&format!("web-{node}")).unwrap() };
     let instance = Instance { port: Some(80), ..Instance::new(key, vec![address.into()]) };
     Announcements::from_iter([Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()])
 }

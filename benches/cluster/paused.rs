@@ -162,7 +162,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     let instance = Instance {
         port: Some(80),
         ..Instance::new(
-            InstanceKey { service: label("web".into()), id: label(format!("web-{number}")) },
+            InstanceKey { service: label("web".into()).into(), id: label(format!("web-{number}")) },
             vec![own.address.ip()],
         )
     };

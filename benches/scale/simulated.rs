@@ -73,7 +73,7 @@ pub(crate) async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: 
     for at in 0..size.instances {
         let service = (number * size.instances + at) % size.services;
         let key = InstanceKey {
-            service: label(format!("service-{service}")),
+            service: label(format!("service-{service}")).into(),
             id: label(format!("service-{service}-n{number}-{at}")),
         };
         let instance = Instance {

@@ -324,7 +324,7 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
         tags: vec!["v2".into(), "no label".into()].into(),
         meta: [("version", "2.3.1"), ("empty", "")].into(),
         weight: number.into(),
-        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, addresses(number))
+        ..Instance::new(InstanceKey { service: label(service).into(), id: label(id) }, addresses(number))
     }
 }
 

@@ -12,7 +12,7 @@ use muster::{
         name::Label,
         service::{
             Definition, MAX_ADDRESSES, MAX_CHECKS, MAX_INTERVAL, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_STREAK,
-            MAX_TAG, MAX_TAGS, MAX_TTL, MIN_INTERVAL, RESERVED_SERVICE,
+            MAX_TAG, MAX_TAGS, MAX_TTL, MIN_INTERVAL,
         },
     },
 };
@@ -57,7 +57,7 @@ fn is_without_content(found: &[Diagnostic]) -> bool {
 fn check(definition: &Definition) {
     let instance = &*definition.instance;
     let bounded = |len: usize, most: usize| assert!(len <= most, "{len} exceeds {most}: {definition:?}");
-    assert_ne!(instance.key.service.as_str(), RESERVED_SERVICE);
+    assert_eq!(instance.check(), Ok(()), "{definition:?}");
     assert!(!instance.addresses.is_empty(), "no address: {definition:?}");
     bounded(instance.addresses.len(), MAX_ADDRESSES);
     bounded(instance.ports.len(), MAX_PORTS);

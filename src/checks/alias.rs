@@ -6,24 +6,24 @@
 
 use std::collections::HashMap;
 
-use crate::model::{health::Status, name::Label};
+use crate::model::{health::Status, registered_name::RegisteredName};
 
 /// Maximum number of services that are followed to find the reason of an alias; a reason has no room for more.
 const MAX_TRAIL: usize = 8;
 
 /// Instance, reduced to what alias checks depend on.
 pub(super) struct Member<'a> {
-    pub(super) service: &'a Label,
+    pub(super) service: &'a RegisteredName,
     /// Disabled instances count for no alias.
     pub(super) enabled: bool,
     /// Worst status of the checks other than aliases, with its reason.
     pub(super) own: (Status, &'a str),
     /// Services that the alias checks name.
-    pub(super) aliases: Vec<&'a Label>,
+    pub(super) aliases: Vec<&'a RegisteredName>,
 }
 
 /// Returns the status and reason of every service that an alias names.
-pub(super) fn evaluate<'a>(members: &[Member<'a>]) -> HashMap<&'a Label, (Status, String)> {
+pub(super) fn evaluate<'a>(members: &[Member<'a>]) -> HashMap<&'a RegisteredName, (Status, String)> {
     let services = Services::new(members);
     let targets = members.iter().flat_map(|member| member.aliases.iter().copied());
     let mut evaluated = HashMap::new();
@@ -38,21 +38,21 @@ pub(super) fn evaluate<'a>(members: &[Member<'a>]) -> HashMap<&'a Label, (Status
 }
 
 struct Services<'a, 'm> {
-    members: HashMap<&'a Label, Vec<&'m Member<'a>>>,
-    status: HashMap<&'a Label, Status>,
+    members: HashMap<&'a RegisteredName, Vec<&'m Member<'a>>>,
+    status: HashMap<&'a RegisteredName, Status>,
 }
 
 impl<'a, 'm> Services<'a, 'm> {
     fn new(members: &'m [Member<'a>]) -> Self {
         let mut services = Self { members: HashMap::new(), status: HashMap::new() };
-        let mut dependents: HashMap<&Label, Vec<&'a Label>> = HashMap::new();
+        let mut dependents: HashMap<&RegisteredName, Vec<&'a RegisteredName>> = HashMap::new();
         for member in members.iter().filter(|member| member.enabled) {
             services.members.entry(member.service).or_default().push(member);
             for target in &member.aliases {
                 dependents.entry(target).or_default().push(member.service);
             }
         }
-        let mut pending: Vec<&'a Label> = services.members.keys().copied().collect();
+        let mut pending: Vec<&'a RegisteredName> = services.members.keys().copied().collect();
         while let Some(service) = pending.pop() {
             let best = services.members[service].iter().map(|member| services.instance(member)).min();
             let best = best.unwrap_or(Status::Critical);
@@ -64,7 +64,7 @@ impl<'a, 'm> Services<'a, 'm> {
         services
     }
 
-    fn status(&self, service: &Label) -> Status {
+    fn status(&self, service: &RegisteredName) -> Status {
         self.status.get(service).copied().unwrap_or(Status::Critical)
     }
 
@@ -73,7 +73,7 @@ impl<'a, 'm> Services<'a, 'm> {
     }
 
     /// Returns why `service` is not passing: the reason of its first best instance, followed through other aliases.
-    fn reason(&self, service: &Label) -> String {
+    fn reason(&self, service: &RegisteredName) -> String {
         let mut trail = vec![service];
         let mut at = service;
         while trail.len() <= MAX_TRAIL {
@@ -106,13 +106,13 @@ mod tests {
     /// Evaluates instances in a short notation. `web=p>db>cache` is an instance of web whose own checks pass, with aliases for
     /// db and cache; `-` is disabled.
     fn evaluated(instances: &str) -> String {
-        let instances: Vec<(Label, char, Vec<Label>)> = instances
+        let instances: Vec<(RegisteredName, char, Vec<RegisteredName>)> = instances
             .split_whitespace()
             .map(|text| {
                 let (service, rest) = text.split_once('=').unwrap();
                 let (own, aliases) = rest.split_at(1);
-                let aliases = aliases.split_terminator('>').skip(1).map(|alias| Label::parse(alias).unwrap());
-                (Label::parse(service).unwrap(), own.chars().next().unwrap(), aliases.collect())
+                let aliases = aliases.split_terminator('>').skip(1).map(|alias| RegisteredName::parse(alias).unwrap());
+                (RegisteredName::parse(service).unwrap(), own.chars().next().unwrap(), aliases.collect())
             })
             .collect();
         let members: Vec<Member<'_>> = instances

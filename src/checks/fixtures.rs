@@ -36,7 +36,7 @@ pub(super) fn tcp(host: &str) -> Check {
 }
 
 pub(super) fn alias(service: &str) -> Check {
-    check(Probe::Alias { service: label(service) })
+    check(Probe::Alias { service: label(service).into() })
 }
 
 /// Builds the definition of instance `SERVICE/ID` with these checks.
@@ -44,7 +44,7 @@ pub(super) fn definition(key: &str, checks: impl Into<Vec<Check>>) -> Definition
     let (service, id) = key.split_once('/').unwrap();
     let instance = Instance {
         port: Some(80),
-        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, vec![[127, 0, 0, 1].into()])
+        ..Instance::new(InstanceKey { service: label(service).into(), id: label(id) }, vec![[127, 0, 0, 1].into()])
     };
     Definition { instance: Arc::new(instance), enabled: true, checks: checks.into(), pace: Pace::default() }
 }

@@ -48,7 +48,7 @@ use crate::{
         check_results::{CheckResults, Former},
         health::Status,
         maintenance::{Maintenance, TtlReport},
-        name::Label,
+        registered_name::RegisteredName,
         service::{Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
@@ -147,7 +147,7 @@ struct Scheduler {
     /// ramps up.
     wakes: BTreeSet<(Duration, InstanceKey)>,
     /// Services that an alias names: only their changes can change an alias.
-    alias_targets: HashSet<Label>,
+    alias_targets: HashSet<RegisteredName>,
     outputs: Outputs,
     published: Announcements,
     results: CheckResults,

@@ -36,7 +36,7 @@ use crate::{
         zone_file::MAX_ZONE_FILE,
         zones::{self, Rules},
     },
-    model::{name::Label, zone::ZoneFile},
+    model::{registered_name::RegisteredName, zone::ZoneFile},
     printable,
     yaml::{Document, tree::Value},
 };
@@ -185,7 +185,7 @@ fn check(paths: &[PathBuf], environment: &Environment, report: &mut Report) {
             configurations.push(configuration);
         }
     }
-    let mut first: Option<(Config, BTreeSet<Label>)> = None;
+    let mut first: Option<(Config, BTreeSet<RegisteredName>)> = None;
     let mut seen = BTreeSet::new();
     for texts in &configurations {
         match Config::parse(texts.iter().map(|text| (text.path.as_path(), text.bytes.as_slice())), environment) {
@@ -280,7 +280,7 @@ fn is_configuration(text: &Text) -> Result<bool, Diagnostic> {
 }
 
 /// The configuration that checks service and zone files of an unknown node.
-fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<Label>), Vec<Diagnostic>> {
+fn without_configuration(environment: &Environment) -> Result<(Config, BTreeSet<RegisteredName>), Vec<Diagnostic>> {
     let mut config = Config::dev(Path::new(""), environment)?;
     config.checks.allow_exec = true;
     Ok((config, BTreeSet::new()))
@@ -332,7 +332,12 @@ impl Files {
 
     /// Checks each file and then all files together. Returns `services`, the node's services known so far, and the
     /// services of the files.
-    fn check(&self, config: &Config, mut services: BTreeSet<Label>, report: &mut Report) -> BTreeSet<Label> {
+    fn check(
+        &self,
+        config: &Config,
+        mut services: BTreeSet<RegisteredName>,
+        report: &mut Report,
+    ) -> BTreeSet<RegisteredName> {
         let defaults = Defaults {
             node: &config.node,
             addresses: config.advertise.addresses(),

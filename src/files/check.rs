@@ -10,7 +10,7 @@ use crate::{
     diagnostic::quote,
     model::{
         health::Status,
-        name::Label,
+        registered_name::RegisteredName,
         service::{
             Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS, MAX_INTERVAL,
             MAX_STREAK, MIN_INTERVAL, Probe,
@@ -64,7 +64,7 @@ const UNIT_SUFFIXES: &[&str] =
 pub(super) fn read_checks(
     reader: &Reader<'_, '_>,
     node: &Node<'_>,
-    own: Option<&Label>,
+    own: Option<&RegisteredName>,
     allow_exec: bool,
 ) -> Vec<Check> {
     let items = reader.one_or_list(node);
@@ -82,7 +82,12 @@ pub(super) fn read_checks(
     checks
 }
 
-fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, allow_exec: bool) -> Option<Check> {
+fn read_check(
+    reader: &Reader<'_, '_>,
+    node: &Node<'_>,
+    own: Option<&RegisteredName>,
+    allow_exec: bool,
+) -> Option<Check> {
     let table = reader.table(node, "a check", CHECK_KEYS)?;
     let interval = table.get("interval").and_then(|node| reader.duration(node, MIN_INTERVAL..=MAX_INTERVAL));
     let interval = interval.unwrap_or(DEFAULT_INTERVAL);
@@ -108,7 +113,12 @@ fn read_check(reader: &Reader<'_, '_>, node: &Node<'_>, own: Option<&Label>, all
     Some(Check { probe, interval, timeout, rise, fall, initial, title: None, link_local: true })
 }
 
-fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label>, allow_exec: bool) -> Option<Probe> {
+fn read_probe(
+    reader: &Reader<'_, '_>,
+    table: &Table<'_, '_>,
+    own: Option<&RegisteredName>,
+    allow_exec: bool,
+) -> Option<Probe> {
     let mut kinds = table.entries().iter().filter(|entry| KINDS.contains(&&*entry.key));
     let Some(kind) = kinds.next() else {
         // A misspelt kind is already reported.
@@ -140,7 +150,7 @@ fn read_probe(reader: &Reader<'_, '_>, table: &Table<'_, '_>, own: Option<&Label
         "exec" => read_exec(reader, node),
         "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
         "alias" => {
-            let service = reader.label(node, "a service's name")?;
+            let service = RegisteredName::from(reader.label(node, "a service's name")?);
             if own == Some(&service) {
                 reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
                 return None;

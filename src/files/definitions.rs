@@ -14,10 +14,7 @@ use foldhash::fast::RandomState;
 use super::service_file::Located;
 use crate::{
     diagnostic::Diagnostic,
-    model::{
-        name::{Label, Name},
-        service::Definitions,
-    },
+    model::{name::Name, registered_name::RegisteredName, service::Definitions},
     printable,
 };
 
@@ -64,7 +61,7 @@ pub fn merge<'a>(files: impl Iterator<Item = (&'a Path, &'a [Located])>) -> (Def
 
 /// Returns the service whose name a static record conflicts with: its owner is in the zone, at or below `SERVICE.ZONE` or
 /// `_SERVICE._tcp.ZONE`.
-pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<Label>) -> Option<&'a Label> {
+pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<RegisteredName>) -> Option<&'a RegisteredName> {
     owner.within(zone)?;
     let above = owner.labels().count() - zone.labels().count();
     let mut labels = owner.labels().take(above).collect::<Vec<_>>().into_iter().rev();
@@ -81,12 +78,13 @@ fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {
     Diagnostic::at(path, located.line, located.column, message)
 }
 
-fn aliases(located: &Located) -> impl Iterator<Item = &Label> {
+fn aliases(located: &Located) -> impl Iterator<Item = &RegisteredName> {
     located.definition.checks.iter().filter_map(|check| check.probe.alias())
 }
 
 fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
-    let services: HashSet<&Label> = entries.iter().map(|(_, entry)| &entry.definition.instance.key.service).collect();
+    let services: HashSet<&RegisteredName> =
+        entries.iter().map(|(_, entry)| &entry.definition.instance.key.service).collect();
     let missing = entries.iter().flat_map(|(path, entry)| {
         let missing = aliases(entry).filter(|alias| !services.contains(alias));
         missing.map(|alias| {
@@ -100,18 +98,18 @@ fn missing_aliases(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
 
 /// Finds cycles of alias checks; the entries are those with an alias check. No service in a cycle can become healthy first.
 fn alias_cycles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
-    let mut points_to: BTreeMap<&Label, BTreeSet<&Label>> = BTreeMap::new();
+    let mut points_to: BTreeMap<&RegisteredName, BTreeSet<&RegisteredName>> = BTreeMap::new();
     for (_, entry) in entries {
         points_to.entry(&entry.definition.instance.key.service).or_default().extend(aliases(entry));
     }
     // Remove services without remaining aliases until none is left: the rest lead into a cycle.
-    let mut pointed_from: BTreeMap<&Label, Vec<&Label>> = BTreeMap::new();
+    let mut pointed_from: BTreeMap<&RegisteredName, Vec<&RegisteredName>> = BTreeMap::new();
     for (from, to) in points_to.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to))) {
         pointed_from.entry(to).or_default().push(from);
     }
     let loose = pointed_from.keys().filter(|to| !points_to.contains_key(*to)).copied();
     let ends = points_to.iter().filter(|(_, to)| to.is_empty()).map(|(from, _)| *from);
-    let mut settled: Vec<&Label> = loose.chain(ends).collect();
+    let mut settled: Vec<&RegisteredName> = loose.chain(ends).collect();
     while let Some(to) = settled.pop() {
         points_to.remove(to);
         for from in pointed_from.remove(to).unwrap_or_default() {
@@ -125,9 +123,9 @@ fn alias_cycles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
     }
     // Each walk over the rest ends in a cycle or in a service of an earlier walk.
     let mut problems = Vec::new();
-    let mut seen: HashMap<&Label, usize> = HashMap::new();
+    let mut seen: HashMap<&RegisteredName, usize> = HashMap::new();
     for (walk, start) in points_to.keys().enumerate() {
-        let mut path: Vec<&Label> = Vec::new();
+        let mut path: Vec<&RegisteredName> = Vec::new();
         let mut at = *start;
         while !seen.contains_key(at) {
             seen.insert(at, walk);
@@ -145,7 +143,7 @@ fn alias_cycles(entries: &[(&Path, &Located)]) -> Vec<Diagnostic> {
 }
 
 /// Reports a cycle at the first of its services by file and line.
-fn report_cycle(entries: &[(&Path, &Located)], cycle: &[&Label]) -> Option<Diagnostic> {
+fn report_cycle(entries: &[(&Path, &Located)], cycle: &[&RegisteredName]) -> Option<Diagnostic> {
     let service = |entry: &Located| entry.definition.instance.key.service.clone();
     let has_next = |(_, entry): &&(&Path, &Located)| {
         let at = cycle.iter().position(|label| **label == service(entry));

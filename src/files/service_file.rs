@@ -12,6 +12,7 @@ use crate::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
         name::{Label, MAX_LABEL},
+        registered_name::RegisteredName,
         service::{
             DEFAULT_HALF_LIFE, DEFAULT_HOLD_AT, DEFAULT_PRIORITY, DEFAULT_WEIGHT, Definition, Instance, InstanceKey,
             MAX_ADDRESSES, MAX_HOLD_AT, MAX_INTERVAL, MAX_PORTS, MAX_TAGS, Pace, Protocol, RELEASE_BELOW,
@@ -237,6 +238,7 @@ fn read_service(
         weight,
         ttl,
         registered_as: None,
+        service_case: None,
     };
     lists.share(&mut instance);
     let id = table.entry("service")?.id;
@@ -275,9 +277,9 @@ fn read_pace(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Pace {
     Pace { damping, slow_start: slow_start.unwrap_or_default() }
 }
 
-fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {
+fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<RegisteredName> {
     let node = reader.required(table, "service", "service: web")?;
-    let service = reader.label(node, "a service's name")?;
+    let service = RegisteredName::from(reader.label(node, "a service's name")?);
     if let Err(fault) = bounds::service(&service) {
         reader.error_with_hint(node.id, fault.to_string(), "node names are below it");
         return None;
@@ -289,7 +291,12 @@ fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<Label> {
     Some(service)
 }
 
-fn read_id(reader: &Reader<'_, '_>, table: &Table<'_, '_>, service: Option<&Label>, node: &Label) -> Option<Label> {
+fn read_id(
+    reader: &Reader<'_, '_>,
+    table: &Table<'_, '_>,
+    service: Option<&RegisteredName>,
+    node: &Label,
+) -> Option<Label> {
     if let Some(given) = table.get("id") {
         return reader.label(given, "an instance's id");
     }

@@ -15,7 +15,8 @@ use super::{
 use crate::{
     diagnostic::Diagnostic,
     model::{
-        name::{Label, MAX_NAME, Name},
+        name::{MAX_NAME, Name},
+        registered_name::RegisteredName,
         zone::{StaticRecord, ZoneFile, target_at},
     },
     printable,
@@ -96,7 +97,7 @@ impl Rules {
     }
 
     /// Reports static names that conflict with a service.
-    pub fn conflicts(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<Label>) -> Vec<Diagnostic> {
+    pub fn conflicts(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<RegisteredName>) -> Vec<Diagnostic> {
         let domains = || std::iter::once(&self.domain).chain(&self.aliases);
         let mut reported = BTreeSet::new();
         let mut problems = Vec::new();

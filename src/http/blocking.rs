@@ -34,7 +34,7 @@ use crate::{
         keyring::Keyring,
         maintenance::Maintenance,
         member::Membership,
-        name::Label,
+        registered_name::RegisteredName,
     },
 };
 
@@ -55,7 +55,7 @@ pub(super) enum Topic {
     /// Names and tags of all services.
     ServiceNames,
     /// Instances of one service.
-    Service(Label),
+    Service(RegisteredName),
     /// Nodes that announce instances.
     Nodes,
     /// All announced instances.

@@ -20,7 +20,7 @@ use super::{
     response::ApiError,
 };
 use crate::{
-    model::{announcement::Node, name::Label},
+    model::{announcement::Node, name::Label, registered_name::RegisteredName},
     registry::registration::go_duration,
 };
 
@@ -171,7 +171,12 @@ pub(super) fn bad(text: &str) -> ApiError {
     ApiError(StatusCode::BAD_REQUEST, text.to_owned())
 }
 
-/// Parses the name of a service or a node in a request.
+/// Parses the name of a node in a request.
 pub(super) fn label(text: &str) -> Result<Label, ApiError> {
-    Label::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid service or node name: {error}")))
+    Label::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid node name: {error}")))
+}
+
+/// Parses the name of a service in a request.
+pub(super) fn service_name(text: &str) -> Result<RegisteredName, ApiError> {
+    RegisteredName::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid service name: {error}")))
 }

@@ -5,13 +5,14 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use smol_str::SmolStr;
 use thiserror::Error;
 
 use super::{
     name::{Label, MAX_LABEL},
+    registered_name::{RESERVED_SERVICE, RegisteredName},
     service::{
         Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS, MAX_TTL,
-        RESERVED_SERVICE,
     },
 };
 
@@ -64,6 +65,9 @@ pub enum BoundsError {
     /// `meta` of a node of more than [`MAX_NODE_META`] octets, with its size.
     #[error("a node's `meta` has at most {MAX_NODE_META} octets, this one has {0}")]
     NodeMeta(usize),
+    /// Name of the service in another letter case that is another name.
+    #[error("the name {0:?} is not that of the service")]
+    ServiceCase(SmolStr),
     /// TTL above [`MAX_TTL`], in seconds.
     #[error("a TTL has at most {MAX_TTL} seconds, this one has {0}")]
     Ttl(u32),
@@ -112,6 +116,11 @@ impl Instance {
         if let Some(id) = &self.registered_as {
             registered_id(id)?;
         }
+        if let Some(case) = &self.service_case
+            && !case.eq_ignore_ascii_case(self.key.service.as_str())
+        {
+            return Err(BoundsError::ServiceCase(case.clone()));
+        }
         match self.ttl {
             Some(ttl) if ttl > MAX_TTL => Err(BoundsError::Ttl(ttl)),
             _ => Ok(()),
@@ -120,7 +129,7 @@ impl Instance {
 }
 
 /// Checks the name of a service.
-pub fn service(name: &Label) -> Result<(), BoundsError> {
+pub fn service(name: &RegisteredName) -> Result<(), BoundsError> {
     if name.as_str() == RESERVED_SERVICE { Err(BoundsError::ReservedService) } else { Ok(()) }
 }
 

@@ -11,6 +11,7 @@ use self::view_diff::{Change, Known, ViewDiff};
 use super::{
     announcement::{Announcement, Announcements, Node},
     name::Label,
+    registered_name::RegisteredName,
     service::{Instance, InstanceKey},
 };
 
@@ -117,7 +118,7 @@ impl Service {
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     view: View,
-    services: Map<Label, Arc<Service>>,
+    services: Map<RegisteredName, Arc<Service>>,
     addresses: Addresses,
     versions: Versions,
 }
@@ -192,11 +193,11 @@ impl Addresses {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
     /// Services with an instance that was added, removed or changed, or whose node changed its freshness.
-    pub services: BTreeSet<Label>,
+    pub services: BTreeSet<RegisteredName>,
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub nodes: BTreeSet<Label>,
     /// Services with changes to reports or to the data of a node only: their answers are unchanged.
-    pub reports: BTreeSet<Label>,
+    pub reports: BTreeSet<RegisteredName>,
 }
 
 impl Touched {
@@ -218,9 +219,10 @@ impl Catalog {
         if !nodes.is_empty() {
             self.versions.nodes = self.versions.all;
         }
-        let answers = |(_, changes): &(&Label, &Vec<Change>)| changes.iter().any(Change::alters_answers);
+        let answers = |(_, changes): &(&RegisteredName, &Vec<Change>)| changes.iter().any(Change::alters_answers);
         let (services, reports) = changes.iter().partition::<Vec<_>, _>(answers);
-        let names = |changes: Vec<(&Label, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
+        let names =
+            |changes: Vec<(&RegisteredName, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
         let (services, reports) = (names(services), names(reports));
         for (name, changed) in changes {
             self.update_service(name, changed);
@@ -239,7 +241,7 @@ impl Catalog {
     }
 
     /// Iterates over all services, in no order.
-    pub fn services(&self) -> impl Iterator<Item = (&Label, &Arc<Service>)> {
+    pub fn services(&self) -> impl Iterator<Item = (&RegisteredName, &Arc<Service>)> {
         self.services.iter()
     }
 
@@ -249,7 +251,7 @@ impl Catalog {
     }
 
     /// Returns the service of that name, if a node announces it.
-    pub fn service(&self, name: &Label) -> Option<&Arc<Service>> {
+    pub fn service(&self, name: &RegisteredName) -> Option<&Arc<Service>> {
         self.services.get(name)
     }
 
@@ -269,7 +271,7 @@ impl Catalog {
         &self.addresses
     }
 
-    fn update_service(&mut self, name: Label, changes: Vec<Change>) {
+    fn update_service(&mut self, name: RegisteredName, changes: Vec<Change>) {
         if changes.iter().any(Change::alters_tags) {
             self.versions.names = self.versions.all;
         }

@@ -232,7 +232,7 @@ mod tests {
     }
 
     fn key() -> InstanceKey {
-        InstanceKey { service: label("web"), id: label("1") }
+        InstanceKey { service: label("web").into(), id: label("1") }
     }
 
     fn result(check: &Check, reason: &str, expires: Option<u64>) -> CheckResult {
@@ -264,7 +264,7 @@ mod tests {
             (check(Probe::Grpc { endpoint, service: "my.Service".to_owned() }), 0x3fe9_df76_53a7_b980),
             (check(Probe::Exec { argv: vec!["/bin/true".to_owned(), "-x".to_owned()] }), 0x8ba2_ec74_918e_d936),
             (check(Probe::Systemd { unit: "nginx.service".to_owned() }), 0xcbbc_6c0e_34a8_bdfa),
-            (check(Probe::Alias { service: label("db") }), 0x23ee_d61b_286c_17f8),
+            (check(Probe::Alias { service: label("db").into() }), 0x23ee_d61b_286c_17f8),
             (ttl(20), 0xa464_0806_2340_b996),
             (Check { title, ..ttl(20) }, 0x4812_4f17_dfc6_6326),
         ];

@@ -17,6 +17,7 @@ use super::{
     member::{Cause, Member, Membership, Reach},
     name::Label,
     reason,
+    registered_name::RegisteredName,
     service::InstanceKey,
 };
 use crate::{
@@ -162,7 +163,7 @@ pub struct Event {
     /// Node concerned.
     pub node: Option<Label>,
     /// Service concerned.
-    pub service: Option<Label>,
+    pub service: Option<RegisteredName>,
     /// Id of the instance concerned.
     pub instance: Option<Label>,
     /// State of the instance before, in one word.
@@ -310,8 +311,8 @@ fn announced(before: &Catalog, after: &Catalog, emit: &mut dyn FnMut(Event)) {
 struct Services<'a> {
     before: &'a Catalog,
     after: &'a Catalog,
-    added: BTreeSet<Label>,
-    removed: BTreeSet<Label>,
+    added: BTreeSet<RegisteredName>,
+    removed: BTreeSet<RegisteredName>,
 }
 
 impl Services<'_> {

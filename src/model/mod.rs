@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`name`] | labels and domain names |
+//! | [`name`], [`registered_name`] | labels and domain names; names of services as registered |
 //! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
@@ -41,6 +41,7 @@ pub mod meta;
 pub mod name;
 pub mod reason;
 pub mod recursion_access;
+pub mod registered_name;
 pub mod served_ttls;
 pub mod service;
 pub mod shared_lists;

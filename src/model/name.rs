@@ -73,6 +73,12 @@ impl Label {
     }
 }
 
+impl From<Label> for SmolStr {
+    fn from(label: Label) -> Self {
+        label.0
+    }
+}
+
 impl Hash for Label {
     // Equal to the hash of `[u8]`, so that a table of labels is searched with octets of a packet: see `Borrow`.
     fn hash<H: Hasher>(&self, state: &mut H) {

@@ -115,7 +115,7 @@ mod tests {
     use crate::model::{announcement::InstanceState, name::Label, service::Instance};
 
     fn key() -> InstanceKey {
-        InstanceKey { service: Label::parse("web").unwrap(), id: Label::parse("web-1").unwrap() }
+        InstanceKey { service: Label::parse("web").unwrap().into(), id: Label::parse("web-1").unwrap() }
     }
 
     /// Parses an instance: `p5` is passing with a TTL of 5 s, `c` is critical with the default TTL, empty is absent.

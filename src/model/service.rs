@@ -11,10 +11,10 @@ use smol_str::{SmolStr, format_smolstr};
 use url::{Host, Url};
 
 use self::instance_ref::InstanceRef;
-use super::{flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label};
+use super::{
+    flap_damping::Damping, health::Status, list::List, meta::Meta, name::Label, registered_name::RegisteredName,
+};
 
-/// Label of node names (`NODE.node.Z`), reserved: no service has this name.
-pub const RESERVED_SERVICE: &str = "node";
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
 pub const MAX_ADDRESSES: usize = 16;
 /// Maximum number of named ports of an instance.
@@ -43,7 +43,7 @@ pub const DEFAULT_WEIGHT: u16 = 10;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceKey {
     /// Name of the service.
-    pub service: Label,
+    pub service: RegisteredName,
     /// Id of the instance, unique within the service.
     pub id: Label,
 }
@@ -89,6 +89,8 @@ pub struct Instance {
     /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
     /// `None`: the instance is defined in a file.
     pub registered_as: Option<SmolStr>,
+    /// Name of the service in the letter case of its registration, for display and filters. `None`: as in the key.
+    pub service_case: Option<SmolStr>,
 }
 
 /// Entry of a service file: the instance, its checks and its pacing.
@@ -149,7 +151,13 @@ impl Instance {
             weight: DEFAULT_WEIGHT,
             ttl: None,
             registered_as: None,
+            service_case: None,
         }
+    }
+
+    /// Returns the name of the service in the letter case of its registration.
+    pub fn service_name(&self) -> &str {
+        self.service_case.as_deref().unwrap_or_else(|| self.key.service.as_str())
     }
 
     /// Returns the id in the HTTP API: the one it was registered with, else its own.
@@ -230,7 +238,7 @@ pub enum Probe {
     /// Another service; healthy while one of its instances on this node is.
     Alias {
         /// Name of that service.
-        service: Label,
+        service: RegisteredName,
     },
     /// No probe: the application sends reports; without a report within `ttl` the check is critical.
     Ttl {
@@ -241,7 +249,7 @@ pub enum Probe {
 
 impl Probe {
     /// Returns the service that an alias names; `None` for other probes.
-    pub fn alias(&self) -> Option<&Label> {
+    pub fn alias(&self) -> Option<&RegisteredName> {
         match self {
             Self::Alias { service } => Some(service),
             Self::Http(_)
@@ -352,7 +360,7 @@ mod tests {
             (Probe::Grpc { endpoint, service: "my.Service".into() }, "grpc [::1]:9090/my.Service"),
             (Probe::Exec { argv: vec!["/bin/check".into(), "secret".into()] }, "exec /bin/check"),
             (Probe::Systemd { unit: "nginx.service".into() }, "systemd nginx.service"),
-            (Probe::Alias { service: Label::parse("db").unwrap() }, "alias db"),
+            (Probe::Alias { service: RegisteredName::parse("db").unwrap() }, "alias db"),
         ];
         for (probe, expected) in cases {
             assert_eq!(probe.to_string(), expected);

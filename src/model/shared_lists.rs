@@ -68,7 +68,7 @@ mod tests {
     use crate::model::{name::label, service::InstanceKey};
 
     fn instance(id: usize, tag: &str) -> Instance {
-        let key = InstanceKey { service: label("web"), id: label(&format!("web-{id}")) };
+        let key = InstanceKey { service: label("web").into(), id: label(&format!("web-{id}")) };
         Instance {
             tags: vec![tag.to_owned()].into(),
             ports: vec![(label("http"), 80)].into(),

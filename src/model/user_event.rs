@@ -210,7 +210,7 @@ mod tests {
         let node =
             Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: BTreeMap::default() };
         let instance = |service: &str, tags: &[&str]| {
-            let key = InstanceKey { service: label(service), id: label("x") };
+            let key = InstanceKey { service: label(service).into(), id: label("x") };
             let instance =
                 Instance { tags: tags.iter().map(|tag| (*tag).to_owned()).collect(), ..Instance::new(key, vec![]) };
             Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()

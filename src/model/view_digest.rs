@@ -148,7 +148,7 @@ mod tests {
             meta: [("a", "b")].into(),
             ttl: Some(5),
             ..Instance::new(
-                InstanceKey { service: label("web"), id: label(id) },
+                InstanceKey { service: label("web").into(), id: label(id) },
                 vec!["10.0.0.7".parse().unwrap(), "fd00::7".parse().unwrap()],
             )
         };

@@ -39,6 +39,8 @@ struct InstanceText<'a> {
     ttl: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
     registered_as: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "case")]
+    service_case: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -138,6 +140,7 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         weight: instance.weight,
         ttl: instance.ttl,
         registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
+        service_case: instance.service_case.as_deref().map(Cow::Borrowed),
     })
 }
 
@@ -155,6 +158,7 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
         weight: text.weight,
         ttl: text.ttl,
         registered_as: text.registered_as.map(SmolStr::new),
+        service_case: text.service_case.map(SmolStr::new),
     };
     instance.check().map_err(RecordError::Bounds)?;
     Ok(instance)

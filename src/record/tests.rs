@@ -12,7 +12,7 @@ use crate::model::{
 };
 
 fn key() -> InstanceKey {
-    InstanceKey { service: label("web"), id: label("web-1") }
+    InstanceKey { service: label("web").into(), id: label("web-1") }
 }
 
 fn plain() -> Instance {
@@ -167,13 +167,12 @@ fn unknown_fields_and_keys_are_ignored() {
 #[test]
 fn invalid_keys_are_refused() {
     let cases = [
-        ("k".repeat(257), RecordError::KeyLength(257)),
+        ("k".repeat(MAX_KEY + 1), RecordError::KeyLength(MAX_KEY + 1)),
         ("i/web".to_owned(), RecordError::KeyParts),
         ("i/".to_owned(), RecordError::KeyParts),
-        ("h//a".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
+        ("h//a".to_owned(), RecordError::KeyName(RegisteredNameError::Empty)),
         ("h/web/".to_owned(), RecordError::KeyLabel(LabelError::Empty)),
         ("i/web/a/b".to_owned(), RecordError::KeyLabel(LabelError::Character('/'))),
-        ("i/my_web/a".to_owned(), RecordError::KeyLabel(LabelError::Character('_'))),
         (format!("i/web/{}", "a".repeat(64)), RecordError::KeyLabel(LabelError::TooLong(64))),
         ("i/Web/a".to_owned(), RecordError::KeyCase),
         ("h/web/A".to_owned(), RecordError::KeyCase),
@@ -328,6 +327,7 @@ prop_compose! {
         weight in prop_oneof![Just(10), any::<u16>()],
         ttl in prop::option::of(0..=MAX_TTL),
         registered_as in prop::option::of("\\PC{1,60}"),
+        webs in prop::option::of("[Ww][Ee][Bb]"),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
@@ -338,7 +338,9 @@ prop_compose! {
         let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
-        Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as }
+        let service_case = webs.map(Into::into);
+        let key = key();
+        Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as, service_case }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::{
         bounds,
         link_local::is_link_local_or_metadata,
         name::Label,
+        registered_name::RegisteredName,
         service::{DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe},
     },
     record::{MAX_VALUE, value_len},
@@ -70,6 +71,7 @@ impl Registration {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the service's name" })?;
         let service = Label::parse(name).map_err(|_| fields.mismatch("Name", LABEL))?;
+        let service = RegisteredName::from(service);
         let id = fields.text("ID")?.unwrap_or(name);
         bounds::registered_id(id).map_err(|_| {
             let what = format!("a string of 1 to {MAX_REGISTERED_ID} octets without control characters");

@@ -361,7 +361,7 @@ pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
         let own = key.id.as_str();
         definition.instance.api_id() == id
             || own.eq_ignore_ascii_case(id)
-            || id.split_once('/').is_some_and(|(service, id)| {
+            || id.rsplit_once('/').is_some_and(|(service, id)| {
                 key.service.as_str().eq_ignore_ascii_case(service) && own.eq_ignore_ascii_case(id)
             })
     };
@@ -445,13 +445,14 @@ fn hold_value(scope: &Scope, kind: HoldReason, hold: &Hold) -> Value {
 }
 
 fn read_hold(value: &Value) -> Option<(Scope, HoldReason, Hold)> {
-    use crate::model::name::Label;
+    use crate::model::{name::Label, registered_name::RegisteredName};
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let kind = HoldReason::ALL.into_iter().find(|kind| text("gate") == Some(kind.as_str()))?;
     let scope = match text("service") {
         None => Scope::Node,
         Some(service) => {
-            Scope::Instance(InstanceKey { service: Label::parse(service).ok()?, id: Label::parse(text("id")?).ok()? })
+            let (service, id) = (RegisteredName::parse(service).ok()?, Label::parse(text("id")?).ok()?);
+            Scope::Instance(InstanceKey { service, id })
         }
     };
     let hold = Hold {

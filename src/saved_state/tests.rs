@@ -28,7 +28,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn key() -> impl Strategy<Value = InstanceKey> {
-    ("[a-z]{1,3}", "[a-z0-9]{1,3}").prop_map(|(service, id)| InstanceKey { service: label(&service), id: label(&id) })
+    ("[a-z]{1,3}", "[a-z0-9]{1,3}")
+        .prop_map(|(service, id)| InstanceKey { service: label(&service).into(), id: label(&id) })
 }
 
 fn instance_state() -> impl Strategy<Value = InstanceState> {
@@ -161,7 +162,7 @@ fn with_checksum(body: &str) -> Vec<u8> {
 /// The format that other versions read: a changed line breaks compatibility.
 #[test]
 fn format_is_stable() {
-    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let key = InstanceKey { service: label("web").into(), id: label("web-1") };
     let result = CheckResult {
         check: Fingerprint(7),
         status: Status::Critical,
@@ -243,7 +244,7 @@ fn errors_name_the_reason() {
 #[test]
 fn files_and_peers_beyond_the_bound_are_left_out() {
     let file = |name: &str, len| LastValidFile { path: name.into(), text: vec![b'x'; len].into() };
-    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let key = InstanceKey { service: label("web").into(), id: label("web-1") };
     let own = InstanceResults {
         state: InstanceState::Passing,
         since: 8,

@@ -20,7 +20,7 @@ use crate::{
         service::InstanceKey,
         shared_lists::SharedLists,
     },
-    record::{Record, read_state, state_value},
+    record::{Record, instance_key, read_instance_key, read_state, state_value},
 };
 
 /// Item of the encoding: one line, and the lines or octets that belong to it.
@@ -64,7 +64,7 @@ pub(super) fn write_results(key: &InstanceKey, results: &InstanceResults, out: &
         penalty: (results.penalty != Penalty::default()).then(|| ((value * 1000.0).round() as u32, nanos(at), held)),
         checks: results.checks.iter().map(check).collect(),
     };
-    line(&format!("own {key}"), &text, out);
+    line(&format!("own {}", instance_key(key)), &text, out);
 }
 
 /// Writes a file; nothing if its path is not UTF-8.
@@ -222,8 +222,7 @@ fn read_moment(value: &str) -> Option<Moment> {
 
 fn read_results(value: &str) -> Option<(InstanceKey, InstanceResults)> {
     let (key, value) = value.split_once(' ')?;
-    let (service, id) = key.split_once('/')?;
-    let key = InstanceKey { service: Label::parse(service).ok()?, id: Label::parse(id).ok()? };
+    let key = read_instance_key(key).ok()?;
     let text: ResultsText<'_> = json(value)?;
     let check = |check: CheckText<'_>| {
         Some(CheckResult {

@@ -311,7 +311,7 @@ impl Cluster {
 
     /// Removes an instance from a host.
     pub(crate) fn withdraw(&self, host: &str, service: &str, id: &str) {
-        let key = InstanceKey { service: label(service), id: label(id) };
+        let key = InstanceKey { service: label(service).into(), id: label(id) };
         self.hosts[host].announcements.send_modify(|all| drop(all.remove(&key)));
     }
 
@@ -433,7 +433,8 @@ impl Cluster {
         let mut declared = false;
         let mut ids = BTreeSet::new();
         for host in self.hosts.values().filter(|host| host.process.is_some()) {
-            for (key, announced) in host.announcements.borrow().iter().filter(|(key, _)| key.service == label("web")) {
+            for (key, announced) in host.announcements.borrow().iter().filter(|(key, _)| key.service.as_str() == "web")
+            {
                 declared = true;
                 if announced.state.is_answered() {
                     ids.insert(key.id.to_string());
@@ -625,6 +626,6 @@ impl Dns {
 pub(crate) fn instance(host: SocketAddr, service: &str, id: &str) -> Instance {
     Instance {
         port: Some(80),
-        ..Instance::new(InstanceKey { service: label(service), id: label(id) }, vec![host.ip()])
+        ..Instance::new(InstanceKey { service: label(service).into(), id: label(id) }, vec![host.ip()])
     }
 }

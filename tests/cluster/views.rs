@@ -59,7 +59,7 @@ async fn divergent_view_is_reported_on_all_nodes_until_it_converges() {
     let cluster = Cluster::running(ALL).await;
     cluster.until(ms(15_000), "the views agree", agree).await;
     let b = cluster.identity("b");
-    let instance = InstanceKey { service: label("web"), id: label("b") };
+    let instance = InstanceKey { service: label("web").into(), id: label("b") };
     let forge = async |standing: InstanceState, version: u64| {
         let (key, value) = Record::State(instance.clone(), standing).encode();
         let changes = vec![Change { key: &key, version, value: Some(&value) }];

@@ -343,7 +343,7 @@ fn ttl(seconds: u64) -> Check {
 async fn ttl_check_follows_reports_and_expires_to_critical() {
     let mut fixture = Fixture::new([definition("web/1", [ttl(10), tcp("web")]), definition("x/1", [alias("web")])]);
     let say = async |fixture: &Fixture, status, output: &str| {
-        let instance = InstanceKey { service: label("web"), id: label("1") };
+        let instance = InstanceKey { service: label("web").into(), id: label("1") };
         let report = TtlReport { instance, check: "service:1:1".into(), status, output: output.to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };
@@ -376,7 +376,7 @@ async fn held_instance_is_withheld_until_the_hold_ends() {
         let hold = Hold { reason: "new kernel".to_owned(), since: 0, until: None };
         Maintenance(of.iter().map(|held| (held.clone(), hold.clone())).collect())
     };
-    let web = || Scope::Instance(InstanceKey { service: label("web"), id: label("1") });
+    let web = || Scope::Instance(InstanceKey { service: label("web").into(), id: label("1") });
     fixture.at(2 * SECOND).await;
     fixture.hold.send_replace(hold(&[(web(), HoldReason::Draining)]));
     assert_eq!(fixture.announced().await, "db/1 passing, web/1 draining: new kernel");
@@ -415,7 +415,7 @@ async fn flapping_instance_is_withheld_for_a_time() {
     let flapping = || Definition { pace, ..definition("web/1", [Check { fall: 1, ..ttl(3600) }]) };
     let mut fixture = Fixture::new([flapping(), definition("db/1", [Check { fall: 1, ..ttl(3600) }])]);
     let say = async |fixture: &Fixture, service: &str, status| {
-        let instance = InstanceKey { service: label(service), id: label("1") };
+        let instance = InstanceKey { service: label(service).into(), id: label("1") };
         let report = TtlReport { instance, check: "service:1".into(), status, output: "x".to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };
@@ -564,7 +564,7 @@ async fn deadline_of_a_ttl_check_runs_on_while_the_agent_is_away() {
     for (away, expected, left) in cases {
         let fixture = Fixture::new(all());
         fixture.at(SECOND).await;
-        let instance = InstanceKey { service: label("web"), id: label("1") };
+        let instance = InstanceKey { service: label("web").into(), id: label("1") };
         let output = "disk 91 %".to_owned();
         let report = TtlReport { instance, check: "service:1".into(), status: Status::Warning, output };
         fixture.ttl_reports.send(report).await.unwrap();
@@ -612,7 +612,7 @@ async fn slow_start_and_damping_continue_after_a_restart() {
     };
     let fixture = Fixture::new(all());
     let say = async |fixture: &Fixture, status| {
-        let instance = InstanceKey { service: label("db"), id: label("1") };
+        let instance = InstanceKey { service: label("db").into(), id: label("1") };
         let report = TtlReport { instance, check: "service:1".into(), status, output: "x".to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };

@@ -18,7 +18,7 @@ use crate::{
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
         maintenance::Maintenance,
-        name::Label,
+        registered_name::RegisteredName,
         service::{Check, Definition, InstanceKey, Pace},
     },
 };
@@ -159,7 +159,7 @@ impl TrackedInstance {
     }
 
     /// Returns the services that the alias checks name; none while the instance is disabled.
-    pub(super) fn aliases(&self) -> impl Iterator<Item = &Label> {
+    pub(super) fn aliases(&self) -> impl Iterator<Item = &RegisteredName> {
         self.definition.checks.iter().zip(&self.checks).filter_map(|(check, _)| check.probe.alias())
     }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cli::table::print,
     config::{Config, Upstreams},
-    model::service::RESERVED_SERVICE,
+    model::registered_name::RESERVED_SERVICE,
 };
 
 /// A planned change of the host.

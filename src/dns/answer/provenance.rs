@@ -8,7 +8,7 @@ use crate::{
         service::{HostIndex, NamedPort, Service, Set},
         static_names::Zone,
     },
-    model::{name::Label, service::Protocol},
+    model::{name::Label, registered_name::RegisteredName, service::Protocol},
 };
 
 /// A name of an answer: the question's name or a CNAME target.
@@ -92,9 +92,9 @@ pub enum Form<'t> {
     /// `SERVICE`: all instances.
     Service,
     /// `TAG.SERVICE`: instances with the tag.
-    Tag(&'t Label),
+    Tag(&'t RegisteredName),
     /// `_SERVICE._TAG`: SRV records of instances with the tag (RFC 2782).
-    SrvTag(&'t Label),
+    SrvTag(&'t RegisteredName),
     /// `_SERVICE._PROTOCOL`: SRV records of instances with the transport (RFC 2782).
     SrvProtocol(Protocol),
 }

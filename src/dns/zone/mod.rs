@@ -32,7 +32,8 @@ use crate::{
         announcement::Node,
         catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
-        service::{InstanceKey, RESERVED_SERVICE},
+        registered_name::{RESERVED_SERVICE, RegisteredName},
+        service::InstanceKey,
         zone::ZoneFile,
     },
     parallel,
@@ -68,9 +69,9 @@ const SERVICES_PER_THREAD: usize = 4_000;
 pub struct Tables {
     settings: Arc<Settings>,
     zones: Arc<Zones>,
-    services: Map<Label, Arc<Service>>,
+    services: Map<RegisteredName, Arc<Service>>,
     /// Services with an instance that is not plainly answered.
-    reasons: Map<Label, Arc<Reasons>>,
+    reasons: Map<RegisteredName, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
     name_servers: Arc<[RRset]>,
     addresses: Addresses,
@@ -110,7 +111,9 @@ impl Tables {
 
     /// Applies the touched services and nodes of the catalog.
     pub fn update(&mut self, catalog: &Catalog, touched: &Touched) {
-        let names: Vec<&Label> = touched.services.iter().collect();
+        // Services without a DNS name are in the catalog only.
+        let named = touched.services.iter().filter(|name| name.dns_label().is_ok());
+        let names: Vec<&RegisteredName> = named.collect();
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
             let service = catalog.service(name)?;
             Some(Arc::new(Service::new(name, service, self.settings.ttl)))
@@ -129,13 +132,13 @@ impl Tables {
     }
 
     /// Updates the `_why` texts of these services from their check reports; returns whether a text has changed.
-    pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<Label>) -> bool {
+    pub fn update_reports(&mut self, catalog: &Catalog, services: &BTreeSet<RegisteredName>) -> bool {
         // Services without an entry are plainly answered: their reports change no text.
         let explained = services.iter().filter(|name| self.reasons.contains_key(*name)).cloned().collect::<Vec<_>>();
         explained.iter().filter(|name| self.update_reasons(catalog, name)).count() > 0
     }
 
-    fn update_reasons(&mut self, catalog: &Catalog, name: &Label) -> bool {
+    fn update_reasons(&mut self, catalog: &Catalog, name: &RegisteredName) -> bool {
         let now = catalog.service(name).and_then(|service| Reasons::new(service));
         if self.reasons.get(name).map(|known| &**known) == now.as_ref() {
             return false;

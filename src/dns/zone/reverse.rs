@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     dns::message::{codes::rtype, query::LookupName},
-    model::service::RESERVED_SERVICE,
+    model::registered_name::RESERVED_SERVICE,
 };
 
 /// Maximum number of PTR records in an answer. An address with more instances belongs to a proxy or a cluster, and each record

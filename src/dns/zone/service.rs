@@ -18,6 +18,7 @@ use crate::model::{
     catalog::{self, CatalogEntry, Freshness},
     name::Label,
     reason,
+    registered_name::RegisteredName,
     service::{Instance, Protocol},
 };
 
@@ -47,7 +48,7 @@ pub struct Service {
     /// `_SERVICE._tcp` and `_SERVICE._udp`
     protocols: Protocols,
     /// `TAG.SERVICE` and `_SERVICE._TAG`, sorted by tag.
-    tags: Box<[(Label, Set)]>,
+    tags: Box<[(RegisteredName, Set)]>,
     /// `_PORT._tcp.SERVICE`, sorted by name, then transport.
     ports: Box<[NamedPort]>,
 }
@@ -124,7 +125,7 @@ pub const SRV_FIELDS: usize = 6;
 
 impl Service {
     /// Builds the records; `default_ttl` (seconds) applies to instances without a TTL.
-    pub fn new(name: &Label, service: &catalog::Service, default_ttl: u32) -> Self {
+    pub fn new(name: &RegisteredName, service: &catalog::Service, default_ttl: u32) -> Self {
         Builder::new(name, service, default_ttl).finish()
     }
 
@@ -143,7 +144,7 @@ impl Service {
     }
 
     /// Returns the set of `TAG.SERVICE`; `None` if no instance with that tag is declared.
-    pub fn tag(&self, tag: &[u8]) -> Option<(&Label, &Set)> {
+    pub fn tag(&self, tag: &[u8]) -> Option<(&RegisteredName, &Set)> {
         let at = self.tags.binary_search_by(|(label, _)| label.as_bytes().cmp(tag)).ok()?;
         let (label, set) = &self.tags[at];
         Some((label, set))
@@ -264,7 +265,7 @@ impl NamedPort {
 
 /// Builder of a [`Service`].
 struct Builder<'c> {
-    name: &'c Label,
+    name: &'c RegisteredName,
     /// Instances in the order of [`Service::hosts`].
     instances: Vec<&'c CatalogEntry>,
     /// Texts of [`Remark::Stale`] by unreachable node.
@@ -273,7 +274,7 @@ struct Builder<'c> {
 }
 
 impl<'c> Builder<'c> {
-    fn new(name: &'c Label, service: &'c catalog::Service, default_ttl: u32) -> Self {
+    fn new(name: &'c RegisteredName, service: &'c catalog::Service, default_ttl: u32) -> Self {
         let instances: Vec<&CatalogEntry> = service.instances().collect();
         let nodes = instances.iter().filter(|entry| is_stale(entry)).map(|entry| &entry.node);
         let nodes: BTreeSet<&Label> = nodes.collect();
@@ -303,9 +304,9 @@ impl<'c> Builder<'c> {
         for field in [instance.priority, weight, instance.port.unwrap_or(0)] {
             wire.extend(field.to_be_bytes());
         }
-        for label in [&instance.key.id, self.name] {
-            wire.push(label.as_bytes().len() as u8);
-            wire.extend(label.as_bytes());
+        for label in [instance.key.id.as_bytes(), self.name.as_bytes()] {
+            wire.push(label.len() as u8);
+            wire.extend(label);
         }
         let srv = wire.len() - at;
         let (mut v4, mut v6) = (0_u16, 0_u16);
@@ -390,11 +391,12 @@ impl<'c> Builder<'c> {
         }
     }
 
-    fn tags(&self) -> Box<[(Label, Set)]> {
-        let mut members: BTreeMap<Label, Vec<HostIndex>> = BTreeMap::new();
+    fn tags(&self) -> Box<[(RegisteredName, Set)]> {
+        let mut members: BTreeMap<RegisteredName, Vec<HostIndex>> = BTreeMap::new();
         for (at, entry) in self.instances.iter().enumerate() {
-            // A tag that is not a valid label has no DNS name; the HTTP API still lists it.
-            for tag in instance(entry).tags.iter().filter_map(|tag| Label::parse(tag).ok()) {
+            // A tag that is no label of a DNS name has none; the HTTP API still lists it.
+            let tags = instance(entry).tags.iter().filter_map(|tag| RegisteredName::parse(tag).ok());
+            for tag in tags.filter(|tag| tag.tag_label().is_ok()) {
                 let hosts = members.entry(tag).or_default();
                 if hosts.last() != Some(&(at as HostIndex)) {
                     hosts.push(at as HostIndex);

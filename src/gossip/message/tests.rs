@@ -149,7 +149,7 @@ fn malformed_fields_are_reported() {
         (hello(b"\x04\xff\xff\xff\xff\0\x01"), address("255.255.255.255:1")),
         (push(b"\x04\x01"), long("push", 1025, MAX_CHANGES)),
         (push(b"\x04\x00"), MessageError::Cut),
-        (push(&[b"\0\x01\x01\x01", &[b'k'; 300][..]].concat()), long("key", 257, MAX_KEY)),
+        (push(&[b"\0\x01\x04\x01", &[b'k'; 1100][..]].concat()), long("key", 1025, MAX_KEY)),
         (push(&[b"\0\x01\0\x00", &number[..], b"\x01\x20\x01"].concat()), long("value", 8193, MAX_VALUE)),
         (push(&[b"\0\x01\0\x00", &number[..], b"\x02"].concat()), choice("boolean", 2)),
         (push(&[b"\0\x02", &[0; 22][..]].concat()), MessageError::Order),

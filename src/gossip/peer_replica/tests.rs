@@ -12,7 +12,7 @@ fn instance(id: &str) -> (String, String) {
 }
 
 fn key(id: &str) -> InstanceKey {
-    InstanceKey { service: label("web"), id: label(id) }
+    InstanceKey { service: label("web").into(), id: label(id) }
 }
 
 fn health(id: &str, state: InstanceState) -> (String, String) {

@@ -16,7 +16,7 @@ use crate::{
         blocking::{Snapshot, Topic},
         blocking_response::{known_datacenters, passes, show, show_unfiltered, value_of},
         filter::Filter,
-        query::{Query, label},
+        query::{Query, label, service_name},
         response::{ApiError, json},
     },
     model::{
@@ -24,6 +24,7 @@ use crate::{
         health::Status,
         name::Label,
         reason,
+        registered_name::RegisteredName,
     },
 };
 
@@ -50,7 +51,7 @@ pub(super) fn matching_node<'a>(
 /// Returns the instances of a service that match the query, sorted by `near`.
 pub(super) fn matching_instances<'a>(
     catalog: &'a Catalog,
-    name: &Label,
+    name: &RegisteredName,
     query: &Query,
 ) -> Result<Vec<NodeInstance<'a>>, ApiError> {
     let dc = query.datacenter()?;
@@ -142,7 +143,7 @@ pub(crate) async fn service(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let (name, query) = (label(&name)?, query.with_agent(&api));
+    let (name, query) = (service_name(&name)?, query.with_agent(&api));
     show(&api, &uri, &query, Topic::Service(name.clone()), |Snapshot { catalog, .. }| {
         Ok(matching_instances(catalog, &name, &query)?.iter().map(NodeInstance::catalog_service).collect::<Vec<_>>())
     })

@@ -16,7 +16,7 @@ use crate::{
         Api,
         blocking::{Snapshot, Topic},
         blocking_response::show,
-        query::{Query, bad, label},
+        query::{Query, bad, label, service_name},
         response::ApiError,
     },
     model::{
@@ -51,7 +51,7 @@ pub(crate) async fn checks(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let (name, query) = (label(&name)?, query.with_agent(&api));
+    let (name, query) = (service_name(&name)?, query.with_agent(&api));
     show(&api, &uri, &query, Topic::Service(name.clone()), |Snapshot { catalog, .. }| {
         Ok(matching_instances(catalog, &name, &query)?.iter().flat_map(NodeInstance::checks).collect::<Vec<_>>())
     })
@@ -64,7 +64,7 @@ pub(crate) async fn service(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let (name, query) = (label(&name)?, query.with_agent(&api));
+    let (name, query) = (service_name(&name)?, query.with_agent(&api));
     let passing = query.flag("passing")?;
     show(&api, &uri, &query, Topic::Service(name.clone()), |Snapshot { catalog, .. }| {
         let mut entries: Vec<Entry> =

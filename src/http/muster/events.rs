@@ -20,7 +20,7 @@ use crate::{
     http::{
         Api,
         blocking::BlockingQueries,
-        query::{Query, bad, label},
+        query::{Query, bad, label, service_name},
         response::{ApiError, json},
         server::credentials::Credentials,
     },
@@ -29,6 +29,7 @@ use crate::{
         event::{Event, Kind},
         journal::{Batch, Entry, Journal, Missed},
         name::Label,
+        registered_name::RegisteredName,
     },
     printable,
 };
@@ -91,14 +92,15 @@ impl EventStream {
 
 /// Events that a client selects.
 struct Selection {
-    services: Vec<Label>,
+    services: Vec<RegisteredName>,
     nodes: Vec<Label>,
     kinds: Vec<String>,
 }
 
 impl Selection {
     fn new(query: &Query) -> Result<Self, ApiError> {
-        let labels = |name: &str| query.all(name).map(label).collect::<Result<Vec<_>, _>>();
+        let services = query.all("service").map(service_name).collect::<Result<_, _>>()?;
+        let nodes = query.all("node").map(label).collect::<Result<_, _>>()?;
         let kinds: Vec<String> = query.all("kind").map(str::to_owned).collect();
         if let Some(unknown) = kinds.iter().find(|word| !Kind::ALL.iter().any(|kind| kind.is(word))) {
             let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.as_str()).collect();
@@ -107,15 +109,12 @@ impl Selection {
                 known.join(", ")
             )));
         }
-        Ok(Self { services: labels("service")?, nodes: labels("node")?, kinds })
+        Ok(Self { services, nodes, kinds })
     }
 
     fn matches(&self, event: &Event) -> bool {
-        let among = |selection: &[Label], is: &Option<Label>| {
-            selection.is_empty() || is.as_ref().is_some_and(|is| selection.contains(is))
-        };
         let kind = self.kinds.is_empty() || self.kinds.iter().any(|word| event.kind.is(word));
-        among(&self.services, &event.service) && among(&self.nodes, &event.node) && kind
+        among(&self.services, event.service.as_ref()) && among(&self.nodes, event.node.as_ref()) && kind
     }
 
     /// Returns the selected events, preceded by a `missed` event if some were missed.
@@ -135,6 +134,11 @@ impl Selection {
     }
 }
 
+/// Reports whether the value is selected: all are if the selection is empty.
+fn among<T: PartialEq>(selection: &[T], value: Option<&T>) -> bool {
+    selection.is_empty() || value.is_some_and(|value| selection.contains(value))
+}
+
 fn missed(missed: Missed) -> Option<(Kind, api::events::Event)> {
     let (count, text) = match missed {
         Missed::Nothing => return None,
@@ -148,15 +152,14 @@ fn missed(missed: Missed) -> Option<(Kind, api::events::Event)> {
 
 fn event_json(entry: &Entry) -> api::events::Event {
     let Entry { sequence, at, event } = entry;
-    let text = |label: &Option<Label>| label.as_ref().map(ToString::to_string);
     let place = event.place.as_ref();
     api::events::Event {
         sequence: Some(*sequence),
         time: rfc3339_millis(*at),
         kind: event.kind.as_str().to_owned(),
-        node: text(&event.node),
-        service: text(&event.service),
-        instance: text(&event.instance),
+        node: event.node.as_ref().map(ToString::to_string),
+        service: event.service.as_ref().map(ToString::to_string),
+        instance: event.instance.as_ref().map(ToString::to_string),
         was: event.was.map(str::to_owned),
         state: event.state.map(str::to_owned),
         file: place.map(|(path, ..)| printable::path(path).to_string()),

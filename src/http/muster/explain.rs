@@ -52,6 +52,7 @@ use crate::{
         member::Membership,
         name::{Label, Name},
         recursion_access::is_inside,
+        registered_name::RegisteredName,
         upstream_address::UpstreamAddress,
     },
 };
@@ -226,7 +227,7 @@ impl Explainer<'_> {
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
             Match::Nothing => self.nothing(text, step.zone),
             Match::Outside => self.outside(name, client),
-            found => match found.service().and_then(|service| label(service.name())) {
+            found => match found.service().and_then(|service| name_of(service.name())) {
                 Some(service) if matches!(found, Match::Why { .. }) => self.why(&service, &found),
                 Some(service) => self.service(&service, &found),
                 None => self.unknown(text),
@@ -466,8 +467,8 @@ fn absolute(owner: &[u8], zone: &Zone) -> String {
     name.map_or_else(String::new, |name| presentation(&name))
 }
 
-fn label(octets: &[u8]) -> Option<Label> {
-    Label::parse(std::str::from_utf8(octets).ok()?).ok()
+fn name_of(label: &[u8]) -> Option<RegisteredName> {
+    RegisteredName::parse(std::str::from_utf8(label).ok()?).ok()
 }
 
 fn join(servers: &[UpstreamAddress]) -> String {

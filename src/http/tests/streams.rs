@@ -147,7 +147,7 @@ impl Stream {
 }
 
 fn view(status: Status, reason: &str) -> View {
-    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let key = InstanceKey { service: label("web").into(), id: label("web-1") };
     let instance = Arc::new(Instance {
         port: Some(80),
         tags: vec!["v2".to_owned()].into(),
@@ -364,7 +364,7 @@ async fn agent_shows_file_problems_and_holds() {
     );
     assert_eq!((folder["Problems"].as_array().unwrap().len(), &folder["MoreProblems"]), (100, &json!(21)));
 
-    let key = InstanceKey { service: label("web"), id: label("web-1") };
+    let key = InstanceKey { service: label("web").into(), id: label("web-1") };
     let hold = Hold { reason: "new disk".to_owned(), since: 10, until: Some(70) };
     let node = Hold { reason: String::new(), since: 10, until: None };
     agent.maintenance.send_modify(|held| {

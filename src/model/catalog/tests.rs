@@ -11,7 +11,7 @@ use crate::model::{
 };
 
 fn announcement(service: &str, id: &str, address: &str, status: Status) -> (InstanceRef, Arc<Announcement>) {
-    let key = InstanceKey { service: label(service), id: label(id) };
+    let key = InstanceKey { service: label(service).into(), id: label(id) };
     let instance = Arc::new(Instance { port: Some(80), ..Instance::new(key, vec![address.parse().unwrap()]) });
     Announcement::new(instance, InstanceState::new(status, "down")).into_entry()
 }
@@ -33,18 +33,18 @@ fn unreachable((name, view): (Label, Arc<NodeView>)) -> (Label, Arc<NodeView>) {
 
 /// Returns the instances of a service that count, as `ID at NODE`.
 fn counted(catalog: &Catalog, service: &str) -> Vec<String> {
-    let service = catalog.service(&label(service)).unwrap();
+    let service = catalog.service(&label(service).into()).unwrap();
     service.instances().map(|p| format!("{} at {}", p.announcement.instance.key.id, p.node)).collect()
 }
 
 /// Returns the services without their versions, which depend on the history.
-fn entries(catalog: &Catalog) -> BTreeMap<&Label, &[CatalogEntry]> {
+fn entries(catalog: &Catalog) -> BTreeMap<&RegisteredName, &[CatalogEntry]> {
     catalog.services.iter().map(|(name, service)| (name, service.entries.as_slice())).collect()
 }
 
 fn touched(services: &[&str], nodes: &[&str]) -> Touched {
     Touched {
-        services: services.iter().map(|s| label(s)).collect(),
+        services: services.iter().map(|s| label(s).into()).collect(),
         reports: BTreeSet::new(),
         nodes: nodes.iter().map(|s| label(s)).collect(),
     }
@@ -158,11 +158,11 @@ fn each_version_grows_with_its_part() {
     for (step, view, expected) in steps {
         let touched = catalog.update(view);
         let Versions { all, names, nodes } = catalog.versions();
-        let of = |service| catalog.service(&label(service)).map_or(0, |service| service.version());
+        let of = |service| catalog.service(&label(service).into()).map_or(0, |service| service.version());
         assert_eq!([all, names, nodes, of("web"), of("db")], expected, "{step}");
         // A report does not change answers.
         if step == "a report alone" {
-            assert!(touched.is_empty() && touched.reports.contains(&label("web")), "{touched:?}");
+            assert!(touched.is_empty() && touched.reports.contains(&RegisteredName::from(label("web"))), "{touched:?}");
         }
     }
 }
@@ -219,7 +219,7 @@ fn addresses_share_the_instances_of_the_services() {
     };
     for view in [unchanged, redefined, node("a", &[("web", "w1", "10.0.0.1", Critical)])] {
         catalog.update(View::from_iter([view]));
-        let service = catalog.service(&label("web")).unwrap();
+        let service = catalog.service(&label("web").into()).unwrap();
         let of_service = &service.entries().next().unwrap().announcement.instance;
         let (of_address, _) = catalog.addresses.0.iter().next().unwrap().by.as_ref().unwrap();
         assert!(Arc::ptr_eq(of_service, of_address), "a former definition stays in memory");

@@ -11,6 +11,7 @@ use super::{Freshness, NodeView, View};
 use crate::model::{
     announcement::{Announcement, Announcements, Node},
     name::Label,
+    registered_name::RegisteredName,
     service::InstanceKey,
 };
 
@@ -58,7 +59,7 @@ pub(crate) struct ViewDiff {
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub(crate) nodes: BTreeSet<Label>,
     /// Changes of instances, by service.
-    pub(crate) services: BTreeMap<Label, Vec<Change>>,
+    pub(crate) services: BTreeMap<RegisteredName, Vec<Change>>,
 }
 
 impl ViewDiff {

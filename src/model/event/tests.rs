@@ -42,7 +42,7 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
         for text in *instances {
             let (key, rest) = text.split_once(' ').unwrap();
             let (service, id) = key.split_once('/').unwrap();
-            let key = InstanceKey { service: label(service), id: label(id) };
+            let key = InstanceKey { service: label(service).into(), id: label(id) };
             let (state, port) = state(rest);
             let instance = Instance { port: Some(port), ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()]) };
             announcements.extend([Announcement::new(Arc::new(instance), state).into_entry()]);
@@ -161,7 +161,7 @@ fn an_event_names_service_instance_node_and_states() {
     between(seen(&was), seen(&is), &mut |event| all.push(event));
     let expected = Event {
         node: Some(label("a")),
-        service: Some(label("web")),
+        service: Some(label("web").into()),
         instance: Some(label("w1")),
         was: Some("passing"),
         state: Some("critical"),

@@ -63,7 +63,7 @@ mod tests {
     use crate::model::name::label;
 
     fn instance(id: &str, port: u16) -> Arc<Instance> {
-        let key = InstanceKey { service: label("web"), id: label(id) };
+        let key = InstanceKey { service: label("web").into(), id: label(id) };
         Arc::new(Instance { port: Some(port), ..Instance::new(key, vec![]) })
     }
 

@@ -15,6 +15,7 @@ use crate::{
         announcement::MAX_CHECK_TEXT,
         health::Status,
         name::Label,
+        registered_name::RegisteredName,
         service::{
             Check, CheckTitle, DEFAULT_INTERVAL, DEFAULT_TIMEOUT, Endpoint, HttpProbe, MAX_INTERVAL, MAX_STREAK,
             MIN_INTERVAL, Probe,
@@ -61,7 +62,7 @@ impl CheckRegistration {
 pub(super) fn read_check(
     body: &Value,
     place: &str,
-    own: &Label,
+    own: &RegisteredName,
     link_local: bool,
 ) -> Result<(Check, Option<Duration>), FieldError> {
     let fields = Fields::new(body, place)?;
@@ -109,6 +110,7 @@ pub(super) fn read_check(
         _ => {
             let text = fields.text("AliasService")?.unwrap_or_default();
             let service = Label::parse(text).map_err(|_| fields.mismatch("AliasService", LABEL))?;
+            let service = RegisteredName::from(service);
             if service == *own {
                 let reason = "the service is an alias of itself".to_owned();
                 return Err(FieldError::Conflict { field: fields.path("AliasService"), reason });

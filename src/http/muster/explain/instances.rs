@@ -15,6 +15,7 @@ use crate::{
         member::Member,
         name::Label,
         reason,
+        registered_name::RegisteredName,
     },
 };
 
@@ -27,7 +28,7 @@ pub(super) const NODE_TTL: &str = "dns.ttl of this node's configuration";
 
 impl Explainer<'_> {
     /// Explains a name of a service, with the instances that the name selects.
-    pub(super) fn service(&self, name: &Label, found: &Match<'_>) -> Explained {
+    pub(super) fn service(&self, name: &RegisteredName, found: &Match<'_>) -> Explained {
         let service = self.catalog.service(name);
         let with_shadowed: Vec<(&CatalogEntry, bool)> = service
             .iter()
@@ -55,7 +56,7 @@ impl Explainer<'_> {
     }
 
     /// Explains a `_why` name, with the instances that its records explain.
-    pub(super) fn why(&self, name: &Label, found: &Match<'_>) -> Explained {
+    pub(super) fn why(&self, name: &RegisteredName, found: &Match<'_>) -> Explained {
         let explained = self.service(name, found);
         let subject = match (found, &explained.instances[..]) {
             (Match::Why { host: Some(_), .. }, [instance, ..]) => {
@@ -115,7 +116,7 @@ impl Explainer<'_> {
         notes
     }
 
-    fn notes(&self, name: &Label, instances: &[Instance]) -> Vec<String> {
+    fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(since) = self.members.partitioned {
             let since = rfc3339(since);
@@ -135,7 +136,7 @@ impl Explainer<'_> {
     }
 
     /// Returns a note per zone file with static records that the service hides.
-    fn hidden(&self, name: &Label) -> Vec<String> {
+    fn hidden(&self, name: &RegisteredName) -> Vec<String> {
         let mut hidden = self.tables.hidden_by(name.as_bytes());
         hidden.sort_by_key(|hidden| (hidden.file, hidden.line));
         let of_file = hidden.chunk_by(|one, next| one.file == next.file);

@@ -13,7 +13,8 @@ use crate::{
     model::{
         catalog::Catalog,
         name::{Label, Name},
-        service::{InstanceKey, RESERVED_SERVICE},
+        registered_name::{RESERVED_SERVICE, RegisteredName},
+        service::InstanceKey,
     },
 };
 
@@ -58,8 +59,8 @@ impl Names<'_> {
     fn ids(&self, text: &str, domain: &Name) -> Vec<Name> {
         let instance = |key: &InstanceKey| domain.prepend([key.id.as_bytes(), key.service.as_bytes()]).ok();
         let mut names = Vec::new();
-        if let Some((service, id)) = text.split_once('/')
-            && let (Ok(service), Ok(id)) = (Label::parse(service), Label::parse(id))
+        if let Some((service, id)) = text.rsplit_once('/')
+            && let (Ok(service), Ok(id)) = (RegisteredName::parse(service), Label::parse(id))
         {
             names.extend(instance(&InstanceKey { service, id }));
         }
