@@ -77,7 +77,8 @@ impl World {
             datacenter: label("dc1"),
             meta: Default::default(),
         };
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let view =
+            NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {
             node: label("host-a"),
             domain: Name::parse("service.local").unwrap(),

@@ -278,12 +278,26 @@ pub struct Status {
     pub members: BTreeMap<String, usize>,
     /// Members whose view differs for longer than propagation takes, with the start time (RFC 3339).
     pub diverging: BTreeMap<String, String>,
+    /// External nodes that several agents, or an agent and a member, announce.
+    pub conflicts: Vec<Conflict>,
     /// Number of rejected gossip packets since the start, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// Watched folders.
     pub files: Vec<Folder>,
     /// Holds on this node, which withhold instances whatever their checks report.
     pub held: Vec<Held>,
+}
+
+/// An external node that is announced more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Conflict {
+    /// Name of the external node.
+    pub node: String,
+    /// Nodes through which it is registered.
+    pub owners: Vec<String>,
+    /// Owner whose registration counts; `None`: the member of that name counts.
+    pub counts: Option<String>,
 }
 
 /// A folder of files.

@@ -109,7 +109,10 @@ fn view() -> impl Strategy<Value = View> {
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
                 let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
                 let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
-                (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+                (
+                    label(name),
+                    Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+                )
             };
         nodes.into_iter().map(one).collect()
     })

@@ -110,7 +110,8 @@ impl World {
             meta: Default::default(),
         };
         let announcements = declared.iter().map(Declared::announcement).collect();
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let view =
+            NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };
         let settings = Settings {
             node: label("host-a"),
             domain: name(DOMAIN),

@@ -176,7 +176,7 @@ impl World {
                     meta: Default::default(),
                 });
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
-                (name, Arc::new(NodeView { node, announcements, freshness }))
+                (name, Arc::new(NodeView { external: Default::default(), node, announcements, freshness }))
             })
             .collect();
         let domain = Name::parse("service.local").unwrap();

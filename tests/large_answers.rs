@@ -45,7 +45,12 @@ fn tables(instances: u32, addresses: u32) -> Tables {
     let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
     let view = View::unit(
         label("host-a"),
-        Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),
+        Arc::new(NodeView {
+            external: Default::default(),
+            node: Arc::new(node),
+            announcements,
+            freshness: Freshness::Live,
+        }),
     );
     let domain = Name::parse("service.local").unwrap();
     let settings = Settings { node: label("host-a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };

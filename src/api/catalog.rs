@@ -77,7 +77,7 @@ pub struct Service {
     pub tagged_addresses: BTreeMap<String, TaggedAddress>,
     /// SRV weights.
     pub weights: Weights,
-    /// Always false: no other node changes tags.
+    /// True if `catalog/register` may replace the tags.
     pub enable_tag_override: bool,
     /// Datacenter of the node.
     pub datacenter: String,
@@ -130,7 +130,7 @@ pub struct CatalogService {
     pub service_meta: Texts,
     /// Port; 0: none.
     pub service_port: u16,
-    /// Always false.
+    /// True if `catalog/register` may replace the tags.
     pub service_enable_tag_override: bool,
     /// Always empty.
     pub service_proxy: Nothing,
@@ -169,8 +169,8 @@ pub struct Check {
     /// Always empty.
     #[serde(rename = "Type")]
     pub kind: String,
-    /// Always empty.
-    pub definition: Nothing,
+    /// Definition, of a check that was reported to the catalog; otherwise empty.
+    pub definition: BTreeMap<String, serde_json::Value>,
     /// Index of the last change.
     pub create_index: u64,
     /// Same as `CreateIndex`.

@@ -58,6 +58,8 @@ pub struct Instance {
     pub registered_as: Option<String>,
     /// Node that announces the instance.
     pub node: String,
+    /// External node on which the instance is, registered through `Node`; null for instances of `Node` itself.
+    pub external_node: Option<String>,
     /// IP addresses.
     pub addresses: Vec<String>,
     /// Default port; 0 if it has none, and therefore no SRV record.

@@ -8,7 +8,7 @@ use super::{
     members::since,
     table::{Table, print},
 };
-use crate::api::{AgentStatus, Held, Problem};
+use crate::api::{AgentStatus, Conflict, Held, Problem};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -29,14 +29,15 @@ pub(super) fn run(args: &Args) -> Exit {
     })
 }
 
-/// Reports whether no problem needs attention: no file has an error, and the node has an address and is neither cut off nor
-/// gone for its peers. Withheld instances are no problem: an operator withdrew them.
+/// Reports whether no problem needs attention: no file has an error, no external node is announced twice, and the node has an
+/// address and is neither cut off nor gone for its peers. Withheld instances are no problem: an operator withdrew them.
 fn is_healthy(agent: &AgentStatus) -> bool {
     let status = &agent.muster;
     let mut problems = status.files.iter().flat_map(|folder| &folder.problems);
     status.partitioned.is_none()
         && status.address_problem.is_none()
         && status.doubted.is_none()
+        && status.conflicts.is_empty()
         && problems.all(|problem| problem.severity != "error")
 }
 
@@ -87,6 +88,9 @@ fn report(agent: &AgentStatus, now: SystemTime) -> Table {
     if let Some(problem) = &status.address_problem {
         row("problem", problem.clone());
     }
+    for conflict in &status.conflicts {
+        row("conflict", describe_conflict(conflict));
+    }
     for held in &status.held {
         row("withheld", describe_hold(held, &config.node_name, now));
     }
@@ -118,6 +122,12 @@ pub(super) fn describe_problem(problem: &Problem) -> String {
     let warning = if severity == "warning" { "warning: " } else { "" };
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
     format!("{file}:{line}:{column}: {warning}{message}{hint}")
+}
+
+fn describe_conflict(conflict: &Conflict) -> String {
+    let counts =
+        conflict.counts.as_ref().map_or("the member of that name counts".to_owned(), |owner| format!("{owner} counts"));
+    format!("external node {} is registered through {}: {counts}", conflict.node, conflict.owners.join(" and "))
 }
 
 fn describe_hold(held: &Held, node: &str, now: SystemTime) -> String {

@@ -238,6 +238,8 @@ fn read_service(
         weight,
         ttl,
         registered_as: None,
+        external: None,
+        tag_override: false,
         service_case: None,
     };
     lists.share(&mut instance);

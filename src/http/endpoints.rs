@@ -15,7 +15,10 @@ use serde_json::Value;
 
 use super::{
     Api,
-    consul::{agent, agent_self, agent_services, catalog, coordinate, event, health, keyring, metrics, mutations},
+    consul::{
+        agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, metrics,
+        mutations,
+    },
     endpoint::{Answer, Body, Endpoint},
     muster::{events, explain, status},
     openapi,
@@ -168,14 +171,19 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/v1/catalog/service/{service}", Read, catalog::service, "List the instances of a service")
             .query(&[WAIT, CATALOG, TAG, NEAR, JSON])
             .json::<Vec<CatalogService>>(),
-        Endpoint::put("/v1/catalog/register", Register, mutations::catalog_register, "Register a service of this node")
-            .body(Body::Json(openapi::catalog_registration))
-            .json::<bool>(),
+        Endpoint::put(
+            "/v1/catalog/register",
+            Register,
+            catalog_mutations::register,
+            "Register an external node, or a service",
+        )
+        .body(Body::Json(openapi::catalog_registration))
+        .json::<bool>(),
         Endpoint::put(
             "/v1/catalog/deregister",
             Register,
-            mutations::catalog_deregister,
-            "Deregister a service or a check of this node",
+            catalog_mutations::deregister,
+            "Deregister an external node, a service or a check",
         )
         .body(Body::Json(openapi::catalog_deregistration))
         .json::<bool>(),

@@ -1,6 +1,7 @@
 //! Query parameters of a request, as Consul's clients send them.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -20,7 +21,7 @@ use super::{
     response::ApiError,
 };
 use crate::{
-    model::{announcement::Node, name::Label, registered_name::RegisteredName},
+    model::{name::Label, registered_name::RegisteredName},
     registry::registration::go_duration,
 };
 
@@ -114,12 +115,12 @@ impl Query {
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
 
-    /// Reports whether a node matches the datacenter and every `node-meta=KEY:VALUE`.
-    pub(super) fn matches(&self, node: &Node, dc: Option<&Label>) -> bool {
-        dc.is_none_or(|dc| node.datacenter == *dc)
+    /// Reports whether a node of this datacenter and metadata matches the datacenter and every `node-meta=KEY:VALUE`.
+    pub(super) fn matches(&self, datacenter: &Label, meta: &BTreeMap<String, String>, dc: Option<&Label>) -> bool {
+        dc.is_none_or(|dc| datacenter == dc)
             && self.all("node-meta").filter(|pair| !pair.is_empty()).all(|pair| {
                 let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
-                node.meta.get(key).is_some_and(|known| known == value)
+                meta.get(key).is_some_and(|known| known == value)
             })
     }
 
@@ -171,7 +172,12 @@ pub(super) fn bad(text: &str) -> ApiError {
     ApiError(StatusCode::BAD_REQUEST, text.to_owned())
 }
 
-/// Parses the name of a node in a request.
+/// Parses the name of a node or an external node in a request.
+pub(super) fn node_name(text: &str) -> Result<RegisteredName, ApiError> {
+    RegisteredName::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid node name: {error}")))
+}
+
+/// Parses the name of a member in a request.
 pub(super) fn label(text: &str) -> Result<Label, ApiError> {
     Label::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid node name: {error}")))
 }

@@ -89,6 +89,10 @@ pub struct Instance {
     /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
     /// `None`: the instance is defined in a file.
     pub registered_as: Option<SmolStr>,
+    /// External node on which it runs; `None`: the node that announces it.
+    pub external: Option<Box<RegisteredName>>,
+    /// True if `catalog/register` may replace the tags, which then survive registrations of the agent's clients.
+    pub tag_override: bool,
     /// Name of the service in the letter case of its registration, for display and filters. `None`: as in the key.
     pub service_case: Option<SmolStr>,
 }
@@ -151,6 +155,8 @@ impl Instance {
             weight: DEFAULT_WEIGHT,
             ttl: None,
             registered_as: None,
+            external: None,
+            tag_override: false,
             service_case: None,
         }
     }

@@ -7,6 +7,7 @@
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
 //! fields, `label` derives the DNS label of an id, `duration` parses Go's durations.
 
+mod catalog;
 mod check;
 mod duration;
 mod fields;
@@ -17,11 +18,16 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-pub use self::{check::CheckRegistration, duration::go_duration, fields::field};
+pub(super) use self::id_label::label_of;
+pub use self::{
+    catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
+    check::CheckRegistration,
+    duration::go_duration,
+    fields::field,
+};
 use self::{
     check::read_check,
     fields::{Fields, is},
-    id_label::label_of,
 };
 use super::error::FieldError;
 use crate::{
@@ -58,6 +64,8 @@ pub struct Registration {
     pub definition: Arc<Definition>,
     /// Time after which a critical service is deregistered; `None`: never.
     pub deregister_after: Option<Duration>,
+    /// Tags that `catalog/register` gave to the service, in place of those of the body.
+    pub catalog_tags: Option<Vec<String>>,
     /// Request body, which is stored and parsed again at the next start.
     pub body: Value,
 }
@@ -112,21 +120,23 @@ impl Registration {
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
             registered_as: Some(SmolStr::new(id)),
+            tag_override: fields.flag("EnableTagOverride")?,
             ..base
         };
-        instance.check().map_err(FieldError::Bounds)?;
-        let octets = value_len(&instance);
-        if octets > MAX_VALUE {
-            let reason = format!("nodes exchange at most {MAX_VALUE} octets of an instance, this one has {octets}");
-            return Err(FieldError::Conflict { field: "Tags and Meta".to_owned(), reason });
-        }
+        ensure_bounds(&instance)?;
         let definition = Definition { instance: Arc::new(instance), enabled: true, checks, pace: Pace::default() };
         let ids: Vec<SmolStr> = (0..definition.checks.len()).map(|at| definition.check_id(at)).collect();
         if let Some(at) = (0..ids.len()).find(|at| ids[..*at].contains(&ids[*at])) {
             let reason = format!("two checks have the id {:?}", ids[at]);
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
-        Ok(Self { id: SmolStr::new(id), definition: Arc::new(definition), deregister_after, body: body.clone() })
+        Ok(Self {
+            id: SmolStr::new(id),
+            definition: Arc::new(definition),
+            deregister_after,
+            catalog_tags: None,
+            body: body.clone(),
+        })
     }
 
     /// Returns this registration as the replacement of `known`, a registration with the same id: TTL checks in both
@@ -178,6 +188,23 @@ impl Registration {
                 return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
             }
         }
+        Ok(self)
+    }
+
+    /// Returns the registration with these tags in place of its own.
+    ///
+    /// # Errors
+    /// The service does not permit it (`EnableTagOverride`), or the tags are out of bounds.
+    pub fn with_catalog_tags(mut self, tags: Vec<String>) -> Result<Self, FieldError> {
+        let definition = Arc::make_mut(&mut self.definition);
+        if !definition.instance.tag_override {
+            let reason = "the service was registered without it: its tags are those of its own registration".to_owned();
+            return Err(FieldError::Conflict { field: "EnableTagOverride".to_owned(), reason });
+        }
+        let instance = Instance { tags: tags.clone().into(), ..Instance::clone(&definition.instance) };
+        ensure_bounds(&instance)?;
+        definition.instance = Arc::new(instance);
+        self.catalog_tags = Some(tags);
         Ok(self)
     }
 
@@ -250,6 +277,24 @@ impl Registration {
         fields.insert("Checks".to_owned(), checks.into());
         body
     }
+}
+
+fn ensure_bounds(instance: &Instance) -> Result<(), FieldError> {
+    instance.check().map_err(FieldError::Bounds)?;
+    let octets = value_len(instance);
+    if octets > MAX_VALUE {
+        let reason = format!("nodes exchange at most {MAX_VALUE} octets of an instance, this one has {octets}");
+        return Err(FieldError::Conflict { field: "Tags and Meta".to_owned(), reason });
+    }
+    Ok(())
+}
+
+/// Returns the tags of a service in a request, without duplicates and empty ones.
+///
+/// # Errors
+/// The field is not an array of strings.
+pub fn tags_of(service: &Value) -> Result<Vec<String>, FieldError> {
+    tags(&Fields::new(service, "Service")?)
 }
 
 fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {

@@ -184,11 +184,19 @@ impl Tables {
         let Some(top) = below.checked_sub(1) else { return Live::Found(Match::Apex(zone)) };
         let nothing = |existing| Live::Nothing { existing };
         match name.label(top) {
-            b"node" => match top.checked_sub(1).map(|at| (at, self.node(name.label(at)))) {
-                Some((0, Some((node, rrsets)))) => Live::Found(Match::Node { node, rrsets }),
-                Some((_, Some(_))) => nothing(2),
-                _ => nothing(1),
-            },
+            b"node" => {
+                let Some(at) = top.checked_sub(1) else { return nothing(1) };
+                let member = || self.node(name.label(at)).map(|(node, rrsets)| Match::Node { node, rrsets });
+                let external = || {
+                    let (node, rrsets) = self.external_node(name.label(at))?;
+                    Some(Match::External { node, rrsets })
+                };
+                match member().or_else(external) {
+                    Some(found) if at == 0 => Live::Found(found),
+                    Some(_) => nothing(2),
+                    None => nothing(1),
+                }
+            }
             [b'_', form @ ..] => {
                 // `_tcp.ZONE` and `_TAG.ZONE` always exist as empty non-terminals.
                 let Some(at) = top.checked_sub(1) else { return nothing(1) };

@@ -30,7 +30,7 @@ use super::message::{codes::rtype, query::LookupName};
 use crate::{
     model::{
         announcement::Node,
-        catalog::{Addresses, Catalog, Map, Touched},
+        catalog::{Addresses, Catalog, Claim, Freshness, Map, Touched},
         name::{Label, Name},
         registered_name::{RESERVED_SERVICE, RegisteredName},
         service::InstanceKey,
@@ -73,9 +73,10 @@ pub struct Tables {
     /// Services with an instance that is not plainly answered.
     reasons: Map<RegisteredName, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
+    external: Map<RegisteredName, Arc<NodeNames>>,
     name_servers: Arc<[RRset]>,
     addresses: Addresses,
-    node_addresses: Arc<BTreeMap<IpAddr, Label>>,
+    node_addresses: Arc<BTreeMap<IpAddr, RegisteredName>>,
     serial: u32,
 }
 
@@ -102,6 +103,7 @@ impl Tables {
             services: Map::default(),
             reasons: Map::default(),
             nodes: Map::default(),
+            external: Map::default(),
             name_servers: Arc::default(),
             addresses: Addresses::default(),
             node_addresses: Arc::default(),
@@ -126,8 +128,17 @@ impl Tables {
             self.update_reasons(catalog, name);
         }
         self.addresses = catalog.addresses().clone();
+        for name in touched.external.iter().filter(|name| name.dns_label().is_ok()) {
+            match catalog.external(name).and_then(|claim| NodeNames::of_external(catalog, claim, self.settings.ttl)) {
+                Some(names) => drop(self.external.insert(name.clone(), Arc::new(names))),
+                None => drop(self.external.remove(name)),
+            }
+        }
         if !touched.nodes.is_empty() {
             self.update_nodes(catalog, touched);
+        }
+        if !touched.nodes.is_empty() || !touched.external.is_empty() {
+            self.update_node_addresses(catalog);
         }
     }
 
@@ -224,6 +235,11 @@ impl Tables {
         self.nodes.get_key_value(name).map(|(name, node)| (name, node.rrsets.as_slice()))
     }
 
+    /// Returns an external node and its records.
+    pub fn external_node(&self, name: &[u8]) -> Option<(&RegisteredName, &[RRset])> {
+        self.external.get_key_value(name).map(|(name, node)| (name, node.rrsets.as_slice()))
+    }
+
     /// Returns all zones, unordered.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.zones.by_origin.values()
@@ -244,14 +260,33 @@ impl Tables {
         self.addresses.any_in(addresses) || self.node_addresses.range(addresses.clone()).next().is_some()
     }
 
-    /// Returns the node at an address.
-    pub fn node_at(&self, address: &IpAddr) -> Option<&Label> {
+    /// Returns the node or the external node at an address.
+    pub fn node_at(&self, address: &IpAddr) -> Option<&RegisteredName> {
         self.node_addresses.get(address)
     }
 
     /// Returns the default TTL in seconds.
     pub fn ttl(&self) -> u32 {
         self.settings.ttl
+    }
+
+    fn update_node_addresses(&mut self, catalog: &Catalog) {
+        let mut nodes: Vec<_> = catalog.nodes().collect();
+        // The sort is stable: nodes of equal freshness keep the order by name.
+        nodes.sort_by_key(|(_, freshness)| *freshness);
+        let mut node_addresses = BTreeMap::new();
+        for (node, _) in nodes {
+            for address in &node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| RegisteredName::from(node.name.clone()));
+            }
+        }
+        // An agent knows its own address better than the client that registered an external node.
+        for claim in catalog.external_nodes().filter(|claim| is_answered(claim)) {
+            for address in &claim.node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| claim.node.name.clone());
+            }
+        }
+        self.node_addresses = Arc::new(node_addresses);
     }
 
     fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
@@ -264,13 +299,6 @@ impl Tables {
         let mut nodes: Vec<_> = catalog.nodes().collect();
         // The sort is stable: nodes of equal freshness keep the order by name.
         nodes.sort_by_key(|(_, freshness)| *freshness);
-        let mut node_addresses = BTreeMap::new();
-        for (node, _) in &nodes {
-            for address in &node.addresses {
-                node_addresses.entry(*address).or_insert_with(|| node.name.clone());
-            }
-        }
-        self.node_addresses = Arc::new(node_addresses);
         // This node is first, since the client has reached it. Unreachable nodes are last.
         let own = catalog.node(&self.settings.node);
         let others = nodes.iter().map(|(node, _)| *node).filter(|node| node.name != self.settings.node);
@@ -281,19 +309,34 @@ impl Tables {
     }
 }
 
+/// Returns whether an owner's external node is answered.
+fn is_answered(claim: &Claim) -> bool {
+    claim.freshness != Freshness::Gone && claim.node.name.dns_label().is_ok()
+}
+
 /// Returns RDATA `NODE.node`, relative to the origin.
 fn node_name(node: &Label) -> Rdata {
     Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()])
 }
 
 impl NodeNames {
+    /// Returns the records of an external node, whose datacenter is that of its owner; `None` if it is not answered.
+    fn of_external(catalog: &Catalog, claim: &Claim, ttl: u32) -> Option<Self> {
+        let owner = catalog.node(&claim.owner).filter(|_| is_answered(claim))?;
+        Some(Self::with(&claim.node.addresses, &owner.datacenter, &claim.node.meta, ttl))
+    }
+
     fn new(node: &Node, ttl: u32) -> Self {
+        Self::with(&node.addresses, &node.datacenter, &node.meta, ttl)
+    }
+
+    fn with(addresses: &[IpAddr], datacenter: &Label, meta: &BTreeMap<String, String>, ttl: u32) -> Self {
         let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, line: 0, records });
-        let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
-        let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
+        let v4 = addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
+        let v6 = addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
         // One character-string per pair: the length of `meta` entries is bounded accordingly.
-        let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
-            .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let pairs = std::iter::once(("datacenter", datacenter.as_str()))
+            .chain(meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut txt = Vec::new();
         for (key, value) in pairs {
             txt.push((key.len() + 1 + value.len()) as u8);

@@ -17,8 +17,10 @@ use crate::{
     },
     model::{
         announcement::HoldReason,
+        catalog::Catalog,
         date::rfc3339,
         maintenance::{Hold, Scope},
+        registered_name::RegisteredName,
     },
     printable,
 };
@@ -60,9 +62,18 @@ fn state(agent: &Agent, snapshot: &Snapshot) -> api::Status {
             .iter()
             .filter_map(|member| Some((member.id.name.to_string(), rfc3339(member.differs?))))
             .collect(),
+        conflicts: snapshot.catalog.conflicts().iter().map(|name| conflict(&snapshot.catalog, name)).collect(),
         rejected: membership.rejected.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
         files: snapshot.files.iter().map(|(path, report)| folder(path, report)).collect(),
         held: snapshot.maintenance.0.iter().map(|((scope, kind), hold)| held(scope, *kind, hold)).collect(),
+    }
+}
+
+fn conflict(catalog: &Catalog, name: &RegisteredName) -> api::Conflict {
+    api::Conflict {
+        node: name.to_string(),
+        owners: catalog.claims(name).iter().map(|claim| claim.owner.to_string()).collect(),
+        counts: catalog.external(name).map(|claim| claim.owner.to_string()),
     }
 }
 

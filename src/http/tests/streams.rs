@@ -162,7 +162,8 @@ fn view(status: Status, reason: &str) -> View {
             datacenter: label("dc1"),
             meta: Default::default(),
         };
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let view =
+            NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };
         (label(name), Arc::new(view))
     };
     View::from_iter([view("host-a", Announcements::new()), view("host-b", announcements)])

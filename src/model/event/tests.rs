@@ -48,7 +48,10 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             announcements.extend([Announcement::new(Arc::new(instance), state).into_entry()]);
         }
         let node = Node { name: name.clone(), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
-        view.insert(name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }));
+        view.insert(
+            name,
+            Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+        );
     }
     let mut catalog = Catalog::default();
     catalog.update(view);

@@ -9,7 +9,7 @@ const MARK: usize = 6;
 ///
 /// `web-1` on `host-a` becomes `web-1-host-a`. An id that is too long or has other characters is shortened and gets a
 /// digest: `db:5432` becomes `db-5432-x1f2e3-host-a`.
-pub(super) fn label_of(id: &str, node: &Label) -> Label {
+pub(in crate::registry) fn label_of(id: &str, node: &Label) -> Label {
     let ending = format!("-{node}");
     let room = MAX_LABEL.saturating_sub(ending.len());
     let whole = id.strip_suffix(ending.as_str()).unwrap_or(id);

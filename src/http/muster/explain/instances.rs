@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Maximum number of listed file problems.
-const MAX_PROBLEMS: usize = 3;
+pub(super) const MAX_PROBLEMS: usize = 3;
 /// Maximum number of hidden static names listed per zone file.
 const MAX_HIDDEN: usize = 3;
 /// Source of the default TTL.
@@ -85,7 +85,8 @@ impl Explainer<'_> {
         let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = format!("node {name} is {reach}; {}", reason::summary(answered, instances.len()));
-        Explained { instances, ..self.generated("node", summary) }
+        let notes = self.conflict(&RegisteredName::from(name.clone())).into_iter().collect();
+        Explained { instances, notes, ..self.generated("node", summary) }
     }
 
     /// Returns the instances that announce an address.
@@ -175,11 +176,11 @@ impl Explainer<'_> {
             .unwrap_or((self.tables.ttl(), NODE_TTL.to_owned()))
     }
 
-    fn member(&self, name: &Label) -> Option<&Member> {
+    pub(super) fn member(&self, name: &Label) -> Option<&Member> {
         self.members.members.iter().find(|member| member.id.name == *name)
     }
 
-    fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
+    pub(super) fn instance(&self, entry: &CatalogEntry, counts: bool) -> Instance {
         let announcement = &entry.announcement;
         let (instance, state) = (&announcement.instance, &announcement.state);
         let member = self.member(&entry.node);
@@ -203,6 +204,7 @@ impl Explainer<'_> {
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
             node: entry.node.to_string(),
+            external_node: instance.external.as_ref().map(ToString::to_string),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
             tags: instance.tags.to_vec(),

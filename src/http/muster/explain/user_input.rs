@@ -64,9 +64,13 @@ impl Names<'_> {
         {
             names.extend(instance(&InstanceKey { service, id }));
         }
+        if let Ok(node) = RegisteredName::parse(text)
+            && let Ok(label) = node.dns_label()
+        {
+            names.extend(domain.prepend([label, RESERVED_SERVICE.as_bytes()]).ok());
+        }
         let announced = || self.catalog.view().values().flat_map(|view| view.announcements.iter());
         if let Ok(label) = Label::parse(text) {
-            names.extend(domain.prepend([label.as_bytes(), RESERVED_SERVICE.as_bytes()]).ok());
             names.extend(announced().find(|(key, _)| key.id == label).and_then(|(key, _)| instance(key)));
         }
         let registered = announced().find(|(_, announcement)| announcement.instance.api_id() == text);
