@@ -15,7 +15,7 @@ pub struct Explained {
     /// or below a delegation), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
     /// outside the node's zones) or `unknown`.
     pub kind: String,
-    /// Source of the answer: `service`, `tag`, `protocol`, `port`, `instance`, `why`, `node`, `apex`, `static`,
+    /// Source of the answer: `catalog` (a service without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`, `node`, `apex`, `static`,
     /// `wildcard`, `delegation`, `reverse`, `empty` or `nothing` in the node's zones; `special-use`, `route`, `upstream`,
     /// `loop` or `refused` outside them.
     pub source: String,
@@ -54,7 +54,7 @@ pub struct Instance {
     /// Instance id; the DNS name is `ID.SERVICE`.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Id that an HTTP client registered; null for instances of service files.
+    /// Id as an HTTP client or a service file states it; null if it equals the DNS label.
     pub registered_as: Option<String>,
     /// Node that announces the instance.
     pub node: String,

@@ -72,7 +72,8 @@ pub(super) fn run(args: &Args) -> Exit {
 /// Formats an explanation with a paragraph per instance, so that long reasons are not wrapped in a table.
 fn text(explained: &Explained, now: SystemTime) -> String {
     let mut text = format!("{}: {}\n", printable(&explained.name), printable(&explained.summary));
-    if ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
+    let has_ttl = !explained.ttl_from.is_empty();
+    if has_ttl && ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
         let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
     }
     let differ = explained.instances.iter().any(|instance| instance.answered && instance.ttl != explained.ttl);
@@ -88,7 +89,7 @@ fn text(explained: &Explained, now: SystemTime) -> String {
             let _ = writeln!(text, "    TTL {} s, from {}", instance.ttl, printable(&instance.ttl_from));
         }
         if let Some(registered) = &instance.registered_as {
-            let _ = writeln!(text, "    registered by HTTP as {}", printable(registered));
+            let _ = writeln!(text, "    registered as {}", printable(registered));
         }
         if let Some(external) = &instance.external_node {
             let _ =
@@ -223,7 +224,7 @@ TTL 5 s, from dns.ttl of this node's configuration
 
 - web/web-2 on host-a: critical for 1m30s
     check tcp b:2 is critical: refused
-    registered by HTTP as web:2
+    registered as web:2
     passing tcp a:1
     critical tcp b:2: refused\\u{1b}
 

@@ -150,7 +150,8 @@ fn read_probe(
         "exec" => read_exec(reader, node),
         "systemd" => read_unit(reader, node).map(|unit| Probe::Systemd { unit }),
         "alias" => {
-            let service = RegisteredName::from(reader.label(node, "a service's name")?);
+            let text = reader.line(node, "a service's name")?;
+            let service = reader.registered_name_of(node, "a service's name", &text)?;
             if own == Some(&service) {
                 reader.error_with_hint(node.id, "the service is an alias of itself", "name another service");
                 return None;

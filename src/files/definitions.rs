@@ -71,7 +71,7 @@ pub fn service_at<'a>(owner: &Name, zone: &Name, services: &'a BTreeSet<Register
         Some(b'_') => labels.next()?.strip_prefix(b"_")?,
         _ => last,
     };
-    services.get(service)
+    services.get(service).filter(|service| service.dns_label().is_ok())
 }
 
 fn problem(path: &Path, located: &Located, message: String) -> Diagnostic {

@@ -5,12 +5,15 @@
 
 use std::{collections::HashMap, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
+use smol_str::SmolStr;
+
 use super::check;
 use crate::{
     diagnostic::{Diagnostic, quote},
     model::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
+        id_label::label_of,
         name::{Label, MAX_LABEL},
         registered_name::RegisteredName,
         service::{
@@ -205,12 +208,14 @@ fn read_service(
         return None;
     }
     let table = reader.table(node, "a service", SERVICE_KEYS)?;
-    let service = read_name(reader, &table);
-    let id = read_id(reader, &table, service.as_ref(), defaults.node);
+    let named = read_name(reader, &table);
+    let service = named.as_ref().map(|(service, _)| service);
+    let identified = read_id(reader, &table, service, defaults.node);
+    let id = identified.as_ref().map(|(id, _)| id);
     let (port, ports) = read_ports(reader, &table);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
     let addresses = read_addresses(reader, &table, defaults.addresses);
-    let tags = read_tags(reader, &table, id.as_ref());
+    let tags = read_tags(reader, &table, id);
     let meta = table.get("meta").map(|node| reader.meta(node).into()).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
     let number = |key, what, default| {
@@ -221,11 +226,12 @@ fn read_service(
     let ttl = table.get("ttl").and_then(|node| reader.ttl(node));
     let enabled = table.get("enabled").and_then(|node| reader.boolean(node)).unwrap_or(true);
     let checks = match table.get("checks") {
-        Some(node) => check::read_checks(reader, node, service.as_ref(), defaults.allow_exec),
+        Some(node) => check::read_checks(reader, node, service, defaults.allow_exec),
         None => Vec::new(),
     };
     let pace = read_pace(reader, &table);
-    let key = InstanceKey { service: service?, id: id? };
+    let ((service, service_case), (id, registered_as)) = (named?, identified?);
+    let key = InstanceKey { service, id };
     let mut instance = Instance {
         key,
         addresses: addresses.into(),
@@ -237,10 +243,10 @@ fn read_service(
         priority,
         weight,
         ttl,
-        registered_as: None,
+        registered_as,
         external: None,
         tag_override: false,
-        service_case: None,
+        service_case,
     };
     lists.share(&mut instance);
     let id = table.entry("service")?.id;
@@ -279,38 +285,48 @@ fn read_pace(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Pace {
     Pace { damping, slow_start: slow_start.unwrap_or_default() }
 }
 
-fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<RegisteredName> {
+/// Reads the name of the service, and the name in its letter case if that is another.
+fn read_name(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<(RegisteredName, Option<SmolStr>)> {
+    const WHAT: &str = "a service's name";
     let node = reader.required(table, "service", "service: web")?;
-    let service = RegisteredName::from(reader.label(node, "a service's name")?);
-    if let Err(fault) = bounds::service(&service) {
-        reader.error_with_hint(node.id, fault.to_string(), "node names are below it");
-        return None;
+    let text = reader.line(node, WHAT)?;
+    let service = reader.registered_name_of(node, WHAT, &text)?;
+    match service.dns_label() {
+        Err(reason) => {
+            let message = format!("DNS has no name for the service {}: {reason}", quote(&text));
+            reader.warning(node.id, message, "the service is in the HTTP API only");
+        }
+        Ok(label) if label.len() == MAX_LABEL => {
+            let message = format!("a service name of {MAX_LABEL} octets has no `_SERVICE._tcp` form");
+            reader.warning(node.id, message, "shorten it by one octet");
+        }
+        Ok(_) => {}
     }
-    if service.as_str().len() == MAX_LABEL {
-        let message = format!("a service name of {MAX_LABEL} octets has no `_SERVICE._tcp` form");
-        reader.warning(node.id, message, "shorten it by one octet");
-    }
-    Some(service)
+    let letter_case = (service.as_str() != text).then(|| SmolStr::new(&text));
+    Some((service, letter_case))
 }
 
+/// Reads the id of the instance: its label, and the id as written if that is another.
 fn read_id(
     reader: &Reader<'_, '_>,
     table: &Table<'_, '_>,
     service: Option<&RegisteredName>,
     node: &Label,
-) -> Option<Label> {
-    if let Some(given) = table.get("id") {
-        return reader.label(given, "an instance's id");
+) -> Option<(Label, Option<SmolStr>)> {
+    let Some(given) = table.get("id") else { return Some((default_id(service?, node), None)) };
+    let text = reader.line(given, "an instance's id")?;
+    if let Err(fault) = bounds::registered_id(&text) {
+        reader.error(given.id, fault.to_string());
+        return None;
     }
-    let default = format!("{}-{node}", service?);
-    match Label::parse(&default) {
-        Ok(id) => Some(id),
-        Err(error) => {
-            let message = format!("the default id {} is not valid: {error}", quote(&default));
-            reader.error_with_hint(table.entry("service")?.id, message, "set an `id`");
-            None
-        }
-    }
+    let label = Label::parse(&text).unwrap_or_else(|_| label_of(&text, node));
+    let registered_as = (label.as_str() != text).then(|| SmolStr::new(&text));
+    Some((label, registered_as))
+}
+
+/// Returns the default id, `SERVICE-NODE`, or a label derived from both.
+fn default_id(service: &RegisteredName, node: &Label) -> Label {
+    Label::parse(&format!("{service}-{node}")).unwrap_or_else(|_| label_of(service.as_str(), node))
 }
 
 fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpAddr]) -> Vec<IpAddr> {

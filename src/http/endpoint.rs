@@ -13,8 +13,11 @@ use crate::model::token::Scope;
 pub(super) struct Endpoint {
     /// HTTP method; `GET` includes `HEAD`.
     pub(super) method: &'static str,
-    /// Route, such as `/v1/agent/service/{id}`.
+    /// Path as documented, such as `/v1/agent/service/{id}`.
     pub(super) path: &'static str,
+    /// Path in the router's syntax, such as `/v1/agent/service/{*id}`: a parameter at the end takes the rest of the path,
+    /// slashes included, since ids and names of clients may have them, encoded or not.
+    pub(super) route_path: String,
     /// Scope that a token must have; `None`: no token is needed.
     pub(super) scope: Option<Scope>,
     /// Summary in one line, for the OpenAPI description.
@@ -110,7 +113,11 @@ impl Endpoint {
         summary: &'static str,
         route: MethodRouter<Api>,
     ) -> Self {
-        Self { method, path, scope, summary, query: &[], body: Body::Empty, answer: Answer::Empty, route }
+        let route_path = match rest(path) {
+            Some((before, name)) => format!("{before}{{*{name}}}"),
+            None => path.to_owned(),
+        };
+        Self { method, path, route_path, scope, summary, query: &[], body: Body::Empty, answer: Answer::Empty, route }
     }
 
     pub(super) fn query(self, query: &'static [&'static [Parameter]]) -> Self {
@@ -141,4 +148,22 @@ impl Endpoint {
     pub(super) fn route(&self) -> MethodRouter<Api> {
         self.route.clone()
     }
+
+    /// Reports whether the path of a request matches.
+    pub(super) fn matches(&self, path: &str) -> bool {
+        match rest(self.path) {
+            Some((before, _)) => path.strip_prefix(before).is_some_and(|rest| !rest.is_empty()),
+            None => path == self.path,
+        }
+    }
+
+    /// Returns the length of the literal part of the path in octets, if a parameter follows; else the largest number.
+    pub(super) fn literal_len(&self) -> usize {
+        rest(self.path).map_or(usize::MAX, |(before, _)| before.len())
+    }
+}
+
+/// Returns the part of a path before its parameter, and the name of the parameter, which takes the rest of the path.
+pub(super) fn rest(path: &'static str) -> Option<(&'static str, &'static str)> {
+    path.strip_suffix('}')?.split_once('{')
 }

@@ -10,6 +10,7 @@ use axum::{
     body::Bytes,
     http::header,
     response::{IntoResponse, Response},
+    routing::any,
 };
 use serde_json::Value;
 
@@ -19,7 +20,7 @@ use super::{
         agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, metrics,
         mutations,
     },
-    endpoint::{Answer, Body, Endpoint},
+    endpoint::{Answer, Body, Endpoint, rest},
     muster::{events, explain, status},
     openapi,
     openapi_parameters::{
@@ -27,6 +28,7 @@ use super::{
         REGISTER, TAG, WAIT, WAN,
     },
     page,
+    query::bad,
 };
 use crate::{
     api::{
@@ -310,19 +312,27 @@ async fn description() -> Response {
 
 /// Returns the router of all endpoints.
 pub(super) fn routes() -> Router<Api> {
-    ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(endpoint.path, endpoint.route()))
+    let is_listed = |path: &str| ENDPOINTS.iter().any(|endpoint| endpoint.path == path);
+    let routes =
+        ENDPOINTS.iter().fold(Router::new(), |routes, endpoint| routes.route(&endpoint.route_path, endpoint.route()));
+    // Otherwise, `service/deregister/` would be the service `deregister/`.
+    let without_rest = ENDPOINTS.iter().filter_map(|endpoint| rest(endpoint.path)).filter(|(path, _)| !is_listed(path));
+    without_rest.fold(routes, |routes, (path, name)| {
+        let missing = move || async move { bad(&format!("Missing {name}: append it to the path.")) };
+        routes.route(path, any(missing))
+    })
 }
 
-/// Returns the scope that an endpoint requires; `None`: no token is needed.
-pub(super) fn scope(method: &str, path: &str) -> Option<Scope> {
-    let known = ENDPOINTS.iter().find(|endpoint| endpoint.path == path && endpoint.takes(method));
+/// Returns the scope that the endpoint of a route requires; `None`: no token is needed.
+pub(super) fn scope(method: &str, route: &str) -> Option<Scope> {
+    let known = ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route && endpoint.takes(method));
     // Without a token, an unknown path looks the same as a known one.
     known.map_or(Some(Read), |endpoint| endpoint.scope)
 }
 
-/// Returns the route of a matched path, as a metric label; `none` for a path outside of this table.
-pub(super) fn pattern(matched: &str) -> &'static str {
-    ENDPOINTS.iter().find(|endpoint| endpoint.path == matched).map_or("none", |endpoint| endpoint.path)
+/// Returns the path of a route, as a metric label; `none` for a route outside of this table.
+pub(super) fn pattern(route: &str) -> &'static str {
+    ENDPOINTS.iter().find(|endpoint| endpoint.route_path == route).map_or("none", |endpoint| endpoint.path)
 }
 
 /// Returns each path with its methods, separated by `, `, in the table's order.
@@ -339,13 +349,8 @@ pub(super) fn paths() -> Vec<(&'static str, String)> {
 
 /// Returns the methods of the endpoint that a path matches.
 pub(super) fn methods_of(path: &str) -> Option<String> {
-    let is = |pattern: &str| {
-        let (mut parts, mut path) = (pattern.split('/'), path.split('/'));
-        parts.by_ref().zip(path.by_ref()).all(|(part, found)| part == found || part.starts_with('{'))
-            && parts.next().is_none()
-            && path.next().is_none()
-    };
-    let fitting = paths().into_iter().filter(|(pattern, _)| is(pattern));
-    // As in the router, a literal segment takes precedence over a parameter.
-    fitting.min_by_key(|(pattern, _)| pattern.contains('{')).map(|(_, methods)| methods)
+    let fitting = ENDPOINTS.iter().filter(|endpoint| endpoint.matches(path));
+    // As in the router, literal text takes precedence over a parameter.
+    let matched = fitting.max_by_key(|endpoint| endpoint.literal_len())?.path;
+    paths().into_iter().find(|(path, _)| *path == matched).map(|(_, methods)| methods)
 }

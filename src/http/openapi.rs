@@ -4,7 +4,7 @@ use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Map, Value, json};
 
 use super::{
-    endpoint::{Answer, Body, Endpoint},
+    endpoint::{Answer, Body, Endpoint, rest},
     openapi_parameters,
 };
 
@@ -48,10 +48,10 @@ pub(super) fn describe(endpoints: &[Endpoint]) -> Value {
 
 fn operation(endpoint: &Endpoint, schemas: &mut SchemaGenerator) -> Value {
     let Endpoint { method, path, scope, summary, query, body, answer, .. } = endpoint;
-    let name = |part: &'static str| part.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    let in_path = path.split('/').filter_map(name).map(
-        |name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string", "minLength": 1}}),
-    );
+    let in_path = rest(path).into_iter().map(|(_, name)| {
+        let (about, schema) = ("The rest of the path; `/` may be encoded.", json!({"type": "string", "minLength": 1}));
+        json!({"name": name, "in": "path", "required": true, "description": about, "schema": schema})
+    });
     let in_query = query.iter().copied().flatten().map(|parameter| {
         let (name, about, schema) = (parameter.name, parameter.about, parameter.kind.schema());
         json!({"name": name, "in": "query", "description": about, "schema": schema})
@@ -124,7 +124,7 @@ pub(super) fn registration(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "required": ["Name"],
         "properties": {
-            "Name": {"type": "string", "description": "DNS label."},
+            "Name": {"type": "string", "minLength": 1, "maxLength": 255, "description": "Any text; in DNS if it is a label of letters, digits, hyphens and underscores."},
             "ID": {"type": "string", "description": "Unique on the node; default: the name."},
             "Tags": {"type": ["array", "null"], "items": {"type": "string"}},
             "Meta": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},

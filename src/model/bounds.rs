@@ -10,7 +10,6 @@ use thiserror::Error;
 
 use super::{
     name::{Label, MAX_LABEL},
-    registered_name::{RESERVED_SERVICE, RegisteredName},
     service::{
         Instance, MAX_ADDRESSES, MAX_META, MAX_META_ENTRY, MAX_PORTS, MAX_REGISTERED_ID, MAX_TAG, MAX_TAGS, MAX_TTL,
     },
@@ -26,9 +25,6 @@ pub const MAX_NODE_META: usize = 1024;
 /// Bound that an instance exceeds.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BoundsError {
-    /// The name of the service is reserved for nodes.
-    #[error("the service name `{RESERVED_SERVICE}` is reserved")]
-    ReservedService,
     /// No address.
     #[error("there is no address")]
     NoAddress,
@@ -71,7 +67,7 @@ pub enum BoundsError {
     /// TTL above [`MAX_TTL`], in seconds.
     #[error("a TTL has at most {MAX_TTL} seconds, this one has {0}")]
     Ttl(u32),
-    /// Id from the HTTP API that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets, with its
+    /// Id that is empty, has control characters or more than [`MAX_REGISTERED_ID`] octets, with its
     /// length.
     #[error("an id has 1 to {MAX_REGISTERED_ID} octets and no control characters, this one has {0}")]
     RegisteredId(usize),
@@ -93,7 +89,6 @@ impl Instance {
     /// # Errors
     /// The first bound that the instance exceeds.
     pub fn check(&self) -> Result<(), BoundsError> {
-        service(&self.key.service)?;
         addresses(&self.addresses)?;
         if self.port == Some(0) || self.ports.iter().any(|(_, port)| *port == 0) {
             return Err(BoundsError::PortZero);
@@ -126,11 +121,6 @@ impl Instance {
             _ => Ok(()),
         }
     }
-}
-
-/// Checks the name of a service.
-pub fn service(name: &RegisteredName) -> Result<(), BoundsError> {
-    if name.as_str() == RESERVED_SERVICE { Err(BoundsError::ReservedService) } else { Ok(()) }
 }
 
 /// Checks the addresses of an instance or a node.
@@ -198,7 +188,7 @@ pub fn node_meta(entries: &BTreeMap<String, String>) -> Result<(), BoundsError> 
     if octets > MAX_NODE_META { Err(BoundsError::NodeMeta(octets)) } else { Ok(()) }
 }
 
-/// Checks an id from a client of the HTTP API.
+/// Checks an id of a service file or of a client of the HTTP API.
 pub fn registered_id(id: &str) -> Result<(), BoundsError> {
     let fits = (1..=MAX_REGISTERED_ID).contains(&id.len()) && !id.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(BoundsError::RegisteredId(id.len())) }

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! | --- | --- |
-//! | [`name`], [`registered_name`] | labels and domain names; names of services as registered |
+//! | [`name`], [`registered_name`], [`id_label`] | labels and domain names; names of services as registered; labels of ids |
 //! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
@@ -33,6 +33,7 @@ pub mod external_node;
 pub mod flap_damping;
 pub mod health;
 pub mod host_addresses;
+pub mod id_label;
 pub mod journal;
 pub mod keyring;
 pub mod link_local;

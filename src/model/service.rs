@@ -27,7 +27,7 @@ pub const MAX_TAG: usize = 255;
 pub const MAX_META: usize = 64;
 /// Maximum length of `key=value` in octets: one character-string of a TXT record (RFC 1035 §3.3).
 pub const MAX_META_ENTRY: usize = 255;
-/// Maximum length in octets of an id from the HTTP API: container ids with host and port fit.
+/// Maximum length in octets of an id: container ids with host and port fit.
 pub const MAX_REGISTERED_ID: usize = 255;
 /// Maximum number of checks of an instance.
 pub const MAX_CHECKS: usize = 32;
@@ -86,8 +86,8 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
-    /// Id given by a client of the HTTP API: any characters, at most [`MAX_REGISTERED_ID`] octets, unique only on its node.
-    /// `None`: the instance is defined in a file.
+    /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
+    /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
     /// External node on which it runs; `None`: the node that announces it.
     pub external: Option<Box<RegisteredName>>,
@@ -164,6 +164,16 @@ impl Instance {
     /// Returns the name of the service in the letter case of its registration.
     pub fn service_name(&self) -> &str {
         self.service_case.as_deref().unwrap_or_else(|| self.key.service.as_str())
+    }
+
+    /// Reports whether a person or a client means this instance by `text`: its id, its label, or `SERVICE/ID`. Labels and
+    /// names of services compare without case.
+    pub fn is_called(&self, text: &str) -> bool {
+        let service = self.key.service.as_str();
+        let in_service = text.split_at_checked(service.len()).filter(|(name, _)| name.eq_ignore_ascii_case(service));
+        let id = in_service.and_then(|(_, rest)| rest.strip_prefix('/'));
+        let is_id = |id: &str| id == self.api_id() || id.eq_ignore_ascii_case(self.key.id.as_str());
+        is_id(text) || id.is_some_and(is_id)
     }
 
     /// Returns the id in the HTTP API: the one it was registered with, else its own.

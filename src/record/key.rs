@@ -8,7 +8,6 @@ use std::{borrow::Cow, fmt};
 
 use super::RecordError;
 use crate::model::{
-    bounds,
     name::{Label, MAX_LABEL},
     registered_name::{MAX_REGISTERED_NAME, RegisteredName},
     service::InstanceKey,
@@ -111,9 +110,7 @@ pub(crate) fn read_instance_key(text: &str) -> Result<InstanceKey, RecordError> 
     if label.as_str() != id {
         return Err(RecordError::KeyCase);
     }
-    let key = InstanceKey { service, id: label };
-    bounds::service(&key.service).map_err(RecordError::Bounds)?;
-    Ok(key)
+    Ok(InstanceKey { service, id: label })
 }
 
 /// Reads a registered name as in keys.

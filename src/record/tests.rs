@@ -222,8 +222,6 @@ fn invalid_keys_are_refused() {
         (format!("i/web/{}", "a".repeat(64)), RecordError::KeyLabel(LabelError::TooLong(64))),
         ("i/Web/a".to_owned(), RecordError::KeyCase),
         ("h/web/A".to_owned(), RecordError::KeyCase),
-        ("i/node/a".to_owned(), RecordError::Bounds(BoundsError::ReservedService)),
-        ("h/node/a".to_owned(), RecordError::Bounds(BoundsError::ReservedService)),
     ];
     for (key, expected) in cases {
         assert_eq!(Key::parse(&key), Err(expected), "{key}");

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     error::RegistryError,
     registration::{
-        CatalogDeregistration, CatalogRegistration, Host, NodeFields, Part, Registration, ReportedCheck, label_of,
+        CatalogDeregistration, CatalogRegistration, Host, NodeFields, Part, Registration, ReportedCheck,
     },
 };
 use crate::{
@@ -20,6 +20,7 @@ use crate::{
         announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
         external_node::{ExternalNode, ExternalNodes, MAX_EXTERNAL_INSTANCES, MAX_EXTERNAL_NODES},
         health::{Status, add_up},
+        id_label::label_of,
         maintenance::{Maintenance, Scope},
         name::Label,
         registered_name::RegisteredName,

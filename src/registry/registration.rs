@@ -5,20 +5,18 @@
 //! Fields of features that muster lacks are refused with a reason, so that no client relies on them.
 //!
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
-//! fields, `label` derives the DNS label of an id, `duration` parses Go's durations.
+//! fields, `duration` parses Go's durations.
 
 mod catalog;
 mod check;
 mod duration;
 mod fields;
-mod id_label;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-pub(super) use self::id_label::label_of;
 pub use self::{
     catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
     check::CheckRegistration,
@@ -33,6 +31,7 @@ use super::error::FieldError;
 use crate::{
     model::{
         bounds,
+        id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
         registered_name::RegisteredName,
@@ -42,7 +41,7 @@ use crate::{
 };
 
 /// Syntax of a service name.
-const LABEL: &str = "a DNS label (1 to 63 letters, digits and inner hyphens)";
+const NAME: &str = "a string of 1 to 255 octets without control characters";
 
 /// Defaults of the node for its registrations.
 #[derive(Clone, Debug)]
@@ -78,12 +77,11 @@ impl Registration {
     pub fn read(body: &Value, host: &Host) -> Result<Self, FieldError> {
         let fields = Fields::new(body, "")?;
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the service's name" })?;
-        let service = Label::parse(name).map_err(|_| fields.mismatch("Name", LABEL))?;
-        let service = RegisteredName::from(service);
+        let service = RegisteredName::parse(name).map_err(|_| fields.mismatch("Name", NAME))?;
         let id = fields.text("ID")?.unwrap_or(name);
         bounds::registered_id(id).map_err(|_| {
             let what = format!("a string of 1 to {MAX_REGISTERED_ID} octets without control characters");
-            fields.mismatch(if fields.is_empty("ID") { "Name" } else { "ID" }, &what)
+            fields.mismatch("ID", &what)
         })?;
         for (field, reason) in [
             ("Kind", "muster has no proxies and gateways"),
@@ -112,6 +110,7 @@ impl Registration {
             let reason = format!("a service has at most {MAX_CHECKS} checks, got {}", checks.len());
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
+        let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
         let base = Instance::new(key, addresses(&fields, host)?);
         let instance = Instance {
@@ -121,6 +120,7 @@ impl Registration {
             weight: weight(&fields)?,
             registered_as: Some(SmolStr::new(id)),
             tag_override: fields.flag("EnableTagOverride")?,
+            service_case: letter_case,
             ..base
         };
         ensure_bounds(&instance)?;

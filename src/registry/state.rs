@@ -18,7 +18,7 @@ use crate::model::{
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
     registered_name::RegisteredName,
-    service::{Definition, Definitions, InstanceKey, Probe},
+    service::{Definition, Definitions, Instance, InstanceKey, Probe},
 };
 
 /// Most registered services of a node.
@@ -431,18 +431,11 @@ impl State {
     }
 }
 
-/// Finds a definition by the registered id or the instance's id; `SERVICE/ID` resolves ambiguities.
+/// Finds a definition by the registered id, else by the instance's label; `SERVICE/ID` resolves ambiguities.
 pub fn instance<'a>(all: &'a Definitions, id: &str) -> Option<&'a Definition> {
-    let is = |definition: &&Definition| {
-        let key = &definition.instance.key;
-        let own = key.id.as_str();
-        definition.instance.api_id() == id
-            || own.eq_ignore_ascii_case(id)
-            || id.rsplit_once('/').is_some_and(|(service, id)| {
-                key.service.as_str().eq_ignore_ascii_case(service) && own.eq_ignore_ascii_case(id)
-            })
-    };
-    all.values().map(|definition| &**definition).find(is)
+    let find = |is: &dyn Fn(&Instance) -> bool| all.values().find(|definition| is(&definition.instance));
+    let found = find(&|instance| instance.api_id() == id).or_else(|| find(&|instance| instance.is_called(id)));
+    found.map(|definition| &**definition)
 }
 
 /// Finds the definition with a check of that id, and the index of the check.

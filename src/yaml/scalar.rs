@@ -20,6 +20,7 @@ use crate::{
     model::{
         bounds,
         name::{Label, LabelError, Name},
+        registered_name::RegisteredName,
         service::{Endpoint, MAX_META, MAX_TTL},
     },
 };
@@ -184,6 +185,12 @@ impl Reader<'_, '_> {
     /// As [`label`](Self::label), for a given text of the node.
     pub fn label_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<Label> {
         Label::parse(text).map_err(|error| self.report_label(node.id, what, text, &error)).ok()
+    }
+
+    /// Reads the given text of the node as a registered name; `what` describes it.
+    pub fn registered_name_of(&self, node: &Node<'_>, what: &str, text: &str) -> Option<RegisteredName> {
+        let invalid = |error| self.error(node.id, format!("{} cannot be {what}: {error}", quote(text)));
+        RegisteredName::parse(text).map_err(invalid).ok()
     }
 
     /// Reports an invalid label and suggests a valid one if there is an obvious one.

@@ -87,11 +87,9 @@ fn unknown(id: &str) -> ApiError {
 
 /// Finds the instance with that id on a node.
 fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeInstance<'a>> {
-    let is = |placed: &NodeInstance<'_>| {
-        let instance = &placed.announcement.instance;
-        instance.api_id() == id || instance.key.id.as_str() == id || instance.key.to_string() == id
-    };
-    node.instances(catalog).into_iter().find(is)
+    let all = || node.instances(catalog).into_iter();
+    let registered = all().find(|placed| placed.announcement.instance.api_id() == id);
+    registered.or_else(|| all().find(|placed| placed.announcement.instance.is_called(id)))
 }
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {

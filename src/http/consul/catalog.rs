@@ -119,15 +119,17 @@ pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> 
     show_unfiltered(&api, &uri, &query, topic, |Snapshot { catalog, .. }| {
         let dc = query.datacenter()?;
         let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for (name, service) in catalog.services() {
+        for (_, service) in catalog.services() {
             for placed in service_instances(catalog, service) {
                 let is_wanted = matches(&query, &placed.host(), dc.as_ref())
                     && filter
                         .as_ref()
                         .map_or(Ok(true), |filter| passes(filter, &value_of(&placed.catalog_service())?))?;
                 if is_wanted {
-                    let tags = services.entry(name.as_str()).or_default();
-                    tags.extend(placed.announcement.instance.tags.iter().map(String::as_str));
+                    // As in Consul, each letter case in use is listed.
+                    let instance = &placed.announcement.instance;
+                    let tags = services.entry(instance.service_name()).or_default();
+                    tags.extend(instance.tags.iter().map(String::as_str));
                 }
             }
         }
@@ -225,13 +227,17 @@ pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
         let nodes = NodeRef::all(catalog);
         let of_nodes: BTreeMap<&str, [usize; 3]> =
             nodes.iter().map(|node| (node.name(), count(&node.checks(version)))).collect();
-        let summaries = catalog.services().filter_map(|(name, service)| {
+        let summaries = catalog.services().filter_map(|(_, service)| {
             let here = |placed: &NodeInstance<'_>| matches(&query, &placed.host(), dc.as_ref());
-            let mut summary = Summary { name: name.to_string(), ..Summary::default() };
+            let mut summary = Summary::default();
             let (mut tags, mut nodes, mut checks) = (BTreeSet::new(), BTreeSet::new(), [0; 3]);
             for entry in service.instances() {
                 let Some(placed) = NodeInstance::new(catalog, entry, service.version()).filter(here) else { continue };
                 let node = placed.host();
+                if summary.name.is_empty() {
+                    // One service, in the letter case of its first instance.
+                    placed.announcement.instance.service_name().clone_into(&mut summary.name);
+                }
                 summary.instance_count += 1;
                 summary.muster.answered += usize::from(entry.is_answered());
                 let state = reason::state(entry.freshness, &entry.announcement.state);

@@ -80,7 +80,7 @@ impl<'a> NodeInstance<'a> {
         let instance = &self.announcement.instance;
         Service {
             id: instance.api_id().to_owned(),
-            service: instance.key.service.to_string(),
+            service: instance.service_name().to_owned(),
             tags: instance.tags.to_vec(),
             meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
@@ -140,7 +140,7 @@ impl<'a> NodeInstance<'a> {
             name: name.to_owned(),
             status: status.as_str().to_owned(),
             service_id: id.to_owned(),
-            service_name: instance.key.service.to_string(),
+            service_name: instance.service_name().to_owned(),
             service_tags: instance.tags.to_vec(),
             create_index: self.version,
             modify_index: self.version,

@@ -6,6 +6,7 @@
 mod external;
 mod instances;
 mod user_input;
+mod without_dns_name;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,7 +22,11 @@ use axum::{
 };
 use tokio::sync::watch;
 
-use self::{instances::NODE_TTL, user_input::Names};
+use self::{
+    instances::NODE_TTL,
+    user_input::{Names, Subject},
+    without_dns_name::WithoutDnsName,
+};
 use crate::{
     api::explain::Explained,
     diagnostic::Diagnostic,
@@ -141,7 +146,11 @@ impl Explainer<'_> {
             return explained;
         }
         let names = Names { tables: self.tables, catalog: self.catalog, recursion: self.recursion };
-        let name = names.resolve(text).and_then(|name| LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)));
+        let name = match names.resolve(text) {
+            Some(Subject::Service(found)) => return self.without_dns_name(text, &found),
+            Some(Subject::Name(name)) => LookupName::from_wire(name.wire()).map(|lookup| (name, lookup)),
+            None => None,
+        };
         let Some((name, lookup)) = name else {
             return Explained { name: text.to_owned(), ..self.unknown(text) };
         };
@@ -407,7 +416,13 @@ impl Explainer<'_> {
              declares no service: run `muster validate`, or see the log of its node."
                 .to_owned(),
         );
-        if !near.is_empty() {
+        // Without the discovery zone, the text may be a name that DNS has none for.
+        let zones = self.tables.discovery_zones().map(|zone| format!(".{zone}"));
+        let below =
+            zones.filter_map(|zone| text.strip_suffix(&zone).or_else(|| text.strip_suffix(zone.trim_end_matches('.'))));
+        if let Some(found) = below.filter_map(|text| WithoutDnsName::find(self.catalog, text)).next() {
+            notes.insert(0, found.note());
+        } else if !near.is_empty() {
             notes.insert(0, format!("Did you mean {}?", near.join(", ")));
         }
         Explained {

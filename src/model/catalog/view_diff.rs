@@ -40,10 +40,12 @@ impl Change {
         old.freshness != new.freshness || was.state != is.state || was.instance != is.instance
     }
 
-    /// Reports whether the list of services with their tags may change, for all nodes or for one.
+    /// Reports whether the list of services with their tags may change, for all nodes or for one. The list has the names in
+    /// their letter case.
     pub(crate) fn alters_tags(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
-        old.announcement.instance.tags != new.announcement.instance.tags || old.node != new.node
+        let (was, is) = (&old.announcement.instance, &new.announcement.instance);
+        was.tags != is.tags || was.service_case != is.service_case || old.node != new.node
     }
 
     /// Reports whether the instance was added or removed, or has another definition.

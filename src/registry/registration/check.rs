@@ -7,14 +7,13 @@ use smol_str::SmolStr;
 use url::Url;
 
 use super::{
-    LABEL,
+    NAME,
     fields::{Fields, mismatch},
 };
 use crate::{
     model::{
         announcement::MAX_CHECK_TEXT,
         health::Status,
-        name::Label,
         registered_name::RegisteredName,
         service::{
             Check, CheckTitle, DEFAULT_INTERVAL, DEFAULT_TIMEOUT, Endpoint, HttpProbe, MAX_INTERVAL, MAX_STREAK,
@@ -109,8 +108,7 @@ pub(super) fn read_check(
         }
         _ => {
             let text = fields.text("AliasService")?.unwrap_or_default();
-            let service = Label::parse(text).map_err(|_| fields.mismatch("AliasService", LABEL))?;
-            let service = RegisteredName::from(service);
+            let service = RegisteredName::parse(text).map_err(|_| fields.mismatch("AliasService", NAME))?;
             if service == *own {
                 let reason = "the service is an alias of itself".to_owned();
                 return Err(FieldError::Conflict { field: fields.path("AliasService"), reason });

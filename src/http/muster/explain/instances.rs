@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Explainer, NEGATIVE_TTL};
+use super::{Explainer, NEGATIVE_TTL, without_dns_name::letter_cases};
 use crate::{
     api::explain::{Check, Explained, Instance},
     dns::{
@@ -117,7 +117,7 @@ impl Explainer<'_> {
         notes
     }
 
-    fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
+    pub(super) fn notes(&self, name: &RegisteredName, instances: &[Instance]) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(since) = self.members.partitioned {
             let since = rfc3339(since);
@@ -129,6 +129,7 @@ impl Explainer<'_> {
         if answered && instances.iter().all(|instance| !instance.answered || instance.port == 0) {
             notes.push("No answered instance has a port: there are A and AAAA records, but no SRV records.".to_owned());
         }
+        notes.extend(self.catalog.service(name).and_then(|service| letter_cases(service)));
         notes.extend(self.hidden(name));
         if instances.iter().any(|instance| instance.node == self.node.as_str()) {
             notes.extend(self.problems());
@@ -200,7 +201,7 @@ impl Explainer<'_> {
         };
         let (ttl, ttl_from) = self.instance_ttl(entry);
         Instance {
-            service: instance.key.service.to_string(),
+            service: instance.service_name().to_owned(),
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
             node: entry.node.to_string(),

@@ -3,6 +3,7 @@
 //! Besides DNS names, users may enter `SERVICE`, `SERVICE/ID`, an instance id or a node. Each form yields candidate names; the
 //! lookup in the tables decides which one exists.
 
+use super::without_dns_name::WithoutDnsName;
 use crate::{
     dns::{
         answer::provenance::Match,
@@ -21,6 +22,14 @@ use crate::{
 /// Query type of the lookups. The match of a name depends on the type only at a delegation.
 const TYPE: u16 = crate::dns::message::codes::rtype::A;
 
+/// The subject of an explanation.
+pub(super) enum Subject<'a> {
+    /// A DNS name.
+    Name(Name),
+    /// A service or an instance that DNS has no name for.
+    Service(WithoutDnsName<'a>),
+}
+
 /// Sources that candidate names are looked up in.
 pub(super) struct Names<'a> {
     pub(super) tables: &'a Tables,
@@ -29,18 +38,18 @@ pub(super) struct Names<'a> {
 }
 
 impl Names<'_> {
-    /// Returns the name that `text` denotes; `None` if it is not a name.
+    /// Returns the name or service that `text` denotes; `None` if it is neither.
     ///
     /// A text with a final dot, or in the discovery zone, is an absolute name. Other texts are first tried relative to the
-    /// discovery zone: as a service or node, then as an id, then as a static name. Otherwise, a single label without an answer
-    /// is relative to the discovery zone, and any other text is absolute.
-    pub(super) fn resolve(&self, text: &str) -> Option<Name> {
+    /// discovery zone: as a service or node, then as an id, then as a static name. Then follow services without a DNS name and
+    /// their ids. Otherwise, a single label without an answer is relative to the discovery zone, and any other text is absolute.
+    pub(super) fn resolve(&self, text: &str) -> Option<Subject<'_>> {
         let name = Name::parse(text).ok();
         let domain = &self.tables.domain()?.origin;
         if let Some(name) = &name
             && (text.ends_with('.') || self.is_in_discovery_zone(name))
         {
-            return Some(name.clone());
+            return Some(Subject::Name(name.clone()));
         }
         let below = name.as_ref().and_then(|name| domain.prepend(name.labels()).ok());
         let live = |name: &Name| self.find(name).is_some_and(|found| found.is_live());
@@ -48,22 +57,20 @@ impl Names<'_> {
         let ids = self.ids(text, domain);
         let candidates = below.iter().cloned().chain(ids);
         if let Some(found) = candidates.into_iter().find(live).or_else(|| below.clone().filter(in_file)) {
-            return Some(found);
+            return Some(Subject::Name(found));
+        }
+        if let Some(found) = WithoutDnsName::find(self.catalog, text) {
+            return Some(Subject::Service(found));
         }
         let name = name?;
         let is_relative = name.labels().count() == 1 && !self.has_absolute_answer(&name);
-        if is_relative { below } else { Some(name) }
+        if is_relative { below } else { Some(name) }.map(Subject::Name)
     }
 
     /// Returns the names of instances and nodes whose id the text may be.
     fn ids(&self, text: &str, domain: &Name) -> Vec<Name> {
         let instance = |key: &InstanceKey| domain.prepend([key.id.as_bytes(), key.service.as_bytes()]).ok();
         let mut names = Vec::new();
-        if let Some((service, id)) = text.rsplit_once('/')
-            && let (Ok(service), Ok(id)) = (RegisteredName::parse(service), Label::parse(id))
-        {
-            names.extend(instance(&InstanceKey { service, id }));
-        }
         if let Ok(node) = RegisteredName::parse(text)
             && let Ok(label) = node.dns_label()
         {
@@ -73,7 +80,9 @@ impl Names<'_> {
         if let Ok(label) = Label::parse(text) {
             names.extend(announced().find(|(key, _)| key.id == label).and_then(|(key, _)| instance(key)));
         }
-        let registered = announced().find(|(_, announcement)| announcement.instance.api_id() == text);
+        let named = || announced().filter(|(key, _)| key.service.dns_label().is_ok());
+        let registered = named().find(|(_, announcement)| announcement.instance.api_id() == text);
+        let registered = registered.or_else(|| named().find(|(_, announcement)| announcement.instance.is_called(text)));
         names.extend(registered.and_then(|(key, _)| instance(key)));
         names
     }

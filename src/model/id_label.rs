@@ -1,15 +1,15 @@
-//! The DNS label of a registered id.
+//! The DNS label of an id.
 
-use crate::model::name::{Label, MAX_LABEL};
+use super::name::{Label, MAX_LABEL};
 
 /// Hexadecimal digits of the digest that distinguishes ids with the same label: 24 bits.
 const MARK: usize = 6;
 
-/// Returns the label of a registered id: stable, and unique in the cluster because the node's name ends it.
+/// Returns the label of an id: stable, and unique in the cluster because the node's name ends it.
 ///
 /// `web-1` on `host-a` becomes `web-1-host-a`. An id that is too long or has other characters is shortened and gets a
 /// digest: `db:5432` becomes `db-5432-x1f2e3-host-a`.
-pub(in crate::registry) fn label_of(id: &str, node: &Label) -> Label {
+pub fn label_of(id: &str, node: &Label) -> Label {
     let ending = format!("-{node}");
     let room = MAX_LABEL.saturating_sub(ending.len());
     let whole = id.strip_suffix(ending.as_str()).unwrap_or(id);
