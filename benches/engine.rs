@@ -85,7 +85,8 @@ impl World {
             zone: None,
             meta: Default::default(),
         };
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let view =
+            NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {
             aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())],
             ..Settings::new(label("host-a"), label("dc1"), Name::parse("service.local").unwrap())

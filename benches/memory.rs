@@ -46,7 +46,7 @@ fn layers(nodes: usize) {
             let name = label(&format!("n{node}"));
             let node = Arc::new(replica.facts.as_ref().unwrap().node(&name));
             let announcements = replica.announcements.clone();
-            (name, Arc::new(NodeView { node, announcements, freshness: Freshness::Live }))
+            (name, Arc::new(NodeView { external: Default::default(), node, announcements, freshness: Freshness::Live }))
         };
         view = replicas.iter().enumerate().map(shown).collect();
     });

@@ -20,12 +20,15 @@ pub const LEFT: u8 = 3;
 /// Consul's `Status` of an unreachable member.
 pub const FAILED: u8 = 4;
 
-/// `GET /v1/agent/self`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// `GET /v1/agent/self`: the keys of Consul and no others, since clients compare them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase")]
 pub struct Agent {
     /// Configuration, as far as Consul shows it.
     pub config: Config,
+    /// Network coordinate.
+    #[serde(default)]
+    pub coord: Coordinate,
     /// Consul's debug configuration: only keys that its clients use.
     pub debug_config: DebugConfig,
     /// Membership of this node.
@@ -34,8 +37,116 @@ pub struct Agent {
     pub stats: BTreeMap<String, BTreeMap<String, String>>,
     /// Metadata of the node.
     pub meta: BTreeMap<String, String>,
-    /// Additions of muster.
+    /// Server of proxy configurations: there is none.
+    #[serde(rename = "xDS", default)]
+    pub xds: Xds,
+}
+
+/// `GET /v1/muster/status`: [`Agent`] with the additions of muster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct AgentStatus {
+    /// The response of `GET /v1/agent/self`.
+    #[serde(flatten)]
+    pub agent: Agent,
+    /// State of the node and its cluster.
     pub muster: Status,
+}
+
+/// Network coordinate of a node. muster measures none: the values are those of a Consul agent without a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct Coordinate {
+    /// Offset in seconds.
+    pub adjustment: f64,
+    /// Confidence: 1.5 is none.
+    pub error: f64,
+    /// Height above the plane, in seconds.
+    pub height: f64,
+    /// Position, in seconds.
+    pub vec: [f64; 8],
+}
+
+impl Default for Coordinate {
+    fn default() -> Self {
+        Self { adjustment: 0.0, error: 1.5, height: 1e-5, vec: [0.0; 8] }
+    }
+}
+
+/// Coordinates of a datacenter, in `GET /v1/coordinate/datacenters`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct DatacenterCoordinates {
+    /// Name of the datacenter.
+    pub datacenter: String,
+    /// Always `wan`, as in Consul.
+    #[serde(rename = "AreaID")]
+    pub area_id: String,
+    /// Always empty.
+    pub coordinates: Vec<NodeCoordinate>,
+}
+
+/// Coordinate of a node, in `GET /v1/coordinate/nodes`, which is always empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct NodeCoordinate {
+    /// Name of the node.
+    pub node: String,
+    /// Always empty.
+    pub segment: String,
+    /// Its coordinate.
+    pub coord: Coordinate,
+}
+
+/// `xDS` of [`Agent`]: as in Consul, port -1 is a disabled server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct Xds {
+    /// Always -1.
+    pub port: i32,
+    /// Always -1 for both.
+    pub ports: XdsPorts,
+    /// Always empty.
+    pub supported_proxies: BTreeMap<String, Vec<String>>,
+}
+
+/// `Ports` of [`Xds`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase")]
+pub struct XdsPorts {
+    /// Port without TLS.
+    pub plaintext: i32,
+    /// Port with TLS.
+    #[serde(rename = "TLS")]
+    pub tls: i32,
+}
+
+impl Default for Xds {
+    fn default() -> Self {
+        let ports = XdsPorts { plaintext: NO_PORT, tls: NO_PORT };
+        Self { port: NO_PORT, ports, supported_proxies: BTreeMap::new() }
+    }
+}
+
+/// Consul's port of a disabled server.
+pub const NO_PORT: i32 = -1;
+
+/// `GET /v1/agent/version`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Version {
+    /// Always empty.
+    #[serde(rename = "SHA")]
+    pub sha: String,
+    /// Always empty.
+    #[serde(rename = "BuildDate")]
+    pub build_date: String,
+    /// `http.consul_version`; default: the version of muster.
+    #[serde(rename = "HumanVersion")]
+    pub human_version: String,
+    /// Always empty.
+    #[serde(rename = "FIPS")]
+    pub fips: String,
 }
 
 /// `Config` of [`Agent`].
@@ -55,7 +166,7 @@ pub struct Config {
     pub revision: String,
     /// Always false: there are no server nodes.
     pub server: bool,
-    /// Version of muster.
+    /// `http.consul_version`; default: the version of muster.
     pub version: String,
 }
 
@@ -70,6 +181,20 @@ pub struct DebugConfig {
     /// Discovery zone.
     #[serde(rename = "DNSDomain")]
     pub dns_domain: String,
+    /// Listening addresses of DNS, each as `udp://ADDRESS` and `tcp://ADDRESS`.
+    #[serde(rename = "DNSAddrs")]
+    pub dns_addrs: Vec<String>,
+    /// Port of the first listening address of DNS.
+    #[serde(rename = "DNSPort")]
+    pub dns_port: i32,
+    /// Always false: there is no service mesh.
+    pub connect_enabled: bool,
+    /// Always -1: there is no gRPC server.
+    #[serde(rename = "GRPCPort")]
+    pub grpc_port: i32,
+    /// Always -1: there is no gRPC server.
+    #[serde(rename = "GRPCTLSPort")]
+    pub grpc_tls_port: i32,
 }
 
 /// A member, in `GET /v1/agent/members` and in [`Agent`].
@@ -129,10 +254,12 @@ pub struct MemberState {
     pub view_differs_since: Option<String>,
 }
 
-/// `Muster` of [`Agent`]: state of the node and its cluster, as seen by this node.
+/// `Muster` of [`AgentStatus`]: state of the node and its cluster, as seen by this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Status {
+    /// Version of muster.
+    pub version: String,
     /// Discovery zone.
     pub domain: String,
     /// Zone of the node; null without one.
@@ -155,12 +282,26 @@ pub struct Status {
     pub members: BTreeMap<String, usize>,
     /// Members whose view differs for longer than propagation takes, with the start time (RFC 3339).
     pub diverging: BTreeMap<String, String>,
+    /// External nodes that several agents, or an agent and a member, announce.
+    pub conflicts: Vec<Conflict>,
     /// Number of rejected gossip packets since the start, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// Watched folders.
     pub files: Vec<Folder>,
     /// Holds on this node, which withhold instances whatever their checks report.
     pub held: Vec<Held>,
+}
+
+/// An external node that is announced more than once.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Conflict {
+    /// Name of the external node.
+    pub node: String,
+    /// Nodes through which it is registered.
+    pub owners: Vec<String>,
+    /// Owner whose registration counts; `None`: the member of that name counts.
+    pub counts: Option<String>,
 }
 
 /// A folder of files.

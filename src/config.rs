@@ -15,6 +15,7 @@ use crate::{
     diagnostic::Diagnostic,
     model::{
         alias_domain::AliasDomain,
+        consul_version::ConsulVersion,
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
@@ -183,6 +184,8 @@ pub struct Http {
     pub tokens_dir: Option<PathBuf>,
     /// Certificate chain and private key in PEM; `None`: no TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Version that programs for Consul see; `None`: the version of muster.
+    pub consul_version: Option<ConsulVersion>,
 }
 
 /// `checks:`

@@ -59,6 +59,7 @@ mod folders;
 mod handover;
 mod http_api;
 mod local_services;
+mod own_announcements;
 mod reload;
 mod resolver;
 mod scrape;

@@ -5,6 +5,7 @@
 //! | `i/SERVICE/ID` | instance, as JSON |
 //! | `h/SERVICE/ID` | instance state: `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON` |
 //! | `r/SERVICE/ID` | results of the instance's checks, as JSON |
+//! | `x/NODE` | an external node that the node announces, as JSON |
 //! | `n/node` | the node itself, as JSON |
 //! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
 //! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
@@ -21,6 +22,7 @@ use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+mod external_node;
 mod health;
 mod instance;
 mod key;
@@ -37,6 +39,7 @@ use self::{
 use crate::model::{
     announcement::{HealthReport, InstanceState, MAX_CHECK_TEXT, bounded},
     bounds::{self, BoundsError},
+    external_node::{ExternalNode, ExternalNodeError},
     name::{Label, LabelError},
     registered_name::RegisteredNameError,
     service::{Instance, InstanceKey, MAX_CHECKS, MAX_TTL},
@@ -58,6 +61,8 @@ pub enum Record {
     State(InstanceKey, InstanceState),
     /// Results of an instance's checks.
     Report(InstanceKey, Arc<HealthReport>),
+    /// An external node.
+    External(Arc<ExternalNode>),
     /// The node itself. Its name is the name of the record's owner.
     Node {
         /// Addresses, within the bounds of an instance's addresses.
@@ -115,6 +120,9 @@ pub enum RecordError {
     /// An instance or a node is out of bounds.
     #[error("{0}")]
     Bounds(BoundsError),
+    /// An external node is out of bounds.
+    #[error("{0}")]
+    External(ExternalNodeError),
     /// An instance's state is invalid.
     #[error("instance state must be `p`, `u WEIGHT`, `w REASON`, `c REASON`, `d` or `x HOLD REASON`")]
     State,
@@ -148,6 +156,7 @@ impl Record {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::State(key, state) => (Key::State(key.clone()).to_string(), state_value(state)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
+            Self::External(node) => (Key::External(node.name.clone()).to_string(), external_node::value(node)),
             Self::Node { addresses, datacenter, zone, version, meta, ttl } => {
                 let value = NodeText {
                     addresses: addresses.into(),
@@ -184,6 +193,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
         Key::Instance(key) => Record::Instance(Arc::new(read_instance(key, value)?)),
         Key::State(key) => Record::State(key, read_state(value)?),
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
+        Key::External(name) => Record::External(Arc::new(external_node::read(name, value)?)),
         Key::Node => read_node(value)?,
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
@@ -199,6 +209,11 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
 /// Length of an instance's value in octets. Definitions have to keep it within [`MAX_VALUE`].
 pub fn value_len(instance: &Instance) -> usize {
     instance_value(instance).len()
+}
+
+/// Length of an external node's value in octets. Registrations have to keep it within [`MAX_VALUE`].
+pub fn external_value_len(node: &ExternalNode) -> usize {
+    external_node::value(node).len()
 }
 
 /// Value of the keys that only exist or not.
@@ -265,7 +280,7 @@ impl RecordError {
             Self::KeyParts | Self::KeyLabel(_) | Self::KeyName(_) | Self::KeyEscape | Self::KeyCase => "bad key",
             Self::ValueLength(_) => "value too long",
             Self::Json(_) => "bad json",
-            Self::Bounds(_) => "out of bounds",
+            Self::Bounds(_) | Self::External(_) => "out of bounds",
             Self::State => "bad state",
             Self::Report => "bad report",
             Self::Version => "bad version",

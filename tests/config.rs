@@ -18,6 +18,7 @@ use muster::{
     },
     model::{
         alias_domain::AliasDomain,
+        consul_version::ConsulVersion,
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::Name,
@@ -105,7 +106,13 @@ fn defaults() -> Config {
             hold: Duration::from_secs(600),
             restart_hold: Duration::from_secs(30),
         },
-        http: Http { listen: vec!["127.0.0.1:8500".parse().unwrap()], socket: None, tokens_dir: None, tls: None },
+        http: Http {
+            listen: vec!["127.0.0.1:8500".parse().unwrap()],
+            socket: None,
+            tokens_dir: None,
+            tls: None,
+            consul_version: None,
+        },
         checks: Checks { allow_exec: false, allow_link_local: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
@@ -159,6 +166,7 @@ gossip:
   restart_hold: 45s
 http:
   listen: []
+  consul_version: 1.20.0+ent
 checks:
   allow_exec: true
   allow_link_local: true
@@ -241,7 +249,13 @@ log: {level: debug, format: json}
             hold: Duration::from_secs(120),
             restart_hold: Duration::from_secs(45),
         },
-        http: Http { listen: Vec::new(), socket: None, tokens_dir: None, tls: None },
+        http: Http {
+            listen: Vec::new(),
+            socket: None,
+            tokens_dir: None,
+            tls: None,
+            consul_version: ConsulVersion::parse("1.20.0+ent").ok(),
+        },
         checks: Checks { allow_exec: true, allow_link_local: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
@@ -541,6 +555,10 @@ fn invalid_configurations_are_refused() {
         ),
         ("http: {certificate: c}", "1:21: TLS needs both `certificate` and `key`"),
         ("http: {insecure: yes}", "1:18: expected true or false, found `yes` (in YAML 1.2 that is text: write `true`)"),
+        (
+            "http: {consul_version: '1.20'}",
+            "1:24: `consul_version` is not a semantic version: `1.20` (a version is MAJOR.MINOR.PATCH with at most 64 characters, such as `1.20.0`)",
+        ),
         ("checks: {allow_exec: 1}", "1:22: expected true or false, found the number `1`"),
         ("checks: [{tcp: 'a:1'}]", "1:9: expected the table `checks`, found a list"),
         (

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use support::{
     agent::Agent,
     http::{ask, get, put},
+    process,
     wait::until,
 };
 
@@ -20,7 +21,11 @@ const TXT: u16 = 16;
 
 /// An agent with metadata, a service from a file and a registered service.
 fn agent() -> Agent {
-    let agent = Agent::start_with("meta: {rack: r1, size: 2}\n", &[], |_| {});
+    let agent = Agent::start_with(
+        "meta: {rack: r1, size: 2}\nhttp: {listen: [127.0.0.1:0], consul_version: 1.20.0+ent}\n",
+        &[],
+        |_| {},
+    );
     agent.write_service("web.yaml", "service: web\nport: 80\ntags: [v2, eu]\nmeta: {env: prod}\n");
     agent.wait_for_answers("web.service.local.", 1, &["A 10.0.0.7"]);
     let check = json!({"TTL": "10m", "Status": "passing", "Notes": "by itself"});
@@ -125,6 +130,9 @@ fn json_has_the_fields_of_consul() {
         ("status/peers".to_owned(), json!(["#text"])),
         ("status/leader".to_owned(), json!("#text")),
         ("event/list".to_owned(), json!([])),
+        ("coordinate/nodes".to_owned(), json!([])),
+        ("coordinate/datacenters".to_owned(), json!([{"Datacenter": "dc1", "AreaID": "wan", "Coordinates": []}])),
+        ("agent/version".to_owned(), json!({"SHA": "", "BuildDate": "", "HumanVersion": "1.20.0+ent", "FIPS": ""})),
     ];
     let wrong: Vec<String> = cases
         .iter()
@@ -136,6 +144,39 @@ fn json_has_the_fields_of_consul() {
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(agent.answers("host-a.node.service.local.", TXT), [r#"TXT "datacenter=dc1" "rack=r1" "size=2""#]);
+}
+
+/// Programs compare the keys of `agent/self` with those of Consul, and require a version of Consul from it.
+#[test]
+fn agent_self_has_the_keys_and_the_version_of_consul() {
+    let agent = agent();
+    let myself = get(&agent, "agent/self").json();
+    let keys: Vec<&String> = myself.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["Config", "Coord", "DebugConfig", "Member", "Meta", "Stats", "xDS"]);
+    assert_eq!(
+        myself["Coord"],
+        json!({"Adjustment": 0.0, "Error": 1.5, "Height": 1e-5, "Vec": [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]})
+    );
+    let disabled = json!({"Port": -1, "Ports": {"Plaintext": -1, "TLS": -1}, "SupportedProxies": {}});
+    assert_eq!(myself["xDS"], disabled);
+    assert_eq!(myself["Stats"]["consul"], json!({"server": "false", "known_servers": "1"}));
+    assert_eq!(myself["Config"]["Version"], "1.20.0+ent");
+    assert_eq!(myself["Stats"]["build"]["version"], "1.20.0+ent");
+    assert_eq!(myself["DebugConfig"]["DNSPort"], agent.address().port());
+    let members = get(&agent, "agent/members").json();
+    assert_eq!(members[0], myself["Member"]);
+    assert_eq!(members[0]["Tags"]["build"], "1.20.0+ent");
+    assert_eq!(members[0]["Muster"]["Version"], env!("CARGO_PKG_VERSION"));
+    let wan = get(&agent, "agent/members?wan=1").json();
+    assert_eq!((&wan[0]["Name"], &wan[0]["Tags"]), (&json!("host-a.dc1"), &members[0]["Tags"]));
+    let status = get(&agent, "muster/status").json();
+    assert_eq!(status["Config"], myself["Config"]);
+    assert_eq!(status["Muster"]["Version"], env!("CARGO_PKG_VERSION"));
+    let mut status = process::muster();
+    let output = status.args(["status", "--http-addr", &agent.http().to_string()]).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let expected = format!("{}, reported to Consul's clients as 1.20.0+ent", env!("CARGO_PKG_VERSION"));
+    assert!(shown.contains(&expected), "{shown}");
 }
 
 #[test]
@@ -240,7 +281,6 @@ fn lists_of_the_mesh_and_of_peers_are_empty() {
 fn unsupported_requests_are_refused_with_a_reason() {
     let agent = agent();
     let cases = [
-        ("GET", "agent/members?wan=1", "", 400, "there is one cluster for all datacenters"),
         ("GET", "agent/members?segment=a", "", 400, "muster has no segments"),
         ("PUT", "agent/join/10.0.0.1?wan=true", "", 400, "there is one cluster for all datacenters"),
         ("PUT", "agent/force-leave/host-a", "", 400, "this agent itself"),
@@ -250,13 +290,14 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("PUT", "agent/service/deregister/web-host-a", "", 400, "defined by a service file"),
         ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` requires `service`"),
         ("PUT", "event/fire/x?node=(", "", 400, "`node` is a regular expression"),
-        ("PUT", "event/fire/x?dc=dc2", "", 400, "all datacenters"),
+        ("PUT", "event/fire/x?dc=dc2", "", 400, "No path to datacenter dc2"),
         ("PUT", "event/fire/x", &"x".repeat(513), 400, "at most 512 octets, this one has 513"),
         ("GET", "agent/monitor", "", 400, "log"),
         ("PUT", "agent/token/default", "", 400, "muster has no ACLs"),
         ("GET", "discovery-chain/web", "", 400, "muster has no service mesh"),
         ("GET", "internal/ui/nodes", "", 400, "the web UI of Consul"),
-        ("GET", "coordinate/nodes", "", 400, "muster has no network coordinates"),
+        ("PUT", "coordinate/update", "{}", 400, "muster has no network coordinates"),
+        ("GET", "coordinate/node/host-a", "", 404, "no network coordinate"),
     ];
     for (method, path, body, status, text) in cases {
         let answer = ask(agent.http(), method, &format!("/v1/{path}"), body);
@@ -342,6 +383,7 @@ fn blocking_query_receives_user_events() {
     assert_eq!(received.header("X-Consul-Index").unwrap().parse(), Ok(half(0) ^ half(16)));
     // An event for other nodes is not shown.
     put(&agent, "event/fire/elsewhere?node=host-b", &Value::Null);
-    until("the event is listed", || get(&agent, "event/list").json().as_array().unwrap().len() == 3);
+    put(&agent, "event/fire/here?dc=dc1", &Value::Null);
+    until("the event is listed", || get(&agent, "event/list").json().as_array().unwrap().len() == 4);
     assert_eq!(get(&agent, "event/list?name=elsewhere").json(), json!([]));
 }

@@ -127,7 +127,10 @@ fn view() -> impl Strategy<Value = View> {
                 meta: Default::default(),
             };
             let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
-            (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+            (
+                label(name),
+                Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+            )
         };
         nodes.into_iter().map(one).collect()
     })

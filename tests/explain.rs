@@ -142,7 +142,15 @@ impl World {
                 meta: Default::default(),
             };
             let announcements = own.map(Declared::announcement).collect();
-            (label(node), Arc::new(NodeView { node: Arc::new(data), announcements, freshness: Freshness::Live }))
+            (
+                label(node),
+                Arc::new(NodeView {
+                    external: Default::default(),
+                    node: Arc::new(data),
+                    announcements,
+                    freshness: Freshness::Live,
+                }),
+            )
         });
         let view = nodes.collect();
         let settings = Settings {

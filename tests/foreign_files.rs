@@ -113,7 +113,7 @@ fn content_of_a_linked_key_is_in_neither_log_nor_api() {
     });
     let shown = [
         agent.log(),
-        ask(agent.http(), "GET", "/v1/agent/self", "").body,
+        ask(agent.http(), "GET", "/v1/muster/status", "").body,
         ask(agent.http(), "GET", "/v1/muster/events?follow=false&since=0", "").body,
     ];
     for text in shown {
@@ -145,7 +145,7 @@ fn names_of_files_are_shown_on_one_line() {
     let status = String::from_utf8(status.stdout).unwrap();
     let json = process::muster().args(["status", "--json", "--http-addr", &agent.http().to_string()]).finish();
     let json = String::from_utf8(json.stdout).unwrap();
-    let (log, api) = (agent.log(), ask(agent.http(), "GET", "/v1/agent/self", "").json().to_string());
+    let (log, api) = (agent.log(), ask(agent.http(), "GET", "/v1/muster/status", "").json().to_string());
     for (name, escaped) in NAMES {
         for (from, text) in [("log", &log), ("validate", &validated), ("status", &status)] {
             assert!(text.contains(&format!("services.d/{escaped}:1:10: expected")), "{from} of {escaped}: {text}");

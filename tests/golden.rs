@@ -182,7 +182,10 @@ impl World {
                 let name = node.name.clone();
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
-                (name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+                (
+                    name,
+                    Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+                )
             })
             .collect();
         let domain = self.domain.unwrap_or_else(|| Name::parse("service.local").unwrap());

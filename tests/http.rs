@@ -59,8 +59,8 @@ fn endpoints_respond_and_explain_errors() {
         ("GET /v1/agent/self?a=b&pretty=1", "", 200, "\n    \"Config\""),
         ("GET /v1/agent/members", "", 200, "[{\"Name\":\"host-a\""),
         ("GET /v1/agent/members?segment=_all", "", 200, "[{\"Name\":\"host-a\""),
-        ("GET /v1/agent/members?wan", "", 400, "there is one cluster for all datacenters"),
-        ("GET /", "", 307, "GET /v1/ lists the endpoints"),
+        ("GET /v1/agent/members?wan", "", 200, "[{\"Name\":\"host-a.dc1\""),
+        ("GET /", "", 301, "GET /v1/ lists the endpoints"),
         ("GET /v1/", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent", "", 404, "GET /v1/agent/self"),
         ("GET /v1/agent/self/", "", 404, "GET /v1/agent/self"),
@@ -326,16 +326,21 @@ fn fake_server(answer: &'static str) -> (SocketAddr, std::sync::mpsc::Receiver<S
 
 #[test]
 fn commands_are_sent_only_to_muster_agents() {
-    // Response of a Consul agent, which would leave its cluster.
-    let (address, requests) = fake_server("HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n{\"Config\":{\"Server\":1}}");
-    for arguments in [&["leave"][..], &["join", "10.0.0.8"], &["keyring", "use", "00ff"], &["status"]] {
-        let output = muster(&address.to_string(), arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
-        assert!(err(&output).contains("is not a muster agent"), "{arguments:?}: {}", err(&output));
-        let request = requests.recv_timeout(DEADLINE).unwrap();
-        assert!(request.starts_with("GET /v1/agent/self HTTP/1.1\r\n"), "{arguments:?}: {request}");
+    // The response of a Consul agent, which would leave its cluster, and of a server that responds to any path.
+    for response in [
+        "HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\nnot found",
+        "HTTP/1.1 200 OK\r\nContent-Length: 23\r\n\r\n{\"Config\":{\"Server\":1}}",
+    ] {
+        let (address, requests) = fake_server(response);
+        for arguments in [&["leave"][..], &["join", "10.0.0.8"], &["keyring", "use", "00ff"], &["status"]] {
+            let output = muster(&address.to_string(), arguments);
+            assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", err(&output));
+            assert!(err(&output).contains("is not a muster agent"), "{arguments:?}: {}", err(&output));
+            let request = requests.recv_timeout(DEADLINE).unwrap();
+            assert!(request.starts_with("GET /v1/muster/status HTTP/1.1\r\n"), "{arguments:?}: {request}");
+        }
+        assert!(requests.try_recv().is_err(), "nothing else was sent");
     }
-    assert!(requests.try_recv().is_err(), "nothing else was sent");
     let (address, _requests) = fake_server("HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno \x1b[2Jway");
     let output = muster(&address.to_string(), &["members"]);
     assert_eq!((output.status.code(), err(&output).as_str()), (Some(1), "muster: no \\u{1b}[2Jway\n"));

@@ -51,7 +51,12 @@ fn tables(instances: u32, addresses: u32) -> Tables {
     };
     let view = View::unit(
         label("host-a"),
-        Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),
+        Arc::new(NodeView {
+            external: Default::default(),
+            node: Arc::new(node),
+            announcements,
+            freshness: Freshness::Live,
+        }),
     );
     let domain = Name::parse("service.local").unwrap();
     let settings = Settings::new(label("host-a"), label("dc1"), domain);

@@ -54,7 +54,10 @@ fn view(announcement: Announcement, freshness: Freshness) -> View {
             zone: None,
             meta: Default::default(),
         };
-        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+        (
+            label(name),
+            Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+        )
     };
     let own = [announcement.into_entry()].into_iter().collect();
     [node("a", Default::default(), Freshness::Live), node("b", own, freshness)].into_iter().collect()
@@ -223,7 +226,12 @@ fn why_records_beyond_a_datagram_are_truncated_over_udp() {
     });
     let node =
         Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), zone: None, meta: Default::default() };
-    let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
+    let view = NodeView {
+        external: Default::default(),
+        node: Arc::new(node),
+        announcements: announcements.collect(),
+        freshness: Freshness::Live,
+    };
     let world = World::of([(label("b"), Arc::new(view))].into_iter().collect());
     let over_udp = world.ask("_why.web.service.local.", rtype::TXT, Transport::Udp);
     assert!(over_udp.metadata.truncation && over_udp.answers.len() > 1);

@@ -240,7 +240,8 @@ impl Running {
         let rejected = Arc::new(Rejected::default());
         let keyring = Keyring::new(Key::from_random([7; 32]));
         let (announcing, announcements) = watch::channel(announcements(&name, address));
-        let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &[], false));
+        let (view, seen) =
+            watch::channel(node::initial_view(&node, &announcements.borrow(), &Default::default(), &[], false));
         let (members, _) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keys, ring) = watch::channel(Some(keyring));
@@ -264,8 +265,15 @@ impl Running {
             seed: fastrand::u64(..),
         };
         let serial_ceiling = watch::channel(0).1;
-        let inputs =
-            Inputs { announcements, link, commands: queue, rejected, metrics: Gossip::default(), serial_ceiling };
+        let inputs = Inputs {
+            announcements,
+            external: watch::channel(Default::default()).1,
+            link,
+            commands: queue,
+            rejected,
+            metrics: Gossip::default(),
+            serial_ceiling,
+        };
         let outputs = Outputs {
             view,
             members,

@@ -194,6 +194,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     };
     let inputs = Inputs {
         announcements,
+        external: watch::channel(Default::default()).1,
         link,
         commands: mpsc::channel(1).1,
         rejected: Arc::new(Rejected::default()),

@@ -317,7 +317,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
     for at in 0..40 {
         add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), InstanceState::Passing);
     }
-    (label(host), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+    (label(host), Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }))
 }
 
 fn instance(service: &str, id: &str, number: u8) -> Instance {

@@ -93,7 +93,7 @@ pub struct Service {
     /// Zone of the node; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locality: Option<Locality>,
-    /// Always false: no other node changes tags.
+    /// True if `catalog/register` may replace the tags.
     pub enable_tag_override: bool,
     /// Datacenter of the node.
     pub datacenter: String,
@@ -149,7 +149,7 @@ pub struct CatalogService {
     /// Zone of the node; absent without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_locality: Option<Locality>,
-    /// Always false.
+    /// True if `catalog/register` may replace the tags.
     pub service_enable_tag_override: bool,
     /// Always empty.
     pub service_proxy: Nothing,
@@ -188,8 +188,8 @@ pub struct Check {
     /// Always empty.
     #[serde(rename = "Type")]
     pub kind: String,
-    /// Always empty.
-    pub definition: Nothing,
+    /// Definition, of a check that was reported to the catalog; otherwise empty.
+    pub definition: BTreeMap<String, serde_json::Value>,
     /// Index of the last change.
     pub create_index: u64,
     /// Same as `CreateIndex`.

@@ -104,6 +104,8 @@ pub struct Instance {
     pub zone: Option<String>,
     /// Datacenter of the node.
     pub datacenter: String,
+    /// External node on which the instance is, registered through `Node`; null for instances of `Node` itself.
+    pub external_node: Option<String>,
     /// IP addresses.
     pub addresses: Vec<String>,
     /// Default port; 0 if it has none, and therefore no SRV record.

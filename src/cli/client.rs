@@ -42,6 +42,8 @@ use super::{
 };
 use crate::{api, printable::escaped_json};
 
+/// Endpoint that only a muster agent has.
+const STATUS: &str = "/v1/muster/status";
 /// Connect timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Request timeout; longer than the agent takes for any command.
@@ -171,8 +173,18 @@ impl Client {
     }
 
     /// Returns the agent's description of itself; fails if the server is not a muster agent.
-    pub(super) fn agent(&self) -> Result<api::Agent, ClientError> {
-        self.read(&self.get("/v1/agent/self")?)
+    pub(super) fn agent(&self) -> Result<api::AgentStatus, ClientError> {
+        self.read(&self.status()?)
+    }
+
+    /// Returns the response of `GET /v1/muster/status`.
+    pub(super) fn status(&self) -> Result<Bytes, ClientError> {
+        let exchanged = self.runtime.block_on(self.exchange(Method::GET, STATUS, Bytes::new()));
+        match exchanged.map_err(|error| self.failed(&error))? {
+            (StatusCode::NOT_FOUND, _) => Err(self.not_an_agent(&format!("it has no {STATUS}"))),
+            (status, body) if status.is_success() => Ok(body),
+            (status, body) => Err(self.refused(status, &body)),
+        }
     }
 
     /// Sends a GET request and returns the body of the response.
@@ -188,13 +200,15 @@ impl Client {
 
     /// Parses the JSON of a response.
     pub(super) fn read<T: DeserializeOwned>(&self, response: &[u8]) -> Result<T, ClientError> {
-        serde_json::from_slice(response).map_err(|error| {
-            let address = &self.address;
-            ClientError::Failed(format!(
-                "the server at {address} is not a muster agent: {error}\nSet the address of the agent with --http-addr \
-                 or MUSTER_HTTP_ADDR."
-            ))
-        })
+        serde_json::from_slice(response).map_err(|error| self.not_an_agent(&error.to_string()))
+    }
+
+    fn not_an_agent(&self, reason: &str) -> ClientError {
+        let address = &self.address;
+        ClientError::Failed(format!(
+            "the server at {address} is not a muster agent: {reason}\nSet the address of the agent with --http-addr or \
+             MUSTER_HTTP_ADDR."
+        ))
     }
 
     /// Runs a future until it ends, a signal (SIGINT, SIGTERM) arrives, or the output has no reader any more.

@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args) -> Exit {
 
 /// The drained instances that are answered again.
 fn answered(client: &Client, drained: &Drained) -> Result<Vec<String>, ClientError> {
-    let node = client.agent()?.config.node_name;
+    let node = client.agent()?.agent.config.node_name;
     let explained: Explained = client.read(&client.get(&format!("/v1/muster/explain/{}.node", segment(&node)))?)?;
     let answered = explained.instances.iter().filter(|instance| instance.answered);
     let names = answered.map(|instance| format!("{}/{}", instance.service, instance.id));

@@ -94,6 +94,10 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         if let Some(registered) = &instance.registered_as {
             let _ = writeln!(text, "    registered as {}", printable(registered));
         }
+        if let Some(external) = &instance.external_node {
+            let _ =
+                writeln!(text, "    {}", printable(&format!("external node {external}, registered through {node}")));
+        }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
         if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
             for check in &instance.checks {

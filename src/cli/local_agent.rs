@@ -147,7 +147,7 @@ mod tests {
 
     fn http(listen: &[&str]) -> Http {
         let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
-        Http { listen, socket: None, tokens_dir: None, tls: None }
+        Http { listen, socket: None, tokens_dir: None, tls: None, consul_version: None }
     }
 
     #[test]

@@ -142,7 +142,7 @@ fn join_one(client: &Client, address: &str) -> Result<Joined, ClientError> {
 
 pub(super) fn leave(args: &Args) -> Exit {
     with(&args.client, |client| {
-        let node = client.agent()?.config.node_name;
+        let node = client.agent()?.agent.config.node_name;
         let answer = client.change(Method::PUT, "/v1/agent/leave", Bytes::new())?;
         if args.client.json {
             return print_json(client, &answer);

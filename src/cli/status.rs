@@ -8,7 +8,7 @@ use super::{
     members::since,
     table::{Table, print},
 };
-use crate::api::{Agent, Held, Problem};
+use crate::api::{AgentStatus, Conflict, Held, Problem};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -18,8 +18,8 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Exit {
     with_exit(&args.client, |client| {
-        let answer = client.get("/v1/agent/self")?;
-        let agent: Agent = client.read(&answer)?;
+        let answer = client.status()?;
+        let agent: AgentStatus = client.read(&answer)?;
         if args.client.json {
             print_json(client, &answer)?;
         } else {
@@ -29,27 +29,28 @@ pub(super) fn run(args: &Args) -> Exit {
     })
 }
 
-/// Reports whether no problem needs attention: no file has an error, and the node has an address and is neither cut off nor
-/// gone for its peers. Withheld instances are no problem: an operator withdrew them.
-fn is_healthy(agent: &Agent) -> bool {
+/// Reports whether no problem needs attention: no file has an error, no external node is announced twice, and the node has an
+/// address and is neither cut off nor gone for its peers. Withheld instances are no problem: an operator withdrew them.
+fn is_healthy(agent: &AgentStatus) -> bool {
     let status = &agent.muster;
     let mut problems = status.files.iter().flat_map(|folder| &folder.problems);
     status.partitioned.is_none()
         && status.address_problem.is_none()
         && status.doubted.is_none()
+        && status.conflicts.is_empty()
         && problems.all(|problem| problem.severity != "error")
 }
 
 /// States of members, in the order of the output.
 const MEMBER_STATES: [&str; 6] = ["alive", "suspect", "held", "restarting", "gone", "left"];
 
-fn report(agent: &Agent, now: SystemTime) -> Table {
-    let (config, status) = (&agent.config, &agent.muster);
+fn report(agent: &AgentStatus, now: SystemTime) -> Table {
+    let (config, status) = (&agent.agent.config, &agent.muster);
     let mut report = Table::of_pairs();
     let mut row = |name: &str, text: String| report.row([name.to_owned(), text]);
     let at = if status.advertise.is_empty() { "no address".to_owned() } else { status.advertise.join(", ") };
     row("node", format!("{} at {at}, generation {}", config.node_name, status.generation));
-    row("version", config.version.clone());
+    row("version", version(&status.version, &config.version));
     row("domain", status.domain.clone());
     row("datacenter", config.datacenter.clone());
     if let Some(zone) = &status.zone {
@@ -90,6 +91,9 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
     if let Some(problem) = &status.address_problem {
         row("problem", problem.clone());
     }
+    for conflict in &status.conflicts {
+        row("conflict", describe_conflict(conflict));
+    }
     for held in &status.held {
         row("withheld", describe_hold(held, &config.node_name, now));
     }
@@ -97,6 +101,11 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
         row("rejected", list(status.rejected.iter().map(|(reason, count)| (count, reason))));
     }
     report
+}
+
+/// Describes the version of the agent, and the one that it reports to programs for Consul.
+fn version(own: &str, reported: &str) -> String {
+    if own == reported { own.to_owned() } else { format!("{own}, reported to Consul's clients as {reported}") }
 }
 
 /// Describes the encryption of gossip, and the risk of cleartext on `listen`.
@@ -116,6 +125,12 @@ pub(super) fn describe_problem(problem: &Problem) -> String {
     let warning = if severity == "warning" { "warning: " } else { "" };
     let hint = hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
     format!("{file}:{line}:{column}: {warning}{message}{hint}")
+}
+
+fn describe_conflict(conflict: &Conflict) -> String {
+    let counts =
+        conflict.counts.as_ref().map_or("the member of that name counts".to_owned(), |owner| format!("{owner} counts"));
+    format!("external node {} is registered through {}: {counts}", conflict.node, conflict.owners.join(" and "))
 }
 
 fn describe_hold(held: &Held, node: &str, now: SystemTime) -> String {

@@ -21,6 +21,7 @@ use crate::{
     diagnostic::quote,
     model::{
         bounds,
+        consul_version::ConsulVersion,
         dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
         name::Label,
@@ -94,7 +95,8 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         Some(node) => Advertise::Configured(read_advertise(reader, node, gossip.listen)),
         None => Advertise::select(gossip.listen.ip(), &environment.addresses, environment.in_use),
     });
-    let http_table = part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure"]);
+    let http_table =
+        part("http", &["listen", "socket", "tokens_dir", "certificate", "key", "insecure", "consul_version"]);
     if let (Some(http), Some(table), Some(gossip)) = (&http_table, &gossip_table, &gossip) {
         check_tokens(reader, http, table, gossip.listen);
     }
@@ -342,7 +344,20 @@ fn read_http(reader: &Reader<'_, '_>, part: &Table<'_, '_>, environment: &Enviro
             reader.error_with_hint(node.id, message, hint);
         }
     }
-    Http { listen, socket, tokens_dir, tls }
+    let consul_version = part.get("consul_version").and_then(|node| read_consul_version(reader, node));
+    Http { listen, socket, tokens_dir, tls, consul_version }
+}
+
+fn read_consul_version(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<ConsulVersion> {
+    let text = reader.line(node, "a version, such as `1.20.0`")?;
+    match ConsulVersion::parse(&text) {
+        Ok(version) => Some(version),
+        Err(error) => {
+            let message = format!("`consul_version` is not a semantic version: {}", quote(&text));
+            reader.error_with_hint(node.id, message, error.to_string());
+            None
+        }
+    }
 }
 
 /// Refuses tokens for the HTTP API if every local user can announce instances by gossip, which needs no token then. Gossip

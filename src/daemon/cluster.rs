@@ -35,6 +35,7 @@ use crate::{
     model::{
         announcement::{Announcements, Node},
         catalog::View,
+        external_node::ExternalNodes,
         keyring::Keyring,
         member::{Membership, PeerId},
         name::Label,
@@ -116,6 +117,7 @@ pub(super) fn start(
     context: &mut Context<'_>,
     sockets: (net::UdpSocket, net::TcpListener),
     announcements: watch::Receiver<Announcements>,
+    external: watch::Receiver<ExternalNodes>,
     begin: Begin,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
@@ -150,7 +152,8 @@ pub(super) fn start(
         zone: config.zone.clone(),
         meta: config.meta.clone(),
     });
-    let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &known, continues));
+    let (view, seen) =
+        watch::channel(node::initial_view(&node, &announcements.borrow(), &external.borrow(), &known, continues));
     let (members, membership) = watch::channel(Arc::default());
     let (peers, reached) = watch::channel(BTreeSet::new());
     let (keys, ring) = watch::channel(keyring);
@@ -183,7 +186,15 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let metrics = context.metrics.gossip.clone();
-    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), metrics, serial_ceiling };
+    let inputs = Inputs {
+        announcements,
+        external,
+        link,
+        commands: ordered,
+        rejected: rejected.clone(),
+        metrics,
+        serial_ceiling,
+    };
     let (former_serial, handed_over) = watch::channel(None);
     let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
     let (end, ended) = oneshot::channel();

@@ -140,6 +140,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         domain: config.domain.clone(),
         meta: config.meta.clone(),
         version: VERSION,
+        consul_version: config.http.consul_version.clone(),
         advertise: config.advertise.clone(),
         allow_link_local: config.checks.allow_link_local,
         allow_exec: config.checks.allow_exec.over_http(),

@@ -9,7 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Context;
+use super::{Context, own_announcements};
 use crate::{
     checks,
     config::Config,
@@ -17,11 +17,13 @@ use crate::{
     model::{
         announcement::Announcements,
         check_results::{CheckResults, Former},
+        external_node::ExternalNodes,
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
         service::Definitions,
     },
     registry::{
+        external::Announced,
         registration::Host,
         request::Request,
         state::State,
@@ -42,8 +44,10 @@ pub(super) struct LocalServices {
     pub(super) definitions: watch::Receiver<Definitions>,
     /// Drains and maintenance.
     pub(super) maintenance: watch::Receiver<Maintenance>,
-    /// The definitions with their health.
+    /// The definitions with their health, and the instances on external nodes.
     pub(super) announcements: watch::Receiver<Announcements>,
+    /// External nodes of which this node is the owner.
+    pub(super) external: watch::Receiver<ExternalNodes>,
     /// The results of their checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
     /// Takes changes of the registry.
@@ -66,7 +70,12 @@ pub(super) async fn start(
     let state = restore(&context.data_dir, &host);
     let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
     let (held, maintenance) = watch::channel(state.maintenance().clone());
+    let (checked, checked_now) = watch::channel(Announcements::new());
     let (announced, mut announcements) = watch::channel(Announcements::new());
+    let registered = state.announced(&Announced::default());
+    let (nodes, external) = watch::channel(registered.nodes.clone());
+    let on_nodes = registered.instances.keys().filter(|key| !definitions.borrow().contains_key(&***key)).count();
+    let (registered, registered_now) = watch::channel(registered);
     let (report, ttl_reports) = mpsc::channel(QUEUE);
     let (requests, asked) = mpsc::channel(QUEUE);
     let (ttl, default_ttl) = watch::channel(config.dns.ttl);
@@ -75,26 +84,46 @@ pub(super) async fn start(
     let store: Store = Box::new(move |text| folder.store_registered(text));
     let inputs =
         Inputs { files, announced: announcements.clone(), default_ttl, requests: asked, withdraw: drain.clone() };
-    let outputs = Outputs { definitions: defined, maintenance: held, ttl_reports: report, withdrawn: outcome };
+    let outputs = Outputs {
+        definitions: defined,
+        external: registered,
+        maintenance: held,
+        ttl_reports: report,
+        withdrawn: outcome,
+    };
     let registry = task::run(state, host, store, inputs, outputs, context.shutdown.clone());
     context.tasks.spawn("registry", registry);
+
+    let outputs = own_announcements::Outputs { announcements: announced, external: nodes };
+    let merging = own_announcements::merge(checked_now, registered_now, outputs, context.shutdown.clone());
+    context.tasks.spawn("own announcements", merging);
 
     let loaded = definitions.borrow().len();
     let inputs =
         checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports, former };
     let (kept, results) = watch::channel(CheckResults::new());
-    let outputs = checks::Outputs { announcements: announced, results: kept };
+    let outputs = checks::Outputs { announcements: checked, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
     };
     context.tasks.spawn("health checks", checks::run(inputs, outputs, options, context.shutdown.clone()));
     // A client that starts with the agent must not learn that a service of this node does not exist.
-    let all = announcements.wait_for(|now| now.len() >= loaded);
+    let all = announcements.wait_for(|now| now.len() >= loaded + on_nodes);
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
         warn!("checks are slow to start; some services are not answered yet");
     }
-    LocalServices { loaded, definitions, maintenance, announcements, results, requests, withdrawn, default_ttl: ttl }
+    LocalServices {
+        loaded,
+        definitions,
+        maintenance,
+        announcements,
+        external,
+        results,
+        requests,
+        withdrawn,
+        default_ttl: ttl,
+    }
 }
 
 impl LocalServices {

@@ -6,12 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
+use imbl::{OrdSet, ordset::DiffItem};
 use tokio::{
     sync::watch,
     task::block_in_place,
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
 use super::zone::{Tables, serial::Serial};
 use crate::{
@@ -19,6 +21,7 @@ use crate::{
     model::{
         catalog::{Catalog, Touched, View},
         name::Label,
+        registered_name::RegisteredName,
         zone::ZoneFile,
     },
 };
@@ -99,7 +102,9 @@ impl Publisher {
         let former = *sources.former_serial.borrow_and_update();
         let continued = former.is_some_and(|former| self.serial.continue_from(former));
         let before = self.catalog.versions();
+        let conflicts = self.catalog.conflicts().clone();
         let touched = self.catalog.update(view);
+        log_conflicts(&conflicts, &self.catalog);
         let reports_changed = self.tables.update_reports(&self.catalog, &touched.reports);
         if reports_changed || continued || !touched.is_empty() || zones != self.zones {
             self.publish_tables(&touched, zones);
@@ -154,6 +159,20 @@ impl Publisher {
             self.serial.continue_from(former);
         }
         block_in_place(|| self.data_dir.store_serial(self.serial.current()));
+    }
+}
+
+/// Logs each conflict of external nodes once when it begins and once when it ends.
+fn log_conflicts(before: &OrdSet<RegisteredName>, catalog: &Catalog) {
+    for item in before.diff(catalog.conflicts()) {
+        match item {
+            DiffItem::Add(node) => {
+                let owners: Vec<&str> = catalog.claims(node).iter().map(|claim| claim.owner.as_str()).collect();
+                let counts = catalog.external(node).map_or("the member", |claim| claim.owner.as_str());
+                warn!(%node, owners = owners.join(" "), counts, "conflict: external node is announced more than once");
+            }
+            DiffItem::Remove(node) => info!(%node, "conflict of an external node has ended"),
+        }
     }
 }
 

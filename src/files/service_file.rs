@@ -250,6 +250,8 @@ fn read_service(
         nearest,
         min_healthy,
         registered_as,
+        external: None,
+        tag_override: false,
         service_case,
     };
     lists.share(&mut instance);

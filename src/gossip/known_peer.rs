@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::peer_replica::Facts;
 use crate::model::{
     announcement::Announcements,
+    external_node::ExternalNodes,
     member::{PeerId, Reach},
 };
 
@@ -25,6 +26,8 @@ pub struct KnownPeer {
     pub facts: Facts,
     /// Instances that the peer announced.
     pub announcements: Announcements,
+    /// External nodes that the peer announced.
+    pub external: ExternalNodes,
     /// Bound that the SOA serials of the node do not exceed; `None` if not announced.
     pub serial: Option<u32>,
 }

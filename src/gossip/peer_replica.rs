@@ -20,6 +20,7 @@ use thiserror::Error;
 use crate::{
     model::{
         announcement::{Announcement, Announcements, HealthReport, InstanceState, Node},
+        external_node::{ExternalNodes, MAX_EXTERNAL_NODES},
         name::Label,
         service::{InstanceKey, instance_ref::InstanceRef},
         shared_lists::SharedLists,
@@ -84,6 +85,9 @@ pub enum SkipError {
     /// The peer announces more than [`MAX_INSTANCES`].
     #[error("more than {MAX_INSTANCES} instances on one node")]
     TooMany,
+    /// The peer announces more than [`MAX_EXTERNAL_NODES`].
+    #[error("more than {MAX_EXTERNAL_NODES} external nodes of one node")]
+    TooManyNodes,
 }
 
 /// State of one run of a peer.
@@ -93,6 +97,8 @@ pub struct Replica {
     pub facts: Option<Facts>,
     /// Instances that the peer announces.
     pub announcements: Announcements,
+    /// External nodes that the peer announces.
+    pub external: ExternalNodes,
     /// Digest of the peer's view; `None` if unknown or not comparable.
     pub view: Option<u64>,
     /// True if the peer has announced its leave.
@@ -132,8 +138,8 @@ enum Delivery {
 impl Replica {
     /// Creates the replica of a peer whose state was delivered up to `version` in an earlier start of this node; zero if
     /// it was incomplete.
-    pub fn known(facts: Facts, announcements: Announcements, version: u64) -> Self {
-        let mut replica = Self { facts: Some(facts), announcements, seen: version, ..Self::default() };
+    pub fn known(facts: Facts, announcements: Announcements, external: ExternalNodes, version: u64) -> Self {
+        let mut replica = Self { facts: Some(facts), announcements, external, seen: version, ..Self::default() };
         if version > 0 {
             replica.delivery = Delivery::Complete;
         } else {
@@ -161,6 +167,12 @@ impl Replica {
                 Some(_) => {}
             }
         }
+        for (name, node) in &former.external {
+            if !self.external.contains_key(name) {
+                self.unconfirmed.insert(Key::External(name.clone()));
+                self.external.insert(name.clone(), node.clone());
+            }
+        }
         self.facts = self.facts.take().or_else(|| former.facts.clone());
     }
 
@@ -170,6 +182,7 @@ impl Replica {
             unconfirmed: self.keys(),
             facts: self.facts.take(),
             announcements: std::mem::take(&mut self.announcements),
+            external: std::mem::take(&mut self.external),
             fired: std::mem::take(&mut self.fired),
             ..Self::default()
         };
@@ -199,7 +212,8 @@ impl Replica {
     }
 
     fn keys(&self) -> HashSet<Key> {
-        self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement)).collect()
+        let instances = self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement));
+        instances.chain(self.external.keys().cloned().map(Key::External)).collect()
     }
 
     /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state
@@ -321,6 +335,13 @@ impl Replica {
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
             },
+            Record::External(node) => match self.external.get(&node.name) {
+                Some(known) if *known == node => {}
+                None if self.external.len() >= MAX_EXTERNAL_NODES + self.unconfirmed.len() => {
+                    return Err(SkipError::TooManyNodes);
+                }
+                _ => drop(self.external.insert(node.name.clone(), node)),
+            },
             Record::Node { addresses, datacenter, zone, version, meta, ttl } => {
                 self.facts = Some(Facts { addresses, datacenter, zone, version, meta, ttl });
                 if !self.is_complete() {
@@ -354,6 +375,7 @@ impl Replica {
                     self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
             }
+            Key::External(name) => drop(self.external.remove(&name)),
             Key::View => self.view = None,
             // A deleted node record keeps the last known facts.
             Key::Restart => self.restarts = false,

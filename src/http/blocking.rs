@@ -136,7 +136,8 @@ impl Snapshot {
         let agent = now.members != self.members
             || now.files != self.files
             || now.maintenance != self.maintenance
-            || now.address_problem != self.address_problem;
+            || now.address_problem != self.address_problem
+            || now.catalog.conflicts() != self.catalog.conflicts();
         let members_version = self.members_version + u64::from(members);
         let agent_version = self.agent_version + u64::from(agent);
         Self { first_version: self.first_version, members_version, agent_version, ..now }

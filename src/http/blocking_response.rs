@@ -22,7 +22,7 @@ use super::{
     response::{ApiError, text_of},
     server::origin::protect,
 };
-use crate::model::catalog::Catalog;
+use crate::model::{catalog::Catalog, name::Label};
 
 /// Response header with the index of the state shown.
 pub(super) const INDEX: &str = "x-consul-index";
@@ -85,10 +85,8 @@ async fn respond<T: Serialize>(
     let text = match cached {
         Some(cached) => cached.body,
         None => {
-            if let Some(dc) = query.datacenter()?
-                && !known_datacenters(&snapshot.catalog).contains(dc.as_str())
-            {
-                return Err(bad(&format!("No path to datacenter {dc}: no node of it is known to this agent.")));
+            if let Some(datacenter) = query.datacenter()? {
+                ensure_known(&datacenter, &snapshot.catalog)?;
             }
             let built = build(&snapshot)?;
             let text = match filter {
@@ -178,6 +176,14 @@ fn retain(value: &mut Value, passes: impl Fn(&Value) -> Result<bool, ApiError>) 
         _ => {}
     }
     Ok(())
+}
+
+/// Refuses a datacenter without a known node.
+pub(super) fn ensure_known(datacenter: &Label, catalog: &Catalog) -> Result<(), ApiError> {
+    if known_datacenters(catalog).contains(datacenter.as_str()) {
+        return Ok(());
+    }
+    Err(bad(&format!("No path to datacenter {datacenter}: no node of it is known to this agent.")))
 }
 
 pub(super) fn known_datacenters(catalog: &Catalog) -> BTreeSet<&str> {

@@ -51,8 +51,8 @@ pub(super) enum Answer {
     Health(SchemaFn),
     /// Text of this media type.
     Text(&'static str),
-    /// Redirect.
-    Redirect,
+    /// Redirect with this status code.
+    Redirect(&'static str),
     /// A line of text; with 503, the reason.
     Readiness,
     /// Event stream (`text/event-stream`).

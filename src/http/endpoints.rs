@@ -16,13 +16,16 @@ use serde_json::Value;
 
 use super::{
     Api,
-    consul::{agent, agent_services, catalog, event, health, keyring, mesh, metrics, mutations},
+    consul::{
+        agent, agent_self, agent_services, catalog, catalog_mutations, coordinate, event, health, keyring, mesh,
+        metrics, mutations,
+    },
     endpoint::{Answer, Body, Endpoint, rest},
-    muster::{events, explain},
+    muster::{events, explain, status},
     openapi,
     openapi_parameters::{
         CATALOG, DRAIN, ENABLE, EVENT, EVENTS, EXPLAIN, FORCE, FORMAT, HASH, JSON, METRICS, NAME, NEAR, NOTE, PASSING,
-        REGISTER, TAG, WAIT,
+        REGISTER, TAG, WAIT, WAN,
     },
     page,
     query::bad,
@@ -43,8 +46,8 @@ use crate::{
 pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
     vec![
         // Web UI.
-        Endpoint::get("/", None, page::redirect, "Redirect to the web UI").answer(Answer::Redirect),
-        Endpoint::get("/ui", None, page::redirect, "Redirect to the web UI").answer(Answer::Redirect),
+        Endpoint::get("/", None, page::redirect_root, "Redirect to the web UI").answer(Answer::Redirect("301")),
+        Endpoint::get("/ui", None, page::redirect, "Redirect to the web UI").answer(Answer::Redirect("307")),
         Endpoint::get("/ui/", None, page::index, "Show the web UI").answer(Answer::Text("text/html")),
         Endpoint::get("/ui/{file}", None, page::file, "Get a file of the web UI").answer(Answer::Text("text/*")),
         // Monitoring.
@@ -52,11 +55,14 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::get("/readyz", None, metrics::readiness, "Check readiness").answer(Answer::Readiness),
         Endpoint::get("/metrics", Read, metrics::text, "Get metrics for Prometheus").answer(Answer::Text("text/plain")),
         // Agent and cluster.
-        Endpoint::get("/v1/agent/self", Read, agent::myself, "Show the agent and its view of the cluster")
+        Endpoint::get("/v1/agent/self", Read, agent_self::myself, "Show the agent")
             .query(&[WAIT, JSON])
             .json::<api::Agent>(),
+        Endpoint::get("/v1/agent/version", Read, agent_self::version, "Get the version that programs for Consul see")
+            .query(&[JSON])
+            .json::<api::Version>(),
         Endpoint::get("/v1/agent/members", Read, agent::members, "List cluster members")
-            .query(&[WAIT, JSON])
+            .query(&[WAIT, WAN, JSON])
             .json::<Vec<api::Member>>(),
         Endpoint::get("/v1/agent/metrics", Read, metrics::consul, "Get metrics as JSON")
             .query(&[METRICS, JSON])
@@ -184,14 +190,19 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         )
         .query(&[WAIT, CATALOG, JSON])
         .json::<Vec<Nothing>>(),
-        Endpoint::put("/v1/catalog/register", Register, mutations::catalog_register, "Register a service of this node")
-            .body(Body::Json(openapi::catalog_registration))
-            .json::<bool>(),
+        Endpoint::put(
+            "/v1/catalog/register",
+            Register,
+            catalog_mutations::register,
+            "Register an external node, or a service",
+        )
+        .body(Body::Json(openapi::catalog_registration))
+        .json::<bool>(),
         Endpoint::put(
             "/v1/catalog/deregister",
             Register,
-            mutations::catalog_deregister,
-            "Deregister a service or a check of this node",
+            catalog_mutations::deregister,
+            "Deregister an external node, a service or a check",
         )
         .body(Body::Json(openapi::catalog_deregistration))
         .json::<bool>(),
@@ -236,6 +247,18 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         )
         .query(&[WAIT, CATALOG, JSON])
         .json::<Vec<Summary>>(),
+        Endpoint::get(
+            "/v1/coordinate/datacenters",
+            Read,
+            coordinate::datacenters,
+            "List datacenters with coordinates: there are none",
+        )
+        .query(&[WAIT, JSON])
+        .json::<Vec<api::DatacenterCoordinates>>(),
+        Endpoint::get("/v1/coordinate/nodes", Read, coordinate::nodes, "List coordinates of nodes: there are none")
+            .query(&[WAIT, JSON])
+            .json::<Vec<api::NodeCoordinate>>(),
+        Endpoint::get("/v1/coordinate/node/{node}", Read, coordinate::node, "Get a node's coordinate: there is none"),
         Endpoint::get("/v1/status/leader", Read, catalog::leader, "Get the leader: always this agent")
             .query(&[JSON])
             .json::<String>(),
@@ -251,6 +274,14 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             .query(&[WAIT, NAME, JSON])
             .json::<Vec<Event>>(),
         // muster's own endpoints.
+        Endpoint::get(
+            "/v1/muster/status",
+            Read,
+            status::status,
+            "Show the agent, its problems and its view of the cluster",
+        )
+        .query(&[WAIT, JSON])
+        .json::<api::AgentStatus>(),
         Endpoint::get("/v1/muster/explain/{name}", Read, explain::explain, "Explain the answers to a name")
             .query(&[WAIT, EXPLAIN, JSON])
             .json::<Explained>(),
@@ -269,7 +300,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         .query(&[JSON])
         .json::<api::Drained>(),
         // Streams of the endpoints above.
-        Endpoint::watch("/v1/watch/agent/self", agent::myself),
+        Endpoint::watch("/v1/watch/agent/self", agent_self::myself),
         Endpoint::watch("/v1/watch/agent/members", agent::members),
         Endpoint::watch("/v1/watch/agent/services", agent_services::services),
         Endpoint::watch("/v1/watch/agent/checks", agent_services::checks),
@@ -283,6 +314,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
         Endpoint::watch("/v1/watch/health/service/{service}", health::service),
         Endpoint::watch("/v1/watch/health/state/{state}", health::state),
         Endpoint::watch("/v1/watch/internal/ui/services", catalog::ui_services),
+        Endpoint::watch("/v1/watch/muster/status", status::status),
         Endpoint::watch("/v1/watch/muster/explain/{name}", explain::explain),
         // Gossip keys.
         Endpoint::get("/v1/operator/keyring", Operate, keyring::list, "List the ids of gossip keys")

@@ -31,6 +31,7 @@ use crate::{
     config::Advertise,
     metrics::{Http, Scrape},
     model::{
+        consul_version::ConsulVersion,
         name::{Label, Name},
         user_event::EventLog,
     },
@@ -101,6 +102,8 @@ pub struct Agent {
     pub meta: BTreeMap<String, String>,
     /// Version of muster.
     pub version: &'static str,
+    /// Version that programs for Consul see; `None`: the version of muster.
+    pub consul_version: Option<ConsulVersion>,
     /// Addresses at which other hosts reach this node.
     pub advertise: Advertise,
     /// True if registered checks may connect to link-local addresses.
@@ -116,6 +119,11 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Returns the version that programs for Consul see.
+    fn reported_version(&self) -> &str {
+        self.consul_version.as_ref().map_or(self.version, ConsulVersion::as_str)
+    }
+
     /// Returns the defaults for registrations on this node.
     fn host(&self) -> Host {
         Host {

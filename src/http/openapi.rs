@@ -91,9 +91,9 @@ fn responses(endpoint: &Endpoint, answer: &Answer, schemas: &mut SchemaGenerator
         Answer::Empty => {}
         Answer::Json(schema) => done["content"] = json!({"application/json": {"schema": schema(schemas)}}),
         Answer::Text(media) => done["content"] = json!({*media: text["text/plain"]}),
-        Answer::Redirect => {
+        Answer::Redirect(status) => {
             let place = json!({"schema": {"type": "string"}, "required": true});
-            return json!({"307": {"description": "Redirect.", "headers": {"Location": place}, "content": text}});
+            return json!({*status: {"description": "Redirect.", "headers": {"Location": place}, "content": text}});
         }
         Answer::Stream => done["content"] = json!({"text/event-stream": text["text/plain"]}),
         Answer::Readiness => {
@@ -183,13 +183,32 @@ pub(super) fn report(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// Schema of `PUT /v1/catalog/register`, for this node only.
+/// Schema of `PUT /v1/catalog/register`.
 pub(super) fn catalog_registration(_: &mut SchemaGenerator) -> Schema {
+    let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    let check = json!({
+        "type": "object",
+        "properties": {
+            "Node": {"type": "string", "description": "The node of the registration."},
+            "CheckID": {"type": "string", "description": "By default the name."},
+            "Name": {"type": "string"},
+            "Status": {"type": "string", "enum": ["passing", "warning", "critical"], "default": "critical"},
+            "ServiceID": {"type": "string", "description": "Without it, the check is one of the node as a whole."},
+            "Notes": {"type": "string"},
+            "Output": {"type": "string"},
+            "Definition": {"type": "object", "description": "Shown unchanged, for programs that execute the check."},
+        },
+    });
     json_schema!({
         "type": "object",
-        "required": ["Service"],
         "properties": {
-            "Node": {"type": "string", "description": "This node."},
+            "Node": {"type": "string", "description": "This node (the default), or an external node."},
+            "Address": {"type": "string", "description": "IP address of the external node."},
+            "ID": {"type": "string", "format": "uuid"},
+            "Datacenter": {"type": "string", "description": "That of this agent."},
+            "TaggedAddresses": texts,
+            "NodeMeta": texts,
+            "SkipNodeUpdate": {"type": "boolean", "description": "Keep the fields of a node that is registered."},
             "Service": {
                 "type": "object",
                 "required": ["Service"],
@@ -197,22 +216,27 @@ pub(super) fn catalog_registration(_: &mut SchemaGenerator) -> Schema {
                     "Service": {"type": "string"},
                     "ID": {"type": "string"},
                     "Tags": {"type": "array", "items": {"type": "string"}},
+                    "Meta": texts,
                     "Port": {"type": "integer", "minimum": 0, "maximum": 65535},
                     "Address": {"type": "string"},
+                    "EnableTagOverride": {"type": "boolean"},
                 },
             },
+            "Check": check,
+            "Checks": {"type": "array", "items": check},
         },
     })
 }
 
-/// Schema of `PUT /v1/catalog/deregister`, for this node only.
+/// Schema of `PUT /v1/catalog/deregister`.
 pub(super) fn catalog_deregistration(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "properties": {
-            "Node": {"type": "string", "description": "This node."},
+            "Node": {"type": "string", "description": "This node (the default), or an external node."},
+            "Datacenter": {"type": "string", "description": "That of this agent."},
             "ServiceID": {"type": "string"},
-            "CheckID": {"type": "string"},
+            "CheckID": {"type": "string", "description": "Without it and a ServiceID: the external node as a whole."},
         },
     })
 }

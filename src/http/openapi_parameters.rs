@@ -100,10 +100,14 @@ pub(super) const REGISTER: &[Parameter] =
 pub(super) const NOTE: &[Parameter] = &[Parameter::new("note", Text, "Output of the check.")];
 /// Parameters of a fired event.
 pub(super) const EVENT: &[Parameter] = &[
+    Parameter::new("dc", Text, "Only nodes of this datacenter; all by default."),
     Parameter::new("node", Text, "Regular expression: only nodes with a matching name."),
     Parameter::new("service", Text, "Regular expression: only nodes with a matching service name."),
     Parameter::new("tag", Text, "Regular expression: only nodes whose matching service has a matching tag."),
 ];
+/// Parameters of the members.
+pub(super) const WAN: &[Parameter] =
+    &[Parameter::new("wan", Flag, "Names as in Consul's WAN pool: `NODE.DATACENTER`.")];
 /// Parameters of the list of user events.
 pub(super) const NAME: &[Parameter] = &[Parameter::new("name", Text, "Only events with this name.")];
 /// Parameters of the event stream.

@@ -59,10 +59,17 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; c
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types 'none'";
 
-/// Redirects `/` and `/ui` to the page. The location is relative, so it also works behind a proxy with a path prefix.
+/// Redirects `/` to the page, with the status and the location of Consul.
+pub(super) async fn redirect_root() -> Response {
+    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, "/ui/")], REDIRECTED).into_response()
+}
+
+/// Text of a redirect, for people with a command-line client.
+const REDIRECTED: &str = "The web UI is at /ui/. GET /v1/ lists the endpoints.\n";
+
+/// Redirects `/ui` to the page. The location is relative, so it also works behind a proxy with a path prefix.
 pub(super) async fn redirect() -> Response {
-    let text = "The web UI is at /ui/. GET /v1/ lists the endpoints.\n";
-    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ui/")], text).into_response()
+    (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ui/")], REDIRECTED).into_response()
 }
 
 /// Responds with the document.

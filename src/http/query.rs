@@ -1,6 +1,7 @@
 //! Query parameters of a request, as Consul's clients send them.
 
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -20,7 +21,7 @@ use super::{
     response::ApiError,
 };
 use crate::{
-    model::{announcement::Node, catalog::Catalog, name::Label, nearest::Place, registered_name::RegisteredName},
+    model::{catalog::Catalog, name::Label, nearest::Place, registered_name::RegisteredName},
     registry::registration::go_duration,
 };
 
@@ -114,14 +115,14 @@ impl Query {
         Label::parse(text).map(Some).map_err(|_| bad(&format!("dc must be a datacenter's name, got {text:?}")))
     }
 
-    /// Reports whether a node matches the datacenter and every `node-meta=KEY:VALUE`. No node belongs to a `peer`: there are no
-    /// peerings.
-    pub(super) fn matches(&self, node: &Node, dc: Option<&Label>) -> bool {
+    /// Reports whether a node of this datacenter and metadata matches the datacenter and every `node-meta=KEY:VALUE`. No node
+    /// belongs to a `peer`: there are no peerings.
+    pub(super) fn matches(&self, datacenter: &Label, meta: &BTreeMap<String, String>, dc: Option<&Label>) -> bool {
         self.text("peer").is_none()
-            && dc.is_none_or(|dc| node.datacenter == *dc)
+            && dc.is_none_or(|dc| datacenter == dc)
             && self.all("node-meta").filter(|pair| !pair.is_empty()).all(|pair| {
                 let (key, value) = pair.split_once(':').unwrap_or((pair, ""));
-                node.meta.get(key).is_some_and(|known| known == value)
+                meta.get(key).is_some_and(|known| known == value)
             })
     }
 
@@ -137,8 +138,8 @@ impl Query {
                 text.extend(["\n", &part.len().to_string(), " ", part]);
             }
         }
-        let near = self.near().ok().flatten().and_then(|near| catalog.view().get(&near));
-        if let Some(Place { datacenter, zone }) = near.map(|view| view.node.place()) {
+        let near = self.near().ok().flatten();
+        if let Some(Place { datacenter, zone }) = near.and_then(|near| catalog.place_of(&near)) {
             text.extend(["\n", datacenter.as_str(), "\n", zone.map_or("", Label::as_str)]);
         }
         text
@@ -151,12 +152,15 @@ impl Query {
     }
 
     /// Returns the node near which items come first; `None`: the response is not sorted.
-    pub(super) fn near(&self) -> Result<Option<Label>, ApiError> {
+    pub(super) fn near(&self) -> Result<Option<RegisteredName>, ApiError> {
         let Some(near) = self.text("near") else { return Ok(None) };
         if near != "_agent" && near != "_ip" {
-            return label(near).map(Some);
+            return node_name(near).map(Some);
         }
-        self.own_node.clone().map(Some).ok_or_else(|| bad("near: this endpoint does not sort its response"))
+        self.own_node
+            .clone()
+            .map(|node| Some(node.into()))
+            .ok_or_else(|| bad("near: this endpoint does not sort its response"))
     }
 
     /// Refuses parameters of Consul that must not be ignored silently.
@@ -180,7 +184,12 @@ pub(super) fn bad(text: &str) -> ApiError {
     ApiError(StatusCode::BAD_REQUEST, text.to_owned())
 }
 
-/// Parses the name of a node in a request.
+/// Parses the name of a node or an external node in a request.
+pub(super) fn node_name(text: &str) -> Result<RegisteredName, ApiError> {
+    RegisteredName::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid node name: {error}")))
+}
+
+/// Parses the name of a member in a request.
 pub(super) fn label(text: &str) -> Result<Label, ApiError> {
     Label::parse(text).map_err(|error| bad(&format!("{text:?} is not a valid node name: {error}")))
 }

@@ -64,6 +64,7 @@ fn agent_facts() -> Agent {
         domain: Name::parse("service.local").unwrap(),
         meta: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
         version: "1.2.3",
+        consul_version: None,
         advertise: Advertise::Configured(vec!["10.0.0.7".parse().unwrap()]),
         allow_link_local: false,
         allow_exec: false,
@@ -193,13 +194,14 @@ async fn self_counts_the_cluster() {
     };
     let (server, _commands) = agent(known, &CancellationToken::new());
     let myself = json_of(&server, "/v1/agent/self").await;
+    let status = json_of(&server, "/v1/muster/status").await;
     let expected = json!({
-        "Domain": "service.local.", "Advertise": ["10.0.0.7"], "AddressProblem": null, "Generation": 3, "Sealed": true,
+        "Version": "1.2.3", "Domain": "service.local.", "Advertise": ["10.0.0.7"], "AddressProblem": null, "Generation": 3, "Sealed": true,
         "Listen": {"Dns": ["127.0.0.1:53"], "Http": ["[::1]:8500"], "Gossip": "10.0.0.7:7946"},
         "Partitioned": "1970-01-01T00:00:00Z", "Doubted": "1970-01-01T00:00:01Z", "Members": {"alive": 1, "held": 2, "left": 1}, "Diverging": {},
-        "Rejected": {"no key opens it": 7}, "Files": [], "Held": [],
+        "Conflicts": [], "Rejected": {"no key opens it": 7}, "Files": [], "Held": [],
     });
-    assert_eq!(myself["Muster"], expected);
+    assert_eq!(status["Muster"], expected);
     assert_eq!(myself["Meta"], json!({"rack": "r1"}));
     assert_eq!(myself["Config"]["NodeID"], myself["Member"]["Tags"]["id"]);
     assert_eq!(myself["Member"]["Muster"]["Since"], "9999-12-31T23:59:59Z", "an out-of-range time does not panic");

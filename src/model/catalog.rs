@@ -3,13 +3,19 @@
 //! [`Catalog::update`] takes a whole [`View`] (node to announcements), compares it with the previous one and updates only
 //! the services that changed, so the cost of a flip is proportional to the flip. The DNS tables follow from [`Touched`].
 
+mod external;
 mod view_diff;
 
 use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive, sync::Arc};
 
-use self::view_diff::{Change, Known, ViewDiff};
+pub use self::external::Claim;
+use self::{
+    external::External,
+    view_diff::{Change, Known, ViewDiff},
+};
 use super::{
     announcement::{Announcement, Announcements, InstanceState, Node},
+    external_node::ExternalNodes,
     name::Label,
     nearest::{Place, Policy, StatedPolicy, Tier, Tiers},
     registered_name::RegisteredName,
@@ -26,7 +32,9 @@ pub struct NodeView {
     pub node: Arc<Node>,
     /// Instances of the node.
     pub announcements: Announcements,
-    /// Freshness of both.
+    /// External nodes that it announces.
+    pub external: ExternalNodes,
+    /// Freshness of all.
     pub freshness: Freshness,
 }
 
@@ -133,6 +141,8 @@ pub struct Catalog {
     view: View,
     services: Map<RegisteredName, Arc<Service>>,
     addresses: Addresses,
+    external: External,
+    conflicts: imbl::OrdSet<RegisteredName>,
     versions: Versions,
     only_passing: bool,
 }
@@ -210,6 +220,8 @@ pub struct Touched {
     pub services: BTreeSet<RegisteredName>,
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub nodes: BTreeSet<Label>,
+    /// External nodes that were added or removed, or changed their owner, their data or their freshness.
+    pub external: BTreeSet<RegisteredName>,
     /// Services with changes to reports or to other data of a node only: their answers are unchanged.
     pub reports: BTreeSet<RegisteredName>,
 }
@@ -217,31 +229,48 @@ pub struct Touched {
 impl Touched {
     /// Reports whether nothing changed that answers depend on.
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && self.nodes.is_empty()
+        self.services.is_empty() && self.nodes.is_empty() && self.external.is_empty()
     }
 }
 
 impl Catalog {
     /// Applies a new view; the cost is proportional to the difference from the previous one.
     pub fn update(&mut self, view: View) -> Touched {
-        let ViewDiff { nodes, services: changes } = ViewDiff::between(&self.view, &view);
+        let ViewDiff { nodes, external: claims, services: changes } = ViewDiff::between(&self.view, &view);
         self.view = view;
-        if nodes.is_empty() && changes.is_empty() {
+        if nodes.is_empty() && claims.is_empty() && changes.is_empty() {
             return Touched::default();
         }
         self.versions.all += 1;
-        if !nodes.is_empty() {
+        if !nodes.is_empty() || !claims.is_empty() {
             self.versions.nodes = self.versions.all;
         }
         let answers = |(_, changes): &(&RegisteredName, &Vec<Change>)| changes.iter().any(Change::alters_answers);
         let (services, reports) = changes.iter().partition::<Vec<_>, _>(answers);
         let names =
             |changes: Vec<(&RegisteredName, &Vec<Change>)>| changes.into_iter().map(|(name, _)| name.clone()).collect();
-        let (services, reports) = (names(services), names(reports));
+        let (services, mut reports): (BTreeSet<_>, BTreeSet<_>) = (names(services), names(reports));
         for (name, changed) in changes {
             self.update_service(name, changed);
         }
-        Touched { services, nodes, reports }
+        let mut external: BTreeSet<RegisteredName> = BTreeSet::new();
+        for (name, owner) in claims {
+            reports.extend(self.show_again(&name).into_iter().filter(|service| !services.contains(service)));
+            if self.external.update(&name, &owner, &self.view) {
+                external.insert(name);
+            }
+        }
+        // A member takes precedence over external nodes of its name.
+        let named = nodes.iter().map(|name| RegisteredName::from(name.clone()));
+        external.extend(named.filter(|name| !self.external.claims(name).is_empty()));
+        for name in &external {
+            if self.announces_twice(name) {
+                self.conflicts.insert(name.clone());
+            } else {
+                self.conflicts.remove(name);
+            }
+        }
+        Touched { services, nodes, external, reports }
     }
 
     /// Returns an empty catalog whose versions begin at `version`.
@@ -291,9 +320,22 @@ impl Catalog {
         self.view.get(name).filter(|view| view.freshness != Freshness::Gone).map(|view| &view.node)
     }
 
+    /// Returns the place of a node, or of an external node; `None`: no node has that name.
+    pub fn place_of(&self, name: &RegisteredName) -> Option<Place<'_>> {
+        if let Some(member) = Label::parse(name.as_str()).ok().and_then(|name| self.view.get(&name)) {
+            return Some(member.node.place());
+        }
+        let claim = self.external(name)?;
+        self.view.get(&claim.owner).map(|owner| claim.node.place(&owner.node))
+    }
+
     /// Returns the nearest tier that contains an instance, as seen from `here`.
     pub fn tier(&self, here: Place<'_>, entry: &CatalogEntry) -> Tier {
-        self.view.get(&entry.node).map_or(Tier::All, |view| Tier::of(here, view.node.place()))
+        let Some(view) = self.view.get(&entry.node) else { return Tier::All };
+        let place = view.node.place();
+        // An external node has the datacenter of its owner, but not its zone.
+        let zone = place.zone.filter(|_| entry.announcement.instance.external.is_none());
+        Tier::of(here, Place { zone, ..place })
     }
 
     /// Counts instances by tier, as seen from `here`.
@@ -301,6 +343,41 @@ impl Catalog {
         let mut tiers = Tiers::default();
         entries.for_each(|entry| tiers.add(self.tier(here, entry), entry));
         tiers
+    }
+
+    /// Returns the external node of that name; `None` if a member has the name.
+    pub fn external(&self, name: &RegisteredName) -> Option<&Claim> {
+        self.claims(name).first().filter(|_| !self.has_member(name))
+    }
+
+    /// Iterates over all external nodes, by name, those of owners that are gone included.
+    pub fn external_nodes(&self) -> impl Iterator<Item = &Claim> {
+        self.external.all().filter(|(name, _)| !self.has_member(name)).filter_map(|(_, claims)| claims.first())
+    }
+
+    /// Returns the claims of an external node: several in a conflict. The first one counts unless a member has the name.
+    pub fn claims(&self, name: &RegisteredName) -> &[Claim] {
+        self.external.claims(name)
+    }
+
+    /// Returns the names that several agents that are not gone, or an agent and a member, announce.
+    pub fn conflicts(&self) -> &imbl::OrdSet<RegisteredName> {
+        &self.conflicts
+    }
+
+    fn announces_twice(&self, name: &RegisteredName) -> bool {
+        let present = self.claims(name).iter().filter(|claim| claim.freshness != Freshness::Gone).count();
+        present > 1 || (present > 0 && self.has_member(name))
+    }
+
+    /// Reports whether a node of the cluster has this name.
+    pub fn has_member(&self, name: &RegisteredName) -> bool {
+        Label::parse(name.as_str()).is_ok_and(|name| self.view.contains_key(&name))
+    }
+
+    /// Iterates over the instances on an external node, each with the node that announces it.
+    pub fn instances_on(&self, name: &RegisteredName) -> impl Iterator<Item = (&InstanceKey, &Label)> {
+        self.external.instances_on(name)
     }
 
     /// Returns the instances by address, whatever their state.
@@ -316,6 +393,9 @@ impl Catalog {
         for change in changes {
             if change.alters_instance() {
                 self.move_addresses(&change);
+                let instance = |known: &Option<Known>| known.as_ref().map(|known| known.announcement.instance.clone());
+                let (old, new) = (instance(&change.old), instance(&change.new));
+                self.external.move_instance(&change.node, old.as_ref(), new.as_ref());
             }
             // Freshness is part of the sort order.
             if let Some(Known { freshness, .. }) = change.old
@@ -340,6 +420,18 @@ impl Catalog {
         } else {
             self.services.insert(name, Arc::new(service));
         }
+    }
+
+    /// Raises the versions of the services on an external node, which are shown with other data of the node.
+    fn show_again(&mut self, node: &RegisteredName) -> BTreeSet<RegisteredName> {
+        let names: BTreeSet<_> = self.external.instances_on(node).map(|(key, _)| key.service.clone()).collect();
+        for name in &names {
+            if let Some(service) = self.services.get(name) {
+                let service = Service { version: self.versions.all, ..Service::clone(service) };
+                self.services.insert(name.clone(), Arc::new(service));
+            }
+        }
+        names
     }
 
     fn move_addresses(&mut self, change: &Change) {

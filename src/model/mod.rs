@@ -7,6 +7,7 @@
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
 //! | [`announcement`] | what a node publishes: itself, its instances and their state |
+//! | [`external_node`] | hosts without an agent |
 //! | [`catalog`] | the announcements of all nodes by service, updated by the difference between two views |
 //! | [`maintenance`], [`served_ttls`] | drain and maintenance; served TTLs that caches may still hold |
 //! | [`member`], [`view_digest`] | membership; detection of divergent views |
@@ -17,6 +18,7 @@
 //! | [`host_addresses`] | addresses of this host, and which of them other hosts can use |
 //! | [`link_local`] | link-local addresses and metadata services |
 //! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
+//! | [`consul_version`] | version of Consul that programs require |
 //! | [`date`] | formatting of times |
 
 pub mod alias_domain;
@@ -24,9 +26,11 @@ pub mod announcement;
 pub mod bounds;
 pub mod catalog;
 pub mod check_results;
+pub mod consul_version;
 pub mod date;
 pub mod dns_limits;
 pub mod event;
+pub mod external_node;
 pub mod flap_damping;
 pub mod health;
 pub mod host_addresses;

@@ -102,6 +102,10 @@ pub struct Instance {
     /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
     /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
+    /// External node on which it runs; `None`: the node that announces it.
+    pub external: Option<Box<RegisteredName>>,
+    /// True if `catalog/register` may replace the tags, which then survive registrations of the agent's clients.
+    pub tag_override: bool,
     /// Name of the service in the letter case of its registration, for display and filters. `None`: as in the key.
     pub service_case: Option<SmolStr>,
 }
@@ -167,6 +171,8 @@ impl Instance {
             nearest: None,
             min_healthy: None,
             registered_as: None,
+            external: None,
+            tag_override: false,
             service_case: None,
         }
     }

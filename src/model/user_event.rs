@@ -9,7 +9,10 @@ use regex_lite::{Regex, RegexBuilder};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::{announcement::Announcements, name::Label};
+use super::{
+    announcement::{Announcements, Node},
+    name::Label,
+};
 
 /// Maximum length of the name of an event in octets.
 pub const MAX_EVENT_NAME: usize = 128;
@@ -44,6 +47,8 @@ pub struct UserEvent {
 /// Filter on nodes. Patterns are regular expressions that match anywhere; an empty pattern matches all nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audience {
+    /// Datacenter of the nodes; `None`: any.
+    pub datacenter: Option<Label>,
     /// Pattern on the name of the node.
     pub node: String,
     /// Pattern on the names of the services that the node announces.
@@ -102,10 +107,13 @@ impl Audience {
     }
 
     /// Reports whether the filter selects a node with these announcements.
-    pub fn includes(&self, node: &Label, announced: &Announcements) -> bool {
+    pub fn includes(&self, node: &Node, announced: &Announcements) -> bool {
+        if self.datacenter.as_ref().is_some_and(|datacenter| *datacenter != node.datacenter) {
+            return false;
+        }
         let [by_node, by_service, by_tag] = [&self.node, &self.service, &self.tag].map(|pattern| compile(pattern));
         let fits = |pattern: &Option<Regex>, text: &str| pattern.as_ref().is_some_and(|pattern| pattern.is_match(text));
-        if !fits(&by_node, node.as_str()) {
+        if !fits(&by_node, node.name.as_str()) {
             return false;
         }
         self.service.is_empty()
@@ -163,6 +171,8 @@ impl Received {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::{
         announcement::{Announcement, InstanceState},
@@ -171,7 +181,7 @@ mod tests {
     };
 
     fn event(name: &str, payload: usize, [node, service, tag]: [&str; 3], time: u64) -> UserEvent {
-        let to = Audience { node: node.to_owned(), service: service.to_owned(), tag: tag.to_owned() };
+        let to = Audience { datacenter: None, node: node.to_owned(), service: service.to_owned(), tag: tag.to_owned() };
         UserEvent { id: Uuid::nil(), name: name.to_owned(), payload: vec![0; payload], to, time }
     }
 
@@ -196,7 +206,14 @@ mod tests {
     }
 
     #[test]
-    fn patterns_select_nodes_by_name_service_and_tag() {
+    fn audience_selects_nodes_by_datacenter_name_service_and_tag() {
+        let node = Node {
+            name: label("host-a"),
+            addresses: vec![],
+            datacenter: label("dc1"),
+            zone: None,
+            meta: BTreeMap::default(),
+        };
         let instance = |service: &str, tags: &[&str]| {
             let key = InstanceKey { service: label(service).into(), id: label("x") };
             let instance =
@@ -217,7 +234,11 @@ mod tests {
         ];
         for (patterns, expected) in cases {
             let to = event("x", 0, patterns, 1).to;
-            assert_eq!(to.includes(&label("host-a"), &announced), expected, "{patterns:?}");
+            assert_eq!(to.includes(&node, &announced), expected, "{patterns:?}");
+        }
+        for (datacenter, expected) in [("dc1", true), ("dc2", false)] {
+            let to = Audience { datacenter: Some(label(datacenter)), ..Audience::default() };
+            assert_eq!(to.includes(&node, &announced), expected, "{datacenter}");
         }
     }
 

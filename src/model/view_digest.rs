@@ -1,6 +1,6 @@
 //! Digest of a view: one number by which nodes detect divergent views.
 //!
-//! The digest is the sum modulo 2^64 of one hash per live node and one per instance. It is independent of order, and an
+//! The digest is the sum modulo 2^64 of one hash per live node, one per instance and one per external node. It is independent of order, and an
 //! update costs time proportional to the change. Each hash is SipHash-1-3 with a key of zeros over the fields in the order
 //! in which `Hash` writes them: a text as its length in eight octets followed by its octets, a number as eight octets, all
 //! big-endian. Only fields that affect answers are hashed, not reports or times. A change to any of this raises
@@ -14,6 +14,7 @@ use siphasher::sip::SipHasher13;
 use super::{
     announcement::Announcement,
     catalog::{Freshness, NodeView},
+    external_node::ExternalNode,
     name::Label,
     nearest::{Nearest, Place},
     service::Protocol,
@@ -51,6 +52,15 @@ impl Digest {
                     let of = |known: &std::sync::Arc<Announcement>| instance(name, known);
                     self.0 = self.0.wrapping_sub(old.map_or(0, of)).wrapping_add(new.map_or(0, of));
                 }
+                for item in before.external.diff(&after.external) {
+                    let (old, new) = match item {
+                        DiffItem::Add(_, new) => (None, Some(new)),
+                        DiffItem::Remove(_, old) => (Some(old), None),
+                        DiffItem::Update { old: (_, old), new: (_, new) } => (Some(old), Some(new)),
+                    };
+                    let of = |node: &std::sync::Arc<ExternalNode>| external(name, node);
+                    self.0 = self.0.wrapping_sub(old.map_or(0, of)).wrapping_add(new.map_or(0, of));
+                }
             }
         }
     }
@@ -67,7 +77,25 @@ fn node(name: &Label, view: &NodeView) -> u64 {
 }
 
 fn whole(name: &Label, view: &NodeView) -> u64 {
-    view.announcements.values().fold(node(name, view), |sum, known| sum.wrapping_add(instance(name, known)))
+    let own = node(name, view);
+    let with = view.announcements.values().fold(own, |sum, known| sum.wrapping_add(instance(name, known)));
+    view.external.values().fold(with, |sum, node| sum.wrapping_add(external(name, node)))
+}
+
+/// Hashes the fields of an external node that affect answers.
+fn external(owner: &Label, node: &ExternalNode) -> u64 {
+    let mut hash = Hash::new();
+    // The name of a service is never empty.
+    hash.text(owner.as_str());
+    hash.text("");
+    hash.text(node.name.as_str());
+    hash.addresses(&node.addresses);
+    hash.number(node.meta.len() as u64);
+    for (key, value) in &node.meta {
+        hash.text(key);
+        hash.text(value);
+    }
+    hash.finish()
 }
 
 /// Hashes the fields of an instance that affect answers.
@@ -91,13 +119,7 @@ fn instance(node: &Label, known: &Announcement) -> u64 {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
     });
-    hash.number(instance.addresses.len() as u64);
-    for address in &instance.addresses {
-        match address {
-            IpAddr::V4(ip) => hash.octets(&ip.octets()),
-            IpAddr::V6(ip) => hash.octets(&ip.octets()),
-        }
-    }
+    hash.addresses(&instance.addresses);
     hash.number(instance.ports.len() as u64);
     for (name, port) in &instance.ports {
         hash.text(name.as_str());
@@ -130,6 +152,16 @@ impl Hash {
         self.0.write(octets);
     }
 
+    fn addresses(&mut self, addresses: &[IpAddr]) {
+        self.number(addresses.len() as u64);
+        for address in addresses {
+            match address {
+                IpAddr::V4(ip) => self.octets(&ip.octets()),
+                IpAddr::V6(ip) => self.octets(&ip.octets()),
+            }
+        }
+    }
+
     fn text(&mut self, text: &str) {
         self.octets(text.as_bytes());
     }
@@ -145,7 +177,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        announcement::{Announcements, HealthReport, InstanceState, Node},
+        announcement::{Announcements, CheckReport, HealthReport, InstanceState, Node},
         list::List,
         name::label,
         service::{Instance, InstanceKey, instance_ref::InstanceRef},
@@ -176,7 +208,7 @@ mod tests {
         };
         let announcements: Announcements =
             all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
-        NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }
+        NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live }
     }
 
     fn in_zone(zone: &str, view: NodeView) -> NodeView {
@@ -257,6 +289,38 @@ mod tests {
         for (at, change) in others.into_iter().enumerate() {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");
         }
+        let hosting = |address: &str, checks: Vec<CheckReport>| {
+            let node = ExternalNode {
+                name: crate::model::registered_name::name("db1"),
+                letter_case: None,
+                id: None,
+                addresses: vec![address.parse().unwrap()],
+                tagged: Default::default(),
+                meta: Default::default(),
+                checks,
+                details: Default::default(),
+            };
+            let external = [(node.name.clone(), Arc::new(node))].into_iter().collect();
+            NodeView { external, ..passing.clone() }
+        };
+        let check = || CheckReport {
+            id: "ping".into(),
+            name: "".into(),
+            status: crate::model::health::Status::Passing,
+            output: "".into(),
+            since: 1,
+        };
+        let (one, checked, other) =
+            (hosting("10.9.0.1", vec![]), hosting("10.9.0.1", vec![check()]), hosting("10.9.0.2", vec![]));
+        assert_eq!(of("a", &one), of("a", &checked), "checks of an external node");
+        assert_ne!(of("a", &one), of("a", &other), "the address of an external node");
+        assert_ne!(of("a", &one), of("a", &passing), "an external node");
+        let mut changed = of("a", &passing);
+        changed.change(&label("a"), Some(&passing), Some(&one));
+        changed.change(&label("a"), Some(&one), Some(&other));
+        assert_eq!(changed, of("a", &other));
+        changed.change(&label("a"), Some(&other), Some(&passing));
+        assert_eq!(changed, of("a", &passing));
         assert_ne!(of("b", &passing), of("a", &passing), "on another node");
         let moved = |datacenter, zone| {
             let node = Node { datacenter: label(datacenter), zone, ..Node::clone(&passing.node) };

@@ -45,8 +45,9 @@ struct ReportText<'a> {
     checks: Vec<CheckText<'a>>,
 }
 
+/// JSON form of the latest result of a check.
 #[derive(Serialize, Deserialize)]
-struct CheckText<'a> {
+pub(super) struct CheckText<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
@@ -70,37 +71,46 @@ enum StatusText {
 }
 
 pub(super) fn report_value(report: &HealthReport) -> String {
-    let check = |check: &CheckReport| CheckText {
-        id: check.id.to_string().into(),
-        name: check.name.to_string().into(),
-        status: check.status,
-        output: check.output.to_string().into(),
-        since: check.since,
-    };
     // A report that exceeds a value loses its last checks; earlier checks are decisive more often.
-    let mut checks: Vec<CheckText<'_>> = report.checks.iter().map(check).collect();
+    let mut checks: Vec<CheckText<'_>> = report.checks.iter().map(write_check).collect();
     loop {
         let value = json(&ReportText { since: report.since, checks });
         if value.len() <= MAX_VALUE {
             return value;
         }
         let kept = value.len().min(report.checks.len() * MAX_VALUE / value.len());
-        checks = report.checks[..kept].iter().map(check).collect();
+        checks = report.checks[..kept].iter().map(write_check).collect();
     }
 }
 
 pub(super) fn read_report(value: &str) -> Result<HealthReport, RecordError> {
     let text: ReportText<'_> = parse(value)?;
-    let long = |text: &str| text.len() > MAX_CHECK_TEXT;
-    if text.checks.len() > MAX_CHECKS || text.checks.iter().any(|c| c.id.is_empty() || long(&c.id) || long(&c.name)) {
+    if text.checks.len() > MAX_CHECKS {
         return Err(RecordError::Report);
     }
-    let checks = text.checks.into_iter().map(|check| CheckReport {
-        id: bounded(&check.id).into(),
-        name: bounded(&check.name).into(),
+    Ok(HealthReport { since: text.since, checks: text.checks.into_iter().map(read_check).collect::<Result<_, _>>()? })
+}
+
+pub(super) fn write_check(check: &CheckReport) -> CheckText<'_> {
+    CheckText {
+        id: check.id.as_str().into(),
+        name: check.name.as_str().into(),
         status: check.status,
-        output: bounded(&check.output).into(),
+        output: (*check.output).into(),
         since: check.since,
-    });
-    Ok(HealthReport { since: text.since, checks: checks.collect() })
+    }
+}
+
+pub(super) fn read_check(text: CheckText<'_>) -> Result<CheckReport, RecordError> {
+    let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
+    if text.id.is_empty() || is_long(&text.id) || is_long(&text.name) {
+        return Err(RecordError::Report);
+    }
+    Ok(CheckReport {
+        id: bounded(&text.id).into(),
+        name: bounded(&text.name).into(),
+        status: text.status,
+        output: bounded(&text.output).into(),
+        since: text.since,
+    })
 }

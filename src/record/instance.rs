@@ -13,6 +13,7 @@ use crate::model::{
     meta::Meta,
     name::Label,
     nearest::{MinHealthy, Nearest},
+    registered_name::RegisteredName,
     service::{Instance, InstanceKey, Protocol},
 };
 
@@ -44,6 +45,10 @@ struct InstanceText<'a> {
     min_healthy: Option<MinHealthy>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
     registered_as: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "on")]
+    external: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_false", rename = "eto")]
+    tag_override: bool,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "case")]
     service_case: Option<Cow<'a, str>>,
 }
@@ -65,6 +70,10 @@ fn is_tcp(protocol: &Protocol) -> bool {
 
 fn is_empty(meta: &Meta) -> bool {
     meta.is_empty()
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn priority() -> u16 {
@@ -168,12 +177,15 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         nearest: instance.nearest,
         min_healthy: instance.min_healthy,
         registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
+        external: instance.external.as_ref().map(|node| Cow::Borrowed(node.as_str())),
+        tag_override: instance.tag_override,
         service_case: instance.service_case.as_deref().map(Cow::Borrowed),
     })
 }
 
 pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
     let text: InstanceText<'_> = parse(value)?;
+    let external = text.external.as_deref().map(RegisteredName::parse).transpose();
     let instance = Instance {
         key,
         addresses: text.addresses.into_owned().into(),
@@ -188,6 +200,8 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
         nearest: text.nearest,
         min_healthy: text.min_healthy,
         registered_as: text.registered_as.map(SmolStr::new),
+        external: external.map_err(RecordError::KeyName)?.map(Box::new),
+        tag_override: text.tag_override,
         service_case: text.service_case.map(SmolStr::new),
     };
     instance.check().map_err(RecordError::Bounds)?;

@@ -1,4 +1,4 @@
-//! Keys of records: `i/SERVICE/ID` and its kind.
+//! Keys of records: `i/SERVICE/ID`, `x/NODE` and their kind.
 //!
 //! A registered name may contain any character but controls, `/` separates the parts of a key, and a space ends a key in
 //! saved states. `%20`, `%25` and `%2F` replace space, `%` and `/` in names. Every other spelling is refused, so that one
@@ -28,6 +28,8 @@ pub enum Key {
     State(InstanceKey),
     /// Key of an instance's check results.
     Report(InstanceKey),
+    /// Key of an external node.
+    External(RegisteredName),
     /// Key of the node itself.
     Node,
     /// Key of a user event's slot.
@@ -47,6 +49,7 @@ pub enum Key {
 const INSTANCE: &str = "i/";
 const STATE: &str = "h/";
 const REPORT: &str = "r/";
+const EXTERNAL: &str = "x/";
 const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
 const VIEW_KEY: &str = "n/view";
@@ -71,6 +74,9 @@ impl Key {
         }
         if let Some(rest) = key.strip_prefix(REPORT) {
             return Ok(Self::Report(read_instance_key(rest)?));
+        }
+        if let Some(rest) = key.strip_prefix(EXTERNAL) {
+            return Ok(Self::External(read_name(rest)?));
         }
         if let Some(rest) = key.strip_prefix(EVENT) {
             // A newer version may have more slots.
@@ -154,6 +160,7 @@ impl fmt::Display for Key {
             Self::Instance(key) => (INSTANCE, key),
             Self::State(key) => (STATE, key),
             Self::Report(key) => (REPORT, key),
+            Self::External(name) => return write!(f, "{EXTERNAL}{}", escaped(name)),
             Self::Node => return f.write_str(NODE_KEY),
             Self::Event(slot) => return write!(f, "{EVENT}{slot}"),
             Self::View => return f.write_str(VIEW_KEY),

@@ -5,10 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
+    external_node::CheckDetails,
     health::Status,
     list::List,
     name::label,
     nearest::Nearest,
+    registered_name::{RegisteredName, name},
     service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, Protocol},
 };
 
@@ -72,12 +74,32 @@ fn with_meta(pairs: &[(&str, &str)]) -> Record {
     Record::Node { addresses, datacenter, zone: None, version, meta, ttl: None }
 }
 
+fn external() -> ExternalNode {
+    let check =
+        CheckReport { id: "ping".into(), name: "Ping".into(), status: Status::Warning, output: "3 %".into(), since: 7 };
+    let details = CheckDetails { notes: "by esm".to_owned(), definition: r#"{"TCP":"a:1"}"#.to_owned() };
+    ExternalNode {
+        name: name("db 1"),
+        letter_case: Some("DB 1".into()),
+        id: Some(uuid::Uuid::from_u128(7)),
+        addresses: vec!["10.9.0.1".parse().unwrap(), "fd00::9".parse().unwrap()],
+        tagged: BTreeMap::from([("wan".to_owned(), "db1.example".to_owned())]),
+        meta: BTreeMap::from([("external-node".to_owned(), "true".to_owned())]),
+        checks: vec![check],
+        details: BTreeMap::from([("ping".into(), details)]),
+    }
+}
+
 fn event() -> UserEvent {
     UserEvent {
         id: uuid::Uuid::from_u128(7),
         name: "deploy".to_owned(),
         payload: b"v2".to_vec(),
-        to: crate::model::user_event::Audience { node: String::new(), service: "web".to_owned(), tag: "v2".to_owned() },
+        to: crate::model::user_event::Audience {
+            service: "web".to_owned(),
+            tag: "v2".to_owned(),
+            ..Default::default()
+        },
         time: 9,
     }
 }
@@ -109,6 +131,34 @@ fn record_format_is_stable() {
             Record::Report(key(), Arc::new(report())),
             "r/web/web-1",
             r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
+        ),
+        (
+            Record::Instance(Arc::new(Instance {
+                external: Some(Box::new(name("db1.example"))),
+                tag_override: true,
+                ..plain()
+            })),
+            "i/web/web-1",
+            r#"{"addr":["10.0.0.7"],"on":"db1.example","eto":true}"#,
+        ),
+        (
+            Record::External(Arc::new(external())),
+            "x/db%201",
+            r#"{"addr":["10.9.0.1","fd00::9"],"case":"DB 1","id":"00000000-0000-0000-0000-000000000007","tagged":{"wan":"db1.example"},"meta":{"external-node":"true"},"checks":[{"id":"ping","name":"Ping","is":"w","out":"3 %","since":7}],"details":{"ping":{"notes":"by esm","def":"{\"TCP\":\"a:1\"}"}}}"#,
+        ),
+        (
+            Record::External(Arc::new(ExternalNode {
+                addresses: vec!["10.9.0.1".parse().unwrap()],
+                letter_case: None,
+                id: None,
+                tagged: BTreeMap::new(),
+                meta: BTreeMap::new(),
+                checks: Vec::new(),
+                details: BTreeMap::new(),
+                ..external()
+            })),
+            "x/db%201",
+            r#"{"addr":["10.9.0.1"]}"#,
         ),
         (node("0.2.0"), "n/node", r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0"}"#),
         (
@@ -149,7 +199,7 @@ fn unknown_fields_and_keys_are_ignored() {
     let addresses = r#""addr":["10.0.0.7"]"#;
     let instance = || Some(Record::Instance(Arc::new(plain())));
     let cases = [
-        ("x/web", "anything".to_owned(), None),
+        ("y/web", "anything".to_owned(), None),
         ("n/keys", "{".to_owned(), None),
         ("", String::new(), None),
         ("n/nodes", "1".to_owned(), None),
@@ -329,6 +379,8 @@ prop_compose! {
         min_healthy in prop::option::of(prop::sample::select(vec!["1", "10000", "1%", "100%"])),
         registered_as in prop::option::of("\\PC{1,60}"),
         webs in prop::option::of("[Ww][Ee][Bb]"),
+        on in prop::option::of("\\PC{1,40}"),
+        tag_override: bool,
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
@@ -339,11 +391,14 @@ prop_compose! {
         let ports = ports.into_iter().map(|(name, port)| (label(&name), port)).collect();
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
+        let external = on.map(|on| Box::new(RegisteredName::parse(&on).unwrap()));
         let service_case = webs.map(Into::into);
         Instance {
             nearest,
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as,
+            external,
+            tag_override,
             service_case,
             ..Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() }
         }
@@ -353,7 +408,15 @@ prop_compose! {
 /// Texts similar to records.
 fn near_records() -> impl Strategy<Value = (String, String)> {
     let pairs = [full(), plain()].map(|instance| Record::Instance(Arc::new(instance)).encode());
-    let pairs = [pairs.to_vec(), vec![node("1").encode(), ("h/web/a".to_owned(), "c é".to_owned())]].concat();
+    let pairs = [
+        pairs.to_vec(),
+        vec![
+            node("1").encode(),
+            Record::External(Arc::new(external())).encode(),
+            ("h/web/a".to_owned(), "c é".to_owned()),
+        ],
+    ]
+    .concat();
     (prop::sample::select(pairs), any::<prop::sample::Index>(), any::<char>()).prop_map(
         |((key, mut value), at, with)| {
             let places: Vec<usize> = value.char_indices().map(|(at, _)| at).collect();

@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{RecordError, json, parse};
-use crate::model::user_event::{Audience, UserEvent};
+use crate::model::{
+    name::Label,
+    user_event::{Audience, UserEvent},
+};
 
 #[derive(Serialize, Deserialize)]
 struct EventText<'a> {
@@ -19,6 +22,8 @@ struct EventText<'a> {
     /// Payload in base64.
     #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "data")]
     payload: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none", rename = "dc")]
+    datacenter: Option<Cow<'a, str>>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     node: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
@@ -33,6 +38,7 @@ pub(super) fn value(event: &UserEvent) -> String {
         id: event.id.to_string().into(),
         name: event.name.as_str().into(),
         payload: BASE64.encode(&event.payload).into(),
+        datacenter: event.to.datacenter.as_ref().map(|datacenter| datacenter.as_str().into()),
         node: event.to.node.as_str().into(),
         service: event.to.service.as_str().into(),
         tag: event.to.tag.as_str().into(),
@@ -42,11 +48,18 @@ pub(super) fn value(event: &UserEvent) -> String {
 
 pub(super) fn read(value: &str) -> Result<UserEvent, RecordError> {
     let text: EventText<'_> = parse(value)?;
+    let datacenter = text.datacenter.as_deref().map(Label::parse).transpose();
+    let datacenter = datacenter.map_err(|error| RecordError::Json(format!("dc: {error}")))?;
     let event = UserEvent {
         id: Uuid::parse_str(&text.id).map_err(|_| RecordError::Json("id: not a UUID".to_owned()))?,
         name: text.name.into_owned(),
         payload: BASE64.decode(text.payload.as_bytes()).map_err(|error| RecordError::Json(format!("data: {error}")))?,
-        to: Audience { node: text.node.into_owned(), service: text.service.into_owned(), tag: text.tag.into_owned() },
+        to: Audience {
+            datacenter,
+            node: text.node.into_owned(),
+            service: text.service.into_owned(),
+            tag: text.tag.into_owned(),
+        },
         time: text.time,
     };
     event.check().map_err(RecordError::Event)?;

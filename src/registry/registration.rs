@@ -7,6 +7,7 @@
 //! A registration is a service ([`Registration`]) or a check of a service ([`CheckRegistration`]). `fields` reads JSON
 //! fields, `duration` parses Go's durations.
 
+mod catalog;
 mod check;
 mod duration;
 mod fields;
@@ -16,7 +17,12 @@ use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
 
-pub use self::{check::CheckRegistration, duration::go_duration, fields::field};
+pub use self::{
+    catalog::{CatalogDeregistration, CatalogRegistration, NodeFields, Part, ReportedCheck},
+    check::CheckRegistration,
+    duration::go_duration,
+    fields::field,
+};
 use self::{
     check::read_check,
     fields::{Fields, is},
@@ -63,6 +69,8 @@ pub struct Registration {
     /// Time for which each check may be critical until the service is deregistered, in the order of the definition; `None`:
     /// for any time.
     pub deregister_after: Vec<Option<Duration>>,
+    /// Tags that `catalog/register` gave to the service, in place of those of the body.
+    pub catalog_tags: Option<Vec<String>>,
     /// Request body, which is stored and parsed again at the next start.
     pub body: Value,
 }
@@ -119,22 +127,24 @@ impl Registration {
             nearest: stated(&fields, NEAREST_META, Nearest::EXPECTED)?,
             min_healthy: stated(&fields, MIN_HEALTHY_META, MinHealthy::EXPECTED)?,
             registered_as: Some(SmolStr::new(id)),
+            tag_override: fields.flag("EnableTagOverride")?,
             service_case: letter_case,
             ..base
         };
-        instance.check().map_err(FieldError::Bounds)?;
-        let octets = value_len(&instance);
-        if octets > MAX_VALUE {
-            let reason = format!("nodes exchange at most {MAX_VALUE} octets of an instance, this one has {octets}");
-            return Err(FieldError::Conflict { field: "Tags and Meta".to_owned(), reason });
-        }
+        ensure_bounds(&instance)?;
         let definition = Definition { instance: Arc::new(instance), enabled: true, checks, pace: Pace::default() };
         let ids: Vec<SmolStr> = (0..definition.checks.len()).map(|at| definition.check_id(at)).collect();
         if let Some(at) = (0..ids.len()).find(|at| ids[..*at].contains(&ids[*at])) {
             let reason = format!("two checks have the id {:?}", ids[at]);
             return Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
         }
-        Ok(Self { id: SmolStr::new(id), definition: Arc::new(definition), deregister_after, body: body.clone() })
+        Ok(Self {
+            id: SmolStr::new(id),
+            definition: Arc::new(definition),
+            deregister_after,
+            catalog_tags: None,
+            body: body.clone(),
+        })
     }
 
     /// Returns this registration as the replacement of `known`, a registration with the same id: TTL checks in both
@@ -176,6 +186,23 @@ impl Registration {
     /// The first check that connects to a link-local address or a metadata service, or runs a command, without permission.
     pub fn with_allowed_targets(self) -> Result<Self, FieldError> {
         self.definition.checks.iter().try_for_each(ensure_allowed)?;
+        Ok(self)
+    }
+
+    /// Returns the registration with these tags in place of its own.
+    ///
+    /// # Errors
+    /// The service does not permit it (`EnableTagOverride`), or the tags are out of bounds.
+    pub fn with_catalog_tags(mut self, tags: Vec<String>) -> Result<Self, FieldError> {
+        let definition = Arc::make_mut(&mut self.definition);
+        if !definition.instance.tag_override {
+            let reason = "the service was registered without it: its tags are those of its own registration".to_owned();
+            return Err(FieldError::Conflict { field: "EnableTagOverride".to_owned(), reason });
+        }
+        let instance = Instance { tags: tags.clone().into(), ..Instance::clone(&definition.instance) };
+        ensure_bounds(&instance)?;
+        definition.instance = Arc::new(instance);
+        self.catalog_tags = Some(tags);
         Ok(self)
     }
 
@@ -268,6 +295,24 @@ fn ensure_allowed(check: &Check) -> Result<(), FieldError> {
         return refuse(reason.to_owned());
     }
     Ok(())
+}
+
+fn ensure_bounds(instance: &Instance) -> Result<(), FieldError> {
+    instance.check().map_err(FieldError::Bounds)?;
+    let octets = value_len(instance);
+    if octets > MAX_VALUE {
+        let reason = format!("nodes exchange at most {MAX_VALUE} octets of an instance, this one has {octets}");
+        return Err(FieldError::Conflict { field: "Tags and Meta".to_owned(), reason });
+    }
+    Ok(())
+}
+
+/// Returns the tags of a service in a request, without duplicates and empty ones.
+///
+/// # Errors
+/// The field is not an array of strings.
+pub fn tags_of(service: &Value) -> Result<Vec<String>, FieldError> {
+    tags(&Fields::new(service, "Service")?)
 }
 
 fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError> {

@@ -10,12 +10,14 @@ use smol_str::SmolStr;
 
 use super::{
     error::{FieldError, RegistryError},
-    registration::{CheckRegistration, Host, Registration},
+    external::{Announced, External},
+    registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration},
 };
 use crate::model::{
     announcement::{Announcements, CheckReport, HoldReason},
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
+    registered_name::RegisteredName,
     service::{Definition, Definitions, Instance, InstanceKey, Probe},
 };
 
@@ -43,6 +45,17 @@ pub enum Change {
     RegisterCheck(CheckRegistration),
     /// Deregisters the check with this id.
     DeregisterCheck(String),
+    /// Replaces the tags of the registered service with this id, which has `EnableTagOverride`.
+    OverrideTags {
+        /// Id of the service.
+        id: String,
+        /// New tags.
+        tags: Vec<String>,
+    },
+    /// Registers an external node, and services and checks of it.
+    RegisterExternal(Box<CatalogRegistration>),
+    /// Deregisters an external node, or a service or a check of it.
+    DeregisterExternal(CatalogDeregistration),
     /// Reports the status of a TTL check.
     Report {
         /// Id of the check.
@@ -92,12 +105,15 @@ pub struct Outcome {
     pub changed: bool,
     /// Time for which caches may have answers with the instances; zero: no cache has one.
     pub cache_time: Duration,
+    /// Announced external nodes after a change of them.
+    pub external: Option<Announced>,
 }
 
 /// Registrations and holds.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     registered: BTreeMap<SmolStr, Registration>,
+    external: External,
     maintenance: Maintenance,
     /// Greatest TTL, in seconds, of any served answer with an instance of this node that may still be cached.
     greatest_ttl: Option<u32>,
@@ -177,6 +193,22 @@ impl State {
                     None => Err(unknown_check(&id)),
                 }
             }
+            Change::OverrideTags { id, tags } => {
+                let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
+                self.replace(known.clone().with_catalog_tags(tags))
+            }
+            Change::RegisterExternal(registration) => {
+                let name = registration.name.clone();
+                let before = self.external.clone();
+                let own = self.definitions(files);
+                self.external.register(&registration, host, |key| own.contains_key(key), now)?;
+                self.finish_external(&before, &name, files)
+            }
+            Change::DeregisterExternal(request) => {
+                let before = self.external.clone();
+                self.external.deregister(&request);
+                self.finish_external(&before, &request.name, files)
+            }
             Change::Report { check, .. } => self.report(&check, files),
             Change::Hold { target, kind, reason, period } => {
                 let (scope, instances) = self.find(&target, files)?;
@@ -197,6 +229,31 @@ impl State {
                 Ok(Outcome { instances, changed: self.maintenance.0.len() != before, ..Outcome::default() })
             }
         }
+    }
+
+    /// Returns the registered external nodes.
+    pub fn external(&self) -> &External {
+        &self.external
+    }
+
+    /// Returns what is announced of the external nodes, as part of which `before` was announced.
+    pub fn announced(&self, before: &Announced) -> Announced {
+        self.external.announced(&self.maintenance, before)
+    }
+
+    fn finish_external(
+        &mut self,
+        before: &External,
+        name: &RegisteredName,
+        files: &Definitions,
+    ) -> Result<Outcome, RegistryError> {
+        let gone: Vec<InstanceKey> =
+            before.keys().filter(|key| !self.external.keys().any(|now| now == *key)).cloned().collect();
+        for key in &gone {
+            self.forget_holds(key, files);
+        }
+        let instances = gone.into_iter().chain(self.external.keys_on(name)).collect();
+        Ok(Outcome { instances, changed: *before != self.external, ..Outcome::default() })
     }
 
     /// Ends expired holds; reports whether there were any.
@@ -250,6 +307,11 @@ impl State {
             )));
         }
         let is_other = |known: &&Registration| known.id != registration.id && known.definition.instance.key == key;
+        if self.external.keys().any(|known| *known == key) {
+            return Err(RegistryError::Refused(format!(
+                "Instance {key} is registered on an external node: use another ID."
+            )));
+        }
         if let Some(other) = self.registered.values().find(is_other) {
             return Err(RegistryError::Refused(format!(
                 "Instance {key} is already registered with the ID {:?}: use another ID, or deregister that service.",
@@ -266,7 +328,7 @@ impl State {
             Some(before) => registration.replacing(before, replace_checks, host),
             None => Ok(registration),
         };
-        let next = next.and_then(Registration::with_allowed_targets);
+        let next = next.and_then(|next| self.with_kept_tags(next)).and_then(Registration::with_allowed_targets);
         let next = next.map_err(|error| RegistryError::Refused(error.to_string()))?;
         self.ensure_unique_check_ids(&next)?;
         let before = self.registered.insert(next.id.clone(), next.clone());
@@ -284,7 +346,18 @@ impl State {
         self.maintenance.0.retain(|(scope, _), _| !matches!(scope, Scope::Instance(held) if held == key));
     }
 
+    /// Returns the registration with the tags that `catalog/register` gave to the service, if it still permits that.
+    fn with_kept_tags(&self, next: Registration) -> Result<Registration, FieldError> {
+        let known = self.registered.get(&next.id).filter(|_| next.catalog_tags.is_none());
+        let known = known.filter(|known| known.definition.instance.key == next.definition.instance.key);
+        match known.and_then(|known| known.catalog_tags.clone()) {
+            Some(tags) if next.definition.instance.tag_override => next.with_catalog_tags(tags),
+            _ => Ok(next),
+        }
+    }
+
     fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, RegistryError> {
+        let registration = registration.and_then(|next| self.with_kept_tags(next));
         let registration = registration.map_err(|error| RegistryError::Refused(error.to_string()))?;
         self.ensure_unique_check_ids(&registration)?;
         let key = registration.definition.instance.key.clone();
@@ -306,9 +379,13 @@ impl State {
     fn find(&self, target: &Target, files: &Definitions) -> Result<(Scope, Vec<InstanceKey>), RegistryError> {
         let all = self.definitions(files);
         match target {
-            Target::Node => Ok((Scope::Node, all.keys().map(|key| InstanceKey::clone(key)).collect())),
+            Target::Node => {
+                let own = all.keys().map(|key| InstanceKey::clone(key));
+                Ok((Scope::Node, own.chain(self.external.keys().cloned()).collect()))
+            }
             Target::Instance(id) => {
                 let key = instance(&all, id).map(|definition| definition.instance.key.clone());
+                let key = key.or_else(|| self.external.find(id).cloned());
                 let key = key.ok_or_else(|| RegistryError::Unknown(no_instance(&all, id)))?;
                 Ok((Scope::Instance(key.clone()), vec![key]))
             }
@@ -388,7 +465,13 @@ impl State {
         let services: Vec<&Value> = self.registered.values().map(|registration| &registration.body).collect();
         let holds: Vec<Value> =
             self.maintenance.0.iter().map(|((scope, kind), hold)| hold_value(scope, *kind, hold)).collect();
-        let mut all = json!({"format": FORMAT, "services": services, "holds": holds});
+        let external = self.external.to_values();
+        let mut all = json!({"format": FORMAT, "services": services, "external": external, "holds": holds});
+        let tags = self.registered.iter().filter_map(|(id, known)| Some((id.to_string(), known.catalog_tags.clone()?)));
+        let tags: BTreeMap<String, Vec<String>> = tags.collect();
+        if !tags.is_empty() {
+            all["catalog_tags"] = json!(tags);
+        }
         if let Some(ttl) = self.greatest_ttl {
             all["greatest_ttl"] = ttl.into();
         }
@@ -419,6 +502,22 @@ impl State {
             match Registration::read(&body, host) {
                 Ok(registration) => drop(state.registered.insert(registration.id.clone(), registration)),
                 Err(error) => problems.push(error.to_string()),
+            }
+        }
+        for (id, tags) in stored.get("catalog_tags").and_then(Value::as_object).into_iter().flatten() {
+            let Some(known) = state.registered.remove(id.as_str()) else { continue };
+            let tags = tags.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            match known.clone().with_catalog_tags(tags) {
+                Ok(known) => drop(state.registered.insert(known.id.clone(), known)),
+                Err(error) => {
+                    problems.push(error.to_string());
+                    state.registered.insert(known.id.clone(), known);
+                }
+            }
+        }
+        for node in stored.get("external").and_then(Value::as_array).into_iter().flatten() {
+            if let Err(error) = state.external.restore(node, host) {
+                problems.push(error.to_string());
             }
         }
         for value in holds {

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use imbl::ordmap::DiffItem;
 use tokio::{
     sync::{mpsc, watch},
     task::block_in_place,
@@ -12,6 +13,7 @@ use tracing::{info, warn};
 
 use super::{
     error::RegistryError,
+    external::Announced,
     registration::Host,
     request::Request,
     state::{Change, MAX_STORED_LEN, Outcome, State},
@@ -50,6 +52,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// Definitions to check and to announce.
     pub definitions: watch::Sender<Definitions>,
+    /// External nodes with their instances, to announce.
+    pub external: watch::Sender<Announced>,
     /// Maintenance and drains.
     pub maintenance: watch::Sender<Maintenance>,
     /// TTL reports of applications.
@@ -184,7 +188,15 @@ impl Task {
             Some(since) => maintenance.with_node_drained(STOPPING_REASON, since),
             None => maintenance.clone(),
         };
-        self.outputs.maintenance.send_if_modified(|value| set_if_changed(value, maintenance));
+        self.outputs.maintenance.send_if_modified(|value| set_if_changed(value, maintenance.clone()));
+        self.publish_external(&maintenance);
+    }
+
+    fn publish_external(&self, maintenance: &Maintenance) {
+        let before = self.outputs.external.borrow().clone();
+        let announced = self.state.external().announced(maintenance, &before);
+        log_external(&before, &announced);
+        self.outputs.external.send_if_modified(|value| set_if_changed(value, announced));
     }
 
     fn reap(&mut self, announced: &Announcements, files: &Definitions) {
@@ -209,6 +221,7 @@ impl Task {
             Change::Report { status, output, .. } => Some((*status, output.clone())),
             _ => None,
         };
+        let is_external = matches!(change, Change::RegisterExternal(_) | Change::DeregisterExternal(_));
         let mut next = self.state.clone();
         let mut outcome = next.apply(change, files, &self.host, unix_seconds())?;
         // Computed before the withdrawal. A repeated hold continues its first wait.
@@ -234,6 +247,9 @@ impl Task {
                 info!(service = %key.service, id = %key.id, "{log_message}");
             }
             self.publish_maintenance();
+            if is_external {
+                outcome.external = Some(self.outputs.external.borrow().clone());
+            }
             self.outputs.definitions.send_replace(self.state.definitions(files));
         }
         if let (Some((instance, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
@@ -246,6 +262,29 @@ impl Task {
     /// Stores the state, or tries again at the next reap.
     fn save(&mut self) {
         self.unsaved = block_in_place(|| (self.store)(&self.state.to_text())).is_err();
+    }
+}
+
+/// Logs the external nodes and instances that differ.
+fn log_external(before: &Announced, now: &Announced) {
+    for item in before.nodes.diff(&now.nodes) {
+        match item {
+            DiffItem::Add(node, _) => info!(%node, "external node registered"),
+            DiffItem::Remove(node, _) => info!(%node, "external node deregistered"),
+            DiffItem::Update { .. } => {}
+        }
+    }
+    for item in before.instances.diff(&now.instances) {
+        match item {
+            DiffItem::Add(key, _) => info!(service = %key.service, id = %key.id, "registered on an external node"),
+            DiffItem::Remove(key, _) => info!(service = %key.service, id = %key.id, "deregistered on an external node"),
+            DiffItem::Update { old: (_, old), new: (key, new) } => {
+                let (was, is) = (old.state.is_answered(), new.state.is_answered());
+                if was != is {
+                    info!(service = %key.service, id = %key.id, answered = is, "reported status of an external instance");
+                }
+            }
+        }
     }
 }
 

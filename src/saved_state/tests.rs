@@ -10,10 +10,12 @@ use crate::{
     model::{
         announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
         check_results::{CheckResult, Fingerprint, InstanceResults},
+        external_node::{ExternalNode, ExternalNodes},
         flap_damping::Penalty,
         health::Status,
         member::{Cause, PeerId, Reach},
         name::label,
+        registered_name::RegisteredName,
         service::{Instance, InstanceKey, instance_ref::InstanceRef},
     },
 };
@@ -86,6 +88,23 @@ fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
     })
 }
 
+fn external(names: &[&str]) -> ExternalNodes {
+    let node = |text: &&str| {
+        let node = ExternalNode {
+            name: RegisteredName::parse(text).unwrap(),
+            letter_case: None,
+            id: None,
+            addresses: vec!["10.9.0.1".parse().unwrap()],
+            tagged: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            checks: Vec::new(),
+            details: BTreeMap::new(),
+        };
+        (node.name.clone(), Arc::new(node))
+    };
+    names.iter().map(node).collect()
+}
+
 fn peer() -> impl Strategy<Value = KnownPeer> {
     let all = collection::vec(key().prop_flat_map(announcement), 0..4);
     let all = all.prop_map(|all| all.into_iter().map(Announcement::into_entry).collect::<Announcements>());
@@ -106,6 +125,7 @@ fn peer() -> impl Strategy<Value = KnownPeer> {
             ttl,
         },
         announcements,
+        external: external(&["db1", "a b/c%"][..(ttl.unwrap_or(0) % 3) as usize]),
         serial: ttl,
     })
 }
@@ -197,6 +217,7 @@ fn format_is_stable() {
         version: 12,
         facts,
         announcements: Announcements::from_iter([(InstanceRef::from(&announcement.instance), announcement)]),
+        external: external(&["db1"]),
         serial: Some(70_000),
     };
     let state = SavedState {
@@ -215,6 +236,7 @@ fn format_is_stable() {
         "peer {\"name\":\"host-b\",\"generation\":1024,\"incarnation\":1,\"address\":\"10.0.0.8:7946\",",
         "\"reach\":\"refused\",\"version\":12,\"serial\":70000}\n",
         "n/node {\"addr\":[\"10.0.0.8\"],\"dc\":\"dc1\",\"version\":\"0.1.0\",\"ttl\":5}\n",
+        "x/db1 {\"addr\":[\"10.9.0.1\"]}\n",
         "i/web/web-1 {\"addr\":[\"10.0.0.7\"]}\n",
         "h/web/web-1 p\n",
     );

@@ -94,6 +94,9 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
     };
     let Facts { addresses, datacenter, zone, version, meta, ttl } = peer.facts.clone();
     record(Record::Node { addresses, datacenter, zone, version, meta, ttl });
+    for node in peer.external.values() {
+        record(Record::External(node.clone()));
+    }
     for (key, known) in &peer.announcements {
         record(Record::Instance(known.instance.clone()));
         record(Record::State(InstanceKey::clone(key), known.state.clone()));
@@ -202,6 +205,7 @@ impl<'a> PeerLines<'a> {
             version: text.version,
             facts: replica.facts?,
             announcements: replica.announcements,
+            external: replica.external,
             serial: text.serial,
         })
     }

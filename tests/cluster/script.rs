@@ -542,13 +542,15 @@ impl Process {
         };
         let announced = announcements.subscribe();
         let (commands, queue) = mpsc::channel(4);
-        let (view, seen) = watch::channel(node::initial_view(&node, &announced.borrow(), &known, continues));
+        let (view, seen) =
+            watch::channel(node::initial_view(&node, &announced.borrow(), &Default::default(), &known, continues));
         let (members, membership) = watch::channel(Arc::default());
         let (peers, reached) = watch::channel(BTreeSet::new());
         let (keyring, _) = watch::channel(Some(Keyring::new(Key::from_random([7; 32]))));
         let (serial_ceiling, ceiling) = watch::channel(0);
         let inputs = Inputs {
             announcements: announced,
+            external: watch::channel(Default::default()).1,
             link,
             commands: queue,
             rejected: Arc::new(Rejected::default()),

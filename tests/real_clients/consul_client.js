@@ -47,6 +47,10 @@ async function main() {
   assert.deepEqual((await consul.agent.members()).map(({ Name, Status }) => [Name, Status]), [["host-a", 1]]);
   assert.match(await consul.status.leader(), /:/);
   assert.equal((await consul.status.peers()).length, 1);
+  assert.deepEqual((await consul.agent.members({ wan: true })).map(({ Name }) => Name), ["host-a.dc1"]);
+  assert.equal((await consul.event.fire({ name: "deploy", payload: "v2", dc: "dc1" })).Name, "deploy");
+  assert.deepEqual((await consul.event.list("deploy")).map(({ Payload }) => Payload), ["v2"]);
+  await consul.agent.reload();
   assert.deepEqual(await consul.catalog.datacenters(), ["dc1"]);
   assert.deepEqual((await consul.catalog.node.list()).map(({ Node }) => Node), ["host-a"]);
 

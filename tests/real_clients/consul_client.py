@@ -61,8 +61,19 @@ def wait_for(read, expected):
 equal(c.agent.self()["Config"]["NodeName"], "host-a")
 equal(c.agent.self()["Config"]["Datacenter"], "dc1")
 equal([(member["Name"], member["Status"]) for member in c.agent.members()], [("host-a", 1)])
+equal(set(c.agent.self()), {"Config", "Coord", "DebugConfig", "Member", "Meta", "Stats", "xDS"})
+assert c.agent.self()["Member"] in c.agent.members()
+equal([member["Name"] for member in c.agent.members(wan=True)], ["host-a.dc1"])
 assert ":" in c.status.leader()
 equal(len(c.status.peers()), 1)
+equal(c.coordinate.datacenters(), [{"Datacenter": "dc1", "AreaID": "wan", "Coordinates": []}])
+equal(c.coordinate.nodes()[1], [])
+if not OLD:
+    equal(c.coordinate.node("host-a")[1], None)
+    rejects("no network coordinates", c.coordinate.update, "host-a", {})
+    assert c.agent.metrics()["Gauges"]
+    equal(c.agent.reload(), True)
+    equal(c.agent.force_leave("host-z"), False)
 if OLD:
     # python-consul sends GET, as before Consul 1.0.
     rejects("allowed: PUT", c.agent.join, GOSSIP)
@@ -143,6 +154,9 @@ equal(len(c.health.service("db", passing=True)[1]), 1)
 
 # User events.
 equal(c.event.fire("deploy", "v2")["Name"], "deploy")
+if not OLD:
+    equal(c.event.fire("local", dc="dc1")["Name"], "local")
+    rejects("No path to datacenter dc2", c.event.fire, "far", dc="dc2")
 wait_for(lambda: [event["Name"] for event in c.event.list(name="deploy")[1]], ["deploy"])
 
 # Unsupported endpoints respond with an error.
@@ -154,7 +168,6 @@ for part, call, arguments in [
     ("no sessions", c.session.list, []),
     ("no ACLs", c.acl.list if OLD else c.acl.token.list, []),
     ("no prepared queries", c.query.list, []),
-    ("no network coordinates", c.coordinate.nodes, []),
     ("no transactions", c.txn.put, [[]]),
     ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
     ("announces its own services", c.catalog.register, ["host-z", "10.0.0.9", {"service": "x"}]),

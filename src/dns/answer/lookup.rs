@@ -186,16 +186,28 @@ impl Tables {
         }
     }
 
+    /// Matches the label of a node: a member, else an external node.
+    fn node_match(&self, label: &[u8]) -> Option<Match<'_>> {
+        let external = || {
+            let (node, rrsets) = self.external_node(label)?;
+            Some(Match::External { node, rrsets })
+        };
+        self.node(label).map(|(node, rrsets)| Match::Node { node, rrsets }).or_else(external)
+    }
+
     /// Matches `name` with services and nodes; it has `below` labels below the origin of the discovery zone.
     fn locate_live<'t>(&'t self, zone: &'t Zone, name: &LookupName, below: usize) -> Live<'t> {
         let Some(top) = below.checked_sub(1) else { return Live::Found(Match::Apex(zone)) };
         let nothing = |existing| Live::Nothing { existing, absence: Absence::Undeclared };
         match name.label(top) {
-            b"node" => match top.checked_sub(1).map(|at| (at, self.node(name.label(at)))) {
-                Some((0, Some((node, rrsets)))) => Live::Found(Match::Node { node, rrsets }),
-                Some((_, Some(_))) => nothing(2),
-                _ => nothing(1),
-            },
+            b"node" => {
+                let Some(at) = top.checked_sub(1) else { return nothing(1) };
+                match self.node_match(name.label(at)) {
+                    Some(found) if at == 0 => Live::Found(found),
+                    Some(_) => nothing(2),
+                    None => nothing(1),
+                }
+            }
             [b'_', form @ ..] => {
                 // `_tcp.ZONE` and `_TAG.ZONE` always exist as empty non-terminals.
                 let Some(at) = top.checked_sub(1) else { return nothing(1) };

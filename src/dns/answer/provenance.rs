@@ -60,6 +60,13 @@ pub enum Match<'t> {
         /// Records of the node.
         rrsets: &'t [RRset],
     },
+    /// An external node.
+    External {
+        /// Name of the node.
+        node: &'t RegisteredName,
+        /// Records of the node.
+        rrsets: &'t [RRset],
+    },
     /// The apex of a zone.
     Apex(&'t Zone),
     /// Records of a zone file.
@@ -132,13 +139,16 @@ impl<'t> Match<'t> {
 
     /// Reports whether the name belongs to a service or a node.
     pub fn is_live(&self) -> bool {
-        self.service().is_some() || matches!(self, Self::Node { .. })
+        self.service().is_some() || matches!(self, Self::Node { .. } | Self::External { .. })
     }
 
     /// Returns the stored RRsets of the name.
     pub fn rrsets(&self) -> &'t [RRset] {
         match self {
-            Self::Node { rrsets, .. } | Self::Static { rrsets, .. } | Self::Delegation { rrsets, .. } => rrsets,
+            Self::Node { rrsets, .. }
+            | Self::External { rrsets, .. }
+            | Self::Static { rrsets, .. }
+            | Self::Delegation { rrsets, .. } => rrsets,
             Self::Apex(zone) => zone.names.apex(),
             _ => &[],
         }

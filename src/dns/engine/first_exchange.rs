@@ -53,7 +53,9 @@ impl FirstExchange {
     fn is_own(&self, name: &LookupName, qtype: u16) -> bool {
         let tables = self.own();
         let Some(own) = tables.as_ref().map(|tables| tables.lookup(name, qtype)) else { return false };
-        let is_own = |step: &Step<'_>| matches!(step.found, Match::Node { .. } | Match::Instance { .. });
+        let is_own = |step: &Step<'_>| {
+            matches!(step.found, Match::Node { .. } | Match::External { .. } | Match::Instance { .. })
+        };
         !own.answer.is_empty() && own.steps.iter().all(is_own)
     }
 }

@@ -32,7 +32,7 @@ use crate::{
     model::{
         alias_domain::{AliasDomain, NameScheme},
         announcement::Node,
-        catalog::{Addresses, Catalog, Map, Touched},
+        catalog::{Addresses, Catalog, Claim, Freshness, Map, Touched},
         name::{Label, Name},
         nearest::{Place, Policy},
         registered_name::{RESERVED_SERVICE, RegisteredName},
@@ -90,11 +90,12 @@ pub struct Tables {
     /// Services with an instance that is not plainly answered.
     reasons: Map<RegisteredName, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
+    external: Map<RegisteredName, Arc<NodeNames>>,
     name_servers: NameServers,
     /// Datacenters of all nodes, gone ones included.
     datacenters: Arc<BTreeSet<Label>>,
     addresses: Addresses,
-    node_addresses: Arc<BTreeMap<IpAddr, Label>>,
+    node_addresses: Arc<BTreeMap<IpAddr, RegisteredName>>,
     serial: u32,
 }
 
@@ -158,6 +159,7 @@ impl Tables {
             services: Map::default(),
             reasons: Map::default(),
             nodes: Map::default(),
+            external: Map::default(),
             name_servers: NameServers::default(),
             datacenters: Arc::default(),
             addresses: Addresses::default(),
@@ -187,8 +189,17 @@ impl Tables {
             self.update_reasons(catalog, name);
         }
         self.addresses = catalog.addresses().clone();
+        for name in touched.external.iter().filter(|name| name.dns_label().is_ok()) {
+            match catalog.external(name).and_then(|claim| NodeNames::of_external(catalog, claim, self.settings.ttl)) {
+                Some(names) => drop(self.external.insert(name.clone(), Arc::new(names))),
+                None => drop(self.external.remove(name)),
+            }
+        }
         if !touched.nodes.is_empty() {
             self.update_nodes(catalog, touched);
+        }
+        if !touched.nodes.is_empty() || !touched.external.is_empty() {
+            self.update_node_addresses(catalog);
         }
     }
 
@@ -295,6 +306,11 @@ impl Tables {
         self.nodes.get_key_value(name).map(|(name, node)| (name, node.rrsets.as_slice()))
     }
 
+    /// Returns an external node and its records.
+    pub fn external_node(&self, name: &[u8]) -> Option<(&RegisteredName, &[RRset])> {
+        self.external.get_key_value(name).map(|(name, node)| (name, node.rrsets.as_slice()))
+    }
+
     /// Returns all zones, unordered.
     pub fn zones(&self) -> impl Iterator<Item = &Zone> {
         self.zones.by_origin.values()
@@ -302,7 +318,7 @@ impl Tables {
 
     /// Returns the datacenter of a node.
     pub fn node_datacenter(&self, name: &[u8]) -> Option<&Label> {
-        self.nodes.get(name).map(|node| &node.datacenter)
+        self.nodes.get(name).or_else(|| self.external.get(name)).map(|node| &node.datacenter)
     }
 
     /// Returns the datacenter of that name, if a node is or was in it.
@@ -328,8 +344,8 @@ impl Tables {
         self.addresses.any_in(addresses) || self.node_addresses.range(addresses.clone()).next().is_some()
     }
 
-    /// Returns the node at an address.
-    pub fn node_at(&self, address: &IpAddr) -> Option<&Label> {
+    /// Returns the node or the external node at an address.
+    pub fn node_at(&self, address: &IpAddr) -> Option<&RegisteredName> {
         self.node_addresses.get(address)
     }
 
@@ -348,6 +364,25 @@ impl Tables {
         self.settings.ttl
     }
 
+    fn update_node_addresses(&mut self, catalog: &Catalog) {
+        let mut nodes: Vec<_> = catalog.nodes().collect();
+        // The sort is stable: nodes of equal freshness keep the order by name.
+        nodes.sort_by_key(|(_, freshness)| *freshness);
+        let mut node_addresses = BTreeMap::new();
+        for (node, _) in nodes {
+            for address in &node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| RegisteredName::from(node.name.clone()));
+            }
+        }
+        // An agent knows its own address better than the client that registered an external node.
+        for claim in catalog.external_nodes().filter(|claim| is_answered(claim)) {
+            for address in &claim.node.addresses {
+                node_addresses.entry(*address).or_insert_with(|| claim.node.name.clone());
+            }
+        }
+        self.node_addresses = Arc::new(node_addresses);
+    }
+
     fn update_nodes(&mut self, catalog: &Catalog, touched: &Touched) {
         for name in &touched.nodes {
             match catalog.node(name) {
@@ -358,13 +393,6 @@ impl Tables {
         let mut nodes: Vec<_> = catalog.nodes().collect();
         // The sort is stable: nodes of equal freshness keep the order by name.
         nodes.sort_by_key(|(_, freshness)| *freshness);
-        let mut node_addresses = BTreeMap::new();
-        for (node, _) in &nodes {
-            for address in &node.addresses {
-                node_addresses.entry(*address).or_insert_with(|| node.name.clone());
-            }
-        }
-        self.node_addresses = Arc::new(node_addresses);
         // Names of a gone node still exist.
         let datacenters = catalog.view().values().map(|view| view.node.datacenter.clone());
         self.datacenters = Arc::new(datacenters.chain([self.settings.datacenter.clone()]).collect());
@@ -383,24 +411,40 @@ impl Tables {
     }
 }
 
+/// Returns whether an owner's external node is answered.
+fn is_answered(claim: &Claim) -> bool {
+    claim.freshness != Freshness::Gone && claim.node.name.dns_label().is_ok()
+}
+
 /// Returns RDATA with the name of a node, relative to the origin.
 fn node_name(scheme: NameScheme, node: &Label, datacenter: &Label) -> Rdata {
     match scheme {
         NameScheme::Muster => Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]),
-        NameScheme::Consul => Rdata::below_origin(node_labels(node, datacenter)),
+        NameScheme::Consul => Rdata::below_origin(node_labels(node.as_bytes(), datacenter)),
     }
 }
 
 impl NodeNames {
+    /// Returns the records of an external node, whose datacenter is that of its owner; `None` if it is not answered.
+    fn of_external(catalog: &Catalog, claim: &Claim, ttl: u32) -> Option<Self> {
+        let owner = catalog.node(&claim.owner).filter(|_| is_answered(claim))?;
+        Some(Self::with(&claim.node.addresses, claim.node.place(owner), &claim.node.meta, ttl))
+    }
+
     fn new(node: &Node, ttl: u32) -> Self {
+        Self::with(&node.addresses, node.place(), &node.meta, ttl)
+    }
+
+    fn with(addresses: &[IpAddr], place: Place<'_>, meta: &BTreeMap<String, String>, ttl: u32) -> Self {
+        let Place { datacenter, zone } = place;
         let set = |rtype, records: Vec<Rdata>| (!records.is_empty()).then_some(RRset { rtype, ttl, line: 0, records });
-        let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
-        let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
+        let v4 = addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
+        let v6 = addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
         // One character-string per pair: the length of `meta` entries is bounded accordingly.
-        let zone = node.zone.iter().map(|zone| ("zone", zone.as_str()));
-        let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
+        let zone = zone.iter().map(|zone| ("zone", zone.as_str()));
+        let pairs = std::iter::once(("datacenter", datacenter.as_str()))
             .chain(zone)
-            .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+            .chain(meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut txt = Vec::new();
         for (key, value) in pairs {
             txt.push((key.len() + 1 + value.len()) as u8);
@@ -411,7 +455,7 @@ impl NodeNames {
             set(rtype::AAAA, v6.map(Rdata::fixed).collect()),
             set(rtype::TXT, vec![Rdata::fixed(txt)]),
         ];
-        Self { datacenter: node.datacenter.clone(), rrsets: rrsets.into_iter().flatten().collect() }
+        Self { datacenter: datacenter.clone(), rrsets: rrsets.into_iter().flatten().collect() }
     }
 }
 

@@ -84,7 +84,7 @@ impl Tables {
         }
         if let (true, Some(node)) = (records.is_empty(), node) {
             records.push(match (is_consul, self.node_datacenter(node.as_bytes())) {
-                (true, Some(datacenter)) => Rdata::below_origin(node_labels(node, datacenter)),
+                (true, Some(datacenter)) => Rdata::below_origin(node_labels(node.as_bytes(), datacenter)),
                 _ => Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]),
             });
         }

@@ -10,20 +10,28 @@ use crate::{
     model::{
         announcement::{Announcements, Node},
         catalog::{Freshness, NodeView, View},
+        external_node::ExternalNodes,
     },
 };
 
 /// Number of known peers that a new start gossips with at once.
 const FIRST_PARTNERS: usize = 3;
 
-/// The view of a node before its first message: its own instances, and those of the peers that it knows.
-pub fn initial_view(node: &Arc<Node>, announcements: &Announcements, known: &[KnownPeer], continues: bool) -> View {
-    let mut view = alone(node, announcements);
+/// The view of a node before its first message: its own instances and external nodes, and those of the peers that it knows.
+pub fn initial_view(
+    node: &Arc<Node>,
+    announcements: &Announcements,
+    external: &ExternalNodes,
+    known: &[KnownPeer],
+    continues: bool,
+) -> View {
+    let mut view = alone(node, announcements, external);
     let freshest = freshest(continues);
     for peer in known {
         let Some(freshness) = freshness(peer.reach) else { continue };
         let (node, freshness) = (Arc::new(peer.facts.node(&peer.id.name)), freshness.max(freshest));
-        let known = NodeView { node, announcements: peer.announcements.clone(), freshness };
+        let (announcements, external) = (peer.announcements.clone(), peer.external.clone());
+        let known = NodeView { node, announcements, external, freshness };
         view.insert(peer.id.name.clone(), Arc::new(known));
     }
     view
@@ -47,6 +55,7 @@ impl Task {
                 version: known.replica.version(),
                 facts: known.replica.facts.clone()?,
                 announcements: known.replica.announcements.clone(),
+                external: known.replica.external.clone(),
                 serial: self.ceilings.of(&peer.id.name),
             })
         };
@@ -58,12 +67,12 @@ impl Task {
         let now = self.now();
         let continues = self.settings.continues;
         for peer in std::mem::take(&mut self.settings.known) {
-            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, serial } = peer;
+            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, external, serial } = peer;
             serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));
-            let replica = Replica::known(facts, announcements, version);
+            let replica = Replica::known(facts, announcements, external, version);
             self.replicas
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }

@@ -70,6 +70,7 @@ use crate::metrics::Gossip;
 use crate::model::{
     announcement::{Announcements, Node},
     catalog::{Freshness, NodeView, View},
+    external_node::ExternalNodes,
     keyring::Keyring,
     member::{Membership, PeerId},
     name::Label,
@@ -125,6 +126,8 @@ pub struct Settings {
 pub struct Inputs {
     /// Own announcements.
     pub announcements: watch::Receiver<Announcements>,
+    /// External nodes of which this node is the owner.
+    pub external: watch::Receiver<ExternalNodes>,
     /// Channels to the network.
     pub link: Link,
     /// Commands of operators and clients.
@@ -176,8 +179,9 @@ pub enum End {
 }
 
 /// The view of a node without peers.
-fn alone(node: &Arc<Node>, announcements: &Announcements) -> View {
-    let view = NodeView { node: node.clone(), announcements: announcements.clone(), freshness: Freshness::Live };
+fn alone(node: &Arc<Node>, announcements: &Announcements, external: &ExternalNodes) -> View {
+    let (announcements, external) = (announcements.clone(), external.clone());
+    let view = NodeView { node: node.clone(), announcements, external, freshness: Freshness::Live };
     View::unit(node.name.clone(), Arc::new(view))
 }
 
@@ -209,6 +213,8 @@ struct Task {
     lists: SharedLists,
     /// Announcements last published.
     published: Announcements,
+    /// External nodes last published.
+    published_external: ExternalNodes,
     push_at: Instant,
     repeats: Repeats,
     view: View,
@@ -252,12 +258,13 @@ impl Task {
     async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
+        let published_external = inputs.external.borrow_and_update().clone();
         let serial = Record::Serial(*inputs.serial_ceiling.borrow_and_update());
         let (to_chitchat, inbox) = link::gossip();
         let incarnation = settings.incarnation;
         let cluster = Cluster::start(
             settings.cluster(incarnation),
-            settings.records(&published, [serial.encode()].into_iter()),
+            settings.records(&published, &published_external, [serial.encode()].into_iter()),
             outbox.clone(),
             inbox,
             inputs.rejected.clone(),
@@ -266,7 +273,7 @@ impl Task {
         let started = Instant::now();
         let mut rng = fastrand::Rng::with_seed(settings.seed);
         let agreement = Agreement::new(cluster.state(), rng.fork(), started);
-        let view = alone(&settings.node, &published);
+        let view = alone(&settings.node, &published, &published_external);
         let views = ViewDigests::new(&view, started);
         let bulk = Bulk::new(settings.seed);
         let rotations = Rotations::new(settings.seed);
@@ -297,6 +304,7 @@ impl Task {
             replicas: HashMap::new(),
             lists: SharedLists::default(),
             published,
+            published_external,
             push_at: started,
             repeats: Repeats::default(),
             views,
@@ -327,6 +335,8 @@ impl Task {
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
         let mut announcing = true;
+        // False once the sender of external nodes is gone.
+        let mut hosting = true;
         // False once the sender of the bound of serials is gone.
         let mut serving = true;
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
@@ -352,6 +362,12 @@ impl Task {
                     // The sender may end before the node; the last announcements remain valid.
                     announcing = changed.is_ok();
                     if announcing {
+                        self.publish().await;
+                    }
+                }
+                changed = self.inputs.external.changed(), if hosting && Instant::now() >= self.push_at => {
+                    hosting = changed.is_ok();
+                    if hosting {
                         self.publish().await;
                     }
                 }

@@ -1,6 +1,6 @@
 //! Outgoing messages: own changes by push and gossip, and the failure detector's actions.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Settings, Task};
 use crate::{
@@ -12,7 +12,9 @@ use crate::{
     },
     model::{
         announcement::{Announcement, Announcements},
+        external_node::ExternalNodes,
         member::INCARNATIONS,
+        registered_name::RegisteredName,
         service::InstanceKey,
     },
     record::{Key, Record},
@@ -33,8 +35,11 @@ impl Task {
     /// Publishes changes of the own announcements by push and gossip.
     pub(super) async fn publish(&mut self) {
         let now = self.inputs.announcements.borrow_and_update().clone();
-        let changes = changes(&self.published, &now);
-        self.published = now;
+        let external = self.inputs.external.borrow_and_update().clone();
+        // A node precedes its instances.
+        let mut changes = external_changes(&self.published_external, &external);
+        changes.extend(instance_changes(&self.published, &now));
+        (self.published, self.published_external) = (now, external);
         self.dirty.insert(self.settings.own.id.name.clone());
         if changes.is_empty() {
             return;
@@ -136,7 +141,7 @@ impl Task {
         self.incarnation = (self.incarnation + 1) % INCARNATIONS;
         let (to_chitchat, inbox) = link::gossip();
         let others = self.events.records().chain([self.ceiling_record()]);
-        let records = self.settings.records(&self.published, others);
+        let records = self.settings.records(&self.published, &self.published_external, others);
         let (settings, rejected) = (self.settings.cluster(self.incarnation), self.inputs.rejected.clone());
         self.cluster = Cluster::start(settings, records, self.outbox.clone(), inbox, rejected).await?;
         self.to_chitchat = to_chitchat;
@@ -160,7 +165,7 @@ pub(super) fn change_of(entry: &Entry) -> Change<'_> {
 }
 
 /// Returns the differences between two states of the announcements as records; an instance precedes its health state.
-fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option<String>)> {
+fn instance_changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option<String>)> {
     let mut changes = Vec::new();
     let mut reports = Vec::new();
     for item in before.diff(after) {
@@ -195,6 +200,18 @@ fn changes(before: &Announcements, after: &Announcements) -> Vec<(String, Option
     // Reports come last: the answers depend on instances and states only.
     changes.append(&mut reports);
     changes
+}
+
+/// Returns the differences between two states of the external nodes as records.
+fn external_changes(before: &ExternalNodes, after: &ExternalNodes) -> Vec<(String, Option<String>)> {
+    let change = |item| match item {
+        DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => {
+            let (key, value) = Record::External(Arc::clone(new)).encode();
+            (key, Some(value))
+        }
+        DiffItem::Remove(name, _) => (Key::External(RegisteredName::clone(name)).to_string(), None),
+    };
+    before.diff(after).map(change).collect()
 }
 
 /// Returns the deletion of a published report.
@@ -233,6 +250,7 @@ impl Settings {
     pub(super) fn records(
         &self,
         announcements: &Announcements,
+        external: &ExternalNodes,
         others: impl Iterator<Item = (String, String)>,
     ) -> Vec<(String, String)> {
         let node = Record::Node {
@@ -243,9 +261,10 @@ impl Settings {
             meta: self.node.meta.clone(),
             ttl: Some(self.ttl),
         };
-        let mut instances = changes(&Announcements::new(), announcements);
+        let mut instances = instance_changes(&Announcements::new(), announcements);
         let reports = instances.split_off(RECORDS * announcements.len());
         let own = in_two_passes(instances, RECORDS).chain(in_two_passes(reports, 1));
+        let own = own.chain(external_changes(&ExternalNodes::new(), external));
         let own = own.filter_map(|(key, value)| Some((key, value?)));
         own.chain(others).chain([node.encode()]).collect()
     }

@@ -78,7 +78,8 @@ impl Task {
     fn node_view(&self, name: &Label) -> Option<NodeView> {
         if *name == self.settings.own.id.name {
             let node = self.settings.node.clone();
-            return Some(NodeView { node, announcements: self.published.clone(), freshness: Freshness::Live });
+            let (announcements, external) = (self.published.clone(), self.published_external.clone());
+            return Some(NodeView { node, announcements, external, freshness: Freshness::Live });
         }
         let peer = self.peer_states.get(name)?;
         let known = self.replicas.get(&peer.id)?;
@@ -86,7 +87,8 @@ impl Task {
         let node = replica.facts.as_ref()?.node(name);
         let known = self.view.get(name).map(|view| view.node.clone());
         let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
-        Some(NodeView { node, announcements: replica.announcements.clone(), freshness })
+        let (announcements, external) = (replica.announcements.clone(), replica.external.clone());
+        Some(NodeView { node, announcements, external, freshness })
     }
 
     /// Publishes the membership if it changed.

@@ -66,7 +66,7 @@ impl Task {
 
     fn take_event(&mut self, event: Arc<UserEvent>) {
         self.events.clock = self.events.clock.max(event.time);
-        if event.to.includes(&self.settings.own.id.name, &self.published) {
+        if event.to.includes(&self.settings.node, &self.published) {
             self.events.log.push(event);
             self.outputs.events.send_replace(self.events.log.clone());
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::model::{
+    external_node::ExternalNode,
     name::label,
     service::Instance,
     user_event::{Audience, UserEvent},
@@ -26,7 +27,7 @@ fn node() -> (String, String) {
 }
 
 fn event(time: u64) -> (String, String) {
-    let to = Audience { node: String::new(), service: String::new(), tag: String::new() };
+    let to = Audience::default();
     let event = UserEvent { id: uuid::Uuid::nil(), name: format!("at-{time}"), payload: vec![], to, time };
     Record::Event(0, Arc::new(event)).encode()
 }
@@ -104,7 +105,9 @@ fn whole_delivery_removes_keys_once_it_is_complete() {
 #[test]
 fn handed_over_state_is_complete_unless_its_version_is_zero() {
     let before = complete();
-    let known = |version| Replica::known(before.facts.clone().unwrap(), before.announcements.clone(), version);
+    let known = |version| {
+        Replica::known(before.facts.clone().unwrap(), before.announcements.clone(), before.external.clone(), version)
+    };
     let mut replica = known(5);
     assert!(replica.is_complete());
     gossip(&mut replica, 6, false, &[health("a", InstanceState::Critical("refused".into()))]);
@@ -161,4 +164,57 @@ fn a_peer_announces_a_hundred_thousand_instances_and_no_more() {
     let changes = changes.map(|((key, value), version)| Change { key, version, value: Some(value) });
     replica.gossiped(MAX_INSTANCES as u64 + 1, false, changes, &mut Default::default(), |_, error| skipped.push(error));
     assert_eq!((replica.announcements.len(), skipped), (100_000, vec![SkipError::TooMany]));
+}
+
+fn external(name: &str, address: &str) -> (String, String) {
+    Record::External(Arc::new(ExternalNode {
+        name: crate::model::registered_name::name(name),
+        letter_case: None,
+        id: None,
+        addresses: vec![address.parse().unwrap()],
+        tagged: BTreeMap::new(),
+        meta: BTreeMap::new(),
+        checks: Vec::new(),
+        details: BTreeMap::new(),
+    }))
+    .encode()
+}
+
+#[test]
+fn external_nodes_are_merged_like_instances() {
+    let shown = |replica: &Replica| {
+        let nodes = replica.external.values().map(|node| format!("{}={}", node.name, node.addresses[0]));
+        nodes.collect::<Vec<_>>().join(" ")
+    };
+    let mut replica = Replica::default();
+    gossip(&mut replica, 1, false, &[external("db1", "10.9.0.1"), external("db2", "10.9.0.2"), node()]);
+    assert_eq!(shown(&replica), "db1=10.9.0.1 db2=10.9.0.2");
+    let (key, value) = external("db1", "10.9.0.3");
+    replica.pushed([Change { key: &key, version: 4, value: Some(&value) }], &mut Default::default(), |_, _| {});
+    assert_eq!(shown(&replica), "db1=10.9.0.3 db2=10.9.0.2");
+    let deleted = Change { key: "x/db2", version: 5, value: None };
+    replica.gossiped(5, false, [deleted], &mut Default::default(), |_, error| panic!("{error}"));
+    assert_eq!(shown(&replica), "db1=10.9.0.3");
+    // The next run keeps them until its own state is complete.
+    let mut next = Replica::default();
+    next.follow(&replica);
+    gossip(&mut next, 1, false, &[external("db3", "10.9.0.4")]);
+    assert_eq!(shown(&next), "db1=10.9.0.3 db3=10.9.0.4");
+    gossip(&mut next, 2, false, &[node()]);
+    assert_eq!(shown(&next), "db3=10.9.0.4");
+    // A whole delivery removes the others.
+    gossip(&mut next, 20, true, &[external("db4", "10.9.0.5")]);
+    next.complete();
+    assert_eq!(shown(&next), "db4=10.9.0.5");
+}
+
+#[test]
+fn excess_external_nodes_are_skipped() {
+    let mut replica = complete();
+    let records: Vec<_> = (0..=MAX_EXTERNAL_NODES).map(|at| external(&format!("n{at:04}"), "10.9.0.1")).collect();
+    let changes = records.iter().map(|(key, value)| Change { key, version: 9, value: Some(value) });
+    let mut skipped = Vec::new();
+    replica.gossiped(9, false, changes, &mut Default::default(), |key, error| skipped.push((key.to_owned(), error)));
+    assert_eq!(replica.external.len(), MAX_EXTERNAL_NODES);
+    assert_eq!(skipped, [("x/n1000".to_owned(), SkipError::TooManyNodes)]);
 }

@@ -11,10 +11,7 @@ use axum::{
 use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 
-use super::{
-    catalog::{instances_on, services_by_id},
-    convert::NodeInstance,
-};
+use super::{catalog::services_by_id, convert::NodeInstance, node_ref::NodeRef};
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
     http::{
@@ -24,14 +21,15 @@ use crate::{
         query::{Query, bad, with_jitter},
         response::{ApiError, json, text_of},
     },
-    model::catalog::{Catalog, NodeView},
+    model::catalog::Catalog,
 };
 
 /// Response header with the value for `?hash=`.
 const CONTENT_HASH: HeaderName = HeaderName::from_static("x-consul-contenthash");
 
-fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<&'a NodeView> {
-    catalog.view().get(&api.agent.node).map(|view| &**view)
+/// Returns this node. Its external nodes are not among its services.
+fn own<'a>(api: &Api, catalog: &'a Catalog) -> Option<NodeRef<'a>> {
+    catalog.view().get(&api.agent.node).map(|view| NodeRef::member(view))
 }
 
 pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
@@ -88,15 +86,16 @@ fn unknown(id: &str) -> ApiError {
 }
 
 /// Finds the instance with that id on a node.
-fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<NodeInstance<'a>> {
-    let registered = instances_on(catalog, view).find(|placed| placed.announcement.instance.api_id() == id);
-    registered.or_else(|| instances_on(catalog, view).find(|placed| placed.announcement.instance.is_called(id)))
+fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeInstance<'a>> {
+    let all = || node.instances(catalog).into_iter();
+    let registered = all().find(|placed| placed.announcement.instance.api_id() == id);
+    registered.or_else(|| all().find(|placed| placed.announcement.instance.is_called(id)))
 }
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let checks =
-            own(&api, catalog).into_iter().flat_map(|view| instances_on(catalog, view).flat_map(|p| p.checks()));
+            own(&api, catalog).into_iter().flat_map(|node| node.instances(catalog)).flat_map(|placed| placed.checks());
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
     .await
@@ -146,7 +145,7 @@ pub(crate) async fn health_by_name(
     let catalog = &known.catalog;
     let all: Vec<AgentHealth> = own(&api, catalog)
         .into_iter()
-        .flat_map(|view| instances_on(catalog, view))
+        .flat_map(|node| node.instances(catalog))
         .filter(|placed| placed.announcement.instance.key.service.as_str().eq_ignore_ascii_case(&name))
         .map(|placed| health(&placed))
         .collect();

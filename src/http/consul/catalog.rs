@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::convert::{self, NodeInstance};
+use super::{convert::NodeInstance, node_ref::NodeRef};
 use crate::{
     api::catalog::{Check, NodeServiceList, NodeServices, Service, Summary},
     dns::zone::Tables,
@@ -17,11 +17,11 @@ use crate::{
         blocking::{Snapshot, Topic},
         blocking_response::{known_datacenters, passes, show, show_unfiltered, value_of},
         filter::Filter,
-        query::{Query, label, service_name},
+        query::{Query, node_name, service_name},
         response::{ApiError, json},
     },
     model::{
-        catalog::{self, Catalog, NodeView},
+        catalog::{self, Catalog},
         health::Status,
         name::Label,
         nearest::{Nearest, Tier},
@@ -31,23 +31,26 @@ use crate::{
 };
 
 /// Returns the nodes that match the query, sorted by `near`.
-pub(super) fn matching_nodes<'a>(catalog: &'a Catalog, query: &Query) -> Result<Vec<&'a NodeView>, ApiError> {
+pub(super) fn matching_nodes<'a>(catalog: &'a Catalog, query: &Query) -> Result<Vec<NodeRef<'a>>, ApiError> {
     let dc = query.datacenter()?;
-    let here = |view: &&NodeView| query.matches(&view.node, dc.as_ref());
-    let mut views: Vec<&NodeView> = catalog.view().values().map(|view| &**view).filter(here).collect();
-    sort_by_nearness(&mut views, catalog, query, |view| view)?;
-    Ok(views)
+    let mut nodes = NodeRef::all(catalog);
+    nodes.retain(|node| matches(query, node, dc.as_ref()));
+    sort_by_nearness(&mut nodes, catalog, query, |node| *node)?;
+    Ok(nodes)
+}
+
+fn matches(query: &Query, node: &NodeRef<'_>, dc: Option<&Label>) -> bool {
+    query.matches(node.datacenter(), node.meta(), dc)
 }
 
 /// Returns the node of that name if it matches the query.
 pub(super) fn matching_node<'a>(
     catalog: &'a Catalog,
-    name: &Label,
+    name: &RegisteredName,
     query: &Query,
-) -> Result<Option<&'a NodeView>, ApiError> {
+) -> Result<Option<NodeRef<'a>>, ApiError> {
     let dc = query.datacenter()?;
-    let view = catalog.view().get(name).filter(|view| query.matches(&view.node, dc.as_ref()));
-    Ok(view.map(|view| &**view))
+    Ok(NodeRef::find(catalog, name).filter(|node| matches(query, node, dc.as_ref())))
 }
 
 /// Returns the instances of a service that match the query, sorted by `near`.
@@ -60,13 +63,13 @@ pub(super) fn matching_instances<'a>(
     let Some(service) = catalog.service(name) else { return Ok(Vec::new()) };
     let tags: Vec<&str> = query.all("tag").filter(|tag| !tag.is_empty()).collect();
     let mut found: Vec<NodeInstance<'_>> = service_instances(catalog, service)
-        .filter(|placed| query.matches(&placed.view.node, dc.as_ref()))
+        .filter(|placed| matches(query, &placed.host(), dc.as_ref()))
         .filter(|placed| {
             let own = &placed.announcement.instance.tags;
             tags.iter().all(|tag| own.iter().any(|known| known.eq_ignore_ascii_case(tag)))
         })
         .collect();
-    sort_by_nearness(&mut found, catalog, query, |placed| placed.view)?;
+    sort_by_nearness(&mut found, catalog, query, NodeInstance::host)?;
     Ok(found)
 }
 
@@ -79,17 +82,17 @@ fn service_instances<'a>(
 }
 
 /// Sorts by `near`: items of that node first, then those of its zone and of its datacenter. There are no network coordinates.
-fn sort_by_nearness<T>(
+fn sort_by_nearness<'a, T>(
     items: &mut [T],
-    catalog: &Catalog,
+    catalog: &'a Catalog,
     query: &Query,
-    view: impl Fn(&T) -> &NodeView,
+    node: impl Fn(&T) -> NodeRef<'a>,
 ) -> Result<(), ApiError> {
     let Some(near) = query.near()? else { return Ok(()) };
-    let here = catalog.view().get(&near).map(|view| view.node.place());
+    let here = catalog.place_of(&near);
     items.sort_by_key(|item| {
-        let node = &view(item).node;
-        (node.name != near, here.map_or(Tier::All, |here| Tier::of(here, node.place())))
+        let node = node(item);
+        (!node.name().eq_ignore_ascii_case(near.as_str()), here.map_or(Tier::All, |here| Tier::of(here, node.place())))
     });
     Ok(())
 }
@@ -105,7 +108,7 @@ pub(crate) async fn nodes(State(api): State<Api>, uri: Uri, query: Query) -> Res
     let query = query.with_agent(&api);
     show(&api, &uri, &query, Topic::Nodes, |Snapshot { catalog, .. }| {
         let version = catalog.versions().nodes;
-        Ok(matching_nodes(catalog, &query)?.into_iter().map(|view| convert::node(view, version)).collect::<Vec<_>>())
+        Ok(matching_nodes(catalog, &query)?.into_iter().map(|node| node.node(version)).collect::<Vec<_>>())
     })
     .await
 }
@@ -119,7 +122,7 @@ pub(crate) async fn services(State(api): State<Api>, uri: Uri, query: Query) -> 
         let mut services: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for (_, service) in catalog.services() {
             for placed in service_instances(catalog, service) {
-                let is_wanted = query.matches(&placed.view.node, dc.as_ref())
+                let is_wanted = matches(&query, &placed.host(), dc.as_ref())
                     && filter
                         .as_ref()
                         .map_or(Ok(true), |filter| passes(filter, &value_of(&placed.catalog_service())?))?;
@@ -159,13 +162,13 @@ pub(crate) async fn node(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let name = label(&name)?;
+    let name = node_name(&name)?;
     let filter = query.filter()?;
     show_unfiltered(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let view = matching_node(catalog, &name, &query)?;
-        let shown = view.map(|view| {
-            let services = filter_services(services_by_id(catalog, view), filter.as_ref())?;
-            Ok(NodeServices { node: convert::node(view, catalog.versions().nodes), services })
+        let node = matching_node(catalog, &name, &query)?;
+        let shown = node.map(|node| {
+            let services = filter_services(services_by_id(catalog, node), filter.as_ref())?;
+            Ok(NodeServices { node: node.node(catalog.versions().nodes), services })
         });
         shown.transpose()
     })
@@ -179,13 +182,13 @@ pub(crate) async fn node_services(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let name = label(&name)?;
+    let name = node_name(&name)?;
     let filter = query.filter()?;
     show_unfiltered(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let view = matching_node(catalog, &name, &query)?;
-        let services = view.map_or_else(BTreeMap::new, |view| services_by_id(catalog, view));
+        let node = matching_node(catalog, &name, &query)?;
+        let services = node.map_or_else(BTreeMap::new, |node| services_by_id(catalog, node));
         let services = filter_services(services, filter.as_ref())?.into_values().collect();
-        let node = view.map(|view| convert::node(view, catalog.versions().nodes));
+        let node = node.map(|node| node.node(catalog.versions().nodes));
         Ok(NodeServiceList { node, services })
     })
     .await
@@ -203,9 +206,9 @@ fn filter_services(
 }
 
 /// Returns the instances of a node by the ids that clients know.
-pub(crate) fn services_by_id(catalog: &Catalog, view: &NodeView) -> BTreeMap<String, Service> {
+pub(crate) fn services_by_id(catalog: &Catalog, node: NodeRef<'_>) -> BTreeMap<String, Service> {
     let mut services = BTreeMap::new();
-    for placed in instances_on(catalog, view) {
+    for placed in node.instances(catalog) {
         let service = placed.service();
         // Ids in service files are unique only within a service. A duplicate id gets the service's name as prefix.
         let id = if services.contains_key(&service.id) {
@@ -218,30 +221,22 @@ pub(crate) fn services_by_id(catalog: &Catalog, view: &NodeView) -> BTreeMap<Str
     services
 }
 
-/// Returns all instances of a node.
-pub(crate) fn instances_on<'a>(catalog: &'a Catalog, view: &'a NodeView) -> impl Iterator<Item = NodeInstance<'a>> {
-    view.announcements.iter().map(|(key, announcement)| {
-        let version = catalog.service(&key.service).map_or(catalog.versions().all, |service| service.version());
-        NodeInstance { view, announcement, version }
-    })
-}
-
 pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let dc = query.datacenter()?;
         let tables = api.explain.tables.load();
         let version = catalog.versions().nodes;
-        let of_nodes = |view: &NodeView| count(&convert::node_checks(view, version));
-        let of_nodes: BTreeMap<&Label, [usize; 3]> =
-            catalog.view().iter().map(|(name, view)| (name, of_nodes(view))).collect();
+        let nodes = NodeRef::all(catalog);
+        let of_nodes: BTreeMap<&str, [usize; 3]> =
+            nodes.iter().map(|node| (node.name(), count(&node.checks(version)))).collect();
         let summaries = catalog.services().filter_map(|(_, service)| {
-            let here = |placed: &NodeInstance<'_>| query.matches(&placed.view.node, dc.as_ref());
+            let here = |placed: &NodeInstance<'_>| matches(&query, &placed.host(), dc.as_ref());
             let mut summary = Summary::default();
             summary.muster.tier = answered_tier(catalog, service, &tables).map(|tier| tier.as_str().to_owned());
             let (mut tags, mut nodes, mut checks) = (BTreeSet::new(), BTreeSet::new(), [0; 3]);
             for entry in service.instances() {
                 let Some(placed) = NodeInstance::new(catalog, entry, service.version()).filter(here) else { continue };
-                let node = &placed.view.node;
+                let node = placed.host();
                 if summary.name.is_empty() {
                     // One service, in the letter case of its first instance.
                     placed.announcement.instance.service_name().clone_into(&mut summary.name);
@@ -250,10 +245,10 @@ pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
                 summary.muster.answered += usize::from(entry.is_answered());
                 let state = reason::state(entry.freshness, &entry.announcement.state);
                 *summary.muster.states.entry(state.to_owned()).or_default() += 1;
-                summary.datacenter = node.datacenter.to_string();
+                summary.datacenter = node.datacenter().to_string();
                 tags.extend(placed.announcement.instance.tags.iter().cloned());
-                nodes.insert(node.name.to_string());
-                let of_node = of_nodes.get(&node.name).copied().unwrap_or_default();
+                nodes.insert(node.name().to_owned());
+                let of_node = of_nodes.get(node.name()).copied().unwrap_or_default();
                 let own = count(&placed.checks());
                 checks = std::array::from_fn(|at| checks[at] + of_node[at] + own[at]);
             }

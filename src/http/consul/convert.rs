@@ -1,9 +1,10 @@
 //! Conversion of catalog entries to Consul's JSON. Core: values in, values out.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{borrow::Borrow, collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 
+use super::node_ref::NodeRef;
 use crate::{
     api::{
         Problem,
@@ -13,8 +14,8 @@ use crate::{
     model::{
         announcement::{Announcement, HoldReason, InstanceState, Node as ModelNode},
         catalog::{Catalog, CatalogEntry, Freshness, NodeView},
+        external_node::ExternalNode,
         health::Status,
-        name::Label,
     },
     printable,
 };
@@ -29,8 +30,8 @@ const NODE_MAINTENANCE: &str = "_node_maintenance";
 const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
 /// Returns the node's id, which depends only on its name: restarts do not change it, and all nodes return the same.
-pub(crate) fn node_id(name: &Label) -> String {
-    Uuid::new_v5(&NAMESPACE, name.as_bytes()).to_string()
+pub(crate) fn node_id(name: &impl Borrow<[u8]>) -> String {
+    Uuid::new_v5(&NAMESPACE, name.borrow()).to_string()
 }
 
 /// Returns a problem of a file.
@@ -47,17 +48,28 @@ pub(crate) fn problem(problem: &Diagnostic) -> Problem {
 
 /// An instance with its node.
 pub(crate) struct NodeInstance<'a> {
+    /// Node that announces the instance.
     pub(crate) view: &'a NodeView,
+    /// External node on which the instance is.
+    pub(crate) external: Option<&'a ExternalNode>,
     pub(crate) announcement: &'a Announcement,
     /// Catalog version of the service's last change.
     pub(crate) version: u64,
 }
 
 impl<'a> NodeInstance<'a> {
-    /// Joins a catalog entry with its node; `None`: the node has just gone.
+    /// Joins a catalog entry with its node; `None`: the node has just gone, or the record of the external node has not arrived.
     pub(crate) fn new(catalog: &'a Catalog, entry: &'a CatalogEntry, version: u64) -> Option<Self> {
         let view = catalog.view().get(&entry.node)?;
-        Some(Self { view, announcement: &entry.announcement, version })
+        let external = match entry.announcement.instance.external.as_deref() {
+            Some(name) => Some(&*catalog.claims(name).first()?.node),
+            None => None,
+        };
+        Some(Self { view, external, announcement: &entry.announcement, version })
+    }
+
+    pub(crate) fn host(&self) -> NodeRef<'a> {
+        NodeRef { view: self.view, external: self.external }
     }
 
     fn node(&self) -> &ModelNode {
@@ -76,7 +88,7 @@ impl<'a> NodeInstance<'a> {
             tagged_addresses: self.tagged(),
             weights: self.weights(),
             locality: locality(self.node()),
-            enable_tag_override: false,
+            enable_tag_override: instance.tag_override,
             datacenter: self.node().datacenter.to_string(),
             proxy: Nothing {},
             connect: Nothing {},
@@ -87,7 +99,7 @@ impl<'a> NodeInstance<'a> {
     }
 
     pub(crate) fn catalog_service(&self) -> CatalogService {
-        let (node, service) = (node(self.view, self.version), self.service());
+        let (node, service) = (self.host().node(self.version), self.service());
         CatalogService {
             id: node.id,
             node: node.node,
@@ -105,7 +117,7 @@ impl<'a> NodeInstance<'a> {
             service_meta: service.meta,
             service_port: service.port,
             service_locality: service.locality,
-            service_enable_tag_override: false,
+            service_enable_tag_override: service.enable_tag_override,
             service_proxy: Nothing {},
             service_connect: Nothing {},
             create_index: self.version,
@@ -114,9 +126,10 @@ impl<'a> NodeInstance<'a> {
     }
 
     pub(crate) fn entry(&self) -> Entry {
-        let mut checks = node_checks(self.view, self.version);
+        let host = self.host();
+        let mut checks = host.checks(self.version);
         checks.extend(self.checks());
-        Entry { node: node(self.view, self.version), service: self.service(), checks }
+        Entry { node: host.node(self.version), service: self.service(), checks }
     }
 
     /// Returns the instance's checks, and a critical check for its hold.
@@ -124,7 +137,7 @@ impl<'a> NodeInstance<'a> {
         let instance = &self.announcement.instance;
         let id = instance.api_id();
         let check = |check_id: String, name: &str, status: Status| Check {
-            node: self.node().name.to_string(),
+            node: self.host().name().to_owned(),
             check_id,
             name: name.to_owned(),
             status: status.as_str().to_owned(),
@@ -163,7 +176,8 @@ impl<'a> NodeInstance<'a> {
             ..check(known.id.to_string(), &known.name, known.status)
         });
         checks.extend(own);
-        if checks.is_empty() {
+        checks.iter_mut().for_each(|check| self.host().add_details(check));
+        if checks.is_empty() && self.external.is_none() {
             // Without a report, the state is still known.
             let (status, why) = match &self.announcement.state {
                 InstanceState::Critical(why) => (Status::Critical, &**why),
@@ -214,16 +228,12 @@ fn locality(node: &ModelNode) -> Option<Locality> {
 /// Converts a node.
 pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     let node = &view.node;
-    let mut tagged: Texts = families(&node.addresses);
-    for key in ["lan", "wan"] {
-        tagged.insert(key.to_owned(), first(&node.addresses));
-    }
     Node {
         id: node_id(&node.name),
         node: node.name.to_string(),
         address: first(&node.addresses),
         datacenter: node.datacenter.to_string(),
-        tagged_addresses: tagged,
+        tagged_addresses: tagged_addresses(&node.addresses),
         meta: node.meta.clone(),
         locality: locality(node),
         create_index: version,
@@ -260,7 +270,16 @@ pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
     checks
 }
 
-fn first(addresses: &[IpAddr]) -> String {
+/// Returns Consul's tagged addresses of a node.
+pub(crate) fn tagged_addresses(addresses: &[IpAddr]) -> Texts {
+    let mut tagged: Texts = families(addresses);
+    for key in ["lan", "wan"] {
+        tagged.insert(key.to_owned(), first(addresses));
+    }
+    tagged
+}
+
+pub(crate) fn first(addresses: &[IpAddr]) -> String {
     addresses.first().map(ToString::to_string).unwrap_or_default()
 }
 

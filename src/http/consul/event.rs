@@ -18,7 +18,7 @@ use crate::{
     gossip::command::Command,
     http::{
         Api,
-        blocking_response::with_index,
+        blocking_response::{ensure_known, with_index},
         command::{NOTIFY, send},
         query::{Query, bad, with_jitter},
         response::{ApiError, json, text_of},
@@ -38,11 +38,12 @@ pub(crate) async fn fire(
     body: Body,
 ) -> Result<Response, ApiError> {
     query.check()?;
-    if let Some(dc) = query.text("dc") {
-        return Err(bad(&format!("dc={dc}: events go to all datacenters; select nodes with ?node=")));
+    let datacenter = query.datacenter()?;
+    if let Some(datacenter) = &datacenter {
+        ensure_known(datacenter, &api.queries.snapshot().catalog)?;
     }
     let text = |name| query.text(name).unwrap_or_default().to_owned();
-    let to = Audience { node: text("node"), service: text("service"), tag: text("tag") };
+    let to = Audience { datacenter, node: text("node"), service: text("service"), tag: text("tag") };
     let payload = octets(body)?.to_vec();
     let draft = UserEvent { id: Uuid::nil(), name, payload, to, time: 0 };
     draft.check().map_err(|error| bad(&format!("{error}.")))?;

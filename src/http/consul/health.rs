@@ -7,8 +7,9 @@ use axum::{
 };
 
 use super::{
-    catalog::{instances_on, matching_instances, matching_node, matching_nodes},
-    convert::{self, NodeInstance},
+    catalog::{matching_instances, matching_node, matching_nodes},
+    convert::NodeInstance,
+    node_ref::NodeRef,
 };
 use crate::{
     api::catalog::{Check, Entry},
@@ -16,13 +17,10 @@ use crate::{
         Api,
         blocking::{Snapshot, Topic},
         blocking_response::show,
-        query::{Query, bad, label, service_name},
+        query::{Query, bad, node_name, service_name},
         response::ApiError,
     },
-    model::{
-        catalog::{Catalog, NodeView},
-        health::Status,
-    },
+    model::{catalog::Catalog, health::Status},
 };
 
 pub(crate) async fn node(
@@ -31,17 +29,17 @@ pub(crate) async fn node(
     Path(name): Path<String>,
     query: Query,
 ) -> Result<Response, ApiError> {
-    let name = label(&name)?;
+    let name = node_name(&name)?;
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let view = matching_node(catalog, &name, &query)?;
-        Ok(view.map_or_else(Vec::new, |view| checks_on(catalog, view)))
+        let node = matching_node(catalog, &name, &query)?;
+        Ok(node.map_or_else(Vec::new, |node| checks_on(catalog, node)))
     })
     .await
 }
 
-fn checks_on(catalog: &Catalog, view: &NodeView) -> Vec<Check> {
-    let mut checks = convert::node_checks(view, catalog.versions().nodes);
-    checks.extend(instances_on(catalog, view).flat_map(|placed| placed.checks()));
+fn checks_on(catalog: &Catalog, node: NodeRef<'_>) -> Vec<Check> {
+    let mut checks = node.checks(catalog.versions().nodes);
+    checks.extend(node.instances(catalog).iter().flat_map(NodeInstance::checks));
     checks
 }
 
@@ -89,7 +87,7 @@ pub(crate) async fn state(
     }
     let query = query.with_agent(&api);
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let all = matching_nodes(catalog, &query)?.into_iter().flat_map(|view| checks_on(catalog, view));
+        let all = matching_nodes(catalog, &query)?.into_iter().flat_map(|node| checks_on(catalog, node));
         Ok(all.filter(|check| state == "any" || check.status == state).collect::<Vec<_>>())
     })
     .await

@@ -1,16 +1,22 @@
 //! Consul's HTTP API: the paths, methods and JSON that existing clients use.
 //!
-//! [`catalog`] and [`health`] show all nodes, [`agent`] and [`agent_services`] show this node, [`mutations`] changes
-//! this node. [`mesh`] has the lists that are always empty. [`convert`] maps the catalog to Consul's JSON. [`unsupported`] refuses other requests with a reason.
+//! [`catalog`] and [`health`] show all nodes, [`agent`], [`agent_self`] and [`agent_services`] show this node, [`mutations`] changes
+//! this node. [`mesh`] has the lists that are always empty. [`convert`] maps the catalog to Consul's JSON. [`unsupported`] refuses
+//! other requests with a reason.
 
 pub(super) mod agent;
+pub(super) mod agent_self;
 pub(super) mod agent_services;
 pub(super) mod catalog;
+pub(super) mod catalog_mutations;
 pub(super) mod convert;
+pub(super) mod coordinate;
 pub(super) mod event;
 pub(super) mod health;
 pub(super) mod keyring;
+mod member;
 pub(super) mod mesh;
 pub(super) mod metrics;
 pub(super) mod mutations;
+mod node_ref;
 pub(super) mod unsupported;

@@ -48,20 +48,24 @@ pub(crate) fn octets(body: Body) -> Result<Bytes, ApiError> {
     body.map_err(|rejection| ApiError(rejection.status(), rejection.body_text()))
 }
 
-fn read(body: Body) -> Result<Value, ApiError> {
+pub(super) fn read(body: Body) -> Result<Value, ApiError> {
     serde_json::from_slice(&octets(body)?).map_err(|error| bad(&format!("Request decode failed: {error}")))
 }
 
+/// Sends a change to the registry.
+pub(super) async fn request(api: &Api, change: Change) -> Result<Outcome, ApiError> {
+    let advice = "See the agent's log.";
+    let outcome = send(&api.commands.registry, |done| Request { change, done }, CHANGE, advice).await?;
+    outcome.map_err(|error| registry_error(&error))
+}
+
 /// Sends a change to the registry and waits until the catalog shows it.
-async fn apply(
+pub(super) async fn apply(
     api: &Api,
     change: Change,
     is_visible: impl Fn(&InstanceKey, Option<&Announcement>) -> bool,
 ) -> Result<Outcome, ApiError> {
-    let advice = "See the agent's log.";
-    let outcome = send(&api.commands.registry, |done| Request { change, done }, CHANGE, advice)
-        .await?
-        .map_err(|error| registry_error(&error))?;
+    let outcome = request(api, change).await?;
     let there = |catalog: &Catalog| {
         let view = catalog.view().get(&api.agent.node);
         let known = |key: &InstanceKey| view.and_then(|view| view.announcements.get(key)).map(|known| &**known);
@@ -87,7 +91,11 @@ pub(crate) async fn register(State(api): State<Api>, query: Query, body: Body) -
     register_service(&api, registration, replace_checks).await
 }
 
-async fn register_service(api: &Api, registration: Registration, replace_checks: bool) -> Result<(), ApiError> {
+pub(super) async fn register_service(
+    api: &Api,
+    registration: Registration,
+    replace_checks: bool,
+) -> Result<(), ApiError> {
     let wanted = registration.definition.clone();
     let checks: Vec<SmolStr> = (0..wanted.checks.len()).map(|at| wanted.check_id(at)).collect();
     // Separately registered checks stay.
@@ -237,50 +245,4 @@ pub(crate) async fn reload(State(api): State<Api>, uri: Uri) -> Result<Response,
     }
     let problems = outcome.configuration.iter().chain(&outcome.files).map(problem).collect();
     Ok(json(&uri, &api::Reloaded { problems }))
-}
-
-/// `PUT /v1/catalog/register`, for this node only: every node announces itself.
-pub(crate) async fn catalog_register(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, ApiError> {
-    let body = read(body)?;
-    own_node(&api, &body)?;
-    let Some(service) = field(&body, "Service").filter(|service| service.is_object()) else {
-        return Err(bad("Service is missing. Nodes need no registration: each announces itself."));
-    };
-    if field(&body, "Check").or(field(&body, "Checks")).is_some() {
-        let text = "Check: the catalog accepts no check results. Register a TTL check with \
-                    /v1/agent/service/register and report to it.";
-        return Err(bad(text));
-    }
-    let (mut service, name) = (service.clone(), field(service, "Service").cloned());
-    if let (Some(fields), Some(name)) = (service.as_object_mut(), name) {
-        fields.insert("Name".to_owned(), name);
-    }
-    let registration = Registration::read(&service, &api.agent.host()).map_err(|error| bad(&error.to_string()))?;
-    register_service(&api, registration, false).await?;
-    Ok(json(&uri, &true))
-}
-
-/// `PUT /v1/catalog/deregister`, for this node only.
-pub(crate) async fn catalog_deregister(State(api): State<Api>, uri: Uri, body: Body) -> Result<Response, ApiError> {
-    let body = read(body)?;
-    own_node(&api, &body)?;
-    if let Some(id) = field(&body, "ServiceID").and_then(Value::as_str) {
-        apply(&api, Change::Deregister(id.to_owned()), |_, known| known.is_none()).await?;
-    } else if let Some(id) = field(&body, "CheckID").and_then(Value::as_str) {
-        apply(&api, Change::DeregisterCheck(id.to_owned()), |_, _| true).await?;
-    } else {
-        return Err(bad("ServiceID or CheckID is missing. To remove a node, make it leave: PUT /v1/agent/leave."));
-    }
-    Ok(json(&uri, &true))
-}
-
-fn own_node(api: &Api, body: &Value) -> Result<(), ApiError> {
-    match field(body, "Node").and_then(Value::as_str) {
-        Some(node) if !node.eq_ignore_ascii_case(api.agent.node.as_str()) => Err(bad(&format!(
-            "Node: {node:?} announces its own services: send the request to its agent. For a host without an agent, add a \
-             service file with its `address` on {}.",
-            api.agent.node
-        ))),
-        _ => Ok(()),
-    }
 }

@@ -9,7 +9,6 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("/v1/agent/token/", "muster has no ACLs: tokens are in files, which are reloaded after changes"),
     ("/v1/agent/monitor", "the agent's log is not streamed: read it from the service manager"),
     ("/v1/agent/host", "muster does not report the host's hardware"),
-    ("/v1/agent/version", "the version is in /v1/agent/self"),
     ("/v1/connect/", "muster has no service mesh"),
     ("/v1/discovery-chain/", "muster has no service mesh"),
     ("/v1/exported-services", "muster has no partitions and no peerings"),
@@ -23,7 +22,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("/v1/operator/usage", "muster has no servers: use /v1/catalog"),
     ("/v1/operator/utilization", "muster sends no usage reports"),
     ("/v1/operator/autopilot/", "muster has no servers"),
-    ("/v1/coordinate/", "muster has no network coordinates: near= sorts by node, zone and datacenter"),
+    ("/v1/coordinate/update", "muster has no network coordinates: near= sorts by node, zone and datacenter"),
     ("/v1/peering", "muster has no peerings: one cluster spans all datacenters"),
 ];
 

@@ -4,6 +4,7 @@
 //! instances come from [`crate::model::reason`], like those of Extended DNS Errors and `_why` names.
 
 mod absence;
+mod external;
 mod instances;
 mod nearness;
 mod user_input;
@@ -143,6 +144,9 @@ pub struct Explainer<'a> {
 impl Explainer<'_> {
     /// Explains the DNS answer to a recursive question of `client` for the name that `text` denotes, of `qtype` or of any type.
     pub fn explain(&self, text: &str, qtype: Option<u16>, client: IpAddr) -> Explained {
+        if let Some(explained) = self.unanswered_external_node(text) {
+            return explained;
+        }
         let names = Names { tables: self.tables, catalog: self.catalog, recursion: self.recursion };
         let name = match names.resolve(text) {
             Some(Subject::Service(found)) => return self.without_dns_name(text, &found),
@@ -231,6 +235,7 @@ impl Explainer<'_> {
     fn step(&self, text: &str, name: &LookupName, step: &Step<'_>, client: IpAddr) -> Explained {
         let explained = match step.found {
             Match::Node { node, .. } => self.node(node),
+            Match::External { node, .. } => self.external_node(node),
             Match::Apex(zone) => self.apex(zone),
             Match::Static { rrsets, wildcard } => self.static_records(step.zone, rrsets, wildcard),
             Match::Delegation { owner, rrsets } => self.delegation(step.zone, owner, rrsets),
@@ -424,6 +429,7 @@ fn source(found: &Match<'_>) -> &'static str {
         Match::Port { .. } => "port",
         Match::Why { .. } => "why",
         Match::Node { .. } => "node",
+        Match::External { .. } => "external-node",
         Match::Apex(_) => "apex",
         Match::Static { wildcard: None, .. } => "static",
         Match::Static { wildcard: Some(_), .. } => "wildcard",

@@ -1,6 +1,7 @@
-//! muster's own HTTP API: explanations, events and streams.
+//! muster's own HTTP API: status, explanations, events and streams.
 
 pub(super) mod events;
 pub mod explain;
 pub(super) mod sse;
+pub(super) mod status;
 pub(super) mod watch;

@@ -20,7 +20,7 @@ export function agent(main) {
         ["Name", config.NodeName],
         ["Datacenter", status.Zone ? `${config.Datacenter}, zone ${status.Zone}` : config.Datacenter],
         ["Zone", status.Domain],
-        ["Version", config.Version],
+        ["Version", status.Version],
         ["Uptime", since(member.Muster.Since)],
         ["Advertised addresses", list(status.Advertise)],
         ["DNS", list(listen.Dns)],

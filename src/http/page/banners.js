@@ -25,7 +25,7 @@ let loadedVersion = null;
 export function showBanners() {
   onStatus((status) => {
     agent = status;
-    loadedVersion ??= agent.Config.Version;
+    loadedVersion ??= agent.Muster.Version;
     draw();
   });
   watchConnection((now) => {
@@ -44,7 +44,7 @@ function draw() {
     const { NodeName: name, Datacenter: site } = agent.Config;
     show(document.getElementById("agent-name"), el("b", {}, name), ` ${site}`);
   }
-  show(banners, stale(), agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Config)]);
+  show(banners, stale(), agent && [noAddress(agent.Muster), partition(agent.Muster), fileErrors(agent.Muster), otherVersion(agent.Muster)]);
 }
 
 function banner(tone, word, text, button) {

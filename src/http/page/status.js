@@ -12,7 +12,7 @@ export function onStatus(listener) {
   if (latest) listener(latest);
   if (!follows) {
     follows = true;
-    follow("watch/agent/self", (status) => {
+    follow("watch/muster/status", (status) => {
       latest = status;
       for (const each of listeners) each(status);
     });

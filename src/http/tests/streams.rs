@@ -163,7 +163,8 @@ fn view(status: Status, reason: &str) -> View {
             zone: None,
             meta: Default::default(),
         };
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let view =
+            NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };
         (label(name), Arc::new(view))
     };
     View::from_iter([view("host-a", Announcements::new()), view("host-b", announcements)])
@@ -347,7 +348,7 @@ async fn stream_ends_when_its_token_is_revoked() {
 #[tokio::test(start_paused = true)]
 async fn agent_shows_file_problems_and_holds() {
     let agent = TestAgent::new(None);
-    let mut stream = agent.stream("/v1/watch/agent/self", "").await;
+    let mut stream = agent.stream("/v1/watch/muster/status", "").await;
     stream.state().await;
     let path = std::path::Path::new("services.d/web.yaml");
     let mut problems = vec![Diagnostic::at(path, 3, 5, "no such key").with_hint("did you mean port?")];

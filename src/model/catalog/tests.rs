@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::model::{
     announcement::{HealthReport, InstanceState},
+    external_node::ExternalNode,
     health::Status,
     name::label,
     service::{Instance, instance_ref::InstanceRef},
@@ -25,7 +26,15 @@ fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc
         meta: Default::default(),
     };
     let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
-    (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
+    (
+        label(name),
+        Arc::new(NodeView {
+            external: Default::default(),
+            node: Arc::new(node),
+            announcements,
+            freshness: Freshness::Live,
+        }),
+    )
 }
 
 fn unreachable((name, view): (Label, Arc<NodeView>)) -> (Label, Arc<NodeView>) {
@@ -48,6 +57,7 @@ fn touched(services: &[&str], nodes: &[&str]) -> Touched {
         services: services.iter().map(|s| label(s).into()).collect(),
         reports: BTreeSet::new(),
         nodes: nodes.iter().map(|s| label(s)).collect(),
+        external: BTreeSet::new(),
     }
 }
 
@@ -225,4 +235,102 @@ fn addresses_share_the_instances_of_the_services() {
         let (of_address, _) = catalog.addresses.0.iter().next().unwrap().by.as_ref().unwrap();
         assert!(Arc::ptr_eq(of_service, of_address), "a former definition stays in memory");
     }
+}
+
+fn external_node(name: &str, address: &str) -> Arc<ExternalNode> {
+    Arc::new(ExternalNode {
+        name: crate::model::registered_name::name(name),
+        letter_case: None,
+        id: None,
+        addresses: vec![address.parse().unwrap()],
+        tagged: Default::default(),
+        meta: Default::default(),
+        checks: Vec::new(),
+        details: Default::default(),
+    })
+}
+
+/// A node that announces these external nodes, each with an instance `web-NAME` of `web`.
+fn owner(name: &str, external: &[(&str, &str)], freshness: Freshness) -> (Label, Arc<NodeView>) {
+    let (label, view) = node(name, &[]);
+    let nodes = external.iter().map(|(name, address)| external_node(name, address));
+    let announcements = external.iter().map(|(name, address)| {
+        let (_, known) = announcement("web", &format!("web-{name}"), address, Passing);
+        let external = Some(Box::new(crate::model::registered_name::name(name)));
+        let instance = Arc::new(Instance { external, ..Instance::clone(&known.instance) });
+        Announcement { instance, ..Announcement::clone(&known) }.into_entry()
+    });
+    let view = NodeView {
+        external: nodes.map(|node| (node.name.clone(), node)).collect(),
+        announcements: announcements.collect(),
+        freshness,
+        ..NodeView::clone(&view)
+    };
+    (label, Arc::new(view))
+}
+
+#[test]
+fn first_claim_of_an_external_node_counts_by_freshness_and_owner() {
+    use Freshness::{Gone, LastKnown, Live};
+    let db = |address| [("db1", address)];
+    // Owners by name with the address that each announces; the owner that counts, and whether there is a conflict.
+    let (one, two) = (db("10.9.0.1"), db("10.9.0.2"));
+    let cases: &[(&str, Vec<(Label, Arc<NodeView>)>, Option<&str>, bool)] = &[
+        ("one owner", vec![owner("b", &one, Live)], Some("b"), false),
+        ("two owners", vec![owner("a", &two, Live), owner("b", &one, Live)], Some("a"), true),
+        ("the first is unreachable", vec![owner("a", &two, LastKnown), owner("b", &one, Live)], Some("b"), true),
+        ("the first is gone", vec![owner("a", &two, Gone), owner("b", &one, Live)], Some("b"), false),
+        ("the only one is gone", vec![owner("a", &two, Gone)], Some("a"), false),
+        ("a member has the name", vec![owner("a", &two, Live), node("db1", &[])], None, true),
+        ("a member has the name of a gone claim", vec![owner("a", &two, Gone), node("db1", &[])], None, false),
+    ];
+    let name = crate::model::registered_name::name("db1");
+    let mut reused = Catalog::default();
+    for (case, nodes, counts, conflict) in cases {
+        let view: View = nodes.iter().cloned().collect();
+        let mut fresh = Catalog::default();
+        fresh.update(view.clone());
+        let touched = reused.update(view);
+        for catalog in [&fresh, &reused] {
+            assert_eq!(catalog.external(&name).map(|claim| claim.owner.as_str()), *counts, "{case}");
+            assert_eq!(catalog.external_nodes().count(), usize::from(counts.is_some()), "{case}");
+            assert_eq!(catalog.conflicts().contains(&name), *conflict, "{case}");
+        }
+        assert!(touched.external.contains(&name), "{case}");
+        assert!(reused.update(nodes.iter().cloned().collect()).is_empty(), "{case}: unchanged");
+    }
+    reused.update(View::new());
+    assert!(reused.claims(&name).is_empty() && reused.conflicts().is_empty());
+    assert_eq!(reused.instances_on(&name).count(), 0);
+}
+
+#[test]
+fn changed_check_of_an_external_node_raises_the_versions_of_its_services_only() {
+    let (a, view) = owner("a", &[("db1", "10.9.0.1"), ("db2", "10.9.0.2")], Freshness::Live);
+    let mut catalog = Catalog::default();
+    catalog
+        .update([(a.clone(), view.clone()), node("b", &[("cache", "c", "10.0.0.3", Passing)])].into_iter().collect());
+    let name = crate::model::registered_name::name("db1");
+    let on_node: Vec<String> = catalog.instances_on(&name).map(|(key, owner)| format!("{key} of {owner}")).collect();
+    assert_eq!(on_node, ["web/web-db1 of a"]);
+    let before = catalog.versions();
+    let mut changed = NodeView::clone(&view);
+    let check = crate::model::announcement::CheckReport {
+        id: "ping".into(),
+        name: "".into(),
+        status: Critical,
+        output: "".into(),
+        since: 1,
+    };
+    let node_with = ExternalNode { checks: vec![check], ..ExternalNode::clone(&view.external[&name]) };
+    changed.external.insert(name.clone(), Arc::new(node_with));
+    let mut all = catalog.view().clone();
+    all.insert(a, Arc::new(changed));
+    let touched = catalog.update(all);
+    // The answers of DNS are the same.
+    assert!(touched.is_empty(), "{touched:?}");
+    assert_eq!(touched.reports, [crate::model::registered_name::name("web")].into());
+    assert!(catalog.versions().nodes > before.nodes);
+    let version = |service: &str| catalog.service(&crate::model::registered_name::name(service)).unwrap().version();
+    assert!(version("web") > before.all && version("cache") <= before.all);
 }

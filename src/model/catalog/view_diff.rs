@@ -61,6 +61,8 @@ impl Change {
 pub(crate) struct ViewDiff {
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub(crate) nodes: BTreeSet<Label>,
+    /// External nodes that an owner announces, withdraws or changes, or whose owner changed, each with its owner.
+    pub(crate) external: Vec<(RegisteredName, Label)>,
     /// Changes of instances, by service.
     pub(crate) services: BTreeMap<RegisteredName, Vec<Change>>,
 }
@@ -83,6 +85,18 @@ impl ViewDiff {
         let own = |view: &Arc<NodeView>| (view.node.clone(), view.freshness);
         if old.map(own) != new.map(own) {
             self.nodes.insert(name.clone());
+        }
+        let is_same_owner = old.map(own) == new.map(own);
+        let hosts = |view: Option<&Arc<NodeView>>| view.map(|view| view.external.clone()).unwrap_or_default();
+        let (hosted, hosts) = (hosts(old), hosts(new));
+        if is_same_owner {
+            let changed = hosted.diff(&hosts).map(|item| match item {
+                DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
+            });
+            self.external.extend(changed.map(|host| (host.clone(), name.clone())));
+        } else {
+            let all: BTreeSet<&RegisteredName> = hosted.keys().chain(hosts.keys()).collect();
+            self.external.extend(all.into_iter().map(|host| (host.clone(), name.clone())));
         }
         let none = Announcements::new();
         let before = old.map_or(&none, |view| &view.announcements);

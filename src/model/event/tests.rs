@@ -54,7 +54,8 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             zone: None,
             meta: Default::default(),
         };
-        view.insert(name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }));
+        let view_of = NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness };
+        view.insert(name, Arc::new(view_of));
     }
     let mut catalog = Catalog::default();
     catalog.update(view);

@@ -287,7 +287,7 @@ fn endpoint(fields: &Fields<'_>, field: &str, text: &str) -> Result<Endpoint, Fi
     parse_endpoint(text, None).ok_or_else(|| fields.mismatch(field, expected))
 }
 
-fn check_text(fields: &Fields<'_>, field: &str, text: &str) -> Result<(), FieldError> {
+pub(super) fn check_text(fields: &Fields<'_>, field: &str, text: &str) -> Result<(), FieldError> {
     if (1..=MAX_CHECK_TEXT).contains(&text.len()) && !text.chars().any(char::is_control) {
         return Ok(());
     }

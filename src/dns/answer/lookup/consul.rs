@@ -133,11 +133,11 @@ impl Tables {
     fn locate_consul_node<'t>(&'t self, name: &LookupName, kind: usize, scope: &Scope<'_>) -> Live<'t> {
         let existing = scope.suffix + 1;
         let Some(at) = kind.checked_sub(1) else { return nothing(existing) };
-        let Some((node, rrsets)) = self.node(name.label(at)) else { return nothing(existing) };
+        let Some(found) = self.node_match(name.label(at)) else { return nothing(existing) };
         let is_in_scope = scope.datacenter.is_none_or(|asked| self.node_datacenter(name.label(at)) == Some(asked));
         match (at, is_in_scope) {
             (_, false) => Live::Nothing { existing, absence: Absence::OtherDatacenter(at) },
-            (0, true) => Live::Found(Match::Node { node, rrsets }),
+            (0, true) => Live::Found(found),
             (_, true) => nothing(existing + 1),
         }
     }

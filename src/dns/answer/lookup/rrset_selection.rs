@@ -83,7 +83,9 @@ impl Tables {
             }
             Match::Why { service, host } => self.select_why(service, host, qtype),
             Match::Apex(zone) => self.select_apex(zone, qtype),
-            Match::Node { rrsets, .. } | Match::Static { rrsets, .. } => select_records(rrsets, qtype),
+            Match::Node { rrsets, .. } | Match::External { rrsets, .. } | Match::Static { rrsets, .. } => {
+                select_records(rrsets, qtype)
+            }
             Match::Delegation { owner, rrsets } => match rrsets.iter().find(|set| set.rtype == rtype::NS) {
                 Some(ns) => Selected::Referral { owner, ns },
                 None => Selected::NoName,

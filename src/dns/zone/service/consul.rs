@@ -213,7 +213,7 @@ fn shared_target(instance: &Instance, node: Option<&Node>) -> Option<Vec<u8>> {
         && node.addresses.len() == addresses.len()
         && addresses.iter().all(|address| node.addresses.contains(address))
     {
-        return Some(node_labels(&node.name, &node.datacenter));
+        return Some(node_labels(node.name.as_bytes(), &node.datacenter));
     }
     let mut addresses = addresses.iter();
     match (addresses.next(), addresses.next()) {
@@ -231,8 +231,8 @@ fn instance_labels(instance: &Instance, service: &RegisteredName, node: Option<&
 }
 
 /// Returns the labels of a node's name, relative to the origin.
-pub fn node_labels(node: &Label, datacenter: &Label) -> Vec<u8> {
-    labels([node.as_bytes(), NODE], Some(datacenter))
+pub fn node_labels(node: &[u8], datacenter: &Label) -> Vec<u8> {
+    labels([node, NODE], Some(datacenter))
 }
 
 /// Returns labels in wire form, followed by that of the datacenter if names may have it.
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn datacenter_with_the_label_of_a_kind_is_left_out() {
         let label = |text| Label::parse(text).unwrap();
-        assert_eq!(node_labels(&label("a"), &label("dc1")), b"\x01a\x04node\x03dc1");
-        assert_eq!(node_labels(&label("a"), &label("service")), b"\x01a\x04node");
+        assert_eq!(node_labels(b"a", &label("dc1")), b"\x01a\x04node\x03dc1");
+        assert_eq!(node_labels(b"a", &label("service")), b"\x01a\x04node");
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Maximum number of listed file problems.
-const MAX_PROBLEMS: usize = 3;
+pub(super) const MAX_PROBLEMS: usize = 3;
 /// Maximum number of hidden static names listed per zone file.
 const MAX_HIDDEN: usize = 3;
 /// Source of the default TTL.
@@ -111,7 +111,8 @@ impl Explainer<'_> {
         let reach = self.member(name).map_or("unknown", |member| member.reach.as_str());
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = format!("node {name} is {reach}; {}", reason::summary(answered, instances.len()));
-        Explained { instances, ..self.generated("node", summary) }
+        let notes = self.conflict(&RegisteredName::from(name.clone())).into_iter().collect();
+        Explained { instances, notes, ..self.generated("node", summary) }
     }
 
     /// Returns the instances that announce an address.
@@ -202,7 +203,7 @@ impl Explainer<'_> {
             .unwrap_or((self.tables.ttl(), NODE_TTL.to_owned()))
     }
 
-    fn member(&self, name: &Label) -> Option<&Member> {
+    pub(super) fn member(&self, name: &Label) -> Option<&Member> {
         self.members.members.iter().find(|member| member.id.name == *name)
     }
 
@@ -233,6 +234,7 @@ impl Explainer<'_> {
             node: entry.node.to_string(),
             zone: node.and_then(|node| node.zone.as_ref()).map(ToString::to_string),
             datacenter: node.map_or_else(String::new, |node| node.datacenter.to_string()),
+            external_node: instance.external.as_ref().map(ToString::to_string),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
             tags: instance.tags.to_vec(),

@@ -14,7 +14,7 @@ use crate::{
     model::{
         catalog::Catalog,
         name::{Label, Name},
-        registered_name::RESERVED_SERVICE,
+        registered_name::{RESERVED_SERVICE, RegisteredName},
         service::InstanceKey,
     },
 };
@@ -71,9 +71,13 @@ impl Names<'_> {
     fn ids(&self, text: &str, domain: &Name) -> Vec<Name> {
         let instance = |key: &InstanceKey| domain.prepend([key.id.as_bytes(), key.service.as_bytes()]).ok();
         let mut names = Vec::new();
+        if let Ok(node) = RegisteredName::parse(text)
+            && let Ok(label) = node.dns_label()
+        {
+            names.extend(domain.prepend([label, RESERVED_SERVICE.as_bytes()]).ok());
+        }
         let announced = || self.catalog.view().values().flat_map(|view| view.announcements.iter());
         if let Ok(label) = Label::parse(text) {
-            names.extend(domain.prepend([label.as_bytes(), RESERVED_SERVICE.as_bytes()]).ok());
             names.extend(announced().find(|(key, _)| key.id == label).and_then(|(key, _)| instance(key)));
         }
         let named = || announced().filter(|(key, _)| key.service.dns_label().is_ok());

@@ -1,0 +1,156 @@
+//! Nodes as Consul's API shows them: members, and external nodes with the agent that announces them. Core: values in, values out.
+
+use std::collections::BTreeMap;
+
+use super::convert::{self, NODE_CHECK, NodeInstance};
+use crate::{
+    api::catalog::{Check, Node},
+    model::{
+        announcement::CheckReport,
+        catalog::{Catalog, Claim, Freshness, NodeView},
+        external_node::ExternalNode,
+        health::Status,
+        name::Label,
+        nearest::Place,
+        registered_name::RegisteredName,
+        service::InstanceKey,
+    },
+};
+
+/// A node: a member, or an external node.
+#[derive(Clone, Copy)]
+pub(crate) struct NodeRef<'a> {
+    /// The member, or the owner of the external node.
+    pub(crate) view: &'a NodeView,
+    pub(crate) external: Option<&'a ExternalNode>,
+}
+
+impl<'a> NodeRef<'a> {
+    pub(crate) fn member(view: &'a NodeView) -> Self {
+        Self { view, external: None }
+    }
+
+    fn claimed(catalog: &'a Catalog, claim: &'a Claim) -> Option<Self> {
+        let view = catalog.view().get(&claim.owner)?;
+        Some(Self { view, external: Some(&claim.node) })
+    }
+
+    /// Returns the node of that name.
+    pub(crate) fn find(catalog: &'a Catalog, name: &RegisteredName) -> Option<Self> {
+        let member = Label::parse(name.as_str()).ok().and_then(|name| catalog.view().get(&name));
+        let member = member.map(|view| Self::member(view));
+        member.or_else(|| Self::claimed(catalog, catalog.external(name)?))
+    }
+
+    /// Returns all nodes, sorted by name.
+    pub(crate) fn all(catalog: &'a Catalog) -> Vec<Self> {
+        let members = catalog.view().values().map(|view| Self::member(view));
+        let external = catalog.external_nodes().filter_map(|claim| Self::claimed(catalog, claim));
+        let mut all: Vec<Self> = members.chain(external).collect();
+        all.sort_by(|one, other| one.name().cmp(other.name()));
+        all
+    }
+
+    /// Returns the name in the letter case of its registration.
+    pub(crate) fn name(&self) -> &'a str {
+        self.external.map_or_else(|| self.view.node.name.as_str(), ExternalNode::shown_name)
+    }
+
+    /// Returns the datacenter: that of the owner for an external node.
+    pub(crate) fn datacenter(&self) -> &'a Label {
+        &self.view.node.datacenter
+    }
+
+    /// Returns the place of the node: an external node has the datacenter of its owner and no zone.
+    pub(crate) fn place(&self) -> Place<'a> {
+        self.external.map_or_else(|| self.view.node.place(), |external| external.place(&self.view.node))
+    }
+
+    pub(crate) fn meta(&self) -> &'a BTreeMap<String, String> {
+        self.external.map_or(&self.view.node.meta, |external| &external.meta)
+    }
+
+    /// Converts the node.
+    pub(crate) fn node(&self, version: u64) -> Node {
+        let Some(external) = self.external else { return convert::node(self.view, version) };
+        let addresses = convert::tagged_addresses(&external.addresses);
+        Node {
+            id: external.id.map_or_else(|| convert::node_id(&external.name), |id| id.to_string()),
+            node: self.name().to_owned(),
+            address: convert::first(&external.addresses),
+            datacenter: self.datacenter().to_string(),
+            tagged_addresses: addresses.into_iter().chain(external.tagged.clone()).collect(),
+            meta: external.meta.clone(),
+            locality: None,
+            create_index: version,
+            modify_index: version,
+        }
+    }
+
+    /// Returns the checks of the node as a whole. Those of an external node are as a client reported them; while its owner is
+    /// gone, a critical check says so, because nothing of it is answered.
+    pub(crate) fn checks(&self, version: u64) -> Vec<Check> {
+        let Some(external) = self.external else { return convert::node_checks(self.view, version) };
+        let base =
+            || Check { node: self.name().to_owned(), create_index: version, modify_index: version, ..Check::default() };
+        let mut checks = Vec::new();
+        if self.view.freshness == Freshness::Gone {
+            let owner = &self.view.node.name;
+            checks.push(Check {
+                check_id: NODE_CHECK.to_owned(),
+                name: "Serf Health Status".to_owned(),
+                status: Status::Critical.as_str().to_owned(),
+                output: format!("registered through {owner}, which is not live or unreachable"),
+                ..base()
+            });
+        }
+        checks.extend(external.checks.iter().map(|known| reported(known, base())));
+        checks.iter_mut().for_each(|check| self.add_details(check));
+        checks
+    }
+
+    /// Adds notes and definition, which only external nodes have.
+    pub(crate) fn add_details(&self, check: &mut Check) {
+        let details = self.external.and_then(|external| external.details.get(check.check_id.as_str()));
+        let Some(details) = details else { return };
+        check.notes.clone_from(&details.notes);
+        check.definition = serde_json::from_str(&details.definition).unwrap_or_default();
+    }
+
+    /// Returns the instances on the node, each once.
+    pub(crate) fn instances(&self, catalog: &'a Catalog) -> Vec<NodeInstance<'a>> {
+        let version = |key: &InstanceKey| {
+            catalog.service(&key.service).map_or(catalog.versions().all, |service| service.version())
+        };
+        let Some(external) = self.external else {
+            let own = self.view.announcements.values().filter(|known| known.instance.external.is_none());
+            let own = own.map(|announcement| {
+                let version = version(&announcement.instance.key);
+                NodeInstance { view: self.view, external: None, announcement, version }
+            });
+            return own.collect();
+        };
+        // Of the instances with one id, the one counts that the catalog counts.
+        let mut found: BTreeMap<&InstanceKey, NodeInstance<'a>> = BTreeMap::new();
+        for (key, owner) in catalog.instances_on(&external.name) {
+            let Some(view) = catalog.view().get(owner) else { continue };
+            let Some(announcement) = view.announcements.get(key) else { continue };
+            let instance = NodeInstance { view, external: Some(external), announcement, version: version(key) };
+            let order = |known: &NodeInstance<'_>| (known.view.freshness, known.view.node.name.clone());
+            if found.get(key).is_none_or(|known| order(&instance) < order(known)) {
+                found.insert(key, instance);
+            }
+        }
+        found.into_values().collect()
+    }
+}
+
+fn reported(known: &CheckReport, base: Check) -> Check {
+    Check {
+        check_id: known.id.to_string(),
+        name: known.name.to_string(),
+        status: known.status.as_str().to_owned(),
+        output: known.output.to_string(),
+        ..base
+    }
+}

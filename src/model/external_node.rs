@@ -1,0 +1,182 @@
+//! External nodes: hosts without an agent. The agent through which a client registered one announces it, with its instances.
+//!
+//! An instance names its external node in [`Instance::external`](super::service::Instance::external). The record of the node
+//! and those of its instances arrive independently.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use smol_str::SmolStr;
+use thiserror::Error;
+use uuid::Uuid;
+
+use super::{
+    announcement::{CheckReport, MAX_CHECK_TEXT, Node},
+    bounds::{self, BoundsError},
+    nearest::Place,
+    registered_name::RegisteredName,
+    service::MAX_CHECKS,
+};
+
+/// Maximum number of external nodes of one agent. Every node of the cluster keeps all of them.
+pub const MAX_EXTERNAL_NODES: usize = 1000;
+/// Maximum number of instances on the external nodes of one agent: as many as it may have registered services.
+pub const MAX_EXTERNAL_INSTANCES: usize = 2000;
+/// Maximum number of tagged addresses of an external node; Consul defines six.
+pub const MAX_TAGGED_ADDRESSES: usize = 16;
+/// Maximum length of the name or the value of a tagged address in octets: a name in the DNS fits.
+pub const MAX_TAGGED_ADDRESS: usize = 255;
+
+/// A host without an agent, as its owner announces it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalNode {
+    /// Name of the node.
+    pub name: RegisteredName,
+    /// Name in the letter case of its registration. `None`: as in `name`.
+    pub letter_case: Option<SmolStr>,
+    /// Id given by the client; `None`: derived from the name.
+    pub id: Option<Uuid>,
+    /// Addresses of the host, within the bounds of an instance's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Further addresses for clients of the HTTP API, by Consul's names such as `wan`.
+    pub tagged: BTreeMap<String, String>,
+    /// `key=value` pairs, within [`bounds::node_meta`].
+    pub meta: BTreeMap<String, String>,
+    /// Checks of the node as a whole, as a client reported them.
+    pub checks: Vec<CheckReport>,
+    /// Notes and definitions of checks of the node and of its instances, by check id, for programs that execute the checks.
+    pub details: BTreeMap<SmolStr, CheckDetails>,
+}
+
+/// Parts of a reported check that no node evaluates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CheckDetails {
+    /// Text for people.
+    pub notes: String,
+    /// JSON object, as registered; empty without one.
+    pub definition: String,
+}
+
+/// External nodes that one node announces, by name. Clones share structure.
+pub type ExternalNodes = imbl::OrdMap<RegisteredName, Arc<ExternalNode>>;
+
+/// Bound that an external node exceeds.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum ExternalNodeError {
+    /// An address or the metadata.
+    #[error("{0}")]
+    Bounds(#[from] BoundsError),
+    /// Letter case of another name.
+    #[error("`{0}` is not the name of the node in another letter case")]
+    LetterCase(SmolStr),
+    /// Too many tagged addresses, or one with an empty or too long text.
+    #[error(
+        "a node has at most {MAX_TAGGED_ADDRESSES} tagged addresses with texts of 1 to {MAX_TAGGED_ADDRESS} octets and no \
+         control characters"
+    )]
+    Tagged,
+    /// Too many checks, or a check with an empty id or too long a text.
+    #[error("a node has at most {MAX_CHECKS} checks with texts of at most {MAX_CHECK_TEXT} octets")]
+    Checks,
+}
+
+impl ExternalNode {
+    /// Returns the place of the node: the datacenter of its owner, and no zone.
+    pub fn place<'a>(&self, owner: &'a Node) -> Place<'a> {
+        Place { zone: None, ..owner.place() }
+    }
+
+    /// Returns the name in the letter case of its registration.
+    pub fn shown_name(&self) -> &str {
+        self.letter_case.as_deref().unwrap_or_else(|| self.name.as_str())
+    }
+
+    /// Checks the node against all bounds.
+    ///
+    /// # Errors
+    /// The first bound that the node exceeds.
+    pub fn check(&self) -> Result<(), ExternalNodeError> {
+        bounds::addresses(&self.addresses)?;
+        bounds::node_meta(&self.meta)?;
+        if let Some(text) = &self.letter_case
+            && (!text.eq_ignore_ascii_case(self.name.as_str()) || text == self.name.as_str())
+        {
+            return Err(ExternalNodeError::LetterCase(text.clone()));
+        }
+        let fits = |text: &str| (1..=MAX_TAGGED_ADDRESS).contains(&text.len()) && !text.chars().any(char::is_control);
+        let fits_all = self.tagged.iter().all(|(name, address)| fits(name) && fits(address));
+        if self.tagged.len() > MAX_TAGGED_ADDRESSES || !fits_all {
+            return Err(ExternalNodeError::Tagged);
+        }
+        let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
+        let is_wrong = |check: &CheckReport| check.id.is_empty() || is_long(&check.id) || is_long(&check.name);
+        if self.checks.len() > MAX_CHECKS || self.checks.iter().any(is_wrong) {
+            return Err(ExternalNodeError::Checks);
+        }
+        Ok(())
+    }
+
+    /// Reports whether answers about the nodes are the same: all but checks.
+    pub fn answers_like(&self, other: &Self) -> bool {
+        (&self.name, &self.addresses, &self.meta) == (&other.name, &other.addresses, &other.meta)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{health::Status, registered_name::name};
+
+    fn node() -> ExternalNode {
+        ExternalNode {
+            name: name("db1"),
+            letter_case: None,
+            id: None,
+            addresses: vec!["10.9.0.1".parse().unwrap()],
+            tagged: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            checks: Vec::new(),
+            details: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn nodes_have_bounds() {
+        let check = |id: &str| CheckReport {
+            id: id.into(),
+            name: "".into(),
+            status: Status::Passing,
+            output: "".into(),
+            since: 0,
+        };
+        let tagged = |name: &str, address: &str| BTreeMap::from([(name.to_owned(), address.to_owned())]);
+        let many = (0..=MAX_TAGGED_ADDRESSES).map(|at| (at.to_string(), "a".to_owned())).collect();
+        let wrong_case = SmolStr::from("DB2");
+        let cases = [
+            (node(), None),
+            (ExternalNode { letter_case: Some("DB1".into()), ..node() }, None),
+            (ExternalNode { tagged: tagged("wan", "db1.example"), ..node() }, None),
+            (ExternalNode { checks: vec![check("ping"); MAX_CHECKS], ..node() }, None),
+            (ExternalNode { addresses: vec![], ..node() }, Some(ExternalNodeError::Bounds(BoundsError::NoAddress))),
+            (
+                ExternalNode { letter_case: Some(wrong_case.clone()), ..node() },
+                Some(ExternalNodeError::LetterCase(wrong_case)),
+            ),
+            (
+                ExternalNode { letter_case: Some("db1".into()), ..node() },
+                Some(ExternalNodeError::LetterCase("db1".into())),
+            ),
+            (ExternalNode { tagged: many, ..node() }, Some(ExternalNodeError::Tagged)),
+            (ExternalNode { tagged: tagged("wan", ""), ..node() }, Some(ExternalNodeError::Tagged)),
+            (ExternalNode { tagged: tagged("a\n", "b"), ..node() }, Some(ExternalNodeError::Tagged)),
+            (ExternalNode { checks: vec![check("")], ..node() }, Some(ExternalNodeError::Checks)),
+            (ExternalNode { checks: vec![check("ping"); MAX_CHECKS + 1], ..node() }, Some(ExternalNodeError::Checks)),
+            (
+                ExternalNode { checks: vec![check(&"x".repeat(MAX_CHECK_TEXT + 1))], ..node() },
+                Some(ExternalNodeError::Checks),
+            ),
+        ];
+        for (node, expected) in cases {
+            assert_eq!(node.check().err(), expected, "{node:?}");
+        }
+    }
+}
