@@ -36,6 +36,7 @@ pub fn tables_with_states(services: &str, state: impl Fn(&InstanceKey) -> Instan
     let view = NodeView {
         node: Arc::new(Node { name: node.clone(), addresses, datacenter, meta: Default::default() }),
         announcements,
+        external: Default::default(),
         freshness: Freshness::Live,
     };
     let domain = Name::parse("service.local").unwrap();
