@@ -3,7 +3,10 @@
 //! Core: applies a registration or refuses it, with the semantics of Consul's catalog. The status of an instance is the worst one of
 //! its checks and of the checks of its node, as clients reported them: nothing is probed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 use smol_str::SmolStr;
@@ -113,8 +116,10 @@ impl External {
         for reported in &registration.checks {
             next.report(reported, now)?;
         }
-        // Instances without an address of their own follow that of the node.
-        next = next.with_current_addresses(name, host)?;
+        if known.is_some_and(|known| known.fields.addresses != next.fields.addresses) {
+            // Instances without an address of their own follow that of the node.
+            next = next.with_current_addresses(name, host)?;
+        }
         let instances = next.services.len() + others().map(|(_, other)| other.services.len()).sum::<usize>();
         if instances > MAX_EXTERNAL_INSTANCES {
             return refused(format!(
@@ -122,15 +127,14 @@ impl External {
                  register this one through another agent."
             ));
         }
-        let mut keys: Vec<&InstanceKey> = others().flat_map(|(_, other)| other.keys()).collect();
+        let mut keys: HashSet<&InstanceKey> = others().flat_map(|(_, other)| other.keys()).collect();
         for (id, service) in &next.services {
             let key = &service.instance.key;
-            if keys.contains(&key) || is_taken(key) {
+            if !keys.insert(key) || is_taken(key) {
                 return refused(format!(
                     "Service ID {id:?} yields the instance {key}, which this agent has already: use another ID."
                 ));
             }
-            keys.push(key);
         }
         next.ensure_bounds(name)?;
         if let Some(renamed) = renamed {
@@ -406,3 +410,6 @@ fn node_label(name: &RegisteredName, host: &Host) -> Label {
     };
     Label::parse(name.as_str()).unwrap_or_else(|_| derived())
 }
+
+#[cfg(test)]
+mod tests;

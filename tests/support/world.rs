@@ -53,6 +53,7 @@ fn build(services: &str, state: impl Fn(&InstanceKey) -> InstanceState, aliases:
             meta: Default::default(),
         }),
         announcements,
+        external: Default::default(),
         freshness: Freshness::Live,
     };
     let domain = Name::parse("service.local").unwrap();
