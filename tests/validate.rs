@@ -271,6 +271,25 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
              4 files checked: 4 problems\n",
         ),
         (
+            "static names in a zone with the names of Consul",
+            vec![
+                (
+                    "muster.yaml",
+                    "node: a\nservices_dir: s\nzones_dir: z\nalias_domains: [{domain: consul, scheme: consul}]\n",
+                ),
+                ("s/web.yaml", "service: web\n"),
+                (
+                    "z/consul.zone",
+                    "web A 10.0.0.1\nweb.service.dc1 A 10.0.0.1\n_web._tcp SRV 0 0 80 web\ndb.service A 10.0.0.2\n",
+                ),
+            ],
+            vec!["muster.yaml"],
+            1,
+            "z/consul.zone:2:1: web.service.dc1.consul. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             z/consul.zone:3:1: _web._tcp.consul. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             3 files checked: 2 problems\n",
+        ),
+        (
             "a conflict without a configuration",
             vec![("f/web.yaml", "service: web\n"), ("f/service.local.zone", "web A 10.0.0.1\n")],
             vec!["f"],
