@@ -400,7 +400,10 @@ fn invalid_configurations_are_refused() {
         ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: duplicate address `127.0.0.1:53`"),
         ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("dns: {negative_ttl: 500ms}", "1:21: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
-        ("zone: eu_1", "1:7: `eu_1` cannot be a zone's name: a label has no `_` (did you mean `eu-1`?)"),
+        (
+            "zone: eu_1",
+            "1:7: `eu_1` cannot be a zone's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `eu-1`?)",
+        ),
         ("dns: {nearest: true}", "1:16: expected `none`, `zone` or `datacenter`, found `true`"),
         (
             "dns: {min_healthy: 10001}",
