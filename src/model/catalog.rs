@@ -9,11 +9,12 @@ use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive
 
 use self::view_diff::{Change, Known, ViewDiff};
 use super::{
-    announcement::{Announcement, Announcements, Node},
+    announcement::{Announcement, Announcements, InstanceState, Node},
     name::Label,
-    nearest::{Place, Policy, StatedPolicy, Tier, Tiers},
+    nearest::{Count, Place, Policy, Tier, Tiers},
     registered_name::RegisteredName,
     service::{Instance, InstanceKey},
+    stated_policy::StatedPolicy,
 };
 
 /// Hash map with a fast hash, for keys that operators choose, not clients.
@@ -59,6 +60,13 @@ impl CatalogEntry {
     /// Reports whether DNS answers carry the instance.
     pub fn is_answered(&self) -> bool {
         self.freshness != Freshness::Gone && self.announcement.state.is_answered()
+    }
+
+    /// Returns the count of this instance alone.
+    pub fn count(&self) -> Count {
+        let is_healthy = self.is_answered();
+        let is_warming = is_healthy && matches!(self.announcement.state, InstanceState::Warming(_));
+        Count { declared: 1, healthy: is_healthy.into(), warming: is_warming.into() }
     }
 
     fn order(&self) -> (&Label, Freshness, &Label) {
@@ -280,7 +288,7 @@ impl Catalog {
     /// Counts instances by tier, as seen from `here`.
     pub fn tiers<'a>(&self, here: Place<'_>, entries: impl Iterator<Item = &'a CatalogEntry>) -> Tiers {
         let mut tiers = Tiers::default();
-        entries.for_each(|entry| tiers.add(self.tier(here, entry), entry));
+        entries.for_each(|entry| tiers.add(self.tier(here, entry), entry.count()));
         tiers
     }
 
