@@ -44,7 +44,6 @@ fn build(services: &str, state: impl Fn(&InstanceKey) -> InstanceState, aliases:
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();
     let view = NodeView {
-        external: Default::default(),
         node: Arc::new(Node {
             name: node.clone(),
             addresses,
