@@ -76,6 +76,7 @@ impl World {
             addresses: vec![[10, 0, 0, 1].into()],
             datacenter: label("dc1"),
             meta: Default::default(),
+            checks: None,
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {

@@ -107,7 +107,13 @@ fn view() -> impl Strategy<Value = View> {
     views.prop_map(|nodes| {
         let one =
             |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
-                let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
+                let node = Node {
+                    name: label(name),
+                    addresses,
+                    datacenter: label("dc1"),
+                    meta: Default::default(),
+                    checks: None,
+                };
                 let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
                 (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
             };

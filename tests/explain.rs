@@ -108,6 +108,7 @@ impl World {
             addresses: vec!["10.0.0.7".parse().unwrap()],
             datacenter: label("dc1"),
             meta: Default::default(),
+            checks: None,
         };
         let announcements = declared.iter().map(Declared::announcement).collect();
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };

@@ -174,6 +174,7 @@ impl World {
                     addresses,
                     datacenter: label("dc1"),
                     meta: Default::default(),
+                    checks: None,
                 });
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
                 (name, Arc::new(NodeView { node, announcements, freshness }))

@@ -40,7 +40,14 @@ fn announcement(state: InstanceState) -> Announcement {
         InstanceState::Critical(_) => Status::Critical,
         _ => Status::Passing,
     };
-    let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
+    let check = CheckReport {
+        id: "c".into(),
+        name: "disk".into(),
+        notes: "".into(),
+        status,
+        output: "".into(),
+        since: 1_000_000_000,
+    };
     let report = Some(Arc::new(HealthReport { since: 1_000_000_000, checks: vec![check] }));
     Announcement { instance: Arc::new(instance), state, report }
 }
@@ -52,6 +59,7 @@ fn view(announcement: Announcement, freshness: Freshness) -> View {
             addresses: vec!["10.0.0.7".parse().unwrap()],
             datacenter: label("dc1"),
             meta: Default::default(),
+            checks: None,
         };
         (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
     };
@@ -220,7 +228,8 @@ fn why_records_beyond_a_datagram_are_truncated_over_udp() {
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
         announcement.into_entry()
     });
-    let node = Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+    let node =
+        Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), meta: Default::default(), checks: None };
     let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
     let world = World::of([(label("b"), Arc::new(view))].into_iter().collect());
     let over_udp = world.ask("_why.web.service.local.", rtype::TXT, Transport::Udp);

@@ -234,6 +234,7 @@ impl Running {
             addresses: vec![address.into()],
             datacenter: Label::parse("dc1").unwrap(),
             meta: Default::default(),
+            checks: None,
         });
         let (link, network) = link::pair();
         let rejected = Arc::new(Rejected::default());
@@ -263,8 +264,15 @@ impl Running {
             seed: fastrand::u64(..),
         };
         let serial_ceiling = watch::channel(0).1;
-        let inputs =
-            Inputs { announcements, link, commands: queue, rejected, metrics: Gossip::default(), serial_ceiling };
+        let inputs = Inputs {
+            announcements,
+            node_checks: watch::channel(None).1,
+            link,
+            commands: queue,
+            rejected,
+            metrics: Gossip::default(),
+            serial_ceiling,
+        };
         let outputs = Outputs {
             view,
             members,

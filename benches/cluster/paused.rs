@@ -176,6 +176,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
             addresses: vec![own.address.ip()],
             datacenter: label("dc1".into()),
             meta: Default::default(),
+            checks: None,
         }),
         own: own.clone(),
         version: "0".to_owned(),
@@ -193,6 +194,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     };
     let inputs = Inputs {
         announcements,
+        node_checks: watch::channel(None).1,
         link,
         commands: mpsc::channel(1).1,
         rejected: Arc::new(Rejected::default()),

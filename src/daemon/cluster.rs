@@ -33,7 +33,7 @@ use crate::{
         transport::{self, Sockets, Transport},
     },
     model::{
-        announcement::{Announcements, Node},
+        announcement::{Announcements, HealthReport, Node},
         catalog::View,
         keyring::Keyring,
         member::{Membership, PeerId},
@@ -115,7 +115,7 @@ pub(super) async fn ask<T>(
 pub(super) fn start(
     context: &mut Context<'_>,
     sockets: (net::UdpSocket, net::TcpListener),
-    announcements: watch::Receiver<Announcements>,
+    (announcements, node_checks): (watch::Receiver<Announcements>, watch::Receiver<Option<Arc<HealthReport>>>),
     begin: Begin,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
@@ -148,6 +148,7 @@ pub(super) fn start(
         addresses: config.advertise.addresses().to_vec(),
         datacenter: config.datacenter.clone(),
         meta: config.meta.clone(),
+        checks: node_checks.borrow().clone(),
     });
     let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &known, continues));
     let (members, membership) = watch::channel(Arc::default());
@@ -182,7 +183,9 @@ pub(super) fn start(
         seed: fastrand::u64(..),
     };
     let metrics = context.metrics.gossip.clone();
-    let inputs = Inputs { announcements, link, commands: ordered, rejected: rejected.clone(), metrics, serial_ceiling };
+    let rejections = rejected.clone();
+    let inputs =
+        Inputs { announcements, node_checks, link, commands: ordered, rejected: rejections, metrics, serial_ceiling };
     let (former_serial, handed_over) = watch::channel(None);
     let outputs = Outputs { view, members, peers, keyring: keys, events, synced, former_serial };
     let (end, ended) = oneshot::channel();

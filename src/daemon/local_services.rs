@@ -15,11 +15,11 @@ use crate::{
     config::Config,
     data_dir::DataDir,
     model::{
-        announcement::Announcements,
+        announcement::{Announcements, HealthReport},
         check_results::{CheckResults, Former},
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
-        service::Definitions,
+        service::{Check, Definitions},
     },
     registry::{
         registration::Host,
@@ -44,7 +44,11 @@ pub(super) struct LocalServices {
     pub(super) maintenance: watch::Receiver<Maintenance>,
     /// The definitions with their health.
     pub(super) announcements: watch::Receiver<Announcements>,
-    /// The results of their checks, to be stored.
+    /// The checks of the node as a whole.
+    pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
+    /// The results of the checks of the node as a whole, and its maintenance.
+    pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
+    /// The results of all checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
     /// Takes changes of the registry.
     pub(super) requests: mpsc::Sender<Request>,
@@ -63,8 +67,10 @@ pub(super) async fn start(
 ) -> LocalServices {
     let config = context.config;
     let host = host(config);
-    let state = restore(&context.data_dir, &host);
+    let mut state = restore(&context.data_dir, &host);
+    state.set_configured_checks(config.checks.node.clone());
     let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
+    let (node_defined, node_checks) = watch::channel(state.node_checks());
     let (held, maintenance) = watch::channel(state.maintenance().clone());
     let (announced, mut announcements) = watch::channel(Announcements::new());
     let (report, ttl_reports) = mpsc::channel(QUEUE);
@@ -75,15 +81,28 @@ pub(super) async fn start(
     let store: Store = Box::new(move |text| folder.store_registered(text));
     let inputs =
         Inputs { files, announced: announcements.clone(), default_ttl, requests: asked, withdraw: drain.clone() };
-    let outputs = Outputs { definitions: defined, maintenance: held, ttl_reports: report, withdrawn: outcome };
+    let outputs = Outputs {
+        definitions: defined,
+        node_checks: node_defined,
+        maintenance: held,
+        ttl_reports: report,
+        withdrawn: outcome,
+    };
     let registry = task::run(state, host, store, inputs, outputs, context.shutdown.clone());
     context.tasks.spawn("registry", registry);
 
     let loaded = definitions.borrow().len();
-    let inputs =
-        checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports, former };
+    let inputs = checks::Inputs {
+        definitions: definitions.clone(),
+        node: config.node.clone(),
+        node_checks: node_checks.clone(),
+        maintenance: maintenance.clone(),
+        ttl_reports,
+        former,
+    };
     let (kept, results) = watch::channel(CheckResults::new());
-    let outputs = checks::Outputs { announcements: announced, results: kept };
+    let (node_reported, node_report) = watch::channel(None);
+    let outputs = checks::Outputs { announcements: announced, node_report: node_reported, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
@@ -94,10 +113,27 @@ pub(super) async fn start(
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
         warn!("checks are slow to start; some services are not answered yet");
     }
-    LocalServices { loaded, definitions, maintenance, announcements, results, requests, withdrawn, default_ttl: ttl }
+    let default_ttl = ttl;
+    LocalServices {
+        loaded,
+        definitions,
+        maintenance,
+        announcements,
+        node_checks,
+        node_report,
+        results,
+        requests,
+        withdrawn,
+        default_ttl,
+    }
 }
 
 impl LocalServices {
+    /// Returns what the node announces.
+    pub(super) fn announced(&self) -> (watch::Receiver<Announcements>, watch::Receiver<Option<Arc<HealthReport>>>) {
+        (self.announcements.clone(), self.node_report.clone())
+    }
+
     /// Stores the registry informed of the largest default TTL of all nodes.
     pub(super) fn follow_ttls(&self, context: &mut Context<'_>, members: watch::Receiver<Arc<Membership>>) {
         let following =

@@ -62,8 +62,10 @@ pub struct Facts {
 
 impl Facts {
     /// The node as the view shows it.
-    pub fn node(&self, name: &Label) -> Node {
+    /// `checks` are the results of its checks.
+    pub fn node(&self, name: &Label, checks: Option<Arc<HealthReport>>) -> Node {
         Node {
+            checks,
             name: name.clone(),
             addresses: self.addresses.clone(),
             datacenter: self.datacenter.clone(),
@@ -90,6 +92,8 @@ pub struct Replica {
     pub facts: Option<Facts>,
     /// Instances that the peer announces.
     pub announcements: Announcements,
+    /// Results of the checks of the peer as a whole.
+    pub node_checks: Option<Arc<HealthReport>>,
     /// Digest of the peer's view; `None` if unknown or not comparable.
     pub view: Option<u64>,
     /// True if the peer has announced its leave.
@@ -129,8 +133,13 @@ enum Delivery {
 impl Replica {
     /// Creates the replica of a peer whose state was delivered up to `version` in an earlier start of this node; zero if
     /// it was incomplete.
-    pub fn known(facts: Facts, announcements: Announcements, version: u64) -> Self {
-        let mut replica = Self { facts: Some(facts), announcements, seen: version, ..Self::default() };
+    pub fn known(
+        facts: Facts,
+        announcements: Announcements,
+        node_checks: Option<Arc<HealthReport>>,
+        version: u64,
+    ) -> Self {
+        let mut replica = Self { facts: Some(facts), announcements, node_checks, seen: version, ..Self::default() };
         if version > 0 {
             replica.delivery = Delivery::Complete;
         } else {
@@ -159,6 +168,10 @@ impl Replica {
             }
         }
         self.facts = self.facts.take().or_else(|| former.facts.clone());
+        if let (None, Some(checks)) = (&self.node_checks, &former.node_checks) {
+            self.unconfirmed.insert(Key::NodeChecks);
+            self.node_checks = Some(checks.clone());
+        }
     }
 
     /// Prepares for the initial keys of another gossip start within the run.
@@ -167,6 +180,7 @@ impl Replica {
             unconfirmed: self.keys(),
             facts: self.facts.take(),
             announcements: std::mem::take(&mut self.announcements),
+            node_checks: self.node_checks.take(),
             fired: std::mem::take(&mut self.fired),
             ..Self::default()
         };
@@ -196,7 +210,8 @@ impl Replica {
     }
 
     fn keys(&self) -> HashSet<Key> {
-        self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement)).collect()
+        let instances = self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement));
+        instances.chain(self.node_checks.as_ref().map(|_| Key::NodeChecks)).collect()
     }
 
     /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state
@@ -324,6 +339,8 @@ impl Replica {
                     self.complete();
                 }
             }
+            Record::NodeChecks(report) if self.node_checks.as_ref() == Some(&report) => {}
+            Record::NodeChecks(report) => self.node_checks = Some(report),
             Record::Event(_, event) => {
                 if self.received_events.insert(event.time) {
                     self.fired.push(event);
@@ -351,6 +368,7 @@ impl Replica {
                     self.announcements.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 }
             }
+            Key::NodeChecks => self.node_checks = None,
             Key::View => self.view = None,
             // A deleted node record keeps the last known facts.
             Key::Restart => self.restarts = false,

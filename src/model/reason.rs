@@ -129,6 +129,8 @@ fn gone(node: &Label, reach: Option<Reach>) -> String {
 fn worst(entry: &CatalogEntry, status: &str) -> String {
     let checks = entry.announcement.report.iter().flat_map(|report| &report.checks);
     let worst = checks.reduce(|worst, check| if check.status > worst.status { check } else { worst });
+    // Without such a check, a check of the node warns, which the reason names.
+    let worst = worst.filter(|check| check.status.as_str() == status);
     worst.map_or_else(|| status.to_owned(), |check| format!("check {} is {status}", check.name))
 }
 

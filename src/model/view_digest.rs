@@ -156,7 +156,13 @@ mod tests {
     }
 
     fn view(all: &[Arc<Announcement>]) -> NodeView {
-        let node = Node { name: label("a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+        let node = Node {
+            name: label("a"),
+            addresses: vec![],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+            checks: None,
+        };
         let announcements: Announcements =
             all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
         NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }

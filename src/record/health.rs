@@ -51,6 +51,8 @@ struct CheckText<'a> {
     id: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     name: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    notes: Cow<'a, str>,
     #[serde(rename = "is", with = "StatusText")]
     status: Status,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "out")]
@@ -73,6 +75,7 @@ pub(super) fn report_value(report: &HealthReport) -> String {
     let check = |check: &CheckReport| CheckText {
         id: check.id.to_string().into(),
         name: check.name.to_string().into(),
+        notes: check.notes.to_string().into(),
         status: check.status,
         output: check.output.to_string().into(),
         since: check.since,
@@ -92,12 +95,16 @@ pub(super) fn report_value(report: &HealthReport) -> String {
 pub(super) fn read_report(value: &str) -> Result<HealthReport, RecordError> {
     let text: ReportText<'_> = parse(value)?;
     let long = |text: &str| text.len() > MAX_CHECK_TEXT;
-    if text.checks.len() > MAX_CHECKS || text.checks.iter().any(|c| c.id.is_empty() || long(&c.id) || long(&c.name)) {
+    let is_bad = |check: &CheckText<'_>| {
+        check.id.is_empty() || [&check.id, &check.name, &check.notes].into_iter().any(|text| long(text))
+    };
+    if text.checks.len() > MAX_CHECKS || text.checks.iter().any(is_bad) {
         return Err(RecordError::Report);
     }
     let checks = text.checks.into_iter().map(|check| CheckReport {
         id: bounded(&check.id).into(),
         name: bounded(&check.name).into(),
+        notes: bounded(&check.notes).into(),
         status: check.status,
         output: bounded(&check.output).into(),
         since: check.since,

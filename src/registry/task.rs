@@ -1,6 +1,6 @@
 //! Task that owns the registrations and holds of this node. A change is applied only once it is on disk.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -14,7 +14,7 @@ use super::{
     error::RegistryError,
     registration::Host,
     request::Request,
-    state::{Change, MAX_STORED_LEN, Outcome, State},
+    state::{Change, MAX_STORED_LEN, MovedCheck, Outcome, State},
 };
 use crate::{
     clock::{SteadyClock, unix_seconds},
@@ -22,7 +22,7 @@ use crate::{
         announcement::Announcements,
         maintenance::{Maintenance, TtlReport},
         served_ttls::TtlLedger,
-        service::{Definitions, InstanceKey},
+        service::{Check, Definitions, InstanceKey},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// Definitions to check and to announce.
     pub definitions: watch::Sender<Definitions>,
+    /// Checks of the node as a whole.
+    pub node_checks: watch::Sender<Arc<[Check]>>,
     /// Maintenance and drains.
     pub maintenance: watch::Sender<Maintenance>,
     /// TTL reports of applications.
@@ -233,12 +235,18 @@ impl Task {
             {
                 info!(service = %key.service, id = %key.id, "{log_message}");
             }
+            for MovedCheck { id, from } in &outcome.moved {
+                let from = from.as_deref().unwrap_or("the node");
+                warn!(check = %id, %from, "a registration with the id of another check has replaced it: check ids are unique on a node");
+            }
             self.publish_maintenance();
+            let node_checks = self.state.node_checks();
+            self.outputs.node_checks.send_if_modified(|value| set_if_changed(value, node_checks));
             self.outputs.definitions.send_replace(self.state.definitions(files));
         }
-        if let (Some((instance, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
+        if let (Some((scope, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
             // The receiver exists until the agent stops.
-            let _ = self.outputs.ttl_reports.send(TtlReport { instance, check, status, output }).await;
+            let _ = self.outputs.ttl_reports.send(TtlReport { scope, check, status, output }).await;
         }
         Ok(outcome)
     }

@@ -519,6 +519,7 @@ impl Process {
             addresses: vec![identity.address.ip()],
             datacenter: label("dc1"),
             meta: Default::default(),
+            checks: None,
         });
         let (link, side) = link::pair();
         network.attach(identity.clone(), side);
@@ -548,6 +549,7 @@ impl Process {
         let (serial_ceiling, ceiling) = watch::channel(0);
         let inputs = Inputs {
             announcements: announced,
+            node_checks: watch::channel(None).1,
             link,
             commands: queue,
             rejected: Arc::new(Rejected::default()),

@@ -34,7 +34,7 @@ pub fn tables_with_states(services: &str, state: impl Fn(&InstanceKey) -> Instan
     let announcements: Announcements = announced.collect();
     let datacenter = Label::parse("dc1").unwrap();
     let view = NodeView {
-        node: Arc::new(Node { name: node.clone(), addresses, datacenter, meta: Default::default() }),
+        node: Arc::new(Node { name: node.clone(), addresses, datacenter, meta: Default::default(), checks: None }),
         announcements,
         freshness: Freshness::Live,
     };

@@ -22,7 +22,8 @@ pub fn initial_view(node: &Arc<Node>, announcements: &Announcements, known: &[Kn
     let freshest = freshest(continues);
     for peer in known {
         let Some(freshness) = freshness(peer.reach) else { continue };
-        let (node, freshness) = (Arc::new(peer.facts.node(&peer.id.name)), freshness.max(freshest));
+        let (node, freshness) =
+            (Arc::new(peer.facts.node(&peer.id.name, peer.node_checks.clone())), freshness.max(freshest));
         let known = NodeView { node, announcements: peer.announcements.clone(), freshness };
         view.insert(peer.id.name.clone(), Arc::new(known));
     }
@@ -47,6 +48,7 @@ impl Task {
                 version: known.replica.version(),
                 facts: known.replica.facts.clone()?,
                 announcements: known.replica.announcements.clone(),
+                node_checks: known.replica.node_checks.clone(),
                 serial: self.ceilings.of(&peer.id.name),
             })
         };
@@ -58,12 +60,13 @@ impl Task {
         let now = self.now();
         let continues = self.settings.continues;
         for peer in std::mem::take(&mut self.settings.known) {
-            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, serial } = peer;
+            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, node_checks, serial } =
+                peer;
             serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));
-            let replica = Replica::known(facts, announcements, version);
+            let replica = Replica::known(facts, announcements, node_checks, version);
             self.replicas
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }

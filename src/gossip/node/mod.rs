@@ -68,7 +68,7 @@ use super::{
 };
 use crate::metrics::Gossip;
 use crate::model::{
-    announcement::{Announcements, Node},
+    announcement::{Announcements, HealthReport, Node},
     catalog::{Freshness, NodeView, View},
     keyring::Keyring,
     member::{Membership, PeerId},
@@ -125,6 +125,8 @@ pub struct Settings {
 pub struct Inputs {
     /// Own announcements.
     pub announcements: watch::Receiver<Announcements>,
+    /// Results of the checks of the node as a whole.
+    pub node_checks: watch::Receiver<Option<Arc<HealthReport>>>,
     /// Channels to the network.
     pub link: Link,
     /// Commands of operators and clients.
@@ -249,7 +251,8 @@ struct ReplicaState {
 }
 
 impl Task {
-    async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
+    async fn start(mut settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
+        settings.set_node_checks(inputs.node_checks.borrow_and_update().clone());
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
         let serial = Record::Serial(*inputs.serial_ceiling.borrow_and_update());
@@ -326,7 +329,7 @@ impl Task {
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
-        let mut announcing = true;
+        let (mut announcing, mut checking) = (true, true);
         // False once the sender of the bound of serials is gone.
         let mut serving = true;
         // Time of the next gossip restart, the pause before it, and the time from which gossip counts as stable.
@@ -353,6 +356,12 @@ impl Task {
                     announcing = changed.is_ok();
                     if announcing {
                         self.publish().await;
+                    }
+                }
+                changed = self.inputs.node_checks.changed(), if checking => {
+                    checking = changed.is_ok();
+                    if checking {
+                        self.publish_node_checks().await;
                     }
                 }
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     catalog::{instances_on, services_by_id},
-    convert::NodeInstance,
+    convert::{NodeInstance, own_node_checks},
 };
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
@@ -95,8 +95,10 @@ fn find<'a>(catalog: &'a Catalog, view: &'a NodeView, id: &str) -> Option<NodeIn
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let checks =
-            own(&api, catalog).into_iter().flat_map(|view| instances_on(catalog, view).flat_map(|p| p.checks()));
+        let version = catalog.versions().nodes;
+        let checks = own(&api, catalog).into_iter().flat_map(|view| {
+            own_node_checks(view, version).chain(instances_on(catalog, view).flat_map(|placed| placed.checks()))
+        });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
     .await

@@ -161,6 +161,7 @@ fn view(status: Status, reason: &str) -> View {
             addresses: vec!["10.0.0.8".parse().unwrap()],
             datacenter: label("dc1"),
             meta: Default::default(),
+            checks: None,
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         (label(name), Arc::new(view))

@@ -22,6 +22,7 @@ fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc
         addresses: vec!["10.0.0.1".parse().unwrap()],
         datacenter: label("dc1"),
         meta: Default::default(),
+        checks: None,
     };
     let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
     (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))

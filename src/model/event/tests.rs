@@ -47,7 +47,13 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             let instance = Instance { port: Some(port), ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()]) };
             announcements.extend([Announcement::new(Arc::new(instance), state).into_entry()]);
         }
-        let node = Node { name: name.clone(), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+        let node = Node {
+            name: name.clone(),
+            addresses: vec![],
+            datacenter: label("dc1"),
+            meta: Default::default(),
+            checks: None,
+        };
         view.insert(name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }));
     }
     let mut catalog = Catalog::default();
