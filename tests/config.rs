@@ -14,8 +14,8 @@ use std::{
 
 use muster::{
     config::{
-        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver,
-        Seal, Upstreams,
+        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log,
+        Resolver, Seal, Upstreams,
     },
     model::{
         dns_limits::{CacheTtls, RateScope, ResponseRate},

@@ -88,7 +88,7 @@ pub struct Outcome {
     pub instances: Vec<InstanceKey>,
     /// True if the checks of the node are affected.
     pub node: bool,
-    /// Checks that have been moved from another service or the node, which lacks them from now on.
+    /// Checks that have been moved from another service, which lacks them from now on.
     pub moved: Vec<MovedCheck>,
     /// TTL report to pass to the checks: the instance or the node, and the id of the check.
     pub ttl_report: Option<(Scope, SmolStr)>,
@@ -98,13 +98,13 @@ pub struct Outcome {
     pub cache_time: Duration,
 }
 
-/// A check that a registration with its id has taken from another service or the node.
+/// A check that a registration with its id has taken from another service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedCheck {
     /// Id of the check.
     pub id: SmolStr,
-    /// Id of the service that had it; `None`: the node.
-    pub from: Option<SmolStr>,
+    /// Id of the service that had it.
+    pub from: SmolStr,
 }
 
 /// Registrations and holds.
@@ -311,8 +311,7 @@ impl State {
             self.forget_holds(old, files);
         }
         let changed = before.as_ref() != Some(&next) || !moved.is_empty();
-        let node = moved.iter().any(|moved| moved.from.is_none());
-        Ok(Outcome { changed, instances: vec![key], node, moved, ..Outcome::default() })
+        Ok(Outcome { changed, instances: vec![key], moved, ..Outcome::default() })
     }
 
     fn register_node_check(
@@ -342,8 +341,8 @@ impl State {
         Ok(Outcome { changed, instances, node: true, moved, ..Outcome::default() })
     }
 
-    /// Takes the checks with these ids from all services and the node but `owner` (`None`: the node), as in Consul: a check id
-    /// is unique on a node, and its last registration counts.
+    /// Takes the checks with these ids from all services but `owner` (`None`: it is the node), as in Consul: a check id is unique
+    /// on a node, and its last registration counts. A service cannot take a check of the node.
     fn take_checks(
         &mut self,
         ids: &[SmolStr],
@@ -357,23 +356,25 @@ impl State {
                 "Check ID {id:?} is that of a check in a file of this node: use another CheckID."
             )));
         }
+        if let Some(id) = ids.iter().find(|id| owner.is_some() && self.node_checks.contains_key(*id)) {
+            return Err(RegistryError::Refused(format!(
+                "Check ID {id:?} is that of a check of the node: use another CheckID, or deregister that check."
+            )));
+        }
         let mut moved = Vec::new();
         for id in ids {
-            if owner.is_some() && self.node_checks.remove(id).is_some() {
-                moved.push(MovedCheck { id: id.clone(), from: None });
-            }
             let others = self.registered.values_mut().filter(|known| Some(&known.id) != owner);
             for other in others {
                 let Some(rest) = other.without_check(id, host) else { continue };
                 *other = rest.map_err(|error| RegistryError::Refused(error.to_string()))?;
-                moved.push(MovedCheck { id: id.clone(), from: Some(other.id.clone()) });
+                moved.push(MovedCheck { id: id.clone(), from: other.id.clone() });
             }
         }
         Ok(moved)
     }
 
     fn instances_of(&self, moved: &[MovedCheck]) -> Vec<InstanceKey> {
-        let known = moved.iter().filter_map(|moved| self.registered.get(moved.from.as_ref()?));
+        let known = moved.iter().filter_map(|moved| self.registered.get(&moved.from));
         known.map(|known| known.definition.instance.key.clone()).collect()
     }
 
@@ -398,10 +399,9 @@ impl State {
     ) -> Result<Outcome, RegistryError> {
         let registration = registration.map_err(|error| RegistryError::Refused(error.to_string()))?;
         let moved = self.take_checks(&registration.check_ids(), Some(&registration.id), files, host)?;
-        let node = moved.iter().any(|moved| moved.from.is_none());
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
-        Ok(Outcome { node, moved, ..changed(vec![key]) })
+        Ok(Outcome { moved, ..changed(vec![key]) })
     }
 
     fn report(&self, check: &str, files: &Definitions) -> Result<Outcome, RegistryError> {

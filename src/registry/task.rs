@@ -236,8 +236,7 @@ impl Task {
                 info!(service = %key.service, id = %key.id, "{log_message}");
             }
             for MovedCheck { id, from } in &outcome.moved {
-                let from = from.as_deref().unwrap_or("the node");
-                warn!(check = %id, %from, "a registration with the id of another check has replaced it: check ids are unique on a node");
+                warn!(check = %id, %from, "check moved to another service: check ids are unique on a node, and the last registration counts");
             }
             self.publish_maintenance();
             let node_checks = self.state.node_checks();

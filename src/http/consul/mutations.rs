@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
+    extract::{Extension, Path, State, rejection::BytesRejection},
     http::{StatusCode, Uri},
     response::Response,
 };
@@ -19,6 +19,7 @@ use crate::{
     control::Control,
     http::{
         Api,
+        authorization::Granted,
         command::{CHANGE, RELOAD, refused, send},
         query::{Query, bad},
         response::{ApiError, json},
@@ -29,6 +30,7 @@ use crate::{
         health::Status,
         served_ttls::SPREAD,
         service::InstanceKey,
+        token::Scope,
     },
     registry::{
         error::RegistryError,
@@ -113,13 +115,23 @@ pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -
     apply(&api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop)
 }
 
-pub(crate) async fn register_check(State(api): State<Api>, body: Body) -> Result<(), ApiError> {
+/// A check of the node withholds all its instances: it needs the scope of the node's maintenance.
+fn require_operate(granted: Granted) -> Result<(), ApiError> {
+    granted.require(Scope::Operate, "a check of the node; name the service of the check in ServiceID")
+}
+
+pub(crate) async fn register_check(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    body: Body,
+) -> Result<(), ApiError> {
     let check = CheckRegistration::read(&read(body)?).map_err(|error| bad(&error.to_string()))?;
     let id = check.id.clone();
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id))
     };
     if check.service.is_none() {
+        require_operate(granted)?;
         let id = check.id.clone();
         apply(&api, Change::RegisterCheck(check), |_, _| true).await?;
         node_checks_visible(&api, |checks| checks.iter().any(|check| check.id == id)).await;
@@ -128,7 +140,16 @@ pub(crate) async fn register_check(State(api): State<Api>, body: Body) -> Result
     apply(&api, Change::RegisterCheck(check), |_, known| known.is_some_and(has)).await.map(drop)
 }
 
-pub(crate) async fn deregister_check(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {
+pub(crate) async fn deregister_check(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    Path(id): Path<String>,
+) -> Result<(), ApiError> {
+    let known = api.queries.snapshot();
+    let node = known.catalog.view().get(&api.agent.node).and_then(|view| view.node.checks.as_ref());
+    if node.is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str())) {
+        require_operate(granted)?;
+    }
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str()))
     };
