@@ -18,7 +18,6 @@ use muster::{
     checks::{self, Inputs, Options, Outputs},
     model::{
         announcement::Announcements,
-        health::Status,
         maintenance::Maintenance,
         name::Label,
         service::{
@@ -74,8 +73,15 @@ async fn measure(kind: &str, port: u16, trace: &Trace) {
     let began = Instant::now();
     let (_reports, ttl_reports) = mpsc::channel(1);
     let maintenance = watch::channel(Maintenance::default()).1;
-    let inputs = Inputs { definitions: watched, maintenance, ttl_reports, former: Default::default() };
-    let outputs = Outputs { announcements, results: watch::Sender::default() };
+    let inputs = Inputs {
+        definitions: watched,
+        node: Label::parse("host-a").unwrap(),
+        node_checks: watch::channel(Arc::from([])).1,
+        maintenance,
+        ttl_reports,
+        former: Default::default(),
+    };
+    let outputs = Outputs { announcements, node_report: watch::Sender::default(), results: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, Options::for_this_process(false, 1), shutdown.clone()));
 
     sleep_until(began + WARM_UP).await;

@@ -92,6 +92,7 @@ impl World {
             datacenter: label("dc1"),
             zone: Some(label("z1")),
             meta: Default::default(),
+            checks: None,
         };
         let view =
             NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };

@@ -84,6 +84,7 @@ fn announcement(key: &InstanceKey) -> (InstanceRef, Arc<Announcement>) {
     let check = CheckReport {
         id: format!("service:{}", key.id).into(),
         name: "http://10.0.0.7:8080/healthz".into(),
+        notes: "".into(),
         status: Status::Passing,
         output: "".into(),
         since: 1_795_535_600,
@@ -109,5 +110,5 @@ fn own() -> muster::model::check_results::CheckResults {
         penalty: Penalty::default(),
         checks: vec![result(at)],
     };
-    (0..INSTANCES).map(|at| (key(PEERS, at), Arc::new(results(at)))).collect()
+    (0..INSTANCES).map(|at| (Scope::Instance(key(PEERS, at)), Arc::new(results(at)))).collect()
 }

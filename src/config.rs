@@ -8,6 +8,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZero,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +22,7 @@ use crate::{
         name::{Label, MAX_NAME, Name},
         nearest::Policy,
         recursion_access::ClientRange,
-        service::Endpoint,
+        service::{Check, Endpoint},
         upstream_address::UpstreamAddress,
     },
     yaml::{
@@ -189,8 +190,10 @@ pub struct Http {
 }
 
 /// `checks:`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checks {
+    /// Checks of the node as a whole, each with an id.
+    pub node: Arc<[Check]>,
     /// Checks that may run commands.
     pub allow_exec: AllowExec,
     /// True if checks that HTTP clients register may connect to link-local addresses and metadata services.

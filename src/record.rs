@@ -7,6 +7,7 @@
 //! | `r/SERVICE/ID` | results of the instance's checks, as JSON |
 //! | `x/NODE` | an external node that the node announces, as JSON |
 //! | `n/node` | the node itself, as JSON |
+//! | `n/checks` | results of the checks of the node as a whole, and its maintenance, as JSON |
 //! | `e/0` … `e/15` | the last user events fired on the node, as JSON |
 //! | `n/view` | digest of the node's view, `FORMAT HEX`, once it has settled |
 //! | `n/serial` | a number that the node's SOA serials do not exceed (RFC 1982), changed once in some 32,000 serials |
@@ -78,6 +79,8 @@ pub enum Record {
         /// TTL in seconds of instances that specify none, at most [`MAX_TTL`]. `None` if not published.
         ttl: Option<u32>,
     },
+    /// Results of the checks of the node as a whole.
+    NodeChecks(Arc<HealthReport>),
     /// A user event and its slot, below [`user::SLOTS`].
     Event(u8, Arc<UserEvent>),
     /// Digest of the node's view; see [`crate::model::view_digest`].
@@ -168,6 +171,7 @@ impl Record {
                 };
                 (Key::Node.to_string(), json(&value))
             }
+            Self::NodeChecks(report) => (Key::NodeChecks.to_string(), report_value(report)),
             Self::Event(slot, event) => (Key::Event(*slot).to_string(), user_event::value(event)),
             Self::View(digest) => (Key::View.to_string(), format!("{FORMAT} {digest:016x}")),
             Self::Serial(serial) => (Key::Serial.to_string(), serial.to_string()),
@@ -195,6 +199,7 @@ pub fn decode(key: &str, value: &str) -> Result<Option<Record>, RecordError> {
         Key::Report(key) => Record::Report(key, Arc::new(read_report(value)?)),
         Key::External(name) => Record::External(Arc::new(external_node::read(name, value)?)),
         Key::Node => read_node(value)?,
+        Key::NodeChecks => Record::NodeChecks(Arc::new(read_report(value)?)),
         Key::Event(slot) => Record::Event(slot, Arc::new(user_event::read(value)?)),
         Key::View => return read_view(value),
         Key::Serial => Record::Serial(value.parse().map_err(|_| RecordError::Serial)?),

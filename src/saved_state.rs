@@ -78,8 +78,8 @@ impl SavedState {
     pub fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         text::write_moment(&self.saved_at, &mut body);
-        for (key, results) in &self.checks {
-            text::write_results(key, results, &mut body);
+        for (scope, results) in &self.checks {
+            text::write_results(scope, results, &mut body);
         }
         let mut part = Vec::new();
         let mut add = |part: &mut Vec<u8>| {
@@ -131,8 +131,8 @@ impl SavedState {
             }
         }
         for read in parallel::map(&own, own.len() / RECORDS_PER_THREAD, text::OwnLine::read) {
-            let (key, results) = read.map_err(invalid)?;
-            state.checks.insert(key, Arc::new(results));
+            let (scope, results) = read.map_err(invalid)?;
+            state.checks.insert(scope, Arc::new(results));
         }
         let records: usize = peers.iter().map(text::PeerLines::len).sum();
         let read = parallel::map(&peers, records / RECORDS_PER_THREAD, text::PeerLines::read);

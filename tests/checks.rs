@@ -38,8 +38,15 @@ async fn reloads_leak_no_files_and_no_processes() {
     let options = Options::for_this_process(true, 1);
     let (_reports, ttl_reports) = mpsc::channel(1);
     let maintenance = watch::channel(Maintenance::default()).1;
-    let inputs = Inputs { definitions: watched, maintenance, ttl_reports, former: Default::default() };
-    let outputs = Outputs { announcements, results: watch::Sender::default() };
+    let inputs = Inputs {
+        definitions: watched,
+        node: Label::parse("host-a").unwrap(),
+        node_checks: watch::channel(Arc::from([])).1,
+        maintenance,
+        ttl_reports,
+        former: Default::default(),
+    };
+    let outputs = Outputs { announcements, node_report: watch::Sender::default(), results: watch::Sender::default() };
     let running = tokio::spawn(checks::run(inputs, outputs, options, shutdown.clone()));
 
     // The first rounds open descriptors of the runtime, which stay open.

@@ -8,13 +8,14 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
 use muster::{
     config::{
-        Advertise, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log, Resolver,
-        Seal, Upstreams,
+        Advertise, AllowExec, Cache, Checks, Config, Dns, Encrypted, Environment, Format, Gossip, Http, Level, Log,
+        Resolver, Seal, Upstreams,
     },
     model::{
         alias_domain::AliasDomain,
@@ -24,7 +25,7 @@ use muster::{
         name::Name,
         nearest::{Nearest, Policy},
         recursion_access::ClientRange,
-        service::Endpoint,
+        service::{Check, CheckTitle, Endpoint, Probe},
         upstream_address::{UpstreamAddress, UpstreamTransport},
     },
 };
@@ -113,7 +114,7 @@ fn defaults() -> Config {
             tls: None,
             consul_version: None,
         },
-        checks: Checks { allow_exec: false, allow_link_local: false },
+        checks: Checks { node: Arc::from([]), allow_exec: AllowExec::No, allow_link_local: false },
         log: Log { level: Level::Info, format: Format::Text },
     }
 }
@@ -168,10 +169,19 @@ http:
   listen: []
   consul_version: 1.20.0+ent
 checks:
-  allow_exec: true
+  allow_exec: api
   allow_link_local: true
+  node:
+    - {exec: [/usr/lib/nagios/plugins/check_disk, -w, 10%], fall: 3}
 log: {level: debug, format: json}
 ";
+    let argv = ["/usr/lib/nagios/plugins/check_disk", "-w", "10%"].map(str::to_owned).to_vec();
+    let disk = Check {
+        fall: 3,
+        warn_after: 3,
+        title: Some(CheckTitle { id: Some("node:1".into()), ..CheckTitle::default() }),
+        ..Check::new(Probe::Exec { argv })
+    };
     let socket = |text: &str| text.parse().unwrap();
     let plain = |text: &str| UpstreamAddress::plain(text.parse().unwrap());
     let endpoint = |host: &str, port| Endpoint { host: host.to_owned(), port };
@@ -256,7 +266,7 @@ log: {level: debug, format: json}
             tls: None,
             consul_version: ConsulVersion::parse("1.20.0+ent").ok(),
         },
-        checks: Checks { allow_exec: true, allow_link_local: true },
+        checks: Checks { node: Arc::from([disk]), allow_exec: AllowExec::FilesAndApi, allow_link_local: true },
         log: Log { level: Level::Debug, format: Format::Json },
     };
     assert_eq!(read(text), expected);
@@ -559,7 +569,12 @@ fn invalid_configurations_are_refused() {
             "http: {consul_version: '1.20'}",
             "1:24: `consul_version` is not a semantic version: `1.20` (a version is MAJOR.MINOR.PATCH with at most 64 characters, such as `1.20.0`)",
         ),
-        ("checks: {allow_exec: 1}", "1:22: expected true or false, found the number `1`"),
+        ("checks: {allow_exec: 1}", "1:22: expected `true`, `false` or `api`, found the number `1`"),
+        (
+            "checks: {node: [{exec: [/bin/true]}]}",
+            "1:18: this node does not allow `exec` checks (set `checks: {allow_exec: true}` in the node's configuration)",
+        ),
+        ("checks: {node: {http: 'a:1'}}", "1:23: expected a URL such as `http://127.0.0.1:8080/healthz`"),
         ("checks: [{tcp: 'a:1'}]", "1:9: expected the table `checks`, found a list"),
         (
             "log: {level: INFO}",

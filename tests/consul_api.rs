@@ -73,7 +73,7 @@ fn service() -> Value {
 
 fn check() -> Value {
     json!({
-        "Node": "host-a", "CheckID": "service:db:1", "Name": "#text", "Status": "passing", "Notes": "", "Output": "",
+        "Node": "host-a", "CheckID": "service:db:1", "Name": "#text", "Status": "passing", "Notes": "by itself", "Output": "",
         "ServiceID": "db:1", "ServiceName": "db", "ServiceTags": [], "Type": "", "Definition": {},
         "CreateIndex": "#number", "ModifyIndex": "#number",
     })
@@ -81,7 +81,9 @@ fn check() -> Value {
 
 fn node_check() -> Value {
     let mut check = check();
-    for (key, value) in [("CheckID", "serfHealth"), ("Output", "#text"), ("ServiceID", ""), ("ServiceName", "")] {
+    for (key, value) in
+        [("CheckID", "serfHealth"), ("Output", "#text"), ("Notes", ""), ("ServiceID", ""), ("ServiceName", "")]
+    {
         check[key] = value.into();
     }
     check

@@ -125,6 +125,7 @@ fn view() -> impl Strategy<Value = View> {
                 datacenter: label(place.0),
                 zone: Label::parse(place.1).ok(),
                 meta: Default::default(),
+                checks: None,
             };
             let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
             (

@@ -140,6 +140,7 @@ impl World {
                 datacenter: label(datacenter),
                 zone: zone.map(label),
                 meta: Default::default(),
+                checks: None,
             };
             let announcements = own.map(Declared::announcement).collect();
             (

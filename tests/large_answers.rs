@@ -48,6 +48,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
         datacenter: label("dc1"),
         zone: None,
         meta: Default::default(),
+        checks: None,
     };
     let view = View::unit(
         label("host-a"),

@@ -40,7 +40,14 @@ fn announcement(state: InstanceState) -> Announcement {
         InstanceState::Critical(_) => Status::Critical,
         _ => Status::Passing,
     };
-    let check = CheckReport { id: "c".into(), name: "disk".into(), status, output: "".into(), since: 1_000_000_000 };
+    let check = CheckReport {
+        id: "c".into(),
+        name: "disk".into(),
+        notes: "".into(),
+        status,
+        output: "".into(),
+        since: 1_000_000_000,
+    };
     let report = Some(Arc::new(HealthReport { since: 1_000_000_000, checks: vec![check] }));
     Announcement { instance: Arc::new(instance), state, report }
 }
@@ -53,6 +60,7 @@ fn view(announcement: Announcement, freshness: Freshness) -> View {
             datacenter: label("dc1"),
             zone: None,
             meta: Default::default(),
+            checks: None,
         };
         (
             label(name),
@@ -224,8 +232,14 @@ fn why_records_beyond_a_datagram_are_truncated_over_udp() {
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
         announcement.into_entry()
     });
-    let node =
-        Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), zone: None, meta: Default::default() };
+    let node = Node {
+        name: label("b"),
+        addresses: vec![],
+        datacenter: label("dc1"),
+        zone: None,
+        meta: Default::default(),
+        checks: None,
+    };
     let view = NodeView {
         external: Default::default(),
         node: Arc::new(node),

@@ -235,6 +235,7 @@ impl Running {
             datacenter: Label::parse("dc1").unwrap(),
             zone: None,
             meta: Default::default(),
+            checks: None,
         });
         let (link, network) = link::pair();
         let rejected = Arc::new(Rejected::default());
@@ -268,6 +269,7 @@ impl Running {
         let inputs = Inputs {
             announcements,
             external: watch::channel(Default::default()).1,
+            node_checks: watch::channel(None).1,
             link,
             commands: queue,
             rejected,

@@ -177,6 +177,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
             datacenter: label("dc1".into()),
             zone: None,
             meta: Default::default(),
+            checks: None,
         }),
         own: own.clone(),
         version: "0".to_owned(),
@@ -195,6 +196,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
     let inputs = Inputs {
         announcements,
         external: watch::channel(Default::default()).1,
+        node_checks: watch::channel(None).1,
         link,
         commands: mpsc::channel(1).1,
         rejected: Arc::new(Rejected::default()),

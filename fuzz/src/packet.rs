@@ -294,6 +294,7 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
         datacenter: label("dc1"),
         zone: None,
         meta: Default::default(),
+        checks: None,
     };
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, state: InstanceState| {

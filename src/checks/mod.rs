@@ -45,10 +45,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     metrics,
     model::{
-        announcement::Announcements,
+        announcement::{Announcements, HealthReport},
         check_results::{CheckResults, Former},
         maintenance::{Maintenance, TtlReport},
-        service::Definitions,
+        name::Label,
+        service::{Check, Definitions},
     },
 };
 
@@ -102,6 +103,10 @@ impl Options {
 pub struct Inputs {
     /// Instances to check and announce.
     pub definitions: watch::Receiver<Definitions>,
+    /// Name of the node.
+    pub node: Label,
+    /// Checks of the node as a whole. Their ids are set and unique.
+    pub node_checks: watch::Receiver<Arc<[Check]>>,
     /// Holds, which withhold instances regardless of their checks.
     pub maintenance: watch::Receiver<Maintenance>,
     /// Reports of TTL checks. A report for an unknown check is ignored: the sender has verified that the check exists.
@@ -114,6 +119,8 @@ pub struct Inputs {
 pub struct Outputs {
     /// Instances with their state.
     pub announcements: watch::Sender<Announcements>,
+    /// Results of the node's checks, and its maintenance; `None` without any.
+    pub node_report: watch::Sender<Option<Arc<HealthReport>>>,
     /// Results of all checks, to be stored for the next start.
     pub results: watch::Sender<CheckResults>,
 }

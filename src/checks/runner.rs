@@ -7,9 +7,10 @@ use tracing::trace;
 
 use super::{error::ProbeError, ticks::Ticks};
 use crate::model::{
-    announcement::cut,
+    announcement::{MAX_REASON, cut},
     health::{Health, Status, Thresholds},
-    service::{Check, InstanceKey},
+    maintenance::Scope,
+    service::Check,
 };
 
 /// Runs a probe: the prober, or a script in tests. Dropping the future ends all work.
@@ -23,8 +24,8 @@ pub(super) const REASON_HOLD: Duration = Duration::from_secs(30);
 /// Report of a runner to the scheduler.
 #[derive(Debug)]
 pub(super) struct CheckUpdate {
-    /// Instance of the check.
-    pub(super) instance: InstanceKey,
+    /// Instance of the check, or the node.
+    pub(super) scope: Scope,
     /// Number of the runner's task: the report of a replaced check is ignored.
     pub(super) task: u64,
     /// Status of the check.
@@ -72,9 +73,15 @@ impl Memory {
     }
 }
 
+/// Returns the output of a check on one line, within its own limit and that of all checks.
+pub(super) fn limited(check: &Check, output: &str) -> String {
+    let own = check.output_max.and_then(|most| usize::try_from(most).ok()).unwrap_or(MAX_REASON);
+    cut(output, own.min(MAX_REASON))
+}
+
 /// Probes `check` at every tick until the task is aborted or the channel closed.
 pub(super) async fn watch(
-    instance: InstanceKey,
+    scope: Scope,
     task: u64,
     check: Arc<Check>,
     mut memory: Memory,
@@ -87,17 +94,16 @@ pub(super) async fn watch(
         let start = Instant::now();
         let outcome = probe(Arc::clone(&check)).await;
         let (late_us, took_us) = ((start - due).as_micros() as u64, start.elapsed().as_micros() as u64);
-        trace!(%instance, check = %check.probe, late_us, took_us, ?outcome, "probed");
+        trace!(?scope, check = %check.probe, late_us, took_us, ?outcome, "probed");
         let (result, reason) = match &outcome {
             Ok(()) => (Status::Passing, ""),
             Err(ProbeError::Warning(reason)) => (Status::Warning, reason.as_str()),
             Err(ProbeError::Critical(reason)) => (Status::Critical, reason.as_str()),
             Err(ProbeError::NotRun(_)) => continue,
         };
-        let limited = check.output_max.map(|most| cut(reason, usize::try_from(most).unwrap_or(usize::MAX)));
-        if memory.observe(result, limited.as_deref().unwrap_or(reason), Instant::now()) {
+        if memory.observe(result, &limited(&check, reason), Instant::now()) {
             let (status, reason) = (memory.health.status(), Arc::clone(&memory.reason));
-            if reports.send(CheckUpdate { instance: instance.clone(), task, status, reason }).await.is_err() {
+            if reports.send(CheckUpdate { scope: scope.clone(), task, status, reason }).await.is_err() {
                 return;
             }
         }

@@ -1,4 +1,4 @@
-//! Scheduler of all checks: starts, keeps and cancels them as definitions change, and publishes announcements as statuses
+//! Scheduler of all checks, of instances and of the node: starts, keeps and cancels them as definitions change, and publishes announcements as statuses
 //! change. Inputs and outputs are whole snapshots.
 //!
 //! Effects of a reload on checks:
@@ -28,26 +28,28 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
+mod node_health;
 mod restore;
 mod tracked;
 
 use self::{
+    node_health::NodeHealth,
     restore::Start,
     tracked::{Task, TrackedCheck, TrackedInstance, Work},
 };
 use super::{
     Inputs, Outputs, alias,
-    runner::{self, CheckUpdate, Memory, ProbeFn},
+    runner::{self, CheckUpdate, Memory, ProbeFn, limited},
     ticks::Ticks,
 };
 use crate::{
     clock::{unix_seconds, uptime},
     metrics::Checks,
     model::{
-        announcement::{Announcement, Announcements, HoldReason, InstanceState, bounded},
+        announcement::{Announcement, Announcements, HoldReason, InstanceState},
         check_results::{CheckResults, Former},
         health::Status,
-        maintenance::{Maintenance, TtlReport},
+        maintenance::{Maintenance, Scope, TtlReport},
         service::{AliasTarget, Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
@@ -68,7 +70,7 @@ pub(super) async fn run(
     metrics: Checks,
     shutdown: CancellationToken,
 ) {
-    let Inputs { mut definitions, mut maintenance, mut ttl_reports, former } = inputs;
+    let Inputs { mut definitions, node, mut node_checks, mut maintenance, mut ttl_reports, former } = inputs;
     let (reports, mut inbox) = mpsc::channel(REPORTS);
     let tasks = TaskTracker::new();
     let mut scheduler = Scheduler {
@@ -80,6 +82,8 @@ pub(super) async fn run(
         definitions: Definitions::new(),
         maintenance: maintenance.borrow_and_update().clone(),
         instances: BTreeMap::new(),
+        node: NodeHealth::new(node),
+        held_texts: BTreeSet::new(),
         expiries: BTreeSet::new(),
         clock: Clock::start(),
         former,
@@ -90,26 +94,35 @@ pub(super) async fn run(
         results: CheckResults::new(),
         metrics,
     };
+    let loaded = node_checks.borrow_and_update().clone();
+    scheduler.load_node_checks(&loaded);
     let loaded = definitions.borrow_and_update().clone();
     scheduler.load(loaded);
     // Instances that are defined later are new.
     scheduler.former = Former::default();
-    let checks = scheduler.instances.values().flat_map(|tracked| &tracked.checks);
+    let all = scheduler.instances.values().chain([&scheduler.node.tracked]);
+    let checks = all.flat_map(|tracked| &tracked.checks);
     let restored = checks.filter(|check| check.unconfirmed).count();
     if restored > 0 {
         info!(checks = restored, "checks continue from their results before the restart");
     }
     let mut batch = Vec::with_capacity(REPORTS);
-    let (mut definitions_open, mut maintenance_open) = (true, true);
+    let (mut definitions_open, mut node_checks_open, mut maintenance_open) = (true, true, true);
     loop {
         let expiry = scheduler.expiries.first().map(|(at, ..)| *at);
         let wake = scheduler.wakes.first().map(|(at, _)| scheduler.clock.instant(*at));
+        let text = scheduler.held_texts.first().map(|(at, ..)| *at);
         tokio::select! {
             () = shutdown.cancelled() => break,
             changed = definitions.changed(), if definitions_open => {
                 definitions_open = changed.is_ok();
                 let loaded = definitions.borrow_and_update().clone();
                 scheduler.load(loaded);
+            }
+            changed = node_checks.changed(), if node_checks_open => {
+                node_checks_open = changed.is_ok();
+                let loaded = node_checks.borrow_and_update().clone();
+                scheduler.load_node_checks(&loaded);
             }
             changed = maintenance.changed(), if maintenance_open => {
                 maintenance_open = changed.is_ok();
@@ -119,6 +132,7 @@ pub(super) async fn run(
             Some(report) = ttl_reports.recv() => scheduler.apply_ttl_report(report),
             () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => scheduler.expire(),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => scheduler.reevaluate(),
+            () = sleep_until(text.unwrap_or_else(Instant::now)), if text.is_some() => scheduler.release_texts(),
             _ = inbox.recv_many(&mut batch, REPORTS) => scheduler.apply_updates(batch.drain(..)),
         }
     }
@@ -137,8 +151,11 @@ struct Scheduler {
     definitions: Definitions,
     maintenance: Maintenance,
     instances: BTreeMap<InstanceRef, TrackedInstance>,
+    node: NodeHealth,
     /// Expiry of the last report of each TTL check.
-    expiries: BTreeSet<(Instant, InstanceKey, SmolStr)>,
+    expiries: BTreeSet<(Instant, Scope, SmolStr)>,
+    /// TTL checks whose new text is published later, with that time.
+    held_texts: BTreeSet<(Instant, Scope, SmolStr)>,
     clock: Clock,
     /// Results from before a restart of the agent, for the first definitions.
     former: Former,
@@ -194,16 +211,18 @@ impl Scheduler {
                 DiffItem::Add(key, new) | DiffItem::Update { new: (key, new), .. } => (key, Some(new)),
                 DiffItem::Remove(key, _) => (key, None),
             };
-            touched.push(InstanceKey::clone(key));
+            let scope = Scope::Instance(InstanceKey::clone(key));
             let former = self.instances.remove(key);
-            former.iter().for_each(|former| self.forget_expiries(key, former));
-            let Some(definition) = definition else { continue };
-            let tracked = match former {
-                Some(former) => self.redefine(key, definition, former),
-                None => self.restore(key, definition),
-            };
-            self.schedule_expiries(key, &tracked);
-            added.push((key.clone(), tracked));
+            former.iter().for_each(|former| self.forget_expiries(&scope, former));
+            if let Some(definition) = definition {
+                let tracked = match former {
+                    Some(former) => self.redefine(&scope, definition, former),
+                    None => self.restore(&scope, definition),
+                };
+                self.schedule_expiries(&scope, &tracked);
+                added.push((key.clone(), tracked));
+            }
+            touched.push(scope);
         }
         if self.instances.is_empty() {
             // Much faster than one by one, for the first definitions, and with full nodes of the map.
@@ -213,50 +232,80 @@ impl Scheduler {
         }
         let mut touched: BTreeSet<_> = touched.into_iter().collect();
         debug!(changed = touched.len(), instances = definitions.len(), "definitions loaded");
-        let aliases = self.instances.values().flat_map(TrackedInstance::aliases);
-        self.alias_targets = aliases.cloned().collect();
+        self.collect_alias_targets();
         // A new alias needs its first status, and the service of an existing one may have been added or removed.
         self.update_aliases(&mut touched);
         self.publish(&touched);
     }
 
+    /// Applies the checks of the node.
+    fn load_node_checks(&mut self, checks: &Arc<[Check]>) {
+        let definition = self.node.definition(checks);
+        let none = TrackedInstance::without_checks(Arc::clone(&definition));
+        let former = std::mem::replace(&mut self.node.tracked, none);
+        self.forget_expiries(&Scope::Node, &former);
+        let tracked = match std::mem::replace(&mut self.node.is_loaded, true) {
+            true => self.redefine(&Scope::Node, &definition, former),
+            false => self.restore(&Scope::Node, &definition),
+        };
+        self.schedule_expiries(&Scope::Node, &tracked);
+        self.node.tracked = tracked;
+        debug!(checks = checks.len(), "checks of the node loaded");
+        self.collect_alias_targets();
+        let mut touched = BTreeSet::from([Scope::Node]);
+        self.update_aliases(&mut touched);
+        self.publish(&touched);
+    }
+
+    fn collect_alias_targets(&mut self) {
+        let all = self.instances.values().chain([&self.node.tracked]);
+        self.alias_targets = all.flat_map(TrackedInstance::aliases).cloned().collect();
+    }
+
+    /// Returns the checks of an instance or of the node.
+    fn tracked(&mut self, scope: &Scope) -> Option<&mut TrackedInstance> {
+        match scope {
+            Scope::Node => Some(&mut self.node.tracked),
+            Scope::Instance(key) => self.instances.get_mut(key),
+        }
+    }
+
     /// Applies updates of runners.
     fn apply_updates(&mut self, reports: impl Iterator<Item = CheckUpdate>) {
+        let metrics = self.metrics.clone();
         let mut touched = BTreeSet::new();
         for report in reports {
-            let Some(tracked) = self.instances.get_mut(&report.instance) else { continue };
+            let Some(tracked) = self.tracked(&report.scope) else { continue };
             let of_report = |check_state: &TrackedCheck| matches!(&check_state.work, Work::Task(task) if task.number == report.task);
             let Some(index) = tracked.checks.iter().position(of_report) else { continue };
             let check = &tracked.definition.checks[index];
-            tracked.checks[index].set_status(&report.instance, check, report.status, report.reason, &self.metrics);
-            touched.insert(report.instance);
+            tracked.checks[index].set_status(&report.scope, check, report.status, report.reason, &metrics);
+            touched.insert(report.scope);
         }
-        if touched.iter().any(|key| self.is_alias_target(key)) {
+        if touched.iter().any(|scope| self.is_alias_target(scope)) {
             self.update_aliases(&mut touched);
         }
         self.publish(&touched);
     }
 
-    /// Reports whether an alias may name the instance.
-    fn is_alias_target(&self, key: &InstanceKey) -> bool {
+    /// Reports whether an alias may name the instance or the node.
+    fn is_alias_target(&self, scope: &Scope) -> bool {
         if self.alias_targets.is_empty() {
             return false;
         }
+        let Scope::Instance(key) = scope else { return self.alias_targets.contains(&AliasTarget::Node) };
         let registered = |text: &str| self.alias_targets.contains(&AliasTarget::Registered(text.into()));
-        let id = self.instances.get(key).map(|tracked| tracked.definition.instance.api_id());
+        let instance = self.instances.get(key).map(|tracked| &tracked.definition.instance);
         self.alias_targets.contains(&AliasTarget::Service(key.service.clone()))
             || registered(key.service.as_str())
-            || id.is_some_and(registered)
+            || instance.is_some_and(|instance| registered(instance.service_name()) || registered(instance.api_id()))
     }
 
     /// Keeps unchanged checks of an instance, starts new ones and cancels the others.
-    fn redefine(
-        &mut self,
-        key: &InstanceKey,
-        definition: &Arc<Definition>,
-        former: TrackedInstance,
-    ) -> TrackedInstance {
-        let inherited = former.definition.enabled.then(|| {
+    fn redefine(&mut self, scope: &Scope, definition: &Arc<Definition>, former: TrackedInstance) -> TrackedInstance {
+        // A check that is new to the node starts at its initial status: it has nothing to do with the others.
+        let inherits = former.definition.enabled && *scope != Scope::Node;
+        let inherited = inherits.then(|| {
             let (status, reason) = former.worst_status();
             (status, Arc::from(reason))
         });
@@ -268,7 +317,7 @@ impl Scheduler {
                 Some(same) => kept.swap_remove(same).1,
                 None => {
                     let start = inherited.clone().map(|(status, reason)| Start::new(status, reason));
-                    self.start(key, check, start.unwrap_or_else(|| Start::initial(check)))
+                    self.start(scope, check, start.unwrap_or_else(|| Start::initial(check)))
                 }
             })
             .collect();
@@ -276,7 +325,7 @@ impl Scheduler {
         TrackedInstance { definition: Arc::clone(definition), checks, ..former }
     }
 
-    fn start(&mut self, key: &InstanceKey, check: &Check, start: Start) -> TrackedCheck {
+    fn start(&mut self, scope: &Scope, check: &Check, start: Start) -> TrackedCheck {
         let Start { status, reason, since, unconfirmed, expires } = start;
         let work = match &check.probe {
             Probe::Alias(_) => Some(Work::Alias),
@@ -284,11 +333,11 @@ impl Scheduler {
             _ => None,
         };
         if let Some(work) = work {
-            return TrackedCheck { status, reason, since, unconfirmed, work };
+            return TrackedCheck { status, reason, since, unconfirmed, work, text: None };
         }
         self.started += 1;
         let work = runner::watch(
-            key.clone(),
+            scope.clone(),
             self.started,
             Arc::new(check.clone()),
             Memory::new(check, status, Arc::clone(&reason), unconfirmed),
@@ -298,17 +347,17 @@ impl Scheduler {
         );
         let handle = AbortOnDropHandle::new(self.tasks.spawn(work));
         let work = Work::Task(Task { number: self.started, _handle: handle });
-        TrackedCheck { status, reason, since, unconfirmed, work }
+        TrackedCheck { status, reason, since, unconfirmed, work, text: None }
     }
 
     /// Records the expiries of an instance's TTL reports.
-    fn schedule_expiries(&mut self, key: &InstanceKey, tracked: &TrackedInstance) {
-        self.expiries.extend(expiries(key, tracked));
+    fn schedule_expiries(&mut self, scope: &Scope, tracked: &TrackedInstance) {
+        self.expiries.extend(expiries(scope, tracked));
     }
 
     /// Forgets the expiries of an instance's TTL reports.
-    fn forget_expiries(&mut self, key: &InstanceKey, tracked: &TrackedInstance) {
-        for expiry in expiries(key, tracked) {
+    fn forget_expiries(&mut self, scope: &Scope, tracked: &TrackedInstance) {
+        for expiry in expiries(scope, tracked) {
             self.expiries.remove(&expiry);
         }
     }
@@ -316,36 +365,69 @@ impl Scheduler {
     /// Applies new holds.
     fn set_maintenance(&mut self, maintenance: Maintenance) {
         self.maintenance = maintenance;
-        let all = self.instances.keys().map(|key| InstanceKey::clone(key)).collect();
+        let mut all = self.all_instances();
+        all.insert(Scope::Node);
         self.publish(&all);
     }
 
-    /// Applies the report of a TTL check.
+    fn all_instances(&self) -> BTreeSet<Scope> {
+        self.instances.keys().map(|key| Scope::Instance(InstanceKey::clone(key))).collect()
+    }
+
+    /// Applies the report of a TTL check. A report that changes only the text is published [`REASON_HOLD`] after the last one.
     fn apply_ttl_report(&mut self, report: TtlReport) {
-        let now = Instant::now();
-        let Some(tracked) = self.instances.get_mut(&report.instance) else { return };
-        let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == report.check) else { return };
+        let (now, metrics) = (Instant::now(), self.metrics.clone());
+        let TtlReport { scope, check: id, status, output } = report;
+        let Some(tracked) = self.tracked(&scope) else { return };
+        let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { return };
         let check = &tracked.definition.checks[at];
         let Probe::Ttl { ttl } = check.probe else { return };
-        let check_state = &mut tracked.checks[at];
-        let Work::Reports(before) = std::mem::replace(&mut check_state.work, Work::Reports(now + ttl)) else { return };
-        check_state.set_status(&report.instance, check, report.status, bounded(&report.output).into(), &self.metrics);
-        self.expiries.remove(&(before, report.instance.clone(), report.check.clone()));
-        self.expiries.insert((now + ttl, report.instance.clone(), report.check));
-        self.publish_with_aliases(report.instance);
+        let known = &mut tracked.checks[at];
+        let Work::Reports(before) = std::mem::replace(&mut known.work, Work::Reports(now + ttl)) else { return };
+        let text: Arc<str> = limited(check, &output).into();
+        let held = known.take_text(status, Arc::clone(&text), now);
+        if held.is_none() {
+            known.set_status(&scope, check, status, text, &metrics);
+        }
+        self.expiries.remove(&(before, scope.clone(), id.clone()));
+        self.expiries.insert((now + ttl, scope.clone(), id.clone()));
+        match held {
+            Some(until) => {
+                self.held_texts.insert((until, scope.clone(), id));
+                // The new deadline is stored for the next start.
+                self.publish(&BTreeSet::from([scope]));
+            }
+            None => self.publish_with_aliases(scope),
+        }
+    }
+
+    /// Publishes the texts of TTL reports that are due.
+    fn release_texts(&mut self) {
+        let (now, metrics) = (Instant::now(), self.metrics.clone());
+        while self.held_texts.first().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, scope, id)) = self.held_texts.pop_first() else { return };
+            let Some(tracked) = self.tracked(&scope) else { continue };
+            let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { continue };
+            let (check, known) = (&tracked.definition.checks[at], &mut tracked.checks[at]);
+            let Some(text) = known.release_text(now) else { continue };
+            known.set_status(&scope, check, known.status, text, &metrics);
+            self.publish_with_aliases(scope);
+        }
     }
 
     /// Makes TTL checks critical whose last report has expired.
     fn expire(&mut self) {
-        let now = Instant::now();
+        let (now, metrics) = (Instant::now(), self.metrics.clone());
         while self.expiries.first().is_some_and(|(at, ..)| *at <= now) {
-            let Some((_, key, id)) = self.expiries.pop_first() else { return };
-            let Some(tracked) = self.instances.get_mut(&key) else { continue };
+            let Some((_, scope, id)) = self.expiries.pop_first() else { return };
+            let Some(tracked) = self.tracked(&scope) else { continue };
             let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { continue };
             let check = &tracked.definition.checks[at];
             let Probe::Ttl { ttl } = check.probe else { continue };
-            tracked.checks[at].set_status(&key, check, Status::Critical, no_report(ttl), &self.metrics);
-            self.publish_with_aliases(key);
+            let known = &mut tracked.checks[at];
+            known.text = None;
+            known.set_status(&scope, check, Status::Critical, no_report(ttl), &metrics);
+            self.publish_with_aliases(scope);
         }
     }
 
@@ -354,15 +436,15 @@ impl Scheduler {
         let now = self.clock.now();
         let mut due = BTreeSet::new();
         while self.wakes.first().is_some_and(|(at, _)| *at <= now) {
-            due.extend(self.wakes.pop_first().map(|(_, key)| key));
+            due.extend(self.wakes.pop_first().map(|(_, key)| Scope::Instance(key)));
         }
         self.publish(&due);
     }
 
     /// Publishes an instance with a changed check, and those with aliases of its service.
-    fn publish_with_aliases(&mut self, key: InstanceKey) {
-        let is_target = self.is_alias_target(&key);
-        let mut touched = BTreeSet::from([key]);
+    fn publish_with_aliases(&mut self, scope: Scope) {
+        let is_target = self.is_alias_target(&scope);
+        let mut touched = BTreeSet::from([scope]);
         if is_target {
             self.update_aliases(&mut touched);
         }
@@ -370,37 +452,55 @@ impl Scheduler {
     }
 
     /// Updates all alias checks and adds the changed instances to `touched`.
-    fn update_aliases(&mut self, touched: &mut BTreeSet<InstanceKey>) {
+    fn update_aliases(&mut self, touched: &mut BTreeSet<Scope>) {
         if self.alias_targets.is_empty() {
             return;
         }
         let evaluated: HashMap<_, _> = {
-            let members: Vec<_> = self.instances.values().map(TrackedInstance::as_member).collect();
+            let members = self.instances.values().map(TrackedInstance::as_member);
+            let node = alias::Member { instance: None, ..self.node.tracked.as_member() };
+            let members: Vec<_> = members.chain([node]).collect();
             alias::evaluate(&members).into_iter().map(|(target, status)| (target.clone(), status)).collect()
         };
-        for (key, tracked) in &mut self.instances {
+        let instances = self.instances.iter_mut().map(|(key, tracked)| (Some(key), tracked));
+        for (key, tracked) in instances.chain([(None, &mut self.node.tracked)]) {
+            let scope = || key.map_or(Scope::Node, |key| Scope::Instance(InstanceKey::clone(key)));
             for (check, check_state) in tracked.definition.checks.iter().zip(&mut tracked.checks) {
                 let Some(target) = check.probe.alias() else { continue };
                 let Some((status, reason)) = evaluated.get(target) else { continue };
                 if check_state.status != *status || *check_state.reason != **reason {
-                    check_state.set_status(key, check, *status, reason.as_str().into(), &self.metrics);
-                    touched.insert(InstanceKey::clone(key));
+                    check_state.set_status(&scope(), check, *status, reason.as_str().into(), &self.metrics);
+                    touched.insert(scope());
                 }
             }
         }
     }
 
-    /// Publishes the changes of the instances `touched` in one update.
-    fn publish(&mut self, touched: &BTreeSet<InstanceKey>) {
+    /// Publishes the changes of the instances and the node `touched` in one update. If the node becomes critical, or no longer
+    /// is, all instances change.
+    fn publish(&mut self, touched: &BTreeSet<Scope>) {
         let (mut changed, mut results_changed) = (false, false);
         let now = self.clock.now();
-        for key in touched {
+        let mut all = None;
+        if touched.contains(&Scope::Node) {
+            if self.node.evaluate(&self.maintenance) {
+                all = Some(self.all_instances());
+            }
+            results_changed |= self.set_results(&Scope::Node);
+            self.outputs.node_report.send_if_modified(|known| {
+                let differs = *known != self.node.report;
+                known.clone_from(&self.node.report);
+                differs
+            });
+        }
+        for scope in all.as_ref().unwrap_or(touched) {
+            let Scope::Instance(key) = scope else { continue };
             let Some(tracked) = self.instances.get_mut(key) else {
                 changed |= self.published.remove(key).is_some();
-                results_changed |= self.results.remove(key).is_some();
+                results_changed |= self.results.remove(scope).is_some();
                 continue;
             };
-            let (state, next) = tracked.evaluate(&self.maintenance, now);
+            let (state, next) = tracked.evaluate(&self.maintenance, &self.node.status, now);
             if let Some(next) = next {
                 self.wakes.insert((next, key.clone()));
             }
@@ -410,15 +510,9 @@ impl Scheduler {
                 tracked.since = unix_seconds();
             }
             let report = tracked.report(&state);
-            let results = tracked.results(&state, &self.clock);
-            if self.results.get(key).map(|before| &**before) != results.as_ref() {
-                match results {
-                    Some(results) => drop(self.results.insert(key.clone(), Arc::new(results))),
-                    None => drop(self.results.remove(key)),
-                }
-                results_changed = true;
-            }
-            let announcement = Announcement { instance: Arc::clone(&tracked.definition.instance), state, report };
+            let instance = Arc::clone(&tracked.definition.instance);
+            results_changed |= self.set_results(scope);
+            let announcement = Announcement { instance, state, report };
             if self.published.get(key).is_none_or(|before| **before != announcement) {
                 self.published.insert(InstanceRef::from(&announcement.instance), Arc::new(announcement));
                 changed = true;
@@ -431,12 +525,26 @@ impl Scheduler {
             self.outputs.results.send_replace(self.results.clone());
         }
     }
+
+    /// Sets the results to store of an instance or the node; reports whether they changed.
+    fn set_results(&mut self, scope: &Scope) -> bool {
+        let clock = self.clock;
+        let results = self.tracked(scope).and_then(|tracked| tracked.results(&clock));
+        if self.results.get(scope).map(|before| &**before) == results.as_ref() {
+            return false;
+        }
+        match results {
+            Some(results) => drop(self.results.insert(scope.clone(), Arc::new(results))),
+            None => drop(self.results.remove(scope)),
+        }
+        true
+    }
 }
 
-/// Expiry of the last report of each TTL check of an instance.
-fn expiries(key: &InstanceKey, tracked: &TrackedInstance) -> impl Iterator<Item = (Instant, InstanceKey, SmolStr)> {
+/// Expiry of the last report of each TTL check of an instance or the node.
+fn expiries(scope: &Scope, tracked: &TrackedInstance) -> impl Iterator<Item = (Instant, Scope, SmolStr)> {
     tracked.checks.iter().enumerate().filter_map(|(at, check_state)| match check_state.work {
-        Work::Reports(until) => Some((until, key.clone(), tracked.check_id(at))),
+        Work::Reports(until) => Some((until, scope.clone(), tracked.check_id(at))),
         Work::Alias | Work::Task(_) => None,
     })
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     diagnostic::quote,
+    files::check::read_node_checks,
     model::{
         bounds,
         consul_version::ConsulVersion,
@@ -101,7 +102,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         check_tokens(reader, http, table, gossip.listen);
     }
     let http = http_table.map(|part| read_http(reader, &part, environment));
-    let checks = part("checks", &["allow_exec", "allow_link_local"]).map(|part| read_checks(reader, &part));
+    let checks = part("checks", &["allow_exec", "allow_link_local", "node"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
     let Zones { domain, aliases } = zones?;
@@ -376,7 +377,8 @@ fn check_tokens(reader: &Reader<'_, '_>, http: &Table<'_, '_>, gossip: &Table<'_
 fn read_checks(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Checks {
     let flag = |key| part.get(key).and_then(|node| reader.boolean(node)).unwrap_or(false);
     let allow_exec = part.get("allow_exec").and_then(|node| read_allow_exec(reader, node)).unwrap_or_default();
-    Checks { allow_exec, allow_link_local: flag("allow_link_local") }
+    let checks = part.get("node").map(|node| read_node_checks(reader, node, allow_exec.in_files()));
+    Checks { node: checks.unwrap_or_default().into(), allow_exec, allow_link_local: flag("allow_link_local") }
 }
 
 fn read_allow_exec(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<AllowExec> {

@@ -33,7 +33,7 @@ use crate::{
         transport::{self, Sockets, Transport},
     },
     model::{
-        announcement::{Announcements, Node},
+        announcement::{Announcements, HealthReport, Node},
         catalog::View,
         external_node::ExternalNodes,
         keyring::Keyring,
@@ -96,6 +96,16 @@ pub(super) struct Begin {
     pub(super) serial_ceiling: watch::Receiver<u32>,
 }
 
+/// State that the node announces.
+pub(super) struct OwnState {
+    /// Instances.
+    pub(super) announcements: watch::Receiver<Announcements>,
+    /// External nodes of which this node is the owner.
+    pub(super) external: watch::Receiver<ExternalNodes>,
+    /// Results of the checks of the node as a whole, and its maintenance.
+    pub(super) node_checks: watch::Receiver<Option<Arc<HealthReport>>>,
+}
+
 /// Sends a command to the node. Returns `None` if the node has ended or does not respond.
 pub(super) async fn ask<T>(
     commands: &mpsc::Sender<Command>,
@@ -116,11 +126,11 @@ pub(super) async fn ask<T>(
 pub(super) fn start(
     context: &mut Context<'_>,
     sockets: (net::UdpSocket, net::TcpListener),
-    announcements: watch::Receiver<Announcements>,
-    external: watch::Receiver<ExternalNodes>,
+    own: OwnState,
     begin: Begin,
 ) -> Result<Cluster, DaemonError> {
     let config = context.config;
+    let OwnState { announcements, external, node_checks } = own;
     let shutdown = &context.shutdown;
     let tasks = &mut context.tasks;
     let Begin { run, above, peers: known, serial_ceiling } = begin;
@@ -151,6 +161,7 @@ pub(super) fn start(
         datacenter: config.datacenter.clone(),
         zone: config.zone.clone(),
         meta: config.meta.clone(),
+        checks: node_checks.borrow().clone(),
     });
     let (view, seen) =
         watch::channel(node::initial_view(&node, &announcements.borrow(), &external.borrow(), &known, continues));
@@ -189,6 +200,7 @@ pub(super) fn start(
     let inputs = Inputs {
         announcements,
         external,
+        node_checks,
         link,
         commands: ordered,
         rejected: rejected.clone(),

@@ -9,18 +9,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Context, own_announcements};
+use super::{Context, cluster::OwnState, own_announcements};
 use crate::{
     checks,
     config::Config,
     data_dir::DataDir,
     model::{
-        announcement::Announcements,
+        announcement::{Announcements, HealthReport},
         check_results::{CheckResults, Former},
         external_node::ExternalNodes,
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
-        service::Definitions,
+        service::{Check, Definitions},
     },
     registry::{
         external::Announced,
@@ -49,6 +49,11 @@ pub(super) struct LocalServices {
     /// External nodes of which this node is the owner.
     pub(super) external: watch::Receiver<ExternalNodes>,
     /// The results of their checks, to be stored.
+    /// The checks of the node as a whole.
+    pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
+    /// The results of the checks of the node as a whole, and its maintenance.
+    pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
+    /// The results of all checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
     /// Takes changes of the registry.
     pub(super) requests: mpsc::Sender<Request>,
@@ -67,8 +72,10 @@ pub(super) async fn start(
 ) -> LocalServices {
     let config = context.config;
     let host = host(config);
-    let state = restore(&context.data_dir, &host);
+    let mut state = restore(&context.data_dir, &host);
+    state.set_configured_checks(config.checks.node.clone());
     let (defined, definitions) = watch::channel(state.definitions(&files.borrow()));
+    let (node_defined, node_checks) = watch::channel(state.node_checks());
     let (held, maintenance) = watch::channel(state.maintenance().clone());
     let (checked, checked_now) = watch::channel(Announcements::new());
     let (announced, mut announcements) = watch::channel(Announcements::new());
@@ -87,6 +94,7 @@ pub(super) async fn start(
     let outputs = Outputs {
         definitions: defined,
         external: registered,
+        node_checks: node_defined,
         maintenance: held,
         ttl_reports: report,
         withdrawn: outcome,
@@ -99,10 +107,17 @@ pub(super) async fn start(
     context.tasks.spawn("own announcements", merging);
 
     let loaded = definitions.borrow().len();
-    let inputs =
-        checks::Inputs { definitions: definitions.clone(), maintenance: maintenance.clone(), ttl_reports, former };
+    let inputs = checks::Inputs {
+        definitions: definitions.clone(),
+        node: config.node.clone(),
+        node_checks: node_checks.clone(),
+        maintenance: maintenance.clone(),
+        ttl_reports,
+        former,
+    };
     let (kept, results) = watch::channel(CheckResults::new());
-    let outputs = checks::Outputs { announcements: checked, results: kept };
+    let (node_reported, node_report) = watch::channel(None);
+    let outputs = checks::Outputs { announcements: checked, node_report: node_reported, results: kept };
     let options = checks::Options {
         metrics: context.metrics.checks.clone(),
         ..checks::Options::for_this_process(config.checks.allow_exec.in_files(), fastrand::u64(..))
@@ -119,6 +134,8 @@ pub(super) async fn start(
         maintenance,
         announcements,
         external,
+        node_checks,
+        node_report,
         results,
         requests,
         withdrawn,
@@ -127,6 +144,15 @@ pub(super) async fn start(
 }
 
 impl LocalServices {
+    /// Returns what the node announces.
+    pub(super) fn announced(&self) -> OwnState {
+        OwnState {
+            announcements: self.announcements.clone(),
+            external: self.external.clone(),
+            node_checks: self.node_report.clone(),
+        }
+    }
+
     /// Stores the registry informed of the largest default TTL of all nodes.
     pub(super) fn follow_ttls(&self, context: &mut Context<'_>, members: watch::Receiver<Arc<Membership>>) {
         let following =

@@ -10,7 +10,12 @@ use crate::{
     dns::{recursion::cache::Cache, server::connection_quota::ConnectionQuota, zone::Tables},
     gossip::rejected::Rejected,
     metrics::{Metrics, Scrape, Snapshot, process},
-    model::{announcement::Announcements, catalog::Catalog, member::Membership, service::Definitions},
+    model::{
+        announcement::{Announcements, HealthReport},
+        catalog::Catalog,
+        member::Membership,
+        service::{Check, Definitions},
+    },
 };
 
 /// The states that a scrape reads.
@@ -25,6 +30,10 @@ pub(super) struct Sources {
     pub(super) rejected: Arc<Rejected>,
     /// The services of this node.
     pub(super) definitions: watch::Receiver<Definitions>,
+    /// The checks of this node as a whole.
+    pub(super) node_checks: watch::Receiver<Arc<[Check]>>,
+    /// Their results.
+    pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
     /// Their health.
     pub(super) announcements: watch::Receiver<Announcements>,
     /// The cache of upstream replies; `None` without a resolver.
@@ -43,6 +52,7 @@ impl Sources {
             let (catalog, members) = (self.catalog.borrow().clone(), self.members.borrow().clone());
             let (definitions, announcements) = (self.definitions.borrow().clone(), self.announcements.borrow().clone());
             let tables = self.tables.load();
+            let (node_checks, node_report) = (self.node_checks.borrow().clone(), self.node_report.borrow().clone());
             metrics.gather(&Snapshot {
                 version: VERSION,
                 catalog: &catalog,
@@ -52,6 +62,8 @@ impl Sources {
                 members: &members,
                 rejected: self.rejected.all().collect(),
                 definitions: &definitions,
+                node_checks: &node_checks,
+                node_report: node_report.as_deref(),
                 announcements: &announcements,
                 cache: self.cache.as_ref().map(|cache| cache.size()),
                 dns_connections: self.clients.count(),

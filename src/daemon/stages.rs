@@ -202,13 +202,7 @@ impl Stages {
             peers: state.peers.clone(),
             serial_ceiling: ceiling.subscribe(),
         };
-        let mut cluster = cluster::start(
-            &mut core,
-            sockets.gossip,
-            services.announcements.clone(),
-            services.external.clone(),
-            begin,
-        )?;
+        let mut cluster = cluster::start(&mut core, sockets.gossip, services.announced(), begin)?;
         services.follow_ttls(&mut core, cluster.members.clone());
         let sources = publish::Sources {
             view: cluster.view.clone(),

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use smol_str::format_smolstr;
 use url::Url;
 
 use crate::{
@@ -12,8 +13,9 @@ use crate::{
         health::Status,
         registered_name::RegisteredName,
         service::{
-            AliasTarget, Check, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe, MAX_CHECKS,
-            MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Probe, ProbeTls, is_server_name, unit_name,
+            AliasTarget, Check, CheckTitle, DEFAULT_FALL, DEFAULT_INTERVAL, DEFAULT_RISE, DEFAULT_TIMEOUT, HttpProbe,
+            MAX_CHECKS, MAX_INTERVAL, MAX_NODE_CHECKS, MAX_STREAK, MIN_INTERVAL, Probe, ProbeTls, is_server_name,
+            unit_name,
         },
     },
     yaml::{
@@ -72,7 +74,19 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(1);
 const MAX_URL: usize = 8 * 1024;
 /// Maximum number of headers of a probe.
 const MAX_HEADERS: usize = 64;
-/// Reads one check or a list of checks of the service `own`.
+/// Reads one check or a list of checks of the node as a whole. Their ids are `node:1`, `node:2` and so on.
+pub(crate) fn read_node_checks(reader: &Reader<'_, '_>, node: &Node<'_>, allow_exec: bool) -> Vec<Check> {
+    let mut checks = read_checks(reader, node, None, allow_exec);
+    if checks.len() > MAX_NODE_CHECKS {
+        reader.error(node.id, format!("a node has at most {MAX_NODE_CHECKS} checks, found {}", checks.len()));
+    }
+    for (at, check) in checks.iter_mut().enumerate() {
+        check.title = Some(CheckTitle { id: Some(format_smolstr!("node:{}", at + 1)), ..CheckTitle::default() });
+    }
+    checks
+}
+
+/// Reads one check or a list of checks of the service `own`; `None`: of the node.
 pub(super) fn read_checks(
     reader: &Reader<'_, '_>,
     node: &Node<'_>,

@@ -7,7 +7,7 @@
 //! paths for both. [`reload`] parses changed contents and publishes the values.
 
 pub mod access;
-mod check;
+pub(crate) mod check;
 pub mod contents;
 pub mod definitions;
 pub mod last_good;

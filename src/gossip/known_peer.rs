@@ -1,10 +1,10 @@
 //! What a node knows of one peer, handed over from one start of the node to the next.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::peer_replica::Facts;
 use crate::model::{
-    announcement::Announcements,
+    announcement::{Announcements, HealthReport},
     external_node::ExternalNodes,
     member::{PeerId, Reach},
 };
@@ -28,6 +28,8 @@ pub struct KnownPeer {
     pub announcements: Announcements,
     /// External nodes that the peer announced.
     pub external: ExternalNodes,
+    /// Results of the checks of the peer as a whole.
+    pub node_checks: Option<Arc<HealthReport>>,
     /// Bound that the SOA serials of the node do not exceed; `None` if not announced.
     pub serial: Option<u32>,
 }

@@ -65,8 +65,10 @@ pub struct Facts {
 
 impl Facts {
     /// The node as the view shows it.
-    pub fn node(&self, name: &Label) -> Node {
+    /// `checks` are the results of its checks.
+    pub fn node(&self, name: &Label, checks: Option<Arc<HealthReport>>) -> Node {
         Node {
+            checks,
             name: name.clone(),
             addresses: self.addresses.clone(),
             datacenter: self.datacenter.clone(),
@@ -99,6 +101,8 @@ pub struct Replica {
     pub announcements: Announcements,
     /// External nodes that the peer announces.
     pub external: ExternalNodes,
+    /// Results of the checks of the peer as a whole.
+    pub node_checks: Option<Arc<HealthReport>>,
     /// Digest of the peer's view; `None` if unknown or not comparable.
     pub view: Option<u64>,
     /// True if the peer has announced its leave.
@@ -138,8 +142,15 @@ enum Delivery {
 impl Replica {
     /// Creates the replica of a peer whose state was delivered up to `version` in an earlier start of this node; zero if
     /// it was incomplete.
-    pub fn known(facts: Facts, announcements: Announcements, external: ExternalNodes, version: u64) -> Self {
-        let mut replica = Self { facts: Some(facts), announcements, external, seen: version, ..Self::default() };
+    pub fn known(
+        facts: Facts,
+        announcements: Announcements,
+        external: ExternalNodes,
+        node_checks: Option<Arc<HealthReport>>,
+        version: u64,
+    ) -> Self {
+        let mut replica =
+            Self { facts: Some(facts), announcements, external, node_checks, seen: version, ..Self::default() };
         if version > 0 {
             replica.delivery = Delivery::Complete;
         } else {
@@ -174,6 +185,10 @@ impl Replica {
             }
         }
         self.facts = self.facts.take().or_else(|| former.facts.clone());
+        if let (None, Some(checks)) = (&self.node_checks, &former.node_checks) {
+            self.unconfirmed.insert(Key::NodeChecks);
+            self.node_checks = Some(checks.clone());
+        }
     }
 
     /// Prepares for the initial keys of another gossip start within the run.
@@ -183,6 +198,7 @@ impl Replica {
             facts: self.facts.take(),
             announcements: std::mem::take(&mut self.announcements),
             external: std::mem::take(&mut self.external),
+            node_checks: self.node_checks.take(),
             fired: std::mem::take(&mut self.fired),
             ..Self::default()
         };
@@ -213,7 +229,8 @@ impl Replica {
 
     fn keys(&self) -> HashSet<Key> {
         let instances = self.announcements.iter().flat_map(|(key, announcement)| keys_of(key, announcement));
-        instances.chain(self.external.keys().cloned().map(Key::External)).collect()
+        let instances = instances.chain(self.external.keys().cloned().map(Key::External));
+        instances.chain(self.node_checks.as_ref().map(|_| Key::NodeChecks)).collect()
     }
 
     /// Applies gossiped changes: everything up to `version`. If `whole`, keys without an entry are deleted once the state
@@ -348,6 +365,8 @@ impl Replica {
                     self.complete();
                 }
             }
+            Record::NodeChecks(report) if self.node_checks.as_ref() == Some(&report) => {}
+            Record::NodeChecks(report) => self.node_checks = Some(report),
             Record::Event(_, event) => {
                 if self.received_events.insert(event.time) {
                     self.fired.push(event);
@@ -376,6 +395,7 @@ impl Replica {
                 }
             }
             Key::External(name) => drop(self.external.remove(&name)),
+            Key::NodeChecks => self.node_checks = None,
             Key::View => self.view = None,
             // A deleted node record keeps the last known facts.
             Key::Restart => self.restarts = false,

@@ -19,14 +19,35 @@ use super::{
     response::ApiError,
     server::credentials::{Credentials, Guard, OverUnixSocket, presented},
 };
+use crate::model::token::Scope;
+
+/// Scope of the token of a request; without tokens, everything is permitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granted(Scope);
+
+impl Granted {
+    /// Requires a scope that depends on the content of the request.
+    ///
+    /// # Errors
+    /// 403 if the token has less.
+    pub(crate) fn require(self, scope: Scope, what: &str) -> Result<(), ApiError> {
+        if self.0 >= scope {
+            return Ok(());
+        }
+        let (required, has) = (scope.as_str(), self.0.as_str());
+        let text = format!("Permission denied: scope {required} is required for {what}; the token has scope {has}.");
+        Err(ApiError(StatusCode::FORBIDDEN, text))
+    }
+}
 
 pub(crate) async fn authorize(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    match refusal(&guard, &request) {
-        Some(refusal) => {
+    match granted(&guard, &request) {
+        Err(refusal) => {
             discard(request.into_body()).await;
             refusal.into_response()
         }
-        None => {
+        Ok(scope) => {
+            request.extensions_mut().insert(Granted(scope));
             let credentials = is_guarded_read(&guard, &request).then(|| Credentials::new(&guard, &request));
             if let (Some(parkable), Some(credentials)) = (request.extensions_mut().get_mut::<Parkable>(), &credentials)
             {
@@ -55,11 +76,14 @@ fn revoked() -> ApiError {
     ApiError(StatusCode::FORBIDDEN, "Permission denied: the token was revoked.".to_owned())
 }
 
-fn refusal(guard: &Guard, request: &Request) -> Option<ApiError> {
-    let tokens = guard.as_ref().filter(|_| request.extensions().get::<OverUnixSocket>().is_none())?;
+/// Returns the scope that the request has.
+fn granted(guard: &Guard, request: &Request) -> Result<Scope, ApiError> {
+    let tokens = guard.as_ref().filter(|_| request.extensions().get::<OverUnixSocket>().is_none());
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let required = scope(request.method().as_str(), path)?;
-    let denied = |text: String| Some(ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}")));
+    let Some((tokens, required)) = tokens.zip(scope(request.method().as_str(), path)) else {
+        return Ok(Scope::Operate);
+    };
+    let denied = |text: String| Err(ApiError(StatusCode::FORBIDDEN, format!("Permission denied: {text}")));
     let Some(presented) = presented(request.headers(), request.uri()) else {
         return denied("send a token as X-Consul-Token, Authorization: Bearer or ?token=.".to_owned());
     };
@@ -72,7 +96,7 @@ fn refusal(guard: &Guard, request: &Request) -> Option<ApiError> {
         }
         Some(token) => {
             debug!(token = %token.name, "HTTP request authorized");
-            None
+            Ok(token.scope)
         }
     }
 }

@@ -138,7 +138,7 @@ pub(super) static ENDPOINTS: LazyLock<Vec<Endpoint>> = LazyLock::new(|| {
             "/v1/agent/check/register",
             Register,
             mutations::register_check,
-            "Register or replace a check of a service",
+            "Register or replace a check of a service or of the node",
         )
         .body(Body::Json(openapi::check)),
         Endpoint::put("/v1/agent/check/deregister/{id}", Register, mutations::deregister_check, "Deregister a check"),

@@ -140,31 +140,43 @@ pub(super) fn registration(_: &mut SchemaGenerator) -> Schema {
 /// Schema of `PUT /v1/agent/check/register`.
 pub(super) fn check(_: &mut SchemaGenerator) -> Schema {
     let mut schema = check_schema();
-    schema["required"] = json!(["Name", "ServiceID"]);
-    schema["properties"]["ServiceID"] = json!({"type": "string"});
+    schema["required"] = json!(["Name"]);
+    schema["properties"]["ServiceID"] = json!({"type": "string", "description": "Without it, a check of the node."});
     schema.try_into().unwrap_or_default()
 }
 
-/// Schema of a check. Exactly one of TTL, HTTP, TCP, GRPC and AliasService is required.
+/// Schema of a check. Exactly one of TTL, HTTP, TCP, UDP, GRPC, H2PING, OSService, Args, AliasService and AliasNode is required.
 fn check_schema() -> Value {
     json!({
         "type": "object",
         "properties": {
             "CheckID": {"type": "string"},
             "Name": {"type": "string"},
+            "Notes": {"type": "string"},
             "TTL": {"type": "string", "examples": ["30s"]},
             "HTTP": {"type": "string", "examples": ["http://127.0.0.1:8080/healthz"]},
             "Method": {"type": "string"},
             "Header": {"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string"}}},
             "Body": {"type": "string"},
+            "DisableRedirects": {"type": "boolean"},
             "TLSSkipVerify": {"type": "boolean"},
+            "TLSServerName": {"type": "string"},
             "TCP": {"type": "string", "examples": ["127.0.0.1:8080"]},
+            "UDP": {"type": "string", "examples": ["127.0.0.1:514"]},
             "GRPC": {"type": "string", "examples": ["127.0.0.1:9090/my.Service"]},
+            "GRPCUseTLS": {"type": "boolean"},
+            "H2PING": {"type": "string", "examples": ["127.0.0.1:8443"]},
+            "H2PingUseTLS": {"type": "boolean", "default": true},
+            "OSService": {"type": "string", "description": "A systemd unit.", "examples": ["nginx.service"]},
+            "Args": {"type": "array", "items": {"type": "string"}, "description": "Needs checks.allow_exec: api."},
+            "AliasNode": {"type": "string", "description": "This node."},
             "AliasService": {"type": "string"},
             "Interval": {"type": "string", "examples": ["10s"]},
             "Timeout": {"type": "string", "examples": ["2s"]},
+            "OutputMaxSize": {"type": "integer", "minimum": 0},
             "Status": {"type": "string", "enum": ["passing", "warning", "critical"]},
             "SuccessBeforePassing": {"type": "integer", "minimum": 0},
+            "FailuresBeforeWarning": {"type": "integer", "minimum": 0},
             "FailuresBeforeCritical": {"type": "integer", "minimum": 0},
             "DeregisterCriticalServiceAfter": {"type": "string", "examples": ["10m"]},
         },

@@ -8,11 +8,11 @@ use super::{
     family::{Content, Labels, Sample, Value},
 };
 use crate::model::{
-    announcement::{Announcements, HoldReason, InstanceState},
+    announcement::{Announcements, HealthReport, HoldReason, InstanceState},
     catalog::{Catalog, CatalogEntry, Freshness},
     member::{Cause, Membership, Reach},
     nearest::{Nearest, Place, Policy},
-    service::Definitions,
+    service::{Check, Definitions},
 };
 
 /// State that a scrape reads.
@@ -34,6 +34,10 @@ pub struct Snapshot<'a> {
     pub rejected: Vec<(&'static str, u64)>,
     /// Definitions of this node, with their checks.
     pub definitions: &'a Definitions,
+    /// Checks of this node as a whole.
+    pub node_checks: &'a [Check],
+    /// Their results.
+    pub node_report: Option<&'a HealthReport>,
     /// Announcements of this node, with the status of its checks.
     pub announcements: &'a Announcements,
     /// Number of cached replies and their size in octets; `None`: recursion is off.
@@ -64,7 +68,7 @@ pub struct Process {
 }
 
 /// States of instances, in display order.
-const STATES: [&str; 10] = [
+const STATES: [&str; 11] = [
     "passing",
     "warming",
     "warning",
@@ -73,6 +77,7 @@ const STATES: [&str; 10] = [
     HoldReason::Draining.as_str(),
     HoldReason::Maintenance.as_str(),
     HoldReason::NodeMaintenance.as_str(),
+    HoldReason::NodeCritical.as_str(),
     HoldReason::Flapping.as_str(),
     "gone",
 ];
@@ -208,6 +213,12 @@ impl Snapshot<'_> {
             let report = self.announcements.get(key).and_then(|announcement| announcement.report.as_ref());
             let checks = report.iter().flat_map(|report| &report.checks);
             for (check, found) in definition.checks.iter().zip(checks) {
+                counts[Kind::of(&check.probe) as usize][found.status as usize] += 1;
+            }
+        }
+        for check in self.node_checks {
+            let mut checks = self.node_report.iter().flat_map(|report| &report.checks);
+            if let Some(found) = checks.find(|found| check.id() == Some(&found.id)) {
                 counts[Kind::of(&check.probe) as usize][found.status as usize] += 1;
             }
         }

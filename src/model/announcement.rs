@@ -56,6 +56,8 @@ pub struct CheckReport {
     pub id: SmolStr,
     /// Display name of at most [`MAX_CHECK_TEXT`] octets.
     pub name: SmolStr,
+    /// Notes for people, of at most [`MAX_CHECK_TEXT`] octets; may be empty.
+    pub notes: SmolStr,
     /// Status after `rise` and `fall`.
     pub status: Status,
     /// Output of the last probe in at most [`MAX_REASON`] octets; may be empty.
@@ -64,7 +66,10 @@ pub struct CheckReport {
     pub since: u64,
 }
 
-/// Maximum length of the id and of the name of a check, in octets.
+/// Consul's check id for maintenance of a node.
+pub const NODE_MAINTENANCE: &str = "_node_maintenance";
+
+/// Maximum length of the id, the name and the notes of a check, in octets.
 pub const MAX_CHECK_TEXT: usize = 160;
 
 /// State of an instance: whether DNS answers carry it and, if not, why.
@@ -93,13 +98,16 @@ pub enum HoldReason {
     Maintenance,
     /// The node is in maintenance.
     NodeMaintenance,
+    /// A check of the node is critical.
+    NodeCritical,
     /// Flapping: it fell too often within a short time.
     Flapping,
 }
 
 impl HoldReason {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
+    pub const ALL: [Self; 5] =
+        [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::NodeCritical, Self::Flapping];
 
     /// Returns the cause in one word, for JSON, gossip and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -107,6 +115,7 @@ impl HoldReason {
             Self::Draining => "draining",
             Self::Maintenance => "maintenance",
             Self::NodeMaintenance => "node-maintenance",
+            Self::NodeCritical => "node-critical",
             Self::Flapping => "flapping",
         }
     }
@@ -117,6 +126,7 @@ impl HoldReason {
             Self::Draining => "draining",
             Self::Maintenance => "in maintenance",
             Self::NodeMaintenance => "on a node in maintenance",
+            Self::NodeCritical => "on a node with a critical check",
             Self::Flapping => "flapping",
         }
     }
@@ -184,6 +194,9 @@ pub struct Node {
     pub zone: Option<Label>,
     /// `key=value` pairs from its configuration.
     pub meta: BTreeMap<String, String>,
+    /// Results of the checks of the node as a whole, and its maintenance; `None` without any. No decision depends on it: a
+    /// critical check is part of the state of each instance.
+    pub checks: Option<Arc<HealthReport>>,
 }
 
 impl Node {

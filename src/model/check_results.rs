@@ -18,11 +18,12 @@ use super::{
     announcement::{InstanceState, MAX_REASON, cut},
     flap_damping::Penalty,
     health::Status,
-    service::{AliasTarget, Check, InstanceKey, Probe, ProbeTls},
+    maintenance::Scope,
+    service::{AliasTarget, Check, Probe, ProbeTls},
 };
 
-/// Results of a node's checks, by instance. Clones share structure.
-pub type CheckResults = imbl::OrdMap<InstanceKey, Arc<InstanceResults>>;
+/// Results of a node's checks: those of its instances, and those of the node as a whole. Clones share structure.
+pub type CheckResults = imbl::OrdMap<Scope, Arc<InstanceResults>>;
 
 /// State of an instance and results of its checks.
 #[derive(Clone, Debug, PartialEq)]
@@ -162,9 +163,9 @@ pub fn recent(check: &Check) -> Duration {
 }
 
 impl Former {
-    /// Returns what the instance goes on with. Equal checks are matched in their order.
-    pub fn instance(&self, key: &InstanceKey, checks: &[Check]) -> FormerInstance {
-        let known = self.results.get(key);
+    /// Returns what an instance, or the node, goes on with. Equal checks are matched in their order.
+    pub fn of(&self, scope: &Scope, checks: &[Check]) -> FormerInstance {
+        let known = self.results.get(scope);
         let mut results: Vec<&CheckResult> = known.map_or_else(Vec::new, |known| known.checks.iter().collect());
         let counts = |check: &Check| match check.probe {
             Probe::Ttl { .. } => true,
@@ -227,7 +228,7 @@ mod tests {
     use super::*;
     use crate::model::{
         name::label,
-        service::{CheckTitle, Endpoint, HttpProbe},
+        service::{CheckTitle, Endpoint, HttpProbe, InstanceKey},
     };
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -244,8 +245,8 @@ mod tests {
         check(Probe::Ttl { ttl: Duration::from_secs(seconds) })
     }
 
-    fn key() -> InstanceKey {
-        InstanceKey { service: label("web").into(), id: label("1") }
+    fn key() -> Scope {
+        Scope::Instance(InstanceKey { service: label("web").into(), id: label("1") })
     }
 
     fn result(check: &Check, reason: &str, expires: Option<u64>) -> CheckResult {
@@ -354,7 +355,7 @@ mod tests {
         ];
         for (known, wanted, away, expected) in cases {
             let former = Former { results: results(known), away: away.map(Duration::from_secs) };
-            let got = former.instance(&key(), &wanted);
+            let got = former.of(&key(), &wanted);
             let reasons: Vec<&str> =
                 got.checks.iter().map(|result| result.as_ref().map_or("-", |result| &result.reason)).collect();
             assert_eq!(reasons.join(" "), expected, "{wanted:?} after {away:?}");
@@ -362,7 +363,7 @@ mod tests {
             assert_eq!(got.penalty.held, away.is_some());
             assert_eq!(got.up.is_some(), away.is_some() && !expected.contains('-'), "{expected}");
         }
-        let unknown = Former::default().instance(&key(), &[tcp(80)]);
+        let unknown = Former::default().of(&key(), &[tcp(80)]);
         let expected = FormerInstance { state: None, up: None, penalty: Penalty::default(), checks: vec![None] };
         assert_eq!(unknown, expected);
     }

@@ -144,6 +144,7 @@ mod tests {
         let check = |id: &str| CheckReport {
             id: id.into(),
             name: "".into(),
+            notes: "".into(),
             status: Status::Passing,
             output: "".into(),
             since: 0,

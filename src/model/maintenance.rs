@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 
 use super::{announcement::HoldReason, health::Status, service::InstanceKey};
 
-/// Scope of a hold.
+/// Scope of a hold or of a check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
     /// Every instance of the node.
@@ -78,8 +78,8 @@ impl Maintenance {
 /// Report of an application about itself, for a check of kind `ttl`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TtlReport {
-    /// Instance with the check.
-    pub instance: InstanceKey,
+    /// Instance with the check, or the node.
+    pub scope: Scope,
     /// Id of the check.
     pub check: SmolStr,
     /// Reported status.

@@ -134,9 +134,10 @@ fn gone(node: &Label, reach: Option<Reach>) -> String {
 /// Names the check that decides: the first one with the worst status, as in
 /// [`model::health::add_up`](super::health::add_up).
 fn worst(entry: &CatalogEntry, status: &str) -> String {
-    let mut checks = entry.announcement.report.iter().flat_map(|report| &report.checks);
-    // A check of an external node is not among those of its instances: the reason names it.
-    let worst = checks.find(|check| check.status.as_str() == status);
+    let checks = entry.announcement.report.iter().flat_map(|report| &report.checks);
+    let worst = checks.reduce(|worst, check| if check.status > worst.status { check } else { worst });
+    // Without such a check, a check of the node or of an external node decides, which the reason names.
+    let worst = worst.filter(|check| check.status.as_str() == status);
     worst.map_or_else(|| status.to_owned(), |check| format!("check {} is {status}", check.name))
 }
 

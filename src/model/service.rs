@@ -40,6 +40,8 @@ pub const MAX_META_ENTRY: usize = 255;
 pub const MAX_REGISTERED_ID: usize = 255;
 /// Maximum number of checks of an instance.
 pub const MAX_CHECKS: usize = 32;
+/// Maximum number of checks of the node as a whole: its maintenance is shown as one more.
+pub const MAX_NODE_CHECKS: usize = MAX_CHECKS - 1;
 /// Maximum TTL in seconds (RFC 2181 §8).
 pub const MAX_TTL: u32 = 0x7fff_ffff;
 

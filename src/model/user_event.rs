@@ -213,6 +213,7 @@ mod tests {
             datacenter: label("dc1"),
             zone: None,
             meta: BTreeMap::default(),
+            checks: None,
         };
         let instance = |service: &str, tags: &[&str]| {
             let key = InstanceKey { service: label(service).into(), id: label("x") };

@@ -205,6 +205,7 @@ mod tests {
             datacenter: label("dc1"),
             zone: None,
             meta: Default::default(),
+            checks: None,
         };
         let announcements: Announcements =
             all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
@@ -306,6 +307,7 @@ mod tests {
         let check = || CheckReport {
             id: "ping".into(),
             name: "".into(),
+            notes: "".into(),
             status: crate::model::health::Status::Passing,
             output: "".into(),
             since: 1,

@@ -52,6 +52,8 @@ pub(super) struct CheckText<'a> {
     id: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     name: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    notes: Cow<'a, str>,
     #[serde(rename = "is", with = "StatusText")]
     status: Status,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty", rename = "out")]
@@ -95,6 +97,7 @@ pub(super) fn write_check(check: &CheckReport) -> CheckText<'_> {
     CheckText {
         id: check.id.as_str().into(),
         name: check.name.as_str().into(),
+        notes: check.notes.as_str().into(),
         status: check.status,
         output: (*check.output).into(),
         since: check.since,
@@ -103,12 +106,13 @@ pub(super) fn write_check(check: &CheckReport) -> CheckText<'_> {
 
 pub(super) fn read_check(text: CheckText<'_>) -> Result<CheckReport, RecordError> {
     let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
-    if text.id.is_empty() || is_long(&text.id) || is_long(&text.name) {
+    if text.id.is_empty() || is_long(&text.id) || is_long(&text.name) || is_long(&text.notes) {
         return Err(RecordError::Report);
     }
     Ok(CheckReport {
         id: bounded(&text.id).into(),
         name: bounded(&text.name).into(),
+        notes: bounded(&text.notes).into(),
         status: text.status,
         output: bounded(&text.output).into(),
         since: text.since,

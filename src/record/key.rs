@@ -32,6 +32,8 @@ pub enum Key {
     External(RegisteredName),
     /// Key of the node itself.
     Node,
+    /// Key of the results of the node's checks.
+    NodeChecks,
     /// Key of a user event's slot.
     Event(u8),
     /// Key of the view's digest.
@@ -52,6 +54,7 @@ const REPORT: &str = "r/";
 const EXTERNAL: &str = "x/";
 const EVENT: &str = "e/";
 const NODE_KEY: &str = "n/node";
+const CHECKS_KEY: &str = "n/checks";
 const VIEW_KEY: &str = "n/view";
 const SERIAL_KEY: &str = "n/serial";
 pub(super) const LEFT_KEY: &str = "n/left";
@@ -85,6 +88,7 @@ impl Key {
         }
         Ok(match key {
             NODE_KEY => Self::Node,
+            CHECKS_KEY => Self::NodeChecks,
             VIEW_KEY => Self::View,
             SERIAL_KEY => Self::Serial,
             LEFT_KEY => Self::Left,
@@ -162,6 +166,7 @@ impl fmt::Display for Key {
             Self::Report(key) => (REPORT, key),
             Self::External(name) => return write!(f, "{EXTERNAL}{}", escaped(name)),
             Self::Node => return f.write_str(NODE_KEY),
+            Self::NodeChecks => return f.write_str(CHECKS_KEY),
             Self::Event(slot) => return write!(f, "{EVENT}{slot}"),
             Self::View => return f.write_str(VIEW_KEY),
             Self::Serial => return f.write_str(SERIAL_KEY),

@@ -43,6 +43,7 @@ fn report() -> HealthReport {
     let check = |id: &str, name: &str, status, output: &str, since| CheckReport {
         id: id.into(),
         name: name.into(),
+        notes: if status == Status::Critical { "see the runbook".into() } else { "".into() },
         status,
         output: output.into(),
         since,
@@ -75,8 +76,14 @@ fn with_meta(pairs: &[(&str, &str)]) -> Record {
 }
 
 fn external() -> ExternalNode {
-    let check =
-        CheckReport { id: "ping".into(), name: "Ping".into(), status: Status::Warning, output: "3 %".into(), since: 7 };
+    let check = CheckReport {
+        id: "ping".into(),
+        name: "Ping".into(),
+        notes: "".into(),
+        status: Status::Warning,
+        output: "3 %".into(),
+        since: 7,
+    };
     let details = CheckDetails { notes: "by esm".to_owned(), definition: r#"{"TCP":"a:1"}"#.to_owned() };
     ExternalNode {
         name: name("db 1"),
@@ -130,7 +137,12 @@ fn record_format_is_stable() {
         (
             Record::Report(key(), Arc::new(report())),
             "r/web/web-1",
-            r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","is":"c","out":"91 %","since":1795535601}]}"#,
+            r#"{"since":1795535600,"checks":[{"id":"service:web-1:1","name":"tcp 10.0.0.7:80","is":"p","since":1795535600},{"id":"disk","name":"disk","notes":"see the runbook","is":"c","out":"91 %","since":1795535601}]}"#,
+        ),
+        (
+            Record::NodeChecks(Arc::new(HealthReport { since: 7, checks: report().checks.split_off(1) })),
+            "n/checks",
+            r#"{"since":7,"checks":[{"id":"disk","name":"disk","notes":"see the runbook","is":"c","out":"91 %","since":1795535601}]}"#,
         ),
         (
             Record::Instance(Arc::new(Instance {

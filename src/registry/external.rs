@@ -396,6 +396,8 @@ fn report(check: &Check) -> CheckReport {
     CheckReport {
         id: check.reported.id.clone(),
         name: check.reported.name.clone(),
+        // The notes are in the details of the node.
+        notes: Default::default(),
         status: check.reported.status,
         output: check.reported.output.as_str().into(),
         since: check.since,

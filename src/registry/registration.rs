@@ -158,11 +158,11 @@ impl Registration {
         }
         let mut next = self.clone();
         for (id, check) in known.checks() {
-            let is_there = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
+            let is_there = self.check_ids().contains(&id);
             let number = id.strip_prefix(&format!("service:{}", self.id)).map(|rest| rest.trim_start_matches(':'));
             let was_added = !number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()));
             if !is_there && was_added && !only {
-                let service = self.id.to_string();
+                let service = Some(self.id.to_string());
                 next = next.with_check(&CheckRegistration { service, id, body: Value::Object(check) }, host)?;
             }
         }
@@ -206,6 +206,11 @@ impl Registration {
         Ok(self)
     }
 
+    /// Returns the ids of the checks, in their order.
+    pub fn check_ids(&self) -> Vec<SmolStr> {
+        (0..self.definition.checks.len()).map(|at| self.definition.check_id(at)).collect()
+    }
+
     /// Returns the checks as registered, with their ids.
     fn checks(&self) -> Vec<(SmolStr, Map<String, Value>)> {
         let mut checks = Vec::new();
@@ -240,8 +245,8 @@ impl Registration {
     /// # Errors
     /// None in practice: a valid registration stays valid without a check.
     pub fn without_check(&self, id: &str, host: &Host) -> Option<Result<Self, FieldError>> {
-        let known = (0..self.definition.checks.len()).any(|at| self.definition.check_id(at) == id);
-        known.then(|| Self::read(&self.without(id), host))
+        let is_known = self.check_ids().iter().any(|known| known == id);
+        is_known.then(|| Self::read(&self.without(id), host))
     }
 
     /// Returns the body without one check.
@@ -277,8 +282,13 @@ impl Registration {
     }
 }
 
-/// Verifies that a check may do what it is for. Names are verified when the probe has resolved them.
-fn ensure_allowed(check: &Check) -> Result<(), FieldError> {
+/// Verifies that a check may do what it is for.
+///
+/// # Errors
+/// It connects to a link-local address or a metadata service, or runs a command, without permission.
+///
+/// Names are verified when the probe has resolved them.
+pub(super) fn ensure_allowed(check: &Check) -> Result<(), FieldError> {
     let refuse = |reason: String| Err(FieldError::Conflict { field: "Checks".to_owned(), reason });
     if let Some(address) = check.probe.literal_address()
         && !check.origin.may_reach_link_local()

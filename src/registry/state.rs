@@ -3,7 +3,7 @@
 //! Core: applies a change or refuses it. Service files take precedence over registrations, because operators see files;
 //! a registration of the same instance is inactive until the file is removed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use smol_str::SmolStr;
@@ -11,14 +11,14 @@ use smol_str::SmolStr;
 use super::{
     error::{FieldError, RegistryError},
     external::{Announced, External},
-    registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration},
+    registration::{CatalogDeregistration, CatalogRegistration, CheckRegistration, Host, Registration, ensure_allowed},
 };
 use crate::model::{
     announcement::{Announcements, CheckReport, HoldReason},
     health::Status,
     maintenance::{Hold, Maintenance, Scope},
     registered_name::RegisteredName,
-    service::{Definition, Definitions, Instance, InstanceKey, Probe},
+    service::{Check, Definition, Definitions, Instance, InstanceKey, MAX_NODE_CHECKS, Probe},
 };
 
 /// Most registered services of a node.
@@ -41,7 +41,7 @@ pub enum Change {
     },
     /// Deregisters the service with this id.
     Deregister(String),
-    /// Registers a check of a registered service, or replaces the one with its id.
+    /// Registers a check of a registered service or of the node. A check with its id is replaced.
     RegisterCheck(CheckRegistration),
     /// Deregisters the check with this id.
     DeregisterCheck(String),
@@ -99,8 +99,12 @@ pub enum Target {
 pub struct Outcome {
     /// Affected instances.
     pub instances: Vec<InstanceKey>,
-    /// TTL report to pass to the checks: the instance and the id of the check.
-    pub ttl_report: Option<(InstanceKey, SmolStr)>,
+    /// True if the checks of the node are affected.
+    pub node: bool,
+    /// Checks that have been moved from another service, which lacks them from now on.
+    pub moved: Vec<MovedCheck>,
+    /// TTL report to pass to the checks: the instance or the node, and the id of the check.
+    pub ttl_report: Option<(Scope, SmolStr)>,
     /// Reports whether the stored state has changed.
     pub changed: bool,
     /// Time for which caches may have answers with the instances; zero: no cache has one.
@@ -109,11 +113,24 @@ pub struct Outcome {
     pub external: Option<Announced>,
 }
 
+/// A check that a registration with its id has taken from another service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedCheck {
+    /// Id of the check.
+    pub id: SmolStr,
+    /// Id of the service that had it.
+    pub from: SmolStr,
+}
+
 /// Registrations and holds.
 #[derive(Clone, Debug, Default)]
 pub struct State {
     registered: BTreeMap<SmolStr, Registration>,
     external: External,
+    /// Registered checks of the node, with the bodies of their registrations.
+    node_checks: BTreeMap<SmolStr, (Check, Value)>,
+    /// Checks of the node in the configuration.
+    configured: Arc<[Check]>,
     maintenance: Maintenance,
     /// Greatest TTL, in seconds, of any served answer with an instance of this node that may still be cached.
     greatest_ttl: Option<u32>,
@@ -157,6 +174,17 @@ impl State {
         all
     }
 
+    /// Sets the checks of the node in the configuration.
+    pub fn set_configured_checks(&mut self, checks: Arc<[Check]>) {
+        self.configured = checks;
+    }
+
+    /// Returns the checks of the node: those of the configuration, then those of clients.
+    pub fn node_checks(&self) -> Arc<[Check]> {
+        let registered = self.node_checks.values().map(|(check, _)| check);
+        self.configured.iter().chain(registered).cloned().collect()
+    }
+
     /// Applies a change at `now` (Unix seconds), with the current definitions of the files.
     ///
     /// # Errors
@@ -178,15 +206,24 @@ impl State {
                 self.forget_holds(&key, files);
                 Ok(changed(vec![key]))
             }
-            Change::RegisterCheck(check) => {
-                let id = check.service.clone();
-                let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
-                self.replace(known.with_check(&check, host).and_then(Registration::with_allowed_targets))
-            }
+            Change::RegisterCheck(check) => match &check.service {
+                Some(id) => {
+                    let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(id, files))?;
+                    let next = known.with_check(&check, host).and_then(Registration::with_allowed_targets);
+                    self.replace(next, files, host)
+                }
+                None => self.register_node_check(check, files, host),
+            },
             Change::DeregisterCheck(id) => {
+                if self.node_checks.remove(id.as_str()).is_some() {
+                    return Ok(Outcome { node: true, changed: true, ..Outcome::default() });
+                }
                 let mut found = self.registered.values().filter_map(|known| known.without_check(&id, host));
                 match found.next() {
-                    Some(registration) => self.replace(registration),
+                    Some(registration) => self.replace(registration, files, host),
+                    None if self.is_configured(&id) => Err(RegistryError::Refused(format!(
+                        "Check {id:?} is defined in the configuration: edit checks.node to remove it."
+                    ))),
                     None if with_check(files, &id).is_some() => Err(RegistryError::Refused(format!(
                         "Check {id:?} is defined by a service file: edit the file to remove it."
                     ))),
@@ -195,7 +232,7 @@ impl State {
             }
             Change::OverrideTags { id, tags } => {
                 let known = self.registered.get(id.as_str()).ok_or_else(|| self.not_registered(&id, files))?;
-                self.replace(known.clone().with_catalog_tags(tags))
+                self.replace(known.clone().with_catalog_tags(tags), files, host)
             }
             Change::RegisterExternal(registration) => {
                 let name = registration.name.clone();
@@ -330,12 +367,82 @@ impl State {
         };
         let next = next.and_then(|next| self.with_kept_tags(next)).and_then(Registration::with_allowed_targets);
         let next = next.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        self.ensure_unique_check_ids(&next)?;
+        let moved = self.take_checks(&next.check_ids(), Some(&next.id), files, host)?;
         let before = self.registered.insert(next.id.clone(), next.clone());
         if let Some(old) = before.as_ref().map(|before| &before.definition.instance.key).filter(|old| **old != key) {
             self.forget_holds(old, files);
         }
-        Ok(Outcome { changed: before.as_ref() != Some(&next), instances: vec![key], ..Outcome::default() })
+        let changed = before.as_ref() != Some(&next) || !moved.is_empty();
+        Ok(Outcome { changed, instances: vec![key], moved, ..Outcome::default() })
+    }
+
+    fn register_node_check(
+        &mut self,
+        registration: CheckRegistration,
+        files: &Definitions,
+        host: &Host,
+    ) -> Result<Outcome, RegistryError> {
+        let refused = |error: FieldError| RegistryError::Refused(error.to_string());
+        let mut check = registration.of_node(host).map_err(refused)?;
+        ensure_allowed(&check).map_err(refused)?;
+        let CheckRegistration { id, body, .. } = registration;
+        let known = self.node_checks.get(&id);
+        if known.is_none() && self.configured.len() + self.node_checks.len() >= MAX_NODE_CHECKS {
+            return Err(RegistryError::Refused(format!(
+                "This node has {MAX_NODE_CHECKS} checks of its own, the maximum: deregister some."
+            )));
+        }
+        // An unchanged TTL check must compare equal, or the checks would restart it.
+        if let (Some((known, _)), Probe::Ttl { .. }) = (known, &check.probe) {
+            check.initial = known.initial;
+        }
+        let moved = self.take_checks(std::slice::from_ref(&id), None, files, host)?;
+        let instances = self.instances_of(&moved);
+        let before = self.node_checks.insert(id, (check.clone(), body.clone()));
+        let changed = before != Some((check, body)) || !moved.is_empty();
+        Ok(Outcome { changed, instances, node: true, moved, ..Outcome::default() })
+    }
+
+    /// Takes the checks with these ids from all services but `owner` (`None`: it is the node), as in Consul: a check id is unique
+    /// on a node, and its last registration counts. A service cannot take a check of the node.
+    fn take_checks(
+        &mut self,
+        ids: &[SmolStr],
+        owner: Option<&SmolStr>,
+        files: &Definitions,
+        host: &Host,
+    ) -> Result<Vec<MovedCheck>, RegistryError> {
+        let of_file = ids.iter().find(|id| self.is_configured(id) || with_check(files, id).is_some());
+        if let Some(id) = of_file {
+            return Err(RegistryError::Refused(format!(
+                "Check ID {id:?} is that of a check in a file of this node: use another CheckID."
+            )));
+        }
+        if let Some(id) = ids.iter().find(|id| owner.is_some() && self.node_checks.contains_key(*id)) {
+            return Err(RegistryError::Refused(format!(
+                "Check ID {id:?} is that of a check of the node: use another CheckID, or deregister that check."
+            )));
+        }
+        let mut moved = Vec::new();
+        for id in ids {
+            let others = self.registered.values_mut().filter(|known| Some(&known.id) != owner);
+            for other in others {
+                let Some(rest) = other.without_check(id, host) else { continue };
+                *other = rest.map_err(|error| RegistryError::Refused(error.to_string()))?;
+                moved.push(MovedCheck { id: id.clone(), from: other.id.clone() });
+            }
+        }
+        Ok(moved)
+    }
+
+    fn instances_of(&self, moved: &[MovedCheck]) -> Vec<InstanceKey> {
+        let known = moved.iter().filter_map(|moved| self.registered.get(&moved.from));
+        known.map(|known| known.definition.instance.key.clone()).collect()
+    }
+
+    /// Reports whether the configuration has a check of the node with this id.
+    fn is_configured(&self, id: &str) -> bool {
+        self.configured.iter().any(|check| check.id() == Some(id))
     }
 
     /// Removes the holds of a deregistered instance, unless a file defines the instance.
@@ -356,23 +463,34 @@ impl State {
         }
     }
 
-    fn replace(&mut self, registration: Result<Registration, FieldError>) -> Result<Outcome, RegistryError> {
+    fn replace(
+        &mut self,
+        registration: Result<Registration, FieldError>,
+        files: &Definitions,
+        host: &Host,
+    ) -> Result<Outcome, RegistryError> {
         let registration = registration.and_then(|next| self.with_kept_tags(next));
         let registration = registration.map_err(|error| RegistryError::Refused(error.to_string()))?;
-        self.ensure_unique_check_ids(&registration)?;
+        let moved = self.take_checks(&registration.check_ids(), Some(&registration.id), files, host)?;
         let key = registration.definition.instance.key.clone();
         self.registered.insert(registration.id.clone(), registration);
-        Ok(changed(vec![key]))
+        Ok(Outcome { moved, ..changed(vec![key]) })
     }
 
     fn report(&self, check: &str, files: &Definitions) -> Result<Outcome, RegistryError> {
+        let accepts = |probe: &Probe| match probe {
+            Probe::Ttl { .. } => Ok(()),
+            _ => Err(RegistryError::Refused(format!("Check {check:?} is not a TTL check and accepts no reports."))),
+        };
+        if let Some(known) = self.node_checks().iter().find(|known| known.id() == Some(check)) {
+            accepts(&known.probe)?;
+            return Ok(Outcome { node: true, ttl_report: Some((Scope::Node, check.into())), ..Outcome::default() });
+        }
         let definitions = self.definitions(files);
         let (definition, at) = with_check(&definitions, check).ok_or_else(|| unknown_check(check))?;
-        if !matches!(definition.checks[at].probe, Probe::Ttl { .. }) {
-            return Err(RegistryError::Refused(format!("Check {check:?} is not a TTL check and accepts no reports.")));
-        }
+        accepts(&definition.checks[at].probe)?;
         let key = definition.instance.key.clone();
-        let ttl_report = Some((key.clone(), check.into()));
+        let ttl_report = Some((Scope::Instance(key.clone()), check.into()));
         Ok(Outcome { instances: vec![key], ttl_report, ..Outcome::default() })
     }
 
@@ -403,24 +521,6 @@ impl State {
         });
         let key = held.into_iter().find(is)?.clone();
         Some((Scope::Instance(key.clone()), vec![key]))
-    }
-
-    /// Check ids must be unique on the node, because reports name only the check id.
-    fn ensure_unique_check_ids(&self, next: &Registration) -> Result<(), RegistryError> {
-        let ids = |known: &Registration| {
-            let definition = known.definition.clone();
-            (0..definition.checks.len()).map(move |at| definition.check_id(at)).collect::<Vec<_>>()
-        };
-        let own = ids(next);
-        for other in self.registered.values().filter(|known| known.id != next.id) {
-            if let Some(id) = ids(other).iter().find(|id| own.contains(id)) {
-                return Err(RegistryError::Refused(format!(
-                    "Check ID {:?} is used by service {:?}: use another CheckID.",
-                    id, other.id
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn not_registered(&self, id: &str, files: &Definitions) -> RegistryError {
@@ -466,7 +566,10 @@ impl State {
         let holds: Vec<Value> =
             self.maintenance.0.iter().map(|((scope, kind), hold)| hold_value(scope, *kind, hold)).collect();
         let external = self.external.to_values();
-        let mut all = json!({"format": FORMAT, "services": services, "external": external, "holds": holds});
+        let checks: Vec<&Value> = self.node_checks.values().map(|(_, body)| body).collect();
+        let mut all = json!({
+            "format": FORMAT, "services": services, "external": external, "node_checks": checks, "holds": holds,
+        });
         let tags = self.registered.iter().filter_map(|(id, known)| Some((id.to_string(), known.catalog_tags.clone()?)));
         let tags: BTreeMap<String, Vec<String>> = tags.collect();
         if !tags.is_empty() {
@@ -518,6 +621,13 @@ impl State {
         for node in stored.get("external").and_then(Value::as_array).into_iter().flatten() {
             if let Err(error) = state.external.restore(node, host) {
                 problems.push(error.to_string());
+            }
+        }
+        for body in stored.get("node_checks").and_then(Value::as_array).into_iter().flatten() {
+            let read = CheckRegistration::read(body).and_then(|read| Ok((read.of_node(host)?, read)));
+            match read {
+                Ok((check, read)) => drop(state.node_checks.insert(read.id, (check, read.body))),
+                Err(error) => problems.push(error.to_string()),
             }
         }
         for value in holds {

@@ -1,6 +1,6 @@
 //! Task that owns the registrations and holds of this node. A change is applied only once it is on disk.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use imbl::ordmap::DiffItem;
 use tokio::{
@@ -16,7 +16,7 @@ use super::{
     external::Announced,
     registration::Host,
     request::Request,
-    state::{Change, MAX_STORED_LEN, Outcome, State},
+    state::{Change, MAX_STORED_LEN, MovedCheck, Outcome, State},
 };
 use crate::{
     clock::{SteadyClock, unix_seconds},
@@ -24,7 +24,7 @@ use crate::{
         announcement::Announcements,
         maintenance::{Maintenance, TtlReport},
         served_ttls::TtlLedger,
-        service::{Definitions, InstanceKey},
+        service::{Check, Definitions, InstanceKey},
     },
 };
 
@@ -54,6 +54,8 @@ pub struct Outputs {
     pub definitions: watch::Sender<Definitions>,
     /// External nodes with their instances, to announce.
     pub external: watch::Sender<Announced>,
+    /// Checks of the node as a whole.
+    pub node_checks: watch::Sender<Arc<[Check]>>,
     /// Maintenance and drains.
     pub maintenance: watch::Sender<Maintenance>,
     /// TTL reports of applications.
@@ -246,15 +248,20 @@ impl Task {
             {
                 info!(service = %key.service, id = %key.id, "{log_message}");
             }
+            for MovedCheck { id, from } in &outcome.moved {
+                warn!(check = %id, %from, "check moved to another service: check ids are unique on a node, and the last registration counts");
+            }
             self.publish_maintenance();
             if is_external {
                 outcome.external = Some(self.outputs.external.borrow().clone());
             }
+            let node_checks = self.state.node_checks();
+            self.outputs.node_checks.send_if_modified(|value| set_if_changed(value, node_checks));
             self.outputs.definitions.send_replace(self.state.definitions(files));
         }
-        if let (Some((instance, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
+        if let (Some((scope, check)), Some((status, output))) = (outcome.ttl_report.clone(), report) {
             // The receiver exists until the agent stops.
-            let _ = self.outputs.ttl_reports.send(TtlReport { instance, check, status, output }).await;
+            let _ = self.outputs.ttl_reports.send(TtlReport { scope, check, status, output }).await;
         }
         Ok(outcome)
     }

@@ -13,6 +13,7 @@ use crate::{
         external_node::{ExternalNode, ExternalNodes},
         flap_damping::Penalty,
         health::Status,
+        maintenance::Scope,
         member::{Cause, PeerId, Reach},
         name::label,
         registered_name::RegisteredName,
@@ -68,18 +69,23 @@ fn results() -> impl Strategy<Value = InstanceResults> {
     })
 }
 
-fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
-    let check = ("[a-z]{1,5}", text(), status(), text(), any::<u64>());
-    let check = check.prop_map(|(id, name, status, output, since)| CheckReport {
+fn health_report() -> impl Strategy<Value = Arc<HealthReport>> {
+    let check = ("[a-z]{1,5}", text(), text(), status(), text(), any::<u64>());
+    let check = check.prop_map(|(id, name, notes, status, output, since)| CheckReport {
         id: id.into(),
         name: name.into(),
+        notes: notes.into(),
         status,
         output: output.into(),
         since,
     });
     let report = (any::<u64>(), collection::vec(check, 0..3));
-    let report = report.prop_map(|(since, checks)| Arc::new(HealthReport { since, checks }));
-    let fields = (option::of(1_u16..), collection::vec("\\PC{1,9}", 0..2), instance_state(), option::of(report));
+    report.prop_map(|(since, checks)| Arc::new(HealthReport { since, checks }))
+}
+
+fn announcement(key: InstanceKey) -> impl Strategy<Value = Announcement> {
+    let tags = collection::vec("\\PC{1,9}", 0..2);
+    let fields = (option::of(1_u16..), tags, instance_state(), option::of(health_report()));
     fields.prop_map(move |(port, mut tags, state, report)| {
         tags.dedup();
         let instance =
@@ -109,24 +115,28 @@ fn peer() -> impl Strategy<Value = KnownPeer> {
     let all = collection::vec(key().prop_flat_map(announcement), 0..4);
     let all = all.prop_map(|all| all.into_iter().map(Announcement::into_entry).collect::<Announcements>());
     let reach = sample::select(vec![Reach::Alive, Reach::Suspect, Reach::Held, Reach::Gone(Cause::Silent)]);
-    let fields = ("[a-z]{1,9}", any::<[u64; 3]>(), any::<std::net::SocketAddr>(), reach, option::of(0_u32..9), all);
-    fields.prop_map(|(name, [generation, incarnation, version], address, reach, ttl, announcements)| KnownPeer {
-        id: PeerId { name: label(&name), generation },
-        incarnation,
-        address: std::net::SocketAddr::new(address.ip(), address.port()),
-        reach,
-        version,
-        facts: Facts {
-            addresses: vec!["10.0.0.8".parse().unwrap()],
-            datacenter: label("dc1"),
-            zone: None,
-            version: "0.1.0".to_owned(),
-            meta: BTreeMap::from([("rack".to_owned(), "r\n1".to_owned())]),
-            ttl,
-        },
-        announcements,
-        external: external(&["db1", "a b/c%"][..(ttl.unwrap_or(0) % 3) as usize]),
-        serial: ttl,
+    let rest = (option::of(0_u32..9), all, option::of(health_report()));
+    let fields = ("[a-z]{1,9}", any::<[u64; 3]>(), any::<std::net::SocketAddr>(), reach, rest);
+    fields.prop_map(|(name, [generation, incarnation, version], address, reach, (ttl, announcements, checks))| {
+        KnownPeer {
+            id: PeerId { name: label(&name), generation },
+            incarnation,
+            address: std::net::SocketAddr::new(address.ip(), address.port()),
+            reach,
+            version,
+            facts: Facts {
+                addresses: vec!["10.0.0.8".parse().unwrap()],
+                datacenter: label("dc1"),
+                zone: None,
+                version: "0.1.0".to_owned(),
+                meta: BTreeMap::from([("rack".to_owned(), "r\n1".to_owned())]),
+                ttl,
+            },
+            announcements,
+            external: external(&["db1", "a b/c%"][..(ttl.unwrap_or(0) % 3) as usize]),
+            node_checks: checks,
+            serial: ttl,
+        }
     })
 }
 
@@ -136,11 +146,12 @@ fn file() -> impl Strategy<Value = LastValidFile> {
 }
 
 fn state() -> impl Strategy<Value = SavedState> {
+    let scope = prop_oneof![Just(Scope::Node), key().prop_map(Scope::Instance)];
     let fields = (
         nanos(),
         nanos(),
         collection::vec(peer(), 0..3),
-        collection::vec((key(), results().prop_map(Arc::new)), 0..3),
+        collection::vec((scope, results().prop_map(Arc::new)), 0..3),
         collection::vec(file(), 0..3),
     );
     fields.prop_map(|(unix, uptime, peers, checks, files)| SavedState {
@@ -218,12 +229,13 @@ fn format_is_stable() {
         facts,
         announcements: Announcements::from_iter([(InstanceRef::from(&announcement.instance), announcement)]),
         external: external(&["db1"]),
+        node_checks: None,
         serial: Some(70_000),
     };
     let state = SavedState {
         saved_at: Moment { unix: Duration::from_nanos(1), uptime: Duration::from_nanos(2) },
         peers: vec![peer],
-        checks: [(key, Arc::new(own))].into_iter().collect(),
+        checks: [(Scope::Instance(key), Arc::new(own))].into_iter().collect(),
         files: vec![LastValidFile { path: "services.d/a.yaml".into(), text: b"a\nb"[..].into() }],
         valid_files: Vec::new(),
     };
@@ -277,7 +289,7 @@ fn files_and_peers_beyond_the_bound_are_left_out() {
         checks: Vec::new(),
     };
     let state = SavedState {
-        checks: [(key, Arc::new(own))].into_iter().collect(),
+        checks: [(Scope::Instance(key), Arc::new(own))].into_iter().collect(),
         files: vec![file("a", MAX_LEN / 2), file("b", MAX_LEN / 2), file("c", 10)],
         ..SavedState::default()
     };

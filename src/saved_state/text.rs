@@ -15,6 +15,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
         flap_damping::Penalty,
         health::Status,
+        maintenance::Scope,
         member::{Cause, PeerId, Reach},
         name::Label,
         service::InstanceKey,
@@ -44,11 +45,14 @@ pub(super) struct PeerLines<'a> {
     records: Vec<(&'a str, &'a str)>,
 }
 
+/// Place of a key for the results of the node as a whole. Keys of instances have a slash.
+const OF_NODE: &str = "node";
+
 pub(super) fn write_moment(at: &Moment, out: &mut Vec<u8>) {
     line("at", &MomentText { unix: nanos(at.unix), uptime: nanos(at.uptime) }, out);
 }
 
-pub(super) fn write_results(key: &InstanceKey, results: &InstanceResults, out: &mut Vec<u8>) {
+pub(super) fn write_results(scope: &Scope, results: &InstanceResults, out: &mut Vec<u8>) {
     let check = |result: &CheckResult| CheckText {
         check: result.check.0,
         status: result.status.as_str().into(),
@@ -64,7 +68,11 @@ pub(super) fn write_results(key: &InstanceKey, results: &InstanceResults, out: &
         penalty: (results.penalty != Penalty::default()).then(|| ((value * 1000.0).round() as u32, nanos(at), held)),
         checks: results.checks.iter().map(check).collect(),
     };
-    line(&format!("own {}", instance_key(key)), &text, out);
+    let of = match scope {
+        Scope::Node => OF_NODE.to_owned(),
+        Scope::Instance(key) => instance_key(key),
+    };
+    line(&format!("own {of}"), &text, out);
 }
 
 /// Writes a file; nothing if its path is not UTF-8.
@@ -103,6 +111,9 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
         if let Some(report) = &known.report {
             record(Record::Report(InstanceKey::clone(key), report.clone()));
         }
+    }
+    if let Some(report) = &peer.node_checks {
+        record(Record::NodeChecks(report.clone()));
     }
 }
 
@@ -169,7 +180,7 @@ impl<'a> OwnLine<'a> {
     ///
     /// # Errors
     /// The line if it is invalid.
-    pub(super) fn read(&self) -> Result<(InstanceKey, InstanceResults), &'a str> {
+    pub(super) fn read(&self) -> Result<(Scope, InstanceResults), &'a str> {
         let (_, value) = self.0.split_once(' ').ok_or(self.0)?;
         read_results(value).ok_or(self.0)
     }
@@ -206,6 +217,7 @@ impl<'a> PeerLines<'a> {
             facts: replica.facts?,
             announcements: replica.announcements,
             external: replica.external,
+            node_checks: replica.node_checks,
             serial: text.serial,
         })
     }
@@ -224,9 +236,12 @@ fn read_moment(value: &str) -> Option<Moment> {
     Some(Moment { unix: Duration::from_nanos(text.unix), uptime: Duration::from_nanos(text.uptime) })
 }
 
-fn read_results(value: &str) -> Option<(InstanceKey, InstanceResults)> {
+fn read_results(value: &str) -> Option<(Scope, InstanceResults)> {
     let (key, value) = value.split_once(' ')?;
-    let key = read_instance_key(key).ok()?;
+    let scope = match key {
+        OF_NODE => Scope::Node,
+        key => Scope::Instance(read_instance_key(key).ok()?),
+    };
     let text: ResultsText<'_> = json(value)?;
     let check = |check: CheckText<'_>| {
         Some(CheckResult {
@@ -249,7 +264,7 @@ fn read_results(value: &str) -> Option<(InstanceKey, InstanceResults)> {
         penalty: text.penalty.map(penalty).unwrap_or_default(),
         checks: text.checks.into_iter().map(check).collect::<Option<_>>()?,
     };
-    Some((key, results))
+    Some((scope, results))
 }
 
 /// Words for reachability.

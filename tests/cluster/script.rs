@@ -520,6 +520,7 @@ impl Process {
             datacenter: label("dc1"),
             zone: None,
             meta: Default::default(),
+            checks: None,
         });
         let (link, side) = link::pair();
         network.attach(identity.clone(), side);
@@ -551,6 +552,7 @@ impl Process {
         let inputs = Inputs {
             announcements: announced,
             external: watch::channel(Default::default()).1,
+            node_checks: watch::channel(None).1,
             link,
             commands: queue,
             rejected: Arc::new(Rejected::default()),

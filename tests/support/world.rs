@@ -50,6 +50,7 @@ fn build(services: &str, state: impl Fn(&InstanceKey) -> InstanceState, aliases:
             datacenter: datacenter.clone(),
             zone: None,
             meta: Default::default(),
+            checks: None,
         }),
         announcements,
         external: Default::default(),

@@ -10,7 +10,8 @@ use crate::{
     model::{
         check_results::CheckResult,
         health::Status,
-        service::{Check, Definition, InstanceKey, Probe},
+        maintenance::Scope,
+        service::{Check, Definition, Probe},
     },
 };
 
@@ -56,14 +57,14 @@ impl Start {
 }
 
 impl Scheduler {
-    /// Starts the checks of an instance that this agent did not know. Without former results, as those of a new instance.
-    pub(super) fn restore(&mut self, key: &InstanceKey, definition: &Arc<Definition>) -> TrackedInstance {
+    /// Starts the checks of an instance, or of the node, that this agent did not know. Without former results, as those of a new instance.
+    pub(super) fn restore(&mut self, scope: &Scope, definition: &Arc<Definition>) -> TrackedInstance {
         let wanted = if definition.enabled { definition.checks.as_slice() } else { &[] };
-        let former = self.former.instance(key, wanted);
+        let former = self.former.of(scope, wanted);
         let now = self.clock.now();
         let start = |(check, former): (&Check, Option<CheckResult>)| {
             let start = former.map(|former| Start::former(check, former, now));
-            self.start(key, check, start.unwrap_or_else(|| Start::initial(check)))
+            self.start(scope, check, start.unwrap_or_else(|| Start::initial(check)))
         };
         let checks = wanted.iter().zip(former.checks).map(start).collect();
         let (state, since) = former.state.unzip();

@@ -14,10 +14,11 @@ use crate::{
         fixtures::{alias, check, definition, definitions, tcp},
     },
     model::{
+        announcement::HealthReport,
         flap_damping::Damping,
-        maintenance::{Hold, Scope},
+        maintenance::Hold,
         name::label,
-        service::Pace,
+        service::{CheckTitle, Pace},
     },
 };
 
@@ -25,6 +26,8 @@ use crate::{
 struct Fixture {
     hosts: Arc<Mutex<Hosts>>,
     definitions: watch::Sender<Definitions>,
+    node_checks: watch::Sender<Arc<[Check]>>,
+    node_report: watch::Receiver<Option<Arc<HealthReport>>>,
     hold: watch::Sender<Maintenance>,
     ttl_reports: mpsc::Sender<TtlReport>,
     announced: watch::Receiver<Announcements>,
@@ -54,6 +57,10 @@ impl Fixture {
 
     /// Starts a scheduler with the results from before a restart.
     fn restarted(first: impl IntoIterator<Item = Definition>, former: Former) -> Self {
+        Self::with_node_checks(first, &[], former)
+    }
+
+    fn with_node_checks(first: impl IntoIterator<Item = Definition>, of_node: &[Check], former: Former) -> Self {
         let (definitions, watched) = watch::channel(definitions(first));
         let (announcements, announced) = watch::channel(Announcements::new());
         let hosts = Arc::new(Mutex::new(Hosts::default()));
@@ -89,10 +96,32 @@ impl Fixture {
         let (hold, maintenance) = watch::channel(Maintenance::default());
         let (ttl_reports, reports) = mpsc::channel(16);
         let (results, kept) = watch::channel(CheckResults::new());
-        let inputs = Inputs { definitions: watched, maintenance, ttl_reports: reports, former };
-        let outputs = Outputs { announcements, results };
+        let (node_checks, checks_of_node) = watch::channel(Arc::from(of_node));
+        let (reported, node_report) = watch::channel(None);
+        let inputs = Inputs {
+            definitions: watched,
+            node: label("host-a"),
+            node_checks: checks_of_node,
+            maintenance,
+            ttl_reports: reports,
+            former,
+        };
+        let outputs = Outputs { announcements, node_report: reported, results };
         let scheduler = tokio::spawn(run(inputs, outputs, probe, 1, Checks::default(), shutdown.clone()));
-        Self { hosts, definitions, hold, ttl_reports, announced, results: kept, release, shutdown, scheduler, began }
+        Self {
+            hosts,
+            definitions,
+            node_checks,
+            node_report,
+            hold,
+            ttl_reports,
+            announced,
+            results: kept,
+            release,
+            shutdown,
+            scheduler,
+            began,
+        }
     }
 
     fn reload(&self, all: impl IntoIterator<Item = Definition>) {
@@ -335,6 +364,11 @@ async fn removed_and_replaced_checks_and_shutdown_cancel_probes() {
     assert_eq!((fixture.hosts.lock().unwrap().open, alive()), (0, before - 1));
 }
 
+fn scope(key: &str) -> Scope {
+    let (service, id) = key.split_once('/').unwrap();
+    Scope::Instance(InstanceKey { service: label(service).into(), id: label(id) })
+}
+
 fn ttl(seconds: u64) -> Check {
     check(Probe::Ttl { ttl: Duration::from_secs(seconds) })
 }
@@ -343,8 +377,8 @@ fn ttl(seconds: u64) -> Check {
 async fn ttl_check_follows_reports_and_expires_to_critical() {
     let mut fixture = Fixture::new([definition("web/1", [ttl(10), tcp("web")]), definition("x/1", [alias("web")])]);
     let say = async |fixture: &Fixture, status, output: &str| {
-        let instance = InstanceKey { service: label("web").into(), id: label("1") };
-        let report = TtlReport { instance, check: "service:1:1".into(), status, output: output.to_owned() };
+        let report =
+            TtlReport { scope: scope("web/1"), check: "service:1:1".into(), status, output: output.to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };
     fixture.at(2 * SECOND).await;
@@ -415,8 +449,8 @@ async fn flapping_instance_is_withheld_for_a_time() {
     let flapping = || Definition { pace, ..definition("web/1", [Check { fall: 1, ..ttl(3600) }]) };
     let mut fixture = Fixture::new([flapping(), definition("db/1", [Check { fall: 1, ..ttl(3600) }])]);
     let say = async |fixture: &Fixture, service: &str, status| {
-        let instance = InstanceKey { service: label(service).into(), id: label("1") };
-        let report = TtlReport { instance, check: "service:1".into(), status, output: "x".to_owned() };
+        let scope = scope(&format!("{service}/1"));
+        let report = TtlReport { scope, check: "service:1".into(), status, output: "x".to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };
     let mut seconds = 0;
@@ -504,7 +538,7 @@ async fn checks_continue_from_their_results_after_a_restart() {
     let unconfirmed = "passing before the restart of the agent; not checked since";
     assert_eq!(outputs(&fixture, "web/1"), [unconfirmed, unconfirmed, "db: refused"]);
     for (known, since) in fixture.announced.borrow().values().zip(&since) {
-        let times = |report: &Option<Arc<crate::model::announcement::HealthReport>>| {
+        let times = |report: &Option<Arc<HealthReport>>| {
             let report = report.as_ref()?;
             Some((report.since, report.checks.iter().map(|check| check.since).collect::<Vec<_>>()))
         };
@@ -564,9 +598,8 @@ async fn deadline_of_a_ttl_check_runs_on_while_the_agent_is_away() {
     for (away, expected, left) in cases {
         let fixture = Fixture::new(all());
         fixture.at(SECOND).await;
-        let instance = InstanceKey { service: label("web").into(), id: label("1") };
         let output = "disk 91 %".to_owned();
-        let report = TtlReport { instance, check: "service:1".into(), status: Status::Warning, output };
+        let report = TtlReport { scope: scope("web/1"), check: "service:1".into(), status: Status::Warning, output };
         fixture.ttl_reports.send(report).await.unwrap();
         sleep(SECOND / 100).await;
         let former = stop(fixture, Some(away * SECOND)).await;
@@ -612,8 +645,7 @@ async fn slow_start_and_damping_continue_after_a_restart() {
     };
     let fixture = Fixture::new(all());
     let say = async |fixture: &Fixture, status| {
-        let instance = InstanceKey { service: label("db").into(), id: label("1") };
-        let report = TtlReport { instance, check: "service:1".into(), status, output: "x".to_owned() };
+        let report = TtlReport { scope: scope("db/1"), check: "service:1".into(), status, output: "x".to_owned() };
         fixture.ttl_reports.send(report).await.unwrap();
     };
     for status in [Status::Passing, Status::Critical, Status::Passing] {
@@ -632,4 +664,129 @@ async fn slow_start_and_damping_continue_after_a_restart() {
     // A slow start that is over does not begin again.
     let former = stop(fixture, Some(10 * SECOND)).await;
     assert_eq!(Fixture::restarted(all(), former).announced().await, "db/1 passing, web/1 passing");
+}
+
+/// Returns the check with this id.
+fn titled(id: &str, check: Check) -> Check {
+    Check { title: Some(CheckTitle { id: Some(id.into()), ..CheckTitle::default() }), ..check }
+}
+
+/// Formats the results of the node's checks.
+fn of_node(fixture: &Fixture) -> String {
+    let report = fixture.node_report.borrow().clone();
+    let checks = report.iter().flat_map(|report| &report.checks);
+    let lines = checks.map(|check| format!("{} {} [{}]", check.id, check.status.as_str(), check.output));
+    lines.collect::<Vec<_>>().join(", ")
+}
+
+#[tokio::test(start_paused = true)]
+async fn critical_check_of_the_node_withholds_its_instances() {
+    let all = || [definition("web/1", [tcp("web")]), definition("db/1", [])];
+    let of_node_checks = || [titled("node:1", Check { fall: 1, ..tcp("disk") }), titled("load", ttl(3600))];
+    let mut fixture = Fixture::with_node_checks(all(), &of_node_checks(), Former::default());
+    let say = async |fixture: &Fixture, status| {
+        let report = TtlReport { scope: Scope::Node, check: "load".into(), status, output: "9.5".to_owned() };
+        fixture.ttl_reports.send(report).await.unwrap();
+    };
+    let held = |why: &str| format!("db/1 node-critical: {why}, web/1 node-critical: {why}");
+    assert_eq!(fixture.announced().await, held("tcp disk:1: no result yet"));
+    fixture.at(2 * SECOND).await;
+    assert_eq!(fixture.announced().await, held("ttl 3600s: no result yet"));
+    assert_eq!(of_node(&fixture), "node:1 passing [], load critical [no result yet]");
+    say(&fixture, Status::Passing).await;
+    assert_eq!(fixture.announced().await, "db/1 passing, web/1 passing");
+    say(&fixture, Status::Warning).await;
+    assert_eq!(fixture.announced().await, "db/1 warning: ttl 3600s: 9.5, web/1 warning: ttl 3600s: 9.5");
+    fixture.set("disk", "full");
+    fixture.at(30 * SECOND).await;
+    assert_eq!(fixture.announced().await, held("tcp disk:1: full"));
+    assert_eq!(of_node(&fixture), "node:1 critical [full], load warning [9.5]");
+    // A restart of the agent changes nothing.
+    let former = stop(fixture, Some(SECOND)).await;
+    let mut fixture = Fixture::with_node_checks(all(), &of_node_checks(), former);
+    fixture.set("disk", "full");
+    fixture.announced.changed().await.unwrap();
+    assert_eq!(fixture.announced().await, held("tcp disk:1: full"));
+    assert_eq!(
+        of_node(&fixture),
+        "node:1 critical [full (before the restart of the agent; not checked since)], load warning [9.5]"
+    );
+    // Maintenance of the node is the reason that counts, and one more result.
+    let hold = Hold { reason: "new kernel".to_owned(), since: 0, until: None };
+    fixture.hold.send_replace(Maintenance([((Scope::Node, HoldReason::NodeMaintenance), hold)].into()));
+    assert_eq!(fixture.announced().await, "db/1 node-maintenance: new kernel, web/1 node-maintenance: new kernel");
+    assert!(of_node(&fixture).starts_with("_node_maintenance critical [new kernel], node:1 critical"));
+    fixture.hold.send_replace(Maintenance::default());
+    // Without its checks, the node is as any other.
+    fixture.node_checks.send_replace(Arc::from([]));
+    fixture.at(3 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 passing, web/1 passing");
+    assert_eq!(of_node(&fixture), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reload_keeps_the_results_of_unchanged_checks_of_the_node() {
+    let disk = || titled("node:1", tcp("disk"));
+    let mut fixture = Fixture::with_node_checks([definition("db/1", [])], &[disk()], Former::default());
+    fixture.at(2 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 passing");
+    let warning = Check { initial: Status::Warning, ..titled("load", ttl(10)) };
+    fixture.node_checks.send_replace(Arc::from([disk(), warning]));
+    assert_eq!(fixture.announced().await, "db/1 warning: ttl 10s: no result yet");
+    assert_eq!(of_node(&fixture), "node:1 passing [], load warning [no result yet]");
+    fixture.at(15 * SECOND).await;
+    assert_eq!(fixture.announced().await, "db/1 node-critical: ttl 10s: no report within 10s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn alias_of_the_node_has_its_status() {
+    let alias = check(Probe::Alias(AliasTarget::Node));
+    let mut fixture =
+        Fixture::with_node_checks([definition("web/1", [alias])], &[titled("node:1", tcp("disk"))], Former::default());
+    fixture.at(2 * SECOND).await;
+    assert_eq!(fixture.announced().await, "web/1 passing");
+    fixture.set("disk", "full");
+    fixture.at(30 * SECOND).await;
+    assert_eq!(fixture.announced().await, "web/1 node-critical: tcp disk:1: full");
+    assert_eq!(outputs(&fixture, "web/1"), ["node: full"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn report_that_changes_only_its_text_is_published_at_a_limited_rate() {
+    let mut fixture = Fixture::new([definition("web/1", [ttl(3600)])]);
+    let say = async |fixture: &mut Fixture, status, output: &str| {
+        let (scope, output) = (scope("web/1"), output.to_owned());
+        fixture.ttl_reports.send(TtlReport { scope, check: "service:1".into(), status, output }).await.unwrap();
+        sleep(SECOND / 100).await;
+    };
+    // Seconds, status and text of a report, output afterwards, and whether it was published.
+    let script = [
+        (1, Status::Passing, "0", "0", true),
+        (2, Status::Passing, "1", "0", false),
+        (3, Status::Warning, "2", "2", true),
+        (4, Status::Warning, "3", "2", false),
+        (5, Status::Warning, "4", "2", false),
+    ];
+    for (second, status, text, output, published) in script {
+        fixture.at(second * SECOND).await;
+        fixture.announced.borrow_and_update();
+        say(&mut fixture, status, text).await;
+        assert_eq!(outputs(&fixture, "web/1"), [output], "at second {second}");
+        assert_eq!(fixture.announced.has_changed().unwrap(), published, "at second {second}");
+    }
+    // The last text arrives without another report.
+    fixture.at(32 * SECOND).await;
+    assert_eq!(outputs(&fixture, "web/1"), ["2"]);
+    fixture.at(34 * SECOND).await;
+    assert_eq!(outputs(&fixture, "web/1"), ["4"]);
+    // Reports each second for 10 minutes.
+    let mut changes = 0;
+    for second in 35..635 {
+        fixture.at(second * SECOND).await;
+        fixture.announced.borrow_and_update();
+        say(&mut fixture, Status::Warning, &second.to_string()).await;
+        sleep(SECOND - SECOND / 50).await;
+        changes += u32::from(fixture.announced.has_changed().unwrap());
+    }
+    assert!((19..=21).contains(&changes), "{changes} publications in 10 minutes");
 }

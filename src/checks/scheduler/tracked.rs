@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use super::{Clock, NO_RESULT, TICK};
 use crate::{
-    checks::alias,
+    checks::{alias, runner::REASON_HOLD},
     clock::unix_seconds,
     metrics::{Checks, Kind},
     model::{
@@ -17,7 +17,7 @@ use crate::{
         check_results::{CheckResult, Fingerprint, InstanceResults, unconfirmed},
         flap_damping::{Penalty, warming},
         health::{Status, add_up},
-        maintenance::Maintenance,
+        maintenance::{Maintenance, Scope},
         service::{AliasTarget, Check, Definition, InstanceKey, Pace},
     },
 };
@@ -45,6 +45,18 @@ pub(super) struct TrackedCheck {
     /// True if the status is from before a restart of the agent and no probe has ended since.
     pub(super) unconfirmed: bool,
     pub(super) work: Work,
+    /// Text of the last reports of a TTL check; `None` before the first one.
+    pub(super) text: Option<ReportText>,
+}
+
+/// Text of the reports of a TTL check.
+pub(super) struct ReportText {
+    /// Newest text, which may not be published yet.
+    newest: Arc<str>,
+    /// Time of the last publication.
+    published: Instant,
+    /// True if the publication of a newer text is scheduled.
+    is_scheduled: bool,
 }
 
 /// Source of a check's status.
@@ -64,16 +76,32 @@ pub(super) struct Task {
 }
 
 impl TrackedInstance {
+    /// Returns an instance without checks that has no state yet.
+    pub(super) fn without_checks(definition: Arc<Definition>) -> Self {
+        let (state, since, penalty, up) = (None, unix_seconds(), Penalty::default(), None);
+        Self { definition, checks: Vec::new(), state, since, penalty, up }
+    }
+
     pub(super) fn worst_status(&self) -> (Status, &str) {
         add_up(self.checks.iter().map(|check| (check.status, &*check.reason)))
     }
 
-    /// Returns the state at uptime `now`, and the uptime at which it changes by itself.
-    pub(super) fn evaluate(&mut self, maintenance: &Maintenance, now: Duration) -> (InstanceState, Option<Duration>) {
+    /// Returns the state at uptime `now`, and the uptime at which it changes by itself. `node` is the worst status of the
+    /// node's checks, with its reason.
+    pub(super) fn evaluate(
+        &mut self,
+        maintenance: &Maintenance,
+        node: &(Status, Arc<str>),
+        now: Duration,
+    ) -> (InstanceState, Option<Duration>) {
         let definition = Arc::clone(&self.definition);
-        let held = maintenance.of(&definition.instance.key);
+        let held = maintenance.of(&definition.instance.key).map(|(_, reason, hold)| (reason, &*hold.reason));
+        let held = held.or_else(|| (node.0 == Status::Critical).then_some((HoldReason::NodeCritical, &*node.1)));
         let (status, reason) = self.worst_status();
-        let checked = InstanceState::new(status, reason);
+        let checked = match (status, node.0) {
+            (Status::Passing, Status::Warning) => InstanceState::new(Status::Warning, &node.1),
+            _ => InstanceState::new(status, reason),
+        };
         let up = definition.enabled && held.is_none() && status.is_healthy();
         let fell = self.up.is_some() && definition.enabled && held.is_none() && !up;
         self.up = up.then(|| self.up.unwrap_or(now));
@@ -83,8 +111,8 @@ impl TrackedInstance {
         if !definition.enabled {
             return (InstanceState::Disabled, None);
         }
-        if let Some((_, reason, hold)) = held {
-            return (InstanceState::withheld(reason, &hold.reason), None);
+        if let Some((kind, reason)) = held {
+            return (InstanceState::withheld(kind, reason), None);
         }
         let Some(since) = self.up else { return (checked, None) };
         if let Some(damping) = &definition.pace.damping
@@ -114,6 +142,7 @@ impl TrackedInstance {
         let report = |(at, (check, check_state)): (usize, (&Check, &TrackedCheck))| CheckReport {
             id: self.check_id(at),
             name: bounded(&check.display_name()).into(),
+            notes: check.title.as_ref().map(|title| title.notes.clone()).unwrap_or_default(),
             status: check_state.status,
             output: check_state.output().into(),
             since: check_state.since,
@@ -124,7 +153,8 @@ impl TrackedInstance {
 
     /// Returns the results for the next start of the agent. TTL checks have one without a report, too: their deadline runs.
     /// `None` for a passing instance without checks and pacing: a new one starts alike.
-    pub(super) fn results(&self, state: &InstanceState, clock: &Clock) -> Option<InstanceResults> {
+    pub(super) fn results(&self, clock: &Clock) -> Option<InstanceResults> {
+        let state = self.state.as_ref()?;
         if self.checks.is_empty() && self.definition.pace == Pace::default() && *state == InstanceState::Passing {
             return None;
         }
@@ -174,23 +204,54 @@ impl TrackedCheck {
     /// Sets and logs the status. The first result is logged at info even if it confirms `initial`.
     pub(super) fn set_status(
         &mut self,
-        key: &InstanceKey,
+        scope: &Scope,
         check: &Check,
         status: Status,
         reason: Arc<str>,
         metrics: &Checks,
     ) {
-        let (service, id, probe, word) = (&key.service, &key.id, &check.probe, status.as_str());
-        if status != self.status || *self.reason == *NO_RESULT {
-            info!(%service, %id, check = %probe, status = word, %reason, "check {word}");
-        } else {
-            debug!(%service, %id, check = %probe, status = word, %reason, "check remains {word}");
+        let (probe, word) = (&check.probe, status.as_str());
+        let is_news = status != self.status || *self.reason == *NO_RESULT;
+        match scope {
+            Scope::Instance(InstanceKey { service, id }) if is_news => {
+                info!(%service, %id, check = %probe, status = word, %reason, "check {word}");
+            }
+            Scope::Instance(InstanceKey { service, id }) => {
+                debug!(%service, %id, check = %probe, status = word, %reason, "check remains {word}");
+            }
+            Scope::Node if is_news => info!(check = %probe, status = word, %reason, "check of the node {word}"),
+            Scope::Node => debug!(check = %probe, status = word, %reason, "check of the node remains {word}"),
         }
         if status != self.status {
             self.since = unix_seconds();
             metrics.status_changed(Kind::of(&check.probe), status);
         }
         (self.status, self.reason, self.unconfirmed) = (status, reason, false);
+    }
+
+    /// Takes the status and the text of a TTL report. Returns the time until which the text is held, if the report changes
+    /// nothing else; the newest text is published then. `None`: the report is published now.
+    pub(super) fn take_text(&mut self, status: Status, newest: Arc<str>, now: Instant) -> Option<Instant> {
+        let known = self.text.as_mut().filter(|_| status == self.status && *self.reason != *NO_RESULT);
+        let Some(known) = known.filter(|known| now < known.published + REASON_HOLD) else {
+            self.text = Some(ReportText { newest, published: now, is_scheduled: false });
+            return None;
+        };
+        known.newest = newest;
+        known.is_scheduled = true;
+        Some(known.published + REASON_HOLD)
+    }
+
+    /// Returns the newest text of a TTL check if it is due and differs from the published one.
+    pub(super) fn release_text(&mut self, now: Instant) -> Option<Arc<str>> {
+        let known = self.text.as_mut().filter(|known| known.is_scheduled && known.published + REASON_HOLD <= now)?;
+        known.is_scheduled = false;
+        let newest = Arc::clone(&known.newest);
+        if newest == self.reason {
+            return None;
+        }
+        known.published = now;
+        Some(newest)
     }
 
     /// Returns the output for people.

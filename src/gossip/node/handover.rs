@@ -29,9 +29,9 @@ pub fn initial_view(
     let freshest = freshest(continues);
     for peer in known {
         let Some(freshness) = freshness(peer.reach) else { continue };
-        let (node, freshness) = (Arc::new(peer.facts.node(&peer.id.name)), freshness.max(freshest));
+        let node = Arc::new(peer.facts.node(&peer.id.name, peer.node_checks.clone()));
         let (announcements, external) = (peer.announcements.clone(), peer.external.clone());
-        let known = NodeView { node, announcements, external, freshness };
+        let known = NodeView { node, announcements, external, freshness: freshness.max(freshest) };
         view.insert(peer.id.name.clone(), Arc::new(known));
     }
     view
@@ -56,6 +56,7 @@ impl Task {
                 facts: known.replica.facts.clone()?,
                 announcements: known.replica.announcements.clone(),
                 external: known.replica.external.clone(),
+                node_checks: known.replica.node_checks.clone(),
                 serial: self.ceilings.of(&peer.id.name),
             })
         };
@@ -67,12 +68,23 @@ impl Task {
         let now = self.now();
         let continues = self.settings.continues;
         for peer in std::mem::take(&mut self.settings.known) {
-            let KnownPeer { id, incarnation, address, reach, version, facts, announcements, external, serial } = peer;
+            let KnownPeer {
+                id,
+                incarnation,
+                address,
+                reach,
+                version,
+                facts,
+                announcements,
+                external,
+                node_checks,
+                serial,
+            } = peer;
             serial.into_iter().for_each(|serial| self.ceilings.note(&id, serial));
             self.liveness.restore(&id, address, reach, continues, now);
             self.cluster.resume(&id, incarnation, address, version);
             let shown = Some(freshest(continues));
-            let replica = Replica::known(facts, announcements, external, version);
+            let replica = Replica::known(facts, announcements, external, node_checks, version);
             self.replicas
                 .insert(id, ReplicaState { incarnation, replica, shown, awaited: version, ..Default::default() });
         }

@@ -68,7 +68,7 @@ use super::{
 };
 use crate::metrics::Gossip;
 use crate::model::{
-    announcement::{Announcements, Node},
+    announcement::{Announcements, HealthReport, Node},
     catalog::{Freshness, NodeView, View},
     external_node::ExternalNodes,
     keyring::Keyring,
@@ -128,6 +128,8 @@ pub struct Inputs {
     pub announcements: watch::Receiver<Announcements>,
     /// External nodes of which this node is the owner.
     pub external: watch::Receiver<ExternalNodes>,
+    /// Results of the checks of the node as a whole.
+    pub node_checks: watch::Receiver<Option<Arc<HealthReport>>>,
     /// Channels to the network.
     pub link: Link,
     /// Commands of operators and clients.
@@ -255,7 +257,8 @@ struct ReplicaState {
 }
 
 impl Task {
-    async fn start(settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
+    async fn start(mut settings: Settings, mut inputs: Inputs, outputs: Outputs) -> anyhow::Result<Self> {
+        settings.set_node_checks(inputs.node_checks.borrow_and_update().clone());
         let outbox = inputs.link.outbox.clone();
         let published = inputs.announcements.borrow_and_update().clone();
         let published_external = inputs.external.borrow_and_update().clone();
@@ -334,7 +337,7 @@ impl Task {
         let mut read_at: Option<Instant> = None;
         let mut arrived = Vec::with_capacity(RECEIVE_BATCH);
         // False once the sender of own announcements is gone.
-        let mut announcing = true;
+        let (mut announcing, mut checking) = (true, true);
         // False once the sender of external nodes is gone.
         let mut hosting = true;
         // False once the sender of the bound of serials is gone.
@@ -369,6 +372,12 @@ impl Task {
                     hosting = changed.is_ok();
                     if hosting {
                         self.publish().await;
+                    }
+                }
+                changed = self.inputs.node_checks.changed(), if checking => {
+                    checking = changed.is_ok();
+                    if checking {
+                        self.publish_node_checks().await;
                     }
                 }
                 () = sleep_until(self.push_at), if Instant::now() < self.push_at => {}

@@ -11,7 +11,7 @@ use crate::{
         message::{Change, Identity, Message, Push},
     },
     model::{
-        announcement::{Announcement, Announcements},
+        announcement::{Announcement, Announcements, HealthReport, Node},
         external_node::ExternalNodes,
         member::INCARNATIONS,
         registered_name::RegisteredName,
@@ -48,6 +48,24 @@ impl Task {
         self.ticks.recount = true;
         self.push_repeatedly(&published);
         self.push_at = Instant::now() + PUSH_INTERVAL;
+    }
+
+    /// Publishes the results of the node's checks by push and gossip.
+    pub(super) async fn publish_node_checks(&mut self) {
+        let report = self.inputs.node_checks.borrow_and_update().clone();
+        if !self.settings.set_node_checks(report.clone()) {
+            return;
+        }
+        self.dirty.insert(self.settings.own.id.name.clone());
+        let change = match report {
+            Some(report) => {
+                let (key, value) = Record::NodeChecks(report).encode();
+                (key, Some(value))
+            }
+            None => (Key::NodeChecks.to_string(), None),
+        };
+        let published = self.cluster.publish(&[change]).await;
+        self.push_repeatedly(&published);
     }
 
     /// Pushes changes to all reachable peers.
@@ -237,6 +255,15 @@ fn in_two_passes<T>(records: Vec<T>, each: usize) -> impl Iterator<Item = T> {
 }
 
 impl Settings {
+    /// Sets the results of the node's checks; reports whether they differ.
+    pub(super) fn set_node_checks(&mut self, checks: Option<Arc<HealthReport>>) -> bool {
+        let differs = self.node.checks != checks;
+        if differs {
+            self.node = Arc::new(Node { checks, ..Node::clone(&self.node) });
+        }
+        differs
+    }
+
     pub(super) fn cluster(&self, incarnation: u64) -> ClusterSettings {
         ClusterSettings {
             id: self.own.id.clone(),
@@ -266,7 +293,8 @@ impl Settings {
         let own = in_two_passes(instances, RECORDS).chain(in_two_passes(reports, 1));
         let own = own.chain(external_changes(&ExternalNodes::new(), external));
         let own = own.filter_map(|(key, value)| Some((key, value?)));
-        own.chain(others).chain([node.encode()]).collect()
+        let checks = self.node.checks.clone().map(|report| Record::NodeChecks(report).encode());
+        own.chain(others).chain(checks).chain([node.encode()]).collect()
     }
 }
 

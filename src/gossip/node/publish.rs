@@ -84,7 +84,7 @@ impl Task {
         let peer = self.peer_states.get(name)?;
         let known = self.replicas.get(&peer.id)?;
         let (replica, freshness) = (&known.replica, freshness(peer.reach)?.max(known.shown?));
-        let node = replica.facts.as_ref()?.node(name);
+        let node = replica.facts.as_ref()?.node(name, replica.node_checks.clone());
         let known = self.view.get(name).map(|view| view.node.clone());
         let node = known.filter(|known| **known == node).unwrap_or_else(|| Arc::new(node));
         let (announcements, external) = (replica.announcements.clone(), replica.external.clone());

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::model::{
+    announcement::CheckReport,
     external_node::ExternalNode,
+    health::Status,
     name::label,
     service::Instance,
     user_event::{Audience, UserEvent},
@@ -106,16 +108,49 @@ fn whole_delivery_removes_keys_once_it_is_complete() {
 fn handed_over_state_is_complete_unless_its_version_is_zero() {
     let before = complete();
     let known = |version| {
-        Replica::known(before.facts.clone().unwrap(), before.announcements.clone(), before.external.clone(), version)
+        let (facts, checks) = (before.facts.clone().unwrap(), Some(node_report("disk")));
+        Replica::known(facts, before.announcements.clone(), before.external.clone(), checks, version)
     };
     let mut replica = known(5);
     assert!(replica.is_complete());
     gossip(&mut replica, 6, false, &[health("a", InstanceState::Critical("refused".into()))]);
     assert_eq!(shown(&replica), "a:c b:p");
+    assert!(replica.node_checks.is_some());
     let mut replica = known(0);
     assert!(!replica.is_complete());
     gossip(&mut replica, 1, false, &[instance("a"), health("a", InstanceState::Passing), node()]);
     assert_eq!(shown(&replica), "a:p");
+    assert_eq!(replica.node_checks, None, "not delivered again");
+}
+
+fn node_report(id: &str) -> Arc<HealthReport> {
+    let (status, since) = (Status::Critical, 7);
+    let check = CheckReport { id: id.into(), name: "".into(), notes: "".into(), status, output: "".into(), since };
+    Arc::new(HealthReport { since, checks: vec![check] })
+}
+
+#[test]
+fn checks_of_the_node_follow_its_records() {
+    let record = |id: &str| Record::NodeChecks(node_report(id)).encode();
+    let id = |replica: &Replica| replica.node_checks.as_ref().map(|report| report.checks[0].id.to_string());
+    let mut replica = complete();
+    gossip(&mut replica, 20, false, &[record("disk")]);
+    assert_eq!(id(&replica).as_deref(), Some("disk"));
+    // They stay while another gossip start delivers the state, and go if it lacks them.
+    replica.restart();
+    assert_eq!(id(&replica).as_deref(), Some("disk"));
+    gossip(&mut replica, 2, false, &[record("load"), node()]);
+    assert_eq!(id(&replica).as_deref(), Some("load"));
+    replica.restart();
+    gossip(&mut replica, 1, false, &[node()]);
+    assert_eq!(id(&replica), None);
+    let mut next = Replica::default();
+    gossip(&mut replica, 3, false, &[record("disk")]);
+    next.follow(&replica);
+    assert_eq!(id(&next).as_deref(), Some("disk"));
+    let (key, _) = record("disk");
+    replica.pushed([Change { key: &key, version: 9, value: None }], &mut SharedLists::default(), |_, _| {});
+    assert_eq!(id(&replica), None);
 }
 
 #[test]

@@ -11,7 +11,11 @@ use axum::{
 use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 
-use super::{catalog::services_by_id, convert::NodeInstance, node_ref::NodeRef};
+use super::{
+    catalog::services_by_id,
+    convert::{NodeInstance, own_node_checks},
+    node_ref::NodeRef,
+};
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
     http::{
@@ -94,8 +98,11 @@ fn find<'a>(catalog: &'a Catalog, node: NodeRef<'a>, id: &str) -> Option<NodeIns
 
 pub(crate) async fn checks(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
-        let checks =
-            own(&api, catalog).into_iter().flat_map(|node| node.instances(catalog)).flat_map(|placed| placed.checks());
+        let version = catalog.versions().nodes;
+        let checks = own(&api, catalog).into_iter().flat_map(|node| {
+            own_node_checks(node.view, version)
+                .chain(node.instances(catalog).into_iter().flat_map(|placed| placed.checks()))
+        });
         Ok(checks.map(|check| (check.check_id.clone(), check)).collect::<BTreeMap<String, Check>>())
     })
     .await

@@ -24,8 +24,6 @@ use crate::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x9cab_b0be_5064_49eb_9973_518b_dc81_2026);
 /// Consul's check id for the health of a node, which clients look for.
 pub(crate) const NODE_CHECK: &str = "serfHealth";
-/// Consul's check id for maintenance of a node.
-const NODE_MAINTENANCE: &str = "_node_maintenance";
 /// Consul's check id for maintenance of an instance; a colon and the instance's id follow.
 const SERVICE_MAINTENANCE: &str = "_service_maintenance";
 
@@ -158,13 +156,15 @@ impl<'a> NodeInstance<'a> {
         };
         match &self.announcement.state {
             InstanceState::Disabled => checks.push(held("Disabled", "enabled: false in the service file")),
-            // `node_checks` returns the check for the node's maintenance.
-            InstanceState::Withheld(HoldReason::NodeMaintenance, _) => {}
+            // `node_checks` returns the check that is the cause.
+            InstanceState::Withheld(HoldReason::NodeMaintenance | HoldReason::NodeCritical, _) => {}
             InstanceState::Withheld(kind, why) => {
                 let name = match kind {
                     HoldReason::Draining => "Draining",
                     HoldReason::Flapping => "Flapping",
-                    HoldReason::Maintenance | HoldReason::NodeMaintenance => "Service Maintenance Mode",
+                    HoldReason::Maintenance | HoldReason::NodeMaintenance | HoldReason::NodeCritical => {
+                        "Service Maintenance Mode"
+                    }
                 };
                 checks.push(held(name, why));
             }
@@ -172,6 +172,7 @@ impl<'a> NodeInstance<'a> {
         }
         let reported = self.announcement.report.iter().flat_map(|report| &report.checks);
         let own = reported.map(|known| Check {
+            notes: known.notes.to_string(),
             output: known.output.to_string(),
             ..check(known.id.to_string(), &known.name, known.status)
         });
@@ -195,6 +196,7 @@ impl<'a> NodeInstance<'a> {
             return Status::Critical.as_str();
         }
         match &self.announcement.state {
+            InstanceState::Withheld(HoldReason::NodeCritical, _) => Status::Critical.as_str(),
             InstanceState::Disabled | InstanceState::Withheld(..) => "maintenance",
             InstanceState::Passing | InstanceState::Warming(_) => Status::Passing.as_str(),
             InstanceState::Warning(_) => Status::Warning.as_str(),
@@ -241,33 +243,40 @@ pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     }
 }
 
-/// Returns the checks of a node: reachability and maintenance.
+/// Returns the checks of a node: reachability, maintenance and its own checks.
 pub(crate) fn node_checks(view: &NodeView, version: u64) -> Vec<Check> {
-    let check = |id: &str, name: &str, status: Status, output: &str| Check {
-        node: view.node.name.to_string(),
-        check_id: id.to_owned(),
-        name: name.to_owned(),
-        status: status.as_str().to_owned(),
-        output: output.to_owned(),
-        create_index: version,
-        modify_index: version,
-        ..Check::default()
-    };
     let (status, output) = match view.freshness {
         Freshness::Live => (Status::Passing, "Agent alive and reachable"),
         Freshness::LastKnown => (Status::Passing, "Unreachable in a partition: last known state is answered"),
         Freshness::Gone => (Status::Critical, "Agent not live or unreachable"),
     };
-    let mut checks = vec![check(NODE_CHECK, "Serf Health Status", status, output)];
-    let maintenance = view.announcements.values().find_map(|announcement| match &announcement.state {
-        InstanceState::Withheld(HoldReason::NodeMaintenance, why) => Some(why),
-        _ => None,
-    });
-    if let Some(why) = maintenance {
-        let name = "Node Maintenance Mode";
-        checks.push(Check { notes: why.to_string(), ..check(NODE_MAINTENANCE, name, Status::Critical, why) });
-    }
+    let reachable = Check {
+        check_id: NODE_CHECK.to_owned(),
+        name: "Serf Health Status".to_owned(),
+        status: status.as_str().to_owned(),
+        output: output.to_owned(),
+        ..node_check(view, version)
+    };
+    let mut checks = vec![reachable];
+    checks.extend(own_node_checks(view, version));
     checks
+}
+
+/// Returns the maintenance of a node and its own checks: what its agent reports about it.
+pub(crate) fn own_node_checks(view: &NodeView, version: u64) -> impl Iterator<Item = Check> {
+    view.node.checks.iter().flat_map(|report| &report.checks).map(move |known| Check {
+        check_id: known.id.to_string(),
+        name: known.name.to_string(),
+        notes: known.notes.to_string(),
+        status: known.status.as_str().to_owned(),
+        output: known.output.to_string(),
+        ..node_check(view, version)
+    })
+}
+
+fn node_check(view: &NodeView, version: u64) -> Check {
+    let node = view.node.name.to_string();
+    Check { node, create_index: version, modify_index: version, ..Check::default() }
 }
 
 /// Returns Consul's tagged addresses of a node.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
+    extract::{Extension, Path, State, rejection::BytesRejection},
     http::{StatusCode, Uri},
     response::Response,
 };
@@ -19,16 +19,18 @@ use crate::{
     control::Control,
     http::{
         Api,
+        authorization::Granted,
         command::{CHANGE, RELOAD, refused, send},
         query::{Query, bad},
         response::{ApiError, json},
     },
     model::{
-        announcement::{Announcement, HoldReason, InstanceState},
+        announcement::{Announcement, CheckReport, HoldReason, InstanceState, NODE_MAINTENANCE},
         catalog::Catalog,
         health::Status,
         served_ttls::SPREAD,
         service::InstanceKey,
+        token::Scope,
     },
     registry::{
         error::RegistryError,
@@ -75,6 +77,15 @@ pub(super) async fn apply(
     Ok(outcome)
 }
 
+/// Waits until the catalog shows a change of the node's checks.
+async fn node_checks_visible(api: &Api, is_visible: impl Fn(&[CheckReport]) -> bool) {
+    let there = |catalog: &Catalog| {
+        let view = catalog.view().get(&api.agent.node);
+        view.is_some_and(|view| is_visible(view.node.checks.as_ref().map_or(&[], |report| &report.checks)))
+    };
+    api.queries.wait_for_catalog(there, CATALOG_WAIT).await;
+}
+
 pub(crate) fn registry_error(error: &RegistryError) -> ApiError {
     let status = match error {
         RegistryError::Unknown(_) => StatusCode::NOT_FOUND,
@@ -112,21 +123,50 @@ pub(crate) async fn deregister(State(api): State<Api>, Path(id): Path<String>) -
     apply(&api, Change::Deregister(id), |_, known| known.is_none()).await.map(drop)
 }
 
-pub(crate) async fn register_check(State(api): State<Api>, body: Body) -> Result<(), ApiError> {
+/// A check of the node withholds all its instances: it needs the scope of the node's maintenance.
+fn require_operate(granted: Granted) -> Result<(), ApiError> {
+    granted.require(Scope::Operate, "a check of the node; name the service of the check in ServiceID")
+}
+
+pub(crate) async fn register_check(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    body: Body,
+) -> Result<(), ApiError> {
     let check = CheckRegistration::read(&read(body)?).map_err(|error| bad(&error.to_string()))?;
     let id = check.id.clone();
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id))
     };
+    if check.service.is_none() {
+        require_operate(granted)?;
+        let id = check.id.clone();
+        apply(&api, Change::RegisterCheck(check), |_, _| true).await?;
+        node_checks_visible(&api, |checks| checks.iter().any(|check| check.id == id)).await;
+        return Ok(());
+    }
     apply(&api, Change::RegisterCheck(check), |_, known| known.is_some_and(has)).await.map(drop)
 }
 
-pub(crate) async fn deregister_check(State(api): State<Api>, Path(id): Path<String>) -> Result<(), ApiError> {
+pub(crate) async fn deregister_check(
+    State(api): State<Api>,
+    Extension(granted): Extension<Granted>,
+    Path(id): Path<String>,
+) -> Result<(), ApiError> {
+    let known = api.queries.snapshot();
+    let node = known.catalog.view().get(&api.agent.node).and_then(|view| view.node.checks.as_ref());
+    if node.is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str())) {
+        require_operate(granted)?;
+    }
     let has = |known: &Announcement| {
         known.report.as_ref().is_some_and(|report| report.checks.iter().any(|check| check.id == id.as_str()))
     };
     let change = Change::DeregisterCheck(id.clone());
-    apply(&api, change, |_, known| !known.is_some_and(has)).await.map(drop)
+    let outcome = apply(&api, change, |_, known| !known.is_some_and(has)).await?;
+    if outcome.node {
+        node_checks_visible(&api, |checks| checks.iter().all(|check| check.id != id.as_str())).await;
+    }
+    Ok(())
 }
 
 async fn report(api: &Api, check: String, status: Status, output: String) -> Result<(), ApiError> {
@@ -135,8 +175,14 @@ async fn report(api: &Api, check: String, status: Status, output: String) -> Res
         let report = known.report.as_ref()?;
         report.checks.iter().find(|check| check.id == id.as_str()).map(|check| check.status == status)
     };
+    let id = check.clone();
     let change = Change::Report { check, status, output };
-    apply(api, change, |_, known| known.and_then(&is_reported) == Some(true)).await.map(drop)
+    let outcome = apply(api, change, |_, known| known.and_then(&is_reported) == Some(true)).await?;
+    if outcome.node {
+        let is_reported = |check: &CheckReport| check.id == id.as_str() && check.status == status;
+        node_checks_visible(api, |checks| checks.iter().any(is_reported)).await;
+    }
+    Ok(())
 }
 
 pub(crate) async fn pass(State(api): State<Api>, Path(id): Path<String>, query: Query) -> Result<(), ApiError> {
@@ -183,7 +229,11 @@ async fn release(api: &Api, target: Target, kinds: Vec<HoldReason>) -> Result<Ou
 }
 
 pub(crate) async fn maintain_node(State(api): State<Api>, query: Query) -> Result<(), ApiError> {
-    maintain(&api, Target::Node, HoldReason::NodeMaintenance, &query).await
+    maintain(&api, Target::Node, HoldReason::NodeMaintenance, &query).await?;
+    let is_on = enable(&query)?;
+    let is_shown = |checks: &[CheckReport]| checks.iter().any(|check| check.id == NODE_MAINTENANCE);
+    node_checks_visible(&api, |checks| is_shown(checks) == is_on).await;
+    Ok(())
 }
 
 pub(crate) async fn maintain_service(

@@ -35,12 +35,21 @@ fn view() -> View {
             datacenter: label(datacenter),
             zone: zone.map(label),
             meta: Default::default(),
+            checks: None,
         };
         let key = InstanceKey { service: label("web").into(), id: label(&format!("web-{name}")) };
         let instance = Instance { nearest: Some(Nearest::Datacenter), ..Instance::new(key, vec![address]) };
         let announced = state.iter().map(|state| Announcement::new(Arc::new(instance.clone()), state.clone()));
         let announcements = Announcements::from_iter(announced.map(Announcement::into_entry));
-        (label(name), Arc::new(NodeView { external: Default::default(), node: Arc::new(data), announcements, freshness: Freshness::Live }))
+        (
+            label(name),
+            Arc::new(NodeView {
+                external: Default::default(),
+                node: Arc::new(data),
+                announcements,
+                freshness: Freshness::Live,
+            }),
+        )
     };
     NODES.iter().map(node).collect()
 }

@@ -162,6 +162,7 @@ fn view(status: Status, reason: &str) -> View {
             datacenter: label("dc1"),
             zone: None,
             meta: Default::default(),
+            checks: None,
         };
         let view =
             NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness: Freshness::Live };

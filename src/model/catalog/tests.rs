@@ -24,6 +24,7 @@ fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc
         datacenter: label("dc1"),
         zone: None,
         meta: Default::default(),
+        checks: None,
     };
     let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();
     (
@@ -318,6 +319,7 @@ fn changed_check_of_an_external_node_raises_the_versions_of_its_services_only() 
     let check = crate::model::announcement::CheckReport {
         id: "ping".into(),
         name: "".into(),
+        notes: "".into(),
         status: Critical,
         output: "".into(),
         since: 1,

@@ -53,6 +53,7 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             datacenter: label("dc1"),
             zone: None,
             meta: Default::default(),
+            checks: None,
         };
         let view_of = NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness };
         view.insert(name, Arc::new(view_of));

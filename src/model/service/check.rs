@@ -51,6 +51,11 @@ impl Check {
         }
     }
 
+    /// Returns the id that was given to the check.
+    pub fn id(&self) -> Option<&str> {
+        self.title.as_ref()?.id.as_deref()
+    }
+
     /// Returns the name for people: that of a client, else kind and target of the probe.
     pub fn display_name(&self) -> String {
         let name = self.title.as_ref().and_then(|title| title.name.as_ref());

@@ -9,7 +9,12 @@ use crate::{
 };
 
 fn host() -> Host {
-    Host { node: label("host-a"), addresses: vec!["10.0.0.7".parse().unwrap()], allow_exec: false, allow_link_local: false }
+    Host {
+        node: label("host-a"),
+        addresses: vec!["10.0.0.7".parse().unwrap()],
+        allow_exec: false,
+        allow_link_local: false,
+    }
 }
 
 fn apply(state: &mut State, change: Change) -> Result<bool, String> {

@@ -38,11 +38,11 @@ const TOO_MANY_REQUESTS: u16 = 429;
 const KINDS: [&str; 11] =
     ["TTL", "HTTP", "TCP", "UDP", "GRPC", "H2PING", "OSService", "Args", "ScriptArgs", "AliasService", "AliasNode"];
 
-/// A check that a client registered for a service.
+/// A check that a client registered separately.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckRegistration {
-    /// Id of the service.
-    pub service: String,
+    /// Id of the service; `None`: it is a check of the node.
+    pub service: Option<String>,
     /// Id of the check.
     pub id: SmolStr,
     /// Request body.
@@ -59,10 +59,18 @@ impl CheckRegistration {
         let name = fields.text("Name")?.ok_or(FieldError::Missing { field: "Name", what: "the check's name" })?;
         let given = ["CheckID", "ID"].into_iter().find(|field| !fields.is_empty(field)).unwrap_or("Name");
         let id = fields.text(given)?.unwrap_or(name);
-        let what = "the id of the service that the check is for; muster has no checks of a node as a whole";
-        let service = fields.text("ServiceID")?.ok_or(FieldError::Missing { field: "ServiceID", what })?;
         check_text(&fields, given, id)?;
-        Ok(Self { service: service.to_owned(), id: SmolStr::new(id), body: body.clone() })
+        Ok(Self { service: fields.text("ServiceID")?.map(str::to_owned), id: SmolStr::new(id), body: body.clone() })
+    }
+
+    /// Returns the check as one of the node.
+    ///
+    /// # Errors
+    /// The first invalid field.
+    pub fn of_node(&self, host: &Host) -> Result<Check, FieldError> {
+        let mut check = read_check(&self.body, "", None, host)?.check;
+        check.title = Some(CheckTitle { id: Some(self.id.clone()), ..check.title.unwrap_or_default() });
+        Ok(check)
     }
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Change, State, Target};
+use super::{Change, MovedCheck, State, Target};
 use crate::{
     model::{
         announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
         health::Status,
+        maintenance::Scope,
         name::Label,
-        service::{Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
+        service::{CheckTitle, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
     registry::{
         error::RegistryError,
@@ -379,6 +380,11 @@ impl Node {
         self.state.definitions(&self.files).iter().map(|(key, one)| format!("{key} [{}]", checks(one))).collect()
     }
 
+    /// Formats the checks of the node.
+    fn node_checks(&self) -> Vec<String> {
+        self.state.node_checks().iter().map(|check| format!("{} {}", check.id().unwrap(), check.probe)).collect()
+    }
+
     /// Returns the state after a restart.
     fn restarted(&self) -> State {
         let (state, lost) = State::parse(&self.state.to_text(), &host());
@@ -621,7 +627,7 @@ fn deregistration_behind_a_file_keeps_the_files_holds() {
 }
 
 fn report(id: &str, status: Status, since: u64) -> CheckReport {
-    CheckReport { id: id.into(), name: "".into(), status, output: "".into(), since }
+    CheckReport { id: id.into(), name: "".into(), notes: "".into(), status, output: "".into(), since }
 }
 
 #[test]
@@ -670,17 +676,90 @@ fn hold_of_a_removed_instance_can_be_released() {
     assert!(node.apply(release()).unwrap_err().starts_with("unknown: Unknown instance"));
 }
 
+/// As in Consul, where the checks of an agent are a map by id.
 #[test]
-fn check_id_is_unique_on_the_node() {
-    let body = |name: &str| json!({"Name": name, "Check": {"CheckID": "c", "TTL": "5s"}});
-    let taken = "refused: Check ID \"c\" is used by service \"a\": use another CheckID.";
-    let mut node = Node::new(&[]);
+fn last_registration_of_a_check_id_counts() {
+    let body = |name: &str| json!({"Name": name, "Checks": [{"CheckID": "c", "TTL": "5s"}, {"TTL": "5s"}]});
+    let mut node = Node::new(&[json!({"Name": "ssh", "Check": {"TTL": "5s"}})]);
     assert_eq!(node.register(&body("a")), Ok(true));
     assert_eq!(node.register(&body("a")), Ok(false), "identical registration");
-    assert_eq!(node.register(&body("b")), Err(taken.to_owned()));
-    assert_eq!(node.register(&json!({"Name": "b"})), Ok(true));
-    let added = check(&json!({"Name": "c", "CheckID": "c", "ServiceID": "b", "TTL": "1s"}));
-    assert_eq!(node.apply(added), Err(taken.to_owned()));
+    let outcome = node.state.apply(register(&body("b"), false), &node.files, &host(), 100).unwrap();
+    assert_eq!(outcome.moved, [MovedCheck { id: "c".into(), from: "a".into() }]);
+    assert_eq!(node.shown()[..2], ["a/a-host-a [service:a:2]", "b/b-host-a [c,service:b:2]"]);
+    // The separate registration of a check takes it as well, and a check of the node.
+    assert_eq!(node.apply(check(&json!({"Name": "c", "ServiceID": "a", "TTL": "1s"}))), Ok(true));
+    assert_eq!(node.shown()[..2], ["a/a-host-a [service:a:2,c]", "b/b-host-a [service:b:2]"]);
+    let outcome = node.state.apply(check(&json!({"Name": "c", "TTL": "1s"})), &node.files, &host(), 100).unwrap();
+    assert!(outcome.node && outcome.instances.len() == 1, "{outcome:?}");
+    assert_eq!(node.shown()[0], "a/a-host-a [service:a:2]");
+    assert_eq!(node.node_checks(), ["c ttl 1s"]);
+    let refused =
+        "refused: Check ID \"c\" is that of a check of the node: use another CheckID, or deregister that check.";
+    assert_eq!(node.register(&body("b")), Err(refused.to_owned()));
+    node.restarted();
+    let of_file = check(&json!({"Name": "x", "CheckID": "service:ssh", "ServiceID": "a", "TTL": "1s"}));
+    let refused = "refused: Check ID \"service:ssh\" is that of a check in a file of this node: use another CheckID.";
+    assert_eq!(node.apply(of_file), Err(refused.to_owned()));
+}
+
+#[test]
+fn checks_of_the_node_are_registered_reported_and_deregistered() {
+    let mut node = Node::new(&[]);
+    let configured = crate::model::service::Check {
+        title: Some(CheckTitle { id: Some("node:1".into()), ..CheckTitle::default() }),
+        ..crate::model::service::Check::new(Probe::Systemd { unit: "sshd.service".to_owned() })
+    };
+    node.state.set_configured_checks([configured].into());
+    let load = json!({"Name": "Load", "CheckID": "load", "Notes": "uptime(1)", "TTL": "30s"});
+    assert_eq!(node.apply(check(&load)), Ok(true));
+    assert_eq!(node.apply(check(&load)), Ok(false), "identical registration");
+    assert_eq!(node.apply(check(&json!({"Name": "disk", "TCP": "10.0.0.7:1", "Interval": "5s"}))), Ok(true));
+    assert_eq!(node.node_checks(), ["node:1 systemd sshd.service", "disk tcp 10.0.0.7:1", "load ttl 30s"]);
+    assert_eq!(node.shown(), [""; 0], "they are no instances");
+    let report = |id: &str| Change::Report { check: id.into(), status: Status::Passing, output: String::new() };
+    let outcome = node.state.apply(report("load"), &node.files, &host(), 100).unwrap();
+    assert_eq!(outcome.ttl_report, Some((Scope::Node, "load".into())));
+
+    let mut again = Node { state: node.restarted(), files: Definitions::new() };
+    assert_eq!(again.node_checks(), ["disk tcp 10.0.0.7:1", "load ttl 30s"]);
+    assert_eq!(again.apply(check(&load)), Ok(false), "identical after a restart");
+
+    let refused = [
+        (report("disk"), "refused: Check \"disk\" is not a TTL check and accepts no reports."),
+        (report("x"), "unknown: Unknown check ID \"x\""),
+        (Change::DeregisterCheck("node:1".into()), "refused: Check \"node:1\" is defined in the configuration"),
+        (check(&json!({"Name": "node:1", "TTL": "1s"})), "refused: Check ID \"node:1\" is that of a check in a file"),
+        (check(&json!({"Name": "x", "Args": ["/bin/true"]})), "refused: Checks: commands are not accepted over HTTP"),
+        (check(&json!({"Name": "x", "TCP": "169.254.169.254:80"})), "refused: Checks: 169.254.169.254 is a link-local"),
+        (check(&json!({"Name": "x", "TTL": "0s"})), "refused: the check: a check needs exactly one of"),
+    ];
+    for (change, expected) in refused {
+        let error = node.apply(change.clone()).expect_err(expected);
+        assert!(error.starts_with(expected), "{change:?}: {error}");
+    }
+    assert_eq!(node.apply(Change::DeregisterCheck("disk".into())), Ok(true));
+    for at in 0..29 {
+        assert_eq!(node.apply(check(&json!({"Name": format!("more-{at}"), "TTL": "1s"}))), Ok(true));
+    }
+    let full = "refused: This node has 31 checks of its own, the maximum: deregister some.";
+    assert_eq!(node.apply(check(&json!({"Name": "last", "TTL": "1s"}))), Err(full.to_owned()));
+}
+
+#[test]
+fn command_is_registered_if_the_configuration_allows_it() {
+    let allowed = Host { allow_exec: true, ..host() };
+    let body = json!({"Name": "web", "Check": {"Args": ["/bin/true"], "Interval": "1s"}});
+    let mut state = State::default();
+    let error = state.apply(register(&body, false), &Definitions::new(), &host(), 0).unwrap_err();
+    assert!(error.to_string().contains("set checks.allow_exec: api"), "{error}");
+    let registration = Box::new(Registration::read(&body, &allowed).unwrap());
+    let change = Change::Register { registration, replace_checks: false };
+    assert!(state.apply(change, &Definitions::new(), &allowed, 0).unwrap().changed);
+    // Restored without the permission, the check stays and its probe fails.
+    let (restored, lost) = State::parse(&state.to_text(), &host());
+    assert!(lost.is_empty(), "{lost:?}");
+    let definitions = restored.definitions(&Definitions::new());
+    assert!(!definitions.values().next().unwrap().checks[0].origin.may_run_commands());
 }
 
 #[test]
