@@ -109,8 +109,9 @@ mod tests {
 
     #[test]
     fn checked_instances_take_precedence_over_external_ones() {
+        type Ports = &'static [(&'static str, u16)];
         // Checked and external instances by id and port; the union.
-        let steps: &[(&[(&str, u16)], &[(&str, u16)], &[(&str, u16)], bool)] = &[
+        let steps: &[(Ports, Ports, Ports, bool)] = &[
             (&[("a", 1)], &[], &[("a", 1)], true),
             (&[("a", 1)], &[("b", 2)], &[("a", 1), ("b", 2)], true),
             (&[("a", 1)], &[("b", 2)], &[("a", 1), ("b", 2)], false),

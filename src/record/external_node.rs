@@ -73,8 +73,7 @@ pub(super) fn read(name: RegisteredName, value: &str) -> Result<ExternalNode, Re
         addresses: text.addresses.into_owned(),
         tagged: text.tagged.into_owned(),
         meta: text.meta.into_owned(),
-        // The bounds are those of the texts as they arrive.
-        checks: text.checks.into_iter().map(read_check).collect::<Result<_, _>>()?,
+        checks: text.checks.iter().map(read_check).collect::<Result<_, _>>()?,
         details: text.details.into_iter().map(details).collect(),
     };
     node.check().map_err(RecordError::External)?;

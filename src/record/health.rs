@@ -90,7 +90,7 @@ pub(super) fn read_report(value: &str) -> Result<HealthReport, RecordError> {
     if text.checks.len() > MAX_CHECKS {
         return Err(RecordError::Report);
     }
-    Ok(HealthReport { since: text.since, checks: text.checks.into_iter().map(read_check).collect::<Result<_, _>>()? })
+    Ok(HealthReport { since: text.since, checks: text.checks.iter().map(read_check).collect::<Result<_, _>>()? })
 }
 
 pub(super) fn write_check(check: &CheckReport) -> CheckText<'_> {
@@ -104,7 +104,7 @@ pub(super) fn write_check(check: &CheckReport) -> CheckText<'_> {
     }
 }
 
-pub(super) fn read_check(text: CheckText<'_>) -> Result<CheckReport, RecordError> {
+pub(super) fn read_check(text: &CheckText<'_>) -> Result<CheckReport, RecordError> {
     let is_long = |text: &str| text.len() > MAX_CHECK_TEXT;
     if text.id.is_empty() || is_long(&text.id) || is_long(&text.name) || is_long(&text.notes) {
         return Err(RecordError::Report);

@@ -286,7 +286,7 @@ impl Registered {
 
     fn ensure_bounds(&self, name: &RegisteredName) -> Result<(), RegistryError> {
         let refused = |text: String| Err(RegistryError::Refused(text));
-        for (id, _) in &self.services {
+        for id in self.services.keys() {
             if self.checks_of(Some(id)).count() > MAX_CHECKS {
                 return refused(format!("Service ID {id:?} has more than {MAX_CHECKS} checks, the maximum."));
             }

@@ -107,6 +107,24 @@ fn traefik() {
     assert_eq!(statuses(&entries).into_values().collect::<Vec<_>>(), ["passing", "critical"]);
 }
 
+/// `client/fingerprint/consul.go` of Nomad: attributes of the agent. Jobs with services require version 1.8.
+#[test]
+fn nomad() {
+    let agent = Agent::start_with("http: {listen: [127.0.0.1:0], consul_version: 1.20.0}\n", &[], |_| {});
+    let own: BTreeMap<String, BTreeMap<String, Value>> = get_plain(&agent, "agent/self");
+    let text = |part: &str, key: &str| own[part][key].as_str().unwrap().to_owned();
+    assert_eq!(text("Config", "Version"), "1.20.0");
+    assert_eq!((text("Config", "Revision"), text("Config", "NodeName")), (String::new(), "host-a".to_owned()));
+    assert_eq!((text("Config", "Datacenter"), &own["Config"]["Server"]), ("dc1".to_owned(), &Value::Bool(false)));
+    assert_eq!(own["DebugConfig"]["ConnectEnabled"], Value::Bool(false));
+    for (key, expected) in [("GRPCPort", -1.0), ("GRPCTLSPort", -1.0), ("DNSPort", f64::from(agent.address().port()))] {
+        assert_eq!(own["DebugConfig"][key].as_f64(), Some(expected), "{key}");
+    }
+    let address = own["DebugConfig"]["DNSAddrs"][0].as_str().unwrap().to_owned();
+    assert_eq!(address, format!("udp://{}", agent.address()));
+    assert!(own["Member"]["Tags"].get("segment").is_none());
+}
+
 /// `registry/consul/passing.go`: the instances to which Fabio sends requests if `registry.consul.checksRequired` is
 /// `one`, its default.
 fn fabio_passing(checks: &[HealthCheck]) -> Vec<String> {

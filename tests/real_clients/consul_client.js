@@ -99,6 +99,14 @@ async function main() {
   names.end();
   healthy.end();
 
+  const node = { node: "n1", address: "10.1.10.11", service: { service: "s1", port: 80 } };
+  await consul.catalog.register({ ...node, check: { name: "c1", status: "passing" } });
+  assert.deepEqual((await consul.catalog.node.list()).map(({ Node }) => Node), ["host-a", "n1"]);
+  assert.equal((await consul.catalog.node.services("n1")).Services.s1.Port, 80);
+  assert.deepEqual((await consul.health.node("n1")).map(({ CheckID }) => CheckID), ["c1"]);
+  await consul.catalog.deregister({ node: "n1" });
+  assert.deepEqual((await consul.catalog.node.list()).map(({ Node }) => Node), ["host-a"]);
+
   await rejects(/no key\/value store/, () => consul.kv.get("a"));
   await rejects(/no key\/value store/, () => consul.kv.set("a", "b"));
   await rejects(/no sessions/, () => consul.session.create({}));

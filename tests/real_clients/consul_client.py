@@ -152,6 +152,44 @@ equal([check["Notes"] for check in c.health.node("host-a")[1] if check["CheckID"
 equal(c.agent.maintenance("false"), True)
 equal(len(c.health.service("db", passing=True)[1]), 1)
 
+# External nodes.
+rejects("this agent is in dc1", c.catalog.register, "n1", "10.1.10.11", dc="dc2")
+known = {node["Node"] for node in c.catalog.nodes()[1]}
+equal(c.catalog.register("n1", "10.1.10.11", service={"service": "s1"}, check={"name": "c1", "status": "passing"}), True)
+equal(c.catalog.register("n1", "10.1.10.11", service={"service": "s2"}), True)
+names = when_changed(
+    c.catalog.services,
+    lambda: equal(c.catalog.register("n2", "10.1.10.12", service={"service": "s1", "tags": ["master"]}), True),
+)
+equal({name: names[name] for name in ["s1", "s2"]}, {"s1": ["master"], "s2": []})
+equal({node["Node"] for node in c.catalog.nodes()[1]} - known, {"n1", "n2"})
+rejects("No path to datacenter dc2", c.catalog.nodes, dc="dc2")
+equal(set(c.catalog.node("n1")[1]["Services"]), {"s1", "s2"})
+equal({node["Node"] for node in c.catalog.service("s1")[1]}, {"n1", "n2"})
+equal({node["Node"] for node in c.catalog.service("s1", tag="master")[1]}, {"n2"})
+equal([check["Status"] for check in c.health.node("n1")[1]], ["passing"])
+entries = when_changed(
+    lambda **how: c.health.service("s1", **how),
+    lambda: c.catalog.register("n1", "10.1.10.11", check={"name": "c1", "status": "critical"}),
+)
+equal([entry["Node"]["Node"] for entry in entries], ["n1", "n2"])
+equal([entry["Node"]["Node"] for entry in c.health.service("s1", passing=True)[1]], ["n2"])
+equal(c.catalog.deregister("n1", check_id="c1"), True)
+equal(c.catalog.deregister("n2", service_id="s1"), True)
+equal({node["Node"] for node in c.catalog.nodes()[1]} - known, {"n1", "n2"})
+equal({node["Node"] for node in c.catalog.service("s1")[1]}, {"n1"})
+equal(c.catalog.deregister("n1"), True)
+equal(c.catalog.deregister("n2"), True)
+equal({node["Node"] for node in c.catalog.nodes()[1]}, known)
+
+# Tags that the catalog changes.
+if not OLD:
+    equal(c.agent.service.register("tagged", tags=["v1"], enable_tag_override=True), True)
+    equal(c.agent.services()["tagged"]["EnableTagOverride"], True)
+    equal(c.catalog.register("host-a", "10.0.0.7", service={"service": "tagged", "tags": ["v2"]}), True)
+    equal(c.agent.services()["tagged"]["Tags"], ["v2"])
+    equal(c.agent.service.deregister("tagged"), True)
+
 # User events.
 equal(c.event.fire("deploy", "v2")["Name"], "deploy")
 if not OLD:
@@ -170,7 +208,6 @@ for part, call, arguments in [
     ("no prepared queries", c.query.list, []),
     ("no transactions", c.txn.put, [[]]),
     ("Nodes need no registration", c.catalog.register, ["host-a", "10.0.0.7"]),
-    ("announces its own services", c.catalog.register, ["host-z", "10.0.0.9", {"service": "x"}]),
     ("To remove a node, make it leave", c.catalog.deregister, ["host-a"]),
 ]:
     rejects(part, call, *arguments)

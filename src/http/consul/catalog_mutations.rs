@@ -28,7 +28,7 @@ pub(crate) async fn register(State(api): State<Api>, uri: Uri, query: Query, bod
     if is_own_node(&api, &body) {
         register_own(&api, &body).await?;
     } else {
-        let registration = CatalogRegistration::read(&body).map_err(invalid)?;
+        let registration = CatalogRegistration::read(&body).map_err(|error| invalid(&error))?;
         ensure_owner(&api, &registration.name)?;
         let name = registration.name.clone();
         change_external(&api, Change::RegisterExternal(Box::new(registration)), &name).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn deregister(
     if is_own_node(&api, &body) {
         deregister_own(&api, &body).await?;
     } else {
-        let request = CatalogDeregistration::read(&body).map_err(invalid)?;
+        let request = CatalogDeregistration::read(&body).map_err(|error| invalid(&error))?;
         ensure_owner(&api, &request.name)?;
         let name = request.name.clone();
         change_external(&api, Change::DeregisterExternal(request), &name).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn deregister(
     Ok(json(&uri, &true))
 }
 
-fn invalid(error: FieldError) -> ApiError {
+fn invalid(error: &FieldError) -> ApiError {
     bad(&error.to_string())
 }
 
@@ -75,7 +75,7 @@ async fn register_own(api: &Api, body: &Value) -> Result<(), ApiError> {
     if let (Some(fields), Some(name)) = (service.as_object_mut(), name) {
         fields.insert("Name".to_owned(), name);
     }
-    let registration = Registration::read(&service, &api.agent.host()).map_err(invalid)?;
+    let registration = Registration::read(&service, &api.agent.host()).map_err(|error| invalid(&error))?;
     let known = api.queries.snapshot();
     let known = known.catalog.view().get(&api.agent.node).and_then(|view| {
         let announcement = view.announcements.get(&registration.definition.instance.key)?;
@@ -84,7 +84,7 @@ async fn register_own(api: &Api, body: &Value) -> Result<(), ApiError> {
     if known.is_none() {
         return register_service(api, registration, false).await;
     }
-    let (id, tags) = (registration.id.to_string(), tags_of(&service).map_err(invalid)?);
+    let (id, tags) = (registration.id.to_string(), tags_of(&service).map_err(|error| invalid(&error))?);
     let expected = tags.clone();
     let change = Change::OverrideTags { id, tags };
     apply(api, change, |_, known| known.is_some_and(|known| *known.instance.tags == expected)).await.map(drop)

@@ -276,7 +276,8 @@ fn first_claim_of_an_external_node_counts_by_freshness_and_owner() {
     let db = |address| [("db1", address)];
     // Owners by name with the address that each announces; the owner that counts, and whether there is a conflict.
     let (one, two) = (db("10.9.0.1"), db("10.9.0.2"));
-    let cases: &[(&str, Vec<(Label, Arc<NodeView>)>, Option<&str>, bool)] = &[
+    type Nodes = Vec<(Label, Arc<NodeView>)>;
+    let cases: &[(&str, Nodes, Option<&str>, bool)] = &[
         ("one owner", vec![owner("b", &one, Live)], Some("b"), false),
         ("two owners", vec![owner("a", &two, Live), owner("b", &one, Live)], Some("a"), true),
         ("the first is unreachable", vec![owner("a", &two, LastKnown), owner("b", &one, Live)], Some("b"), true),
