@@ -125,12 +125,12 @@ fn problems_are_printed_in_order_and_counted() {
             "problems of several files",
             vec![
                 ("s/b.yaml", "service: b\nport: x\nprt: 1\n"),
-                ("s/a.yaml", "services:\n- service: a_b\n"),
+                ("s/a.yaml", "services:\n- {service: a, ports: {a_b: 1}}\n"),
                 ("s/c.yaml", "a: b: c\n"),
             ],
             vec!["s"],
             1,
-            "s/a.yaml:2:12: `a_b` cannot be a service's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)\n\
+            "s/a.yaml:2:24: `a_b` cannot be a port's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)\n\
              s/b.yaml:2:7: expected a port from 1 to 65535, found `x`\n\
              s/b.yaml:3:1: unknown key `prt` (did you mean `port`?)\n\
              s/c.yaml:1:5: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)\n\
