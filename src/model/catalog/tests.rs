@@ -242,7 +242,7 @@ fn answered_instances_are_healthy_and_all_are_declared() {
     for (state, freshness, (healthy, warming)) in cases {
         let (_, known) = announcement("web", "w1", "10.0.0.8", Passing);
         let announcement = Arc::new(Announcement { state, ..Announcement::clone(&known) });
-        let entry = CatalogEntry { node: label("a"), announcement, freshness };
+        let entry = CatalogEntry { node: label("a"), announcement, freshness, only_passing: false };
         assert_eq!(entry.count(), Count { declared: 1, healthy, warming }, "{entry:?}");
     }
 }
