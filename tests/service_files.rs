@@ -121,6 +121,7 @@ slow_start: 30s
             ttl: Some(60),
             registered_as: None,
             service_case: Some("Web".into()),
+            host: None,
         }
         .into(),
         enabled: false,
@@ -371,10 +372,7 @@ fn invalid_keys_are_refused() {
         ),
         ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
         ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
-        (
-            &long_id,
-            "2:5: an id has 1 to 255 octets and no control characters, this one has 256",
-        ),
+        (&long_id, "2:5: an id has 1 to 255 octets and no control characters, this one has 256"),
         ("id: \"\"", "2:5: expected an instance's id, found an empty text"),
         ("id: [a]", "2:5: expected an instance's id, found a list"),
         ("port: http", "2:7: expected a port from 1 to 65535, found `http`"),
