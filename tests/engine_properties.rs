@@ -98,6 +98,7 @@ prop_compose! {
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as: None,
             service_case: None,
+            host: None,
         };
         Announcement::new(Arc::new(instance), state)
     }

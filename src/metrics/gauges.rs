@@ -64,7 +64,7 @@ pub struct Process {
 }
 
 /// States of instances, in display order.
-const STATES: [&str; 10] = [
+const STATES: [&str; 11] = [
     "passing",
     "warming",
     "warning",
@@ -74,6 +74,7 @@ const STATES: [&str; 10] = [
     HoldReason::Maintenance.as_str(),
     HoldReason::NodeMaintenance.as_str(),
     HoldReason::Flapping.as_str(),
+    HoldReason::Unresolved.as_str(),
     "gone",
 ];
 

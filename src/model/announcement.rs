@@ -95,11 +95,14 @@ pub enum HoldReason {
     NodeMaintenance,
     /// Flapping: it fell too often within a short time.
     Flapping,
+    /// The addresses of its host name are unknown.
+    Unresolved,
 }
 
 impl HoldReason {
     /// All causes.
-    pub const ALL: [Self; 4] = [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping];
+    pub const ALL: [Self; 5] =
+        [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::Flapping, Self::Unresolved];
 
     /// Returns the cause in one word, for JSON, gossip and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -108,6 +111,7 @@ impl HoldReason {
             Self::Maintenance => "maintenance",
             Self::NodeMaintenance => "node-maintenance",
             Self::Flapping => "flapping",
+            Self::Unresolved => "unresolved",
         }
     }
 
@@ -118,6 +122,7 @@ impl HoldReason {
             Self::Maintenance => "in maintenance",
             Self::NodeMaintenance => "on a node in maintenance",
             Self::Flapping => "flapping",
+            Self::Unresolved => "without an address",
         }
     }
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
+    followed_host::{FollowedHost, HostName},
     health::Status,
     list::List,
     name::label,
@@ -329,8 +330,14 @@ prop_compose! {
         min_healthy in prop::option::of(prop::sample::select(vec!["1", "10000", "1%", "100%"])),
         registered_as in prop::option::of("\\PC{1,60}"),
         webs in prop::option::of("[Ww][Ee][Bb]"),
+        host in prop::option::of(("[a-z]{1,8}\\.example", prop::option::of("[ -~]{0,20}"))),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
+        let followed = |(name, problem): (String, Option<String>)| FollowedHost {
+            name: HostName::parse(&name).unwrap(),
+            problem: problem.map(Into::into),
+        };
+        let host = host.map(followed);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
         let mut addresses: List<IpAddr> = addresses.into_iter().filter(is_host).collect();
         if addresses.is_empty() {
@@ -340,12 +347,14 @@ prop_compose! {
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
         let service_case = webs.map(Into::into);
+        let instance = Instance { addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() };
         Instance {
+            host: host.map(Arc::new),
             nearest,
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as,
             service_case,
-            ..Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() }
+            ..instance
         }
     }
 }
