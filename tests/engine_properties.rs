@@ -115,10 +115,8 @@ fn view() -> impl Strategy<Value = View> {
         nodes.values().any(|(_, _, (freshness, _))| *freshness != Freshness::Gone)
     });
     views.prop_map(|nodes| {
-        let one = |(name, (addresses, announcements, (freshness, place))): (
-            &str,
-            (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&str, &str))),
-        )| {
+        type Generated = (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&'static str, &'static str)));
+        let one = |(name, (addresses, announcements, (freshness, place))): (&str, Generated)| {
             let node = Node {
                 name: label(name),
                 addresses,
