@@ -99,6 +99,7 @@ prop_compose! {
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as: None,
             service_case: None,
+            host: None,
         };
         Announcement::new(Arc::new(instance), state)
     }
@@ -115,10 +116,8 @@ fn view() -> impl Strategy<Value = View> {
         nodes.values().any(|(_, _, (freshness, _))| *freshness != Freshness::Gone)
     });
     views.prop_map(|nodes| {
-        let one = |(name, (addresses, announcements, (freshness, place))): (
-            &str,
-            (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&str, &str))),
-        )| {
+        type Generated = (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&'static str, &'static str)));
+        let one = |(name, (addresses, announcements, (freshness, place))): (&str, Generated)| {
             let node = Node {
                 name: label(name),
                 addresses,

@@ -114,6 +114,7 @@ impl Declared {
             min_healthy: self.min_healthy.map(|text| text.parse().unwrap()),
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
+            host: None,
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };
         Announcement::new(Arc::new(instance), state).into_entry()

@@ -131,6 +131,7 @@ slow_start: 30s
             min_healthy: "50%".parse().ok(),
             registered_as: None,
             service_case: Some("Web".into()),
+            host: None,
         }
         .into(),
         enabled: false,

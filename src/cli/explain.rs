@@ -98,6 +98,15 @@ fn text(explained: &Explained, now: SystemTime) -> String {
             let _ =
                 writeln!(text, "    {}", printable(&format!("external node {external}, registered through {node}")));
         }
+        if let Some(host) = &instance.host {
+            let addresses = instance.addresses.join(", ");
+            let line = match &instance.host_problem {
+                None => format!("addresses of {host}: {addresses}"),
+                Some(problem) if addresses.is_empty() => format!("no addresses of {host}: {problem}"),
+                Some(problem) => format!("last known addresses of {host}: {addresses}; {problem}"),
+            };
+            let _ = writeln!(text, "    {}", printable(&line));
+        }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
         if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
             for check in &instance.checks {

@@ -102,12 +102,20 @@ pub enum HoldReason {
     NodeCritical,
     /// Flapping: it fell too often within a short time.
     Flapping,
+    /// The addresses of its host name are unknown.
+    Unresolved,
 }
 
 impl HoldReason {
     /// All causes.
-    pub const ALL: [Self; 5] =
-        [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::NodeCritical, Self::Flapping];
+    pub const ALL: [Self; 6] = [
+        Self::Draining,
+        Self::Maintenance,
+        Self::NodeMaintenance,
+        Self::NodeCritical,
+        Self::Flapping,
+        Self::Unresolved,
+    ];
 
     /// Returns the cause in one word, for JSON, gossip and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -117,6 +125,7 @@ impl HoldReason {
             Self::NodeMaintenance => "node-maintenance",
             Self::NodeCritical => "node-critical",
             Self::Flapping => "flapping",
+            Self::Unresolved => "unresolved",
         }
     }
 
@@ -128,6 +137,7 @@ impl HoldReason {
             Self::NodeMaintenance => "on a node in maintenance",
             Self::NodeCritical => "on a node with a critical check",
             Self::Flapping => "flapping",
+            Self::Unresolved => "without an address",
         }
     }
 }

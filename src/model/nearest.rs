@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::name::Label;
 
-/// Maximum of `min_healthy` as a number: more instances have no tier of their own to fill.
+/// Maximum of `min_healthy` as a number: a larger one is a mistake, since no tier has that many instances of a service.
 pub const MAX_MIN_HEALTHY: NonZero<u16> = NonZero::new(10_000).unwrap();
 /// Key of `Meta` by which a client of the HTTP API states [`Nearest`]: registrations have no field for it.
 pub const NEAREST_META: &str = "muster-nearest";

@@ -64,7 +64,9 @@ mod tests {
                 ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()])
             }
         };
-        let cases: &[(&[&str], &str, [Option<&str>; 3])] = &[
+        // Statements by id, the policy, and the ids that state its parts and another value.
+        type Case<'a> = (&'a [&'a str], &'a str, [Option<&'a str>; 3]);
+        let cases: &[Case<'_>] = &[
             (&["- -"], "datacenter 2", [None, None, None]),
             (&["- -", "zone -"], "zone 2", [Some("1"), None, None]),
             (&["- 50%", "zone -"], "zone 50%", [Some("1"), Some("0"), None]),

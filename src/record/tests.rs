@@ -6,6 +6,7 @@ use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
     external_node::CheckDetails,
+    followed_host::{FollowedHost, HostName},
     health::Status,
     list::List,
     name::label,
@@ -393,8 +394,14 @@ prop_compose! {
         webs in prop::option::of("[Ww][Ee][Bb]"),
         on in prop::option::of("\\PC{1,40}"),
         tag_override: bool,
+        host in prop::option::of(("[a-z]{1,8}\\.example", prop::option::of("[ -~]{0,20}"))),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
+        let followed = |(name, problem): (String, Option<String>)| FollowedHost {
+            name: HostName::parse(&name).unwrap(),
+            problem: problem.map(Into::into),
+        };
+        let host = host.map(followed);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
         let mut addresses: List<IpAddr> = addresses.into_iter().filter(is_host).collect();
         if addresses.is_empty() {
@@ -405,14 +412,16 @@ prop_compose! {
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
         let external = on.map(|on| Box::new(RegisteredName::parse(&on).unwrap()));
         let service_case = webs.map(Into::into);
+        let instance = Instance { addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() };
         Instance {
+            host: host.map(Arc::new),
             nearest,
             min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as,
             external,
             tag_override,
             service_case,
-            ..Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() }
+            ..instance
         }
     }
 }

@@ -378,5 +378,5 @@ fn another_zone_or_datacenter_touches_the_services_of_the_node() {
     let node = Node { meta: [("rack".to_owned(), "r1".to_owned())].into(), ..Node::clone(&here.1.node) };
     let renamed = NodeView { node: Arc::new(Node { datacenter: label("dc2"), ..node }), ..NodeView::clone(&here.1) };
     let shown = catalog.update(View::from_iter([(label("a"), Arc::new(renamed)), other.clone()]));
-    assert!(shown.services.is_empty() && shown.reports.iter().map(|name| name.as_str()).eq(["web"]), "{shown:?}");
+    assert!(shown.services.is_empty() && shown.reports == touched(&["web"], &[]).services, "{shown:?}");
 }
