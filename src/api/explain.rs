@@ -78,7 +78,7 @@ pub struct Instance {
     pub ttl_from: String,
     /// True if DNS answers contain the instance.
     pub answered: bool,
-    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `flapping`,
+    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `flapping`, `unresolved`,
     /// `stale`, `gone` or `shadowed`.
     pub state: String,
     /// Reason for the state, in one sentence.

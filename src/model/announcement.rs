@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::{
     health::Status,
     name::Label,
-    service::{Instance, instance_ref::InstanceRef},
+    service::{Instance, MAX_REGISTERED_ID, instance_ref::InstanceRef},
 };
 use crate::printable::blanked;
 
@@ -63,8 +63,9 @@ pub struct CheckReport {
     pub since: u64,
 }
 
-/// Maximum length of the id and of the name of a check, in octets.
-pub const MAX_CHECK_TEXT: usize = 160;
+/// Maximum length of the id and of the name of a check, in octets: the longest id of a check without one is `service:`, a
+/// registered id and `:32`.
+pub const MAX_CHECK_TEXT: usize = 8 + MAX_REGISTERED_ID + 3;
 
 /// State of an instance: whether DNS answers carry it and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,7 +165,7 @@ pub(crate) fn bounded(reason: &str) -> String {
 }
 
 /// Returns the text on one line, cut to `len` octets at a character boundary.
-pub(super) fn cut(text: &str, len: usize) -> String {
+pub(crate) fn cut(text: &str, len: usize) -> String {
     let mut end = text.len().min(len);
     while !text.is_char_boundary(end) {
         end -= 1;
