@@ -11,6 +11,7 @@ use muster::{
         service_file::{Defaults, Located, parse},
     },
     model::{
+        alias_domain::NameScheme,
         name::{Label, Name},
         registered_name::RegisteredName,
     },
@@ -140,7 +141,7 @@ fn static_names_that_conflict_with_services_are_found() {
         ("web", None),
     ];
     for (owner, expected) in cases {
-        let found = service_at(&Name::parse(owner).unwrap(), &zone, &services);
+        let found = service_at(&Name::parse(owner).unwrap(), &zone, NameScheme::Muster, &services);
         assert_eq!(found.map(RegisteredName::as_str), expected, "{owner}");
     }
 }

@@ -158,9 +158,9 @@ fn services_of_files_keep_their_names() {
     let (_, validated) = muster(&["validate", agent.path("services.d/all.yaml").to_str().unwrap()]);
     for (name, label) in NAMES {
         let warning = label.err().unwrap_or_default();
-        assert!(validated.contains(&warning), "{name}: {}", validated);
+        assert!(validated.contains(warning), "{name}: {validated}");
     }
-    assert_eq!(validated.matches("DNS has no name for").count(), 12, "{}", validated);
+    assert_eq!(validated.matches("DNS has no name for").count(), 12, "{validated}");
 }
 
 /// Ids with slashes, spaces and escapes; each is the rest of a path, encoded or not.

@@ -410,8 +410,8 @@ fn invalid_keys_are_refused() {
         ("protocol: TCP", "2:11: expected `tcp` or `udp`, found `TCP` (did you mean `tcp`?)"),
         ("protocol: sctp", "2:11: expected `tcp` or `udp`, found `sctp`"),
         (
-            "address: web-1.example",
-            "2:10: expected an IP address, found `web-1.example` (host names are not resolved here)",
+            "address: [10.0.0.7, web-1.example]",
+            "2:21: expected an IP address, found `web-1.example` (a host name is the only address of an instance)",
         ),
         ("address: 10.0.0.7:80", "2:10: expected an IP address, found `10.0.0.7:80` (did you mean `10.0.0.7`?)"),
         ("address: 0.0.0.0", "2:10: expected the IP address of a host, found `0.0.0.0`"),

@@ -127,7 +127,7 @@ pub struct Instance {
     pub ttl_from: String,
     /// True if answers of the name contain the instance.
     pub answered: bool,
-    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`, `flapping`,
+    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`, `flapping`, `unresolved`,
     /// `stale`, `gone` or `shadowed`.
     pub state: String,
     /// Reason for the state, in one sentence.

@@ -156,7 +156,7 @@ pub(super) fn instances(args: &InstancesArgs) -> Exit {
         let now = SystemTime::now();
         let mut table = Table::with_head(&["INSTANCE", "NODE", "ADDRESS", "WEIGHT", "STATE", "SINCE", "WHY"]);
         for instance in explained.instances {
-            let address = instance.addresses.first().cloned().unwrap_or_default();
+            let address = instance.addresses.first().cloned().or(instance.host).unwrap_or_default();
             let port = if instance.port == 0 { String::new() } else { format!(":{}", instance.port) };
             let address = if address.contains(':') && !port.is_empty() { format!("[{address}]") } else { address };
             table.row([

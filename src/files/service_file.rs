@@ -357,6 +357,12 @@ fn read_addresses(
     let mut addresses = Vec::new();
     if reader.is_within(node.id, items.len(), MAX_ADDRESSES, "addresses") {
         for item in items {
+            if let Value::Text(text) = &item.value
+                && HostName::parse(text).is_ok()
+            {
+                reader.mismatch_with_hint(item, "an IP address", "a host name is the only address of an instance");
+                continue;
+            }
             match reader.host_address(item) {
                 Some(again) if addresses.contains(&again) => {
                     reader.warning(item.id, format!("duplicate address `{again}`"), "remove one of them");

@@ -10,7 +10,7 @@ use super::{
     health::Status,
     name::Label,
     nearest::Place,
-    service::{Instance, instance_ref::InstanceRef},
+    service::{Instance, MAX_REGISTERED_ID, instance_ref::InstanceRef},
 };
 use crate::printable::blanked;
 
@@ -69,8 +69,9 @@ pub struct CheckReport {
 /// Consul's check id for maintenance of a node.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
 
-/// Maximum length of the id, the name and the notes of a check, in octets.
-pub const MAX_CHECK_TEXT: usize = 160;
+/// Maximum length of the id, the name and the notes of a check, in octets: the longest id of a check without one is `service:`, a
+/// registered id and `:32`.
+pub const MAX_CHECK_TEXT: usize = 8 + MAX_REGISTERED_ID + 3;
 
 /// State of an instance: whether DNS answers carry it and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_VALUE, RecordError, json, parse};
 use crate::model::{
-    announcement::{CheckReport, HealthReport, HoldReason, InstanceState, MAX_CHECK_TEXT, bounded},
+    announcement::{CheckReport, HealthReport, HoldReason, InstanceState, MAX_CHECK_TEXT, bounded, cut},
     health::Status,
     service::MAX_CHECKS,
 };
@@ -110,9 +110,9 @@ pub(super) fn read_check(text: &CheckText<'_>) -> Result<CheckReport, RecordErro
         return Err(RecordError::Report);
     }
     Ok(CheckReport {
-        id: bounded(&text.id).into(),
-        name: bounded(&text.name).into(),
-        notes: bounded(&text.notes).into(),
+        id: cut(&text.id, MAX_CHECK_TEXT).into(),
+        name: cut(&text.name, MAX_CHECK_TEXT).into(),
+        notes: cut(&text.notes, MAX_CHECK_TEXT).into(),
         status: text.status,
         output: bounded(&text.output).into(),
         since: text.since,

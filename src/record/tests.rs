@@ -334,7 +334,7 @@ fn invalid_values_are_refused() {
         (
             "r/web/a",
             r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
-            "health report must have at most 32 checks and texts of at most 160 octets",
+            "health report must have at most 32 checks and texts of at most 266 octets",
         ),
         (
             "n/node",
@@ -368,6 +368,15 @@ fn invalid_values_are_refused() {
     }
     let Err(RecordError::Json(decoded)) = decode("i/web/a", &variant) else { panic!("{variant}") };
     assert!(decoded.len() <= 120 && !decoded.contains('\n'), "peer-controlled text stays on one line: {decoded:?}");
+}
+
+#[test]
+fn longest_id_of_a_check_is_kept() {
+    let id = format!("service:{}:32", "a".repeat(255));
+    let check = CheckReport { id: id.into(), ..report().checks[0].clone() };
+    let record = Record::Report(key(), Arc::new(HealthReport { checks: vec![check], ..report() }));
+    let (key, value) = record.encode();
+    assert_eq!(decode(&key, &value), Ok(Some(record)));
 }
 
 #[test]

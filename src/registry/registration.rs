@@ -350,8 +350,9 @@ fn host_name(fields: &Fields<'_>) -> Result<Option<Arc<FollowedHost>>, FieldErro
 /// The field `Address` of an object, as an address.
 fn address(fields: &Fields<'_>) -> Result<Option<IpAddr>, FieldError> {
     let Some(text) = fields.text("Address")? else { return Ok(None) };
+    let expected = if fields.place().is_empty() { "an IP address or a host name" } else { "an IP address" };
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", "an IP address or a host name"))?;
+    let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", expected))?;
     bounds::host_address(&address).map_err(|_| fields.mismatch("Address", "the IP address of a host"))?;
     Ok(Some(address))
 }
