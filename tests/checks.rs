@@ -10,7 +10,6 @@ use muster::{
     checks::{self, Inputs, Options, Outputs},
     model::{
         announcement::Announcements,
-        health::Status,
         maintenance::Maintenance,
         name::Label,
         service::{

@@ -195,3 +195,10 @@ pub struct Node {
     /// critical check is part of the state of each instance.
     pub checks: Option<Arc<HealthReport>>,
 }
+
+impl Node {
+    /// Reports whether two nodes differ in the results of their checks at most.
+    pub fn is_described_alike(&self, other: &Self) -> bool {
+        self == other || *self == Self { checks: self.checks.clone(), ..other.clone() }
+    }
+}

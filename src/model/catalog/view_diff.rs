@@ -45,7 +45,7 @@ impl Change {
     pub(crate) fn alters_tags(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
         let (was, is) = (&old.announcement.instance, &new.announcement.instance);
-        was.tags != is.tags || was.service_case != is.service_case || old.node != new.node
+        was.tags != is.tags || was.service_case != is.service_case || !old.node.is_described_alike(&new.node)
     }
 
     /// Reports whether the instance was added or removed, or has another definition.
@@ -60,6 +60,8 @@ impl Change {
 pub(crate) struct ViewDiff {
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub(crate) nodes: BTreeSet<Label>,
+    /// True if a node has other results of its checks.
+    pub(crate) checks: bool,
     /// Changes of instances, by service.
     pub(crate) services: BTreeMap<RegisteredName, Vec<Change>>,
 }
@@ -80,9 +82,13 @@ impl ViewDiff {
 
     fn node(&mut self, name: &Label, old: Option<&Arc<NodeView>>, new: Option<&Arc<NodeView>>) {
         let own = |view: &Arc<NodeView>| (view.node.clone(), view.freshness);
-        if old.map(own) != new.map(own) {
+        let is_alike = old
+            .zip(new)
+            .is_some_and(|(old, new)| old.freshness == new.freshness && old.node.is_described_alike(&new.node));
+        if !is_alike {
             self.nodes.insert(name.clone());
         }
+        self.checks |= old.and_then(|view| view.node.checks.as_ref()) != new.and_then(|view| view.node.checks.as_ref());
         let none = Announcements::new();
         let before = old.map_or(&none, |view| &view.announcements);
         let after = new.map_or(&none, |view| &view.announcements);
