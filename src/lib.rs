@@ -21,6 +21,7 @@
 //! 8. [`daemon`]: startup, wiring and shutdown.
 
 pub mod accept;
+pub mod address_follower;
 pub mod api;
 pub mod checks;
 pub mod cli;

@@ -6,6 +6,7 @@
 //! muster-state 1 SHA-256                   of all octets that follow
 //! at {"unix": …, "uptime": …}              the moment, in nanoseconds
 //! own SERVICE/ID {"state": "p", …}         results of an instance's checks
+//! host NAME ["10.0.0.7", …]                addresses of a host name that instances are registered with
 //! file {"path": …, "len": …}               last valid content of a file, followed by so many octets
 //! peer {"name": …}                         a peer, followed by its records
 //! i/SERVICE/ID {"addr": …}                 a record, as in gossip
@@ -26,6 +27,7 @@ use crate::{
     model::{
         announcement::bounded,
         check_results::{CheckResults, Former, Moment},
+        followed_host::KnownHosts,
     },
     parallel,
 };
@@ -49,6 +51,8 @@ pub struct SavedState {
     pub peers: Vec<KnownPeer>,
     /// Results of the node's checks.
     pub checks: CheckResults,
+    /// Addresses of host names that instances of the node are registered with.
+    pub hosts: KnownHosts,
     /// Last valid texts of files that are invalid now.
     pub files: Vec<LastValidFile>,
     /// Texts of files that are valid now, which another configuration may refuse. Handed over in memory only; decoded as
@@ -80,6 +84,9 @@ impl SavedState {
         text::write_moment(&self.saved_at, &mut body);
         for (scope, results) in &self.checks {
             text::write_results(scope, results, &mut body);
+        }
+        for (name, addresses) in &self.hosts {
+            text::write_host(name, addresses, &mut body);
         }
         let mut part = Vec::new();
         let mut add = |part: &mut Vec<u8>| {
@@ -125,6 +132,7 @@ impl SavedState {
             match item {
                 text::Item::At(moment) => state.saved_at = moment,
                 text::Item::Own(line) => own.push(line),
+                text::Item::Host(name, addresses) => drop(state.hosts.insert(name, addresses)),
                 text::Item::File(file) => state.files.push(file),
                 text::Item::Peer(lines) => peers.push(lines),
                 text::Item::Unknown => {}

@@ -42,6 +42,7 @@ use Layer::{Adapter, Core, Root, Shared};
 
 /// Adapters with their groups. An entry covers all modules below it.
 const ADAPTERS: &[(&str, &str)] = &[
+    ("address_follower", "address_follower"),
     ("checks", "checks"),
     ("cli", "cli"),
     ("data_dir", "data_dir"),
@@ -82,6 +83,7 @@ const SHARED: &[&str] = &[
 
 /// Core modules inside adapters: pure rules that the adapter keeps beside its I/O.
 const CORE_WITHIN_ADAPTERS: &[&str] = &[
+    "address_follower::schedule",
     "cli::setup::error",
     "cli::setup::resolv_conf",
     "cli::setup::resolved",

@@ -90,6 +90,7 @@ prop_compose! {
             ttl,
             registered_as: None,
             service_case: None,
+            host: None,
         };
         Announcement::new(Arc::new(instance), state)
     }

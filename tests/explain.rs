@@ -86,6 +86,7 @@ impl Declared {
             ttl: None,
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
+            host: None,
         };
         let state = if self.passing { InstanceState::Passing } else { InstanceState::new(Status::Critical, "down") };
         Announcement::new(Arc::new(instance), state).into_entry()

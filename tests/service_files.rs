@@ -126,6 +126,7 @@ slow_start: 30s
             ttl: Some(60),
             registered_as: None,
             service_case: Some("Web".into()),
+            host: None,
         }
         .into(),
         enabled: false,

@@ -23,10 +23,12 @@ use muster::{
     },
     files::zone_file,
     model::{
-        announcement::{Announcement, Announcements, InstanceState, Node},
+        announcement::{Announcement, Announcements, HoldReason, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
+        followed_host::{FollowedHost, HostName},
         health::Status,
         name::{Label, Name},
+        registered_name::RegisteredName,
         service::{Instance, InstanceKey, Protocol},
         zone::ZoneFile,
     },
@@ -261,6 +263,11 @@ const LABELS: &[&[u8]] = &[
     b"01",
     b"in-addr",
     b"a.b\0\xff",
+    b"a.b",
+    b"my_svc",
+    b"_my_svc",
+    b"far",
+    b"blue_green",
     b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
@@ -316,6 +323,17 @@ fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) 
         Instance { protocol: Protocol::Udp, ..instance("time", &format!("time-{host}"), number) },
         InstanceState::Passing,
     );
+    // A name with underscores, one that DNS has none for, and an instance without an address.
+    for service in ["my_svc", "a.b", "api/v1", "node"] {
+        add(instance(service, &format!("odd-{host}"), number), InstanceState::Passing);
+    }
+    let host_name = HostName::parse("db.example").unwrap_or_else(|error| panic!("{error}"));
+    let followed = Arc::new(FollowedHost { name: host_name, problem: None });
+    let unresolved = instance("far", &format!("far-{host}"), number);
+    add(
+        Instance { addresses: vec![].into(), host: Some(followed), ..unresolved },
+        InstanceState::withheld(HoldReason::Unresolved, "db.example: NXDOMAIN"),
+    );
     for at in 0..40 {
         add(instance("many", &format!("many-{at}-{host}"), number * 50 + at), InstanceState::Passing);
     }
@@ -326,10 +344,10 @@ fn instance(service: &str, id: &str, number: u8) -> Instance {
     Instance {
         port: Some(8080),
         ports: vec![(label("http"), 80), (label("metrics"), 9100)].into(),
-        tags: vec!["v2".into(), "no label".into()].into(),
+        tags: vec!["v2".into(), "no label".into(), "blue_green".into()].into(),
         meta: [("version", "2.3.1"), ("empty", "")].into(),
         weight: number.into(),
-        ..Instance::new(InstanceKey { service: label(service).into(), id: label(id) }, addresses(number))
+        ..Instance::new(InstanceKey { service: registered(service), id: label(id) }, addresses(number))
     }
 }
 
@@ -378,6 +396,10 @@ const REVERSE_ZONE: &str = "\
 
 fn zone(file: &str, text: &str) -> Arc<ZoneFile> {
     Arc::new(zone_file::parse(Path::new(file), text.as_bytes(), 300).unwrap_or_else(|problems| panic!("{problems:?}")))
+}
+
+fn registered(text: &str) -> RegisteredName {
+    RegisteredName::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 fn label(text: &str) -> Label {

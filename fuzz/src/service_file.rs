@@ -58,7 +58,7 @@ fn check(definition: &Definition) {
     let instance = &*definition.instance;
     let bounded = |len: usize, most: usize| assert!(len <= most, "{len} exceeds {most}: {definition:?}");
     assert_eq!(instance.check(), Ok(()), "{definition:?}");
-    assert!(!instance.addresses.is_empty(), "no address: {definition:?}");
+    assert_eq!(instance.addresses.is_empty(), instance.host.is_some(), "no address: {definition:?}");
     bounded(instance.addresses.len(), MAX_ADDRESSES);
     bounded(instance.ports.len(), MAX_PORTS);
     bounded(instance.tags.len(), MAX_TAGS);

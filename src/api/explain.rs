@@ -56,6 +56,10 @@ pub struct Instance {
     pub id: String,
     /// Id as an HTTP client or a service file states it; null if it equals the DNS label.
     pub registered_as: Option<String>,
+    /// Host name that was registered as the address; null if addresses were registered.
+    pub host: Option<String>,
+    /// Reason why the last lookup of the host name failed; null after a lookup that succeeded. The addresses are the former ones.
+    pub host_problem: Option<String>,
     /// Node that announces the instance.
     pub node: String,
     /// IP addresses.
@@ -74,7 +78,8 @@ pub struct Instance {
     pub ttl_from: String,
     /// True if DNS answers contain the instance.
     pub answered: bool,
-    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`, `flapping`,
+    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`,
+    /// `flapping`, `unresolved`,
     /// `stale`, `gone` or `shadowed`.
     pub state: String,
     /// Reason for the state, in one sentence.

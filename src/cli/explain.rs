@@ -91,6 +91,15 @@ fn text(explained: &Explained, now: SystemTime) -> String {
         if let Some(registered) = &instance.registered_as {
             let _ = writeln!(text, "    registered as {}", printable(registered));
         }
+        if let Some(host) = &instance.host {
+            let addresses = instance.addresses.join(", ");
+            let line = match &instance.host_problem {
+                None => format!("addresses of {host}: {addresses}"),
+                Some(problem) if addresses.is_empty() => format!("no addresses of {host}: {problem}"),
+                Some(problem) => format!("last known addresses of {host}: {addresses}; {problem}"),
+            };
+            let _ = writeln!(text, "    {}", printable(&line));
+        }
         // The reason has the output of a single check, unless that is of a healthy one or from before a restart.
         if instance.checks.len() > 1 || instance.checks.iter().any(|check| !why.contains(&check.output)) {
             for check in &instance.checks {
@@ -118,7 +127,7 @@ pub(super) fn instances(args: &InstancesArgs) -> Exit {
         let now = SystemTime::now();
         let mut table = Table::with_head(&["INSTANCE", "NODE", "ADDRESS", "WEIGHT", "STATE", "SINCE", "WHY"]);
         for instance in explained.instances {
-            let address = instance.addresses.first().cloned().unwrap_or_default();
+            let address = instance.addresses.first().cloned().or(instance.host).unwrap_or_default();
             let port = if instance.port == 0 { String::new() } else { format!(":{}", instance.port) };
             let address = if address.contains(':') && !port.is_empty() { format!("[{address}]") } else { address };
             table.row([

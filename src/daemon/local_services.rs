@@ -1,7 +1,8 @@
 //! Starts this node's own services: the registry, which keeps what clients register, and the health checks.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use tokio::{
     sync::{mpsc, watch},
     time::timeout,
@@ -9,14 +10,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::Context;
+use super::{Context, resolver::Resolution};
 use crate::{
+    address_follower::{self, Lookup},
     checks,
     config::Config,
     data_dir::DataDir,
+    dns::{resolver::host_lookup::HostLookup, zone::Tables},
     model::{
         announcement::{Announcements, HealthReport},
         check_results::{CheckResults, Former},
+        followed_host::KnownHosts,
         maintenance::Maintenance,
         member::{Member, Membership, Reach},
         service::{Check, Definitions},
@@ -50,6 +54,10 @@ pub(super) struct LocalServices {
     pub(super) node_report: watch::Receiver<Option<Arc<HealthReport>>>,
     /// The results of all checks, to be stored.
     pub(super) results: watch::Receiver<CheckResults>,
+    /// Addresses of host names of instances, to be stored.
+    pub(super) known_hosts: watch::Receiver<KnownHosts>,
+    /// Takes the lookup of these names.
+    pub(super) host_lookup: watch::Sender<Option<Lookup>>,
     /// Takes changes of the registry.
     pub(super) requests: mpsc::Sender<Request>,
     /// Time for which caches may still have answers with this node's instances; set when all are withdrawn.
@@ -64,6 +72,7 @@ pub(super) async fn start(
     files: watch::Receiver<Definitions>,
     drain: &CancellationToken,
     former: Former,
+    former_hosts: KnownHosts,
 ) -> LocalServices {
     let config = context.config;
     let host = host(config);
@@ -92,8 +101,17 @@ pub(super) async fn start(
     context.tasks.spawn("registry", registry);
 
     let loaded = definitions.borrow().len();
+    let (host_lookup, lookup) = watch::channel(None);
+    let mut defined = definitions.clone();
+    let schedule = address_follower::begin(defined.borrow_and_update().clone(), former_hosts);
+    let (followed, with_addresses) = watch::channel(schedule.followed().clone());
+    let (hosts, known_hosts) = watch::channel(schedule.known());
+    let outputs = address_follower::Outputs { definitions: followed, known: hosts };
+    let following = address_follower::run(schedule, defined, lookup, outputs, context.shutdown.clone());
+    context.tasks.spawn("address follower", following);
+
     let inputs = checks::Inputs {
-        definitions: definitions.clone(),
+        definitions: with_addresses,
         node: config.node.clone(),
         node_checks: node_checks.clone(),
         maintenance: maintenance.clone(),
@@ -113,7 +131,6 @@ pub(super) async fn start(
     if timeout(FIRST_ANNOUNCEMENT, all).await.is_err() {
         warn!("checks are slow to start; some services are not answered yet");
     }
-    let default_ttl = ttl;
     LocalServices {
         loaded,
         definitions,
@@ -122,9 +139,11 @@ pub(super) async fn start(
         node_checks,
         node_report,
         results,
+        known_hosts,
+        host_lookup,
         requests,
         withdrawn,
-        default_ttl,
+        default_ttl: ttl,
     }
 }
 
@@ -132,6 +151,21 @@ impl LocalServices {
     /// Returns what the node announces.
     pub(super) fn announced(&self) -> (watch::Receiver<Announcements>, watch::Receiver<Option<Arc<HealthReport>>>) {
         (self.announcements.clone(), self.node_report.clone())
+    }
+
+    /// Begins to look up host names of instances, in these tables and at the resolver's upstreams.
+    pub(super) fn look_up_hosts(&self, config: &Config, tables: &Arc<ArcSwap<Tables>>, resolution: &Resolution) {
+        let allow_loopback = config.advertise.addresses().iter().all(IpAddr::is_loopback);
+        let (resolver, recursion) = (resolution.resolver.clone(), resolution.recursion.as_deref());
+        let lookup = Arc::new(HostLookup::new(tables.clone(), resolver, recursion, allow_loopback));
+        let ask: Lookup = Arc::new(move |name| {
+            let lookup = lookup.clone();
+            Box::pin(async move {
+                let found = lookup.addresses(&name).await.map_err(|error| error.to_string())?;
+                Ok((found.addresses, found.ttl))
+            })
+        });
+        self.host_lookup.send_replace(Some(ask));
     }
 
     /// Stores the registry informed of the largest default TTL of all nodes.

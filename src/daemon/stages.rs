@@ -195,7 +195,7 @@ impl Stages {
         let files = folders.load(&mut core).await;
 
         // Start.
-        let services = local_services::start(&mut core, files.services, &drain, former).await;
+        let services = local_services::start(&mut core, files.services, &drain, former, state.hosts.clone()).await;
         let begin = cluster::Begin {
             run: handover.run,
             above: handover.above,
@@ -213,10 +213,12 @@ impl Stages {
         let (published, awaited) = answers::publish(&mut core, serial, ceiling, sources, waits);
         let dns_addresses: Vec<_> = sockets.dns.iter().map(|listener| listener.address).collect();
         let resolution = resolver::start(&mut upstreams, dns_addresses.clone(), &published.tables).await;
+        services.look_up_hosts(config, &published.tables, &resolution);
         let sources = state_store::Sources {
             commands: cluster.commands.clone(),
             view: cluster.view.clone(),
             results: services.results.clone(),
+            known_hosts: services.known_hosts.clone(),
             last_valid: folders.last_valid(),
         };
         let storing = state_store::run(sources.clone(), lasting.data_dir.clone(), core.shutdown.clone());

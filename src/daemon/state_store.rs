@@ -18,6 +18,7 @@ use crate::{
     model::{
         catalog::View,
         check_results::{CheckResults, Former, Moment},
+        followed_host::KnownHosts,
     },
     saved_state::SavedState,
 };
@@ -38,6 +39,8 @@ pub(super) struct Sources {
     pub(super) view: watch::Receiver<View>,
     /// Results of the checks.
     pub(super) results: watch::Receiver<CheckResults>,
+    /// Addresses of host names of instances.
+    pub(super) known_hosts: watch::Receiver<KnownHosts>,
     /// Last valid texts of files that are invalid.
     pub(super) last_valid: watch::Receiver<LastValid>,
 }
@@ -52,7 +55,8 @@ impl Sources {
     /// Returns the current state with these peers.
     pub(super) fn with_peers(&self, peers: Vec<KnownPeer>) -> SavedState {
         let files = self.last_valid.borrow().values().flatten().cloned().collect();
-        SavedState { saved_at: moment(), peers, checks: self.results.borrow().clone(), files, valid_files: Vec::new() }
+        let (checks, hosts) = (self.results.borrow().clone(), self.known_hosts.borrow().clone());
+        SavedState { saved_at: moment(), peers, checks, hosts, files, valid_files: Vec::new() }
     }
 
     /// Waits for a change.
@@ -60,6 +64,7 @@ impl Sources {
         let changed = tokio::select! {
             changed = self.view.changed() => changed,
             changed = self.results.changed() => changed,
+            changed = self.known_hosts.changed() => changed,
             changed = self.last_valid.changed() => changed,
         };
         if changed.is_err() {
@@ -71,6 +76,7 @@ impl Sources {
     fn mark_unchanged(&mut self) {
         self.view.mark_unchanged();
         self.results.mark_unchanged();
+        self.known_hosts.mark_unchanged();
         self.last_valid.mark_unchanged();
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     model::{
         bounds::{self, BoundsError},
         flap_damping::Damping,
+        followed_host::{FollowedHost, HostName},
         id_label::label_of,
         name::{Label, MAX_LABEL},
         registered_name::RegisteredName,
@@ -214,7 +215,7 @@ fn read_service(
     let id = identified.as_ref().map(|(id, _)| id);
     let (port, ports) = read_ports(reader, &table);
     let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-    let addresses = read_addresses(reader, &table, defaults.addresses);
+    let (addresses, host) = read_addresses(reader, &table, defaults.addresses);
     let tags = read_tags(reader, &table, id);
     let meta = table.get("meta").map(|node| reader.meta(node).into()).unwrap_or_default();
     let protocol = table.get("protocol").and_then(|node| reader.word(node, &protocols)).unwrap_or(Protocol::Tcp);
@@ -235,6 +236,7 @@ fn read_service(
     let mut instance = Instance {
         key,
         addresses: addresses.into(),
+        host,
         port,
         ports: ports.into(),
         protocol,
@@ -327,9 +329,20 @@ fn default_id(service: &RegisteredName, node: &Label) -> Label {
     Label::parse(&format!("{service}-{node}")).unwrap_or_else(|_| label_of(service.as_str(), node))
 }
 
-fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpAddr]) -> Vec<IpAddr> {
-    let Some(node) = table.get("address") else { return default.to_vec() };
+/// Reads the addresses, or a host name that is the only one.
+fn read_addresses(
+    reader: &Reader<'_, '_>,
+    table: &Table<'_, '_>,
+    default: &[IpAddr],
+) -> (Vec<IpAddr>, Option<Arc<FollowedHost>>) {
+    let Some(node) = table.get("address") else { return (default.to_vec(), None) };
     let items = reader.one_or_list(node);
+    if let [only] = items
+        && let Value::Text(text) = &only.value
+        && let Ok(name) = HostName::parse(text)
+    {
+        return (Vec::new(), Some(Arc::new(FollowedHost { name, problem: None })));
+    }
     if items.is_empty() {
         reader.mismatch_with_hint(node, "at least one IP address", "omit the key to use the node's addresses");
     }
@@ -344,7 +357,7 @@ fn read_addresses(reader: &Reader<'_, '_>, table: &Table<'_, '_>, default: &[IpA
             }
         }
     }
-    addresses
+    (addresses, None)
 }
 
 /// Reads the default port and the named ports. The first named port is the default without `port`.

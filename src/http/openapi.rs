@@ -128,7 +128,7 @@ pub(super) fn registration(_: &mut SchemaGenerator) -> Schema {
             "ID": {"type": "string", "description": "Unique on the node; default: the name."},
             "Tags": {"type": ["array", "null"], "items": {"type": "string"}},
             "Meta": {"type": ["object", "null"], "additionalProperties": {"type": "string"}},
-            "Address": {"type": "string", "description": "IP address; default: the node's."},
+            "Address": {"type": "string", "description": "IP address, or a host name whose addresses the agent follows; default: the node's."},
             "Port": {"type": "integer", "minimum": 0, "maximum": 65535},
             "Weights": {"type": ["object", "null"], "properties": {"Passing": {"type": "integer", "minimum": 0, "maximum": 65535}}},
             "Check": check_schema(),

@@ -63,7 +63,7 @@ pub struct Process {
 }
 
 /// States of instances, in display order.
-const STATES: [&str; 11] = [
+const STATES: [&str; 12] = [
     "passing",
     "warming",
     "warning",
@@ -74,6 +74,7 @@ const STATES: [&str; 11] = [
     HoldReason::NodeMaintenance.as_str(),
     HoldReason::NodeCritical.as_str(),
     HoldReason::Flapping.as_str(),
+    HoldReason::Unresolved.as_str(),
     "gone",
 ];
 

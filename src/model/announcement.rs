@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use super::{
     health::Status,
     name::Label,
-    service::{Instance, instance_ref::InstanceRef},
+    service::{Instance, MAX_REGISTERED_ID, instance_ref::InstanceRef},
 };
 use crate::printable::blanked;
 
@@ -55,7 +55,7 @@ pub struct CheckReport {
     pub id: SmolStr,
     /// Display name of at most [`MAX_CHECK_TEXT`] octets.
     pub name: SmolStr,
-    /// Notes for people, of at most [`MAX_CHECK_TEXT`] octets; may be empty.
+    /// Notes for people, of at most [`MAX_REASON`] octets; may be empty.
     pub notes: SmolStr,
     /// Status after `rise` and `fall`.
     pub status: Status,
@@ -68,8 +68,9 @@ pub struct CheckReport {
 /// Consul's check id for maintenance of a node.
 pub const NODE_MAINTENANCE: &str = "_node_maintenance";
 
-/// Maximum length of the id, the name and the notes of a check, in octets.
-pub const MAX_CHECK_TEXT: usize = 160;
+/// Maximum length of the id and of the name of a check, in octets: the longest id of a check without one is `service:`,
+/// a registered id and `:32`.
+pub const MAX_CHECK_TEXT: usize = 8 + MAX_REGISTERED_ID + 3;
 
 /// State of an instance: whether DNS answers carry it and, if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,12 +102,20 @@ pub enum HoldReason {
     NodeCritical,
     /// Flapping: it fell too often within a short time.
     Flapping,
+    /// The addresses of its host name are unknown.
+    Unresolved,
 }
 
 impl HoldReason {
     /// All causes.
-    pub const ALL: [Self; 5] =
-        [Self::Draining, Self::Maintenance, Self::NodeMaintenance, Self::NodeCritical, Self::Flapping];
+    pub const ALL: [Self; 6] = [
+        Self::Draining,
+        Self::Maintenance,
+        Self::NodeMaintenance,
+        Self::NodeCritical,
+        Self::Flapping,
+        Self::Unresolved,
+    ];
 
     /// Returns the cause in one word, for JSON, gossip and metrics.
     pub const fn as_str(self) -> &'static str {
@@ -116,6 +125,7 @@ impl HoldReason {
             Self::NodeMaintenance => "node-maintenance",
             Self::NodeCritical => "node-critical",
             Self::Flapping => "flapping",
+            Self::Unresolved => "unresolved",
         }
     }
 
@@ -127,6 +137,7 @@ impl HoldReason {
             Self::NodeMaintenance => "on a node in maintenance",
             Self::NodeCritical => "on a node with a critical check",
             Self::Flapping => "flapping",
+            Self::Unresolved => "without an address",
         }
     }
 }

@@ -89,7 +89,9 @@ impl Instance {
     /// # Errors
     /// The first bound that the instance exceeds.
     pub fn check(&self) -> Result<(), BoundsError> {
-        addresses(&self.addresses)?;
+        if self.host.is_none() || !self.addresses.is_empty() {
+            addresses(&self.addresses)?;
+        }
         if self.port == Some(0) || self.ports.iter().any(|(_, port)| *port == 0) {
             return Err(BoundsError::PortZero);
         }

@@ -44,7 +44,7 @@ pub enum Kind {
     InstanceState,
     /// The definition of an instance has changed.
     InstanceChanged,
-    /// An instance is withheld whatever its checks report: drained, in maintenance, flapping.
+    /// An instance is withheld whatever its checks report: drained, in maintenance, flapping, unresolved.
     InstanceHeld,
     /// An instance is no longer withheld.
     InstanceReleased,

@@ -6,6 +6,7 @@
 //! | [`service`], [`meta`], [`bounds`] | service definitions, their metadata, and the bounds of an instance |
 //! | [`health`], [`flap_damping`] | check state machine; flap damping and slow start |
 //! | [`check_results`] | results of this node's checks, across restarts of the agent |
+//! | [`followed_host`] | host names whose addresses are those of an instance |
 //! | [`announcement`] | what a node publishes: itself, its instances and their state |
 //! | [`catalog`] | the announcements of all nodes by service, updated by the difference between two views |
 //! | [`maintenance`], [`served_ttls`] | drain and maintenance; served TTLs that caches may still hold |
@@ -27,6 +28,7 @@ pub mod date;
 pub mod dns_limits;
 pub mod event;
 pub mod flap_damping;
+pub mod followed_host;
 pub mod health;
 pub mod host_addresses;
 pub mod id_label;

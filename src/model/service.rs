@@ -15,7 +15,10 @@ pub use self::check::{
     MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Origin, Probe, ProbeTls, is_server_name, unit_name,
 };
 use self::instance_ref::InstanceRef;
-use super::{flap_damping::Damping, list::List, meta::Meta, name::Label, registered_name::RegisteredName};
+use super::{
+    flap_damping::Damping, followed_host::FollowedHost, list::List, meta::Meta, name::Label,
+    registered_name::RegisteredName,
+};
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
 pub const MAX_ADDRESSES: usize = 16;
@@ -72,8 +75,10 @@ pub enum Protocol {
 pub struct Instance {
     /// Service and id.
     pub key: InstanceKey,
-    /// Listening addresses: 1 to [`MAX_ADDRESSES`], all different.
+    /// Listening addresses: 1 to [`MAX_ADDRESSES`], all different; none while those of `host` are unknown.
     pub addresses: List<IpAddr>,
+    /// Host name that was registered as the address, and whose addresses these are. `None`: the addresses were registered.
+    pub host: Option<Arc<FollowedHost>>,
     /// Port of `SERVICE` and `_SERVICE._tcp`; `None`: no SRV records for them.
     pub port: Option<u16>,
     /// Named ports, for `_PORTNAME._tcp.SERVICE`, in file order with unique names.
@@ -147,6 +152,7 @@ impl Instance {
         Self {
             key,
             addresses: addresses.into(),
+            host: None,
             port: None,
             ports: List::default(),
             protocol: Protocol::Tcp,
@@ -163,6 +169,17 @@ impl Instance {
     /// Returns the name of the service in the letter case of its registration.
     pub fn service_name(&self) -> &str {
         self.service_case.as_deref().unwrap_or_else(|| self.key.service.as_str())
+    }
+
+    /// Reports whether the instance is that of a definition: the addresses of a host name may differ.
+    pub fn is_as_defined(&self, definition: &Self) -> bool {
+        let host = |instance: &Self| instance.host.as_ref().map(|host| host.name.clone());
+        if host(self).is_none() || host(self) != host(definition) {
+            return self == definition;
+        }
+        let unresolved =
+            Self { addresses: definition.addresses.clone(), host: definition.host.clone(), ..self.clone() };
+        unresolved == *definition
     }
 
     /// Reports whether a person or a client means this instance by `text`: its id, its label, or `SERVICE/ID`. Labels and

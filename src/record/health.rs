@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{MAX_VALUE, RecordError, json, parse};
 use crate::model::{
-    announcement::{CheckReport, HealthReport, HoldReason, InstanceState, MAX_CHECK_TEXT, bounded},
+    announcement::{CheckReport, HealthReport, HoldReason, InstanceState, MAX_CHECK_TEXT, bounded, cut},
     health::Status,
     service::MAX_CHECKS,
 };
@@ -102,7 +102,7 @@ pub(super) fn read_report(value: &str) -> Result<HealthReport, RecordError> {
         return Err(RecordError::Report);
     }
     let checks = text.checks.into_iter().map(|check| CheckReport {
-        id: bounded(&check.id).into(),
+        id: cut(&check.id, MAX_CHECK_TEXT).into(),
         name: bounded(&check.name).into(),
         notes: bounded(&check.notes).into(),
         status: check.status,

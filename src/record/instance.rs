@@ -1,6 +1,6 @@
 //! Instances as records: JSON without the key.
 
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr, sync::Arc};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -10,6 +10,8 @@ use smol_str::SmolStr;
 
 use super::{RecordError, json, parse};
 use crate::model::{
+    announcement::bounded,
+    followed_host::{FollowedHost, HostName},
     meta::Meta,
     name::Label,
     service::{Instance, InstanceKey, Protocol},
@@ -21,6 +23,10 @@ use crate::model::{
 struct InstanceText<'a> {
     #[serde(rename = "addr")]
     addresses: Cow<'a, [IpAddr]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    host: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "host_problem")]
+    problem: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
     #[serde(default, skip_serializing_if = "<[_]>::is_empty", with = "port_table")]
@@ -131,6 +137,8 @@ impl<'de> Deserialize<'de> for PortName {
 pub(super) fn instance_value(instance: &Instance) -> String {
     json(&InstanceText {
         addresses: Cow::Borrowed(&instance.addresses),
+        host: instance.host.as_ref().map(|host| Cow::Borrowed(host.name.as_str())),
+        problem: instance.host.as_ref().and_then(|host| host.problem.as_deref()).map(Cow::Borrowed),
         port: instance.port,
         ports: Cow::Borrowed(&instance.ports),
         protocol: instance.protocol,
@@ -146,9 +154,13 @@ pub(super) fn instance_value(instance: &Instance) -> String {
 
 pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, RecordError> {
     let text: InstanceText<'_> = parse(value)?;
+    let problem = text.problem.map(|problem| bounded(&problem).into());
+    let host = text.host.map(|host| HostName::parse(&host)).transpose();
+    let host = host.map_err(|error| RecordError::Json(format!("host: {error}")))?;
     let instance = Instance {
         key,
         addresses: text.addresses.into_owned().into(),
+        host: host.map(|name| Arc::new(FollowedHost { name, problem })),
         port: text.port,
         ports: text.ports.into_owned().into(),
         protocol: text.protocol,

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     announcement::{CheckReport, HoldReason},
+    followed_host::{FollowedHost, HostName},
     health::Status,
     list::List,
     name::label,
@@ -272,7 +273,7 @@ fn invalid_values_are_refused() {
         (
             "r/web/a",
             r#"{"since":1,"checks":[{"id":"","is":"p","since":1}]}"#,
-            "health report must have at most 32 checks and texts of at most 160 octets",
+            "health report must have at most 32 checks and texts of at most 266 octets",
         ),
         (
             "n/node",
@@ -309,6 +310,15 @@ fn invalid_values_are_refused() {
 }
 
 #[test]
+fn longest_id_of_a_check_is_kept() {
+    let id = format!("service:{}:32", "a".repeat(255));
+    let check = CheckReport { id: id.into(), ..report().checks[0].clone() };
+    let record = Record::Report(key(), Arc::new(HealthReport { checks: vec![check], ..report() }));
+    let (key, value) = record.encode();
+    assert_eq!(decode(&key, &value), Ok(Some(record)));
+}
+
+#[test]
 fn decoded_reasons_are_bounded() {
     let decoded = decode("h/web/web-1", &format!("c {}\n", "é".repeat(200)));
     let Ok(Some(Record::State(_, InstanceState::Critical(reason)))) = decoded else { panic!("{decoded:?}") };
@@ -328,8 +338,14 @@ prop_compose! {
         ttl in prop::option::of(0..=MAX_TTL),
         registered_as in prop::option::of("\\PC{1,60}"),
         webs in prop::option::of("[Ww][Ee][Bb]"),
+        host in prop::option::of(("[a-z]{1,8}\\.example", prop::option::of("[ -~]{0,20}"))),
     ) -> Instance {
         let registered_as = registered_as.map(Into::into);
+        let followed = |(name, problem): (String, Option<String>)| FollowedHost {
+            name: HostName::parse(&name).unwrap(),
+            problem: problem.map(Into::into),
+        };
+        let host = host.map(followed);
         let is_host = |address: &IpAddr| bounds::host_address(address).is_ok();
         let mut addresses: List<IpAddr> = addresses.into_iter().filter(is_host).collect();
         if addresses.is_empty() {
@@ -339,8 +355,8 @@ prop_compose! {
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
         let service_case = webs.map(Into::into);
-        let key = key();
-        Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as, service_case }
+        let (key, host) = (key(), host.map(Arc::new));
+        Instance { key, addresses, host, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as, service_case }
     }
 }
 

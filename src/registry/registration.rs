@@ -25,6 +25,7 @@ use super::error::FieldError;
 use crate::{
     model::{
         bounds,
+        followed_host::{FollowedHost, HostName},
         id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
@@ -109,8 +110,11 @@ impl Registration {
         }
         let letter_case = (service.as_str() != name).then(|| SmolStr::new(name));
         let key = InstanceKey { service, id: label_of(id, &host.node) };
-        let base = Instance::new(key, addresses(&fields, host)?);
+        let followed = host_name(&fields)?;
+        let addresses = if followed.is_some() { Vec::new() } else { addresses(&fields, host)? };
+        let base = Instance::new(key, addresses);
         let instance = Instance {
+            host: followed,
             port,
             tags: tags(&fields)?.into(),
             meta: fields.texts("Meta")?.into(),
@@ -289,11 +293,18 @@ fn addresses(fields: &Fields<'_>, host: &Host) -> Result<Vec<IpAddr>, FieldError
     Ok(if all.is_empty() { host.addresses.clone() } else { all })
 }
 
-/// The field `Address` of an object.
+/// The field `Address` of a service, if it is a host name, whose addresses the agent follows.
+fn host_name(fields: &Fields<'_>) -> Result<Option<Arc<FollowedHost>>, FieldError> {
+    let name = fields.text("Address")?.and_then(|text| HostName::parse(text).ok());
+    Ok(name.map(|name| Arc::new(FollowedHost { name, problem: None })))
+}
+
+/// The field `Address` of an object, as an address.
 fn address(fields: &Fields<'_>) -> Result<Option<IpAddr>, FieldError> {
     let Some(text) = fields.text("Address")? else { return Ok(None) };
+    let expected = if fields.place().is_empty() { "an IP address or a host name" } else { "an IP address" };
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", "an IP address"))?;
+    let address: IpAddr = bare.parse().map_err(|_| fields.mismatch("Address", expected))?;
     bounds::host_address(&address).map_err(|_| fields.mismatch("Address", "the IP address of a host"))?;
     Ok(Some(address))
 }

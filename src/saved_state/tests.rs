@@ -1,6 +1,10 @@
 //! Encoding of states, and refusal of damaged ones.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use proptest::{collection, option, prelude::*, sample};
 
@@ -11,10 +15,12 @@ use crate::{
         announcement::{Announcement, Announcements, CheckReport, HealthReport, HoldReason, InstanceState},
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
+        followed_host::HostName,
         health::Status,
         maintenance::Scope,
         member::{Cause, PeerId, Reach},
         name::label,
+        registered_name::name,
         service::{Instance, InstanceKey, instance_ref::InstanceRef},
     },
 };
@@ -29,8 +35,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn key() -> impl Strategy<Value = InstanceKey> {
-    ("[a-z]{1,3}", "[a-z0-9]{1,3}")
-        .prop_map(|(service, id)| InstanceKey { service: label(&service).into(), id: label(&id) })
+    ("[a-z%/ ]{1,3}", "[a-z0-9]{1,3}").prop_map(|(service, id)| InstanceKey { service: name(&service), id: label(&id) })
 }
 
 fn instance_state() -> impl Strategy<Value = InstanceState> {
@@ -132,11 +137,16 @@ fn state() -> impl Strategy<Value = SavedState> {
         collection::vec(peer(), 0..3),
         collection::vec((scope, results().prop_map(Arc::new)), 0..3),
         collection::vec(file(), 0..3),
+        collection::btree_map("[a-z]{1,9}\\.example", collection::hash_set(1_u8.., 1..3), 0..3),
     );
-    fields.prop_map(|(unix, uptime, peers, checks, files)| SavedState {
+    let host = |(name, last): (String, HashSet<u8>)| {
+        (HostName::parse(&name).unwrap(), last.into_iter().map(|last| IpAddr::from([10, 0, 0, last])).collect())
+    };
+    fields.prop_map(move |(unix, uptime, peers, checks, files, hosts)| SavedState {
         saved_at: Moment { unix, uptime },
         peers,
         checks: checks.into_iter().collect(),
+        hosts: hosts.into_iter().map(host).collect(),
         files,
         valid_files: Vec::new(),
     })
@@ -161,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn any_lines_with_a_valid_checksum_do_not_panic(lines in "((at|own|file|peer|i/a/b|h/a/b|x) ?[ -~]{0,30}\n?){0,5}") {
+    fn any_lines_with_a_valid_checksum_do_not_panic(lines in "((at|own|host a|file|peer|i/a/b|h/a/b|x) ?[ -~]{0,30}\n?){0,5}") {
         let _ = SavedState::decode(&with_checksum(&lines));
     }
 }
@@ -213,6 +223,10 @@ fn format_is_stable() {
         saved_at: Moment { unix: Duration::from_nanos(1), uptime: Duration::from_nanos(2) },
         peers: vec![peer],
         checks: [(Scope::Instance(key), Arc::new(own))].into_iter().collect(),
+        hosts: KnownHosts::from([(
+            HostName::parse("Db.example.org").unwrap(),
+            vec![[10, 0, 0, 9].into(), "fd00::9".parse().unwrap()].into(),
+        )]),
         files: vec![LastValidFile { path: "services.d/a.yaml".into(), text: b"a\nb"[..].into() }],
         valid_files: Vec::new(),
     };
@@ -221,6 +235,7 @@ fn format_is_stable() {
         "own web/web-1 {\"state\":\"c refused\",\"since\":8,\"up\":5,\"penalty\":[1500,6,true],\"checks\":[",
         "{\"check\":7,\"is\":\"critical\",\"why\":\"refused\",\"since\":9,\"expires\":11},",
         "{\"check\":7,\"is\":\"passing\",\"since\":9}]}\n",
+        "host Db.example.org [\"10.0.0.9\",\"fd00::9\"]\n",
         "file {\"path\":\"services.d/a.yaml\",\"len\":3}\na\nb\n",
         "peer {\"name\":\"host-b\",\"generation\":1024,\"incarnation\":1,\"address\":\"10.0.0.8:7946\",",
         "\"reach\":\"refused\",\"version\":12,\"serial\":70000}\n",

@@ -1,6 +1,12 @@
 //! Lines of the encoding. Times on the uptime clock are in nanoseconds.
 
-use std::{borrow::Cow, net::SocketAddr, path::PathBuf, str, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,9 +18,12 @@ use crate::{
     },
     model::{
         announcement::bounded,
+        bounds,
         check_results::{CheckResult, Fingerprint, InstanceResults, Moment},
         flap_damping::Penalty,
+        followed_host::HostName,
         health::Status,
+        list::List,
         maintenance::Scope,
         member::{Cause, PeerId, Reach},
         name::Label,
@@ -28,6 +37,7 @@ use crate::{
 pub(super) enum Item<'a> {
     At(Moment),
     Own(OwnLine<'a>),
+    Host(HostName, List<IpAddr>),
     File(LastValidFile),
     Peer(PeerLines<'a>),
     /// An item of a newer version.
@@ -73,6 +83,10 @@ pub(super) fn write_results(scope: &Scope, results: &InstanceResults, out: &mut 
         Scope::Instance(key) => instance_key(key),
     };
     line(&format!("own {of}"), &text, out);
+}
+
+pub(super) fn write_host(name: &HostName, addresses: &List<IpAddr>, out: &mut Vec<u8>) {
+    line(&format!("host {name}"), &&addresses[..], out);
 }
 
 /// Writes a file; nothing if its path is not UTF-8.
@@ -141,6 +155,7 @@ impl<'a> Reader<'a> {
         let item = match word {
             "at" => read_moment(value).map(Item::At),
             "own" => Some(Item::Own(OwnLine(text))),
+            "host" => read_host(value),
             "file" => self.file(value).map(Item::File),
             "peer" => Some(Item::Peer(PeerLines { line: text, records: self.records() })),
             _ => Some(Item::Unknown),
@@ -230,6 +245,13 @@ fn line_of<'a>(octets: &mut &'a [u8]) -> Option<&'a str> {
 fn read_moment(value: &str) -> Option<Moment> {
     let text: MomentText = json(value)?;
     Some(Moment { unix: Duration::from_nanos(text.unix), uptime: Duration::from_nanos(text.uptime) })
+}
+
+fn read_host<'a>(value: &str) -> Option<Item<'a>> {
+    let (name, addresses) = value.split_once(' ')?;
+    let (name, addresses): (_, Vec<IpAddr>) = (HostName::parse(name).ok()?, json(addresses)?);
+    bounds::addresses(&addresses).ok()?;
+    Some(Item::Host(name, addresses.into()))
 }
 
 fn read_results(value: &str) -> Option<(Scope, InstanceResults)> {

@@ -248,7 +248,7 @@ impl Reader<'_, '_> {
             match text.parse::<SocketAddr>() {
                 Ok(both) => self.mismatch_with_hint(node, WHAT, format!("did you mean `{}`?", both.ip())),
                 Err(_) if is_host_name(&text) => {
-                    self.mismatch_with_hint(node, WHAT, "host names are not resolved here");
+                    self.mismatch_with_hint(node, WHAT, "a host name is allowed as the only address of a service");
                 }
                 Err(_) => self.mismatch(node, WHAT),
             }

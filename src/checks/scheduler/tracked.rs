@@ -114,6 +114,9 @@ impl TrackedInstance {
         if let Some((kind, reason)) = held {
             return (InstanceState::withheld(kind, reason), None);
         }
+        if definition.instance.addresses.is_empty() {
+            return (unresolved(&definition), None);
+        }
         let Some(since) = self.up else { return (checked, None) };
         if let Some(damping) = &definition.pace.damping
             && self.penalty.is_held(damping, now)
@@ -198,6 +201,15 @@ impl TrackedInstance {
             aliases: self.aliases().collect(),
         }
     }
+}
+
+/// Returns the state of an instance that waits for the addresses of its host name.
+fn unresolved(definition: &Definition) -> InstanceState {
+    let reason = definition.instance.host.as_ref().map(|host| {
+        let problem = host.problem.as_deref().unwrap_or("not looked up yet");
+        format!("{}: {problem}", host.name)
+    });
+    InstanceState::withheld(HoldReason::Unresolved, &reason.unwrap_or_default())
 }
 
 impl TrackedCheck {

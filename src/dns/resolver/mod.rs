@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod fetch;
 mod flights;
+pub mod host_lookup;
 mod screen;
 mod secure;
 pub mod system;

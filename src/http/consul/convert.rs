@@ -70,7 +70,7 @@ impl<'a> NodeInstance<'a> {
             tags: instance.tags.to_vec(),
             meta: instance.meta.to_map(),
             port: instance.port.unwrap_or(0),
-            address: first(&instance.addresses),
+            address: instance.host.as_ref().map_or_else(|| first(&instance.addresses), |host| host.name.to_string()),
             tagged_addresses: self.tagged(),
             weights: self.weights(),
             enable_tag_override: false,
@@ -147,6 +147,7 @@ impl<'a> NodeInstance<'a> {
                 let name = match kind {
                     HoldReason::Draining => "Draining",
                     HoldReason::Flapping => "Flapping",
+                    HoldReason::Unresolved => "Unresolved Address",
                     HoldReason::Maintenance | HoldReason::NodeMaintenance | HoldReason::NodeCritical => {
                         "Service Maintenance Mode"
                     }

@@ -15,6 +15,7 @@ const INSTANCE = {
   critical: "critical",
   gone: "critical",
   flapping: "critical",
+  unresolved: "critical",
 };
 
 /** Tones of nodes by reachability. */

@@ -423,7 +423,7 @@ async fn events_are_streamed_and_stored() {
     let cases = [
         ("kind=nothing", "expected one of service-added"),
         ("since=x", "since must be an integer from 0"),
-        ("service=my_web", "is not a valid service or node name"),
+        ("service=a%0Ab", "is not a valid service name"),
         ("follow=maybe", "follow must be true or false, got \"maybe\""),
     ];
     for (query, text) in cases {

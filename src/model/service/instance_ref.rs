@@ -17,6 +17,14 @@ impl From<&Arc<Instance>> for InstanceRef {
     }
 }
 
+#[cfg(test)]
+impl InstanceRef {
+    /// Returns the instance.
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        &self.0
+    }
+}
+
 impl Deref for InstanceRef {
     type Target = InstanceKey;
 

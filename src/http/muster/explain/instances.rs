@@ -203,6 +203,8 @@ impl Explainer<'_> {
             service: instance.service_name().to_owned(),
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
+            host: instance.host.as_ref().map(|host| host.name.to_string()),
+            host_problem: instance.host.as_ref().and_then(|host| host.problem.as_deref()).map(str::to_owned),
             node: entry.node.to_string(),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
