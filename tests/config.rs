@@ -574,7 +574,10 @@ fn invalid_configurations_are_refused() {
             "checks: {node: [{exec: [/bin/true]}]}",
             "1:18: this node does not allow `exec` checks (set `checks: {allow_exec: true}` in the node's configuration)",
         ),
-        ("checks: {node: {http: 'a:1'}}", "1:23: expected a URL such as `http://127.0.0.1:8080/healthz`"),
+        (
+            "checks: {node: {http: 'a:1'}}",
+            "1:23: expected a URL such as `http://127.0.0.1:8080/healthz`, found `a:1` (did you mean `http://a:1`?)",
+        ),
         ("checks: [{tcp: 'a:1'}]", "1:9: expected the table `checks`, found a list"),
         (
             "log: {level: INFO}",

@@ -367,7 +367,7 @@ port: 80
 7:11: expected a URL such as `http://127.0.0.1:8080/healthz`, found `127.0.0.1:8080/healthz` (did you mean `http://127.0.0.1:8080/healthz`?)
 8:5: unknown key `intervall` (did you mean `interval`?)
 9:14: the timeout is longer than the interval (a probe must end before the next one starts)
-10:5: the check has no probe (add one of http, tcp, grpc, exec, systemd, alias, ttl)
+10:5: the check has no probe (add one of http, tcp, udp, grpc, h2ping, exec, systemd, alias, ttl)
 11:1: duplicate key `port` (the first one is in line 2)";
     assert_eq!(problems(&text.replace("NAME", &"a".repeat(256))), expected);
 }
@@ -571,7 +571,10 @@ fn invalid_checks_are_refused() {
         ),
         ("{tcp: a b:80}", "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `a b:80`"),
         ("{htpp: \"http://a/\"}", "2:10: unknown key `htpp` (did you mean `http`?)"),
-        ("{interval: 5s}", "2:9: the check has no probe (add one of http, tcp, grpc, exec, systemd, alias, ttl)"),
+        (
+            "{interval: 5s}",
+            "2:9: the check has no probe (add one of http, tcp, udp, grpc, h2ping, exec, systemd, alias, ttl)",
+        ),
         (
             "{http: \"http://a/\", tcp: \"a:1\"}",
             "2:29: a check has one probe, and this check already has `http` (make it a separate check)",
@@ -644,6 +647,25 @@ fn invalid_checks_are_refused() {
         ),
         ("{tcp: \"a:1\", rise: 0}", "2:28: expected a number of passes from 1 to 1000, found the number `0`"),
         ("{tcp: \"a:1\", fall: 1001}", "2:28: expected a number of failures from 1 to 1000, found the number `1001`"),
+        (
+            "{tcp: \"a:1\", fall: 2, warn_after: 3}",
+            "2:43: `warn_after` is 3, and the check is critical after 2 failures (`fall`) (set it below `fall`)",
+        ),
+        ("{tcp: \"a:1\", tls: true}", "2:22: `tls` is only valid in `grpc`, `h2ping` checks"),
+        (
+            "{tcp: \"a:1\", tls_server_name: a}",
+            "2:22: `tls_server_name` is only valid in `http`, `grpc`, `h2ping` checks",
+        ),
+        ("{grpc: \"a:1\", tls_skip_verify: true}", "2:40: `tls_skip_verify` without TLS (set `tls: true`)"),
+        (
+            "{grpc: \"a:1\", tls: true, tls_server_name: a b}",
+            "2:51: expected the server's name in its certificate, found `a b`",
+        ),
+        ("{udp: a}", "2:15: expected `host:port` such as `127.0.0.1:8080`, found `a`"),
+        (
+            "{tcp: \"a:1\", output_max: 0}",
+            "2:34: expected a number of octets from 1 to 4294967295, found the number `0`",
+        ),
         ("{tcp: \"a:1\", initial: pass}", "2:31: expected `passing`, `warning` or `critical`, found `pass`"),
     ];
     for (text, expected) in cases {

@@ -127,8 +127,8 @@ pub struct Instance {
     pub ttl_from: String,
     /// True if answers of the name contain the instance.
     pub answered: bool,
-    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`, `flapping`, `unresolved`,
-    /// `stale`, `gone` or `shadowed`.
+    /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `node-critical`,
+    /// `flapping`, `unresolved`, `stale`, `gone` or `shadowed`.
     pub state: String,
     /// Reason for the state, in one sentence.
     pub why: String,

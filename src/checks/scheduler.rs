@@ -12,7 +12,7 @@
 //! At the start of the agent, `restore` continues from the results of the former agent.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -28,9 +28,11 @@ use tokio_util::{
 };
 use tracing::{debug, info, warn};
 
+mod aliases;
 mod node_health;
 mod restore;
 mod tracked;
+mod ttl;
 
 use self::{
     node_health::NodeHealth,
@@ -38,8 +40,8 @@ use self::{
     tracked::{Task, TrackedCheck, TrackedInstance, Work},
 };
 use super::{
-    Inputs, Outputs, alias,
-    runner::{self, CheckUpdate, Memory, ProbeFn, limited},
+    Inputs, Outputs,
+    runner::{self, CheckUpdate, Memory, ProbeFn},
     ticks::Ticks,
 };
 use crate::{
@@ -48,8 +50,7 @@ use crate::{
     model::{
         announcement::{Announcement, Announcements, HoldReason, InstanceState},
         check_results::{CheckResults, Former},
-        health::Status,
-        maintenance::{Maintenance, Scope, TtlReport},
+        maintenance::{Maintenance, Scope},
         service::{AliasTarget, Check, Definition, Definitions, InstanceKey, Probe, instance_ref::InstanceRef},
     },
 };
@@ -238,30 +239,6 @@ impl Scheduler {
         self.publish(&touched);
     }
 
-    /// Applies the checks of the node.
-    fn load_node_checks(&mut self, checks: &Arc<[Check]>) {
-        let definition = self.node.definition(checks);
-        let none = TrackedInstance::without_checks(Arc::clone(&definition));
-        let former = std::mem::replace(&mut self.node.tracked, none);
-        self.forget_expiries(&Scope::Node, &former);
-        let tracked = match std::mem::replace(&mut self.node.is_loaded, true) {
-            true => self.redefine(&Scope::Node, &definition, former),
-            false => self.restore(&Scope::Node, &definition),
-        };
-        self.schedule_expiries(&Scope::Node, &tracked);
-        self.node.tracked = tracked;
-        debug!(checks = checks.len(), "checks of the node loaded");
-        self.collect_alias_targets();
-        let mut touched = BTreeSet::from([Scope::Node]);
-        self.update_aliases(&mut touched);
-        self.publish(&touched);
-    }
-
-    fn collect_alias_targets(&mut self) {
-        let all = self.instances.values().chain([&self.node.tracked]);
-        self.alias_targets = all.flat_map(TrackedInstance::aliases).cloned().collect();
-    }
-
     /// Returns the checks of an instance or of the node.
     fn tracked(&mut self, scope: &Scope) -> Option<&mut TrackedInstance> {
         match scope {
@@ -286,19 +263,6 @@ impl Scheduler {
             self.update_aliases(&mut touched);
         }
         self.publish(&touched);
-    }
-
-    /// Reports whether an alias may name the instance or the node.
-    fn is_alias_target(&self, scope: &Scope) -> bool {
-        if self.alias_targets.is_empty() {
-            return false;
-        }
-        let Scope::Instance(key) = scope else { return self.alias_targets.contains(&AliasTarget::Node) };
-        let registered = |text: &str| self.alias_targets.contains(&AliasTarget::Registered(text.into()));
-        let instance = self.instances.get(key).map(|tracked| &tracked.definition.instance);
-        self.alias_targets.contains(&AliasTarget::Service(key.service.clone()))
-            || registered(key.service.as_str())
-            || instance.is_some_and(|instance| registered(instance.service_name()) || registered(instance.api_id()))
     }
 
     /// Keeps unchanged checks of an instance, starts new ones and cancels the others.
@@ -374,63 +338,6 @@ impl Scheduler {
         self.instances.keys().map(|key| Scope::Instance(InstanceKey::clone(key))).collect()
     }
 
-    /// Applies the report of a TTL check. A report that changes only the text is published [`REASON_HOLD`] after the last one.
-    fn apply_ttl_report(&mut self, report: TtlReport) {
-        let (now, metrics) = (Instant::now(), self.metrics.clone());
-        let TtlReport { scope, check: id, status, output } = report;
-        let Some(tracked) = self.tracked(&scope) else { return };
-        let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { return };
-        let check = &tracked.definition.checks[at];
-        let Probe::Ttl { ttl } = check.probe else { return };
-        let known = &mut tracked.checks[at];
-        let Work::Reports(before) = std::mem::replace(&mut known.work, Work::Reports(now + ttl)) else { return };
-        let text: Arc<str> = limited(check, &output).into();
-        let held = known.take_text(status, Arc::clone(&text), now);
-        if held.is_none() {
-            known.set_status(&scope, check, status, text, &metrics);
-        }
-        self.expiries.remove(&(before, scope.clone(), id.clone()));
-        self.expiries.insert((now + ttl, scope.clone(), id.clone()));
-        match held {
-            Some(until) => {
-                self.held_texts.insert((until, scope.clone(), id));
-                // The new deadline is stored for the next start.
-                self.publish(&BTreeSet::from([scope]));
-            }
-            None => self.publish_with_aliases(scope),
-        }
-    }
-
-    /// Publishes the texts of TTL reports that are due.
-    fn release_texts(&mut self) {
-        let (now, metrics) = (Instant::now(), self.metrics.clone());
-        while self.held_texts.first().is_some_and(|(at, ..)| *at <= now) {
-            let Some((_, scope, id)) = self.held_texts.pop_first() else { return };
-            let Some(tracked) = self.tracked(&scope) else { continue };
-            let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { continue };
-            let (check, known) = (&tracked.definition.checks[at], &mut tracked.checks[at]);
-            let Some(text) = known.release_text(now) else { continue };
-            known.set_status(&scope, check, known.status, text, &metrics);
-            self.publish_with_aliases(scope);
-        }
-    }
-
-    /// Makes TTL checks critical whose last report has expired.
-    fn expire(&mut self) {
-        let (now, metrics) = (Instant::now(), self.metrics.clone());
-        while self.expiries.first().is_some_and(|(at, ..)| *at <= now) {
-            let Some((_, scope, id)) = self.expiries.pop_first() else { return };
-            let Some(tracked) = self.tracked(&scope) else { continue };
-            let Some(at) = (0..tracked.checks.len()).find(|at| tracked.check_id(*at) == id) else { continue };
-            let check = &tracked.definition.checks[at];
-            let Probe::Ttl { ttl } = check.probe else { continue };
-            let known = &mut tracked.checks[at];
-            known.text = None;
-            known.set_status(&scope, check, Status::Critical, no_report(ttl), &metrics);
-            self.publish_with_aliases(scope);
-        }
-    }
-
     /// Re-evaluates instances whose state changes by itself.
     fn reevaluate(&mut self) {
         let now = self.clock.now();
@@ -439,41 +346,6 @@ impl Scheduler {
             due.extend(self.wakes.pop_first().map(|(_, key)| Scope::Instance(key)));
         }
         self.publish(&due);
-    }
-
-    /// Publishes an instance with a changed check, and those with aliases of its service.
-    fn publish_with_aliases(&mut self, scope: Scope) {
-        let is_target = self.is_alias_target(&scope);
-        let mut touched = BTreeSet::from([scope]);
-        if is_target {
-            self.update_aliases(&mut touched);
-        }
-        self.publish(&touched);
-    }
-
-    /// Updates all alias checks and adds the changed instances to `touched`.
-    fn update_aliases(&mut self, touched: &mut BTreeSet<Scope>) {
-        if self.alias_targets.is_empty() {
-            return;
-        }
-        let evaluated: HashMap<_, _> = {
-            let members = self.instances.values().map(TrackedInstance::as_member);
-            let node = alias::Member { instance: None, ..self.node.tracked.as_member() };
-            let members: Vec<_> = members.chain([node]).collect();
-            alias::evaluate(&members).into_iter().map(|(target, status)| (target.clone(), status)).collect()
-        };
-        let instances = self.instances.iter_mut().map(|(key, tracked)| (Some(key), tracked));
-        for (key, tracked) in instances.chain([(None, &mut self.node.tracked)]) {
-            let scope = || key.map_or(Scope::Node, |key| Scope::Instance(InstanceKey::clone(key)));
-            for (check, check_state) in tracked.definition.checks.iter().zip(&mut tracked.checks) {
-                let Some(target) = check.probe.alias() else { continue };
-                let Some((status, reason)) = evaluated.get(target) else { continue };
-                if check_state.status != *status || *check_state.reason != **reason {
-                    check_state.set_status(&scope(), check, *status, reason.as_str().into(), &self.metrics);
-                    touched.insert(scope());
-                }
-            }
-        }
     }
 
     /// Publishes the changes of the instances and the node `touched` in one update. If the node becomes critical, or no longer
@@ -568,11 +440,6 @@ fn log_hold(key: &InstanceKey, before: Option<&InstanceState>, now: &InstanceSta
         _ if was.is_some() => info!(%service, %id, "instance no longer withheld"),
         _ => {}
     }
-}
-
-/// Returns the reason of a TTL check whose last report has expired.
-fn no_report(ttl: Duration) -> Arc<str> {
-    format!("no report within {ttl:?}").into()
 }
 
 #[cfg(test)]

@@ -15,30 +15,12 @@ use tracing::debug;
 use super::{
     discard,
     endpoints::scope,
+    granted::Granted,
     parking::{Access, Parkable},
     response::ApiError,
     server::credentials::{Credentials, Guard, OverUnixSocket, presented},
 };
 use crate::model::token::Scope;
-
-/// Scope of the token of a request; without tokens, everything is permitted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Granted(Scope);
-
-impl Granted {
-    /// Requires a scope that depends on the content of the request.
-    ///
-    /// # Errors
-    /// 403 if the token has less.
-    pub(crate) fn require(self, scope: Scope, what: &str) -> Result<(), ApiError> {
-        if self.0 >= scope {
-            return Ok(());
-        }
-        let (required, has) = (scope.as_str(), self.0.as_str());
-        let text = format!("Permission denied: scope {required} is required for {what}; the token has scope {has}.");
-        Err(ApiError(StatusCode::FORBIDDEN, text))
-    }
-}
 
 pub(crate) async fn authorize(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     match granted(&guard, &request) {

@@ -47,6 +47,7 @@ mod endpoint;
 mod endpoints;
 mod fallback;
 mod filter;
+mod granted;
 pub mod muster;
 mod openapi;
 mod openapi_parameters;

@@ -56,7 +56,7 @@ pub struct CheckReport {
     pub id: SmolStr,
     /// Display name of at most [`MAX_CHECK_TEXT`] octets.
     pub name: SmolStr,
-    /// Notes for people, of at most [`MAX_CHECK_TEXT`] octets; may be empty.
+    /// Notes for people, of at most [`MAX_REASON`] octets; may be empty.
     pub notes: SmolStr,
     /// Status after `rise` and `fall`.
     pub status: Status,
@@ -211,6 +211,11 @@ pub struct Node {
 }
 
 impl Node {
+    /// Reports whether two nodes differ in the results of their checks at most.
+    pub fn is_described_alike(&self, other: &Self) -> bool {
+        self == other || *self == Self { checks: self.checks.clone(), ..other.clone() }
+    }
+
     /// Returns the zone and the datacenter of the node.
     pub fn place(&self) -> Place<'_> {
         Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }

@@ -244,9 +244,9 @@ impl Touched {
 impl Catalog {
     /// Applies a new view; the cost is proportional to the difference from the previous one.
     pub fn update(&mut self, view: View) -> Touched {
-        let ViewDiff { nodes, external: claims, services: changes } = ViewDiff::between(&self.view, &view);
+        let ViewDiff { nodes, external: claims, checks, services: changes } = ViewDiff::between(&self.view, &view);
         self.view = view;
-        if nodes.is_empty() && claims.is_empty() && changes.is_empty() {
+        if nodes.is_empty() && claims.is_empty() && changes.is_empty() && !checks {
             return Touched::default();
         }
         self.versions.all += 1;

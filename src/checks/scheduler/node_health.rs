@@ -1,8 +1,10 @@
 //! Checks of the node as a whole, and their effect on its instances.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use super::tracked::TrackedInstance;
+use tracing::debug;
+
+use super::{Scheduler, tracked::TrackedInstance};
 use crate::{
     clock::unix_seconds,
     model::{
@@ -83,4 +85,25 @@ fn definition(name: &Label, checks: &[Check]) -> Arc<Definition> {
     let key = InstanceKey { service: name.clone().into(), id: name.clone() };
     let instance = Arc::new(Instance::new(key, Vec::new()));
     Arc::new(Definition { instance, enabled: true, checks: checks.to_vec(), pace: Pace::default() })
+}
+
+impl Scheduler {
+    /// Applies the checks of the node.
+    pub(super) fn load_node_checks(&mut self, checks: &Arc<[Check]>) {
+        let definition = self.node.definition(checks);
+        let none = TrackedInstance::without_checks(Arc::clone(&definition));
+        let former = std::mem::replace(&mut self.node.tracked, none);
+        self.forget_expiries(&Scope::Node, &former);
+        let tracked = match std::mem::replace(&mut self.node.is_loaded, true) {
+            true => self.redefine(&Scope::Node, &definition, former),
+            false => self.restore(&Scope::Node, &definition),
+        };
+        self.schedule_expiries(&Scope::Node, &tracked);
+        self.node.tracked = tracked;
+        debug!(checks = checks.len(), "checks of the node loaded");
+        self.collect_alias_targets();
+        let mut touched = BTreeSet::from([Scope::Node]);
+        self.update_aliases(&mut touched);
+        self.publish(&touched);
+    }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{NO_RESULT, Scheduler, no_report, tracked::TrackedInstance};
+use super::{NO_RESULT, Scheduler, tracked::TrackedInstance, ttl::no_report};
 use crate::{
     clock::unix_seconds,
     model::{

@@ -1,6 +1,6 @@
 //! Scheduler with scripted hosts under paused time: what is announced, kept, inherited and cancelled.
 
-use std::{sync::Mutex, time::Duration};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use tokio::{
     sync::{Notify, watch},
@@ -16,7 +16,8 @@ use crate::{
     model::{
         announcement::HealthReport,
         flap_damping::Damping,
-        maintenance::Hold,
+        health::Status,
+        maintenance::{Hold, TtlReport},
         name::label,
         service::{CheckTitle, Pace},
     },

@@ -19,8 +19,8 @@ use crate::{
     control::Control,
     http::{
         Api,
-        authorization::Granted,
         command::{CHANGE, RELOAD, refused, send},
+        granted::Granted,
         query::{Query, bad},
         response::{ApiError, json},
     },

@@ -46,7 +46,7 @@ impl Change {
     pub(crate) fn alters_tags(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
         let (was, is) = (&old.announcement.instance, &new.announcement.instance);
-        was.tags != is.tags || was.service_case != is.service_case || old.node != new.node
+        was.tags != is.tags || was.service_case != is.service_case || !old.node.is_described_alike(&new.node)
     }
 
     /// Reports whether the instance was added or removed, or has another definition.
@@ -63,6 +63,8 @@ pub(crate) struct ViewDiff {
     pub(crate) nodes: BTreeSet<Label>,
     /// External nodes that an owner announces, withdraws or changes, or whose owner changed, each with its owner.
     pub(crate) external: Vec<(RegisteredName, Label)>,
+    /// True if a node has other results of its checks.
+    pub(crate) checks: bool,
     /// Changes of instances, by service.
     pub(crate) services: BTreeMap<RegisteredName, Vec<Change>>,
 }
@@ -83,13 +85,15 @@ impl ViewDiff {
 
     fn node(&mut self, name: &Label, old: Option<&Arc<NodeView>>, new: Option<&Arc<NodeView>>) {
         let own = |view: &Arc<NodeView>| (view.node.clone(), view.freshness);
-        if old.map(own) != new.map(own) {
+        let is_alike = old
+            .zip(new)
+            .is_some_and(|(old, new)| old.freshness == new.freshness && old.node.is_described_alike(&new.node));
+        if !is_alike {
             self.nodes.insert(name.clone());
         }
-        let is_same_owner = old.map(own) == new.map(own);
         let hosts = |view: Option<&Arc<NodeView>>| view.map(|view| view.external.clone()).unwrap_or_default();
         let (hosted, hosts) = (hosts(old), hosts(new));
-        if is_same_owner {
+        if is_alike {
             let changed = hosted.diff(&hosts).map(|item| match item {
                 DiffItem::Add(name, _) | DiffItem::Remove(name, _) | DiffItem::Update { new: (name, _), .. } => name,
             });
@@ -98,6 +102,7 @@ impl ViewDiff {
             let all: BTreeSet<&RegisteredName> = hosted.keys().chain(hosts.keys()).collect();
             self.external.extend(all.into_iter().map(|host| (host.clone(), name.clone())));
         }
+        self.checks |= old.and_then(|view| view.node.checks.as_ref()) != new.and_then(|view| view.node.checks.as_ref());
         let none = Announcements::new();
         let before = old.map_or(&none, |view| &view.announcements);
         let after = new.map_or(&none, |view| &view.announcements);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     model::{
-        announcement::{MAX_CHECK_TEXT, cut},
+        announcement::{MAX_CHECK_TEXT, bounded as bounded_text},
         bounds,
         health::Status,
         service::{
@@ -229,7 +229,7 @@ fn title(fields: &Fields<'_>) -> Result<Option<CheckTitle>, FieldError> {
     let title = CheckTitle {
         id: id.map(SmolStr::from),
         name: name.or(id).map(SmolStr::from),
-        notes: cut(notes.unwrap_or_default(), MAX_CHECK_TEXT).into(),
+        notes: bounded_text(notes.unwrap_or_default()).into(),
     };
     Ok((title != CheckTitle::default()).then_some(title))
 }

@@ -1,3 +1,5 @@
+//! Checks as clients write them, and what muster does with them.
+
 use serde_json::json;
 
 use super::*;
