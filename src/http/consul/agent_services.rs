@@ -11,7 +11,10 @@ use axum::{
 use data_encoding::HEXLOWER;
 use tokio::time::Instant;
 
-use super::{catalog::services_by_id, convert::NodeInstance, node_ref::NodeRef};
+use super::{
+    catalog::services_by_id,
+    convert::{NodeInstance, NodeRef},
+};
 use crate::{
     api::catalog::{AgentHealth, Check, Service},
     http::{

@@ -16,5 +16,4 @@ pub(super) mod keyring;
 mod member;
 pub(super) mod metrics;
 pub(super) mod mutations;
-mod node_ref;
 pub(super) mod unsupported;
