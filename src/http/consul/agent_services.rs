@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     catalog::services_by_id,
-    convert::{NodeInstance, own_node_checks},
-    node_ref::NodeRef,
+    convert::{NodeInstance, NodeRef, own_node_checks},
 };
 use crate::{
     api::catalog::{AgentHealth, Check, Service},

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::{convert::NodeInstance, node_ref::NodeRef};
+use super::convert::{NodeInstance, NodeRef};
 use crate::{
     api::catalog::{Check, NodeServiceList, NodeServices, Service, Summary},
     dns::zone::Tables,

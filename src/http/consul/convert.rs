@@ -1,10 +1,12 @@
 //! Conversion of catalog entries to Consul's JSON. Core: values in, values out.
 
+mod node_ref;
+
 use std::{borrow::Borrow, collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 
-use super::node_ref::NodeRef;
+pub(crate) use self::node_ref::NodeRef;
 use crate::{
     api::{
         Problem,

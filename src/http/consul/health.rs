@@ -8,8 +8,7 @@ use axum::{
 
 use super::{
     catalog::{matching_instances, matching_node, matching_nodes},
-    convert::NodeInstance,
-    node_ref::NodeRef,
+    convert::{NodeInstance, NodeRef},
 };
 use crate::{
     api::catalog::{Check, Entry},

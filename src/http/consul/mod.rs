@@ -18,5 +18,4 @@ mod member;
 pub(super) mod mesh;
 pub(super) mod metrics;
 pub(super) mod mutations;
-mod node_ref;
 pub(super) mod unsupported;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::convert::{self, NODE_CHECK, NodeInstance};
+use super::{self as convert, NODE_CHECK, NodeInstance};
 use crate::{
     api::catalog::{Check, Node},
     model::{
