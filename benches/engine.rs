@@ -16,6 +16,7 @@ use muster::{
     },
     metrics::{self, Tally, Writers},
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
@@ -79,11 +80,8 @@ impl World {
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {
-            node: label("host-a"),
-            domain: Name::parse("service.local").unwrap(),
-            aliases: vec![],
-            ttl: 5,
-            negative_ttl: 1,
+            aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())],
+            ..Settings::new(label("host-a"), label("dc1"), Name::parse("service.local").unwrap())
         });
         let mut catalog = Catalog::default();
         let touched = catalog.update(View::from_iter([(label("host-a"), Arc::new(view))]));

@@ -137,11 +137,5 @@ fn label(text: &str) -> Label {
 }
 
 fn empty_tables() -> Tables {
-    Tables::new(Settings {
-        node: label("n0"),
-        domain: Name::parse("service.local").unwrap(),
-        aliases: Vec::new(),
-        ttl: 5,
-        negative_ttl: 5,
-    })
+    Tables::new(Settings::new(label("n0"), label("dc1"), Name::parse("service.local").unwrap()))
 }

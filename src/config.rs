@@ -14,6 +14,7 @@ use std::{
 use crate::{
     diagnostic::Diagnostic,
     model::{
+        alias_domain::AliasDomain,
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
@@ -38,10 +39,10 @@ mod parse;
 pub struct Config {
     /// Name of this node.
     pub node: Label,
-    /// Discovery zone; does not overlap with an alias domain.
+    /// Discovery zone; overlaps with an alias domain only as `service.ZONE` of a `ZONE` with the scheme of Consul.
     pub domain: Name,
-    /// Further zones with the same content; no two overlap.
-    pub alias_domains: Vec<Name>,
+    /// Further zones with the same services and nodes, all different, with the same exception.
+    pub alias_domains: Vec<AliasDomain>,
     /// Name of the datacenter of the node.
     pub datacenter: Label,
     /// Metadata of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
@@ -82,6 +83,10 @@ pub struct Dns {
     /// Response rate limit per network over UDP; `None`: unlimited. Clients that may use recursion are limited only with
     /// [`RateScope::All`].
     pub rate_limit: Option<ResponseRate>,
+    /// True if answers do not carry instances in state warning.
+    pub only_passing: bool,
+    /// Zone of the targets of generated PTR records: the discovery zone or an alias domain.
+    pub ptr_domain: Name,
     /// DNS over TLS, HTTPS and QUIC; `None`: disabled.
     pub encrypted: Option<Encrypted>,
 }
@@ -344,6 +349,8 @@ const DEFAULT_MAX_NEGATIVE_TTL: u32 = 60 * 60;
 const DEFAULT_STALE: u32 = 24 * 60 * 60;
 /// Maximum octets of a zone name in wire form: `_PORT._tcp.SERVICE` must fit in front of it.
 const MAX_ZONE: usize = MAX_NAME - (64 + 5 + 64);
+/// The same for a zone with the scheme of Consul: `_PORT._tcp.SERVICE.service.DATACENTER` must fit in front of it.
+const MAX_CONSUL_ZONE: usize = MAX_ZONE - (8 + 64);
 
 /// Configuration of `muster agent --dev`, with paths relative to the given folder.
 const DEV: &str = "

@@ -9,6 +9,7 @@ use std::time::Duration;
 use muster::{
     dns::engine::{Engine, Transport},
     metrics::{self, Dns, Writers},
+    model::{alias_domain::AliasDomain, name::Name},
 };
 use support::{Ask, world};
 
@@ -21,7 +22,7 @@ services:
 
 #[test]
 fn answers_do_not_allocate() {
-    let tables = world::tables(SERVICES);
+    let tables = world::tables_with_aliases(SERVICES, vec![AliasDomain::consul(Name::parse("consul").unwrap())]);
     let asked = [
         ("web.service.local", 1),
         ("web.service.local", 28),
@@ -38,6 +39,17 @@ fn answers_do_not_allocate() {
         ("nothing.service.local", 1),
         ("a.b.c.nothing.service.local", 33),
         ("example.org", 1),
+        ("web.service.consul", 1),
+        ("web.service.dc1.consul", 33),
+        ("_web._tcp.consul", 33),
+        ("v2.web.service.consul", 28),
+        ("w1.web.service.dc1.consul", 16),
+        ("host-a.node.dc1.consul", 1),
+        ("0a000007.addr.dc1.consul", 1),
+        ("20010db8000000000000000000000007.addr.dc1.consul", 28),
+        ("consul", 6),
+        ("web.service.dc9.consul", 1),
+        ("web.connect.consul", 1),
     ];
     let mut engine = Engine::new(1232, fastrand::Rng::with_seed(7));
     let mut reply = Vec::with_capacity(4096);

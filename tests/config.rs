@@ -17,6 +17,7 @@ use muster::{
         Seal, Upstreams,
     },
     model::{
+        alias_domain::AliasDomain,
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::Name,
@@ -82,6 +83,8 @@ fn defaults() -> Config {
             negative_ttl: 1,
             udp_payload: 1232,
             rate_limit: Some(ResponseRate { scope: RateScope::Outside, ..rate(50, 2, 24, 56) }),
+            only_passing: false,
+            ptr_domain: name("service.local"),
             encrypted: None,
         },
         resolver: Resolver {
@@ -118,7 +121,7 @@ fn file_with_all_keys_is_read() {
     let text = "
 node: Host-B
 domain: Example.ORG.
-alias_domains: [service.consul]
+alias_domains: [service.consul, {domain: Consul, scheme: consul}, {domain: svc.example}]
 datacenter: dc2
 meta: {rack: r1, size: 2}
 advertise: [10.0.0.8, '2001:db8::8']
@@ -131,6 +134,8 @@ dns:
   negative_ttl: 0s
   udp_payload: 4096
   rate_limit: {per_second: 100, slip: 0, ipv4_prefix: 32, ipv6_prefix: 64}
+  only_passing: true
+  ptr_domain: CONSUL.
   encrypted: {tls: 10.0.0.8, https: ['::1', 10.0.0.8:8443], quic: 10.0.0.8, certificate: cert.pem, key: /key.pem}
 resolver:
   upstreams: [9.9.9.9, 1.1.1.1:5353, 'tls://9.9.9.9#dns.quad9.net', 'https://[2001:db8::53]/q']
@@ -160,7 +165,11 @@ log: {level: debug, format: json}
     let expected = Config {
         node: label("host-b"),
         domain: name("example.org"),
-        alias_domains: vec![name("service.consul")],
+        alias_domains: vec![
+            AliasDomain::new(name("service.consul")),
+            AliasDomain::consul(name("consul")),
+            AliasDomain::new(name("svc.example")),
+        ],
         datacenter: label("dc2"),
         meta: [("rack", "r1"), ("size", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         advertise: Advertise::Configured(vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()]),
@@ -173,6 +182,8 @@ log: {level: debug, format: json}
             negative_ttl: 0,
             udp_payload: 4096,
             rate_limit: Some(rate(100, 0, 32, 64)),
+            only_passing: true,
+            ptr_domain: name("consul"),
             encrypted: Some(Encrypted {
                 tls: vec![socket("10.0.0.8:853")],
                 https: vec![socket("[::1]:443"), socket("10.0.0.8:8443")],
@@ -300,6 +311,8 @@ c:1:20: unknown key `fromat` (did you mean `format`?)";
 
 #[test]
 fn invalid_configurations_are_refused() {
+    let long_consul_zone =
+        format!("alias_domains: [{{domain: {}, scheme: consul}}]", ["a".repeat(30), "b".repeat(18)].join("."));
     let long_zone = format!("domain: {}", ["a".repeat(40), "b".repeat(40), "c".repeat(40)].join("."));
     let entries: Vec<String> = (0..5).map(|key| format!("k{key}: {}", "x".repeat(252))).collect();
     let much_meta = format!("meta: {{{}}}", entries.join(", "));
@@ -348,6 +361,38 @@ fn invalid_configurations_are_refused() {
             "alias_domains: a.service.local",
             "1:16: the zones `a.service.local.` and `service.local.` overlap (a name cannot be in two zones)",
         ),
+        ("alias_domains: [{scheme: consul}]", "1:17: `domain` is missing (as in `{domain: consul, scheme: consul}`)"),
+        ("alias_domains: [{domain: consul, scheme: nomad}]", "1:42: expected `muster` or `consul`, found `nomad`"),
+        ("alias_domains: [{domain: consul, schema: consul}]", "1:34: unknown key `schema` (did you mean `scheme`?)"),
+        (
+            "domain: consul\nalias_domains: {domain: consul, scheme: consul}",
+            "2:16: duplicate zone `consul.` (a zone has the names of one scheme)",
+        ),
+        (
+            "domain: consul\nalias_domains: {domain: service.consul, scheme: consul}",
+            "2:16: the zones `service.consul.` and `consul.` overlap (with `scheme: consul`, services of `service.consul.` have names such as `web.service.service.consul.`)",
+        ),
+        (
+            "domain: dc1.consul\nalias_domains: {domain: consul, scheme: consul}",
+            "2:16: the zones `consul.` and `dc1.consul.` overlap (below a zone with `scheme: consul`, only `service.consul.` can be another zone)",
+        ),
+        (
+            "alias_domains: [{domain: a, scheme: consul}, {domain: b.a, scheme: consul}]",
+            "1:46: the zones `b.a.` and `a.` overlap (a name cannot be in two zones)",
+        ),
+        (
+            &long_consul_zone,
+            "1:26: the zone's name has 51 octets in wire form, more than 50 (service names and datacenters must fit in front of it)",
+        ),
+        (
+            "datacenter: service\nalias_domains: {domain: consul, scheme: consul}",
+            "1:13: the datacenter `service` has no names in `consul.`: `service.consul.` has another meaning (choose another name, or remove the alias domain `consul.`)",
+        ),
+        (
+            "dns: {ptr_domain: consul}",
+            "1:19: `consul.` is neither `domain` nor one of `alias_domains` (targets of PTR records must have addresses in a zone of this node)",
+        ),
+        ("dns: {only_passing: 1}", "1:21: expected true or false, found the number `1`"),
         ("advertise: host-a", "1:12: expected an IP address, found `host-a` (host names are not resolved here)"),
         ("advertise: 0.0.0.0", "1:12: expected the IP address of a host, found `0.0.0.0`"),
         ("advertise: []", "1:12: expected at least one IP address, found a list"),
@@ -373,7 +418,7 @@ fn invalid_configurations_are_refused() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found a text of 9 characters"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit, encrypted)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit, only_passing, ptr_domain, encrypted)",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (

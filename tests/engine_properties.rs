@@ -26,6 +26,7 @@ use muster::{
         zone::{Settings, Tables, service::MAX_STALE_TTL},
     },
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
@@ -458,11 +459,10 @@ fn existing_names(view: &View) -> Vec<String> {
 
 fn tables(view: &View) -> Tables {
     let mut tables = Tables::new(Settings {
-        node: label("host-a"),
-        domain: Name::parse(DOMAINS[0]).unwrap(),
-        aliases: vec![Name::parse(DOMAINS[1]).unwrap()],
+        aliases: vec![AliasDomain::new(Name::parse(DOMAINS[1]).unwrap())],
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
+        ..Settings::new(label("host-a"), label("dc1"), Name::parse(DOMAINS[0]).unwrap())
     });
     let mut catalog = Catalog::default();
     let touched = catalog.update(view.clone());

@@ -24,6 +24,7 @@ use muster::{
     files::zone_file,
     http::muster::explain::Explainer,
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         dns_limits::CacheTtls,
@@ -112,11 +113,8 @@ impl World {
         let announcements = declared.iter().map(Declared::announcement).collect();
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let settings = Settings {
-            node: label("host-a"),
-            domain: name(DOMAIN),
-            aliases: vec![name(ALIAS)],
-            ttl: 5,
-            negative_ttl: 1,
+            aliases: vec![AliasDomain::new(name(ALIAS))],
+            ..Settings::new(label("host-a"), label("dc1"), name(DOMAIN))
         };
         let (mut catalog, mut tables) = (Catalog::default(), Tables::new(settings));
         let touched = catalog.update(View::from_iter([(label("host-a"), Arc::new(view))]));

@@ -2,13 +2,16 @@
 //!
 //! A file consists of sections, each opened by a line that begins with `== `:
 //!
-//! - `== node NAME ADDRESS...`: a node; the first one answers. Default: `host-a` at 10.0.0.7.
+//! - `== node NAME[@DATACENTER] ADDRESS...`: a node; the first one answers. Default: `host-a` at 10.0.0.7, in `dc1`.
 //! - `== out-of-reach NODE`: that node is unreachable; its state is last known.
 //! - `== gone NODE`: that node crashed.
 //! - `== service [on NODE]`: the text of a service file follows.
 //! - `== zone NAME`: the text of a zone file follows.
 //! - `== state SERVICE/ID critical|warning REASON`: the state of an instance; the default is passing.
-//! - `== alias NAME`: an alias domain.
+//! - `== domain NAME`: the discovery zone, instead of `service.local`.
+//! - `== alias NAME [consul]`: an alias domain, with the scheme of Consul.
+//! - `== ptr NAME`: the zone of PTR targets, instead of the discovery zone.
+//! - `== only-passing`: instances in state warning are not answered.
 //! - `== ask NAME TYPE [edns[=PAYLOAD]] [do] [tcp]`: a query; the reply follows as text, the records of each
 //!   section sorted, since their order is random.
 //!
@@ -31,6 +34,7 @@ use muster::{
         zone_file,
     },
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
@@ -98,12 +102,15 @@ fn replay(text: &str) -> String {
 
 #[derive(Default)]
 struct World {
-    nodes: Vec<(Label, Vec<IpAddr>)>,
+    nodes: Vec<Node>,
     freshness: BTreeMap<Label, Freshness>,
     announcements: BTreeMap<Label, Announcements>,
     states: BTreeMap<String, InstanceState>,
     zones: Vec<Arc<muster::model::zone::ZoneFile>>,
-    aliases: Vec<Name>,
+    domain: Option<Name>,
+    aliases: Vec<AliasDomain>,
+    ptr: Option<Name>,
+    only_passing: bool,
 }
 
 impl World {
@@ -114,7 +121,7 @@ impl World {
             match words[..] {
                 ["node", name, ref addresses @ ..] => {
                     let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-                    world.nodes.push((label(name), addresses));
+                    world.nodes.push(node(name, addresses));
                 }
                 ["out-of-reach", node] => drop(world.freshness.insert(label(node), Freshness::LastKnown)),
                 ["gone", node] => drop(world.freshness.insert(label(node), Freshness::Gone)),
@@ -127,17 +134,21 @@ impl World {
                     let file = zone_file::parse(Path::new(&path), body.as_bytes(), TTL);
                     world.zones.push(Arc::new(file.unwrap_or_else(|problems| panic!("{problems:#?}"))));
                 }
-                ["alias", name] => world.aliases.push(Name::parse(name).unwrap()),
+                ["domain", name] => world.domain = Name::parse(name).ok(),
+                ["alias", name] => world.aliases.push(AliasDomain::new(Name::parse(name).unwrap())),
+                ["alias", name, "consul"] => world.aliases.push(AliasDomain::consul(Name::parse(name).unwrap())),
+                ["ptr", name] => world.ptr = Name::parse(name).ok(),
+                ["only-passing"] => world.only_passing = true,
                 _ => {}
             }
         }
         if world.nodes.is_empty() {
-            world.nodes.push((label("host-a"), vec!["10.0.0.7".parse().unwrap()]));
+            world.nodes.push(node("host-a", vec!["10.0.0.7".parse().unwrap()]));
         }
         for (head, body) in sections {
             let words: Vec<&str> = head.split_whitespace().collect();
             match words[..] {
-                ["service"] => world.service(&world.nodes[0].0.clone(), body),
+                ["service"] => world.service(&world.nodes[0].name.clone(), body),
                 ["service", "on", node] => world.service(&label(node), body),
                 _ => {}
             }
@@ -146,7 +157,7 @@ impl World {
     }
 
     fn service(&mut self, node: &Label, text: &str) {
-        let addresses = &self.nodes.iter().find(|(name, _)| name == node).expect("a declared node").1;
+        let addresses = &self.nodes.iter().find(|known| known.name == *node).expect("a declared node").addresses;
         let defaults = Defaults { node, addresses, allow_exec: true };
         let file = service_file::parse(Path::new("golden.yaml"), text.as_bytes(), &defaults);
         let file = file.unwrap_or_else(|problems| panic!("{problems:#?}"));
@@ -163,31 +174,34 @@ impl World {
     }
 
     fn tables(self) -> Tables {
-        let node = self.nodes[0].0.clone();
+        let own = self.nodes[0].clone();
         let view: View = self
             .nodes
             .into_iter()
-            .map(|(name, addresses)| {
+            .map(|node| {
+                let name = node.name.clone();
                 let announcements = self.announcements.get(&name).cloned().unwrap_or_default();
-                let node = Arc::new(Node {
-                    name: name.clone(),
-                    addresses,
-                    datacenter: label("dc1"),
-                    meta: Default::default(),
-                });
                 let freshness = self.freshness.get(&name).copied().unwrap_or(Freshness::Live);
-                (name, Arc::new(NodeView { node, announcements, freshness }))
+                (name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
             })
             .collect();
-        let domain = Name::parse("service.local").unwrap();
-        let mut tables = Tables::new(Settings { node, domain, aliases: self.aliases, ttl: TTL, negative_ttl: 1 });
-        let mut catalog = Catalog::default();
+        let domain = self.domain.unwrap_or_else(|| Name::parse("service.local").unwrap());
+        let settings = Settings { aliases: self.aliases, ttl: TTL, ..Settings::new(own.name, own.datacenter, domain) };
+        let ptr_domain = self.ptr.unwrap_or_else(|| settings.ptr_domain.clone());
+        let mut tables = Tables::new(Settings { ptr_domain, ..settings });
+        let mut catalog = Catalog::default().answering(self.only_passing);
         let touched = catalog.update(view);
         tables.set_zones(&self.zones);
         tables.update(&catalog, &touched);
         tables.set_serial(2_026_000_001);
         tables
     }
+}
+
+/// Returns a node; its name may end in `@DATACENTER`.
+fn node(name: &str, addresses: Vec<IpAddr>) -> Node {
+    let (name, datacenter) = name.split_once('@').unwrap_or((name, "dc1"));
+    Node { name: label(name), addresses, datacenter: label(datacenter), meta: Default::default() }
 }
 
 fn answer(tables: &Tables, ask: &str) -> String {

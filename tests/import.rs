@@ -406,8 +406,8 @@ fn services_are_registered_from_files_and_flags_and_deregistered() {
         run(&["register", "--name", "flags", "--port", "9", "--tag", "a", "--tag", "b", "--meta", "k=v"], "").0,
         0
     );
-    until("five services", || get(&agent, "/agent/services").json().as_object().unwrap().len() == 5);
-    let services = get(&agent, "/agent/services").json();
+    until("five services", || get(&agent, "agent/services").json().as_object().unwrap().len() == 5);
+    let services = get(&agent, "agent/services").json();
     assert_eq!(services["flags"]["Tags"], json!(["a", "b"]));
     assert_eq!(services["flags"]["Meta"]["k"], "v");
     assert_eq!(services["web"]["Port"], 80);

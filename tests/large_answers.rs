@@ -48,7 +48,7 @@ fn tables(instances: u32, addresses: u32) -> Tables {
         Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),
     );
     let domain = Name::parse("service.local").unwrap();
-    let settings = Settings { node: label("host-a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let settings = Settings::new(label("host-a"), label("dc1"), domain);
     let mut catalog = Catalog::default();
     let touched = catalog.update(view);
     let mut tables = Tables::new(settings);

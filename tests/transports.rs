@@ -46,13 +46,8 @@ struct Server {
 impl Server {
     /// Starts a server of an empty discovery zone on both transports with a limit of TCP connections.
     fn start(ip: IpAddr, connections: usize) -> Self {
-        let settings = Settings {
-            node: Label::parse("host-a").unwrap(),
-            domain: Name::parse("service.local").unwrap(),
-            aliases: vec![],
-            ttl: 5,
-            negative_ttl: 1,
-        };
+        let label = |text| Label::parse(text).unwrap();
+        let settings = Settings::new(label("host-a"), label("dc1"), Name::parse("service.local").unwrap());
         Self::of(Tables::new(settings), ip, connections)
     }
 

@@ -67,7 +67,7 @@ struct World {
 impl World {
     fn of(view: View) -> Self {
         let domain = Name::parse("service.local").unwrap();
-        let settings = Settings { node: label("a"), domain, aliases: vec![], ttl: 5, negative_ttl: 1 };
+        let settings = Settings::new(label("a"), label("dc1"), domain);
         let mut world = Self { catalog: Catalog::default(), tables: Tables::new(settings) };
         let touched = world.catalog.update(view);
         world.tables.update(&world.catalog, &touched);

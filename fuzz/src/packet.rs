@@ -23,6 +23,7 @@ use muster::{
     },
     files::zone_file,
     model::{
+        alias_domain::AliasDomain,
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
@@ -268,11 +269,8 @@ const LABELS: &[&[u8]] = &[
 
 fn tables() -> Tables {
     let settings = Settings {
-        node: label("host-a"),
-        domain: name("service.local"),
-        aliases: vec![name("alias.example")],
-        ttl: 5,
-        negative_ttl: 1,
+        aliases: vec![AliasDomain::new(name("alias.example")), AliasDomain::consul(name("consul"))],
+        ..Settings::new(label("host-a"), label("dc1"), name("service.local"))
     };
     let mut catalog = Catalog::default();
     let touched =

@@ -138,7 +138,7 @@ fn engine() -> Engine {
 }
 
 fn tables() -> Tables {
-    let label = Label::parse("host-a").unwrap_or_else(|error| panic!("{error}"));
+    let label = |text| Label::parse(text).unwrap_or_else(|error| panic!("{error}"));
     let domain = Name::parse("service.local").unwrap_or_else(|error| panic!("{error}"));
-    Tables::new(Settings { node: label, domain, aliases: vec![], ttl: 5, negative_ttl: 1 })
+    Tables::new(Settings::new(label("host-a"), label("dc1"), domain))
 }

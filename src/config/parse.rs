@@ -10,12 +10,12 @@ use std::{
 };
 
 use super::{
-    Advertise, AllowExec, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_DOMAIN,
-    DEFAULT_GOSSIP_INTERVAL, DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL,
-    DEFAULT_RATE_LIMIT, DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD,
-    DEFAULT_ZONES_DIR, DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK,
-    Level, Log, MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MAX_ZONE, MIN_GOSSIP_INTERVAL,
-    MIN_UDP_PAYLOAD, SOCKET_NAME, Seal, TLS_PORT, first_label,
+    Advertise, AllowExec, CONFIG_KEYS, Checks, Config, DEFAULT_DATA_DIR, DEFAULT_DATACENTER, DEFAULT_GOSSIP_INTERVAL,
+    DEFAULT_HOLD, DEFAULT_IPV4_PREFIX, DEFAULT_IPV6_PREFIX, DEFAULT_NEGATIVE_TTL, DEFAULT_RATE_LIMIT,
+    DEFAULT_RESTART_HOLD, DEFAULT_SERVICES_DIR, DEFAULT_SLIP, DEFAULT_TTL, DEFAULT_UDP_PAYLOAD, DEFAULT_ZONES_DIR,
+    DNS_PORT, Dns, Encrypted, Environment, Format, Gossip, HTTP_PORT, HTTPS_PORT, Http, LOOPBACK, Level, Log,
+    MAX_GOSSIP_INTERVAL, MAX_HOLD, MAX_RATE, MAX_UDP_PAYLOAD, MIN_GOSSIP_INTERVAL, MIN_UDP_PAYLOAD, SOCKET_NAME, Seal,
+    TLS_PORT, first_label,
 };
 use crate::{
     diagnostic::quote,
@@ -23,7 +23,7 @@ use crate::{
         bounds,
         dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
-        name::{Label, Name},
+        name::Label,
         service::MAX_ADDRESSES,
     },
     yaml::{
@@ -33,11 +33,18 @@ use crate::{
 };
 
 mod resolver;
+mod zones;
 
-use self::resolver::read_resolver;
+use self::{
+    resolver::read_resolver,
+    zones::{Zones, check_datacenter, read_zones},
+};
 
 /// Value of `dns.rate_limit` without a limit; `null` is the default.
 const RATE_OFF: &str = "off";
+/// Keys of `dns`.
+const DNS_KEYS: &[&str] =
+    &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "only_passing", "ptr_domain", "encrypted"];
 
 /// Value of `checks.allow_exec` with which clients of the HTTP API may register commands, too.
 const EXEC_BY_API: &str = "api";
@@ -59,11 +66,13 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         Some(node) => reader.label(node, "a datacenter's name"),
         None => Label::parse(DEFAULT_DATACENTER).ok(),
     };
+    if let (Some(datacenter), Some(zones)) = (&datacenter, &zones) {
+        check_datacenter(reader, table.get("datacenter"), datacenter, zones);
+    }
     let meta = read_meta(reader, &table);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
-    let dns = part("dns", &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "encrypted"])
-        .map(|part| read_dns(reader, &part));
+    let dns = part("dns", DNS_KEYS).map(|part| read_dns(reader, &part, zones.as_ref()));
     let resolver =
         part("resolver", &["upstreams", "routes", "allow", "rebind_protection", "rebind_exceptions", "cache"])
             .map(|part| read_resolver(reader, &part, &empty));
@@ -81,18 +90,18 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     let checks = part("checks", &["allow_exec", "allow_link_local"]).map(|part| read_checks(reader, &part));
     let log = part("log", &["level", "format"]).map(|part| read_log(reader, &part));
 
-    let (domain, alias_domains) = zones?;
+    let Zones { domain, aliases } = zones?;
     Some(Config {
         node: node?,
         domain,
-        alias_domains,
+        alias_domains: aliases,
         datacenter: datacenter?,
         meta,
         advertise: advertise?,
         data_dir: data_dir?,
         services_dir: services_dir?,
         zones_dir: zones_dir?,
-        dns: dns?,
+        dns: dns??,
         resolver: resolver?,
         gossip: gossip?,
         http: http?,
@@ -125,39 +134,6 @@ fn read_node(reader: &Reader<'_, '_>, table: &Table<'_, '_>, environment: &Envir
             None
         }
     }
-}
-
-/// Reads the discovery zone and its aliases.
-fn read_zones(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> Option<(Name, Vec<Name>)> {
-    let domain = match table.get("domain") {
-        Some(node) => read_zone(reader, node),
-        None => Name::parse(DEFAULT_DOMAIN).ok(),
-    };
-    let mut zones: Vec<Name> = domain.iter().cloned().collect();
-    let aliases = table.get("alias_domains").map(|node| reader.one_or_list(node)).unwrap_or_default();
-    for node in aliases {
-        let Some(alias) = read_zone(reader, node) else { continue };
-        match zones.iter().find(|zone| alias.within(zone).is_some() || zone.within(&alias).is_some()) {
-            Some(zone) if *zone == alias => reader.error(node.id, format!("duplicate zone `{alias}`")),
-            Some(zone) => {
-                let hint = "a name cannot be in two zones";
-                reader.error_with_hint(node.id, format!("the zones `{alias}` and `{zone}` overlap"), hint);
-            }
-            None => zones.push(alias),
-        }
-    }
-    let aliases = zones.split_off(domain.is_some().into());
-    Some((domain?, aliases))
-}
-
-fn read_zone(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Name> {
-    let zone = reader.domain(node, "a zone's name")?;
-    if zone.wire().len() > MAX_ZONE {
-        let message = format!("the zone's name has {} octets in wire form, more than {MAX_ZONE}", zone.wire().len());
-        reader.error_with_hint(node.id, message, "port and service names must fit in front of it");
-        return None;
-    }
-    Some(zone)
 }
 
 fn read_meta(reader: &Reader<'_, '_>, table: &Table<'_, '_>) -> BTreeMap<String, String> {
@@ -210,7 +186,7 @@ fn is_of_one_host(address: IpAddr) -> bool {
     }
 }
 
-fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
+fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>, zones: Option<&Zones>) -> Option<Dns> {
     let ttl = |key, default| part.get(key).and_then(|node| reader.ttl(node)).unwrap_or(default);
     let listen = match part.get("listen") {
         Some(node) => {
@@ -223,14 +199,17 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>) -> Dns {
     };
     let payload = part.get("udp_payload");
     let payload = payload.and_then(|node| reader.integer(node, "a size", MIN_UDP_PAYLOAD..=MAX_UDP_PAYLOAD));
-    Dns {
+    let ptr_domain = zones.and_then(|zones| zones.read_ptr_domain(reader, part.get("ptr_domain")));
+    Some(Dns {
         listen,
         ttl: ttl("ttl", DEFAULT_TTL),
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
         rate_limit: part.get("rate_limit").map_or(Some(DEFAULT_RATE_LIMIT), |node| read_rate(reader, node)),
+        only_passing: part.get("only_passing").and_then(|node| reader.boolean(node)).unwrap_or(false),
         encrypted: part.get("encrypted").and_then(|node| read_encrypted(reader, node)),
-    }
+        ptr_domain: ptr_domain?,
+    })
 }
 
 fn read_encrypted(reader: &Reader<'_, '_>, node: &Node<'_>) -> Option<Encrypted> {

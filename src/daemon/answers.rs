@@ -38,7 +38,8 @@ pub(super) fn publish(
     // In milliseconds, so that an index from before a restart is never ahead of ours.
     let version = unix_now().as_millis() as u64;
     let tables = Tables::new(settings(config));
-    let mut publisher = Publisher::new(tables, serial, ceiling, context.data_dir.clone(), version);
+    let catalog = Catalog::starting_at(version).answering(config.dns.only_passing);
+    let mut publisher = Publisher::new(tables, catalog, serial, ceiling, context.data_dir.clone());
     let own = block_in_place(|| {
         let own = waits.then(|| publisher.publish_own(&sources, &config.node));
         publisher.publish(&mut sources);
@@ -61,8 +62,10 @@ pub(super) fn resume_serial(data_dir: &DataDir) -> Serial {
 fn settings(config: &Config) -> Settings {
     Settings {
         node: config.node.clone(),
+        datacenter: config.datacenter.clone(),
         domain: config.domain.clone(),
         aliases: config.alias_domains.clone(),
+        ptr_domain: config.dns.ptr_domain.clone(),
         ttl: config.dns.ttl,
         negative_ttl: config.dns.negative_ttl,
     }

@@ -137,7 +137,6 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
         node: config.node.clone(),
         datacenter: config.datacenter.clone(),
         domain: config.domain.clone(),
-        aliases: config.alias_domains.clone(),
         meta: config.meta.clone(),
         version: VERSION,
         advertise: config.advertise.clone(),

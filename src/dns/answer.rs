@@ -9,6 +9,8 @@ pub mod lookup;
 pub mod provenance;
 pub mod record_order;
 
+use std::net::IpAddr;
+
 use smallvec::SmallVec;
 
 use self::provenance::{Match, Step};
@@ -17,7 +19,7 @@ use super::{
     zone::{
         rrset::{RRset, Rdata, Tail},
         service::{HostIndex, Remark, Service, Weighted},
-        static_names::{Kind, Zone},
+        static_names::Zone,
     },
 };
 
@@ -132,6 +134,17 @@ pub enum Data<'t> {
     Texts(&'t [Rdata], u32),
     /// SRV records of a service, and their TTL in seconds.
     Srv(&'t Service, Members<'t>, u32),
+    /// The same with targets in the scheme of Consul.
+    ConsulSrv(&'t Service, Members<'t>, u32),
+    /// A or AAAA record of an address.
+    Address {
+        /// The address in wire form, followed by unused octets.
+        octets: [u8; 16],
+        /// Length of the address in octets.
+        size: u8,
+        /// TTL in seconds.
+        ttl: u32,
+    },
 }
 
 /// Instances of an SRV RRset.
@@ -219,7 +232,7 @@ impl<'t> Answer<'t> {
     /// Reports whether the answer depends on what nodes announce: services, nodes, and the name servers of a discovery zone.
     pub fn depends_on_nodes(&self) -> bool {
         self.steps.iter().any(|step| match step.found {
-            Match::Apex(zone) => zone.kind == Kind::Discovery,
+            Match::Apex(zone) => zone.kind.has_live_names(),
             found => found.is_live(),
         })
     }
@@ -286,6 +299,22 @@ impl<'t> Data<'t> {
         Self::Host { rtype: rtype::TXT, size: octets.len().max(1), octets, ttl: service.host_ttl(host) }
     }
 
+    /// Returns the A or AAAA record of an address.
+    pub fn of_address(address: IpAddr, ttl: u32) -> Self {
+        let mut octets = [0; 16];
+        let size = match address {
+            IpAddr::V4(ip) => {
+                octets[..4].copy_from_slice(&ip.octets());
+                4
+            }
+            IpAddr::V6(ip) => {
+                octets = ip.octets();
+                16
+            }
+        };
+        Self::Address { octets, size, ttl }
+    }
+
     /// Returns the record type.
     pub fn rtype(&self) -> u16 {
         match self {
@@ -296,7 +325,14 @@ impl<'t> Data<'t> {
             Self::V6(..) => rtype::AAAA,
             Self::Host { rtype, .. } => *rtype,
             Self::Texts(..) => rtype::TXT,
-            Self::Srv(..) => rtype::SRV,
+            Self::Srv(..) | Self::ConsulSrv(..) => rtype::SRV,
+            Self::Address { size, .. } => {
+                if *size == 4 {
+                    rtype::A
+                } else {
+                    rtype::AAAA
+                }
+            }
         }
     }
 
@@ -306,7 +342,8 @@ impl<'t> Data<'t> {
             Self::Stored(set) => set.ttl,
             Self::Made(set) => set.ttl,
             Self::Soa { ttl, .. } | Self::V4(_, ttl) | Self::V6(_, ttl) => *ttl,
-            Self::Host { ttl, .. } | Self::Texts(_, ttl) | Self::Srv(_, _, ttl) => *ttl,
+            Self::Host { ttl, .. } | Self::Address { ttl, .. } | Self::Texts(_, ttl) => *ttl,
+            Self::Srv(_, _, ttl) | Self::ConsulSrv(_, _, ttl) => *ttl,
         }
     }
 
@@ -315,12 +352,12 @@ impl<'t> Data<'t> {
         match self {
             Self::Stored(set) => set.records.len(),
             Self::Made(set) => set.records.len(),
-            Self::Soa { .. } => 1,
+            Self::Soa { .. } | Self::Address { .. } => 1,
             Self::V4(addresses, _) => addresses.len(),
             Self::V6(addresses, _) => addresses.len(),
             Self::Host { octets, size, .. } => octets.len() / size,
             Self::Texts(texts, _) => texts.len(),
-            Self::Srv(_, members, _) => members.len(),
+            Self::Srv(_, members, _) | Self::ConsulSrv(_, members, _) => members.len(),
         }
     }
 
@@ -344,6 +381,10 @@ impl<'t> Data<'t> {
             Self::Srv(service, members, _) => {
                 (0..members.len()).map(|at| service.srv_parts(members.get(at).0).len() + origin).sum()
             }
+            Self::ConsulSrv(service, members, _) => {
+                (0..members.len()).map(|at| service.consul_srv(members.get(at).0).len() + origin).sum()
+            }
+            Self::Address { size, .. } => usize::from(*size),
         };
         self.len() * RECORD_FIELDS + rdata
     }
@@ -352,7 +393,9 @@ impl<'t> Data<'t> {
     /// them. The summary of a `_why` name precedes its other texts. 0 for other types.
     pub fn priority(&self, at: usize) -> u16 {
         match self {
-            Self::Srv(service, members, _) => service.host_priority(members.get(at).0),
+            Self::Srv(service, members, _) | Self::ConsulSrv(service, members, _) => {
+                service.host_priority(members.get(at).0)
+            }
             Self::Texts(..) => u16::from(at > 0),
             _ => 0,
         }
@@ -363,8 +406,11 @@ impl<'t> Data<'t> {
         match self {
             Self::V4(addresses, _) => addresses[at].weight,
             Self::V6(addresses, _) => addresses[at].weight,
-            Self::Srv(service, members, _) => service.host_weight(members.get(at).0),
-            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } | Self::Host { .. } | Self::Texts(..) => 1,
+            Self::Srv(service, members, _) | Self::ConsulSrv(service, members, _) => {
+                service.host_weight(members.get(at).0)
+            }
+            Self::Stored(_) | Self::Made(_) | Self::Soa { .. } => 1,
+            Self::Host { .. } | Self::Address { .. } | Self::Texts(..) => 1,
         }
     }
 }

@@ -58,12 +58,17 @@ pub struct Sources {
 }
 
 impl Publisher {
-    /// Creates a publisher of empty tables. `data_dir` stores the ceiling of the serial, and `ceiling` takes it for the peers;
-    /// catalog versions start at `version`.
-    pub fn new(tables: Tables, serial: Serial, ceiling: watch::Sender<u32>, data_dir: DataDir, version: u64) -> Self {
+    /// Creates a publisher of empty tables and an empty catalog. `data_dir` stores the ceiling of the serial, and `ceiling`
+    /// takes it for the peers.
+    pub fn new(
+        tables: Tables,
+        catalog: Catalog,
+        serial: Serial,
+        ceiling: watch::Sender<u32>,
+        data_dir: DataDir,
+    ) -> Self {
         let previous = Arc::new(tables.clone());
         let published = Arc::new(ArcSwap::new(previous.clone()));
-        let catalog = Catalog::starting_at(version);
         let shown = watch::Sender::new(catalog.clone());
         Self { catalog, shown, zones: Arc::default(), tables, published, previous, serial, ceiling, data_dir }
     }

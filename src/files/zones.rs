@@ -15,6 +15,7 @@ use super::{
 use crate::{
     diagnostic::Diagnostic,
     model::{
+        alias_domain::{AliasDomain, NameScheme},
         name::{MAX_NAME, Name},
         registered_name::RegisteredName,
         zone::{StaticRecord, ZoneFile, target_at},
@@ -42,8 +43,8 @@ pub fn folder(path: PathBuf) -> Folder {
 pub struct Rules {
     /// The discovery zone. Its SOA and NS are generated; a file adds to them or overrides them.
     pub domain: Name,
-    /// Aliases of the discovery zone, with the same content.
-    pub aliases: Vec<Name>,
+    /// Aliases of the discovery zone. One with the scheme of Consul has a file of its own, like the discovery zone.
+    pub aliases: Vec<AliasDomain>,
     /// Default TTL of records, in seconds.
     pub ttl: u32,
 }
@@ -55,7 +56,8 @@ impl Rules {
     /// Every problem of the file.
     pub fn parse(&self, path: &Path, octets: &[u8]) -> Result<ZoneFile, Vec<Diagnostic>> {
         let mut file = zone_file::parse(path, octets, self.ttl)?;
-        if self.aliases.contains(&file.origin) {
+        let alias = self.aliases.iter().find(|alias| alias.domain == file.origin);
+        if alias.is_some_and(|alias| alias.scheme == NameScheme::Muster) {
             let problem = Diagnostic::whole(path, format!("{} is an alias of {}", file.origin, self.domain));
             return Err(vec![problem.with_hint(format!("put its records into {}zone", self.domain))]);
         }
@@ -63,8 +65,8 @@ impl Rules {
         if !problems.is_empty() {
             return Err(problems);
         }
-        // Targets in the discovery zone may be services, whose records change.
-        if file.origin != self.domain {
+        // Targets in a zone with live names may be services, whose records change.
+        if alias.is_none() && file.origin != self.domain {
             let problems = file.check_apex(path);
             if !problems.is_empty() {
                 return Err(problems);
@@ -82,7 +84,8 @@ impl Rules {
 
     /// Reports names in RDATA of the discovery zone that are too long with an alias in place of the domain.
     fn too_long_for_aliases(&self, path: &Path, file: &ZoneFile) -> Vec<Diagnostic> {
-        let longest = self.aliases.iter().max_by_key(|alias| alias.wire().len());
+        let same = self.aliases.iter().filter(|alias| alias.scheme == NameScheme::Muster);
+        let longest = same.map(|alias| &alias.domain).max_by_key(|alias| alias.wire().len());
         let Some(alias) = longest.filter(|_| file.origin == self.domain) else { return Vec::new() };
         let target = |record: &StaticRecord| {
             let name = record.rdata.get(target_at(record.rtype)?..)?;
@@ -98,11 +101,12 @@ impl Rules {
 
     /// Reports static names that conflict with a service.
     pub fn conflicts(&self, path: &Path, file: &ZoneFile, services: &BTreeSet<RegisteredName>) -> Vec<Diagnostic> {
-        let domains = || std::iter::once(&self.domain).chain(&self.aliases);
+        let aliases = || self.aliases.iter().map(|alias| (&alias.domain, alias.scheme));
+        let domains = || std::iter::once((&self.domain, NameScheme::Muster)).chain(aliases());
         let mut reported = BTreeSet::new();
         let mut problems = Vec::new();
         for record in &file.records {
-            let service = domains().find_map(|domain| service_at(&record.owner, domain, services));
+            let service = domains().find_map(|(domain, scheme)| service_at(&record.owner, domain, scheme, services));
             if let Some(service) = service.filter(|_| reported.insert(&record.owner)) {
                 let message = format!("{} is a name of the service `{service}`", record.owner);
                 let problem = Diagnostic::at(path, record.line, record.column, message);
@@ -165,7 +169,11 @@ mod tests {
     use super::*;
 
     fn rules(alias: &str) -> Rules {
-        Rules { domain: Name::parse("service.local").unwrap(), aliases: vec![Name::parse(alias).unwrap()], ttl: 5 }
+        Rules {
+            domain: Name::parse("service.local").unwrap(),
+            aliases: vec![AliasDomain::new(Name::parse(alias).unwrap())],
+            ttl: 5,
+        }
     }
 
     #[test]
@@ -180,6 +188,19 @@ mod tests {
             problems[0].to_string().starts_with("service.local.zone:1:1: a name in this record exceeds 255 octets")
         );
         assert!(rules("svc.example").parse(Path::new("svc.example.zone"), b"a A 10.0.0.1\n").is_err());
+    }
+
+    #[test]
+    fn alias_with_the_scheme_of_consul_has_a_file() {
+        let domain = Name::parse("service.local").unwrap();
+        let rules = Rules { domain, aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())], ttl: 5 };
+        let file = rules.parse(Path::new("consul.zone"), b"vault A 10.0.0.9\nweb.service A 10.0.0.9\n").unwrap();
+        let services = BTreeSet::from([RegisteredName::parse("web").unwrap(), RegisteredName::parse("vault").unwrap()]);
+        let conflicts = rules.conflicts(Path::new("consul.zone"), &file, &services);
+        assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+        assert!(
+            conflicts[0].to_string().starts_with("consul.zone:2:1: web.service.consul. is a name of the service `web`")
+        );
     }
 
     #[test]

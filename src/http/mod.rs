@@ -95,8 +95,6 @@ pub struct Agent {
     pub datacenter: Label,
     /// Discovery zone.
     pub domain: Name,
-    /// Aliases of the discovery zone.
-    pub aliases: Vec<Name>,
     /// Metadata from the configuration.
     pub meta: BTreeMap<String, String>,
     /// Version of muster.

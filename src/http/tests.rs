@@ -60,7 +60,6 @@ fn agent_facts() -> Agent {
         node: label("host-a"),
         datacenter: label("dc1"),
         domain: Name::parse("service.local").unwrap(),
-        aliases: vec![],
         meta: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
         version: "1.2.3",
         advertise: Advertise::Configured(vec!["10.0.0.7".parse().unwrap()]),
@@ -101,8 +100,7 @@ fn api(
     let (scrape, metrics, stopping) = (Scrape::new(Vec::new), Http::default(), shutdown.clone());
     let events = channel(EventLog::default()).1;
     let agent = Arc::new(agent_facts());
-    let settings =
-        Settings { node: agent.node.clone(), domain: agent.domain.clone(), aliases: vec![], ttl: 5, negative_ttl: 1 };
+    let settings = Settings::new(agent.node.clone(), agent.datacenter.clone(), agent.domain.clone());
     let tables = Arc::new(ArcSwap::from_pointee(Tables::new(settings)));
     let explain = muster::explain::Sources { tables, recursion: None, upstreams: None, services: Default::default() };
     let commands = Commands { cluster, registry: mpsc::channel(1).0, daemon: mpsc::channel(1).0 };

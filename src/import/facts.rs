@@ -21,7 +21,7 @@ pub(super) struct Facts {
 
 impl Facts {
     /// The TTL of a service: its own, else the one of the longest matching prefix.
-    fn ttl(&self, name: &str) -> Option<u64> {
+    pub(super) fn ttl(&self, name: &str) -> Option<u64> {
         let matches = |pattern: &str| match pattern.strip_suffix('*') {
             // `*` alone is the default of all services: `dns.ttl`.
             Some(prefix) => !prefix.is_empty() && name.starts_with(prefix),

@@ -9,7 +9,7 @@ use std::{cmp::Ordering, collections::BTreeSet, net::IpAddr, ops::RangeInclusive
 
 use self::view_diff::{Change, Known, ViewDiff};
 use super::{
-    announcement::{Announcement, Announcements, Node},
+    announcement::{Announcement, Announcements, InstanceState, Node},
     name::Label,
     registered_name::RegisteredName,
     service::{Instance, InstanceKey},
@@ -52,12 +52,19 @@ pub struct CatalogEntry {
     pub announcement: Arc<Announcement>,
     /// Freshness of the announcement.
     pub freshness: Freshness,
+    /// True if this node does not answer instances in state warning (`dns.only_passing`).
+    pub only_passing: bool,
 }
 
 impl CatalogEntry {
-    /// Reports whether DNS answers carry the instance.
+    /// Reports whether DNS answers of this node carry the instance.
     pub fn is_answered(&self) -> bool {
-        self.freshness != Freshness::Gone && self.announcement.state.is_answered()
+        self.freshness != Freshness::Gone && self.announcement.state.is_answered() && !self.is_withheld_warning()
+    }
+
+    /// Reports whether the instance is withheld only because it is in state warning.
+    pub fn is_withheld_warning(&self) -> bool {
+        self.only_passing && matches!(self.announcement.state, InstanceState::Warning(_))
     }
 
     fn order(&self) -> (&Label, Freshness, &Label) {
@@ -121,6 +128,7 @@ pub struct Catalog {
     services: Map<RegisteredName, Arc<Service>>,
     addresses: Addresses,
     versions: Versions,
+    only_passing: bool,
 }
 
 /// Versions for blocking queries. The version grows with every update that changes something; each part keeps the version
@@ -235,6 +243,17 @@ impl Catalog {
         Self { versions: Versions { all: version, names: version, nodes: version }, ..Self::default() }
     }
 
+    /// Returns the catalog of a node that does not answer instances in state warning, if `only_passing`.
+    #[must_use]
+    pub fn answering(self, only_passing: bool) -> Self {
+        Self { only_passing, ..self }
+    }
+
+    /// Reports whether this node does not answer instances in state warning.
+    pub fn only_passing(&self) -> bool {
+        self.only_passing
+    }
+
     /// Returns the versions of the catalog and its parts.
     pub fn versions(&self) -> Versions {
         self.versions
@@ -287,7 +306,12 @@ impl Catalog {
                 service.remove(&change.id, freshness, &change.node);
             }
             if let Some(Known { announcement, freshness, .. }) = change.new {
-                service.set(CatalogEntry { node: change.node, announcement, freshness });
+                service.set(CatalogEntry {
+                    node: change.node,
+                    announcement,
+                    freshness,
+                    only_passing: self.only_passing,
+                });
             }
         }
         service.version = self.versions.all;

@@ -364,7 +364,8 @@ impl Services<'_> {
         if new.is_none() && self.after.service(service).is_none() {
             self.removed.insert(service.clone());
         }
-        let (was, is) = (old.map(Observation::new), new.map(Observation::new));
+        let observe = |known| Observation::new(known, self.after.only_passing());
+        let (was, is) = (old.map(observe), new.map(observe));
         let Some((kind, text)) = instance_event(was.as_ref(), is.as_ref()) else { return };
         emit(Event {
             node: Some(node.clone()),
@@ -386,12 +387,14 @@ struct Observation<'a> {
 }
 
 impl<'a> Observation<'a> {
-    fn new((announcement, freshness): (&'a Arc<Announcement>, Freshness)) -> Self {
+    fn new((announcement, freshness): (&'a Arc<Announcement>, Freshness), only_passing: bool) -> Self {
         let state = &announcement.state;
         Self {
             announcement,
             word: reason::state(freshness, state),
-            answered: freshness != Freshness::Gone && state.is_answered(),
+            answered: freshness != Freshness::Gone
+                && state.is_answered()
+                && !(only_passing && matches!(state, InstanceState::Warning(_))),
             withheld: freshness != Freshness::Gone && matches!(state, InstanceState::Withheld(..)),
         }
     }

@@ -12,13 +12,14 @@
 //! | [`member`], [`view_digest`] | membership; detection of divergent views |
 //! | [`reason`] | texts that explain why an instance is answered or not |
 //! | [`event`], [`journal`], [`user_event`] | events, the recent ones, and user events as in Consul |
-//! | [`zone`] | records of static zones |
+//! | [`zone`], [`alias_domain`] | records of static zones; aliases of the discovery zone and their schemes |
 //! | [`recursion_access`], [`dns_limits`], [`upstream_address`] | clients that may use recursion, response rate and cache TTLs, upstreams |
 //! | [`host_addresses`] | addresses of this host, and which of them other hosts can use |
 //! | [`link_local`] | link-local addresses and metadata services |
 //! | [`keyring`], [`token`] | gossip keys; tokens of the HTTP API |
 //! | [`date`] | formatting of times |
 
+pub mod alias_domain;
 pub mod announcement;
 pub mod bounds;
 pub mod catalog;

@@ -16,6 +16,9 @@ use super::{
     name::Label,
 };
 
+/// Cause for which a node withholds instances in state warning.
+const ONLY_PASSING: &str = "this node has `dns.only_passing`";
+
 /// State of one instance, and why it is answered or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
@@ -29,6 +32,8 @@ pub struct Reason {
 enum Exclusion<'a> {
     Gone,
     Critical(&'a str),
+    /// In state warning, and this node answers passing instances only.
+    Warning(&'a str),
     Disabled,
     Withheld(HoldReason, &'a str),
 }
@@ -41,6 +46,7 @@ fn exclusion(entry: &CatalogEntry) -> Option<Exclusion<'_>> {
         InstanceState::Critical(reason) => Some(Exclusion::Critical(reason)),
         InstanceState::Disabled => Some(Exclusion::Disabled),
         InstanceState::Withheld(hold, reason) => Some(Exclusion::Withheld(*hold, reason)),
+        InstanceState::Warning(reason) if entry.only_passing => Some(Exclusion::Warning(reason)),
         InstanceState::Passing | InstanceState::Warming(_) | InstanceState::Warning(_) => None,
     }
 }
@@ -63,6 +69,7 @@ pub fn of(entry: &CatalogEntry, counts: bool, reach: Option<Reach>) -> Reason {
     let mut text = match exclusion(entry) {
         Some(Exclusion::Gone) => gone(node, reach),
         Some(Exclusion::Critical(reason)) => with(&worst(entry, "critical"), reason),
+        Some(Exclusion::Warning(reason)) => with(&format!("{}, and {ONLY_PASSING}", worst(entry, "warning")), reason),
         Some(Exclusion::Disabled) => "disabled: `enabled: false` in its service file".to_owned(),
         Some(Exclusion::Withheld(hold, reason)) => with(hold.words(), reason),
         None => answered(entry, reach),
@@ -139,6 +146,7 @@ fn with(text: &str, reason: &str) -> String {
 /// Returns why none of these instances is answered: `3 instances, 3 critical: connection refused`.
 pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a CatalogEntry>) -> String {
     let (mut all, mut critical, mut disabled, mut first) = (0, 0, 0, None);
+    let (mut warning, mut first_warning) = (0, None);
     let mut withheld: BTreeMap<HoldReason, (usize, &str)> = BTreeMap::new();
     let (mut gone, mut gone_nodes) = (0, BTreeSet::new());
     for entry in instances {
@@ -152,6 +160,10 @@ pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a CatalogEntry>) 
                 critical += 1;
                 first.get_or_insert(reason);
             }
+            Some(Exclusion::Warning(reason)) => {
+                warning += 1;
+                first_warning.get_or_insert(reason);
+            }
             Some(Exclusion::Disabled) => disabled += 1,
             Some(Exclusion::Withheld(hold, reason)) => withheld.entry(hold).or_insert((0, reason)).0 += 1,
             None => {}
@@ -160,6 +172,9 @@ pub fn none_answered<'a>(instances: impl IntoIterator<Item = &'a CatalogEntry>) 
     let mut text = format!("{all} instance{}", if all == 1 { "" } else { "s" });
     if let Some(reason) = first {
         text.push_str(&with(&format!(", {critical} critical"), reason));
+    }
+    if let Some(reason) = first_warning {
+        text.push_str(&with(&format!(", {warning} warning ({ONLY_PASSING})"), reason));
     }
     if disabled > 0 {
         text.push_str(&format!(", {disabled} disabled"));

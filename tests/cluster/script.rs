@@ -579,7 +579,7 @@ impl Process {
 impl Dns {
     fn of(node: Label) -> Self {
         let domain = Name::parse("service.local").unwrap();
-        let tables = Tables::new(zone::Settings { node, domain, aliases: vec![], ttl: 5, negative_ttl: 1 });
+        let tables = Tables::new(zone::Settings::new(node, label("dc1"), domain));
         let engine = Engine::new(1232, fastrand::Rng::with_seed(1));
         Self { catalog: Catalog::default(), tables, engine, answered: BTreeMap::new() }
     }

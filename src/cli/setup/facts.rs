@@ -72,7 +72,7 @@ pub(super) fn is_never_forwarded(config: &Config, zone: &str) -> bool {
     let Ok(zone) = Name::parse(zone) else { return false };
     let contains_zone = |other: &Name| zone.within(other).is_some();
     let is_routed = config.resolver.routes.iter().any(|(suffix, _)| contains_zone(suffix));
-    let is_own = contains_zone(&config.domain) || config.alias_domains.iter().any(contains_zone);
+    let is_own = contains_zone(&config.domain) || config.alias_domains.iter().any(|alias| contains_zone(&alias.domain));
     !is_routed && !is_own && LookupName::from_wire(zone.wire()).is_some_and(|name| SpecialUse::find(&name).is_some())
 }
 

@@ -33,7 +33,8 @@ pub(super) struct Network {
 ///
 /// Without the reverse zones, resolved would query only a network's own server for the names of its addresses.
 pub(super) fn domains(config: &Config, static_zones: &[Name], networks: &[Network], resolves: bool) -> Vec<String> {
-    let own = [&config.domain].into_iter().chain(&config.alias_domains).chain(static_zones);
+    let aliases = config.alias_domains.iter().map(|alias| &alias.domain);
+    let own = [&config.domain].into_iter().chain(aliases).chain(static_zones);
     let routed = config.resolver.routes.iter().map(|(suffix, _)| suffix).filter(|_| resolves);
     let reverse = networks.iter().filter(|_| resolves).filter_map(|network| reverse_zone(*network));
     let mut domains: Vec<String> = Vec::new();
@@ -136,6 +137,11 @@ mod tests {
         let cases: &[(&str, bool, &[&str])] = &[
             ("", true, &["service.local", "example.org", "5.0.10.in-addr.arpa"]),
             ("", false, &["service.local", "example.org"]),
+            (
+                "{domain: service.consul, alias_domains: {domain: consul, scheme: consul}}",
+                false,
+                &["service.consul", "consul", "example.org"],
+            ),
             (
                 "{domain: SD.example, alias_domains: [a.example, b.example], resolver: {routes: {corp.example: 192.0.2.1, \
                  a.example: 192.0.2.1}}}",

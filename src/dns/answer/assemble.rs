@@ -20,7 +20,7 @@ use crate::dns::{
     },
     zone::{
         rrset::{Rdata, Tail, compressible},
-        service::{HostIndex, SRV_FIELDS, Service},
+        service::{HostIndex, SRV_FIELDS, Service, consul::TargetAddresses},
         static_names::Zone,
     },
 };
@@ -46,6 +46,8 @@ pub struct Scratch {
     order: Vec<u32>,
     /// Instances of the answer's SRV records, and the packet offset of each target.
     targets: Vec<(HostIndex, usize)>,
+    /// Instances whose target has its addresses in the packet.
+    resolved: Vec<bool>,
 }
 
 /// Writes a reply without records; `truncated` sets TC, so that the client retries over TCP.
@@ -82,9 +84,12 @@ pub fn assemble(frame: &Frame<'_>, answer: &Answer<'_>, rng: &mut Rng, scratch: 
         }
         if answer.adds_targets
             && let Some(group) = answer.answer.last()
-            && let Data::Srv(service, ..) = group.data
         {
-            writer.target_addresses(service, group.zone, &scratch.targets);
+            match group.data {
+                Data::Srv(service, ..) => writer.target_addresses(service, group.zone, &scratch.targets),
+                Data::ConsulSrv(service, ..) => writer.consul_target_addresses(service, group.zone, scratch),
+                _ => {}
+            }
         }
     }
     writer.opt(frame, answer.rcode, answer.ede);
@@ -209,7 +214,7 @@ impl<'o, 'z> Writer<'o, 'z> {
                 return false;
             }
             self.counts[Section::Answer as usize] += 1;
-            if let Data::Srv(_, members, _) = data {
+            if let Data::Srv(_, members, _) | Data::ConsulSrv(_, members, _) = data {
                 scratch.targets.push((members.get(at as usize).0, rdata.start + SRV_FIELDS));
             }
             target = rdata.start;
@@ -253,24 +258,49 @@ impl<'o, 'z> Writer<'o, 'z> {
 
     /// Writes the addresses of SRV targets to the additional section, as far as they fit.
     fn target_addresses(&mut self, service: &Service, zone: &Zone, targets: &[(HostIndex, usize)]) {
-        for &(host, target) in targets {
-            for (rtype, size, octets) in
-                [(rtype::A, 4, service.host_v4(host)), (rtype::AAAA, 16, service.host_v6(host))]
-            {
-                let mark = self.out.len();
-                for address in octets.chunks_exact(size) {
-                    let owner = Owner::Below(&service.srv_parts(host)[SRV_FIELDS..]);
-                    let written = Some(target).filter(|at| *at <= MAX_POINTER);
-                    self.head((owner, written), zone, rtype, service.host_ttl(host), size);
-                    self.out.extend_from_slice(address);
-                }
-                if self.out.len() > self.end {
-                    self.out.truncate(mark);
-                    return;
-                }
-                self.counts[Section::Additional as usize] += (octets.len() / size) as u16;
+        for &(host, at) in targets {
+            let target = TargetAddresses {
+                labels: &service.srv_parts(host)[SRV_FIELDS..],
+                first: host,
+                v4: service.host_v4(host),
+                v6: service.host_v6(host),
+                ttl: service.host_ttl(host),
+            };
+            if !self.addresses(&target, at, zone) {
+                return;
             }
         }
+    }
+
+    /// Does the same in the scheme of Consul, where instances may have the same target.
+    fn consul_target_addresses(&mut self, service: &Service, zone: &Zone, scratch: &mut Scratch) {
+        let Scratch { targets, resolved, .. } = scratch;
+        resolved.clear();
+        resolved.resize(service.declared(), false);
+        for &(host, at) in &*targets {
+            let target = service.consul_target(host);
+            if !std::mem::replace(&mut resolved[target.first as usize], true) && !self.addresses(&target, at, zone) {
+                return;
+            }
+        }
+    }
+
+    /// Writes the addresses of an SRV target, whose name is written at offset `at`; returns whether they fit.
+    fn addresses(&mut self, target: &TargetAddresses<'_>, at: usize, zone: &Zone) -> bool {
+        for (rtype, size, octets) in [(rtype::A, 4, target.v4), (rtype::AAAA, 16, target.v6)] {
+            let mark = self.out.len();
+            for address in octets.chunks_exact(size) {
+                let written = Some(at).filter(|at| *at <= MAX_POINTER);
+                self.head((Owner::Below(target.labels), written), zone, rtype, target.ttl, size);
+                self.out.extend_from_slice(address);
+            }
+            if self.out.len() > self.end {
+                self.out.truncate(mark);
+                return false;
+            }
+            self.counts[Section::Additional as usize] += (octets.len() / size) as u16;
+        }
+        true
     }
 
     /// Writes a record and returns the range of its RDATA.
@@ -285,6 +315,11 @@ impl<'o, 'z> Writer<'o, 'z> {
                 let (host, port) = members.get(at);
                 (service.srv_parts(host), Origin::Whole, port)
             }
+            Data::ConsulSrv(service, members, _) => {
+                let (host, port) = members.get(at);
+                (service.consul_srv(host), Origin::Whole, port)
+            }
+            Data::Address { octets, size, .. } => (&octets[..usize::from(*size)], Origin::Nothing, None),
             Data::Texts(texts, _) => self.stored(&texts[at], zone, false),
             Data::Stored(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),
             Data::Made(set) => self.stored(&set.records[at], zone, compressible(set.rtype)),

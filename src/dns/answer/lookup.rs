@@ -6,6 +6,7 @@
 //!
 //! The [`Answer`] keeps its [`Step`]s as provenance, so that `explain` uses the same lookup as DNS.
 
+mod consul;
 mod hidden_static;
 mod rrset_selection;
 
@@ -13,7 +14,7 @@ pub use self::hidden_static::Hidden;
 use self::rrset_selection::Selected;
 use super::{
     Answer, Authority, Data, Ede, Group, Outside, Owner,
-    provenance::{Form, Match, Step},
+    provenance::{Absence, Form, Match, Step},
 };
 use crate::{
     dns::{
@@ -82,8 +83,8 @@ impl Tables {
     ) {
         let step = Step { zone, found: self.locate(zone, name, qtype) };
         answer.steps.push(step);
-        // PTR targets are in the discovery zone, also if a zone file has the reverse zone.
-        let domain = if let Match::Reverse(_) = step.found { self.domain() } else { None };
+        // PTR targets are in one zone, also if a zone file has the reverse zone.
+        let domain = if let Match::Reverse(_) = step.found { self.ptr_domain() } else { None };
         let (owner_of_soa, zone) = match (zone, domain) {
             (None, None) => {
                 // A CNAME target outside our zones is left to recursion or the client.
@@ -135,7 +136,11 @@ impl Tables {
             return Some(parent);
         }
         if let Some(around) = self.zone_around(zone)
-            && let Live::Found(_) = self.locate_live(around, name, name.count() - around.labels)
+            && let below = name.count() - around.labels
+            && let Live::Found(_) = match around.kind {
+                Kind::Consul => self.locate_consul(around, name, below),
+                Kind::Discovery | Kind::Static => self.locate_live(around, name, below),
+            }
         {
             return Some(around);
         }
@@ -158,31 +163,33 @@ impl Tables {
     /// Matches `name` in `zone`, except as the reverse name of an announced address.
     fn locate_in<'t>(&'t self, zone: &'t Zone, name: &LookupName, qtype: u16) -> Match<'t> {
         let below = name.count() - zone.labels;
-        let existing = match zone.kind {
+        let live = match zone.kind {
             Kind::Static if below == 0 => return Match::Apex(zone),
-            Kind::Static => self.announced_labels(name, zone),
-            Kind::Discovery => match self.locate_live(zone, name, below) {
-                Live::Found(found) => return found,
-                Live::Nothing { existing } => existing,
-            },
+            Kind::Static => Live::Nothing { existing: self.announced_labels(name, zone), absence: Absence::Undeclared },
+            Kind::Discovery => self.locate_live(zone, name, below),
+            Kind::Consul => self.locate_consul(zone, name, below),
+        };
+        let (existing, absence) = match live {
+            Live::Found(found) => return found,
+            Live::Nothing { existing, absence } => (existing, absence),
         };
         match zone.names.find(name, zone.labels, existing, qtype) {
             Found::Name([]) => Match::Empty,
             Found::Name(rrsets) => Match::Static { rrsets, wildcard: None },
             Found::Wildcard { owner, rrsets } => Match::Static { rrsets, wildcard: Some(owner) },
-            Found::Cut { owner, rrsets } if !(zone.kind == Kind::Discovery && labels(owner) <= existing) => {
+            Found::Cut { owner, rrsets } if !(zone.kind.has_live_names() && labels(owner) <= existing) => {
                 Match::Delegation { owner, rrsets }
             }
             // A service takes precedence over a delegation of the same name.
             Found::Cut { .. } | Found::Nothing if existing >= below => Match::Empty,
-            Found::Cut { .. } | Found::Nothing => Match::Nothing,
+            Found::Cut { .. } | Found::Nothing => Match::Nothing(absence),
         }
     }
 
     /// Matches `name` with services and nodes; it has `below` labels below the origin of the discovery zone.
     fn locate_live<'t>(&'t self, zone: &'t Zone, name: &LookupName, below: usize) -> Live<'t> {
         let Some(top) = below.checked_sub(1) else { return Live::Found(Match::Apex(zone)) };
-        let nothing = |existing| Live::Nothing { existing };
+        let nothing = |existing| Live::Nothing { existing, absence: Absence::Undeclared };
         match name.label(top) {
             b"node" => match top.checked_sub(1).map(|at| (at, self.node(name.label(at)))) {
                 Some((0, Some((node, rrsets)))) => Live::Found(Match::Node { node, rrsets }),
@@ -215,7 +222,7 @@ impl Tables {
 
     /// Matches `name` at or below a service; the service's label has index `top`.
     fn locate_in_service<'t>(service: &'t Service, name: &LookupName, top: usize) -> Live<'t> {
-        let nothing = |existing| Live::Nothing { existing };
+        let nothing = |existing| Live::Nothing { existing, absence: Absence::Undeclared };
         let Some(at) = top.checked_sub(1) else {
             return Live::Found(Match::Set { service, set: service.apex(), form: Form::Service });
         };
@@ -336,6 +343,7 @@ enum Live<'t> {
     /// No match. `existing` is the number of labels of the closest encloser below the origin.
     Nothing {
         existing: usize,
+        absence: Absence,
     },
 }
 

@@ -80,10 +80,27 @@ pub enum Match<'t> {
     Reverse(IpAddr),
     /// An empty non-terminal: names exist below it (RFC 8020).
     Empty,
+    /// An address in the name of an alias domain with the scheme of Consul.
+    Address(IpAddr),
     /// The name does not exist in its zone.
-    Nothing,
+    Nothing(Absence),
     /// The name is outside our zones.
     Outside,
+}
+
+/// Reason why a name does not exist in its zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absence {
+    /// Nothing declares it.
+    Undeclared,
+    /// No node is in the datacenter that this label of the name denotes.
+    Datacenter(usize),
+    /// The service or node that this label of the name denotes is in other datacenters only.
+    OtherDatacenter(usize),
+    /// Consul has names with this label of the name, muster has none.
+    NotOffered(usize),
+    /// The name has no label such as `service`, which the names of an alias domain with the scheme of Consul have.
+    NoKind,
 }
 
 /// Form of a name, which selects instances of a service.
@@ -97,6 +114,8 @@ pub enum Form<'t> {
     SrvTag(&'t RegisteredName),
     /// `_SERVICE._PROTOCOL`: SRV records of instances with the transport (RFC 2782).
     SrvProtocol(Protocol),
+    /// `_SERVICE._tcp` in the scheme of Consul: SRV records of all instances.
+    SrvService,
 }
 
 impl<'t> Match<'t> {
@@ -129,6 +148,6 @@ impl<'t> Match<'t> {
 impl Form<'_> {
     /// Reports whether the name has only SRV records.
     pub fn is_srv_only(self) -> bool {
-        matches!(self, Self::SrvTag(_) | Self::SrvProtocol(_))
+        matches!(self, Self::SrvTag(_) | Self::SrvProtocol(_) | Self::SrvService)
     }
 }

@@ -22,13 +22,14 @@ use foldhash::fast::RandomState;
 
 use self::{
     rrset::{RRset, Rdata},
-    service::Service,
+    service::{Service, consul::node_labels},
     static_names::{Kind, Soa, StaticNames, Zone, hostmaster},
     why_records::Reasons,
 };
 use super::message::{codes::rtype, query::LookupName};
 use crate::{
     model::{
+        alias_domain::{AliasDomain, NameScheme},
         announcement::Node,
         catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
@@ -44,10 +45,14 @@ use crate::{
 pub struct Settings {
     /// This node, which is the first name server of the zone.
     pub node: Label,
+    /// Datacenter of this node.
+    pub datacenter: Label,
     /// The discovery zone.
     pub domain: Name,
-    /// Alias domains with the same content.
-    pub aliases: Vec<Name>,
+    /// Alias domains.
+    pub aliases: Vec<AliasDomain>,
+    /// Zone of the targets of PTR records: the discovery zone or an alias domain.
+    pub ptr_domain: Name,
     /// Default TTL in seconds.
     pub ttl: u32,
     /// SOA minimum in seconds.
@@ -73,15 +78,27 @@ pub struct Tables {
     /// Services with an instance that is not plainly answered.
     reasons: Map<RegisteredName, Arc<Reasons>>,
     nodes: Map<Label, Arc<NodeNames>>,
-    name_servers: Arc<[RRset]>,
+    name_servers: NameServers,
+    /// Datacenters of all nodes, gone ones included.
+    datacenters: Arc<BTreeSet<Label>>,
     addresses: Addresses,
     node_addresses: Arc<BTreeMap<IpAddr, Label>>,
     serial: u32,
 }
 
+/// NS RRset of the zones with live names; empty while no node is known.
+#[derive(Clone, Debug, Default)]
+struct NameServers {
+    /// With the names of the discovery zone.
+    own: Arc<[RRset]>,
+    /// With the names of Consul.
+    consul: Arc<[RRset]>,
+}
+
 /// Records of `NODE.node.ZONE`: A, AAAA and TXT.
 #[derive(Debug)]
 pub struct NodeNames {
+    datacenter: Label,
     rrsets: Vec<RRset>,
 }
 
@@ -90,6 +107,23 @@ struct Zones {
     by_origin: HashMap<Name, Zone, RandomState>,
     /// Bit set of origin lengths: bit `n` is set if an origin has `n` labels.
     depths: u128,
+}
+
+impl Settings {
+    /// Returns settings without aliases, with the default TTLs of the configuration.
+    pub fn new(node: Label, datacenter: Label, domain: Name) -> Self {
+        Self { node, datacenter, ptr_domain: domain.clone(), domain, aliases: Vec::new(), ttl: 5, negative_ttl: 1 }
+    }
+
+    /// Returns the zones with names of services and nodes, each with the scheme of the names; the discovery zone first.
+    fn live_zones(&self) -> impl Iterator<Item = (&Name, NameScheme)> {
+        let aliases = self.aliases.iter().map(|alias| (&alias.domain, alias.scheme));
+        std::iter::once((&self.domain, NameScheme::Muster)).chain(aliases)
+    }
+
+    fn has_consul_names(&self) -> bool {
+        self.aliases.iter().any(|alias| alias.scheme == NameScheme::Consul)
+    }
 }
 
 impl Tables {
@@ -102,7 +136,8 @@ impl Tables {
             services: Map::default(),
             reasons: Map::default(),
             nodes: Map::default(),
-            name_servers: Arc::default(),
+            name_servers: NameServers::default(),
+            datacenters: Arc::default(),
             addresses: Addresses::default(),
             node_addresses: Arc::default(),
             serial: 0,
@@ -114,9 +149,13 @@ impl Tables {
         // Services without a DNS name are in the catalog only.
         let named = touched.services.iter().filter(|name| name.dns_label().is_ok());
         let names: Vec<&RegisteredName> = named.collect();
+        let (ttl, has_consul_names) = (self.settings.ttl, self.settings.has_consul_names());
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
             let service = catalog.service(name)?;
-            Some(Arc::new(Service::new(name, service, self.settings.ttl)))
+            Some(Arc::new(match has_consul_names {
+                false => Service::new(name, service, ttl),
+                true => Service::with_consul_names(name, service, catalog.view(), ttl),
+            }))
         });
         for (name, service) in names.into_iter().zip(built) {
             match service {
@@ -196,12 +235,22 @@ impl Tables {
 
     /// Returns the origins of the discovery zone and its aliases.
     pub fn discovery_zones(&self) -> impl Iterator<Item = &Name> {
-        std::iter::once(&self.settings.domain).chain(&self.settings.aliases)
+        self.settings.live_zones().map(|(zone, _)| zone)
     }
 
-    /// Returns the discovery zone, which contains all PTR targets.
+    /// Returns the discovery zone.
     pub fn domain(&self) -> Option<&Zone> {
         self.zones.by_origin.get(self.settings.domain.wire())
+    }
+
+    /// Returns the zone that contains all targets of generated PTR records.
+    pub fn ptr_domain(&self) -> Option<&Zone> {
+        self.zones.by_origin.get(self.settings.ptr_domain.wire())
+    }
+
+    /// Returns the kind of the zone with this origin.
+    pub fn zone_kind(&self, origin: &Name) -> Option<Kind> {
+        self.zones.by_origin.get(origin).map(|zone| zone.kind)
     }
 
     /// Returns the service of that name.
@@ -229,9 +278,22 @@ impl Tables {
         self.zones.by_origin.values()
     }
 
-    /// Returns the NS RRset of the discovery zone; the slice is empty while no node is known.
-    pub fn name_servers(&self) -> &[RRset] {
-        &self.name_servers
+    /// Returns the datacenter of a node.
+    pub fn node_datacenter(&self, name: &[u8]) -> Option<&Label> {
+        self.nodes.get(name).map(|node| &node.datacenter)
+    }
+
+    /// Returns the datacenter of that name, if a node is or was in it.
+    pub fn datacenter(&self, name: &[u8]) -> Option<&Label> {
+        self.datacenters.get(name)
+    }
+
+    /// Returns the NS RRset of a zone with live names; the slice is empty while no node is known.
+    pub fn name_servers(&self, zone: &Zone) -> &[RRset] {
+        match zone.kind {
+            Kind::Discovery | Kind::Static => &self.name_servers.own,
+            Kind::Consul => &self.name_servers.consul,
+        }
     }
 
     /// Returns the announced instances at an address.
@@ -271,19 +333,30 @@ impl Tables {
             }
         }
         self.node_addresses = Arc::new(node_addresses);
+        // Names of a gone node still exist.
+        let datacenters = catalog.view().values().map(|view| view.node.datacenter.clone());
+        self.datacenters = Arc::new(datacenters.chain([self.settings.datacenter.clone()]).collect());
         // This node is first, since the client has reached it. Unreachable nodes are last.
         let own = catalog.node(&self.settings.node);
         let others = nodes.iter().map(|(node, _)| *node).filter(|node| node.name != self.settings.node);
-        let targets = own.into_iter().chain(others).take(MAX_NAME_SERVERS);
-        let records: Vec<Rdata> = targets.map(|node| node_name(&node.name)).collect();
-        let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, line: 0, records };
-        self.name_servers = if ns.records.is_empty() { Arc::default() } else { [ns].into() };
+        let servers: Vec<&Arc<Node>> = own.into_iter().chain(others).take(MAX_NAME_SERVERS).collect();
+        let rrset = |target: &dyn Fn(&Node) -> Rdata| -> Arc<[RRset]> {
+            let records: Vec<Rdata> = servers.iter().map(|node| target(node)).collect();
+            let ns = RRset { rtype: rtype::NS, ttl: self.settings.ttl, line: 0, records };
+            if ns.records.is_empty() { Arc::default() } else { [ns].into() }
+        };
+        let own = rrset(&|node| node_name(NameScheme::Muster, &node.name, &node.datacenter));
+        let consul = rrset(&|node| node_name(NameScheme::Consul, &node.name, &node.datacenter));
+        self.name_servers = NameServers { own, consul };
     }
 }
 
-/// Returns RDATA `NODE.node`, relative to the origin.
-fn node_name(node: &Label) -> Rdata {
-    Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()])
+/// Returns RDATA with the name of a node, relative to the origin.
+fn node_name(scheme: NameScheme, node: &Label, datacenter: &Label) -> Rdata {
+    match scheme {
+        NameScheme::Muster => Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]),
+        NameScheme::Consul => Rdata::below_origin(node_labels(node, datacenter)),
+    }
 }
 
 impl NodeNames {
@@ -304,43 +377,50 @@ impl NodeNames {
             set(rtype::AAAA, v6.map(Rdata::fixed).collect()),
             set(rtype::TXT, vec![Rdata::fixed(txt)]),
         ];
-        Self { rrsets: rrsets.into_iter().flatten().collect() }
+        Self { datacenter: node.datacenter.clone(), rrsets: rrsets.into_iter().flatten().collect() }
     }
 }
 
 impl Zones {
     fn new(settings: &Settings, files: &[Arc<ZoneFile>]) -> Self {
         let mut by_origin = HashMap::default();
-        for file in
-            files.iter().filter(|file| file.origin != settings.domain && !settings.aliases.contains(&file.origin))
-        {
+        let is_live = |file: &&Arc<ZoneFile>| settings.live_zones().any(|(zone, _)| *zone == file.origin);
+        for file in files.iter().filter(|file| !is_live(file)) {
             let soa = file.records.iter().find(|r| r.rtype == rtype::SOA).and_then(|r| Soa::of_zone(r, &file.origin));
             // The parser rejects zones without an SOA.
             let Some(soa) = soa else { continue };
             let names = Arc::new(StaticNames::new(file));
-            let mut discovery = std::iter::once(&settings.domain).chain(&settings.aliases);
-            let inside = discovery.find(|domain| file.origin.within(domain).is_some()).cloned();
+            let around = settings.live_zones().filter(|(zone, _)| file.origin.within(zone).is_some());
+            let inside = around.max_by_key(|(zone, _)| zone.wire().len()).map(|(zone, _)| zone.clone());
             let zone = Zone { inside, ..Zone::new(&file.origin, Kind::Static, names, Arc::new(soa)) };
             by_origin.insert(file.origin.clone(), zone);
         }
-        let own = files.iter().find(|file| file.origin == settings.domain);
-        let names = Arc::new(own.map(|file| StaticNames::new(file)).unwrap_or_default());
-        let soa = Arc::new(discovery_soa(settings, own));
-        for origin in std::iter::once(&settings.domain).chain(&settings.aliases) {
-            by_origin.insert(origin.clone(), Zone::new(origin, Kind::Discovery, names.clone(), soa.clone()));
+        let content = |origin: &Name, scheme| {
+            let file = files.iter().find(|file| file.origin == *origin);
+            let names = Arc::new(file.map(|file| StaticNames::new(file)).unwrap_or_default());
+            (names, Arc::new(live_soa(settings, origin, scheme, file)))
+        };
+        let own = content(&settings.domain, NameScheme::Muster);
+        for (origin, scheme) in settings.live_zones() {
+            // Static names lead to names of services, which differ between the schemes.
+            let (kind, (names, soa)) = match scheme {
+                NameScheme::Muster => (Kind::Discovery, own.clone()),
+                NameScheme::Consul => (Kind::Consul, content(origin, scheme)),
+            };
+            by_origin.insert(origin.clone(), Zone::new(origin, kind, names, soa));
         }
         let depths = by_origin.values().fold(0, |depths, zone: &Zone| depths | 1 << zone.labels);
         Self { by_origin, depths }
     }
 }
 
-/// Returns the SOA of the discovery zone: that of its zone file if any, but always with the generated serial.
-fn discovery_soa(settings: &Settings, file: Option<&Arc<ZoneFile>>) -> Soa {
+/// Returns the SOA of a zone with live names: that of its zone file if any, but always with the generated serial.
+fn live_soa(settings: &Settings, origin: &Name, scheme: NameScheme, file: Option<&Arc<ZoneFile>>) -> Soa {
     let record = file.and_then(|file| file.records.iter().find(|r| r.rtype == rtype::SOA));
-    match record.and_then(|record| Soa::of_zone(record, &settings.domain)) {
+    match record.and_then(|record| Soa::of_zone(record, origin)) {
         Some(soa) => Soa { serial: None, ..soa },
         None => Soa {
-            mname: node_name(&settings.node),
+            mname: node_name(scheme, &settings.node, &settings.datacenter),
             rname: hostmaster(),
             serial: None,
             timers: TIMERS,

@@ -12,7 +12,7 @@ use std::{
 use super::{
     Tables,
     rrset::{RRset, Rdata},
-    service::{MAX_STALE_TTL, Remark},
+    service::{MAX_STALE_TTL, Remark, consul::node_labels},
     static_names::{Found, Kind, Zone},
 };
 use crate::{
@@ -56,9 +56,12 @@ impl Tables {
     }
 
     /// Returns the PTR records of an announced address: the instances answered there, else the node.
+    ///
+    /// In an alias domain with the scheme of Consul, the node takes precedence, as in Consul.
     pub(crate) fn pointers(&self, address: IpAddr) -> Pointers<'_> {
-        let instances = self.instances_at(address).take(MAX_EXAMINED);
+        let is_consul = self.ptr_domain().is_some_and(|zone| zone.kind == Kind::Consul);
         let node = self.node_at(&address);
+        let instances = self.instances_at(address).take(if is_consul && node.is_some() { 0 } else { MAX_EXAMINED });
         let mut records: Vec<Rdata> = Vec::new();
         let mut stale = None;
         for key in instances {
@@ -68,8 +71,11 @@ impl Tables {
             let remark = service.remark(host);
             if !matches!(remark, Some(Remark::NotReady(_))) && service.host_has(host, &address) {
                 stale = stale.or(remark);
-                records.push(Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]));
-                // Two nodes may announce the same id at the same address.
+                records.push(match is_consul {
+                    true => Rdata::below_origin(service.consul_pointer(host, &address)),
+                    false => Rdata::relative(&[], [key.id.as_bytes(), key.service.as_bytes()]),
+                });
+                // Two nodes may announce the same id at the same address. In the scheme of Consul, instances share a name.
                 records.dedup();
             }
             if records.len() == MAX_POINTERS {
@@ -77,7 +83,10 @@ impl Tables {
             }
         }
         if let (true, Some(node)) = (records.is_empty(), node) {
-            records.push(Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]));
+            records.push(match (is_consul, self.node_datacenter(node.as_bytes())) {
+                (true, Some(datacenter)) => Rdata::below_origin(node_labels(node, datacenter)),
+                _ => Rdata::relative(&[], [node.as_bytes(), RESERVED_SERVICE.as_bytes()]),
+            });
         }
         let ttl = if stale.is_some() { self.ttl().min(MAX_STALE_TTL) } else { self.ttl() };
         Pointers { set: RRset { rtype: rtype::PTR, ttl, line: 0, records }, remark: stale }
@@ -91,7 +100,7 @@ impl Tables {
     /// Returns the number of labels below the origin of a static zone that exist because an address below them is announced
     /// (RFC 8020).
     pub(crate) fn announced_labels(&self, name: &LookupName, zone: &Zone) -> usize {
-        if zone.kind == Kind::Discovery || !is_reverse(name) {
+        if zone.kind.has_live_names() || !is_reverse(name) {
             return 0;
         }
         let below = name.count() - zone.labels;

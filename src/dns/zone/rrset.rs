@@ -54,6 +54,11 @@ impl Rdata {
         Self { octets: octets.into(), tail: Tail::Origin }
     }
 
+    /// Returns RDATA of a name, given by its labels in wire form relative to the origin.
+    pub fn below_origin(labels: impl Into<Box<[u8]>>) -> Self {
+        Self { octets: labels.into(), tail: Tail::Origin }
+    }
+
     /// Returns RDATA of a record of `zone` from a master file: uncompressed, and with names in lower case.
     pub fn of_zone(rtype: u16, rdata: &[u8], zone: &Name) -> Self {
         match target_at(rtype) {

@@ -5,6 +5,8 @@
 //! names below the service are lists of indices into it. The cost of a query does not depend on the number of services. It
 //! grows with the number of the service's instances, whose weights are summed.
 
+pub mod consul;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -13,6 +15,7 @@ use std::{
 
 use smallvec::SmallVec;
 
+use self::consul::ConsulNames;
 use crate::model::{
     announcement::InstanceState,
     catalog::{self, CatalogEntry, Freshness},
@@ -51,6 +54,8 @@ pub struct Service {
     tags: Box<[(RegisteredName, Set)]>,
     /// `_PORT._tcp.SERVICE`, sorted by name, then transport.
     ports: Box<[NamedPort]>,
+    /// Records in zones with the scheme of Consul; `None` if there is no such zone.
+    consul: Option<Box<ConsulNames>>,
 }
 
 /// Records of a name that selects instances.
@@ -126,7 +131,12 @@ pub const SRV_FIELDS: usize = 6;
 impl Service {
     /// Builds the records; `default_ttl` (seconds) applies to instances without a TTL.
     pub fn new(name: &RegisteredName, service: &catalog::Service, default_ttl: u32) -> Self {
-        Builder::new(name, service, default_ttl).finish()
+        Self::of(name, service.instances().collect(), default_ttl)
+    }
+
+    /// Builds the records of these instances, which are sorted by id.
+    fn of(name: &RegisteredName, instances: Vec<&CatalogEntry>, default_ttl: u32) -> Self {
+        Builder::new(name, instances, default_ttl).finish()
     }
 
     /// Returns the set of `SERVICE`: all instances.
@@ -274,8 +284,7 @@ struct Builder<'c> {
 }
 
 impl<'c> Builder<'c> {
-    fn new(name: &'c RegisteredName, service: &'c catalog::Service, default_ttl: u32) -> Self {
-        let instances: Vec<&CatalogEntry> = service.instances().collect();
+    fn new(name: &'c RegisteredName, instances: Vec<&'c CatalogEntry>, default_ttl: u32) -> Self {
         let nodes = instances.iter().filter(|entry| is_stale(entry)).map(|entry| &entry.node);
         let nodes: BTreeSet<&Label> = nodes.collect();
         let stale = nodes.into_iter().map(|node| (node, reason::out_of_reach(node, 0).into())).collect();
@@ -295,6 +304,7 @@ impl<'c> Builder<'c> {
             protocols: self.protocols(&all),
             tags: self.tags(),
             ports: self.ports(),
+            consul: None,
         }
     }
 

@@ -57,10 +57,19 @@ impl Zone {
 /// Kind of a zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Discovery zone or alias domain: services and nodes, then static names.
+    /// Discovery zone, or alias domain with its names: services and nodes, then static names.
     Discovery,
+    /// Alias domain with the names of Consul: services and nodes, then static names.
+    Consul,
     /// Static names only.
     Static,
+}
+
+impl Kind {
+    /// Reports whether the zone has names of services and nodes.
+    pub fn has_live_names(self) -> bool {
+        self != Self::Static
+    }
 }
 
 /// SOA record (RFC 1035 §3.3.13).

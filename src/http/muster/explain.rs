@@ -32,7 +32,7 @@ use crate::{
     dns::{
         answer::{
             Answer, Authority, Data, Group, Outside,
-            provenance::{Form, Match, Step},
+            provenance::{Absence, Form, Match, Step},
         },
         message::{
             codes::{Rcode, rtype},
@@ -234,7 +234,8 @@ impl Explainer<'_> {
             Match::Delegation { owner, rrsets } => self.delegation(step.zone, owner, rrsets),
             Match::Reverse(address) => self.reverse(address),
             Match::Empty => self.generated("empty", "NODATA: empty non-terminal, names exist below it".to_owned()),
-            Match::Nothing => self.nothing(text, step.zone),
+            Match::Address(address) => self.generated("address", format!("name of the address {address}")),
+            Match::Nothing(absence) => self.nothing(text, name, step.zone, absence),
             Match::Outside => self.outside(name, client),
             found => match found.service().and_then(|service| name_of(service.name())) {
                 Some(service) if matches!(found, Match::Why { .. }) => self.why(&service, &found),
@@ -250,10 +251,8 @@ impl Explainer<'_> {
 
     fn apex(&self, zone: &Zone) -> Explained {
         match zone.kind {
-            Kind::Discovery => {
-                let summary = "apex of the discovery zone".to_owned();
-                self.generated("zone", summary)
-            }
+            Kind::Discovery => self.generated("zone", "apex of the discovery zone".to_owned()),
+            Kind::Consul => self.generated("zone", "apex of an alias domain with the names of Consul".to_owned()),
             Kind::Static => Explained {
                 kind: "static".to_owned(),
                 summary: format!("static: apex of the zone in {}", zone.names.file()),
@@ -273,9 +272,9 @@ impl Explainer<'_> {
         let defined = if wildcard.is_some() { format!("wildcard {owner}") } else { "this name".to_owned() };
         let (undeclared, notes) = match (zone.kind, wildcard) {
             (Kind::Static, _) => ("", Vec::new()),
-            (Kind::Discovery, None) => ("; no node declares a service of this name", Vec::new()),
+            (Kind::Discovery | Kind::Consul, None) => ("; no node declares a service of this name", Vec::new()),
             // The wildcard may hide that a service file has errors.
-            (Kind::Discovery, Some(_)) => ("; no node declares a service of this name", self.problems()),
+            (Kind::Discovery | Kind::Consul, Some(_)) => ("; no node declares a service of this name", self.problems()),
         };
         Explained {
             kind: "static".to_owned(),
@@ -322,9 +321,23 @@ impl Explainer<'_> {
     }
 
     /// Explains a name that does not exist in its zone.
-    fn nothing(&self, text: &str, zone: Option<&Zone>) -> Explained {
-        match zone {
-            Some(zone) if zone.kind == Kind::Static => {
+    fn nothing(&self, text: &str, name: &LookupName, zone: Option<&Zone>, absence: Absence) -> Explained {
+        let label = |at| presented_label(name.label(at));
+        let origin = zone.map(|zone| zone.origin.to_string()).unwrap_or_default();
+        let reason = match absence {
+            Absence::Undeclared => None,
+            Absence::Datacenter(at) => Some(format!("no node is in the datacenter {}", label(at))),
+            Absence::OtherDatacenter(at) => Some(format!("{} is in other datacenters only", label(at))),
+            Absence::NotOffered(at) => Some(format!("muster has no `{}` names of Consul", label(at))),
+            Absence::NoKind => {
+                Some(format!("names of services and nodes end in `service.{origin}` and `node.{origin}`"))
+            }
+        };
+        match (zone, reason) {
+            (_, Some(reason)) => {
+                Explained { kind: "unknown".to_owned(), summary: format!("NXDOMAIN: {reason}"), ..Explained::default() }
+            }
+            (Some(zone), None) if zone.kind == Kind::Static => {
                 let file = zone.names.file();
                 Explained {
                     kind: "unknown".to_owned(),
@@ -434,7 +447,7 @@ fn source(found: &Match<'_>) -> &'static str {
     match found {
         Match::Set { form: Form::Service, .. } => "service",
         Match::Set { form: Form::Tag(_) | Form::SrvTag(_), .. } => "tag",
-        Match::Set { form: Form::SrvProtocol(_), .. } => "protocol",
+        Match::Set { form: Form::SrvProtocol(_) | Form::SrvService, .. } => "protocol",
         Match::Instance { .. } => "instance",
         Match::Port { .. } => "port",
         Match::Why { .. } => "why",
@@ -445,7 +458,8 @@ fn source(found: &Match<'_>) -> &'static str {
         Match::Delegation { .. } => "delegation",
         Match::Reverse(_) => "reverse",
         Match::Empty => "empty",
-        Match::Nothing => "nothing",
+        Match::Address(_) => "address",
+        Match::Nothing(_) => "nothing",
         Match::Outside => "outside",
     }
 }
@@ -462,7 +476,7 @@ fn chain_end<'a, 't>(answer: &'a Answer<'t>) -> Option<(LookupName, &'a Step<'t>
 fn negative_ttl(answer: &Answer<'_>) -> Option<(u32, &'static str)> {
     let Authority::Soa(Group { zone, data: Data::Soa { ttl, .. }, .. }) = answer.authority else { return None };
     let from = match zone.kind {
-        Kind::Discovery => NEGATIVE_TTL,
+        Kind::Discovery | Kind::Consul => NEGATIVE_TTL,
         Kind::Static => "the SOA of the zone file",
     };
     Some((ttl, from))
@@ -480,6 +494,12 @@ fn presentation(name: &LookupName) -> String {
 fn absolute(owner: &[u8], zone: &Zone) -> String {
     let name = LookupName::from_wire(&[owner, zone.origin.wire()].concat());
     name.map_or_else(String::new, |name| presentation(&name))
+}
+
+/// Returns a label of a question for people.
+fn presented_label(label: &[u8]) -> String {
+    let name = Name::from_labels([label]).map_or_else(|_| String::new(), |name| name.to_string());
+    name.trim_end_matches('.').to_owned()
 }
 
 fn name_of(label: &[u8]) -> Option<RegisteredName> {

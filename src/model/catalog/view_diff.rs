@@ -33,11 +33,16 @@ pub(crate) struct Known {
 }
 
 impl Change {
-    /// Reports whether more than a report changed.
+    /// Reports whether more than a report changed. Answers depend on the addresses and the datacenter of the node, too.
     pub(crate) fn alters_answers(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
         let (was, is) = (&old.announcement, &new.announcement);
-        old.freshness != new.freshness || was.state != is.state || was.instance != is.instance
+        old.freshness != new.freshness || was.state != is.state || was.instance != is.instance || self.alters_node()
+    }
+
+    fn alters_node(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
+        old.node.addresses != new.node.addresses || old.node.datacenter != new.node.datacenter
     }
 
     /// Reports whether the list of services with their tags may change, for all nodes or for one. The list has the names in

@@ -28,18 +28,24 @@ impl Tables {
         for zone in self.zones() {
             let domain = match (&zone.inside, zone.kind) {
                 (Some(domain), _) => domain,
-                // Alias domains share the names of the domain.
+                (None, Kind::Consul) => &zone.origin,
+                // Alias domains with its scheme share the names of the domain.
                 (None, Kind::Discovery) if self.domain().is_some_and(|domain| std::ptr::eq(domain, zone)) => {
                     &zone.origin
                 }
                 (None, _) => continue,
             };
             let above = zone.origin.within(domain).unwrap_or_default();
+            let is_consul = self.zone_kind(domain) == Some(Kind::Consul);
             for (owner, rrsets) in zone.names.iter() {
                 let Some(line) = rrsets.iter().map(|set| set.line).min() else { continue };
                 // A zone may have a million names: this filter spares most of them the lookup.
                 let last = if above.is_empty() { owner } else { above };
-                if owner.is_empty() || !(last.ends_with(&own) || owner.starts_with(&srv)) {
+                let is_candidate = match is_consul {
+                    true => contains(owner, &own[1..]) || contains(above, &own[1..]),
+                    false => last.ends_with(&own) || owner.starts_with(&srv),
+                };
+                if owner.is_empty() || !is_candidate {
                     continue;
                 }
                 let name = [owner, zone.origin.wire()].concat();
@@ -54,4 +60,8 @@ impl Tables {
         }
         hidden
     }
+}
+
+fn contains(octets: &[u8], part: &[u8]) -> bool {
+    octets.windows(part.len()).any(|window| window == part)
 }

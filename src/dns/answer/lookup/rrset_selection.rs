@@ -52,8 +52,8 @@ impl Tables {
     }
 
     fn select_smallest<'t>(&'t self, step: &Step<'t>) -> Selected<'t> {
-        // A reverse name outside our zones has the SOA of the discovery zone.
-        let Some(zone) = step.zone.or(self.domain()) else { return Selected::NoName };
+        // A reverse name outside our zones has the SOA of the zone of its targets.
+        let Some(zone) = step.zone.or(self.ptr_domain()) else { return Selected::NoName };
         let mut smallest: Option<(usize, Data<'t>, Option<Ede<'t>>)> = None;
         let mut without = Selected::NoData(None);
         for rtype in step.found.rrsets().iter().map(|set| set.rtype).chain(GENERATED) {
@@ -72,11 +72,11 @@ impl Tables {
 
     fn select_type<'t>(&'t self, step: &Step<'t>, qtype: u16) -> Selected<'t> {
         match step.found {
-            Match::Set { service, set, form } => select_set(service, set, form.is_srv_only(), qtype),
-            Match::Instance { service, host } => select_instance(service, host, qtype),
+            Match::Set { service, set, form } => select_set(step.zone, service, set, form.is_srv_only(), qtype),
+            Match::Instance { service, host } => select_instance(step.zone, service, host, qtype),
             Match::Port { service, port } => {
                 let of = |rtype| match rtype {
-                    rtype::SRV => Some(Data::Srv(service, Members::Ports(&port.srv), port.ttl)),
+                    rtype::SRV => Some(srv(step.zone, service, Members::Ports(&port.srv), port.ttl)),
                     _ => None,
                 };
                 select_generated(qtype, of, port.remark.as_ref())
@@ -95,23 +95,27 @@ impl Tables {
                         return Selected::Data(Data::Made(set), remark.map(Ede::from));
                     }
                 }
-                match (step.zone, qtype, self.domain()) {
+                match (step.zone, qtype, self.ptr_domain()) {
                     // A zone with a single name.
                     (None, rtype::SOA, Some(domain)) => Selected::Data(self.soa(domain, domain.soa.ttl), None),
-                    (None, rtype::NS, _) => select_records(self.name_servers(), qtype),
+                    (None, rtype::NS, Some(domain)) => select_records(self.name_servers(domain), qtype),
                     _ => Selected::NoData(None),
                 }
             }
+            Match::Address(address) => {
+                let of = |rtype| Some(Data::of_address(address, self.ttl())).filter(|data| data.rtype() == rtype);
+                select_generated(qtype, of, None)
+            }
             Match::Empty => Selected::NoData(None),
-            Match::Nothing | Match::Outside => Selected::NoName,
+            Match::Nothing(_) | Match::Outside => Selected::NoName,
         }
     }
 
     fn select_apex<'t>(&'t self, zone: &'t Zone, qtype: u16) -> Selected<'t> {
         match select_records(zone.names.apex(), qtype) {
             Selected::NoData(_) if qtype == rtype::SOA => Selected::Data(self.soa(zone, zone.soa.ttl), None),
-            Selected::NoData(_) if qtype == rtype::NS && zone.kind == Kind::Discovery => {
-                select_records(self.name_servers(), qtype)
+            Selected::NoData(_) if qtype == rtype::NS && zone.kind.has_live_names() => {
+                select_records(self.name_servers(zone), qtype)
             }
             selected => selected,
         }
@@ -136,9 +140,17 @@ impl Tables {
     }
 }
 
-fn select_set<'t>(service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16) -> Selected<'t> {
+/// Returns SRV records with targets in the scheme of the zone.
+fn srv<'t>(zone: Option<&Zone>, service: &'t Service, members: Members<'t>, ttl: u32) -> Data<'t> {
+    match zone {
+        Some(zone) if zone.kind == Kind::Consul => Data::ConsulSrv(service, members, ttl),
+        _ => Data::Srv(service, members, ttl),
+    }
+}
+
+fn select_set<'t>(zone: Option<&Zone>, service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16) -> Selected<'t> {
     let of = |rtype| match rtype {
-        rtype::SRV => Some(Data::Srv(service, Members::Hosts(&set.srv), set.ttl)),
+        rtype::SRV => Some(srv(zone, service, Members::Hosts(&set.srv), set.ttl)),
         rtype::A if !srv_only => Some(Data::V4(&set.v4, set.ttl)),
         rtype::AAAA if !srv_only => Some(Data::V6(&set.v6, set.ttl)),
         _ => None,
@@ -146,7 +158,7 @@ fn select_set<'t>(service: &'t Service, set: &'t Set, srv_only: bool, qtype: u16
     select_generated(qtype, of, set.remark.as_ref())
 }
 
-fn select_instance(service: &Service, host: HostIndex, qtype: u16) -> Selected<'_> {
+fn select_instance<'t>(zone: Option<&Zone>, service: &'t Service, host: HostIndex, qtype: u16) -> Selected<'t> {
     let remark = service.remark(host);
     let of = |rtype| match rtype {
         // The instance is not answered.
@@ -154,7 +166,7 @@ fn select_instance(service: &Service, host: HostIndex, qtype: u16) -> Selected<'
         rtype::A => Some(Data::host_v4(service, host)),
         rtype::AAAA => Some(Data::host_v6(service, host)),
         rtype::SRV => {
-            let srv = Data::Srv(service, Members::One(host), service.host_ttl(host));
+            let srv = srv(zone, service, Members::One(host), service.host_ttl(host));
             service.host_srv(host).map(|_| srv)
         }
         rtype::TXT => Some(Data::host_txt(service, host)),

@@ -16,6 +16,7 @@ use crate::{
         name::Label,
         reason,
         registered_name::RegisteredName,
+        service,
     },
 };
 
@@ -222,6 +223,12 @@ impl Explainer<'_> {
 /// Reports whether a name with this match selects the instance.
 fn selects(found: &Match<'_>, entry: &CatalogEntry) -> bool {
     let instance = &entry.announcement.instance;
+    // A name with a datacenter has the instances in it only.
+    found.service().is_none_or(|service| service.host(instance.key.id.as_bytes()).is_some())
+        && selects_of_service(found, instance)
+}
+
+fn selects_of_service(found: &Match<'_>, instance: &service::Instance) -> bool {
     match found {
         Match::Set { form: Form::Tag(tag) | Form::SrvTag(tag), .. } => {
             instance.tags.iter().any(|known| known.eq_ignore_ascii_case(tag.as_str()))
