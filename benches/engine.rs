@@ -33,7 +33,8 @@ const SIZES: [usize; 2] = [1_000, 33_333];
 /// Answers of two runs under valgrind, whose difference counts.
 const COUNTED: [usize; 2] = [1_000, 11_000];
 
-/// Kinds of answers: description, name with the service's number for `N`, and type.
+/// Kinds of answers: description, name with the service's number for `N`, and type. Names that do not end in `consul` are
+/// relative to the discovery zone.
 const CASES: &[(&str, &str, u16)] = &[
     ("A of a service", "sN", 1),
     ("SRV of a service", "_sN._tcp", 33),
@@ -45,6 +46,11 @@ const CASES: &[(&str, &str, u16)] = &[
     ("NS of the zone", "", 2),
     ("A of a service of 1,000", "large", 1),
     ("SRV of a service of 1,000", "large", 33),
+    ("A of a service in the scheme of Consul", "sN.service.consul", 1),
+    ("SRV of a service in the scheme of Consul", "_sN._tcp.service.consul", 33),
+    ("A of a service in a datacenter", "sN.service.dc1.consul", 1),
+    ("A of an address in the scheme of Consul", "0a000001.addr.dc1.consul", 1),
+    ("SRV of a service of 1,000 in the scheme of Consul", "large.service.consul", 33),
 ];
 /// Instances of the large service.
 const LARGE: usize = 1_000;
@@ -76,6 +82,7 @@ impl World {
             name: label("host-a"),
             addresses: vec![[10, 0, 0, 1].into()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
@@ -93,7 +100,8 @@ impl World {
         let mut random = fastrand::Rng::with_seed(7);
         let mut packet = || {
             let number = format!("{:05}", random.usize(..self.services));
-            let name = format!("{}.service.local", name.replace('N', &number));
+            let name = name.replace('N', &number);
+            let name = if name.ends_with("consul") { name } else { format!("{name}.service.local") };
             let labels = name.split('.').filter(|label| !label.is_empty());
             let wire: Vec<u8> = labels.flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
             let opt = [0, 0, 41, 0x10, 0, 0, 0, 0, 0, 0, 0];

@@ -91,6 +91,7 @@ fn state(node: usize, instances: usize) -> NodeState {
     set(&Record::Node {
         addresses: vec![address(node)],
         datacenter: label("dc1"),
+        zone: None,
         version: "0.1.0".to_owned(),
         meta: Default::default(),
         ttl: Some(5),

@@ -321,6 +321,7 @@ fn peer(number: usize) -> KnownPeer {
         facts: Facts {
             addresses: vec![host.into()],
             datacenter: label("dc1"),
+            zone: None,
             version: "0.1.0".to_owned(),
             meta: BTreeMap::new(),
             ttl: Some(5),

@@ -64,6 +64,7 @@ fn peer(node: usize) -> KnownPeer {
         facts: Facts {
             addresses: vec![[10, 0, 0, 7].into()],
             datacenter: label("dc1"),
+            zone: None,
             version: "0.1.0".to_owned(),
             meta: BTreeMap::new(),
             ttl: Some(5),

@@ -121,6 +121,8 @@ pub struct MemberState {
     pub generation: u64,
     /// Datacenter, if known.
     pub datacenter: Option<String>,
+    /// Zone, if the node has one and it is known.
+    pub zone: Option<String>,
     /// Digest of the member's view as 16 hexadecimal digits, if known. Nodes with equal views have equal digests.
     pub view: Option<String>,
     /// Time since when the view differs from the requested agent's view for longer than propagation takes (RFC 3339).
@@ -133,6 +135,8 @@ pub struct MemberState {
 pub struct Status {
     /// Discovery zone.
     pub domain: String,
+    /// Zone of the node; null without one.
+    pub zone: Option<String>,
     /// Addresses at which other hosts reach this node; empty while it has none.
     pub advertise: Vec<String>,
     /// Problem of these addresses, with a hint; `None`: no problem.

@@ -18,6 +18,7 @@ use crate::{
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::{Label, MAX_NAME, Name},
+        nearest::Policy,
         recursion_access::ClientRange,
         service::Endpoint,
         upstream_address::UpstreamAddress,
@@ -45,6 +46,8 @@ pub struct Config {
     pub alias_domains: Vec<AliasDomain>,
     /// Name of the datacenter of the node.
     pub datacenter: Label,
+    /// Name of the zone of the node within its datacenter, if it has one.
+    pub zone: Option<Label>,
     /// Metadata of the node: `key=value` pairs within [`node_meta`](crate::model::bounds::node_meta).
     pub meta: BTreeMap<String, String>,
     /// Addresses at which other hosts reach this node.
@@ -78,6 +81,8 @@ pub struct Dns {
     pub ttl: u32,
     /// TTL of negative answers in seconds (the SOA minimum, RFC 2308 §4).
     pub negative_ttl: u32,
+    /// Policy of services that state none.
+    pub nearest: Policy,
     /// Largest UDP response in octets (RFC 6891 §6.2.3), from [`MIN_UDP_PAYLOAD`] to [`MAX_UDP_PAYLOAD`].
     pub udp_payload: u16,
     /// Response rate limit per network over UDP; `None`: unlimited. Clients that may use recursion are limited only with
@@ -265,6 +270,7 @@ pub const CONFIG_KEYS: &[&str] = &[
     "domain",
     "alias_domains",
     "datacenter",
+    "zone",
     "meta",
     "advertise",
     "data_dir",

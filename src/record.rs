@@ -64,6 +64,8 @@ pub enum Record {
         addresses: Vec<IpAddr>,
         /// Datacenter.
         datacenter: Label,
+        /// Zone, if the node has one.
+        zone: Option<Label>,
         /// Version of muster: 1 to [`MAX_VERSION`] octets of printable ASCII.
         version: String,
         /// Metadata of the configuration, within [`bounds::node_meta`].
@@ -146,10 +148,11 @@ impl Record {
             Self::Instance(instance) => (Key::Instance(instance.key.clone()).to_string(), instance_value(instance)),
             Self::State(key, state) => (Key::State(key.clone()).to_string(), state_value(state)),
             Self::Report(key, report) => (Key::Report(key.clone()).to_string(), report_value(report)),
-            Self::Node { addresses, datacenter, version, meta, ttl } => {
+            Self::Node { addresses, datacenter, zone, version, meta, ttl } => {
                 let value = NodeText {
                     addresses: addresses.into(),
                     datacenter: datacenter.as_str().into(),
+                    zone: zone.as_ref().map(|zone| zone.as_str().into()),
                     version: version.into(),
                     meta: Cow::Borrowed(meta),
                     ttl: *ttl,
@@ -207,6 +210,8 @@ struct NodeText<'a> {
     addresses: Cow<'a, [IpAddr]>,
     #[serde(borrow, rename = "dc")]
     datacenter: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    zone: Option<Cow<'a, str>>,
     #[serde(borrow)]
     version: Cow<'a, str>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -216,10 +221,12 @@ struct NodeText<'a> {
 }
 
 fn read_node(value: &str) -> Result<Record, RecordError> {
-    let NodeText { addresses, datacenter, version, meta, ttl } = parse(value)?;
+    let NodeText { addresses, datacenter, zone, version, meta, ttl } = parse(value)?;
     bounds::addresses(&addresses).map_err(RecordError::Bounds)?;
     bounds::node_meta(&meta).map_err(RecordError::Bounds)?;
-    let datacenter = Label::parse(&datacenter).map_err(|error| RecordError::Json(format!("dc: {error}")))?;
+    let label = |key, text: &str| Label::parse(text).map_err(|error| RecordError::Json(format!("{key}: {error}")));
+    let datacenter = label("dc", &datacenter)?;
+    let zone = zone.map(|zone| label("zone", &zone)).transpose()?;
     if !(1..=MAX_VERSION).contains(&version.len()) || !version.bytes().all(|b| matches!(b, 0x20..=0x7e)) {
         return Err(RecordError::Version);
     }
@@ -227,7 +234,7 @@ fn read_node(value: &str) -> Result<Record, RecordError> {
     if ttl.is_some_and(|ttl| ttl > MAX_TTL) {
         return Err(RecordError::Ttl);
     }
-    Ok(Record::Node { addresses, datacenter, version, meta, ttl })
+    Ok(Record::Node { addresses, datacenter, zone, version, meta, ttl })
 }
 
 /// Returns `None` for a digest of another format, which cannot be compared.

@@ -21,6 +21,7 @@ use muster::{
         dns_limits::{CacheTtls, RateScope, ResponseRate},
         host_addresses::HostAddresses,
         name::Name,
+        nearest::{Nearest, Policy},
         recursion_access::ClientRange,
         service::Endpoint,
         upstream_address::{UpstreamAddress, UpstreamTransport},
@@ -72,6 +73,7 @@ fn defaults() -> Config {
         domain: name("service.local"),
         alias_domains: Vec::new(),
         datacenter: label("dc1"),
+        zone: None,
         meta: BTreeMap::new(),
         advertise: Advertise::Host(IpAddr::from([10, 0, 0, 7])),
         data_dir: PathBuf::from("/var/lib/muster"),
@@ -81,6 +83,7 @@ fn defaults() -> Config {
             listen: vec!["127.0.0.1:53".parse().unwrap()],
             ttl: 5,
             negative_ttl: 1,
+            nearest: Policy::default(),
             udp_payload: 1232,
             rate_limit: Some(ResponseRate { scope: RateScope::Outside, ..rate(50, 2, 24, 56) }),
             only_passing: false,
@@ -123,6 +126,7 @@ node: Host-B
 domain: Example.ORG.
 alias_domains: [service.consul, {domain: Consul, scheme: consul}, {domain: svc.example}]
 datacenter: dc2
+zone: EU-1a
 meta: {rack: r1, size: 2}
 advertise: [10.0.0.8, '2001:db8::8']
 data_dir: data
@@ -132,6 +136,8 @@ dns:
   listen: [0.0.0.0, '::', '[::1]:5353', 127.0.0.1:0, 127.0.0.1:0]
   ttl: 1m
   negative_ttl: 0s
+  nearest: zone
+  min_healthy: 50%
   udp_payload: 4096
   rate_limit: {per_second: 100, slip: 0, ipv4_prefix: 32, ipv6_prefix: 64}
   only_passing: true
@@ -171,6 +177,7 @@ log: {level: debug, format: json}
             AliasDomain::new(name("svc.example")),
         ],
         datacenter: label("dc2"),
+        zone: Some(label("eu-1a")),
         meta: [("rack", "r1"), ("size", "2")].map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
         advertise: Advertise::Configured(vec!["10.0.0.8".parse().unwrap(), "2001:db8::8".parse().unwrap()]),
         data_dir: PathBuf::from("/etc/muster/data"),
@@ -180,6 +187,7 @@ log: {level: debug, format: json}
             listen: ["0.0.0.0:53", "[::]:53", "[::1]:5353", "127.0.0.1:0", "127.0.0.1:0"].map(socket).to_vec(),
             ttl: 60,
             negative_ttl: 0,
+            nearest: Policy { nearest: Nearest::Zone, min_healthy: "50%".parse().unwrap() },
             udp_payload: 4096,
             rate_limit: Some(rate(100, 0, 32, 64)),
             only_passing: true,
@@ -320,7 +328,7 @@ fn invalid_configurations_are_refused() {
     let cases = [
         (
             "foo: 1",
-            "1:1: no key of this file is one of the configuration (its keys are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: no key of this file is one of the configuration (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
         ),
         ("meta: [a]", "1:7: expected a table such as `{version: \"2.3.1\"}`, found a list"),
         ("meta: {a=b: c}", "1:8: `a=b` cannot be a key of `meta` (keys are printable ASCII without `=`)"),
@@ -331,7 +339,7 @@ fn invalid_configurations_are_refused() {
         ("service_dir: x", "1:1: unknown key `service_dir` (did you mean `services_dir`?)"),
         (
             "- node: a",
-            "1:1: expected the configuration, found a list (its keys are node, domain, alias_domains, datacenter, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
+            "1:1: expected the configuration, found a list (its keys are node, domain, alias_domains, datacenter, zone, meta, advertise, data_dir, services_dir, zones_dir, dns, resolver, gossip, http, checks, log)",
         ),
         (
             "node: a.b",
@@ -418,7 +426,7 @@ fn invalid_configurations_are_refused() {
         ("dns: 127.0.0.1", "1:6: expected the table `dns`, found a text of 9 characters"),
         (
             "dns: {port: 53}",
-            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, udp_payload, rate_limit, only_passing, ptr_domain, encrypted)",
+            "1:7: unknown key `port` (the keys of the table `dns` are listen, ttl, negative_ttl, nearest, min_healthy, udp_payload, rate_limit, only_passing, ptr_domain, encrypted)",
         ),
         ("dns: {listen: []}", "1:15: expected at least one address, found a list"),
         (
@@ -437,6 +445,15 @@ fn invalid_configurations_are_refused() {
         ("dns: {listen: [127.0.0.1, 127.0.0.1:53]}", "1:27: duplicate address `127.0.0.1:53`"),
         ("dns: {ttl: 5}", "1:12: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("dns: {negative_ttl: 500ms}", "1:21: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
+        (
+            "zone: eu_1",
+            "1:7: `eu_1` cannot be a zone's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `eu-1`?)",
+        ),
+        ("dns: {nearest: true}", "1:16: expected `none`, `zone` or `datacenter`, found `true`"),
+        (
+            "dns: {min_healthy: 10001}",
+            "1:20: expected a number from 1 to 10000 or a share from 1% to 100%, found the number `10001`",
+        ),
         ("dns: {rate_limit: 5}", "1:19: expected the table `rate_limit`, found a number"),
         ("dns: {rate_limit: {slip: 1}}", "1:19: `per_second` is missing (as in `per_second: 200`)"),
         (

@@ -28,6 +28,7 @@ use muster::{
         health::Status,
         member::Membership,
         name::Name,
+        nearest::Nearest,
         service::{Instance, InstanceKey, Protocol},
     },
 };
@@ -109,7 +110,7 @@ fn view() -> impl Strategy<Value = View> {
 }
 
 fn node(name: &str, datacenter: &str, addresses: Vec<IpAddr>) -> Node {
-    Node { name: label(name), addresses, datacenter: label(datacenter), meta: Default::default() }
+    Node { name: label(name), addresses, datacenter: label(datacenter), zone: None, meta: Default::default() }
 }
 
 // Questions.
@@ -359,6 +360,42 @@ fn changed_node_changes_the_targets_of_its_instances() {
         assert_eq!(data(&tables, "web.service.consul", rtype::SRV), [expected]);
         assert_eq!(data(&tables, &format!("web.service.{datacenter}.consul"), rtype::SRV), [expected]);
     }
+}
+
+#[test]
+fn nearest_instances_are_those_of_the_name() {
+    let [near, far, other, last] = [1, 2, 3, 4].map(|at| {
+        let announcement = instance("web", &format!("w{at}"), &[&format!("10.0.0.{at}")], &[]);
+        let instance = Instance { nearest: Some(Nearest::Zone), ..Instance::clone(&announcement.instance) };
+        Announcement { instance: Arc::new(instance), ..announcement }
+    });
+    let in_zone = |name: &str, datacenter: &str, zone: &str, announcements: Vec<Announcement>| {
+        let node = Node { zone: Some(label(zone)), ..node(name, datacenter, vec!["10.0.0.9".parse().unwrap()]) };
+        let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
+        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
+    };
+    let view = View::from_iter([
+        in_zone("host-a", "dc1", "z1", vec![near]),
+        in_zone("host-b", "dc1", "z2", vec![far]),
+        in_zone("host-c", "dc2", "z1", vec![other, last]),
+    ]);
+    let (mut catalog, mut tables) =
+        (Catalog::default(), Tables::new(Settings { zone: Some(label("z1")), ..settings() }));
+    let touched = catalog.update(view);
+    tables.update(&catalog, &touched);
+    let cases: [(&str, &[&str]); 5] = [
+        ("web.service.local", &["10.0.0.1"]),
+        ("web.service.consul", &["10.0.0.1"]),
+        ("web.service.dc1.consul", &["10.0.0.1"]),
+        ("web.service.dc2.consul", &["10.0.0.3", "10.0.0.4"]),
+        ("w2.web.service.consul", &["10.0.0.2"]),
+    ];
+    for (name, expected) in cases {
+        assert_eq!(data(&tables, name, rtype::A), expected, "{name}");
+    }
+    // The name of the service does not lead to the address: the name of the instance does.
+    assert_eq!(data(&tables, "2.0.0.10.in-addr.arpa", rtype::PTR), ["w2.web.service.dc1.consul."]);
+    assert_eq!(data(&tables, "3.0.0.10.in-addr.arpa", rtype::PTR), ["web.service.dc2.consul."]);
 }
 
 #[test]

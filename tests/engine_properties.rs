@@ -31,6 +31,7 @@ use muster::{
         catalog::{Catalog, Freshness, NodeView, View},
         health::Status,
         name::{Label, Name},
+        nearest::{MinHealthy, Nearest},
         service::{Instance, InstanceKey, Protocol},
     },
 };
@@ -41,6 +42,9 @@ const TTL: u32 = 5;
 const NEGATIVE_TTL: u32 = 1;
 const PAYLOAD: u16 = 1232;
 const DOMAINS: [&str; 2] = ["service.local.", "svc.example."];
+
+/// Datacenters and zones of nodes; an empty zone is none. The node that answers is in the first one.
+const PLACES: [(&str, &str); 4] = [("dc1", "z1"), ("dc1", "z2"), ("dc1", ""), ("dc2", "z1")];
 
 // Generators.
 
@@ -76,6 +80,8 @@ prop_compose! {
         priority in 0u16..3,
         ttl in prop::option::of(0u32..100),
         state in state(),
+        nearest in prop::option::weighted(0.3, prop::sample::select(vec!["none", "zone", "datacenter"])),
+        min_healthy in prop::option::weighted(0.2, prop::sample::select(vec!["1", "2", "34%", "50%", "100%"])),
     ) -> Announcement {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
         let instance = Instance {
@@ -89,6 +95,8 @@ prop_compose! {
             priority,
             weight,
             ttl,
+            nearest: nearest.map(|text| text.parse().unwrap()),
+            min_healthy: min_healthy.map(|text| text.parse().unwrap()),
             registered_as: None,
             service_case: None,
         };
@@ -99,19 +107,28 @@ prop_compose! {
 fn view() -> impl Strategy<Value = View> {
     let freshness =
         prop_oneof![3 => Just(Freshness::Live), 1 => Just(Freshness::LastKnown), 1 => Just(Freshness::Gone)];
-    let node = (addresses(), prop::collection::vec(announcement(), 0..8), freshness);
+    let place = prop::sample::select(PLACES.to_vec());
+    let node = (addresses(), prop::collection::vec(announcement(), 0..8), (freshness, place));
     let views = prop::collection::btree_map(prop::sample::select(vec!["host-a", "host-b", "web"]), node, 1..=3);
     // The node that answers is not gone.
-    let views = views.prop_filter("all nodes are gone", |nodes: &BTreeMap<_, (_, _, Freshness)>| {
-        nodes.values().any(|(_, _, freshness)| *freshness != Freshness::Gone)
+    let views = views.prop_filter("all nodes are gone", |nodes: &BTreeMap<_, (_, _, (Freshness, _))>| {
+        nodes.values().any(|(_, _, (freshness, _))| *freshness != Freshness::Gone)
     });
     views.prop_map(|nodes| {
-        let one =
-            |(name, (addresses, announcements, freshness)): (&str, (Vec<IpAddr>, Vec<Announcement>, Freshness))| {
-                let node = Node { name: label(name), addresses, datacenter: label("dc1"), meta: Default::default() };
-                let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
-                (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+        let one = |(name, (addresses, announcements, (freshness, place))): (
+            &str,
+            (Vec<IpAddr>, Vec<Announcement>, (Freshness, (&str, &str))),
+        )| {
+            let node = Node {
+                name: label(name),
+                addresses,
+                datacenter: label(place.0),
+                zone: Label::parse(place.1).ok(),
+                meta: Default::default(),
             };
+            let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
+            (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+        };
         nodes.into_iter().map(one).collect()
     })
 }
@@ -179,6 +196,8 @@ struct Zone {
     not_ready: BTreeSet<String>,
     /// Text of Extended DNS Error 3 by name.
     stale: BTreeMap<String, String>,
+    /// Policy of the service whose names are added.
+    policy: (Nearest, MinHealthy),
 }
 
 /// An announcement that is not shadowed, with its node.
@@ -187,6 +206,8 @@ struct Member<'v> {
     announcement: &'v Announcement,
     node: &'v str,
     freshness: Freshness,
+    /// Distance of the node: 0 in the zone of the node that answers, 1 in its datacenter, 2 elsewhere.
+    distance: usize,
 }
 
 type Members<'v> = Vec<Member<'v>>;
@@ -233,6 +254,36 @@ impl Member<'_> {
     fn detail(&self, state: &str, text: &str) -> String {
         format!("\"{} on {}: {state}\" \"{text}\"", self.announcement.instance.key.id, self.node)
     }
+}
+
+fn distance(node: &Node) -> usize {
+    let (datacenter, zone) = PLACES[0];
+    match &node.zone {
+        _ if node.datacenter.as_str() != datacenter => 2,
+        Some(known) if known.as_str() == zone => 0,
+        _ => 1,
+    }
+}
+
+/// Returns the instances that are near enough, healthy or not.
+fn near<'a>(members: &Members<'a>, (nearest, min_healthy): (Nearest, MinHealthy)) -> Members<'a> {
+    let first = match nearest {
+        Nearest::Zone => 0,
+        Nearest::Datacenter => 1,
+        Nearest::None => 2,
+    };
+    for most in first..2 {
+        let tier: Members<'a> = members.iter().copied().filter(|member| member.distance <= most).collect();
+        let healthy = tier.iter().filter(|member| member.is_answered()).count();
+        let is_enough = match min_healthy.to_string().strip_suffix('%') {
+            Some(percent) => healthy > 0 && healthy * 100 >= tier.len() * percent.parse::<usize>().unwrap(),
+            None => healthy >= min_healthy.to_string().parse().unwrap(),
+        };
+        if is_enough {
+            return tier;
+        }
+    }
+    members.clone()
 }
 
 /// Returns the reason why none of the instances is answered.
@@ -290,12 +341,14 @@ impl Zone {
                 for address in &node.node.addresses {
                     zone.add(&owner, if address.is_ipv4() { 1 } else { 28 }, TTL, address.to_string());
                 }
-                zone.add(&owner, 16, TTL, "\"datacenter=dc1\"".to_owned());
+                let place = node.node.zone.iter().map(|zone| format!(" \"zone={zone}\"")).collect::<String>();
+                zone.add(&owner, 16, TTL, format!("\"datacenter={}\"{place}", node.node.datacenter));
                 zone.add(domain, 2, TTL, owner);
             }
             for announcement in node.announcements.values() {
                 let key = &announcement.instance.key;
-                let member = Member { announcement, node: name.as_str(), freshness: node.freshness };
+                let distance = distance(&node.node);
+                let member = Member { announcement, node: name.as_str(), freshness: node.freshness, distance };
                 let known = services.entry(key.service.as_str()).or_default();
                 if known.contains_key(key.id.as_str()) {
                     shadowed.entry(key.service.as_str()).or_default().push(member);
@@ -313,6 +366,9 @@ impl Zone {
     fn service(&mut self, service: &str, instances: &BTreeMap<&str, Member<'_>>, shadowed: &Members<'_>, domain: &str) {
         let base = format!("{service}.{domain}");
         let all: Members<'_> = instances.values().copied().collect();
+        let nearest = all.iter().find_map(|member| member.instance.nearest).unwrap_or_default();
+        let min_healthy = all.iter().find_map(|member| member.instance.min_healthy).unwrap_or_default();
+        self.policy = (nearest, min_healthy);
         self.set(&base, &all, domain, true);
         self.add_why_names(&base, instances, shadowed);
         for (protocol, word) in [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp")] {
@@ -394,6 +450,7 @@ impl Zone {
     }
 
     fn set(&mut self, owner: &str, members: &Members<'_>, domain: &str, addresses: bool) {
+        let members = &near(members, self.policy);
         self.srv(owner, members, domain, |instance| instance.port);
         if addresses {
             let ttl = ttl(members);
@@ -407,6 +464,7 @@ impl Zone {
 
     fn srv(&mut self, owner: &str, members: &Members<'_>, domain: &str, port: impl Fn(&Instance) -> Option<u16>) {
         self.exists(owner);
+        let members = &near(members, self.policy);
         if !members.iter().any(Member::is_answered) {
             self.not_ready.insert(owner.to_owned());
         }
@@ -460,6 +518,8 @@ fn existing_names(view: &View) -> Vec<String> {
 fn tables(view: &View) -> Tables {
     let mut tables = Tables::new(Settings {
         aliases: vec![AliasDomain::new(Name::parse(DOMAINS[1]).unwrap())],
+        zone: Some(label(PLACES[0].1)),
+        nearest: Default::default(),
         ttl: TTL,
         negative_ttl: NEGATIVE_TTL,
         ..Settings::new(label("host-a"), label("dc1"), Name::parse(DOMAINS[0]).unwrap())
@@ -594,7 +654,7 @@ fn reverse(view: &View) -> BTreeMap<String, (BTreeSet<String>, Option<String>)> 
             let key = &announcement.instance.key;
             // The first node that announces an id takes precedence.
             let takes_precedence = counted.insert(key.clone());
-            let member = Member { announcement, node: node_name.as_str(), freshness: node.freshness };
+            let member = Member { announcement, node: node_name.as_str(), freshness: node.freshness, distance: 0 };
             let stale = out_of_reach(&vec![member]);
             for address in &announcement.instance.addresses {
                 let at = names.entry(*address).or_default();

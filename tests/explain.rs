@@ -5,14 +5,17 @@
 mod support;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use hickory_proto::{op::Message, rr::RecordType};
+use hickory_proto::{
+    op::Message,
+    rr::{RData, RecordType},
+};
 use muster::{
     api::explain::Explained,
     dns::{
@@ -26,7 +29,7 @@ use muster::{
     model::{
         alias_domain::AliasDomain,
         announcement::{Announcement, InstanceState, Node},
-        catalog::{Catalog, Freshness, NodeView, View},
+        catalog::{Catalog, Freshness, NodeView},
         dns_limits::CacheTtls,
         health::Status,
         member::Membership,
@@ -65,11 +68,33 @@ struct Declared {
     port: Option<&'static str>,
     protocol: Protocol,
     passing: bool,
+    node: &'static str,
+    nearest: Option<&'static str>,
+    min_healthy: Option<&'static str>,
 }
+
+/// Datacenters and zones of nodes. The first node answers.
+const NODES: [(&str, &str, Option<&str>); 4] = [
+    ("host-a", "dc1", Some("z1")),
+    ("host-b", "dc1", Some("z1")),
+    ("host-c", "dc1", Some("z2")),
+    ("host-d", "dc2", None),
+];
 
 impl Declared {
     fn new(service: &'static str, id: &'static str, address: &'static str) -> Self {
-        Self { service, id, address, tags: vec!["v2"], port: Some("http"), protocol: Protocol::Tcp, passing: true }
+        Self {
+            service,
+            id,
+            address,
+            tags: vec!["v2"],
+            port: Some("http"),
+            protocol: Protocol::Tcp,
+            passing: true,
+            node: NODES[0].0,
+            nearest: None,
+            min_healthy: None,
+        }
     }
 
     fn announcement(&self) -> (InstanceRef, Arc<Announcement>) {
@@ -85,6 +110,8 @@ impl Declared {
             priority: 1,
             weight: 10,
             ttl: None,
+            nearest: self.nearest.map(|text| text.parse().unwrap()),
+            min_healthy: self.min_healthy.map(|text| text.parse().unwrap()),
             registered_as: Some(format!("{}:{}", self.service, self.id).into()),
             service_case: None,
         };
@@ -102,22 +129,29 @@ struct World {
 }
 
 impl World {
-    /// Returns a world with these instances on `host-a`, and these zones with the text of their files.
+    /// Returns a world with these instances on their nodes, and these zones with the text of their files.
     fn new(declared: &[Declared], zones: &[(&str, String)], recursion: Option<(ClientRange, &[&str])>) -> Self {
-        let node = Node {
-            name: label("host-a"),
-            addresses: vec!["10.0.0.7".parse().unwrap()],
-            datacenter: label("dc1"),
-            meta: Default::default(),
-        };
-        let announcements = declared.iter().map(Declared::announcement).collect();
-        let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
+        let is_declared = |node: &str| node == NODES[0].0 || declared.iter().any(|instance| instance.node == node);
+        let nodes = NODES.iter().filter(|(node, ..)| is_declared(node)).map(|(node, datacenter, zone)| {
+            let own = declared.iter().filter(|instance| instance.node == *node);
+            let data = Node {
+                name: label(node),
+                addresses: vec!["10.0.0.7".parse().unwrap()],
+                datacenter: label(datacenter),
+                zone: zone.map(label),
+                meta: Default::default(),
+            };
+            let announcements = own.map(Declared::announcement).collect();
+            (label(node), Arc::new(NodeView { node: Arc::new(data), announcements, freshness: Freshness::Live }))
+        });
+        let view = nodes.collect();
         let settings = Settings {
             aliases: vec![AliasDomain::new(name(ALIAS))],
+            zone: Some(label("z1")),
             ..Settings::new(label("host-a"), label("dc1"), name(DOMAIN))
         };
         let (mut catalog, mut tables) = (Catalog::default(), Tables::new(settings));
-        let touched = catalog.update(View::from_iter([(label("host-a"), Arc::new(view))]));
+        let touched = catalog.update(view);
         let read = zones.iter().map(|(origin, text)| {
             let file = format!("{origin}.zone");
             let zone = zone_file::parse(Path::new(&file), text.as_bytes(), 60);
@@ -350,6 +384,82 @@ fn any_of_a_reverse_name_without_pointers_has_a_record() {
     compare(&world, "8.0.0.10.in-addr.arpa.", rtype::ANY).unwrap();
 }
 
+#[test]
+fn explanation_of_each_name_form_shows_tiers_and_the_answered_one() {
+    let instance = |id, node, passing| Declared {
+        node,
+        passing,
+        nearest: Some("zone"),
+        min_healthy: Some("50%"),
+        ..Declared::new("web", id, "10.0.0.8")
+    };
+    let declared = [
+        Declared { tags: vec!["v2", "canary"], ..instance("w1", "host-a", true) },
+        instance("w2", "host-b", false),
+        instance("w3", "host-b", false),
+        Declared { port: None, ..instance("w4", "host-c", true) },
+        Declared { tags: vec!["canary"], min_healthy: Some("1"), ..instance("w5", "host-d", true) },
+    ];
+    let world = World::new(&declared, &[], None);
+    let shown = |name: &str| {
+        let explained = world.explain(name, None);
+        let nearest = explained.nearest.unwrap();
+        let tiers = nearest.tiers.iter().map(|tier| {
+            let sign = if tier.answered { ">" } else { "" };
+            let area = format!("{} {}", tier.tier, tier.name);
+            format!("{sign}{} {} of {}, {}", area.trim(), tier.healthy, tier.declared, tier.required)
+        });
+        let answered = explained.instances.iter().filter(|one| one.answered).map(|one| one.id.as_str());
+        let answered = answered.collect::<Vec<_>>().join(" ");
+        (explained.summary, tiers.collect::<Vec<_>>().join("; "), answered)
+    };
+    let cases = [
+        (
+            "web",
+            "2 of 5 answered, those of datacenter dc1",
+            "zone z1 1 of 3, 2; >datacenter dc1 2 of 4, 2; all 3 of 5, 1",
+            "w1 w4",
+        ),
+        (
+            "canary.web",
+            "1 of 2 answered, those of zone z1",
+            ">zone z1 1 of 1, 1; datacenter dc1 1 of 1, 1; all 2 of 2, 1",
+            "w1",
+        ),
+        (
+            "_web._tcp",
+            "2 of 5 answered, those of datacenter dc1",
+            "zone z1 1 of 3, 2; >datacenter dc1 2 of 4, 2; all 3 of 5, 1",
+            "w1 w4",
+        ),
+        ("_http._tcp.web", "2 of 4 answered", "zone z1 1 of 3, 2; datacenter dc1 1 of 3, 2; >all 2 of 4, 1", "w1 w5"),
+    ];
+    for (name, summary, tiers, answered) in cases {
+        assert_eq!(shown(name), (summary.to_owned(), tiers.to_owned(), answered.to_owned()), "{name}");
+        compare(&world, &world.explain(name, None).question, rtype::SRV).unwrap();
+    }
+    let explained = world.explain("web", None);
+    let nearest = explained.nearest.unwrap();
+    let from = (&*nearest.nearest, &*nearest.nearest_from, &*nearest.min_healthy, &*nearest.min_healthy_from);
+    assert_eq!(from, ("zone", "the nearest of web/w1", "50%", "the min_healthy of web/w1"));
+    let far = &explained.instances[4];
+    assert_eq!((far.id.as_str(), far.zone.as_deref(), far.datacenter.as_str()), ("w5", None, "dc2"));
+    assert_eq!((far.answered, &*far.state), (false, "passing"));
+    assert_eq!(far.why, "not answered here: datacenter dc1 has enough healthy instances");
+    let note = "Instance web/w5 states another nearest or min_healthy than web/w1: the first instance by id that states a \
+                value counts.";
+    assert!(explained.notes.iter().any(|shown| shown == note), "{:?}", explained.notes);
+
+    // An instance asked for by its own name, `_why` and PTR are not filtered.
+    for name in ["w5.web", "_why.web", "8.0.0.10.in-addr.arpa."] {
+        let explained = world.explain(name, None);
+        assert_eq!(explained.nearest, None, "{name}");
+        assert!(explained.instances.iter().any(|one| one.id == "w5" && one.answered), "{name}: {explained:#?}");
+    }
+    let [answer] = &world.ask("w5.web.service.local.", rtype::A).unwrap().answers[..] else { panic!("one address") };
+    assert_eq!(answer.data.to_string(), "10.0.0.8");
+}
+
 /// Compares the engine's reply with the explanation of the same name and type.
 fn compare(world: &World, name: &str, qtype: u16) -> Result<(), TestCaseError> {
     let explained = world.explain(name, Some(qtype));
@@ -366,6 +476,15 @@ fn compare(world: &World, name: &str, qtype: u16) -> Result<(), TestCaseError> {
         _ => has(&rtype::name(qtype)) || has("CNAME"),
     };
     prop_assert_eq!(!reply.answers.is_empty(), answered, "records: {:?}", explained.records);
+    if qtype == rtype::SRV && ["service", "tag", "protocol", "port"].contains(&explained.source.as_str()) {
+        let targets = reply.answers.iter().map(|record| match &record.data {
+            RData::SRV(srv) => srv.target.to_string().split('.').next().unwrap().to_owned(),
+            data => panic!("{data}"),
+        });
+        let answered = explained.instances.iter().filter(|instance| instance.answered);
+        let answered: BTreeSet<String> = answered.map(|instance| instance.id.clone()).collect();
+        prop_assert_eq!(targets.collect::<BTreeSet<_>>(), answered);
+    }
     let is_referral = reply.authorities.iter().any(|record| record.record_type() == RecordType::NS);
     prop_assert_eq!(is_referral, explained.summary.contains("referral: "), "{}", explained.summary);
     if explained.line > 0 && explained.source != "apex" {
@@ -383,10 +502,14 @@ fn declared() -> impl Strategy<Value = Declared> {
     let address = prop::sample::select(vec!["10.0.0.7", "10.0.0.8", "10.1.0.9"]);
     let tags = prop::sample::subsequence(vec!["v2", "x", "w1"], 0..3);
     let port = prop::option::of(prop::sample::select(vec!["http", "x"]));
-    (service, id, address, tags, port, any::<bool>(), prop::bool::weighted(0.8)).prop_map(
-        |(service, id, address, tags, port, udp, passing)| {
+    let node = prop::sample::select(NODES.map(|(node, ..)| node).to_vec());
+    let nearest = prop::option::of(prop::sample::select(vec!["none", "zone", "datacenter"]));
+    let min_healthy = prop::option::of(prop::sample::select(vec!["1", "2", "50%", "100%"]));
+    let near = (node, nearest, min_healthy);
+    (service, id, address, tags, port, any::<bool>(), prop::bool::weighted(0.8), near).prop_map(
+        |(service, id, address, tags, port, udp, passing, (node, nearest, min_healthy))| {
             let protocol = if udp { Protocol::Udp } else { Protocol::Tcp };
-            Declared { service, id, address, tags, port, protocol, passing }
+            Declared { service, id, address, tags, port, protocol, passing, node, nearest, min_healthy }
         },
     )
 }

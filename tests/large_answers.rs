@@ -42,7 +42,13 @@ fn tables(instances: u32, addresses: u32) -> Tables {
             Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         })
         .collect();
-    let node = Node { name: label("host-a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+    let node = Node {
+        name: label("host-a"),
+        addresses: vec![],
+        datacenter: label("dc1"),
+        zone: None,
+        meta: Default::default(),
+    };
     let view = View::unit(
         label("host-a"),
         Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }),

@@ -9,6 +9,8 @@
 #[path = "namespaces/keys.rs"]
 mod keys;
 mod support;
+#[path = "namespaces/zones.rs"]
+mod zones;
 
 use std::{
     collections::BTreeSet,

@@ -209,6 +209,42 @@ fn cluster_commands_print_the_documented_output() {
     drop(cluster);
 }
 
+#[test]
+fn zone_commands_print_the_documented_output() {
+    const PAGE: &str = "docs/nearest.md";
+    if !skip::tool("the zones of docs/nearest.md", "dig", "bind9-dnsutils") {
+        return;
+    }
+    let (place, service) = (document::block(PAGE, "config"), document::block(PAGE, "service"));
+    // Unused addresses, other than those of the cluster.
+    let id = std::process::id();
+    let network = format!("127.{}.{}.", 100 + id % 100, id / 100 % 250 + 1);
+    let agents = [("host-a", 1), ("host-b", 2), ("host-c", 3)].map(|(node, number)| {
+        let place = if number == 3 { place.replace("eu-1a", "eu-1b") } else { place.clone() };
+        let config = format!(
+            "node: {node}\nadvertise: {network}{number}\n{place}\ndata_dir: data\nservices_dir: services.d\n\
+             zones_dir: zones\ndns: {{listen: [\"127.0.0.1:0\"]}}\nhttp: {{listen: [\"127.0.0.1:0\"]}}\n\
+             resolver: {{allow: []}}\ngossip: {{listen: {network}{number}, join: [{network}1]}}\n"
+        );
+        Agent::start_with("", &[], |folder| {
+            fs::write(folder.join("muster.yaml"), config).unwrap();
+            fs::write(folder.join("services.d/web.yaml"), &service).unwrap();
+        })
+    });
+    let steps = [("on host-a in its zone", 0), ("on host-a", 0), ("on host-b", 1), ("on host-a without its zone", 0)];
+    for (kind, at) in steps {
+        let agent: &Agent = &agents[at];
+        for (command, expected) in commands(&document::block(PAGE, &format!("run: {kind}"))) {
+            let dig = format!("dig @127.0.0.1 -p {} ", agent.address().port());
+            let program = format!("{} ", env!("CARGO_BIN_EXE_muster"));
+            let mut shell = process::command("sh");
+            shell.arg("-c").arg(command.replace("dig ", &dig).replace("muster ", &program));
+            shell.env("MUSTER_HTTP_ADDR", agent.http().to_string());
+            prints(shell, &expected);
+        }
+    }
+}
+
 /// A running `examples/cluster/run`, which stops its agents at SIGTERM.
 struct Cluster(Child);
 

@@ -12,6 +12,7 @@ use muster::{
     model::{
         flap_damping::Damping,
         health::Status,
+        nearest::Nearest,
         service::{
             AliasTarget, Check, Definition, Endpoint, HttpProbe, Instance, InstanceKey, Pace, Probe, ProbeTls, Protocol,
         },
@@ -67,6 +68,8 @@ meta: {version: 1.10, shard: 007, canary: true, note: ""}
 priority: 2
 weight: 20
 ttl: 1m
+nearest: zone
+min_healthy: 50%
 enabled: false
 checks:
   - http: https://127.0.0.1:8080/healthz
@@ -124,6 +127,8 @@ slow_start: 30s
             priority: 2,
             weight: 20,
             ttl: Some(60),
+            nearest: Some(Nearest::Zone),
+            min_healthy: "50%".parse().ok(),
             registered_as: None,
             service_case: None,
         }
@@ -377,7 +382,7 @@ fn invalid_keys_are_refused() {
     let cases = [
         (
             "foo: 1",
-            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, enabled, checks, damping, slow_start)",
+            "2:1: unknown key `foo` (the keys of a service are service, id, address, port, ports, protocol, tags, meta, priority, weight, ttl, nearest, min_healthy, enabled, checks, damping, slow_start)",
         ),
         ("adress: 10.0.0.7", "2:1: unknown key `adress` (did you mean `address`?)"),
         ("Tags: [a]", "2:1: unknown key `Tags` (did you mean `tags`?)"),
@@ -449,6 +454,19 @@ fn invalid_keys_are_refused() {
             "2:11: unknown key `half` (the keys of `damping`, such as `{half_life: 1m, falls: 3}` are half_life, falls)",
         ),
         ("slow_start: 25h", "2:13: expected a duration from 1s to 24h, found `25h`"),
+        ("nearest: region", "2:10: expected `none`, `zone` or `datacenter`, found `region`"),
+        ("nearest: zones", "2:10: expected `none`, `zone` or `datacenter`, found `zones` (did you mean `zone`?)"),
+        ("min_healthy: 0", "2:14: expected a number from 1 to 10000 or a share from 1% to 100%, found the number `0`"),
+        ("min_healthy: 101%", "2:14: expected a number from 1 to 10000 or a share from 1% to 100%, found `101%`"),
+        (
+            "min_healthy: 0.5",
+            "2:14: expected a number from 1 to 10000 or a share from 1% to 100%, found the number `0.5` (write a share as a whole percentage, such as `50%`)",
+        ),
+        (
+            "min_healthy: \"2\"",
+            "2:14: expected a number from 1 to 10000 or a share from 1% to 100%, found `2` (that is text: write it without quotes)",
+        ),
+        ("min_healthy: [1]", "2:14: expected a number from 1 to 10000 or a share from 1% to 100%, found a list"),
         ("ttl: 5", "2:6: expected a duration such as `5s`, found the number `5` (did you mean `5s`?)"),
         ("ttl: 500ms", "2:6: expected whole seconds, found `500ms` (DNS TTLs are whole seconds)"),
         ("ttl: 2147483648s", "2:6: expected a duration from 0s to 2147483647s, found `2147483648s`"),

@@ -51,6 +51,7 @@ fn view(announcement: Announcement, freshness: Freshness) -> View {
             name: label(name),
             addresses: vec!["10.0.0.7".parse().unwrap()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
@@ -220,7 +221,8 @@ fn why_records_beyond_a_datagram_are_truncated_over_udp() {
         Arc::make_mut(&mut announcement.instance).key.id = label(&format!("web-{at}"));
         announcement.into_entry()
     });
-    let node = Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+    let node =
+        Node { name: label("b"), addresses: vec![], datacenter: label("dc1"), zone: None, meta: Default::default() };
     let view = NodeView { node: Arc::new(node), announcements: announcements.collect(), freshness: Freshness::Live };
     let world = World::of([(label("b"), Arc::new(view))].into_iter().collect());
     let over_udp = world.ask("_why.web.service.local.", rtype::TXT, Transport::Udp);

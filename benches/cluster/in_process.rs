@@ -233,6 +233,7 @@ impl Running {
             name: name.clone(),
             addresses: vec![address.into()],
             datacenter: Label::parse("dc1").unwrap(),
+            zone: None,
             meta: Default::default(),
         });
         let (link, network) = link::pair();

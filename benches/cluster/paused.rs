@@ -175,6 +175,7 @@ fn start(number: usize, network: &Arc<Mutex<Network>>) -> Host {
             name: own.id.name.clone(),
             addresses: vec![own.address.ip()],
             datacenter: label("dc1".into()),
+            zone: None,
             meta: Default::default(),
         }),
         own: own.clone(),

@@ -63,6 +63,7 @@ pub(crate) async fn peer(number: usize, size: &Size, ring: &Keyring, gossiping: 
         Record::Node {
             addresses: vec![address.ip()],
             datacenter: label("dc1".into()),
+            zone: None,
             version: "0.1.0".into(),
             meta: Default::default(),
             ttl: None,

@@ -288,8 +288,13 @@ fn tables() -> Tables {
 
 /// Returns a node with services in every state.
 fn node(host: &str, number: u8, freshness: Freshness) -> (Label, Arc<NodeView>) {
-    let node =
-        Node { name: label(host), addresses: addresses(number), datacenter: label("dc1"), meta: Default::default() };
+    let node = Node {
+        name: label(host),
+        addresses: addresses(number),
+        datacenter: label("dc1"),
+        zone: None,
+        meta: Default::default(),
+    };
     let mut announcements = Announcements::new();
     let mut add = |instance: Instance, state: InstanceState| {
         let announcement = Announcement::new(Arc::new(instance), state);

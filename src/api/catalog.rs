@@ -25,10 +25,23 @@ pub struct Node {
     pub tagged_addresses: Texts,
     /// Metadata of the node.
     pub meta: Texts,
+    /// Zone of the node; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
     /// Index of the last change, for blocking queries.
     pub create_index: u64,
     /// Same as `CreateIndex`.
     pub modify_index: u64,
+}
+
+/// Zone of a node, in Consul's terms.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Locality {
+    /// Datacenter of the node: a zone is part of one.
+    pub region: String,
+    /// Zone of the node.
+    pub zone: String,
 }
 
 /// An address with a port.
@@ -77,6 +90,9 @@ pub struct Service {
     pub tagged_addresses: BTreeMap<String, TaggedAddress>,
     /// SRV weights.
     pub weights: Weights,
+    /// Zone of the node; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locality: Option<Locality>,
     /// Always false: no other node changes tags.
     pub enable_tag_override: bool,
     /// Datacenter of the node.
@@ -130,6 +146,9 @@ pub struct CatalogService {
     pub service_meta: Texts,
     /// Port; 0: none.
     pub service_port: u16,
+    /// Zone of the node; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_locality: Option<Locality>,
     /// Always false.
     pub service_enable_tag_override: bool,
     /// Always empty.
@@ -273,8 +292,11 @@ pub struct Summary {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Answered {
-    /// Number of instances in DNS answers.
+    /// Number of healthy instances, which DNS answers contain if they are near enough.
     pub answered: usize,
+    /// Tier that the requested agent answers: `zone`, `datacenter` or `all`; null unless the service prefers near instances and
+    /// has a healthy one.
+    pub tier: Option<String>,
     /// Number of instances by [state](super::explain::Instance::state); zero counts are omitted.
     pub states: BTreeMap<String, usize>,
 }

@@ -38,10 +38,52 @@ pub struct Explained {
     /// Source of the TTL.
     #[serde(rename = "TTLFrom")]
     pub ttl_from: String,
+    /// Choice of near instances; null unless the name is of a service that prefers near ones.
+    pub nearest: Option<Nearest>,
     /// All instances of the name, answered or not.
     pub instances: Vec<Instance>,
     /// Further notes, such as errors in service files.
     pub notes: Vec<String>,
+}
+
+/// Choice of near instances.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExplainedNearest")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Nearest {
+    /// First tier: `zone` or `datacenter`.
+    pub nearest: String,
+    /// Source of the first tier.
+    pub nearest_from: String,
+    /// Healthy instances that are enough: a number, or a share such as `50%`.
+    pub min_healthy: String,
+    /// Source of that number.
+    pub min_healthy_from: String,
+    /// Tier that is answered: `zone`, `datacenter` or `all`; empty if no instance is healthy.
+    pub answered: String,
+    /// Tiers that are looked at, nearest first. Each one contains the nearer ones.
+    pub tiers: Vec<Tier>,
+}
+
+/// Instances of a tier.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ExplainedTier")]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Tier {
+    /// `zone`, `datacenter` or `all`.
+    pub tier: String,
+    /// Name of the zone or the datacenter; empty for `all`, and if the node has no zone.
+    pub name: String,
+    /// Number of declared instances.
+    pub declared: usize,
+    /// Number of instances that are healthy: passing, warning, in a slow start, or last known.
+    pub healthy: usize,
+    /// Number of healthy instances in a slow start, which do not count.
+    pub warming: usize,
+    /// Number of healthy instances from which the tier is answered.
+    pub required: usize,
+    /// True for the tier that is answered.
+    pub answered: bool,
 }
 
 /// An instance of an explained name.
@@ -58,6 +100,10 @@ pub struct Instance {
     pub registered_as: Option<String>,
     /// Node that announces the instance.
     pub node: String,
+    /// Zone of the node; null without one.
+    pub zone: Option<String>,
+    /// Datacenter of the node.
+    pub datacenter: String,
     /// IP addresses.
     pub addresses: Vec<String>,
     /// Default port; 0 if it has none, and therefore no SRV record.
@@ -72,7 +118,7 @@ pub struct Instance {
     /// Source of the TTL.
     #[serde(rename = "TTLFrom")]
     pub ttl_from: String,
-    /// True if DNS answers contain the instance.
+    /// True if answers of the name contain the instance.
     pub answered: bool,
     /// `passing`, `warming`, `warning`, `critical`, `disabled`, `draining`, `maintenance`, `node-maintenance`, `flapping`,
     /// `stale`, `gone` or `shadowed`.

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         catalog::Summary,
-        explain::{Explained, Instance},
+        explain::{Explained, Instance, Nearest, Tier},
     },
     dns::message::codes::rtype,
 };
@@ -76,6 +76,9 @@ fn text(explained: &Explained, now: SystemTime) -> String {
     if has_ttl && ["service", "instance", "static", "delegation", "reverse"].contains(&explained.kind.as_str()) {
         let _ = writeln!(text, "TTL {} s, from {}", explained.ttl, printable(&explained.ttl_from));
     }
+    if let Some(nearest) = &explained.nearest {
+        text.push_str(&tiers(nearest));
+    }
     let differ = explained.instances.iter().any(|instance| instance.answered && instance.ttl != explained.ttl);
     for instance in &explained.instances {
         let sign = if instance.answered { '+' } else { '-' };
@@ -101,6 +104,28 @@ fn text(explained: &Explained, now: SystemTime) -> String {
     }
     for note in &explained.notes {
         let _ = write!(text, "\n{}\n", printable(note));
+    }
+    text
+}
+
+/// Formats the choice of near instances: its policy, and a line per tier, the answered one marked.
+fn tiers(nearest: &Nearest) -> String {
+    let Nearest { nearest: first, nearest_from, min_healthy, min_healthy_from, answered, tiers } = nearest;
+    let mut text = format!("nearest: {first}, from {}\n", printable(nearest_from));
+    let _ = writeln!(text, "min_healthy: {min_healthy}, from {}", printable(min_healthy_from));
+    for tier in tiers {
+        let sign = if tier.answered { '>' } else { ' ' };
+        let Tier { tier: kind, name, declared, healthy, warming, required, .. } = tier;
+        let area = match (kind.as_str(), name.as_str()) {
+            ("zone", "") => "zone: this node has none".to_owned(),
+            ("all", _) => "all".to_owned(),
+            (kind, name) => printable(&format!("{kind} {name}")).into_owned(),
+        };
+        let warming = if *warming > 0 { format!(" ({warming} in a slow start)") } else { String::new() };
+        let _ = writeln!(text, "{sign} {area}: {healthy} of {declared} healthy{warming}, {required} required");
+    }
+    if answered.is_empty() {
+        text.push_str("no tier is answered\n");
     }
     text
 }
@@ -169,6 +194,15 @@ mod tests {
             output: output.to_owned(),
             ..Check::default()
         };
+        let tier = |kind: &str, name: &str, [declared, healthy, warming, required]: [usize; 4]| Tier {
+            tier: kind.to_owned(),
+            name: name.to_owned(),
+            declared,
+            healthy,
+            warming,
+            required,
+            answered: false,
+        };
         let instance = |id: &str, answered, state: &str, why: &str| Instance {
             service: "web".to_owned(),
             id: id.to_owned(),
@@ -185,6 +219,18 @@ mod tests {
             summary: "1 of 2 answered".to_owned(),
             ttl: 5,
             ttl_from: "dns.ttl of this node's configuration".to_owned(),
+            nearest: Some(Nearest {
+                nearest: "zone".to_owned(),
+                nearest_from: "the nearest of web/web-1".to_owned(),
+                min_healthy: "50%".to_owned(),
+                min_healthy_from: "dns.min_healthy of this node's configuration".to_owned(),
+                answered: "datacenter".to_owned(),
+                tiers: vec![
+                    tier("zone", "", [0, 0, 0, 1]),
+                    Tier { answered: true, ..tier("datacenter", "fra1", [4, 3, 1, 2]) },
+                    tier("all", "", [4, 3, 1, 1]),
+                ],
+            }),
             instances: vec![
                 instance("web-1", true, "passing", "answered with weight 10"),
                 Instance {
@@ -207,6 +253,11 @@ mod tests {
         let expected = "\
 web: 1 of 2 answered
 TTL 5 s, from dns.ttl of this node's configuration
+nearest: zone, from the nearest of web/web-1
+min_healthy: 50%, from dns.min_healthy of this node's configuration
+  zone: this node has none: 0 of 0 healthy, 1 required
+> datacenter fra1: 3 of 4 healthy (1 in a slow start), 2 required
+  all: 3 of 4 healthy (1 in a slow start), 1 required
 
 + web/web-1 on host-a: passing for 1m30s
     answered with weight 10

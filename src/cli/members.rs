@@ -13,6 +13,8 @@ use crate::api::{Joined, Member, MemberState};
 
 /// Number of digits of a view's digest in the table.
 const VIEW_DIGITS: usize = 8;
+/// Position of the column of zones, where a member has one.
+const ZONE_COLUMN: usize = 2;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -51,7 +53,13 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 fn table(members: &[Member], now: SystemTime) -> Table {
-    let mut table = Table::with_head(&["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"]);
+    let mut head = vec!["NAME", "ADDRESS", "STATE", "VERSION", "INSTANCES", "SINCE", "VIEW"];
+    // Most clusters have no zones.
+    let has_zones = members.iter().any(|member| member.muster.zone.is_some());
+    if has_zones {
+        head.insert(ZONE_COLUMN, "ZONE");
+    }
+    let mut table = Table::with_head(&head);
     for member in members {
         let status = &member.muster;
         let state = match &status.cause {
@@ -59,7 +67,7 @@ fn table(members: &[Member], now: SystemTime) -> Table {
             Some(cause) if status.reach != "left" => format!("{}: {cause}", status.reach),
             _ => status.reach.clone(),
         };
-        table.row([
+        let mut row = vec![
             member.name.clone(),
             address(&member.addr, member.port),
             state,
@@ -67,7 +75,11 @@ fn table(members: &[Member], now: SystemTime) -> Table {
             status.instances.to_string(),
             since(&status.since, now),
             view(status, now),
-        ]);
+        ];
+        if has_zones {
+            row.insert(ZONE_COLUMN, status.zone.clone().unwrap_or_default());
+        }
+        table.row(row);
     }
     table
 }
@@ -201,5 +213,24 @@ c       10.0.0.9:7946   left                 -        0          0s     -
 d       10.0.0.10:7946  -                    -        0          -      fedcba98 differs for 12s
 ";
         assert_eq!(table(&members, UNIX_EPOCH + Duration::from_secs(200)).to_string(), expected);
+    }
+
+    #[test]
+    fn zones_are_listed_if_a_member_has_one() {
+        let member = |name: &str, zone: Option<&str>| {
+            json!({
+                "Name": name, "Addr": "10.0.0.7", "Port": 7946, "Tags": {}, "Status": 1, "ProtocolMin": 1, "ProtocolMax": 5,
+                "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
+                "Muster": {"Reach": "alive", "Zone": zone},
+            })
+        };
+        let expected = "\
+NAME    ADDRESS        ZONE   STATE  VERSION  INSTANCES  SINCE  VIEW
+host-a  10.0.0.7:7946  eu-1a  alive  -        0          -      -
+host-b  10.0.0.7:7946  -      alive  -        0          -      -
+";
+        let members = json!([member("host-a", Some("eu-1a")), member("host-b", None)]);
+        let members: Vec<Member> = serde_json::from_value(members).unwrap();
+        assert_eq!(table(&members, UNIX_EPOCH).to_string(), expected);
     }
 }

@@ -52,6 +52,9 @@ fn report(agent: &Agent, now: SystemTime) -> Table {
     row("version", config.version.clone());
     row("domain", status.domain.clone());
     row("datacenter", config.datacenter.clone());
+    if let Some(zone) = &status.zone {
+        row("zone", zone.clone());
+    }
     let counts = MEMBER_STATES.iter().filter_map(|&state| Some((status.members.get(state)?, state)));
     row("cluster", list(counts));
     if status.members.get("alive").is_some_and(|alive| *alive > 1) {

@@ -24,6 +24,7 @@ use crate::{
         dns_limits::{RateScope, ResponseRate},
         host_addresses::Family,
         name::Label,
+        nearest::Policy,
         service::MAX_ADDRESSES,
     },
     yaml::{
@@ -40,11 +41,21 @@ use self::{
     zones::{Zones, check_datacenter, read_zones},
 };
 
+/// Keys of `dns`.
+const DNS_KEYS: &[&str] = &[
+    "listen",
+    "ttl",
+    "negative_ttl",
+    "nearest",
+    "min_healthy",
+    "udp_payload",
+    "rate_limit",
+    "only_passing",
+    "ptr_domain",
+    "encrypted",
+];
 /// Value of `dns.rate_limit` without a limit; `null` is the default.
 const RATE_OFF: &str = "off";
-/// Keys of `dns`.
-const DNS_KEYS: &[&str] =
-    &["listen", "ttl", "negative_ttl", "udp_payload", "rate_limit", "only_passing", "ptr_domain", "encrypted"];
 
 /// Value of `checks.allow_exec` with which clients of the HTTP API may register commands, too.
 const EXEC_BY_API: &str = "api";
@@ -69,6 +80,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
     if let (Some(datacenter), Some(zones)) = (&datacenter, &zones) {
         check_datacenter(reader, table.get("datacenter"), datacenter, zones);
     }
+    let zone = table.get("zone").and_then(|node| reader.label(node, "a zone's name"));
     let meta = read_meta(reader, &table);
     let (data_dir, services_dir) = (path("data_dir", DEFAULT_DATA_DIR), path("services_dir", DEFAULT_SERVICES_DIR));
     let zones_dir = path("zones_dir", DEFAULT_ZONES_DIR);
@@ -96,6 +108,7 @@ pub(super) fn config(reader: &Reader<'_, '_>, root: &Node<'_>, environment: &Env
         domain,
         alias_domains: aliases,
         datacenter: datacenter?,
+        zone,
         meta,
         advertise: advertise?,
         data_dir: data_dir?,
@@ -204,6 +217,10 @@ fn read_dns(reader: &Reader<'_, '_>, part: &Table<'_, '_>, zones: Option<&Zones>
         listen,
         ttl: ttl("ttl", DEFAULT_TTL),
         negative_ttl: ttl("negative_ttl", DEFAULT_NEGATIVE_TTL),
+        nearest: Policy {
+            nearest: part.get("nearest").and_then(|node| reader.nearest(node)).unwrap_or_default(),
+            min_healthy: part.get("min_healthy").and_then(|node| reader.min_healthy(node)).unwrap_or_default(),
+        },
         udp_payload: payload.unwrap_or(DEFAULT_UDP_PAYLOAD),
         rate_limit: part.get("rate_limit").map_or(Some(DEFAULT_RATE_LIMIT), |node| read_rate(reader, node)),
         only_passing: part.get("only_passing").and_then(|node| reader.boolean(node)).unwrap_or(false),

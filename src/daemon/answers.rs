@@ -66,6 +66,8 @@ fn settings(config: &Config) -> Settings {
         domain: config.domain.clone(),
         aliases: config.alias_domains.clone(),
         ptr_domain: config.dns.ptr_domain.clone(),
+        zone: config.zone.clone(),
+        nearest: config.dns.nearest,
         ttl: config.dns.ttl,
         negative_ttl: config.dns.negative_ttl,
     }

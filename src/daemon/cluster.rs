@@ -147,6 +147,7 @@ pub(super) fn start(
         name: config.node.clone(),
         addresses: config.advertise.addresses().to_vec(),
         datacenter: config.datacenter.clone(),
+        zone: config.zone.clone(),
         meta: config.meta.clone(),
     });
     let (view, seen) = watch::channel(node::initial_view(&node, &announcements.borrow(), &known, continues));

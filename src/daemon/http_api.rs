@@ -136,6 +136,7 @@ fn facts(config: &Config, gossip: SocketAddr, dns: Vec<SocketAddr>, http: Vec<So
     http::Agent {
         node: config.node.clone(),
         datacenter: config.datacenter.clone(),
+        zone: config.zone.clone(),
         domain: config.domain.clone(),
         meta: config.meta.clone(),
         version: VERSION,

@@ -42,10 +42,13 @@ impl Sources {
             // Clones share structure. Borrowing a state for longer would block its writer.
             let (catalog, members) = (self.catalog.borrow().clone(), self.members.borrow().clone());
             let (definitions, announcements) = (self.definitions.borrow().clone(), self.announcements.borrow().clone());
+            let tables = self.tables.load();
             metrics.gather(&Snapshot {
                 version: VERSION,
                 catalog: &catalog,
-                serial: self.tables.load().serial(),
+                serial: tables.serial(),
+                place: tables.place(),
+                nearest: tables.nearest(),
                 members: &members,
                 rejected: self.rejected.all().collect(),
                 definitions: &definitions,

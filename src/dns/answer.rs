@@ -22,6 +22,7 @@ use super::{
         static_names::Zone,
     },
 };
+use crate::model::nearest::Tier;
 
 /// Octets of a record before its RDATA if the owner name is a pointer (RFC 1035 §3.2.1).
 const RECORD_FIELDS: usize = 12;
@@ -240,6 +241,16 @@ impl<'t> Answer<'t> {
     /// Reports whether the answer is that of a `_why` name.
     pub fn has_reasons(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.found, Match::Why { .. }))
+    }
+
+    /// Returns the tier of the answered instances; `None` unless their service prefers near ones.
+    pub fn tier(&self) -> Option<Tier> {
+        let tier = match self.steps.last()?.found {
+            Match::Set { set, .. } => set.tier,
+            Match::Port { port, .. } => port.tier,
+            _ => None,
+        };
+        tier.filter(|_| !self.answer.is_empty())
     }
 
     /// Returns a REFUSED answer.

@@ -129,11 +129,12 @@ fn relay(frame: &Frame<'_>, chain: Option<&Chain>, (reply, age): (&Reply, Age), 
 /// Counts an upstream's reply, whose code may be one that [`Rcode`] does not name.
 fn relayed(qtype: u16, source: Source, reply: &[u8]) -> Account {
     let rcode = reply.get(3).map(|flags| u16::from(flags & 0x0f));
-    Account { qtype, source, rcode, truncated: is_truncated(reply) }
+    Account { qtype, source, rcode, truncated: is_truncated(reply), tier: None }
 }
 
 fn replied(qtype: u16, source: Source, rcode: Rcode, reply: &[u8]) -> Decision {
-    Decision::Reply(Account { qtype, source, rcode: Some(rcode as u16), truncated: is_truncated(reply) })
+    let rcode = Some(rcode as u16);
+    Decision::Reply(Account { qtype, source, rcode, truncated: is_truncated(reply), tier: None })
 }
 
 fn is_truncated(reply: &[u8]) -> bool {
@@ -253,7 +254,8 @@ impl Engine {
     ) -> Decision {
         out.clear();
         let Self { settings, first_exchange, rng, name, scratch } = self;
-        let dropped = |qtype, source| Decision::Drop(Account { qtype, source, rcode: None, truncated: false });
+        let dropped =
+            |qtype, source| Decision::Drop(Account { qtype, source, rcode: None, truncated: false, tier: None });
         let parsed = Query::parse(packet, name);
         if let Err(Rejected::Silence) = parsed {
             return dropped(0, Source::Dropped);
@@ -349,7 +351,9 @@ impl Engine {
             }
         }
         assemble(&frame, &answer, rng, scratch, out);
-        replied(query.qtype, source, answer.rcode, out)
+        let rcode = Some(answer.rcode as u16);
+        let truncated = is_truncated(out);
+        Decision::Reply(Account { qtype: query.qtype, source, rcode, truncated, tier: answer.tier() })
     }
 }
 

@@ -139,6 +139,8 @@ pub const SERVICE_KEYS: &[&str] = &[
     "priority",
     "weight",
     "ttl",
+    "nearest",
+    "min_healthy",
     "enabled",
     "checks",
     "damping",
@@ -224,6 +226,8 @@ fn read_service(
     let priority = number("priority", "a priority", DEFAULT_PRIORITY);
     let weight = number("weight", "a weight", DEFAULT_WEIGHT);
     let ttl = table.get("ttl").and_then(|node| reader.ttl(node));
+    let nearest = table.get("nearest").and_then(|node| reader.nearest(node));
+    let min_healthy = table.get("min_healthy").and_then(|node| reader.min_healthy(node));
     let enabled = table.get("enabled").and_then(|node| reader.boolean(node)).unwrap_or(true);
     let checks = match table.get("checks") {
         Some(node) => check::read_checks(reader, node, service, defaults.allow_exec),
@@ -243,6 +247,8 @@ fn read_service(
         priority,
         weight,
         ttl,
+        nearest,
+        min_healthy,
         registered_as,
         service_case,
     };

@@ -52,6 +52,8 @@ pub struct Facts {
     pub addresses: Vec<IpAddr>,
     /// Datacenter of the node.
     pub datacenter: Label,
+    /// Zone of the node, if it has one.
+    pub zone: Option<Label>,
     /// Version of its muster.
     pub version: String,
     /// Metadata from its configuration.
@@ -67,6 +69,7 @@ impl Facts {
             name: name.clone(),
             addresses: self.addresses.clone(),
             datacenter: self.datacenter.clone(),
+            zone: self.zone.clone(),
             meta: self.meta.clone(),
         }
     }
@@ -318,8 +321,8 @@ impl Replica {
                 None if self.early_reports.len() >= MAX_INSTANCES => return Err(SkipError::TooMany),
                 None => drop(self.early_reports.insert(key, report)),
             },
-            Record::Node { addresses, datacenter, version, meta, ttl } => {
-                self.facts = Some(Facts { addresses, datacenter, version, meta, ttl });
+            Record::Node { addresses, datacenter, zone, version, meta, ttl } => {
+                self.facts = Some(Facts { addresses, datacenter, zone, version, meta, ttl });
                 if !self.is_complete() {
                     self.complete();
                 }

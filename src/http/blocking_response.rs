@@ -60,9 +60,9 @@ async fn respond<T: Serialize>(
     build: impl Fn(&Snapshot) -> Result<T, ApiError>,
 ) -> Result<Response, ApiError> {
     query.check()?;
-    let key = query.cache_key(uri.path());
+    let key = || query.cache_key(uri.path(), &api.queries.snapshot().catalog);
     let is_cacheable = topic != Topic::Explain;
-    let source = || Source { topic: topic.clone(), cache_key: is_cacheable.then(|| key.clone()) };
+    let source = || Source { topic: topic.clone(), cache_key: is_cacheable.then(key) };
     if let Some(slot) = &query.source {
         slot.0.get_or_init(source);
     }
@@ -80,7 +80,7 @@ async fn respond<T: Serialize>(
         }
     }
     let snapshot = api.queries.snapshot();
-    let index = topic.index(&snapshot);
+    let (index, key) = (topic.index(&snapshot), query.cache_key(uri.path(), &snapshot.catalog));
     let cached = if is_cacheable { api.queries.cached(&key, index) } else { None };
     let text = match cached {
         Some(cached) => cached.body,

@@ -93,6 +93,8 @@ pub struct Agent {
     pub node: Label,
     /// Datacenter of the node.
     pub datacenter: Label,
+    /// Zone of this node, if it has one.
+    pub zone: Option<Label>,
     /// Discovery zone.
     pub domain: Name,
     /// Metadata from the configuration.

@@ -67,8 +67,11 @@ pub(super) const CATALOG: &[Parameter] = &[
     Parameter::new("cached", Flag, "No effect."),
 ];
 /// Parameters of sorted lists.
-pub(super) const NEAR: &[Parameter] =
-    &[Parameter::new("near", Text, "`_agent` or a node: its items first, then those of its datacenter.")];
+pub(super) const NEAR: &[Parameter] = &[Parameter::new(
+    "near",
+    Text,
+    "`_agent` or a node: its items first, then those of its zone and of its datacenter.",
+)];
 /// Parameters of the instances of a service.
 pub(super) const TAG: &[Parameter] = &[Parameter::new("tag", Texts, "Only instances with all of these tags.")];
 /// Parameters of instances with checks.

@@ -20,7 +20,7 @@ use super::{
     response::ApiError,
 };
 use crate::{
-    model::{announcement::Node, name::Label, registered_name::RegisteredName},
+    model::{announcement::Node, catalog::Catalog, name::Label, nearest::Place, registered_name::RegisteredName},
     registry::registration::go_duration,
 };
 
@@ -123,8 +123,9 @@ impl Query {
             })
     }
 
-    /// Returns the cache key: path and parameters, except those that do not affect the response.
-    pub(super) fn cache_key(&self, path: &str) -> String {
+    /// Returns the cache key: path and parameters, except those that do not affect the response, and the place of the node near
+    /// which items come first.
+    pub(super) fn cache_key(&self, path: &str, catalog: &Catalog) -> String {
         let mut text = path.to_owned();
         for (key, value) in
             self.parameters.iter().filter(|(key, _)| !["index", "wait", "token"].contains(&key.as_str()))
@@ -133,6 +134,10 @@ impl Query {
             for part in [key, value] {
                 text.extend(["\n", &part.len().to_string(), " ", part]);
             }
+        }
+        let near = self.near().ok().flatten().and_then(|near| catalog.view().get(&near));
+        if let Some(Place { datacenter, zone }) = near.map(|view| view.node.place()) {
+            text.extend(["\n", datacenter.as_str(), "\n", zone.map_or("", Label::as_str)]);
         }
         text
     }
@@ -143,9 +148,13 @@ impl Query {
         self
     }
 
-    /// Returns the node to which `near=_agent` refers.
-    pub(super) fn own_node(&self) -> Result<Label, ApiError> {
-        self.own_node.clone().ok_or_else(|| bad("near: this endpoint does not sort its response"))
+    /// Returns the node near which items come first; `None`: the response is not sorted.
+    pub(super) fn near(&self) -> Result<Option<Label>, ApiError> {
+        let Some(near) = self.text("near") else { return Ok(None) };
+        if near != "_agent" && near != "_ip" {
+            return label(near).map(Some);
+        }
+        self.own_node.clone().map(Some).ok_or_else(|| bad("near: this endpoint does not sort its response"))
     }
 
     /// Refuses parameters of Consul that must not be ignored silently.

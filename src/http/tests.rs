@@ -45,6 +45,7 @@ fn member(name: &str, address: &str, reach: Reach) -> Member {
         id: PeerId { name: label(name), generation: 3 },
         address: address.parse().unwrap(),
         datacenter: None,
+        zone: None,
         version: None,
         reach,
         since: Duration::from_secs(1_000_000_000),
@@ -59,6 +60,7 @@ fn agent_facts() -> Agent {
     Agent {
         node: label("host-a"),
         datacenter: label("dc1"),
+        zone: None,
         domain: Name::parse("service.local").unwrap(),
         meta: BTreeMap::from([("rack".to_owned(), "r1".to_owned())]),
         version: "1.2.3",
@@ -162,7 +164,7 @@ async fn members_have_the_status_of_consul_and_of_muster() {
             "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2, "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
             "Muster": {
                 "Reach": word, "Cause": cause, "Since": "2001-09-09T01:46:40Z", "Instances": 2, "Version": null,
-                "Generation": 3, "Datacenter": null, "View": null, "ViewDiffersSince": null,
+                "Generation": 3, "Datacenter": null, "Zone": null, "View": null, "ViewDiffersSince": null,
             },
         }]);
         assert_eq!(json_of(&server, "/v1/agent/members").await, expected);
@@ -175,6 +177,7 @@ async fn self_counts_the_cluster() {
         members: vec![
             Member {
                 datacenter: Some(label("dc1")),
+                zone: None,
                 version: Some("1.2.3".into()),
                 since: Duration::MAX,
                 ..member("host-a", "10.0.0.7:7946", Reach::Alive)

@@ -13,6 +13,7 @@ use std::{
 };
 
 use super::{Family, counter::Writers, latency::Latency};
+use crate::model::nearest::Tier;
 
 /// Transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,8 @@ pub struct Account {
     pub rcode: Option<u16>,
     /// True if the reply is truncated.
     pub truncated: bool,
+    /// Tier of the answered instances; `None` unless their service prefers near ones.
+    pub tier: Option<Tier>,
 }
 
 /// Counters of one thread, or of all connections of a transport.
@@ -127,14 +130,15 @@ pub struct Tally {
     rcodes: [AtomicU64; RCODES.len()],
     sources: [AtomicU64; SOURCES.len()],
     truncated: AtomicU64,
+    tiers: [AtomicU64; Tier::ALL.len()],
     latency: Latency,
 }
 
 impl Tally {
     fn new(transport: Transport, writers: Writers) -> Self {
         let (types, rcodes, sources) = Default::default();
-        let (truncated, latency) = Default::default();
-        Self { transport, writers, types, rcodes, sources, truncated, latency }
+        let (truncated, tiers, latency) = Default::default();
+        Self { transport, writers, types, rcodes, sources, truncated, tiers, latency }
     }
 
     /// Counts a query.
@@ -147,6 +151,9 @@ impl Tally {
         }
         if account.truncated {
             self.writers.add(&self.truncated, 1);
+        }
+        if let Some(tier) = account.tier {
+            self.writers.add(&self.tiers[tier as usize], 1);
         }
     }
 
@@ -173,7 +180,7 @@ impl Dns {
         tally
     }
 
-    pub(super) fn families(&self) -> [Family; 5] {
+    pub(super) fn families(&self) -> [Family; 6] {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let by_transport: Vec<(&str, Vec<Arc<Tally>>)> = TRANSPORTS
             .iter()
@@ -218,6 +225,11 @@ impl Dns {
                     .iter()
                     .map(|(word, tallies)| ([("transport", *word)], sum(tallies, &|tally| &tally.truncated))),
             ),
+            Family::counters(
+                "muster_dns_nearest_answers",
+                "Number of answers of services that prefer near instances, by transport and tier",
+                each("tier", &Tier::ALL.map(Tier::as_str), &|tally, at| &tally.tiers[at]),
+            ),
             Family::histograms(
                 "muster_dns_reply_duration_seconds",
                 "Duration from receiving a query to sending its reply",
@@ -248,7 +260,7 @@ mod tests {
     #[test]
     fn tallies_of_a_transport_add_up() {
         let dns = Dns::default();
-        let account = |qtype, source, rcode, truncated| Account { qtype, source, rcode, truncated };
+        let account = |qtype, source, rcode, truncated| Account { qtype, source, rcode, truncated, tier: None };
         for writers in [Writers::One, Writers::Many] {
             let tally = dns.tally(Transport::Udp, writers);
             tally.count(account(33, Source::Zone, Some(0), true));
@@ -256,15 +268,17 @@ mod tests {
             tally.count(account(65_280, Source::Limited, None, false));
             tally.count(account(1, Source::Upstream, Some(9), false));
             tally.overload(2);
+            tally.count(Account { tier: Some(Tier::Zone), ..account(33, Source::Zone, Some(0), false) });
         }
         dns.tally(Transport::Quic, Writers::Many).count(account(0, Source::Rejected, Some(1), false));
-        let [queries, replies, answers, truncated, _] = dns.families();
-        assert_eq!(counted(&queries), ["udp A 4", "udp SRV 2", "udp other 2", "quic other 1"]);
-        assert_eq!(counted(&replies), ["udp NOERROR 2", "udp NXDOMAIN 2", "udp other 2", "quic FORMERR 1"]);
+        let [queries, replies, answers, truncated, nearest, _] = dns.families();
+        assert_eq!(counted(&queries), ["udp A 4", "udp SRV 4", "udp other 2", "quic other 1"]);
+        assert_eq!(counted(&replies), ["udp NOERROR 4", "udp NXDOMAIN 2", "udp other 2", "quic FORMERR 1"]);
         let expected =
-            ["udp zone 2", "udp cache 2", "udp upstream 2", "udp limited 2", "udp overload 4", "quic rejected 1"];
+            ["udp zone 4", "udp cache 2", "udp upstream 2", "udp limited 2", "udp overload 4", "quic rejected 1"];
         assert_eq!(counted(&answers), expected);
         assert_eq!(counted(&truncated), ["udp 2"]);
+        assert_eq!(counted(&nearest), ["udp zone 2"]);
     }
 
     /// Clients cannot add series.
@@ -275,7 +289,13 @@ mod tests {
         let names = |dns: &Dns| format!("{:?}", dns.families().map(|family| (family.name, series(&family))));
         let before = names(&dns);
         for number in 0..=u16::MAX {
-            tally.count(Account { qtype: number, source: Source::Zone, rcode: Some(number), truncated: false });
+            tally.count(Account {
+                qtype: number,
+                source: Source::Zone,
+                rcode: Some(number),
+                truncated: false,
+                tier: None,
+            });
         }
         assert_eq!(names(&dns), before);
         let known = (0..=u16::MAX).filter(|number| type_at(*number) != OTHER_TYPE);

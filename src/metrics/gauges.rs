@@ -11,6 +11,7 @@ use crate::model::{
     announcement::{Announcements, HoldReason, InstanceState},
     catalog::{Catalog, CatalogEntry, Freshness},
     member::{Cause, Membership, Reach},
+    nearest::{Nearest, Place, Policy},
     service::Definitions,
 };
 
@@ -23,6 +24,10 @@ pub struct Snapshot<'a> {
     pub catalog: &'a Catalog,
     /// SOA serial of the discovery zone.
     pub serial: u32,
+    /// Zone and datacenter of this node.
+    pub place: Place<'a>,
+    /// Policy of services that state none.
+    pub nearest: Policy,
     /// Members of the cluster.
     pub members: &'a Membership,
     /// Number of rejected gossip messages, for every possible reason.
@@ -117,15 +122,20 @@ impl Snapshot<'_> {
         families
     }
 
-    fn catalog(&self) -> [Family; 5] {
+    fn catalog(&self) -> [Family; 6] {
         let mut states = BTreeMap::<&str, u64>::new();
-        let (mut last_known, mut answered, mut empty) = (0, 0, 0);
+        let (mut last_known, mut answered, mut empty, mut failed_over) = (0, 0, 0, 0);
         for (_, service) in self.catalog.services() {
             let mut is_answered = false;
             for entry in service.instances() {
                 *states.entry(state(entry)).or_default() += 1;
                 is_answered |= entry.is_answered();
                 last_known += u64::from(entry.is_answered() && entry.freshness == Freshness::LastKnown);
+            }
+            let policy = service.policy(self.nearest).policy;
+            if policy.nearest != Nearest::None {
+                let tiers = self.catalog.tiers(self.place, service.instances());
+                failed_over += u64::from(tiers.has_failed_over(policy));
             }
             *(if is_answered { &mut answered } else { &mut empty }) += 1;
         }
@@ -141,6 +151,11 @@ impl Snapshot<'_> {
                 "muster_services",
                 "Number of services in the cluster, by whether at least one instance is answered",
                 [([("state", "answered")], answered), ([("state", "empty")], empty)],
+            ),
+            Family::gauge(
+                "muster_services_failed_over",
+                "Number of services that this node answers from a farther tier, because a nearer one lacks healthy instances",
+                failed_over,
             ),
             Family::gauge(
                 "muster_catalog_version",

@@ -179,6 +179,8 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Datacenter of the node.
     pub datacenter: Label,
+    /// Zone of the node within its datacenter, if it has one.
+    pub zone: Option<Label>,
     /// `key=value` pairs from its configuration.
     pub meta: BTreeMap<String, String>,
 }

@@ -11,6 +11,7 @@ use self::view_diff::{Change, Known, ViewDiff};
 use super::{
     announcement::{Announcement, Announcements, InstanceState, Node},
     name::Label,
+    nearest::{Place, Policy, StatedPolicy, Tier, Tiers},
     registered_name::RegisteredName,
     service::{Instance, InstanceKey},
 };
@@ -107,6 +108,11 @@ impl Service {
         })
     }
 
+    /// Returns the policy by which near instances are preferred. `default` is that of the node that answers.
+    pub fn policy(&self, default: Policy) -> StatedPolicy<'_> {
+        StatedPolicy::of(self.instances().map(|entry| &*entry.announcement.instance), default)
+    }
+
     fn set(&mut self, entry: CatalogEntry) {
         match self.entries.binary_search_by(|p| p.order().cmp(&entry.order())) {
             Ok(at) => self.entries[at] = entry,
@@ -200,11 +206,11 @@ impl Addresses {
 /// Effect of an update.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touched {
-    /// Services with an instance that was added, removed or changed, or whose node changed its freshness.
+    /// Services with an instance that was added, removed or changed, or whose node changed its freshness, zone or datacenter.
     pub services: BTreeSet<RegisteredName>,
     /// Nodes that were added or removed, or changed their data or their freshness.
     pub nodes: BTreeSet<Label>,
-    /// Services with changes to reports or to the data of a node only: their answers are unchanged.
+    /// Services with changes to reports or to other data of a node only: their answers are unchanged.
     pub reports: BTreeSet<RegisteredName>,
 }
 
@@ -283,6 +289,18 @@ impl Catalog {
     /// Returns the node of that name, unless it is gone.
     pub fn node(&self, name: &Label) -> Option<&Arc<Node>> {
         self.view.get(name).filter(|view| view.freshness != Freshness::Gone).map(|view| &view.node)
+    }
+
+    /// Returns the nearest tier that contains an instance, as seen from `here`.
+    pub fn tier(&self, here: Place<'_>, entry: &CatalogEntry) -> Tier {
+        self.view.get(&entry.node).map_or(Tier::All, |view| Tier::of(here, view.node.place()))
+    }
+
+    /// Counts instances by tier, as seen from `here`.
+    pub fn tiers<'a>(&self, here: Place<'_>, entries: impl Iterator<Item = &'a CatalogEntry>) -> Tiers {
+        let mut tiers = Tiers::default();
+        entries.for_each(|entry| tiers.add(self.tier(here, entry), entry));
+        tiers
     }
 
     /// Returns the instances by address, whatever their state.

@@ -109,6 +109,8 @@ pub struct Member {
     pub address: SocketAddr,
     /// Datacenter; `None` until announced.
     pub datacenter: Option<Label>,
+    /// Zone; `None` until announced, or without one.
+    pub zone: Option<Label>,
     /// Version of muster; `None` until announced.
     pub version: Option<String>,
     /// State in failure detection.

@@ -39,6 +39,7 @@ pub mod maintenance;
 pub mod member;
 pub mod meta;
 pub mod name;
+pub mod nearest;
 pub mod reason;
 pub mod recursion_access;
 pub mod registered_name;

@@ -15,7 +15,14 @@ pub use self::check::{
     MAX_INTERVAL, MAX_STREAK, MIN_INTERVAL, Origin, Probe, ProbeTls, is_server_name, unit_name,
 };
 use self::instance_ref::InstanceRef;
-use super::{flap_damping::Damping, list::List, meta::Meta, name::Label, registered_name::RegisteredName};
+use super::{
+    flap_damping::Damping,
+    list::List,
+    meta::Meta,
+    name::Label,
+    nearest::{MinHealthy, Nearest},
+    registered_name::RegisteredName,
+};
 
 /// Maximum number of addresses of an instance: all of them have to fit an answer.
 pub const MAX_ADDRESSES: usize = 16;
@@ -88,6 +95,10 @@ pub struct Instance {
     pub weight: u16,
     /// TTL in seconds, at most [`MAX_TTL`]; `None`: `dns.ttl` of the node.
     pub ttl: Option<u32>,
+    /// Tier that answers look at first; `None`: `dns.nearest` of the node that answers.
+    pub nearest: Option<Nearest>,
+    /// Healthy instances that are enough for a tier; `None`: `dns.min_healthy` of the node that answers.
+    pub min_healthy: Option<MinHealthy>,
     /// Id given by a client of the HTTP API or a service file: any characters, at most [`MAX_REGISTERED_ID`] octets, unique
     /// only on its node. `None`: the instance is defined in a file, and the id is that of the key.
     pub registered_as: Option<SmolStr>,
@@ -153,6 +164,8 @@ impl Instance {
             priority: DEFAULT_PRIORITY,
             weight: DEFAULT_WEIGHT,
             ttl: None,
+            nearest: None,
+            min_healthy: None,
             registered_as: None,
             service_case: None,
         }

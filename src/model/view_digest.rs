@@ -15,11 +15,12 @@ use super::{
     announcement::Announcement,
     catalog::{Freshness, NodeView},
     name::Label,
+    nearest::{Nearest, Place},
     service::Protocol,
 };
 
 /// Version of the digest algorithm.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Digest of a view.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +41,7 @@ impl Digest {
             (Some(removed), None) => self.0 = self.0.wrapping_sub(whole(name, removed)),
             (None, Some(added)) => self.0 = self.0.wrapping_add(whole(name, added)),
             (Some(before), Some(after)) => {
+                self.0 = self.0.wrapping_sub(node(name, before)).wrapping_add(node(name, after));
                 for item in before.announcements.diff(&after.announcements) {
                     let (old, new) = match item {
                         DiffItem::Add(_, new) => (None, Some(new)),
@@ -54,11 +56,18 @@ impl Digest {
     }
 }
 
-fn whole(name: &Label, view: &NodeView) -> u64 {
+/// Hashes the fields of a node that affect answers.
+fn node(name: &Label, view: &NodeView) -> u64 {
+    let Place { datacenter, zone } = view.node.place();
     let mut hash = Hash::new();
     hash.text(name.as_str());
-    let own = hash.finish();
-    view.announcements.values().fold(own, |sum, known| sum.wrapping_add(instance(name, known)))
+    hash.text(datacenter.as_str());
+    hash.text(zone.map_or("", Label::as_str));
+    hash.finish()
+}
+
+fn whole(name: &Label, view: &NodeView) -> u64 {
+    view.announcements.values().fold(node(name, view), |sum, known| sum.wrapping_add(instance(name, known)))
 }
 
 /// Hashes the fields of an instance that affect answers.
@@ -76,6 +85,8 @@ fn instance(node: &Label, known: &Announcement) -> u64 {
     hash.number(instance.priority.into());
     hash.number(instance.ttl.map_or(u64::MAX, u64::from));
     hash.number(instance.port.unwrap_or(0).into());
+    hash.text(instance.nearest.map_or("", Nearest::as_str));
+    hash.text(&instance.min_healthy.map_or_else(String::new, |min| min.to_string()));
     hash.number(match instance.protocol {
         Protocol::Tcp => 6,
         Protocol::Udp => 17,
@@ -156,10 +167,21 @@ mod tests {
     }
 
     fn view(all: &[Arc<Announcement>]) -> NodeView {
-        let node = Node { name: label("a"), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+        let node = Node {
+            name: label("a"),
+            addresses: vec![],
+            datacenter: label("dc1"),
+            zone: None,
+            meta: Default::default(),
+        };
         let announcements: Announcements =
             all.iter().map(|known| (InstanceRef::from(&known.instance), known.clone())).collect();
         NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }
+    }
+
+    fn in_zone(zone: &str, view: NodeView) -> NodeView {
+        let node = Node { zone: Some(label(zone)), ..Node::clone(&view.node) };
+        NodeView { node: Arc::new(node), ..view }
     }
 
     fn of(name: &str, view: &NodeView) -> Digest {
@@ -178,7 +200,7 @@ mod tests {
     }
 
     /// Digest computed by an earlier version: nodes of two versions have to agree.
-    const PINNED: u64 = 2_494_576_923_975_457_467;
+    const PINNED: u64 = 10_252_226_273_404_341_009;
 
     #[test]
     fn digest_does_not_depend_on_the_order_of_changes() {
@@ -188,7 +210,8 @@ mod tests {
             view(&[known("w1", InstanceState::Passing), known("w2", InstanceState::Critical("refused".into()))]),
             view(&[known("w1", InstanceState::Warning("disk".into())), known("w2", InstanceState::Passing)]),
             NodeView { freshness: Freshness::LastKnown, ..view(&[known("w1", InstanceState::Passing)]) },
-            view(&[known("w2", InstanceState::Disabled)]),
+            in_zone("eu-1a", view(&[known("w2", InstanceState::Disabled)])),
+            in_zone("eu-1b", view(&[known("w2", InstanceState::Disabled)])),
             view(&[]),
         ];
         let mut digest = Digest::default();
@@ -217,12 +240,14 @@ mod tests {
         for change in same {
             assert_eq!(of("a", &changed(change)), of("a", &passing));
         }
-        let others: [fn(&mut Announcement); 10] = [
+        let others: [fn(&mut Announcement); 12] = [
             |known| known.state = InstanceState::Warning("disk".into()),
             |known| known.state = InstanceState::Critical("".into()),
             |known| Arc::make_mut(&mut known.instance).weight = 11,
             |known| Arc::make_mut(&mut known.instance).port = None,
             |known| Arc::make_mut(&mut known.instance).ttl = None,
+            |known| Arc::make_mut(&mut known.instance).nearest = Some(Nearest::None),
+            |known| Arc::make_mut(&mut known.instance).min_healthy = Some(Default::default()),
             |known| Arc::make_mut(&mut known.instance).protocol = Protocol::Udp,
             |known| Arc::make_mut(&mut known.instance).addresses = vec![[10, 0, 0, 7].into()].into(),
             |known| Arc::make_mut(&mut known.instance).tags = List::default(),
@@ -233,6 +258,12 @@ mod tests {
             assert_ne!(of("a", &changed(change)), of("a", &passing), "{at}");
         }
         assert_ne!(of("b", &passing), of("a", &passing), "on another node");
+        let moved = |datacenter, zone| {
+            let node = Node { datacenter: label(datacenter), zone, ..Node::clone(&passing.node) };
+            NodeView { node: Arc::new(node), ..NodeView::clone(&passing) }
+        };
+        assert_ne!(of("a", &moved("dc2", None)), of("a", &passing), "in another datacenter");
+        assert_ne!(of("a", &moved("dc1", Some(label("z")))), of("a", &passing), "in another zone");
         let critical = |reason: &str| of("a", &view(&[known("w1", InstanceState::Critical(reason.into()))]));
         assert_eq!(critical("refused"), critical("timed out"), "the reason does not matter");
     }

@@ -1,6 +1,6 @@
 //! Instances as records: JSON without the key.
 
-use std::{borrow::Cow, fmt, net::IpAddr};
+use std::{borrow::Cow, fmt, net::IpAddr, str::FromStr};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
@@ -12,6 +12,7 @@ use super::{RecordError, json, parse};
 use crate::model::{
     meta::Meta,
     name::Label,
+    nearest::{MinHealthy, Nearest},
     service::{Instance, InstanceKey, Protocol},
 };
 
@@ -37,6 +38,10 @@ struct InstanceText<'a> {
     weight: u16,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ttl: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "as_text")]
+    nearest: Option<Nearest>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "min", with = "as_text")]
+    min_healthy: Option<MinHealthy>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "as")]
     registered_as: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "case")]
@@ -76,6 +81,27 @@ fn weight() -> u16 {
 
 fn is_weight(value: &u16) -> bool {
     *value == weight()
+}
+
+/// An optional value as the text that people write.
+mod as_text {
+    use super::{Cow, Deserialize, Deserializer, FromStr, Serializer, fmt};
+
+    pub(crate) fn serialize<T: fmt::Display, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => to.collect_str(value),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, T, D>(from: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: fmt::Display>,
+        D: Deserializer<'de>,
+    {
+        let text: Option<Cow<'_, str>> = Option::deserialize(from)?;
+        text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+    }
 }
 
 /// Named ports as a JSON object that keeps their order.
@@ -139,6 +165,8 @@ pub(super) fn instance_value(instance: &Instance) -> String {
         priority: instance.priority,
         weight: instance.weight,
         ttl: instance.ttl,
+        nearest: instance.nearest,
+        min_healthy: instance.min_healthy,
         registered_as: instance.registered_as.as_deref().map(Cow::Borrowed),
         service_case: instance.service_case.as_deref().map(Cow::Borrowed),
     })
@@ -157,6 +185,8 @@ pub(super) fn read_instance(key: InstanceKey, value: &str) -> Result<Instance, R
         priority: text.priority,
         weight: text.weight,
         ttl: text.ttl,
+        nearest: text.nearest,
+        min_healthy: text.min_healthy,
         registered_as: text.registered_as.map(SmolStr::new),
         service_case: text.service_case.map(SmolStr::new),
     };

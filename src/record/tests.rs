@@ -8,6 +8,7 @@ use crate::model::{
     health::Status,
     list::List,
     name::label,
+    nearest::Nearest,
     service::{MAX_ADDRESSES, MAX_META, MAX_PORTS, MAX_TAGS, Protocol},
 };
 
@@ -30,6 +31,8 @@ fn full() -> Instance {
         priority: 0,
         weight: 20,
         ttl: Some(0),
+        nearest: Some(Nearest::Zone),
+        min_healthy: Some("50%".parse().unwrap()),
         ..plain()
     }
 }
@@ -56,6 +59,7 @@ fn node(version: &str) -> Record {
     Record::Node {
         addresses,
         datacenter: label("dc1"),
+        zone: None,
         version: version.to_owned(),
         meta: Default::default(),
         ttl: None,
@@ -65,7 +69,7 @@ fn node(version: &str) -> Record {
 fn with_meta(pairs: &[(&str, &str)]) -> Record {
     let meta = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let Record::Node { addresses, datacenter, version, .. } = node("1") else { unreachable!() };
-    Record::Node { addresses, datacenter, version, meta, ttl: None }
+    Record::Node { addresses, datacenter, zone: None, version, meta, ttl: None }
 }
 
 fn event() -> UserEvent {
@@ -87,7 +91,7 @@ fn record_format_is_stable() {
         (
             Record::Instance(Arc::new(full())),
             "i/web/web-1",
-            r#"{"addr":["10.0.0.7","fd00::7"],"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0}"#,
+            r#"{"addr":["10.0.0.7","fd00::7"],"port":8080,"ports":{"metrics":9100,"http":8080},"proto":"udp","tags":["v2","größer"],"meta":{"note":"a\"b\n","version":"2.3.1"},"prio":0,"weight":20,"ttl":0,"nearest":"zone","min":"50%"}"#,
         ),
         (state(Status::Passing, ""), "h/web/web-1", "p"),
         (state(Status::Warning, "disk 91 %"), "h/web/web-1", "w disk 91 %"),
@@ -121,14 +125,15 @@ fn record_format_is_stable() {
             Record::Node {
                 addresses: vec!["10.0.0.7".parse().unwrap()],
                 datacenter: label("dc1"),
+                zone: Some(label("eu-1a")),
                 version: "0.2.0".to_owned(),
                 meta: Default::default(),
                 ttl: Some(5),
             },
             "n/node",
-            r#"{"addr":["10.0.0.7"],"dc":"dc1","version":"0.2.0","ttl":5}"#,
+            r#"{"addr":["10.0.0.7"],"dc":"dc1","zone":"eu-1a","version":"0.2.0","ttl":5}"#,
         ),
-        (Record::View(0xabc), "n/view", "1 0000000000000abc"),
+        (Record::View(0xabc), "n/view", "2 0000000000000abc"),
         (Record::Serial(1_795_524_918), "n/serial", "1795524918"),
         (Record::Left, "n/left", "1"),
         (Record::Restart, "n/restart", "1"),
@@ -150,7 +155,7 @@ fn unknown_fields_and_keys_are_ignored() {
         ("n/nodes", "1".to_owned(), None),
         ("e/16", "{".to_owned(), None),
         ("e/00", "{".to_owned(), None),
-        ("n/view", "2 whatever".to_owned(), None),
+        ("n/view", "3 whatever".to_owned(), None),
         ("i/web/web-1", format!(r#"{{"zone":{{"a":[1]}},{addresses}}}"#), instance()),
         ("i/web/web-1", format!(r#" {{ {addresses} , "tags" : [] , "port" : null }} "#), instance()),
         ("n/node", format!(r#"{{{addresses},"dc":"dc1","version":"1","load":0.5}}"#), Some(node("1"))),
@@ -320,6 +325,8 @@ prop_compose! {
         priority: u16,
         weight in prop_oneof![Just(10), any::<u16>()],
         ttl in prop::option::of(0..=MAX_TTL),
+        nearest in prop::option::of(prop::sample::select(Nearest::WORDS.map(|(_, nearest)| nearest).to_vec())),
+        min_healthy in prop::option::of(prop::sample::select(vec!["1", "10000", "1%", "100%"])),
         registered_as in prop::option::of("\\PC{1,60}"),
         webs in prop::option::of("[Ww][Ee][Bb]"),
     ) -> Instance {
@@ -333,8 +340,13 @@ prop_compose! {
         let tags = tags.into_iter().filter(|tag| bounds::tag(tag).is_ok()).collect();
         let meta = meta.into_iter().filter(|(key, value)| bounds::meta_entry(key, value).is_ok()).collect();
         let service_case = webs.map(Into::into);
-        let key = key();
-        Instance { key, addresses, port, ports, protocol, tags, meta, priority, weight, ttl, registered_as, service_case }
+        Instance {
+            nearest,
+            min_healthy: min_healthy.map(|text| text.parse().unwrap()),
+            registered_as,
+            service_case,
+            ..Instance { key: key(), addresses, port, ports, protocol, tags, meta, priority, weight, ttl, ..plain() }
+        }
     }
 }
 

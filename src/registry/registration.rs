@@ -11,7 +11,7 @@ mod check;
 mod duration;
 mod fields;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, str::FromStr, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use smol_str::SmolStr;
@@ -28,6 +28,7 @@ use crate::{
         id_label::label_of,
         link_local::is_link_local_or_metadata,
         name::Label,
+        nearest::{MIN_HEALTHY_META, MinHealthy, NEAREST_META, Nearest},
         registered_name::RegisteredName,
         service::{
             Check, DEFAULT_WEIGHT, Definition, Instance, InstanceKey, MAX_CHECKS, MAX_REGISTERED_ID, Pace, Probe,
@@ -115,6 +116,8 @@ impl Registration {
             tags: tags(&fields)?.into(),
             meta: fields.texts("Meta")?.into(),
             weight: weight(&fields)?,
+            nearest: stated(&fields, NEAREST_META, Nearest::EXPECTED)?,
+            min_healthy: stated(&fields, MIN_HEALTHY_META, MinHealthy::EXPECTED)?,
             registered_as: Some(SmolStr::new(id)),
             service_case: letter_case,
             ..base
@@ -296,6 +299,14 @@ fn tags(fields: &Fields<'_>) -> Result<Vec<String>, FieldError> {
         }
     }
     Ok(tags)
+}
+
+/// Reads a value that an entry of `Meta` states.
+fn stated<T: FromStr>(fields: &Fields<'_>, key: &str, expected: &str) -> Result<Option<T>, FieldError> {
+    let Some(meta) = fields.object("Meta")? else { return Ok(None) };
+    let Some((_, value)) = meta.entries().find(|(known, _)| *known == key) else { return Ok(None) };
+    let parsed = value.as_str().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| meta.mismatch(key, expected))
 }
 
 fn weight(fields: &Fields<'_>) -> Result<u16, FieldError> {

@@ -100,6 +100,7 @@ fn peer() -> impl Strategy<Value = KnownPeer> {
         facts: Facts {
             addresses: vec!["10.0.0.8".parse().unwrap()],
             datacenter: label("dc1"),
+            zone: None,
             version: "0.1.0".to_owned(),
             meta: BTreeMap::from([("rack".to_owned(), "r\n1".to_owned())]),
             ttl,
@@ -183,6 +184,7 @@ fn format_is_stable() {
     let facts = Facts {
         addresses: vec!["10.0.0.8".parse().unwrap()],
         datacenter: label("dc1"),
+        zone: None,
         version: "0.1.0".to_owned(),
         meta: BTreeMap::new(),
         ttl: Some(5),

@@ -92,8 +92,8 @@ pub(super) fn write_peer(peer: &KnownPeer, out: &mut Vec<u8>) {
             out.extend_from_slice(part);
         }
     };
-    let Facts { addresses, datacenter, version, meta, ttl } = peer.facts.clone();
-    record(Record::Node { addresses, datacenter, version, meta, ttl });
+    let Facts { addresses, datacenter, zone, version, meta, ttl } = peer.facts.clone();
+    record(Record::Node { addresses, datacenter, zone, version, meta, ttl });
     for (key, known) in &peer.announcements {
         record(Record::Instance(known.instance.clone()));
         record(Record::State(InstanceKey::clone(key), known.state.clone()));

@@ -20,6 +20,7 @@ use crate::{
     model::{
         bounds,
         name::{Label, LabelError, Name},
+        nearest::{MinHealthy, Nearest},
         registered_name::RegisteredName,
         service::{Endpoint, MAX_META, MAX_TTL},
     },
@@ -174,6 +175,32 @@ impl Reader<'_, '_> {
             return None;
         }
         u32::try_from(duration.as_secs()).ok()
+    }
+
+    /// Reads `nearest`.
+    pub fn nearest(&self, node: &Node<'_>) -> Option<Nearest> {
+        self.word(node, &Nearest::WORDS)
+    }
+
+    /// Reads `min_healthy`: a number of instances, or a share such as `50%`.
+    pub fn min_healthy(&self, node: &Node<'_>) -> Option<MinHealthy> {
+        let what = MinHealthy::EXPECTED;
+        match &node.value {
+            Value::Integer(value) => match value.to_string().parse() {
+                Ok(number) => return Some(number),
+                Err(_) => self.mismatch(node, what),
+            },
+            Value::Text(text) => match text.parse() {
+                Ok(share @ MinHealthy::Share(_)) => return Some(share),
+                Ok(MinHealthy::Number(number)) => {
+                    self.mismatch_with_hint(node, what, self.as_plain(node, &number.to_string()));
+                }
+                Err(_) => self.mismatch(node, what),
+            },
+            Value::Float => self.mismatch_with_hint(node, what, "write a share as a whole percentage, such as `50%`"),
+            _ => self.mismatch(node, what),
+        }
+        None
     }
 
     /// Reads a DNS label; `what` describes it, such as "a service's name".

@@ -518,6 +518,7 @@ impl Process {
             name: name.clone(),
             addresses: vec![identity.address.ip()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         });
         let (link, side) = link::pair();

@@ -24,6 +24,7 @@ fn sound() -> Vec<(String, String)> {
     let node = Record::Node {
         addresses: vec![rogue::ADDRESS.ip()],
         datacenter: label("dc1"),
+        zone: None,
         version: "1".to_owned(),
         meta: Default::default(),
         ttl: None,

@@ -136,6 +136,8 @@ pub struct Setup {
     pub environment: Vec<(&'static str, String)>,
     /// Additional keys of `gossip`, each with a comma before it.
     pub gossip: &'static str,
+    /// Additional top-level lines of `muster.yaml`.
+    pub lines: String,
 }
 
 impl Host {
@@ -154,12 +156,12 @@ impl Host {
     /// Starts its agent and waits until it answers.
     pub fn start(&mut self, setup: Setup) {
         let (node, address) = (&self.node, self.address);
-        let Setup { key, join, data, services, program, options, environment, gossip } = setup;
+        let Setup { key, join, data, services, program, options, environment, gossip, lines } = setup;
         let join: Vec<String> = join.iter().map(|address| format!("{address}:{GOSSIP}")).collect();
         let config = format!(
             "node: {node}\nadvertise: {address}\ndata_dir: data\nservices_dir: services.d\nzones_dir: zones\n\
              dns: {{listen: [127.0.0.1:53]}}\nhttp: {{listen: [127.0.0.1:8500]}}\nchecks: {{allow_exec: true}}\n\
-             gossip: {{listen: {address}:{GOSSIP}, key_file: key, join: [{}]{gossip}}}\n",
+             gossip: {{listen: {address}:{GOSSIP}, key_file: key, join: [{}]{gossip}}}\n{lines}",
             join.join(", ")
         );
         let prepare = |folder: &Path| {
@@ -255,7 +257,8 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    fn new(namespace: &Namespace) -> Self {
+    /// Creates a client in this namespace.
+    pub fn new(namespace: &Namespace) -> Self {
         let socket = namespace.enter(|| {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.connect("127.0.0.1:53").unwrap();

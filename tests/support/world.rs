@@ -48,6 +48,7 @@ fn build(services: &str, state: impl Fn(&InstanceKey) -> InstanceState, aliases:
             name: node.clone(),
             addresses,
             datacenter: datacenter.clone(),
+            zone: None,
             meta: Default::default(),
         }),
         announcements,

@@ -4,6 +4,7 @@
 //! paths. One task owns the newest snapshot and publishes clones. DNS workers load a clone for each packet or batch without
 //! blocking.
 
+mod nearness;
 pub mod reverse;
 pub mod rrset;
 pub mod serial;
@@ -33,6 +34,7 @@ use crate::{
         announcement::Node,
         catalog::{Addresses, Catalog, Map, Touched},
         name::{Label, Name},
+        nearest::{Place, Policy},
         registered_name::{RESERVED_SERVICE, RegisteredName},
         service::InstanceKey,
         zone::ZoneFile,
@@ -53,10 +55,20 @@ pub struct Settings {
     pub aliases: Vec<AliasDomain>,
     /// Zone of the targets of PTR records: the discovery zone or an alias domain.
     pub ptr_domain: Name,
+    /// Zone of this node, if it has one.
+    pub zone: Option<Label>,
+    /// Default policy of services.
+    pub nearest: Policy,
     /// Default TTL in seconds.
     pub ttl: u32,
     /// SOA minimum in seconds.
     pub negative_ttl: u32,
+}
+
+impl Settings {
+    fn place(&self) -> Place<'_> {
+        Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }
+    }
 }
 
 /// Maximum number of name servers at the apex, so that NS records and their glue fit one packet.
@@ -112,7 +124,17 @@ struct Zones {
 impl Settings {
     /// Returns settings without aliases, with the default TTLs of the configuration.
     pub fn new(node: Label, datacenter: Label, domain: Name) -> Self {
-        Self { node, datacenter, ptr_domain: domain.clone(), domain, aliases: Vec::new(), ttl: 5, negative_ttl: 1 }
+        Self {
+            node,
+            datacenter,
+            ptr_domain: domain.clone(),
+            domain,
+            aliases: Vec::new(),
+            zone: None,
+            nearest: Policy::default(),
+            ttl: 5,
+            negative_ttl: 1,
+        }
     }
 
     /// Returns the zones with names of services and nodes, each with the scheme of the names; the discovery zone first.
@@ -149,12 +171,12 @@ impl Tables {
         // Services without a DNS name are in the catalog only.
         let named = touched.services.iter().filter(|name| name.dns_label().is_ok());
         let names: Vec<&RegisteredName> = named.collect();
-        let (ttl, has_consul_names) = (self.settings.ttl, self.settings.has_consul_names());
+        let (settings, has_consul_names) = (&*self.settings, self.settings.has_consul_names());
         let built = parallel::map(&names, names.len() / SERVICES_PER_THREAD, |name| {
             let service = catalog.service(name)?;
             Some(Arc::new(match has_consul_names {
-                false => Service::new(name, service, ttl),
-                true => Service::with_consul_names(name, service, catalog.view(), ttl),
+                false => Service::new(name, service, catalog, settings),
+                true => Service::with_consul_names(name, service, catalog, settings),
             }))
         });
         for (name, service) in names.into_iter().zip(built) {
@@ -311,6 +333,16 @@ impl Tables {
         self.node_addresses.get(address)
     }
 
+    /// Returns the default policy of services.
+    pub fn nearest(&self) -> Policy {
+        self.settings.nearest
+    }
+
+    /// Returns the zone and the datacenter of this node.
+    pub fn place(&self) -> Place<'_> {
+        self.settings.place()
+    }
+
     /// Returns the default TTL in seconds.
     pub fn ttl(&self) -> u32 {
         self.settings.ttl
@@ -365,7 +397,9 @@ impl NodeNames {
         let v4 = node.addresses.iter().filter_map(|a| if let IpAddr::V4(ip) = a { Some(ip.octets()) } else { None });
         let v6 = node.addresses.iter().filter_map(|a| if let IpAddr::V6(ip) = a { Some(ip.octets()) } else { None });
         // One character-string per pair: the length of `meta` entries is bounded accordingly.
+        let zone = node.zone.iter().map(|zone| ("zone", zone.as_str()));
         let pairs = std::iter::once(("datacenter", node.datacenter.as_str()))
+            .chain(zone)
             .chain(node.meta.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut txt = Vec::new();
         for (key, value) in pairs {

@@ -8,6 +8,7 @@
 pub mod consul;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     sync::Arc,
@@ -16,10 +17,12 @@ use std::{
 use smallvec::SmallVec;
 
 use self::consul::ConsulNames;
+use super::{Settings, nearness::Nearness};
 use crate::model::{
     announcement::InstanceState,
-    catalog::{self, CatalogEntry, Freshness},
+    catalog::{self, Catalog, CatalogEntry, Freshness},
     name::Label,
+    nearest::Tier,
     reason,
     registered_name::RegisteredName,
     service::{Instance, Protocol},
@@ -71,6 +74,8 @@ pub struct Set {
     pub ttl: u32,
     /// Content of the Extended DNS Error.
     pub remark: Option<Remark>,
+    /// Tier that is answered; `None`: no instance is, or the service does not prefer near ones.
+    pub tier: Option<Tier>,
 }
 
 /// Content of an Extended DNS Error about instances. Staleness is reported only for answered instances.
@@ -102,6 +107,8 @@ pub struct NamedPort {
     pub ttl: u32,
     /// Content of the Extended DNS Error.
     pub remark: Option<Remark>,
+    /// Tier that is answered, as in [`Set`].
+    pub tier: Option<Tier>,
 }
 
 /// Sets of the transports. Most services use a single transport, whose set is that of the apex.
@@ -129,14 +136,11 @@ struct Host {
 pub const SRV_FIELDS: usize = 6;
 
 impl Service {
-    /// Builds the records; `default_ttl` (seconds) applies to instances without a TTL.
-    pub fn new(name: &RegisteredName, service: &catalog::Service, default_ttl: u32) -> Self {
-        Self::of(name, service.instances().collect(), default_ttl)
-    }
-
-    /// Builds the records of these instances, which are sorted by id.
-    fn of(name: &RegisteredName, instances: Vec<&CatalogEntry>, default_ttl: u32) -> Self {
-        Builder::new(name, instances, default_ttl).finish()
+    /// Builds the records of a service of the catalog.
+    pub fn new(name: &RegisteredName, service: &catalog::Service, catalog: &Catalog, settings: &Settings) -> Self {
+        let instances: Vec<&CatalogEntry> = service.instances().collect();
+        let nearness = Nearness::new(service, &instances, catalog, settings);
+        Builder::new(name, instances, nearness, settings.ttl).finish()
     }
 
     /// Returns the set of `SERVICE`: all instances.
@@ -280,15 +284,22 @@ struct Builder<'c> {
     instances: Vec<&'c CatalogEntry>,
     /// Texts of [`Remark::Stale`] by unreachable node.
     stale: BTreeMap<&'c Label, Arc<str>>,
+    /// Selection of near instances; `None`: all healthy instances are answered.
+    nearness: Option<Nearness>,
     default_ttl: u32,
 }
 
 impl<'c> Builder<'c> {
-    fn new(name: &'c RegisteredName, instances: Vec<&'c CatalogEntry>, default_ttl: u32) -> Self {
+    fn new(
+        name: &'c RegisteredName,
+        instances: Vec<&'c CatalogEntry>,
+        nearness: Option<Nearness>,
+        default_ttl: u32,
+    ) -> Self {
         let nodes = instances.iter().filter(|entry| is_stale(entry)).map(|entry| &entry.node);
         let nodes: BTreeSet<&Label> = nodes.collect();
         let stale = nodes.into_iter().map(|node| (node, reason::out_of_reach(node, 0).into())).collect();
-        Self { name, instances, stale, default_ttl }
+        Self { name, instances, stale, nearness, default_ttl }
     }
 
     fn finish(&self) -> Service {
@@ -361,7 +372,18 @@ impl<'c> Builder<'c> {
         answered.or(all).unwrap_or(self.default_ttl)
     }
 
+    /// Returns the instances of the tier that is answered among the members of a name.
+    fn nearest<'m>(&self, members: &'m [HostIndex]) -> (Cow<'m, [HostIndex]>, Option<Tier>) {
+        let answered = self.nearness.as_ref().and_then(|nearness| nearness.answered(&self.instances, members));
+        match answered {
+            Some((tier, near)) => (near.into(), Some(tier)),
+            None => (members.into(), None),
+        }
+    }
+
     fn set(&self, members: &[HostIndex]) -> Set {
+        let (members, tier) = self.nearest(members);
+        let members = &*members;
         let mut v4 = BTreeMap::new();
         let mut v6 = BTreeMap::new();
         for (_, entry) in self.answered(members) {
@@ -387,6 +409,7 @@ impl<'c> Builder<'c> {
             v6: v6.into_iter().map(|(octets, weight)| Weighted { octets, weight }).collect(),
             ttl: self.least_ttl(members),
             remark: self.remark(members),
+            tier,
         }
     }
 
@@ -427,10 +450,12 @@ impl<'c> Builder<'c> {
         }
         let named = |((name, _), (protocol, hosts)): ((Label, u8), (Protocol, Vec<HostIndex>))| {
             let port_of = |instance: &Instance| instance.ports.iter().find(|(n, _)| *n == name).map(|(_, port)| *port);
+            let (hosts, tier) = self.nearest(&hosts);
             NamedPort {
                 srv: self.answered(&hosts).filter_map(|(at, p)| Some((at, port_of(instance(p))?))).collect(),
                 ttl: self.least_ttl(&hosts),
                 remark: self.remark(&hosts),
+                tier,
                 name,
                 protocol,
             }

@@ -238,6 +238,7 @@ impl Settings {
         let node = Record::Node {
             addresses: self.node.addresses.clone(),
             datacenter: self.node.datacenter.clone(),
+            zone: self.node.zone.clone(),
             version: self.version.clone(),
             meta: self.node.meta.clone(),
             ttl: Some(self.ttl),

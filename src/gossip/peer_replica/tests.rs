@@ -21,7 +21,8 @@ fn health(id: &str, state: InstanceState) -> (String, String) {
 
 fn node() -> (String, String) {
     let (addresses, datacenter) = (vec!["10.0.0.1".parse().unwrap()], label("dc1"));
-    Record::Node { addresses, datacenter, version: "1".to_owned(), meta: BTreeMap::new(), ttl: None }.encode()
+    Record::Node { addresses, datacenter, zone: None, version: "1".to_owned(), meta: BTreeMap::new(), ttl: None }
+        .encode()
 }
 
 fn event(time: u64) -> (String, String) {

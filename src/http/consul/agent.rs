@@ -153,6 +153,7 @@ fn describe(agent: &Agent, snapshot: &Snapshot) -> api::Agent {
         meta: agent.meta.clone(),
         muster: api::Status {
             domain: agent.domain.to_string(),
+            zone: agent.zone.as_ref().map(ToString::to_string),
             advertise: agent.advertise.published().iter().map(ToString::to_string).collect(),
             listen: api::Listen {
                 dns: agent.dns.iter().map(ToString::to_string).collect(),
@@ -206,6 +207,7 @@ fn starting_member(agent: &Agent) -> Member {
         id: PeerId { name: agent.node.clone(), generation: 0 },
         address: agent.gossip,
         datacenter: Some(agent.datacenter.clone()),
+        zone: agent.zone.clone(),
         version: Some(agent.version.to_owned()),
         reach: Reach::Alive,
         since: Duration::ZERO,
@@ -260,6 +262,7 @@ fn member(member: &Member) -> api::Member {
             version,
             generation: member.id.generation,
             datacenter,
+            zone: member.zone.as_ref().map(ToString::to_string),
             view: member.view.map(|view| format!("{view:016x}")),
             view_differs_since: member.differs.map(rfc3339),
         },

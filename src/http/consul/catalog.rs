@@ -11,6 +11,7 @@ use axum::{
 use super::convert::{self, NodeInstance};
 use crate::{
     api::catalog::{Check, NodeServiceList, NodeServices, Service, Summary},
+    dns::zone::Tables,
     http::{
         Api,
         blocking::{Snapshot, Topic},
@@ -23,6 +24,7 @@ use crate::{
         catalog::{self, Catalog, NodeView},
         health::Status,
         name::Label,
+        nearest::{Nearest, Tier},
         reason,
         registered_name::RegisteredName,
     },
@@ -76,19 +78,18 @@ fn service_instances<'a>(
     service.instances().filter_map(move |entry| NodeInstance::new(catalog, entry, version))
 }
 
-/// Sorts by `near`: items of that node first, then those of its datacenter. There are no network coordinates.
+/// Sorts by `near`: items of that node first, then those of its zone and of its datacenter. There are no network coordinates.
 fn sort_by_nearness<T>(
     items: &mut [T],
     catalog: &Catalog,
     query: &Query,
     view: impl Fn(&T) -> &NodeView,
 ) -> Result<(), ApiError> {
-    let Some(near) = query.text("near") else { return Ok(()) };
-    let near = if near == "_agent" || near == "_ip" { query.own_node()? } else { label(near)? };
-    let site = catalog.view().get(&near).map(|view| view.node.datacenter.clone());
+    let Some(near) = query.near()? else { return Ok(()) };
+    let here = catalog.view().get(&near).map(|view| view.node.place());
     items.sort_by_key(|item| {
         let node = &view(item).node;
-        (node.name != near, site.as_ref() != Some(&node.datacenter))
+        (node.name != near, here.map_or(Tier::All, |here| Tier::of(here, node.place())))
     });
     Ok(())
 }
@@ -228,6 +229,7 @@ pub(crate) fn instances_on<'a>(catalog: &'a Catalog, view: &'a NodeView) -> impl
 pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) -> Result<Response, ApiError> {
     show(&api, &uri, &query, Topic::All, |Snapshot { catalog, .. }| {
         let dc = query.datacenter()?;
+        let tables = api.explain.tables.load();
         let version = catalog.versions().nodes;
         let of_nodes = |view: &NodeView| count(&convert::node_checks(view, version));
         let of_nodes: BTreeMap<&Label, [usize; 3]> =
@@ -235,6 +237,7 @@ pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
         let summaries = catalog.services().filter_map(|(_, service)| {
             let here = |placed: &NodeInstance<'_>| query.matches(&placed.view.node, dc.as_ref());
             let mut summary = Summary::default();
+            summary.muster.tier = answered_tier(catalog, service, &tables).map(|tier| tier.as_str().to_owned());
             let (mut tags, mut nodes, mut checks) = (BTreeSet::new(), BTreeSet::new(), [0; 3]);
             for entry in service.instances() {
                 let Some(placed) = NodeInstance::new(catalog, entry, service.version()).filter(here) else { continue };
@@ -263,6 +266,13 @@ pub(crate) async fn ui_services(State(api): State<Api>, uri: Uri, query: Query) 
         Ok(summaries)
     })
     .await
+}
+
+/// Returns the tier that this node answers of a service that prefers near instances.
+fn answered_tier(catalog: &Catalog, service: &catalog::Service, tables: &Tables) -> Option<Tier> {
+    let policy = service.policy(tables.nearest()).policy;
+    let is_near = policy.nearest != Nearest::None;
+    is_near.then(|| catalog.tiers(tables.place(), service.instances()).answered(policy)).flatten()
 }
 
 /// Counts passing, warning and critical checks.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::{
     api::{
         Problem,
-        catalog::{CatalogService, Check, Entry, Node, Nothing, Service, TaggedAddress, Texts, Weights},
+        catalog::{CatalogService, Check, Entry, Locality, Node, Nothing, Service, TaggedAddress, Texts, Weights},
     },
     diagnostic::Diagnostic,
     model::{
@@ -75,6 +75,7 @@ impl<'a> NodeInstance<'a> {
             address: first(&instance.addresses),
             tagged_addresses: self.tagged(),
             weights: self.weights(),
+            locality: locality(self.node()),
             enable_tag_override: false,
             datacenter: self.node().datacenter.to_string(),
             proxy: Nothing {},
@@ -103,6 +104,7 @@ impl<'a> NodeInstance<'a> {
             service_weights: service.weights,
             service_meta: service.meta,
             service_port: service.port,
+            service_locality: service.locality,
             service_enable_tag_override: false,
             service_proxy: Nothing {},
             service_connect: Nothing {},
@@ -203,6 +205,12 @@ impl<'a> NodeInstance<'a> {
     }
 }
 
+/// Returns the zone of a node. Consul has zones within a region only.
+fn locality(node: &ModelNode) -> Option<Locality> {
+    let zone = node.zone.as_ref()?;
+    Some(Locality { region: node.datacenter.to_string(), zone: zone.to_string() })
+}
+
 /// Converts a node.
 pub(crate) fn node(view: &NodeView, version: u64) -> Node {
     let node = &view.node;
@@ -217,6 +225,7 @@ pub(crate) fn node(view: &NodeView, version: u64) -> Node {
         datacenter: node.datacenter.to_string(),
         tagged_addresses: tagged,
         meta: node.meta.clone(),
+        locality: locality(node),
         create_index: version,
         modify_index: version,
     }

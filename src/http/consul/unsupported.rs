@@ -27,7 +27,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("/v1/operator/usage", "muster has no servers: use /v1/catalog"),
     ("/v1/operator/utilization", "muster sends no usage reports"),
     ("/v1/operator/autopilot/", "muster has no servers"),
-    ("/v1/coordinate/", "muster has no network coordinates: near= sorts by node and datacenter"),
+    ("/v1/coordinate/", "muster has no network coordinates: near= sorts by node, zone and datacenter"),
     ("/v1/peering", "muster has no peerings: one cluster spans all datacenters"),
 ];
 

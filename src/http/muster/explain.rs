@@ -3,7 +3,9 @@
 //! [`Explainer`] looks the name up in the tables that DNS uses, and describes the provenance of the answer. Reasons of
 //! instances come from [`crate::model::reason`], like those of Extended DNS Errors and `_why` names.
 
+mod absence;
 mod instances;
+mod nearness;
 mod user_input;
 mod without_dns_name;
 
@@ -32,7 +34,7 @@ use crate::{
     dns::{
         answer::{
             Answer, Authority, Data, Group, Outside,
-            provenance::{Absence, Form, Match, Step},
+            provenance::{Form, Match, Step},
         },
         message::{
             codes::{Rcode, rtype},
@@ -320,36 +322,6 @@ impl Explainer<'_> {
         Explained { instances, ..self.generated("reverse", summary) }
     }
 
-    /// Explains a name that does not exist in its zone.
-    fn nothing(&self, text: &str, name: &LookupName, zone: Option<&Zone>, absence: Absence) -> Explained {
-        let label = |at| presented_label(name.label(at));
-        let origin = zone.map(|zone| zone.origin.to_string()).unwrap_or_default();
-        let reason = match absence {
-            Absence::Undeclared => None,
-            Absence::Datacenter(at) => Some(format!("no node is in the datacenter {}", label(at))),
-            Absence::OtherDatacenter(at) => Some(format!("{} is in other datacenters only", label(at))),
-            Absence::NotOffered(at) => Some(format!("muster has no `{}` names of Consul", label(at))),
-            Absence::NoKind => {
-                Some(format!("names of services and nodes end in `service.{origin}` and `node.{origin}`"))
-            }
-        };
-        match (zone, reason) {
-            (_, Some(reason)) => {
-                Explained { kind: "unknown".to_owned(), summary: format!("NXDOMAIN: {reason}"), ..Explained::default() }
-            }
-            (Some(zone), None) if zone.kind == Kind::Static => {
-                let file = zone.names.file();
-                Explained {
-                    kind: "unknown".to_owned(),
-                    summary: format!("NXDOMAIN: {file} does not define this name"),
-                    file: file.to_owned(),
-                    ..Explained::default()
-                }
-            }
-            _ => self.unknown(text),
-        }
-    }
-
     /// Explains a name outside our zones.
     fn outside(&self, name: &LookupName, client: IpAddr) -> Explained {
         let resolution = self.recursion.map(|recursion| recursion.resolution(name, Some(client)));
@@ -494,12 +466,6 @@ fn presentation(name: &LookupName) -> String {
 fn absolute(owner: &[u8], zone: &Zone) -> String {
     let name = LookupName::from_wire(&[owner, zone.origin.wire()].concat());
     name.map_or_else(String::new, |name| presentation(&name))
-}
-
-/// Returns a label of a question for people.
-fn presented_label(label: &[u8]) -> String {
-    let name = Name::from_labels([label]).map_or_else(|_| String::new(), |name| name.to_string());
-    name.trim_end_matches('.').to_owned()
 }
 
 fn name_of(label: &[u8]) -> Option<RegisteredName> {

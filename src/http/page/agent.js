@@ -18,7 +18,7 @@ export function agent(main) {
       sections,
       facts("This node", [
         ["Name", config.NodeName],
-        ["Datacenter", config.Datacenter],
+        ["Datacenter", status.Zone ? `${config.Datacenter}, zone ${status.Zone}` : config.Datacenter],
         ["Zone", status.Domain],
         ["Version", config.Version],
         ["Uptime", since(member.Muster.Since)],

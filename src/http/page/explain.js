@@ -19,7 +19,7 @@ const EVENTS_INTERVAL = 2000;
 /** Fields of an explanation that have a place of their own. Others are listed by their names. */
 const KNOWN_FIELDS = [
   ["Name", "Kind", "Summary", "TTLSeconds", "TTLFrom", "Instances", "Notes"],
-  ["Question", "RCode", "Records"],
+  ["Question", "RCode", "Records", "Nearest"],
   // The summary names these.
   ["Source", "Owner", "File", "Line"],
 ].flat();
@@ -124,8 +124,26 @@ function details(explained) {
   return [
     answer && el("p", { class: "detail" }, answer),
     hasTtl && el("p", { class: "detail" }, `TTL ${ttl} s, from `, message(from)),
+    explained.Nearest && tiers(explained.Nearest),
     others.map(([field, value]) => el("p", { class: "detail" }, `${words(field)}: `, plain(value))),
   ];
+}
+
+/** The choice of near instances: its policy, and each tier with its healthy instances. */
+function tiers({ Nearest: first, NearestFrom: from, MinHealthy: enough, MinHealthyFrom: enoughFrom, Tiers: all }) {
+  return el(
+    "div",
+    { class: "detail" },
+    el("p", {}, `Nearest ${first}, from `, message(from), `; at least ${enough} healthy, from `, message(enoughFrom)),
+    el("ul", { class: "tiers" }, all.map(tier)),
+  );
+}
+
+function tier({ Tier: kind, Name: name, Declared: declared, Healthy: healthy, Warming: warming, ...rest }) {
+  const area = kind === "zone" && !name ? "zone: none" : `${kind} ${name}`.trim();
+  const ramp = warming > 0 ? ` (${warming} in a slow start)` : "";
+  const text = `${area}: ${healthy} of ${declared} healthy${ramp}, ${rest.Required} required`;
+  return el("li", {}, text, rest.Answered && [" ", el("span", { class: "chip" }, "answered")]);
 }
 
 /** `ZoneFile` as `Zone file`. */

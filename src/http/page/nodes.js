@@ -66,12 +66,12 @@ function tone({ Muster: muster }) {
 }
 
 function searched({ Name: name, Addr: address, Muster: muster }) {
-  return [name, address, muster.Reach, muster.Datacenter, muster.Version].join("\n");
+  return [name, address, muster.Reach, muster.Datacenter, muster.Zone ?? "", muster.Version].join("\n");
 }
 
 function row({ Name: name, Addr: address, Port: port, Muster: muster }) {
   const { Reach: reach, Cause: cause, Instances: instances, Since: at, Version: version, Datacenter: site } = muster;
-  const { View: view, ViewDiffersSince: differs } = muster;
+  const { View: view, ViewDiffersSince: differs, Zone: zone } = muster;
   return el(
     "tr",
     { role: "row" },
@@ -80,7 +80,7 @@ function row({ Name: name, Addr: address, Port: port, Muster: muster }) {
     cell("since", "Since", since(at)),
     cell("number", "Instances", String(instances)),
     cell("address", "Address", endpoint(address, port)),
-    cell("site", "Datacenter", site ?? ""),
+    cell("site", "Datacenter", site ?? "", zone && el("span", { class: "detail" }, ` zone ${zone}`)),
     cell("version", "Version", version ?? ""),
     cell(
       "view",

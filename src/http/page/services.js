@@ -78,6 +78,11 @@ function searched(summary) {
   return [name, health(summary).word, ...tags, ...nodes, ...Object.keys(muster.States)].join("\n");
 }
 
+/** The tier that the agent answers of a service that prefers near instances. */
+function tierOf({ Muster: { Tier: tier } }) {
+  return tier && el("span", { class: "detail" }, tier === "all" ? " from all" : ` from the ${tier}`);
+}
+
 function row(summary) {
   const { tone, word, detail } = health(summary);
   const { Name: name, Nodes: nodes, InstanceCount: all } = summary;
@@ -86,7 +91,7 @@ function row(summary) {
     { role: "row" },
     cell("state", "State", mark(tone, word), " ", detail && el("span", { class: "detail" }, detail)),
     rowHead(name, hrefOf("services", name)),
-    cell("number", "Answered", `${summary.Muster.Answered} of ${all}`),
+    cell("number", "Answered", `${summary.Muster.Answered} of ${all}`, tierOf(summary)),
     cell("tags", "Tags", chips(summary.Tags)),
     cell("nodes", "Nodes", nodes.length > MAX_NODES ? count(nodes.length, "node") : nodes.join(", ")),
   );

@@ -160,6 +160,7 @@ fn view(status: Status, reason: &str) -> View {
             name: label(name),
             addresses: vec!["10.0.0.8".parse().unwrap()],
             datacenter: label("dc1"),
+            zone: None,
             meta: Default::default(),
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };

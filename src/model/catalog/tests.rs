@@ -21,6 +21,7 @@ fn node(name: &str, announcements: &[(&str, &str, &str, Status)]) -> (Label, Arc
         name: label(name),
         addresses: vec!["10.0.0.1".parse().unwrap()],
         datacenter: label("dc1"),
+        zone: None,
         meta: Default::default(),
     };
     let announcements = announcements.iter().map(|(s, i, a, status)| announcement(s, i, a, *status)).collect();

@@ -37,12 +37,8 @@ impl Change {
     pub(crate) fn alters_answers(&self) -> bool {
         let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
         let (was, is) = (&old.announcement, &new.announcement);
-        old.freshness != new.freshness || was.state != is.state || was.instance != is.instance || self.alters_node()
-    }
-
-    fn alters_node(&self) -> bool {
-        let (Some(old), Some(new)) = (&self.old, &self.new) else { return true };
-        old.node.addresses != new.node.addresses || old.node.datacenter != new.node.datacenter
+        let has_moved = old.node.place() != new.node.place() || old.node.addresses != new.node.addresses;
+        old.freshness != new.freshness || was.state != is.state || was.instance != is.instance || has_moved
     }
 
     /// Reports whether the list of services with their tags may change, for all nodes or for one. The list has the names in

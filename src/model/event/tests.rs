@@ -47,7 +47,13 @@ fn catalog(nodes: &[(&str, &[&str])]) -> Catalog {
             let instance = Instance { port: Some(port), ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()]) };
             announcements.extend([Announcement::new(Arc::new(instance), state).into_entry()]);
         }
-        let node = Node { name: name.clone(), addresses: vec![], datacenter: label("dc1"), meta: Default::default() };
+        let node = Node {
+            name: name.clone(),
+            addresses: vec![],
+            datacenter: label("dc1"),
+            zone: None,
+            meta: Default::default(),
+        };
         view.insert(name, Arc::new(NodeView { node: Arc::new(node), announcements, freshness }));
     }
     let mut catalog = Catalog::default();
@@ -189,6 +195,7 @@ fn membership(text: &str) -> Membership {
             id: PeerId { name: label(name), generation: generation.parse().unwrap() },
             address: "10.0.0.7:7946".parse().unwrap(),
             datacenter: None,
+            zone: None,
             version: None,
             reach: reaches.iter().find(|(word, _)| *word == reach).unwrap().1,
             since: Duration::ZERO,

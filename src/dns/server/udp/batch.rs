@@ -333,7 +333,7 @@ mod tests {
     use super::*;
     use crate::metrics::{Account, Source};
 
-    const NOTHING: Account = Account { qtype: 0, source: Source::Zone, rcode: None, truncated: false };
+    const NOTHING: Account = Account { qtype: 0, source: Source::Zone, rcode: None, truncated: false, tier: None };
 
     #[test]
     fn replies_are_sent_from_the_queried_address_with_batched_and_single_calls() {

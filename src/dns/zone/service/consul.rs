@@ -10,11 +10,14 @@ use std::{
 
 use foldhash::fast::RandomState;
 
-use super::{HostIndex, SRV_FIELDS, Service};
+use super::{
+    super::{Settings, nearness::Nearness},
+    Builder, HostIndex, SRV_FIELDS, Service,
+};
 use crate::model::{
     alias_domain::is_consul_kind,
     announcement::Node,
-    catalog::{self, CatalogEntry, View},
+    catalog::{self, Catalog, CatalogEntry},
     name::Label,
     registered_name::{RESERVED_SERVICE, RegisteredName},
     service::Instance,
@@ -74,10 +77,14 @@ pub struct TargetAddresses<'s> {
 }
 
 impl Service {
-    /// Builds the records of a service as [`new`](Self::new) does, with those for zones of the scheme of Consul. `view` has the
-    /// nodes of the instances.
-    pub fn with_consul_names(name: &RegisteredName, service: &catalog::Service, view: &View, default_ttl: u32) -> Self {
-        let node = |entry: &CatalogEntry| view.get(&entry.node).map(|view| &*view.node);
+    /// Builds the records of a service as [`new`](Self::new) does, with those for zones of the scheme of Consul.
+    pub fn with_consul_names(
+        name: &RegisteredName,
+        service: &catalog::Service,
+        catalog: &Catalog,
+        settings: &Settings,
+    ) -> Self {
+        let node = |entry: &CatalogEntry| catalog.view().get(&entry.node).map(|view| &*view.node);
         let instances: Vec<(&CatalogEntry, Option<&Node>)> =
             service.instances().map(|entry| (entry, node(entry))).collect();
         let mut by_datacenter: BTreeMap<&Label, Vec<(&CatalogEntry, Option<&Node>)>> = BTreeMap::new();
@@ -86,8 +93,10 @@ impl Service {
             by_datacenter.entry(&node.datacenter).or_default().push((entry, Some(node)));
         }
         let build = |instances: &[(&CatalogEntry, Option<&Node>)], datacenters| {
-            let mut service = Self::of(name, instances.iter().map(|(entry, _)| *entry).collect(), default_ttl);
-            service.consul = Some(ConsulNames::new(name, &service, instances, datacenters, default_ttl).into());
+            let entries: Vec<&CatalogEntry> = instances.iter().map(|(entry, _)| *entry).collect();
+            let nearness = Nearness::new(service, &entries, catalog, settings);
+            let mut service = Builder::new(name, entries, nearness, settings.ttl).finish();
+            service.consul = Some(ConsulNames::new(name, &service, instances, datacenters, settings.ttl).into());
             service
         };
         let one = |datacenter: &Label| Datacenters::One(datacenter.clone());

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Explainer, NEGATIVE_TTL, without_dns_name::letter_cases};
+use super::{
+    Explainer, NEGATIVE_TTL,
+    nearness::{Nearness, disagreement},
+    without_dns_name::letter_cases,
+};
 use crate::{
     api::explain::{Check, Explained, Instance},
     dns::{
@@ -36,24 +40,45 @@ impl Explainer<'_> {
             .flat_map(|service| service.with_shadowed())
             .filter(|(entry, _)| selects(found, entry))
             .collect();
-        let instances: Vec<Instance> =
-            with_shadowed.iter().map(|(entry, counts)| self.instance(entry, *counts)).collect();
+        let counting: Vec<&CatalogEntry> =
+            with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry).collect();
+        let stated = service.map(|service| service.policy(self.tables.nearest()));
+        let nearness = stated.and_then(|stated| self.nearness(stated, found, &counting));
+        let is_too_far = |entry: &CatalogEntry| self.is_too_far(nearness.as_ref(), entry);
+        let words = nearness.as_ref().and_then(Nearness::words);
+        let instance = |(entry, counts): &(&CatalogEntry, bool)| {
+            let instance = self.instance(entry, *counts);
+            match &words {
+                Some(near) if instance.answered && is_too_far(entry) => Instance {
+                    answered: false,
+                    why: format!("not answered here: {near} has enough healthy instances"),
+                    ..instance
+                },
+                _ => instance,
+            }
+        };
+        let instances: Vec<Instance> = with_shadowed.iter().map(instance).collect();
         let answered = instances.iter().filter(|instance| instance.answered).count();
         let summary = match (answered, instances.len()) {
             (0, 0) => format!("service {name} has no matching instance"),
             (0, all) => {
-                let counting = with_shadowed.iter().filter(|(_, counts)| *counts).map(|(entry, _)| *entry);
                 let reason = reason::none_answered(counting);
                 format!("{}: NODATA with Extended DNS Error 14: {reason}", reason::summary(0, all))
             }
-            (answered, all) => reason::summary(answered, all),
+            (answered, all) => {
+                let near = words.as_ref().map_or_else(String::new, |near| format!(", those of {near}"));
+                format!("{}{near}", reason::summary(answered, all))
+            }
         };
-        let entries: Vec<&CatalogEntry> = with_shadowed.into_iter().map(|(entry, _)| entry).collect();
+        let entries = with_shadowed.iter().map(|(entry, _)| *entry).filter(|entry| !is_too_far(entry));
+        let entries: Vec<&CatalogEntry> = entries.collect();
         let (ttl, ttl_from) = self.least_ttl(&entries);
         let is_instance = matches!(found, Match::Instance { .. } | Match::Why { host: Some(_), .. });
         let kind = if is_instance { "instance" } else { "service" };
-        let notes = self.notes(name, &instances);
-        Explained { kind: kind.to_owned(), summary, ttl, ttl_from, instances, notes, ..Explained::default() }
+        let mut notes = self.notes(name, &instances);
+        notes.extend(stated.as_ref().and_then(disagreement));
+        let nearest = nearness.as_ref().map(Nearness::explained);
+        Explained { kind: kind.to_owned(), summary, ttl, ttl_from, nearest, instances, notes, ..Explained::default() }
     }
 
     /// Explains a `_why` name, with the instances that its records explain.
@@ -200,11 +225,14 @@ impl Explainer<'_> {
             _ => member.map(|member| rfc3339(member.since)),
         };
         let (ttl, ttl_from) = self.instance_ttl(entry);
+        let node = self.catalog.view().get(&entry.node).map(|view| &view.node);
         Instance {
             service: instance.service_name().to_owned(),
             id: instance.key.id.to_string(),
             registered_as: instance.registered_as.as_ref().map(ToString::to_string),
             node: entry.node.to_string(),
+            zone: node.and_then(|node| node.zone.as_ref()).map(ToString::to_string),
+            datacenter: node.map_or_else(String::new, |node| node.datacenter.to_string()),
             addresses: instance.addresses.iter().map(ToString::to_string).collect(),
             port: instance.port.unwrap_or(0),
             tags: instance.tags.to_vec(),
