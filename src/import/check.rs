@@ -65,7 +65,8 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         section.abandon(reason);
         return None;
     };
-    for (_, field) in kinds.filter(|(other, _)| !other.starts_with("alias")) {
+    // `alias_node` and the command in a container belong to the kind before them.
+    for (_, field) in kinds.filter(|_| !matches!(kind, "alias_service" | "docker_container_id")) {
         section.context.lost(&field.place, "A check has one probe: make it a separate check");
     }
     let origin = section.place.clone();
