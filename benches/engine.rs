@@ -20,6 +20,7 @@ use muster::{
         announcement::{Announcement, Announcements, InstanceState, Node},
         catalog::{Catalog, Freshness, NodeView, View},
         name::{Label, Name},
+        nearest::Nearest,
         service::{Instance, InstanceKey},
     },
 };
@@ -44,6 +45,10 @@ const CASES: &[(&str, &str, u16)] = &[
     ("A of a tag", "v2.sN", 1),
     ("a name that is not there", "xN", 1),
     ("NS of the zone", "", 2),
+    ("A of the same service", "plain", 1),
+    ("SRV of the same service", "_plain._tcp", 33),
+    ("A of the same service, nearest first", "tiers", 1),
+    ("SRV of the same service, nearest first", "_tiers._tcp", 33),
     ("A of a service of 1,000", "large", 1),
     ("SRV of a service of 1,000", "large", 33),
     ("A of a service in the scheme of Consul", "sN.service.consul", 1),
@@ -65,11 +70,14 @@ impl World {
         let label = |text: &str| Label::parse(text).unwrap();
         let small =
             (0..services * INSTANCES).map(|number| (format!("s{:05}", number / INSTANCES), number % INSTANCES, number));
+        let same =
+            ["plain", "tiers"].into_iter().flat_map(|name| (0..INSTANCES).map(move |id| (name.to_owned(), id, id)));
         let large = (0..LARGE).map(|number| ("large".to_owned(), number, number));
         let announcement = |(service, id, number): (String, usize, usize)| {
             let key = InstanceKey { service: label(&service).into(), id: label(&format!("i{id}")) };
             let [_, a, b, c] = (number as u32).to_be_bytes();
             let instance = Instance {
+                nearest: (service == "tiers").then_some(Nearest::Zone),
                 port: Some(8080),
                 tags: vec!["v2".to_owned()].into(),
                 meta: [("version", "2.3.1")].into(),
@@ -77,17 +85,18 @@ impl World {
             };
             Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
         };
-        let announcements: Announcements = small.chain(large).map(announcement).collect();
+        let announcements: Announcements = small.chain(same).chain(large).map(announcement).collect();
         let node = Node {
             name: label("host-a"),
             addresses: vec![[10, 0, 0, 1].into()],
             datacenter: label("dc1"),
-            zone: None,
+            zone: Some(label("z1")),
             meta: Default::default(),
         };
         let view = NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live };
         let mut tables = Tables::new(Settings {
             aliases: vec![AliasDomain::consul(Name::parse("consul").unwrap())],
+            zone: Some(label("z1")),
             ..Settings::new(label("host-a"), label("dc1"), Name::parse("service.local").unwrap())
         });
         let mut catalog = Catalog::default();

@@ -215,7 +215,7 @@ fn parameters_take_effect_or_are_refused() {
         ),
         ("GET", "health/service/web?filter=x", "", 400, "expected an operator"),
         ("GET", "health/service/web?passing=maybe", "", 400, "passing must be true or false, got \"maybe\""),
-        ("GET", "health/service/my_web", "", 400, "is not a valid service or node name"),
+        ("GET", "health/service/a%0Ab", "", 400, "is not a valid service name"),
         ("GET", "health/state/ill", "", 400, "expected any, passing, warning, critical"),
         ("GET", "agent/service/none", "", 404, "unknown service ID"),
         ("GET", "agent/health/service/name/none", "", 404, "no instance of service"),

@@ -227,7 +227,7 @@ fn unsupported_requests_are_refused_with_a_reason() {
         ("PUT", "agent/join/10.0.0.1?wan=true", "", 400, "there is one cluster for all datacenters"),
         ("PUT", "agent/force-leave/host-a", "", 400, "this agent itself"),
         ("PUT", "agent/force-leave/host-z", "", 404, "Node host-z is unknown"),
-        ("PUT", "agent/force-leave/a_b", "", 400, "is not a valid service or node name"),
+        ("PUT", "agent/force-leave/a_b", "", 400, "is not a valid node name"),
         ("GET", "agent/service/db:1?filter=ID+%3D%3D+x", "", 400, "supports no filter"),
         ("PUT", "agent/service/deregister/web-host-a", "", 400, "defined by a service file"),
         ("PUT", "event/fire/x?tag=v2", "", 400, "`tag` requires `service`"),

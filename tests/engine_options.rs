@@ -16,7 +16,9 @@ use muster::{
         zone::Tables,
     },
     model::{
+        alias_domain::AliasDomain,
         dns_limits::{RateScope, ResponseRate},
+        name::Name,
         recursion_access::ClientRange,
     },
 };
@@ -295,8 +297,12 @@ fn audience_of_this_host_receives_names_of_services_and_nodes_only_from_loopback
 #[test]
 fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
     const OWN: &str = "{service: web, address: 10.0.0.1, port: 80}";
-    let own = world::tables(&format!("services: [{OWN}]"));
-    let tables = world::tables(&format!("services: [{OWN}, {{service: db, address: 10.0.0.2, port: 80}}]"));
+    let build = |services: &str| {
+        let consul = AliasDomain::consul(Name::parse("consul").unwrap());
+        world::tables_with_aliases(&format!("services: [{services}]"), vec![consul])
+    };
+    let own = build(OWN);
+    let tables = build(&format!("{OWN}, {{service: db, address: 10.0.0.2, port: 80}}"));
     let first_exchange = Arc::new(FirstExchange::awaited(Arc::new(own)));
     let mut engine = engine(None).awaiting(Some(first_exchange.clone()));
     let waits = |engine: &mut Engine, name: &str, qtype| {
@@ -312,6 +318,9 @@ fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
         ("web-host-a.web.service.local.", 1),
         ("web-host-a.web.service.local.", 33),
         ("host-a.node.service.local.", 1),
+        ("host-a.node.dc1.consul.", 1),
+        ("web-host-a.web.service.consul.", 33),
+        ("0a000009.addr.dc1.consul.", 1),
         ("example.org.", 1),
     ];
     let later = [
@@ -324,6 +333,10 @@ fn answers_that_a_peer_may_add_to_wait_for_the_first_exchange() {
         ("service.local.", 6),
         ("2.0.0.10.in-addr.arpa.", 12),
         ("9.0.0.10.in-addr.arpa.", 12),
+        ("web.service.consul.", 1),
+        ("web.service.dc2.consul.", 1),
+        ("host-b.node.consul.", 1),
+        ("consul.", 2),
     ];
     for (name, qtype) in at_once {
         assert!(!waits(&mut engine, name, qtype), "{name} {qtype}");

@@ -125,12 +125,12 @@ fn problems_are_printed_in_order_and_counted() {
             "problems of several files",
             vec![
                 ("s/b.yaml", "service: b\nport: x\nprt: 1\n"),
-                ("s/a.yaml", "services:\n- service: a_b\n"),
+                ("s/a.yaml", "services:\n- {service: a, ports: {a_b: 1}}\n"),
                 ("s/c.yaml", "a: b: c\n"),
             ],
             vec!["s"],
             1,
-            "s/a.yaml:2:12: `a_b` cannot be a service's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)\n\
+            "s/a.yaml:2:24: `a_b` cannot be a port's name: '_' is not allowed in a DNS label: use letters, digits and hyphens (did you mean `a-b`?)\n\
              s/b.yaml:2:7: expected a port from 1 to 65535, found `x`\n\
              s/b.yaml:3:1: unknown key `prt` (did you mean `port`?)\n\
              s/c.yaml:1:5: mapping values are not allowed in this context (a text that contains `: ` has to be quoted; or is the line indented too far?)\n\
@@ -269,6 +269,25 @@ fn zone_files_are_checked_with_the_services_of_their_node() {
              z/service.local.zone:4:1: a.web.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
              z/service.local.zone:5:1: _web._tcp.service.local. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
              4 files checked: 4 problems\n",
+        ),
+        (
+            "static names in a zone with the names of Consul",
+            vec![
+                (
+                    "muster.yaml",
+                    "node: a\nservices_dir: s\nzones_dir: z\nalias_domains: [{domain: consul, scheme: consul}]\n",
+                ),
+                ("s/web.yaml", "service: web\n"),
+                (
+                    "z/consul.zone",
+                    "web A 10.0.0.1\nweb.service.dc1 A 10.0.0.1\n_web._tcp SRV 0 0 80 web\ndb.service A 10.0.0.2\n",
+                ),
+            ],
+            vec!["muster.yaml"],
+            1,
+            "z/consul.zone:2:1: web.service.dc1.consul. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             z/consul.zone:3:1: _web._tcp.consul. is a name of the service `web` (its records follow the health of the instances: choose another name)\n\
+             3 files checked: 2 problems\n",
         ),
         (
             "a conflict without a configuration",

@@ -11,13 +11,14 @@ pub struct Explained {
     pub name: String,
     /// DNS name that was looked up; empty if the request is not a name.
     pub question: String,
-    /// `service`, `instance`, `node`, `zone` (apex of the discovery zone), `static` (name in a zone file), `delegation` (name at
+    /// `service`, `instance`, `node`, `zone` (apex of a discovery zone), `address` (name of an
+    /// address in the scheme of Consul), `static` (name in a zone file), `delegation` (name at
     /// or below a delegation), `reverse` (reverse name of an announced address), `empty` (empty non-terminal), `outside` (name
     /// outside the node's zones) or `unknown`.
     pub kind: String,
-    /// Source of the answer: `catalog` (a service without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`, `node`, `apex`, `static`,
-    /// `wildcard`, `delegation`, `reverse`, `empty` or `nothing` in the node's zones; `special-use`, `route`, `upstream`,
-    /// `loop` or `refused` outside them.
+    /// Source of the answer: `catalog` (a service without a DNS name); `service`, `tag`, `protocol`, `port`, `instance`, `why`,
+    /// `node`, `apex`, `static`, `wildcard`, `delegation`, `reverse`, `address`, `empty` or `nothing` in the node's zones;
+    /// `special-use`, `route`, `upstream`, `loop` or `refused` outside them.
     pub source: String,
     /// Response code, such as `NXDOMAIN`; empty if an upstream decides.
     #[serde(rename = "RCode")]

@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+mod near;
 mod parked;
 mod parked_streams;
 mod streams;

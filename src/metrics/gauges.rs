@@ -153,7 +153,7 @@ impl Snapshot<'_> {
                 [([("state", "answered")], answered), ([("state", "empty")], empty)],
             ),
             Family::gauge(
-                "muster_services_failed_over",
+                "muster_failed_over_services",
                 "Number of services that this node answers from a farther tier, because a nearer one lacks healthy instances",
                 failed_over,
             ),

@@ -9,6 +9,7 @@ use smol_str::SmolStr;
 use super::{
     health::Status,
     name::Label,
+    nearest::Place,
     service::{Instance, instance_ref::InstanceRef},
 };
 use crate::printable::blanked;
@@ -183,4 +184,11 @@ pub struct Node {
     pub zone: Option<Label>,
     /// `key=value` pairs from its configuration.
     pub meta: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// Returns the zone and the datacenter of the node.
+    pub fn place(&self) -> Place<'_> {
+        Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }
+    }
 }

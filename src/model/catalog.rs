@@ -11,9 +11,10 @@ use self::view_diff::{Change, Known, ViewDiff};
 use super::{
     announcement::{Announcement, Announcements, InstanceState, Node},
     name::Label,
-    nearest::{Place, Policy, StatedPolicy, Tier, Tiers},
+    nearest::{Count, Place, Policy, Tier, Tiers},
     registered_name::RegisteredName,
     service::{Instance, InstanceKey},
+    stated_policy::StatedPolicy,
 };
 
 /// Hash map with a fast hash, for keys that operators choose, not clients.
@@ -66,6 +67,13 @@ impl CatalogEntry {
     /// Reports whether the instance is withheld only because it is in state warning.
     pub fn is_withheld_warning(&self) -> bool {
         self.only_passing && matches!(self.announcement.state, InstanceState::Warning(_))
+    }
+
+    /// Returns the count of this instance alone.
+    pub fn count(&self) -> Count {
+        let is_healthy = self.is_answered();
+        let is_warming = is_healthy && matches!(self.announcement.state, InstanceState::Warming(_));
+        Count { declared: 1, healthy: is_healthy.into(), warming: is_warming.into() }
     }
 
     fn order(&self) -> (&Label, Freshness, &Label) {
@@ -299,7 +307,7 @@ impl Catalog {
     /// Counts instances by tier, as seen from `here`.
     pub fn tiers<'a>(&self, here: Place<'_>, entries: impl Iterator<Item = &'a CatalogEntry>) -> Tiers {
         let mut tiers = Tiers::default();
-        entries.for_each(|entry| tiers.add(self.tier(here, entry), entry));
+        entries.for_each(|entry| tiers.add(self.tier(here, entry), entry.count()));
         tiers
     }
 

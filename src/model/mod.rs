@@ -46,6 +46,7 @@ pub mod registered_name;
 pub mod served_ttls;
 pub mod service;
 pub mod shared_lists;
+pub mod stated_policy;
 pub mod token;
 pub mod upstream_address;
 pub mod user_event;

@@ -7,12 +7,7 @@ use std::{fmt, num::NonZero, str::FromStr};
 
 use thiserror::Error;
 
-use super::{
-    announcement::{InstanceState, Node},
-    catalog::CatalogEntry,
-    name::Label,
-    service::{Instance, InstanceKey},
-};
+use super::name::Label;
 
 /// Maximum of `min_healthy` as a number: more instances have no tier of their own to fill.
 pub const MAX_MIN_HEALTHY: NonZero<u16> = NonZero::new(10_000).unwrap();
@@ -145,44 +140,6 @@ pub struct Policy {
     pub min_healthy: MinHealthy,
 }
 
-/// Policy of a service, with the instances that state it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StatedPolicy<'a> {
-    /// The policy.
-    pub policy: Policy,
-    /// Instance that states `nearest`; `None`: the default of the node applies.
-    pub nearest_by: Option<&'a InstanceKey>,
-    /// Instance that states `min_healthy`; `None`: the default of the node applies.
-    pub min_healthy_by: Option<&'a InstanceKey>,
-    /// First instance that states another value, which does not count.
-    pub other: Option<&'a InstanceKey>,
-}
-
-impl<'a> StatedPolicy<'a> {
-    /// Returns the policy of a service from its instances, sorted by id: the first one that states a value counts.
-    pub fn of(instances: impl Iterator<Item = &'a Instance>, default: Policy) -> Self {
-        let mut stated = Self { policy: default, nearest_by: None, min_healthy_by: None, other: None };
-        for instance in instances {
-            let is_other = |known: bool, differs: bool| (known && differs).then_some(&instance.key);
-            if let Some(nearest) = instance.nearest {
-                let other = is_other(stated.nearest_by.is_some(), nearest != stated.policy.nearest);
-                stated.other = stated.other.or(other);
-                if stated.nearest_by.is_none() {
-                    (stated.policy.nearest, stated.nearest_by) = (nearest, Some(&instance.key));
-                }
-            }
-            if let Some(min_healthy) = instance.min_healthy {
-                let other = is_other(stated.min_healthy_by.is_some(), min_healthy != stated.policy.min_healthy);
-                stated.other = stated.other.or(other);
-                if stated.min_healthy_by.is_none() {
-                    (stated.policy.min_healthy, stated.min_healthy_by) = (min_healthy, Some(&instance.key));
-                }
-            }
-        }
-        stated
-    }
-}
-
 /// Place of a node. A zone is part of its datacenter: zones of one name in two datacenters are two zones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place<'a> {
@@ -190,13 +147,6 @@ pub struct Place<'a> {
     pub datacenter: &'a Label,
     /// Zone, if the node has one.
     pub zone: Option<&'a Label>,
-}
-
-impl Node {
-    /// Returns the zone and the datacenter of the node.
-    pub fn place(&self) -> Place<'_> {
-        Place { datacenter: &self.datacenter, zone: self.zone.as_ref() }
-    }
 }
 
 /// Distance of instances. Each tier contains the nearer ones.
@@ -252,14 +202,12 @@ pub struct Count {
 pub struct Tiers([Count; Tier::ALL.len()]);
 
 impl Tiers {
-    /// Counts an instance whose nearest tier is `tier`.
-    pub fn add(&mut self, tier: Tier, entry: &CatalogEntry) {
-        let is_healthy = entry.is_answered();
-        let is_warming = is_healthy && matches!(entry.announcement.state, InstanceState::Warming(_));
+    /// Adds instances whose nearest tier is `tier`.
+    pub fn add(&mut self, tier: Tier, added: Count) {
         for count in &mut self.0[tier as usize..] {
-            count.declared += 1;
-            count.healthy += usize::from(is_healthy);
-            count.warming += usize::from(is_warming);
+            count.declared += added.declared;
+            count.healthy += added.healthy;
+            count.warming += added.warming;
         }
     }
 

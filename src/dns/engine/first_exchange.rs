@@ -34,10 +34,11 @@ impl FirstExchange {
 
     /// Reports whether an answer waits, since a peer may add to it: other nodes may have instances of any service, and any
     /// address. An answer about this node, or about one of its instances by its own name, does not wait, nor does one with records
-    /// of a static zone, nor a name outside our zones. The apex of a zone waits: the serial may continue that of a former run.
+    /// of a static zone or for the name of an address, nor a name outside our zones. The apex of a zone waits: the serial may continue that of a former run.
     pub(super) fn delays(&self, name: &LookupName, qtype: u16, answer: &Answer<'_>) -> bool {
         let has_records = !answer.answer.is_empty();
         let is_complete = answer.steps.iter().all(|step| match step.zone {
+            Some(_) if matches!(step.found, Match::Address(_)) => true,
             Some(zone) => zone.kind == Kind::Static && has_records && !matches!(step.found, Match::Apex(_)),
             // The reverse name of a peer's address is in no zone.
             None => !is_reverse(name),

@@ -1,6 +1,6 @@
 //! Selection of the instances of a name by the tier that this node answers.
 
-use super::{Settings, service::HostIndex};
+use super::Settings;
 use crate::model::{
     catalog::{self, Catalog, CatalogEntry},
     nearest::{Nearest, Policy, Tier, Tiers},
@@ -29,15 +29,11 @@ impl Nearness {
     }
 
     /// Returns the tier that is answered among the members of a name, with its instances, healthy or not. `None`: no member is
-    /// healthy.
-    pub(super) fn answered(
-        &self,
-        instances: &[&CatalogEntry],
-        members: &[HostIndex],
-    ) -> Option<(Tier, Vec<HostIndex>)> {
+    /// healthy. Members are indices of `instances`.
+    pub(super) fn answered(&self, instances: &[&CatalogEntry], members: &[u32]) -> Option<(Tier, Vec<u32>)> {
         let mut tiers = Tiers::default();
         for at in members.iter().map(|at| *at as usize) {
-            tiers.add(self.tiers[at], instances[at]);
+            tiers.add(self.tiers[at], instances[at].count());
         }
         let answered = tiers.answered(self.policy)?;
         let near = members.iter().copied().filter(|at| self.tiers[*at as usize] <= answered).collect();

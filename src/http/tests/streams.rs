@@ -27,7 +27,7 @@ use crate::{
 /// A server with a cluster that the test controls.
 pub(super) struct TestAgent {
     pub(super) server: Server,
-    tables: Arc<ArcSwap<Tables>>,
+    pub(super) tables: Arc<ArcSwap<Tables>>,
     pub(super) catalog: watch::Sender<Catalog>,
     members: watch::Sender<Arc<Membership>>,
     files: watch::Sender<Arc<Reports>>,

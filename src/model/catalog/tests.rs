@@ -226,3 +226,46 @@ fn addresses_share_the_instances_of_the_services() {
         assert!(Arc::ptr_eq(of_service, of_address), "a former definition stays in memory");
     }
 }
+
+#[test]
+fn answered_instances_are_healthy_and_all_are_declared() {
+    let cases = [
+        (InstanceState::Passing, Freshness::Live, (1, 0)),
+        (InstanceState::Passing, Freshness::LastKnown, (1, 0)),
+        (InstanceState::Passing, Freshness::Gone, (0, 0)),
+        (InstanceState::Warning("slow".into()), Freshness::Live, (1, 0)),
+        (InstanceState::Warming(3), Freshness::Live, (1, 1)),
+        (InstanceState::Warming(3), Freshness::Gone, (0, 0)),
+        (InstanceState::Critical("down".into()), Freshness::Live, (0, 0)),
+        (InstanceState::Disabled, Freshness::Live, (0, 0)),
+    ];
+    for (state, freshness, (healthy, warming)) in cases {
+        let (_, known) = announcement("web", "w1", "10.0.0.8", Passing);
+        let announcement = Arc::new(Announcement { state, ..Announcement::clone(&known) });
+        let entry = CatalogEntry { node: label("a"), announcement, freshness, only_passing: false };
+        assert_eq!(entry.count(), Count { declared: 1, healthy, warming }, "{entry:?}");
+    }
+}
+
+/// A node that moves changes answers of its services, and of no other ones.
+#[test]
+fn another_zone_or_datacenter_touches_the_services_of_the_node() {
+    let mut catalog = Catalog::default();
+    let here = node("a", &[("web", "w1", "10.0.0.8", Passing)]);
+    let other = node("b", &[("db", "d1", "10.0.0.9", Passing)]);
+    catalog.update(View::from_iter([here.clone(), other.clone()]));
+    let moved = |datacenter, zone| {
+        let node = Node { datacenter: label(datacenter), zone, ..Node::clone(&here.1.node) };
+        let view = NodeView { node: Arc::new(node), ..NodeView::clone(&here.1) };
+        View::from_iter([(label("a"), Arc::new(view)), other.clone()])
+    };
+    assert_eq!(catalog.update(moved("dc1", Some(label("z1")))), touched(&["web"], &["a"]));
+    assert_eq!(catalog.update(moved("dc1", Some(label("z1")))), Touched::default());
+    assert_eq!(catalog.update(moved("dc2", Some(label("z1")))), touched(&["web"], &["a"]));
+    assert_eq!(catalog.update(moved("dc2", None)), touched(&["web"], &["a"]));
+    // Other data of the node changes no answer.
+    let node = Node { meta: [("rack".to_owned(), "r1".to_owned())].into(), ..Node::clone(&here.1.node) };
+    let renamed = NodeView { node: Arc::new(Node { datacenter: label("dc2"), ..node }), ..NodeView::clone(&here.1) };
+    let shown = catalog.update(View::from_iter([(label("a"), Arc::new(renamed)), other.clone()]));
+    assert!(shown.services.is_empty() && shown.reports.iter().map(|name| name.as_str()).eq(["web"]), "{shown:?}");
+}

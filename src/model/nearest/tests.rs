@@ -1,46 +1,24 @@
 //! Choice of the tier, and the texts of its configuration.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{
-    announcement::Announcement,
-    catalog::Freshness,
-    name::label,
-    registered_name::name,
-    service::{Instance, InstanceKey},
-};
+use crate::model::name::label;
 
-const STATES: &[(char, fn() -> InstanceState)] = &[
-    ('+', || InstanceState::Passing),
-    ('~', || InstanceState::Warning("slow".into())),
-    ('^', || InstanceState::Warming(3)),
-    ('-', || InstanceState::Critical("refused".into())),
-    ('d', || InstanceState::Disabled),
+/// Instances by sign: passing, in a slow start, not healthy.
+const STATES: [(char, Count); 3] = [
+    ('+', Count { declared: 1, healthy: 1, warming: 0 }),
+    ('^', Count { declared: 1, healthy: 1, warming: 1 }),
+    ('-', Count { declared: 1, healthy: 0, warming: 0 }),
 ];
 
-fn entry(state: InstanceState, freshness: Freshness) -> CatalogEntry {
-    let key = InstanceKey { service: name("web"), id: label("web-1") };
-    let instance = Arc::new(Instance::new(key, vec!["10.0.0.1".parse().unwrap()]));
-    CatalogEntry { node: label("a"), announcement: Arc::new(Announcement::new(instance, state)), freshness }
-}
-
 /// Returns the tiers of instances that are written as signs, by distance: `++- + -` has three in the zone, one more in the
-/// datacenter and one elsewhere; `=` is an instance of an unreachable node, `g` one of a node that is gone, `.` no instance.
+/// datacenter and one elsewhere; `.` is no instance.
 fn tiers(text: &str) -> Tiers {
     let mut tiers = Tiers::default();
     for (tier, signs) in Tier::ALL.into_iter().zip(text.split(' ')) {
         for sign in signs.chars().filter(|sign| *sign != '.') {
-            let state = STATES.iter().find(|(known, _)| *known == sign).map(|(_, state)| state());
-            let entry = match (sign, state) {
-                ('=', _) => entry(InstanceState::Passing, Freshness::LastKnown),
-                ('g', _) => entry(InstanceState::Passing, Freshness::Gone),
-                (_, Some(state)) => entry(state, Freshness::Live),
-                _ => panic!("{sign}"),
-            };
-            tiers.add(tier, &entry);
+            tiers.add(tier, STATES.iter().find(|(known, _)| *known == sign).unwrap().1);
         }
     }
     tiers
@@ -90,10 +68,6 @@ fn nearest_tier_with_enough_healthy_instances_is_answered() {
         ("datacenter 50%", "+- -+ +", Some(Datacenter)),
         ("none 1", "+ + +", Some(All)),
         ("none 50%", "- - -", None),
-        // Warnings and last known instances count as healthy, disabled ones and those of nodes that are gone as declared.
-        ("zone 2", "~= . +", Some(Zone)),
-        ("zone 50%", "+dd . +", Some(All)),
-        ("zone 50%", "+gg . +", Some(All)),
         // An instance in a slow start does not count, and is answered with its tier.
         ("zone 1", "^ + +", Some(Datacenter)),
         ("zone 1", "+^ + +", Some(Zone)),
@@ -153,38 +127,6 @@ fn min_healthy_is_a_number_or_a_share() {
     assert!("Zone".parse::<Nearest>().is_err());
 }
 
-#[test]
-fn first_instance_by_id_that_states_a_value_counts() {
-    let instance = |id: &str, stated: &str| {
-        let key = InstanceKey { service: name("web"), id: label(id) };
-        let (nearest, min_healthy) = stated.split_once(' ').unwrap();
-        Instance {
-            nearest: nearest.parse().ok(),
-            min_healthy: min_healthy.parse().ok(),
-            ..Instance::new(key, vec!["10.0.0.1".parse().unwrap()])
-        }
-    };
-    let cases: &[(&[&str], &str, [Option<&str>; 3])] = &[
-        (&["- -"], "datacenter 2", [None, None, None]),
-        (&["- -", "zone -"], "zone 2", [Some("1"), None, None]),
-        (&["- 50%", "zone -"], "zone 50%", [Some("1"), Some("0"), None]),
-        (&["zone 1", "zone 1"], "zone 1", [Some("0"), Some("0"), None]),
-        (&["zone 1", "- -", "none 1"], "zone 1", [Some("0"), Some("0"), Some("2")]),
-        (&["zone 1", "zone 3", "none 1"], "zone 1", [Some("0"), Some("0"), Some("1")]),
-        (&["none -", "zone 1"], "none 1", [Some("0"), Some("1"), Some("1")]),
-    ];
-    for (stated, expected, by) in cases {
-        let instances: Vec<Instance> = (0..).zip(*stated).map(|(at, text)| instance(&at.to_string(), text)).collect();
-        let found = StatedPolicy::of(instances.iter(), policy("datacenter 2"));
-        let id = |key: Option<&'_ InstanceKey>| key.map(|key| key.id.to_string());
-        assert_eq!(found.policy, policy(expected), "{stated:?}");
-        assert_eq!(
-            [id(found.nearest_by), id(found.min_healthy_by), id(found.other)],
-            by.map(|id| id.map(str::to_owned))
-        );
-    }
-}
-
 proptest! {
     /// A share never needs more instances than are declared, and always one at least.
     #[test]
@@ -203,7 +145,7 @@ proptest! {
     ) {
         let mut tiers = Tiers::default();
         for (tier, state) in &instances {
-            tiers.add(Tier::ALL[*tier], &entry(STATES[*state].1(), Freshness::Live));
+            tiers.add(Tier::ALL[*tier], STATES[*state].1);
         }
         let answered = tiers.answered(policy(&format!("{nearest} {min_healthy}")));
         let healthy = tiers.count(Tier::All).healthy;

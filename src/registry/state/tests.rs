@@ -121,6 +121,16 @@ fn registrations_of_common_clients_are_parsed() {
 }
 
 #[test]
+fn meta_states_how_near_instances_are_preferred() {
+    let meta = json!({"muster-nearest": "zone", "muster-min-healthy": "50%", "Muster-Nearest": "other"});
+    let registration = read(&json!({"Name": "web", "Meta": meta})).unwrap();
+    let instance = &registration.definition.instance;
+    assert_eq!((instance.nearest, instance.min_healthy), ("zone".parse().ok(), "50%".parse().ok()));
+    // Clients read their metadata back unchanged.
+    assert_eq!(json!(instance.meta.to_map()), meta);
+}
+
+#[test]
 fn different_ids_have_different_labels() {
     let ids =
         ["web_1", "web:1", "web.1", "WEB-1", "web-1", "web 1", "ü", "-", "a".repeat(100).as_str()].map(str::to_owned);
@@ -177,6 +187,14 @@ fn refusal_names_the_field_its_range_and_its_value() {
         (service("Tags", json!(["a", 5])), must("Tags[1]", "a string", "the number 5")),
         (service("Tags", json!(["a\u{1}"])), "a tag is".to_owned()),
         (service("Meta", json!({"a=b": "c"})), "a key of `meta`".to_owned()),
+        (
+            service("Meta", json!({"muster-nearest": "Zone"})),
+            must("Meta.muster-nearest", "`none`, `zone` or `datacenter`", "the string \"Zone\""),
+        ),
+        (
+            service("Meta", json!({"muster-min-healthy": "0%"})),
+            must("Meta.muster-min-healthy", "a number from 1 to 10000 or a share from 1% to 100%", "the string \"0%\""),
+        ),
         (service("Meta", json!({"a": 1})), must("Meta.a", "a string", "the number 1")),
         (service("Meta", json!("a")), must("Meta", "an object of strings", "the string \"a\"")),
         (

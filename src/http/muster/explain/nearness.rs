@@ -6,8 +6,9 @@ use crate::{
     dns::answer::provenance::Match,
     model::{
         catalog::CatalogEntry,
-        nearest::{Nearest, Place, StatedPolicy, Tier, Tiers},
+        nearest::{Nearest, Place, Tier, Tiers},
         service::InstanceKey,
+        stated_policy::StatedPolicy,
     },
 };
 
