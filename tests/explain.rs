@@ -100,6 +100,8 @@ impl Declared {
     fn announcement(&self) -> (InstanceRef, Arc<Announcement>) {
         let key = InstanceKey { service: label(self.service).into(), id: label(self.id) };
         let instance = Instance {
+            external: None,
+            tag_override: false,
             key,
             addresses: vec![self.address.parse().unwrap()].into(),
             port: Some(80),

@@ -406,8 +406,8 @@ fn services_are_registered_from_files_and_flags_and_deregistered() {
         run(&["register", "--name", "flags", "--port", "9", "--tag", "a", "--tag", "b", "--meta", "k=v"], "").0,
         0
     );
-    until("five services", || get(&agent, "/agent/services").json().as_object().unwrap().len() == 5);
-    let services = get(&agent, "/agent/services").json();
+    until("five services", || get(&agent, "agent/services").json().as_object().unwrap().len() == 5);
+    let services = get(&agent, "agent/services").json();
     assert_eq!(services["flags"]["Tags"], json!(["a", "b"]));
     assert_eq!(services["flags"]["Meta"]["k"], "v");
     assert_eq!(services["web"]["Port"], 80);
@@ -441,6 +441,19 @@ fn commands_find_the_agent_by_its_configuration() {
     let status = |config: &Path| process::muster().args(["status", "--config"]).arg(config).finish();
     let found = status(&config);
     assert!(out(&found).contains("host-a"), "over the socket, without a token: {}{}", out(&found), err(&found));
+    // Over TLS, with the agent's own certificate; the socket of this copy of its configuration does not exist.
+    let tls =
+        Agent::start_with("http: {listen: [127.0.0.1:0], certificate: cert.pem, key: key.pem}\n", &[], |folder| {
+            let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+            fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+            fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+        });
+    let text = fs::read_to_string(tls.path("muster.yaml")).unwrap();
+    let copy = tls.path("copy.yaml");
+    fs::write(&copy, text.replace("http: {listen: [127.0.0.1:0]", &format!("http: {{listen: [\"{}\"]", tls.http())))
+        .unwrap();
+    let found = status(&copy);
+    assert!(out(&found).contains("host-a"), "over TLS: {}{}", out(&found), err(&found));
     let folder = run::temp_dir();
     let cases = [
         ("http: {listen: [127.0.0.1:1]}\n", "cannot query the agent at http://127.0.0.1:1"),

@@ -84,7 +84,7 @@ pub(super) fn register(args: &Args) -> Exit {
             }
             registered.push(id);
         }
-        done(args.client.json, client, "Registered", registered)
+        done(args.client.json, client, "Registered", &registered)
     })
 }
 
@@ -97,11 +97,11 @@ pub(super) fn deregister(args: &DeregisterArgs) -> Exit {
                 print(&format!("deregistered {}\n", printable(id)));
             }
         }
-        done(args.client.json, client, "Deregistered", args.ids.clone())
+        done(args.client.json, client, "Deregistered", &args.ids)
     })
 }
 
-fn done(json: bool, client: &Client, key: &str, ids: Vec<String>) -> Result<(), ClientError> {
+fn done(json: bool, client: &Client, key: &str, ids: &[String]) -> Result<(), ClientError> {
     if json { print_json(client, json!({key: ids}).to_string().as_bytes()) } else { Ok(()) }
 }
 

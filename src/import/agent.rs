@@ -16,7 +16,7 @@ use crate::model::name::Label;
 
 pub(super) use self::dns::service_ttls;
 
-/// What the service files and checks need of the configuration.
+/// Needs of the service files and checks in the configuration.
 pub(super) struct Needs {
     /// Folder of the service files, relative to the configuration.
     pub(super) services_dir: &'static str,

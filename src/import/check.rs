@@ -65,7 +65,8 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         section.abandon(reason);
         return None;
     };
-    for (_, field) in kinds.filter(|(other, _)| !other.starts_with("alias")) {
+    // `alias_node` and the command in a container belong to the kind before them.
+    for (_, field) in kinds.filter(|_| !matches!(kind, "alias_service" | "docker_container_id")) {
         section.context.lost(&field.place, "A check has one probe: make it a separate check");
     }
     let origin = section.place.clone();
@@ -104,13 +105,13 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         }
         "alias_service" | "alias_node" => {
             let Some((service, _)) = section.text("alias_service") else {
-                return left_out(section, &field, "Only aliases of services are converted");
+                return left_out(&section, &field, "Only aliases of services are converted");
             };
             drop(section.take("alias_node"));
             let name = facts.names.get(service).map_or(service, String::as_str);
             if owner.is_some_and(|owner| owner.name.eq_ignore_ascii_case(name)) {
                 return left_out(
-                    section,
+                    &section,
                     &field,
                     "An alias of the service itself, or of another instance of it, is left out",
                 );
@@ -125,7 +126,7 @@ pub(super) fn convert(section: Section<'_>, facts: &Facts, owner: Option<&Owner<
         "docker_container_id" => {
             let reason =
                 "muster runs no commands in containers: use an `http` or `tcp` check, or an `exec` check of the host";
-            return left_out(section, &field, reason);
+            return left_out(&section, &field, reason);
         }
         _ => {
             set_command(&section, kind, &field, facts, &mut check)?;
@@ -153,7 +154,7 @@ fn is_zero_ttl(kind: &str, section: &Section<'_>, field: &Field<'_>) -> bool {
 }
 
 /// Reports the kind of a check that is left out as a whole.
-fn left_out(section: Section<'_>, field: &Field<'_>, reason: &str) -> Option<Yaml> {
+fn left_out(section: &Section<'_>, field: &Field<'_>, reason: &str) -> Option<Yaml> {
     section.context.lost(&field.place, reason);
     drop(section.rest());
     None

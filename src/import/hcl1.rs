@@ -28,7 +28,7 @@ pub(super) fn key(identifier: &str) -> String {
     quoted.and_then(|octets| String::from_utf8(octets).ok()).unwrap_or_else(|| identifier.to_owned())
 }
 
-/// What encloses a token.
+/// Enclosure of a token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Around {
     /// The file, or a block.
@@ -251,7 +251,7 @@ mod tests {
             ("ttl { \"*\" = \"5s\" }", "ttl {\n quoted-key-2a = \"5s\" \n}"),
             ("\"service\" \"x\" {\n}\n", "quoted-key-73657276696365 \"x\" {\n}\n"),
             ("a = [{ b = 1 c = 2 }, { \"d\": 3 }]", "a = [{\n b = 1 \nc = 2 \n}, {\n \"d\": 3 \n}]"),
-            ("a = \"x { y = ${b(\"}\")} z\" # c = { d\nb = <<E\nx = { y\nE\nc = 1\n", ""),
+            ("a = \"x { y = ${b(\"x\")} z\" # c = { d\nb = <<E\nx = { y\nE\nc = 1\n", ""),
         ];
         for (text, expected) in cases {
             let rewritten = rewrite(text);

@@ -1,5 +1,7 @@
 //! YAML that people read and go on with: block style, comments, and the origin of each value.
 
+use std::fmt::Display;
+
 use super::section::Place;
 
 /// A YAML value with the key of Consul that it comes from.
@@ -34,8 +36,8 @@ impl Yaml {
     }
 
     /// A number, a boolean or another text that needs no quotes.
-    pub(super) fn plain(value: impl ToString) -> Self {
-        Self::new(Content::Line(value.to_string()))
+    pub(super) fn plain(value: impl Display) -> Self {
+        Self::new(Content::Line(format!("{value}")))
     }
 
     /// A list of texts on one line.

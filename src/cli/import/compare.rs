@@ -86,9 +86,9 @@ pub(super) fn run(args: &Args, address: &Address) -> Result<Exit, ImportError> {
         }
     }
     if args.json {
-        print_json(&comparisons)
+        print_json(&comparisons);
     } else {
-        print_table(&comparisons)
+        print_table(&comparisons);
     }
     let equal = comparisons.iter().all(Comparison::is_equal);
     Ok(if equal { Exit::Done } else { Exit::Problems })

@@ -40,7 +40,7 @@ pub(super) fn sources(paths: &[String]) -> Result<Vec<Source>, ImportError> {
                 let syntax = Syntax::of_name(&path).unwrap_or_else(by_content);
                 match parse(&path, &text.bytes, syntax, number) {
                     Ok(root) => {
-                        sources.push(Source { name: printable::path(&path).to_string(), stem: stem(&path), root })
+                        sources.push(Source { name: printable::path(&path).to_string(), stem: stem(&path), root });
                     }
                     Err(problem) => problems.push(problem.to_string()),
                 }

@@ -58,7 +58,7 @@ pub(super) fn table(
     let mut dns = Yaml::table();
     match port(ports, "dns") {
         Some((off, place)) if off < 0 => {
-            section.context.lost(&place, "muster always answers DNS queries: set `dns.listen`")
+            section.context.lost(&place, "muster always answers DNS queries: set `dns.listen`");
         }
         Some((port, place)) if port > 0 => match u16::try_from(port) {
             Ok(port) => dns.set("listen", with_port(&hosts.dns, port).from(&place)),
