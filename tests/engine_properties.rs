@@ -85,6 +85,8 @@ prop_compose! {
     ) -> Announcement {
         let key = InstanceKey { service: label(service).into(), id: label(id) };
         let instance = Instance {
+            external: None,
+            tag_override: false,
             key,
             addresses: addresses.into(),
             port,
