@@ -15,6 +15,7 @@ use muster::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
+        maintenance::Scope,
         member::{PeerId, Reach},
         name::Label,
         service::{Instance, InstanceKey, instance_ref::InstanceRef},
@@ -69,6 +70,8 @@ fn peer(node: usize) -> KnownPeer {
             meta: BTreeMap::new(),
             ttl: Some(5),
         },
+        external: Default::default(),
+        node_checks: None,
         announcements: (0..INSTANCES).map(|at| announcement(&key(node, at))).collect::<Announcements>(),
         serial: None,
     }
