@@ -153,8 +153,8 @@ fn invalid_messages_are_refused() {
         ("change behind max", ack(&[node(&a), set_max_version(5), key_value("k", "", 6, SET)]), E::Operations),
         ("empty key", ack(&[node(&a), key_value("", "", 1, SET)]), E::Text("key")),
         ("first character", ack(&[node(&a), key_value("é/x", "", 1, SET)]), E::Text("key")),
-        ("long key", ack(&[node(&a), key_value(&"k".repeat(1025), "", 1, SET)]), E::Text("key")),
-        ("long value", ack(&[node(&a), key_value("k", &"v".repeat(32_769), 1, SET)]), E::Text("value")),
+        ("long key", ack(&[node(&a), key_value(&"k".repeat(LONGEST_KEY + 1), "", 1, SET)]), E::Text("key")),
+        ("long value", ack(&[node(&a), key_value("k", &"v".repeat(LONGEST_VALUE + 1), 1, SET)]), E::Text("value")),
         ("incomplete", ack(&[node(&a), vec![KEY_VALUE, 9]]), E::Truncated),
     ];
     for (what, octets, error) in cases {
