@@ -44,7 +44,7 @@ fn layers(nodes: usize) {
     print("view", || {
         let shown = |(node, replica): (usize, &Replica)| {
             let name = label(&format!("n{node}"));
-            let node = Arc::new(replica.facts.as_ref().unwrap().node(&name));
+            let node = Arc::new(replica.facts.as_ref().unwrap().node(&name, None));
             let announcements = replica.announcements.clone();
             (name, Arc::new(NodeView { node, announcements, freshness: Freshness::Live }))
         };

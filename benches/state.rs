@@ -15,6 +15,7 @@ use muster::{
         check_results::{CheckResult, Fingerprint, InstanceResults},
         flap_damping::Penalty,
         health::Status,
+        maintenance::Scope,
         member::{PeerId, Reach},
         name::Label,
         service::{Instance, InstanceKey, instance_ref::InstanceRef},
@@ -69,6 +70,7 @@ fn peer(node: usize) -> KnownPeer {
             ttl: Some(5),
         },
         announcements: (0..INSTANCES).map(|at| announcement(&key(node, at))).collect::<Announcements>(),
+        node_checks: None,
         serial: None,
     }
 }
