@@ -327,6 +327,7 @@ fn peer(number: usize) -> KnownPeer {
             ttl: Some(5),
         },
         announcements: (0..PER_PEER).map(instance).collect(),
+        node_checks: None,
         serial: None,
     }
 }

@@ -661,7 +661,7 @@ fn invalid_checks_are_refused() {
             "{grpc: \"a:1\", tls: true, tls_server_name: a b}",
             "2:51: expected the server's name in its certificate, found `a b`",
         ),
-        ("{udp: a}", "2:15: expected `host:port` such as `127.0.0.1:8080`, found `a`"),
+        ("{udp: a}", "2:15: expected `host:port`, such as `127.0.0.1:8080` or `[::1]:8080`, found `a`"),
         (
             "{tcp: \"a:1\", output_max: 0}",
             "2:34: expected a number of octets from 1 to 4294967295, found the number `0`",

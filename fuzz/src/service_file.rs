@@ -72,5 +72,6 @@ fn check(definition: &Definition) {
         assert!((MIN_INTERVAL..=MAX_INTERVAL).contains(&check.interval), "{check:?}");
         assert!(!check.timeout.is_zero() && check.timeout <= check.interval, "{check:?}");
         assert!((1..=MAX_STREAK).contains(&check.rise) && (1..=MAX_STREAK).contains(&check.fall), "{check:?}");
+        assert!((1..=check.fall).contains(&check.warn_after), "{check:?}");
     }
 }

@@ -26,7 +26,9 @@ pub(in crate::checks) async fn probe(
     let mut pings = connection.ping_pong().ok_or_else(|| ProbeError::critical("http/2: no ping can be sent"))?;
     tokio::select! {
         biased;
-        pong = pings.ping(Ping::opaque()) => drop(pong.map_err(|error| failure(&error, WHAT))?),
+        pong = pings.ping(Ping::opaque()) => {
+            pong.map_err(|error| failure(&error, WHAT))?;
+        }
         ended = &mut connection => {
             return Err(match ended {
                 Ok(()) => ProbeError::critical("http/2: connection closed"),
