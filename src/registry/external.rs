@@ -255,6 +255,13 @@ impl Registered {
         let own = Host { node: node_label(name, host), addresses: self.fields.addresses.clone(), ..host.clone() };
         let read =
             Registration::read(&body, &own).map_err(|error| RegistryError::Refused(format!("Service: {error}")))?;
+        if let Some(host) = &read.definition.instance.host {
+            // Names are followed for services of the agent only.
+            return Err(RegistryError::Refused(format!(
+                "Service: Address of a service on an external node must be an IP address, got \"{}\".",
+                host.name
+            )));
+        }
         let instance =
             Instance { external: Some(Box::new(name.clone())), ..Instance::clone(&read.definition.instance) };
         let since = self.services.get(&read.id).map_or(now, |known| known.since);
