@@ -313,6 +313,7 @@ fn peer(number: usize) -> KnownPeer {
         Announcement::new(Arc::new(instance), InstanceState::Passing).into_entry()
     };
     KnownPeer {
+        external: Default::default(),
         id: PeerId { name: label(&name), generation: 1_795_474_285_827_805_184 },
         incarnation: 0,
         address: (host, 7946).into(),

@@ -73,7 +73,6 @@ fn peer(node: usize) -> KnownPeer {
         external: Default::default(),
         node_checks: None,
         announcements: (0..INSTANCES).map(|at| announcement(&key(node, at))).collect::<Announcements>(),
-        node_checks: None,
         serial: None,
     }
 }

@@ -102,7 +102,10 @@ fn view() -> impl Strategy<Value = View> {
                 });
                 let announcements = announcements.collect();
                 let node = node(name, datacenter, addresses);
-                (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness }))
+                (
+                    label(name),
+                    Arc::new(NodeView { external: Default::default(), node: Arc::new(node), announcements, freshness }),
+                )
             };
             nodes.into_iter().map(one).collect()
         },
@@ -110,7 +113,14 @@ fn view() -> impl Strategy<Value = View> {
 }
 
 fn node(name: &str, datacenter: &str, addresses: Vec<IpAddr>) -> Node {
-    Node { name: label(name), addresses, datacenter: label(datacenter), zone: None, meta: Default::default() }
+    Node {
+        name: label(name),
+        addresses,
+        datacenter: label(datacenter),
+        zone: None,
+        meta: Default::default(),
+        checks: None,
+    }
 }
 
 // Questions.
@@ -308,7 +318,10 @@ fn of_nodes(nodes: &[(&str, &str, &str, &[Announcement])]) -> View {
     let one = |(name, datacenter, address, announcements): &(&str, &str, &str, &[Announcement])| {
         let node = Arc::new(node(name, datacenter, vec![address.parse().unwrap()]));
         let announcements = announcements.iter().cloned().map(Announcement::into_entry).collect();
-        (label(name), Arc::new(NodeView { node, announcements, freshness: Freshness::Live }))
+        (
+            label(name),
+            Arc::new(NodeView { external: Default::default(), node, announcements, freshness: Freshness::Live }),
+        )
     };
     nodes.iter().map(one).collect()
 }
@@ -372,7 +385,15 @@ fn nearest_instances_are_those_of_the_name() {
     let in_zone = |name: &str, datacenter: &str, zone: &str, announcements: Vec<Announcement>| {
         let node = Node { zone: Some(label(zone)), ..node(name, datacenter, vec!["10.0.0.9".parse().unwrap()]) };
         let announcements = announcements.into_iter().map(Announcement::into_entry).collect();
-        (label(name), Arc::new(NodeView { node: Arc::new(node), announcements, freshness: Freshness::Live }))
+        (
+            label(name),
+            Arc::new(NodeView {
+                external: Default::default(),
+                node: Arc::new(node),
+                announcements,
+                freshness: Freshness::Live,
+            }),
+        )
     };
     let view = View::from_iter([
         in_zone("host-a", "dc1", "z1", vec![near]),

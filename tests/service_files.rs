@@ -117,6 +117,8 @@ slow_start: 30s
     let argv = ["/usr/lib/nagios/plugins/check_x", "-w", "5", ""].map(str::to_owned).to_vec();
     let expected = Definition {
         instance: Instance {
+            external: None,
+            tag_override: false,
             key: InstanceKey { service: label("web").into(), id: label("web-1") },
             addresses: vec!["10.0.0.8".parse().unwrap(), "2001:db8::1".parse().unwrap()].into(),
             port: Some(8080),
