@@ -233,14 +233,8 @@ fn parameters_take_effect_or_are_refused() {
         ("PUT", "agent/service/deregister/a", "", 400, "defined by a service file"),
         ("PUT", "agent/check/pass/none", "", 404, "Unknown check ID"),
         ("PUT", "agent/check/update/none", r#"{"Status": "fine"}"#, 400, "Invalid check status"),
-        (
-            "PUT",
-            "catalog/register",
-            r#"{"Node": "host-z", "Service": {"Service": "x"}}"#,
-            400,
-            "announces its own services",
-        ),
-        ("PUT", "catalog/deregister", r#"{"Node": "host-z"}"#, 400, "announces its own services"),
+        ("PUT", "catalog/register", r#"{"Node": "host-z", "Service": {"Service": "x"}}"#, 400, "Address is missing"),
+        ("PUT", "catalog/deregister", r#"{"Node": "host-z", "Datacenter": "dc2"}"#, 400, "this agent is in dc1"),
         ("PUT", "muster/drain/none", "", 404, "Unknown instance"),
     ];
     for (method, path, body, status, text) in cases {

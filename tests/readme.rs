@@ -25,7 +25,7 @@ use muster::{
 };
 use support::{
     agent::Agent,
-    document::{self, Block, blocks},
+    document::{self, Block, blocks, commands, without_times},
     machine::Machine,
     process::{self, Finish},
     run, skip, wait,
@@ -43,41 +43,17 @@ fn documents() -> Vec<String> {
     [String::from("README.md")].into_iter().chain(pages.into_iter().map(|page| format!("docs/{page}"))).collect()
 }
 
-/// The blocks of all [`documents`]. `tests/real_clients.rs` reads the blocks of the integrations.
+/// The blocks of all [`documents`]. `tests/real_clients.rs` reads the blocks of the integrations, `tests/migrating.rs` those of
+/// the guides.
 fn all_blocks() -> Vec<Block> {
-    documents().iter().filter(|name| *name != "docs/integrations.md").flat_map(|name| blocks(name)).collect()
-}
-
-/// Commands after `$ `, each with the output that is shown below it.
-fn commands(text: &str) -> Vec<(String, String)> {
-    let mut commands: Vec<(String, String)> = vec![];
-    for line in text.lines() {
-        match (line.strip_prefix("$ "), commands.last_mut()) {
-            (Some(command), _) => commands.push((command.to_owned(), String::new())),
-            (None, Some((_, output))) => output.extend([line, "\n"]),
-            (None, None) => panic!("output before any command: {line}"),
-        }
-    }
-    commands
+    let elsewhere = ["docs/integrations.md", "docs/migrating.md"];
+    documents().iter().filter(|name| !elsewhere.contains(&name.as_str())).flat_map(|name| blocks(name)).collect()
 }
 
 /// Output of `dig` without the query id, which is random.
 fn without_id(output: &str) -> String {
     let words = output.lines().map(|line| line.split(" id: ").next().unwrap_or_default().to_owned() + "\n");
     words.collect()
-}
-
-/// Output with single spaces, and `…` instead of durations, generations, indexes and digests.
-fn without_times(output: &str) -> String {
-    let is_time = |word: &str| {
-        let units = word.trim_start_matches(|c: char| c.is_ascii_digit() || "smhd".contains(c));
-        let is_digest = word.len() == 8 && word.chars().all(|c| c.is_ascii_hexdigit());
-        is_digest || units.is_empty() && (word.ends_with(['s', 'm', 'h']) || word.len() == 19 || word.len() == 13)
-    };
-    let words = |line: &str| {
-        line.split_whitespace().map(|word| if is_time(word) { "…" } else { word }).collect::<Vec<_>>().join(" ")
-    };
-    output.lines().map(|line| words(line) + "\n").collect()
 }
 
 fn free_port() -> u16 {
